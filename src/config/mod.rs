@@ -1,0 +1,231 @@
+//! The configuration: TOML text -> [`raw`] (as written, with spans) -> [`Config`] (checked, complete, in SI units).
+//!
+//! A [`Config`] can only come out of [`load`], so whoever holds one may trust it: names are unique, references
+//! resolve, numbers are in range, every default is filled in.
+
+use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the checks need to know of the world around the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The names that `scheduler` may take.
+    pub schedulers: &'a [&'a str],
+    /// The CPUs that this process may run on; none: not checked (a replay runs anywhere).
+    pub cpus: Option<&'a [usize]>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub dpdk: Dpdk,
+    pub api: Api,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    pub ports: Vec<Port>,
+    pub routes: Vec<Route>,
+    pub neighbours: Vec<StaticNeighbour>,
+    pub pools: Vec<LocalPool>,
+    pub services: Vec<Service>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dpdk {
+    /// Forwarding lcores (CPU numbers), at least one.
+    pub workers: Vec<usize>,
+    /// The control thread's CPU.
+    pub main_lcore: usize,
+    pub hugepages: Hugepages,
+    pub idle: Idle,
+    pub eal_args: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hugepages {
+    Auto,
+    Require,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    Poll,
+    Adaptive,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Api {
+    pub listen: Listen,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Listen {
+    Off,
+    Tcp(std::net::SocketAddr),
+    Unix(PathBuf),
+}
+
+/// `[limits]`: what is reserved at start, and how often weir answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Connections in all, shared out evenly over the workers. Default 1,048,576.
+    pub connections: usize,
+    /// Answers a second of each kind (RST, ICMP, ARP) and worker. Default 1,000.
+    pub answers_per_second: u32,
+}
+
+/// `[timeouts]`: one field for each state; the names and defaults are those of the kernel's IPVS
+/// (`tcp_timeouts`, `udp_timeouts` in `ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub tcp_established: Duration,
+    pub tcp_syn_sent: Duration,
+    pub tcp_syn_recv: Duration,
+    pub tcp_fin_wait: Duration,
+    pub tcp_time_wait: Duration,
+    pub tcp_close: Duration,
+    pub tcp_close_wait: Duration,
+    pub tcp_last_ack: Duration,
+    pub tcp_listen: Duration,
+    pub tcp_synack: Duration,
+    pub udp: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            tcp_established: Duration::from_secs(15 * 60),
+            tcp_syn_sent: Duration::from_secs(2 * 60),
+            tcp_syn_recv: Duration::from_secs(60),
+            tcp_fin_wait: Duration::from_secs(2 * 60),
+            tcp_time_wait: Duration::from_secs(2 * 60),
+            tcp_close: Duration::from_secs(10),
+            tcp_close_wait: Duration::from_secs(60),
+            tcp_last_ack: Duration::from_secs(30),
+            tcp_listen: Duration::from_secs(2 * 60),
+            tcp_synack: Duration::from_secs(120),
+            udp: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    pub name: String,
+    /// A PCI address or a vdev string, as the EAL takes it.
+    pub device: String,
+    /// The port's addresses, each with the prefix length of its subnet.
+    pub addresses: Vec<Ipv4Net>,
+    pub mac: Option<[u8; 6]>,
+    /// The largest IP packet, in bytes.
+    pub mtu: u16,
+    pub queues: Queues,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queues {
+    Auto,
+    Pairs(u16),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    pub to: Ipv4Net,
+    pub via: Ipv4Addr,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StaticNeighbour {
+    pub address: Ipv4Addr,
+    pub mac: [u8; 6],
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocalPool {
+    pub name: String,
+    /// In the order written, each address once.
+    pub addresses: Vec<Ipv4Addr>,
+    /// First and last local port.
+    pub ports: (u16, u16),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+
+    /// The number in the IP header.
+    pub const fn number(self) -> u8 {
+        match self {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+        }
+    }
+}
+
+/// How a packet gets to its real server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Dr,
+    Nat,
+    /// With the name of its `[[local_pool]]`.
+    Fullnat { pool: String },
+}
+
+impl Mode {
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Mode::Dr => "dr",
+            Mode::Nat => "nat",
+            Mode::Fullnat { .. } => "fullnat",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// As written; else `tcp:192.0.2.80:80`.
+    pub name: String,
+    pub protocol: Protocol,
+    pub address: Ipv4Addr,
+    /// 0: every port.
+    pub port: u16,
+    pub mode: Mode,
+    /// One of [`Context::schedulers`]; default `wlc`, as ipvsadm's.
+    pub scheduler: String,
+    pub persistence: Option<Persistence>,
+    pub when_unavailable: WhenUnavailable,
+    pub reals: Vec<Real>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    pub timeout: Duration,
+    pub prefix_v4: u8,
+    pub prefix_v6: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenUnavailable {
+    Refuse,
+    Drop,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Real {
+    pub address: Ipv4Addr,
+    /// 0 only in a service of every port: the packet's own port stays.
+    pub port: u16,
+    /// 0 … 65,535; 0: no new connections.
+    pub weight: u16,
+}

@@ -1,0 +1,52 @@
+//! A packet, whatever holds it: a DPDK mbuf, or plain memory in a replay or a test.
+//!
+//! The director is generic over [`Packet`], so every caller gets its own copy of the whole path
+//! with these calls inlined.
+
+use crate::units::PortId;
+use arrayvec::ArrayVec;
+
+/// The most packets that travel together.
+pub const BURST: usize = 32;
+
+/// Up to [`BURST`] received packets.
+pub type Burst<P> = ArrayVec<P, BURST>;
+
+/// One Ethernet frame in one contiguous piece of memory. Dropping it frees it.
+pub trait Packet: Sized {
+    /// The frame, from the destination MAC address on.
+    fn data(&self) -> &[u8];
+    fn data_mut(&mut self) -> &mut [u8];
+    /// The port that it came in by.
+    fn port(&self) -> PortId;
+    /// Makes the frame `len` bytes long: cuts its end off, or adds bytes of any value there.
+    /// Returns false, and changes nothing, where the buffer has no room for that.
+    fn resize(&mut self, len: usize) -> bool;
+    /// Brings the start of the frame into the cache.
+    fn prefetch(&self);
+}
+
+/// Where a director's packets go and where it gets fresh ones. Never blocks.
+pub trait Sink {
+    type Packet: Packet;
+
+    /// Sends a frame out of `port`: appends it to that port's transmit buffer.
+    fn send(&mut self, port: PortId, packet: Self::Packet, kind: Sent);
+
+    /// An empty packet of `port`, or none when the pool is exhausted.
+    fn alloc(&mut self, port: PortId) -> Option<Self::Packet>;
+
+    /// Hands a packet to the host behind `port`.
+    fn local(&mut self, port: PortId, packet: Self::Packet);
+}
+
+/// What a sent frame counts as, once the device has taken it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// A received packet, sent on.
+    Forwarded,
+    /// A received packet, turned into its own answer.
+    Answered,
+    /// A frame of weir's own (an ARP request).
+    Originated,
+}

@@ -1,0 +1,172 @@
+//! What becomes of a packet: the closed list of verdicts, and of the reasons behind each drop.
+//!
+//! A drop reason is one line here. The counter label, the `--explain` reason, the documentation
+//! (`docs/drop-reasons.md`) and the tests all read this list.
+
+use crate::units::{PortId, RealId, ServiceId};
+
+macro_rules! drop_reasons {
+    ($($variant:ident, $name:literal, $doc:literal;)*) => {
+        /// Why a packet was dropped.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $(#[doc = $doc] $variant,)*
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name that counters, `--explain` and the documentation use.
+            pub const fn name(self) -> &'static str {
+                match self { $(DropReason::$variant => $name,)* }
+            }
+
+            /// One sentence for an operator.
+            pub const fn description(self) -> &'static str {
+                match self { $(DropReason::$variant => $doc,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    Truncated, "truncated", "The frame ends before its headers do, or before the length that its IP header gives.";
+    OtherHost, "other_host", "The destination MAC address is another host's (a switch flooded the frame).";
+    UnknownEthertype, "unknown_ethertype", "Neither IPv4, IPv6, ARP nor VLAN (LLDP, spanning tree, …).";
+    Vlan, "vlan", "An 802.1Q or 802.1ad tag on a port that is not configured for it.";
+    Ipv6, "ipv6", "An IPv6 packet: not supported yet.";
+    BadIpHeader, "bad_ip_header", "The IP version, header length or total length is impossible.";
+    BadIpChecksum, "bad_ip_checksum", "The IPv4 header checksum is wrong.";
+    BadSource, "bad_source", "A source address that no host can have: multicast, broadcast, loopback, zero, or one of weir's own.";
+    Fragment, "fragment", "A fragment of an IP packet: not supported yet.";
+    BadL4Header, "bad_l4_header", "The TCP, UDP or ICMP header is cut short or its lengths contradict each other.";
+    IcmpError, "icmp_error", "An ICMP error (unreachable, too big, …) about some connection: not supported yet.";
+    IcmpUnsupported, "icmp_unsupported", "An ICMP message to a VIP other than an echo request.";
+    UnsupportedProtocol, "unsupported_protocol", "To a VIP, but neither TCP, UDP nor ICMP.";
+    NotForUs, "not_for_us", "The destination is no VIP, no address of a port or pool, and no connection's.";
+    NoConnection, "no_connection", "A TCP packet other than a SYN that belongs to no connection, or one to a local pool address that belongs to none.";
+    NoService, "no_service", "To a VIP, but to none of its services, and answers are turned off.";
+    NoRealServer, "no_real_server", "The service has no real server with a weight above 0, and `when_unavailable = \"drop\"`.";
+    RateLimited, "rate_limited", "An answer (RST, ICMP, ARP) was due, but the limit for answers of this kind was reached.";
+    NoRoute, "no_route", "No route leads to the real server or the client.";
+    NeighbourFailed, "neighbour_failed", "The next hop did not answer ARP.";
+    NeighbourQueueFull, "neighbour_queue_full", "Too many packets already wait for this next hop's ARP answer.";
+    LocalPortsExhausted, "local_ports_exhausted", "Every local address and port of the pool is in use towards this real server.";
+    ConnectionTableFull, "connection_table_full", "No room for another connection.";
+    TooBig, "too_big", "Larger than the out port's MTU; answered with ICMP \"fragmentation needed\" where DF asks for it and the limit allows.";
+    ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not own.";
+    BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, or that claims one of weir's own addresses.";
+    NoBuffer, "no_buffer", "The mempool had no mbuf left for an answer.";
+    TxFull, "tx_full", "The device's transmit queue was full.";
+}
+
+/// Why a packet was answered by weir itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReplyReason {
+    Arp,
+    IcmpEcho,
+    TtlExceeded,
+    NoService,
+    NoRealServer,
+    RealRemoved,
+    TooBig,
+}
+
+impl ReplyReason {
+    pub const ALL: &'static [ReplyReason] = &[
+        ReplyReason::Arp,
+        ReplyReason::IcmpEcho,
+        ReplyReason::TtlExceeded,
+        ReplyReason::NoService,
+        ReplyReason::NoRealServer,
+        ReplyReason::RealRemoved,
+        ReplyReason::TooBig,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            ReplyReason::Arp => "arp",
+            ReplyReason::IcmpEcho => "icmp_echo",
+            ReplyReason::TtlExceeded => "ttl_exceeded",
+            ReplyReason::NoService => "no_service",
+            ReplyReason::NoRealServer => "no_real_server",
+            ReplyReason::RealRemoved => "real_removed",
+            ReplyReason::TooBig => "too_big",
+        }
+    }
+}
+
+/// Why a packet was given to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LocalReason {
+    /// To an address of a port, and nothing that weir answers itself.
+    ToPortAddress,
+    /// An ARP packet that told weir of a neighbour.
+    Arp,
+}
+
+impl LocalReason {
+    pub const fn name(self) -> &'static str {
+        match self {
+            LocalReason::ToPortAddress => "to_port_address",
+            LocalReason::Arp => "arp",
+        }
+    }
+}
+
+/// What becomes of one received packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Rewritten and sent on.
+    Forward(PortId),
+    /// Answered by weir itself out of this port.
+    Reply(PortId, ReplyReason),
+    /// Rewritten; waits for its next hop's MAC address on this port. Sent or dropped later.
+    Queue(PortId),
+    /// For the host.
+    Local(LocalReason),
+    Drop(DropReason),
+}
+
+impl Verdict {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::Forward(_) => "forward",
+            Verdict::Reply(..) => "reply",
+            Verdict::Queue(_) => "queue",
+            Verdict::Local(_) => "local",
+            Verdict::Drop(_) => "drop",
+        }
+    }
+}
+
+/// What the director knew when it decided: for `--explain`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    pub service: Option<ServiceId>,
+    pub real: Option<RealId>,
+    /// The packet made its connection.
+    pub new_connection: bool,
+    /// The connection's state after the packet, by IPVS's name in lower case.
+    pub state: Option<&'static str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drop_reasons_are_numbered_and_named_once() {
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::COUNT);
+        for (number, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, number);
+        }
+    }
+}
