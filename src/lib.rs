@@ -1,1 +1,23 @@
+//! weir: a layer-4 load balancer on DPDK.
+//!
+//! Dependencies point one way, down this list; `tests/layering.rs` holds it against the code (see ARCHITECTURE.md).
 
+pub mod arch;
+pub mod config;
+pub mod conn;
+pub mod control;
+pub mod director;
+pub mod exchange;
+pub mod forward;
+pub mod lpm;
+pub mod neighbour;
+pub mod packet;
+pub mod paged;
+pub mod rcu;
+pub mod sched;
+pub mod service;
+pub mod stats;
+pub mod tables;
+pub mod units;
+pub mod verdict;
+pub mod wire;

@@ -4,6 +4,7 @@
 //! with these calls inlined.
 
 use crate::units::PortId;
+use crate::verdict::{Context, Verdict};
 use arrayvec::ArrayVec;
 
 /// The most packets that travel together.
@@ -38,6 +39,10 @@ pub trait Sink {
 
     /// Hands a packet to the host behind `port`.
     fn local(&mut self, port: PortId, packet: Self::Packet);
+
+    /// Told of every verdict, right after whatever was sent for it.
+    #[inline(always)]
+    fn decided(&mut self, _port: PortId, _verdict: Verdict, _context: Context) {}
 }
 
 /// What a sent frame counts as, once the device has taken it.

@@ -1,0 +1,221 @@
+//! A connection entry: one cache line that holds all that a packet of a known connection needs.
+
+use super::state::{State, Timeouts};
+use crate::forward::Mode;
+use crate::units::{HopId, Millis, RealId, ServiceId};
+use crate::wire::checksum::Delta;
+use std::net::Ipv4Addr;
+
+/// What a packet is found by: addresses, ports and protocol as they are on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// Source address in the high half, destination in the low half.
+    addresses: u64,
+    /// Source port, destination port, protocol: from the high end of the low 40 bits.
+    ports: u64,
+}
+
+impl FlowKey {
+    #[inline(always)]
+    pub fn new(source: Ipv4Addr, source_port: u16, destination: Ipv4Addr, destination_port: u16, protocol: u8) -> Self {
+        FlowKey {
+            addresses: u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits()),
+            ports: u64::from(source_port) << 24 | u64::from(destination_port) << 8 | u64::from(protocol),
+        }
+    }
+
+    #[inline]
+    pub fn source(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits((self.addresses >> 32) as u32)
+    }
+
+    #[inline]
+    pub fn destination(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.addresses as u32)
+    }
+
+    #[inline]
+    pub fn source_port(&self) -> u16 {
+        (self.ports >> 24) as u16
+    }
+
+    #[inline]
+    pub fn destination_port(&self) -> u16 {
+        (self.ports >> 8) as u16
+    }
+
+    #[inline]
+    pub fn protocol(&self) -> u8 {
+        self.ports as u8
+    }
+
+    /// The key of a packet that answers one with this key.
+    #[inline]
+    pub fn reversed(&self) -> Self {
+        FlowKey::new(self.destination(), self.destination_port(), self.source(), self.source_port(), self.protocol())
+    }
+
+    /// Two folded multiplications, seeded anew at every start: colliding flows cannot be computed from outside.
+    #[inline(always)]
+    pub fn hash(&self, seed: u64) -> u64 {
+        let fold = |a: u64, b: u64| {
+            let wide = u128::from(a) * u128::from(b);
+            (wide >> 64) as u64 ^ wide as u64
+        };
+        let first = fold(self.addresses ^ seed, 0x9e37_79b9_7f4a_7c15 ^ self.ports);
+        fold(first ^ seed.rotate_left(32), 0xd6e8_feb8_6659_fd93 ^ self.ports)
+    }
+}
+
+/// The place of a connection in its worker's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnId(pub u32);
+
+/// What happens to the addresses of a connection's packets: computed once, applied to every packet.
+/// A request's source and destination become `source` and `destination`; a reply's are put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    pub source: Ipv4Addr,
+    pub source_port: u16,
+    pub destination: Ipv4Addr,
+    pub destination_port: u16,
+}
+
+impl Translation {
+    /// The key of a request after the translation.
+    pub fn key(&self, protocol: u8) -> FlowKey {
+        FlowKey::new(self.source, self.source_port, self.destination, self.destination_port, protocol)
+    }
+}
+
+/// "No next hop is known": not an index of the neighbour table, which is smaller.
+const NO_HOP: u16 = u16::MAX;
+
+/// One connection. The request key and the reply key differ only where the forwarding mode sees replies.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Connection {
+    /// As the client sends.
+    pub request: FlowKey,
+    /// As the real server answers; of a mode that does not see replies, only the real server's address counts.
+    pub reply: FlowKey,
+    pub last_seen: Millis,
+    pub real: RealId,
+    pub service: ServiceId,
+    /// Of [`State::Template`] connections: the persistence timeout in milliseconds. Of others: their template.
+    pub template: u32,
+    hops: [u16; 2],
+    pub route_generation: u16,
+    pub state: State,
+    flags: u8,
+    /// What a request's translation does to checksums, a reply's being its inverse.
+    pub ip_delta: Delta,
+    pub l4_delta: Delta,
+    /// Of templates: how many live connections they have.
+    pub controlled: u32,
+}
+
+const _: () = assert!(size_of::<Connection>() == 64, "a connection fills one cache line");
+
+const TRANSLATES: u8 = 1;
+const TWO_WAY: u8 = 2;
+
+/// [`Connection::template`] of a connection that has none.
+pub const NO_TEMPLATE: u32 = u32::MAX;
+
+impl Connection {
+    pub const FREE: Connection = Connection {
+        request: FlowKey { addresses: 0, ports: 0 },
+        reply: FlowKey { addresses: 0, ports: 0 },
+        last_seen: Millis(0),
+        real: RealId(0),
+        service: ServiceId(0),
+        template: NO_TEMPLATE,
+        hops: [NO_HOP; 2],
+        route_generation: 0,
+        state: State::None,
+        flags: 0,
+        ip_delta: Delta::ZERO,
+        l4_delta: Delta::ZERO,
+        controlled: 0,
+    };
+
+    /// A new connection of the client's packet with key `request`.
+    pub fn new(request: FlowKey, translation: Translation, mode: &Mode, service: ServiceId, real: RealId) -> Self {
+        let translated = translation.key(request.protocol());
+        let flags = if mode.sees_replies { TWO_WAY } else { 0 } | if mode.translates { TRANSLATES } else { 0 };
+        let ip_delta = Delta::ZERO
+            .replace_u32(request.source().to_bits(), translation.source.to_bits())
+            .replace_u32(request.destination().to_bits(), translation.destination.to_bits());
+        let l4_delta = ip_delta
+            .replace_u16(request.source_port(), translation.source_port)
+            .replace_u16(request.destination_port(), translation.destination_port);
+        Connection { request, reply: translated.reversed(), service, real, flags, ip_delta, l4_delta, ..Connection::FREE }
+    }
+
+    #[inline(always)]
+    pub fn is_two_way(&self) -> bool {
+        self.flags & TWO_WAY != 0
+    }
+
+    #[inline(always)]
+    pub fn translates(&self) -> bool {
+        self.flags & TRANSLATES != 0
+    }
+
+    /// The remembered next hop of requests (0) or replies (1).
+    #[inline(always)]
+    pub fn hop(&self, reply: bool) -> Option<HopId> {
+        let hop = self.hops[usize::from(reply)];
+        (hop != NO_HOP).then_some(HopId(hop))
+    }
+
+    pub fn set_hop(&mut self, reply: bool, hop: Option<HopId>) {
+        self.hops[usize::from(reply)] = hop.map_or(NO_HOP, |hop| hop.0);
+    }
+
+    pub fn is_template(&self) -> bool {
+        self.state == State::Template
+    }
+
+    /// Forgets the next hops, found by an older routing table than this one.
+    pub fn forget_hops(&mut self, route_generation: u16) {
+        self.hops = [NO_HOP; 2];
+        self.route_generation = route_generation;
+    }
+
+    /// Where packets in this direction go to, after the translation.
+    pub fn destination(&self, reply: bool) -> Ipv4Addr {
+        if reply { self.request.source() } else { self.reply.source() }
+    }
+
+    /// A template that binds all connections of a client with `key` to a real server.
+    pub fn template(key: FlowKey, timeout_ms: u32, service: ServiceId, real: RealId) -> Self {
+        Connection {
+            request: key,
+            reply: key,
+            template: timeout_ms,
+            state: State::Template,
+            service,
+            real,
+            ..Connection::FREE
+        }
+    }
+
+    /// How long it may be silent.
+    #[inline(always)]
+    pub fn timeout(&self, timeouts: &Timeouts) -> u32 {
+        if self.state == State::Template { self.template } else { timeouts.of(self.state) }
+    }
+
+    /// Whether it has been silent for too long. A template lives on with its connections.
+    #[inline(always)]
+    pub fn is_expired(&self, timeouts: &Timeouts, now: Millis) -> bool {
+        now.since(self.last_seen) >= self.timeout(timeouts) && (self.state != State::Template || self.controlled == 0)
+    }
+
+    /// The client, as (address, port).
+    pub fn client(&self) -> (Ipv4Addr, u16) {
+        (self.request.source(), self.request.source_port())
+    }
+}

@@ -1,0 +1,78 @@
+//! Local addresses and ports for fullnat.
+//!
+//! Every real server goes round the pool in its own turn, so that a port is free for a whole round before it is used
+//! again towards the same real server, and the same port serves many real servers at once. What makes a pair free is
+//! the connection table itself: no connection has the reply key that it would get.
+
+use crate::service::Pool;
+use crate::stats::RealStats;
+use crate::units::Millis;
+use std::net::Ipv4Addr;
+
+/// In a pool up to this size the search is exhaustive; in a larger one it ends here, when all but a few are in use.
+const MAX_TRIES: u32 = 1024;
+/// For so long after a search in vain nothing is searched: an exhausted pool must not cost more than a working one.
+const REST_MS: u32 = 10;
+
+/// The next free pair. `start` is where the first round begins; `is_free` tells whether no live connection has a pair.
+pub fn choose(
+    pool: &Pool,
+    real: &RealStats,
+    start: u32,
+    now: Millis,
+    mut is_free: impl FnMut(Ipv4Addr, u16) -> bool,
+) -> Option<(Ipv4Addr, u16)> {
+    let size = pool.size();
+    // Gauges start at 0, which stands for "not yet".
+    if real.exhausted_at.get() != 0 && now.since(Millis(real.exhausted_at.get())) < REST_MS {
+        return None;
+    }
+    let mut turn = real.port_cursor.get().checked_sub(1).unwrap_or(start) % size;
+    for _ in 0..size.min(MAX_TRIES) {
+        let (address, port) = pool.pair(turn);
+        turn = pool.next(turn);
+        if is_free(address, port) {
+            real.port_cursor.set(turn + 1);
+            return Some((address, port));
+        }
+    }
+    real.port_cursor.set(turn + 1);
+    real.exhausted_at.set(now.0.max(1));
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn pool(ports: (u16, u16)) -> Pool {
+        Pool::new("inside".into(), vec![Ipv4Addr::new(10, 0, 0, 200), Ipv4Addr::new(10, 0, 0, 201)], ports)
+    }
+
+    #[test]
+    fn every_pair_of_a_small_pool_is_used_then_none_is_left() {
+        let (pool, real) = (pool((40_000, 40_009)), RealStats::default());
+        let mut used = HashSet::new();
+        while let Some(pair) = choose(&pool, &real, 3, Millis(100), |address, port| !used.contains(&(address, port))) {
+            assert!(used.insert(pair));
+        }
+        assert_eq!(used.len(), 20);
+    }
+
+    #[test]
+    fn a_pair_that_is_free_again_waits_for_a_round() {
+        let (pool, real) = (pool((40_000, 40_009)), RealStats::default());
+        let round: HashSet<_> = (0..20).map(|_| choose(&pool, &real, 0, Millis(1), |_, _| true)).collect();
+        assert_eq!(round.len(), 20, "all free at once, yet none used twice in a round");
+    }
+
+    #[test]
+    fn an_exhausted_pool_is_not_searched_again_at_once() {
+        let (pool, real) = (pool((40_000, 49_999)), RealStats::default());
+        let mut tries = 0;
+        let mut choose_at = |ms| choose(&pool, &real, 0, Millis(ms), |_, _| { tries += 1; false });
+        assert_eq!((choose_at(5), choose_at(6), choose_at(14)), (None, None, None));
+        assert_eq!(tries, MAX_TRIES);
+    }
+}

@@ -1,0 +1,11 @@
+//! Connections: the entry, the table that finds it by either direction, its states, its expiry, and fullnat's
+//! local ports.
+
+pub mod entry;
+pub mod local_port;
+pub mod state;
+pub mod table;
+
+pub use entry::{ConnId, Connection, FlowKey, Translation};
+pub use state::{Direction, State, Timeouts};
+pub use table::{Found, Table};

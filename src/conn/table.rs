@@ -1,0 +1,332 @@
+//! The connection table of one worker: a slab of entries, and an index that finds them by either key.
+//!
+//! The index is an array of buckets of one cache line: eight 16-bit signatures, compared together, and beside them
+//! the numbers of the entries. A bucket that is full sends its entries on to the next one and counts them, so a
+//! search ends at the first bucket that has sent nothing on, and removing an entry leaves no tombstone.
+//! All memory is reserved at start.
+
+use super::entry::{ConnId, Connection, FlowKey};
+use super::state::State;
+use crate::arch::prefetch;
+
+const SLOTS: usize = 8;
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// 0: free.
+    signatures: [u16; SLOTS],
+    /// Entry number, and in the lowest bit which of its keys this is (1: the reply's).
+    entries: [u32; SLOTS],
+    /// Keys that belong here or before, and are stored further on.
+    passed_on: u32,
+    _spare: [u32; 3],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64, "a bucket fills one cache line");
+
+impl Bucket {
+    const EMPTY: Bucket = Bucket { signatures: [0; SLOTS], entries: [0; SLOTS], passed_on: 0, _spare: [0; 3] };
+
+    /// A bit for each slot that has this signature.
+    #[inline(always)]
+    fn matches(&self, signature: u16) -> u32 {
+        // Compiles to one vector comparison.
+        (0..SLOTS).fold(0, |mask, slot| mask | u32::from(self.signatures[slot] == signature) << slot)
+    }
+}
+
+/// A connection that a packet belongs to, and which way the packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub id: ConnId,
+    pub reply: bool,
+}
+
+pub struct Table {
+    entries: Box<[Connection]>,
+    buckets: Box<[Bucket]>,
+    seed: u64,
+    /// Entries from here on were never used.
+    high_water: u32,
+    /// A list of freed entries, linked through `last_seen`; [`END`] ends it.
+    free: u32,
+    live: u32,
+}
+
+const END: u32 = u32::MAX;
+
+impl Table {
+    /// The most connections a table may have.
+    pub const MAX_CAPACITY: usize = 1 << 30;
+
+    /// Room for `capacity` connections with both their directions. `seed`: a secret of this run.
+    pub fn new(capacity: usize, seed: u64) -> Self {
+        let capacity = capacity.clamp(1, Self::MAX_CAPACITY);
+        // At most three quarters of the slots are taken, so that few buckets overflow.
+        let buckets = (capacity * 2 * 4 / 3).div_ceil(SLOTS).max(2);
+        Table {
+            entries: vec![Connection::FREE; capacity].into_boxed_slice(),
+            buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(),
+            seed,
+            high_water: 0,
+            free: END,
+            live: 0,
+        }
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Live entries, templates among them.
+    pub fn len(&self) -> usize {
+        self.live as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.len() == self.capacity()
+    }
+
+    /// Entries at and above this number were never used.
+    pub fn high_water(&self) -> u32 {
+        self.high_water
+    }
+
+    #[inline(always)]
+    pub fn hash(&self, key: &FlowKey) -> u64 {
+        key.hash(self.seed)
+    }
+
+    #[inline(always)]
+    fn home(&self, hash: u64) -> usize {
+        // The high bits choose the bucket, the low bits are the signature.
+        ((u128::from(hash) * self.buckets.len() as u128) >> 64) as usize
+    }
+
+    #[inline(always)]
+    fn signature(hash: u64) -> u16 {
+        (hash as u16).max(1)
+    }
+
+    /// Starts to fetch the bucket of a hash.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        prefetch(&self.buckets[self.home(hash)]);
+    }
+
+    /// Starts to fetch the entry that most probably has this hash.
+    #[inline(always)]
+    pub fn prefetch_entry(&self, hash: u64) {
+        let bucket = &self.buckets[self.home(hash)];
+        let matches = bucket.matches(Self::signature(hash));
+        if matches != 0 {
+            let entry = bucket.entries[matches.trailing_zeros() as usize] >> 1;
+            prefetch(&self.entries[entry as usize]);
+        }
+    }
+
+    /// The connection of a packet.
+    #[inline(always)]
+    pub fn find(&self, hash: u64, key: &FlowKey) -> Option<Found> {
+        let signature = Self::signature(hash);
+        let mut home = self.home(hash);
+        loop {
+            let bucket = &self.buckets[home];
+            let mut matches = bucket.matches(signature);
+            while matches != 0 {
+                let number = bucket.entries[matches.trailing_zeros() as usize];
+                let reply = number & 1 == 1;
+                let entry = &self.entries[(number >> 1) as usize];
+                if *key == if reply { entry.reply } else { entry.request } {
+                    return Some(Found { id: ConnId(number >> 1), reply });
+                }
+                matches &= matches - 1;
+            }
+            if bucket.passed_on == 0 {
+                return None;
+            }
+            home = self.next(home);
+        }
+    }
+
+    #[inline]
+    fn next(&self, bucket: usize) -> usize {
+        if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
+    }
+
+    /// Adds a connection. None when the table is full, or one of the keys is another connection's already.
+    pub fn insert(&mut self, connection: Connection) -> Option<ConnId> {
+        let request = self.hash(&connection.request);
+        if self.find(request, &connection.request).is_some() {
+            return None;
+        }
+        let reply = connection.is_two_way().then(|| self.hash(&connection.reply));
+        if reply.is_some_and(|hash| connection.reply == connection.request || self.find(hash, &connection.reply).is_some()) {
+            return None;
+        }
+        let id = self.take()?;
+        self.entries[id as usize] = connection;
+        self.link(request, id << 1);
+        if let Some(reply) = reply {
+            self.link(reply, id << 1 | 1);
+        }
+        self.live += 1;
+        Some(ConnId(id))
+    }
+
+    /// A free entry.
+    fn take(&mut self) -> Option<u32> {
+        if self.free != END {
+            let id = self.free;
+            self.free = self.entries[id as usize].last_seen.0;
+            return Some(id);
+        }
+        ((self.high_water as usize) < self.entries.len()).then(|| {
+            self.high_water += 1;
+            self.high_water - 1
+        })
+    }
+
+    fn link(&mut self, hash: u64, number: u32) {
+        let mut place = self.home(hash);
+        loop {
+            let bucket = &mut self.buckets[place];
+            let free = bucket.matches(0);
+            if free != 0 {
+                let slot = free.trailing_zeros() as usize;
+                bucket.signatures[slot] = Self::signature(hash);
+                bucket.entries[slot] = number;
+                return;
+            }
+            bucket.passed_on += 1;
+            place = self.next(place);
+        }
+    }
+
+    fn unlink(&mut self, hash: u64, number: u32) {
+        let mut place = self.home(hash);
+        loop {
+            let bucket = &mut self.buckets[place];
+            let slot = (0..SLOTS).find(|&slot| bucket.entries[slot] == number && bucket.signatures[slot] != 0);
+            if let Some(slot) = slot {
+                bucket.signatures[slot] = 0;
+                return;
+            }
+            bucket.passed_on -= 1;
+            place = self.next(place);
+        }
+    }
+
+    /// Removes a live connection.
+    pub fn remove(&mut self, id: ConnId) {
+        let entry = self.entries[id.0 as usize];
+        debug_assert_ne!(entry.state, State::None);
+        self.unlink(self.hash(&entry.request), id.0 << 1);
+        if entry.is_two_way() {
+            self.unlink(self.hash(&entry.reply), id.0 << 1 | 1);
+        }
+        let slot = &mut self.entries[id.0 as usize];
+        *slot = Connection::FREE;
+        slot.last_seen.0 = self.free;
+        self.free = id.0;
+        self.live -= 1;
+    }
+
+    #[inline(always)]
+    pub fn get(&self, id: ConnId) -> &Connection {
+        &self.entries[id.0 as usize]
+    }
+
+    #[inline(always)]
+    pub fn get_mut(&mut self, id: ConnId) -> &mut Connection {
+        &mut self.entries[id.0 as usize]
+    }
+
+    /// The live connection of a number, if there is one.
+    pub fn live(&self, number: u32) -> Option<&Connection> {
+        self.entries.get(number as usize).filter(|entry| entry.state != State::None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::Translation;
+    use crate::units::{RealId, ServiceId};
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+    use std::net::Ipv4Addr;
+
+    fn connection(client: u16, local: u16, two_way: bool) -> Connection {
+        let vip = Ipv4Addr::new(192, 0, 2, 80);
+        let request = FlowKey::new(Ipv4Addr::new(198, 51, 100, 7), client, vip, 80, 6);
+        let translation = Translation {
+            source: Ipv4Addr::new(10, 0, 0, 200),
+            source_port: local,
+            destination: Ipv4Addr::new(10, 0, 0, 11),
+            destination_port: 8080,
+        };
+        let mode = crate::forward::mode(if two_way { "fullnat" } else { "dr" }).unwrap();
+        let mut connection = Connection::new(request, translation, mode, ServiceId(1), RealId(2));
+        connection.state = State::Established;
+        connection
+    }
+
+    proptest! {
+        /// A small, crowded table: buckets overflow, entries are reused.
+        #[test]
+        fn equals_a_hash_map(operations in prop::collection::vec((0u16..90, 0u16..90, any::<bool>(), any::<bool>()), 1..400)) {
+            let mut table = Table::new(64, 0x5eed);
+            let mut model: HashMap<FlowKey, (ConnId, bool)> = HashMap::new();
+            for (client, local, two_way, remove) in operations {
+                let connection = connection(client, local, two_way);
+                let found = table.find(table.hash(&connection.request), &connection.request);
+                prop_assert_eq!(found.map(|found| (found.id, found.reply)), model.get(&connection.request).copied());
+                if let (true, Some(found)) = (remove, found) {
+                    let reply = table.get(found.id).reply;
+                    table.remove(found.id);
+                    model.remove(&connection.request);
+                    if model.get(&reply).is_some_and(|(id, _)| *id == found.id) {
+                        model.remove(&reply);
+                    }
+                } else {
+                    let free = !model.contains_key(&connection.request)
+                        && !(two_way && model.contains_key(&connection.reply))
+                        && !table.is_full();
+                    let inserted = table.insert(connection);
+                    prop_assert_eq!(inserted.is_some(), free);
+                    if let Some(id) = inserted {
+                        model.insert(connection.request, (id, false));
+                        if two_way {
+                            model.insert(connection.reply, (id, true));
+                        }
+                    }
+                }
+                for (key, &(id, reply)) in &model {
+                    prop_assert_eq!(table.find(table.hash(key), key), Some(Found { id, reply }));
+                }
+                let live = model.values().filter(|(_, reply)| !reply).count();
+                prop_assert_eq!(table.len(), live);
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_table_takes_no_more_and_recovers() {
+        let mut table = Table::new(1_000, 1);
+        let ids: Vec<_> = (0..1_000).map(|n| table.insert(connection(n, n, true)).unwrap()).collect();
+        assert!(table.is_full());
+        assert_eq!(table.insert(connection(2_000, 2_000, true)), None);
+        for id in ids {
+            table.remove(id);
+        }
+        assert!(table.is_empty());
+        assert!(table.buckets.iter().all(|bucket| bucket.passed_on == 0 && bucket.signatures == [0; SLOTS]));
+        assert!(table.insert(connection(2_000, 2_000, true)).is_some());
+    }
+}

@@ -1,0 +1,560 @@
+//! The control thread's own view of the configuration, and how a change of it becomes one publication.
+//!
+//! The model keeps what gives things their identity: ids of services and real servers, their counters, scheduler
+//! cursors. A new configuration is compared with the current one; what is the same is not touched.
+
+use super::resolver::Resolver;
+use crate::config::{self, Config};
+use crate::exchange::Event;
+use crate::forward;
+use crate::lpm::Lpm;
+use crate::neighbour::NeighbourTable;
+use crate::rcu::map::Map;
+use crate::rcu::{Publisher, Reader, domain};
+use crate::sched;
+use crate::service::{Persistence, Pool, Real, Service, ServiceKey, ServiceState};
+use crate::stats::{RealTotals, Stats};
+use crate::tables::{Owner, Port, Route, Tables};
+use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
+use crate::wire::Mac;
+use ipnet::Ipv4Net;
+use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A port as its device turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub mac: Mac,
+    /// See [`Port::any_mac`].
+    pub any_mac: bool,
+}
+
+pub struct Model {
+    config: Config,
+    devices: Vec<Device>,
+    stats: Arc<Stats>,
+    workers: usize,
+    publisher: Publisher<Tables>,
+    services: Map<ServiceKey, Arc<Service>>,
+    addresses: Map<Ipv4Addr, Owner>,
+    /// Per VIP, how many services it has.
+    vips: HashMap<Ipv4Addr, usize>,
+    /// Per service, what its real servers are known by.
+    registry: HashMap<ServiceKey, Registered>,
+    pools: HashMap<String, Arc<Pool>>,
+    reals: RealIds,
+    next_service: u32,
+    by_service_id: HashMap<ServiceId, ServiceKey>,
+    pub resolver: Resolver,
+    /// Neighbours' slots to be used again when every worker reads the present generation.
+    retired_hops: Vec<HopId>,
+    drained_at: Time,
+}
+
+/// How often real servers that are configured no more are looked at.
+const DRAIN_CHECK: Duration = Duration::from_secs(1);
+
+/// What of a service outlives its changes.
+struct Registered {
+    reals: HashMap<(Ipv4Addr, u16), RealId>,
+    /// What real servers that are gone have counted.
+    past: RealTotals,
+}
+
+/// Hands out ids of real servers.
+#[derive(Default)]
+struct RealIds {
+    /// What each had counted when it was given away: its cells are used again, and never set back.
+    before: Vec<RealTotals>,
+    free: Vec<RealId>,
+    /// Configured no more, with connections left perhaps.
+    draining: HashMap<RealId, (ServiceKey, Ipv4Addr, u16)>,
+    /// The same, the other way round.
+    by_place: HashMap<(ServiceKey, Ipv4Addr, u16), RealId>,
+}
+
+/// What a change consists of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Changes {
+    pub services_added: usize,
+    pub services_removed: usize,
+    pub services_changed: usize,
+    pub reals_added: usize,
+    pub reals_removed: usize,
+    pub reals_reweighted: usize,
+    pub other: Vec<&'static str>,
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        *self == Changes::default()
+    }
+}
+
+impl std::fmt::Display for Changes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_empty() {
+            return f.write_str("nothing changed");
+        }
+        write!(
+            f,
+            "services: {} added, {} removed, {} changed; real servers: {} added, {} removed, {} reweighted",
+            self.services_added,
+            self.services_removed,
+            self.services_changed,
+            self.reals_added,
+            self.reals_removed,
+            self.reals_reweighted
+        )?;
+        for other in &self.other {
+            write!(f, "; {other} changed")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a running daemon cannot change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} cannot change while weir runs: restart it to use the new file")]
+pub struct NeedsRestart {
+    pub what: String,
+}
+
+impl Model {
+    /// The model of a first configuration, and a reader of its tables for each worker.
+    /// `devices`: one for each `[[port]]`.
+    pub fn new(config: &Config, devices: Vec<Device>, stats: Arc<Stats>, now: Time) -> (Self, Vec<Reader<Tables>>) {
+        let workers = stats.workers().count();
+        let mut services = Map::new();
+        let mut addresses = Map::new();
+        let resolver = Resolver::new(Arc::new(NeighbourTable::default()));
+        let tables = Tables {
+            generation: Generation(0),
+            route_generation: 0,
+            ports: Arc::default(),
+            addresses: addresses.freeze(),
+            services: services.freeze(),
+            routes: Arc::new(Lpm::default()),
+            neighbours: resolver.table().clone(),
+            timeouts: (&config.timeouts).into(),
+            answers_per_second: config.limits.answers_per_second,
+        };
+        let (publisher, readers) = domain(Box::new(tables), workers);
+        let nothing = Config {
+            ports: vec![],
+            routes: vec![],
+            neighbours: vec![],
+            pools: vec![],
+            services: vec![],
+            ..config.clone()
+        };
+        let mut model = Model {
+            config: nothing,
+            devices,
+            stats,
+            workers,
+            publisher,
+            services,
+            addresses,
+            vips: HashMap::new(),
+            registry: HashMap::new(),
+            pools: HashMap::new(),
+            reals: RealIds::default(),
+            next_service: 0,
+            by_service_id: HashMap::new(),
+            resolver,
+            retired_hops: Vec::new(),
+            drained_at: now,
+        };
+        model.change(config.clone(), now);
+        (model, readers)
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn tables(&self) -> &Tables {
+        self.publisher.current()
+    }
+
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    pub fn publisher(&mut self) -> &mut Publisher<Tables> {
+        &mut self.publisher
+    }
+
+    /// The services by name of their key, in the order of the configuration.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.config.services.iter().filter_map(|service| self.services.get(&key(service)))
+    }
+
+    /// A service by its id.
+    pub fn service(&self, id: ServiceId) -> Option<&Arc<Service>> {
+        self.services.get(self.by_service_id.get(&id)?)
+    }
+
+    /// What a real server counted since it was configured.
+    pub fn real_totals(&self, id: RealId) -> RealTotals {
+        self.reals.totals(&self.stats, id)
+    }
+
+    /// What a service counted, with the real servers that it has no more.
+    pub fn service_totals(&self, service: &Service) -> RealTotals {
+        let past = self.registry.get(&service.key).map_or(RealTotals::default(), |registered| registered.past);
+        let draining = self.reals.draining.iter().filter(|(_, (key, ..))| *key == service.key).map(|(id, _)| *id);
+        let current = service.reals.iter().map(|real| real.id);
+        current.chain(draining).fold(past, |sum, id| sum + self.real_totals(id))
+    }
+
+    /// What differs between the running configuration and `new`, if that can be changed at all.
+    pub fn check_change(&self, new: &Config) -> Result<(), NeedsRestart> {
+        let refuse = |what: String| Err(NeedsRestart { what });
+        if new.dpdk != self.config.dpdk {
+            return refuse("[dpdk]".into());
+        }
+        if new.api != self.config.api {
+            return refuse("[api]".into());
+        }
+        if new.limits.connections != self.config.limits.connections {
+            return refuse("[limits] connections".into());
+        }
+        let fixed = |port: &config::Port| (port.name.clone(), port.device.clone(), port.mac, port.mtu, port.queues);
+        if !new.ports.iter().map(fixed).eq(self.config.ports.iter().map(fixed)) {
+            return refuse("the list of [[port]]s, or the device, mac, mtu or queues of one,".into());
+        }
+        Ok(())
+    }
+
+    /// Makes `new` the running configuration: one publication, whatever the number of changes.
+    pub fn apply(&mut self, new: Config, now: Time) -> Result<Changes, NeedsRestart> {
+        self.check_change(&new)?;
+        Ok(self.change(new, now))
+    }
+
+    fn change(&mut self, new: Config, now: Time) -> Changes {
+        let mut changes = Changes::default();
+        let old = std::mem::replace(&mut self.config, new.clone());
+        let mut next = self.publisher.current().clone();
+
+        if new.timeouts != old.timeouts {
+            next.timeouts = (&new.timeouts).into();
+            changes.other.push("[timeouts]");
+        }
+        if new.limits != old.limits {
+            next.answers_per_second = new.limits.answers_per_second;
+            changes.other.push("[limits]");
+        }
+        let owners_changed = new.ports != old.ports || new.pools != old.pools;
+        if owners_changed {
+            for (address, _) in owners(&old) {
+                self.addresses.remove(&address);
+            }
+        }
+        if new.ports != old.ports {
+            next.ports = new.ports.iter().zip(&self.devices).map(|(port, device)| port_table(port, *device)).collect();
+            changes.other.push("addresses of ports");
+        }
+        if new.pools != old.pools {
+            self.pools = new.pools.iter().map(|pool| (pool.name.clone(), Arc::new(pool_table(pool)))).collect();
+            changes.other.push("[[local_pool]]");
+        }
+        if new.neighbours != old.neighbours || new.ports != old.ports {
+            let placed = |config: &Config| -> HashMap<(PortId, Ipv4Addr), Mac> {
+                let neighbours = config.neighbours.iter();
+                neighbours.filter_map(|n| Some(((port_of(config, n.address)?, n.address), Mac(n.mac)))).collect()
+            };
+            let (before, after) = (placed(&old), placed(&new));
+            for (port, address) in before.keys().filter(|place| !after.contains_key(place)) {
+                self.resolver.unset_static(*port, *address, now);
+            }
+            for (&(port, address), &mac) in &after {
+                self.resolver.set_static(port, address, mac, now);
+            }
+            if new.neighbours != old.neighbours {
+                changes.other.push("[[neighbour]]");
+            }
+        }
+        if new.routes != old.routes || new.ports != old.ports {
+            next.routes = Arc::new(self.routes(&new, now));
+            next.route_generation = next.route_generation.wrapping_add(1);
+            if new.routes != old.routes {
+                changes.other.push("[[route]]");
+            }
+        }
+        self.change_services(&old, &new, &mut changes);
+        // Last: an address may have been a VIP until now.
+        if owners_changed {
+            for (address, owner) in owners(&new) {
+                self.addresses.insert(address, owner);
+            }
+        }
+
+        next.addresses = self.addresses.freeze();
+        next.services = self.services.freeze();
+        self.publish(next);
+        changes
+    }
+
+    /// What is due from time to time: neighbours, ids whose connections are gone, tables that no worker reads any more.
+    /// Call it at least every few milliseconds.
+    pub fn tick(&mut self, now: Time) {
+        self.resolver.tick(self.publisher.current(), now);
+        if self.retired_hops.is_empty() && self.resolver.is_crowded() {
+            self.retired_hops = self.resolver.retire_unused(now);
+            if !self.retired_hops.is_empty() {
+                let mut next = self.publisher.current().clone();
+                next.route_generation = next.route_generation.wrapping_add(1);
+                self.publish(next);
+            }
+        }
+        self.publisher.reclaim();
+        if self.publisher.pending() == 0 {
+            self.resolver.release(std::mem::take(&mut self.retired_hops));
+        }
+        // No worker may still read tables that have a real server whose id is to be used again.
+        if self.publisher.pending() == 0 && !self.reals.draining.is_empty() && now.since(self.drained_at) >= DRAIN_CHECK {
+            self.drained_at = now;
+            for (id, key) in self.reals.drained(&self.stats) {
+                let totals = self.reals.totals(&self.stats, id);
+                if let Some(registered) = self.registry.get_mut(&key) {
+                    registered.past = registered.past + totals;
+                }
+                self.reals.release(&self.stats, id);
+            }
+        }
+    }
+
+    /// Hands an event of a worker to the resolver.
+    pub fn event(&mut self, event: Event, now: Time) {
+        self.resolver.event(event, self.publisher.current(), now);
+    }
+
+    /// Publishes `next` as the next generation.
+    fn publish(&mut self, mut next: Tables) {
+        next.generation = Generation(next.generation.0 + 1);
+        self.publisher.publish(Box::new(next));
+    }
+
+    fn change_services(&mut self, old: &Config, new: &Config, changes: &mut Changes) {
+        let before: HashMap<ServiceKey, &config::Service> = old.services.iter().map(|s| (key(s), s)).collect();
+        let after: HashSet<ServiceKey> = new.services.iter().map(key).collect();
+        for service in old.services.iter().filter(|service| !after.contains(&key(service))) {
+            changes.services_removed += 1;
+            changes.reals_removed += service.reals.len();
+            self.remove_service(&key(service));
+        }
+        let pools_changed = old.pools != new.pools;
+        for service in &new.services {
+            match before.get(&key(service)) {
+                Some(same) if *same == service && !(pools_changed && matches!(service.mode, config::Mode::Fullnat { .. })) => {}
+                Some(same) => {
+                    changes.services_changed += usize::from(*same != service);
+                    count_reals(&same.reals, &service.reals, changes);
+                    self.put_service(service);
+                }
+                None => {
+                    changes.services_added += 1;
+                    changes.reals_added += service.reals.len();
+                    self.put_service(service);
+                }
+            }
+        }
+    }
+
+    fn remove_service(&mut self, key: &ServiceKey) {
+        if let Some(service) = self.services.remove(key) {
+            self.by_service_id.remove(&service.id);
+        }
+        if let Some(registered) = self.registry.remove(key) {
+            for ((address, port), id) in registered.reals {
+                self.reals.retire(&self.stats, id, (*key, address, port));
+            }
+        }
+        if let Some(count) = self.vips.get_mut(&key.address) {
+            *count -= 1;
+            if *count == 0 {
+                self.vips.remove(&key.address);
+                self.addresses.remove(&key.address);
+            }
+        }
+    }
+
+    /// Adds a service, or puts it in the place of its former version.
+    fn put_service(&mut self, service: &config::Service) {
+        let key = key(service);
+        let current = self.services.get(&key).cloned();
+        let (id, state) = match &current {
+            Some(current) => (current.id, current.state.clone()),
+            None => {
+                let id = ServiceId(self.next_service);
+                self.next_service += 1;
+                self.by_service_id.insert(id, key);
+                *self.vips.entry(key.address).or_default() += 1;
+                self.addresses.insert(key.address, Owner::Vip);
+                (id, Arc::new(ServiceState::new(self.workers)))
+            }
+        };
+        let registered =
+            self.registry.entry(key).or_insert_with(|| Registered { reals: HashMap::new(), past: RealTotals::default() });
+        let wanted: HashSet<_> = service.reals.iter().map(|real| (real.address, real.port)).collect();
+        let gone: Vec<_> = registered.reals.keys().filter(|place| !wanted.contains(place)).copied().collect();
+        for place in gone {
+            if let Some(id) = registered.reals.remove(&place) {
+                self.reals.retire(&self.stats, id, (key, place.0, place.1));
+            }
+        }
+        let reals: Box<[Real]> = service
+            .reals
+            .iter()
+            .map(|real| {
+                let place = (real.address, real.port);
+                let id = *registered
+                    .reals
+                    .entry(place)
+                    .or_insert_with(|| self.reals.allocate(&self.stats, (key, place.0, place.1)));
+                Real { id, address: real.address, port: real.port, weight: real.weight }
+            })
+            .collect();
+        let kind = sched::kind(&service.scheduler).unwrap_or(&sched::KINDS[0]);
+        let mode = forward::mode(service.mode.name()).unwrap_or(&forward::MODES[0]);
+        let pool = match &service.mode {
+            config::Mode::Fullnat { pool } => self.pools.get(pool).cloned(),
+            _ => None,
+        };
+        let persistence = service.persistence.map(|persistence| Persistence {
+            timeout: persistence.timeout,
+            mask: u32::MAX.checked_shl(32 - u32::from(persistence.prefix_v4)).unwrap_or(0),
+        });
+        self.services.insert(
+            key,
+            Arc::new(Service {
+                id,
+                name: service.name.as_str().into(),
+                key,
+                mode,
+                scheduler_kind: kind,
+                scheduler: (kind.new)(&reals),
+                reals,
+                pool,
+                persistence,
+                when_unavailable: service.when_unavailable,
+                state,
+            }),
+        );
+    }
+
+    fn routes(&mut self, config: &Config, now: Time) -> Lpm<Route> {
+        let mut routes: Vec<(Ipv4Net, Route)> = Vec::new();
+        for (n, port) in config.ports.iter().enumerate() {
+            let route = Route { port: PortId(n as u8), gateway: None };
+            routes.extend(port.addresses.iter().map(|net| (net.trunc(), route)));
+        }
+        self.resolver.unpin_all();
+        for route in &config.routes {
+            let Some(port) = port_of(config, route.via) else { continue };
+            match self.resolver.pin(port, route.via, now) {
+                Some(hop) => routes.push((route.to, Route { port, gateway: Some((hop, route.via)) })),
+                None => tracing::warn!(to = %route.to, via = %route.via, "route left out: the neighbour table is full"),
+            }
+        }
+        Lpm::from_routes(routes)
+    }
+}
+
+fn key(service: &config::Service) -> ServiceKey {
+    ServiceKey { protocol: service.protocol, address: service.address, port: service.port }
+}
+
+/// Every address of a port or pool.
+fn owners(config: &Config) -> impl Iterator<Item = (Ipv4Addr, Owner)> {
+    let ports = config.ports.iter().enumerate().flat_map(|(n, port)| {
+        port.addresses.iter().map(move |net| (net.addr(), Owner::Port(PortId(n as u8))))
+    });
+    let pools = config.pools.iter().flat_map(|pool| pool.addresses.iter().map(|address| (*address, Owner::Pool)));
+    ports.chain(pools)
+}
+
+fn port_table(port: &config::Port, device: Device) -> Port {
+    Port {
+        name: port.name.as_str().into(),
+        mac: device.mac,
+        any_mac: device.any_mac,
+        mtu: port.mtu,
+        addresses: port.addresses.as_slice().into(),
+    }
+}
+
+fn pool_table(pool: &config::LocalPool) -> Pool {
+    Pool::new(pool.name.clone(), pool.addresses.clone(), pool.ports)
+}
+
+/// The port in whose subnet an address lies.
+fn port_of(config: &Config, address: Ipv4Addr) -> Option<PortId> {
+    let on_link = |port: &config::Port| port.addresses.iter().any(|net| net.contains(&address));
+    config.ports.iter().position(on_link).map(|n| PortId(n as u8))
+}
+
+fn count_reals(before: &[config::Real], after: &[config::Real], changes: &mut Changes) {
+    let place = |real: &config::Real| (real.address, real.port);
+    let weights: HashMap<_, _> = before.iter().map(|real| (place(real), real.weight)).collect();
+    let mut kept = 0;
+    for real in after {
+        match weights.get(&place(real)) {
+            None => changes.reals_added += 1,
+            Some(weight) => {
+                kept += 1;
+                changes.reals_reweighted += usize::from(*weight != real.weight);
+            }
+        }
+    }
+    changes.reals_removed += before.len() - kept;
+}
+
+impl RealIds {
+    /// An id with all its counters in place; the one that the same real server had, if it still has connections.
+    fn allocate(&mut self, stats: &Stats, place: (ServiceKey, Ipv4Addr, u16)) -> RealId {
+        if let Some(id) = self.by_place.remove(&place) {
+            self.draining.remove(&id);
+            stats.set_removed(id, false);
+            return id;
+        }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.before.push(RealTotals::default());
+            RealId((self.before.len() - 1) as u32)
+        });
+        stats.ensure(id);
+        stats.set_removed(id, false);
+        id
+    }
+
+    fn retire(&mut self, stats: &Stats, id: RealId, place: (ServiceKey, Ipv4Addr, u16)) {
+        stats.set_removed(id, true);
+        self.draining.insert(id, place);
+        self.by_place.insert(place, id);
+    }
+
+    /// The retired ones that have no connections left.
+    fn drained(&self, stats: &Stats) -> Vec<(RealId, ServiceKey)> {
+        let is_idle = |id: RealId| stats.load(id) == (0, 0);
+        self.draining.iter().filter(|(id, _)| is_idle(**id)).map(|(id, (key, ..))| (*id, *key)).collect()
+    }
+
+    /// Makes a drained id free for another real server.
+    fn release(&mut self, stats: &Stats, id: RealId) {
+        if let Some(place) = self.draining.remove(&id) {
+            self.by_place.remove(&place);
+            let all = stats.real(id);
+            self.before[id.index()] = RealTotals { active: 0, inactive: 0, ..all };
+            self.free.push(id);
+        }
+    }
+
+    fn totals(&self, stats: &Stats, id: RealId) -> RealTotals {
+        stats.real(id) - self.before[id.index()]
+    }
+}

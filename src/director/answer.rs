@@ -1,0 +1,228 @@
+//! What weir answers itself: ARP, ping, and the refusals (reset, ICMP unreachable, time exceeded, too big).
+//!
+//! An answer goes back to where its packet came from: out of the same port, to the same MAC address. It needs no
+//! route and no neighbour, keeps no state, and so gives a forger of source addresses nothing to fill.
+
+use super::limit::AnswerKind;
+use super::parse::{Datagram, Flow, PROTOCOL_ICMP};
+use super::{Director, Outcome, is_tcp};
+use crate::exchange::Event;
+use crate::packet::{Packet, Sent, Sink};
+use crate::tables::{Owner, Tables};
+use crate::units::Time;
+use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
+use crate::wire::{Mac, arp, build, ethernet, icmp};
+use std::net::Ipv4Addr;
+
+/// The largest answer: an ICMP error of 576 bytes (RFC 1812 section 4.3.2.3) in its frame.
+const MAX_ANSWER: usize = ethernet::HEADER_LEN + 576;
+
+impl<P: Packet> Director<P> {
+    pub(super) fn arp<S: Sink<Packet = P>>(&mut self, mut packet: P, tables: &Tables, now: Time, sink: &mut S) -> Outcome {
+        let port = packet.port();
+        let table = tables.port(port);
+        let repr = packet.data().get(ethernet::HEADER_LEN..).and_then(arp::Repr::parse);
+        let verdict = match repr {
+            None => Verdict::Drop(DropReason::BadArp),
+            // Somebody else uses an address of weir's own (RFC 5227 section 2.4).
+            Some(repr) if tables.addresses.get(&repr.sender_ip).is_some() && repr.sender_mac != table.mac => {
+                Verdict::Drop(DropReason::BadArp)
+            }
+            Some(repr) if repr.operation == arp::REQUEST => {
+                let is_ours = table.is_on_link(repr.target_ip)
+                    && match tables.addresses.get(&repr.target_ip) {
+                        Some(Owner::Port(owner)) => *owner == port,
+                        Some(Owner::Vip | Owner::Pool) => true,
+                        None => false,
+                    };
+                // A request tells of its sender too; so does a gratuitous one, which nobody answers.
+                let _ = self.mailbox.events.push(Event::Arp { port, repr });
+                if !is_ours {
+                    Verdict::Drop(DropReason::ArpIgnored)
+                } else if !self.limits.allow(AnswerKind::Arp, now, tables.answers_per_second) {
+                    Verdict::Drop(DropReason::RateLimited)
+                } else {
+                    match build::arp_reply_in_place(packet.data_mut(), table.mac) {
+                        Some(_) => {
+                            sink.send(port, packet, Sent::Answered);
+                            Verdict::Reply(port, ReplyReason::Arp)
+                        }
+                        None => Verdict::Drop(DropReason::BadArp),
+                    }
+                }
+            }
+            Some(repr) => {
+                let _ = self.mailbox.events.push(Event::Arp { port, repr });
+                Verdict::Local(LocalReason::Arp)
+            }
+        };
+        (verdict, Context::default())
+    }
+
+    /// An IPv4 packet that is no whole TCP segment or UDP datagram.
+    pub(super) fn datagram<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        datagram: &Datagram,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Outcome {
+        let port = packet.port();
+        let owner = tables.addresses.get(&datagram.destination);
+        let verdict = if datagram.is_fragment {
+            Verdict::Drop(DropReason::Fragment)
+        } else if datagram.protocol == PROTOCOL_ICMP {
+            let message = packet.data().get(usize::from(datagram.layout.l4)..).unwrap_or_default();
+            match (icmp::Icmp::new_checked(message), owner) {
+                (Err(_), _) => Verdict::Drop(DropReason::BadL4Header),
+                (Ok(message), _) if message.is_error() => Verdict::Drop(DropReason::IcmpError),
+                (Ok(message), Some(Owner::Vip | Owner::Port(_))) if message.is_echo_request() => {
+                    if tables.addresses.get(&datagram.source).is_some() {
+                        Verdict::Drop(DropReason::BadSource)
+                    } else if !self.limits.allow(AnswerKind::IcmpEcho, now, tables.answers_per_second) {
+                        Verdict::Drop(DropReason::RateLimited)
+                    } else if build::echo_reply_in_place(packet.data_mut(), tables.port(port).mac).is_some() {
+                        sink.send(port, packet, Sent::Answered);
+                        Verdict::Reply(port, ReplyReason::IcmpEcho)
+                    } else {
+                        Verdict::Drop(DropReason::BadL4Header)
+                    }
+                }
+                (Ok(_), Some(&Owner::Port(owner))) => {
+                    sink.local(owner, packet);
+                    Verdict::Local(LocalReason::ToPortAddress)
+                }
+                (Ok(_), Some(_)) => Verdict::Drop(DropReason::IcmpUnsupported),
+                (Ok(_), None) => Verdict::Drop(DropReason::NotForUs),
+            }
+        } else {
+            match owner {
+                Some(&Owner::Port(owner)) => {
+                    sink.local(owner, packet);
+                    Verdict::Local(LocalReason::ToPortAddress)
+                }
+                Some(_) => Verdict::Drop(DropReason::UnsupportedProtocol),
+                None => Verdict::Drop(DropReason::NotForUs),
+            }
+        };
+        (verdict, Context::default())
+    }
+
+    /// Refuses a new connection: TCP by a reset, UDP by "port unreachable", both from the VIP.
+    pub(super) fn refuse<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow,
+        reason: ReplyReason,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Verdict {
+        if is_tcp(flow) {
+            return self.reset(packet, reason, tables, now, sink);
+        }
+        let error = Error { kind: icmp::DESTINATION_UNREACHABLE, code: icmp::PORT_UNREACHABLE, rest: 0, from: flow.key.destination() };
+        self.icmp_error(packet, error, reason, tables, now, sink)
+    }
+
+    /// Answers a TCP segment with a reset from its destination (RFC 9293 section 3.10.7.1).
+    pub(super) fn reset<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        reason: ReplyReason,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Verdict {
+        if !self.limits.allow(AnswerKind::Reset, now, tables.answers_per_second) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        // Nothing is written for a reset: it is never answered.
+        let refusal = if reason == ReplyReason::NoService { DropReason::NoService } else { DropReason::NoConnection };
+        self.answer(packet, reason, refusal, tables, sink, build::tcp_reset)
+    }
+
+    /// The TTL ran out: "time exceeded" from the VIP.
+    #[cold]
+    pub(super) fn ttl_exceeded<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        vip: Ipv4Addr,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Verdict {
+        let error = Error { kind: icmp::TIME_EXCEEDED, code: 0, rest: 0, from: vip };
+        self.icmp_error(packet, error, ReplyReason::TtlExceeded, tables, now, sink)
+    }
+
+    /// Larger than the out port's MTU: "fragmentation needed" from the VIP where DF is set (RFC 1191 section 4).
+    #[cold]
+    pub(super) fn too_big<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        vip: Ipv4Addr,
+        mtu: u16,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Verdict {
+        let flags = packet.data().get(ethernet::HEADER_LEN + 6).copied().unwrap_or_default();
+        if flags & 0x40 == 0 {
+            return Verdict::Drop(DropReason::TooBig);
+        }
+        let error =
+            Error { kind: icmp::DESTINATION_UNREACHABLE, code: icmp::FRAGMENTATION_NEEDED, rest: u32::from(mtu), from: vip };
+        self.icmp_error(packet, error, ReplyReason::TooBig, tables, now, sink)
+    }
+
+    fn icmp_error<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        error: Error,
+        reason: ReplyReason,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Verdict {
+        if !self.limits.allow(AnswerKind::IcmpError, now, tables.answers_per_second) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        self.answer(packet, reason, DropReason::BadL4Header, tables, sink, |frame, offending, mac| {
+            build::icmp_error(frame, offending, mac, error.from, error.kind, error.code, error.rest)
+        })
+    }
+
+    /// Turns a packet into an answer that `write` makes of it. Where `write` has none, the packet is dropped.
+    fn answer<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        reason: ReplyReason,
+        otherwise: DropReason,
+        tables: &Tables,
+        sink: &mut S,
+        write: impl FnOnce(&mut [u8], &[u8], Mac) -> Option<usize>,
+    ) -> Verdict {
+        let port = packet.port();
+        let mut answer = [0; MAX_ANSWER];
+        let Some(length) = write(&mut answer, packet.data(), tables.port(port).mac) else {
+            return Verdict::Drop(otherwise);
+        };
+        if !packet.resize(length) {
+            return Verdict::Drop(DropReason::NoBuffer);
+        }
+        packet.data_mut().copy_from_slice(&answer[..length]);
+        sink.send(port, packet, Sent::Answered);
+        Verdict::Reply(port, reason)
+    }
+}
+
+/// An ICMP error to be made.
+struct Error {
+    kind: u8,
+    code: u8,
+    /// The second word of the header.
+    rest: u32,
+    from: Ipv4Addr,
+}

@@ -1,0 +1,381 @@
+//! TCP and UDP: known connections, new ones, and the way out.
+
+use super::parse::Flow;
+use super::{Director, Outcome, is_tcp};
+use crate::config::{Protocol, WhenUnavailable};
+use crate::conn::entry::NO_TEMPLATE;
+use crate::conn::state::next_tcp;
+use crate::conn::{ConnId, Connection, Direction, FlowKey, Found, State, local_port};
+use crate::forward::rewrite::{pass, set_macs, translate};
+use crate::neighbour::LinkState;
+use crate::packet::{Packet, Sent, Sink};
+use crate::sched::Client;
+use crate::service::{Real, Service, ServiceKey};
+use crate::tables::{Owner, Tables};
+use crate::units::{HopId, PortId, Time};
+use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
+use std::net::Ipv4Addr;
+
+/// In the protocol field of a template's key, which no packet has.
+const TEMPLATE: u8 = 0x80;
+
+impl<P: Packet> Director<P> {
+    #[inline(always)]
+    pub(super) fn flow<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow,
+        hash: u64,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Outcome {
+        match self.connections.find(hash, &flow.key) {
+            Some(found) => self.known(packet, flow, found, tables, now, sink),
+            None => self.unknown(packet, flow, tables, now, sink),
+        }
+    }
+
+    /// A packet of a known connection.
+    #[inline(always)]
+    fn known<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow,
+        found: Found,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Outcome {
+        let connection = self.connections.get_mut(found.id);
+        let real = match self.stats.worker(self.worker).reals.get(connection.real.index()) {
+            Some(real) if !real.is_removed() => real,
+            _ => return self.orphan(packet, flow, found, tables, now, sink),
+        };
+        let opens = !found.reply && is_tcp(flow) && flow.flags.opens();
+        if connection.is_expired(&tables.timeouts, now.millis()) || (opens && connection.state.is_reusable()) {
+            self.end(found.id);
+            return self.unknown(packet, flow, tables, now, sink);
+        }
+        let mut context = Context {
+            service: Some(connection.service),
+            real: Some(connection.real),
+            new_connection: false,
+            state: Some(connection.state.name()),
+        };
+        if flow.ttl <= 1 {
+            let vip = connection.request.destination();
+            return (self.ttl_exceeded(packet, vip, tables, now, sink), context);
+        }
+        if is_tcp(flow) {
+            let next = next_tcp(connection.state, direction(connection, found.reply), flow.flags);
+            if next != connection.state {
+                match (connection.state.is_active(), next.is_active()) {
+                    (true, false) => {
+                        real.active.dec();
+                        real.inactive.inc();
+                    }
+                    (false, true) => {
+                        real.inactive.dec();
+                        real.active.inc();
+                    }
+                    _ => {}
+                }
+                connection.state = next;
+                context.state = Some(next.name());
+            }
+        }
+        connection.last_seen = now.millis();
+        if found.reply {
+            real.packets_out.add(1);
+            real.bytes_out.add(u64::from(flow.length));
+        } else {
+            real.packets_in.add(1);
+            real.bytes_in.add(u64::from(flow.length));
+        }
+        (self.forward(packet, flow, found, tables, now, sink), context)
+    }
+
+    /// Rewrites a packet of a connection and sends it to its next hop.
+    #[inline(always)]
+    fn forward<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        flow: &Flow,
+        found: Found,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Verdict {
+        let connection = self.connections.get_mut(found.id);
+        if connection.route_generation != tables.route_generation {
+            connection.forget_hops(tables.route_generation);
+        }
+        let (port, address, hop) = match connection.hop(found.reply) {
+            Some(hop) => (None, Ipv4Addr::UNSPECIFIED, Some(hop)),
+            None => match resolve(tables, connection.destination(found.reply)) {
+                None => return Verdict::Drop(DropReason::NoRoute),
+                Some((port, address, hop)) => {
+                    connection.set_hop(found.reply, hop);
+                    (Some(port), address, hop)
+                }
+            },
+        };
+        let link = hop.map(|hop| tables.neighbours.link(hop));
+        let port = link.map(|link| link.port).or(port).unwrap_or_default();
+        if flow.length > tables.port(port).mtu {
+            let vip = connection.request.destination();
+            return self.too_big(packet, vip, tables.port(port).mtu, tables, now, sink);
+        }
+        if connection.translates() {
+            translate(packet.data_mut(), flow.layout, connection, found.reply);
+        } else {
+            pass(packet.data_mut(), flow.layout);
+        }
+        match link {
+            Some(link) if link.is_usable() => {
+                if link.state == LinkState::Stale
+                    && let Some(hop) = hop
+                {
+                    self.want(port, tables.neighbours.address(hop));
+                }
+                set_macs(packet.data_mut(), link.mac, tables.port(port).mac);
+                sink.send(port, packet, Sent::Forwarded);
+                Verdict::Forward(port)
+            }
+            _ => {
+                let address = hop.map_or(address, |hop| tables.neighbours.address(hop));
+                self.want(port, address);
+                match self.waiting.push(port, address, packet, now) {
+                    true => Verdict::Queue(port),
+                    false => Verdict::Drop(DropReason::NeighbourQueueFull),
+                }
+            }
+        }
+    }
+
+    /// A packet of a connection whose real server is configured no more. UDP and new attempts start anew; TCP is
+    /// told by a reset (the kernel's `expire_nodest_conn`).
+    #[cold]
+    fn orphan<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow,
+        found: Found,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Outcome {
+        let connection = *self.connections.get(found.id);
+        self.end(found.id);
+        if connection.is_template() || !is_tcp(flow) || flow.flags.opens() || flow.flags.rst() {
+            return self.unknown(packet, flow, tables, now, sink);
+        }
+        let context =
+            Context { service: Some(connection.service), real: Some(connection.real), ..Context::default() };
+        (self.reset(packet, ReplyReason::RealRemoved, tables, now, sink), context)
+    }
+
+    /// A packet that belongs to no connection.
+    fn unknown<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Outcome {
+        let key = &flow.key;
+        let tcp = is_tcp(flow);
+        let opens = !tcp || flow.flags.opens();
+        let nobody = Context::default();
+        match tables.addresses.get(&key.destination()) {
+            Some(Owner::Vip) => {}
+            Some(&Owner::Port(port)) => {
+                sink.local(port, packet);
+                return (Verdict::Local(LocalReason::ToPortAddress), nobody);
+            }
+            Some(Owner::Pool) => return (Verdict::Drop(DropReason::NoConnection), nobody),
+            None if opens => return (Verdict::Drop(DropReason::NotForUs), nobody),
+            None => return (Verdict::Drop(DropReason::NoConnection), nobody),
+        }
+        if tables.addresses.get(&key.source()).is_some() {
+            return (Verdict::Drop(DropReason::BadSource), nobody);
+        }
+        if flow.ttl <= 1 {
+            return (self.ttl_exceeded(packet, key.destination(), tables, now, sink), nobody);
+        }
+        let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
+        let wanted = ServiceKey { protocol, address: key.destination(), port: key.destination_port() };
+        let Some(service) = tables.service(&wanted) else {
+            return (self.refuse(packet, flow, ReplyReason::NoService, tables, now, sink), nobody);
+        };
+        let mut context = Context { service: Some(service.id), ..nobody };
+        if !opens && (service.mode.sees_replies || !service.scheduler_kind.is_stateless) {
+            return (Verdict::Drop(DropReason::NoConnection), context);
+        }
+        let (real, template) = match self.schedule(service, key, now, tables) {
+            Ok(chosen) => chosen,
+            Err(Unscheduled::TableFull) => return (Verdict::Drop(DropReason::ConnectionTableFull), context),
+            Err(Unscheduled::NoRealServer) => {
+                let verdict = match service.when_unavailable {
+                    WhenUnavailable::Refuse => {
+                        self.refuse(packet, flow, ReplyReason::NoRealServer, tables, now, sink)
+                    }
+                    WhenUnavailable::Drop => Verdict::Drop(DropReason::NoRealServer),
+                };
+                return (verdict, context);
+            }
+        };
+        context.real = Some(real.id);
+        match self.connect(flow, service, real, template, tables, now) {
+            Err(reason) => (Verdict::Drop(reason), context),
+            Ok(id) => {
+                context.new_connection = true;
+                context.state = Some(self.connections.get(id).state.name());
+                (self.forward(packet, flow, Found { id, reply: false }, tables, now, sink), context)
+            }
+        }
+    }
+
+    /// Makes the connection of a client's first packet.
+    fn connect(
+        &mut self,
+        flow: &Flow,
+        service: &Service,
+        real: Real,
+        template: Option<ConnId>,
+        tables: &Tables,
+        now: Time,
+    ) -> Result<ConnId, DropReason> {
+        let key = &flow.key;
+        let coarse = now.millis();
+        let (_, _, hop) = resolve(tables, real.address).ok_or(DropReason::NoRoute)?;
+        if self.connections.is_full() {
+            return Err(DropReason::ConnectionTableFull);
+        }
+        let stats = self.stats.clone();
+        let counters = stats.worker(self.worker).reals.get(real.id.index()).ok_or(DropReason::ConnectionTableFull)?;
+        let real_port = if real.port == 0 { key.destination_port() } else { real.port };
+        let mut local = None;
+        if service.mode.uses_pool {
+            let pool = service.pool.as_ref().ok_or(DropReason::LocalPortsExhausted)?;
+            let start = (self.seed ^ u64::from(real.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)) as u32 & 0x3fff_ffff;
+            local = local_port::choose(pool, counters, start, coarse, |address, port| {
+                let reply = FlowKey::new(real.address, real_port, address, port, key.protocol());
+                self.vacate(&reply, tables, now)
+            });
+            if local.is_none() {
+                return Err(DropReason::LocalPortsExhausted);
+            }
+        }
+        let translation = service.mode.translation(key, (real.address, real_port), local);
+        let mut connection = Connection::new(*key, translation, service.mode, service.id, real.id);
+        connection.state = match is_tcp(flow) {
+            true => next_tcp(State::None, direction(&connection, false), flow.flags),
+            false => State::Udp,
+        };
+        // Without replies a scheduled segment in mid-connection may end it as soon as it begins.
+        if connection.state == State::None {
+            connection.state = State::Established;
+        }
+        connection.last_seen = coarse;
+        connection.route_generation = tables.route_generation;
+        connection.set_hop(false, hop);
+        connection.template = template.map_or(NO_TEMPLATE, |template| template.0);
+        let is_active = connection.state.is_active();
+        if service.mode.sees_replies && !self.vacate(&connection.reply, tables, now) {
+            return Err(DropReason::AmbiguousReply);
+        }
+        let id = self.connections.insert(connection).ok_or(DropReason::AmbiguousReply)?;
+        if let Some(template) = template {
+            self.connections.get_mut(template).controlled += 1;
+        }
+        self.counters().connections.set(self.connections.len() as u64);
+        counters.connections.add(1);
+        if is_active { counters.active.inc() } else { counters.inactive.inc() }
+        counters.packets_in.add(1);
+        counters.bytes_in.add(u64::from(flow.length));
+        Ok(id)
+    }
+
+    /// Whether no live connection has this key; one whose time is over is ended for it.
+    fn vacate(&mut self, key: &FlowKey, tables: &Tables, now: Time) -> bool {
+        let found = self.connections.find(self.connections.hash(key), key);
+        match found {
+            None => true,
+            Some(found) if self.connections.get(found.id).is_expired(&tables.timeouts, now.millis()) => {
+                self.end(found.id);
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// The real server of a new connection, and the template that bound the client to it.
+    fn schedule(
+        &mut self,
+        service: &Service,
+        key: &FlowKey,
+        now: Time,
+        tables: &Tables,
+    ) -> Result<(Real, Option<ConnId>), Unscheduled> {
+        let client = Client { address: key.source(), port: key.source_port() };
+        let cursor = service.state.cursor(self.worker);
+        let pick = |stats| {
+            let place = service.scheduler.pick(&service.reals, client, cursor, stats);
+            place.map(|place| service.reals[place]).ok_or(Unscheduled::NoRealServer)
+        };
+        let Some(persistence) = service.persistence else {
+            return Ok((pick(&self.stats)?, None));
+        };
+        // As the kernel's `ip_vs_sched_persist`: the client's masked address and port 0, to the service's own port.
+        let masked = Ipv4Addr::from_bits(key.source().to_bits() & persistence.mask);
+        let template_key =
+            FlowKey::new(masked, 0, key.destination(), service.key.port, key.protocol() | TEMPLATE);
+        let found = self.connections.find(self.connections.hash(&template_key), &template_key);
+        if let Some(found) = found {
+            let template = self.connections.get(found.id);
+            let bound = (!template.is_expired(&tables.timeouts, now.millis()))
+                .then(|| service.reals.iter().find(|real| real.id == template.real))
+                .flatten();
+            // One that expired, or whose real server is gone, binds to another from now on.
+            let real = match bound {
+                Some(real) => *real,
+                None => pick(&self.stats)?,
+            };
+            let template = self.connections.get_mut(found.id);
+            template.real = real.id;
+            template.last_seen = now.millis();
+            return Ok((real, Some(found.id)));
+        }
+        let real = pick(&self.stats)?;
+        let timeout_ms = persistence.timeout.as_millis() as u32;
+        let mut template = Connection::template(template_key, timeout_ms, service.id, real.id);
+        template.last_seen = now.millis();
+        let id = self.connections.insert(template).ok_or(Unscheduled::TableFull)?;
+        Ok((real, Some(id)))
+    }
+}
+
+enum Unscheduled {
+    NoRealServer,
+    TableFull,
+}
+
+fn direction(connection: &Connection, reply: bool) -> Direction {
+    match (reply, connection.is_two_way()) {
+        (true, _) => Direction::Reply,
+        (false, true) => Direction::Request,
+        (false, false) => Direction::RequestOnly,
+    }
+}
+
+/// The port, address and, if it is known, table slot of the next hop towards an address.
+fn resolve(tables: &Tables, destination: Ipv4Addr) -> Option<(PortId, Ipv4Addr, Option<HopId>)> {
+    let route = tables.routes.get(destination)?;
+    Some(match route.gateway {
+        Some((hop, address)) => (route.port, address, Some(hop)),
+        None => (route.port, destination, tables.neighbours.find(route.port, destination)),
+    })
+}

@@ -1,0 +1,186 @@
+//! The director: a burst of packets in, a verdict on each out. No I/O, no clock, no locks, no logs.
+//!
+//! One director belongs to one worker (or to a replay) and owns what that worker writes: its connections, its waiting
+//! packets, its limits. What it reads is [`Tables`]. A burst goes through in stages, each over all of its packets,
+//! so that the cache misses of one stage overlap: parse, hash and fetch buckets, fetch entries, decide.
+//!
+//! The decision is in [`flow`] for TCP and UDP, in [`answer`] for what weir answers itself.
+
+mod answer;
+mod flow;
+mod limit;
+pub mod parse;
+mod sweep;
+mod waiting;
+
+use crate::conn::Table;
+use crate::exchange::{ConnectionChunk, Event, Mailbox, Order};
+use crate::packet::{BURST, Burst, Packet, Sent, Sink};
+use crate::stats::{Stats, WorkerStats};
+use crate::tables::Tables;
+use crate::units::{PortId, Time, WorkerId};
+use crate::verdict::{Context, DropReason, Verdict};
+use crate::wire::Mac;
+use limit::AnswerLimits;
+use parse::{Flow, Parsed, parse};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use sweep::Sweep;
+use waiting::Waiting;
+
+pub use waiting::{HOPS as WAITING_HOPS, PACKETS_PER_HOP as WAITING_PACKETS_PER_HOP};
+
+/// One worker's half of the dataplane.
+pub struct Director<P> {
+    worker: WorkerId,
+    stats: Arc<Stats>,
+    mailbox: Arc<Mailbox>,
+    connections: Table,
+    waiting: Waiting<P>,
+    limits: AnswerLimits,
+    sweep: Sweep,
+    /// Makes what an outsider must not foresee different in every run: hashes, first local ports.
+    seed: u64,
+}
+
+/// What a packet ends with, and what was known of it.
+type Outcome = (Verdict, Context);
+
+impl<P: Packet> Director<P> {
+    /// `connections`: how many this worker has room for. `seed`: a secret of this run, or a constant in a replay.
+    pub fn new(worker: WorkerId, connections: usize, seed: u64, stats: Arc<Stats>, mailbox: Arc<Mailbox>) -> Self {
+        Director {
+            worker,
+            stats,
+            mailbox,
+            connections: Table::new(connections, seed),
+            waiting: Waiting::new(),
+            limits: AnswerLimits::default(),
+            sweep: Sweep::default(),
+            seed,
+        }
+    }
+
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    #[inline(always)]
+    fn counters(&self) -> &WorkerStats {
+        self.stats.worker(self.worker)
+    }
+
+    /// Decides on every packet of the burst, and empties it. `now` never goes back.
+    pub fn process<S: Sink<Packet = P>>(&mut self, burst: &mut Burst<P>, tables: &Tables, now: Time, sink: &mut S) {
+        self.counters().received.add(burst.len() as u64);
+        for packet in burst.iter() {
+            packet.prefetch();
+        }
+        let mut parsed = [Parsed::Bad(DropReason::Truncated); BURST];
+        let mut hashes = [0u64; BURST];
+        for ((packet, parsed), hash) in burst.iter().zip(&mut parsed).zip(&mut hashes) {
+            *parsed = parse(packet.data(), tables.port(packet.port()));
+            if let Parsed::Flow(flow) = parsed {
+                *hash = self.connections.hash(&flow.key);
+                self.connections.prefetch_bucket(*hash);
+            }
+        }
+        for (parsed, &hash) in parsed[..burst.len()].iter().zip(&hashes) {
+            if let Parsed::Flow(_) = parsed {
+                self.connections.prefetch_entry(hash);
+            }
+        }
+        for ((packet, parsed), &hash) in burst.drain(..).zip(&parsed).zip(&hashes) {
+            let port = packet.port();
+            let (verdict, context) = match parsed {
+                Parsed::Flow(flow) => self.flow(packet, flow, hash, tables, now, sink),
+                Parsed::Ipv4(datagram) => self.datagram(packet, datagram, tables, now, sink),
+                Parsed::Arp => self.arp(packet, tables, now, sink),
+                Parsed::Bad(reason) => (Verdict::Drop(*reason), Context::default()),
+            };
+            match verdict {
+                // Counted by the sink's owner, when the device has taken the frame.
+                Verdict::Forward(_) => {}
+                Verdict::Reply(_, reason) => self.counters().reply(reason),
+                Verdict::Queue(_) => self.counters().queued.add(1),
+                Verdict::Local(reason) => self.counters().deliver(reason),
+                Verdict::Drop(reason) => self.counters().drop(reason),
+            }
+            sink.decided(port, verdict, context);
+        }
+    }
+
+    /// What a worker does besides packets, once a loop: waiting packets, the control thread's orders, expiry.
+    pub fn poll<S: Sink<Packet = P>>(&mut self, tables: &Tables, now: Time, sink: &mut S) {
+        if !self.waiting.is_empty() {
+            self.waiting.poll(tables, self.stats.worker(self.worker), now, sink);
+        }
+        if !self.mailbox.orders.is_empty() {
+            self.obey(tables, now, sink);
+        }
+        self.sweep(tables, now);
+    }
+
+    /// Obeys one order: a worker never spends long on them.
+    fn obey<S: Sink<Packet = P>>(&mut self, tables: &Tables, now: Time, sink: &mut S) {
+        let Some(order) = self.mailbox.orders.pop() else { return };
+        match order {
+            Order::Ask { port, to, source, target } => {
+                self.send_arp(tables, port, sink, |mac, frame| crate::wire::build::arp_request(frame, to, mac, source, target));
+            }
+            Order::Announce { port, address } => {
+                self.send_arp(tables, port, sink, |mac, frame| crate::wire::build::gratuitous_arp(frame, mac, address));
+            }
+            Order::CopyConnections(mut chunk) => {
+                self.copy_connections(&mut chunk, now);
+                // Full only if nobody fetches answers: then nobody misses this one.
+                let _ = self.mailbox.answers.push(chunk);
+            }
+        }
+    }
+
+    fn send_arp<S: Sink<Packet = P>>(
+        &self,
+        tables: &Tables,
+        port: PortId,
+        sink: &mut S,
+        write: impl FnOnce(Mac, &mut [u8]) -> Option<usize>,
+    ) {
+        let Some(mut packet) = sink.alloc(port) else { return };
+        if packet.resize(64)
+            && let Some(length) = write(tables.port(port).mac, packet.data_mut())
+            && packet.resize(length)
+        {
+            sink.send(port, packet, Sent::Originated);
+        }
+    }
+
+    fn copy_connections(&self, chunk: &mut ConnectionChunk, now: Time) {
+        chunk.now = now.millis();
+        chunk.connections.clear();
+        let end = self.connections.high_water();
+        let mut next = chunk.next;
+        // Looks at a bounded number of entries, however few of them are live.
+        let stop = end.min(next.saturating_add(4 * ConnectionChunk::SIZE as u32));
+        while next < stop && chunk.connections.len() < ConnectionChunk::SIZE {
+            chunk.connections.extend(self.connections.live(next));
+            next += 1;
+        }
+        chunk.next = if next >= end { ConnectionChunk::END } else { next };
+    }
+
+    /// Asks the control thread to find or confirm a neighbour.
+    fn want(&self, port: PortId, address: Ipv4Addr) {
+        let _ = self.mailbox.events.push(Event::Wanted { port, address });
+    }
+
+    /// The connection table, for a look.
+    pub fn connections(&self) -> &Table {
+        &self.connections
+    }
+}
+
+/// Whether a flow is of TCP.
+fn is_tcp(flow: &Flow) -> bool {
+    flow.key.protocol() == parse::PROTOCOL_TCP
+}

@@ -1,0 +1,84 @@
+//! Expiry: a hand that sweeps over the connection entries and ends those that have been silent for too long.
+//!
+//! A packet only notes the time in its entry. The hand goes round once in a second, slower in a large table, and a
+//! packet of a connection that should have ended finds it ended, wherever the hand is. In memory order: the processor
+//! fetches ahead, and a sweep of a million entries costs a few milliseconds, spread over two seconds.
+
+use super::Director;
+use crate::conn::entry::NO_TEMPLATE;
+use crate::conn::{ConnId, State};
+use crate::packet::Packet;
+use crate::tables::Tables;
+use crate::units::Time;
+use std::time::Duration;
+
+/// Where the hand stands.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    hand: u32,
+    /// Entries that the hand should have passed by now.
+    owed: u32,
+    last: Time,
+}
+
+/// The hand moves at most once in this time …
+const STEP: Duration = Duration::from_millis(1);
+/// … and passes at most so many entries then.
+const MAX_STEP: u32 = 2048;
+/// Entries passed in a second, in a table too large to go round in one.
+const PER_SECOND: u64 = 1_000_000;
+
+impl<P: Packet> Director<P> {
+    pub(super) fn sweep(&mut self, tables: &Tables, now: Time) {
+        let elapsed = now.since(self.sweep.last);
+        if elapsed < STEP && self.sweep.owed == 0 {
+            return;
+        }
+        let size = self.connections.high_water();
+        let rate = u64::from(size).min(PER_SECOND);
+        let owed = u64::from(self.sweep.owed) + 1 + (u128::from(rate) * elapsed.as_nanos() / 1_000_000_000) as u64;
+        // A whole round is the most that can be owed.
+        self.sweep.owed = owed.min(u64::from(size)) as u32;
+        self.sweep.last = now;
+        let step = self.sweep.owed.min(MAX_STEP);
+        self.sweep.owed -= step;
+        for _ in 0..step {
+            if self.sweep.hand >= size {
+                self.sweep.hand = 0;
+            }
+            let id = ConnId(self.sweep.hand);
+            self.sweep.hand += 1;
+            if self.should_end(id, tables, now) {
+                self.end(id);
+            }
+        }
+    }
+
+    /// Whether the hand is behind the clock: a replay, whose clock jumps, sweeps on until it is not.
+    pub fn is_behind(&self) -> bool {
+        self.sweep.owed > 0
+    }
+
+    fn should_end(&self, id: ConnId, tables: &Tables, now: Time) -> bool {
+        // A connection of a removed real server stays too: its next packet is to be answered with a reset.
+        let connection = self.connections.get(id);
+        connection.state != State::None && connection.is_expired(&tables.timeouts, now.millis())
+    }
+
+    /// Ends a live connection: takes it out of the table and the counts.
+    pub(super) fn end(&mut self, id: ConnId) {
+        let connection = *self.connections.get(id);
+        self.connections.remove(id);
+        self.counters().connections.set(self.connections.len() as u64);
+        if connection.is_template() {
+            return;
+        }
+        if let Some(real) = self.counters().reals.get(connection.real.index()) {
+            if connection.state.is_active() { real.active.dec() } else { real.inactive.dec() }
+        }
+        if connection.template != NO_TEMPLATE {
+            let template = self.connections.get_mut(ConnId(connection.template));
+            template.controlled = template.controlled.saturating_sub(1);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Packets that wait for their next hop's MAC address: a few for each hop, few hops, not for long.
+
+use crate::forward::rewrite::set_macs;
+use crate::neighbour::{LinkState, NeighbourTable};
+use crate::packet::{Packet, Sent, Sink};
+use crate::stats::WorkerStats;
+use crate::tables::Tables;
+use crate::units::{HopId, PortId, Time};
+use crate::verdict::DropReason;
+use arrayvec::ArrayVec;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Packets kept for one next hop, and next hops that are waited for.
+pub const PACKETS_PER_HOP: usize = 16;
+pub const HOPS: usize = 256;
+/// Longer than the resolver asks: it ends a wait whose question or answer was lost on the way.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub struct Waiting<P> {
+    hops: Vec<Hop<P>>,
+}
+
+struct Hop<P> {
+    port: PortId,
+    address: Ipv4Addr,
+    since: Time,
+    packets: ArrayVec<P, PACKETS_PER_HOP>,
+}
+
+impl<P: Packet> Waiting<P> {
+    pub fn new() -> Self {
+        Waiting { hops: Vec::with_capacity(HOPS) }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.hops.is_empty()
+    }
+
+    /// Keeps a packet, all but its MAC addresses done. False when there is no room; the packet is freed.
+    pub fn push(&mut self, port: PortId, address: Ipv4Addr, packet: P, now: Time) -> bool {
+        let known = self.hops.iter_mut().find(|hop| hop.port == port && hop.address == address);
+        let hop = match known {
+            Some(hop) => hop,
+            None if self.hops.len() == HOPS => return false,
+            None => {
+                self.hops.push(Hop { port, address, since: now, packets: ArrayVec::new() });
+                let last = self.hops.len() - 1;
+                &mut self.hops[last]
+            }
+        };
+        hop.packets.try_push(packet).is_ok()
+    }
+
+    /// Sends what need wait no longer, and drops what waited in vain.
+    pub fn poll<S: Sink<Packet = P>>(&mut self, tables: &Tables, stats: &WorkerStats, now: Time, sink: &mut S) {
+        let mut n = 0;
+        while let Some(hop) = self.hops.get(n) {
+            match outcome(&tables.neighbours, hop.port, hop.address) {
+                Outcome::Wait if now.since(hop.since) < PATIENCE => n += 1,
+                Outcome::Send(id) => {
+                    let link = tables.neighbours.link(id);
+                    let source = tables.port(link.port).mac;
+                    for mut packet in self.hops.swap_remove(n).packets {
+                        stats.queued.sub(1);
+                        set_macs(packet.data_mut(), link.mac, source);
+                        sink.send(link.port, packet, Sent::Forwarded);
+                    }
+                }
+                Outcome::Wait | Outcome::GiveUp => {
+                    for _packet in self.hops.swap_remove(n).packets {
+                        stats.queued.sub(1);
+                        stats.drop(DropReason::NeighbourFailed);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<P: Packet> Default for Waiting<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+enum Outcome {
+    Wait,
+    Send(HopId),
+    GiveUp,
+}
+
+fn outcome(neighbours: &NeighbourTable, port: PortId, address: Ipv4Addr) -> Outcome {
+    let Some(hop) = neighbours.find(port, address) else { return Outcome::Wait };
+    let link = neighbours.link(hop);
+    match link.state {
+        LinkState::Failed => Outcome::GiveUp,
+        LinkState::Incomplete => Outcome::Wait,
+        LinkState::Reachable | LinkState::Stale => Outcome::Send(hop),
+    }
+}

@@ -1,0 +1,66 @@
+//! Forwarding modes: what the addresses of a connection's packets become.
+//!
+//! A mode is data, a line of [`MODES`]. It shapes a new connection's [`Translation`], once; [`rewrite`] applies that
+//! to every packet, whatever the mode.
+
+pub mod rewrite;
+
+use crate::conn::{FlowKey, Translation};
+use std::net::Ipv4Addr;
+
+/// A way to get packets to real servers.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mode {
+    /// As the configuration calls it.
+    pub name: &'static str,
+    pub description: &'static str,
+    /// The IP packet's addresses and ports change.
+    pub translates: bool,
+    /// The source becomes an address and port of a local pool.
+    pub uses_pool: bool,
+    /// The real servers' replies come back through weir.
+    pub sees_replies: bool,
+}
+
+/// Every mode.
+pub static MODES: &[Mode] = &[
+    Mode {
+        name: "dr",
+        description: "direct routing: only the MAC addresses change, the real server answers the client itself",
+        translates: false,
+        uses_pool: false,
+        sees_replies: false,
+    },
+    Mode {
+        name: "nat",
+        description: "the destination becomes the real server, whose gateway weir is",
+        translates: true,
+        uses_pool: false,
+        sees_replies: true,
+    },
+    Mode {
+        name: "fullnat",
+        description: "source and destination are rewritten both ways; nothing is asked of the network",
+        translates: true,
+        uses_pool: true,
+        sees_replies: true,
+    },
+];
+
+pub fn mode(name: &str) -> Option<&'static Mode> {
+    MODES.iter().find(|mode| mode.name == name)
+}
+
+impl Mode {
+    /// Where a connection's packets go and come from. `local` is the address and port of the pool, if one is used.
+    pub fn translation(&self, request: &FlowKey, real: (Ipv4Addr, u16), local: Option<(Ipv4Addr, u16)>) -> Translation {
+        let source = local.unwrap_or((request.source(), request.source_port()));
+        Translation {
+            source: source.0,
+            source_port: source.1,
+            destination: real.0,
+            // The real server sees the packet as the client sent it.
+            destination_port: if self.translates { real.1 } else { request.destination_port() },
+        }
+    }
+}

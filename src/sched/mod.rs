@@ -1,0 +1,175 @@
+//! Schedulers: which real server a new connection goes to.
+//!
+//! Each is a file here and a line of [`KINDS`]; the configuration, its errors, the documentation and the tests
+//! read that list. Whatever a choice needs beyond its arguments is built once, by the control thread, when the
+//! service or one of its real servers changes.
+//!
+//! The rules are those of the kernel's `ip_vs_rr.c` and its siblings, with one difference: the kernel's list of
+//! real servers runs newest first, weir's in the order of the configuration.
+
+mod lc;
+mod rr;
+mod sh;
+mod wrr;
+
+use crate::service::Real;
+use crate::stats::Stats;
+use crate::units::RealId;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Chooses real servers for the new connections of one service.
+pub trait Scheduler: Send + Sync + std::fmt::Debug {
+    /// The place in `reals` of the real server for a client, or none if all have weight 0.
+    fn pick(&self, reals: &[Real], client: Client, cursor: &Cursor, stats: &Stats) -> Option<usize>;
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    pub address: Ipv4Addr,
+    pub port: u16,
+}
+
+/// What one worker remembers of a service from one choice to the next. Each scheduler gives the cells its own
+/// meaning; only that worker writes them.
+#[derive(Debug, Default)]
+pub struct Cursor {
+    last: AtomicU32,
+    weight: AtomicU32,
+}
+
+impl Cursor {
+    /// The real server chosen last, if any was.
+    fn last(&self) -> Option<RealId> {
+        self.last.load(Relaxed).checked_sub(1).map(RealId)
+    }
+
+    fn set_last(&self, real: RealId) {
+        self.last.store(real.0 + 1, Relaxed);
+    }
+}
+
+/// A scheduler that a configuration can name.
+#[derive(Debug)]
+pub struct Kind {
+    pub name: &'static str,
+    pub description: &'static str,
+    /// Any director with the same real servers chooses the same one for a client, connection or not.
+    pub is_stateless: bool,
+    pub new: fn(&[Real]) -> Box<dyn Scheduler>,
+}
+
+/// Every scheduler.
+pub static KINDS: &[Kind] = &[rr::KIND, wrr::KIND, lc::LC, lc::WLC, sh::KIND];
+
+/// The names of [`KINDS`].
+pub static NAMES: [&str; KINDS.len()] = {
+    let mut names = [""; KINDS.len()];
+    let mut n = 0;
+    while n < names.len() {
+        names[n] = KINDS[n].name;
+        n += 1;
+    }
+    names
+};
+
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// The place of the real server that was chosen last, if it is still there.
+fn place_of(reals: &[Real], last: Option<RealId>) -> Option<usize> {
+    last.and_then(|last| reals.iter().position(|real| real.id == last))
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::service::ServiceState;
+    use crate::units::WorkerId;
+    use std::fmt::Write;
+
+    /// A service with real servers A, B, C …, of which every connection stays open unless a test closes it.
+    pub struct Lab {
+        pub reals: Vec<Real>,
+        pub stats: Stats,
+        state: ServiceState,
+        kind: &'static Kind,
+        scheduler: Box<dyn Scheduler>,
+    }
+
+    impl Lab {
+        pub fn new(kind: &'static str, weights: &[u16]) -> Self {
+            let kind = super::kind(kind).unwrap();
+            let stats = Stats::new(1);
+            let scheduler = (kind.new)(&[]);
+            let mut lab = Lab { reals: vec![], stats, state: ServiceState::new(1), kind, scheduler };
+            for (n, &weight) in weights.iter().enumerate() {
+                let id = RealId(n as u32);
+                lab.stats.ensure(id);
+                lab.reals.push(Real { id, address: Ipv4Addr::new(10, 0, 2, 1 + n as u8), port: 8080, weight });
+            }
+            lab.changed();
+            lab
+        }
+
+        /// As the control thread does after every change.
+        pub fn changed(&mut self) {
+            self.scheduler = (self.kind.new)(&self.reals);
+        }
+
+        pub fn pick(&self, client: Client) -> Option<Real> {
+            let cursor = self.state.cursor(WorkerId(0));
+            let place = self.scheduler.pick(&self.reals, client, cursor, &self.stats)?;
+            Some(self.reals[place])
+        }
+
+        pub fn connect(&self, address: u32) -> char {
+            match self.pick(Client { address: Ipv4Addr::from_bits(address), port: 30_000 }) {
+                None => '-',
+                Some(real) => {
+                    self.stats.worker(WorkerId(0)).reals.get(real.id.index()).unwrap().active.inc();
+                    (b'A' + real.id.0 as u8) as char
+                }
+            }
+        }
+
+        /// The real servers of `count` new connections.
+        pub fn sequence(&self, count: u32) -> String {
+            (0..count).fold(String::new(), |mut sequence, n| {
+                write!(sequence, "{}", self.connect(0x0a00_0102 + n)).unwrap();
+                sequence
+            })
+        }
+    }
+
+    #[test]
+    fn without_a_weight_above_0_no_scheduler_chooses_or_hangs() {
+        for kind in KINDS {
+            assert_eq!(Lab::new(kind.name, &[]).sequence(3), "---", "{}", kind.name);
+            assert_eq!(Lab::new(kind.name, &[0, 0, 0]).sequence(3), "---", "{}", kind.name);
+        }
+    }
+
+    #[test]
+    fn weight_0_gets_no_new_connections() {
+        for kind in KINDS {
+            assert!(!Lab::new(kind.name, &[1, 0, 2]).sequence(300).contains(['B', '-']), "{}", kind.name);
+        }
+    }
+
+    #[test]
+    fn removing_or_adding_real_servers_in_mid_sequence_is_survived() {
+        for kind in KINDS {
+            let mut lab = Lab::new(kind.name, &[3, 2, 1, 5]);
+            lab.sequence(5);
+            let removed = lab.reals.remove(1);
+            lab.changed();
+            assert!(!lab.sequence(200).contains(['B', '-']), "{}", kind.name);
+            lab.reals.push(removed);
+            lab.changed();
+            assert!(lab.sequence(400).contains('B'), "{}", kind.name);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `rr`: one after the other; weights count only as zero or not (`ip_vs_rr.c`).
+
+use super::{Client, Cursor, Kind, Scheduler, place_of};
+use crate::service::Real;
+use crate::stats::Stats;
+
+pub const KIND: Kind = Kind {
+    name: "rr",
+    description: "round robin: one real server after the other",
+    is_stateless: false,
+    new: |_| Box::new(RoundRobin),
+};
+
+#[derive(Debug)]
+struct RoundRobin;
+
+impl Scheduler for RoundRobin {
+    fn pick(&self, reals: &[Real], _: Client, cursor: &Cursor, _: &Stats) -> Option<usize> {
+        let start = place_of(reals, cursor.last()).map_or(0, |last| last + 1);
+        let place = (start..reals.len()).chain(0..start.min(reals.len())).find(|&place| reals[place].weight > 0)?;
+        cursor.set_last(reals[place].id);
+        Some(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sched::testing::Lab;
+
+    #[test]
+    fn takes_turns_whatever_the_weights() {
+        assert_eq!(Lab::new("rr", &[1, 1, 1]).sequence(9), "ABCABCABC");
+        assert_eq!(Lab::new("rr", &[3, 2, 1]).sequence(9), "ABCABCABC");
+        assert_eq!(Lab::new("rr", &[2, 0, 1]).sequence(6), "ACACAC");
+    }
+
+    #[test]
+    fn a_change_elsewhere_in_the_list_does_not_disturb_the_turns() {
+        let mut lab = Lab::new("rr", &[1, 1, 1, 1]);
+        assert_eq!(lab.sequence(3), "ABC");
+        lab.reals.remove(0);
+        lab.changed();
+        assert_eq!(lab.sequence(4), "DBCD");
+    }
+}

@@ -1,0 +1,95 @@
+//! `sh`: by the client's address, so that a client always comes to the same real server (`ip_vs_sh.c`).
+//!
+//! 256 buckets are dealt to the real servers, as many in a row as their weight; a client's bucket is a hash of its
+//! address. A bucket whose real server has weight 0 passes its clients on, each to the first live one of a walk of
+//! its own over the buckets (the kernel's `sh-fallback`).
+
+use super::{Client, Cursor, Kind, Scheduler};
+use crate::service::Real;
+use crate::stats::Stats;
+
+pub const KIND: Kind =
+    Kind { name: "sh", description: "source hash: by the client's address", is_stateless: true, new: |reals| Box::new(SourceHash::new(reals)) };
+
+const BITS: u32 = 8;
+const BUCKETS: usize = 1 << BITS;
+
+#[derive(Debug)]
+struct SourceHash {
+    /// The place of each bucket's real server; empty without real servers.
+    buckets: Box<[u16]>,
+}
+
+impl SourceHash {
+    fn new(reals: &[Real]) -> Self {
+        // A real server of weight 0 has its place too: whoever falls on it falls further, and back when it returns.
+        let turns = reals.iter().enumerate().flat_map(|(place, real)| {
+            std::iter::repeat_n(place as u16, usize::from(real.weight.max(1)))
+        });
+        let buckets = if reals.is_empty() { Box::default() } else { turns.cycle().take(BUCKETS).collect() };
+        SourceHash { buckets }
+    }
+}
+
+/// The bucket of an address, or the one `offset` steps on in its walk.
+fn bucket(address: u32, offset: u32) -> usize {
+    // The kernel's multiplicative hash: GOLDEN_RATIO_32.
+    let hash = address.wrapping_mul(0x61c8_8647) >> (32 - BITS);
+    (offset.wrapping_add(hash)) as usize % BUCKETS
+}
+
+impl Scheduler for SourceHash {
+    fn pick(&self, reals: &[Real], client: Client, _: &Cursor, _: &Stats) -> Option<usize> {
+        if self.buckets.is_empty() {
+            return None;
+        }
+        let address = client.address.to_bits();
+        let live = |bucket: usize| {
+            let place = usize::from(self.buckets[bucket]);
+            (reals.get(place)?.weight > 0).then_some(place)
+        };
+        let first = bucket(address, 0);
+        live(first).or_else(|| {
+            // Starts at another bucket for each first one, so that a lost server's clients spread over all others.
+            (0..BUCKETS as u32).find_map(|offset| live(bucket(address, (first as u32 + offset) % BUCKETS as u32)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sched::testing::Lab;
+
+    /// The list as the kernel keeps it, newest first, so that its sequences can be compared.
+    fn kernel_order(weights: [u16; 3]) -> Lab {
+        let mut lab = Lab::new("sh", &weights);
+        lab.reals.reverse();
+        lab.changed();
+        lab
+    }
+
+    #[test]
+    fn chooses_what_the_kernel_chooses() {
+        let sequence = kernel_order([1, 1, 1]).sequence(64);
+        assert_eq!(sequence, "BACABACACAABCBCCABACACACBCBCBABABACACACBCAABABCCACABBCACBABCBACA");
+    }
+
+    #[test]
+    fn a_quiesced_servers_clients_fall_where_the_kernel_lets_them_fall() {
+        let mut lab = kernel_order([1, 1, 1]);
+        lab.reals[1].weight = 0;
+        lab.changed();
+        assert_eq!(lab.sequence(32), "AACAAACACAAACACCAAACACACACACAAAA");
+    }
+
+    #[test]
+    fn weights_are_respected() {
+        let lab = Lab::new("sh", &[3, 2, 1]);
+        let counts = (0..65_536u32).fold([0u32; 3], |mut counts, n| {
+            let letter = lab.connect(0x0a00_0000 + n * 7);
+            counts[usize::from(letter as u8 - b'A')] += 1;
+            counts
+        });
+        assert!(counts[0] > 30_000 && counts[1] > 19_000 && counts[2] > 9_000, "{counts:?}");
+    }
+}

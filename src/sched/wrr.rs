@@ -1,0 +1,110 @@
+//! `wrr`: in proportion to the weights, interleaved (`ip_vs_wrr.c`).
+//!
+//! The threshold `cw` falls from the largest weight to 1 in steps of the greatest common divisor of all weights;
+//! in each round all real servers of at least that weight have their turn. As in the kernel, where real servers
+//! are added one by one, the first round of a new service is the one of everybody.
+
+use super::{Client, Cursor, Kind, Scheduler, place_of};
+use crate::service::Real;
+use crate::stats::Stats;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub const KIND: Kind = Kind {
+    name: "wrr",
+    description: "weighted round robin, interleaved",
+    is_stateless: false,
+    new: |reals| {
+        Box::new(WeightedRoundRobin {
+            step: reals.iter().map(|real| u32::from(real.weight)).fold(0, gcd).max(1),
+            max: reals.iter().map(|real| u32::from(real.weight)).max().unwrap_or(0),
+        })
+    },
+};
+
+#[derive(Debug)]
+struct WeightedRoundRobin {
+    /// The greatest common divisor of the weights.
+    step: u32,
+    max: u32,
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+impl Scheduler for WeightedRoundRobin {
+    fn pick(&self, reals: &[Real], _: Client, cursor: &Cursor, _: &Stats) -> Option<usize> {
+        if self.max == 0 {
+            return None;
+        }
+        // The weights may have changed since: the threshold is brought back to their grid.
+        let mut threshold = match cursor.weight.load(Relaxed) {
+            0 => 1,
+            weight => (weight.min(self.max) - 1) / self.step * self.step + 1,
+        };
+        let mut place = place_of(reals, cursor.last()).map_or(0, |last| last + 1);
+        // Ends: at the lowest threshold every real server with a weight qualifies.
+        loop {
+            if let Some(found) = (place..reals.len()).find(|&n| u32::from(reals[n].weight) >= threshold) {
+                cursor.weight.store(threshold, Relaxed);
+                cursor.set_last(reals[found].id);
+                return Some(found);
+            }
+            place = 0;
+            threshold = match threshold.checked_sub(self.step) {
+                None | Some(0) => self.max - self.step + 1,
+                Some(lower) => lower,
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sched::testing::Lab;
+    use proptest::prelude::*;
+
+    /// The kernel's sequences, with its newest real server first in the list: C, B, A.
+    fn kernel_order(weights: [u16; 3]) -> Lab {
+        let mut lab = Lab::new("wrr", &weights);
+        lab.reals.reverse();
+        lab.changed();
+        lab
+    }
+
+    #[test]
+    fn interleaves_as_the_kernel_does() {
+        assert_eq!(kernel_order([1, 1, 1]).sequence(12), "CBACBACBACBA");
+        assert_eq!(kernel_order([1, 2, 3]).sequence(12), "CBACCBCBACCB");
+        assert_eq!(kernel_order([4, 2, 2]).sequence(16), "CBAACBAACBAACBAA");
+        assert_eq!(kernel_order([2, 0, 1]).sequence(12), "CAACAACAACAA");
+        assert_eq!(Lab::new("wrr", &[3, 3]).sequence(6), "ABABAB");
+    }
+
+    #[test]
+    fn takes_a_new_weight_into_account_at_once() {
+        let mut lab = kernel_order([3, 2, 1]);
+        assert_eq!(lab.sequence(4), "CBAA");
+        lab.reals[0].weight = 4;
+        lab.changed();
+        let counts = lab.sequence(18);
+        let of = |letter| counts.chars().filter(|&found| found == letter).count();
+        assert_eq!((of('A'), of('B'), of('C')), (6, 4, 8), "{counts}");
+    }
+
+    proptest! {
+        #[test]
+        fn every_cycle_follows_the_weights(weights in prop::collection::vec(0u16..20, 1..8), warm_up in 0u32..50) {
+            let total: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
+            prop_assume!(total > 0);
+            let lab = Lab::new("wrr", &weights);
+            lab.sequence(warm_up);
+            let cycle = lab.sequence(total);
+            for (n, &weight) in weights.iter().enumerate() {
+                let letter = (b'A' + n as u8) as char;
+                let seen = cycle.chars().filter(|&found| found == letter).count();
+                prop_assert_eq!(seen, usize::from(weight), "{} in {}", letter, cycle);
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! What workers count. Each counter has one writer, its worker, who adds by a relaxed load and a relaxed
+//! store (no atomic read-modify-write on the packet path); everybody else only reads.
+
+use crate::packet::Sent;
+use crate::paged::PagedArray;
+use crate::units::{PortId, RealId, WorkerId};
+use crate::verdict::{DropReason, LocalReason, ReplyReason};
+use crossbeam_utils::CachePadded;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// The most `[[port]]`s.
+pub const MAX_PORTS: usize = 16;
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline(always)]
+    pub fn add(&self, by: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(by), Relaxed);
+    }
+
+    #[inline]
+    pub fn sub(&self, by: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(by), Relaxed);
+    }
+
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+}
+
+/// A gauge with one writer.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Gauge(AtomicU32);
+
+impl Gauge {
+    #[inline]
+    pub fn inc(&self) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    #[inline]
+    pub fn dec(&self) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(1), Relaxed);
+    }
+
+    #[inline]
+    pub fn get(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+
+    #[inline]
+    pub fn set(&self, value: u32) {
+        self.0.store(value, Relaxed);
+    }
+}
+
+/// Everything that the workers count.
+#[derive(Debug)]
+pub struct Stats {
+    workers: Box<[CachePadded<WorkerStats>]>,
+}
+
+impl Stats {
+    pub fn new(workers: usize) -> Self {
+        Stats { workers: (0..workers).map(|_| CachePadded::new(WorkerStats::default())).collect() }
+    }
+
+    #[inline]
+    pub fn worker(&self, id: WorkerId) -> &WorkerStats {
+        &self.workers[id.index()]
+    }
+
+    pub fn workers(&self) -> impl Iterator<Item = &WorkerStats> {
+        self.workers.iter().map(|worker| &**worker)
+    }
+
+    /// Reserves the counters of a real server. Called by the control thread before it publishes the real server.
+    pub fn ensure(&self, id: RealId) {
+        for worker in self.workers() {
+            worker.reals.ensure(id.index());
+        }
+    }
+
+    /// What a real server has counted, over all workers.
+    pub fn real(&self, id: RealId) -> RealTotals {
+        let mut totals = RealTotals::default();
+        for real in self.workers().filter_map(|worker| worker.reals.get(id.index())) {
+            totals.count(real);
+        }
+        totals
+    }
+
+    /// Connections of a real server that are (active, inactive), over all workers: what lc and wlc compare.
+    #[inline]
+    pub fn load(&self, id: RealId) -> (u32, u32) {
+        self.workers().filter_map(|worker| worker.reals.get(id.index())).fold((0, 0), |(active, inactive), real| {
+            (active.wrapping_add(real.active.get()), inactive.wrapping_add(real.inactive.get()))
+        })
+    }
+
+    /// Says that the real server is configured no more (or again): its connections are to end.
+    pub fn set_removed(&self, id: RealId, removed: bool) {
+        for real in self.workers().filter_map(|worker| worker.reals.get(id.index())) {
+            real.removed.store(removed, Relaxed);
+        }
+    }
+}
+
+/// What one worker counts.
+#[derive(Debug)]
+pub struct WorkerStats {
+    /// Packets that came in; equals `transmitted + answered + local + queued + Σ drops`.
+    pub received: Counter,
+    /// Received packets that a device took to send on.
+    pub transmitted: Counter,
+    /// Received packets that a device took as their own answer.
+    pub answered: Counter,
+    /// Received packets that were given to the host.
+    pub local: Counter,
+    /// Received packets that wait for a neighbour.
+    pub queued: Counter,
+    /// Frames of weir's own (ARP requests) that a device took.
+    pub originated: Counter,
+    drops: [Counter; DropReason::COUNT],
+    replies: [Counter; ReplyReason::ALL.len()],
+    /// Live connections, persistence templates among them.
+    pub connections: Counter,
+    pub ports: [PortStats; MAX_PORTS],
+    /// Nanoseconds spent in loops that found work, and in all.
+    pub busy_nanos: Counter,
+    pub total_nanos: Counter,
+    /// Loops run: moves as long as the worker lives.
+    pub loops: Counter,
+    pub reals: PagedArray<RealStats>,
+}
+
+impl Default for WorkerStats {
+    fn default() -> Self {
+        WorkerStats {
+            received: Counter::default(),
+            transmitted: Counter::default(),
+            answered: Counter::default(),
+            local: Counter::default(),
+            queued: Counter::default(),
+            originated: Counter::default(),
+            drops: Default::default(),
+            replies: Default::default(),
+            connections: Counter::default(),
+            ports: Default::default(),
+            busy_nanos: Counter::default(),
+            total_nanos: Counter::default(),
+            loops: Counter::default(),
+            reals: PagedArray::new(MAX_REALS),
+        }
+    }
+}
+
+/// The most real servers, over all services.
+pub const MAX_REALS: usize = 1 << 22;
+
+impl WorkerStats {
+    #[inline]
+    pub fn drop(&self, reason: DropReason) {
+        self.drops[reason as usize].add(1);
+    }
+
+    pub fn drops(&self, reason: DropReason) -> &Counter {
+        &self.drops[reason as usize]
+    }
+
+    #[inline]
+    pub fn reply(&self, reason: ReplyReason) {
+        self.replies[reason as usize].add(1);
+    }
+
+    pub fn replies(&self, reason: ReplyReason) -> &Counter {
+        &self.replies[reason as usize]
+    }
+
+    pub fn deliver(&self, _reason: LocalReason) {
+        self.local.add(1);
+    }
+
+    /// Counts frames that a device took, or (`refused`) had no room for.
+    pub fn sent(&self, port: PortId, kind: Sent, frames: u64, refused: u64) {
+        match kind {
+            Sent::Forwarded => self.transmitted.add(frames),
+            Sent::Answered => self.answered.add(frames),
+            Sent::Originated => self.originated.add(frames),
+        }
+        self.ports[port.index()].tx_packets.add(frames);
+        if refused > 0 && kind != Sent::Originated {
+            self.drops[DropReason::TxFull as usize].add(refused);
+        }
+    }
+
+    /// Received packets that have found no end yet or one that is not counted: always 0 between two bursts.
+    pub fn unaccounted(&self) -> i64 {
+        let ended = self.transmitted.get() + self.answered.get() + self.local.get() + self.queued.get();
+        let dropped: u64 = self.drops.iter().map(Counter::get).sum();
+        self.received.get() as i64 - (ended + dropped) as i64
+    }
+}
+
+/// Frames of one port that went through one worker.
+#[derive(Debug, Default)]
+pub struct PortStats {
+    pub rx_packets: Counter,
+    pub rx_bytes: Counter,
+    pub tx_packets: Counter,
+}
+
+/// One real server on one worker: one cache line, the only one that a packet of a known connection counts in.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct RealStats {
+    /// Packets and their IP bytes, client to real server.
+    pub packets_in: Counter,
+    pub bytes_in: Counter,
+    /// Packets and their IP bytes, real server to client.
+    pub packets_out: Counter,
+    pub bytes_out: Counter,
+    /// Connections made.
+    pub connections: Counter,
+    /// Connections in the states that the kernel counts as ActiveConn.
+    pub active: Gauge,
+    pub inactive: Gauge,
+    /// Where the search for the next local port starts.
+    pub port_cursor: Gauge,
+    /// Live connections when the pool was last found exhausted, plus 1; 0: never.
+    pub exhausted_at: Gauge,
+    /// Written by the control thread: the real server is configured no more.
+    pub removed: AtomicBool,
+}
+
+impl RealStats {
+    #[inline]
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Relaxed)
+    }
+
+    /// Live connections on this worker.
+    pub fn live(&self) -> u32 {
+        self.active.get().wrapping_add(self.inactive.get())
+    }
+}
+
+/// A real server's counters, summed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RealTotals {
+    pub connections: u64,
+    pub packets_in: u64,
+    pub bytes_in: u64,
+    pub packets_out: u64,
+    pub bytes_out: u64,
+    pub active: u32,
+    pub inactive: u32,
+}
+
+impl std::ops::Add for RealTotals {
+    type Output = RealTotals;
+
+    fn add(self, other: RealTotals) -> RealTotals {
+        RealTotals {
+            connections: self.connections + other.connections,
+            packets_in: self.packets_in + other.packets_in,
+            bytes_in: self.bytes_in + other.bytes_in,
+            packets_out: self.packets_out + other.packets_out,
+            bytes_out: self.bytes_out + other.bytes_out,
+            active: self.active + other.active,
+            inactive: self.inactive + other.inactive,
+        }
+    }
+}
+
+impl std::ops::Sub for RealTotals {
+    type Output = RealTotals;
+
+    fn sub(self, before: RealTotals) -> RealTotals {
+        RealTotals {
+            connections: self.connections.saturating_sub(before.connections),
+            packets_in: self.packets_in.saturating_sub(before.packets_in),
+            bytes_in: self.bytes_in.saturating_sub(before.bytes_in),
+            packets_out: self.packets_out.saturating_sub(before.packets_out),
+            bytes_out: self.bytes_out.saturating_sub(before.bytes_out),
+            active: self.active.saturating_sub(before.active),
+            inactive: self.inactive.saturating_sub(before.inactive),
+        }
+    }
+}
+
+impl RealTotals {
+    fn count(&mut self, real: &RealStats) {
+        self.connections += real.connections.get();
+        self.packets_in += real.packets_in.get();
+        self.bytes_in += real.bytes_in.get();
+        self.packets_out += real.packets_out.get();
+        self.bytes_out += real.bytes_out.get();
+        self.active = self.active.wrapping_add(real.active.get());
+        self.inactive = self.inactive.wrapping_add(real.inactive.get());
+    }
+}

@@ -1,0 +1,108 @@
+//! What workers read: one immutable value, published by a pointer swap ([`crate::rcu`]).
+//!
+//! Cloning it copies a few pointers, and its maps are persistent, so a successor that differs in one service
+//! costs the same whatever else there is. Neighbours are the exception: their addresses change by themselves,
+//! so they are cells in a table beside it ([`crate::neighbour`]).
+
+use crate::lpm::Lpm;
+use crate::neighbour::NeighbourTable;
+use crate::rcu::{Key, Snapshot};
+use crate::service::{Service, ServiceKey};
+use crate::units::{Generation, HopId, PortId};
+use crate::wire::Mac;
+use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+/// The routing table.
+pub type Routes = Lpm<Route>;
+
+#[derive(Clone, Debug)]
+pub struct Tables {
+    pub generation: Generation,
+    /// Changes whenever a connection's remembered next hops may have become wrong.
+    pub route_generation: u16,
+    pub ports: Arc<[Port]>,
+    /// Whose each address of weir's own is.
+    pub addresses: Snapshot<Ipv4Addr, Owner>,
+    pub services: Snapshot<ServiceKey, Arc<Service>>,
+    pub routes: Arc<Routes>,
+    pub neighbours: Arc<NeighbourTable>,
+    pub timeouts: crate::conn::Timeouts,
+    pub answers_per_second: u32,
+}
+
+impl Tables {
+    /// The service of a packet: the one of its port, else the one of every port.
+    #[inline]
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.services.get(key).or_else(|| match key.port {
+            0 => None,
+            _ => self.services.get(&ServiceKey { port: 0, ..*key }),
+        })
+    }
+
+    #[inline]
+    pub fn port(&self, id: PortId) -> &Port {
+        &self.ports[id.index()]
+    }
+}
+
+/// A `[[port]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    pub name: Arc<str>,
+    pub mac: Mac,
+    /// Frames to other MAC addresses are taken too: a replay without `mac`, whose captures come from another machine.
+    pub any_mac: bool,
+    pub mtu: u16,
+    pub addresses: Box<[Ipv4Net]>,
+}
+
+impl Port {
+    /// The port's address in the subnet of `neighbour`, for ARP.
+    pub fn source_for(&self, neighbour: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.addresses.iter().find(|net| net.contains(&neighbour)).map(Ipv4Net::addr)
+    }
+
+    /// Whether `address` lies in one of the port's subnets.
+    pub fn is_on_link(&self, address: Ipv4Addr) -> bool {
+        self.addresses.iter().any(|net| net.contains(&address))
+    }
+}
+
+/// Whose an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Vip,
+    Port(PortId),
+    Pool,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub port: PortId,
+    /// None: the destination itself is on the link.
+    pub gateway: Option<(HopId, Ipv4Addr)>,
+}
+
+impl Key for Ipv4Addr {
+    fn hash(&self, seed: u64) -> u64 {
+        mix(u64::from(self.to_bits()), seed)
+    }
+}
+
+impl Key for ServiceKey {
+    fn hash(&self, seed: u64) -> u64 {
+        let word = u64::from(self.address.to_bits()) << 32 | u64::from(self.protocol.number()) << 16 | u64::from(self.port);
+        mix(word, seed)
+    }
+}
+
+/// Folded multiplication: every bit of the word reaches every bit of the hash.
+#[inline]
+fn mix(word: u64, seed: u64) -> u64 {
+    let wide = u128::from(word ^ seed) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+    (wide >> 64) as u64 ^ wide as u64
+}
