@@ -1,1 +1,5 @@
+//! weir: a layer-4 load balancer appliance on DPDK.
 
+pub mod paged;
+pub mod rcu;
+pub mod units;
