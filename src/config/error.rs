@@ -166,7 +166,7 @@ impl Lines {
 
     fn place(&self, source: &Source, at: Span) -> Place {
         let text = &source.text;
-        let start = text.floor_char_boundary(at.start as usize);
+        let start = boundary(text, at.start);
         let line = self.0.partition_point(|&begin| begin <= start) - 1;
         let begin = self.0[line];
         let whole = text[begin..]
@@ -176,8 +176,7 @@ impl Lines {
             .trim_end_matches('\r');
         let from = (start - begin).min(whole.len());
         // What spans several lines is marked to the end of its first.
-        let to = text
-            .floor_char_boundary(at.end as usize)
+        let to = boundary(text, at.end)
             .saturating_sub(begin)
             .clamp(from, whole.len());
         Place {
@@ -188,6 +187,15 @@ impl Lines {
             marked: from..to,
         }
     }
+}
+
+/// The last beginning of a character up to `at`.
+fn boundary(text: &str, at: u32) -> usize {
+    let at = (at as usize).min(text.len());
+    (0..=at)
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0)
 }
 
 /// One thing that is wrong, or doubtful.
@@ -341,17 +349,15 @@ pub(super) fn meant<'a>(
 ) -> Option<&'a str> {
     let lower = text.to_lowercase();
     let far = (text.chars().count() / 3).max(1);
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&lower, &candidate.to_lowercase());
+    // Few edits, or a beginning in common: `adress` means `addresses`.
+    let near = |candidate: &&str| {
+        distance(candidate) <= far || strsim::jaro_winkler(&lower, candidate) > 0.88
+    };
     candidates
         .into_iter()
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
-        .filter(|&(distance, _)| distance <= far)
-        .min_by_key(|&(distance, _)| distance)
-        .map(|(_, candidate)| candidate)
+        .filter(near)
+        .min_by_key(|candidate| distance(candidate))
 }
 
 /// `; did you mean `x`?`, or nothing.

@@ -1,6 +1,6 @@
 //! Reads a file and what it includes into one [`Root`].
 
-use super::error::{Diagnostic, Log, Source, Span, quote};
+use super::error::{Diagnostic, Diagnostics, Log, Source, Span, quote};
 use super::raw::Root;
 use super::value::Value;
 use std::collections::HashMap;
@@ -15,13 +15,13 @@ pub(super) struct Files {
     seen: HashMap<PathBuf, u32>,
     /// From the main file to the one being read.
     open: Vec<PathBuf>,
-    /// A file is no TOML: what is missing may be in what could not be read.
+    /// Some file could not be read: what seems to be missing may be in there.
     pub broken: bool,
 }
 
 impl Files {
     /// The main file, with everything that it includes.
-    pub fn read(&mut self, path: &Path, log: &mut Log) -> Result<Root, Diagnostic> {
+    pub fn read(&mut self, path: &Path, log: &mut Log) -> Result<Root, Diagnostics> {
         let name = path.display().to_string();
         let text = text(path).map_err(|why| Diagnostic::of_file(&name, why))?;
         let real = real(path);
@@ -36,6 +36,7 @@ impl Files {
     pub fn parse(&mut self, name: String, text: String, log: &mut Log) -> Root {
         let file = self.sources.len() as u32;
         let (table, errors) = DeTable::parse_recoverable(&text);
+        let mut broken = false;
         for error in &errors {
             let range = error.span().unwrap_or(text.len()..text.len());
             let at = Span::new(file, range.clone());
@@ -44,12 +45,13 @@ impl Files {
                 log.error(at, format!("the key {} is given twice", quote(key)))
                     .help("remove one of the two");
             } else {
-                self.broken = true;
+                broken = true;
                 log.error(at, format!("not TOML: {}", error.message()))
                     .help("see https://toml.io for the syntax");
             }
         }
-        let root = if self.broken {
+        self.broken |= broken;
+        let root = if broken {
             Root::default()
         } else {
             let whole = Span::new(file, 0..0);
@@ -60,21 +62,22 @@ impl Files {
     }
 
     fn include(&mut self, path: &Path, root: &mut Root, log: &mut Log) {
-        let Some(patterns) = std::mem::take(&mut root.include).into_option() else {
-            return;
-        };
+        let include = std::mem::take(&mut root.include);
+        self.broken |= !include.complete();
         let folder = path.parent().unwrap_or(Path::new(""));
-        for pattern in patterns {
+        for pattern in include.items() {
             // The folder is meant as it is, whatever its name: only the pattern is one.
             let folder_pattern = glob::Pattern::escape(&folder.to_string_lossy());
             let full = Path::new(&folder_pattern).join(&pattern.value);
             let found = match glob::glob(&full.to_string_lossy()) {
                 Ok(found) => found,
                 Err(why) => {
+                    self.broken = true;
                     log.error(
                         pattern.at,
                         format!("{} is no pattern: {}", quote(&pattern.value), why.msg),
-                    );
+                    )
+                    .help("write a path, or a pattern such as \"conf.d/*.toml\"");
                     continue;
                 }
             };
@@ -85,10 +88,12 @@ impl Files {
                 let included = match entry {
                     Ok(path) => path,
                     Err(why) => {
+                        self.broken = true;
                         log.error(
                             pattern.at,
                             format!("cannot search for {}: {why}", quote(&pattern.value)),
-                        );
+                        )
+                        .help("let weir read the folder");
                         continue;
                     }
                 };
@@ -122,7 +127,9 @@ impl Files {
         let text = match text(path) {
             Ok(text) => text,
             Err(why) => {
-                log.error(at, format!("{}: {why}", quote(&name)));
+                self.broken = true;
+                log.error(at, format!("{}: {why}", quote(&name)))
+                    .help("let weir read the file, as UTF-8 text");
                 return None;
             }
         };

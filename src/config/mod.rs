@@ -3,6 +3,7 @@
 //! A [`Config`] can only come out of [`load`], so whoever holds one may trust it: names are unique, references
 //! resolve, numbers are in range, every default is filled in.
 
+mod address;
 mod error;
 mod files;
 mod raw;

@@ -1,10 +1,8 @@
 //! The tables of the file and their keys: the one list that the parser, "did you mean" and the documentation's test read.
 
-use super::error::{At, Log, Span, did_you_mean, quote};
-use super::value::{
-    AddressRange, Destination, Device, Encapsulation, Given, HostPrefix, Int, Mac, ModeWord, Name,
-    PortRange, Value, wrong_type,
-};
+use super::address::{AddressRange, Destination, HostPrefix, Mac, PortRange};
+use super::error::{Log, Span, did_you_mean, quote};
+use super::value::{Device, Encapsulation, Given, Int, List, ModeWord, Name, Value, wrong_type};
 use super::{Hugepages, Idle, Listen, Protocol, Queues, WhenUnavailable};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -60,23 +58,23 @@ macro_rules! tables {
 tables! {
     /// A whole file.
     Root "the file" {
-        include: Vec<At<String>>;
+        include: List<String>;
         dpdk: Dpdk;
         api: Api;
         limits: Limits;
         timeouts: Timeouts;
-        port: Vec<At<Port>>;
-        route: Vec<At<Route>>;
-        neighbour: Vec<At<Neighbour>>;
-        local_pool: Vec<At<LocalPool>>;
-        service: Vec<At<Service>>;
+        port: List<Port>;
+        route: List<Route>;
+        neighbour: List<Neighbour>;
+        local_pool: List<LocalPool>;
+        service: List<Service>;
     }
     Dpdk "[dpdk]" {
-        workers: Vec<At<Int<0, 1023>>>;
+        workers: List<Int<0, 1023>>;
         main_lcore: Int<0, 1023>;
         hugepages: Hugepages;
         idle: Idle;
-        eal_args: Vec<At<String>>;
+        eal_args: List<String>;
     }
     Api "[api]" {
         listen: Listen;
@@ -101,7 +99,7 @@ tables! {
     Port "[[port]]" {
         name: Name, required;
         device: Device, required;
-        addresses: Vec<At<HostPrefix>>;
+        addresses: List<HostPrefix>;
         mac: Mac;
         mtu: Int<576, 9000>;
         queues: Queues;
@@ -117,7 +115,7 @@ tables! {
     }
     LocalPool "[[local_pool]]" {
         name: Name, required;
-        addresses: Vec<At<AddressRange>>, required;
+        addresses: List<AddressRange>, required;
         ports: PortRange;
     }
     Service "[[service]]" {
@@ -131,7 +129,7 @@ tables! {
         scheduler: String;
         persistence: Persistence;
         when_unavailable: WhenUnavailable;
-        real: Vec<At<Real>>;
+        real: List<Real>;
     }
     Persistence "persistence" {
         timeout: Duration;
@@ -183,11 +181,18 @@ fn only_once<T>(this: &mut Given<T>, other: Given<T>, title: &str, log: &mut Log
     }
 }
 
-fn append<T>(this: &mut Given<Vec<At<T>>>, other: Given<Vec<At<T>>>) {
+fn append<T>(this: &mut Given<List<T>>, other: Given<List<T>>) {
     match (this, other) {
-        (Given::Yes(list), Given::Yes(more)) => list.value.extend(more.value),
+        (Given::Yes(list), Given::Yes(more)) => {
+            list.value.items.extend(more.value.items);
+            list.value.complete &= more.value.complete;
+        }
+        (Given::Yes(list), Given::Bad) => list.value.complete = false,
+        (this @ Given::Bad, Given::Yes(mut list)) => {
+            list.value.complete = false;
+            *this = Given::Yes(list);
+        }
         (this @ Given::No, more) => *this = more,
-        (this, Given::Bad) => *this = Given::Bad,
         _ => {}
     }
 }

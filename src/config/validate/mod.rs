@@ -6,9 +6,9 @@ mod network;
 mod pool;
 mod service;
 
-use super::error::{At, Log, Span};
+use super::error::{Log, Span};
 use super::raw::{self, Root};
-use super::value::Given;
+
 use super::{Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Timeouts};
 use network::Network;
 use std::collections::HashMap;
@@ -21,11 +21,11 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
     let dpdk = dpdk(root.dpdk.into_option().unwrap_or_default(), context, log);
     let mut network = Network::default();
     let ports = network.ports(root.port, log);
-    let pools = pool::pools(list(root.local_pool), &mut network, log);
-    let services = root.service.into_option().unwrap_or_default();
+    let pools = pool::pools(root.local_pool, &mut network, log);
+    let services = root.service.items();
     network.vips(&services, log);
     let routes = network.routes(root.route, log);
-    let neighbours = network.neighbours(list(root.neighbour), log);
+    let neighbours = network.neighbours(root.neighbour.items(), log);
     pool::reachable(&pools, &network, log);
     let services = service::services(services, &pools, &network, context, log);
     Config {
@@ -36,25 +36,20 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
         ports,
         routes,
         neighbours,
-        pools: pools.into_iter().filter_map(|pool| pool.checked).collect(),
+        pools: pools
+            .list
+            .into_iter()
+            .filter_map(|pool| pool.checked)
+            .collect(),
         services,
     }
-}
-
-fn list<T>(given: Given<Vec<At<T>>>) -> Vec<T> {
-    given
-        .into_option()
-        .unwrap_or_default()
-        .into_iter()
-        .map(|item| item.value)
-        .collect()
 }
 
 fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
     let cpus = context.cpus.filter(|cpus| !cpus.is_empty());
     let mut workers: Vec<usize> = Vec::new();
     let mut first: HashMap<usize, Span> = HashMap::new();
-    for worker in raw.workers.ok().map_or(&[][..], |list| &list.value) {
+    for worker in raw.workers.ok().map_or(&[][..], |list| &list.value.items) {
         let cpu = worker.value.0 as usize;
         exists(cpu, cpus, worker.at, log);
         match first.insert(cpu, worker.at) {
@@ -67,7 +62,7 @@ fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
         }
     }
     if let Some(list) = raw.workers.ok() {
-        if list.value.is_empty() && workers.is_empty() {
+        if list.value.items.is_empty() && list.value.complete {
             log.error(list.at, "`workers` is empty")
                 .help("list at least one CPU, or leave the key out");
         } else if workers.len() > MAX_WORKERS {
@@ -109,7 +104,12 @@ fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
         main_lcore,
         hugepages: raw.hugepages.get().unwrap_or(Hugepages::Auto),
         idle: raw.idle.get().unwrap_or(Idle::Poll),
-        eal_args: list(raw.eal_args),
+        eal_args: raw
+            .eal_args
+            .items()
+            .into_iter()
+            .map(|arg| arg.value)
+            .collect(),
     }
 }
 

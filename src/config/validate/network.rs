@@ -2,7 +2,7 @@
 
 use crate::config::error::{At, Log, Span, quote};
 use crate::config::raw;
-use crate::config::value::Given;
+use crate::config::value::{Given, List};
 use crate::config::{Port, Queues, Route, StaticNeighbour};
 use ipnet::Ipv4Net;
 use std::collections::{HashMap, HashSet};
@@ -121,18 +121,15 @@ impl Network {
         false
     }
 
-    pub fn ports(&mut self, raw: Given<Vec<At<raw::Port>>>, log: &mut Log) -> Vec<Port> {
-        self.ports_unknown = matches!(raw, Given::Bad);
-        if matches!(&raw, Given::No) || raw.ok().is_some_and(|list| list.value.is_empty()) {
-            let help = "add a [[port]] with `name`, `device` and `addresses`";
-            log.error(
-                raw.ok().map_or(Span::default(), |list| list.at),
-                "no [[port]] is configured",
-            )
-            .help(help);
+    pub fn ports(&mut self, raw: Given<List<raw::Port>>, log: &mut Log) -> Vec<Port> {
+        self.ports_unknown = !raw.complete();
+        let list_at = raw.ok().map_or(Span::default(), |list| list.at);
+        let list = raw.items();
+        if list.is_empty() && !self.ports_unknown {
+            log.error(list_at, "no [[port]] is configured")
+                .help("add a [[port]] with `name`, `device` and `addresses`");
             self.ports_unknown = true;
         }
-        let list = raw.into_option().unwrap_or_default();
         if let Some(extra) = list.get(MAX_PORTS) {
             log.error(extra.at, format!("{} ports are too many", list.len()))
                 .help(format!("configure at most {MAX_PORTS}"));
@@ -199,17 +196,16 @@ impl Network {
         subnets: &mut Vec<(Ipv4Net, usize, Span)>,
         log: &mut Log,
     ) -> Vec<Ipv4Net> {
+        self.ports_unknown |= !port.addresses.complete();
         let Some(list) = port.addresses.ok() else {
             if matches!(port.addresses, Given::No) {
                 log.warning(at, "the port has no addresses: it can only receive")
                     .help("add `addresses = [\"198.51.100.1/24\"]`");
-            } else {
-                self.ports_unknown = true;
             }
             return Vec::new();
         };
         let mut addresses = Vec::new();
-        for &At { value: net, at } in &list.value {
+        for &At { value: net, at } in &list.value.items {
             let net = net.0;
             if let Some((_, other)) = self.claim(net.addr(), Role::Port, at) {
                 log.error(at, format!("`{}` is a port's address already", net.addr()))
@@ -261,11 +257,11 @@ impl Network {
         }
     }
 
-    pub fn routes(&mut self, raw: Given<Vec<At<raw::Route>>>, log: &mut Log) -> Vec<Route> {
-        self.routes_unknown = matches!(raw, Given::Bad);
+    pub fn routes(&mut self, raw: Given<List<raw::Route>>, log: &mut Log) -> Vec<Route> {
+        self.routes_unknown = !raw.complete();
         let mut first: HashMap<Ipv4Net, Span> = HashMap::new();
         let mut routes = Vec::new();
-        for At { value: route, .. } in raw.into_option().unwrap_or_default() {
+        for At { value: route, .. } in raw.items() {
             match route.to.ok() {
                 Some(to) => {
                     self.routed.insert(to.value.0);
@@ -309,10 +305,13 @@ impl Network {
         first.insert(to, at);
     }
 
-    pub fn neighbours(&self, raw: Vec<raw::Neighbour>, log: &mut Log) -> Vec<StaticNeighbour> {
+    pub fn neighbours(&self, raw: Vec<At<raw::Neighbour>>, log: &mut Log) -> Vec<StaticNeighbour> {
         let mut first: HashMap<Ipv4Addr, Span> = HashMap::new();
         let mut neighbours = Vec::new();
-        for neighbour in raw {
+        for At {
+            value: neighbour, ..
+        } in raw
+        {
             let Some(&At { value: address, at }) = neighbour.address.ok() else {
                 continue;
             };
@@ -331,9 +330,9 @@ impl Network {
                 .note(other, role.here())
                 .help("write the address of another host");
             } else if self.no_edge(address, at, log) && !self.connected(address) {
-                log.error(
+                log.warning(
                     at,
-                    format!("the neighbour `{address}` lies in no port's subnet"),
+                    format!("the neighbour `{address}` lies in no port's subnet: it is never used"),
                 )
                 .help("a neighbour is a host that a port reaches directly");
             }

@@ -2,9 +2,10 @@
 
 use super::network::{Network, Role, Unique};
 use crate::config::LocalPool;
+use crate::config::address::{AddressRange, PortRange};
 use crate::config::error::{At, Log, Span};
 use crate::config::raw;
-use crate::config::value::{AddressRange, PortRange};
+use crate::config::value::{Given, List};
 use std::net::Ipv4Addr;
 
 /// The most addresses that one pool may have.
@@ -18,21 +19,38 @@ pub(super) struct Pool {
     ranges: Vec<At<AddressRange>>,
 }
 
-pub(super) fn pools(raw: Vec<raw::LocalPool>, network: &mut Network, log: &mut Log) -> Vec<Pool> {
+/// All pools.
+#[derive(Debug)]
+pub(super) struct Pools {
+    pub list: Vec<Pool>,
+    /// Every pool's name could be read.
+    pub complete: bool,
+}
+
+pub(super) fn pools(
+    raw: Given<List<raw::LocalPool>>,
+    network: &mut Network,
+    log: &mut Log,
+) -> Pools {
     let mut names = Unique::default();
-    let mut pools = Vec::with_capacity(raw.len());
-    for (place, pool) in raw.into_iter().enumerate() {
+    let mut pools = Pools {
+        complete: raw.complete(),
+        list: Vec::new(),
+    };
+    for (place, At { value: pool, .. }) in raw.items().into_iter().enumerate() {
         names.check(
             "local pool",
             pool.name.ok().map(|name| (name.value.0.as_str(), name.at)),
             log,
         );
         let name = pool.name.into_option().map(|name| name.0);
+        pools.complete &= name.is_some();
+        let complete = pool.addresses.complete();
         let list = pool.addresses.ok().map(|list| list.at);
-        let ranges = pool.addresses.into_option().unwrap_or_default();
+        let ranges = pool.addresses.items();
         let addresses = addresses(&ranges, place, network, log);
         if let Some(at) = list {
-            if ranges.is_empty() && log.errors() == 0 {
+            if ranges.is_empty() && complete {
                 log.error(at, "the local pool has no addresses")
                     .help("add at least one address to `addresses`");
             } else if addresses.len() > MAX_ADDRESSES {
@@ -49,7 +67,7 @@ pub(super) fn pools(raw: Vec<raw::LocalPool>, network: &mut Network, log: &mut L
             addresses,
             ports: (first, last),
         });
-        pools.push(Pool {
+        pools.list.push(Pool {
             name,
             checked,
             ranges,
@@ -100,11 +118,11 @@ fn taken(address: Ipv4Addr, role: Role, other: Span, place: usize, at: Span, log
 }
 
 /// Refuses pools that real servers could not answer to.
-pub(super) fn reachable(pools: &[Pool], network: &Network, log: &mut Log) {
+pub(super) fn reachable(pools: &Pools, network: &Network, log: &mut Log) {
     for &At {
         value: AddressRange(first, last),
         at,
-    } in pools.iter().flat_map(|pool| &pool.ranges)
+    } in pools.list.iter().flat_map(|pool| &pool.ranges)
     {
         let lost = (first.to_bits()..=last.to_bits())
             .map(Ipv4Addr::from_bits)

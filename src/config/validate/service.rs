@@ -1,7 +1,7 @@
 //! Virtual services and their real servers.
 
 use super::network::{Network, Unique};
-use super::pool::Pool;
+use super::pool::Pools;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::raw;
 use crate::config::value::{Given, Int, ModeWord};
@@ -17,7 +17,7 @@ const IPVS_SCHEDULERS: &[&str] = &[
 
 pub(super) fn services(
     raw: Vec<At<raw::Service>>,
-    pools: &[Pool],
+    pools: &Pools,
     network: &Network,
     context: &Context,
     log: &mut Log,
@@ -36,7 +36,7 @@ pub(super) fn services(
 }
 
 struct Check<'a> {
-    pools: &'a [Pool],
+    pools: &'a Pools,
     network: &'a Network,
     context: &'a Context<'a>,
     log: &'a mut Log,
@@ -100,15 +100,24 @@ impl Check<'_> {
     }
 
     fn mode(&mut self, raw: &raw::Service) -> Option<Mode> {
-        if let Some(tunnel) = raw.tunnel.ok() {
-            self.log
-                .error(
-                    tunnel.at,
-                    "the key `tunnel` is not supported by this version of weir yet",
-                )
-                .help("remove it; use the mode dr, nat or fullnat");
-        }
         let mode = raw.mode.ok()?;
+        if let Some(tunnel) = raw.tunnel.ok() {
+            if mode.value == ModeWord::Tunnel {
+                self.log
+                    .error(
+                        tunnel.at,
+                        "the key `tunnel` is not supported by this version of weir yet",
+                    )
+                    .help("remove it");
+            } else {
+                self.log
+                    .warning(
+                        tunnel.at,
+                        "`tunnel` belongs to the mode tunnel: it is ignored",
+                    )
+                    .help("remove it");
+            }
+        }
         match mode.value {
             ModeWord::Tunnel => {
                 self.log
@@ -135,7 +144,12 @@ impl Check<'_> {
     }
 
     fn pool(&mut self, raw: &raw::Service, mode: Span) -> Option<Mode> {
-        let names = || self.pools.iter().filter_map(|pool| pool.name.as_deref());
+        let names = || {
+            self.pools
+                .list
+                .iter()
+                .filter_map(|pool| pool.name.as_deref())
+        };
         let listed = || names().collect::<Vec<_>>().join(", ");
         match &raw.local_pool {
             Given::Bad => None,
@@ -155,7 +169,7 @@ impl Check<'_> {
                 pool: pool.value.clone(),
             }),
             // The pool that is meant may be the one whose name could not be read.
-            Given::Yes(_) if self.pools.iter().any(|pool| pool.name.is_none()) => None,
+            Given::Yes(_) if !self.pools.complete => None,
             Given::Yes(pool) => {
                 let guess = did_you_mean(&pool.value, names());
                 let help = match listed() {
@@ -203,12 +217,8 @@ impl Check<'_> {
     }
 
     fn reals(&mut self, raw: &raw::Service, service: Span, port: Option<u16>) -> Vec<Real> {
-        let list = match &raw.real {
-            Given::Yes(list) => &list.value[..],
-            Given::No => &[],
-            Given::Bad => return Vec::new(),
-        };
-        if list.is_empty() {
+        let list = raw.real.ok().map_or(&[][..], |list| &list.value.items);
+        if list.is_empty() && raw.real.complete() {
             self.log
                 .warning(
                     service,
@@ -247,7 +257,7 @@ impl Check<'_> {
         }
         let idle =
             |real: &At<raw::Real>| real.value.weight.get().is_some_and(|weight| weight.0 == 0);
-        if list.iter().all(idle) {
+        if !list.is_empty() && list.iter().all(idle) {
             self.log
                 .warning(
                     service,
