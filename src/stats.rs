@@ -66,7 +66,6 @@ impl Gauge {
 }
 
 /// Everything that the workers count.
-#[derive(Debug)]
 pub struct Stats {
     workers: Box<[CachePadded<WorkerStats>]>,
 }
@@ -118,7 +117,6 @@ impl Stats {
 }
 
 /// What one worker counts.
-#[derive(Debug)]
 pub struct WorkerStats {
     /// Packets that came in; equals `transmitted + answered + local + queued + Σ drops`.
     pub received: Counter,

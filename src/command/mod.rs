@@ -34,7 +34,7 @@ pub fn cpus() -> &'static [usize] {
 /// The world around a configuration file on this machine.
 pub fn context() -> config::Context<'static> {
     config::Context {
-        schedulers: sched::NAMES,
+        schedulers: &sched::NAMES,
         cpus: Some(cpus()),
     }
 }

@@ -107,7 +107,6 @@ pub fn next_tcp(state: State, direction: Direction, flags: Flags) -> State {
 type Row = [State; 11];
 
 const TRANSITIONS: [[Row; 4]; 3] = {
-    const NO: State = State::None;
     const ES: State = State::Established;
     const SS: State = State::SynSent;
     const SR: State = State::SynRecv;
@@ -117,7 +116,6 @@ const TRANSITIONS: [[Row; 4]; 3] = {
     const CW: State = State::CloseWait;
     const LA: State = State::LastAck;
     const LI: State = State::Listen;
-    const SA: State = State::SynAck;
     [
         // Request (the kernel's INPUT).
         //   NO, ES, SS, SR, FW, TW, CL, CW, LA, LI, SA

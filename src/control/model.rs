@@ -124,11 +124,11 @@ pub struct NeedsRestart {
 
 impl Model {
     /// The model of a first configuration, and a reader of its tables for each worker.
-    /// `devices`: one for each `[[port]]`.
-    pub fn new(config: &Config, devices: Vec<Device>, stats: Arc<Stats>, now: Time) -> (Self, Vec<Reader<Tables>>) {
+    /// `devices`: one for each `[[port]]`. `seed`: a secret of this run, or a constant in a replay.
+    pub fn new(config: &Config, devices: Vec<Device>, stats: Arc<Stats>, seed: u64, now: Time) -> (Self, Vec<Reader<Tables>>) {
         let workers = stats.workers().count();
-        let mut services = Map::new();
-        let mut addresses = Map::new();
+        let mut services = Map::new(seed);
+        let mut addresses = Map::new(seed);
         let resolver = Resolver::new(Arc::new(NeighbourTable::default()));
         let tables = Tables {
             generation: Generation(0),

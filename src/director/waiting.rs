@@ -39,17 +39,16 @@ impl<P: Packet> Waiting<P> {
 
     /// Keeps a packet, all but its MAC addresses done. False when there is no room; the packet is freed.
     pub fn push(&mut self, port: PortId, address: Ipv4Addr, packet: P, now: Time) -> bool {
-        let known = self.hops.iter_mut().find(|hop| hop.port == port && hop.address == address);
-        let hop = match known {
-            Some(hop) => hop,
+        let is_it = |hop: &Hop<P>| hop.port == port && hop.address == address;
+        let place = match self.hops.iter().position(is_it) {
+            Some(place) => place,
             None if self.hops.len() == HOPS => return false,
             None => {
                 self.hops.push(Hop { port, address, since: now, packets: ArrayVec::new() });
-                let last = self.hops.len() - 1;
-                &mut self.hops[last]
+                self.hops.len() - 1
             }
         };
-        hop.packets.try_push(packet).is_ok()
+        self.hops[place].packets.try_push(packet).is_ok()
     }
 
     /// Sends what need wait no longer, and drops what waited in vain.
