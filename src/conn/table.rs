@@ -316,9 +316,9 @@ mod tests {
                         model.remove(&reply);
                     }
                 } else {
-                    let free = !model.contains_key(&connection.request)
-                        && !(two_way && model.contains_key(&connection.reply))
-                        && !table.is_full();
+                    let reply_taken = two_way && model.contains_key(&connection.reply);
+                    let taken = model.contains_key(&connection.request) || reply_taken;
+                    let free = !taken && !table.is_full();
                     let inserted = table.insert(connection);
                     prop_assert_eq!(inserted.is_some(), free);
                     if let Some(id) = inserted {
