@@ -76,8 +76,8 @@ static inline int weir_eth_link(uint16_t port, bool *up, uint32_t *megabits)
 	return 0;
 }
 
-/* Gives the kernel's side of a TAP another MAC address: 0, or an errno. */
-static inline int weir_netdev_set_mac(const char *name, const uint8_t mac[6])
+/* Gives a network interface of the kernel another MAC address: 0, or an errno. */
+static inline int weir_netdev_set_mac(unsigned int index, const uint8_t mac[6])
 {
 	struct ifreq request;
 	int failed, fd = socket(AF_INET, SOCK_DGRAM, 0);
@@ -85,10 +85,9 @@ static inline int weir_netdev_set_mac(const char *name, const uint8_t mac[6])
 	if (fd < 0)
 		return errno;
 	memset(&request, 0, sizeof(request));
-	strncpy(request.ifr_name, name, IFNAMSIZ - 1);
 	request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
 	memcpy(request.ifr_hwaddr.sa_data, mac, 6);
-	failed = ioctl(fd, SIOCSIFHWADDR, &request) ? errno : 0;
+	failed = if_indextoname(index, request.ifr_name) && !ioctl(fd, SIOCSIFHWADDR, &request) ? 0 : errno;
 	close(fd);
 	return failed;
 }

@@ -179,7 +179,9 @@ pub enum Mode {
     Dr,
     Nat,
     /// With the name of its `[[local_pool]]`.
-    Fullnat { pool: String },
+    Fullnat {
+        pool: String,
+    },
 }
 
 impl Mode {
