@@ -9,7 +9,7 @@ use std::process::Command;
 const LIBRARIES: [&str; 4] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool"];
 
 const FUNCTIONS: [&str; 7] = [
-    "rte_eal_(init|cleanup|remote_launch|wait_lcore)",
+    "rte_eal_(init|get_runtime_dir|remote_launch|wait_lcore)",
     "rte_(dev_probe|rdtsc|get_tsc_hz|strerror|openlog_stream|log_cur_msg_loglevel)",
     "rte_lcore_to_socket_id",
     "rte_eth_(rx|tx)_(burst|queue_setup)",

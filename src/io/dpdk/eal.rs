@@ -3,9 +3,10 @@
 use super::{Error, error, log};
 use crate::config::Hugepages;
 use crate::units::WorkerId;
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr};
 use std::marker::PhantomData;
 use std::os::raw::{c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,7 +33,7 @@ pub struct EalConfig<'a> {
 
 /// Proof that the EAL runs, held by the thread that started it: only that one may launch lcores.
 ///
-/// Nothing stops the EAL again. It leaves no files behind, and its threads end with the process; stopping it
+/// Nothing stops the EAL again. It keeps no files, and its threads end with the process; stopping it
 /// earlier would pull the memory away from under every mbuf.
 #[derive(Debug)]
 pub struct Eal {
@@ -68,6 +69,7 @@ impl Eal {
                 why: error::last_reason(),
             });
         }
+        remove_runtime_directory();
         Ok(Eal {
             workers: config.workers.len(),
             hugepages,
@@ -92,7 +94,16 @@ impl Eal {
     }
 }
 
-/// The CPUs that this process may run on.
+/// The EAL makes a directory for the files of other modes than weir's, and leaves it. Empty it is of no use.
+fn remove_runtime_directory() {
+    // SAFETY: the EAL runs, so this is a C string that nobody changes any more.
+    let directory = unsafe { CStr::from_ptr(dpdk_ffi::rte_eal_get_runtime_dir()) };
+    // Where it is not empty, the operator's eal_args put something there: that stays.
+    let _ = std::fs::remove_dir(OsStr::from_bytes(directory.to_bytes()));
+}
+
+/// The CPUs that this process may run on. To be asked before [`Eal::init`], which pins the calling thread, and
+/// whatever threads it makes afterwards, to the control CPU.
 pub fn usable_cpus() -> Vec<usize> {
     core_affinity::get_core_ids()
         .unwrap_or_default()

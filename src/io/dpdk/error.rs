@@ -98,18 +98,14 @@ pub enum Error {
     Lcore { worker: u8, why: String },
 }
 
-/// What DPDK says of an error number of either sign, followed by the last lines of its log.
+/// The last lines of DPDK's log, which know better, and what it says of an error number of either sign.
 pub(super) fn reason(code: i32) -> String {
     // SAFETY: rte_strerror returns a C string, static or in this thread's buffer, for every number.
     let text = unsafe { CStr::from_ptr(dpdk_ffi::rte_strerror(code.abs())) }
         .to_string_lossy()
         .into_owned();
     let log = super::log::take_recent();
-    if log.is_empty() {
-        text
-    } else {
-        format!("{text} ({log})")
-    }
+    if log.is_empty() { text } else { format!("{log} ({text})") }
 }
 
 /// As [`reason`], for functions that leave their error in `rte_errno`.

@@ -22,6 +22,12 @@ const HARMLESS: [&str; 6] = [
     "Disabling rte flow support",
 ];
 
+/// What says no more than that something failed, after a line that said what.
+const EMPTY_WORDS: [&str; 2] = [
+    "Failed to attach device on primary process",
+    "Driver cannot attach the device",
+];
+
 /// Sends DPDK's log to tracing, from now on.
 pub(super) fn redirect() {
     // SAFETY: `write` has the type that fopencookie asks for and ignores its cookie. A null stream (no memory)
@@ -69,7 +75,8 @@ fn record(level: c_int, line: &str) {
     if level > INFO {
         return tracing::trace!(target: "dpdk", "{line}");
     }
-    if level > WARNING || HARMLESS.iter().any(|harmless| line.contains(harmless)) {
+    let is_any_of = |list: &[&str]| list.iter().any(|words| line.contains(words));
+    if level > WARNING || is_any_of(&HARMLESS) || is_any_of(&EMPTY_WORDS) {
         return tracing::debug!(target: "dpdk", "{line}");
     }
     let mut recent = RECENT.lock();
