@@ -10,6 +10,7 @@ pub mod control;
 pub mod director;
 pub mod exchange;
 pub mod forward;
+pub mod io;
 pub mod lpm;
 pub mod neighbour;
 pub mod packet;
