@@ -231,7 +231,7 @@ impl Diagnostic {
             text: String::new(),
             message: message.into(),
             note: None,
-            help: None,
+            help: Some("name a file that weir may read".to_owned()),
             source_line: String::new(),
             marked: 0..0,
         }
