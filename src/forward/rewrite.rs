@@ -100,7 +100,7 @@ pub fn set_macs(frame: &mut [u8], destination: Mac, source: Mac) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conn::{FlowKey, Translation};
+    use crate::conn::FlowKey;
     use crate::director::parse::{Parsed, parse};
     use crate::forward::{MODES, mode};
     use crate::tables::Port;
@@ -183,9 +183,8 @@ mod tests {
             let (client, vip, local, real) = addresses;
             let request = FlowKey::new(client, ports.0, vip, ports.1, protocol);
             let translation =
-                Translation { source: local, source_port: ports.2, destination: real, destination_port: ports.3 };
-            let connection =
-                Connection::new(request, translation, mode("fullnat").unwrap(), ServiceId(0), RealId(0));
+                mode("fullnat").unwrap().translation(&request, (real, ports.3), Some((local, ports.2)));
+            let connection = Connection::new(request, translation, ServiceId(0), RealId(0));
 
             let mut there = frame(&request, ttl, &payload);
             let Parsed::Flow(flow) = parse(&there, &port()) else { panic!("not understood") };
@@ -207,9 +206,8 @@ mod tests {
         ) {
             let (client, vip, real) = addresses;
             let request = FlowKey::new(client, 4000, vip, 53, if tcp { 6 } else { 17 });
-            let translation =
-                Translation { source: client, source_port: 4000, destination: real, destination_port: 5353 };
-            let connection = Connection::new(request, translation, mode("nat").unwrap(), ServiceId(0), RealId(0));
+            let translation = mode("nat").unwrap().translation(&request, (real, 5353), None);
+            let connection = Connection::new(request, translation, ServiceId(0), RealId(0));
             let at = 14 + 20 + if tcp { 16 } else { 6 };
             let read = |frame: &[u8]| u16::from_be_bytes([frame[at], frame[at + 1]]);
 
@@ -248,7 +246,6 @@ mod tests {
             let connection = Connection::new(
                 key,
                 MODES[1].translation(&key, (addresses.1, 3), None),
-                &MODES[1],
                 ServiceId(0),
                 RealId(0),
             );
