@@ -15,6 +15,7 @@ pub struct Pool {
     pub addresses: Box<[Ipv4Addr]>,
     pub first_port: u16,
     pub ports: u32,
+    size: u32,
     /// Coprime to the size: by steps of it, every pair has its turn once in a round.
     stride: u32,
 }
@@ -26,7 +27,8 @@ impl Pool {
         (first_port, last_port): (u16, u16),
     ) -> Self {
         let ports = u32::from(last_port) - u32::from(first_port) + 1;
-        let size = addresses.len() as u32 * ports;
+        // Of a larger pool the rest is not used: a real server has fewer connections than this.
+        let size = (addresses.len() as u64 * u64::from(ports)).min(1 << 30) as u32;
         // About the golden section, so that a round's neighbours in time lie far from each other.
         let mut stride = (f64::from(size) * 0.618) as u32 | 1;
         while gcd(stride, size) != 1 {
@@ -37,6 +39,7 @@ impl Pool {
             addresses: addresses.into(),
             first_port,
             ports,
+            size,
             stride,
         }
     }
@@ -44,12 +47,12 @@ impl Pool {
     /// The pair that has its turn after pair `n`.
     #[inline]
     pub fn next(&self, n: u32) -> u32 {
-        ((u64::from(n) + u64::from(self.stride)) % u64::from(self.size())) as u32
+        ((u64::from(n) + u64::from(self.stride)) % u64::from(self.size)) as u32
     }
 
     /// How many pairs of address and port there are.
     pub fn size(&self) -> u32 {
-        self.addresses.len() as u32 * self.ports
+        self.size
     }
 
     /// Pair number `n`, below [`Pool::size`].
