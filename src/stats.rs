@@ -72,7 +72,11 @@ pub struct Stats {
 
 impl Stats {
     pub fn new(workers: usize) -> Self {
-        Stats { workers: (0..workers).map(|_| CachePadded::new(WorkerStats::default())).collect() }
+        Stats {
+            workers: (0..workers)
+                .map(|_| CachePadded::new(WorkerStats::default()))
+                .collect(),
+        }
     }
 
     #[inline]
@@ -94,7 +98,10 @@ impl Stats {
     /// What a real server has counted, over all workers.
     pub fn real(&self, id: RealId) -> RealTotals {
         let mut totals = RealTotals::default();
-        for real in self.workers().filter_map(|worker| worker.reals.get(id.index())) {
+        for real in self
+            .workers()
+            .filter_map(|worker| worker.reals.get(id.index()))
+        {
             totals.count(real);
         }
         totals
@@ -103,14 +110,22 @@ impl Stats {
     /// Connections of a real server that are (active, inactive), over all workers: what lc and wlc compare.
     #[inline]
     pub fn load(&self, id: RealId) -> (u32, u32) {
-        self.workers().filter_map(|worker| worker.reals.get(id.index())).fold((0, 0), |(active, inactive), real| {
-            (active.wrapping_add(real.active.get()), inactive.wrapping_add(real.inactive.get()))
-        })
+        self.workers()
+            .filter_map(|worker| worker.reals.get(id.index()))
+            .fold((0, 0), |(active, inactive), real| {
+                (
+                    active.wrapping_add(real.active.get()),
+                    inactive.wrapping_add(real.inactive.get()),
+                )
+            })
     }
 
     /// Says that the real server is configured no more (or again): its connections are to end.
     pub fn set_removed(&self, id: RealId, removed: bool) {
-        for real in self.workers().filter_map(|worker| worker.reals.get(id.index())) {
+        for real in self
+            .workers()
+            .filter_map(|worker| worker.reals.get(id.index()))
+        {
             real.removed.store(removed, Relaxed);
         }
     }
@@ -205,7 +220,8 @@ impl WorkerStats {
 
     /// Received packets that have found no end yet or one that is not counted: always 0 between two bursts.
     pub fn unaccounted(&self) -> i64 {
-        let ended = self.transmitted.get() + self.answered.get() + self.local.get() + self.queued.get();
+        let ended =
+            self.transmitted.get() + self.answered.get() + self.local.get() + self.queued.get();
         let dropped: u64 = self.drops.iter().map(Counter::get).sum();
         self.received.get() as i64 - (ended + dropped) as i64
     }

@@ -62,7 +62,10 @@ pub struct Port {
 impl Port {
     /// The port's address in the subnet of `neighbour`, for ARP.
     pub fn source_for(&self, neighbour: Ipv4Addr) -> Option<Ipv4Addr> {
-        self.addresses.iter().find(|net| net.contains(&neighbour)).map(Ipv4Net::addr)
+        self.addresses
+            .iter()
+            .find(|net| net.contains(&neighbour))
+            .map(Ipv4Net::addr)
     }
 
     /// Whether `address` lies in one of the port's subnets.
@@ -95,7 +98,9 @@ impl Key for Ipv4Addr {
 
 impl Key for ServiceKey {
     fn hash(&self, seed: u64) -> u64 {
-        let word = u64::from(self.address.to_bits()) << 32 | u64::from(self.protocol.number()) << 16 | u64::from(self.port);
+        let word = u64::from(self.address.to_bits()) << 32
+            | u64::from(self.protocol.number()) << 16
+            | u64::from(self.port);
         mix(word, seed)
     }
 }

@@ -116,8 +116,8 @@ impl Value for Destination {
             .help(format!("write \"{}\"", net.trunc()));
             return None;
         }
-        // 0.0.0.0/0 is every destination; else it must be addresses that hosts can have.
-        if net.prefix_len() > 0 {
+        // A short prefix, such as each half of all addresses, may begin where no host can be.
+        if net.prefix_len() >= 8 {
             host(written, net.addr(), at, log)?;
         }
         Some(Destination(net))
@@ -155,7 +155,7 @@ impl Value for Mac {
 }
 
 /// The most addresses that one pool may have.
-const POOL_ADDRESSES: u32 = 65_536;
+pub(super) const POOL_ADDRESSES: u32 = 65_536;
 
 /// First and last address: `10.0.0.200`, or `10.0.0.204-10.0.0.207`.
 #[derive(Clone, Copy, Debug)]

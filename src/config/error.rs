@@ -231,7 +231,7 @@ impl Diagnostic {
             text: String::new(),
             message: message.into(),
             note: None,
-            help: None,
+            help: Some("name a file that weir may read".to_owned()),
             source_line: String::new(),
             marked: 0..0,
         }
@@ -251,15 +251,6 @@ impl Diagnostic {
             Severity::Warning => Level::WARNING,
         };
         let title = level.primary_title(self.title());
-        let mut groups = vec![if self.source_line.is_empty() {
-            Group::with_title(title)
-        } else {
-            title.element(
-                Snippet::source(self.source_line.as_str())
-                    .line_start(self.line)
-                    .annotation(AnnotationKind::Primary.span(self.marked.clone())),
-            )
-        }];
         let note = self
             .note
             .as_deref()
@@ -268,7 +259,18 @@ impl Diagnostic {
             .help
             .as_deref()
             .map(|help| Level::HELP.secondary_title(help));
-        groups.extend(note.into_iter().chain(help).map(Group::with_title));
+        let more = note.into_iter().chain(help).map(Group::with_title);
+        if self.source_line.is_empty() {
+            let all = std::iter::once(Group::with_title(title)).chain(more);
+            return all
+                .map(|group| renderer.render(&[group]))
+                .collect::<Vec<_>>()
+                .join("\n");
+        }
+        let marked = AnnotationKind::Primary.span(self.marked.clone());
+        let snippet = Snippet::source(self.source_line.as_str()).line_start(self.line);
+        let mut groups = vec![title.element(snippet.annotation(marked))];
+        groups.extend(more);
         renderer.render(&groups)
     }
 }

@@ -3,7 +3,7 @@
 use super::error::{Diagnostic, Diagnostics, Log, Source, Span, quote};
 use super::raw::Root;
 use super::value::Value;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
@@ -11,8 +11,8 @@ use toml::de::{DeTable, DeValue};
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub sources: Vec<Source>,
-    /// By their real paths.
-    seen: HashMap<PathBuf, u32>,
+    /// Their real paths.
+    seen: HashSet<PathBuf>,
     /// From the main file to the one being read.
     open: Vec<PathBuf>,
     /// Some file could not be read: what seems to be missing may be in there.
@@ -25,7 +25,7 @@ impl Files {
         let name = path.display().to_string();
         let text = text(path).map_err(|why| Diagnostic::of_file(&name, why))?;
         let real = real(path);
-        self.seen.insert(real.clone(), 0);
+        self.seen.insert(real.clone());
         self.open.push(real);
         let mut root = self.parse(name, text, log);
         self.include(path, &mut root, log);
@@ -119,7 +119,7 @@ impl Files {
                 .help("narrow the pattern");
             return None;
         }
-        if self.seen.contains_key(&real) {
+        if self.seen.contains(&real) {
             log.error(at, format!("{} is included twice", quote(&name)))
                 .help("include every file once");
             return None;
@@ -133,7 +133,7 @@ impl Files {
                 return None;
             }
         };
-        self.seen.insert(real.clone(), self.sources.len() as u32);
+        self.seen.insert(real.clone());
         self.open.push(real);
         let mut root = self.parse(name, text, log);
         self.include(path, &mut root, log);

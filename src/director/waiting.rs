@@ -30,7 +30,9 @@ struct Hop<P> {
 
 impl<P: Packet> Waiting<P> {
     pub fn new() -> Self {
-        Waiting { hops: Vec::with_capacity(HOPS) }
+        Waiting {
+            hops: Vec::with_capacity(HOPS),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -44,7 +46,12 @@ impl<P: Packet> Waiting<P> {
             Some(place) => place,
             None if self.hops.len() == HOPS => return false,
             None => {
-                self.hops.push(Hop { port, address, since: now, packets: ArrayVec::new() });
+                self.hops.push(Hop {
+                    port,
+                    address,
+                    since: now,
+                    packets: ArrayVec::new(),
+                });
                 self.hops.len() - 1
             }
         };
@@ -52,7 +59,13 @@ impl<P: Packet> Waiting<P> {
     }
 
     /// Sends what need wait no longer, and drops what waited in vain.
-    pub fn poll<S: Sink<Packet = P>>(&mut self, tables: &Tables, stats: &WorkerStats, now: Time, sink: &mut S) {
+    pub fn poll<S: Sink<Packet = P>>(
+        &mut self,
+        tables: &Tables,
+        stats: &WorkerStats,
+        now: Time,
+        sink: &mut S,
+    ) {
         let mut n = 0;
         while let Some(hop) = self.hops.get(n) {
             match outcome(&tables.neighbours, hop.port, hop.address) {
@@ -90,7 +103,9 @@ enum Outcome {
 }
 
 fn outcome(neighbours: &NeighbourTable, port: PortId, address: Ipv4Addr) -> Outcome {
-    let Some(hop) = neighbours.find(port, address) else { return Outcome::Wait };
+    let Some(hop) = neighbours.find(port, address) else {
+        return Outcome::Wait;
+    };
     let link = neighbours.link(hop);
     match link.state {
         LinkState::Failed => Outcome::GiveUp,

@@ -58,6 +58,14 @@ impl Prefixes {
         self.0[at].1.insert(net.network());
     }
 
+    /// This very prefix.
+    fn holds(&self, net: Ipv4Net) -> bool {
+        let same = |(length, known): &(u8, HashSet<Ipv4Addr>)| {
+            *length == net.prefix_len() && known.contains(&net.network())
+        };
+        self.0.iter().any(same)
+    }
+
     fn contain(&self, address: Ipv4Addr) -> bool {
         let holds = |(length, known): &(u8, HashSet<Ipv4Addr>)| {
             let mask = u32::MAX.checked_shl(32 - u32::from(*length)).unwrap_or(0);
@@ -303,6 +311,11 @@ impl Network {
             return;
         }
         first.insert(to, at);
+        // Both would be equally long, so neither would win.
+        if self.connected.holds(to) {
+            log.error(at, format!("{to} is the subnet of a port already"))
+                .help("remove the route, or make its prefix longer or shorter");
+        }
     }
 
     pub fn neighbours(&self, raw: Vec<At<raw::Neighbour>>, log: &mut Log) -> Vec<StaticNeighbour> {

@@ -2,14 +2,11 @@
 
 use super::network::{Network, Role, Unique};
 use crate::config::LocalPool;
-use crate::config::address::{AddressRange, PortRange};
+use crate::config::address::{AddressRange, POOL_ADDRESSES, PortRange};
 use crate::config::error::{At, Log, Span};
 use crate::config::raw;
 use crate::config::value::{Given, List};
 use std::net::Ipv4Addr;
-
-/// The most addresses that one pool may have.
-const MAX_ADDRESSES: usize = 65_536;
 
 /// A pool as far as it could be read.
 #[derive(Debug)]
@@ -53,12 +50,12 @@ pub(super) fn pools(
             if ranges.is_empty() && complete {
                 log.error(at, "the local pool has no addresses")
                     .help("add at least one address to `addresses`");
-            } else if addresses.len() > MAX_ADDRESSES {
+            } else if addresses.len() > POOL_ADDRESSES as usize {
                 log.error(
                     at,
                     format!("the local pool has {} addresses: too many", addresses.len()),
                 )
-                .help(format!("list at most {MAX_ADDRESSES}, or split the pool"));
+                .help(format!("list at most {POOL_ADDRESSES}, or split the pool"));
             }
         }
         let PortRange(first, last) = pool.ports.get().unwrap_or(PortRange(1024, 65_535));

@@ -222,7 +222,7 @@ impl Check<'_> {
             self.log
                 .warning(
                     service,
-                    "the service has no real servers: it refuses every connection",
+                    "the service has no real servers: nobody will serve it",
                 )
                 .help("add a [[service.real]]");
             return Vec::new();
@@ -261,7 +261,7 @@ impl Check<'_> {
             self.log
                 .warning(
                     service,
-                    "every real server has weight 0: the service refuses every connection",
+                    "every real server has weight 0: none takes new connections",
                 )
                 .help("give at least one real server a weight of 1 or more");
         }
@@ -269,6 +269,9 @@ impl Check<'_> {
     }
 
     fn real_address(&mut self, address: Ipv4Addr, at: Span, mode: Option<ModeWord>) {
+        if !self.network.no_edge(address, at, self.log) {
+            return;
+        }
         if let Some((role, other)) = self.network.own(address) {
             self.log
                 .error(
@@ -280,7 +283,6 @@ impl Check<'_> {
                 )
                 .note(other, role.here())
                 .help("write the real server's own address");
-        } else if !self.network.no_edge(address, at, self.log) {
         } else if !self.network.reachable(address) {
             self.log
                 .error(at, format!("no route reaches the real server `{address}`"))
