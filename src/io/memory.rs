@@ -17,7 +17,11 @@ pub struct Memory {
 impl Memory {
     /// A frame as it came in by `port`.
     pub fn new(port: PortId, frame: &[u8]) -> Self {
-        Memory { port, frame: frame.to_vec(), longest: frame.len() + TAILROOM }
+        Memory {
+            port,
+            frame: frame.to_vec(),
+            longest: frame.len() + TAILROOM,
+        }
     }
 }
 
@@ -54,7 +58,11 @@ mod tests {
         let mut packet = Memory::new(PortId(1), &[7; 60]);
         assert!(packet.resize(60 + TAILROOM));
         assert!(!packet.resize(61 + TAILROOM));
-        assert_eq!(packet.data().len(), 60 + TAILROOM, "a refused size changes nothing");
+        assert_eq!(
+            packet.data().len(),
+            60 + TAILROOM,
+            "a refused size changes nothing"
+        );
         assert!(packet.resize(10));
         assert_eq!((packet.data(), packet.port()), (&[7; 10][..], PortId(1)));
     }

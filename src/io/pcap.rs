@@ -5,7 +5,9 @@
 //! <https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>.
 
 use crate::units::Time;
-use pcap_parser::{Block, InterfaceDescriptionBlock, LegacyPcapBlock, Linktype, PcapError, PcapHeader, nom};
+use pcap_parser::{
+    Block, InterfaceDescriptionBlock, LegacyPcapBlock, Linktype, PcapError, PcapHeader, nom,
+};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -52,11 +54,15 @@ pub enum Problem {
     Compressed,
     #[error("has link type {}, not Ethernet: capture on one Ethernet interface (tcpdump -i eth0), not on `any`", linktype(*.0))]
     NotEthernet(Linktype),
-    #[error("is cut short at byte {at}, in the record after packet {packets}: `tcpdump -r FILE -w NEW` keeps what is whole")]
+    #[error(
+        "is cut short at byte {at}, in the record after packet {packets}: `tcpdump -r FILE -w NEW` keeps what is whole"
+    )]
     CutShort { at: usize, packets: usize },
     #[error("is damaged at byte {at}, in the record after packet {packets}: capture it anew")]
     Damaged { at: usize, packets: usize },
-    #[error("has a timestamp before 1970 or after 2106 at byte {at}, packet {packets}: shift it with `editcap -t`")]
+    #[error(
+        "has a timestamp before 1970 or after 2106 at byte {at}, packet {packets}: shift it with `editcap -t`"
+    )]
     TimeOutOfRange { at: usize, packets: usize },
     #[error("has obsolete Packet Blocks: convert it with `editcap FILE NEW`")]
     ObsoleteBlock,
@@ -71,18 +77,31 @@ impl Capture {
     /// Reads a file of either format.
     pub fn open(file: &Path) -> Result<Self, CaptureError> {
         let read = || Self::parse(std::fs::read(file)?);
-        read().map_err(|problem| CaptureError { file: file.to_owned(), problem })
+        read().map_err(|problem| CaptureError {
+            file: file.to_owned(),
+            problem,
+        })
     }
 
     /// Takes the bytes of a file of either format.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, Problem> {
-        let mut capture = Capture { bytes, ..Capture::default() };
+        let mut capture = Capture {
+            bytes,
+            ..Capture::default()
+        };
         match capture.bytes.first_chunk::<4>() {
-            Some([0xd4, 0xc3, 0xb2, 0xa1] | [0x4d, 0x3c, 0xb2, 0xa1] | [0xa1, 0xb2, 0xc3, 0xd4] | [0xa1, 0xb2, 0x3c, 0x4d]) => {
+            Some(
+                [0xd4, 0xc3, 0xb2, 0xa1]
+                | [0x4d, 0x3c, 0xb2, 0xa1]
+                | [0xa1, 0xb2, 0xc3, 0xd4]
+                | [0xa1, 0xb2, 0x3c, 0x4d],
+            ) => {
                 capture.read_pcap()?;
             }
             Some([0x0a, 0x0d, 0x0d, 0x0a]) => capture.read_pcapng()?,
-            Some([0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] | [0xfd, b'7', b'z', b'X']) => return Err(Problem::Compressed),
+            Some([0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] | [0xfd, b'7', b'z', b'X']) => {
+                return Err(Problem::Compressed);
+            }
             _ => return Err(Problem::NotACapture),
         }
         Ok(capture)
@@ -90,7 +109,12 @@ impl Capture {
 
     /// The frames in the order of the file, as much of each as was captured.
     pub fn frames(&self) -> impl ExactSizeIterator<Item = (Time, &[u8])> {
-        self.frames.iter().map(|place| (place.time, &self.bytes[place.start..place.start + place.length]))
+        self.frames.iter().map(|place| {
+            (
+                place.time,
+                &self.bytes[place.start..place.start + place.length],
+            )
+        })
     }
 
     /// What the timestamps of its frames are counted in; where its interfaces differ, the finest.
@@ -107,14 +131,23 @@ impl Capture {
             true => (Resolution::Nano, 1),
             false => (Resolution::Micro, 1000),
         };
-        let next = if header.is_bigendian() { pcap_parser::parse_pcap_frame_be } else { pcap_parser::parse_pcap_frame };
+        let next = if header.is_bigendian() {
+            pcap_parser::parse_pcap_frame_be
+        } else {
+            pcap_parser::parse_pcap_frame
+        };
         while !rest.is_empty() {
             let at = whole - rest.len();
             let packets = self.frames.len();
-            let (after, record): (_, LegacyPcapBlock) = next(rest).map_err(|error| stopped(&error, at, packets))?;
+            let (after, record): (_, LegacyPcapBlock) =
+                next(rest).map_err(|error| stopped(&error, at, packets))?;
             let nanos = u64::from(record.ts_sec) * 1_000_000_000 + u64::from(record.ts_usec) * unit;
             let start = whole - after.len() - record.data.len();
-            self.frames.push(Place { time: Time::from_nanos(nanos), start, length: record.data.len() });
+            self.frames.push(Place {
+                time: Time::from_nanos(nanos),
+                start,
+                length: record.data.len(),
+            });
             self.resolution = resolution;
             rest = after;
         }
@@ -130,32 +163,57 @@ impl Capture {
             let at = whole - rest.len();
             let packets = self.frames.len();
             let damaged = Problem::Damaged { at, packets };
-            let next = if big_endian { pcap_parser::parse_block_be } else { pcap_parser::parse_block_le };
+            let next = if big_endian {
+                pcap_parser::parse_block_be
+            } else {
+                pcap_parser::parse_block_le
+            };
             let (after, block) = next(rest).map_err(|error| stopped(&error, at, packets))?;
             match block {
                 Block::SectionHeader(section) => {
                     big_endian = section.big_endian();
                     interfaces.clear();
                 }
-                Block::InterfaceDescription(interface) => interfaces.push(Interface::new(&interface, big_endian)),
+                Block::InterfaceDescription(interface) => {
+                    interfaces.push(Interface::new(&interface, big_endian))
+                }
                 Block::EnhancedPacket(packet) => {
                     let interface = interfaces.get(packet.if_id as usize).ok_or(damaged)?;
                     ethernet(interface.linktype)?;
                     let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
-                    let time = interface.time(units).ok_or(Problem::TimeOutOfRange { at, packets })?;
+                    let time = interface
+                        .time(units)
+                        .ok_or(Problem::TimeOutOfRange { at, packets })?;
                     // The block begins with its type, length, interface, timestamp and lengths.
-                    self.frames.push(Place { time, start: at + 28, length: packet.caplen as usize });
+                    self.frames.push(Place {
+                        time,
+                        start: at + 28,
+                        length: packet.caplen as usize,
+                    });
                     self.resolution = self.resolution.max(interface.resolution());
                 }
                 Block::SimplePacket(packet) => {
                     let interface = interfaces.first().ok_or(damaged)?;
                     ethernet(interface.linktype)?;
                     // It has no timestamp: it came right after the packet before it.
-                    let time = self.frames.last().map_or(Time::default(), |before| before.time);
-                    let length = packet.data.len().min(packet.origlen as usize).min(interface.snap_length);
-                    self.frames.push(Place { time, start: at + 12, length });
+                    let time = self
+                        .frames
+                        .last()
+                        .map_or(Time::default(), |before| before.time);
+                    let length = packet
+                        .data
+                        .len()
+                        .min(packet.origlen as usize)
+                        .min(interface.snap_length);
+                    self.frames.push(Place {
+                        time,
+                        start: at + 12,
+                        length,
+                    });
                 }
-                Block::Unknown(block) if OBSOLETE_PACKET_BLOCK.contains(&block.block_type) => return Err(Problem::ObsoleteBlock),
+                Block::Unknown(block) if OBSOLETE_PACKET_BLOCK.contains(&block.block_type) => {
+                    return Err(Problem::ObsoleteBlock);
+                }
                 _ => {}
             }
             rest = after;
@@ -173,7 +231,11 @@ fn link_layer(header: &PcapHeader) -> Linktype {
 }
 
 fn ethernet(linktype: Linktype) -> Result<(), Problem> {
-    if linktype == Linktype::ETHERNET { Ok(()) } else { Err(Problem::NotEthernet(linktype)) }
+    if linktype == Linktype::ETHERNET {
+        Ok(())
+    } else {
+        Err(Problem::NotEthernet(linktype))
+    }
 }
 
 /// What it means that the parser could not go on at byte `at`.
@@ -199,10 +261,18 @@ impl Interface {
     fn new(block: &InterfaceDescriptionBlock, big_endian: bool) -> Self {
         Interface {
             linktype: block.linktype,
-            snap_length: if block.snaplen == 0 { usize::MAX } else { block.snaplen as usize },
+            snap_length: if block.snaplen == 0 {
+                usize::MAX
+            } else {
+                block.snaplen as usize
+            },
             ts_resolution: block.if_tsresol,
             // The crate reads it as little-endian in every section.
-            ts_offset: if big_endian { block.if_tsoffset.swap_bytes() } else { block.if_tsoffset },
+            ts_offset: if big_endian {
+                block.if_tsoffset.swap_bytes()
+            } else {
+                block.if_tsoffset
+            },
         }
     }
 
@@ -245,7 +315,14 @@ impl<W: Write> Writer<W> {
             Resolution::Nano => 0xa1b2_3c4d,
         };
         // Version 2.4; no time zone, no accuracy.
-        for word in [magic, 4 << 16 | 2, 0, 0, SNAP_LENGTH, Linktype::ETHERNET.0 as u32] {
+        for word in [
+            magic,
+            4 << 16 | 2,
+            0,
+            0,
+            SNAP_LENGTH,
+            Linktype::ETHERNET.0 as u32,
+        ] {
             out.write_all(&word.to_le_bytes())?;
         }
         Ok(Writer { out, resolution })

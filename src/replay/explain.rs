@@ -19,10 +19,18 @@ pub fn explain(
     decision: &Decision,
 ) -> io::Result<()> {
     let tables = replay.model().tables();
-    let Decision { worker, time, verdict, context, out_n } = decision;
+    let Decision {
+        worker,
+        time,
+        verdict,
+        context,
+        out_n,
+    } = decision;
     let name = |port: PortId| json!(&*tables.port(port).name);
     let service = context.service.and_then(|id| replay.model().service(id));
-    let real = service.zip(context.real).and_then(|(service, id)| real_server(service, id, tables, port, frame));
+    let real = service
+        .zip(context.real)
+        .and_then(|(service, id)| real_server(service, id, tables, port, frame));
     let (reason, out_port) = match *verdict {
         Verdict::Forward(out) if context.new_connection => ("new connection", Some(out)),
         Verdict::Forward(out) => ("known connection", Some(out)),
@@ -33,7 +41,12 @@ pub fn explain(
     };
 
     // By hand: a number that came through f64 would not keep its nanoseconds.
-    write!(out, r#"{{"n": {n}, "port": {}, "time": {}"#, name(port), Seconds(*time))?;
+    write!(
+        out,
+        r#"{{"n": {n}, "port": {}, "time": {}"#,
+        name(port),
+        Seconds(*time)
+    )?;
     let mut key = |key: &str, value: Option<serde_json::Value>| match value {
         Some(value) => write!(out, r#", "{key}": {value}"#),
         None => Ok(()),
@@ -51,10 +64,18 @@ pub fn explain(
 }
 
 /// `10.0.0.11:8080`. In a service of every port, the port is the one on the real server's side of the packet.
-fn real_server(service: &Service, id: RealId, tables: &Tables, port: PortId, frame: &[u8]) -> Option<String> {
+fn real_server(
+    service: &Service,
+    id: RealId,
+    tables: &Tables,
+    port: PortId,
+    frame: &[u8],
+) -> Option<String> {
     let real = service.reals.iter().find(|real| real.id == id)?;
     let real_port = match (real.port, parse(frame, tables.port(port))) {
-        (0, Parsed::Flow(flow)) if flow.key.destination() == service.key.address => flow.key.destination_port(),
+        (0, Parsed::Flow(flow)) if flow.key.destination() == service.key.address => {
+            flow.key.destination_port()
+        }
         (0, Parsed::Flow(flow)) => flow.key.source_port(),
         (configured, _) => configured,
     };
@@ -66,7 +87,10 @@ struct Seconds(Time);
 
 impl std::fmt::Display for Seconds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (seconds, nanos) = (self.0.nanos() / 1_000_000_000, self.0.nanos() % 1_000_000_000);
+        let (seconds, nanos) = (
+            self.0.nanos() / 1_000_000_000,
+            self.0.nanos() % 1_000_000_000,
+        );
         match nanos % 1000 {
             0 => write!(f, "{seconds}.{:06}", nanos / 1000),
             _ => write!(f, "{seconds}.{nanos:09}"),

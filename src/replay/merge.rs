@@ -15,17 +15,26 @@ pub struct Input {
 ///
 /// Each capture keeps its own order: a timestamp that goes back counts as the one before it.
 pub fn merge(inputs: &[Input]) -> impl Iterator<Item = (PortId, Time, &[u8])> {
-    let mut heads: Vec<Peekable<_>> = inputs.iter().map(|input| in_order(input).peekable()).collect();
+    let mut heads: Vec<Peekable<_>> = inputs
+        .iter()
+        .map(|input| in_order(input).peekable())
+        .collect();
     std::iter::from_fn(move || {
-        let times = heads.iter_mut().enumerate().filter_map(|(n, head)| head.peek().map(|(_, time, _)| (*time, n)));
+        let times = heads
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(n, head)| head.peek().map(|(_, time, _)| (*time, n)));
         let (_, next) = times.min()?;
         heads[next].next()
     })
 }
 
 fn in_order(input: &Input) -> impl Iterator<Item = (PortId, Time, &[u8])> {
-    input.capture.frames().scan(Time::default(), |clock, (time, frame)| {
-        *clock = time.max(*clock);
-        Some((input.port, *clock, frame))
-    })
+    input
+        .capture
+        .frames()
+        .scan(Time::default(), |clock, (time, frame)| {
+            *clock = time.max(*clock);
+            Some((input.port, *clock, frame))
+        })
 }

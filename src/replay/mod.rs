@@ -70,17 +70,33 @@ impl Replay {
     /// memory than they can use.
     pub fn new(config: &Config, packets: usize, start: Time) -> Self {
         let stats = Arc::new(Stats::new(1));
-        let devices = (1..).zip(&config.ports).map(|(number, port)| device(number, port.mac)).collect();
-        let (model, mut readers) = Model::new(config, devices, stats.clone(), start);
+        let devices = (1..)
+            .zip(&config.ports)
+            .map(|(number, port)| device(number, port.mac))
+            .collect();
+        let (model, mut readers) = Model::new(config, devices, stats.clone(), SEED, start);
         let mut reader = readers.swap_remove(0);
         reader.quiescent();
         // A packet makes at most a connection and a persistence template: this limit is never met before the other.
         let connections = config.limits.connections.min(packets.saturating_mul(2));
         let mailbox = Arc::new(Mailbox::default());
         let director = Director::new(WORKER, connections, SEED, stats.clone(), mailbox.clone());
-        let outbox =
-            Outbox { stats, clock: start, frames: Vec::new(), sent: vec![0; config.ports.len()], last: None, decided: None };
-        Replay { model, reader, director, mailbox, outbox, clock: start }
+        let outbox = Outbox {
+            stats,
+            clock: start,
+            frames: Vec::new(),
+            sent: vec![0; config.ports.len()],
+            last: None,
+            decided: None,
+        };
+        Replay {
+            model,
+            reader,
+            director,
+            mailbox,
+            outbox,
+            clock: start,
+        }
     }
 
     /// Receives a frame by `port` at `time`, and does all that follows from it.
@@ -89,10 +105,20 @@ impl Replay {
         self.outbox.last = None;
         let mut burst = Burst::new();
         burst.push(Memory::new(port, frame));
-        self.director.process(&mut burst, self.reader.read(), self.clock, &mut self.outbox);
-        let (verdict, context) = self.outbox.decided.take().expect("the director decides on every packet");
-        let decision =
-            Decision { worker: self.director.worker(), time: self.clock, verdict, context, out_n: self.outbox.last };
+        self.director
+            .process(&mut burst, self.reader.read(), self.clock, &mut self.outbox);
+        let (verdict, context) = self
+            .outbox
+            .decided
+            .take()
+            .expect("the director decides on every packet");
+        let decision = Decision {
+            worker: self.director.worker(),
+            time: self.clock,
+            verdict,
+            context,
+            out_n: self.outbox.last,
+        };
         self.settle();
         decision
     }
@@ -133,7 +159,8 @@ impl Replay {
     }
 
     fn poll(&mut self) {
-        self.director.poll(self.reader.read(), self.clock, &mut self.outbox);
+        self.director
+            .poll(self.reader.read(), self.clock, &mut self.outbox);
     }
 
     /// The frames sent since the last call, in the order of their sending.
@@ -163,8 +190,14 @@ impl Replay {
 /// machine, whose MAC address is in it.
 fn device(number: u8, mac: Option<[u8; 6]>) -> Device {
     match mac {
-        Some(mac) => Device { mac: Mac(mac), any_mac: false },
-        None => Device { mac: Mac([0x02, b'w', b'e', b'i', b'r', number]), any_mac: true },
+        Some(mac) => Device {
+            mac: Mac(mac),
+            any_mac: false,
+        },
+        None => Device {
+            mac: Mac([0x02, b'w', b'e', b'i', b'r', number]),
+            any_mac: true,
+        },
     }
 }
 
@@ -189,7 +222,11 @@ impl Sink for Outbox {
         self.last = Some(*sent);
         *sent += 1;
         self.stats.worker(WORKER).sent(port, kind, 1, 0);
-        self.frames.push(Frame { port, time: self.clock, packet });
+        self.frames.push(Frame {
+            port,
+            time: self.clock,
+            packet,
+        });
     }
 
     fn alloc(&mut self, port: PortId) -> Option<Memory> {
