@@ -1,6 +1,7 @@
 //! The commands: one file each, one line in [`Command`] and in [`Command::run`].
 
 mod check;
+mod replay;
 
 use crate::{config, sched};
 use std::process::ExitCode;
@@ -9,12 +10,14 @@ use std::sync::OnceLock;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Check(check::Check),
+    Replay(replay::Replay),
 }
 
 impl Command {
     pub fn run(self) -> ExitCode {
         match self {
             Command::Check(check) => check.run(),
+            Command::Replay(replay) => replay.run(),
         }
     }
 }
