@@ -2,7 +2,7 @@
 
 use super::{Decision, Replay};
 use crate::director::parse::{Parsed, parse};
-use crate::service::Service;
+use crate::tables::Service;
 use crate::tables::Tables;
 use crate::units::{PortId, RealId, Time};
 use crate::verdict::Verdict;
