@@ -12,7 +12,7 @@ pub use explain::explain;
 pub use merge::{Input, merge};
 
 use crate::config::Config;
-use crate::control::model::{Device, Model};
+use crate::control::model::{Changes, Device, Model, NeedsRestart};
 use crate::director::Director;
 use crate::exchange::Mailbox;
 use crate::io::memory::Memory;
@@ -123,6 +123,20 @@ impl Replay {
         decision
     }
 
+    /// Changes the configuration at `time`, as a reload of a running daemon does.
+    ///
+    /// # Errors
+    ///
+    /// If a running daemon could not change it so; then nothing changes.
+    pub fn reload(&mut self, config: Config, time: Time) -> Result<Changes, NeedsRestart> {
+        self.advance(time);
+        let changes = self.model.apply(config, self.clock)?;
+        self.reader.quiescent();
+        self.model.tick(self.clock);
+        self.settle();
+        Ok(changes)
+    }
+
     /// Lets everything happen that is due until `time`, each at its own time. The clock never goes back.
     fn advance(&mut self, time: Time) {
         let time = time.max(self.clock);
@@ -133,6 +147,8 @@ impl Replay {
             self.settle();
         }
         self.set_clock(time);
+        self.model.tick(self.clock);
+        self.reader.quiescent();
         self.settle();
     }
 

@@ -3,6 +3,7 @@
 mod captures;
 mod engine;
 mod frames;
+mod reload;
 
 use frames::*;
 use pcap_file::pcap::PcapReader;
