@@ -20,7 +20,12 @@ pub enum Event {
 #[derive(Debug)]
 pub enum Order {
     /// Send an ARP request.
-    Ask { port: PortId, to: Mac, source: Ipv4Addr, target: Ipv4Addr },
+    Ask {
+        port: PortId,
+        to: Mac,
+        source: Ipv4Addr,
+        target: Ipv4Addr,
+    },
     /// Send a gratuitous ARP for an address of weir's own.
     Announce { port: PortId, address: Ipv4Addr },
     /// Copy live connections, from entry `chunk.next` on.
@@ -43,7 +48,11 @@ impl ConnectionChunk {
     pub const END: u32 = u32::MAX;
 
     pub fn new() -> Self {
-        ConnectionChunk { next: 0, connections: Vec::with_capacity(Self::SIZE), now: Default::default() }
+        ConnectionChunk {
+            next: 0,
+            connections: Vec::with_capacity(Self::SIZE),
+            now: Default::default(),
+        }
     }
 }
 
@@ -63,6 +72,10 @@ pub struct Mailbox {
 
 impl Default for Mailbox {
     fn default() -> Self {
-        Mailbox { events: ArrayQueue::new(1024), orders: ArrayQueue::new(1024), answers: ArrayQueue::new(16) }
+        Mailbox {
+            events: ArrayQueue::new(1024),
+            orders: ArrayQueue::new(1024),
+            answers: ArrayQueue::new(16),
+        }
     }
 }

@@ -3,12 +3,14 @@
 //! Dependencies point one way, down this list; `tests/layering.rs` holds it against the code (see ARCHITECTURE.md).
 
 pub mod arch;
+pub mod command;
 pub mod config;
 pub mod conn;
 pub mod control;
 pub mod director;
 pub mod exchange;
 pub mod forward;
+pub mod io;
 pub mod lpm;
 pub mod neighbour;
 pub mod packet;

@@ -26,13 +26,22 @@ struct Slot<V> {
 
 impl<V: Copy> Default for Lpm<V> {
     fn default() -> Self {
-        Lpm { root: Arc::new(Node::empty()) }
+        Lpm {
+            root: Arc::new(Node::empty()),
+        }
     }
 }
 
 impl<V: Copy> Node<V> {
     fn empty() -> Self {
-        Node { slots: (0..256).map(|_| Slot { value: None, child: None }).collect() }
+        Node {
+            slots: (0..256)
+                .map(|_| Slot {
+                    value: None,
+                    child: None,
+                })
+                .collect(),
+        }
     }
 }
 
@@ -56,13 +65,19 @@ impl<V: Copy> Lpm<V> {
         let mut node = Arc::make_mut(&mut self.root);
         let last = usize::from(length.saturating_sub(1) / 8);
         for &octet in &octets[..last] {
-            let child = node.slots[usize::from(octet)].child.get_or_insert_with(|| Arc::new(Node::empty()));
+            let child = node.slots[usize::from(octet)]
+                .child
+                .get_or_insert_with(|| Arc::new(Node::empty()));
             node = Arc::make_mut(child);
         }
         let span = 1usize << (8 * (last + 1) - usize::from(length)).min(8);
         let first = usize::from(octets[last]) & !(span - 1);
         for slot in &mut node.slots[first..first + span] {
-            if slot.value.as_ref().is_none_or(|&(longest, _)| longest <= length) {
+            if slot
+                .value
+                .as_ref()
+                .is_none_or(|&(longest, _)| longest <= length)
+            {
                 slot.value = Some((length, value));
             }
         }

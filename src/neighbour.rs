@@ -68,7 +68,11 @@ impl Link {
             2 => LinkState::Stale,
             _ => LinkState::Failed,
         };
-        Link { mac: Mac(mac), port: PortId(port), state }
+        Link {
+            mac: Mac(mac),
+            port: PortId(port),
+            state,
+        }
     }
 
     /// Whether frames can be sent to it.
@@ -131,12 +135,16 @@ impl NeighbourTable {
 
     /// Changes a neighbour. For the writer alone.
     pub fn set(&self, hop: HopId, link: Link) {
-        self.slots[hop.index()].link.store(link.pack(), Ordering::Relaxed);
+        self.slots[hop.index()]
+            .link
+            .store(link.pack(), Ordering::Relaxed);
     }
 
     /// Makes a free slot findable. For the writer alone.
     pub fn insert(&self, hop: HopId, address: Ipv4Addr, link: Link) {
-        self.slots[hop.index()].address.store(address.to_bits(), Ordering::Relaxed);
+        self.slots[hop.index()]
+            .address
+            .store(address.to_bits(), Ordering::Relaxed);
         self.set(hop, link);
         for place in probe(link.port, address) {
             if matches!(self.index[place].load(Ordering::Relaxed), EMPTY | DELETED) {
@@ -156,7 +164,10 @@ impl NeighbourTable {
                 found if found == number => {
                     // Where nothing follows, nothing is searched for beyond: no mark is needed.
                     let next = self.index[(place + 1) % INDEX_SIZE].load(Ordering::Relaxed);
-                    self.index[place].store(if next == EMPTY { EMPTY } else { DELETED }, Ordering::Release);
+                    self.index[place].store(
+                        if next == EMPTY { EMPTY } else { DELETED },
+                        Ordering::Release,
+                    );
                     return;
                 }
                 _ => {}
@@ -177,7 +188,11 @@ mod tests {
     use super::*;
 
     fn link(port: u8, last: u8) -> Link {
-        Link { mac: Mac([2, 0, 0, 0, 0, last]), port: PortId(port), state: LinkState::Reachable }
+        Link {
+            mac: Mac([2, 0, 0, 0, 0, last]),
+            port: PortId(port),
+            state: LinkState::Reachable,
+        }
     }
 
     #[test]

@@ -69,7 +69,9 @@ pub struct ServiceState {
 
 impl ServiceState {
     pub fn new(workers: usize) -> Self {
-        ServiceState { cursors: (0..workers).map(|_| CachePadded::default()).collect() }
+        ServiceState {
+            cursors: (0..workers).map(|_| CachePadded::default()).collect(),
+        }
     }
 
     #[inline]
@@ -90,7 +92,11 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub fn new(name: String, addresses: Vec<Ipv4Addr>, (first_port, last_port): (u16, u16)) -> Self {
+    pub fn new(
+        name: String,
+        addresses: Vec<Ipv4Addr>,
+        (first_port, last_port): (u16, u16),
+    ) -> Self {
         let ports = u32::from(last_port) - u32::from(first_port) + 1;
         let size = addresses.len() as u32 * ports;
         // About the golden section, so that a round's neighbours in time lie far from each other.
@@ -98,7 +104,13 @@ impl Pool {
         while gcd(stride, size) != 1 {
             stride += 1;
         }
-        Pool { name, addresses: addresses.into(), first_port, ports, stride }
+        Pool {
+            name,
+            addresses: addresses.into(),
+            first_port,
+            ports,
+            stride,
+        }
     }
 
     /// The pair that has its turn after pair `n`.
@@ -130,7 +142,12 @@ mod tests {
 
     #[test]
     fn a_round_of_a_pool_visits_every_pair_once() {
-        for (addresses, ports) in [(1, (40_000, 40_000)), (1, (1024, 65_535)), (3, (5_000, 5_011)), (4, (1, 100))] {
+        for (addresses, ports) in [
+            (1, (40_000, 40_000)),
+            (1, (1024, 65_535)),
+            (3, (5_000, 5_011)),
+            (4, (1, 100)),
+        ] {
             let addresses: Vec<_> = (0..addresses).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
             let pool = Pool::new("inside".into(), addresses, ports);
             let mut seen = std::collections::HashSet::new();

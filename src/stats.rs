@@ -66,14 +66,17 @@ impl Gauge {
 }
 
 /// Everything that the workers count.
-#[derive(Debug)]
 pub struct Stats {
     workers: Box<[CachePadded<WorkerStats>]>,
 }
 
 impl Stats {
     pub fn new(workers: usize) -> Self {
-        Stats { workers: (0..workers).map(|_| CachePadded::new(WorkerStats::default())).collect() }
+        Stats {
+            workers: (0..workers)
+                .map(|_| CachePadded::new(WorkerStats::default()))
+                .collect(),
+        }
     }
 
     #[inline]
@@ -95,7 +98,10 @@ impl Stats {
     /// What a real server has counted, over all workers.
     pub fn real(&self, id: RealId) -> RealTotals {
         let mut totals = RealTotals::default();
-        for real in self.workers().filter_map(|worker| worker.reals.get(id.index())) {
+        for real in self
+            .workers()
+            .filter_map(|worker| worker.reals.get(id.index()))
+        {
             totals.count(real);
         }
         totals
@@ -104,21 +110,28 @@ impl Stats {
     /// Connections of a real server that are (active, inactive), over all workers: what lc and wlc compare.
     #[inline]
     pub fn load(&self, id: RealId) -> (u32, u32) {
-        self.workers().filter_map(|worker| worker.reals.get(id.index())).fold((0, 0), |(active, inactive), real| {
-            (active.wrapping_add(real.active.get()), inactive.wrapping_add(real.inactive.get()))
-        })
+        self.workers()
+            .filter_map(|worker| worker.reals.get(id.index()))
+            .fold((0, 0), |(active, inactive), real| {
+                (
+                    active.wrapping_add(real.active.get()),
+                    inactive.wrapping_add(real.inactive.get()),
+                )
+            })
     }
 
     /// Says that the real server is configured no more (or again): its connections are to end.
     pub fn set_removed(&self, id: RealId, removed: bool) {
-        for real in self.workers().filter_map(|worker| worker.reals.get(id.index())) {
+        for real in self
+            .workers()
+            .filter_map(|worker| worker.reals.get(id.index()))
+        {
             real.removed.store(removed, Relaxed);
         }
     }
 }
 
 /// What one worker counts.
-#[derive(Debug)]
 pub struct WorkerStats {
     /// Packets that came in; equals `transmitted + answered + local + queued + Σ drops`.
     pub received: Counter,
@@ -207,7 +220,8 @@ impl WorkerStats {
 
     /// Received packets that have found no end yet or one that is not counted: always 0 between two bursts.
     pub fn unaccounted(&self) -> i64 {
-        let ended = self.transmitted.get() + self.answered.get() + self.local.get() + self.queued.get();
+        let ended =
+            self.transmitted.get() + self.answered.get() + self.local.get() + self.queued.get();
         let dropped: u64 = self.drops.iter().map(Counter::get).sum();
         self.received.get() as i64 - (ended + dropped) as i64
     }

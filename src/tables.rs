@@ -6,7 +6,7 @@
 
 use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
-use crate::rcu::{Key, Snapshot};
+use crate::rcu::map::{Key, Snapshot, mix};
 use crate::service::{Service, ServiceKey};
 use crate::units::{Generation, HopId, PortId};
 use crate::wire::Mac;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// The routing table.
 pub type Routes = Lpm<Route>;
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Tables {
     pub generation: Generation,
     /// Changes whenever a connection's remembered next hops may have become wrong.
@@ -62,7 +62,10 @@ pub struct Port {
 impl Port {
     /// The port's address in the subnet of `neighbour`, for ARP.
     pub fn source_for(&self, neighbour: Ipv4Addr) -> Option<Ipv4Addr> {
-        self.addresses.iter().find(|net| net.contains(&neighbour)).map(Ipv4Net::addr)
+        self.addresses
+            .iter()
+            .find(|net| net.contains(&neighbour))
+            .map(Ipv4Net::addr)
     }
 
     /// Whether `address` lies in one of the port's subnets.
@@ -95,14 +98,9 @@ impl Key for Ipv4Addr {
 
 impl Key for ServiceKey {
     fn hash(&self, seed: u64) -> u64 {
-        let word = u64::from(self.address.to_bits()) << 32 | u64::from(self.protocol.number()) << 16 | u64::from(self.port);
+        let word = u64::from(self.address.to_bits()) << 32
+            | u64::from(self.protocol.number()) << 16
+            | u64::from(self.port);
         mix(word, seed)
     }
-}
-
-/// Folded multiplication: every bit of the word reaches every bit of the hash.
-#[inline]
-fn mix(word: u64, seed: u64) -> u64 {
-    let wide = u128::from(word ^ seed) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-    (wide >> 64) as u64 ^ wide as u64
 }

@@ -82,7 +82,10 @@ impl std::ops::Add<Duration> for Time {
     type Output = Time;
 
     fn add(self, by: Duration) -> Time {
-        Time(self.0.saturating_add(by.as_nanos().min(u128::from(u64::MAX)) as u64))
+        Time(
+            self.0
+                .saturating_add(by.as_nanos().min(u128::from(u64::MAX)) as u64),
+        )
     }
 }
 

@@ -3,10 +3,75 @@
 //! A [`Config`] can only come out of [`load`], so whoever holds one may trust it: names are unique, references
 //! resolve, numbers are in range, every default is filled in.
 
+mod address;
+mod error;
+mod files;
+mod raw;
+mod validate;
+mod value;
+
+pub use error::{Diagnostic, Diagnostics, Severity};
+
+use error::Log;
+use files::Files;
 use ipnet::Ipv4Net;
+use raw::Root;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// A configuration that can be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// What is doubtful in it.
+    pub warnings: Diagnostics,
+}
+
+/// Reads and checks a file and what it includes.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, in one pass, warnings included.
+pub fn load(path: &Path, context: &Context) -> Result<Loaded, Diagnostics> {
+    let (mut files, mut log) = (Files::default(), Log::default());
+    let root = files.read(path, &mut log)?;
+    check(root, files, log, context)
+}
+
+/// Checks a text; `name` stands for it in diagnostics. It cannot include files: its `include` has no folder.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn parse(text: &str, name: &str, context: &Context) -> Result<Loaded, Diagnostics> {
+    let (mut files, mut log) = (Files::default(), Log::default());
+    let root = files.parse(name.to_owned(), text.to_owned(), &mut log);
+    if let Some(include) = root.include.ok() {
+        log.error(include.at, "`include` needs a file")
+            .help("write the tables here");
+    }
+    check(root, files, log, context)
+}
+
+/// Every table of the file, as it is written, with its keys: for documentation and its tests.
+pub fn keys() -> &'static [(&'static str, &'static [&'static str])] {
+    raw::TABLES
+}
+
+fn check(root: Root, files: Files, mut log: Log, context: &Context) -> Result<Loaded, Diagnostics> {
+    // What a broken file says cannot be told, so nothing is said about what may be missing.
+    let config = (!files.broken).then(|| validate::validate(root, context, &mut log));
+    let errors = log.errors();
+    let diagnostics = log.into_diagnostics(&files.sources);
+    match config {
+        Some(config) if errors == 0 => Ok(Loaded {
+            config,
+            warnings: diagnostics,
+        }),
+        _ => Err(diagnostics),
+    }
+}
 
 /// What the checks need to know of the world around the file.
 #[derive(Clone, Copy, Debug)]
@@ -179,7 +244,9 @@ pub enum Mode {
     Dr,
     Nat,
     /// With the name of its `[[local_pool]]`.
-    Fullnat { pool: String },
+    Fullnat {
+        pool: String,
+    },
 }
 
 impl Mode {

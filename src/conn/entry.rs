@@ -17,10 +17,18 @@ pub struct FlowKey {
 
 impl FlowKey {
     #[inline(always)]
-    pub fn new(source: Ipv4Addr, source_port: u16, destination: Ipv4Addr, destination_port: u16, protocol: u8) -> Self {
+    pub fn new(
+        source: Ipv4Addr,
+        source_port: u16,
+        destination: Ipv4Addr,
+        destination_port: u16,
+        protocol: u8,
+    ) -> Self {
         FlowKey {
             addresses: u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits()),
-            ports: u64::from(source_port) << 24 | u64::from(destination_port) << 8 | u64::from(protocol),
+            ports: u64::from(source_port) << 24
+                | u64::from(destination_port) << 8
+                | u64::from(protocol),
         }
     }
 
@@ -52,7 +60,13 @@ impl FlowKey {
     /// The key of a packet that answers one with this key.
     #[inline]
     pub fn reversed(&self) -> Self {
-        FlowKey::new(self.destination(), self.destination_port(), self.source(), self.source_port(), self.protocol())
+        FlowKey::new(
+            self.destination(),
+            self.destination_port(),
+            self.source(),
+            self.source_port(),
+            self.protocol(),
+        )
     }
 
     /// Two folded multiplications, seeded anew at every start: colliding flows cannot be computed from outside.
@@ -63,7 +77,10 @@ impl FlowKey {
             (wide >> 64) as u64 ^ wide as u64
         };
         let first = fold(self.addresses ^ seed, 0x9e37_79b9_7f4a_7c15 ^ self.ports);
-        fold(first ^ seed.rotate_left(32), 0xd6e8_feb8_6659_fd93 ^ self.ports)
+        fold(
+            first ^ seed.rotate_left(32),
+            0xd6e8_feb8_6659_fd93 ^ self.ports,
+        )
     }
 }
 
@@ -84,7 +101,13 @@ pub struct Translation {
 impl Translation {
     /// The key of a request after the translation.
     pub fn key(&self, protocol: u8) -> FlowKey {
-        FlowKey::new(self.source, self.source_port, self.destination, self.destination_port, protocol)
+        FlowKey::new(
+            self.source,
+            self.source_port,
+            self.destination,
+            self.destination_port,
+            protocol,
+        )
     }
 }
 
@@ -115,7 +138,10 @@ pub struct Connection {
     pub controlled: u32,
 }
 
-const _: () = assert!(size_of::<Connection>() == 64, "a connection fills one cache line");
+const _: () = assert!(
+    size_of::<Connection>() == 64,
+    "a connection fills one cache line"
+);
 
 const TRANSLATES: u8 = 1;
 const TWO_WAY: u8 = 2;
@@ -125,8 +151,14 @@ pub const NO_TEMPLATE: u32 = u32::MAX;
 
 impl Connection {
     pub const FREE: Connection = Connection {
-        request: FlowKey { addresses: 0, ports: 0 },
-        reply: FlowKey { addresses: 0, ports: 0 },
+        request: FlowKey {
+            addresses: 0,
+            ports: 0,
+        },
+        reply: FlowKey {
+            addresses: 0,
+            ports: 0,
+        },
         last_seen: Millis(0),
         real: RealId(0),
         service: ServiceId(0),
@@ -141,16 +173,35 @@ impl Connection {
     };
 
     /// A new connection of the client's packet with key `request`.
-    pub fn new(request: FlowKey, translation: Translation, mode: &Mode, service: ServiceId, real: RealId) -> Self {
+    pub fn new(
+        request: FlowKey,
+        translation: Translation,
+        mode: &Mode,
+        service: ServiceId,
+        real: RealId,
+    ) -> Self {
         let translated = translation.key(request.protocol());
-        let flags = if mode.sees_replies { TWO_WAY } else { 0 } | if mode.translates { TRANSLATES } else { 0 };
+        let flags = if mode.sees_replies { TWO_WAY } else { 0 }
+            | if mode.translates { TRANSLATES } else { 0 };
         let ip_delta = Delta::ZERO
             .replace_u32(request.source().to_bits(), translation.source.to_bits())
-            .replace_u32(request.destination().to_bits(), translation.destination.to_bits());
+            .replace_u32(
+                request.destination().to_bits(),
+                translation.destination.to_bits(),
+            );
         let l4_delta = ip_delta
             .replace_u16(request.source_port(), translation.source_port)
             .replace_u16(request.destination_port(), translation.destination_port);
-        Connection { request, reply: translated.reversed(), service, real, flags, ip_delta, l4_delta, ..Connection::FREE }
+        Connection {
+            request,
+            reply: translated.reversed(),
+            service,
+            real,
+            flags,
+            ip_delta,
+            l4_delta,
+            ..Connection::FREE
+        }
     }
 
     #[inline(always)]
@@ -186,7 +237,11 @@ impl Connection {
 
     /// Where packets in this direction go to, after the translation.
     pub fn destination(&self, reply: bool) -> Ipv4Addr {
-        if reply { self.request.source() } else { self.reply.source() }
+        if reply {
+            self.request.source()
+        } else {
+            self.reply.source()
+        }
     }
 
     /// A template that binds all connections of a client with `key` to a real server.
@@ -205,13 +260,18 @@ impl Connection {
     /// How long it may be silent.
     #[inline(always)]
     pub fn timeout(&self, timeouts: &Timeouts) -> u32 {
-        if self.state == State::Template { self.template } else { timeouts.of(self.state) }
+        if self.state == State::Template {
+            self.template
+        } else {
+            timeouts.of(self.state)
+        }
     }
 
     /// Whether it has been silent for too long. A template lives on with its connections.
     #[inline(always)]
     pub fn is_expired(&self, timeouts: &Timeouts, now: Millis) -> bool {
-        now.since(self.last_seen) >= self.timeout(timeouts) && (self.state != State::Template || self.controlled == 0)
+        now.since(self.last_seen) >= self.timeout(timeouts)
+            && (self.state != State::Template || self.controlled == 0)
     }
 
     /// The client, as (address, port).

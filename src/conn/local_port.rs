@@ -47,14 +47,20 @@ mod tests {
     use std::collections::HashSet;
 
     fn pool(ports: (u16, u16)) -> Pool {
-        Pool::new("inside".into(), vec![Ipv4Addr::new(10, 0, 0, 200), Ipv4Addr::new(10, 0, 0, 201)], ports)
+        Pool::new(
+            "inside".into(),
+            vec![Ipv4Addr::new(10, 0, 0, 200), Ipv4Addr::new(10, 0, 0, 201)],
+            ports,
+        )
     }
 
     #[test]
     fn every_pair_of_a_small_pool_is_used_then_none_is_left() {
         let (pool, real) = (pool((40_000, 40_009)), RealStats::default());
         let mut used = HashSet::new();
-        while let Some(pair) = choose(&pool, &real, 3, Millis(100), |address, port| !used.contains(&(address, port))) {
+        while let Some(pair) = choose(&pool, &real, 3, Millis(100), |address, port| {
+            !used.contains(&(address, port))
+        }) {
             assert!(used.insert(pair));
         }
         assert_eq!(used.len(), 20);
@@ -63,16 +69,30 @@ mod tests {
     #[test]
     fn a_pair_that_is_free_again_waits_for_a_round() {
         let (pool, real) = (pool((40_000, 40_009)), RealStats::default());
-        let round: HashSet<_> = (0..20).map(|_| choose(&pool, &real, 0, Millis(1), |_, _| true)).collect();
-        assert_eq!(round.len(), 20, "all free at once, yet none used twice in a round");
+        let round: HashSet<_> = (0..20)
+            .map(|_| choose(&pool, &real, 0, Millis(1), |_, _| true))
+            .collect();
+        assert_eq!(
+            round.len(),
+            20,
+            "all free at once, yet none used twice in a round"
+        );
     }
 
     #[test]
     fn an_exhausted_pool_is_not_searched_again_at_once() {
         let (pool, real) = (pool((40_000, 49_999)), RealStats::default());
         let mut tries = 0;
-        let mut choose_at = |ms| choose(&pool, &real, 0, Millis(ms), |_, _| { tries += 1; false });
-        assert_eq!((choose_at(5), choose_at(6), choose_at(14)), (None, None, None));
+        let mut choose_at = |ms| {
+            choose(&pool, &real, 0, Millis(ms), |_, _| {
+                tries += 1;
+                false
+            })
+        };
+        assert_eq!(
+            (choose_at(5), choose_at(6), choose_at(14)),
+            (None, None, None)
+        );
         assert_eq!(tries, MAX_TRIES);
     }
 }

@@ -66,7 +66,10 @@ impl State {
     /// Whether the kernel counts it as ActiveConn (`tcp_state_active_table`); all others are InActConn.
     #[inline]
     pub const fn is_active(self) -> bool {
-        matches!(self, State::Established | State::SynSent | State::SynRecv | State::SynAck)
+        matches!(
+            self,
+            State::Established | State::SynSent | State::SynRecv | State::SynAck
+        )
     }
 
     /// Whether a SYN makes a new connection of it, with a real server chosen anew (the kernel's `conn_reuse_mode` 1).
@@ -74,7 +77,10 @@ impl State {
     /// the other closing states up too.
     #[inline]
     pub const fn is_reusable(self) -> bool {
-        matches!(self, State::FinWait | State::TimeWait | State::Close | State::CloseWait | State::LastAck)
+        matches!(
+            self,
+            State::FinWait | State::TimeWait | State::Close | State::CloseWait | State::LastAck
+        )
     }
 }
 
@@ -107,7 +113,6 @@ pub fn next_tcp(state: State, direction: Direction, flags: Flags) -> State {
 type Row = [State; 11];
 
 const TRANSITIONS: [[Row; 4]; 3] = {
-    const NO: State = State::None;
     const ES: State = State::Established;
     const SS: State = State::SynSent;
     const SR: State = State::SynRecv;
@@ -117,7 +122,6 @@ const TRANSITIONS: [[Row; 4]; 3] = {
     const CW: State = State::CloseWait;
     const LA: State = State::LastAck;
     const LI: State = State::Listen;
-    const SA: State = State::SynAck;
     [
         // Request (the kernel's INPUT).
         //   NO, ES, SS, SR, FW, TW, CL, CW, LA, LI, SA
@@ -194,7 +198,17 @@ mod tests {
                 (_, false) => Direction::Request,
             };
             let flags = flags.chars().fold(Flags(0), |flags, letter| {
-                Flags(flags.0 | match letter { 'F' => 1, 'S' => 2, 'R' => 4, 'P' => 8, 'A' => 16, _ => unreachable!() })
+                Flags(
+                    flags.0
+                        | match letter {
+                            'F' => 1,
+                            'S' => 2,
+                            'R' => 4,
+                            'P' => 8,
+                            'A' => 16,
+                            _ => unreachable!(),
+                        },
+                )
             });
             state = next_tcp(state, direction, flags);
             assert_eq!(state.name(), *expected, "after {packet} in {steps:?}");
@@ -203,21 +217,60 @@ mod tests {
 
     #[test]
     fn states_follow_the_kernels_walks() {
-        let open = [("c:S", "syn_recv"), ("s:SA", "syn_recv"), ("c:A", "established")];
+        let open = [
+            ("c:S", "syn_recv"),
+            ("s:SA", "syn_recv"),
+            ("c:A", "established"),
+        ];
         let with = |rest: &[(&'static str, &'static str)]| [&open[..], rest].concat();
-        walk(&with(&[("c:FA", "close_wait"), ("s:A", "close_wait"), ("s:FA", "time_wait"), ("c:A", "time_wait")]), false);
-        walk(&with(&[("s:FA", "fin_wait"), ("c:A", "fin_wait"), ("c:FA", "time_wait"), ("s:A", "time_wait")]), false);
+        walk(
+            &with(&[
+                ("c:FA", "close_wait"),
+                ("s:A", "close_wait"),
+                ("s:FA", "time_wait"),
+                ("c:A", "time_wait"),
+            ]),
+            false,
+        );
+        walk(
+            &with(&[
+                ("s:FA", "fin_wait"),
+                ("c:A", "fin_wait"),
+                ("c:FA", "time_wait"),
+                ("s:A", "time_wait"),
+            ]),
+            false,
+        );
         walk(&with(&[("c:R", "close")]), false);
         walk(&with(&[("s:R", "close")]), false);
         walk(&[("c:S", "syn_recv"), ("s:RA", "close")], false);
         walk(&[("c:S", "syn_recv"), ("c:S", "syn_recv")], false);
-        walk(&[("c:S", "syn_recv"), ("c:A", "established"), ("c:R", "close")], true);
-        walk(&[("c:S", "syn_recv"), ("c:A", "established"), ("c:FA", "fin_wait"), ("c:A", "fin_wait")], true);
+        walk(
+            &[
+                ("c:S", "syn_recv"),
+                ("c:A", "established"),
+                ("c:R", "close"),
+            ],
+            true,
+        );
+        walk(
+            &[
+                ("c:S", "syn_recv"),
+                ("c:A", "established"),
+                ("c:FA", "fin_wait"),
+                ("c:A", "fin_wait"),
+            ],
+            true,
+        );
     }
 
     #[test]
     fn active_are_the_states_that_the_kernel_calls_active() {
-        let active: Vec<_> = State::ALL.iter().filter(|state| state.is_active()).map(|state| state.name()).collect();
+        let active: Vec<_> = State::ALL
+            .iter()
+            .filter(|state| state.is_active())
+            .map(|state| state.name())
+            .collect();
         assert_eq!(active, ["established", "syn_sent", "syn_recv", "synack"]);
     }
 }

@@ -26,13 +26,20 @@ struct Bucket {
 const _: () = assert!(size_of::<Bucket>() == 64, "a bucket fills one cache line");
 
 impl Bucket {
-    const EMPTY: Bucket = Bucket { signatures: [0; SLOTS], entries: [0; SLOTS], passed_on: 0, _spare: [0; 3] };
+    const EMPTY: Bucket = Bucket {
+        signatures: [0; SLOTS],
+        entries: [0; SLOTS],
+        passed_on: 0,
+        _spare: [0; 3],
+    };
 
     /// A bit for each slot that has this signature.
     #[inline(always)]
     fn matches(&self, signature: u16) -> u32 {
         // Compiles to one vector comparison.
-        (0..SLOTS).fold(0, |mask, slot| mask | u32::from(self.signatures[slot] == signature) << slot)
+        (0..SLOTS).fold(0, |mask, slot| {
+            mask | u32::from(self.signatures[slot] == signature) << slot
+        })
     }
 }
 
@@ -143,7 +150,10 @@ impl Table {
                 let reply = number & 1 == 1;
                 let entry = &self.entries[(number >> 1) as usize];
                 if *key == if reply { entry.reply } else { entry.request } {
-                    return Some(Found { id: ConnId(number >> 1), reply });
+                    return Some(Found {
+                        id: ConnId(number >> 1),
+                        reply,
+                    });
                 }
                 matches &= matches - 1;
             }
@@ -156,7 +166,11 @@ impl Table {
 
     #[inline]
     fn next(&self, bucket: usize) -> usize {
-        if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
+        if bucket + 1 == self.buckets.len() {
+            0
+        } else {
+            bucket + 1
+        }
     }
 
     /// Adds a connection. None when the table is full, or one of the keys is another connection's already.
@@ -165,8 +179,12 @@ impl Table {
         if self.find(request, &connection.request).is_some() {
             return None;
         }
-        let reply = connection.is_two_way().then(|| self.hash(&connection.reply));
-        if reply.is_some_and(|hash| connection.reply == connection.request || self.find(hash, &connection.reply).is_some()) {
+        let reply = connection
+            .is_two_way()
+            .then(|| self.hash(&connection.reply));
+        if reply.is_some_and(|hash| {
+            connection.reply == connection.request || self.find(hash, &connection.reply).is_some()
+        }) {
             return None;
         }
         let id = self.take()?;
@@ -212,7 +230,8 @@ impl Table {
         let mut place = self.home(hash);
         loop {
             let bucket = &mut self.buckets[place];
-            let slot = (0..SLOTS).find(|&slot| bucket.entries[slot] == number && bucket.signatures[slot] != 0);
+            let slot = (0..SLOTS)
+                .find(|&slot| bucket.entries[slot] == number && bucket.signatures[slot] != 0);
             if let Some(slot) = slot {
                 bucket.signatures[slot] = 0;
                 return;
@@ -249,7 +268,9 @@ impl Table {
 
     /// The live connection of a number, if there is one.
     pub fn live(&self, number: u32) -> Option<&Connection> {
-        self.entries.get(number as usize).filter(|entry| entry.state != State::None)
+        self.entries
+            .get(number as usize)
+            .filter(|entry| entry.state != State::None)
     }
 }
 
@@ -295,9 +316,9 @@ mod tests {
                         model.remove(&reply);
                     }
                 } else {
-                    let free = !model.contains_key(&connection.request)
-                        && !(two_way && model.contains_key(&connection.reply))
-                        && !table.is_full();
+                    let reply_taken = two_way && model.contains_key(&connection.reply);
+                    let taken = model.contains_key(&connection.request) || reply_taken;
+                    let free = !taken && !table.is_full();
                     let inserted = table.insert(connection);
                     prop_assert_eq!(inserted.is_some(), free);
                     if let Some(id) = inserted {
@@ -319,14 +340,21 @@ mod tests {
     #[test]
     fn a_full_table_takes_no_more_and_recovers() {
         let mut table = Table::new(1_000, 1);
-        let ids: Vec<_> = (0..1_000).map(|n| table.insert(connection(n, n, true)).unwrap()).collect();
+        let ids: Vec<_> = (0..1_000)
+            .map(|n| table.insert(connection(n, n, true)).unwrap())
+            .collect();
         assert!(table.is_full());
         assert_eq!(table.insert(connection(2_000, 2_000, true)), None);
         for id in ids {
             table.remove(id);
         }
         assert!(table.is_empty());
-        assert!(table.buckets.iter().all(|bucket| bucket.passed_on == 0 && bucket.signatures == [0; SLOTS]));
+        assert!(
+            table
+                .buckets
+                .iter()
+                .all(|bucket| bucket.passed_on == 0 && bucket.signatures == [0; SLOTS])
+        );
         assert!(table.insert(connection(2_000, 2_000, true)).is_some());
     }
 }

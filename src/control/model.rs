@@ -124,11 +124,17 @@ pub struct NeedsRestart {
 
 impl Model {
     /// The model of a first configuration, and a reader of its tables for each worker.
-    /// `devices`: one for each `[[port]]`.
-    pub fn new(config: &Config, devices: Vec<Device>, stats: Arc<Stats>, now: Time) -> (Self, Vec<Reader<Tables>>) {
+    /// `devices`: one for each `[[port]]`. `seed`: a secret of this run, or a constant in a replay.
+    pub fn new(
+        config: &Config,
+        devices: Vec<Device>,
+        stats: Arc<Stats>,
+        seed: u64,
+        now: Time,
+    ) -> (Self, Vec<Reader<Tables>>) {
         let workers = stats.workers().count();
-        let mut services = Map::new();
-        let mut addresses = Map::new();
+        let mut services = Map::new(seed);
+        let mut addresses = Map::new(seed);
         let resolver = Resolver::new(Arc::new(NeighbourTable::default()));
         let tables = Tables {
             generation: Generation(0),
@@ -190,7 +196,10 @@ impl Model {
 
     /// The services by name of their key, in the order of the configuration.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.config.services.iter().filter_map(|service| self.services.get(&key(service)))
+        self.config
+            .services
+            .iter()
+            .filter_map(|service| self.services.get(&key(service)))
     }
 
     /// A service by its id.
@@ -205,10 +214,20 @@ impl Model {
 
     /// What a service counted, with the real servers that it has no more.
     pub fn service_totals(&self, service: &Service) -> RealTotals {
-        let past = self.registry.get(&service.key).map_or(RealTotals::default(), |registered| registered.past);
-        let draining = self.reals.draining.iter().filter(|(_, (key, ..))| *key == service.key).map(|(id, _)| *id);
+        let past = self
+            .registry
+            .get(&service.key)
+            .map_or(RealTotals::default(), |registered| registered.past);
+        let draining = self
+            .reals
+            .draining
+            .iter()
+            .filter(|(_, (key, ..))| *key == service.key)
+            .map(|(id, _)| *id);
         let current = service.reals.iter().map(|real| real.id);
-        current.chain(draining).fold(past, |sum, id| sum + self.real_totals(id))
+        current
+            .chain(draining)
+            .fold(past, |sum, id| sum + self.real_totals(id))
     }
 
     /// What differs between the running configuration and `new`, if that can be changed at all.
@@ -223,9 +242,24 @@ impl Model {
         if new.limits.connections != self.config.limits.connections {
             return refuse("[limits] connections".into());
         }
-        let fixed = |port: &config::Port| (port.name.clone(), port.device.clone(), port.mac, port.mtu, port.queues);
-        if !new.ports.iter().map(fixed).eq(self.config.ports.iter().map(fixed)) {
-            return refuse("the list of [[port]]s, or the device, mac, mtu or queues of one,".into());
+        let fixed = |port: &config::Port| {
+            (
+                port.name.clone(),
+                port.device.clone(),
+                port.mac,
+                port.mtu,
+                port.queues,
+            )
+        };
+        if !new
+            .ports
+            .iter()
+            .map(fixed)
+            .eq(self.config.ports.iter().map(fixed))
+        {
+            return refuse(
+                "the list of [[port]]s, or the device, mac, mtu or queues of one,".into(),
+            );
         }
         Ok(())
     }
@@ -256,17 +290,28 @@ impl Model {
             }
         }
         if new.ports != old.ports {
-            next.ports = new.ports.iter().zip(&self.devices).map(|(port, device)| port_table(port, *device)).collect();
+            next.ports = new
+                .ports
+                .iter()
+                .zip(&self.devices)
+                .map(|(port, device)| port_table(port, *device))
+                .collect();
             changes.other.push("addresses of ports");
         }
         if new.pools != old.pools {
-            self.pools = new.pools.iter().map(|pool| (pool.name.clone(), Arc::new(pool_table(pool)))).collect();
+            self.pools = new
+                .pools
+                .iter()
+                .map(|pool| (pool.name.clone(), Arc::new(pool_table(pool))))
+                .collect();
             changes.other.push("[[local_pool]]");
         }
         if new.neighbours != old.neighbours || new.ports != old.ports {
             let placed = |config: &Config| -> HashMap<(PortId, Ipv4Addr), Mac> {
                 let neighbours = config.neighbours.iter();
-                neighbours.filter_map(|n| Some(((port_of(config, n.address)?, n.address), Mac(n.mac)))).collect()
+                neighbours
+                    .filter_map(|n| Some(((port_of(config, n.address)?, n.address), Mac(n.mac))))
+                    .collect()
             };
             let (before, after) = (placed(&old), placed(&new));
             for (port, address) in before.keys().filter(|place| !after.contains_key(place)) {
@@ -314,10 +359,14 @@ impl Model {
         }
         self.publisher.reclaim();
         if self.publisher.pending() == 0 {
-            self.resolver.release(std::mem::take(&mut self.retired_hops));
+            self.resolver
+                .release(std::mem::take(&mut self.retired_hops));
         }
         // No worker may still read tables that have a real server whose id is to be used again.
-        if self.publisher.pending() == 0 && !self.reals.draining.is_empty() && now.since(self.drained_at) >= DRAIN_CHECK {
+        if self.publisher.pending() == 0
+            && !self.reals.draining.is_empty()
+            && now.since(self.drained_at) >= DRAIN_CHECK
+        {
             self.drained_at = now;
             for (id, key) in self.reals.drained(&self.stats) {
                 let totals = self.reals.totals(&self.stats, id);
@@ -341,9 +390,14 @@ impl Model {
     }
 
     fn change_services(&mut self, old: &Config, new: &Config, changes: &mut Changes) {
-        let before: HashMap<ServiceKey, &config::Service> = old.services.iter().map(|s| (key(s), s)).collect();
+        let before: HashMap<ServiceKey, &config::Service> =
+            old.services.iter().map(|s| (key(s), s)).collect();
         let after: HashSet<ServiceKey> = new.services.iter().map(key).collect();
-        for service in old.services.iter().filter(|service| !after.contains(&key(service))) {
+        for service in old
+            .services
+            .iter()
+            .filter(|service| !after.contains(&key(service)))
+        {
             changes.services_removed += 1;
             changes.reals_removed += service.reals.len();
             self.remove_service(&key(service));
@@ -351,7 +405,10 @@ impl Model {
         let pools_changed = old.pools != new.pools;
         for service in &new.services {
             match before.get(&key(service)) {
-                Some(same) if *same == service && !(pools_changed && matches!(service.mode, config::Mode::Fullnat { .. })) => {}
+                Some(same)
+                    if *same == service
+                        && !(pools_changed
+                            && matches!(service.mode, config::Mode::Fullnat { .. })) => {}
                 Some(same) => {
                     changes.services_changed += usize::from(*same != service);
                     count_reals(&same.reals, &service.reals, changes);
@@ -399,10 +456,21 @@ impl Model {
                 (id, Arc::new(ServiceState::new(self.workers)))
             }
         };
-        let registered =
-            self.registry.entry(key).or_insert_with(|| Registered { reals: HashMap::new(), past: RealTotals::default() });
-        let wanted: HashSet<_> = service.reals.iter().map(|real| (real.address, real.port)).collect();
-        let gone: Vec<_> = registered.reals.keys().filter(|place| !wanted.contains(place)).copied().collect();
+        let registered = self.registry.entry(key).or_insert_with(|| Registered {
+            reals: HashMap::new(),
+            past: RealTotals::default(),
+        });
+        let wanted: HashSet<_> = service
+            .reals
+            .iter()
+            .map(|real| (real.address, real.port))
+            .collect();
+        let gone: Vec<_> = registered
+            .reals
+            .keys()
+            .filter(|place| !wanted.contains(place))
+            .copied()
+            .collect();
         for place in gone {
             if let Some(id) = registered.reals.remove(&place) {
                 self.reals.retire(&self.stats, id, (key, place.0, place.1));
@@ -417,7 +485,12 @@ impl Model {
                     .reals
                     .entry(place)
                     .or_insert_with(|| self.reals.allocate(&self.stats, (key, place.0, place.1)));
-                Real { id, address: real.address, port: real.port, weight: real.weight }
+                Real {
+                    id,
+                    address: real.address,
+                    port: real.port,
+                    weight: real.weight,
+                }
             })
             .collect();
         let kind = sched::kind(&service.scheduler).unwrap_or(&sched::KINDS[0]);
@@ -428,7 +501,9 @@ impl Model {
         };
         let persistence = service.persistence.map(|persistence| Persistence {
             timeout: persistence.timeout,
-            mask: u32::MAX.checked_shl(32 - u32::from(persistence.prefix_v4)).unwrap_or(0),
+            mask: u32::MAX
+                .checked_shl(32 - u32::from(persistence.prefix_v4))
+                .unwrap_or(0),
         });
         self.services.insert(
             key,
@@ -451,15 +526,28 @@ impl Model {
     fn routes(&mut self, config: &Config, now: Time) -> Lpm<Route> {
         let mut routes: Vec<(Ipv4Net, Route)> = Vec::new();
         for (n, port) in config.ports.iter().enumerate() {
-            let route = Route { port: PortId(n as u8), gateway: None };
+            let route = Route {
+                port: PortId(n as u8),
+                gateway: None,
+            };
             routes.extend(port.addresses.iter().map(|net| (net.trunc(), route)));
         }
         self.resolver.unpin_all();
         for route in &config.routes {
-            let Some(port) = port_of(config, route.via) else { continue };
+            let Some(port) = port_of(config, route.via) else {
+                continue;
+            };
             match self.resolver.pin(port, route.via, now) {
-                Some(hop) => routes.push((route.to, Route { port, gateway: Some((hop, route.via)) })),
-                None => tracing::warn!(to = %route.to, via = %route.via, "route left out: the neighbour table is full"),
+                Some(hop) => routes.push((
+                    route.to,
+                    Route {
+                        port,
+                        gateway: Some((hop, route.via)),
+                    },
+                )),
+                None => {
+                    tracing::warn!(to = %route.to, via = %route.via, "route left out: the neighbour table is full")
+                }
             }
         }
         Lpm::from_routes(routes)
@@ -467,15 +555,24 @@ impl Model {
 }
 
 fn key(service: &config::Service) -> ServiceKey {
-    ServiceKey { protocol: service.protocol, address: service.address, port: service.port }
+    ServiceKey {
+        protocol: service.protocol,
+        address: service.address,
+        port: service.port,
+    }
 }
 
 /// Every address of a port or pool.
 fn owners(config: &Config) -> impl Iterator<Item = (Ipv4Addr, Owner)> {
     let ports = config.ports.iter().enumerate().flat_map(|(n, port)| {
-        port.addresses.iter().map(move |net| (net.addr(), Owner::Port(PortId(n as u8))))
+        port.addresses
+            .iter()
+            .map(move |net| (net.addr(), Owner::Port(PortId(n as u8))))
     });
-    let pools = config.pools.iter().flat_map(|pool| pool.addresses.iter().map(|address| (*address, Owner::Pool)));
+    let pools = config
+        .pools
+        .iter()
+        .flat_map(|pool| pool.addresses.iter().map(|address| (*address, Owner::Pool)));
     ports.chain(pools)
 }
 
@@ -496,12 +593,19 @@ fn pool_table(pool: &config::LocalPool) -> Pool {
 /// The port in whose subnet an address lies.
 fn port_of(config: &Config, address: Ipv4Addr) -> Option<PortId> {
     let on_link = |port: &config::Port| port.addresses.iter().any(|net| net.contains(&address));
-    config.ports.iter().position(on_link).map(|n| PortId(n as u8))
+    config
+        .ports
+        .iter()
+        .position(on_link)
+        .map(|n| PortId(n as u8))
 }
 
 fn count_reals(before: &[config::Real], after: &[config::Real], changes: &mut Changes) {
     let place = |real: &config::Real| (real.address, real.port);
-    let weights: HashMap<_, _> = before.iter().map(|real| (place(real), real.weight)).collect();
+    let weights: HashMap<_, _> = before
+        .iter()
+        .map(|real| (place(real), real.weight))
+        .collect();
     let mut kept = 0;
     for real in after {
         match weights.get(&place(real)) {
@@ -541,7 +645,11 @@ impl RealIds {
     /// The retired ones that have no connections left.
     fn drained(&self, stats: &Stats) -> Vec<(RealId, ServiceKey)> {
         let is_idle = |id: RealId| stats.load(id) == (0, 0);
-        self.draining.iter().filter(|(id, _)| is_idle(**id)).map(|(id, (key, ..))| (*id, *key)).collect()
+        self.draining
+            .iter()
+            .filter(|(id, _)| is_idle(**id))
+            .map(|(id, (key, ..))| (*id, *key))
+            .collect()
     }
 
     /// Makes a drained id free for another real server.
@@ -549,7 +657,11 @@ impl RealIds {
         if let Some(place) = self.draining.remove(&id) {
             self.by_place.remove(&place);
             let all = stats.real(id);
-            self.before[id.index()] = RealTotals { active: 0, inactive: 0, ..all };
+            self.before[id.index()] = RealTotals {
+                active: 0,
+                inactive: 0,
+                ..all
+            };
             self.free.push(id);
         }
     }

@@ -70,11 +70,19 @@ impl Resolver {
 
     /// Every neighbour: slot, address, link, and whether it is configured.
     pub fn iter(&self) -> impl Iterator<Item = (HopId, Ipv4Addr, Link, bool)> {
-        self.neighbours.iter().enumerate().filter_map(|(n, neighbour)| {
-            let hop = HopId(n as u16);
-            let is_static = neighbour.as_ref()?.origin == Origin::Static;
-            Some((hop, self.table.address(hop), self.table.link(hop), is_static))
-        })
+        self.neighbours
+            .iter()
+            .enumerate()
+            .filter_map(|(n, neighbour)| {
+                let hop = HopId(n as u16);
+                let is_static = neighbour.as_ref()?.origin == Origin::Static;
+                Some((
+                    hop,
+                    self.table.address(hop),
+                    self.table.link(hop),
+                    is_static,
+                ))
+            })
     }
 
     /// The slot of a gateway, which it keeps. None when the table is full.
@@ -89,24 +97,60 @@ impl Resolver {
 
     /// Lets every gateway go; those still wanted are pinned again.
     pub fn unpin_all(&mut self) {
-        for neighbour in self.neighbours.iter_mut().flatten().filter(|neighbour| neighbour.origin == Origin::Pinned) {
+        for neighbour in self
+            .neighbours
+            .iter_mut()
+            .flatten()
+            .filter(|neighbour| neighbour.origin == Origin::Pinned)
+        {
             neighbour.origin = Origin::Learned;
         }
     }
 
     /// A `[[neighbour]]`.
-    pub fn set_static(&mut self, port: PortId, address: Ipv4Addr, mac: Mac, now: Time) -> Option<HopId> {
+    pub fn set_static(
+        &mut self,
+        port: PortId,
+        address: Ipv4Addr,
+        mac: Mac,
+        now: Time,
+    ) -> Option<HopId> {
         let hop = self.slot(port, address, now)?;
-        self.neighbours[hop.index()] = Some(Neighbour { origin: Origin::Static, tries: 0, due: None, touched: now });
-        self.table.set(hop, Link { mac, port, state: LinkState::Reachable });
+        self.neighbours[hop.index()] = Some(Neighbour {
+            origin: Origin::Static,
+            tries: 0,
+            due: None,
+            touched: now,
+        });
+        self.table.set(
+            hop,
+            Link {
+                mac,
+                port,
+                state: LinkState::Reachable,
+            },
+        );
         Some(hop)
     }
 
     /// A `[[neighbour]]` that is configured no more: it is to be confirmed from now on.
     pub fn unset_static(&mut self, port: PortId, address: Ipv4Addr, now: Time) {
-        let Some(hop) = self.table.find(port, address) else { return };
-        self.neighbours[hop.index()] = Some(Neighbour { origin: Origin::Learned, tries: 0, due: None, touched: now });
-        self.table.set(hop, Link { state: LinkState::Stale, ..self.table.link(hop) });
+        let Some(hop) = self.table.find(port, address) else {
+            return;
+        };
+        self.neighbours[hop.index()] = Some(Neighbour {
+            origin: Origin::Learned,
+            tries: 0,
+            due: None,
+            touched: now,
+        });
+        self.table.set(
+            hop,
+            Link {
+                state: LinkState::Stale,
+                ..self.table.link(hop)
+            },
+        );
     }
 
     fn slot(&mut self, port: PortId, address: Ipv4Addr, now: Time) -> Option<HopId> {
@@ -121,8 +165,21 @@ impl Resolver {
             }
             None => return None,
         };
-        self.neighbours[hop.index()] = Some(Neighbour { origin: Origin::Learned, tries: 0, due: None, touched: now });
-        self.table.insert(hop, address, Link { mac: Mac::default(), port, state: LinkState::Incomplete });
+        self.neighbours[hop.index()] = Some(Neighbour {
+            origin: Origin::Learned,
+            tries: 0,
+            due: None,
+            touched: now,
+        });
+        self.table.insert(
+            hop,
+            address,
+            Link {
+                mac: Mac::default(),
+                port,
+                state: LinkState::Incomplete,
+            },
+        );
         Some(hop)
     }
 
@@ -135,8 +192,12 @@ impl Resolver {
     }
 
     fn wanted(&mut self, port: PortId, address: Ipv4Addr, tables: &Tables, now: Time) {
-        let Some(hop) = self.slot(port, address, now) else { return };
-        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else { return };
+        let Some(hop) = self.slot(port, address, now) else {
+            return;
+        };
+        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else {
+            return;
+        };
         neighbour.touched = now;
         if neighbour.origin == Origin::Static || neighbour.tries > 0 {
             return;
@@ -147,7 +208,13 @@ impl Resolver {
             LinkState::Incomplete => self.ask(hop, tables, now),
             LinkState::Stale => self.ask(hop, tables, now),
             LinkState::Failed => {
-                self.table.set(hop, Link { state: LinkState::Incomplete, ..link });
+                self.table.set(
+                    hop,
+                    Link {
+                        state: LinkState::Incomplete,
+                        ..link
+                    },
+                );
                 self.ask(hop, tables, now);
             }
         }
@@ -156,15 +223,26 @@ impl Resolver {
     /// Sends the next question about a neighbour: to itself where its address is known and this is the first one,
     /// else to everybody.
     fn ask(&mut self, hop: HopId, tables: &Tables, now: Time) {
-        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else { return };
+        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else {
+            return;
+        };
         let link = self.table.link(hop);
         let target = self.table.address(hop);
         neighbour.tries += 1;
-        let to = if link.is_usable() && neighbour.tries == 1 { link.mac } else { Mac::BROADCAST };
+        let to = if link.is_usable() && neighbour.tries == 1 {
+            link.mac
+        } else {
+            Mac::BROADCAST
+        };
         neighbour.due = Some(now + RETRY);
         self.agenda.push(Reverse((now + RETRY, hop)));
         if let Some(source) = tables.port(link.port).source_for(target) {
-            self.orders.push(Order::Ask { port: link.port, to, source, target });
+            self.orders.push(Order::Ask {
+                port: link.port,
+                to,
+                source,
+                target,
+            });
         }
     }
 
@@ -178,8 +256,13 @@ impl Resolver {
         let for_us = tables.addresses.get(&repr.target_ip).is_some();
         let known = self.table.find(port, address);
         // Nobody is added for what was not addressed to weir.
-        let Some(hop) = known.or_else(|| for_us.then(|| self.slot(port, address, now)).flatten()) else { return };
-        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else { return };
+        let Some(hop) = known.or_else(|| for_us.then(|| self.slot(port, address, now)).flatten())
+        else {
+            return;
+        };
+        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else {
+            return;
+        };
         if neighbour.origin == Origin::Static {
             return;
         }
@@ -188,7 +271,11 @@ impl Resolver {
         if !confirmed && link.is_usable() && link.mac == repr.sender_mac {
             return;
         }
-        let state = if confirmed { LinkState::Reachable } else { LinkState::Stale };
+        let state = if confirmed {
+            LinkState::Reachable
+        } else {
+            LinkState::Stale
+        };
         neighbour.tries = 0;
         neighbour.due = confirmed.then_some(now + REACHABLE);
         if confirmed {
@@ -198,7 +285,14 @@ impl Resolver {
         if link.is_usable() && link.mac != repr.sender_mac {
             tracing::info!(%address, from = %link.mac, to = %repr.sender_mac, "neighbour has moved");
         }
-        self.table.set(hop, Link { mac: repr.sender_mac, port, state });
+        self.table.set(
+            hop,
+            Link {
+                mac: repr.sender_mac,
+                port,
+                state,
+            },
+        );
     }
 
     /// When something is due next.
@@ -212,17 +306,32 @@ impl Resolver {
             && due <= now
         {
             self.agenda.pop();
-            let Some(neighbour) = self.neighbours[hop.index()].as_mut().filter(|neighbour| neighbour.due == Some(due)) else {
+            let Some(neighbour) = self.neighbours[hop.index()]
+                .as_mut()
+                .filter(|neighbour| neighbour.due == Some(due))
+            else {
                 continue;
             };
             neighbour.due = None;
             let link = self.table.link(hop);
             match neighbour.tries {
-                0 => self.table.set(hop, Link { state: LinkState::Stale, ..link }),
+                0 => self.table.set(
+                    hop,
+                    Link {
+                        state: LinkState::Stale,
+                        ..link
+                    },
+                ),
                 tries if tries < TRIES => self.ask(hop, tables, due),
                 _ => {
                     neighbour.tries = 0;
-                    self.table.set(hop, Link { state: LinkState::Failed, ..link });
+                    self.table.set(
+                        hop,
+                        Link {
+                            state: LinkState::Failed,
+                            ..link
+                        },
+                    );
                     tracing::debug!(address = %self.table.address(hop), "neighbour does not answer");
                 }
             }
@@ -246,9 +355,13 @@ impl Resolver {
         for (n, slot) in self.neighbours.iter_mut().enumerate() {
             let hop = HopId(n as u16);
             let is_unused = slot.is_some_and(|neighbour| {
-                let idle = matches!(self.table.link(hop).state, LinkState::Stale | LinkState::Failed);
+                let idle = matches!(
+                    self.table.link(hop).state,
+                    LinkState::Stale | LinkState::Failed
+                );
                 neighbour.origin == Origin::Learned
-                    && (idle && now.since(neighbour.touched) >= UNUSED || self.table.link(hop).state == LinkState::Failed)
+                    && (idle && now.since(neighbour.touched) >= UNUSED
+                        || self.table.link(hop).state == LinkState::Failed)
             });
             if is_unused {
                 *slot = None;

@@ -18,14 +18,26 @@ use std::net::Ipv4Addr;
 const MAX_ANSWER: usize = ethernet::HEADER_LEN + 576;
 
 impl<P: Packet> Director<P> {
-    pub(super) fn arp<S: Sink<Packet = P>>(&mut self, mut packet: P, tables: &Tables, now: Time, sink: &mut S) -> Outcome {
+    pub(super) fn arp<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Outcome {
         let port = packet.port();
         let table = tables.port(port);
-        let repr = packet.data().get(ethernet::HEADER_LEN..).and_then(arp::Repr::parse);
+        let repr = packet
+            .data()
+            .get(ethernet::HEADER_LEN..)
+            .and_then(arp::Repr::parse);
         let verdict = match repr {
             None => Verdict::Drop(DropReason::BadArp),
             // Somebody else uses an address of weir's own (RFC 5227 section 2.4).
-            Some(repr) if tables.addresses.get(&repr.sender_ip).is_some() && repr.sender_mac != table.mac => {
+            Some(repr)
+                if tables.addresses.get(&repr.sender_ip).is_some()
+                    && repr.sender_mac != table.mac =>
+            {
                 Verdict::Drop(DropReason::BadArp)
             }
             Some(repr) if repr.operation == arp::REQUEST => {
@@ -39,7 +51,10 @@ impl<P: Packet> Director<P> {
                 let _ = self.mailbox.events.push(Event::Arp { port, repr });
                 if !is_ours {
                     Verdict::Drop(DropReason::ArpIgnored)
-                } else if !self.limits.allow(AnswerKind::Arp, now, tables.answers_per_second) {
+                } else if !self
+                    .limits
+                    .allow(AnswerKind::Arp, now, tables.answers_per_second)
+                {
                     Verdict::Drop(DropReason::RateLimited)
                 } else {
                     match build::arp_reply_in_place(packet.data_mut(), table.mac) {
@@ -73,28 +88,37 @@ impl<P: Packet> Director<P> {
         let verdict = if datagram.is_fragment {
             Verdict::Drop(DropReason::Fragment)
         } else if datagram.protocol == PROTOCOL_ICMP {
-            let message = packet.data().get(usize::from(datagram.layout.l4)..).unwrap_or_default();
+            let message = packet
+                .data()
+                .get(usize::from(datagram.layout.l4)..)
+                .unwrap_or_default();
             match (icmp::Icmp::new_checked(message), owner) {
-                (Err(_), _) => Verdict::Drop(DropReason::BadL4Header),
-                (Ok(message), _) if message.is_error() => Verdict::Drop(DropReason::IcmpError),
-                (Ok(message), Some(Owner::Vip | Owner::Port(_))) if message.is_echo_request() => {
+                (None, _) => Verdict::Drop(DropReason::BadL4Header),
+                (Some(message), _) if message.is_error() => Verdict::Drop(DropReason::IcmpError),
+                (Some(message), Some(Owner::Vip | Owner::Port(_))) if message.is_echo_request() => {
                     if tables.addresses.get(&datagram.source).is_some() {
                         Verdict::Drop(DropReason::BadSource)
-                    } else if !self.limits.allow(AnswerKind::IcmpEcho, now, tables.answers_per_second) {
+                    } else if !self.limits.allow(
+                        AnswerKind::IcmpEcho,
+                        now,
+                        tables.answers_per_second,
+                    ) {
                         Verdict::Drop(DropReason::RateLimited)
-                    } else if build::echo_reply_in_place(packet.data_mut(), tables.port(port).mac).is_some() {
+                    } else if build::echo_reply_in_place(packet.data_mut(), tables.port(port).mac)
+                        .is_some()
+                    {
                         sink.send(port, packet, Sent::Answered);
                         Verdict::Reply(port, ReplyReason::IcmpEcho)
                     } else {
                         Verdict::Drop(DropReason::BadL4Header)
                     }
                 }
-                (Ok(_), Some(&Owner::Port(owner))) => {
+                (Some(_), Some(&Owner::Port(owner))) => {
                     sink.local(owner, packet);
                     Verdict::Local(LocalReason::ToPortAddress)
                 }
-                (Ok(_), Some(_)) => Verdict::Drop(DropReason::IcmpUnsupported),
-                (Ok(_), None) => Verdict::Drop(DropReason::NotForUs),
+                (Some(_), Some(_)) => Verdict::Drop(DropReason::IcmpUnsupported),
+                (Some(_), None) => Verdict::Drop(DropReason::NotForUs),
             }
         } else {
             match owner {
@@ -122,7 +146,12 @@ impl<P: Packet> Director<P> {
         if is_tcp(flow) {
             return self.reset(packet, reason, tables, now, sink);
         }
-        let error = Error { kind: icmp::DESTINATION_UNREACHABLE, code: icmp::PORT_UNREACHABLE, rest: 0, from: flow.key.destination() };
+        let error = Error {
+            kind: icmp::DESTINATION_UNREACHABLE,
+            code: icmp::PORT_UNREACHABLE,
+            rest: 0,
+            from: flow.key.destination(),
+        };
         self.icmp_error(packet, error, reason, tables, now, sink)
     }
 
@@ -135,11 +164,18 @@ impl<P: Packet> Director<P> {
         now: Time,
         sink: &mut S,
     ) -> Verdict {
-        if !self.limits.allow(AnswerKind::Reset, now, tables.answers_per_second) {
+        if !self
+            .limits
+            .allow(AnswerKind::Reset, now, tables.answers_per_second)
+        {
             return Verdict::Drop(DropReason::RateLimited);
         }
         // Nothing is written for a reset: it is never answered.
-        let refusal = if reason == ReplyReason::NoService { DropReason::NoService } else { DropReason::NoConnection };
+        let refusal = if reason == ReplyReason::NoService {
+            DropReason::NoService
+        } else {
+            DropReason::NoConnection
+        };
         self.answer(packet, reason, refusal, tables, sink, build::tcp_reset)
     }
 
@@ -153,7 +189,12 @@ impl<P: Packet> Director<P> {
         now: Time,
         sink: &mut S,
     ) -> Verdict {
-        let error = Error { kind: icmp::TIME_EXCEEDED, code: 0, rest: 0, from: vip };
+        let error = Error {
+            kind: icmp::TIME_EXCEEDED,
+            code: 0,
+            rest: 0,
+            from: vip,
+        };
         self.icmp_error(packet, error, ReplyReason::TtlExceeded, tables, now, sink)
     }
 
@@ -168,12 +209,20 @@ impl<P: Packet> Director<P> {
         now: Time,
         sink: &mut S,
     ) -> Verdict {
-        let flags = packet.data().get(ethernet::HEADER_LEN + 6).copied().unwrap_or_default();
+        let flags = packet
+            .data()
+            .get(ethernet::HEADER_LEN + 6)
+            .copied()
+            .unwrap_or_default();
         if flags & 0x40 == 0 {
             return Verdict::Drop(DropReason::TooBig);
         }
-        let error =
-            Error { kind: icmp::DESTINATION_UNREACHABLE, code: icmp::FRAGMENTATION_NEEDED, rest: u32::from(mtu), from: vip };
+        let error = Error {
+            kind: icmp::DESTINATION_UNREACHABLE,
+            code: icmp::FRAGMENTATION_NEEDED,
+            rest: u32::from(mtu),
+            from: vip,
+        };
         self.icmp_error(packet, error, ReplyReason::TooBig, tables, now, sink)
     }
 
@@ -186,12 +235,24 @@ impl<P: Packet> Director<P> {
         now: Time,
         sink: &mut S,
     ) -> Verdict {
-        if !self.limits.allow(AnswerKind::IcmpError, now, tables.answers_per_second) {
+        if !self
+            .limits
+            .allow(AnswerKind::IcmpError, now, tables.answers_per_second)
+        {
             return Verdict::Drop(DropReason::RateLimited);
         }
-        self.answer(packet, reason, DropReason::BadL4Header, tables, sink, |frame, offending, mac| {
-            build::icmp_error(frame, offending, mac, error.from, error.kind, error.code, error.rest)
-        })
+        self.answer(
+            packet,
+            reason,
+            DropReason::BadL4Header,
+            tables,
+            sink,
+            |frame, offending, mac| {
+                build::icmp_error(
+                    frame, offending, mac, error.from, error.kind, error.code, error.rest,
+                )
+            },
+        )
     }
 
     /// Turns a packet into an answer that `write` makes of it. Where `write` has none, the packet is dropped.

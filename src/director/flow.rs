@@ -48,12 +48,19 @@ impl<P: Packet> Director<P> {
         sink: &mut S,
     ) -> Outcome {
         let connection = self.connections.get_mut(found.id);
-        let real = match self.stats.worker(self.worker).reals.get(connection.real.index()) {
+        let real = match self
+            .stats
+            .worker(self.worker)
+            .reals
+            .get(connection.real.index())
+        {
             Some(real) if !real.is_removed() => real,
             _ => return self.orphan(packet, flow, found, tables, now, sink),
         };
         let opens = !found.reply && is_tcp(flow) && flow.flags.opens();
-        if connection.is_expired(&tables.timeouts, now.millis()) || (opens && connection.state.is_reusable()) {
+        if connection.is_expired(&tables.timeouts, now.millis())
+            || (opens && connection.state.is_reusable())
+        {
             self.end(found.id);
             return self.unknown(packet, flow, tables, now, sink);
         }
@@ -68,7 +75,11 @@ impl<P: Packet> Director<P> {
             return (self.ttl_exceeded(packet, vip, tables, now, sink), context);
         }
         if is_tcp(flow) {
-            let next = next_tcp(connection.state, direction(connection, found.reply), flow.flags);
+            let next = next_tcp(
+                connection.state,
+                direction(connection, found.reply),
+                flow.flags,
+            );
             if next != connection.state {
                 match (connection.state.is_active(), next.is_active()) {
                     (true, false) => {
@@ -93,7 +104,10 @@ impl<P: Packet> Director<P> {
             real.packets_in.add(1);
             real.bytes_in.add(u64::from(flow.length));
         }
-        (self.forward(packet, flow, found, tables, now, sink), context)
+        (
+            self.forward(packet, flow, found, tables, now, sink),
+            context,
+        )
     }
 
     /// Rewrites a packet of a connection and sends it to its next hop.
@@ -171,9 +185,15 @@ impl<P: Packet> Director<P> {
         if connection.is_template() || !is_tcp(flow) || flow.flags.opens() || flow.flags.rst() {
             return self.unknown(packet, flow, tables, now, sink);
         }
-        let context =
-            Context { service: Some(connection.service), real: Some(connection.real), ..Context::default() };
-        (self.reset(packet, ReplyReason::RealRemoved, tables, now, sink), context)
+        let context = Context {
+            service: Some(connection.service),
+            real: Some(connection.real),
+            ..Context::default()
+        };
+        (
+            self.reset(packet, ReplyReason::RealRemoved, tables, now, sink),
+            context,
+        )
     }
 
     /// A packet that belongs to no connection.
@@ -203,20 +223,35 @@ impl<P: Packet> Director<P> {
             return (Verdict::Drop(DropReason::BadSource), nobody);
         }
         if flow.ttl <= 1 {
-            return (self.ttl_exceeded(packet, key.destination(), tables, now, sink), nobody);
+            return (
+                self.ttl_exceeded(packet, key.destination(), tables, now, sink),
+                nobody,
+            );
         }
         let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
-        let wanted = ServiceKey { protocol, address: key.destination(), port: key.destination_port() };
-        let Some(service) = tables.service(&wanted) else {
-            return (self.refuse(packet, flow, ReplyReason::NoService, tables, now, sink), nobody);
+        let wanted = ServiceKey {
+            protocol,
+            address: key.destination(),
+            port: key.destination_port(),
         };
-        let mut context = Context { service: Some(service.id), ..nobody };
+        let Some(service) = tables.service(&wanted) else {
+            return (
+                self.refuse(packet, flow, ReplyReason::NoService, tables, now, sink),
+                nobody,
+            );
+        };
+        let mut context = Context {
+            service: Some(service.id),
+            ..nobody
+        };
         if !opens && (service.mode.sees_replies || !service.scheduler_kind.is_stateless) {
             return (Verdict::Drop(DropReason::NoConnection), context);
         }
         let (real, template) = match self.schedule(service, key, now, tables) {
             Ok(chosen) => chosen,
-            Err(Unscheduled::TableFull) => return (Verdict::Drop(DropReason::ConnectionTableFull), context),
+            Err(Unscheduled::TableFull) => {
+                return (Verdict::Drop(DropReason::ConnectionTableFull), context);
+            }
             Err(Unscheduled::NoRealServer) => {
                 let verdict = match service.when_unavailable {
                     WhenUnavailable::Refuse => {
@@ -233,7 +268,10 @@ impl<P: Packet> Director<P> {
             Ok(id) => {
                 context.new_connection = true;
                 context.state = Some(self.connections.get(id).state.name());
-                (self.forward(packet, flow, Found { id, reply: false }, tables, now, sink), context)
+                (
+                    self.forward(packet, flow, Found { id, reply: false }, tables, now, sink),
+                    context,
+                )
             }
         }
     }
@@ -255,12 +293,25 @@ impl<P: Packet> Director<P> {
             return Err(DropReason::ConnectionTableFull);
         }
         let stats = self.stats.clone();
-        let counters = stats.worker(self.worker).reals.get(real.id.index()).ok_or(DropReason::ConnectionTableFull)?;
-        let real_port = if real.port == 0 { key.destination_port() } else { real.port };
+        let counters = stats
+            .worker(self.worker)
+            .reals
+            .get(real.id.index())
+            .ok_or(DropReason::ConnectionTableFull)?;
+        let real_port = if real.port == 0 {
+            key.destination_port()
+        } else {
+            real.port
+        };
         let mut local = None;
         if service.mode.uses_pool {
-            let pool = service.pool.as_ref().ok_or(DropReason::LocalPortsExhausted)?;
-            let start = (self.seed ^ u64::from(real.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)) as u32 & 0x3fff_ffff;
+            let pool = service
+                .pool
+                .as_ref()
+                .ok_or(DropReason::LocalPortsExhausted)?;
+            let start = (self.seed ^ u64::from(real.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                as u32
+                & 0x3fff_ffff;
             local = local_port::choose(pool, counters, start, coarse, |address, port| {
                 let reply = FlowKey::new(real.address, real_port, address, port, key.protocol());
                 self.vacate(&reply, tables, now)
@@ -269,7 +320,9 @@ impl<P: Packet> Director<P> {
                 return Err(DropReason::LocalPortsExhausted);
             }
         }
-        let translation = service.mode.translation(key, (real.address, real_port), local);
+        let translation = service
+            .mode
+            .translation(key, (real.address, real_port), local);
         let mut connection = Connection::new(*key, translation, service.mode, service.id, real.id);
         connection.state = match is_tcp(flow) {
             true => next_tcp(State::None, direction(&connection, false), flow.flags),
@@ -287,13 +340,22 @@ impl<P: Packet> Director<P> {
         if service.mode.sees_replies && !self.vacate(&connection.reply, tables, now) {
             return Err(DropReason::AmbiguousReply);
         }
-        let id = self.connections.insert(connection).ok_or(DropReason::AmbiguousReply)?;
+        let id = self
+            .connections
+            .insert(connection)
+            .ok_or(DropReason::AmbiguousReply)?;
         if let Some(template) = template {
             self.connections.get_mut(template).controlled += 1;
         }
-        self.counters().connections.set(self.connections.len() as u64);
+        self.counters()
+            .connections
+            .set(self.connections.len() as u64);
         counters.connections.add(1);
-        if is_active { counters.active.inc() } else { counters.inactive.inc() }
+        if is_active {
+            counters.active.inc()
+        } else {
+            counters.inactive.inc()
+        }
         counters.packets_in.add(1);
         counters.bytes_in.add(u64::from(flow.length));
         Ok(id)
@@ -304,7 +366,12 @@ impl<P: Packet> Director<P> {
         let found = self.connections.find(self.connections.hash(key), key);
         match found {
             None => true,
-            Some(found) if self.connections.get(found.id).is_expired(&tables.timeouts, now.millis()) => {
+            Some(found)
+                if self
+                    .connections
+                    .get(found.id)
+                    .is_expired(&tables.timeouts, now.millis()) =>
+            {
                 self.end(found.id);
                 true
             }
@@ -320,20 +387,34 @@ impl<P: Packet> Director<P> {
         now: Time,
         tables: &Tables,
     ) -> Result<(Real, Option<ConnId>), Unscheduled> {
-        let client = Client { address: key.source(), port: key.source_port() };
+        let client = Client {
+            address: key.source(),
+            port: key.source_port(),
+        };
         let cursor = service.state.cursor(self.worker);
         let pick = |stats| {
-            let place = service.scheduler.pick(&service.reals, client, cursor, stats);
-            place.map(|place| service.reals[place]).ok_or(Unscheduled::NoRealServer)
+            let place = service
+                .scheduler
+                .pick(&service.reals, client, cursor, stats);
+            place
+                .map(|place| service.reals[place])
+                .ok_or(Unscheduled::NoRealServer)
         };
         let Some(persistence) = service.persistence else {
             return Ok((pick(&self.stats)?, None));
         };
         // As the kernel's `ip_vs_sched_persist`: the client's masked address and port 0, to the service's own port.
         let masked = Ipv4Addr::from_bits(key.source().to_bits() & persistence.mask);
-        let template_key =
-            FlowKey::new(masked, 0, key.destination(), service.key.port, key.protocol() | TEMPLATE);
-        let found = self.connections.find(self.connections.hash(&template_key), &template_key);
+        let template_key = FlowKey::new(
+            masked,
+            0,
+            key.destination(),
+            service.key.port,
+            key.protocol() | TEMPLATE,
+        );
+        let found = self
+            .connections
+            .find(self.connections.hash(&template_key), &template_key);
         if let Some(found) = found {
             let template = self.connections.get(found.id);
             let bound = (!template.is_expired(&tables.timeouts, now.millis()))
@@ -353,7 +434,10 @@ impl<P: Packet> Director<P> {
         let timeout_ms = persistence.timeout.as_millis() as u32;
         let mut template = Connection::template(template_key, timeout_ms, service.id, real.id);
         template.last_seen = now.millis();
-        let id = self.connections.insert(template).ok_or(Unscheduled::TableFull)?;
+        let id = self
+            .connections
+            .insert(template)
+            .ok_or(Unscheduled::TableFull)?;
         Ok((real, Some(id)))
     }
 }
@@ -376,6 +460,10 @@ fn resolve(tables: &Tables, destination: Ipv4Addr) -> Option<(PortId, Ipv4Addr, 
     let route = tables.routes.get(destination)?;
     Some(match route.gateway {
         Some((hop, address)) => (route.port, address, Some(hop)),
-        None => (route.port, destination, tables.neighbours.find(route.port, destination)),
+        None => (
+            route.port,
+            destination,
+            tables.neighbours.find(route.port, destination),
+        ),
     })
 }

@@ -31,7 +31,9 @@ impl AnswerLimits {
     pub fn allow(&mut self, kind: AnswerKind, now: Time, per_second: u32) -> bool {
         let bucket = &mut self.buckets[kind as usize];
         let elapsed = now.since(bucket.filled_at).as_nanos() as u64;
-        bucket.used = bucket.used.saturating_sub(elapsed.saturating_mul(u64::from(per_second)));
+        bucket.used = bucket
+            .used
+            .saturating_sub(elapsed.saturating_mul(u64::from(per_second)));
         bucket.filled_at = now;
         let allowed = bucket.used + ANSWER <= u64::from(per_second) * ANSWER;
         if allowed {
@@ -50,7 +52,11 @@ mod tests {
     fn allows_a_second_at_once_then_the_rate() {
         let mut limits = AnswerLimits::default();
         let start = Time::from_nanos(1_700_000_000_000_000_000);
-        let mut allowed = |at: Time, tries: u32| (0..tries).filter(|_| limits.allow(AnswerKind::Reset, at, 100)).count();
+        let mut allowed = |at: Time, tries: u32| {
+            (0..tries)
+                .filter(|_| limits.allow(AnswerKind::Reset, at, 100))
+                .count()
+        };
         assert_eq!(allowed(start, 500), 100);
         assert_eq!(allowed(start + Duration::from_millis(55), 500), 5);
         assert_eq!(allowed(start + Duration::from_millis(60), 500), 1);

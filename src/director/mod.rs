@@ -48,7 +48,13 @@ type Outcome = (Verdict, Context);
 
 impl<P: Packet> Director<P> {
     /// `connections`: how many this worker has room for. `seed`: a secret of this run, or a constant in a replay.
-    pub fn new(worker: WorkerId, connections: usize, seed: u64, stats: Arc<Stats>, mailbox: Arc<Mailbox>) -> Self {
+    pub fn new(
+        worker: WorkerId,
+        connections: usize,
+        seed: u64,
+        stats: Arc<Stats>,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
         Director {
             worker,
             stats,
@@ -71,7 +77,13 @@ impl<P: Packet> Director<P> {
     }
 
     /// Decides on every packet of the burst, and empties it. `now` never goes back.
-    pub fn process<S: Sink<Packet = P>>(&mut self, burst: &mut Burst<P>, tables: &Tables, now: Time, sink: &mut S) {
+    pub fn process<S: Sink<Packet = P>>(
+        &mut self,
+        burst: &mut Burst<P>,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) {
         self.counters().received.add(burst.len() as u64);
         for packet in burst.iter() {
             packet.prefetch();
@@ -113,7 +125,8 @@ impl<P: Packet> Director<P> {
     /// What a worker does besides packets, once a loop: waiting packets, the control thread's orders, expiry.
     pub fn poll<S: Sink<Packet = P>>(&mut self, tables: &Tables, now: Time, sink: &mut S) {
         if !self.waiting.is_empty() {
-            self.waiting.poll(tables, self.stats.worker(self.worker), now, sink);
+            self.waiting
+                .poll(tables, self.stats.worker(self.worker), now, sink);
         }
         if !self.mailbox.orders.is_empty() {
             self.obey(tables, now, sink);
@@ -123,13 +136,24 @@ impl<P: Packet> Director<P> {
 
     /// Obeys one order: a worker never spends long on them.
     fn obey<S: Sink<Packet = P>>(&mut self, tables: &Tables, now: Time, sink: &mut S) {
-        let Some(order) = self.mailbox.orders.pop() else { return };
+        let Some(order) = self.mailbox.orders.pop() else {
+            return;
+        };
         match order {
-            Order::Ask { port, to, source, target } => {
-                self.send_arp(tables, port, sink, |mac, frame| crate::wire::build::arp_request(frame, to, mac, source, target));
+            Order::Ask {
+                port,
+                to,
+                source,
+                target,
+            } => {
+                self.send_arp(tables, port, sink, |mac, frame| {
+                    crate::wire::build::arp_request(frame, to, mac, source, target)
+                });
             }
             Order::Announce { port, address } => {
-                self.send_arp(tables, port, sink, |mac, frame| crate::wire::build::gratuitous_arp(frame, mac, address));
+                self.send_arp(tables, port, sink, |mac, frame| {
+                    crate::wire::build::gratuitous_arp(frame, mac, address)
+                });
             }
             Order::CopyConnections(mut chunk) => {
                 self.copy_connections(&mut chunk, now);
@@ -146,7 +170,9 @@ impl<P: Packet> Director<P> {
         sink: &mut S,
         write: impl FnOnce(Mac, &mut [u8]) -> Option<usize>,
     ) {
-        let Some(mut packet) = sink.alloc(port) else { return };
+        let Some(mut packet) = sink.alloc(port) else {
+            return;
+        };
         if packet.resize(64)
             && let Some(length) = write(tables.port(port).mac, packet.data_mut())
             && packet.resize(length)
@@ -166,7 +192,11 @@ impl<P: Packet> Director<P> {
             chunk.connections.extend(self.connections.live(next));
             next += 1;
         }
-        chunk.next = if next >= end { ConnectionChunk::END } else { next };
+        chunk.next = if next >= end {
+            ConnectionChunk::END
+        } else {
+            next
+        };
     }
 
     /// Asks the control thread to find or confirm a neighbour.

@@ -48,7 +48,9 @@ const IP: usize = ethernet::HEADER_LEN;
 /// Parses one frame that came in by `port`.
 #[inline(always)]
 pub fn parse(frame: &[u8], port: &Port) -> Parsed {
-    let Some(header) = frame.first_chunk::<IP>() else { return Parsed::Bad(DropReason::Truncated) };
+    let Some(header) = frame.first_chunk::<IP>() else {
+        return Parsed::Bad(DropReason::Truncated);
+    };
     let to_all = header[0] & 1 != 0;
     if header[..6] != port.mac.0 && !to_all && !port.any_mac {
         return Parsed::Bad(DropReason::OtherHost);
@@ -67,7 +69,9 @@ pub fn parse(frame: &[u8], port: &Port) -> Parsed {
 #[inline(always)]
 fn parse_ipv4(frame: &[u8]) -> Parsed {
     let packet = &frame[IP..];
-    let Some(ip) = packet.first_chunk::<20>() else { return Parsed::Bad(DropReason::Truncated) };
+    let Some(ip) = packet.first_chunk::<20>() else {
+        return Parsed::Bad(DropReason::Truncated);
+    };
     let header_length = usize::from(ip[0] & 0x0f) * 4;
     let length = u16::from_be_bytes([ip[2], ip[3]]);
     if ip[0] >> 4 != 4 || header_length < 20 || usize::from(length) < header_length {
@@ -85,17 +89,28 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
     if matches!(ip[12], 0 | 127 | 224..) {
         return Parsed::Bad(DropReason::BadSource);
     }
-    let layout = Layout { ip: IP as u8, l4: (IP + header_length) as u8 };
+    let layout = Layout {
+        ip: IP as u8,
+        l4: (IP + header_length) as u8,
+    };
     // More fragments, or an offset: not the whole.
     let is_fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
     let protocol = ip[9];
     if is_fragment || !matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP) {
-        return Parsed::Ipv4(Datagram { source, destination, protocol, is_fragment, layout });
+        return Parsed::Ipv4(Datagram {
+            source,
+            destination,
+            protocol,
+            is_fragment,
+            layout,
+        });
     }
     let segment = &packet[header_length..usize::from(length)];
     let flags = match protocol {
         PROTOCOL_TCP => {
-            let Some(tcp) = segment.first_chunk::<20>() else { return Parsed::Bad(DropReason::BadL4Header) };
+            let Some(tcp) = segment.first_chunk::<20>() else {
+                return Parsed::Bad(DropReason::BadL4Header);
+            };
             let header_length = usize::from(tcp[12] >> 4) * 4;
             if header_length < 20 || header_length > segment.len() {
                 return Parsed::Bad(DropReason::BadL4Header);
@@ -103,7 +118,9 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
             Flags(tcp[13])
         }
         _ => {
-            let Some(udp) = segment.first_chunk::<8>() else { return Parsed::Bad(DropReason::BadL4Header) };
+            let Some(udp) = segment.first_chunk::<8>() else {
+                return Parsed::Bad(DropReason::BadL4Header);
+            };
             let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
             if length < 8 || length > segment.len() {
                 return Parsed::Bad(DropReason::BadL4Header);
@@ -111,9 +128,17 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
             Flags(0)
         }
     };
-    let Some(ports) = segment.first_chunk::<4>() else { return Parsed::Bad(DropReason::BadL4Header) };
+    let Some(ports) = segment.first_chunk::<4>() else {
+        return Parsed::Bad(DropReason::BadL4Header);
+    };
     let source_port = u16::from_be_bytes([ports[0], ports[1]]);
     let destination_port = u16::from_be_bytes([ports[2], ports[3]]);
     let key = FlowKey::new(source, source_port, destination, destination_port, protocol);
-    Parsed::Flow(Flow { key, layout, flags, ttl: ip[8], length })
+    Parsed::Flow(Flow {
+        key,
+        layout,
+        flags,
+        ttl: ip[8],
+        length,
+    })
 }

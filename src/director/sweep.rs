@@ -36,7 +36,9 @@ impl<P: Packet> Director<P> {
         }
         let size = self.connections.high_water();
         let rate = u64::from(size).min(PER_SECOND);
-        let owed = u64::from(self.sweep.owed) + 1 + (u128::from(rate) * elapsed.as_nanos() / 1_000_000_000) as u64;
+        let owed = u64::from(self.sweep.owed)
+            + 1
+            + (u128::from(rate) * elapsed.as_nanos() / 1_000_000_000) as u64;
         // A whole round is the most that can be owed.
         self.sweep.owed = owed.min(u64::from(size)) as u32;
         self.sweep.last = now;
@@ -69,12 +71,18 @@ impl<P: Packet> Director<P> {
     pub(super) fn end(&mut self, id: ConnId) {
         let connection = *self.connections.get(id);
         self.connections.remove(id);
-        self.counters().connections.set(self.connections.len() as u64);
+        self.counters()
+            .connections
+            .set(self.connections.len() as u64);
         if connection.is_template() {
             return;
         }
         if let Some(real) = self.counters().reals.get(connection.real.index()) {
-            if connection.state.is_active() { real.active.dec() } else { real.inactive.dec() }
+            if connection.state.is_active() {
+                real.active.dec()
+            } else {
+                real.inactive.dec()
+            }
         }
         if connection.template != NO_TEMPLATE {
             let template = self.connections.get_mut(ConnId(connection.template));

@@ -30,7 +30,9 @@ struct Hop<P> {
 
 impl<P: Packet> Waiting<P> {
     pub fn new() -> Self {
-        Waiting { hops: Vec::with_capacity(HOPS) }
+        Waiting {
+            hops: Vec::with_capacity(HOPS),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -39,21 +41,31 @@ impl<P: Packet> Waiting<P> {
 
     /// Keeps a packet, all but its MAC addresses done. False when there is no room; the packet is freed.
     pub fn push(&mut self, port: PortId, address: Ipv4Addr, packet: P, now: Time) -> bool {
-        let known = self.hops.iter_mut().find(|hop| hop.port == port && hop.address == address);
-        let hop = match known {
-            Some(hop) => hop,
+        let is_it = |hop: &Hop<P>| hop.port == port && hop.address == address;
+        let place = match self.hops.iter().position(is_it) {
+            Some(place) => place,
             None if self.hops.len() == HOPS => return false,
             None => {
-                self.hops.push(Hop { port, address, since: now, packets: ArrayVec::new() });
-                let last = self.hops.len() - 1;
-                &mut self.hops[last]
+                self.hops.push(Hop {
+                    port,
+                    address,
+                    since: now,
+                    packets: ArrayVec::new(),
+                });
+                self.hops.len() - 1
             }
         };
-        hop.packets.try_push(packet).is_ok()
+        self.hops[place].packets.try_push(packet).is_ok()
     }
 
     /// Sends what need wait no longer, and drops what waited in vain.
-    pub fn poll<S: Sink<Packet = P>>(&mut self, tables: &Tables, stats: &WorkerStats, now: Time, sink: &mut S) {
+    pub fn poll<S: Sink<Packet = P>>(
+        &mut self,
+        tables: &Tables,
+        stats: &WorkerStats,
+        now: Time,
+        sink: &mut S,
+    ) {
         let mut n = 0;
         while let Some(hop) = self.hops.get(n) {
             match outcome(&tables.neighbours, hop.port, hop.address) {
@@ -91,7 +103,9 @@ enum Outcome {
 }
 
 fn outcome(neighbours: &NeighbourTable, port: PortId, address: Ipv4Addr) -> Outcome {
-    let Some(hop) = neighbours.find(port, address) else { return Outcome::Wait };
+    let Some(hop) = neighbours.find(port, address) else {
+        return Outcome::Wait;
+    };
     let link = neighbours.link(hop);
     match link.state {
         LinkState::Failed => Outcome::GiveUp,

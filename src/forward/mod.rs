@@ -53,14 +53,23 @@ pub fn mode(name: &str) -> Option<&'static Mode> {
 
 impl Mode {
     /// Where a connection's packets go and come from. `local` is the address and port of the pool, if one is used.
-    pub fn translation(&self, request: &FlowKey, real: (Ipv4Addr, u16), local: Option<(Ipv4Addr, u16)>) -> Translation {
+    pub fn translation(
+        &self,
+        request: &FlowKey,
+        real: (Ipv4Addr, u16),
+        local: Option<(Ipv4Addr, u16)>,
+    ) -> Translation {
         let source = local.unwrap_or((request.source(), request.source_port()));
         Translation {
             source: source.0,
             source_port: source.1,
             destination: real.0,
             // The real server sees the packet as the client sent it.
-            destination_port: if self.translates { real.1 } else { request.destination_port() },
+            destination_port: if self.translates {
+                real.1
+            } else {
+                request.destination_port()
+            },
         }
     }
 }

@@ -22,18 +22,35 @@ pub struct Layout {
 pub fn translate(frame: &mut [u8], layout: Layout, connection: &Connection, reply: bool) {
     let (ip_delta, l4_delta, to) = if reply {
         // What the client sent to, answering it.
-        (connection.ip_delta.inverse(), connection.l4_delta.inverse(), connection.request.reversed())
+        (
+            connection.ip_delta.inverse(),
+            connection.l4_delta.inverse(),
+            connection.request.reversed(),
+        )
     } else {
-        (connection.ip_delta, connection.l4_delta, connection.reply.reversed())
+        (
+            connection.ip_delta,
+            connection.l4_delta,
+            connection.reply.reversed(),
+        )
     };
-    let Some((head, l4)) = frame.split_at_mut_checked(usize::from(layout.l4)) else { return };
-    let Some(ip) = head.get_mut(usize::from(layout.ip)..).and_then(<[u8]>::first_chunk_mut::<20>) else { return };
+    let Some((head, l4)) = frame.split_at_mut_checked(usize::from(layout.l4)) else {
+        return;
+    };
+    let Some(ip) = head
+        .get_mut(usize::from(layout.ip)..)
+        .and_then(<[u8]>::first_chunk_mut::<20>)
+    else {
+        return;
+    };
     ip[12..16].copy_from_slice(&to.source().octets());
     ip[16..20].copy_from_slice(&to.destination().octets());
     let checksum = decrement_ttl(ip, ip_delta);
     ip[10..12].copy_from_slice(&checksum.to_be_bytes());
 
-    let Some(ports) = l4.first_chunk_mut::<8>() else { return };
+    let Some(ports) = l4.first_chunk_mut::<8>() else {
+        return;
+    };
     ports[0..2].copy_from_slice(&to.source_port().to_be_bytes());
     ports[2..4].copy_from_slice(&to.destination_port().to_be_bytes());
     if ip[9] == PROTOCOL_TCP {
@@ -50,7 +67,12 @@ pub fn translate(frame: &mut [u8], layout: Layout, connection: &Connection, repl
 /// Takes one from the TTL of an IPv4 header that goes on with its addresses unchanged.
 #[inline(always)]
 pub fn pass(frame: &mut [u8], layout: Layout) {
-    let Some(ip) = frame.get_mut(usize::from(layout.ip)..).and_then(<[u8]>::first_chunk_mut::<20>) else { return };
+    let Some(ip) = frame
+        .get_mut(usize::from(layout.ip)..)
+        .and_then(<[u8]>::first_chunk_mut::<20>)
+    else {
+        return;
+    };
     let checksum = decrement_ttl(ip, Delta::ZERO);
     ip[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
@@ -61,7 +83,9 @@ fn decrement_ttl(ip: &mut [u8; 20], delta: Delta) -> u16 {
     let before = u16::from_be_bytes([ip[8], ip[9]]);
     ip[8] = ip[8].wrapping_sub(1);
     let after = u16::from_be_bytes([ip[8], ip[9]]);
-    delta.replace_u16(before, after).apply(u16::from_be_bytes([ip[10], ip[11]]))
+    delta
+        .replace_u16(before, after)
+        .apply(u16::from_be_bytes([ip[10], ip[11]]))
 }
 
 /// Sets both MAC addresses.

@@ -32,7 +32,11 @@ impl Scheduler for LeastConnection {
         for (place, real) in reals.iter().enumerate().filter(|(_, real)| real.weight > 0) {
             let (active, inactive) = stats.load(real.id);
             let overhead = u64::from(active) * 256 + u64::from(inactive);
-            let weight = if self.weighted { u64::from(real.weight) } else { 1 };
+            let weight = if self.weighted {
+                u64::from(real.weight)
+            } else {
+                1
+            };
             // overhead / weight, compared without dividing: at most 2^40 times 2^16.
             if least.is_none_or(|(_, least, of)| overhead * of < least * weight) {
                 least = Some((place, overhead, weight));
@@ -59,9 +63,16 @@ mod tests {
         let mut lab = Lab::new("wlc", &[2, 0, 1]);
         lab.reals.reverse();
         lab.changed();
-        assert_eq!(lab.sequence(12), "CAACAACAACAA", "the kernel's sequence, in its order");
+        assert_eq!(
+            lab.sequence(12),
+            "CAACAACAACAA",
+            "the kernel's sequence, in its order"
+        );
         let held = Lab::new("wlc", &[3, 2, 1]).sequence(60);
-        assert_eq!(['A', 'B', 'C'].map(|letter| held.matches(letter).count()), [30, 20, 10]);
+        assert_eq!(
+            ['A', 'B', 'C'].map(|letter| held.matches(letter).count()),
+            [30, 20, 10]
+        );
     }
 
     #[test]

@@ -21,7 +21,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// Chooses real servers for the new connections of one service.
 pub trait Scheduler: Send + Sync + std::fmt::Debug {
     /// The place in `reals` of the real server for a client, or none if all have weight 0.
-    fn pick(&self, reals: &[Real], client: Client, cursor: &Cursor, stats: &Stats) -> Option<usize>;
+    fn pick(&self, reals: &[Real], client: Client, cursor: &Cursor, stats: &Stats)
+    -> Option<usize>;
 }
 
 /// Who asks.
@@ -104,11 +105,22 @@ pub(crate) mod testing {
             let kind = super::kind(kind).unwrap();
             let stats = Stats::new(1);
             let scheduler = (kind.new)(&[]);
-            let mut lab = Lab { reals: vec![], stats, state: ServiceState::new(1), kind, scheduler };
+            let mut lab = Lab {
+                reals: vec![],
+                stats,
+                state: ServiceState::new(1),
+                kind,
+                scheduler,
+            };
             for (n, &weight) in weights.iter().enumerate() {
                 let id = RealId(n as u32);
                 lab.stats.ensure(id);
-                lab.reals.push(Real { id, address: Ipv4Addr::new(10, 0, 2, 1 + n as u8), port: 8080, weight });
+                lab.reals.push(Real {
+                    id,
+                    address: Ipv4Addr::new(10, 0, 2, 1 + n as u8),
+                    port: 8080,
+                    weight,
+                });
             }
             lab.changed();
             lab
@@ -121,15 +133,26 @@ pub(crate) mod testing {
 
         pub fn pick(&self, client: Client) -> Option<Real> {
             let cursor = self.state.cursor(WorkerId(0));
-            let place = self.scheduler.pick(&self.reals, client, cursor, &self.stats)?;
+            let place = self
+                .scheduler
+                .pick(&self.reals, client, cursor, &self.stats)?;
             Some(self.reals[place])
         }
 
         pub fn connect(&self, address: u32) -> char {
-            match self.pick(Client { address: Ipv4Addr::from_bits(address), port: 30_000 }) {
+            match self.pick(Client {
+                address: Ipv4Addr::from_bits(address),
+                port: 30_000,
+            }) {
                 None => '-',
                 Some(real) => {
-                    self.stats.worker(WorkerId(0)).reals.get(real.id.index()).unwrap().active.inc();
+                    self.stats
+                        .worker(WorkerId(0))
+                        .reals
+                        .get(real.id.index())
+                        .unwrap()
+                        .active
+                        .inc();
                     (b'A' + real.id.0 as u8) as char
                 }
             }
@@ -148,14 +171,25 @@ pub(crate) mod testing {
     fn without_a_weight_above_0_no_scheduler_chooses_or_hangs() {
         for kind in KINDS {
             assert_eq!(Lab::new(kind.name, &[]).sequence(3), "---", "{}", kind.name);
-            assert_eq!(Lab::new(kind.name, &[0, 0, 0]).sequence(3), "---", "{}", kind.name);
+            assert_eq!(
+                Lab::new(kind.name, &[0, 0, 0]).sequence(3),
+                "---",
+                "{}",
+                kind.name
+            );
         }
     }
 
     #[test]
     fn weight_0_gets_no_new_connections() {
         for kind in KINDS {
-            assert!(!Lab::new(kind.name, &[1, 0, 2]).sequence(300).contains(['B', '-']), "{}", kind.name);
+            assert!(
+                !Lab::new(kind.name, &[1, 0, 2])
+                    .sequence(300)
+                    .contains(['B', '-']),
+                "{}",
+                kind.name
+            );
         }
     }
 

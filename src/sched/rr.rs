@@ -17,7 +17,9 @@ struct RoundRobin;
 impl Scheduler for RoundRobin {
     fn pick(&self, reals: &[Real], _: Client, cursor: &Cursor, _: &Stats) -> Option<usize> {
         let start = place_of(reals, cursor.last()).map_or(0, |last| last + 1);
-        let place = (start..reals.len()).chain(0..start.min(reals.len())).find(|&place| reals[place].weight > 0)?;
+        let place = (start..reals.len())
+            .chain(0..start.min(reals.len()))
+            .find(|&place| reals[place].weight > 0)?;
         cursor.set_last(reals[place].id);
         Some(place)
     }

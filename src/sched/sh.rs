@@ -8,8 +8,12 @@ use super::{Client, Cursor, Kind, Scheduler};
 use crate::service::Real;
 use crate::stats::Stats;
 
-pub const KIND: Kind =
-    Kind { name: "sh", description: "source hash: by the client's address", is_stateless: true, new: |reals| Box::new(SourceHash::new(reals)) };
+pub const KIND: Kind = Kind {
+    name: "sh",
+    description: "source hash: by the client's address",
+    is_stateless: true,
+    new: |reals| Box::new(SourceHash::new(reals)),
+};
 
 const BITS: u32 = 8;
 const BUCKETS: usize = 1 << BITS;
@@ -26,7 +30,11 @@ impl SourceHash {
         let turns = reals.iter().enumerate().flat_map(|(place, real)| {
             std::iter::repeat_n(place as u16, usize::from(real.weight.max(1)))
         });
-        let buckets = if reals.is_empty() { Box::default() } else { turns.cycle().take(BUCKETS).collect() };
+        let buckets = if reals.is_empty() {
+            Box::default()
+        } else {
+            turns.cycle().take(BUCKETS).collect()
+        };
         SourceHash { buckets }
     }
 }
@@ -51,7 +59,8 @@ impl Scheduler for SourceHash {
         let first = bucket(address, 0);
         live(first).or_else(|| {
             // Starts at another bucket for each first one, so that a lost server's clients spread over all others.
-            (0..BUCKETS as u32).find_map(|offset| live(bucket(address, (first as u32 + offset) % BUCKETS as u32)))
+            (0..BUCKETS as u32)
+                .find_map(|offset| live(bucket(address, (first as u32 + offset) % BUCKETS as u32)))
         })
     }
 }
@@ -71,7 +80,10 @@ mod tests {
     #[test]
     fn chooses_what_the_kernel_chooses() {
         let sequence = kernel_order([1, 1, 1]).sequence(64);
-        assert_eq!(sequence, "BACABACACAABCBCCABACACACBCBCBABABACACACBCAABABCCACABBCACBABCBACA");
+        assert_eq!(
+            sequence,
+            "BACABACACAABCBCCABACACACBCBCBABABACACACBCAABABCCACABBCACBABCBACA"
+        );
     }
 
     #[test]
@@ -90,6 +102,9 @@ mod tests {
             counts[usize::from(letter as u8 - b'A')] += 1;
             counts
         });
-        assert!(counts[0] > 30_000 && counts[1] > 19_000 && counts[2] > 9_000, "{counts:?}");
+        assert!(
+            counts[0] > 30_000 && counts[1] > 19_000 && counts[2] > 9_000,
+            "{counts:?}"
+        );
     }
 }

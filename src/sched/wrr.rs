@@ -15,8 +15,16 @@ pub const KIND: Kind = Kind {
     is_stateless: false,
     new: |reals| {
         Box::new(WeightedRoundRobin {
-            step: reals.iter().map(|real| u32::from(real.weight)).fold(0, gcd).max(1),
-            max: reals.iter().map(|real| u32::from(real.weight)).max().unwrap_or(0),
+            step: reals
+                .iter()
+                .map(|real| u32::from(real.weight))
+                .fold(0, gcd)
+                .max(1),
+            max: reals
+                .iter()
+                .map(|real| u32::from(real.weight))
+                .max()
+                .unwrap_or(0),
         })
     },
 };
@@ -45,7 +53,9 @@ impl Scheduler for WeightedRoundRobin {
         let mut place = place_of(reals, cursor.last()).map_or(0, |last| last + 1);
         // Ends: at the lowest threshold every real server with a weight qualifies.
         loop {
-            if let Some(found) = (place..reals.len()).find(|&n| u32::from(reals[n].weight) >= threshold) {
+            if let Some(found) =
+                (place..reals.len()).find(|&n| u32::from(reals[n].weight) >= threshold)
+            {
                 cursor.weight.store(threshold, Relaxed);
                 cursor.set_last(reals[found].id);
                 return Some(found);

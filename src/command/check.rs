@@ -1,0 +1,49 @@
+//! `weir check FILE`: every error on stderr, or one line about the file on stdout.
+
+use crate::config::{self, Config};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Validate a configuration file: print every error, or a one-line summary
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// The configuration file
+    file: PathBuf,
+}
+
+impl Check {
+    /// 0 if the file can be used, else 1.
+    pub fn run(&self) -> ExitCode {
+        match config::load(&self.file, &super::context()) {
+            Ok(loaded) => {
+                loaded.warnings.print();
+                println!("{}: ok: {}", self.file.display(), summary(&loaded.config));
+                ExitCode::SUCCESS
+            }
+            Err(diagnostics) => {
+                diagnostics.print();
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// `2 ports, 3 services, 7 real servers, 1 local pool, 4 routes`
+fn summary(config: &Config) -> String {
+    let reals = config
+        .services
+        .iter()
+        .map(|service| service.reals.len())
+        .sum();
+    let counts: [(usize, &str); 5] = [
+        (config.ports.len(), "port"),
+        (config.services.len(), "service"),
+        (reals, "real server"),
+        (config.pools.len(), "local pool"),
+        (config.routes.len(), "route"),
+    ];
+    let count = |(count, what): (usize, &str)| {
+        format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+    };
+    counts.map(count).join(", ")
+}

@@ -1,0 +1,371 @@
+//! What is wrong with a configuration file, and where.
+//!
+//! The checks write findings into a [`Log`] by byte offset, which costs nothing while a file is good; only what is
+//! reported at the end is translated into lines and columns, once.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use std::fmt;
+use std::io::{IsTerminal, Write};
+
+/// Bytes `start..end` of file number `file`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Span {
+    pub file: u32,
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Span {
+    pub fn new(file: u32, range: std::ops::Range<usize>) -> Self {
+        // Source::new refuses files of 4 GiB and more.
+        Span {
+            file,
+            start: range.start as u32,
+            end: range.end as u32,
+        }
+    }
+}
+
+/// A value and where it was written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At<T> {
+    pub value: T,
+    pub at: Span,
+}
+
+/// One file that was read.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub name: String,
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The file cannot be used.
+    Error,
+    /// It can, but hardly means what it says.
+    Warning,
+}
+
+/// One finding, not yet translated into lines and columns.
+#[derive(Debug)]
+pub(super) struct Finding {
+    severity: Severity,
+    at: Span,
+    message: String,
+    note: Option<(Span, &'static str)>,
+    help: Option<String>,
+}
+
+impl Finding {
+    /// What to do about it.
+    pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Another place that has to do with it.
+    pub fn note(&mut self, at: Span, note: &'static str) -> &mut Self {
+        self.note = Some((at, note));
+        self
+    }
+}
+
+/// Collects findings.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// The key that is being read, for messages.
+    pub key: &'static str,
+    findings: Vec<Finding>,
+    errors: usize,
+}
+
+impl Log {
+    pub fn error(&mut self, at: Span, message: impl Into<String>) -> &mut Finding {
+        self.errors += 1;
+        self.push(Severity::Error, at, message.into())
+    }
+
+    pub fn warning(&mut self, at: Span, message: impl Into<String>) -> &mut Finding {
+        self.push(Severity::Warning, at, message.into())
+    }
+
+    /// Errors so far.
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    fn push(&mut self, severity: Severity, at: Span, message: String) -> &mut Finding {
+        self.findings.push(Finding {
+            severity,
+            at,
+            message,
+            note: None,
+            help: None,
+        });
+        let last = self.findings.len() - 1;
+        &mut self.findings[last]
+    }
+
+    /// Every finding in the order of the files and their lines.
+    pub fn into_diagnostics(mut self, sources: &[Source]) -> Diagnostics {
+        self.findings.sort_by_key(|finding| finding.at);
+        let mut lines: Vec<Option<Lines>> = sources.iter().map(|_| None).collect();
+        let mut place = |at: Span| {
+            let source = &sources[at.file as usize];
+            let lines = lines[at.file as usize].get_or_insert_with(|| Lines::new(&source.text));
+            lines.place(source, at)
+        };
+        let resolve = |finding: Finding| {
+            let at = place(finding.at);
+            let note = finding.note.map(|(span, text)| {
+                let other = place(span);
+                format!("{}:{}:{}: {text}", other.file, other.line, other.column)
+            });
+            Diagnostic {
+                severity: finding.severity,
+                text: at
+                    .source_line
+                    .get(at.marked.clone())
+                    .unwrap_or_default()
+                    .to_owned(),
+                file: at.file,
+                line: at.line,
+                column: at.column,
+                message: finding.message,
+                note,
+                help: finding.help,
+                source_line: at.source_line,
+                marked: at.marked,
+            }
+        };
+        Diagnostics(self.findings.into_iter().map(resolve).collect())
+    }
+}
+
+/// Where each line of a file begins.
+struct Lines(Vec<usize>);
+
+struct Place {
+    file: String,
+    line: usize,
+    column: usize,
+    source_line: String,
+    marked: std::ops::Range<usize>,
+}
+
+impl Lines {
+    fn new(text: &str) -> Self {
+        Lines(
+            std::iter::once(0)
+                .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+                .collect(),
+        )
+    }
+
+    fn place(&self, source: &Source, at: Span) -> Place {
+        let text = &source.text;
+        let start = boundary(text, at.start);
+        let line = self.0.partition_point(|&begin| begin <= start) - 1;
+        let begin = self.0[line];
+        let whole = text[begin..]
+            .split('\n')
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches('\r');
+        let from = (start - begin).min(whole.len());
+        // What spans several lines is marked to the end of its first.
+        let to = boundary(text, at.end)
+            .saturating_sub(begin)
+            .clamp(from, whole.len());
+        Place {
+            file: source.name.clone(),
+            line: line + 1,
+            column: text[begin..start].chars().count() + 1,
+            source_line: whole.to_owned(),
+            marked: from..to,
+        }
+    }
+}
+
+/// The last beginning of a character up to `at`.
+fn boundary(text: &str, at: u32) -> usize {
+    let at = (at as usize).min(text.len());
+    (0..=at)
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0)
+}
+
+/// One thing that is wrong, or doubtful.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    pub severity: Severity,
+    /// As the operator named it.
+    pub file: String,
+    /// From 1; 0 where it is about the file as a whole.
+    pub line: usize,
+    /// From 1, in characters; 0 where it is about the file as a whole.
+    pub column: usize,
+    /// The offending text.
+    pub text: String,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Another place that has to do with it: `file:line:column: what`.
+    pub note: Option<String>,
+    /// What to do.
+    pub help: Option<String>,
+    source_line: String,
+    marked: std::ops::Range<usize>,
+}
+
+impl Diagnostic {
+    /// About a file as a whole: that it cannot be read, for example.
+    pub(super) fn of_file(file: &str, message: impl Into<String>) -> Self {
+        Diagnostic {
+            severity: Severity::Error,
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            text: String::new(),
+            message: message.into(),
+            note: None,
+            help: Some("name a file that weir may read".to_owned()),
+            source_line: String::new(),
+            marked: 0..0,
+        }
+    }
+
+    /// `lb.toml:12:5: unknown key …`
+    fn title(&self) -> String {
+        match self.line {
+            0 => format!("{}: {}", self.file, self.message),
+            line => format!("{}:{line}:{}: {}", self.file, self.column, self.message),
+        }
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let title = level.primary_title(self.title());
+        let note = self
+            .note
+            .as_deref()
+            .map(|note| Level::NOTE.secondary_title(note));
+        let help = self
+            .help
+            .as_deref()
+            .map(|help| Level::HELP.secondary_title(help));
+        let more = note.into_iter().chain(help).map(Group::with_title);
+        if self.source_line.is_empty() {
+            let all = std::iter::once(Group::with_title(title)).chain(more);
+            return all
+                .map(|group| renderer.render(&[group]))
+                .collect::<Vec<_>>()
+                .join("\n");
+        }
+        let marked = AnnotationKind::Primary.span(self.marked.clone());
+        let snippet = Snippet::source(self.source_line.as_str()).line_start(self.line);
+        let mut groups = vec![title.element(snippet.annotation(marked))];
+        groups.extend(more);
+        renderer.render(&groups)
+    }
+}
+
+/// Everything that a pass over the configuration found, in the order of the files and their lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnostics(Vec<Diagnostic>);
+
+impl Diagnostics {
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.0.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Writes everything to stderr; coloured where that is a terminal and `NO_COLOR` is not set.
+    pub fn print(&self) {
+        let mut stderr = std::io::stderr().lock();
+        let colour = stderr.is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let renderer = if colour {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        for diagnostic in &self.0 {
+            // Nobody is left to be told that stderr is closed.
+            let _ = writeln!(stderr, "{}", diagnostic.render(&renderer));
+        }
+    }
+}
+
+impl From<Diagnostic> for Diagnostics {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Diagnostics(vec![diagnostic])
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let renderer = Renderer::plain();
+        self.0
+            .iter()
+            .try_for_each(|diagnostic| writeln!(f, "{}", diagnostic.render(&renderer)))
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// Text from a file, fit for the middle of one line of a message.
+pub(super) fn quote(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let shown: String = text
+        .chars()
+        .take(LONGEST)
+        .flat_map(char::escape_debug)
+        .collect();
+    // `escape_debug` is for string literals: inside backticks quotes need no escape.
+    let shown = shown.replace("\\\"", "\"").replace("\\'", "'");
+    let more = if text.chars().nth(LONGEST).is_some() {
+        "…"
+    } else {
+        ""
+    };
+    format!("`{shown}{more}`")
+}
+
+/// The candidate that was probably meant.
+pub(super) fn meant<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let lower = text.to_lowercase();
+    let far = (text.chars().count() / 3).max(1);
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&lower, &candidate.to_lowercase());
+    // Few edits, or a beginning in common: `adress` means `addresses`.
+    let near = |candidate: &&str| {
+        distance(candidate) <= far || strsim::jaro_winkler(&lower, candidate) > 0.88
+    };
+    candidates
+        .into_iter()
+        .filter(near)
+        .min_by_key(|candidate| distance(candidate))
+}
+
+/// `; did you mean `x`?`, or nothing.
+pub(super) fn did_you_mean<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> String {
+    meant(text, candidates).map_or(String::new(), |word| format!("; did you mean `{word}`?"))
+}

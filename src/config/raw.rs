@@ -1,0 +1,198 @@
+//! The tables of the file and their keys: the one list that the parser, "did you mean" and the documentation's test read.
+
+use super::address::{AddressRange, Destination, HostPrefix, Mac, PortRange};
+use super::error::{Log, Span, did_you_mean, quote};
+use super::value::{Device, Encapsulation, Given, Int, List, ModeWord, Name, Value, wrong_type};
+use super::{Hugepages, Idle, Listen, Protocol, Queues, WhenUnavailable};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use toml::de::DeValue;
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident $title:literal { $($key:ident: $type:ty $(, $need:ident)?;)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Default)]
+            pub(super) struct $name {
+                $(pub $key: Given<$type>,)*
+            }
+
+            impl $name {
+                const KEYS: &'static [&'static str] = &[$(stringify!($key),)*];
+            }
+
+            impl Value for $name {
+                const LIST: &'static str = concat!("tables under ", $title);
+
+                fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+                    let Some(table) = value.as_table() else {
+                        wrong_type(value, concat!("one table ", $title), at, log);
+                        return None;
+                    };
+                    let mut this = $name::default();
+                    for (key, value) in table {
+                        match key.get_ref().as_ref() {
+                            $(stringify!($key) => {
+                                log.key = stringify!($key);
+                                this.$key = Given::read(value, at.file, log);
+                            })*
+                            unknown => unknown_key(unknown, $title, Self::KEYS, Span::new(at.file, key.span()), log),
+                        }
+                    }
+                    $($(
+                        const _: &str = stringify!($need);
+                        if matches!(this.$key, Given::No) {
+                            missing_key(stringify!($key), $title, at, log);
+                        }
+                    )?)*
+                    Some(this)
+                }
+            }
+        )*
+
+        /// Every table, as it is written, with its keys.
+        pub(super) const TABLES: &[(&str, &[&str])] = &[$(($title, $name::KEYS),)*];
+    };
+}
+
+tables! {
+    /// A whole file.
+    Root "the file" {
+        include: List<String>;
+        dpdk: Dpdk;
+        api: Api;
+        limits: Limits;
+        timeouts: Timeouts;
+        port: List<Port>;
+        route: List<Route>;
+        neighbour: List<Neighbour>;
+        local_pool: List<LocalPool>;
+        service: List<Service>;
+    }
+    Dpdk "[dpdk]" {
+        workers: List<Int<0, 1023>>;
+        main_lcore: Int<0, 1023>;
+        hugepages: Hugepages;
+        idle: Idle;
+        eal_args: List<String>;
+    }
+    Api "[api]" {
+        listen: Listen;
+    }
+    Limits "[limits]" {
+        connections: Int<1, 268_435_456>;
+        answers_per_second: Int<0, 1_000_000>;
+    }
+    Timeouts "[timeouts]" {
+        tcp_established: Duration;
+        tcp_syn_sent: Duration;
+        tcp_syn_recv: Duration;
+        tcp_fin_wait: Duration;
+        tcp_time_wait: Duration;
+        tcp_close: Duration;
+        tcp_close_wait: Duration;
+        tcp_last_ack: Duration;
+        tcp_listen: Duration;
+        tcp_synack: Duration;
+        udp: Duration;
+    }
+    Port "[[port]]" {
+        name: Name, required;
+        device: Device, required;
+        addresses: List<HostPrefix>;
+        mac: Mac;
+        mtu: Int<576, 9000>;
+        queues: Queues;
+        vlan: Int<0, 4094>;
+    }
+    Route "[[route]]" {
+        to: Destination, required;
+        via: Ipv4Addr, required;
+    }
+    Neighbour "[[neighbour]]" {
+        address: Ipv4Addr, required;
+        mac: Mac, required;
+    }
+    LocalPool "[[local_pool]]" {
+        name: Name, required;
+        addresses: List<AddressRange>, required;
+        ports: PortRange;
+    }
+    Service "[[service]]" {
+        name: Name;
+        address: Ipv4Addr, required;
+        port: Int<0, 65_535>, required;
+        protocol: Protocol, required;
+        mode: ModeWord, required;
+        tunnel: Encapsulation;
+        local_pool: String;
+        scheduler: String;
+        persistence: Persistence;
+        when_unavailable: WhenUnavailable;
+        real: List<Real>;
+    }
+    Persistence "persistence" {
+        timeout: Duration;
+        prefix_v4: Int<1, 32>;
+        prefix_v6: Int<1, 128>;
+    }
+    Real "[[service.real]]" {
+        address: Ipv4Addr, required;
+        port: Int<0, 65_535>;
+        weight: Int<0, 65_535>;
+    }
+}
+
+fn unknown_key(key: &str, table: &str, keys: &[&str], at: Span, log: &mut Log) {
+    let guess = did_you_mean(key, keys.iter().copied());
+    log.error(at, format!("unknown key {} in {table}{guess}", quote(key)))
+        .help(format!("the keys of {table} are: {}", keys.join(", ")));
+}
+
+fn missing_key(key: &str, table: &str, at: Span, log: &mut Log) {
+    log.error(at, format!("{table} lacks the key `{key}`"))
+        .help(format!("add `{key} = …`"));
+}
+
+impl Root {
+    /// Appends the tables of an included file.
+    pub fn append(&mut self, other: Root, log: &mut Log) {
+        only_once(&mut self.dpdk, other.dpdk, "[dpdk]", log);
+        only_once(&mut self.api, other.api, "[api]", log);
+        only_once(&mut self.limits, other.limits, "[limits]", log);
+        only_once(&mut self.timeouts, other.timeouts, "[timeouts]", log);
+        append(&mut self.port, other.port);
+        append(&mut self.route, other.route);
+        append(&mut self.neighbour, other.neighbour);
+        append(&mut self.local_pool, other.local_pool);
+        append(&mut self.service, other.service);
+    }
+}
+
+fn only_once<T>(this: &mut Given<T>, other: Given<T>, title: &str, log: &mut Log) {
+    match (this.ok(), other.ok()) {
+        (Some(first), Some(second)) => {
+            log.error(second.at, format!("{title} is given twice"))
+                .note(first.at, "given here first")
+                .help("put all its keys into one of the two files");
+        }
+        (None, _) if !matches!(other, Given::No) => *this = other,
+        _ => {}
+    }
+}
+
+fn append<T>(this: &mut Given<List<T>>, other: Given<List<T>>) {
+    match (this, other) {
+        (Given::Yes(list), Given::Yes(more)) => {
+            list.value.items.extend(more.value.items);
+            list.value.complete &= more.value.complete;
+        }
+        (Given::Yes(list), Given::Bad) => list.value.complete = false,
+        (this @ Given::Bad, Given::Yes(mut list)) => {
+            list.value.complete = false;
+            *this = Given::Yes(list);
+        }
+        (this @ Given::No, more) => *this = more,
+        _ => {}
+    }
+}

@@ -1,0 +1,163 @@
+//! The checks that need more than one value: [`Root`] -> [`Config`].
+//!
+//! A value that could not be read is reported already; no check concludes anything from its absence.
+
+mod network;
+mod pool;
+mod service;
+
+use super::error::{Log, Span};
+use super::raw::{self, Root};
+
+use super::{Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Timeouts};
+use network::Network;
+use std::collections::HashMap;
+
+/// The most workers: each has a queue on every port.
+const MAX_WORKERS: usize = 64;
+
+/// Checks everything; what it returns may be used only if `log` holds no error.
+pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
+    let dpdk = dpdk(root.dpdk.into_option().unwrap_or_default(), context, log);
+    let mut network = Network::default();
+    let ports = network.ports(root.port, log);
+    let pools = pool::pools(root.local_pool, &mut network, log);
+    let services = root.service.items();
+    network.vips(&services, log);
+    let routes = network.routes(root.route, log);
+    let neighbours = network.neighbours(root.neighbour.items(), log);
+    pool::reachable(&pools, &network, log);
+    let services = service::services(services, &pools, &network, context, log);
+    Config {
+        dpdk,
+        api: api(root.api.into_option().unwrap_or_default()),
+        limits: limits(root.limits.into_option().unwrap_or_default()),
+        timeouts: timeouts(root.timeouts.into_option().unwrap_or_default()),
+        ports,
+        routes,
+        neighbours,
+        pools: pools
+            .list
+            .into_iter()
+            .filter_map(|pool| pool.checked)
+            .collect(),
+        services,
+    }
+}
+
+fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
+    let cpus = context.cpus.filter(|cpus| !cpus.is_empty());
+    let mut workers: Vec<usize> = Vec::new();
+    let mut first: HashMap<usize, Span> = HashMap::new();
+    for worker in raw.workers.ok().map_or(&[][..], |list| &list.value.items) {
+        let cpu = worker.value.0 as usize;
+        exists(cpu, cpus, worker.at, log);
+        match first.insert(cpu, worker.at) {
+            Some(other) => {
+                log.error(worker.at, format!("worker {cpu} is listed twice"))
+                    .note(other, "listed here first")
+                    .help("give every worker a CPU of its own");
+            }
+            None => workers.push(cpu),
+        }
+    }
+    if let Some(list) = raw.workers.ok() {
+        if list.value.items.is_empty() && list.value.complete {
+            log.error(list.at, "`workers` is empty")
+                .help("list at least one CPU, or leave the key out");
+        } else if workers.len() > MAX_WORKERS {
+            log.error(list.at, format!("{} workers are too many", workers.len()))
+                .help(format!("list at most {MAX_WORKERS}"));
+        }
+    } else {
+        // All but the first; on one CPU: that one.
+        workers = match cpus {
+            Some([_, others @ ..]) if !others.is_empty() => {
+                others.iter().copied().take(MAX_WORKERS).collect()
+            }
+            Some([only, ..]) => vec![*only],
+            _ => vec![0],
+        };
+    }
+    let main_lcore = match raw.main_lcore.ok() {
+        Some(main) => {
+            let cpu = main.value.0 as usize;
+            exists(cpu, cpus, main.at, log);
+            if workers.contains(&cpu) && cpus.is_some_and(|cpus| cpus.len() > 1) {
+                log.warning(main.at, format!("main_lcore {cpu} is also a worker"))
+                    .help("give the control thread a CPU that forwards nothing");
+            }
+            cpu
+        }
+        None => {
+            let free = cpus
+                .unwrap_or(&[0])
+                .iter()
+                .find(|cpu| !workers.contains(cpu));
+            free.or(cpus.and_then(|cpus| cpus.first()))
+                .copied()
+                .unwrap_or(0)
+        }
+    };
+    Dpdk {
+        workers,
+        main_lcore,
+        hugepages: raw.hugepages.get().unwrap_or(Hugepages::Auto),
+        idle: raw.idle.get().unwrap_or(Idle::Poll),
+        eal_args: raw
+            .eal_args
+            .items()
+            .into_iter()
+            .map(|arg| arg.value)
+            .collect(),
+    }
+}
+
+fn exists(cpu: usize, cpus: Option<&[usize]>, at: Span, log: &mut Log) {
+    let Some(cpus) = cpus else { return };
+    if !cpus.contains(&cpu) {
+        let listed = cpus
+            .iter()
+            .map(usize::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
+        log.error(
+            at,
+            format!("CPU {cpu} does not exist on this machine, or weir may not use it"),
+        )
+        .help(format!("the CPUs are: {listed}"));
+    }
+}
+
+fn api(raw: raw::Api) -> Api {
+    let default = || Listen::Tcp(([127, 0, 0, 1], 9900).into());
+    Api {
+        listen: raw.listen.into_option().unwrap_or_else(default),
+    }
+}
+
+fn limits(raw: raw::Limits) -> Limits {
+    Limits {
+        connections: raw
+            .connections
+            .get()
+            .map_or(1_048_576, |limit| limit.0 as usize),
+        answers_per_second: raw.answers_per_second.get().map_or(1000, |limit| limit.0),
+    }
+}
+
+fn timeouts(raw: raw::Timeouts) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    macro_rules! given {
+        ($($key:ident)*) => {$(
+            if let Some(span) = raw.$key.get() {
+                timeouts.$key = span;
+            }
+        )*};
+    }
+    given! {
+        tcp_established tcp_syn_sent tcp_syn_recv tcp_fin_wait tcp_time_wait tcp_close
+        tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp
+    }
+    timeouts
+}

@@ -1,0 +1,391 @@
+//! Ports, routes, neighbours: whose each address is, and what can be reached.
+
+use crate::config::error::{At, Log, Span, quote};
+use crate::config::raw;
+use crate::config::value::{Given, List};
+use crate::config::{Port, Queues, Route, StaticNeighbour};
+use ipnet::Ipv4Net;
+use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
+
+/// The most ports.
+const MAX_PORTS: usize = 16;
+const MAX_MTU: u32 = 1500;
+
+/// Which of weir's own addresses one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Port,
+    /// Of the pool at this place.
+    Pool(usize),
+    Vip,
+}
+
+impl Role {
+    /// For the middle of a message.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Role::Port => "a port's address",
+            Role::Pool(_) => "a local pool's address",
+            Role::Vip => "a VIP",
+        }
+    }
+
+    /// For a note that points at it.
+    pub fn here(self) -> &'static str {
+        match self {
+            Role::Port => "the port's address is here",
+            Role::Pool(_) => "the local pool has it here",
+            Role::Vip => "the VIP is here",
+        }
+    }
+}
+
+/// Prefixes, to be asked whether one of them holds an address.
+#[derive(Debug, Default)]
+struct Prefixes(Vec<(u8, HashSet<Ipv4Addr>)>);
+
+impl Prefixes {
+    fn insert(&mut self, net: Ipv4Net) {
+        let length = net.prefix_len();
+        let at = match self.0.iter().position(|&(known, _)| known == length) {
+            Some(at) => at,
+            None => {
+                self.0.push((length, HashSet::new()));
+                self.0.len() - 1
+            }
+        };
+        self.0[at].1.insert(net.network());
+    }
+
+    /// This very prefix.
+    fn holds(&self, net: Ipv4Net) -> bool {
+        let same = |(length, known): &(u8, HashSet<Ipv4Addr>)| {
+            *length == net.prefix_len() && known.contains(&net.network())
+        };
+        self.0.iter().any(same)
+    }
+
+    fn contain(&self, address: Ipv4Addr) -> bool {
+        let holds = |(length, known): &(u8, HashSet<Ipv4Addr>)| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(*length)).unwrap_or(0);
+            known.contains(&Ipv4Addr::from_bits(address.to_bits() & mask))
+        };
+        self.0.iter().any(holds)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Network {
+    /// weir's own addresses.
+    own: HashMap<Ipv4Addr, (Role, Span)>,
+    /// The network and broadcast addresses of the ports' subnets.
+    edges: HashMap<Ipv4Addr, (&'static str, Span)>,
+    connected: Prefixes,
+    routed: Prefixes,
+    /// Some port or its addresses could not be read: nothing is known to be unconnected.
+    ports_unknown: bool,
+    /// Some route could not be read: nothing is known to be unreachable.
+    routes_unknown: bool,
+}
+
+impl Network {
+    pub fn own(&self, address: Ipv4Addr) -> Option<(Role, Span)> {
+        self.own.get(&address).copied()
+    }
+
+    /// Makes an address weir's own; gives who had it before.
+    pub fn claim(&mut self, address: Ipv4Addr, role: Role, at: Span) -> Option<(Role, Span)> {
+        match self.own.entry(address) {
+            std::collections::hash_map::Entry::Occupied(other) => Some(*other.get()),
+            std::collections::hash_map::Entry::Vacant(free) => {
+                free.insert((role, at));
+                None
+            }
+        }
+    }
+
+    /// Whether a port is known to be in the address's subnet, or that cannot be told.
+    pub fn connected(&self, address: Ipv4Addr) -> bool {
+        self.ports_unknown || self.connected.contain(address)
+    }
+
+    /// Whether a port's subnet or a route holds the address, or that cannot be told.
+    pub fn reachable(&self, address: Ipv4Addr) -> bool {
+        self.routes_unknown || self.routed.contain(address) || self.connected(address)
+    }
+
+    /// Refuses an address that is no host's in one of the ports' subnets.
+    pub fn no_edge(&self, address: Ipv4Addr, at: Span, log: &mut Log) -> bool {
+        let Some(&(edge, port)) = self.edges.get(&address) else {
+            return true;
+        };
+        log.error(
+            at,
+            format!("`{address}` is the {edge} address of a port's subnet"),
+        )
+        .note(port, "the port's address is here")
+        .help("write the address of one host");
+        false
+    }
+
+    pub fn ports(&mut self, raw: Given<List<raw::Port>>, log: &mut Log) -> Vec<Port> {
+        self.ports_unknown = !raw.complete();
+        let list_at = raw.ok().map_or(Span::default(), |list| list.at);
+        let list = raw.items();
+        if list.is_empty() && !self.ports_unknown {
+            log.error(list_at, "no [[port]] is configured")
+                .help("add a [[port]] with `name`, `device` and `addresses`");
+            self.ports_unknown = true;
+        }
+        if let Some(extra) = list.get(MAX_PORTS) {
+            log.error(extra.at, format!("{} ports are too many", list.len()))
+                .help(format!("configure at most {MAX_PORTS}"));
+        }
+        let mut names = Unique::default();
+        let mut devices: HashMap<String, Span> = HashMap::new();
+        let mut subnets: Vec<(Ipv4Net, usize, Span)> = Vec::new();
+        let mut ports = Vec::new();
+        for (place, At { value: port, at }) in list.into_iter().enumerate() {
+            names.check(
+                "port",
+                port.name.ok().map(|name| (name.value.0.as_str(), name.at)),
+                log,
+            );
+            if let Some(device) = port.device.ok() {
+                one_device(&device.value.0, device.at, &mut devices, log);
+            }
+            let addresses = self.port_addresses(&port, at, place, &mut subnets, log);
+            if let Some(mtu) = port.mtu.ok()
+                && mtu.value.0 > MAX_MTU
+            {
+                log.error(
+                    mtu.at,
+                    format!(
+                        "the MTU {} needs jumbo frames: not supported by this version of weir yet",
+                        mtu.value.0
+                    ),
+                )
+                .help(format!("write an MTU from 576 to {MAX_MTU}"));
+            }
+            if let Some(vlan) = port.vlan.ok()
+                && vlan.value.0 != 0
+            {
+                log.error(
+                    vlan.at,
+                    format!(
+                        "`vlan = {}` is not supported by this version of weir yet",
+                        vlan.value.0
+                    ),
+                )
+                .help("write 0 (untagged), or leave the key out");
+            }
+            let (Some(name), Some(device)) = (port.name.into_option(), port.device.into_option())
+            else {
+                continue;
+            };
+            ports.push(Port {
+                name: name.0,
+                device: device.0,
+                addresses,
+                mac: port.mac.get().map(|mac| mac.0),
+                mtu: port.mtu.get().map_or(MAX_MTU, |mtu| mtu.0) as u16,
+                queues: port.queues.get().unwrap_or(Queues::Auto),
+            });
+        }
+        ports
+    }
+
+    fn port_addresses(
+        &mut self,
+        port: &raw::Port,
+        at: Span,
+        place: usize,
+        subnets: &mut Vec<(Ipv4Net, usize, Span)>,
+        log: &mut Log,
+    ) -> Vec<Ipv4Net> {
+        self.ports_unknown |= !port.addresses.complete();
+        let Some(list) = port.addresses.ok() else {
+            if matches!(port.addresses, Given::No) {
+                log.warning(at, "the port has no addresses: it can only receive")
+                    .help("add `addresses = [\"198.51.100.1/24\"]`");
+            }
+            return Vec::new();
+        };
+        let mut addresses = Vec::new();
+        for &At { value: net, at } in &list.value.items {
+            let net = net.0;
+            if let Some((_, other)) = self.claim(net.addr(), Role::Port, at) {
+                log.error(at, format!("`{}` is a port's address already", net.addr()))
+                    .note(other, "given here first")
+                    .help("remove one of the two");
+                continue;
+            }
+            addresses.push(net);
+            let subnet = net.trunc();
+            self.connected.insert(subnet);
+            if subnet.prefix_len() < 31 {
+                self.edges.insert(subnet.network(), ("network", at));
+                self.edges.insert(subnet.broadcast(), ("broadcast", at));
+            }
+            let overlaps = |other: &&(Ipv4Net, usize, Span)| {
+                other.1 != place && (other.0.contains(&subnet) || subnet.contains(&other.0))
+            };
+            if let Some(&(other, _, first)) = subnets.iter().find(overlaps) {
+                log.error(
+                    at,
+                    format!("the subnet {subnet} overlaps {other} of another port"),
+                )
+                .note(first, "the other port's address is here")
+                .help("give every port subnets of its own");
+            }
+            if !subnets.iter().any(|other| other.0 == subnet) {
+                subnets.push((subnet, place, at));
+            }
+        }
+        addresses
+    }
+
+    /// Takes note of the services' addresses.
+    pub fn vips(&mut self, services: &[At<raw::Service>], log: &mut Log) {
+        for &At { value: vip, at } in services
+            .iter()
+            .filter_map(|service| service.value.address.ok())
+        {
+            if !self.no_edge(vip, at, log) {
+                continue;
+            }
+            if let Some((role @ (Role::Port | Role::Pool(_)), other)) =
+                self.claim(vip, Role::Vip, at)
+            {
+                log.error(at, format!("the VIP `{vip}` is also {}", role.describe()))
+                    .note(other, role.here())
+                    .help("give the service an address of its own");
+            }
+        }
+    }
+
+    pub fn routes(&mut self, raw: Given<List<raw::Route>>, log: &mut Log) -> Vec<Route> {
+        self.routes_unknown = !raw.complete();
+        let mut first: HashMap<Ipv4Net, Span> = HashMap::new();
+        let mut routes = Vec::new();
+        for At { value: route, .. } in raw.items() {
+            match route.to.ok() {
+                Some(to) => {
+                    self.routed.insert(to.value.0);
+                    self.check_destination(to.value.0, to.at, &mut first, log);
+                }
+                None => self.routes_unknown = true,
+            }
+            if let Some(&At { value: via, at }) = route.via.ok() {
+                if let Some((role, other)) = self.own(via) {
+                    log.error(
+                        at,
+                        format!("the gateway `{via}` is weir's own: {}", role.describe()),
+                    )
+                    .note(other, role.here())
+                    .help("write the address of the next router");
+                } else if self.no_edge(via, at, log) && !self.connected(via) {
+                    log.error(at, format!("the gateway `{via}` lies in no port's subnet"))
+                        .help("write a router that a port reaches directly, or give a port an address in its subnet");
+                }
+            }
+            if let (Some(to), Some(via)) = (route.to.get(), route.via.get()) {
+                routes.push(Route { to: to.0, via });
+            }
+        }
+        routes
+    }
+
+    fn check_destination(
+        &self,
+        to: Ipv4Net,
+        at: Span,
+        first: &mut HashMap<Ipv4Net, Span>,
+        log: &mut Log,
+    ) {
+        if let Some(&other) = first.get(&to) {
+            log.error(at, format!("a second route to {to}"))
+                .note(other, "the first is here")
+                .help("remove one of the two");
+            return;
+        }
+        first.insert(to, at);
+        // Both would be equally long, so neither would win.
+        if self.connected.holds(to) {
+            log.error(at, format!("{to} is the subnet of a port already"))
+                .help("remove the route, or make its prefix longer or shorter");
+        }
+    }
+
+    pub fn neighbours(&self, raw: Vec<At<raw::Neighbour>>, log: &mut Log) -> Vec<StaticNeighbour> {
+        let mut first: HashMap<Ipv4Addr, Span> = HashMap::new();
+        let mut neighbours = Vec::new();
+        for At {
+            value: neighbour, ..
+        } in raw
+        {
+            let Some(&At { value: address, at }) = neighbour.address.ok() else {
+                continue;
+            };
+            if let Some(other) = first.insert(address, at) {
+                log.error(at, format!("a second neighbour `{address}`"))
+                    .note(other, "the first is here")
+                    .help("remove one of the two");
+            } else if let Some((role, other)) = self.own(address) {
+                log.error(
+                    at,
+                    format!(
+                        "the neighbour `{address}` is weir's own: {}",
+                        role.describe()
+                    ),
+                )
+                .note(other, role.here())
+                .help("write the address of another host");
+            } else if self.no_edge(address, at, log) && !self.connected(address) {
+                log.warning(
+                    at,
+                    format!("the neighbour `{address}` lies in no port's subnet: it is never used"),
+                )
+                .help("a neighbour is a host that a port reaches directly");
+            }
+            if let Some(mac) = neighbour.mac.get() {
+                neighbours.push(StaticNeighbour {
+                    address,
+                    mac: mac.0,
+                });
+            }
+        }
+        neighbours
+    }
+}
+
+/// Two vdevs of one name, or one PCI address twice: the EAL refuses it, but a replay ignores devices.
+fn one_device(device: &str, at: Span, seen: &mut HashMap<String, Span>, log: &mut Log) {
+    let name = device.split(',').next().unwrap_or_default().to_lowercase();
+    if let Some(other) = seen.insert(name.clone(), at) {
+        log.warning(
+            at,
+            format!("the device {} is also another port's", quote(&name)),
+        )
+        .note(other, "the other port has it here")
+        .help("give every port a device of its own");
+    }
+}
+
+/// Names that may be given once.
+#[derive(Debug, Default)]
+pub(super) struct Unique(HashMap<String, Span>);
+
+impl Unique {
+    pub fn check(&mut self, what: &str, name: Option<(&str, Span)>, log: &mut Log) {
+        let Some((name, at)) = name else { return };
+        if let Some(&other) = self.0.get(name) {
+            log.error(at, format!("a second {what} {}", quote(name)))
+                .note(other, "the first is here")
+                .help("give it a name of its own");
+        } else {
+            self.0.insert(name.to_owned(), at);
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Virtual services and their real servers.
+
+use super::network::{Network, Unique};
+use super::pool::Pools;
+use crate::config::error::{At, Log, Span, did_you_mean, quote};
+use crate::config::raw;
+use crate::config::value::{Given, Int, ModeWord};
+use crate::config::{Context, Mode, Persistence, Protocol, Real, Service, WhenUnavailable};
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// As `ipvsadm --set-…` has them, whether this version implements them or not.
+const IPVS_SCHEDULERS: &[&str] = &[
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
+];
+
+pub(super) fn services(
+    raw: Vec<At<raw::Service>>,
+    pools: &Pools,
+    network: &Network,
+    context: &Context,
+    log: &mut Log,
+) -> Vec<Service> {
+    let mut check = Check {
+        pools,
+        network,
+        context,
+        log,
+        names: Unique::default(),
+        keys: HashMap::new(),
+    };
+    raw.into_iter()
+        .filter_map(|service| check.service(service.value, service.at))
+        .collect()
+}
+
+struct Check<'a> {
+    pools: &'a Pools,
+    network: &'a Network,
+    context: &'a Context<'a>,
+    log: &'a mut Log,
+    names: Unique,
+    keys: HashMap<(Protocol, Ipv4Addr, u16), Span>,
+}
+
+impl Check<'_> {
+    fn service(&mut self, raw: raw::Service, at: Span) -> Option<Service> {
+        let port = raw.port.get().map(|port| port.0 as u16);
+        let name = self.name(&raw, at, port);
+        let mode = self.mode(&raw);
+        let scheduler = self.scheduler(&raw.scheduler);
+        let reals = self.reals(&raw, at, port);
+        let persistence = raw.persistence.into_option().map(|raw| Persistence {
+            timeout: raw.timeout.get().unwrap_or(Duration::from_secs(360)),
+            prefix_v4: raw.prefix_v4.get().map_or(32, |length| length.0 as u8),
+            prefix_v6: raw.prefix_v6.get().map_or(128, |length| length.0 as u8),
+        });
+        Some(Service {
+            name: name?,
+            protocol: raw.protocol.get()?,
+            address: raw.address.get()?,
+            port: port?,
+            mode: mode?,
+            scheduler: scheduler?,
+            persistence,
+            when_unavailable: raw
+                .when_unavailable
+                .get()
+                .unwrap_or(WhenUnavailable::Refuse),
+            reals,
+        })
+    }
+
+    /// The service's name; what it serves must be its own.
+    fn name(&mut self, raw: &raw::Service, at: Span, port: Option<u16>) -> Option<String> {
+        let key = raw.protocol.get().zip(raw.address.get()).zip(port);
+        let key = key.map(|((protocol, address), port)| (protocol, address, port));
+        let address_at = raw.address.ok().map_or(at, |address| address.at);
+        let default =
+            key.map(|(protocol, address, port)| format!("{}:{address}:{port}", protocol.name()));
+        if let Some(key) = key {
+            if let Some(&other) = self.keys.get(&key) {
+                let written = default.as_deref().unwrap_or_default();
+                self.log
+                    .error(address_at, format!("a second service {}", quote(written)))
+                    .note(other, "the first is here")
+                    .help("a protocol, address and port may have one service: merge the two");
+                return None;
+            }
+            self.keys.insert(key, address_at);
+        }
+        let (name, at) = match &raw.name {
+            Given::Yes(name) => (name.value.0.clone(), name.at),
+            Given::No => (default?, address_at),
+            Given::Bad => return None,
+        };
+        self.names.check("service", Some((&name, at)), self.log);
+        Some(name)
+    }
+
+    fn mode(&mut self, raw: &raw::Service) -> Option<Mode> {
+        let mode = raw.mode.ok()?;
+        if let Some(tunnel) = raw.tunnel.ok() {
+            if mode.value == ModeWord::Tunnel {
+                self.log
+                    .error(
+                        tunnel.at,
+                        "the key `tunnel` is not supported by this version of weir yet",
+                    )
+                    .help("remove it");
+            } else {
+                self.log
+                    .warning(
+                        tunnel.at,
+                        "`tunnel` belongs to the mode tunnel: it is ignored",
+                    )
+                    .help("remove it");
+            }
+        }
+        match mode.value {
+            ModeWord::Tunnel => {
+                self.log
+                    .error(
+                        mode.at,
+                        "the mode `tunnel` is not supported by this version of weir yet",
+                    )
+                    .help("use dr, nat or fullnat");
+                return None;
+            }
+            ModeWord::Fullnat => return self.pool(raw, mode.at),
+            ModeWord::Dr | ModeWord::Nat => {}
+        }
+        if let Some(pool) = raw.local_pool.ok() {
+            self.log
+                .error(pool.at, "`local_pool` belongs to the mode fullnat")
+                .help("remove it, or write `mode = \"fullnat\"`");
+        }
+        Some(if mode.value == ModeWord::Dr {
+            Mode::Dr
+        } else {
+            Mode::Nat
+        })
+    }
+
+    fn pool(&mut self, raw: &raw::Service, mode: Span) -> Option<Mode> {
+        let names = || {
+            self.pools
+                .list
+                .iter()
+                .filter_map(|pool| pool.name.as_deref())
+        };
+        let listed = || names().collect::<Vec<_>>().join(", ");
+        match &raw.local_pool {
+            Given::Bad => None,
+            Given::No => {
+                let help = match listed() {
+                    none if none.is_empty() => {
+                        "add a [[local_pool]], and its name as `local_pool`".to_owned()
+                    }
+                    some => format!("add `local_pool = \"…\"`; the pools are: {some}"),
+                };
+                self.log
+                    .error(mode, "the mode `fullnat` needs the key `local_pool`")
+                    .help(help);
+                None
+            }
+            Given::Yes(pool) if names().any(|name| name == pool.value) => Some(Mode::Fullnat {
+                pool: pool.value.clone(),
+            }),
+            // The pool that is meant may be the one whose name could not be read.
+            Given::Yes(_) if !self.pools.complete => None,
+            Given::Yes(pool) => {
+                let guess = did_you_mean(&pool.value, names());
+                let help = match listed() {
+                    none if none.is_empty() => "add a [[local_pool]] of this name".to_owned(),
+                    some => format!("the pools are: {some}"),
+                };
+                self.log
+                    .error(
+                        pool.at,
+                        format!("unknown local pool {}{guess}", quote(&pool.value)),
+                    )
+                    .help(help);
+                None
+            }
+        }
+    }
+
+    fn scheduler(&mut self, raw: &Given<String>) -> Option<String> {
+        let scheduler = match raw {
+            Given::No => return Some("wlc".to_owned()),
+            Given::Bad => return None,
+            Given::Yes(scheduler) => scheduler,
+        };
+        let written = scheduler.value.as_str();
+        let known = self.context.schedulers;
+        if known.contains(&written) {
+            return Some(written.to_owned());
+        }
+        let message = if IPVS_SCHEDULERS.contains(&written) {
+            format!(
+                "the scheduler {} is not supported by this version of weir yet",
+                quote(written)
+            )
+        } else {
+            format!(
+                "unknown scheduler {}{}",
+                quote(written),
+                did_you_mean(written, known.iter().copied())
+            )
+        };
+        self.log
+            .error(scheduler.at, message)
+            .help(format!("write one of: {}", known.join(", ")));
+        None
+    }
+
+    fn reals(&mut self, raw: &raw::Service, service: Span, port: Option<u16>) -> Vec<Real> {
+        let list = raw.real.ok().map_or(&[][..], |list| &list.value.items);
+        if list.is_empty() && raw.real.complete() {
+            self.log
+                .warning(
+                    service,
+                    "the service has no real servers: nobody will serve it",
+                )
+                .help("add a [[service.real]]");
+            return Vec::new();
+        }
+        let mode = raw.mode.get();
+        let mut reals = Vec::with_capacity(list.len());
+        let mut first: HashMap<(Ipv4Addr, u16), Span> = HashMap::with_capacity(list.len());
+        for At { value: real, .. } in list {
+            let Some(&At { value: address, at }) = real.address.ok() else {
+                continue;
+            };
+            self.real_address(address, at, mode);
+            let Some(port) = self.real_port(&real.port, port, mode) else {
+                continue;
+            };
+            if let Some(other) = first.insert((address, port), at) {
+                self.log
+                    .error(
+                        at,
+                        format!("a second real server `{address}:{port}` in this service"),
+                    )
+                    .note(other, "the first is here")
+                    .help("remove one of the two");
+                continue;
+            }
+            let weight = real.weight.get().map_or(1, |weight| weight.0 as u16);
+            reals.push(Real {
+                address,
+                port,
+                weight,
+            });
+        }
+        let idle =
+            |real: &At<raw::Real>| real.value.weight.get().is_some_and(|weight| weight.0 == 0);
+        if !list.is_empty() && list.iter().all(idle) {
+            self.log
+                .warning(
+                    service,
+                    "every real server has weight 0: none takes new connections",
+                )
+                .help("give at least one real server a weight of 1 or more");
+        }
+        reals
+    }
+
+    fn real_address(&mut self, address: Ipv4Addr, at: Span, mode: Option<ModeWord>) {
+        if !self.network.no_edge(address, at, self.log) {
+            return;
+        }
+        if let Some((role, other)) = self.network.own(address) {
+            self.log
+                .error(
+                    at,
+                    format!(
+                        "the real server `{address}` is weir's own: {}",
+                        role.describe()
+                    ),
+                )
+                .note(other, role.here())
+                .help("write the real server's own address");
+        } else if !self.network.reachable(address) {
+            self.log
+                .error(at, format!("no route reaches the real server `{address}`"))
+                .help("give a port an address in its subnet, or add a [[route]]");
+        } else if mode == Some(ModeWord::Dr) && !self.network.connected(address) {
+            self.log
+                .warning(at, format!("the real server `{address}` is behind a router, which dr cannot cross"))
+                .help("dr leaves the VIP in the packet: put the real server into a port's subnet, or use fullnat");
+        }
+    }
+
+    /// The port that the real server listens on; None if that cannot be told.
+    fn real_port(
+        &mut self,
+        raw: &Given<Int<0, 65_535>>,
+        service: Option<u16>,
+        mode: Option<ModeWord>,
+    ) -> Option<u16> {
+        let written = match raw {
+            Given::No => return service,
+            Given::Bad => return None,
+            Given::Yes(port) => port,
+        };
+        let port = written.value.0 as u16;
+        if mode == Some(ModeWord::Dr) {
+            if service.is_some_and(|service| service != port) {
+                self.log
+                    .warning(
+                        written.at,
+                        format!("the mode dr ignores the real server's port {port}"),
+                    )
+                    .help("dr cannot change ports: remove the key, or use nat or fullnat");
+            }
+            return service;
+        }
+        if port == 0 && service.is_some_and(|service| service != 0) {
+            self.log
+                .error(
+                    written.at,
+                    "the real server's port is 0, but the service has one port",
+                )
+                .help("write the real server's port, or leave the key out for the service's");
+            return None;
+        }
+        Some(port)
+    }
+}

@@ -1,0 +1,350 @@
+//! How each kind of value is written in the file.
+//!
+//! Reading a value either gives it, with its syntax and range checked, or logs what is wrong and goes on with the next.
+
+use super::error::{At, Log, Span, did_you_mean, quote};
+use super::{Hugepages, Idle, Listen, Protocol, Queues, WhenUnavailable};
+use crate::units::Millis;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::DeValue;
+
+/// A kind of value.
+pub(super) trait Value: Sized {
+    /// What a list of them is.
+    const LIST: &'static str = "a list in brackets";
+
+    /// None, with at least one error logged, if it is not one.
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self>;
+}
+
+/// What became of a key.
+#[derive(Debug, Default)]
+pub(super) enum Given<T> {
+    /// Not in the file: its default holds.
+    #[default]
+    No,
+    /// In the file, but wrong, which is already reported: nothing may be concluded from it.
+    Bad,
+    Yes(At<T>),
+}
+
+impl<T: Value> Given<T> {
+    pub fn read(value: &Spanned<DeValue<'_>>, file: u32, log: &mut Log) -> Self {
+        let at = Span::new(file, value.span());
+        match T::read(value.get_ref(), at, log) {
+            Some(value) => Given::Yes(At { value, at }),
+            None => Given::Bad,
+        }
+    }
+}
+
+impl<T> Given<T> {
+    pub fn ok(&self) -> Option<&At<T>> {
+        match self {
+            Given::Yes(given) => Some(given),
+            _ => None,
+        }
+    }
+
+    /// Not in the file, or read without an error.
+    pub fn certain(&self) -> bool {
+        !matches!(self, Given::Bad)
+    }
+
+    pub fn into_option(self) -> Option<T> {
+        match self {
+            Given::Yes(given) => Some(given.value),
+            _ => None,
+        }
+    }
+}
+
+impl<T> Given<List<T>> {
+    /// Not in the file, or all of it read without an error.
+    pub fn complete(&self) -> bool {
+        self.certain() && self.ok().is_none_or(|list| list.value.complete)
+    }
+
+    /// What could be read of it.
+    pub fn items(self) -> Vec<At<T>> {
+        self.into_option().map_or(Vec::new(), |list| list.items)
+    }
+}
+
+impl<T: Copy> Given<T> {
+    pub fn get(&self) -> Option<T> {
+        self.ok().map(|given| given.value)
+    }
+}
+
+/// Logs that something else than `wanted` is there.
+pub(super) fn wrong_type(value: &DeValue<'_>, wanted: &str, at: Span, log: &mut Log) {
+    let found = match value {
+        DeValue::String(text) => format!("the string {}", quote(text)),
+        DeValue::Integer(number) => format!("the number `{number}`"),
+        DeValue::Float(number) => format!("the fraction `{number}`"),
+        DeValue::Boolean(truth) => format!("`{truth}`"),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    };
+    log.error(
+        at,
+        format!("expected {wanted} for `{}`, found {found}", log.key),
+    )
+    .help(format!("write {wanted}"));
+}
+
+pub(super) fn text<'a>(
+    value: &'a DeValue<'_>,
+    wanted: &str,
+    at: Span,
+    log: &mut Log,
+) -> Option<&'a str> {
+    let text = value.as_str();
+    if text.is_none() {
+        wrong_type(value, wanted, at, log);
+    }
+    text
+}
+
+impl Value for String {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        text(value, "a string", at, log).map(str::to_owned)
+    }
+}
+
+/// A list: what is wrong in it is reported, the rest is kept.
+#[derive(Debug)]
+pub(super) struct List<T> {
+    pub items: Vec<At<T>>,
+    /// Every item could be read.
+    pub complete: bool,
+}
+
+impl<T: Value> Value for List<T> {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        let Some(list) = value.as_array() else {
+            wrong_type(value, T::LIST, at, log);
+            return None;
+        };
+        let mut read = List {
+            items: Vec::with_capacity(list.len()),
+            complete: true,
+        };
+        for item in list.iter() {
+            match Given::read(item, at.file, log) {
+                Given::Yes(item) => read.items.push(item),
+                _ => read.complete = false,
+            }
+        }
+        Some(read)
+    }
+}
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Int<const MIN: u32, const MAX: u32>(pub u32);
+
+impl<const MIN: u32, const MAX: u32> Value for Int<MIN, MAX> {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        let DeValue::Integer(number) = value else {
+            wrong_type(value, "a whole number", at, log);
+            return None;
+        };
+        // A number too long for an i128 is out of every range, too.
+        let parsed = i128::from_str_radix(number.as_str(), number.radix()).ok();
+        let fits = parsed
+            .and_then(|number| u32::try_from(number).ok())
+            .filter(|number| (MIN..=MAX).contains(number));
+        if fits.is_none() {
+            log.error(at, format!("`{number}` is out of range for `{}`", log.key))
+                .help(format!("write a number from {MIN} to {MAX}"));
+        }
+        fits.map(Int)
+    }
+}
+
+/// The name of a port, a pool or a service: something that a command line can take.
+#[derive(Clone, Debug)]
+pub(super) struct Name(pub String);
+
+impl Value for Name {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        let name = text(value, "a name in quotes", at, log)?;
+        let wrong = if name.is_empty() {
+            "is empty"
+        } else if name.starts_with('-') {
+            "begins with `-`, as an option would"
+        } else if name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            "contains a space or a control character"
+        } else {
+            return Some(Name(name.to_owned()));
+        };
+        log.error(at, format!("the name {} {wrong}", quote(name)))
+            .help("use letters, digits, `-`, `_` and `.`");
+        None
+    }
+}
+
+/// A PCI address or a vdev string.
+#[derive(Clone, Debug)]
+pub(super) struct Device(pub String);
+
+impl Value for Device {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        const HELP: &str = "write a PCI address such as \"0000:03:00.0\", or a vdev such as \"net_tap0,iface=weir0\"";
+        let device = text(value, "a device in quotes", at, log)?;
+        if device.is_empty() || device.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            log.error(at, format!("{} is no device", quote(device)))
+                .help(HELP);
+            return None;
+        }
+        Some(Device(device.to_owned()))
+    }
+}
+
+/// A timeout: whole seconds, or text such as `"15m"`.
+impl Value for Duration {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        const HELP: &str = "write whole seconds such as 900, or text such as \"15m\" or \"1h 30m\", from 1 s to 20 days";
+        let (written, span) = match value {
+            DeValue::Integer(number) => {
+                let seconds =
+                    i128::from_str_radix(number.as_str(), number.radix()).unwrap_or(i128::MAX);
+                // What is negative or too long becomes 0, and is out of range as that.
+                (
+                    number.to_string(),
+                    Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+                )
+            }
+            DeValue::String(text) => match humantime::parse_duration(text) {
+                Ok(span) => (text.to_string(), span),
+                Err(_) => {
+                    log.error(
+                        at,
+                        format!("{} is no time span for `{}`", quote(text), log.key),
+                    )
+                    .help(HELP);
+                    return None;
+                }
+            },
+            _ => {
+                wrong_type(value, "a time span", at, log);
+                return None;
+            }
+        };
+        let wrong = if !(Duration::from_secs(1)..=Millis::MAX_SPAN).contains(&span) {
+            "is out of range"
+        } else if span.subsec_nanos() != 0 {
+            "is not a whole number of seconds"
+        } else {
+            return Some(span);
+        };
+        log.error(
+            at,
+            format!("the time span {} of `{}` {wrong}", quote(&written), log.key),
+        )
+        .help(HELP);
+        None
+    }
+}
+
+impl Value for Queues {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        match value {
+            DeValue::String(text) if text == "auto" => Some(Queues::Auto),
+            DeValue::Integer(_) => {
+                Int::<1, 64>::read(value, at, log).map(|pairs| Queues::Pairs(pairs.0 as u16))
+            }
+            _ => {
+                wrong_type(value, "\"auto\" or a number of queue pairs", at, log);
+                None
+            }
+        }
+    }
+}
+
+impl Value for Listen {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        const HELP: &str =
+            "write \"127.0.0.1:9900\", \"unix:/run/weir/weir.sock\", or \"\" to turn it off";
+        let written = text(value, "an address and port in quotes", at, log)?;
+        if written.is_empty() {
+            return Some(Listen::Off);
+        }
+        let listen = match written.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Some(Listen::Unix(PathBuf::from(path))),
+            Some(_) => None,
+            None => written.parse::<SocketAddr>().ok().map(Listen::Tcp),
+        };
+        if listen.is_none() {
+            log.error(
+                at,
+                format!("{} is no address and port to listen on", quote(written)),
+            )
+            .help(HELP);
+        }
+        listen
+    }
+}
+
+/// A value that is one of a few words.
+pub(super) trait Word: Copy + 'static {
+    /// What the words are, for messages.
+    const WHAT: &'static str;
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl<T: Word> Value for T {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        let written = text(value, &format!("a {} in quotes", T::WHAT), at, log)?;
+        let found = T::WORDS.iter().find(|(word, _)| *word == written);
+        if found.is_none() {
+            let words = || T::WORDS.iter().map(|(word, _)| *word);
+            let listed = words().collect::<Vec<_>>().join(", ");
+            let guess = did_you_mean(written, words());
+            log.error(at, format!("unknown {} {}{guess}", T::WHAT, quote(written)))
+                .help(format!("write one of: {listed}"));
+        }
+        found.map(|&(_, word)| word)
+    }
+}
+
+/// `mode`, as far as one word can say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ModeWord {
+    Dr,
+    Nat,
+    Fullnat,
+    Tunnel,
+}
+
+/// `tunnel`: recognised, so that it can be refused with the right words.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Encapsulation {
+    Ipip,
+    Gre,
+    Gue,
+}
+
+macro_rules! words {
+    ($($type:ident: $what:literal { $($word:literal => $variant:ident,)* })*) => {
+        $(impl Word for $type {
+            const WHAT: &'static str = $what;
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, $type::$variant),)*];
+        })*
+    };
+}
+
+words! {
+    Hugepages: "hugepage policy" { "auto" => Auto, "require" => Require, "never" => Never, }
+    Idle: "idle policy" { "poll" => Poll, "adaptive" => Adaptive, }
+    Protocol: "protocol" { "tcp" => Tcp, "udp" => Udp, }
+    WhenUnavailable: "policy" { "refuse" => Refuse, "drop" => Drop, }
+    ModeWord: "forwarding mode" { "dr" => Dr, "nat" => Nat, "fullnat" => Fullnat, "tunnel" => Tunnel, }
+    Encapsulation: "encapsulation" { "ipip" => Ipip, "gre" => Gre, "gue" => Gue, }
+}

@@ -1,0 +1,398 @@
+//! The EAL: lcores, memory and buses. Starts once in a process and ends with it.
+
+use super::{Error, error, log};
+use crate::config::Hugepages;
+use crate::units::WorkerId;
+use std::ffi::{CStr, CString, OsStr};
+use std::marker::PhantomData;
+use std::os::raw::{c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the EAL needs for itself, in MB, beside the pools.
+const EAL_MEMORY_MB: usize = 64;
+
+/// How to start the EAL.
+#[derive(Clone, Copy, Debug)]
+pub struct EalConfig<'a> {
+    /// The CPU of each worker, in the order of their [`WorkerId`].
+    pub workers: &'a [usize],
+    /// The CPU of the control thread; may be a worker's as well (on a machine of one CPU).
+    pub main_lcore: usize,
+    pub hugepages: Hugepages,
+    /// What the mempools will take, in MB: see [`MbufPool::bytes`](super::MbufPool::bytes).
+    pub memory_mb: usize,
+    /// The ports' device strings: the PCI addresses among them are what the EAL may touch of the PCI bus.
+    pub devices: &'a [&'a str],
+    /// Handed to the EAL as they are, last.
+    pub extra_args: &'a [String],
+    /// Sets this process's names apart from those of other DPDK processes.
+    pub file_prefix: &'a str,
+}
+
+/// Proof that the EAL runs, held by the thread that started it: only that one may launch lcores.
+///
+/// Nothing stops the EAL again. It keeps no files, and its threads end with the process; stopping it
+/// earlier would pull the memory away from under every mbuf.
+#[derive(Debug)]
+pub struct Eal {
+    workers: usize,
+    hugepages: bool,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Eal {
+    /// Starts the EAL: pins this thread to the control CPU and makes a waiting lcore for each worker.
+    pub fn init(config: &EalConfig) -> Result<Eal, Error> {
+        static STARTED: AtomicBool = AtomicBool::new(false);
+
+        check_cpus(config, &usable_cpus())?;
+        let hugepages = choose_memory(
+            config,
+            free_hugepages_mb(Path::new("/sys/kernel/mm/hugepages")),
+        )?;
+        let args = arguments(config, hugepages, log::level())
+            .into_iter()
+            .map(|text| CString::new(text.as_str()).map_err(|_| Error::ZeroByte { text }))
+            .collect::<Result<Vec<_>, _>>()?;
+        if STARTED.swap(true, Ordering::SeqCst) {
+            return Err(Error::EalStartedTwice);
+        }
+        log::redirect();
+        // The EAL keeps pointers to some of its arguments, and shuffles the list: both are given away.
+        let argv: Vec<*mut c_char> = args.into_iter().map(CString::into_raw).collect();
+        let argv = argv.leak();
+        // SAFETY: `argv` holds `len` C strings that live, and are nobody else's, until the process ends.
+        if unsafe { dpdk_ffi::rte_eal_init(argv.len() as c_int, argv.as_mut_ptr()) } < 0 {
+            return Err(Error::Eal {
+                why: error::last_reason(),
+            });
+        }
+        remove_runtime_directory();
+        Ok(Eal {
+            workers: config.workers.len(),
+            hugepages,
+            not_send: PhantomData,
+        })
+    }
+
+    /// How many worker lcores there are.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Whether DPDK's memory is in hugepages.
+    pub fn hugepages(&self) -> bool {
+        self.hugepages
+    }
+
+    /// The NUMA node of a worker's CPU.
+    pub fn worker_socket(&self, worker: WorkerId) -> i32 {
+        // SAFETY: takes any number; an unknown lcore is on node 0.
+        unsafe { dpdk_ffi::rte_lcore_to_socket_id(lcore_of(worker)) as i32 }
+    }
+}
+
+/// The EAL makes a directory for the files of other modes than weir's, and leaves it. Empty it is of no use.
+fn remove_runtime_directory() {
+    // SAFETY: the EAL runs, so this is a C string that nobody changes any more.
+    let directory = unsafe { CStr::from_ptr(dpdk_ffi::rte_eal_get_runtime_dir()) };
+    // Where it is not empty, the operator's eal_args put something there: that stays.
+    let _ = std::fs::remove_dir(OsStr::from_bytes(directory.to_bytes()));
+}
+
+/// The CPUs that this process may run on. To be asked before [`Eal::init`], which pins the calling thread, and
+/// whatever threads it makes afterwards, to the control CPU.
+pub fn usable_cpus() -> Vec<usize> {
+    core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|core| core.id)
+        .collect()
+}
+
+/// The control thread is lcore 0, worker n is lcore n + 1, whatever their CPUs.
+pub(super) fn lcore_of(worker: WorkerId) -> u32 {
+    u32::from(worker.0) + 1
+}
+
+/// Whether a device string is a PCI address, with or without its domain, and maybe with arguments.
+pub(super) fn pci_address(device: &str) -> Option<String> {
+    let address = device.split(',').next().unwrap_or_default();
+    let address = address.strip_prefix("pci:").unwrap_or(address);
+    let hex =
+        |part: &str, digits| part.len() == digits && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let (place, function) = address.rsplit_once('.')?;
+    let parts: Vec<&str> = place.split(':').collect();
+    let (domain, bus, slot) = match parts[..] {
+        [bus, slot] => ("0000", bus, slot),
+        [domain, bus, slot] => (domain, bus, slot),
+        _ => return None,
+    };
+    let valid = hex(domain, 4) && hex(bus, 2) && hex(slot, 2) && hex(function, 1);
+    valid.then(|| format!("{domain}:{bus}:{slot}.{function}").to_ascii_lowercase())
+}
+
+fn check_cpus(config: &EalConfig, usable: &[usize]) -> Result<(), Error> {
+    // Lcore 0 is the control thread's, and a WorkerId has 8 bits.
+    let most = (dpdk_ffi::RTE_MAX_LCORE as usize - 1).min(usize::from(u8::MAX));
+    if config.workers.is_empty() || config.workers.len() > most {
+        return Err(Error::WorkerCount {
+            workers: config.workers.len(),
+            most,
+        });
+    }
+    let list = || {
+        usable
+            .iter()
+            .map(usize::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let known = |cpu| usable.is_empty() || usable.contains(&cpu);
+    if !known(config.main_lcore) {
+        return Err(Error::NoSuchCpu {
+            key: "main_lcore",
+            cpu: config.main_lcore,
+            usable: list(),
+        });
+    }
+    for (place, &cpu) in config.workers.iter().enumerate() {
+        if !known(cpu) {
+            return Err(Error::NoSuchCpu {
+                key: "workers",
+                cpu,
+                usable: list(),
+            });
+        }
+        if config.workers[..place].contains(&cpu) {
+            return Err(Error::WorkerTwice { cpu });
+        }
+    }
+    Ok(())
+}
+
+/// Whether to use hugepages.
+fn choose_memory(config: &EalConfig, free_mb: usize) -> Result<bool, Error> {
+    let needed_mb = config.memory_mb + EAL_MEMORY_MB;
+    let enough = free_mb >= needed_mb;
+    match config.hugepages {
+        Hugepages::Never => Ok(false),
+        Hugepages::Require if !enough => Err(Error::TooFewHugepages {
+            needed_mb,
+            free_mb,
+            pages: needed_mb.div_ceil(2),
+        }),
+        Hugepages::Auto if !enough => {
+            tracing::warn!(
+                "{free_mb} MB of hugepages are free and {needed_mb} MB are needed: using ordinary memory, which is \
+                 slower and no use to a PCI device (sysctl vm.nr_hugepages={} reserves them)",
+                needed_mb.div_ceil(2)
+            );
+            Ok(false)
+        }
+        Hugepages::Auto | Hugepages::Require => Ok(true),
+    }
+}
+
+/// The free hugepages of every size, in MB. `sysfs` has a directory `hugepages-2048kB` and the like.
+fn free_hugepages_mb(sysfs: &Path) -> usize {
+    let free_kb = |directory: std::fs::DirEntry| -> Option<usize> {
+        let name = directory.file_name().into_string().ok()?;
+        let size_kb: usize = name
+            .strip_prefix("hugepages-")?
+            .strip_suffix("kB")?
+            .parse()
+            .ok()?;
+        let free = std::fs::read_to_string(directory.path().join("free_hugepages")).ok()?;
+        Some(size_kb * free.trim().parse::<usize>().ok()?)
+    };
+    let directories = std::fs::read_dir(sysfs).into_iter().flatten().flatten();
+    directories.filter_map(free_kb).sum::<usize>() / 1024
+}
+
+fn arguments(config: &EalConfig, hugepages: bool, log_level: &str) -> Vec<String> {
+    let lcores: Vec<String> = std::iter::once(&config.main_lcore)
+        .chain(config.workers)
+        .enumerate()
+        .map(|(lcore, cpu)| format!("{lcore}@{cpu}"))
+        .collect();
+    let mut args = vec!["weir".to_owned(), "--lcores".to_owned(), lcores.join(",")];
+    let mut add = |words: &[&str]| args.extend(words.iter().map(|&word| word.to_owned()));
+    add(&[
+        "--main-lcore",
+        "0",
+        "--file-prefix",
+        config.file_prefix,
+        "--no-telemetry",
+        "--log-level",
+        log_level,
+    ]);
+    if hugepages {
+        add(&["--in-memory"]);
+    } else {
+        // --in-memory says the same and more, but does not go with --no-huge.
+        let memory_mb = (config.memory_mb + EAL_MEMORY_MB).to_string();
+        add(&["--no-shconf", "--no-huge", "-m", &memory_mb]);
+    }
+    let pci: Vec<&str> = config
+        .devices
+        .iter()
+        .copied()
+        .filter(|device| pci_address(device).is_some())
+        .collect();
+    if pci.is_empty() {
+        add(&["--no-pci"]);
+    }
+    for device in pci {
+        add(&["-a", device]);
+    }
+    args.extend_from_slice(config.extra_args);
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: EalConfig = EalConfig {
+        workers: &[5, 0],
+        main_lcore: 0,
+        hugepages: Hugepages::Auto,
+        memory_mb: 100,
+        devices: &["net_tap0,iface=weir0"],
+        extra_args: &[],
+        file_prefix: "weir",
+    };
+
+    #[test]
+    fn each_worker_is_a_lcore_of_its_own_even_on_the_control_cpu() {
+        let args = arguments(&CONFIG, true, "warning").join(" ");
+        assert!(
+            args.starts_with("weir --lcores 0@0,1@5,2@0 --main-lcore 0 "),
+            "{args}"
+        );
+        assert!(
+            args.contains("--in-memory") && !args.contains("--no-huge"),
+            "{args}"
+        );
+    }
+
+    #[test]
+    fn ordinary_memory_is_given_a_size() {
+        let args = arguments(&CONFIG, false, "warning").join(" ");
+        assert!(
+            args.contains("--no-shconf --no-huge -m 164") && !args.contains("--in-memory"),
+            "{args}"
+        );
+    }
+
+    #[test]
+    fn only_the_pci_devices_that_are_ports_are_touched() {
+        let extra = ["--iova-mode=va".to_owned()];
+        let config = EalConfig {
+            devices: &["net_null0", "0000:03:00.1,x=1", "04:00.0"],
+            extra_args: &extra,
+            ..CONFIG
+        };
+        let args = arguments(&config, true, "warning").join(" ");
+        assert!(
+            args.ends_with("-a 0000:03:00.1,x=1 -a 04:00.0 --iova-mode=va"),
+            "{args}"
+        );
+        assert!(!args.contains("--no-pci"), "{args}");
+        assert!(arguments(&CONFIG, true, "warning").contains(&"--no-pci".to_owned()));
+    }
+
+    #[test]
+    fn pci_addresses_are_told_from_virtual_devices() {
+        assert_eq!(pci_address("3B:00.1,x=1").as_deref(), Some("0000:3b:00.1"));
+        assert_eq!(pci_address("0001:03:00.0").as_deref(), Some("0001:03:00.0"));
+        for device in [
+            "net_tap0,iface=weir0",
+            "net_pcap0,rx_pcap=a.b:c.0",
+            "03:00",
+            "g3:00.0",
+            "",
+        ] {
+            assert_eq!(pci_address(device), None, "{device}");
+        }
+    }
+
+    #[test]
+    fn cpus_that_cannot_be_used_are_refused_by_name() {
+        let refused = |config| check_cpus(&config, &[0, 1]).unwrap_err().to_string();
+        assert!(refused(CONFIG).starts_with("dpdk.workers: there is no CPU 5"));
+        assert!(
+            refused(EalConfig {
+                main_lcore: 7,
+                ..CONFIG
+            })
+            .starts_with("dpdk.main_lcore: there is no CPU 7")
+        );
+        assert!(
+            refused(EalConfig {
+                workers: &[1, 1],
+                ..CONFIG
+            })
+            .contains("listed twice")
+        );
+        assert!(
+            refused(EalConfig {
+                workers: &[],
+                ..CONFIG
+            })
+            .contains("0 workers")
+        );
+        assert!(
+            check_cpus(
+                &EalConfig {
+                    workers: &[1, 0],
+                    ..CONFIG
+                },
+                &[0, 1]
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn hugepages_are_used_when_there_are_enough() {
+        let choose = |hugepages, free| {
+            choose_memory(
+                &EalConfig {
+                    hugepages,
+                    ..CONFIG
+                },
+                free,
+            )
+        };
+        assert!(choose(Hugepages::Auto, 164).unwrap());
+        assert!(!choose(Hugepages::Auto, 163).unwrap());
+        assert!(!choose(Hugepages::Never, 1000).unwrap());
+        assert!(choose(Hugepages::Require, 164).unwrap());
+        assert!(
+            choose(Hugepages::Require, 163)
+                .unwrap_err()
+                .to_string()
+                .contains("vm.nr_hugepages=82")
+        );
+    }
+
+    #[test]
+    fn free_hugepages_of_every_size_count() {
+        let sysfs = tempfile::tempdir().unwrap();
+        for (size, free) in [
+            ("hugepages-2048kB", "3\n"),
+            ("hugepages-1048576kB", "1\n"),
+            ("other", "9"),
+        ] {
+            let directory = sysfs.path().join(size);
+            std::fs::create_dir(&directory).unwrap();
+            std::fs::write(directory.join("free_hugepages"), free).unwrap();
+        }
+        assert_eq!(free_hugepages_mb(sysfs.path()), 1030);
+        assert_eq!(free_hugepages_mb(&sysfs.path().join("none")), 0);
+    }
+}

@@ -1,0 +1,93 @@
+//! DPDK's log as tracing events of the target `dpdk`, so that it neither writes on stdout (as it likes to) nor
+//! speaks when nobody asked. Its "info" is our "debug": `RUST_LOG=dpdk=debug` shows it.
+
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::os::raw::{c_char, c_int, c_void};
+use tracing::Level;
+
+/// How many of the last complaints an error message repeats.
+const KEPT: usize = 3;
+
+static RECENT: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+
+/// What drivers complain of although nothing is amiss: weir runs without secondary processes, and needs no
+/// flow rules on a TAP.
+const HARMLESS: [&str; 6] = [
+    "Failed to send start req to secondary",
+    "Failed to send stop req to secondary",
+    "Specified qdisc kind is unknown",
+    "Could not add multiq qdisc",
+    "failed to create multiq qdisc",
+    "Disabling rte flow support",
+];
+
+/// What says no more than that something failed, after a line that said what.
+const EMPTY_WORDS: [&str; 2] = [
+    "Failed to attach device on primary process",
+    "Driver cannot attach the device",
+];
+
+/// Sends DPDK's log to tracing, from now on.
+pub(super) fn redirect() {
+    // SAFETY: `write` has the type that fopencookie asks for and ignores its cookie. A null stream (no memory)
+    // means DPDK's default, stderr before the start of the EAL.
+    unsafe { dpdk_ffi::rte_openlog_stream(dpdk_ffi::weir_log_stream(Some(write))) };
+}
+
+/// The EAL's `--log-level` that lets through what tracing wants to see.
+pub(super) fn level() -> &'static str {
+    if tracing::enabled!(target: "dpdk", Level::TRACE) {
+        "debug"
+    } else if tracing::enabled!(target: "dpdk", Level::DEBUG) {
+        "info"
+    } else {
+        "warning"
+    }
+}
+
+/// The last complaints, oldest first, and forgets them.
+pub(super) fn take_recent() -> String {
+    let lines: Vec<String> = RECENT.lock().drain(..).collect();
+    lines.join("; ")
+}
+
+unsafe extern "C" fn write(_cookie: *mut c_void, text: *const c_char, length: usize) -> isize {
+    // SAFETY: stdio passes `length` readable bytes.
+    let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), length) };
+    // SAFETY: reads a thread-local; the stream is flushed by the thread, and within the call, that logs.
+    let level = unsafe { dpdk_ffi::rte_log_cur_msg_loglevel() };
+    for line in String::from_utf8_lossy(bytes)
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
+        record(level, line);
+    }
+    length as isize
+}
+
+fn record(level: c_int, line: &str) {
+    const ERROR: c_int = dpdk_ffi::RTE_LOG_ERR as c_int;
+    const WARNING: c_int = dpdk_ffi::RTE_LOG_WARNING as c_int;
+    const INFO: c_int = dpdk_ffi::RTE_LOG_INFO as c_int;
+
+    if level > INFO {
+        return tracing::trace!(target: "dpdk", "{line}");
+    }
+    let is_any_of = |list: &[&str]| list.iter().any(|words| line.contains(words));
+    if level > WARNING || is_any_of(&HARMLESS) || is_any_of(&EMPTY_WORDS) {
+        return tracing::debug!(target: "dpdk", "{line}");
+    }
+    let mut recent = RECENT.lock();
+    if recent.len() == KEPT {
+        recent.pop_front();
+    }
+    recent.push_back(line.to_owned());
+    drop(recent);
+    if level > ERROR {
+        tracing::warn!(target: "dpdk", "{line}");
+    } else {
+        tracing::error!(target: "dpdk", "{line}");
+    }
+}

@@ -1,0 +1,124 @@
+//! One frame in an mbuf, owned.
+
+use crate::packet::Packet;
+use crate::units::PortId;
+use dpdk_ffi::{mbuf, rte_mbuf};
+use std::ptr::NonNull;
+
+/// An mbuf that is this process's alone: from a receive burst or a pool until it is sent or dropped.
+///
+/// It is the pointer that DPDK knows, so an array of these is what a burst call fills or takes.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Mbuf(NonNull<rte_mbuf>);
+
+// SAFETY: an Mbuf is the only owner of its buffer, and a mempool takes frees from every thread.
+unsafe impl Send for Mbuf {}
+
+impl Mbuf {
+    /// # Safety
+    /// `mbuf` is live, initialised, with one reference, and the caller gives it away.
+    pub(super) unsafe fn from_raw(mbuf: NonNull<rte_mbuf>) -> Mbuf {
+        Mbuf(mbuf)
+    }
+
+    fn raw(&self) -> *mut rte_mbuf {
+        self.0.as_ptr()
+    }
+
+    pub(super) fn set_port(&mut self, port: PortId) {
+        // SAFETY: `self` owns a live mbuf.
+        unsafe { mbuf::set_port(self.raw(), u16::from(port.0)) }
+    }
+
+    /// Whether the whole frame is in one segment. A port receives every frame up to its MTU that way; of a longer
+    /// one that a driver chained all the same, [`Packet::data`] shows the first segment.
+    #[inline]
+    pub fn is_contiguous(&self) -> bool {
+        // SAFETY: `self` owns a live mbuf.
+        unsafe { mbuf::nb_segs(self.raw()) == 1 }
+    }
+
+    /// The frame's length in bytes, all segments together.
+    #[inline]
+    pub fn frame_len(&self) -> usize {
+        // SAFETY: `self` owns a live mbuf.
+        unsafe { mbuf::pkt_len(self.raw()) as usize }
+    }
+
+    /// The RSS hash that the device computed, where it did.
+    #[inline]
+    pub fn rss_hash(&self) -> Option<u32> {
+        // SAFETY: `self` owns a live mbuf.
+        unsafe {
+            let hashed = mbuf::ol_flags(self.raw()) & dpdk_ffi::WEIR_RX_RSS_HASH != 0;
+            hashed.then(|| mbuf::rss(self.raw()))
+        }
+    }
+
+    /// Where the frame starts.
+    #[inline]
+    fn start(&self) -> *mut u8 {
+        // SAFETY: `self` owns a live mbuf, and data_off lies within its buffer.
+        unsafe { mbuf::buf_addr(self.raw()).add(usize::from(mbuf::data_off(self.raw()))) }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        // SAFETY: `self` owns a live mbuf.
+        unsafe { usize::from(mbuf::data_len(self.raw())) }
+    }
+}
+
+impl Drop for Mbuf {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: `self` owns a live mbuf and is never used again.
+        unsafe { dpdk_ffi::rte_pktmbuf_free(self.raw()) }
+    }
+}
+
+impl Packet for Mbuf {
+    #[inline]
+    fn data(&self) -> &[u8] {
+        // SAFETY: DPDK keeps data_off + data_len within the buffer, whose bytes were initialised when its pool's
+        // memory was mapped; nobody else owns it, and `self` is borrowed for as long.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len()) }
+    }
+
+    #[inline]
+    fn data_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `data`, and borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.len()) }
+    }
+
+    #[inline]
+    fn port(&self) -> PortId {
+        // SAFETY: `self` owns a live mbuf. The queue or pool that it came from wrote a PortId there.
+        PortId(unsafe { mbuf::port(self.raw()) } as u8)
+    }
+
+    #[inline]
+    fn resize(&mut self, len: usize) -> bool {
+        // SAFETY: `self` owns a live mbuf; the new length is checked against the room behind data_off.
+        unsafe {
+            let room = mbuf::buf_len(self.raw()).saturating_sub(mbuf::data_off(self.raw()));
+            if len > usize::from(room) || !self.is_contiguous() {
+                return false;
+            }
+            mbuf::set_data_len(self.raw(), len as u16);
+            mbuf::set_pkt_len(self.raw(), len as u32);
+        }
+        true
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        // SAFETY: a prefetch is a hint: it does not access memory.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.start().cast_const().cast());
+        }
+    }
+}

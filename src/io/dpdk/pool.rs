@@ -1,0 +1,134 @@
+//! Mempools: where a port's mbufs come from and return to.
+
+use super::{Eal, Error, Mbuf, error};
+use crate::units::PortId;
+use dpdk_ffi::{RTE_MEMPOOL_CACHE_MAX_SIZE, RTE_PKTMBUF_HEADROOM, rte_mempool};
+use std::ffi::CString;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What an mbuf takes beside its data: struct rte_mbuf, the mempool's header, and the padding between them.
+const MBUF_OVERHEAD: usize = 256;
+/// Ethernet header and FCS, or one VLAN tag instead of the FCS.
+const FRAME_OVERHEAD: usize = 18;
+/// The data room that drivers expect at least (RTE_MBUF_DEFAULT_DATAROOM).
+const MIN_DATA_ROOM: usize = 2048;
+
+/// A pool of mbufs on one NUMA node, with a cache for each lcore. Lives as long as the process.
+#[derive(Clone, Copy, Debug)]
+pub struct MbufPool {
+    pool: NonNull<rte_mempool>,
+    size: usize,
+    frame_room: usize,
+}
+
+// SAFETY: DPDK's mempools are made for many threads; the rest is plain data.
+unsafe impl Send for MbufPool {}
+// SAFETY: as above.
+unsafe impl Sync for MbufPool {}
+
+impl MbufPool {
+    /// How many free mbufs each lcore may keep aside: a pool must be larger than what lies in its rings by
+    /// 1.5 times this for each lcore.
+    pub const CACHE: usize = 256;
+
+    /// A pool of `mbufs` mbufs for frames of ports with an MTU up to `mtu`, on a NUMA node (-1: on any).
+    pub fn new(_eal: &Eal, mbufs: usize, mtu: u16, socket: i32) -> Result<MbufPool, Error> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        const { assert!(Self::CACHE <= RTE_MEMPOOL_CACHE_MAX_SIZE as usize) };
+
+        // rte_mempool_create wants a cache of at most two thirds of the pool.
+        let cache = Self::CACHE.min(mbufs / 2) as u32;
+        let frame_room = frame_room(mtu);
+        let data_room = (frame_room + RTE_PKTMBUF_HEADROOM as usize) as u16;
+        let name = CString::new(format!(
+            "weir_mbufs_{}",
+            MADE.fetch_add(1, Ordering::Relaxed)
+        ))
+        .expect("a name without zero bytes");
+        // SAFETY: the EAL runs; `name` is a C string that is copied; there is no private area.
+        let pool = unsafe {
+            dpdk_ffi::rte_pktmbuf_pool_create(
+                name.as_ptr(),
+                mbufs as u32,
+                cache,
+                0,
+                data_room,
+                socket,
+            )
+        };
+        let pool = NonNull::new(pool).ok_or_else(|| Error::Pool {
+            mbufs,
+            socket,
+            why: error::last_reason(),
+        })?;
+        Ok(MbufPool {
+            pool,
+            size: mbufs,
+            frame_room,
+        })
+    }
+
+    /// The memory that a pool of `mbufs` takes, in bytes.
+    pub fn bytes(mbufs: usize, mtu: u16) -> usize {
+        mbufs * (frame_room(mtu) + RTE_PKTMBUF_HEADROOM as usize + MBUF_OVERHEAD)
+    }
+
+    /// An empty frame that is to leave by, or belongs to, `port`; none when every mbuf is in use.
+    #[inline]
+    pub fn alloc(&self, port: PortId) -> Option<Mbuf> {
+        // SAFETY: the pool lives for ever.
+        let mbuf = NonNull::new(unsafe { dpdk_ffi::rte_pktmbuf_alloc(self.raw()) })?;
+        // SAFETY: a fresh mbuf, reset, with one reference: ours.
+        let mut mbuf = unsafe { Mbuf::from_raw(mbuf) };
+        mbuf.set_port(port);
+        Some(mbuf)
+    }
+
+    /// How many mbufs it was made with.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// How many mbufs nobody holds, those in the lcores' caches included. Slow.
+    pub fn available(&self) -> usize {
+        // SAFETY: the pool lives for ever.
+        unsafe { dpdk_ffi::rte_mempool_avail_count(self.raw()) as usize }
+    }
+
+    /// The longest frame that one mbuf holds, in bytes.
+    pub(super) fn frame_room(&self) -> usize {
+        self.frame_room
+    }
+
+    pub(super) fn raw(&self) -> *mut rte_mempool {
+        self.pool.as_ptr()
+    }
+}
+
+/// The longest frame, FCS included, of a port with this MTU.
+pub(super) fn longest_frame(mtu: u16) -> usize {
+    usize::from(mtu) + FRAME_OVERHEAD
+}
+
+fn frame_room(mtu: u16) -> usize {
+    let most = usize::from(u16::MAX) - RTE_PKTMBUF_HEADROOM as usize;
+    longest_frame(mtu)
+        .next_multiple_of(64)
+        .max(MIN_DATA_ROOM)
+        .min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_of_the_mtu_fits_one_mbuf() {
+        for mtu in [68, 1500, 2030, 2031, 9000, 16_000] {
+            assert!(frame_room(mtu) >= usize::from(mtu) + 18, "mtu {mtu}");
+        }
+        assert_eq!(frame_room(1500), 2048);
+        assert!(frame_room(u16::MAX) + RTE_PKTMBUF_HEADROOM as usize <= usize::from(u16::MAX));
+    }
+}

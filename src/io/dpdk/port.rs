@@ -1,0 +1,517 @@
+//! Ports: a device found or made, configured, started, and closed with its last queue.
+//!
+//! # net_tap and bridges
+//!
+//! DPDK's net_tap gives the kernel's side of the TAP the very MAC address of the port. That is two stations with
+//! one address: a Linux bridge with that interface in it takes frames to the port's MAC for its own (a permanent
+//! fdb entry) and never passes them on, so nothing reaches the port. Neither net_tap's `mac=` argument nor
+//! setting the port's MAC helps: both set both sides. What works is to give the kernel's side another address
+//! afterwards; the driver does not look at it again. [`Port::start`] does that: the kernel's side gets the
+//! port's address with its second byte inverted.
+
+use super::eal::pci_address;
+use super::pool::longest_frame;
+use super::{Eal, Error, MbufPool, RxQueue, TxQueue, error};
+use crate::config::Queues;
+use crate::units::PortId;
+use dpdk_ffi::{rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_ether_addr};
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::os::raw::c_int;
+use std::sync::Arc;
+
+/// Where a driver says nothing of its own.
+const DESCRIPTORS: u16 = 1024;
+const ENOTSUP: c_int = 95;
+
+/// What a port is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct PortConfig<'a> {
+    pub id: PortId,
+    pub name: &'a str,
+    /// A PCI address or a vdev string, as the EAL takes it.
+    pub device: &'a str,
+    /// None: the device's own.
+    pub mac: Option<[u8; 6]>,
+    /// The largest IP packet, in bytes.
+    pub mtu: u16,
+    pub queues: Queues,
+    /// Each needs a transmit queue of its own.
+    pub workers: u16,
+    /// Whether every mbuf sent here comes from one pool, which lets some devices free them faster.
+    pub one_pool: bool,
+}
+
+/// A device in use by this process.
+#[derive(Debug)]
+pub(super) struct Device {
+    id: u16,
+}
+
+impl Device {
+    pub(super) fn id(&self) -> u16 {
+        self.id
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // SAFETY: the last owner goes, so no queue of the device is in use. Stopping a stopped device is allowed.
+        unsafe {
+            dpdk_ffi::rte_eth_dev_stop(self.id);
+            dpdk_ffi::rte_eth_dev_close(self.id);
+        }
+    }
+}
+
+/// A device that serves as a `[[port]]`. It stays open until this and the last of its queues are dropped.
+#[derive(Debug)]
+pub struct Port {
+    id: PortId,
+    name: String,
+    device: Arc<Device>,
+    info: rte_eth_dev_info,
+    driver: String,
+    mac: [u8; 6],
+    mtu: u16,
+    rx_queues: u16,
+    tx_queues: u16,
+}
+
+/// The queues of a started port. All receive queues have to be polled; there is a transmit queue for each worker.
+#[derive(Debug)]
+pub struct PortQueues {
+    pub rx: Vec<RxQueue>,
+    pub tx: Vec<TxQueue>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub up: bool,
+    /// Megabits a second; none where the device does not say.
+    pub speed: Option<u32>,
+}
+
+/// The device's own counters, since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    /// Arrived, but no worker fetched them in time.
+    pub rx_missed: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+    /// Arrived when the pool was empty.
+    pub rx_no_mbuf: u64,
+}
+
+impl Port {
+    /// Finds or makes the device and configures it; [`Port::start`] does the rest.
+    pub fn attach(_eal: &Eal, config: &PortConfig) -> Result<Port, Error> {
+        let device = Arc::new(Device { id: probe(config)? });
+        let info = device_info(config, &device)?;
+        // SAFETY: a C string of the driver, which stays loaded.
+        let driver = unsafe { CStr::from_ptr(info.driver_name) }
+            .to_string_lossy()
+            .into_owned();
+        let (rx_queues, tx_queues) =
+            choose_queues(config, &driver, info.max_rx_queues, info.max_tx_queues)?;
+        if !(info.min_mtu..=info.max_mtu).contains(&config.mtu) {
+            let (min, max) = (info.min_mtu, info.max_mtu);
+            return Err(Error::Mtu {
+                port: config.name.to_owned(),
+                driver,
+                mtu: config.mtu,
+                min,
+                max,
+            });
+        }
+        let mut port = Port {
+            id: config.id,
+            name: config.name.to_owned(),
+            device,
+            info,
+            driver,
+            mac: [0; 6],
+            mtu: config.mtu,
+            rx_queues,
+            tx_queues,
+        };
+        port.configure(config.one_pool)?;
+        port.mac = port.take_mac(config.mac)?;
+        Ok(port)
+    }
+
+    /// Sets the queues up, with mbufs from `pool`, and lets frames in.
+    pub fn start(&mut self, pool: &MbufPool) -> Result<PortQueues, Error> {
+        if pool.frame_room() < longest_frame(self.mtu) {
+            return Err(Error::SmallMbufs {
+                port: self.name.clone(),
+                mtu: self.mtu,
+                room: pool.frame_room(),
+            });
+        }
+        let id = self.device.id;
+        let (mut rx_descriptors, mut tx_descriptors) = (DESCRIPTORS, DESCRIPTORS);
+        // SAFETY: the device is configured, and both pointers are to locals.
+        let code = unsafe {
+            dpdk_ffi::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rx_descriptors, &mut tx_descriptors)
+        };
+        self.check("choosing the length of its queues", code)?;
+        let socket = self.socket() as u32;
+        for queue in 0..self.rx_queues {
+            // SAFETY: the device is configured with more queues than `queue`; a null configuration is the driver's
+            // default; the pool lives for ever.
+            let code = unsafe {
+                dpdk_ffi::rte_eth_rx_queue_setup(
+                    id,
+                    queue,
+                    rx_descriptors,
+                    socket,
+                    std::ptr::null(),
+                    pool.raw(),
+                )
+            };
+            self.check("setting a receive queue up", code)?;
+        }
+        for queue in 0..self.tx_queues {
+            // SAFETY: as above.
+            let code = unsafe {
+                dpdk_ffi::rte_eth_tx_queue_setup(
+                    id,
+                    queue,
+                    tx_descriptors,
+                    socket,
+                    std::ptr::null(),
+                )
+            };
+            self.check("setting a transmit queue up", code)?;
+        }
+        self.apply_mtu()?;
+        // SAFETY: the device is configured and every queue set up.
+        let code = unsafe { dpdk_ffi::rte_eth_dev_start(id) };
+        self.check("starting", code)?;
+        if self.driver == "net_tap" {
+            self.part_from_kernel_mac()?;
+        }
+        Ok(PortQueues {
+            rx: (0..self.rx_queues)
+                .map(|queue| RxQueue::new(self.id, queue, &self.device))
+                .collect(),
+            tx: (0..self.tx_queues)
+                .map(|queue| TxQueue::new(self.id, queue, &self.device))
+                .collect(),
+        })
+    }
+
+    pub fn id(&self) -> PortId {
+        self.id
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// DPDK's name of the driver, such as `net_tap`.
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
+    /// The address that frames to this port carry, and frames from it.
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    pub fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    pub fn rx_queues(&self) -> u16 {
+        self.rx_queues
+    }
+
+    pub fn tx_queues(&self) -> u16 {
+        self.tx_queues
+    }
+
+    /// The mbufs that the queues can hold: what a pool has to have at least for this port.
+    pub fn mbufs_in_queues(rx_queues: u16, tx_queues: u16) -> usize {
+        usize::from(DESCRIPTORS) * (usize::from(rx_queues) + usize::from(tx_queues))
+    }
+
+    /// The device's NUMA node; -1 where it has none.
+    pub fn socket(&self) -> i32 {
+        // SAFETY: the device exists.
+        unsafe { dpdk_ffi::rte_eth_dev_socket_id(self.device.id) }
+    }
+
+    /// The link as the device last saw it. Does not wait.
+    pub fn link(&self) -> Link {
+        let (mut up, mut speed) = (false, 0);
+        // SAFETY: the device exists, and both pointers are to locals. An error leaves them: down.
+        unsafe { dpdk_ffi::weir_eth_link(self.device.id, &mut up, &mut speed) };
+        Link {
+            up,
+            speed: (speed != 0).then_some(speed),
+        }
+    }
+
+    pub fn stats(&self) -> PortStats {
+        let mut stats = MaybeUninit::<rte_eth_stats>::zeroed();
+        // SAFETY: the device exists; the counters are integers, for which zero is a value.
+        let stats = unsafe {
+            dpdk_ffi::rte_eth_stats_get(self.device.id, stats.as_mut_ptr());
+            stats.assume_init()
+        };
+        PortStats {
+            rx_packets: stats.ipackets,
+            rx_bytes: stats.ibytes,
+            tx_packets: stats.opackets,
+            tx_bytes: stats.obytes,
+            rx_missed: stats.imissed,
+            rx_errors: stats.ierrors,
+            tx_errors: stats.oerrors,
+            rx_no_mbuf: stats.rx_nombuf,
+        }
+    }
+
+    fn check(&self, step: &'static str, code: c_int) -> Result<(), Error> {
+        if code >= 0 {
+            return Ok(());
+        }
+        let (port, driver) = (self.name.clone(), self.driver.clone());
+        Err(Error::Step {
+            port,
+            driver,
+            step,
+            why: error::reason(code),
+        })
+    }
+
+    fn configure(&self, one_pool: bool) -> Result<(), Error> {
+        // SAFETY: zero is "default" in each of its numbers and pointers.
+        let mut conf: rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
+        conf.rxmode.mtu = u32::from(self.mtu);
+        let flows = self.info.flow_type_rss_offloads & dpdk_ffi::WEIR_RSS_FLOWS;
+        if self.rx_queues > 1 && flows != 0 {
+            conf.rxmode.mq_mode = dpdk_ffi::RTE_ETH_MQ_RX_RSS;
+            conf.rxmode.offloads = self.info.rx_offload_capa & dpdk_ffi::WEIR_RX_OFFLOAD_RSS_HASH;
+            conf.rx_adv_conf.rss_conf.rss_hf = flows;
+        }
+        if one_pool {
+            conf.txmode.offloads =
+                self.info.tx_offload_capa & dpdk_ffi::WEIR_TX_OFFLOAD_MBUF_FAST_FREE;
+        }
+        // SAFETY: the device exists and is stopped; the configuration is copied.
+        let code = unsafe {
+            dpdk_ffi::rte_eth_dev_configure(self.device.id, self.rx_queues, self.tx_queues, &conf)
+        };
+        self.check("configuring", code)
+    }
+
+    /// Gives the device its address, or takes the device's. A device that cannot change its address shows weir every
+    /// frame instead, so that those to the configured one are among them.
+    fn take_mac(&self, wanted: Option<[u8; 6]>) -> Result<[u8; 6], Error> {
+        let mut address = rte_ether_addr {
+            addr_bytes: wanted.unwrap_or_default(),
+        };
+        let Some(mac) = wanted else {
+            // SAFETY: the device exists, and the pointer is to a local.
+            let code = unsafe { dpdk_ffi::rte_eth_macaddr_get(self.device.id, &mut address) };
+            return self
+                .check("reading its MAC address", code)
+                .map(|()| address.addr_bytes);
+        };
+        // SAFETY: as above.
+        let code =
+            unsafe { dpdk_ffi::rte_eth_dev_default_mac_addr_set(self.device.id, &mut address) };
+        if code == -ENOTSUP {
+            // SAFETY: the device exists.
+            let code = unsafe { dpdk_ffi::rte_eth_promiscuous_enable(self.device.id) };
+            // A driver without that switch (a file, a ring) shows every frame anyway.
+            if code != -ENOTSUP {
+                self.check("showing every frame", code)?;
+            }
+        } else {
+            self.check("setting its MAC address", code)?;
+        }
+        Ok(mac)
+    }
+
+    /// Drivers that took the MTU with the configuration need not know how to change it.
+    fn apply_mtu(&self) -> Result<(), Error> {
+        // SAFETY: the device exists.
+        let code = unsafe { dpdk_ffi::rte_eth_dev_set_mtu(self.device.id, self.mtu) };
+        if code == -ENOTSUP {
+            Ok(())
+        } else {
+            self.check("setting its MTU", code)
+        }
+    }
+
+    /// See the module: the kernel's side of a TAP must not answer to the port's address.
+    fn part_from_kernel_mac(&self) -> Result<(), Error> {
+        let mut mac = self.mac;
+        mac[1] = !mac[1];
+        // SAFETY: the pointer is to six bytes.
+        let code = unsafe { dpdk_ffi::weir_netdev_set_mac(self.info.if_index, mac.as_ptr()) };
+        self.check("setting the MAC address of the TAP's kernel side", -code)
+    }
+}
+
+/// DPDK's number of the port's device, made if it is a virtual one.
+fn probe(config: &PortConfig) -> Result<u16, Error> {
+    let (port, device) = (config.name.to_owned(), config.device.to_owned());
+    let argument = CString::new(config.device).map_err(|_| Error::ZeroByte {
+        text: device.clone(),
+    })?;
+    let pci = pci_address(config.device);
+    let is_pci = pci.is_some();
+    let name = pci.unwrap_or_else(|| {
+        let name = config.device.split(',').next().unwrap_or_default();
+        name.strip_prefix("vdev:").unwrap_or(name).to_owned()
+    });
+    let name = CString::new(name).map_err(|_| Error::ZeroByte {
+        text: device.clone(),
+    })?;
+    let find = || {
+        let mut id = 0;
+        // SAFETY: a C string and a pointer to a local.
+        let code = unsafe { dpdk_ffi::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
+        (code == 0).then_some(id)
+    };
+    // The EAL probed the PCI devices that it was given when it started.
+    match find() {
+        Some(id) if is_pci => return Ok(id),
+        Some(_) => return Err(Error::DeviceTaken { port, device }),
+        None => {}
+    }
+    // SAFETY: a C string, which is copied.
+    let code = unsafe { dpdk_ffi::rte_dev_probe(argument.as_ptr()) };
+    if code != 0 {
+        return Err(Error::Device {
+            port,
+            device,
+            why: error::reason(code),
+        });
+    }
+    find().ok_or_else(|| Error::Device {
+        port,
+        device,
+        why: "it is no network device".to_owned(),
+    })
+}
+
+fn device_info(config: &PortConfig, device: &Device) -> Result<rte_eth_dev_info, Error> {
+    let mut info = MaybeUninit::<rte_eth_dev_info>::zeroed();
+    // SAFETY: the device exists, and the pointer is to a local.
+    let code = unsafe { dpdk_ffi::rte_eth_dev_info_get(device.id, info.as_mut_ptr()) };
+    if code != 0 {
+        let (port, device) = (config.name.to_owned(), config.device.to_owned());
+        return Err(Error::Device {
+            port,
+            device,
+            why: error::reason(code),
+        });
+    }
+    // SAFETY: filled in, over zeroes, which are a value of each of its fields.
+    Ok(unsafe { info.assume_init() })
+}
+
+/// The numbers of receive and transmit queues, given the device's most.
+fn choose_queues(
+    config: &PortConfig,
+    driver: &str,
+    most_rx: u16,
+    most_tx: u16,
+) -> Result<(u16, u16), Error> {
+    let (port, driver) = (config.name.to_owned(), driver.to_owned());
+    let workers = config.workers;
+    if most_tx < workers {
+        return Err(Error::TooFewTxQueues {
+            port,
+            driver,
+            workers,
+            most: most_tx,
+        });
+    }
+    let rx = match config.queues {
+        Queues::Auto => workers.min(most_rx),
+        Queues::Pairs(queues) if queues > most_rx => {
+            return Err(Error::TooFewRxQueues {
+                port,
+                driver,
+                queues,
+                most: most_rx,
+            });
+        }
+        Queues::Pairs(queues) => queues,
+    };
+    // tap_dev_configure refuses anything else.
+    let paired = driver == "net_tap";
+    match (paired, rx.cmp(&workers)) {
+        (true, std::cmp::Ordering::Less) => Err(Error::UnequalQueues {
+            port,
+            driver,
+            workers,
+        }),
+        (true, _) => Ok((rx, rx)),
+        (false, _) => Ok((rx, workers)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(
+        queues: Queues,
+        workers: u16,
+        driver: &str,
+        rx: u16,
+        tx: u16,
+    ) -> Result<(u16, u16), String> {
+        let config = PortConfig {
+            id: PortId(0),
+            name: "wan",
+            device: "x",
+            mac: None,
+            mtu: 1500,
+            queues,
+            workers,
+            one_pool: true,
+        };
+        choose_queues(&config, driver, rx, tx).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_worker_gets_a_transmit_queue_and_receive_queues_as_far_as_they_go() {
+        assert_eq!(choose(Queues::Auto, 4, "net_ixgbe", 64, 64), Ok((4, 4)));
+        assert_eq!(choose(Queues::Auto, 4, "net_ring", 1, 4), Ok((1, 4)));
+        assert_eq!(choose(Queues::Pairs(2), 4, "net_ixgbe", 64, 64), Ok((2, 4)));
+        assert_eq!(choose(Queues::Pairs(8), 4, "net_ixgbe", 64, 64), Ok((8, 4)));
+        let error = choose(Queues::Auto, 2, "net_pcap", 1, 1).unwrap_err();
+        assert!(
+            error.contains("has 1 for 2 workers; use fewer workers"),
+            "{error}"
+        );
+        let error = choose(Queues::Pairs(9), 2, "net_x", 8, 8).unwrap_err();
+        assert!(
+            error.contains("queues = 9") && error.contains("8 receive queues at most"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_tap_has_as_many_receive_as_transmit_queues() {
+        assert_eq!(choose(Queues::Auto, 2, "net_tap", 16, 16), Ok((2, 2)));
+        assert_eq!(choose(Queues::Pairs(4), 2, "net_tap", 16, 16), Ok((4, 4)));
+        assert!(
+            choose(Queues::Pairs(1), 2, "net_tap", 16, 16)
+                .unwrap_err()
+                .contains("at least 2")
+        );
+    }
+}

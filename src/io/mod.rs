@@ -1,0 +1,3 @@
+//! Where packets come from and go to: DPDK's devices.
+
+pub mod dpdk;

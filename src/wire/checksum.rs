@@ -1,0 +1,156 @@
+//! The Internet checksum (RFC 1071), and its incremental update (RFC 1624).
+
+use std::net::Ipv4Addr;
+
+/// The ones' complement sum of the bytes as big-endian 16-bit words, the last one padded with zero; not inverted.
+/// Over data that contains its own correct checksum it is 0xffff.
+#[inline]
+pub fn sum(bytes: &[u8]) -> u16 {
+    fold(partial(bytes))
+}
+
+/// As [`sum`], not folded, to be added to others.
+#[inline]
+pub fn partial(bytes: &[u8]) -> u64 {
+    let mut chunks = bytes.chunks_exact(4);
+    let mut sum = 0u64;
+    for chunk in &mut chunks {
+        sum += u64::from(u32::from_be_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]));
+    }
+    let mut last = [0; 4];
+    let rest = chunks.remainder();
+    last[..rest.len()].copy_from_slice(rest);
+    sum + u64::from(u32::from_be_bytes(last))
+}
+
+/// Folds the carries back in until 16 bits are left.
+#[inline]
+pub fn fold(mut sum: u64) -> u16 {
+    sum = (sum & 0xffff_ffff) + (sum >> 32);
+    sum = (sum & 0xffff_ffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// The pseudo header of TCP and UDP (RFC 9293 section 3.1, RFC 768), not folded.
+pub fn pseudo_header_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: u16) -> u64 {
+    let halves = |address: Ipv4Addr| {
+        u64::from(address.to_bits() >> 16) + u64::from(address.to_bits() & 0xffff)
+    };
+    halves(source) + halves(destination) + u64::from(protocol) + u64::from(length)
+}
+
+/// What a change of some words does to a checksum that covers them: additive, in ones' complement arithmetic.
+/// Applies to any checksum over the changed words, whatever the others are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delta(u16);
+
+impl Delta {
+    pub const ZERO: Delta = Delta(0);
+
+    /// With one more 16-bit word changed.
+    #[inline]
+    #[must_use]
+    pub fn replace_u16(self, old: u16, new: u16) -> Delta {
+        // RFC 1624 equation 3: HC' = ~(~HC + ~m + m').
+        Delta(fold(u64::from(self.0) + u64::from(!old) + u64::from(new)))
+    }
+
+    /// With two more 16-bit words changed.
+    #[inline]
+    #[must_use]
+    pub fn replace_u32(self, old: u32, new: u32) -> Delta {
+        self.replace_u16((old >> 16) as u16, (new >> 16) as u16)
+            .replace_u16(old as u16, new as u16)
+    }
+
+    /// Undoes this one.
+    #[inline]
+    #[must_use]
+    pub fn inverse(self) -> Delta {
+        Delta(!self.0)
+    }
+
+    /// The checksum after the change.
+    #[inline]
+    pub fn apply(self, checksum: u16) -> u16 {
+        !fold(u64::from(!checksum) + u64::from(self.0))
+    }
+
+    /// The UDP checksum after the change. RFC 768: 0 stands for no checksum, and stays; a computed 0 is sent as 0xffff.
+    #[inline]
+    pub fn apply_udp(self, checksum: u16) -> u16 {
+        match checksum {
+            0 => 0,
+            _ => match self.apply(checksum) {
+                0 => 0xffff,
+                updated => updated,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// RFC 1071, to the letter.
+    fn naive(bytes: &[u8]) -> u16 {
+        let mut sum = 0u32;
+        for pair in bytes.chunks(2) {
+            sum += u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low));
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        sum as u16
+    }
+
+    #[test]
+    fn rfc_1071_example() {
+        assert_eq!(
+            sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            0xddf2
+        );
+    }
+
+    #[test]
+    fn rfc_1624_corner() {
+        // Section 4: HC = 0xdd2f, m = 0x5555, m' = 0x3285 gives 0, not 0xffff.
+        assert_eq!(
+            Delta::ZERO.replace_u16(0x5555, 0x3285).apply(0xdd2f),
+            0x0000
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn sum_equals_the_definition(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(sum(&bytes), naive(&bytes));
+        }
+
+        /// With a checksum of 0x0000 and 0xffff among the cases, by words of these values.
+        #[test]
+        fn an_update_equals_a_full_computation(
+            mut words in prop::collection::vec(prop_oneof![any::<u16>(), Just(0), Just(0xffff)], 2..20),
+            new in prop_oneof![any::<u32>(), Just(0), Just(u32::MAX)],
+        ) {
+            let bytes = |words: &[u16]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<_>>();
+            let before = !naive(&bytes(&words));
+            let old = u32::from(words[0]) << 16 | u32::from(words[1]);
+            words[0] = (new >> 16) as u16;
+            words[1] = new as u16;
+            // A sum of data that is not all zero is never +0, so its checksum is never 0xffff.
+            prop_assume!(words.iter().any(|&word| word != 0) && before != 0xffff);
+            let delta = Delta::ZERO.replace_u32(old, new);
+            prop_assert_eq!(delta.apply(before), !naive(&bytes(&words)));
+            prop_assert_eq!(delta.inverse().apply(delta.apply(before)), before);
+        }
+
+        #[test]
+        fn no_udp_checksum_stays_none_and_none_comes_about(checksum: u16, old: u32, new: u32) {
+            let updated = Delta::ZERO.replace_u32(old, new).apply_udp(checksum);
+            prop_assert_eq!(updated == 0, checksum == 0);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Ethernet II frames (IEEE 802.3 clause 3): destination, source, EtherType, payload.
+
+use std::fmt;
+
+/// Bytes before the payload, without tags.
+pub const HEADER_LEN: usize = 14;
+
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+pub const ETHERTYPE_ARP: u16 = 0x0806;
+pub const ETHERTYPE_VLAN: u16 = 0x8100;
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+pub const ETHERTYPE_QINQ: u16 = 0x88a8;
+
+/// A MAC address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    pub const BROADCAST: Mac = Mac([0xff; 6]);
+
+    /// A group address: multicast or broadcast.
+    pub fn is_multicast(&self) -> bool {
+        self.0[0] & 1 != 0
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// Writes a header; the payload begins at [`HEADER_LEN`]. None if it does not fit.
+pub fn emit(frame: &mut [u8], destination: Mac, source: Mac, ethertype: u16) -> Option<()> {
+    let header = frame.first_chunk_mut::<HEADER_LEN>()?;
+    header[..6].copy_from_slice(&destination.0);
+    header[6..12].copy_from_slice(&source.0);
+    header[12..].copy_from_slice(&ethertype.to_be_bytes());
+    Some(())
+}
+
+/// The source address of a frame.
+pub fn source(frame: &[u8]) -> Option<Mac> {
+    frame.get(6..12)?.try_into().ok().map(Mac)
+}

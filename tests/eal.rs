@@ -1,0 +1,457 @@
+//! The wrappers on real DPDK: ordinary memory, virtual devices, no root needed.
+//!
+//! The EAL starts once in a process, so each test runs itself again as a process of its own.
+
+use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use weir::config::{Hugepages, Queues};
+use weir::io::dpdk::{
+    Clock, Eal, EalConfig, Error, Flushed, MbufPool, Port, PortConfig, TxBuffer, usable_cpus,
+};
+use weir::packet::{BURST, Burst, Packet, Sent};
+use weir::units::{PortId, WorkerId};
+
+const ALONE: &str = "WEIR_TEST_ALONE";
+
+/// Runs `body` in a fresh process: this test binary, with this one test.
+fn alone(test: &str, body: impl FnOnce()) {
+    run(Command::new(std::env::current_exe().unwrap()), test, body);
+}
+
+/// As [`alone`], in a network namespace that ends with the process. Only root makes those: others skip the test.
+fn alone_in_namespace(test: &str, body: impl FnOnce()) {
+    let unshare = |what: &Path| {
+        let mut command = Command::new("unshare");
+        command.arg("--net").arg(what);
+        command
+    };
+    if !unshare(Path::new("true"))
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        return eprintln!("{test}: skipped, network namespaces are root's");
+    }
+    run(unshare(&std::env::current_exe().unwrap()), test, body);
+}
+
+fn run(mut command: Command, test: &str, body: impl FnOnce()) {
+    if std::env::var_os(ALONE).is_some() {
+        return body();
+    }
+    let output = command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(
+        stdout.contains("1 passed"),
+        "the test did not run in its process:\n{stdout}"
+    );
+    assert!(!stdout.contains("EAL:"), "DPDK writes on stdout:\n{stdout}");
+}
+
+/// Both the control thread and the worker on the first CPU: works on any machine.
+fn eal() -> Eal {
+    let cpu = usable_cpus()[0];
+    let eal = Eal::init(&EalConfig {
+        workers: &[cpu],
+        main_lcore: cpu,
+
+        ..ORDINARY
+    })
+    .unwrap();
+    assert!(!eal.hugepages());
+    eal
+}
+
+const ORDINARY: EalConfig = EalConfig {
+    workers: &[],
+    main_lcore: 0,
+    hugepages: Hugepages::Never,
+    memory_mb: 64,
+    devices: &[],
+    extra_args: &[],
+    file_prefix: "weir-test",
+};
+
+/// The word after `key` in the output of `ip link show`.
+fn after(text: &str, key: &str) -> String {
+    let mut words = text.split_whitespace().skip_while(|word| *word != key);
+    words.nth(1).unwrap_or_default().to_owned()
+}
+
+fn port(id: u8, device: &str) -> PortConfig<'_> {
+    PortConfig {
+        id: PortId(id),
+        name: "wan",
+        device,
+        mac: None,
+        mtu: 1500,
+        queues: Queues::Auto,
+        workers: 1,
+        one_pool: true,
+    }
+}
+
+/// Frames of every length from 60 bytes on, each with bytes of its own.
+fn frames(count: usize) -> Vec<Vec<u8>> {
+    (0..count)
+        .map(|n| {
+            (0..60 + n % 1400)
+                .map(|byte| (n * 31 + byte * 7) as u8)
+                .collect()
+        })
+        .collect()
+}
+
+fn write_capture(path: &Path, frames: &[Vec<u8>]) {
+    let mut writer = PcapWriter::new(File::create(path).unwrap()).unwrap();
+    for (n, frame) in frames.iter().enumerate() {
+        let time = Duration::from_millis(n as u64);
+        writer
+            .write_packet(&PcapPacket::new(time, frame.len() as u32, frame))
+            .unwrap();
+    }
+}
+
+fn read_capture(path: &Path) -> Vec<Vec<u8>> {
+    let mut reader = PcapReader::new(File::open(path).unwrap()).unwrap();
+    std::iter::from_fn(|| {
+        reader
+            .next_packet()
+            .map(|packet| packet.unwrap().data.into_owned())
+    })
+    .collect()
+}
+
+#[test]
+fn a_capture_passes_through_unchanged_and_every_mbuf_comes_back() {
+    alone(
+        "a_capture_passes_through_unchanged_and_every_mbuf_comes_back",
+        || {
+            let directory = tempfile::tempdir().unwrap();
+            let (input, output) = (
+                directory.path().join("in.pcap"),
+                directory.path().join("out.pcap"),
+            );
+            let frames = frames(1000);
+            write_capture(&input, &frames);
+
+            let eal = eal();
+            let pool = MbufPool::new(&eal, 4095, 1500, -1).unwrap();
+            let device = format!(
+                "net_pcap0,rx_pcap={},tx_pcap={}",
+                input.display(),
+                output.display()
+            );
+            let mut port = Port::attach(
+                &eal,
+                &PortConfig {
+                    mac: Some([2, 0, 0, 0, 0, 9]),
+                    ..port(7, &device)
+                },
+            )
+            .unwrap();
+            assert_eq!(
+                (port.driver(), port.mac()),
+                ("net_pcap", [2, 0, 0, 0, 0, 9])
+            );
+            let mut queues = port.start(&pool).unwrap();
+            let (mut rx, mut tx) = (queues.rx.remove(0), queues.tx.remove(0));
+
+            let (mut burst, mut buffer, mut flushed) =
+                (Burst::new(), TxBuffer::default(), Flushed::default());
+            while rx.burst(&mut burst) > 0 {
+                for mbuf in burst.drain(..) {
+                    assert_eq!(
+                        mbuf.port(),
+                        PortId(7),
+                        "weir's number of the port, not DPDK's"
+                    );
+                    assert!(mbuf.is_contiguous() && mbuf.frame_len() == mbuf.data().len());
+                    let kind = if mbuf.data().len() % 2 == 0 {
+                        Sent::Forwarded
+                    } else {
+                        Sent::Answered
+                    };
+                    if buffer.push(mbuf, kind) {
+                        flushed += buffer.flush(&mut tx);
+                    }
+                }
+            }
+            flushed += buffer.flush(&mut tx);
+
+            assert_eq!((flushed.sent.forwarded, flushed.sent.answered), (500, 500));
+            assert_eq!(flushed.refused, Default::default());
+            let stats = port.stats();
+            assert_eq!(
+                (stats.rx_packets, stats.tx_packets, stats.rx_no_mbuf),
+                (1000, 1000, 0)
+            );
+            assert_eq!(pool.available(), pool.size(), "mbufs are lost");
+            drop((port, rx, tx)); // closes the device, which completes the file
+            assert!(
+                read_capture(&output) == frames,
+                "the frames changed on their way"
+            );
+        },
+    );
+}
+
+#[test]
+fn what_the_device_refuses_is_counted_and_freed() {
+    alone("what_the_device_refuses_is_counted_and_freed", || {
+        let eal = eal();
+        let pool = MbufPool::new(&eal, 8191, 1500, -1).unwrap();
+        // Its transmit ring is its receive ring, of a fixed length: full after a while.
+        let mut port = Port::attach(&eal, &port(0, "net_ring0")).unwrap();
+        let mut queues = port.start(&pool).unwrap();
+        let (mut rx, mut tx) = (queues.rx.remove(0), queues.tx.remove(0));
+
+        let (mut buffer, mut flushed, mut offered) = (TxBuffer::default(), Flushed::default(), 0);
+        while flushed.refused.originated == 0 {
+            let mut mbuf = pool
+                .alloc(PortId(0))
+                .expect("the ring is shorter than the pool");
+            assert!(mbuf.resize(60));
+            mbuf.data_mut().fill(offered as u8);
+            offered += 1;
+            if buffer.push(mbuf, Sent::Originated) {
+                flushed += buffer.flush(&mut tx);
+            }
+        }
+        assert_eq!(
+            flushed.sent.originated + flushed.refused.originated,
+            offered
+        );
+        assert_eq!(
+            pool.available() as u64,
+            pool.size() as u64 - flushed.sent.originated
+        );
+
+        let (mut burst, mut received) = (Burst::new(), 0u64);
+        while rx.burst(&mut burst) > 0 {
+            assert!(burst.len() <= BURST);
+            for mbuf in burst.drain(..) {
+                assert_eq!(mbuf.data(), [received as u8; 60], "in order");
+                received += 1;
+            }
+        }
+        assert_eq!(received, flushed.sent.originated);
+        assert_eq!(pool.available(), pool.size(), "mbufs are lost");
+    });
+}
+
+#[test]
+fn a_worker_takes_its_queues_to_its_lcore_and_returns_what_it_found() {
+    alone(
+        "a_worker_takes_its_queues_to_its_lcore_and_returns_what_it_found",
+        || {
+            let eal = eal();
+            let pool = MbufPool::new(&eal, 1023, 1500, -1).unwrap();
+            let mut port = Port::attach(&eal, &port(0, "net_null0,size=64")).unwrap();
+            let mut rx = port.start(&pool).unwrap().rx.remove(0);
+            let (clock, before) = (Clock::new(&eal), Clock::new(&eal).now());
+            let ready = Arc::new(AtomicBool::new(false));
+            let announce = Arc::clone(&ready);
+            let worker = eal.launch(WorkerId(0), move || {
+                announce.store(true, Ordering::Release);
+                let mut burst = Burst::new();
+                (rx.burst(&mut burst), burst[0].data().len(), clock.now())
+            });
+            let (received, length, time) = worker.unwrap().join();
+            assert!(ready.load(Ordering::Acquire));
+            assert_eq!((received, length), (BURST, 64));
+            assert!(before <= time && time <= clock.now());
+            assert!(matches!(
+                eal.launch(WorkerId(1), || ()),
+                Err(Error::Lcore { .. })
+            ));
+            drop(port);
+            assert_eq!(pool.available(), pool.size(), "mbufs are lost");
+        },
+    );
+}
+
+#[test]
+fn an_mbuf_grows_to_its_room_and_no_further() {
+    alone("an_mbuf_grows_to_its_room_and_no_further", || {
+        let eal = eal();
+        let pool = MbufPool::new(&eal, 63, 9000, -1).unwrap();
+        let mut mbuf = pool.alloc(PortId(3)).unwrap();
+        assert_eq!(
+            (mbuf.port(), mbuf.data().len(), mbuf.rss_hash()),
+            (PortId(3), 0, None)
+        );
+        assert!(mbuf.resize(9018));
+        mbuf.data_mut().fill(0xab);
+        assert!(!mbuf.resize(20_000));
+        assert_eq!((mbuf.data().len(), mbuf.frame_len()), (9018, 9018));
+        assert!(mbuf.resize(42) && mbuf.data() == [0xab; 42]);
+
+        let others: Vec<_> = std::iter::from_fn(|| pool.alloc(PortId(0))).collect();
+        assert_eq!((others.len(), pool.available()), (62, 0));
+        drop((mbuf, others));
+        assert_eq!(pool.available(), 63);
+    });
+}
+
+#[test]
+fn what_does_not_start_says_why() {
+    alone("what_does_not_start_says_why", || {
+        let eal = eal();
+        let refused = |config: &PortConfig| {
+            let error = Port::attach(&eal, config).unwrap_err().to_string();
+            eprintln!("{error}");
+            error
+        };
+
+        let error = refused(&port(0, "net_nonsense0,x=1"));
+        assert!(
+            error.starts_with("port \"wan\": the device \"net_nonsense0,x=1\" does not start: "),
+            "{error}"
+        );
+        let error = refused(&port(0, "net_pcap0,rx_pcap=/nonexistent.pcap"));
+        assert!(
+            error.contains("/nonexistent.pcap"),
+            "DPDK's own words are missing: {error}"
+        );
+        let directory = tempfile::tempdir().unwrap();
+        let output = format!(
+            "net_pcap1,tx_pcap={}",
+            directory.path().join("out.pcap").display()
+        );
+        let error = refused(&PortConfig {
+            workers: 2,
+            ..port(0, &output)
+        });
+        assert!(error.contains("has 1 for 2 workers"), "{error}");
+        let error = refused(&port(0, "0000:ff:1f.7"));
+        assert!(error.contains("0000:ff:1f.7"), "{error}");
+
+        let mut null = Port::attach(&eal, &port(0, "net_null1")).unwrap();
+        assert!(matches!(
+            Port::attach(&eal, &port(1, "net_null1")),
+            Err(Error::DeviceTaken { .. })
+        ));
+        let pool = MbufPool::new(&eal, 63, 1500, -1).unwrap();
+        let mut jumbo = Port::attach(
+            &eal,
+            &PortConfig {
+                mtu: 9000,
+                ..port(2, "net_null2")
+            },
+        )
+        .unwrap();
+        assert!(matches!(
+            jumbo.start(&pool),
+            Err(Error::SmallMbufs {
+                mtu: 9000,
+                room: 2048,
+                ..
+            })
+        ));
+        null.start(&pool).unwrap();
+
+        assert!(matches!(
+            MbufPool::new(&eal, 1_000_000, 1500, -1),
+            Err(Error::Pool { .. })
+        ));
+        let cpu = usable_cpus()[0];
+        let again = Eal::init(&EalConfig {
+            workers: &[cpu],
+            main_lcore: cpu,
+            ..ORDINARY
+        });
+        assert!(matches!(again, Err(Error::EalStartedTwice)));
+    });
+}
+
+#[test]
+fn the_kernel_side_of_a_tap_has_an_address_of_its_own() {
+    alone_in_namespace("the_kernel_side_of_a_tap_has_an_address_of_its_own", || {
+        let eal = eal();
+        let pool = MbufPool::new(&eal, 4095, 1400, -1).unwrap();
+        let mac = [2, 0, 0, 0, 0, 1];
+        let device = "net_tap0,iface=wtest0";
+        let config = PortConfig {
+            mac: Some(mac),
+            mtu: 1400,
+            ..port(0, device)
+        };
+        let mut port = Port::attach(&eal, &config).unwrap();
+        let queues = port.start(&pool).unwrap();
+
+        let link = Command::new("ip")
+            .args(["-o", "link", "show", "wtest0"])
+            .output()
+            .unwrap();
+        let link = String::from_utf8_lossy(&link.stdout);
+        assert_eq!(after(&link, "link/ether"), "02:ff:00:00:00:01", "{link}");
+        assert_eq!(after(&link, "mtu"), "1400", "{link}");
+        assert_eq!(port.mac(), mac);
+        assert!(port.link().up);
+        drop((queues, port));
+        let link = Command::new("ip")
+            .args(["link", "show", "wtest0"])
+            .output()
+            .unwrap();
+        assert!(
+            !link.status.success(),
+            "a closed port leaves its TAP behind"
+        );
+    });
+}
+
+#[test]
+fn hugepages_are_used_where_enough_are_free() {
+    alone("hugepages_are_used_where_enough_are_free", || {
+        let cpu = usable_cpus()[0];
+        let init = |hugepages| {
+            Eal::init(&EalConfig { workers: &[cpu], main_lcore: cpu, hugepages, ..ORDINARY })
+        };
+        let eal = match init(Hugepages::Require) {
+            Ok(eal) => {
+                assert!(eal.hugepages());
+                eal
+            }
+            Err(Error::TooFewHugepages { .. }) => {
+                let eal = init(Hugepages::Auto).unwrap();
+                assert!(!eal.hugepages());
+                eal
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let pool = MbufPool::new(&eal, 8191, 1500, -1).unwrap();
+        assert_eq!(pool.available(), 8191);
+    });
+}
+
+#[test]
+fn arguments_that_the_eal_refuses_are_an_error_not_an_exit() {
+    alone(
+        "arguments_that_the_eal_refuses_are_an_error_not_an_exit",
+        || {
+            let (cpu, extra) = (usable_cpus()[0], ["--no-such-option".to_owned()]);
+            let refused = EalConfig {
+                workers: &[cpu],
+                main_lcore: cpu,
+                extra_args: &extra,
+                ..ORDINARY
+            };
+            let error = Eal::init(&refused).unwrap_err().to_string();
+            assert!(error.starts_with("the EAL did not start: "), "{error}");
+            // getopt and the usage text are the EAL's; what matters is that weir lives on to print its own error.
+        },
+    );
+}
