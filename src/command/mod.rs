@@ -1,6 +1,11 @@
 //! The commands: one file each, one line in [`Command`] and in [`Command::run`].
 
 mod check;
+mod client;
+mod reload;
+mod run;
+mod show;
+mod table;
 
 use crate::{config, sched};
 use std::process::ExitCode;
@@ -8,13 +13,19 @@ use std::sync::OnceLock;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    Run(run::Run),
     Check(check::Check),
+    Reload(reload::Reload),
+    Show(show::Show),
 }
 
 impl Command {
     pub fn run(self) -> ExitCode {
         match self {
+            Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
+            Command::Reload(reload) => reload.run(),
+            Command::Show(show) => show.run(),
         }
     }
 }
@@ -37,4 +48,13 @@ pub fn context() -> config::Context<'static> {
         schedulers: &sched::NAMES,
         cpus: Some(cpus()),
     }
+}
+
+/// Says why on stderr.
+fn fail(why: impl std::fmt::Display) -> ExitCode {
+    let why = why.to_string();
+    // Diagnostics say themselves that they are errors.
+    let prefix = if why.starts_with("error") { "" } else { "error: " };
+    eprintln!("{prefix}{why}");
+    ExitCode::FAILURE
 }
