@@ -2,6 +2,11 @@
 
 mod check;
 mod replay;
+mod client;
+mod reload;
+mod run;
+mod show;
+mod table;
 
 use crate::{config, sched};
 use std::process::ExitCode;
@@ -9,15 +14,21 @@ use std::sync::OnceLock;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    Run(run::Run),
     Check(check::Check),
     Replay(replay::Replay),
+    Reload(reload::Reload),
+    Show(show::Show),
 }
 
 impl Command {
     pub fn run(self) -> ExitCode {
         match self {
+            Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
             Command::Replay(replay) => replay.run(),
+            Command::Reload(reload) => reload.run(),
+            Command::Show(show) => show.run(),
         }
     }
 }
@@ -40,4 +51,13 @@ pub fn context() -> config::Context<'static> {
         schedulers: &sched::NAMES,
         cpus: Some(cpus()),
     }
+}
+
+/// Says why on stderr.
+fn fail(why: impl std::fmt::Display) -> ExitCode {
+    let why = why.to_string();
+    // Diagnostics say themselves that they are errors.
+    let prefix = if why.starts_with("error") { "" } else { "error: " };
+    eprintln!("{prefix}{why}");
+    ExitCode::FAILURE
 }

@@ -70,16 +70,25 @@ impl Table {
     /// Room for `capacity` connections with both their directions. `seed`: a secret of this run.
     pub fn new(capacity: usize, seed: u64) -> Self {
         let capacity = capacity.clamp(1, Self::MAX_CAPACITY);
-        // At most three quarters of the slots are taken, so that few buckets overflow.
-        let buckets = (capacity * 2 * 4 / 3).div_ceil(SLOTS).max(2);
         Table {
             entries: vec![Connection::FREE; capacity].into_boxed_slice(),
-            buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(),
+            buckets: vec![Bucket::EMPTY; Self::buckets(capacity)].into_boxed_slice(),
             seed,
             high_water: 0,
             free: END,
             live: 0,
         }
+    }
+
+    /// At most three quarters of the slots are taken, so that few buckets overflow.
+    fn buckets(capacity: usize) -> usize {
+        (capacity * 2 * 4 / 3).div_ceil(SLOTS).max(2)
+    }
+
+    /// The memory of a table with room for `capacity` connections, in bytes.
+    pub fn bytes(capacity: usize) -> usize {
+        let capacity = capacity.clamp(1, Self::MAX_CAPACITY);
+        capacity * size_of::<Connection>() + Self::buckets(capacity) * size_of::<Bucket>()
     }
 
     pub fn capacity(&self) -> usize {

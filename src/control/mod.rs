@@ -1,4 +1,193 @@
-//! The control thread: what the workers' world looks like, and how it changes.
+//! The control thread: what the workers' world looks like, how it changes, and who may ask about it.
+//!
+//! [`Control`] belongs to one thread, which runs the API as well; so nothing here is locked. Whoever wants to know or
+//! change something hands it a [`Job`] by a [`Handle`]: a closure that gets the control to itself for a moment, and
+//! must not take longer than that.
 
+pub mod announce;
+pub mod api;
+pub mod copies;
+pub mod daemon;
+mod machine;
 pub mod model;
+mod reload;
 pub mod resolver;
+mod show;
+pub mod watch;
+
+use crate::config::Config;
+use crate::exchange::{ConnectionChunk, Mailbox};
+use crate::io::dpdk::{Clock, MbufPool, Port};
+use crate::stats::Stats;
+use crate::units::{PortId, Time};
+use announce::Announcer;
+use copies::Copies;
+use model::{Changes, Model, NeedsRestart};
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::{mpsc, oneshot};
+use watch::Watch;
+
+/// The most events taken from one worker in one turn.
+const EVENTS: usize = 256;
+
+/// Everything that the control thread owns.
+pub struct Control {
+    model: Model,
+    stats: Arc<Stats>,
+    workers: Vec<WorkerHandle>,
+    ports: Vec<Port>,
+    pool: MbufPool,
+    clock: Clock,
+    announcer: Announcer,
+    watch: Watch,
+    started: SystemTime,
+}
+
+/// The control thread's end of a worker.
+pub struct WorkerHandle {
+    pub mailbox: Arc<Mailbox>,
+    copies: Copies,
+    cpu: usize,
+    /// The receive queues that it polls.
+    queues: Vec<(PortId, usize)>,
+    /// How many connections it has room for.
+    capacity: usize,
+}
+
+impl WorkerHandle {
+    pub fn new(cpu: usize, queues: Vec<(PortId, usize)>, capacity: usize) -> Self {
+        WorkerHandle { mailbox: Arc::default(), copies: Copies::default(), cpu, queues, capacity }
+    }
+}
+
+/// What a turn of the control thread found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Somebody waits for a worker's answer, which comes within microseconds.
+    Urgent,
+    /// Something happened, and more may follow.
+    Busy,
+    Idle,
+}
+
+impl Control {
+    pub fn new(
+        model: Model,
+        workers: Vec<WorkerHandle>,
+        ports: Vec<Port>,
+        pool: MbufPool,
+        clock: Clock,
+    ) -> Self {
+        let now = clock.now();
+        let mut announcer = Announcer::default();
+        announcer.update(model.config(), now);
+        Control {
+            stats: model.stats().clone(),
+            watch: Watch::new(workers.len(), now),
+            model,
+            workers,
+            ports,
+            pool,
+            clock,
+            announcer,
+            started: SystemTime::now(),
+        }
+    }
+
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// One turn: what the workers noticed, what is due, what they are to do.
+    pub fn turn(&mut self) -> Turn {
+        let now = self.now();
+        let mut events = 0;
+        for worker in &self.workers {
+            for _ in 0..EVENTS {
+                let Some(event) = worker.mailbox.events.pop() else { break };
+                self.model.event(event, now);
+                events += 1;
+            }
+        }
+        self.model.tick(now);
+        let mut orders = self.model.resolver.take_orders();
+        let busy = events > 0 || !orders.is_empty() || self.announcer.is_busy();
+        if let Some(first) = self.workers.first() {
+            for order in orders.drain(..) {
+                // A full queue loses a question, as the network might: it is asked again.
+                let _ = first.mailbox.orders.push(order);
+            }
+            self.announcer.tick(&first.mailbox, now);
+        }
+        for worker in &mut self.workers {
+            worker.copies.tick(&worker.mailbox);
+        }
+        self.watch.tick(&self.stats, now);
+        if self.workers.iter().any(|worker| worker.copies.is_busy()) {
+            Turn::Urgent
+        } else if busy {
+            Turn::Busy
+        } else {
+            Turn::Idle
+        }
+    }
+
+    /// Makes `config` the running configuration.
+    pub fn apply(&mut self, config: Config) -> Result<Changes, NeedsRestart> {
+        let now = self.now();
+        let changes = self.model.apply(config, now)?;
+        self.announcer.update(self.model.config(), now);
+        Ok(changes)
+    }
+
+    /// Has a worker copy a part of its connection table.
+    fn copy(&mut self, worker: usize, chunk: Box<ConnectionChunk>) -> Option<oneshot::Receiver<Box<ConnectionChunk>>> {
+        Some(self.workers.get_mut(worker)?.copies.copy(chunk))
+    }
+
+    /// Why the daemon is not healthy, if it is not.
+    fn complaint(&self) -> Option<String> {
+        let hung = self.watch.hung(self.now());
+        (!hung.is_empty()).then(|| format!("workers hang: {hung:?}"))
+    }
+
+    /// Why the daemon does not forward yet, if it does not.
+    fn unready(&self) -> Option<String> {
+        let idle: Vec<_> = self.stats.workers().enumerate().filter(|(_, worker)| worker.loops.get() == 0).collect();
+        (!idle.is_empty()).then(|| format!("{} workers have not started", idle.len()))
+    }
+}
+
+/// Something that the control thread does between two turns.
+pub type Job = Box<dyn FnOnce(&mut Control) + Send>;
+
+/// Where to hand jobs in.
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::Sender<Job>);
+
+/// The control thread takes no more jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("weir is stopping")]
+pub struct Stopping;
+
+impl Handle {
+    pub fn new() -> (Handle, mpsc::Receiver<Job>) {
+        let (sender, receiver) = mpsc::channel(64);
+        (Handle(sender), receiver)
+    }
+
+    /// What `question` finds out.
+    pub async fn ask<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Control) -> R + Send + 'static,
+    ) -> Result<R, Stopping> {
+        let (sender, receiver) = oneshot::channel();
+        let job = Box::new(move |control: &mut Control| {
+            // Whoever asked may have hung up.
+            let _ = sender.send(question(control));
+        });
+        self.0.send(job).await.map_err(|_| Stopping)?;
+        receiver.await.map_err(|_| Stopping)
+    }
+}

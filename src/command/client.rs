@@ -1,0 +1,174 @@
+//! How the tools talk to a running daemon: HTTP over TCP or a unix socket.
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Where the daemon's API is.
+#[derive(Debug, clap::Args)]
+pub struct At {
+    /// The daemon's [api] listen: an address and port, or unix:/path
+    #[arg(long, env = "WEIR_API", value_name = "ADDR")]
+    pub api: Option<Address>,
+}
+
+impl At {
+    pub fn address(&self) -> Address {
+        self.api.clone().unwrap_or_default()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Default for Address {
+    /// The default of `[api] listen`.
+    fn default() -> Self {
+        Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 9900)))
+    }
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("unix: needs a path behind it"),
+            Some(path) => Ok(Address::Unix(path.into())),
+            None => text.parse().map(Address::Tcp).map_err(|_| "use 127.0.0.1:9900 or unix:/run/weir/weir.sock"),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no weir answers at {0} ({1}); is it running? --api or WEIR_API says where it listens")]
+    NotRunning(Address, io::Error),
+    #[error("{0} does not answer as weir does: {1}")]
+    Protocol(Address, hyper::Error),
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Asks, and hands the answer's body to `take`, piece by piece.
+pub fn get(address: &Address, path: &str, take: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), Error> {
+    call(address, Method::GET, path, String::new(), take)
+}
+
+/// Posts JSON; the answer.
+pub fn post(address: &Address, path: &str, body: String) -> Result<Vec<u8>, Error> {
+    let mut answer = Vec::new();
+    call(address, Method::POST, path, body, |piece| {
+        answer.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Ok(answer)
+}
+
+fn call(
+    address: &Address,
+    method: Method,
+    path: &str,
+    body: String,
+    take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let nobody = |why| Error::NotRunning(address.clone(), why);
+        match address {
+            Address::Tcp(socket) => {
+                let stream = TcpStream::connect(socket).await.map_err(nobody)?;
+                exchange(address, stream, method, path, body, take).await
+            }
+            Address::Unix(socket) => {
+                let stream = UnixStream::connect(socket).await.map_err(nobody)?;
+                exchange(address, stream, method, path, body, take).await
+            }
+        }
+    })
+}
+
+async fn exchange(
+    address: &Address,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    method: Method,
+    path: &str,
+    body: String,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), Error> {
+    let broken = |why| Error::Protocol(address.clone(), why);
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let driver = tokio::spawn(connection);
+    let host = match address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(_) => "localhost".to_owned(),
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, host)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|why| Error::Refused(why.to_string()))?;
+    let mut answer = sender.send_request(request).await.map_err(broken)?;
+    if answer.status() != StatusCode::OK {
+        return Err(refusal(answer).await);
+    }
+    while let Some(frame) = answer.frame().await {
+        if let Ok(piece) = frame.map_err(broken)?.into_data() {
+            take(&piece)?;
+        }
+    }
+    driver.abort();
+    Ok(())
+}
+
+/// What the daemon says of a request that it does not grant.
+async fn refusal(answer: Response<Incoming>) -> Error {
+    let status = answer.status();
+    let body = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    // Of an invalid file: every error, as `weir check` prints them.
+    let text = told["text"].as_str().or(told["error"].as_str()).map(|text| text.trim_end().to_owned());
+    Error::Refused(text.unwrap_or_else(|| format!("the daemon answered {status}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_as_they_are_written() {
+        for text in ["127.0.0.1:9900", "[::1]:9900", "unix:/run/weir/weir.sock"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        for text in ["", "9900", "localhost:9900", "unix:", "/run/weir.sock"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+        assert_eq!(Address::default().to_string(), "127.0.0.1:9900");
+    }
+}

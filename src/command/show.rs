@@ -1,0 +1,326 @@
+//! `weir show …`: the running state as a table, or as JSON.
+
+use super::client::{self, At, Error};
+use super::table::{print, short, table};
+use crate::view;
+use serde::de::DeserializeOwned;
+use std::io::{self, BufWriter, Write, stdout};
+use std::net::SocketAddrV4;
+use std::process::ExitCode;
+
+/// Show the running state
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    what: What,
+    /// JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Of connections: only those of this service
+    #[arg(long, value_name = "SERVICE")]
+    service: Option<String>,
+    /// Of connections: at most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    at: At,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    Services,
+    Reals,
+    Connections,
+    Ports,
+    Workers,
+    Neighbours,
+    Routes,
+}
+
+impl Show {
+    /// 0, or 1 if no daemon answers.
+    pub fn run(&self) -> ExitCode {
+        let mut out = BufWriter::new(stdout().lock());
+        match self.show(&mut out).and_then(|()| Ok(out.flush()?)) {
+            Ok(()) => ExitCode::SUCCESS,
+            // The reader (`head`) has seen enough.
+            Err(Error::Io(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(why) => super::fail(why),
+        }
+    }
+
+    fn show(&self, out: &mut impl Write) -> Result<(), Error> {
+        if self.json {
+            return client::get(&self.at.address(), &self.path(), |piece| out.write_all(piece));
+        }
+        match self.what {
+            What::Services => services(&self.rows()?, out),
+            What::Reals => reals(&self.rows()?, out),
+            What::Connections => return self.connections(out),
+            What::Ports => ports(&self.rows()?, out),
+            What::Workers => workers(&self.rows()?, out),
+            What::Neighbours => neighbours(&self.rows()?, out),
+            What::Routes => routes(&self.rows()?, out),
+        }?;
+        Ok(())
+    }
+
+    fn path(&self) -> String {
+        let mut path = match self.what {
+            What::Services => "/v1/services",
+            What::Reals => "/v1/reals",
+            What::Connections => "/v1/connections",
+            What::Ports => "/v1/ports",
+            What::Workers => "/v1/workers",
+            What::Neighbours => "/v1/neighbours",
+            What::Routes => "/v1/routes",
+        }
+        .to_owned();
+        let service = self.service.as_ref().map(|service| format!("service={}", encode(service)));
+        let limit = self.limit.map(|limit| format!("limit={limit}"));
+        for (n, parameter) in service.into_iter().chain(limit).enumerate() {
+            path += if n == 0 { "?" } else { "&" };
+            path += &parameter;
+        }
+        path
+    }
+
+    fn rows<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
+        let mut rows = Vec::new();
+        self.each(|row| {
+            rows.push(row);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// Takes the rows as they come: each is a line of its own.
+    fn each<T: DeserializeOwned>(&self, mut take: impl FnMut(T) -> io::Result<()>) -> Result<(), Error> {
+        let mut rest = Vec::new();
+        client::get(&self.at.address(), &self.path(), |piece| {
+            rest.extend_from_slice(piece);
+            let Some(end) = rest.iter().rposition(|&byte| byte == b'\n') else { return Ok(()) };
+            for line in rest[..end].split(|&byte| byte == b'\n') {
+                let line = line.strip_suffix(b",").unwrap_or(line);
+                if line.starts_with(b"{") {
+                    take(serde_json::from_slice(line)?)?;
+                }
+            }
+            rest.drain(..=end);
+            Ok(())
+        })
+    }
+
+    /// In columns of a fixed width: there may be millions, and they are not gathered first.
+    fn connections(&self, out: &mut impl Write) -> Result<(), Error> {
+        writeln!(
+            out,
+            "{:<5} {:>6} {:<12} {:<21} {:<21} {:<21} {:<21} {:<6} Service",
+            "Prot", "Expire", "State", "Client", "Virtual", "Local", "Real", "Worker"
+        )?;
+        self.each(|row: view::Connection| {
+            let expire = format!("{}:{:02}", row.expires_s / 60, row.expires_s % 60);
+            let local = row.local.map_or("-".to_owned(), |local| local.to_string());
+            let [client, vip, real] = [row.client, row.vip, row.real].map(|address| address.to_string());
+            let service = row.service.as_deref().unwrap_or("-");
+            writeln!(
+                out,
+                "{:<5} {expire:>6} {:<12} {client:<21} {vip:<21} {local:<21} {real:<21} {:<6} {service}",
+                row.protocol.to_uppercase(),
+                row.state.to_uppercase(),
+                row.worker
+            )
+        })
+    }
+}
+
+/// Text for the query of an address.
+fn encode(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(byte);
+    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// As `ipvsadm -Ln`, with the names that weir has.
+fn services(rows: &[view::Service], out: &mut impl Write) -> io::Result<()> {
+    let mut table = table(&["Prot", "LocalAddress:Port", "Scheduler", "Flags", ">", ">", ">"]);
+    table.add_row(["  ->", "RemoteAddress:Port", "Forward", "", "Weight", "ActiveConn", "InActConn"]);
+    for row in rows {
+        let mut flags = row.name.clone();
+        if let Some(pool) = &row.local_pool {
+            flags += &format!(" pool {pool}");
+        }
+        if let Some(seconds) = row.persistence_s {
+            flags += &format!(" persistent {seconds}");
+        }
+        let address = SocketAddrV4::new(row.address, row.port).to_string();
+        table.add_row([row.protocol.to_uppercase(), address, row.scheduler.clone(), flags]);
+        for member in &row.reals {
+            table.add_row([
+                "  ->".to_owned(),
+                member.real.to_string(),
+                row.mode.clone(),
+                if member.up { "" } else { "down" }.to_owned(),
+                member.weight.to_string(),
+                member.traffic.active_connections.to_string(),
+                member.traffic.inactive_connections.to_string(),
+            ]);
+        }
+    }
+    print(&table, out)
+}
+
+fn reals(rows: &[view::Real], out: &mut impl Write) -> io::Result<()> {
+    let mut table = table(&[
+        "Service", "Prot", "Virtual", "Real", ">Weight", "Up", ">Active", ">Inactive", ">Conns", ">InPkts", ">OutPkts", ">InBytes",
+        ">OutBytes",
+    ]);
+    for row in rows {
+        let traffic = &row.member.traffic;
+        table.add_row([
+            row.service.clone(),
+            row.protocol.to_uppercase(),
+            row.vip.to_string(),
+            row.member.real.to_string(),
+            row.member.weight.to_string(),
+            if row.member.up { "yes" } else { "no" }.to_owned(),
+            traffic.active_connections.to_string(),
+            traffic.inactive_connections.to_string(),
+            short(traffic.connections_total),
+            short(traffic.packets_in),
+            short(traffic.packets_out),
+            short(traffic.bytes_in),
+            short(traffic.bytes_out),
+        ]);
+    }
+    print(&table, out)
+}
+
+fn ports(rows: &[view::Port], out: &mut impl Write) -> io::Result<()> {
+    let mut table = table(&[
+        "Port", "Link", "MAC", ">MTU", "Queues", ">RxPkts", ">TxPkts", ">RxBytes", ">TxBytes", ">Missed", ">Errors", "Driver",
+        "Device", "Addresses",
+    ]);
+    for row in rows {
+        let link = match (row.link_up, row.link_speed) {
+            (false, _) => "down".to_owned(),
+            (true, None) => "up".to_owned(),
+            (true, Some(megabits)) => format!("{megabits}M"),
+        };
+        table.add_row([
+            row.port.clone(),
+            link,
+            row.mac.clone(),
+            row.mtu.to_string(),
+            format!("{}/{}", row.rx_queues, row.tx_queues),
+            short(row.received_packets),
+            short(row.transmitted_packets),
+            short(row.received_bytes),
+            short(row.transmitted_bytes),
+            short(row.missed_packets + row.no_mbuf),
+            short(row.receive_errors + row.transmit_errors),
+            row.driver.clone(),
+            row.device.clone(),
+            row.addresses.join(" "),
+        ]);
+    }
+    print(&table, out)
+}
+
+fn workers(rows: &[view::Worker], out: &mut impl Write) -> io::Result<()> {
+    let mut table = table(&[
+        ">Worker", ">Lcore", ">Busy", ">Connections", ">Capacity", ">Received", ">Transmitted", ">Answered", ">Local", ">Queued",
+        ">Dropped", "Queues",
+    ]);
+    for row in rows {
+        table.add_row([
+            row.worker.to_string(),
+            row.lcore.to_string(),
+            format!("{:.1}%", row.busy_ratio * 100.0),
+            row.connections.to_string(),
+            row.connection_capacity.to_string(),
+            short(row.received_packets),
+            short(row.transmitted_packets),
+            short(row.answered_packets),
+            short(row.local_packets),
+            short(row.queued_packets),
+            short(row.dropped_packets.values().sum()),
+            row.queues.join(" "),
+        ]);
+    }
+    print(&table, out)?;
+    let reasons = rows.iter().flat_map(|row| &row.dropped_packets).filter(|(_, count)| **count > 0);
+    let mut dropped: std::collections::BTreeMap<&str, u64> = Default::default();
+    reasons.for_each(|(reason, count)| *dropped.entry(reason).or_default() += count);
+    if !dropped.is_empty() {
+        let mut table = super::table::table(&["Drop reason", ">Packets"]);
+        for (reason, count) in &dropped {
+            table.add_row([*reason, &count.to_string()]);
+        }
+        writeln!(out)?;
+        print(&table, out)?;
+    }
+    Ok(())
+}
+
+fn neighbours(rows: &[view::Neighbour], out: &mut impl Write) -> io::Result<()> {
+    let mut table = table(&["Address", "Port", "MAC", "State", "Origin"]);
+    for row in rows {
+        let origin = if row.is_static { "static" } else { "arp" };
+        table.add_row([&row.address.to_string(), &row.port, row.mac.as_deref().unwrap_or("-"), &row.state, origin]);
+    }
+    print(&table, out)
+}
+
+fn routes(rows: &[view::Route], out: &mut impl Write) -> io::Result<()> {
+    let mut table = table(&["To", "Via", "Port"]);
+    for row in rows {
+        let via = row.via.map_or("connected".to_owned(), |via| via.to_string());
+        table.add_row([&row.to, &via, &row.port]);
+    }
+    print(&table, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_read_as_ipvsadm_prints_them() {
+        let traffic = view::Traffic { active_connections: 7, inactive_connections: 12, ..view::Traffic::default() };
+        let member = |last, weight| view::Member {
+            real: format!("10.0.0.{last}:8080").parse().unwrap(),
+            weight,
+            up: last == 11,
+            traffic: traffic.clone(),
+        };
+        let service = view::Service {
+            name: "web".into(),
+            protocol: "tcp".into(),
+            address: "192.0.2.80".parse().unwrap(),
+            port: 80,
+            mode: "fullnat".into(),
+            scheduler: "wrr".into(),
+            local_pool: Some("inside".into()),
+            persistence_s: Some(300),
+            traffic: traffic.clone(),
+            reals: vec![member(11, 3), member(12, 1)],
+        };
+        let mut out = Vec::new();
+        services(&[service], &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\
+Prot  LocalAddress:Port   Scheduler  Flags
+  ->  RemoteAddress:Port  Forward                                  Weight  ActiveConn  InActConn
+TCP   192.0.2.80:80       wrr        web pool inside persistent 300
+  ->  10.0.0.11:8080      fullnat                                       3           7         12
+  ->  10.0.0.12:8080      fullnat    down                               1           7         12
+"
+        );
+    }
+
+    #[test]
+    fn text_in_a_query_is_encoded() {
+        assert_eq!(encode("tcp:192.0.2.80:80"), "tcp:192.0.2.80:80");
+        assert_eq!(encode("a b&c=ä"), "a%20b%26c%3D%C3%A4");
+    }
+}

@@ -1,0 +1,462 @@
+//! The HTTP API: what `weir show` and Prometheus read, and what `weir reload` asks for.
+//!
+//! It runs on the control thread, between its turns. So no answer is made in one piece that may be long: rows are
+//! asked for a few at a time, and written as they come, one a line.
+
+use super::model::Changes;
+use super::reload::{Refused, reload};
+use super::{Control, Handle, Stopping};
+use crate::config::{self, Diagnostics, Listen, Severity};
+use crate::exchange::ConnectionChunk;
+use crate::metrics::{self, METRICS, Source};
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use hyper::body::Frame;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// What the API needs.
+#[derive(Clone)]
+pub struct Api {
+    pub handle: Handle,
+    /// The `--config` of the start.
+    pub file: Arc<Path>,
+    pub context: config::Context<'static>,
+}
+
+/// Services shown in one go.
+const SLICE: usize = 128;
+
+/// Where the API is to be had.
+pub enum Listener {
+    Tcp(TcpListener, SocketAddr),
+    Unix(UnixListener, SocketFile),
+}
+
+/// Removes the socket when the daemon stops.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody else may have removed it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("cannot listen on {at}: {why}")]
+    Bind { at: String, why: io::Error },
+    #[error("another weir is listening on {0}; stop it, or choose another address")]
+    Taken(String),
+    #[error("{0} is there and is no socket; remove it, or choose another path")]
+    NoSocket(String),
+}
+
+impl Listener {
+    /// None: the API is off. To be called within a runtime.
+    pub fn bind(listen: &Listen) -> Result<Option<Self>, BindError> {
+        match listen {
+            Listen::Off => Ok(None),
+            Listen::Tcp(address) => {
+                let failed = |why: io::Error| match why.kind() {
+                    io::ErrorKind::AddrInUse => BindError::Taken(address.to_string()),
+                    _ => BindError::Bind { at: address.to_string(), why },
+                };
+                let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+                listener.set_nonblocking(true).map_err(failed)?;
+                let listener = TcpListener::from_std(listener).map_err(failed)?;
+                Ok(Some(Listener::Tcp(listener, *address)))
+            }
+            Listen::Unix(path) => Self::bind_unix(path).map(Some),
+        }
+    }
+
+    fn bind_unix(path: &Path) -> Result<Self, BindError> {
+        let at = || format!("unix:{}", path.display());
+        let failed = |why| BindError::Bind { at: at(), why };
+        if let Ok(found) = std::fs::symlink_metadata(path) {
+            if !found.file_type().is_socket() {
+                return Err(BindError::NoSocket(path.display().to_string()));
+            }
+            // One that nobody answers was left behind.
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(BindError::Taken(at()));
+            }
+            std::fs::remove_file(path).map_err(failed)?;
+        } else if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(failed)?;
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        let file = SocketFile(path.to_owned());
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        Ok(Listener::Unix(listener, file))
+    }
+
+    /// Answers requests until the task is dropped with its runtime.
+    pub fn serve(self, api: Api) -> Serving {
+        let router = router(api);
+        match self {
+            Listener::Tcp(listener, address) => {
+                let router = if address.ip().is_loopback() { router.layer(middleware::from_fn(check_host)) } else { router };
+                Serving { task: tokio::spawn(async { drop(axum::serve(listener, router).await) }), _file: None }
+            }
+            Listener::Unix(listener, file) => {
+                Serving { task: tokio::spawn(async { drop(axum::serve(listener, router).await) }), _file: Some(file) }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listener::Tcp(_, address) => address.fmt(f),
+            Listener::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
+        }
+    }
+}
+
+/// The API at work; dropped, it ends.
+pub struct Serving {
+    task: JoinHandle<()>,
+    _file: Option<SocketFile>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn router(api: Api) -> Router {
+    Router::new()
+        .route("/metrics", get(scrape))
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/v1/services", get(services))
+        .route("/v1/reals", get(reals))
+        .route("/v1/connections", get(connections))
+        .route("/v1/ports", get(async |State(api): State<Api>| rows(api, |control| control.show_ports()).await))
+        .route("/v1/workers", get(async |State(api): State<Api>| rows(api, |control| control.show_workers()).await))
+        .route("/v1/neighbours", get(async |State(api): State<Api>| rows(api, |control| control.show_neighbours()).await))
+        .route("/v1/routes", get(async |State(api): State<Api>| rows(api, |control| control.show_routes()).await))
+        .route("/v1/reload", post(post_reload))
+        .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing here; see /metrics, /health, /ready, /v1/services …"))
+        .with_state(api)
+}
+
+/// A page of another site that has its name point to this machine (DNS rebinding) gets nothing: on a loopback address
+/// requests are for an IP address or for localhost.
+async fn check_host(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    if host.is_none_or(is_local) {
+        next.run(request).await
+    } else {
+        error(StatusCode::MISDIRECTED_REQUEST, "ask for an IP address or for localhost")
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    let is_ip = host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    is_ip || host.split(':').next() == Some("localhost")
+}
+
+fn error(status: StatusCode, message: &str) -> Response {
+    json_response(status, json!({ "error": message }))
+}
+
+fn json_response(status: StatusCode, value: impl Serialize) -> Response {
+    // Rows are plain data: they cannot fail.
+    let text = serde_json::to_string(&value).unwrap_or_default() + "\n";
+    (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+async fn health(State(api): State<Api>) -> Response {
+    probe(api.handle.ask(|control| control.complaint()).await)
+}
+
+async fn ready(State(api): State<Api>) -> Response {
+    probe(api.handle.ask(|control| control.complaint().or(control.unready())).await)
+}
+
+fn probe(answer: Result<Option<String>, Stopping>) -> Response {
+    match answer {
+        Ok(None) => (StatusCode::OK, "ok\n").into_response(),
+        Ok(Some(why)) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
+        Err(stopping) => (StatusCode::SERVICE_UNAVAILABLE, format!("{stopping}\n")).into_response(),
+    }
+}
+
+/// A body that is written while it is read.
+struct Writing(mpsc::Receiver<Result<Bytes, Stopping>>);
+
+impl HttpBody for Writing {
+    type Data = Bytes;
+    type Error = Stopping;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> task::Poll<Option<Result<Frame<Bytes>, Stopping>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}
+
+/// Where a body's pieces go.
+struct Pieces(mpsc::Sender<Result<Bytes, Stopping>>);
+
+/// Why a body ends early.
+enum Cut {
+    Stopping,
+    /// The reader is gone.
+    HungUp,
+}
+
+impl From<Stopping> for Cut {
+    fn from(_: Stopping) -> Self {
+        Cut::Stopping
+    }
+}
+
+impl Pieces {
+    async fn write(&self, text: String) -> Result<(), Cut> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.0.send(Ok(text.into())).await.map_err(|_| Cut::HungUp)
+    }
+}
+
+/// Answers with what `work` writes.
+fn stream<F>(content_type: &'static str, work: impl FnOnce(Arc<Pieces>) -> F) -> Response
+where
+    F: Future<Output = Result<(), Cut>> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(4);
+    let pieces = Arc::new(Pieces(sender));
+    let work = work(pieces.clone());
+    tokio::spawn(async move {
+        if let Err(Cut::Stopping) = work.await {
+            // An error here, not an end: nobody takes half an answer for the whole.
+            let _ = pieces.0.send(Err(Stopping)).await;
+        }
+    });
+    ([(header::CONTENT_TYPE, content_type)], Body::new(Writing(receiver))).into_response()
+}
+
+/// A JSON array, one element a line.
+struct Array {
+    pieces: Arc<Pieces>,
+    written: usize,
+}
+
+impl Array {
+    fn new(pieces: Arc<Pieces>) -> Self {
+        Array { pieces, written: 0 }
+    }
+
+    async fn add<T: Serialize>(&mut self, rows: impl IntoIterator<Item = T>) -> Result<(), Cut> {
+        let mut text = String::new();
+        for row in rows {
+            text += if self.written == 0 { "[\n" } else { ",\n" };
+            text += &serde_json::to_string(&row).unwrap_or_default();
+            self.written += 1;
+        }
+        self.pieces.write(text).await
+    }
+
+    async fn end(self) -> Result<(), Cut> {
+        let end = if self.written == 0 { "[]\n" } else { "\n]\n" };
+        self.pieces.write(end.to_owned()).await
+    }
+}
+
+/// Rows of which there are not many.
+async fn rows<T: Serialize + Send + 'static>(api: Api, show: fn(&Control) -> Vec<T>) -> Response {
+    stream("application/json", async move |pieces| {
+        let mut array = Array::new(pieces);
+        array.add(api.handle.ask(move |control| show(control)).await?).await?;
+        array.end().await
+    })
+}
+
+async fn services(State(api): State<Api>) -> Response {
+    stream("application/json", async move |pieces| {
+        let mut array = Array::new(pieces);
+        let all = api.handle.ask(|control| control.services()).await?;
+        for slice in all.chunks(SLICE) {
+            let slice = slice.to_vec();
+            array.add(api.handle.ask(move |control| control.show_services(&slice)).await?).await?;
+        }
+        array.end().await
+    })
+}
+
+async fn reals(State(api): State<Api>) -> Response {
+    stream("application/json", async move |pieces| {
+        let mut array = Array::new(pieces);
+        let all = api.handle.ask(|control| control.services()).await?;
+        for slice in all.chunks(SLICE) {
+            let slice = slice.to_vec();
+            let shown = api.handle.ask(move |control| control.show_services(&slice)).await?;
+            array.add(shown.into_iter().flat_map(|service| service.into_reals())).await?;
+        }
+        array.end().await
+    })
+}
+
+#[derive(Deserialize)]
+struct Which {
+    /// Only those of this service.
+    service: Option<String>,
+    /// At most so many.
+    limit: Option<usize>,
+}
+
+async fn connections(State(api): State<Api>, Query(which): Query<Which>) -> Response {
+    let mut only = None;
+    if let Some(name) = which.service {
+        let wanted = name.clone();
+        only = match api.handle.ask(move |control| control.find_service(&wanted)).await {
+            Ok(Some(id)) => Some(id),
+            Ok(None) => return error(StatusCode::NOT_FOUND, &format!("there is no service {name:?}")),
+            Err(stopping) => return error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()),
+        };
+    }
+    stream("application/json", async move |pieces| {
+        let mut array = Array::new(pieces);
+        let mut left = which.limit.unwrap_or(usize::MAX);
+        let mut chunk = Box::new(ConnectionChunk::new());
+        for worker in 0.. {
+            chunk.next = 0;
+            while chunk.next != ConnectionChunk::END && left > 0 {
+                let Some(copied) = api.handle.ask(move |control| control.copy(worker, chunk)).await? else {
+                    return array.end().await;
+                };
+                let copied = copied.await.map_err(|_| Stopping)?;
+                let (shown, used) = api
+                    .handle
+                    .ask(move |control| (control.show_connections(worker, &copied, only), copied))
+                    .await?;
+                chunk = used;
+                let count = shown.len().min(left);
+                left -= count;
+                array.add(shown.into_iter().take(count)).await?;
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        array.end().await
+    })
+}
+
+async fn scrape(State(api): State<Api>) -> Response {
+    stream(metrics::CONTENT_TYPE, async move |pieces| {
+        let (daemon, all) = api.handle.ask(|control| (control.show_daemon(), control.services())).await?;
+        for metric in METRICS {
+            let mut text = String::new();
+            metric.header(&mut text);
+            match metric.source {
+                Source::Daemon(collect) => collect(&daemon, &mut metric.samples(&mut text)),
+                Source::Service(collect) => {
+                    for slice in all.chunks(SLICE) {
+                        let slice = slice.to_vec();
+                        let shown = api.handle.ask(move |control| control.show_services(&slice)).await?;
+                        shown.iter().for_each(|service| collect(service, &mut metric.samples(&mut text)));
+                        pieces.write(std::mem::take(&mut text)).await?;
+                    }
+                }
+            }
+            pieces.write(text).await?;
+        }
+        Ok(())
+    })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reload {
+    /// The file to apply; default: that of the start.
+    file: Option<PathBuf>,
+}
+
+/// What a reload changed, in numbers and in words.
+#[derive(Serialize)]
+struct Reloaded {
+    #[serde(flatten)]
+    changes: Changes,
+    summary: String,
+}
+
+async fn post_reload(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+    // A page of another site can have a browser post here, but not as JSON without asking first.
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type.is_none_or(|value| value.split(';').next().unwrap_or_default().trim() != "application/json") {
+        return error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type must be application/json");
+    }
+    let wanted = if body.is_empty() { Ok(Reload::default()) } else { serde_json::from_slice(&body) };
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(why) => return error(StatusCode::BAD_REQUEST, &why.to_string()),
+    };
+    let file = wanted.file.unwrap_or_else(|| api.file.to_path_buf());
+    match reload(&api.handle, file, api.context).await {
+        Ok(changes) => json_response(StatusCode::OK, Reloaded { summary: changes.to_string(), changes }),
+        Err(Refused::Invalid(diagnostics)) => json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&diagnostics)),
+        Err(refused @ Refused::NeedsRestart(_)) => error(StatusCode::CONFLICT, &refused.to_string()),
+        Err(refused @ Refused::Stopping(_)) => error(StatusCode::SERVICE_UNAVAILABLE, &refused.to_string()),
+    }
+}
+
+/// `text` is what `weir check` would print.
+fn invalid(diagnostics: &Diagnostics) -> serde_json::Value {
+    let found: Vec<_> = diagnostics
+        .iter()
+        .map(|diagnostic| {
+            json!({
+                "severity": match diagnostic.severity { Severity::Error => "error", Severity::Warning => "warning" },
+                "file": diagnostic.file,
+                "line": diagnostic.line,
+                "column": diagnostic.column,
+                "text": diagnostic.text,
+                "message": diagnostic.message,
+                "note": diagnostic.note,
+                "help": diagnostic.help,
+            })
+        })
+        .collect();
+    json!({ "error": "the file is not valid", "diagnostics": found, "text": diagnostics.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_may_be_made_to_point_here_are_not_local() {
+        for host in ["127.0.0.1:9900", "127.0.0.1", "[::1]:9900", "[::1]", "localhost", "localhost:9900"] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in ["evil.example", "evil.example:9900", "localhost.evil.example", "127.0.0.1.evil.example", "?"] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
+}

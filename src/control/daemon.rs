@@ -1,0 +1,185 @@
+//! `weir run`: starts everything, takes the control thread's turns, and stops everything again.
+
+use super::api::{self, Listener};
+use super::machine::{Machine, WorkerQueues, worker_cpus};
+use super::model::{Device, Model};
+use super::reload::reload;
+use super::{Control, Handle, Job, Turn, WorkerHandle};
+use crate::config::{self, Config, Diagnostics};
+use crate::conn;
+use crate::director::Director;
+use crate::io::dpdk::{self, Clock, Lcore};
+use crate::stats::Stats;
+use crate::units::WorkerId;
+use crate::wire::Mac;
+use crate::worker::{Ports, Worker};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Config(Diagnostics),
+    #[error("[api] listen: {0}")]
+    Api(#[from] api::BindError),
+    #[error(transparent)]
+    Dpdk(#[from] dpdk::Error),
+    #[error("the control thread cannot start: {0}")]
+    Runtime(#[from] io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Before any packet is touched.
+pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure> {
+    let loaded = config::load(file, &context).map_err(Failure::Config)?;
+    loaded.warnings.print();
+    let config = loaded.config;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    let signals = Signals::new()?;
+    let listener = Listener::bind(&config.api.listen)?;
+    let machine = Machine::start(&config)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (mut control, workers) = start(&config, machine, &stop)?;
+
+    let (handle, jobs) = Handle::new();
+    let api = api::Api { handle: handle.clone(), file: file.into(), context };
+    let reload_file = || {
+        let (handle, file) = (handle.clone(), file.to_path_buf());
+        tokio::spawn(async move {
+            if let Err(refused) = reload(&handle, file, context).await {
+                tracing::error!("reload refused, nothing has changed: {refused}");
+            }
+        });
+    };
+    if let Some(listener) = &listener {
+        tracing::info!("API on {listener}");
+    }
+    tracing::info!("ready");
+    let why = runtime.block_on(async {
+        let _serving = listener.map(|listener| listener.serve(api));
+        take_turns(&mut control, jobs, signals, reload_file).await
+    });
+    tracing::info!("{why}: stopping");
+    stop.store(true, Relaxed);
+    for worker in workers {
+        worker.join();
+    }
+    // The last owners of the devices: net_tap's interfaces go with them.
+    drop(control);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Makes the first tables and sends the workers off.
+fn start(config: &Config, machine: Machine, stop: &Arc<AtomicBool>) -> Result<(Control, Vec<Lcore<()>>), dpdk::Error> {
+    let Machine { eal, pool, ports, workers } = machine;
+    let clock = Clock::new(&eal);
+    let stats = Arc::new(Stats::new(workers.len()));
+    let devices = ports.iter().map(|port| Device { mac: Mac(port.mac()), any_mac: false }).collect();
+    let seed = RandomState::new().hash_one(0);
+    let (model, readers) = Model::new(config, devices, stats.clone(), seed, clock.now());
+    let capacity = config.limits.connections.div_ceil(workers.len());
+
+    for (port, config) in ports.iter().zip(&config.ports) {
+        let link = port.link();
+        tracing::info!(
+            port = port.name(),
+            device = config.device,
+            driver = port.driver(),
+            mac = %Mac(port.mac()),
+            mtu = port.mtu(),
+            queues = %format_args!("{} rx, {} tx", port.rx_queues(), port.tx_queues()),
+            link = if link.up { "up" } else { "down" },
+            "port"
+        );
+    }
+    let idle = &config.dpdk.workers[workers.len()..];
+    if !idle.is_empty() {
+        tracing::warn!(cpus = ?idle, "left out: workers do not hand packets to each other yet, so one sees them all");
+    }
+    let mut handles = Vec::new();
+    let mut lcores = Vec::new();
+    for (n, ((WorkerQueues { rx, tx }, tables), cpu)) in workers.into_iter().zip(readers).zip(worker_cpus(config)).enumerate() {
+        let id = WorkerId(n as u8);
+        let queues: Vec<_> = rx.iter().map(|(number, queue)| (queue.port(), *number)).collect();
+        let names = queues.iter().map(|(port, number)| format!("{}/{number}", config.ports[port.index()].name));
+        tracing::info!(
+            worker = n,
+            lcore = cpu,
+            queues = names.collect::<Vec<_>>().join(" "),
+            connections = capacity,
+            memory_mb = conn::Table::bytes(capacity) >> 20,
+            "worker"
+        );
+        let handle = WorkerHandle::new(*cpu, queues, capacity);
+        let (mailbox, stats, stop, idle) = (handle.mailbox.clone(), stats.clone(), stop.clone(), config.dpdk.idle);
+        handles.push(handle);
+        lcores.push(eal.launch(id, move || {
+            // On the worker's lcore, so that its memory is near to it.
+            let director = Director::new(id, capacity, seed, stats.clone(), mailbox);
+            let rx = rx.into_iter().map(|(_, queue)| queue).collect();
+            Worker { director, tables, rx, ports: Ports::new(id, stats, pool, tx), clock, idle, stop }.run();
+        })?);
+    }
+    Ok((Control::new(model, handles, ports, pool, clock), lcores))
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// How soon the next turn is due when something happened, and when nothing did.
+const SOON: Duration = Duration::from_millis(1);
+const LATER: Duration = Duration::from_millis(4);
+/// How long a worker is given to answer before it is looked for again.
+const MOMENT: Duration = Duration::from_micros(20);
+
+/// Takes turns and jobs until a signal says to stop; says which.
+async fn take_turns(control: &mut Control, mut jobs: mpsc::Receiver<Job>, mut signals: Signals, reload: impl Fn()) -> &'static str {
+    let mut turn = control.turn();
+    loop {
+        tokio::select! {
+            () = pause(turn) => {}
+            Some(job) = jobs.recv() => job(control),
+            _ = signals.terminate.recv() => return "SIGTERM",
+            _ = signals.interrupt.recv() => return "SIGINT",
+            _ = signals.hangup.recv() => reload(),
+        }
+        turn = control.turn();
+    }
+}
+
+async fn pause(turn: Turn) {
+    match turn {
+        // Shorter than the runtime's clock can tell.
+        Turn::Urgent => {
+            tokio::task::yield_now().await;
+            std::thread::sleep(MOMENT);
+        }
+        Turn::Busy => sleep(SOON).await,
+        Turn::Idle => sleep(LATER).await,
+    }
+}

@@ -1,0 +1,90 @@
+//! Brings the EAL, the mempool and the ports up, as a configuration asks for.
+
+use crate::config::{Config, Queues};
+use crate::director::{WAITING_HOPS, WAITING_PACKETS_PER_HOP};
+use crate::io::dpdk::{Eal, EalConfig, Error, MbufPool, Port, PortConfig, RxQueue, TxBuffer, TxQueue};
+use crate::packet::BURST;
+use crate::units::PortId;
+
+/// The devices, ready to forward.
+pub struct Machine {
+    pub eal: Eal,
+    pub pool: MbufPool,
+    pub ports: Vec<Port>,
+    /// For each worker, what it polls and where it sends.
+    pub workers: Vec<WorkerQueues>,
+}
+
+/// One worker's queues.
+#[derive(Default)]
+pub struct WorkerQueues {
+    pub rx: Vec<(usize, RxQueue)>,
+    pub tx: Vec<TxQueue>,
+}
+
+/// The CPUs of the workers that run.
+///
+/// Requests and replies of a connection come in by different ports, and a NIC's hash sends them to unrelated queues;
+/// as long as workers hand no packets to each other, one of them has to see all.
+pub fn worker_cpus(config: &Config) -> &[usize] {
+    &config.dpdk.workers[..1]
+}
+
+impl Machine {
+    pub fn start(config: &Config) -> Result<Machine, Error> {
+        let cpus = worker_cpus(config);
+        let workers = cpus.len() as u16;
+        let mbufs = mbufs(config, workers);
+        let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
+        let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
+        let eal = Eal::init(&EalConfig {
+            workers: cpus,
+            main_lcore: config.dpdk.main_lcore,
+            hugepages: config.dpdk.hugepages,
+            memory_mb: MbufPool::bytes(mbufs, mtu).div_ceil(1 << 20),
+            devices: &devices,
+            extra_args: &config.dpdk.eal_args,
+            file_prefix: &format!("weir-{}", std::process::id()),
+        })?;
+        let attach = |(n, port): (usize, &crate::config::Port)| {
+            Port::attach(&eal, &PortConfig {
+                id: PortId(n as u8),
+                name: &port.name,
+                device: &port.device,
+                mac: port.mac,
+                mtu: port.mtu,
+                queues: port.queues,
+                workers,
+                one_pool: true,
+            })
+        };
+        let mut ports: Vec<Port> = config.ports.iter().enumerate().map(attach).collect::<Result<_, _>>()?;
+        let pool = MbufPool::new(&eal, mbufs, mtu, ports.first().map_or(-1, Port::socket))?;
+        let mut queues: Vec<WorkerQueues> = cpus.iter().map(|_| WorkerQueues::default()).collect();
+        for port in &mut ports {
+            let started = port.start(&pool)?;
+            for (n, queue) in started.rx.into_iter().enumerate() {
+                queues[n % cpus.len()].rx.push((n, queue));
+            }
+            for (worker, queue) in queues.iter_mut().zip(started.tx) {
+                worker.tx.push(queue);
+            }
+        }
+        Ok(Machine { eal, pool, ports, workers: queues })
+    }
+}
+
+/// How many mbufs can be somewhere at once: in the devices' queues, waiting for a neighbour, on their way through a
+/// worker, and in the lcores' caches.
+fn mbufs(config: &Config, workers: u16) -> usize {
+    let in_queues = |port: &crate::config::Port| {
+        let rx = match port.queues {
+            Queues::Auto => workers,
+            Queues::Pairs(pairs) => pairs,
+        };
+        Port::mbufs_in_queues(rx, rx.max(workers))
+    };
+    let caches = (usize::from(workers) + 1) * MbufPool::CACHE * 3 / 2;
+    let worker = WAITING_HOPS * WAITING_PACKETS_PER_HOP + BURST + config.ports.len() * TxBuffer::CAPACITY;
+    config.ports.iter().map(in_queues).sum::<usize>() + caches + usize::from(workers) * worker
+}

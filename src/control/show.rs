@@ -1,0 +1,216 @@
+//! The control's state as rows for `/v1/…` and `/metrics`.
+
+use super::Control;
+use crate::config;
+use crate::conn::Connection;
+use crate::exchange::ConnectionChunk;
+use crate::neighbour::LinkState;
+
+use crate::stats::RealTotals;
+use crate::tables::{Service, Tables};
+use crate::units::ServiceId;
+use crate::verdict::{DropReason, ReplyReason};
+use crate::view;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+impl Control {
+    /// The services as they are now: to be shown a few at a time by [`Control::show_services`].
+    pub fn services(&self) -> Vec<Arc<Service>> {
+        self.model.services().cloned().collect()
+    }
+
+    pub fn show_services(&self, services: &[Arc<Service>]) -> Vec<view::Service> {
+        services.iter().map(|service| self.show_service(service)).collect()
+    }
+
+    fn show_service(&self, service: &Service) -> view::Service {
+        let tables = self.model.tables();
+        let member = |real: &service::Real| view::Member {
+            real: SocketAddrV4::new(real.address, real.port),
+            weight: real.weight,
+            up: is_up(tables, real.address),
+            traffic: traffic(self.model.real_totals(real.id)),
+        };
+        view::Service {
+            name: service.name.to_string(),
+            protocol: service.key.protocol.name().to_owned(),
+            address: service.key.address,
+            port: service.key.port,
+            mode: service.mode.name.to_owned(),
+            scheduler: service.scheduler_kind.name.to_owned(),
+            local_pool: service.pool.as_ref().map(|pool| pool.name.clone()),
+            persistence_s: service.persistence.map(|persistence| persistence.timeout.as_secs()),
+            traffic: traffic(self.model.service_totals(service)),
+            reals: service.reals.iter().map(member).collect(),
+        }
+    }
+
+    /// The service of a name, or of `tcp:192.0.2.80:80`.
+    pub fn find_service(&self, name: &str) -> Option<ServiceId> {
+        let is_it = |service: &&Arc<Service>| &*service.name == name || service.key.to_string() == name;
+        self.model.services().find(is_it).map(|service| service.id)
+    }
+
+    /// The connections of a chunk, those of one service where one is given.
+    pub fn show_connections(&self, worker: usize, chunk: &ConnectionChunk, only: Option<ServiceId>) -> Vec<view::Connection> {
+        let wanted = chunk.connections.iter().filter(|connection| only.is_none_or(|only| connection.service == only));
+        wanted.map(|connection| self.show_connection(worker, chunk, connection)).collect()
+    }
+
+    fn show_connection(&self, worker: usize, chunk: &ConnectionChunk, connection: &Connection) -> view::Connection {
+        let timeouts = &self.model.tables().timeouts;
+        let left_ms = connection.timeout(timeouts).saturating_sub(chunk.now.since(connection.last_seen));
+        let request = &connection.request;
+        let client = SocketAddrV4::new(request.source(), request.source_port());
+        let service = self.model.service(connection.service);
+        let mut real = SocketAddrV4::new(connection.reply.source(), connection.reply.source_port());
+        let mut local = SocketAddrV4::new(connection.reply.destination(), connection.reply.destination_port());
+        if connection.is_template() {
+            // Its one key is the client's.
+            local = client;
+            let bound = service.and_then(|service| service.reals.iter().find(|real| real.id == connection.real));
+            real = bound.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), |real| SocketAddrV4::new(real.address, real.port));
+        }
+        view::Connection {
+            // A template's has a mark above the protocol's bits.
+            protocol: match request.protocol() & 0x7f {
+                6 => "tcp",
+                _ => "udp",
+            }
+            .to_owned(),
+            client,
+            vip: SocketAddrV4::new(request.destination(), request.destination_port()),
+            real,
+            local: (local != client).then_some(local),
+            state: connection.state.name().to_owned(),
+            expires_s: left_ms.div_ceil(1000),
+            service: service.map(|service| service.name.to_string()),
+            worker: worker as u8,
+        }
+    }
+
+    pub fn show_ports(&self) -> Vec<view::Port> {
+        let show = |(port, config): (&crate::io::dpdk::Port, &config::Port)| {
+            let (link, stats) = (port.link(), port.stats());
+            view::Port {
+                port: port.name().to_owned(),
+                device: config.device.clone(),
+                driver: port.driver().to_owned(),
+                mac: crate::wire::Mac(port.mac()).to_string(),
+                mtu: port.mtu(),
+                addresses: config.addresses.iter().map(ToString::to_string).collect(),
+                rx_queues: port.rx_queues(),
+                tx_queues: port.tx_queues(),
+                link_up: link.up,
+                link_speed: link.speed,
+                received_packets: stats.rx_packets,
+                received_bytes: stats.rx_bytes,
+                transmitted_packets: stats.tx_packets,
+                transmitted_bytes: stats.tx_bytes,
+                missed_packets: stats.rx_missed,
+                receive_errors: stats.rx_errors,
+                transmit_errors: stats.tx_errors,
+                no_mbuf: stats.rx_no_mbuf,
+            }
+        };
+        self.ports.iter().zip(&self.model.config().ports).map(show).collect()
+    }
+
+    pub fn show_workers(&self) -> Vec<view::Worker> {
+        let name = |id: crate::units::PortId| self.ports[id.index()].name();
+        let show = |(n, (handle, counters)): (usize, (&super::WorkerHandle, &crate::stats::WorkerStats))| view::Worker {
+            worker: n as u8,
+            lcore: handle.cpu,
+            queues: handle.queues.iter().map(|(port, queue)| format!("{}/{queue}", name(*port))).collect(),
+            busy_ratio: self.watch.busy_ratio(n),
+            connections: counters.connections.get(),
+            connection_capacity: handle.capacity as u64,
+            received_packets: counters.received.get(),
+            transmitted_packets: counters.transmitted.get(),
+            answered_packets: counters.answered.get(),
+            local_packets: counters.local.get(),
+            queued_packets: counters.queued.get(),
+            originated_packets: counters.originated.get(),
+            dropped_packets: DropReason::ALL
+                .iter()
+                .map(|reason| (reason.name().to_owned(), counters.drops(*reason).get()))
+                .collect(),
+            replies: ReplyReason::ALL
+                .iter()
+                .map(|reason| (reason.name().to_owned(), counters.replies(*reason).get()))
+                .collect(),
+            loops: counters.loops.get(),
+        };
+        self.workers.iter().zip(self.stats.workers()).enumerate().map(show).collect()
+    }
+
+    pub fn show_neighbours(&self) -> Vec<view::Neighbour> {
+        let ports = &self.model.tables().ports;
+        let neighbours = self.model.resolver.iter();
+        neighbours
+            .map(|(_, address, link, is_static)| view::Neighbour {
+                address,
+                port: ports[link.port.index()].name.to_string(),
+                mac: link.is_usable().then(|| link.mac.to_string()),
+                state: link.state.name().to_owned(),
+                is_static,
+            })
+            .collect()
+    }
+
+    pub fn show_routes(&self) -> Vec<view::Route> {
+        let config = self.model.config();
+        let connected = config.ports.iter().flat_map(|port| {
+            let name = &port.name;
+            port.addresses.iter().map(move |net| view::Route { to: net.trunc().to_string(), via: None, port: name.clone() })
+        });
+        let tables = self.model.tables();
+        let configured = config.routes.iter().map(|route| {
+            let port = tables.routes.get(route.via).map(|hop| tables.port(hop.port).name.to_string());
+            view::Route { to: route.to.to_string(), via: Some(route.via), port: port.unwrap_or_default() }
+        });
+        connected.chain(configured).collect()
+    }
+
+    pub fn show_daemon(&self) -> view::Daemon {
+        let states = [LinkState::Incomplete, LinkState::Reachable, LinkState::Stale, LinkState::Failed];
+        let mut neighbours = states.map(|state| (state.name(), 0));
+        for (_, _, link, _) in self.model.resolver.iter() {
+            neighbours[link.state as usize].1 += 1;
+        }
+        view::Daemon {
+            generation: self.model.tables().generation.0,
+            started_s: self.started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            services: self.model.config().services.len(),
+            workers: self.show_workers(),
+            ports: self.show_ports(),
+            neighbours: neighbours.into(),
+            mbufs: self.pool.size() as u64,
+            mbufs_free: self.pool.available() as u64,
+        }
+    }
+}
+
+fn traffic(totals: RealTotals) -> view::Traffic {
+    view::Traffic {
+        connections_total: totals.connections,
+        active_connections: totals.active,
+        inactive_connections: totals.inactive,
+        packets_in: totals.packets_in,
+        bytes_in: totals.bytes_in,
+        packets_out: totals.packets_out,
+        bytes_out: totals.bytes_out,
+    }
+}
+
+/// Whether a route leads to the address, and its next hop has not failed to answer.
+fn is_up(tables: &Tables, address: Ipv4Addr) -> bool {
+    let Some(route) = tables.routes.get(address) else { return false };
+    let hop = match route.gateway {
+        Some((hop, _)) => Some(hop),
+        None => tables.neighbours.find(route.port, address),
+    };
+    hop.is_none_or(|hop| tables.neighbours.link(hop).state != LinkState::Failed)
+}

@@ -1,0 +1,118 @@
+//! Looks at the workers' counters once a second: how busy they are, whether they live, and what an operator should
+//! know of. Each warning comes at most once in that time.
+
+use crate::stats::{Stats, WorkerStats};
+use crate::units::Time;
+use crate::verdict::DropReason;
+use std::time::Duration;
+
+const PERIOD: Duration = Duration::from_secs(1);
+/// A worker that has not moved for so long hangs.
+const HUNG: Duration = Duration::from_secs(3);
+
+/// The drops that say that something is too small, or broken; and what to do.
+const ALARMS: [(DropReason, &str); 6] = [
+    (DropReason::ConnectionTableFull, "the connection table is full: raise [limits] connections"),
+    (DropReason::LocalPortsExhausted, "local ports exhausted: add addresses or ports to the service's [[local_pool]]"),
+    (DropReason::NoBuffer, "no mbuf was left for an answer"),
+    (DropReason::TxFull, "a device's transmit queue was full"),
+    (DropReason::NeighbourFailed, "a next hop does not answer ARP: see weir show neighbours"),
+    (DropReason::NeighbourQueueFull, "too many packets wait for next hops' ARP answers"),
+];
+
+#[derive(Debug)]
+pub struct Watch {
+    due: Time,
+    alarms: [u64; ALARMS.len()],
+    workers: Vec<Worker>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Worker {
+    busy_nanos: u64,
+    total_nanos: u64,
+    busy_ratio: f64,
+    loops: u64,
+    moved: Time,
+    warned: bool,
+}
+
+impl Watch {
+    pub fn new(workers: usize, now: Time) -> Self {
+        let worker = Worker { moved: now, ..Worker::default() };
+        Watch { due: now + PERIOD, alarms: [0; ALARMS.len()], workers: vec![worker; workers] }
+    }
+
+    /// The share of the last second that a worker had packets.
+    pub fn busy_ratio(&self, worker: usize) -> f64 {
+        self.workers.get(worker).map_or(0.0, |worker| worker.busy_ratio)
+    }
+
+    /// The workers that do not move.
+    pub fn hung(&self, now: Time) -> Vec<usize> {
+        let hangs = |worker: &Worker| now.since(worker.moved) >= HUNG;
+        (0..self.workers.len()).filter(|&n| hangs(&self.workers[n])).collect()
+    }
+
+    pub fn tick(&mut self, stats: &Stats, now: Time) {
+        if now < self.due {
+            return;
+        }
+        self.due = now + PERIOD;
+        for (n, (worker, counters)) in self.workers.iter_mut().zip(stats.workers()).enumerate() {
+            worker.look(n, counters, now);
+        }
+        for ((reason, remedy), seen) in ALARMS.iter().zip(&mut self.alarms) {
+            let count: u64 = stats.workers().map(|worker| worker.drops(*reason).get()).sum();
+            if count > *seen {
+                tracing::warn!(reason = reason.name(), packets = count - *seen, "{remedy}");
+            }
+            *seen = count;
+        }
+    }
+}
+
+impl Worker {
+    fn look(&mut self, number: usize, counters: &WorkerStats, now: Time) {
+        let (busy, total) = (counters.busy_nanos.get(), counters.total_nanos.get());
+        let (busier, longer) = (busy.wrapping_sub(self.busy_nanos), total.wrapping_sub(self.total_nanos));
+        self.busy_ratio = if longer == 0 { 0.0 } else { (busier as f64 / longer as f64).clamp(0.0, 1.0) };
+        (self.busy_nanos, self.total_nanos) = (busy, total);
+        let loops = counters.loops.get();
+        if loops != self.loops {
+            self.loops = loops;
+            self.moved = now;
+            self.warned = false;
+        } else if now.since(self.moved) >= HUNG && !self.warned {
+            self.warned = true;
+            tracing::error!(worker = number, "the worker hangs");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_busy_ratio_is_of_the_last_second_and_a_worker_that_stands_still_hangs() {
+        let at = |seconds: u64| Time::from_nanos(seconds * 1_000_000_000);
+        let stats = Stats::new(2);
+        let mut watch = Watch::new(2, at(0));
+        let [first, second] = [0, 1].map(|n| stats.workers().nth(n).unwrap());
+        first.total_nanos.add(1000);
+        first.busy_nanos.add(900);
+        first.loops.add(1);
+        second.loops.add(1);
+        watch.tick(&stats, at(1));
+        assert_eq!((watch.busy_ratio(0), watch.busy_ratio(1)), (0.9, 0.0));
+        first.total_nanos.add(1000);
+        first.busy_nanos.add(100);
+        for second in 2..=4 {
+            first.loops.add(1);
+            watch.tick(&stats, at(second));
+        }
+        assert_eq!(watch.busy_ratio(0), 0.0);
+        assert_eq!(watch.hung(at(4)), [1]);
+    }
+}

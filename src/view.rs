@@ -1,0 +1,188 @@
+//! What the daemon tells about itself: the rows of `/v1/…` and of `weir show … --json`, written by the one and read
+//! by the other.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// What went through a service or a real server since it was configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Connections made.
+    pub connections_total: u64,
+    /// Connections now, by the kernel's distinction (ActiveConn, InActConn).
+    pub active_connections: u32,
+    pub inactive_connections: u32,
+    /// Packets and IP bytes, client to real server.
+    pub packets_in: u64,
+    pub bytes_in: u64,
+    /// Packets and IP bytes, real server to client; 0 where those do not pass weir.
+    pub packets_out: u64,
+    pub bytes_out: u64,
+}
+
+/// A real server, as a part of its service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Port 0: the packet's own.
+    pub real: SocketAddrV4,
+    pub weight: u16,
+    /// A route leads there, and its next hop has not failed to answer ARP.
+    pub up: bool,
+    #[serde(flatten)]
+    pub traffic: Traffic,
+}
+
+/// `/v1/services`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub name: String,
+    pub protocol: String,
+    pub address: Ipv4Addr,
+    /// 0: every port.
+    pub port: u16,
+    pub mode: String,
+    pub scheduler: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_pool: Option<String>,
+    /// Seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_s: Option<u64>,
+    /// With those of real servers that it has no more.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    pub reals: Vec<Member>,
+}
+
+/// `/v1/reals`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Real {
+    pub service: String,
+    pub protocol: String,
+    pub vip: SocketAddrV4,
+    #[serde(flatten)]
+    pub member: Member,
+}
+
+impl Service {
+    /// Its real servers, each by itself.
+    pub fn into_reals(self) -> impl Iterator<Item = Real> {
+        let Service { name, protocol, address, port, reals, .. } = self;
+        let vip = SocketAddrV4::new(address, port);
+        reals.into_iter().map(move |member| Real { service: name.clone(), protocol: protocol.clone(), vip, member })
+    }
+}
+
+/// `/v1/connections`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    pub protocol: String,
+    /// Of a persistence template: the masked address and port 0.
+    pub client: SocketAddrV4,
+    /// The address and port that the client uses.
+    pub vip: SocketAddrV4,
+    pub real: SocketAddrV4,
+    /// With fullnat: what the real server sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<SocketAddrV4>,
+    pub state: String,
+    /// Seconds until it ends if it stays silent.
+    pub expires_s: u32,
+    /// None: it is configured no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    pub worker: u8,
+}
+
+/// `/v1/ports`: the counters are the device's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    pub port: String,
+    pub device: String,
+    pub driver: String,
+    pub mac: String,
+    /// The largest IP packet, in bytes.
+    pub mtu: u16,
+    pub addresses: Vec<String>,
+    pub rx_queues: u16,
+    pub tx_queues: u16,
+    pub link_up: bool,
+    /// Megabits a second, where the device says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_speed: Option<u32>,
+    pub received_packets: u64,
+    pub received_bytes: u64,
+    pub transmitted_packets: u64,
+    pub transmitted_bytes: u64,
+    /// Arrived, but no worker fetched them in time.
+    pub missed_packets: u64,
+    pub receive_errors: u64,
+    pub transmit_errors: u64,
+    /// Arrived when the mempool was empty.
+    pub no_mbuf: u64,
+}
+
+/// `/v1/workers`: received = transmitted + answered + local + queued + Σ dropped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    pub worker: u8,
+    /// Its CPU.
+    pub lcore: usize,
+    /// What it polls, as `port/queue`.
+    pub queues: Vec<String>,
+    /// The share of the last second that it had work, 0 … 1.
+    pub busy_ratio: f64,
+    pub connections: u64,
+    pub connection_capacity: u64,
+    pub received_packets: u64,
+    pub transmitted_packets: u64,
+    pub answered_packets: u64,
+    pub local_packets: u64,
+    pub queued_packets: u64,
+    /// Frames of weir's own (ARP requests).
+    pub originated_packets: u64,
+    /// Every reason, also those without a packet.
+    pub dropped_packets: BTreeMap<String, u64>,
+    pub replies: BTreeMap<String, u64>,
+    /// Moves as long as the worker lives.
+    pub loops: u64,
+}
+
+/// `/v1/neighbours`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbour {
+    pub address: Ipv4Addr,
+    pub port: String,
+    /// None: not known (any more).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    pub state: String,
+    /// A `[[neighbour]]`.
+    #[serde(rename = "static")]
+    pub is_static: bool,
+}
+
+/// `/v1/routes`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    pub to: String,
+    /// None: connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<Ipv4Addr>,
+    pub port: String,
+}
+
+/// The daemon as a whole: what a scrape sees beside the services.
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    pub generation: u64,
+    /// Seconds since 1970.
+    pub started_s: u64,
+    pub services: usize,
+    pub workers: Vec<Worker>,
+    pub ports: Vec<Port>,
+    /// How many neighbours are in each state.
+    pub neighbours: Vec<(&'static str, u64)>,
+    pub mbufs: u64,
+    pub mbufs_free: u64,
+}

@@ -1,0 +1,176 @@
+//! The run-to-completion loop: what a worker does, all its life, on its lcore.
+//!
+//! Nothing here waits, locks, allocates or makes a system call, but for the pauses of an idle worker that may take
+//! them (`idle = "adaptive"`).
+
+use crate::config::Idle;
+use crate::director::Director;
+use crate::io::dpdk::{Clock, Mbuf, MbufPool, RxQueue, TxBuffer, TxQueue};
+use crate::packet::{Burst, Packet, Sent, Sink};
+use crate::rcu::Reader;
+use crate::stats::{Stats, WorkerStats};
+use crate::tables::Tables;
+use crate::units::{PortId, WorkerId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Everything that a worker takes along to its lcore.
+pub struct Worker {
+    pub director: Director<Mbuf>,
+    pub tables: Reader<Tables>,
+    pub rx: Vec<RxQueue>,
+    pub ports: Ports,
+    pub clock: Clock,
+    pub idle: Idle,
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Worker {
+    /// Forwards until it is told to stop. What waits for a neighbour then is freed with the director.
+    pub fn run(mut self) {
+        let stats = self.ports.stats.clone();
+        let counters = stats.worker(self.director.worker());
+        let mut burst = Burst::new();
+        let mut pause = Pause::new(self.idle);
+        let mut then = self.clock.now();
+        while !self.stop.load(Relaxed) {
+            self.tables.quiescent();
+            let tables = self.tables.read();
+            let now = self.clock.now();
+            let mut work = 0;
+            for queue in &mut self.rx {
+                let received = queue.burst(&mut burst);
+                if received > 0 {
+                    work += received;
+                    count(counters, queue.port(), &burst);
+                    self.director.process(&mut burst, tables, now, &mut self.ports);
+                }
+            }
+            self.director.poll(tables, now, &mut self.ports);
+            work += self.ports.flush();
+
+            let end = self.clock.now();
+            counters.loops.add(1);
+            counters.total_nanos.add(end.since(then).as_nanos() as u64);
+            if work > 0 {
+                counters.busy_nanos.add(end.since(then).as_nanos() as u64);
+            }
+            then = end;
+            if let Some(pause) = pause.after(work) {
+                self.tables.offline(|| std::thread::sleep(pause));
+            }
+        }
+        self.ports.flush();
+    }
+}
+
+#[inline]
+fn count(counters: &WorkerStats, port: PortId, burst: &Burst<Mbuf>) {
+    let port = &counters.ports[port.index()];
+    port.rx_packets.add(burst.len() as u64);
+    port.rx_bytes.add(burst.iter().map(|packet| packet.data().len() as u64).sum());
+}
+
+/// When an idle worker lets its CPU go, and for how long: a busy one never does.
+struct Pause {
+    adaptive: bool,
+    /// Loops without work so far.
+    empty: u32,
+}
+
+impl Pause {
+    /// Loops without work before the first pause.
+    const PATIENCE: u32 = 128;
+    /// The first pause; each one is longer by half, up to the last.
+    const SHORTEST: Duration = Duration::from_micros(2);
+    const LONGEST: Duration = Duration::from_micros(150);
+
+    fn new(idle: Idle) -> Self {
+        Pause { adaptive: idle == Idle::Adaptive, empty: 0 }
+    }
+
+    /// What to do after a loop that found `work`.
+    #[inline]
+    fn after(&mut self, work: usize) -> Option<Duration> {
+        if !self.adaptive || work > 0 {
+            self.empty = 0;
+            return None;
+        }
+        self.empty = self.empty.saturating_add(1);
+        let pauses = self.empty.checked_sub(Self::PATIENCE)?;
+        Some((Self::SHORTEST * 2u32.pow((pauses / 2).min(10))).min(Self::LONGEST))
+    }
+}
+
+/// The ways out of a worker: its transmit queue on every port, by [`PortId`], with what is to leave there.
+pub struct Ports {
+    worker: WorkerId,
+    stats: Arc<Stats>,
+    pool: MbufPool,
+    out: Vec<(TxQueue, TxBuffer)>,
+}
+
+impl Ports {
+    /// `queues`: one of each port, in the order of the ports.
+    pub fn new(worker: WorkerId, stats: Arc<Stats>, pool: MbufPool, queues: Vec<TxQueue>) -> Self {
+        let out = queues.into_iter().map(|queue| (queue, TxBuffer::default())).collect();
+        Ports { worker, stats, pool, out }
+    }
+
+    /// Gives the devices what they take; says how many frames there were.
+    fn flush(&mut self) -> usize {
+        let counters = self.stats.worker(self.worker);
+        self.out.iter_mut().map(|(queue, buffer)| flush(counters, queue, buffer)).sum()
+    }
+}
+
+#[inline]
+fn flush(counters: &WorkerStats, queue: &mut TxQueue, buffer: &mut TxBuffer) -> usize {
+    if buffer.is_empty() {
+        return 0;
+    }
+    let flushed = buffer.flush(queue);
+    let (sent, refused) = (flushed.sent, flushed.refused);
+    counters.sent(queue.port(), Sent::Forwarded, sent.forwarded, refused.forwarded);
+    counters.sent(queue.port(), Sent::Answered, sent.answered, refused.answered);
+    counters.sent(queue.port(), Sent::Originated, sent.originated, refused.originated);
+    (sent.forwarded + sent.answered + sent.originated) as usize
+}
+
+impl Sink for Ports {
+    type Packet = Mbuf;
+
+    #[inline]
+    fn send(&mut self, port: PortId, packet: Mbuf, kind: Sent) {
+        let (queue, buffer) = &mut self.out[port.index()];
+        if buffer.push(packet, kind) {
+            flush(self.stats.worker(self.worker), queue, buffer);
+        }
+    }
+
+    fn alloc(&mut self, port: PortId) -> Option<Mbuf> {
+        self.pool.alloc(port)
+    }
+
+    /// The host has no companion interface yet: the packet is counted, and ends here.
+    fn local(&mut self, _port: PortId, _packet: Mbuf) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_worker_never_pauses_and_an_idle_one_never_for_long() {
+        let mut pause = Pause::new(Idle::Adaptive);
+        assert!((0..10_000).all(|_| pause.after(1).is_none()));
+        let pauses: Vec<_> = (0..10_000).filter_map(|_| pause.after(0)).collect();
+        assert_eq!(pauses.len(), 10_000 - Pause::PATIENCE as usize + 1);
+        assert!(pauses.is_sorted() && pauses[0] == Pause::SHORTEST && pauses[9_000] == Pause::LONGEST);
+        assert_eq!(pause.after(3), None);
+        assert_eq!(pause.after(0), None, "work makes it patient again");
+        let mut poll = Pause::new(Idle::Poll);
+        assert!((0..10_000).all(|_| poll.after(0).is_none()));
+    }
+}
