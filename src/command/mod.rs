@@ -1,9 +1,9 @@
 //! The commands: one file each, one line in [`Command`] and in [`Command::run`].
 
 mod check;
-mod replay;
 mod client;
 mod reload;
+mod replay;
 mod run;
 mod show;
 mod table;
@@ -57,7 +57,11 @@ pub fn context() -> config::Context<'static> {
 fn fail(why: impl std::fmt::Display) -> ExitCode {
     let why = why.to_string();
     // Diagnostics say themselves that they are errors.
-    let prefix = if why.starts_with("error") { "" } else { "error: " };
+    let prefix = if why.starts_with("error") {
+        ""
+    } else {
+        "error: "
+    };
     eprintln!("{prefix}{why}");
     ExitCode::FAILURE
 }
