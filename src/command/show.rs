@@ -310,10 +310,10 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "\
 Prot  LocalAddress:Port   Scheduler  Flags
-  ->  RemoteAddress:Port  Forward                                  Weight  ActiveConn  InActConn
+  ->  RemoteAddress:Port  Forward                                    Weight  ActiveConn  InActConn
 TCP   192.0.2.80:80       wrr        web pool inside persistent 300
-  ->  10.0.0.11:8080      fullnat                                       3           7         12
-  ->  10.0.0.12:8080      fullnat    down                               1           7         12
+  ->  10.0.0.11:8080      fullnat                                         3           7         12
+  ->  10.0.0.12:8080      fullnat    down                                 1           7         12
 "
         );
     }

@@ -87,7 +87,7 @@ mod tests {
             {services}
             "#
         );
-        let context = config::Context { schedulers: crate::sched::NAMES, cpus: None };
+        let context = config::Context { schedulers: &crate::sched::NAMES, cpus: None };
         config::parse(&text, "test", &context).unwrap().config
     }
 
