@@ -17,6 +17,7 @@ pub mod neighbour;
 pub mod packet;
 pub mod paged;
 pub mod rcu;
+pub mod replay;
 pub mod sched;
 pub mod service;
 pub mod stats;

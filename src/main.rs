@@ -13,5 +13,12 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    Cli::parse().command.run()
+    match Cli::try_parse() {
+        Ok(cli) => cli.command.run(),
+        Err(usage) => {
+            // The text of `--help` and `--version` is no error; every error ends with 1.
+            let _ = usage.print();
+            ExitCode::from(u8::from(usage.use_stderr()))
+        }
+    }
 }

@@ -4,12 +4,17 @@
 //! costs the same whatever else there is. Neighbours are the exception: their addresses change by themselves,
 //! so they are cells in a table beside it ([`crate::neighbour`]).
 
+use crate::config::WhenUnavailable;
+use crate::conn::Pool;
+use crate::forward::Mode;
 use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
 use crate::rcu::map::{Key, Snapshot, mix};
-use crate::service::{Service, ServiceKey};
-use crate::units::{Generation, HopId, PortId};
+use crate::sched::{Cursor, Kind, Scheduler};
+use crate::service::{Persistence, Real, ServiceKey};
+use crate::units::{Generation, HopId, PortId, ServiceId, WorkerId};
 use crate::wire::Mac;
+use crossbeam_utils::CachePadded;
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -45,6 +50,44 @@ impl Tables {
     #[inline]
     pub fn port(&self, id: PortId) -> &Port {
         &self.ports[id.index()]
+    }
+}
+
+/// One virtual service: immutable, replaced whole when it changes.
+#[derive(Debug)]
+pub struct Service {
+    pub id: ServiceId,
+    pub name: Arc<str>,
+    pub key: ServiceKey,
+    pub mode: &'static Mode,
+    pub scheduler_kind: &'static Kind,
+    pub scheduler: Box<dyn Scheduler>,
+    /// In the order of the configuration.
+    pub reals: Box<[Real]>,
+    /// With a mode that changes the source address.
+    pub pool: Option<Arc<Pool>>,
+    pub persistence: Option<Persistence>,
+    pub when_unavailable: WhenUnavailable,
+    /// Outlives every change of the service.
+    pub state: Arc<ServiceState>,
+}
+
+/// What workers remember of a service from one connection to the next.
+#[derive(Debug)]
+pub struct ServiceState {
+    cursors: Box<[CachePadded<Cursor>]>,
+}
+
+impl ServiceState {
+    pub fn new(workers: usize) -> Self {
+        ServiceState {
+            cursors: (0..workers).map(|_| CachePadded::default()).collect(),
+        }
+    }
+
+    #[inline]
+    pub fn cursor(&self, worker: WorkerId) -> &Cursor {
+        &self.cursors[worker.index()]
     }
 }
 

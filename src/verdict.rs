@@ -170,4 +170,15 @@ mod tests {
             assert_eq!(*reason as usize, number);
         }
     }
+
+    #[test]
+    fn every_drop_reason_is_documented_in_its_own_words() {
+        let docs = include_str!("../docs/drop-reasons.md");
+        for reason in DropReason::ALL {
+            let row = format!("| `{}` | {} |", reason.name(), reason.description());
+            assert!(docs.contains(&row), "docs/drop-reasons.md lacks: {row}");
+        }
+        let rows = docs.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, DropReason::COUNT);
+    }
 }

@@ -418,7 +418,12 @@ fn hugepages_are_used_where_enough_are_free() {
     alone("hugepages_are_used_where_enough_are_free", || {
         let cpu = usable_cpus()[0];
         let init = |hugepages| {
-            Eal::init(&EalConfig { workers: &[cpu], main_lcore: cpu, hugepages, ..ORDINARY })
+            Eal::init(&EalConfig {
+                workers: &[cpu],
+                main_lcore: cpu,
+                hugepages,
+                ..ORDINARY
+            })
         };
         let eal = match init(Hugepages::Require) {
             Ok(eal) => {

@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod reload;
+mod replay;
 mod run;
 mod show;
 mod table;
@@ -15,6 +16,7 @@ use std::sync::OnceLock;
 pub enum Command {
     Run(run::Run),
     Check(check::Check),
+    Replay(replay::Replay),
     Reload(reload::Reload),
     Show(show::Show),
 }
@@ -24,6 +26,7 @@ impl Command {
         match self {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
+            Command::Replay(replay) => replay.run(),
             Command::Reload(reload) => reload.run(),
             Command::Show(show) => show.run(),
         }

@@ -363,7 +363,7 @@ pub(super) fn meant<'a>(
 }
 
 /// `; did you mean `x`?`, or nothing.
-pub(super) fn did_you_mean<'a>(
+pub(crate) fn did_you_mean<'a>(
     text: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> String {

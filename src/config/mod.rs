@@ -10,6 +10,7 @@ mod raw;
 mod validate;
 mod value;
 
+pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
 
 use error::Log;

@@ -1,7 +1,6 @@
 //! A connection entry: one cache line that holds all that a packet of a known connection needs.
 
 use super::state::{State, Timeouts};
-use crate::forward::Mode;
 use crate::units::{HopId, Millis, RealId, ServiceId};
 use crate::wire::checksum::Delta;
 use std::net::Ipv4Addr;
@@ -96,6 +95,10 @@ pub struct Translation {
     pub source_port: u16,
     pub destination: Ipv4Addr,
     pub destination_port: u16,
+    /// The packets get these addresses; otherwise only their next hop is found by them.
+    pub is_applied: bool,
+    /// Replies come through weir.
+    pub sees_replies: bool,
 }
 
 impl Translation {
@@ -176,13 +179,16 @@ impl Connection {
     pub fn new(
         request: FlowKey,
         translation: Translation,
-        mode: &Mode,
         service: ServiceId,
         real: RealId,
     ) -> Self {
         let translated = translation.key(request.protocol());
-        let flags = if mode.sees_replies { TWO_WAY } else { 0 }
-            | if mode.translates { TRANSLATES } else { 0 };
+        let flags = if translation.sees_replies { TWO_WAY } else { 0 }
+            | if translation.is_applied {
+                TRANSLATES
+            } else {
+                0
+            };
         let ip_delta = Delta::ZERO
             .replace_u32(request.source().to_bits(), translation.source.to_bits())
             .replace_u32(

@@ -4,10 +4,68 @@
 //! again towards the same real server, and the same port serves many real servers at once. What makes a pair free is
 //! the connection table itself: no connection has the reply key that it would get.
 
-use crate::service::Pool;
 use crate::stats::RealStats;
 use crate::units::Millis;
 use std::net::Ipv4Addr;
+
+/// The source addresses and ports of fullnat.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pool {
+    pub name: String,
+    pub addresses: Box<[Ipv4Addr]>,
+    pub first_port: u16,
+    pub ports: u32,
+    size: u32,
+    /// Coprime to the size: by steps of it, every pair has its turn once in a round.
+    stride: u32,
+}
+
+impl Pool {
+    pub fn new(
+        name: String,
+        addresses: Vec<Ipv4Addr>,
+        (first_port, last_port): (u16, u16),
+    ) -> Self {
+        let ports = u32::from(last_port) - u32::from(first_port) + 1;
+        // Of a larger pool the rest is not used: a real server has fewer connections than this.
+        let size = (addresses.len() as u64 * u64::from(ports)).min(1 << 30) as u32;
+        // About the golden section, so that a round's neighbours in time lie far from each other.
+        let mut stride = (f64::from(size) * 0.618) as u32 | 1;
+        while gcd(stride, size) != 1 {
+            stride += 1;
+        }
+        Pool {
+            name,
+            addresses: addresses.into(),
+            first_port,
+            ports,
+            size,
+            stride,
+        }
+    }
+
+    /// The pair that has its turn after pair `n`.
+    #[inline]
+    pub fn next(&self, n: u32) -> u32 {
+        ((u64::from(n) + u64::from(self.stride)) % u64::from(self.size)) as u32
+    }
+
+    /// How many pairs of address and port there are.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Pair number `n`, below [`Pool::size`].
+    #[inline]
+    pub fn pair(&self, n: u32) -> (Ipv4Addr, u16) {
+        let address = self.addresses[(n / self.ports) as usize];
+        (address, self.first_port + (n % self.ports) as u16)
+    }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
 
 /// In a pool up to this size the search is exhaustive; in a larger one it ends here, when all but a few are in use.
 const MAX_TRIES: u32 = 1024;
@@ -27,7 +85,12 @@ pub fn choose(
     if real.exhausted_at.get() != 0 && now.since(Millis(real.exhausted_at.get())) < REST_MS {
         return None;
     }
-    let mut turn = real.port_cursor.get().checked_sub(1).unwrap_or(start) % size;
+    let mut turn = real
+        .port_cursor
+        .get()
+        .checked_sub(1)
+        .unwrap_or(start % size)
+        % size;
     for _ in 0..size.min(MAX_TRIES) {
         let (address, port) = pool.pair(turn);
         turn = pool.next(turn);
@@ -94,5 +157,25 @@ mod tests {
             (None, None, None)
         );
         assert_eq!(tries, MAX_TRIES);
+    }
+
+    #[test]
+    fn a_round_of_a_pool_visits_every_pair_once() {
+        for (addresses, ports) in [
+            (1, (40_000, 40_000)),
+            (1, (1024, 65_535)),
+            (3, (5_000, 5_011)),
+            (4, (1, 100)),
+        ] {
+            let addresses: Vec<_> = (0..addresses).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
+            let pool = Pool::new("inside".into(), addresses, ports);
+            let mut seen = std::collections::HashSet::new();
+            let mut n = 0;
+            for _ in 0..pool.size() {
+                assert!(seen.insert(pool.pair(n)));
+                n = pool.next(n);
+            }
+            assert_eq!(n, 0);
+        }
     }
 }

@@ -7,5 +7,6 @@ pub mod state;
 pub mod table;
 
 pub use entry::{ConnId, Connection, FlowKey, Translation};
+pub use local_port::Pool;
 pub use state::{Direction, State, Timeouts};
 pub use table::{Found, Table};

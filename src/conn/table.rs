@@ -300,9 +300,10 @@ mod tests {
             source_port: local,
             destination: Ipv4Addr::new(10, 0, 0, 11),
             destination_port: 8080,
+            is_applied: true,
+            sees_replies: two_way,
         };
-        let mode = crate::forward::mode(if two_way { "fullnat" } else { "dr" }).unwrap();
-        let mut connection = Connection::new(request, translation, mode, ServiceId(1), RealId(2));
+        let mut connection = Connection::new(request, translation, ServiceId(1), RealId(2));
         connection.state = State::Established;
         connection
     }

@@ -5,6 +5,7 @@
 
 use super::resolver::Resolver;
 use crate::config::{self, Config};
+use crate::conn::Pool;
 use crate::exchange::Event;
 use crate::forward;
 use crate::lpm::Lpm;
@@ -12,9 +13,9 @@ use crate::neighbour::NeighbourTable;
 use crate::rcu::map::Map;
 use crate::rcu::{Publisher, Reader, domain};
 use crate::sched;
-use crate::service::{Persistence, Pool, Real, Service, ServiceKey, ServiceState};
+use crate::service::{Persistence, Real, ServiceKey};
 use crate::stats::{RealTotals, Stats};
-use crate::tables::{Owner, Port, Route, Tables};
+use crate::tables::{Owner, Port, Route, Service, ServiceState, Tables};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
 use ipnet::Ipv4Net;

@@ -5,9 +5,9 @@ use crate::config;
 use crate::conn::Connection;
 use crate::exchange::ConnectionChunk;
 use crate::neighbour::LinkState;
-use crate::service;
+
 use crate::stats::RealTotals;
-use crate::tables::Tables;
+use crate::tables::{self, Tables};
 use crate::units::ServiceId;
 use crate::verdict::{DropReason, ReplyReason};
 use crate::view;
@@ -17,17 +17,17 @@ use std::time::UNIX_EPOCH;
 
 impl Control {
     /// The services as they are now: to be shown a few at a time by [`Control::show_services`].
-    pub fn services(&self) -> Vec<Arc<service::Service>> {
+    pub fn services(&self) -> Vec<Arc<tables::Service>> {
         self.model.services().cloned().collect()
     }
 
-    pub fn show_services(&self, services: &[Arc<service::Service>]) -> Vec<view::Service> {
+    pub fn show_services(&self, services: &[Arc<tables::Service>]) -> Vec<view::Service> {
         services.iter().map(|service| self.show_service(service)).collect()
     }
 
-    fn show_service(&self, service: &service::Service) -> view::Service {
+    fn show_service(&self, service: &tables::Service) -> view::Service {
         let tables = self.model.tables();
-        let member = |real: &service::Real| view::Member {
+        let member = |real: &crate::service::Real| view::Member {
             real: SocketAddrV4::new(real.address, real.port),
             weight: real.weight,
             up: is_up(tables, real.address),

@@ -1,17 +1,19 @@
 //! TCP and UDP: known connections, new ones, and the way out.
 
 use super::parse::Flow;
+use super::sweep::end;
 use super::{Director, Outcome, is_tcp};
 use crate::config::{Protocol, WhenUnavailable};
 use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::state::next_tcp;
-use crate::conn::{ConnId, Connection, Direction, FlowKey, Found, State, local_port};
+use crate::conn::{ConnId, Connection, Direction, FlowKey, Found, State, Table, local_port};
 use crate::forward::rewrite::{pass, set_macs, translate};
 use crate::neighbour::LinkState;
 use crate::packet::{Packet, Sent, Sink};
 use crate::sched::Client;
-use crate::service::{Real, Service, ServiceKey};
-use crate::tables::{Owner, Tables};
+use crate::service::{Real, ServiceKey};
+use crate::stats::WorkerStats;
+use crate::tables::{Owner, Service, Tables};
 use crate::units::{HopId, PortId, Time};
 use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
 use std::net::Ipv4Addr;
@@ -292,38 +294,32 @@ impl<P: Packet> Director<P> {
         if self.connections.is_full() {
             return Err(DropReason::ConnectionTableFull);
         }
-        let stats = self.stats.clone();
-        let counters = stats
-            .worker(self.worker)
-            .reals
-            .get(real.id.index())
-            .ok_or(DropReason::ConnectionTableFull)?;
-        let real_port = if real.port == 0 {
-            key.destination_port()
-        } else {
-            real.port
+        let connections = &mut self.connections;
+        let counters = self.stats.worker(self.worker);
+        // Reserved before the real server was published.
+        let real_stats = counters.reals.get(real.id.index());
+        let real_stats = real_stats.ok_or(DropReason::ConnectionTableFull)?;
+        let real_port = match real.port {
+            0 => key.destination_port(),
+            port => port,
         };
-        let mut local = None;
-        if service.mode.uses_pool {
-            let pool = service
-                .pool
-                .as_ref()
-                .ok_or(DropReason::LocalPortsExhausted)?;
-            let start = (self.seed ^ u64::from(real.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-                as u32
-                & 0x3fff_ffff;
-            local = local_port::choose(pool, counters, start, coarse, |address, port| {
-                let reply = FlowKey::new(real.address, real_port, address, port, key.protocol());
-                self.vacate(&reply, tables, now)
-            });
-            if local.is_none() {
-                return Err(DropReason::LocalPortsExhausted);
+        let local = match &service.pool {
+            None => None,
+            Some(pool) => {
+                let start = self.seed ^ u64::from(real.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let mut is_free = |address, port| {
+                    let reply =
+                        FlowKey::new(real.address, real_port, address, port, key.protocol());
+                    vacate(connections, counters, &reply, tables, now)
+                };
+                let pair = local_port::choose(pool, real_stats, start as u32, coarse, &mut is_free);
+                Some(pair.ok_or(DropReason::LocalPortsExhausted)?)
             }
-        }
+        };
         let translation = service
             .mode
             .translation(key, (real.address, real_port), local);
-        let mut connection = Connection::new(*key, translation, service.mode, service.id, real.id);
+        let mut connection = Connection::new(*key, translation, service.id, real.id);
         connection.state = match is_tcp(flow) {
             true => next_tcp(State::None, direction(&connection, false), flow.flags),
             false => State::Udp,
@@ -337,46 +333,26 @@ impl<P: Packet> Director<P> {
         connection.set_hop(false, hop);
         connection.template = template.map_or(NO_TEMPLATE, |template| template.0);
         let is_active = connection.state.is_active();
-        if service.mode.sees_replies && !self.vacate(&connection.reply, tables, now) {
+        if connection.is_two_way() && !vacate(connections, counters, &connection.reply, tables, now)
+        {
             return Err(DropReason::AmbiguousReply);
         }
-        let id = self
-            .connections
+        let id = connections
             .insert(connection)
             .ok_or(DropReason::AmbiguousReply)?;
         if let Some(template) = template {
-            self.connections.get_mut(template).controlled += 1;
+            connections.get_mut(template).controlled += 1;
         }
-        self.counters()
-            .connections
-            .set(self.connections.len() as u64);
-        counters.connections.add(1);
+        counters.connections.set(connections.len() as u64);
+        real_stats.connections.add(1);
         if is_active {
-            counters.active.inc()
+            real_stats.active.inc();
         } else {
-            counters.inactive.inc()
+            real_stats.inactive.inc();
         }
-        counters.packets_in.add(1);
-        counters.bytes_in.add(u64::from(flow.length));
+        real_stats.packets_in.add(1);
+        real_stats.bytes_in.add(u64::from(flow.length));
         Ok(id)
-    }
-
-    /// Whether no live connection has this key; one whose time is over is ended for it.
-    fn vacate(&mut self, key: &FlowKey, tables: &Tables, now: Time) -> bool {
-        let found = self.connections.find(self.connections.hash(key), key);
-        match found {
-            None => true,
-            Some(found)
-                if self
-                    .connections
-                    .get(found.id)
-                    .is_expired(&tables.timeouts, now.millis()) =>
-            {
-                self.end(found.id);
-                true
-            }
-            Some(_) => false,
-        }
     }
 
     /// The real server of a new connection, and the template that bound the client to it.
@@ -466,4 +442,26 @@ fn resolve(tables: &Tables, destination: Ipv4Addr) -> Option<(PortId, Ipv4Addr, 
             tables.neighbours.find(route.port, destination),
         ),
     })
+}
+
+/// Whether no live connection has this key; one whose time is over is ended for it.
+fn vacate(
+    connections: &mut Table,
+    counters: &WorkerStats,
+    key: &FlowKey,
+    tables: &Tables,
+    now: Time,
+) -> bool {
+    match connections.find(connections.hash(key), key) {
+        None => true,
+        Some(found)
+            if connections
+                .get(found.id)
+                .is_expired(&tables.timeouts, now.millis()) =>
+        {
+            end(connections, counters, found.id);
+            true
+        }
+        Some(_) => false,
+    }
 }

@@ -6,8 +6,9 @@
 
 use super::Director;
 use crate::conn::entry::NO_TEMPLATE;
-use crate::conn::{ConnId, State};
+use crate::conn::{ConnId, State, Table};
 use crate::packet::Packet;
+use crate::stats::WorkerStats;
 use crate::tables::Tables;
 use crate::units::Time;
 use std::time::Duration;
@@ -66,27 +67,29 @@ impl<P: Packet> Director<P> {
         let connection = self.connections.get(id);
         connection.state != State::None && connection.is_expired(&tables.timeouts, now.millis())
     }
-
-    /// Ends a live connection: takes it out of the table and the counts.
+    /// Ends a live connection.
     pub(super) fn end(&mut self, id: ConnId) {
-        let connection = *self.connections.get(id);
-        self.connections.remove(id);
-        self.counters()
-            .connections
-            .set(self.connections.len() as u64);
-        if connection.is_template() {
-            return;
+        end(&mut self.connections, self.stats.worker(self.worker), id);
+    }
+}
+
+/// Takes a live connection out of the table and the counts.
+pub(super) fn end(connections: &mut Table, counters: &WorkerStats, id: ConnId) {
+    let connection = *connections.get(id);
+    connections.remove(id);
+    counters.connections.set(connections.len() as u64);
+    if connection.is_template() {
+        return;
+    }
+    if let Some(real) = counters.reals.get(connection.real.index()) {
+        if connection.state.is_active() {
+            real.active.dec();
+        } else {
+            real.inactive.dec();
         }
-        if let Some(real) = self.counters().reals.get(connection.real.index()) {
-            if connection.state.is_active() {
-                real.active.dec()
-            } else {
-                real.inactive.dec()
-            }
-        }
-        if connection.template != NO_TEMPLATE {
-            let template = self.connections.get_mut(ConnId(connection.template));
-            template.controlled = template.controlled.saturating_sub(1);
-        }
+    }
+    if connection.template != NO_TEMPLATE {
+        let template = connections.get_mut(ConnId(connection.template));
+        template.controlled = template.controlled.saturating_sub(1);
     }
 }

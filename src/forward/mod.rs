@@ -70,6 +70,8 @@ impl Mode {
             } else {
                 request.destination_port()
             },
+            is_applied: self.translates,
+            sees_replies: self.sees_replies,
         }
     }
 }

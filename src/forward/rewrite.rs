@@ -96,3 +96,162 @@ pub fn set_macs(frame: &mut [u8], destination: Mac, source: Mac) {
         macs[6..].copy_from_slice(&source.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::FlowKey;
+    use crate::director::parse::{Parsed, parse};
+    use crate::forward::{MODES, mode};
+    use crate::tables::Port;
+    use crate::units::{RealId, ServiceId};
+    use crate::wire::checksum::{fold, partial, pseudo_header_v4, sum};
+    use crate::wire::ethernet;
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+    fn port() -> Port {
+        Port {
+            name: "wan".into(),
+            mac: MAC,
+            any_mac: false,
+            mtu: 1500,
+            addresses: Box::default(),
+        }
+    }
+
+    /// A frame with this key, a TTL and a payload, all its checksums right.
+    fn frame(key: &FlowKey, ttl: u8, payload: &[u8]) -> Vec<u8> {
+        let tcp = key.protocol() == PROTOCOL_TCP;
+        let l4_len = if tcp { 20 } else { 8 } + payload.len();
+        let mut frame = vec![0; 14 + 20 + l4_len];
+        ethernet::emit(&mut frame, MAC, Mac([2; 6]), ethernet::ETHERTYPE_IPV4).unwrap();
+        let (ip, l4) = frame[14..].split_at_mut(20);
+        ip[0] = 0x45;
+        ip[2..4].copy_from_slice(&(20 + l4_len as u16).to_be_bytes());
+        ip[8] = ttl;
+        ip[9] = key.protocol();
+        ip[12..16].copy_from_slice(&key.source().octets());
+        ip[16..20].copy_from_slice(&key.destination().octets());
+        let checksum = !sum(ip);
+        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+        l4[0..2].copy_from_slice(&key.source_port().to_be_bytes());
+        l4[2..4].copy_from_slice(&key.destination_port().to_be_bytes());
+        if tcp {
+            l4[12] = 5 << 4;
+        } else {
+            l4[4..6].copy_from_slice(&(l4_len as u16).to_be_bytes());
+        }
+        let header = if tcp { 20 } else { 8 };
+        l4[header..].copy_from_slice(payload);
+        let pseudo = pseudo_header_v4(
+            key.source(),
+            key.destination(),
+            key.protocol(),
+            l4_len as u16,
+        );
+        let checksum = match !fold(pseudo + partial(l4)) {
+            0 if !tcp => 0xffff,
+            checksum => checksum,
+        };
+        let at = if tcp { 16 } else { 6 };
+        l4[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+        frame
+    }
+
+    fn address() -> impl Strategy<Value = Ipv4Addr> {
+        // What may be a source: no class D or E, no loopback, no zero network.
+        (1u8..=223, any::<[u8; 3]>())
+            .prop_filter("loopback", |(first, _)| *first != 127)
+            .prop_map(|(a, [b, c, d])| Ipv4Addr::new(a, b, c, d))
+    }
+
+    proptest! {
+        /// The rewritten frame is the one that would have been made with the new addresses, to the last bit of its
+        /// checksums; and a reply that mirrors it comes back as a mirror of the client's packet.
+        #[test]
+        fn a_replys_rewrite_undoes_the_requests(
+            addresses in (address(), address(), address(), address()),
+            ports: (u16, u16, u16, u16),
+            tcp: bool,
+            ttl in 2u8..=255,
+            payload in prop::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let protocol = if tcp { 6 } else { 17 };
+            let (client, vip, local, real) = addresses;
+            let request = FlowKey::new(client, ports.0, vip, ports.1, protocol);
+            let translation =
+                mode("fullnat").unwrap().translation(&request, (real, ports.3), Some((local, ports.2)));
+            let connection = Connection::new(request, translation, ServiceId(0), RealId(0));
+
+            let mut there = frame(&request, ttl, &payload);
+            let Parsed::Flow(flow) = parse(&there, &port()) else { panic!("not understood") };
+            translate(&mut there, flow.layout, &connection, false);
+            prop_assert_eq!(&there, &frame(&translation.key(protocol), ttl - 1, &payload));
+
+            let mut back = frame(&connection.reply, ttl, &payload);
+            let Parsed::Flow(flow) = parse(&back, &port()) else { panic!("not understood") };
+            prop_assert_eq!(flow.key, connection.reply);
+            translate(&mut back, flow.layout, &connection, true);
+            prop_assert_eq!(&back, &frame(&request.reversed(), ttl - 1, &payload));
+        }
+
+        #[test]
+        fn a_wrong_checksum_stays_wrong_and_a_missing_one_missing(
+            addresses in (address(), address(), address()),
+            wrong in 1u16..0xffff,
+            tcp: bool,
+        ) {
+            let (client, vip, real) = addresses;
+            let request = FlowKey::new(client, 4000, vip, 53, if tcp { 6 } else { 17 });
+            let translation = mode("nat").unwrap().translation(&request, (real, 5353), None);
+            let connection = Connection::new(request, translation, ServiceId(0), RealId(0));
+            let at = 14 + 20 + if tcp { 16 } else { 6 };
+            let read = |frame: &[u8]| u16::from_be_bytes([frame[at], frame[at + 1]]);
+
+            let mut broken = frame(&request, 64, b"data");
+            let right = read(&broken);
+            broken[at..at + 2].copy_from_slice(&wrong.to_be_bytes());
+            let Parsed::Flow(flow) = parse(&broken, &port()) else { panic!("not understood") };
+            translate(&mut broken, flow.layout, &connection, false);
+            let whole = read(&frame(&translation.key(request.protocol()), 63, b"data"));
+            // 0 and 0xffff are the same number in ones' complement.
+            prop_assert_eq!(read(&broken) % 0xffff == whole % 0xffff, wrong % 0xffff == right % 0xffff);
+
+            if !tcp {
+                let mut none = frame(&request, 64, b"data");
+                none[at..at + 2].fill(0);
+                translate(&mut none, flow.layout, &connection, false);
+                prop_assert_eq!(read(&none), 0);
+            }
+        }
+
+        #[test]
+        fn any_frame_cut_anywhere_is_parsed_without_panic(
+            addresses in (address(), address()),
+            tcp: bool,
+            cut in 0usize..80,
+            garble in prop::collection::vec((0usize..70, any::<u8>()), 0..4),
+        ) {
+            let key = FlowKey::new(addresses.0, 1, addresses.1, 2, if tcp { 6 } else { 17 });
+            let mut frame = frame(&key, 64, b"some payload");
+            for (at, byte) in garble {
+                if let Some(place) = frame.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            frame.truncate(cut);
+            let connection = Connection::new(
+                key,
+                MODES[1].translation(&key, (addresses.1, 3), None),
+                ServiceId(0),
+                RealId(0),
+            );
+            if let Parsed::Flow(flow) = parse(&frame, &port()) {
+                translate(&mut frame, flow.layout, &connection, false);
+            }
+        }
+    }
+}

@@ -87,7 +87,7 @@ fn place_of(reals: &[Real], last: Option<RealId>) -> Option<usize> {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
-    use crate::service::ServiceState;
+
     use crate::units::WorkerId;
     use std::fmt::Write;
 
@@ -95,7 +95,7 @@ pub(crate) mod testing {
     pub struct Lab {
         pub reals: Vec<Real>,
         pub stats: Stats,
-        state: ServiceState,
+        cursor: Cursor,
         kind: &'static Kind,
         scheduler: Box<dyn Scheduler>,
     }
@@ -108,7 +108,7 @@ pub(crate) mod testing {
             let mut lab = Lab {
                 reals: vec![],
                 stats,
-                state: ServiceState::new(1),
+                cursor: Cursor::default(),
                 kind,
                 scheduler,
             };
@@ -132,7 +132,7 @@ pub(crate) mod testing {
         }
 
         pub fn pick(&self, client: Client) -> Option<Real> {
-            let cursor = self.state.cursor(WorkerId(0));
+            let cursor = &self.cursor;
             let place = self
                 .scheduler
                 .pick(&self.reals, client, cursor, &self.stats)?;

@@ -105,7 +105,11 @@ pub(super) fn reason(code: i32) -> String {
         .to_string_lossy()
         .into_owned();
     let log = super::log::take_recent();
-    if log.is_empty() { text } else { format!("{log} ({text})") }
+    if log.is_empty() {
+        text
+    } else {
+        format!("{log} ({text})")
+    }
 }
 
 /// As [`reason`], for functions that leave their error in `rte_errno`.

@@ -1,0 +1,292 @@
+//! `weir replay`: captures through the very same dataplane, deterministically.
+
+use crate::config::{self, Config, did_you_mean};
+use crate::io::pcap::{Capture, Resolution, Writer};
+use crate::replay::{Input, Replay as Engine, explain, merge};
+use crate::stats::WorkerStats;
+use crate::units::{PortId, Time};
+use crate::verdict::DropReason;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Push captures through the dataplane and write what it would transmit: needs no root, no NIC and no hugepages
+#[derive(Debug, clap::Args)]
+pub struct Replay {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// What a port receives: a pcap or pcapng file. For several ports, and for several files of one, give it again
+    #[arg(long, value_name = "PORT=FILE", required = true, num_args = 1..)]
+    rx: Vec<OsString>,
+    /// Where to write what a port transmits, as pcap; what other ports transmit is not written
+    #[arg(long, value_name = "PORT=FILE", num_args = 1..)]
+    tx: Vec<OsString>,
+    /// Where to write one JSON object for each received packet: what was decided, and why
+    #[arg(long, value_name = "FILE")]
+    explain: Option<PathBuf>,
+    /// How many workers share the packets
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: usize,
+    /// Print what was counted to stdout, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What went wrong: one fact a line.
+type Errors = Vec<String>;
+
+impl Replay {
+    /// 0 if every packet was processed, else 1.
+    pub fn run(&self) -> ExitCode {
+        // A replay runs on any machine: whether the workers' CPUs exist on this one does not matter.
+        let context = config::Context {
+            cpus: None,
+            ..super::context()
+        };
+        let loaded = match config::load(&self.config, &context) {
+            Ok(loaded) => loaded,
+            Err(diagnostics) => {
+                diagnostics.print();
+                return ExitCode::FAILURE;
+            }
+        };
+        loaded.warnings.print();
+        match self.replay(&loaded.config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(errors) => {
+                for error in errors {
+                    eprintln!("error: {error}");
+                }
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn replay(&self, config: &Config) -> Result<(), Errors> {
+        let inputs = self.inputs(config)?;
+        let packets = inputs
+            .iter()
+            .map(|input| input.capture.frames().len())
+            .sum();
+        let resolution = inputs
+            .iter()
+            .map(|input| input.capture.resolution())
+            .max()
+            .unwrap_or_default();
+        let mut outputs = Outputs::create(self, config, resolution)?;
+
+        let mut received = merge(&inputs).peekable();
+        let start = received
+            .peek()
+            .map_or(Time::default(), |(_, time, _)| *time);
+        let mut engine = Engine::new(config, packets, start);
+        for (n, (port, time, frame)) in (0..).zip(received) {
+            let decision = engine.receive(port, frame, time);
+            for sent in engine.take_frames() {
+                outputs.transmit(sent.port, sent.time, sent.bytes())?;
+            }
+            if let Some((file, out)) = &mut outputs.explain {
+                explain(out, &engine, n, port, frame, &decision)
+                    .map_err(|error| unwritable(file, &error))?;
+            }
+            if cfg!(debug_assertions) {
+                engine.check().map_err(|error| vec![error.to_string()])?;
+            }
+        }
+        outputs.finish()?;
+        eprintln!("{}", summary(engine.stats()));
+        if self.json {
+            println!("{}", counts(engine.stats()));
+        }
+        engine.check().map_err(|error| vec![error.to_string()])
+    }
+
+    /// Reads every capture.
+    fn inputs(&self, config: &Config) -> Result<Vec<Input>, Errors> {
+        let mut errors = Errors::new();
+        if self.workers != 1 {
+            errors.push(format!(
+                "--workers {}: only 1 is possible yet; more come with the redirection of packets between workers",
+                self.workers
+            ));
+        }
+        let mut inputs = Vec::new();
+        for option in &self.rx {
+            let input = port_and_file("--rx", option, config).and_then(|(port, file)| {
+                Ok(Input {
+                    port,
+                    capture: Capture::open(file).map_err(|error| error.to_string())?,
+                })
+            });
+            match input {
+                Ok(input) => inputs.push(input),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() {
+            Ok(inputs)
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+/// The files that a replay writes.
+struct Outputs {
+    /// By port.
+    captures: Vec<Option<(PathBuf, Writer<BufWriter<File>>)>>,
+    explain: Option<(PathBuf, BufWriter<File>)>,
+}
+
+impl Outputs {
+    fn create(options: &Replay, config: &Config, resolution: Resolution) -> Result<Self, Errors> {
+        let mut files: Vec<Option<PathBuf>> = vec![None; config.ports.len()];
+        let mut errors = Errors::new();
+        for option in &options.tx {
+            match port_and_file("--tx", option, config) {
+                Err(error) => errors.push(error),
+                Ok((port, _)) if files[port.index()].is_some() => {
+                    let name = &config.ports[port.index()].name;
+                    errors.push(format!(
+                        "--tx {}: port `{name}` has one already",
+                        option.display()
+                    ));
+                }
+                Ok((_, file))
+                    if files
+                        .iter()
+                        .flatten()
+                        .chain(&options.explain)
+                        .any(|other| other == file) =>
+                {
+                    errors.push(format!(
+                        "--tx {}: the file is named twice",
+                        option.display()
+                    ));
+                }
+                Ok((port, file)) => files[port.index()] = Some(file.to_owned()),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let create = |file: &Path| File::create(file).map(BufWriter::new);
+        let capture = |file: PathBuf| {
+            let writer = create(&file).and_then(|out| Writer::new(out, resolution));
+            writer
+                .map_err(|error| unwritable(&file, &error))
+                .map(|writer| (file, writer))
+        };
+        let captures = files
+            .into_iter()
+            .map(|file| file.map(capture).transpose())
+            .collect::<Result<_, _>>()?;
+        let explain = match &options.explain {
+            None => None,
+            Some(file) => Some((
+                file.clone(),
+                create(file).map_err(|error| unwritable(file, &error))?,
+            )),
+        };
+        Ok(Outputs { captures, explain })
+    }
+
+    fn transmit(&mut self, port: PortId, time: Time, frame: &[u8]) -> Result<(), Errors> {
+        let Some((file, writer)) = &mut self.captures[port.index()] else {
+            return Ok(());
+        };
+        writer
+            .write(time, frame)
+            .map_err(|error| unwritable(file, &error))
+    }
+
+    fn finish(self) -> Result<(), Errors> {
+        for (file, writer) in self.captures.into_iter().flatten() {
+            writer.finish().map_err(|error| unwritable(&file, &error))?;
+        }
+        if let Some((file, mut out)) = self.explain {
+            out.flush().map_err(|error| unwritable(&file, &error))?;
+        }
+        Ok(())
+    }
+}
+
+fn unwritable(file: &Path, error: &io::Error) -> Errors {
+    vec![format!("{}: cannot be written: {error}", file.display())]
+}
+
+/// Takes `PORT=FILE` apart.
+fn port_and_file<'a>(
+    flag: &str,
+    option: &'a OsStr,
+    config: &Config,
+) -> Result<(PortId, &'a Path), String> {
+    let bytes = option.as_bytes();
+    let shown = option.display();
+    let (name, file) = match bytes.iter().position(|&byte| byte == b'=') {
+        Some(at) if at + 1 < bytes.len() => (&bytes[..at], &bytes[at + 1..]),
+        _ => return Err(format!("{flag} {shown}: expected PORT=FILE")),
+    };
+    let names = || config.ports.iter().map(|port| port.name.as_str());
+    match names().position(|port| port.as_bytes() == name) {
+        Some(port) => Ok((PortId(port as u8), Path::new(OsStr::from_bytes(file)))),
+        None => {
+            let name = String::from_utf8_lossy(name);
+            let ports: Vec<_> = names().map(|name| format!("`{name}`")).collect();
+            let meant = did_you_mean(&name, names());
+            Err(format!(
+                "{flag} {shown}: no [[port]] is named `{name}`{meant} (there is {})",
+                ports.join(", ")
+            ))
+        }
+    }
+}
+
+/// `12 packets: 5 forwarded, 4 answered, 1 local, 0 queued, 2 dropped (no_connection 2)`
+fn summary(stats: &WorkerStats) -> String {
+    let drops: Vec<_> = drops(stats)
+        .map(|(reason, count)| format!("{} {count}", reason.name()))
+        .collect();
+    let dropped: u64 = self::drops(stats).map(|(_, count)| count).sum();
+    let reasons = if drops.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", drops.join(", "))
+    };
+    format!(
+        "{} packets: {} forwarded, {} answered, {} local, {} queued, {dropped} dropped{reasons}",
+        stats.received.get(),
+        stats.transmitted.get(),
+        stats.answered.get(),
+        stats.local.get(),
+        stats.queued.get(),
+    )
+}
+
+/// The reasons that occurred.
+fn drops(stats: &WorkerStats) -> impl Iterator<Item = (DropReason, u64)> {
+    DropReason::ALL
+        .iter()
+        .map(|&reason| (reason, stats.drops(reason).get()))
+        .filter(|(_, count)| *count > 0)
+}
+
+fn counts(stats: &WorkerStats) -> serde_json::Value {
+    let dropped: serde_json::Map<_, _> = drops(stats)
+        .map(|(reason, count)| (reason.name().to_owned(), count.into()))
+        .collect();
+    serde_json::json!({
+        "received": stats.received.get(),
+        "transmitted": stats.transmitted.get(),
+        "answered": stats.answered.get(),
+        "local": stats.local.get(),
+        "queued": stats.queued.get(),
+        "originated": stats.originated.get(),
+        "connections": stats.connections.get(),
+        "dropped": dropped,
+    })
+}

@@ -1,0 +1,112 @@
+//! One line of JSON for each received packet: what was decided, and why.
+
+use super::{Decision, Replay};
+use crate::director::parse::{Parsed, parse};
+use crate::tables::Service;
+use crate::tables::Tables;
+use crate::units::{PortId, RealId, Time};
+use crate::verdict::Verdict;
+use serde_json::json;
+use std::io::{self, Write};
+
+/// Writes the line of packet number `n`, which came in by `port`. Keys that do not apply are left out.
+pub fn explain(
+    out: &mut impl Write,
+    replay: &Replay,
+    n: u64,
+    port: PortId,
+    frame: &[u8],
+    decision: &Decision,
+) -> io::Result<()> {
+    let tables = replay.model().tables();
+    let Decision {
+        worker,
+        time,
+        verdict,
+        context,
+        out_n,
+    } = decision;
+    let name = |port: PortId| json!(&*tables.port(port).name);
+    let service = context.service.and_then(|id| replay.model().service(id));
+    let real = service
+        .zip(context.real)
+        .and_then(|(service, id)| real_server(service, id, tables, port, frame));
+    let (reason, out_port) = match *verdict {
+        Verdict::Forward(out) if context.new_connection => ("new connection", Some(out)),
+        Verdict::Forward(out) => ("known connection", Some(out)),
+        Verdict::Reply(out, reason) => (reason.name(), Some(out)),
+        Verdict::Queue(out) => ("neighbour_unresolved", Some(out)),
+        Verdict::Local(reason) => (reason.name(), None),
+        Verdict::Drop(reason) => (reason.name(), None),
+    };
+
+    // By hand: a number that came through f64 would not keep its nanoseconds.
+    write!(
+        out,
+        r#"{{"n": {n}, "port": {}, "time": {}"#,
+        name(port),
+        Seconds(*time)
+    )?;
+    let mut key = |key: &str, value: Option<serde_json::Value>| match value {
+        Some(value) => write!(out, r#", "{key}": {value}"#),
+        None => Ok(()),
+    };
+    key("verdict", Some(json!(verdict.name())))?;
+    key("reason", Some(json!(reason)))?;
+    key("service", service.map(|service| json!(&*service.name)))?;
+    key("real", real.map(|real| json!(real)))?;
+    key("mode", service.map(|service| json!(service.mode.name)))?;
+    key("out_port", out_port.map(name))?;
+    key("out_n", out_n.map(|n| json!(n)))?;
+    key("state", context.state.map(|state| json!(state)))?;
+    key("worker", Some(json!(worker.0)))?;
+    writeln!(out, "}}")
+}
+
+/// `10.0.0.11:8080`. In a service of every port, the port is the one on the real server's side of the packet.
+fn real_server(
+    service: &Service,
+    id: RealId,
+    tables: &Tables,
+    port: PortId,
+    frame: &[u8],
+) -> Option<String> {
+    let real = service.reals.iter().find(|real| real.id == id)?;
+    let real_port = match (real.port, parse(frame, tables.port(port))) {
+        (0, Parsed::Flow(flow)) if flow.key.destination() == service.key.address => {
+            flow.key.destination_port()
+        }
+        (0, Parsed::Flow(flow)) => flow.key.source_port(),
+        (configured, _) => configured,
+    };
+    Some(format!("{}:{real_port}", real.address))
+}
+
+/// Seconds since 1970, in microseconds, or in nanoseconds where there are any.
+struct Seconds(Time);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (seconds, nanos) = (
+            self.0.nanos() / 1_000_000_000,
+            self.0.nanos() % 1_000_000_000,
+        );
+        match nanos % 1000 {
+            0 => write!(f, "{seconds}.{:06}", nanos / 1000),
+            _ => write!(f, "{seconds}.{nanos:09}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_keep_every_digit() {
+        let show = |nanos| Seconds(Time::from_nanos(nanos)).to_string();
+        assert_eq!(show(0), "0.000000");
+        assert_eq!(show(1_000_001_000), "1.000001");
+        assert_eq!(show(1_700_000_000_123_456_789), "1700000000.123456789");
+    }
+}

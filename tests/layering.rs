@@ -1,0 +1,154 @@
+//! ARCHITECTURE.md lists what each room may use of the others. This holds the code against it, both ways.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+type Rooms = BTreeMap<String, BTreeSet<String>>;
+
+/// The documented rooms.
+fn documented(root: &Path) -> Rooms {
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let list = text.split("<!-- layering -->").nth(1).unwrap();
+    let list = list.split("```").nth(1).unwrap();
+    let words = |line: &str| line.split_whitespace().map(String::from).collect();
+    let rooms: Rooms = list
+        .trim()
+        .lines()
+        .map(|line| {
+            let (room, uses) = line.split_once(':').unwrap();
+            (room.to_owned(), words(uses))
+        })
+        .collect();
+    assert!(rooms.len() > 10, "the list was found");
+    rooms
+}
+
+/// Every `crate::room` that a source file names outside of its tests.
+fn uses_of(file: &Path, rooms: &Rooms, uses: &mut BTreeSet<String>) {
+    let text = fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let code: String = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    for found in code.split("crate::").skip(1) {
+        // `use crate::{a::X, b}` as well as `crate::a::X`.
+        let list = match found.strip_prefix('{') {
+            Some(group) => group.split(';').next().unwrap().split([',', '{']).collect(),
+            None => vec![found],
+        };
+        for item in list {
+            let item = item.trim_start();
+            let end = item
+                .find(|letter: char| !letter.is_alphanumeric() && letter != '_')
+                .unwrap_or(item.len());
+            if rooms.contains_key(&item[..end]) {
+                uses.insert(item[..end].to_owned());
+            }
+        }
+    }
+}
+
+fn walk(path: &Path, files: &mut Vec<std::path::PathBuf>) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            walk(&entry.unwrap().path(), files);
+        }
+    } else if path.extension().is_some_and(|extension| extension == "rs") {
+        files.push(path.to_owned());
+    }
+}
+
+#[test]
+fn rooms_use_what_the_architecture_says_and_nothing_else() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documented = documented(root);
+    let mut actual = Rooms::new();
+    for entry in fs::read_dir(root.join("src")).unwrap() {
+        let path = entry.unwrap().path();
+        let room = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if room == "lib" || room == "main" {
+            continue;
+        }
+        let mut files = vec![];
+        walk(&path, &mut files);
+        let uses = actual.entry(room.clone()).or_default();
+        for file in files {
+            // A test module of its own is no part of the room.
+            let name = file.file_stem().unwrap().to_str().unwrap();
+            if !name.ends_with("tests") && name != "testing" {
+                uses_of(&file, &documented, uses);
+            }
+        }
+        uses.remove(&room);
+    }
+    let mut faults = vec![];
+    for (room, uses) in &actual {
+        let Some(allowed) = documented.get(room) else {
+            faults.push(format!("{room}: not in ARCHITECTURE.md"));
+            continue;
+        };
+        for unlisted in uses.difference(allowed) {
+            faults.push(format!(
+                "{room} uses {unlisted}, which ARCHITECTURE.md does not say"
+            ));
+        }
+        for unused in allowed.difference(uses) {
+            faults.push(format!(
+                "{room} does not use {unused}, but ARCHITECTURE.md says so"
+            ));
+        }
+    }
+    for room in documented.keys().filter(|room| !actual.contains_key(*room)) {
+        faults.push(format!("{room}: in ARCHITECTURE.md, not in src/"));
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documented = documented(root);
+    let mut placed: BTreeSet<&str> = BTreeSet::new();
+    // Every room must find a place below all that it uses.
+    while placed.len() < documented.len() {
+        let next: Vec<&str> = documented
+            .iter()
+            .filter(|(room, uses)| {
+                !placed.contains(room.as_str())
+                    && uses.iter().all(|used| placed.contains(used.as_str()))
+            })
+            .map(|(room, _)| room.as_str())
+            .collect();
+        let left: Vec<_> = documented
+            .keys()
+            .filter(|room| !placed.contains(room.as_str()))
+            .collect();
+        assert!(!next.is_empty(), "these use each other: {left:?}");
+        placed.extend(next);
+    }
+}
+
+#[test]
+fn unsafe_code_is_allowed_only_where_the_architecture_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![];
+    walk(&root.join("src"), &mut files);
+    let allowed: Vec<String> = files
+        .iter()
+        .filter(|file| {
+            fs::read_to_string(file)
+                .unwrap()
+                .contains("allow(unsafe_code)")
+        })
+        .map(|file| file.strip_prefix(root).unwrap().display().to_string())
+        .collect();
+    let mut allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
+    allowed.sort_unstable();
+    assert_eq!(
+        allowed,
+        ["src/arch.rs", "src/io/dpdk/mod.rs", "src/rcu/mod.rs"]
+    );
+}

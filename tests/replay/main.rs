@@ -1,0 +1,491 @@
+//! `weir replay` from the outside: captures and options in, captures, explanations, counts and errors out.
+
+mod captures;
+mod engine;
+mod frames;
+mod reload;
+
+use frames::*;
+use pcap_file::pcap::PcapReader;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Command;
+
+const CONFIG: &str = r#"
+[[port]]
+name      = "wan"
+device    = "net_null0"
+addresses = ["198.51.100.1/24"]
+
+[[port]]
+name      = "lan"
+device    = "net_null1"
+addresses = ["10.0.0.1/24"]
+
+[[neighbour]]
+address = "198.51.100.9"
+mac     = "02:00:00:00:00:c1"
+
+[[local_pool]]
+name      = "inside"
+addresses = ["10.0.0.200"]
+ports     = "40000-40999"
+
+[[service]]
+name       = "web"
+address    = "192.0.2.80"
+port       = 80
+protocol   = "tcp"
+mode       = "fullnat"
+local_pool = "inside"
+scheduler  = "rr"
+  [[service.real]]
+  address = "10.0.0.11"
+  port    = 8080
+
+[[service]]
+name      = "any"
+address   = "192.0.2.80"
+port      = 0
+protocol  = "udp"
+mode      = "nat"
+scheduler = "rr"
+  [[service.real]]
+  address = "10.0.0.11"
+"#;
+
+/// Makes the real server known from the start.
+const STATIC_REAL: &str = r#"
+[[neighbour]]
+address = "10.0.0.11"
+mac     = "02:00:00:00:01:11"
+"#;
+
+const SECOND: u64 = 1_000_000_000;
+/// A time that fills 31 bits of seconds.
+const T: u64 = 1_700_000_000 * SECOND;
+
+/// A folder with a configuration and captures.
+struct Lab {
+    folder: tempfile::TempDir,
+}
+
+/// What a replay wrote.
+struct Run {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Lab {
+    fn new(config: &str) -> Self {
+        let lab = Lab {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        lab.put("weir.toml", config);
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), content).unwrap();
+    }
+
+    /// A capture in microseconds.
+    fn capture(&self, name: &str, frames: &Timed) {
+        self.put(name, pcap(frames, false, 1000, 1));
+    }
+
+    /// Runs in the folder.
+    fn run(&self, options: &str) -> Run {
+        let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["replay", "--config", "weir.toml"])
+            .args(options.split_whitespace())
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Run {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// Runs what must succeed; returns what was counted.
+    fn replay(&self, options: &str) -> Value {
+        let run = self.run(&format!("{options} --json"));
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        serde_json::from_str(&run.stdout).unwrap()
+    }
+
+    /// The frames of a capture that weir wrote, read by another library.
+    fn frames(&self, name: &str) -> Timed {
+        let mut reader = PcapReader::new(std::fs::File::open(self.path(name)).unwrap()).unwrap();
+        let mut frames = Timed::new();
+        while let Some(packet) = reader.next_packet() {
+            let packet = packet.unwrap();
+            frames.push((packet.timestamp.as_nanos() as u64, packet.data.into_owned()));
+        }
+        frames
+    }
+
+    fn times(&self, name: &str) -> Vec<u64> {
+        self.frames(name)
+            .into_iter()
+            .map(|(time, _)| time)
+            .collect()
+    }
+
+    fn explained(&self, name: &str) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.path(name)).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+fn strings<'a>(lines: &'a [Value], key: &str) -> Vec<&'a str> {
+    lines
+        .iter()
+        .map(|line| line[key].as_str().unwrap_or("-"))
+        .collect()
+}
+
+#[test]
+fn an_unknown_neighbour_is_asked_for_three_times_on_the_captures_clock() {
+    let lab = Lab::new(CONFIG);
+    let question = (T + 10 * SECOND, arp_question());
+    lab.capture(
+        "wan.pcap",
+        &vec![
+            (T, tcp(5000, SYN)),
+            (T + SECOND / 2, tcp(5001, SYN)),
+            question,
+        ],
+    );
+    let counts =
+        lab.replay("--rx wan=wan.pcap --tx lan=lan.pcap --tx wan=out.pcap --explain why.jsonl");
+
+    let asked = lab.frames("lan.pcap");
+    assert!(
+        asked
+            .iter()
+            .all(|(_, frame)| is_arp_request_for_real(frame))
+    );
+    assert_eq!(lab.times("lan.pcap"), [T, T + SECOND, T + 2 * SECOND]);
+    let why = lab.explained("why.jsonl");
+    assert_eq!(strings(&why, "verdict"), ["queue", "queue", "reply"]);
+    assert_eq!(
+        strings(&why, "reason"),
+        ["neighbour_unresolved", "neighbour_unresolved", "arp"]
+    );
+    assert_eq!(
+        counts["dropped"],
+        serde_json::json!({"neighbour_failed": 2})
+    );
+    assert_eq!(
+        (&counts["queued"], &counts["originated"]),
+        (&0.into(), &3.into())
+    );
+    assert_eq!(lab.times("out.pcap"), [T + 10 * SECOND]);
+}
+
+#[test]
+fn an_arp_answer_releases_what_waits_with_its_own_timestamp() {
+    let lab = Lab::new(CONFIG);
+    lab.capture(
+        "wan.pcap",
+        &vec![(T, tcp(5000, SYN)), (T + SECOND, tcp(5000, ACK))],
+    );
+    lab.capture("lan.pcap", &vec![(T + 3 * SECOND / 10, arp_answer())]);
+    let counts =
+        lab.replay("--rx wan=wan.pcap --rx lan=lan.pcap --tx lan=out.pcap --explain why.jsonl");
+
+    assert_eq!(lab.times("out.pcap"), [T, T + 3 * SECOND / 10, T + SECOND]);
+    let frames = lab.frames("out.pcap");
+    assert!(is_arp_request_for_real(&frames[0].1));
+    assert_eq!(frames[1].1[..12], [REAL_MAC.0, WEIR_LAN.0].concat());
+    assert_eq!(frames[1].1[30..34], REAL.octets());
+    assert_eq!(
+        (&counts["transmitted"], &counts["queued"], &counts["local"]),
+        (&2.into(), &0.into(), &1.into())
+    );
+    let why = lab.explained("why.jsonl");
+    assert_eq!(strings(&why, "verdict"), ["queue", "local", "forward"]);
+    assert_eq!(strings(&why, "reason")[1..], ["arp", "known connection"]);
+    assert_eq!(
+        why[2]["out_n"], 2,
+        "the third frame of its port: after the request and what waited"
+    );
+}
+
+#[test]
+fn after_the_last_packet_the_clock_stops() {
+    let lab = Lab::new(CONFIG);
+    lab.capture("wan.pcap", &vec![(T, tcp(5000, SYN))]);
+    let counts = lab.replay("--rx wan=wan.pcap --tx lan=out.pcap --tx wan=wan-out.pcap");
+    assert_eq!(lab.times("out.pcap"), [T], "no second ARP request");
+    assert_eq!(
+        lab.times("wan-out.pcap"),
+        [0; 0],
+        "nothing is announced at the start"
+    );
+    assert_eq!(counts["queued"], 1);
+}
+
+#[test]
+fn connections_expire_on_the_captures_clock() {
+    let lab = Lab::new(&format!("{CONFIG}{STATIC_REAL}"));
+    let at = |seconds, frame| (T + seconds * SECOND, frame);
+    let mut frames = vec![
+        at(0, query(7000)),
+        at(299, query(7000)),
+        at(600, query(7000)),
+    ];
+    lab.capture("wan.pcap", &frames);
+    let counts = lab.replay("--rx wan=wan.pcap --explain why.jsonl");
+    let why = lab.explained("why.jsonl");
+    assert_eq!(
+        strings(&why, "reason"),
+        ["new connection", "known connection", "new connection"]
+    );
+    assert_eq!(counts["connections"], 1);
+
+    // Also one that no packet asks for any more.
+    frames.push(at(901, arp_question()));
+    lab.capture("wan.pcap", &frames);
+    assert_eq!(lab.replay("--rx wan=wan.pcap")["connections"], 0);
+}
+
+#[test]
+fn packets_at_the_same_time_go_in_the_order_of_the_options() {
+    let lab = Lab::new(CONFIG);
+    lab.capture(
+        "wan.pcap",
+        &vec![(T, arp_question()), (T + 1000, arp_question())],
+    );
+    lab.capture("lan.pcap", &vec![(T, arp_answer()), (T, arp_answer())]);
+    let ports = |rx: &str| {
+        lab.replay(&format!("{rx} --explain why.jsonl"));
+        let why = lab.explained("why.jsonl");
+        assert_eq!(
+            why.iter()
+                .map(|line| line["n"].as_u64().unwrap())
+                .collect::<Vec<_>>(),
+            [0, 1, 2, 3]
+        );
+        strings(&why, "port").join(" ")
+    };
+    assert_eq!(
+        ports("--rx wan=wan.pcap --rx lan=lan.pcap"),
+        "wan lan lan wan"
+    );
+    assert_eq!(ports("--rx lan=lan.pcap wan=wan.pcap"), "lan lan wan wan");
+    lab.capture("more.pcap", &vec![(T + 500_000, arp_question())]);
+    assert_eq!(
+        ports("--rx wan=wan.pcap --rx wan=more.pcap --rx lan=more.pcap"),
+        "wan wan wan lan"
+    );
+}
+
+#[test]
+fn a_timestamp_that_goes_back_does_not_turn_the_clock_back() {
+    let lab = Lab::new(CONFIG);
+    let frames = vec![
+        (T + SECOND, arp_question()),
+        (T, arp_question()),
+        (T + 2 * SECOND, arp_question()),
+    ];
+    lab.capture("wan.pcap", &frames);
+    lab.replay("--rx wan=wan.pcap --tx wan=out.pcap");
+    assert_eq!(
+        lab.times("out.pcap"),
+        [T + SECOND, T + SECOND, T + 2 * SECOND]
+    );
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let lab = Lab::new(CONFIG);
+    let mut wan: Timed = (0..200)
+        .map(|n| {
+            (
+                T + n * 10_000_000,
+                tcp(5000 + n as u16 % 50, if n < 50 { SYN } else { ACK }),
+            )
+        })
+        .collect();
+    wan.extend((0..40).map(|n| (T + 3 * SECOND + n, query(9000 + n as u16))));
+    lab.capture("wan.pcap", &wan);
+    lab.capture("lan.pcap", &vec![(T + SECOND, arp_answer())]);
+    let written = |options: &str| {
+        lab.replay(options);
+        ["a.pcap", "b.pcap", "why.jsonl"].map(|name| std::fs::read(lab.path(name)).unwrap())
+    };
+    let once = written(
+        "--rx wan=wan.pcap --rx lan=lan.pcap --tx wan=a.pcap --tx lan=b.pcap --explain why.jsonl",
+    );
+    let again = written(
+        "--explain why.jsonl --tx lan=b.pcap wan=a.pcap --workers 1 --rx wan=wan.pcap --rx lan=lan.pcap",
+    );
+    assert!(once == again);
+    assert!(
+        once.iter().all(|file| file.len() > 500 || file.len() == 24),
+        "there is something to compare"
+    );
+}
+
+#[test]
+fn explain_says_what_was_decided_key_by_key() {
+    let lab = Lab::new(&format!("{CONFIG}{STATIC_REAL}"));
+    lab.capture(
+        "wan.pcap",
+        &vec![
+            (SECOND + 1000, tcp(5000, SYN)),
+            (SECOND + 2000, tcp(5001, ACK)),
+            (SECOND + 3000, udp((CLIENT, 7000), (VIP, 4500), b"?")),
+        ],
+    );
+    lab.capture(
+        "lan.pcap",
+        &vec![(SECOND + 4000, udp((REAL, 4500), (CLIENT, 7000), b"!"))],
+    );
+    lab.replay("--rx wan=wan.pcap --rx lan=lan.pcap --explain why.jsonl");
+    let why = std::fs::read_to_string(lab.path("why.jsonl")).unwrap();
+    let expected = r#"
+{"n": 0, "port": "wan", "time": 1.000001, "verdict": "forward", "reason": "new connection", "service": "web", "real": "10.0.0.11:8080", "mode": "fullnat", "out_port": "lan", "out_n": 0, "state": "syn_recv", "worker": 0}
+{"n": 1, "port": "wan", "time": 1.000002, "verdict": "drop", "reason": "no_connection", "service": "web", "mode": "fullnat", "worker": 0}
+{"n": 2, "port": "wan", "time": 1.000003, "verdict": "forward", "reason": "new connection", "service": "any", "real": "10.0.0.11:4500", "mode": "nat", "out_port": "lan", "out_n": 1, "state": "udp", "worker": 0}
+{"n": 3, "port": "lan", "time": 1.000004, "verdict": "forward", "reason": "known connection", "service": "any", "real": "10.0.0.11:4500", "mode": "nat", "out_port": "wan", "out_n": 0, "state": "udp", "worker": 0}
+"#;
+    assert_eq!(why, expected.trim_start());
+    for line in lab.explained("why.jsonl") {
+        assert!(line.is_object());
+    }
+}
+
+#[test]
+fn nanoseconds_are_written_only_where_nanoseconds_were_read() {
+    let lab = Lab::new(CONFIG);
+    let question = vec![(T + 1_234_567, arp_question())];
+    lab.put("nano.pcap", pcap(&question, false, 1, 1));
+    lab.put("micro.pcap", pcap(&question, true, 1000, 1));
+    lab.replay("--rx wan=micro.pcap --tx wan=out.pcap --explain why.jsonl");
+    assert_eq!(
+        std::fs::read(lab.path("out.pcap")).unwrap()[..4],
+        0xa1b2_c3d4u32.to_le_bytes()
+    );
+    assert_eq!(lab.times("out.pcap"), [T + 1_234_000]);
+    lab.replay("--rx wan=nano.pcap --rx wan=micro.pcap --tx wan=out.pcap --explain why.jsonl");
+    assert_eq!(
+        std::fs::read(lab.path("out.pcap")).unwrap()[..4],
+        0xa1b2_3c4du32.to_le_bytes()
+    );
+    assert_eq!(lab.times("out.pcap"), [T + 1_234_000, T + 1_234_567]);
+    let why = std::fs::read_to_string(lab.path("why.jsonl")).unwrap();
+    assert!(why.contains(r#""time": 1700000000.001234567,"#), "{why}");
+}
+
+#[test]
+fn only_a_port_with_a_mac_leaves_other_hosts_frames_alone() {
+    let lab = Lab::new(&format!("{CONFIG}{STATIC_REAL}"));
+    let mut elsewhere = tcp(5000, SYN);
+    elsewhere[..6].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
+    lab.capture(
+        "wan.pcap",
+        &vec![(T, elsewhere), (T + 1000, tcp(5001, SYN))],
+    );
+    assert_eq!(lab.replay("--rx wan=wan.pcap")["transmitted"], 2);
+    let mac = format!("mac = \"{WEIR_WAN}\"\naddresses = [\"198.51.100.1/24\"]");
+    let strict = CONFIG.replace("addresses = [\"198.51.100.1/24\"]", &mac);
+    lab.put("weir.toml", format!("{strict}{STATIC_REAL}"));
+    let counts = lab.replay("--rx wan=wan.pcap");
+    assert_eq!(counts["transmitted"], 1);
+    assert_eq!(counts["dropped"], serde_json::json!({"other_host": 1}));
+}
+
+#[test]
+fn a_capture_without_packets_gives_captures_without_packets() {
+    let lab = Lab::new(CONFIG);
+    lab.capture("wan.pcap", &vec![]);
+    assert_eq!(
+        lab.replay("--rx wan=wan.pcap --tx lan=out.pcap --explain why.jsonl")["received"],
+        0
+    );
+    assert_eq!(lab.times("out.pcap"), [0; 0]);
+    assert_eq!(lab.explained("why.jsonl").len(), 0);
+}
+
+#[test]
+fn whatever_is_wrong_is_said_at_once_and_nothing_is_written() {
+    let lab = Lab::new(CONFIG);
+    let question = vec![(T, arp_question())];
+    lab.capture("wan.pcap", &question);
+    lab.put("sll.pcap", pcap(&question, false, 1000, 113));
+    lab.put(
+        "cut.pcap",
+        &pcap(&vec![question[0].clone(); 2], false, 1000, 1)[..120],
+    );
+    lab.put("text.pcap", "hello");
+    let cases = [
+        (
+            "--rx wen=wan.pcap",
+            "error: --rx wen=wan.pcap: no [[port]] is named `wen`; did you mean `wan`? (there is `wan`, `lan`)\n",
+        ),
+        ("--rx wan", "error: --rx wan: expected PORT=FILE\n"),
+        (
+            "--rx wan=none.pcap",
+            "error: none.pcap: cannot be read: No such file or directory (os error 2)\n",
+        ),
+        (
+            "--rx wan=sll.pcap wan=text.pcap",
+            "error: sll.pcap: has link type 113 (LINUX_SLL), not Ethernet: capture on one Ethernet interface (tcpdump -i eth0), not on `any`\n\
+             error: text.pcap: is neither a pcap nor a pcapng file\n",
+        ),
+        (
+            "--rx wan=cut.pcap",
+            "error: cut.pcap: is cut short at byte 82, in the record after packet 1: `tcpdump -r FILE -w NEW` keeps what is whole\n",
+        ),
+        (
+            "--rx wan=wan.pcap --tx lan=out.pcap --tx lam=x.pcap",
+            "error: --tx lam=x.pcap: no [[port]] is named `lam`; did you mean `lan`? (there is `wan`, `lan`)\n",
+        ),
+        (
+            "--rx wan=wan.pcap --tx lan=out.pcap --tx lan=x.pcap",
+            "error: --tx lan=x.pcap: port `lan` has one already\n",
+        ),
+        (
+            "--rx wan=wan.pcap --tx lan=out.pcap --tx wan=out.pcap",
+            "error: --tx wan=out.pcap: the file is named twice\n",
+        ),
+        (
+            "--rx wan=wan.pcap --tx lan=none/out.pcap",
+            "error: none/out.pcap: cannot be written: No such file or directory (os error 2)\n",
+        ),
+        (
+            "--rx wan=wan.pcap --workers 2",
+            "error: --workers 2: only 1 is possible yet; more come with the redirection of packets between workers\n",
+        ),
+    ];
+    for (options, stderr) in cases {
+        let run = lab.run(options);
+        assert_eq!(
+            (run.code, run.stdout.as_str(), run.stderr.as_str()),
+            (Some(1), "", stderr),
+            "{options}"
+        );
+        assert!(!lab.path("out.pcap").exists(), "{options}");
+    }
+    lab.put("weir.toml", "[[port]]\nname = \"wan\"\n");
+    let run = lab.run("--rx wan=wan.pcap");
+    assert_eq!(run.code, Some(1));
+    assert!(
+        run.stderr.starts_with("error: weir.toml:1:"),
+        "{}",
+        run.stderr
+    );
+}
