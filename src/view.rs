@@ -67,9 +67,21 @@ pub struct Real {
 impl Service {
     /// Its real servers, each by itself.
     pub fn into_reals(self) -> impl Iterator<Item = Real> {
-        let Service { name, protocol, address, port, reals, .. } = self;
+        let Service {
+            name,
+            protocol,
+            address,
+            port,
+            reals,
+            ..
+        } = self;
         let vip = SocketAddrV4::new(address, port);
-        reals.into_iter().map(move |member| Real { service: name.clone(), protocol: protocol.clone(), vip, member })
+        reals.into_iter().map(move |member| Real {
+            service: name.clone(),
+            protocol: protocol.clone(),
+            vip,
+            member,
+        })
     }
 }
 

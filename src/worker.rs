@@ -44,7 +44,8 @@ impl Worker {
                 if received > 0 {
                     work += received;
                     count(counters, queue.port(), &burst);
-                    self.director.process(&mut burst, tables, now, &mut self.ports);
+                    self.director
+                        .process(&mut burst, tables, now, &mut self.ports);
                 }
             }
             self.director.poll(tables, now, &mut self.ports);
@@ -69,7 +70,8 @@ impl Worker {
 fn count(counters: &WorkerStats, port: PortId, burst: &Burst<Mbuf>) {
     let port = &counters.ports[port.index()];
     port.rx_packets.add(burst.len() as u64);
-    port.rx_bytes.add(burst.iter().map(|packet| packet.data().len() as u64).sum());
+    port.rx_bytes
+        .add(burst.iter().map(|packet| packet.data().len() as u64).sum());
 }
 
 /// When an idle worker lets its CPU go, and for how long: a busy one never does.
@@ -87,7 +89,10 @@ impl Pause {
     const LONGEST: Duration = Duration::from_micros(150);
 
     fn new(idle: Idle) -> Self {
-        Pause { adaptive: idle == Idle::Adaptive, empty: 0 }
+        Pause {
+            adaptive: idle == Idle::Adaptive,
+            empty: 0,
+        }
     }
 
     /// What to do after a loop that found `work`.
@@ -114,14 +119,25 @@ pub struct Ports {
 impl Ports {
     /// `queues`: one of each port, in the order of the ports.
     pub fn new(worker: WorkerId, stats: Arc<Stats>, pool: MbufPool, queues: Vec<TxQueue>) -> Self {
-        let out = queues.into_iter().map(|queue| (queue, TxBuffer::default())).collect();
-        Ports { worker, stats, pool, out }
+        let out = queues
+            .into_iter()
+            .map(|queue| (queue, TxBuffer::default()))
+            .collect();
+        Ports {
+            worker,
+            stats,
+            pool,
+            out,
+        }
     }
 
     /// Gives the devices what they take; says how many frames there were.
     fn flush(&mut self) -> usize {
         let counters = self.stats.worker(self.worker);
-        self.out.iter_mut().map(|(queue, buffer)| flush(counters, queue, buffer)).sum()
+        self.out
+            .iter_mut()
+            .map(|(queue, buffer)| flush(counters, queue, buffer))
+            .sum()
     }
 }
 
@@ -132,9 +148,24 @@ fn flush(counters: &WorkerStats, queue: &mut TxQueue, buffer: &mut TxBuffer) -> 
     }
     let flushed = buffer.flush(queue);
     let (sent, refused) = (flushed.sent, flushed.refused);
-    counters.sent(queue.port(), Sent::Forwarded, sent.forwarded, refused.forwarded);
-    counters.sent(queue.port(), Sent::Answered, sent.answered, refused.answered);
-    counters.sent(queue.port(), Sent::Originated, sent.originated, refused.originated);
+    counters.sent(
+        queue.port(),
+        Sent::Forwarded,
+        sent.forwarded,
+        refused.forwarded,
+    );
+    counters.sent(
+        queue.port(),
+        Sent::Answered,
+        sent.answered,
+        refused.answered,
+    );
+    counters.sent(
+        queue.port(),
+        Sent::Originated,
+        sent.originated,
+        refused.originated,
+    );
     (sent.forwarded + sent.answered + sent.originated) as usize
 }
 
@@ -167,7 +198,9 @@ mod tests {
         assert!((0..10_000).all(|_| pause.after(1).is_none()));
         let pauses: Vec<_> = (0..10_000).filter_map(|_| pause.after(0)).collect();
         assert_eq!(pauses.len(), 10_000 - Pause::PATIENCE as usize + 1);
-        assert!(pauses.is_sorted() && pauses[0] == Pause::SHORTEST && pauses[9_000] == Pause::LONGEST);
+        assert!(
+            pauses.is_sorted() && pauses[0] == Pause::SHORTEST && pauses[9_000] == Pause::LONGEST
+        );
         assert_eq!(pause.after(3), None);
         assert_eq!(pause.after(0), None, "work makes it patient again");
         let mut poll = Pause::new(Idle::Poll);

@@ -47,7 +47,10 @@ impl FromStr for Address {
         match text.strip_prefix("unix:") {
             Some("") => Err("unix: needs a path behind it"),
             Some(path) => Ok(Address::Unix(path.into())),
-            None => text.parse().map(Address::Tcp).map_err(|_| "use 127.0.0.1:9900 or unix:/run/weir/weir.sock"),
+            None => text
+                .parse()
+                .map(Address::Tcp)
+                .map_err(|_| "use 127.0.0.1:9900 or unix:/run/weir/weir.sock"),
         }
     }
 }
@@ -75,7 +78,11 @@ pub enum Error {
 }
 
 /// Asks, and hands the answer's body to `take`, piece by piece.
-pub fn get(address: &Address, path: &str, take: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), Error> {
+pub fn get(
+    address: &Address,
+    path: &str,
+    take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), Error> {
     call(address, Method::GET, path, String::new(), take)
 }
 
@@ -96,7 +103,9 @@ fn call(
     body: String,
     take: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let nobody = |why| Error::NotRunning(address.clone(), why);
         match address {
@@ -121,7 +130,9 @@ async fn exchange(
     mut take: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), Error> {
     let broken = |why| Error::Protocol(address.clone(), why);
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
     let driver = tokio::spawn(connection);
     let host = match address {
         Address::Tcp(address) => address.to_string(),
@@ -150,10 +161,18 @@ async fn exchange(
 /// What the daemon says of a request that it does not grant.
 async fn refusal(answer: Response<Incoming>) -> Error {
     let status = answer.status();
-    let body = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = answer
+        .into_body()
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
     let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     // Of an invalid file: every error, as `weir check` prints them.
-    let text = told["text"].as_str().or(told["error"].as_str()).map(|text| text.trim_end().to_owned());
+    let text = told["text"]
+        .as_str()
+        .or(told["error"].as_str())
+        .map(|text| text.trim_end().to_owned());
     Error::Refused(text.unwrap_or_else(|| format!("the daemon answered {status}")))
 }
 

@@ -57,7 +57,11 @@ pub fn context() -> config::Context<'static> {
 fn fail(why: impl std::fmt::Display) -> ExitCode {
     let why = why.to_string();
     // Diagnostics say themselves that they are errors.
-    let prefix = if why.starts_with("error") { "" } else { "error: " };
+    let prefix = if why.starts_with("error") {
+        ""
+    } else {
+        "error: "
+    };
     eprintln!("{prefix}{why}");
     ExitCode::FAILURE
 }

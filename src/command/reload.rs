@@ -42,14 +42,21 @@ impl Reload {
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
         match answer["summary"].as_str() {
             Some(summary) => Ok(summary.to_owned()),
-            None => Err(Error::Refused(format!("{address} does not answer as weir does"))),
+            None => Err(Error::Refused(format!(
+                "{address} does not answer as weir does"
+            ))),
         }
     }
 }
 
 /// Where a file has the API listen; none if it cannot be read: the daemon will say why.
 fn listens(file: &Path) -> Option<Address> {
-    match config::load(file, &super::context()).ok()?.config.api.listen {
+    match config::load(file, &super::context())
+        .ok()?
+        .config
+        .api
+        .listen
+    {
         Listen::Tcp(address) => Some(Address::Tcp(address)),
         Listen::Unix(path) => Some(Address::Unix(path)),
         Listen::Off => None,

@@ -19,9 +19,16 @@ pub struct Run {
 impl Run {
     /// 0 after a signal; 1 if it cannot start.
     pub fn run(&self) -> ExitCode {
-        let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-        let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(colour).init();
+        let filter = EnvFilter::builder()
+            .with_default_directive(tracing::Level::INFO.into())
+            .from_env_lossy();
+        let colour = stderr().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(stderr)
+            .with_ansi(colour)
+            .init();
         match daemon::run(&self.config, super::context()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(Failure::Config(diagnostics)) => {

@@ -50,7 +50,9 @@ impl Show {
 
     fn show(&self, out: &mut impl Write) -> Result<(), Error> {
         if self.json {
-            return client::get(&self.at.address(), &self.path(), |piece| out.write_all(piece));
+            return client::get(&self.at.address(), &self.path(), |piece| {
+                out.write_all(piece)
+            });
         }
         match self.what {
             What::Services => services(&self.rows()?, out),
@@ -75,7 +77,10 @@ impl Show {
             What::Routes => "/v1/routes",
         }
         .to_owned();
-        let service = self.service.as_ref().map(|service| format!("service={}", encode(service)));
+        let service = self
+            .service
+            .as_ref()
+            .map(|service| format!("service={}", encode(service)));
         let limit = self.limit.map(|limit| format!("limit={limit}"));
         for (n, parameter) in service.into_iter().chain(limit).enumerate() {
             path += if n == 0 { "?" } else { "&" };
@@ -94,11 +99,16 @@ impl Show {
     }
 
     /// Takes the rows as they come: each is a line of its own.
-    fn each<T: DeserializeOwned>(&self, mut take: impl FnMut(T) -> io::Result<()>) -> Result<(), Error> {
+    fn each<T: DeserializeOwned>(
+        &self,
+        mut take: impl FnMut(T) -> io::Result<()>,
+    ) -> Result<(), Error> {
         let mut rest = Vec::new();
         client::get(&self.at.address(), &self.path(), |piece| {
             rest.extend_from_slice(piece);
-            let Some(end) = rest.iter().rposition(|&byte| byte == b'\n') else { return Ok(()) };
+            let Some(end) = rest.iter().rposition(|&byte| byte == b'\n') else {
+                return Ok(());
+            };
             for line in rest[..end].split(|&byte| byte == b'\n') {
                 let line = line.strip_suffix(b",").unwrap_or(line);
                 if line.starts_with(b"{") {
@@ -136,13 +146,37 @@ impl Show {
 /// Text for the query of an address.
 fn encode(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(byte);
-    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| {
+            if plain(&byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
 }
 
 /// As `ipvsadm -Ln`, with the names that weir has.
 fn services(rows: &[view::Service], out: &mut impl Write) -> io::Result<()> {
-    let mut table = table(&["Prot", "LocalAddress:Port", "Scheduler", "Flags", ">", ">", ">"]);
-    table.add_row(["  ->", "RemoteAddress:Port", "Forward", "", "Weight", "ActiveConn", "InActConn"]);
+    let mut table = table(&[
+        "Prot",
+        "LocalAddress:Port",
+        "Scheduler",
+        "Flags",
+        ">",
+        ">",
+        ">",
+    ]);
+    table.add_row([
+        "  ->",
+        "RemoteAddress:Port",
+        "Forward",
+        "",
+        "Weight",
+        "ActiveConn",
+        "InActConn",
+    ]);
     for row in rows {
         let mut flags = row.name.clone();
         if let Some(pool) = &row.local_pool {
@@ -152,7 +186,12 @@ fn services(rows: &[view::Service], out: &mut impl Write) -> io::Result<()> {
             flags += &format!(" persistent {seconds}");
         }
         let address = SocketAddrV4::new(row.address, row.port).to_string();
-        table.add_row([row.protocol.to_uppercase(), address, row.scheduler.clone(), flags]);
+        table.add_row([
+            row.protocol.to_uppercase(),
+            address,
+            row.scheduler.clone(),
+            flags,
+        ]);
         for member in &row.reals {
             table.add_row([
                 "  ->".to_owned(),
@@ -170,7 +209,18 @@ fn services(rows: &[view::Service], out: &mut impl Write) -> io::Result<()> {
 
 fn reals(rows: &[view::Real], out: &mut impl Write) -> io::Result<()> {
     let mut table = table(&[
-        "Service", "Prot", "Virtual", "Real", ">Weight", "Up", ">Active", ">Inactive", ">Conns", ">InPkts", ">OutPkts", ">InBytes",
+        "Service",
+        "Prot",
+        "Virtual",
+        "Real",
+        ">Weight",
+        "Up",
+        ">Active",
+        ">Inactive",
+        ">Conns",
+        ">InPkts",
+        ">OutPkts",
+        ">InBytes",
         ">OutBytes",
     ]);
     for row in rows {
@@ -196,8 +246,20 @@ fn reals(rows: &[view::Real], out: &mut impl Write) -> io::Result<()> {
 
 fn ports(rows: &[view::Port], out: &mut impl Write) -> io::Result<()> {
     let mut table = table(&[
-        "Port", "Link", "MAC", ">MTU", "Queues", ">RxPkts", ">TxPkts", ">RxBytes", ">TxBytes", ">Missed", ">Errors", "Driver",
-        "Device", "Addresses",
+        "Port",
+        "Link",
+        "MAC",
+        ">MTU",
+        "Queues",
+        ">RxPkts",
+        ">TxPkts",
+        ">RxBytes",
+        ">TxBytes",
+        ">Missed",
+        ">Errors",
+        "Driver",
+        "Device",
+        "Addresses",
     ]);
     for row in rows {
         let link = match (row.link_up, row.link_speed) {
@@ -227,8 +289,18 @@ fn ports(rows: &[view::Port], out: &mut impl Write) -> io::Result<()> {
 
 fn workers(rows: &[view::Worker], out: &mut impl Write) -> io::Result<()> {
     let mut table = table(&[
-        ">Worker", ">Lcore", ">Busy", ">Connections", ">Capacity", ">Received", ">Transmitted", ">Answered", ">Local", ">Queued",
-        ">Dropped", "Queues",
+        ">Worker",
+        ">Lcore",
+        ">Busy",
+        ">Connections",
+        ">Capacity",
+        ">Received",
+        ">Transmitted",
+        ">Answered",
+        ">Local",
+        ">Queued",
+        ">Dropped",
+        "Queues",
     ]);
     for row in rows {
         table.add_row([
@@ -247,7 +319,10 @@ fn workers(rows: &[view::Worker], out: &mut impl Write) -> io::Result<()> {
         ]);
     }
     print(&table, out)?;
-    let reasons = rows.iter().flat_map(|row| &row.dropped_packets).filter(|(_, count)| **count > 0);
+    let reasons = rows
+        .iter()
+        .flat_map(|row| &row.dropped_packets)
+        .filter(|(_, count)| **count > 0);
     let mut dropped: std::collections::BTreeMap<&str, u64> = Default::default();
     reasons.for_each(|(reason, count)| *dropped.entry(reason).or_default() += count);
     if !dropped.is_empty() {
@@ -265,7 +340,13 @@ fn neighbours(rows: &[view::Neighbour], out: &mut impl Write) -> io::Result<()> 
     let mut table = table(&["Address", "Port", "MAC", "State", "Origin"]);
     for row in rows {
         let origin = if row.is_static { "static" } else { "arp" };
-        table.add_row([&row.address.to_string(), &row.port, row.mac.as_deref().unwrap_or("-"), &row.state, origin]);
+        table.add_row([
+            &row.address.to_string(),
+            &row.port,
+            row.mac.as_deref().unwrap_or("-"),
+            &row.state,
+            origin,
+        ]);
     }
     print(&table, out)
 }
@@ -273,7 +354,9 @@ fn neighbours(rows: &[view::Neighbour], out: &mut impl Write) -> io::Result<()> 
 fn routes(rows: &[view::Route], out: &mut impl Write) -> io::Result<()> {
     let mut table = table(&["To", "Via", "Port"]);
     for row in rows {
-        let via = row.via.map_or("connected".to_owned(), |via| via.to_string());
+        let via = row
+            .via
+            .map_or("connected".to_owned(), |via| via.to_string());
         table.add_row([&row.to, &via, &row.port]);
     }
     print(&table, out)
@@ -285,7 +368,11 @@ mod tests {
 
     #[test]
     fn services_read_as_ipvsadm_prints_them() {
-        let traffic = view::Traffic { active_connections: 7, inactive_connections: 12, ..view::Traffic::default() };
+        let traffic = view::Traffic {
+            active_connections: 7,
+            inactive_connections: 12,
+            ..view::Traffic::default()
+        };
         let member = |last, weight| view::Member {
             real: format!("10.0.0.{last}:8080").parse().unwrap(),
             weight,

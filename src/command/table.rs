@@ -5,8 +5,14 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 /// A table without lines. A `>` at the start of a heading aligns its column to the right.
 pub fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(headings.iter().map(|heading| heading.trim_start_matches('>')));
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(
+        headings
+            .iter()
+            .map(|heading| heading.trim_start_matches('>')),
+    );
     for (column, heading) in table.column_iter_mut().zip(headings) {
         column.set_padding((0, 2));
         if heading.starts_with('>') {
@@ -18,7 +24,9 @@ pub fn table(headings: &[&str]) -> Table {
 
 /// Writes a table, without blanks at the ends of its lines.
 pub fn print(table: &Table, out: &mut impl std::io::Write) -> std::io::Result<()> {
-    table.lines().try_for_each(|line| writeln!(out, "{}", line.trim_end()))
+    table
+        .lines()
+        .try_for_each(|line| writeln!(out, "{}", line.trim_end()))
 }
 
 /// `1234567` as `1.23M`: as many digits as a glance takes in.
@@ -44,7 +52,14 @@ mod tests {
 
     #[test]
     fn counts_are_shortened_to_three_digits() {
-        for (count, text) in [(0, "0"), (999, "999"), (1000, "1.00k"), (12_345, "12.3k"), (1_234_567, "1.23M"), (987_654_321, "988M")] {
+        for (count, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1.00k"),
+            (12_345, "12.3k"),
+            (1_234_567, "1.23M"),
+            (987_654_321, "988M"),
+        ] {
             assert_eq!(short(count), text);
         }
         assert_eq!(short(u64::MAX), "18E");

@@ -36,7 +36,12 @@ impl Announcer {
     /// Orders what is due, as far as the worker keeps up.
     pub fn tick(&mut self, mailbox: &Mailbox, now: Time) {
         while self.again.front().is_some_and(|(due, _)| *due <= now) {
-            self.queue.extend(self.again.pop_front().into_iter().flat_map(|(_, addresses)| addresses));
+            self.queue.extend(
+                self.again
+                    .pop_front()
+                    .into_iter()
+                    .flat_map(|(_, addresses)| addresses),
+            );
         }
         while mailbox.orders.len() < MAX_WAITING
             && let Some((port, address)) = self.queue.pop_front()
@@ -56,12 +61,27 @@ impl Announcer {
 
 /// The addresses that a port answers ARP for: its own, and the pools' and services' in its subnets.
 fn announced(config: &Config) -> impl Iterator<Item = (PortId, Ipv4Addr)> {
-    let pools = config.pools.iter().flat_map(|pool| pool.addresses.iter().copied());
-    let shared: HashSet<Ipv4Addr> = pools.chain(config.services.iter().map(|service| service.address)).collect();
+    let pools = config
+        .pools
+        .iter()
+        .flat_map(|pool| pool.addresses.iter().copied());
+    let shared: HashSet<Ipv4Addr> = pools
+        .chain(config.services.iter().map(|service| service.address))
+        .collect();
     config.ports.iter().enumerate().flat_map(move |(n, port)| {
-        let on_link = shared.iter().filter(|address| port.addresses.iter().any(|net| net.contains(*address))).copied();
-        let addresses: Vec<_> = port.addresses.iter().map(|net| net.addr()).chain(on_link).collect();
-        addresses.into_iter().map(move |address| (PortId(n as u8), address))
+        let on_link = shared
+            .iter()
+            .filter(|address| port.addresses.iter().any(|net| net.contains(*address)))
+            .copied();
+        let addresses: Vec<_> = port
+            .addresses
+            .iter()
+            .map(|net| net.addr())
+            .chain(on_link)
+            .collect();
+        addresses
+            .into_iter()
+            .map(move |address| (PortId(n as u8), address))
     })
 }
 
@@ -87,7 +107,10 @@ mod tests {
             {services}
             "#
         );
-        let context = config::Context { schedulers: &crate::sched::NAMES, cpus: None };
+        let context = config::Context {
+            schedulers: &crate::sched::NAMES,
+            cpus: None,
+        };
         config::parse(&text, "test", &context).unwrap().config
     }
 
@@ -116,7 +139,13 @@ mod tests {
         let (mut announcer, mailbox) = (Announcer::default(), Mailbox::default());
         let config = parse(&(service("198.51.100.80") + &service("192.0.2.80")));
         announcer.update(&config, Time::default());
-        let all = ["0 198.51.100.1", "0 198.51.100.80", "1 10.0.0.1", "1 10.0.0.200", "1 10.0.0.201"];
+        let all = [
+            "0 198.51.100.1",
+            "0 198.51.100.80",
+            "1 10.0.0.1",
+            "1 10.0.0.200",
+            "1 10.0.0.201",
+        ];
         assert_eq!(orders(&mut announcer, &mailbox, 0), all);
         assert!(orders(&mut announcer, &mailbox, 999).is_empty());
         assert_eq!(orders(&mut announcer, &mailbox, 1000), all);
@@ -131,13 +160,18 @@ mod tests {
         announcer.update(&parse(&service("198.51.100.81")), Time::default());
         assert_eq!(orders(&mut announcer, &mailbox, 1), ["0 198.51.100.81"]);
         let again = orders(&mut announcer, &mailbox, 1001).join(",");
-        assert!(again.contains("100.81") && again.contains("10.0.0.1") && !again.contains("100.80"), "{again}");
+        assert!(
+            again.contains("100.81") && again.contains("10.0.0.1") && !again.contains("100.80"),
+            "{again}"
+        );
     }
 
     #[test]
     fn orders_never_overflow_the_workers_queue() {
         let (mut announcer, mailbox) = (Announcer::default(), Mailbox::default());
-        let services: String = (0..1000u32).map(|n| service(&format!("10.0.{}.{}", 4 + n / 250, 1 + n % 250))).collect();
+        let services: String = (0..1000u32)
+            .map(|n| service(&format!("10.0.{}.{}", 4 + n / 250, 1 + n % 250)))
+            .collect();
         announcer.update(&parse(&services), Time::default());
         let mut total = 0;
         while announcer.is_busy() {

@@ -78,7 +78,10 @@ impl Listener {
             Listen::Tcp(address) => {
                 let failed = |why: io::Error| match why.kind() {
                     io::ErrorKind::AddrInUse => BindError::Taken(address.to_string()),
-                    _ => BindError::Bind { at: address.to_string(), why },
+                    _ => BindError::Bind {
+                        at: address.to_string(),
+                        why,
+                    },
                 };
                 let listener = std::net::TcpListener::bind(address).map_err(failed)?;
                 listener.set_nonblocking(true).map_err(failed)?;
@@ -115,12 +118,20 @@ impl Listener {
         let router = router(api);
         match self {
             Listener::Tcp(listener, address) => {
-                let router = if address.ip().is_loopback() { router.layer(middleware::from_fn(check_host)) } else { router };
-                Serving { task: tokio::spawn(async { drop(axum::serve(listener, router).await) }), _file: None }
+                let router = if address.ip().is_loopback() {
+                    router.layer(middleware::from_fn(check_host))
+                } else {
+                    router
+                };
+                Serving {
+                    task: tokio::spawn(async { drop(axum::serve(listener, router).await) }),
+                    _file: None,
+                }
             }
-            Listener::Unix(listener, file) => {
-                Serving { task: tokio::spawn(async { drop(axum::serve(listener, router).await) }), _file: Some(file) }
-            }
+            Listener::Unix(listener, file) => Serving {
+                task: tokio::spawn(async { drop(axum::serve(listener, router).await) }),
+                _file: Some(file),
+            },
         }
     }
 }
@@ -154,28 +165,54 @@ fn router(api: Api) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/reals", get(reals))
         .route("/v1/connections", get(connections))
-        .route("/v1/ports", get(async |State(api): State<Api>| rows(api, |control| control.show_ports()).await))
-        .route("/v1/workers", get(async |State(api): State<Api>| rows(api, |control| control.show_workers()).await))
-        .route("/v1/neighbours", get(async |State(api): State<Api>| rows(api, |control| control.show_neighbours()).await))
-        .route("/v1/routes", get(async |State(api): State<Api>| rows(api, |control| control.show_routes()).await))
+        .route(
+            "/v1/ports",
+            get(async |State(api): State<Api>| rows(api, |control| control.show_ports()).await),
+        )
+        .route(
+            "/v1/workers",
+            get(async |State(api): State<Api>| rows(api, |control| control.show_workers()).await),
+        )
+        .route(
+            "/v1/neighbours",
+            get(async |State(api): State<Api>| {
+                rows(api, |control| control.show_neighbours()).await
+            }),
+        )
+        .route(
+            "/v1/routes",
+            get(async |State(api): State<Api>| rows(api, |control| control.show_routes()).await),
+        )
         .route("/v1/reload", post(post_reload))
-        .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing here; see /metrics, /health, /ready, /v1/services …"))
+        .fallback(async || {
+            error(
+                StatusCode::NOT_FOUND,
+                "there is nothing here; see /metrics, /health, /ready, /v1/services …",
+            )
+        })
         .with_state(api)
 }
 
 /// A page of another site that has its name point to this machine (DNS rebinding) gets nothing: on a loopback address
 /// requests are for an IP address or for localhost.
 async fn check_host(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .map(|host| host.to_str().unwrap_or("?"));
     if host.is_none_or(is_local) {
         next.run(request).await
     } else {
-        error(StatusCode::MISDIRECTED_REQUEST, "ask for an IP address or for localhost")
+        error(
+            StatusCode::MISDIRECTED_REQUEST,
+            "ask for an IP address or for localhost",
+        )
     }
 }
 
 fn is_local(host: &str) -> bool {
-    let is_ip = host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let is_ip = host.parse::<SocketAddr>().is_ok()
+        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     is_ip || host.split(':').next() == Some("localhost")
 }
 
@@ -194,7 +231,11 @@ async fn health(State(api): State<Api>) -> Response {
 }
 
 async fn ready(State(api): State<Api>) -> Response {
-    probe(api.handle.ask(|control| control.complaint().or(control.unready())).await)
+    probe(
+        api.handle
+            .ask(|control| control.complaint().or(control.unready()))
+            .await,
+    )
 }
 
 fn probe(answer: Result<Option<String>, Stopping>) -> Response {
@@ -216,7 +257,9 @@ impl HttpBody for Writing {
         mut self: Pin<&mut Self>,
         context: &mut task::Context<'_>,
     ) -> task::Poll<Option<Result<Frame<Bytes>, Stopping>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+        self.0
+            .poll_recv(context)
+            .map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }
 
@@ -259,7 +302,11 @@ where
             let _ = pieces.0.send(Err(Stopping)).await;
         }
     });
-    ([(header::CONTENT_TYPE, content_type)], Body::new(Writing(receiver))).into_response()
+    (
+        [(header::CONTENT_TYPE, content_type)],
+        Body::new(Writing(receiver)),
+    )
+        .into_response()
 }
 
 /// A JSON array, one element a line.
@@ -293,7 +340,9 @@ impl Array {
 async fn rows<T: Serialize + Send + 'static>(api: Api, show: fn(&Control) -> Vec<T>) -> Response {
     stream("application/json", async move |pieces| {
         let mut array = Array::new(pieces);
-        array.add(api.handle.ask(move |control| show(control)).await?).await?;
+        array
+            .add(api.handle.ask(move |control| show(control)).await?)
+            .await?;
         array.end().await
     })
 }
@@ -307,14 +356,21 @@ async fn reals(State(api): State<Api>) -> Response {
 }
 
 /// The rows that `add` makes of every service.
-fn each_service<T: Serialize + Send + 'static>(api: Api, add: fn(view::Service, &mut Vec<T>)) -> Response {
+fn each_service<T: Serialize + Send + 'static>(
+    api: Api,
+    add: fn(view::Service, &mut Vec<T>),
+) -> Response {
     stream("application/json", async move |pieces| {
         let mut array = Array::new(pieces);
         let all = api.handle.ask(|control| control.services()).await?;
         for slice in all.chunks(SLICE) {
             let slice = slice.to_vec();
             let mut rows = Vec::new();
-            for service in api.handle.ask(move |control| control.show_services(&slice)).await? {
+            for service in api
+                .handle
+                .ask(move |control| control.show_services(&slice))
+                .await?
+            {
                 add(service, &mut rows);
             }
             array.add(rows).await?;
@@ -335,9 +391,18 @@ async fn connections(State(api): State<Api>, Query(which): Query<Which>) -> Resp
     let mut only = None;
     if let Some(name) = which.service {
         let wanted = name.clone();
-        only = match api.handle.ask(move |control| control.find_service(&wanted)).await {
+        only = match api
+            .handle
+            .ask(move |control| control.find_service(&wanted))
+            .await
+        {
             Ok(Some(id)) => Some(id),
-            Ok(None) => return error(StatusCode::NOT_FOUND, &format!("there is no service {name:?}")),
+            Ok(None) => {
+                return error(
+                    StatusCode::NOT_FOUND,
+                    &format!("there is no service {name:?}"),
+                );
+            }
             Err(stopping) => return error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()),
         };
     }
@@ -348,7 +413,11 @@ async fn connections(State(api): State<Api>, Query(which): Query<Which>) -> Resp
         for worker in 0.. {
             chunk.next = 0;
             while chunk.next != ConnectionChunk::END && left > 0 {
-                let Some(copied) = api.handle.ask(move |control| control.copy(worker, chunk)).await? else {
+                let Some(copied) = api
+                    .handle
+                    .ask(move |control| control.copy(worker, chunk))
+                    .await?
+                else {
                     return array.end().await;
                 };
                 let copied = copied.await.map_err(|_| Stopping)?;
@@ -371,12 +440,19 @@ async fn connections(State(api): State<Api>, Query(which): Query<Which>) -> Resp
 
 async fn scrape(State(api): State<Api>) -> Response {
     stream(metrics::CONTENT_TYPE, async move |pieces| {
-        let (daemon, all) = api.handle.ask(|control| (control.show_daemon(), control.services())).await?;
+        let (daemon, all) = api
+            .handle
+            .ask(|control| (control.show_daemon(), control.services()))
+            .await?;
         // Gathered once: all metrics are of the same moment, or nearly.
         let mut services = Vec::with_capacity(all.len());
         for slice in all.chunks(SLICE) {
             let slice = slice.to_vec();
-            services.extend(api.handle.ask(move |control| control.show_services(&slice)).await?);
+            services.extend(
+                api.handle
+                    .ask(move |control| control.show_services(&slice))
+                    .await?,
+            );
         }
         for metric in METRICS {
             let mut text = String::new();
@@ -385,7 +461,9 @@ async fn scrape(State(api): State<Api>) -> Response {
                 Source::Daemon(collect) => collect(&daemon, &mut metric.samples(&mut text)),
                 Source::Service(collect) => {
                     for slice in services.chunks(SLICE) {
-                        slice.iter().for_each(|service| collect(service, &mut metric.samples(&mut text)));
+                        slice
+                            .iter()
+                            .for_each(|service| collect(service, &mut metric.samples(&mut text)));
                         pieces.write(std::mem::take(&mut text)).await?;
                         tokio::task::yield_now().await;
                     }
@@ -414,21 +492,44 @@ struct Reloaded {
 
 async fn post_reload(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
     // A page of another site can have a browser post here, but not as JSON without asking first.
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if content_type.is_none_or(|value| value.split(';').next().unwrap_or_default().trim() != "application/json") {
-        return error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type must be application/json");
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    if content_type.is_none_or(|value| {
+        value.split(';').next().unwrap_or_default().trim() != "application/json"
+    }) {
+        return error(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "content-type must be application/json",
+        );
     }
-    let wanted = if body.is_empty() { Ok(Reload::default()) } else { serde_json::from_slice(&body) };
+    let wanted = if body.is_empty() {
+        Ok(Reload::default())
+    } else {
+        serde_json::from_slice(&body)
+    };
     let wanted = match wanted {
         Ok(wanted) => wanted,
         Err(why) => return error(StatusCode::BAD_REQUEST, &why.to_string()),
     };
     let file = wanted.file.unwrap_or_else(|| api.file.to_path_buf());
     match reload(&api.handle, file, api.context).await {
-        Ok(changes) => json_response(StatusCode::OK, Reloaded { summary: changes.to_string(), changes }),
-        Err(Refused::Invalid(diagnostics)) => json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&diagnostics)),
-        Err(refused @ Refused::NeedsRestart(_)) => error(StatusCode::CONFLICT, &refused.to_string()),
-        Err(refused @ Refused::Stopping(_)) => error(StatusCode::SERVICE_UNAVAILABLE, &refused.to_string()),
+        Ok(changes) => json_response(
+            StatusCode::OK,
+            Reloaded {
+                summary: changes.to_string(),
+                changes,
+            },
+        ),
+        Err(Refused::Invalid(diagnostics)) => {
+            json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&diagnostics))
+        }
+        Err(refused @ Refused::NeedsRestart(_)) => {
+            error(StatusCode::CONFLICT, &refused.to_string())
+        }
+        Err(refused @ Refused::Stopping(_)) => {
+            error(StatusCode::SERVICE_UNAVAILABLE, &refused.to_string())
+        }
     }
 }
 
@@ -458,10 +559,23 @@ mod tests {
 
     #[test]
     fn names_that_may_be_made_to_point_here_are_not_local() {
-        for host in ["127.0.0.1:9900", "127.0.0.1", "[::1]:9900", "[::1]", "localhost", "localhost:9900"] {
+        for host in [
+            "127.0.0.1:9900",
+            "127.0.0.1",
+            "[::1]:9900",
+            "[::1]",
+            "localhost",
+            "localhost:9900",
+        ] {
             assert!(is_local(host), "{host}");
         }
-        for host in ["evil.example", "evil.example:9900", "localhost.evil.example", "127.0.0.1.evil.example", "?"] {
+        for host in [
+            "evil.example",
+            "evil.example:9900",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "?",
+        ] {
             assert!(!is_local(host), "{host}");
         }
     }

@@ -39,7 +39,9 @@ impl Copies {
             }
             match mailbox.orders.push(Order::CopyConnections(chunk)) {
                 Ok(()) => self.asked = Some(asker),
-                Err(Order::CopyConnections(chunk)) => return self.wanted.push_front((chunk, asker)),
+                Err(Order::CopyConnections(chunk)) => {
+                    return self.wanted.push_front((chunk, asker));
+                }
                 Err(_) => return,
             }
         }
@@ -58,7 +60,12 @@ mod tests {
     #[test]
     fn listings_take_turns_and_get_their_own_chunks() {
         let (mut copies, mailbox) = (Copies::default(), Mailbox::default());
-        let chunk = |next| Box::new(ConnectionChunk { next, ..ConnectionChunk::new() });
+        let chunk = |next| {
+            Box::new(ConnectionChunk {
+                next,
+                ..ConnectionChunk::new()
+            })
+        };
         let mut first = copies.copy(chunk(1));
         let gone = copies.copy(chunk(2));
         let mut third = copies.copy(chunk(3));
@@ -66,7 +73,9 @@ mod tests {
         copies.tick(&mailbox);
         assert_eq!(mailbox.orders.len(), 1, "one at a time");
         for (receiver, next) in [(&mut first, 1), (&mut third, 3)] {
-            let Some(Order::CopyConnections(chunk)) = mailbox.orders.pop() else { panic!("no order") };
+            let Some(Order::CopyConnections(chunk)) = mailbox.orders.pop() else {
+                panic!("no order")
+            };
             mailbox.answers.push(chunk).unwrap();
             copies.tick(&mailbox);
             assert_eq!(receiver.try_recv().unwrap().next, next);

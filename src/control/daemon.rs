@@ -44,7 +44,9 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let loaded = config::load(file, &context).map_err(Failure::Config)?;
     loaded.warnings.print();
     let config = loaded.config;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let _entered = runtime.enter();
     let signals = Signals::new()?;
     let listener = Listener::bind(&config.api.listen)?;
@@ -53,7 +55,11 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let (mut control, workers) = start(&config, machine, &stop)?;
 
     let (handle, jobs) = Handle::new();
-    let api = api::Api { handle: handle.clone(), file: file.into(), context };
+    let api = api::Api {
+        handle: handle.clone(),
+        file: file.into(),
+        context,
+    };
     let reload_file = || {
         let (handle, file) = (handle.clone(), file.to_path_buf());
         tokio::spawn(async move {
@@ -82,11 +88,26 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
 }
 
 /// Makes the first tables and sends the workers off.
-fn start(config: &Config, machine: Machine, stop: &Arc<AtomicBool>) -> Result<(Control, Vec<Lcore<()>>), dpdk::Error> {
-    let Machine { eal, pool, ports, workers } = machine;
+fn start(
+    config: &Config,
+    machine: Machine,
+    stop: &Arc<AtomicBool>,
+) -> Result<(Control, Vec<Lcore<()>>), dpdk::Error> {
+    let Machine {
+        eal,
+        pool,
+        ports,
+        workers,
+    } = machine;
     let clock = Clock::new(&eal);
     let stats = Arc::new(Stats::new(workers.len()));
-    let devices = ports.iter().map(|port| Device { mac: Mac(port.mac()), any_mac: false }).collect();
+    let devices = ports
+        .iter()
+        .map(|port| Device {
+            mac: Mac(port.mac()),
+            any_mac: false,
+        })
+        .collect();
     let seed = RandomState::new().hash_one(0);
     let (model, readers) = Model::new(config, devices, stats.clone(), seed, clock.now());
     let capacity = config.limits.connections.div_ceil(workers.len());
@@ -110,10 +131,20 @@ fn start(config: &Config, machine: Machine, stop: &Arc<AtomicBool>) -> Result<(C
     }
     let mut handles = Vec::new();
     let mut lcores = Vec::new();
-    for (n, ((WorkerQueues { rx, tx }, tables), cpu)) in workers.into_iter().zip(readers).zip(worker_cpus(config)).enumerate() {
+    for (n, ((WorkerQueues { rx, tx }, tables), cpu)) in workers
+        .into_iter()
+        .zip(readers)
+        .zip(worker_cpus(config))
+        .enumerate()
+    {
         let id = WorkerId(n as u8);
-        let queues: Vec<_> = rx.iter().map(|(number, queue)| (queue.port(), *number)).collect();
-        let names = queues.iter().map(|(port, number)| format!("{}/{number}", config.ports[port.index()].name));
+        let queues: Vec<_> = rx
+            .iter()
+            .map(|(number, queue)| (queue.port(), *number))
+            .collect();
+        let names = queues
+            .iter()
+            .map(|(port, number)| format!("{}/{number}", config.ports[port.index()].name));
         tracing::info!(
             worker = n,
             lcore = cpu,
@@ -123,13 +154,27 @@ fn start(config: &Config, machine: Machine, stop: &Arc<AtomicBool>) -> Result<(C
             "worker"
         );
         let handle = WorkerHandle::new(*cpu, queues, capacity);
-        let (mailbox, stats, stop, idle) = (handle.mailbox.clone(), stats.clone(), stop.clone(), config.dpdk.idle);
+        let (mailbox, stats, stop, idle) = (
+            handle.mailbox.clone(),
+            stats.clone(),
+            stop.clone(),
+            config.dpdk.idle,
+        );
         handles.push(handle);
         lcores.push(eal.launch(id, move || {
             // On the worker's lcore, so that its memory is near to it.
             let director = Director::new(id, capacity, seed, stats.clone(), mailbox);
             let rx = rx.into_iter().map(|(_, queue)| queue).collect();
-            Worker { director, tables, rx, ports: Ports::new(id, stats, pool, tx), clock, idle, stop }.run();
+            Worker {
+                director,
+                tables,
+                rx,
+                ports: Ports::new(id, stats, pool, tx),
+                clock,
+                idle,
+                stop,
+            }
+            .run();
         })?);
     }
     Ok((Control::new(model, handles, ports, pool, clock), lcores))
@@ -158,7 +203,12 @@ const LATER: Duration = Duration::from_millis(4);
 const MOMENT: Duration = Duration::from_micros(20);
 
 /// Takes turns and jobs until a signal says to stop; says which.
-async fn take_turns(control: &mut Control, mut jobs: mpsc::Receiver<Job>, mut signals: Signals, reload: impl Fn()) -> &'static str {
+async fn take_turns(
+    control: &mut Control,
+    mut jobs: mpsc::Receiver<Job>,
+    mut signals: Signals,
+    reload: impl Fn(),
+) -> &'static str {
     let mut turn = control.turn();
     loop {
         tokio::select! {

@@ -2,7 +2,9 @@
 
 use crate::config::{Config, Queues};
 use crate::director::{WAITING_HOPS, WAITING_PACKETS_PER_HOP};
-use crate::io::dpdk::{Eal, EalConfig, Error, MbufPool, Port, PortConfig, RxQueue, TxBuffer, TxQueue};
+use crate::io::dpdk::{
+    Eal, EalConfig, Error, MbufPool, Port, PortConfig, RxQueue, TxBuffer, TxQueue,
+};
 use crate::packet::BURST;
 use crate::units::PortId;
 
@@ -35,8 +37,17 @@ impl Machine {
         let cpus = worker_cpus(config);
         let workers = cpus.len() as u16;
         let mbufs = mbufs(config, workers);
-        let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
-        let devices: Vec<&str> = config.ports.iter().map(|port| port.device.as_str()).collect();
+        let mtu = config
+            .ports
+            .iter()
+            .map(|port| port.mtu)
+            .max()
+            .unwrap_or(1500);
+        let devices: Vec<&str> = config
+            .ports
+            .iter()
+            .map(|port| port.device.as_str())
+            .collect();
         let eal = Eal::init(&EalConfig {
             workers: cpus,
             main_lcore: config.dpdk.main_lcore,
@@ -47,18 +58,26 @@ impl Machine {
             file_prefix: &format!("weir-{}", std::process::id()),
         })?;
         let attach = |(n, port): (usize, &crate::config::Port)| {
-            Port::attach(&eal, &PortConfig {
-                id: PortId(n as u8),
-                name: &port.name,
-                device: &port.device,
-                mac: port.mac,
-                mtu: port.mtu,
-                queues: port.queues,
-                workers,
-                one_pool: true,
-            })
+            Port::attach(
+                &eal,
+                &PortConfig {
+                    id: PortId(n as u8),
+                    name: &port.name,
+                    device: &port.device,
+                    mac: port.mac,
+                    mtu: port.mtu,
+                    queues: port.queues,
+                    workers,
+                    one_pool: true,
+                },
+            )
         };
-        let mut ports: Vec<Port> = config.ports.iter().enumerate().map(attach).collect::<Result<_, _>>()?;
+        let mut ports: Vec<Port> = config
+            .ports
+            .iter()
+            .enumerate()
+            .map(attach)
+            .collect::<Result<_, _>>()?;
         let pool = MbufPool::new(&eal, mbufs, mtu, ports.first().map_or(-1, Port::socket))?;
         let mut queues: Vec<WorkerQueues> = cpus.iter().map(|_| WorkerQueues::default()).collect();
         for port in &mut ports {
@@ -70,7 +89,12 @@ impl Machine {
                 worker.tx.push(queue);
             }
         }
-        Ok(Machine { eal, pool, ports, workers: queues })
+        Ok(Machine {
+            eal,
+            pool,
+            ports,
+            workers: queues,
+        })
     }
 }
 
@@ -85,6 +109,7 @@ fn mbufs(config: &Config, workers: u16) -> usize {
         Port::mbufs_in_queues(rx, rx.max(workers))
     };
     let caches = (usize::from(workers) + 1) * MbufPool::CACHE * 3 / 2;
-    let worker = WAITING_HOPS * WAITING_PACKETS_PER_HOP + BURST + config.ports.len() * TxBuffer::CAPACITY;
+    let worker =
+        WAITING_HOPS * WAITING_PACKETS_PER_HOP + BURST + config.ports.len() * TxBuffer::CAPACITY;
     config.ports.iter().map(in_queues).sum::<usize>() + caches + usize::from(workers) * worker
 }

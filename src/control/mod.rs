@@ -57,7 +57,13 @@ pub struct WorkerHandle {
 
 impl WorkerHandle {
     pub fn new(cpu: usize, queues: Vec<(PortId, usize)>, capacity: usize) -> Self {
-        WorkerHandle { mailbox: Arc::default(), copies: Copies::default(), cpu, queues, capacity }
+        WorkerHandle {
+            mailbox: Arc::default(),
+            copies: Copies::default(),
+            cpu,
+            queues,
+            capacity,
+        }
     }
 }
 
@@ -105,7 +111,9 @@ impl Control {
         let mut events = 0;
         for worker in &self.workers {
             for _ in 0..EVENTS {
-                let Some(event) = worker.mailbox.events.pop() else { break };
+                let Some(event) = worker.mailbox.events.pop() else {
+                    break;
+                };
                 self.model.event(event, now);
                 events += 1;
             }
@@ -142,7 +150,11 @@ impl Control {
     }
 
     /// Has a worker copy a part of its connection table.
-    fn copy(&mut self, worker: usize, chunk: Box<ConnectionChunk>) -> Option<oneshot::Receiver<Box<ConnectionChunk>>> {
+    fn copy(
+        &mut self,
+        worker: usize,
+        chunk: Box<ConnectionChunk>,
+    ) -> Option<oneshot::Receiver<Box<ConnectionChunk>>> {
         Some(self.workers.get_mut(worker)?.copies.copy(chunk))
     }
 
@@ -154,7 +166,12 @@ impl Control {
 
     /// Why the daemon does not forward yet, if it does not.
     fn unready(&self) -> Option<String> {
-        let idle: Vec<_> = self.stats.workers().enumerate().filter(|(_, worker)| worker.loops.get() == 0).collect();
+        let idle: Vec<_> = self
+            .stats
+            .workers()
+            .enumerate()
+            .filter(|(_, worker)| worker.loops.get() == 0)
+            .collect();
         (!idle.is_empty()).then(|| format!("{} workers have not started", idle.len()))
     }
 }

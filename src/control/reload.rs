@@ -17,14 +17,25 @@ pub enum Refused {
 }
 
 /// Reads and checks `file` beside the control thread's work, and applies it in one of its turns.
-pub async fn reload(handle: &Handle, file: PathBuf, context: config::Context<'static>) -> Result<Changes, Refused> {
+pub async fn reload(
+    handle: &Handle,
+    file: PathBuf,
+    context: config::Context<'static>,
+) -> Result<Changes, Refused> {
     let name = file.display().to_string();
     let loaded = tokio::task::spawn_blocking(move || config::load(&file, &context)).await;
     let loaded = loaded.map_err(|_| Stopping)?.map_err(Refused::Invalid)?;
     for warning in loaded.warnings.iter() {
-        tracing::warn!(file = warning.file, line = warning.line, "{}", warning.message);
+        tracing::warn!(
+            file = warning.file,
+            line = warning.line,
+            "{}",
+            warning.message
+        );
     }
-    let changes = handle.ask(move |control| control.apply(loaded.config)).await??;
+    let changes = handle
+        .ask(move |control| control.apply(loaded.config))
+        .await??;
     tracing::info!(file = name, "reloaded: {changes}");
     Ok(changes)
 }

@@ -22,7 +22,10 @@ impl Control {
     }
 
     pub fn show_services(&self, services: &[Arc<tables::Service>]) -> Vec<view::Service> {
-        services.iter().map(|service| self.show_service(service)).collect()
+        services
+            .iter()
+            .map(|service| self.show_service(service))
+            .collect()
     }
 
     fn show_service(&self, service: &tables::Service) -> view::Service {
@@ -41,7 +44,9 @@ impl Control {
             mode: service.mode.name.to_owned(),
             scheduler: service.scheduler_kind.name.to_owned(),
             local_pool: service.pool.as_ref().map(|pool| pool.name.clone()),
-            persistence_s: service.persistence.map(|persistence| persistence.timeout.as_secs()),
+            persistence_s: service
+                .persistence
+                .map(|persistence| persistence.timeout.as_secs()),
             traffic: traffic(self.model.service_totals(service)),
             reals: service.reals.iter().map(member).collect(),
         }
@@ -50,29 +55,56 @@ impl Control {
     /// The service of a name, or of `tcp:192.0.2.80:80`.
     pub fn find_service(&self, name: &str) -> Option<ServiceId> {
         let by_name = self.model.services().find(|service| &*service.name == name);
-        let found = by_name.or_else(|| self.model.services().find(|service| service.key.to_string() == name));
+        let found = by_name.or_else(|| {
+            self.model
+                .services()
+                .find(|service| service.key.to_string() == name)
+        });
         found.map(|service| service.id)
     }
 
     /// The connections of a chunk, those of one service where one is given.
-    pub fn show_connections(&self, worker: usize, chunk: &ConnectionChunk, only: Option<ServiceId>) -> Vec<view::Connection> {
-        let wanted = chunk.connections.iter().filter(|connection| only.is_none_or(|only| connection.service == only));
-        wanted.map(|connection| self.show_connection(worker, chunk, connection)).collect()
+    pub fn show_connections(
+        &self,
+        worker: usize,
+        chunk: &ConnectionChunk,
+        only: Option<ServiceId>,
+    ) -> Vec<view::Connection> {
+        let wanted = chunk
+            .connections
+            .iter()
+            .filter(|connection| only.is_none_or(|only| connection.service == only));
+        wanted
+            .map(|connection| self.show_connection(worker, chunk, connection))
+            .collect()
     }
 
-    fn show_connection(&self, worker: usize, chunk: &ConnectionChunk, connection: &Connection) -> view::Connection {
+    fn show_connection(
+        &self,
+        worker: usize,
+        chunk: &ConnectionChunk,
+        connection: &Connection,
+    ) -> view::Connection {
         let timeouts = &self.model.tables().timeouts;
-        let left_ms = connection.timeout(timeouts).saturating_sub(chunk.now.since(connection.last_seen));
+        let left_ms = connection
+            .timeout(timeouts)
+            .saturating_sub(chunk.now.since(connection.last_seen));
         let request = &connection.request;
         let client = SocketAddrV4::new(request.source(), request.source_port());
         let service = self.model.service(connection.service);
         let mut real = SocketAddrV4::new(connection.reply.source(), connection.reply.source_port());
-        let mut local = SocketAddrV4::new(connection.reply.destination(), connection.reply.destination_port());
+        let mut local = SocketAddrV4::new(
+            connection.reply.destination(),
+            connection.reply.destination_port(),
+        );
         if connection.is_template() {
             // Its one key is the client's.
             local = client;
-            let bound = service.and_then(|service| service.reals.iter().find(|real| real.id == connection.real));
-            real = bound.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), |real| SocketAddrV4::new(real.address, real.port));
+            let bound = service
+                .and_then(|service| service.reals.iter().find(|real| real.id == connection.real));
+            real = bound.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), |real| {
+                SocketAddrV4::new(real.address, real.port)
+            });
         }
         view::Connection {
             // A template's has a mark above the protocol's bits.
@@ -116,15 +148,26 @@ impl Control {
                 no_mbuf: stats.rx_no_mbuf,
             }
         };
-        self.ports.iter().zip(&self.model.config().ports).map(show).collect()
+        self.ports
+            .iter()
+            .zip(&self.model.config().ports)
+            .map(show)
+            .collect()
     }
 
     pub fn show_workers(&self) -> Vec<view::Worker> {
         let name = |id: crate::units::PortId| self.ports[id.index()].name();
-        let show = |(n, (handle, counters)): (usize, (&super::WorkerHandle, &crate::stats::WorkerStats))| view::Worker {
+        let show = |(n, (handle, counters)): (
+            usize,
+            (&super::WorkerHandle, &crate::stats::WorkerStats),
+        )| view::Worker {
             worker: n as u8,
             lcore: handle.cpu,
-            queues: handle.queues.iter().map(|(port, queue)| format!("{}/{queue}", name(*port))).collect(),
+            queues: handle
+                .queues
+                .iter()
+                .map(|(port, queue)| format!("{}/{queue}", name(*port)))
+                .collect(),
             busy_ratio: self.watch.busy_ratio(n),
             connections: counters.connections.get(),
             connection_capacity: handle.capacity as u64,
@@ -144,7 +187,12 @@ impl Control {
                 .collect(),
             loops: counters.loops.get(),
         };
-        self.workers.iter().zip(self.stats.workers()).enumerate().map(show).collect()
+        self.workers
+            .iter()
+            .zip(self.stats.workers())
+            .enumerate()
+            .map(show)
+            .collect()
     }
 
     pub fn show_neighbours(&self) -> Vec<view::Neighbour> {
@@ -165,25 +213,44 @@ impl Control {
         let config = self.model.config();
         let connected = config.ports.iter().flat_map(|port| {
             let name = &port.name;
-            port.addresses.iter().map(move |net| view::Route { to: net.trunc().to_string(), via: None, port: name.clone() })
+            port.addresses.iter().map(move |net| view::Route {
+                to: net.trunc().to_string(),
+                via: None,
+                port: name.clone(),
+            })
         });
         let tables = self.model.tables();
         let configured = config.routes.iter().map(|route| {
-            let port = tables.routes.get(route.via).map(|hop| tables.port(hop.port).name.to_string());
-            view::Route { to: route.to.to_string(), via: Some(route.via), port: port.unwrap_or_default() }
+            let port = tables
+                .routes
+                .get(route.via)
+                .map(|hop| tables.port(hop.port).name.to_string());
+            view::Route {
+                to: route.to.to_string(),
+                via: Some(route.via),
+                port: port.unwrap_or_default(),
+            }
         });
         connected.chain(configured).collect()
     }
 
     pub fn show_daemon(&self) -> view::Daemon {
-        let states = [LinkState::Incomplete, LinkState::Reachable, LinkState::Stale, LinkState::Failed];
+        let states = [
+            LinkState::Incomplete,
+            LinkState::Reachable,
+            LinkState::Stale,
+            LinkState::Failed,
+        ];
         let mut neighbours = states.map(|state| (state.name(), 0));
         for (_, _, link, _) in self.model.resolver.iter() {
             neighbours[link.state as usize].1 += 1;
         }
         view::Daemon {
             generation: self.model.tables().generation.0,
-            started_s: self.started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            started_s: self
+                .started
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
             services: self.model.config().services.len(),
             workers: self.show_workers(),
             ports: self.show_ports(),
@@ -208,7 +275,9 @@ fn traffic(totals: RealTotals) -> view::Traffic {
 
 /// Whether a route leads to the address, and its next hop has not failed to answer.
 fn is_up(tables: &Tables, address: Ipv4Addr) -> bool {
-    let Some(route) = tables.routes.get(address) else { return false };
+    let Some(route) = tables.routes.get(address) else {
+        return false;
+    };
     let hop = match route.gateway {
         Some((hop, _)) => Some(hop),
         None => tables.neighbours.find(route.port, address),

@@ -12,12 +12,24 @@ const HUNG: Duration = Duration::from_secs(3);
 
 /// The drops that say that something is too small, or broken; and what to do.
 const ALARMS: [(DropReason, &str); 6] = [
-    (DropReason::ConnectionTableFull, "the connection table is full: raise [limits] connections"),
-    (DropReason::LocalPortsExhausted, "local ports exhausted: add addresses or ports to the service's [[local_pool]]"),
+    (
+        DropReason::ConnectionTableFull,
+        "the connection table is full: raise [limits] connections",
+    ),
+    (
+        DropReason::LocalPortsExhausted,
+        "local ports exhausted: add addresses or ports to the service's [[local_pool]]",
+    ),
     (DropReason::NoBuffer, "no mbuf was left for an answer"),
     (DropReason::TxFull, "a device's transmit queue was full"),
-    (DropReason::NeighbourFailed, "a next hop does not answer ARP: see weir show neighbours"),
-    (DropReason::NeighbourQueueFull, "too many packets wait for next hops' ARP answers"),
+    (
+        DropReason::NeighbourFailed,
+        "a next hop does not answer ARP: see weir show neighbours",
+    ),
+    (
+        DropReason::NeighbourQueueFull,
+        "too many packets wait for next hops' ARP answers",
+    ),
 ];
 
 #[derive(Debug)]
@@ -39,19 +51,30 @@ struct Worker {
 
 impl Watch {
     pub fn new(workers: usize, now: Time) -> Self {
-        let worker = Worker { moved: now, ..Worker::default() };
-        Watch { due: now + PERIOD, alarms: [0; ALARMS.len()], workers: vec![worker; workers] }
+        let worker = Worker {
+            moved: now,
+            ..Worker::default()
+        };
+        Watch {
+            due: now + PERIOD,
+            alarms: [0; ALARMS.len()],
+            workers: vec![worker; workers],
+        }
     }
 
     /// The share of the last second that a worker had packets.
     pub fn busy_ratio(&self, worker: usize) -> f64 {
-        self.workers.get(worker).map_or(0.0, |worker| worker.busy_ratio)
+        self.workers
+            .get(worker)
+            .map_or(0.0, |worker| worker.busy_ratio)
     }
 
     /// The workers that do not move.
     pub fn hung(&self, now: Time) -> Vec<usize> {
         let hangs = |worker: &Worker| now.since(worker.moved) >= HUNG;
-        (0..self.workers.len()).filter(|&n| hangs(&self.workers[n])).collect()
+        (0..self.workers.len())
+            .filter(|&n| hangs(&self.workers[n]))
+            .collect()
     }
 
     pub fn tick(&mut self, stats: &Stats, now: Time) {
@@ -63,7 +86,10 @@ impl Watch {
             worker.look(n, counters, now);
         }
         for ((reason, remedy), seen) in ALARMS.iter().zip(&mut self.alarms) {
-            let count: u64 = stats.workers().map(|worker| worker.drops(*reason).get()).sum();
+            let count: u64 = stats
+                .workers()
+                .map(|worker| worker.drops(*reason).get())
+                .sum();
             if count > *seen {
                 tracing::warn!(reason = reason.name(), packets = count - *seen, "{remedy}");
             }
@@ -75,8 +101,15 @@ impl Watch {
 impl Worker {
     fn look(&mut self, number: usize, counters: &WorkerStats, now: Time) {
         let (busy, total) = (counters.busy_nanos.get(), counters.total_nanos.get());
-        let (busier, longer) = (busy.wrapping_sub(self.busy_nanos), total.wrapping_sub(self.total_nanos));
-        self.busy_ratio = if longer == 0 { 0.0 } else { (busier as f64 / longer as f64).clamp(0.0, 1.0) };
+        let (busier, longer) = (
+            busy.wrapping_sub(self.busy_nanos),
+            total.wrapping_sub(self.total_nanos),
+        );
+        self.busy_ratio = if longer == 0 {
+            0.0
+        } else {
+            (busier as f64 / longer as f64).clamp(0.0, 1.0)
+        };
         (self.busy_nanos, self.total_nanos) = (busy, total);
         let loops = counters.loops.get();
         if loops != self.loops {

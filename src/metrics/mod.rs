@@ -49,7 +49,12 @@ pub enum Source {
 impl Metric {
     /// The two comment lines above the samples.
     pub fn header(&self, text: &mut String) {
-        let _ = writeln!(text, "# HELP {} {}", self.name, self.help.replace('\\', "\\\\").replace('\n', "\\n"));
+        let _ = writeln!(
+            text,
+            "# HELP {} {}",
+            self.name,
+            self.help.replace('\\', "\\\\").replace('\n', "\\n")
+        );
         let _ = writeln!(text, "# TYPE {} {}", self.name, self.kind.name());
     }
 
@@ -68,14 +73,23 @@ pub struct Samples<'a> {
 impl Samples<'_> {
     /// Adds one; `values` are those of the metric's labels, in their order.
     pub fn add(&mut self, values: &[&dyn Display], value: impl Display) {
-        debug_assert_eq!(values.len(), self.metric.labels.len(), "{}", self.metric.name);
+        debug_assert_eq!(
+            values.len(),
+            self.metric.labels.len(),
+            "{}",
+            self.metric.name
+        );
         self.text.push_str(self.metric.name);
         for (n, (label, text)) in self.metric.labels.iter().zip(values).enumerate() {
             let _ = write!(self.text, "{}{label}=\"", if n == 0 { '{' } else { ',' });
             let _ = write!(Escaped(self.text), "{text}");
             self.text.push('"');
         }
-        let end = if self.metric.labels.is_empty() { "" } else { "}" };
+        let end = if self.metric.labels.is_empty() {
+            ""
+        } else {
+            "}"
+        };
         let _ = writeln!(self.text, "{end} {value}");
     }
 }
@@ -106,8 +120,19 @@ pub fn documentation() -> String {
          | metric | type | labels | |\n|---|---|---|---|\n",
     );
     for metric in METRICS {
-        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
-        let _ = writeln!(text, "| `{}` | {} | {} | {} |", metric.name, metric.kind.name(), labels.join(", "), metric.help);
+        let labels: Vec<_> = metric
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} | {} |",
+            metric.name,
+            metric.kind.name(),
+            labels.join(", "),
+            metric.help
+        );
     }
     text
 }
@@ -120,20 +145,36 @@ mod tests {
     #[test]
     fn names_follow_the_convention_and_are_given_once() {
         let mut seen = HashSet::new();
-        for Metric { name, kind, labels, .. } in METRICS {
+        for Metric {
+            name, kind, labels, ..
+        } in METRICS
+        {
             assert!(seen.insert(name), "{name} is there twice");
-            assert!(name.starts_with("weir_") && name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase()), "{name}");
+            assert!(
+                name.starts_with("weir_")
+                    && name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase()),
+                "{name}"
+            );
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
-            assert!(labels.iter().collect::<HashSet<_>>().len() == labels.len(), "{name}");
+            assert!(
+                labels.iter().collect::<HashSet<_>>().len() == labels.len(),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn label_values_are_escaped() {
-        let metric = METRICS.iter().find(|metric| metric.labels == ["version"]).unwrap();
+        let metric = METRICS
+            .iter()
+            .find(|metric| metric.labels == ["version"])
+            .unwrap();
         let mut text = String::new();
         metric.samples(&mut text).add(&[&"a\"b\\c\nd"], 1);
-        assert_eq!(text, format!("{}{{version=\"a\\\"b\\\\c\\nd\"}} 1\n", metric.name));
+        assert_eq!(
+            text,
+            format!("{}{{version=\"a\\\"b\\\\c\\nd\"}} 1\n", metric.name)
+        );
     }
 
     #[test]
@@ -143,6 +184,10 @@ mod tests {
             std::fs::write(path, documentation()).unwrap();
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(written, documentation(), "docs/metrics.md is out of date: run this test with WEIR_WRITE_DOCS=1");
+        assert_eq!(
+            written,
+            documentation(),
+            "docs/metrics.md is out of date: run this test with WEIR_WRITE_DOCS=1"
+        );
     }
 }
