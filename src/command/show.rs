@@ -122,12 +122,12 @@ impl Show {
 
     /// In columns of a fixed width: there may be millions, and they are not gathered first.
     fn connections(&self, out: &mut impl Write) -> Result<(), Error> {
-        writeln!(
-            out,
-            "{:<5} {:>6} {:<12} {:<21} {:<21} {:<21} {:<21} {:<6} Service",
+        let mut heading = Some(format!(
+            "{:<5} {:>6} {:<12} {:<21} {:<21} {:<21} {:<21} {:<6} Service\n",
             "Prot", "Expire", "State", "Client", "Virtual", "Local", "Real", "Worker"
-        )?;
+        ));
         self.each(|row: view::Connection| {
+            out.write_all(heading.take().unwrap_or_default().as_bytes())?;
             let expire = format!("{}:{:02}", row.expires_s / 60, row.expires_s % 60);
             let local = row.local.map_or("-".to_owned(), |local| local.to_string());
             let [client, vip, real] = [row.client, row.vip, row.real].map(|address| address.to_string());
@@ -139,7 +139,8 @@ impl Show {
                 row.state.to_uppercase(),
                 row.worker
             )
-        })
+        })?;
+        Ok(out.write_all(heading.take().unwrap_or_default().as_bytes())?)
     }
 }
 
