@@ -14,7 +14,7 @@ const FUNCTIONS: [&str; 7] = [
     "rte_lcore_to_socket_id",
     "rte_eth_(rx|tx)_(burst|queue_setup)",
     "rte_eth_(dev_(configure|start|stop|close|info_get|get_port_by_name|socket_id|adjust_nb_rx_tx_desc|set_mtu|get_mtu|default_mac_addr_set)|macaddr_get|promiscuous_enable|stats_get)",
-    "rte_pktmbuf_(pool_create|alloc|alloc_bulk|free|free_bulk)|rte_mempool_avail_count",
+    "rte_pktmbuf_(pool_create|alloc|free|free_bulk)|rte_mempool_avail_count",
     "weir_.*",
 ];
 
@@ -35,7 +35,7 @@ const OPAQUE: [&str; 5] = [
 fn main() {
     println!("cargo:rerun-if-changed=wrapper.h");
     if let Err(problem) = build() {
-        for line in problem.lines() {
+        for line in problem.lines().filter(|line| !line.trim().is_empty()) {
             println!("cargo::error={line}");
         }
         std::process::exit(1);

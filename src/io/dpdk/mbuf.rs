@@ -2,6 +2,7 @@
 
 use crate::packet::Packet;
 use crate::units::PortId;
+use arrayvec::ArrayVec;
 use dpdk_ffi::{mbuf, rte_mbuf};
 use std::ptr::NonNull;
 
@@ -53,6 +54,16 @@ impl Mbuf {
         unsafe {
             let hashed = mbuf::ol_flags(self.raw()) & dpdk_ffi::WEIR_RX_RSS_HASH != 0;
             hashed.then(|| mbuf::rss(self.raw()))
+        }
+    }
+
+    /// Frees them all in one call.
+    pub(super) fn free_all<const N: usize>(frames: &mut ArrayVec<Mbuf, N>) {
+        let count = frames.len();
+        // SAFETY: the array's elements are pointers to live mbufs, and forgotten before they are freed.
+        unsafe {
+            frames.set_len(0);
+            dpdk_ffi::rte_pktmbuf_free_bulk(frames.as_mut_ptr().cast(), count as u32);
         }
     }
 

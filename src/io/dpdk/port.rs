@@ -15,6 +15,8 @@ use super::{Eal, Error, MbufPool, RxQueue, TxQueue, error};
 use crate::config::Queues;
 use crate::units::PortId;
 use dpdk_ffi::{rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_ether_addr};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::raw::c_int;
@@ -42,13 +44,22 @@ pub struct PortConfig<'a> {
     pub one_pool: bool,
 }
 
-/// A device in use by this process.
+/// DPDK's numbers of the devices that are ports.
+static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// A device that is a port: closed when the last part of the port goes.
 #[derive(Debug)]
 pub(super) struct Device {
     id: u16,
 }
 
 impl Device {
+    /// None when it is a port's already.
+    fn take(id: u16) -> Option<Device> {
+        // Made only if it is ours: dropping one closes the device.
+        TAKEN.lock().insert(id).then(|| Device { id })
+    }
+
     pub(super) fn id(&self) -> u16 {
         self.id
     }
@@ -61,6 +72,7 @@ impl Drop for Device {
             dpdk_ffi::rte_eth_dev_stop(self.id);
             dpdk_ffi::rte_eth_dev_close(self.id);
         }
+        TAKEN.lock().remove(&self.id);
     }
 }
 
@@ -110,7 +122,7 @@ pub struct PortStats {
 impl Port {
     /// Finds or makes the device and configures it; [`Port::start`] does the rest.
     pub fn attach(_eal: &Eal, config: &PortConfig) -> Result<Port, Error> {
-        let device = Arc::new(Device { id: probe(config)? });
+        let device = Arc::new(probe(config)?);
         let info = device_info(config, &device)?;
         // SAFETY: a C string of the driver, which stays loaded.
         let driver = unsafe { CStr::from_ptr(info.driver_name) }
@@ -361,46 +373,52 @@ impl Port {
     }
 }
 
-/// DPDK's number of the port's device, made if it is a virtual one.
-fn probe(config: &PortConfig) -> Result<u16, Error> {
+/// The port's device, made if it is a virtual one.
+fn probe(config: &PortConfig) -> Result<Device, Error> {
     let (port, device) = (config.name.to_owned(), config.device.to_owned());
-    let argument = CString::new(config.device).map_err(|_| Error::ZeroByte {
-        text: device.clone(),
-    })?;
-    let pci = pci_address(config.device);
-    let is_pci = pci.is_some();
-    let name = pci.unwrap_or_else(|| {
-        let name = config.device.split(',').next().unwrap_or_default();
-        name.strip_prefix("vdev:").unwrap_or(name).to_owned()
-    });
-    let name = CString::new(name).map_err(|_| Error::ZeroByte {
-        text: device.clone(),
-    })?;
+    let c_string = |text: &str| {
+        CString::new(text).map_err(|_| Error::ZeroByte {
+            text: text.to_owned(),
+        })
+    };
+    let (argument, name) = (c_string(&device)?, c_string(&device_name(&device))?);
     let find = || {
         let mut id = 0;
         // SAFETY: a C string and a pointer to a local.
         let code = unsafe { dpdk_ffi::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
         (code == 0).then_some(id)
     };
-    // The EAL probed the PCI devices that it was given when it started.
-    match find() {
-        Some(id) if is_pci => return Ok(id),
-        Some(_) => return Err(Error::DeviceTaken { port, device }),
-        None => {}
-    }
-    // SAFETY: a C string, which is copied.
-    let code = unsafe { dpdk_ffi::rte_dev_probe(argument.as_ptr()) };
-    if code != 0 {
-        return Err(Error::Device {
-            port,
-            device,
-            why: error::reason(code),
-        });
-    }
-    find().ok_or_else(|| Error::Device {
-        port,
-        device,
-        why: "it is no network device".to_owned(),
+    // The EAL made the PCI devices that it was told of when it started.
+    let id = match find() {
+        Some(id) => id,
+        None => {
+            // SAFETY: a C string, which is copied.
+            let code = unsafe { dpdk_ffi::rte_dev_probe(argument.as_ptr()) };
+            if code != 0 {
+                return Err(Error::Device {
+                    port,
+                    device,
+                    why: error::reason(code),
+                });
+            }
+            let Some(id) = find() else {
+                return Err(Error::Device {
+                    port,
+                    device,
+                    why: "it is no network device".to_owned(),
+                });
+            };
+            id
+        }
+    };
+    Device::take(id).ok_or(Error::DeviceTaken { port, device })
+}
+
+/// DPDK's name of the device that a device string means.
+fn device_name(device: &str) -> String {
+    pci_address(device).unwrap_or_else(|| {
+        let name = device.split(',').next().unwrap_or_default();
+        name.strip_prefix("vdev:").unwrap_or(name).to_owned()
     })
 }
 

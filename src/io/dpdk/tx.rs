@@ -40,7 +40,7 @@ impl TxBuffer {
             return Flushed::default();
         }
         let sent = queue.burst(&mut self.frames);
-        self.frames.clear();
+        Mbuf::free_all(&mut self.frames);
         std::mem::take(&mut self.kinds).split(sent, frames)
     }
 }
