@@ -348,25 +348,7 @@ async fn rows<T: Serialize + Send + 'static>(api: Api, show: fn(&Control) -> Vec
 }
 
 async fn services(State(api): State<Api>) -> Response {
-<<<<<<< HEAD
     each_service(api, |service, rows| rows.push(service))
-=======
-    stream("application/json", async move |pieces| {
-        let mut array = Array::new(pieces);
-        let all = api.handle.ask(|control| control.services()).await?;
-        for slice in all.chunks(SLICE) {
-            let slice = slice.to_vec();
-            array
-                .add(
-                    api.handle
-                        .ask(move |control| control.show_services(&slice))
-                        .await?,
-                )
-                .await?;
-        }
-        array.end().await
-    })
->>>>>>> main
 }
 
 async fn reals(State(api): State<Api>) -> Response {
@@ -383,7 +365,6 @@ fn each_service<T: Serialize + Send + 'static>(
         let all = api.handle.ask(|control| control.services()).await?;
         for slice in all.chunks(SLICE) {
             let slice = slice.to_vec();
-<<<<<<< HEAD
             let mut rows = Vec::new();
             for service in api
                 .handle
@@ -393,15 +374,6 @@ fn each_service<T: Serialize + Send + 'static>(
                 add(service, &mut rows);
             }
             array.add(rows).await?;
-=======
-            let shown = api
-                .handle
-                .ask(move |control| control.show_services(&slice))
-                .await?;
-            array
-                .add(shown.into_iter().flat_map(|service| service.into_reals()))
-                .await?;
->>>>>>> main
         }
         array.end().await
     })
@@ -472,7 +444,6 @@ async fn scrape(State(api): State<Api>) -> Response {
             .handle
             .ask(|control| (control.show_daemon(), control.services()))
             .await?;
-<<<<<<< HEAD
         // Gathered once: all metrics are of the same moment, or nearly.
         let mut services = Vec::with_capacity(all.len());
         for slice in all.chunks(SLICE) {
@@ -483,26 +454,14 @@ async fn scrape(State(api): State<Api>) -> Response {
                     .await?,
             );
         }
-=======
->>>>>>> main
         for metric in METRICS {
             let mut text = String::new();
             metric.header(&mut text);
             match metric.source {
                 Source::Daemon(collect) => collect(&daemon, &mut metric.samples(&mut text)),
                 Source::Service(collect) => {
-<<<<<<< HEAD
                     for slice in services.chunks(SLICE) {
                         slice
-=======
-                    for slice in all.chunks(SLICE) {
-                        let slice = slice.to_vec();
-                        let shown = api
-                            .handle
-                            .ask(move |control| control.show_services(&slice))
-                            .await?;
-                        shown
->>>>>>> main
                             .iter()
                             .for_each(|service| collect(service, &mut metric.samples(&mut text)));
                         pieces.write(std::mem::take(&mut text)).await?;
