@@ -122,12 +122,12 @@ impl Show {
 
     /// In columns of a fixed width: there may be millions, and they are not gathered first.
     fn connections(&self, out: &mut impl Write) -> Result<(), Error> {
-        writeln!(
-            out,
-            "{:<5} {:>6} {:<12} {:<21} {:<21} {:<21} {:<21} {:<6} Service",
+        let mut heading = Some(format!(
+            "{:<5} {:>6} {:<12} {:<21} {:<21} {:<21} {:<21} {:<6} Service\n",
             "Prot", "Expire", "State", "Client", "Virtual", "Local", "Real", "Worker"
-        )?;
+        ));
         self.each(|row: view::Connection| {
+            out.write_all(heading.take().unwrap_or_default().as_bytes())?;
             let expire = format!("{}:{:02}", row.expires_s / 60, row.expires_s % 60);
             let local = row.local.map_or("-".to_owned(), |local| local.to_string());
             let [client, vip, real] = [row.client, row.vip, row.real].map(|address| address.to_string());
@@ -139,7 +139,8 @@ impl Show {
                 row.state.to_uppercase(),
                 row.worker
             )
-        })
+        })?;
+        Ok(out.write_all(heading.take().unwrap_or_default().as_bytes())?)
     }
 }
 
@@ -397,10 +398,10 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "\
 Prot  LocalAddress:Port   Scheduler  Flags
-  ->  RemoteAddress:Port  Forward                                  Weight  ActiveConn  InActConn
+  ->  RemoteAddress:Port  Forward                                    Weight  ActiveConn  InActConn
 TCP   192.0.2.80:80       wrr        web pool inside persistent 300
-  ->  10.0.0.11:8080      fullnat                                       3           7         12
-  ->  10.0.0.12:8080      fullnat    down                               1           7         12
+  ->  10.0.0.11:8080      fullnat                                         3           7         12
+  ->  10.0.0.12:8080      fullnat    down                                 1           7         12
 "
         );
     }

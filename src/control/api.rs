@@ -9,6 +9,7 @@ use super::{Control, Handle, Stopping};
 use crate::config::{self, Diagnostics, Listen, Severity};
 use crate::exchange::ConnectionChunk;
 use crate::metrics::{self, METRICS, Source};
+use crate::view;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Query, Request, State};
@@ -347,36 +348,32 @@ async fn rows<T: Serialize + Send + 'static>(api: Api, show: fn(&Control) -> Vec
 }
 
 async fn services(State(api): State<Api>) -> Response {
-    stream("application/json", async move |pieces| {
-        let mut array = Array::new(pieces);
-        let all = api.handle.ask(|control| control.services()).await?;
-        for slice in all.chunks(SLICE) {
-            let slice = slice.to_vec();
-            array
-                .add(
-                    api.handle
-                        .ask(move |control| control.show_services(&slice))
-                        .await?,
-                )
-                .await?;
-        }
-        array.end().await
-    })
+    each_service(api, |service, rows| rows.push(service))
 }
 
 async fn reals(State(api): State<Api>) -> Response {
+    each_service(api, |service, rows| rows.extend(service.into_reals()))
+}
+
+/// The rows that `add` makes of every service.
+fn each_service<T: Serialize + Send + 'static>(
+    api: Api,
+    add: fn(view::Service, &mut Vec<T>),
+) -> Response {
     stream("application/json", async move |pieces| {
         let mut array = Array::new(pieces);
         let all = api.handle.ask(|control| control.services()).await?;
         for slice in all.chunks(SLICE) {
             let slice = slice.to_vec();
-            let shown = api
+            let mut rows = Vec::new();
+            for service in api
                 .handle
                 .ask(move |control| control.show_services(&slice))
-                .await?;
-            array
-                .add(shown.into_iter().flat_map(|service| service.into_reals()))
-                .await?;
+                .await?
+            {
+                add(service, &mut rows);
+            }
+            array.add(rows).await?;
         }
         array.end().await
     })
@@ -447,22 +444,28 @@ async fn scrape(State(api): State<Api>) -> Response {
             .handle
             .ask(|control| (control.show_daemon(), control.services()))
             .await?;
+        // Gathered once: all metrics are of the same moment, or nearly.
+        let mut services = Vec::with_capacity(all.len());
+        for slice in all.chunks(SLICE) {
+            let slice = slice.to_vec();
+            services.extend(
+                api.handle
+                    .ask(move |control| control.show_services(&slice))
+                    .await?,
+            );
+        }
         for metric in METRICS {
             let mut text = String::new();
             metric.header(&mut text);
             match metric.source {
                 Source::Daemon(collect) => collect(&daemon, &mut metric.samples(&mut text)),
                 Source::Service(collect) => {
-                    for slice in all.chunks(SLICE) {
-                        let slice = slice.to_vec();
-                        let shown = api
-                            .handle
-                            .ask(move |control| control.show_services(&slice))
-                            .await?;
-                        shown
+                    for slice in services.chunks(SLICE) {
+                        slice
                             .iter()
                             .for_each(|service| collect(service, &mut metric.samples(&mut text)));
                         pieces.write(std::mem::take(&mut text)).await?;
+                        tokio::task::yield_now().await;
                     }
                 }
             }

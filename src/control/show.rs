@@ -6,9 +6,8 @@ use crate::conn::Connection;
 use crate::exchange::ConnectionChunk;
 use crate::neighbour::LinkState;
 
-use crate::service;
 use crate::stats::RealTotals;
-use crate::tables::{Service, Tables};
+use crate::tables::{self, Tables};
 use crate::units::ServiceId;
 use crate::verdict::{DropReason, ReplyReason};
 use crate::view;
@@ -18,20 +17,20 @@ use std::time::UNIX_EPOCH;
 
 impl Control {
     /// The services as they are now: to be shown a few at a time by [`Control::show_services`].
-    pub fn services(&self) -> Vec<Arc<Service>> {
+    pub fn services(&self) -> Vec<Arc<tables::Service>> {
         self.model.services().cloned().collect()
     }
 
-    pub fn show_services(&self, services: &[Arc<Service>]) -> Vec<view::Service> {
+    pub fn show_services(&self, services: &[Arc<tables::Service>]) -> Vec<view::Service> {
         services
             .iter()
             .map(|service| self.show_service(service))
             .collect()
     }
 
-    fn show_service(&self, service: &Service) -> view::Service {
+    fn show_service(&self, service: &tables::Service) -> view::Service {
         let tables = self.model.tables();
-        let member = |real: &service::Real| view::Member {
+        let member = |real: &crate::service::Real| view::Member {
             real: SocketAddrV4::new(real.address, real.port),
             weight: real.weight,
             up: is_up(tables, real.address),
@@ -55,9 +54,13 @@ impl Control {
 
     /// The service of a name, or of `tcp:192.0.2.80:80`.
     pub fn find_service(&self, name: &str) -> Option<ServiceId> {
-        let is_it =
-            |service: &&Arc<Service>| &*service.name == name || service.key.to_string() == name;
-        self.model.services().find(is_it).map(|service| service.id)
+        let by_name = self.model.services().find(|service| &*service.name == name);
+        let found = by_name.or_else(|| {
+            self.model
+                .services()
+                .find(|service| service.key.to_string() == name)
+        });
+        found.map(|service| service.id)
     }
 
     /// The connections of a chunk, those of one service where one is given.

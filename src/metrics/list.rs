@@ -16,391 +16,119 @@ const REAL_DIRECTION: &[&str] = &[
     "direction",
 ];
 
-const fn counter(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-    source: Source,
-) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Counter,
-        help,
-        labels,
-        source,
-    }
+macro_rules! metrics {
+    ($($kind:ident $name:literal $labels:tt $help:literal $source:ident($collect:expr);)*) => {
+        /// Every metric, in the order of `/metrics`.
+        pub static METRICS: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: Kind::$kind,
+            help: $help,
+            labels: labels!($labels),
+            source: Source::$source($collect),
+        },)*];
+    };
 }
 
-const fn gauge(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-    source: Source,
-) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Gauge,
-        help,
-        labels,
-        source,
-    }
+macro_rules! labels {
+    ([$($label:literal),*]) => { &[$($label),*] };
+    ($list:ident) => { $list };
 }
 
-/// Every metric, in the order of `/metrics`.
-pub static METRICS: &[Metric] = &[
+metrics! {
     // The daemon.
-    gauge(
-        "weir_build_info",
-        &["version"],
-        "1; the label tells the version.",
-        Source::Daemon(|_, samples| {
-            samples.add(&[&env!("CARGO_PKG_VERSION")], 1);
-        }),
-    ),
-    gauge(
-        "weir_start_time_seconds",
-        &[],
-        "When the daemon started, in seconds since 1970.",
-        Source::Daemon(|daemon, samples| {
-            samples.add(&[], daemon.started_s);
-        }),
-    ),
-    gauge(
-        "weir_generation",
-        &[],
-        "Counts the tables published to the workers; 1 is the configuration of the start.",
-        Source::Daemon(|daemon, samples| {
-            samples.add(&[], daemon.generation);
-        }),
-    ),
-    gauge(
-        "weir_services",
-        &[],
-        "Virtual services.",
-        Source::Daemon(|daemon, samples| {
-            samples.add(&[], daemon.services);
-        }),
-    ),
-    gauge(
-        "weir_neighbours",
-        &["state"],
-        "Neighbours (next hops) in each state.",
-        Source::Daemon(|daemon, samples| {
-            for (state, count) in &daemon.neighbours {
-                samples.add(&[state], count);
-            }
-        }),
-    ),
-    gauge(
-        "weir_connections",
-        &[],
-        "Live connections, persistence templates among them.",
-        Source::Daemon(|daemon, samples| {
-            samples.add(&[], sum(daemon, |worker| worker.connections));
-        }),
-    ),
-    gauge(
-        "weir_connection_capacity",
-        &[],
-        "How many connections there is room for.",
-        Source::Daemon(|daemon, samples| {
-            samples.add(&[], sum(daemon, |worker| worker.connection_capacity));
-        }),
-    ),
-    gauge(
-        "weir_mbufs",
-        &[],
-        "Packet buffers in the mempool.",
-        Source::Daemon(|daemon, samples| {
-            samples.add(&[], daemon.mbufs);
-        }),
-    ),
-    gauge(
-        "weir_mbufs_free",
-        &[],
-        "Packet buffers that hold no packet and are in no queue.",
-        Source::Daemon(|daemon, samples| {
-            samples.add(&[], daemon.mbufs_free);
-        }),
-    ),
+    Gauge "weir_build_info" ["version"] "1; the label tells the version."
+        Daemon(|_, samples| samples.add(&[&env!("CARGO_PKG_VERSION")], 1));
+    Gauge "weir_start_time_seconds" [] "When the daemon started, in seconds since 1970."
+        Daemon(|daemon, samples| samples.add(&[], daemon.started_s));
+    Gauge "weir_generation" [] "Counts the tables published to the workers; 1 is the configuration of the start."
+        Daemon(|daemon, samples| samples.add(&[], daemon.generation));
+    Gauge "weir_services" [] "Virtual services."
+        Daemon(|daemon, samples| samples.add(&[], daemon.services));
+    Gauge "weir_neighbours" ["state"] "Neighbours (next hops) in each state."
+        Daemon(|daemon, samples| daemon.neighbours.iter().for_each(|(state, count)| samples.add(&[state], count)));
+    Gauge "weir_connections" [] "Live connections, persistence templates among them."
+        Daemon(|daemon, samples| samples.add(&[], sum(daemon, |worker| worker.connections)));
+    Gauge "weir_connection_capacity" [] "How many connections there is room for."
+        Daemon(|daemon, samples| samples.add(&[], sum(daemon, |worker| worker.connection_capacity)));
+    Gauge "weir_mbufs" [] "Packet buffers in the mempool."
+        Daemon(|daemon, samples| samples.add(&[], daemon.mbufs));
+    Gauge "weir_mbufs_free" [] "Packet buffers that hold no packet and are in no queue."
+        Daemon(|daemon, samples| samples.add(&[], daemon.mbufs_free));
+
     // Packets: received = transmitted + answered + local + queued + the sum of dropped.
-    counter(
-        "weir_received_packets_total",
-        &["worker"],
-        "Packets received.",
-        Source::Daemon(|daemon, samples| {
-            workers(daemon, samples, |worker| worker.received_packets);
-        }),
-    ),
-    counter(
-        "weir_transmitted_packets_total",
-        &["worker"],
-        "Received packets that a device took to send on.",
-        Source::Daemon(|daemon, samples| {
-            workers(daemon, samples, |worker| worker.transmitted_packets);
-        }),
-    ),
-    counter(
-        "weir_answered_packets_total",
-        &["worker"],
-        "Received packets that were turned into their own answer (ARP, ICMP, RST).",
-        Source::Daemon(|daemon, samples| {
-            workers(daemon, samples, |worker| worker.answered_packets);
-        }),
-    ),
-    counter(
-        "weir_local_packets_total",
-        &["worker"],
-        "Received packets for the host itself.",
-        Source::Daemon(|daemon, samples| {
-            workers(daemon, samples, |worker| worker.local_packets);
-        }),
-    ),
-    gauge(
-        "weir_queued_packets",
-        &["worker"],
-        "Received packets that wait for a neighbour's MAC address.",
-        Source::Daemon(|daemon, samples| {
-            workers(daemon, samples, |worker| worker.queued_packets);
-        }),
-    ),
-    counter(
-        "weir_dropped_packets_total",
-        &["reason"],
-        "Received packets dropped; docs/drop-reasons.md explains each reason.",
-        Source::Daemon(|daemon, samples| {
-            reasons(daemon, samples, |worker| &worker.dropped_packets);
-        }),
-    ),
-    counter(
-        "weir_replies_total",
-        &["reason"],
-        "Answers decided on, by what asked for them.",
-        Source::Daemon(|daemon, samples| {
-            reasons(daemon, samples, |worker| &worker.replies);
-        }),
-    ),
-    counter(
-        "weir_originated_packets_total",
-        &["worker"],
-        "Frames of weir's own (ARP requests and announcements) that a device took.",
-        Source::Daemon(|daemon, samples| {
-            workers(daemon, samples, |worker| worker.originated_packets);
-        }),
-    ),
+    Counter "weir_received_packets_total" ["worker"] "Packets received."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.received_packets));
+    Counter "weir_transmitted_packets_total" ["worker"] "Received packets that a device took to send on."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.transmitted_packets));
+    Counter "weir_answered_packets_total" ["worker"] "Received packets that were turned into their own answer (ARP, ICMP, RST)."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.answered_packets));
+    Counter "weir_local_packets_total" ["worker"] "Received packets for the host itself."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.local_packets));
+    Gauge "weir_queued_packets" ["worker"] "Received packets that wait for a neighbour's MAC address."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.queued_packets));
+    Counter "weir_dropped_packets_total" ["reason"] "Received packets dropped; docs/drop-reasons.md explains each reason."
+        Daemon(|daemon, samples| reasons(daemon, samples, |worker| &worker.dropped_packets));
+    Counter "weir_replies_total" ["reason"] "Answers decided on, by what asked for them."
+        Daemon(|daemon, samples| reasons(daemon, samples, |worker| &worker.replies));
+    Counter "weir_originated_packets_total" ["worker"] "Frames of weir's own (ARP requests and announcements) that a device took."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.originated_packets));
+
     // Workers.
-    gauge(
-        "weir_worker_busy_ratio",
-        &["worker"],
-        "The share of the last second in which the worker had packets, 0 to 1.",
-        Source::Daemon(|daemon, samples| {
-            workers(daemon, samples, |worker| worker.busy_ratio);
-        }),
-    ),
-    gauge(
-        "weir_worker_connections",
-        &["worker"],
-        "Live connections of the worker.",
-        Source::Daemon(|daemon, samples| {
-            workers(daemon, samples, |worker| worker.connections);
-        }),
-    ),
-    counter(
-        "weir_worker_loops_total",
-        &["worker"],
-        "Loops run: stands still when the worker hangs.",
-        Source::Daemon(|daemon, samples| {
-            workers(daemon, samples, |worker| worker.loops);
-        }),
-    ),
+    Gauge "weir_worker_busy_ratio" ["worker"] "The share of the last second in which the worker had packets, 0 to 1."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.busy_ratio));
+    Gauge "weir_worker_connections" ["worker"] "Live connections of the worker."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.connections));
+    Counter "weir_worker_loops_total" ["worker"] "Loops run: stands still when the worker hangs."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.loops));
+
     // Ports, as their devices count.
-    gauge(
-        "weir_port_up",
-        &["port"],
-        "1: the link is up.",
-        Source::Daemon(|daemon, samples| {
-            ports(daemon, samples, |port| u64::from(port.link_up));
-        }),
-    ),
-    counter(
-        "weir_port_received_packets_total",
-        &["port"],
-        "Frames that the device received.",
-        Source::Daemon(|daemon, samples| {
-            ports(daemon, samples, |port| port.received_packets);
-        }),
-    ),
-    counter(
-        "weir_port_received_bytes_total",
-        &["port"],
-        "Bytes that the device received.",
-        Source::Daemon(|daemon, samples| {
-            ports(daemon, samples, |port| port.received_bytes);
-        }),
-    ),
-    counter(
-        "weir_port_transmitted_packets_total",
-        &["port"],
-        "Frames that the device sent.",
-        Source::Daemon(|daemon, samples| {
-            ports(daemon, samples, |port| port.transmitted_packets);
-        }),
-    ),
-    counter(
-        "weir_port_transmitted_bytes_total",
-        &["port"],
-        "Bytes that the device sent.",
-        Source::Daemon(|daemon, samples| {
-            ports(daemon, samples, |port| port.transmitted_bytes);
-        }),
-    ),
-    counter(
-        "weir_port_missed_packets_total",
-        &["port"],
-        "Frames lost because no worker fetched them in time.",
-        Source::Daemon(|daemon, samples| {
-            ports(daemon, samples, |port| port.missed_packets);
-        }),
-    ),
-    counter(
-        "weir_port_receive_errors_total",
-        &["port"],
-        "Frames that the device received with an error.",
-        Source::Daemon(|daemon, samples| {
-            ports(daemon, samples, |port| port.receive_errors);
-        }),
-    ),
-    counter(
-        "weir_port_transmit_errors_total",
-        &["port"],
-        "Frames that the device failed to send.",
-        Source::Daemon(|daemon, samples| {
-            ports(daemon, samples, |port| port.transmit_errors);
-        }),
-    ),
-    counter(
-        "weir_port_no_mbuf_total",
-        &["port"],
-        "Frames lost because the mempool was empty.",
-        Source::Daemon(|daemon, samples| {
-            ports(daemon, samples, |port| port.no_mbuf);
-        }),
-    ),
+    Gauge "weir_port_up" ["port"] "1: the link is up."
+        Daemon(|daemon, samples| ports(daemon, samples, |port| u64::from(port.link_up)));
+    Counter "weir_port_received_packets_total" ["port"] "Frames that the device received."
+        Daemon(|daemon, samples| ports(daemon, samples, |port| port.received_packets));
+    Counter "weir_port_received_bytes_total" ["port"] "Bytes that the device received."
+        Daemon(|daemon, samples| ports(daemon, samples, |port| port.received_bytes));
+    Counter "weir_port_transmitted_packets_total" ["port"] "Frames that the device sent."
+        Daemon(|daemon, samples| ports(daemon, samples, |port| port.transmitted_packets));
+    Counter "weir_port_transmitted_bytes_total" ["port"] "Bytes that the device sent."
+        Daemon(|daemon, samples| ports(daemon, samples, |port| port.transmitted_bytes));
+    Counter "weir_port_missed_packets_total" ["port"] "Frames lost because no worker fetched them in time."
+        Daemon(|daemon, samples| ports(daemon, samples, |port| port.missed_packets));
+    Counter "weir_port_receive_errors_total" ["port"] "Frames that the device received with an error."
+        Daemon(|daemon, samples| ports(daemon, samples, |port| port.receive_errors));
+    Counter "weir_port_transmit_errors_total" ["port"] "Frames that the device failed to send."
+        Daemon(|daemon, samples| ports(daemon, samples, |port| port.transmit_errors));
+    Counter "weir_port_no_mbuf_total" ["port"] "Frames lost because the mempool was empty."
+        Daemon(|daemon, samples| ports(daemon, samples, |port| port.no_mbuf));
+
     // Services, with what their former real servers counted.
-    counter(
-        "weir_service_connections_total",
-        SERVICE,
-        "Connections made.",
-        Source::Service(|service, samples| {
-            services(service, samples, service.traffic.connections_total);
-        }),
-    ),
-    counter(
-        "weir_service_packets_total",
-        SERVICE_DIRECTION,
-        "Packets; in: from clients, out: to clients.",
-        Source::Service(|service, samples| {
-            service_directions(
-                service,
-                samples,
-                (service.traffic.packets_in, service.traffic.packets_out),
-            );
-        }),
-    ),
-    counter(
-        "weir_service_bytes_total",
-        SERVICE_DIRECTION,
-        "IP bytes; in: from clients, out: to clients.",
-        Source::Service(|service, samples| {
-            service_directions(
-                service,
-                samples,
-                (service.traffic.bytes_in, service.traffic.bytes_out),
-            );
-        }),
-    ),
-    gauge(
-        "weir_service_active_connections",
-        SERVICE,
-        "Connections that the kernel's IPVS would call active.",
-        Source::Service(|service, samples| {
-            services(service, samples, service.traffic.active_connections);
-        }),
-    ),
-    gauge(
-        "weir_service_inactive_connections",
-        SERVICE,
-        "All other connections.",
-        Source::Service(|service, samples| {
-            services(service, samples, service.traffic.inactive_connections);
-        }),
-    ),
+    Counter "weir_service_connections_total" SERVICE "Connections made."
+        Service(|service, samples| services(service, samples, service.traffic.connections_total));
+    Counter "weir_service_packets_total" SERVICE_DIRECTION "Packets; in: from clients, out: to clients."
+        Service(|service, samples| service_directions(service, samples, (service.traffic.packets_in, service.traffic.packets_out)));
+    Counter "weir_service_bytes_total" SERVICE_DIRECTION "IP bytes; in: from clients, out: to clients."
+        Service(|service, samples| service_directions(service, samples, (service.traffic.bytes_in, service.traffic.bytes_out)));
+    Gauge "weir_service_active_connections" SERVICE "Connections that the kernel's IPVS would call active."
+        Service(|service, samples| services(service, samples, service.traffic.active_connections));
+    Gauge "weir_service_inactive_connections" SERVICE "All other connections."
+        Service(|service, samples| services(service, samples, service.traffic.inactive_connections));
+
     // Real servers of services.
-    gauge(
-        "weir_real_up",
-        REAL,
-        "1: a route leads to the real server, and its next hop has not failed to answer ARP.",
-        Source::Service(|service, samples| {
-            reals(service, samples, |real| u64::from(real.up));
-        }),
-    ),
-    gauge(
-        "weir_real_weight",
-        REAL,
-        "The weight; 0: no new connections.",
-        Source::Service(|service, samples| {
-            reals(service, samples, |real| real.weight.into());
-        }),
-    ),
-    gauge(
-        "weir_real_active_connections",
-        REAL,
-        "Connections that the kernel's IPVS would call active.",
-        Source::Service(|service, samples| {
-            reals(service, samples, |real| {
-                real.traffic.active_connections.into()
-            });
-        }),
-    ),
-    gauge(
-        "weir_real_inactive_connections",
-        REAL,
-        "All other connections.",
-        Source::Service(|service, samples| {
-            reals(service, samples, |real| {
-                real.traffic.inactive_connections.into()
-            });
-        }),
-    ),
-    counter(
-        "weir_real_connections_total",
-        REAL,
-        "Connections made.",
-        Source::Service(|service, samples| {
-            reals(service, samples, |real| real.traffic.connections_total);
-        }),
-    ),
-    counter(
-        "weir_real_packets_total",
-        REAL_DIRECTION,
-        "Packets; in: to the real server, out: from it.",
-        Source::Service(|service, samples| {
-            real_directions(service, samples, |real| {
-                (real.traffic.packets_in, real.traffic.packets_out)
-            });
-        }),
-    ),
-    counter(
-        "weir_real_bytes_total",
-        REAL_DIRECTION,
-        "IP bytes; in: to the real server, out: from it.",
-        Source::Service(|service, samples| {
-            real_directions(service, samples, |real| {
-                (real.traffic.bytes_in, real.traffic.bytes_out)
-            });
-        }),
-    ),
-];
+    Gauge "weir_real_up" REAL "1: a route leads to the real server, and its next hop has not failed to answer ARP."
+        Service(|service, samples| reals(service, samples, |real| u64::from(real.up)));
+    Gauge "weir_real_weight" REAL "The weight; 0: no new connections."
+        Service(|service, samples| reals(service, samples, |real| real.weight.into()));
+    Gauge "weir_real_active_connections" REAL "Connections that the kernel's IPVS would call active."
+        Service(|service, samples| reals(service, samples, |real| real.traffic.active_connections.into()));
+    Gauge "weir_real_inactive_connections" REAL "All other connections."
+        Service(|service, samples| reals(service, samples, |real| real.traffic.inactive_connections.into()));
+    Counter "weir_real_connections_total" REAL "Connections made."
+        Service(|service, samples| reals(service, samples, |real| real.traffic.connections_total));
+    Counter "weir_real_packets_total" REAL_DIRECTION "Packets; in: to the real server, out: from it."
+        Service(|service, samples| real_directions(service, samples, |real| (real.traffic.packets_in, real.traffic.packets_out)));
+    Counter "weir_real_bytes_total" REAL_DIRECTION "IP bytes; in: to the real server, out: from it."
+        Service(|service, samples| real_directions(service, samples, |real| (real.traffic.bytes_in, real.traffic.bytes_out)));
+}
 
 fn sum(daemon: &Daemon, value: fn(&Worker) -> u64) -> u64 {
     daemon.workers.iter().map(value).sum()

@@ -1,0 +1,626 @@
+//! `weir run` as an operator knows it: the real binary over real DPDK devices, net_pcap, without hugepages.
+//! What it receives is a capture, what it sends lies in one afterwards. Its tools and its API are asked meanwhile.
+
+#[path = "run/daemon.rs"]
+mod daemon;
+#[path = "run/frames.rs"]
+mod frames;
+
+use daemon::{Daemon, Lab, refused, weir};
+use frames::*;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashSet};
+use std::os::unix::fs::PermissionsExt;
+
+const CLIENT: [u8; 4] = [198, 51, 100, 7];
+const VIP: [u8; 4] = [192, 0, 2, 80];
+
+/// A capture of `connections` SYNs to the service, from one port each.
+fn syns(connections: u16) -> Vec<Vec<u8>> {
+    (0..connections)
+        .map(|n| tcp((CLIENT, 20_000 + n), (VIP, 80), SYN, 64))
+        .collect()
+}
+
+/// The samples of a scrape: name with labels, and value.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let samples: Vec<_> = lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        })
+        .collect();
+    let count = samples.len();
+    let samples: BTreeMap<_, _> = samples.into_iter().collect();
+    assert_eq!(samples.len(), count, "every sample is there once");
+    samples
+}
+
+/// The sum over all samples of a metric.
+fn sum(samples: &BTreeMap<String, f64>, metric: &str) -> f64 {
+    let of_metric = |name: &&String| name.split('{').next() == Some(metric);
+    samples
+        .iter()
+        .filter(|(name, _)| of_metric(name))
+        .map(|(_, value)| value)
+        .sum()
+}
+
+#[test]
+fn what_comes_in_goes_out_rewritten_and_every_packet_is_counted() {
+    let lab = Lab::new();
+    let mut capture = syns(12);
+    capture.push(arp_request(CLIENT, [198, 51, 100, 1]));
+    capture.push(echo_request(CLIENT, VIP));
+    capture.push(tcp((CLIENT, 5), (VIP, 81), SYN, 64));
+    capture.push(tcp((CLIENT, 6), (VIP, 80), ACK, 64));
+    capture.push(tcp((CLIENT, 7), (VIP, 80), SYN, 1));
+    capture.push(tcp((CLIENT, 8), ([203, 0, 113, 1], 80), SYN, 64));
+    let mut truncated = tcp((CLIENT, 9), (VIP, 80), SYN, 64);
+    truncated.truncate(30);
+    capture.push(truncated);
+    // Its real server has no neighbour entry, and nobody answers: it waits, then it is dropped.
+    capture.push(tcp((CLIENT, 10), ([192, 0, 2, 81], 80), SYN, 64));
+    lab.receives("wan", &capture);
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+
+    let received = capture.len() as f64;
+    let metrics = daemon.wait(|daemon| {
+        let metrics = samples(&daemon.get("/metrics"));
+        (sum(&metrics, "weir_received_packets_total") == received).then_some(metrics)
+    });
+    let of = |metric| sum(&metrics, metric);
+    assert_eq!(of("weir_transmitted_packets_total"), 12.0);
+    assert_eq!(of("weir_answered_packets_total"), 4.0);
+    assert_eq!(of("weir_local_packets_total"), 0.0);
+    let ended = of("weir_transmitted_packets_total")
+        + of("weir_answered_packets_total")
+        + of("weir_local_packets_total")
+        + of("weir_queued_packets")
+        + of("weir_dropped_packets_total");
+    assert_eq!(ended, received);
+    let waits = of("weir_queued_packets")
+        + metrics["weir_dropped_packets_total{reason=\"neighbour_failed\"}"];
+    assert_eq!(waits, 1.0);
+    for reason in ["no_connection", "not_for_us", "truncated"] {
+        let sample = format!("weir_dropped_packets_total{{reason=\"{reason}\"}}");
+        assert_eq!(metrics[&sample], 1.0, "{reason}");
+    }
+    for reason in ["arp", "icmp_echo", "no_service", "ttl_exceeded"] {
+        let sample = format!("weir_replies_total{{reason=\"{reason}\"}}");
+        assert_eq!(metrics[&sample], 1.0, "{reason}");
+    }
+    for metric in weir::metrics::METRICS {
+        assert!(
+            metrics
+                .keys()
+                .any(|name| name.split('{').next() == Some(metric.name)),
+            "{}",
+            metric.name
+        );
+    }
+    let web = "service=\"web\",protocol=\"tcp\",address=\"192.0.2.80\",port=\"80\"";
+    assert_eq!(
+        metrics[&format!("weir_service_connections_total{{{web}}}")],
+        12.0
+    );
+    assert_eq!(
+        metrics[&format!("weir_service_packets_total{{{web},direction=\"in\"}}")],
+        12.0
+    );
+    assert_eq!(
+        metrics[&format!("weir_real_active_connections{{{web},real=\"10.0.0.11:8080\"}}")],
+        9.0
+    );
+    assert_eq!(
+        metrics[&format!("weir_real_weight{{{web},real=\"10.0.0.12:8080\"}}")],
+        1.0
+    );
+
+    let workers = daemon.show("workers");
+    let worker = &workers[0];
+    let dropped: u64 = worker["dropped_packets"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|n| n.as_u64().unwrap())
+        .sum();
+    let ends = [
+        "transmitted_packets",
+        "answered_packets",
+        "local_packets",
+        "queued_packets",
+    ];
+    let ended: u64 = ends.iter().map(|end| worker[end].as_u64().unwrap()).sum();
+    assert_eq!(worker["received_packets"], ended + dropped);
+    assert_eq!(daemon.show("ports")[0]["received_packets"], capture.len());
+
+    daemon.stop();
+    let mut spread = BTreeMap::new();
+    let mut locals = HashSet::new();
+    for frame in lab.sent("lan").iter().filter(|frame| is_ipv4(frame)) {
+        let packet = Tcp::parse(frame);
+        assert_eq!(packet.source_mac, [2, 0, 0, 0, 0, 2]);
+        assert_eq!(
+            packet.destination_mac,
+            [2, 0, 0, 0, 1, packet.destination.0[3]]
+        );
+        assert_eq!(packet.source.0, [10, 0, 0, 200]);
+        assert_eq!(packet.destination.1, 8080);
+        assert_eq!(packet.ttl, 63);
+        assert!(
+            locals.insert(packet.source),
+            "no two connections share a local port"
+        );
+        *spread.entry(packet.destination.0).or_insert(0) += 1;
+    }
+    assert_eq!(
+        spread,
+        BTreeMap::from([([10, 0, 0, 11], 9), ([10, 0, 0, 12], 3)])
+    );
+
+    let answers = lab.sent("wan");
+    let resets: Vec<_> = answers
+        .iter()
+        .filter(|frame| is_tcp(frame))
+        .map(|frame| Tcp::parse(frame))
+        .collect();
+    assert_eq!(resets.len(), 1);
+    assert_eq!(
+        (resets[0].source, resets[0].destination),
+        ((VIP, 81), (CLIENT, 5))
+    );
+    assert!(resets[0].flags & RST != 0);
+    let arps: Vec<_> = answers
+        .iter()
+        .filter_map(|frame| Arp::parse(frame))
+        .collect();
+    assert!(
+        arps.iter().any(|arp| arp.operation == 2
+            && arp.sender == [198, 51, 100, 1]
+            && arp.target == CLIENT)
+    );
+}
+
+#[test]
+fn the_addresses_of_a_port_are_announced_at_start() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 1));
+    daemon.wait(|daemon| {
+        (daemon.show("workers")[0]["originated_packets"]
+            .as_u64()
+            .unwrap()
+            >= 6)
+            .then_some(())
+    });
+    daemon.stop();
+    for (port, mac, addresses) in [
+        ("wan", 1, vec![[198, 51, 100, 1]]),
+        ("lan", 2, vec![[10, 0, 0, 1], [10, 0, 0, 200]]),
+    ] {
+        let arps: Vec<_> = lab
+            .sent(port)
+            .iter()
+            .filter_map(|frame| Arp::parse(frame))
+            .collect();
+        for address in addresses {
+            let announced = arps
+                .iter()
+                .filter(|arp| arp.sender == address && arp.target == address);
+            assert_eq!(
+                announced.clone().count(),
+                2,
+                "{port} {address:?}: one may be lost"
+            );
+            for arp in announced {
+                assert_eq!(
+                    (arp.destination_mac, arp.sender_mac),
+                    ([0xff; 6], [2, 0, 0, 0, 0, mac])
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn show_prints_tables_and_the_apis_json() {
+    let lab = Lab::new();
+    lab.receives("wan", &syns(8));
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    daemon.wait(|daemon| (daemon.show("workers")[0]["transmitted_packets"] == 8).then_some(()));
+
+    let table = daemon.table("services");
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines[0],
+        ["Prot", "LocalAddress:Port", "Scheduler", "Flags"]
+    );
+    assert_eq!(
+        lines[1],
+        [
+            "->",
+            "RemoteAddress:Port",
+            "Forward",
+            "Weight",
+            "ActiveConn",
+            "InActConn"
+        ]
+    );
+    assert_eq!(
+        lines[2],
+        ["TCP", "192.0.2.80:80", "wrr", "web", "pool", "inside"]
+    );
+    assert_eq!(lines[3], ["->", "10.0.0.11:8080", "fullnat", "3", "6", "0"]);
+    assert_eq!(lines[4], ["->", "10.0.0.12:8080", "fullnat", "1", "2", "0"]);
+
+    for what in [
+        "services",
+        "reals",
+        "connections",
+        "ports",
+        "workers",
+        "neighbours",
+        "routes",
+    ] {
+        let (shown, asked) = (daemon.show(what), json(&daemon.get(&format!("/v1/{what}"))));
+        if matches!(what, "connections" | "ports" | "workers") {
+            // Their numbers move.
+            let keys = |rows: &Value| {
+                rows[0]
+                    .as_object()
+                    .unwrap()
+                    .keys()
+                    .cloned()
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(keys(&shown), keys(&asked), "{what}");
+        } else {
+            assert_eq!(shown, asked, "{what}");
+        }
+        let rows = daemon.show(what).as_array().unwrap().len();
+        assert!(
+            rows > 0 && daemon.table(what).lines().count() > rows,
+            "{what}"
+        );
+    }
+    let real = &daemon.show("reals")[0];
+    assert_eq!(
+        (&real["service"], &real["vip"], &real["real"]),
+        (
+            &"web".into(),
+            &"192.0.2.80:80".into(),
+            &"10.0.0.11:8080".into()
+        )
+    );
+    assert_eq!(
+        (&real["connections_total"], &real["weight"], &real["up"]),
+        (&6.into(), &3.into(), &true.into())
+    );
+    let port = &daemon.show("ports")[1];
+    assert_eq!(
+        (&port["port"], &port["driver"], &port["mac"]),
+        (
+            &"lan".into(),
+            &"net_pcap".into(),
+            &"02:00:00:00:00:02".into()
+        )
+    );
+    let neighbours = daemon.show("neighbours");
+    let neighbour = neighbours
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["address"] == "10.0.0.12")
+        .unwrap();
+    assert_eq!(
+        (&neighbour["mac"], &neighbour["static"]),
+        (&"02:00:00:00:01:0c".into(), &true.into())
+    );
+    let routes = daemon.show("routes");
+    assert!(routes.as_array().unwrap().contains(
+        &serde_json::json!({ "to": "0.0.0.0/0", "via": "198.51.100.254", "port": "wan" })
+    ));
+    daemon.stop();
+}
+
+#[test]
+fn every_connection_is_listed_once() {
+    let lab = Lab::new();
+    lab.receives("wan", &syns(3000));
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    daemon.wait(|daemon| (daemon.show("workers")[0]["transmitted_packets"] == 3000).then_some(()));
+    let rows = daemon.show("connections");
+    let rows = rows.as_array().unwrap();
+    let clients: HashSet<_> = rows
+        .iter()
+        .map(|row| row["client"].as_str().unwrap())
+        .collect();
+    let locals: HashSet<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row["local"].as_str().unwrap(),
+                row["real"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        (rows.len(), clients.len(), locals.len()),
+        (3000, 3000, 3000)
+    );
+    for row in rows {
+        assert_eq!(
+            (&row["protocol"], &row["vip"], &row["state"]),
+            (&"tcp".into(), &"192.0.2.80:80".into(), &"syn_recv".into())
+        );
+        assert!(
+            (1..=60).contains(&row["expires_s"].as_u64().unwrap()),
+            "{row}"
+        );
+        assert_eq!(
+            (&row["service"], &row["worker"]),
+            (&"web".into(), &0.into())
+        );
+    }
+    assert_eq!(daemon.table("connections").lines().count(), 3001);
+    let count = |query: &str| {
+        json(&daemon.get(&format!("/v1/connections?{query}")))
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(count("limit=7"), 7);
+    assert_eq!(count("limit=0"), 0);
+    assert_eq!(count("service=web"), 3000);
+    assert_eq!(count("service=tcp:192.0.2.81:80"), 0);
+    let unknown = daemon.tool(&["show", "connections", "--service", "wob"]);
+    assert_eq!(refused(&unknown), "error: there is no service \"wob\"\n");
+    daemon.stop();
+}
+
+#[test]
+fn a_changed_file_is_applied_and_a_bad_one_changes_nothing() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let weight = || daemon.show("reals")[0]["weight"].as_u64().unwrap();
+    assert_eq!(weight(), 3);
+
+    lab.write("lb.toml", &lab.config("", 5));
+    daemon.signal("HUP");
+    daemon.wait(|_| (weight() == 5).then_some(()));
+
+    lab.write("lb.toml", &lab.config("", 6).replace("\"wrr\"", "\"wrx\""));
+    daemon.signal("HUP");
+    daemon.wait(|daemon| daemon.log().contains("nothing has changed").then_some(()));
+    assert!(
+        daemon.log().contains("unknown scheduler `wrx`"),
+        "{}",
+        daemon.log()
+    );
+    let bad = daemon.tool(&["reload"]);
+    assert!(
+        refused(&bad).contains("unknown scheduler `wrx`; did you mean `wrr`?"),
+        "{bad:?}"
+    );
+    assert_eq!(weight(), 5);
+
+    lab.write("lb.toml", &lab.config("", 7));
+    let done = daemon.tool(&["reload"]);
+    assert!(done.status.success(), "{done:?}");
+    assert!(
+        String::from_utf8_lossy(&done.stdout).contains("1 reweighted"),
+        "{done:?}"
+    );
+    assert_eq!(weight(), 7);
+
+    // Without --api the other file tells where the daemon listens.
+    let other = lab.write("other.toml", &lab.config("", 8));
+    let done = weir(&["reload", other.to_str().unwrap()]);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(weight(), 8);
+
+    let restart = lab.write(
+        "restart.toml",
+        &lab.config("", 9).replace("\"adaptive\"", "\"poll\""),
+    );
+    let told = daemon.tool(&["reload", restart.to_str().unwrap()]);
+    assert_eq!(
+        refused(&told),
+        "error: [dpdk] cannot change while weir runs: restart it to use the new file\n"
+    );
+    assert_eq!(weight(), 8);
+    daemon.stop();
+}
+
+#[test]
+fn an_address_added_by_a_reload_is_announced() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 1));
+    let more = lab
+        .config("", 1)
+        .replace("\"10.0.0.200\"", "\"10.0.0.200\", \"10.0.0.201\"");
+    lab.write("lb.toml", &more);
+    assert!(daemon.tool(&["reload"]).status.success());
+    // Twice each of the four addresses.
+    daemon.wait(|daemon| {
+        (daemon.show("workers")[0]["originated_packets"]
+            .as_u64()
+            .unwrap()
+            >= 8)
+            .then_some(())
+    });
+    daemon.stop();
+    let arps = lab.sent("lan");
+    let arps: Vec<_> = arps.iter().filter_map(|frame| Arp::parse(frame)).collect();
+    assert_eq!(
+        arps.iter()
+            .filter(|arp| arp.sender == [10, 0, 0, 201])
+            .count(),
+        2
+    );
+    assert_eq!(
+        arps.iter()
+            .filter(|arp| arp.sender == [10, 0, 0, 200])
+            .count(),
+        2,
+        "not announced anew"
+    );
+}
+
+#[test]
+fn the_api_answers_and_refuses() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 1));
+    assert_eq!(daemon.get("/health"), "ok\n");
+    assert_eq!(daemon.get("/ready"), "ok\n");
+    let (status, body) = daemon.request("GET /v1/nothing HTTP/1.0\r\n\r\n");
+    assert!(
+        status == 404 && json(&body)["error"].is_string(),
+        "{status} {body}"
+    );
+    let post = |headers: &str, body: &str| {
+        let length = body.len();
+        daemon.request(&format!(
+            "POST /v1/reload HTTP/1.0\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        ))
+    };
+    let as_json = "Content-Type: application/json\r\n";
+    // What a form on another site could send.
+    assert_eq!(post("", "").0, 415);
+    assert_eq!(post("Content-Type: text/plain\r\n", "{}").0, 415);
+    assert_eq!(post(as_json, "{\"fiel\": \"x\"}").0, 400);
+    let (status, body) = post(as_json, "");
+    assert_eq!(
+        (status, &json(&body)["reals_added"]),
+        (200, &0.into()),
+        "{body}"
+    );
+    let (status, body) = post(
+        as_json,
+        &format!("{{\"file\": \"{}\"}}", lab.path("none.toml").display()),
+    );
+    assert!(
+        status == 422 && body.contains("cannot read"),
+        "{status} {body}"
+    );
+    lab.write("bad.toml", &lab.config("colour = 1\n", 1));
+    let (status, body) = post(
+        as_json,
+        &format!("{{\"file\": \"{}\"}}", lab.path("bad.toml").display()),
+    );
+    assert_eq!(status, 422);
+    assert_eq!(json(&body)["diagnostics"][0]["line"], 1, "{body}");
+    daemon.stop();
+}
+
+#[test]
+fn on_a_loopback_address_the_api_asks_whom_a_request_is_for() {
+    let lab = Lab::new();
+    // A port that was free a moment ago.
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let config = lab.config("", 1).replace(&lab.api(), &address.to_string());
+    let daemon = Daemon::start_at(&lab, &config, &address.to_string());
+    let ask = |host: &str| {
+        daemon
+            .request(&format!(
+                "GET /health HTTP/1.1\r\nConnection: close\r\nHost: {host}\r\n\r\n"
+            ))
+            .0
+    };
+    assert_eq!(ask(&address.to_string()), 200);
+    assert_eq!(ask("localhost"), 200);
+    assert_eq!(ask("rebound.example"), 421);
+    // The address is taken: a second daemon does not start.
+    let second = Lab::new();
+    let config = second
+        .config("", 1)
+        .replace(&second.api(), &address.to_string());
+    let text = refused(&second.run(&config));
+    assert_eq!(
+        text,
+        format!(
+            "error: [api] listen: another weir is listening on {address}; stop it, or choose another address\n"
+        )
+    );
+    daemon.stop();
+}
+
+#[test]
+fn the_unix_socket_is_for_its_group_and_goes_with_the_daemon() {
+    let lab = Lab::new();
+    // Left behind by one that was killed.
+    drop(std::os::unix::net::UnixListener::bind(lab.path("weir.sock")).unwrap());
+    let daemon = Daemon::start(&lab, &lab.config("", 1));
+    let mode = std::fs::metadata(lab.path("weir.sock"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let text = refused(&lab.run(&lab.config("", 1)));
+    assert!(
+        text.contains("another weir is listening on unix:"),
+        "{text}"
+    );
+    assert_eq!(daemon.get("/health"), "ok\n", "the first one goes on");
+    daemon.stop();
+    assert!(!lab.path("weir.sock").exists());
+    let text = refused(&weir(&["show", "ports", "--api", &lab.api()]));
+    assert!(
+        text.starts_with(&format!("error: no weir answers at {}", lab.api()))
+            && text.contains("is it running?"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_cannot_run_is_refused_with_a_reason() {
+    let lab = Lab::new();
+    let text = refused(
+        &lab.run(
+            &lab.config("", 3)
+                .replace("\"10.0.0.1/24\"", "\"10.0.0.1/33\""),
+        ),
+    );
+    assert!(
+        text.contains("lb.toml:") && text.contains("10.0.0.1/33"),
+        "{text}"
+    );
+    let text = refused(&weir(&[
+        "run",
+        "--config",
+        lab.path("none.toml").to_str().unwrap(),
+    ]));
+    assert!(
+        text.starts_with("error: ") && text.contains("none.toml"),
+        "{text}"
+    );
+    let text = refused(&lab.run(&lab.config("", 3).replace("lan.in.pcap", "nowhere.pcap")));
+    assert!(
+        text.contains("error: port \"lan\": the device \"net_pcap1,")
+            && text.contains("does not start"),
+        "{text}"
+    );
+    lab.write("file", "");
+    let text = refused(&lab.run(&lab.config("", 3).replace("weir.sock", "file")));
+    assert!(text.contains("is there and is no socket"), "{text}");
+    assert!(lab.path("file").exists());
+}
+
+#[test]
+fn an_interrupt_stops_it_as_cleanly() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 1));
+    daemon.stop_by("INT");
+    assert!(!lab.path("weir.sock").exists());
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"))
+}

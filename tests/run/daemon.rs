@@ -1,0 +1,335 @@
+//! A daemon under test: started in a directory of its own, asked with a deadline, and gone at the end whatever happens.
+
+use super::frames;
+use serde_json::Value;
+use std::fs::{self, File};
+use std::io::{Read, Seek, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The directory of a daemon, with its captures and its socket.
+pub struct Lab(TempDir);
+
+impl Lab {
+    /// Both ports receive nothing.
+    pub fn new() -> Lab {
+        let lab = Lab(TempDir::new().unwrap());
+        lab.receives("wan", &[]);
+        lab.receives("lan", &[]);
+        lab
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// What a port is to receive, once.
+    pub fn receives(&self, port: &str, frames: &[Vec<u8>]) {
+        fs::write(
+            self.path(&format!("{port}.in.pcap")),
+            frames::capture(frames),
+        )
+        .unwrap();
+    }
+
+    /// What a port has sent.
+    pub fn sent(&self, port: &str) -> Vec<Vec<u8>> {
+        frames::frames(&fs::read(self.path(&format!("{port}.out.pcap"))).unwrap())
+    }
+
+    pub fn api(&self) -> String {
+        format!("unix:{}", self.path("weir.sock").display())
+    }
+
+    /// Two ports, a fullnat service with real servers of the weights `weight` and 1, a nat service whose real server
+    /// does not answer.
+    pub fn config(&self, top: &str, weight: u16) -> String {
+        let cpus = weir::command::cpus();
+        let (first, last) = (cpus[0], cpus[cpus.len() - 1]);
+        let directory = self.0.path().display();
+        let api = self.api();
+        format!(
+            r#"{top}
+            [dpdk]
+            workers = [{last}]
+            main_lcore = {first}
+            hugepages = "never"
+            idle = "adaptive"
+            [api]
+            listen = "{api}"
+            [limits]
+            connections = 10000
+            [[port]]
+            name = "wan"
+            device = "net_pcap0,rx_pcap={directory}/wan.in.pcap,tx_pcap={directory}/wan.out.pcap"
+            addresses = ["198.51.100.1/24"]
+            mac = "02:00:00:00:00:01"
+            [[port]]
+            name = "lan"
+            device = "net_pcap1,rx_pcap={directory}/lan.in.pcap,tx_pcap={directory}/lan.out.pcap"
+            addresses = ["10.0.0.1/24"]
+            mac = "02:00:00:00:00:02"
+            [[route]]
+            to = "0.0.0.0/0"
+            via = "198.51.100.254"
+            [[neighbour]]
+            address = "10.0.0.11"
+            mac = "02:00:00:00:01:0b"
+            [[neighbour]]
+            address = "10.0.0.12"
+            mac = "02:00:00:00:01:0c"
+            [[local_pool]]
+            name = "inside"
+            addresses = ["10.0.0.200"]
+            [[service]]
+            name = "web"
+            address = "192.0.2.80"
+            port = 80
+            protocol = "tcp"
+            mode = "fullnat"
+            local_pool = "inside"
+            scheduler = "wrr"
+            [[service.real]]
+            address = "10.0.0.11"
+            port = 8080
+            weight = {weight}
+            [[service.real]]
+            address = "10.0.0.12"
+            port = 8080
+            [[service]]
+            address = "192.0.2.81"
+            port = 80
+            protocol = "tcp"
+            mode = "nat"
+            [[service.real]]
+            address = "10.0.0.99"
+            "#
+        )
+    }
+
+    /// Runs a daemon that does not start.
+    pub fn run(&self, config: &str) -> Output {
+        let path = self.write("lb.toml", config);
+        weir(&["run", "--config", path.to_str().unwrap()])
+    }
+}
+
+/// Runs a command of weir to its end.
+pub fn weir(arguments: &[&str]) -> Output {
+    let mut outputs = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
+    let [stdout, stderr] = [0, 1].map(|n| Stdio::from(outputs[n].try_clone().unwrap()));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weir"));
+    child
+        .args(arguments)
+        .env_remove("WEIR_API")
+        .env("RUST_LOG", "warn");
+    let child = child
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    let status = Guard(child).end();
+    let [stdout, stderr] = outputs.each_mut().map(|file| {
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    });
+    Output {
+        status,
+        stdout,
+        stderr,
+    }
+}
+
+/// What a command that ended with 1 said on stderr.
+pub fn refused(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A process that does not outlive its test.
+struct Guard(Child);
+
+impl Guard {
+    /// Waits until it has ended by itself.
+    fn end(mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end");
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Both fail when it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    process: Guard,
+    api: String,
+    log: PathBuf,
+}
+
+impl Daemon {
+    pub fn start(lab: &Lab, config: &str) -> Daemon {
+        Self::start_at(lab, config, &lab.api())
+    }
+
+    /// `api`: as the configuration says it.
+    pub fn start_at(lab: &Lab, config: &str, api: &str) -> Daemon {
+        let (file, log) = (lab.write("lb.toml", config), lab.path("log"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(file)
+            .env("RUST_LOG", "info");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap());
+        let process = Guard(command.spawn().unwrap());
+        let mut daemon = Daemon {
+            process,
+            api: api.to_owned(),
+            log,
+        };
+        let end = Instant::now() + PATIENCE;
+        while !daemon.log().contains(" ready\n") {
+            let ended = daemon.process.0.try_wait().unwrap();
+            assert!(
+                ended.is_none() && Instant::now() < end,
+                "{ended:?}: {}",
+                daemon.log()
+            );
+            std::thread::sleep(PAUSE);
+        }
+        daemon
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Looks until there is something.
+    pub fn wait<T>(&self, look: impl Fn(&Daemon) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            assert!(
+                Instant::now() < end,
+                "{}\n{}",
+                self.get("/metrics"),
+                self.log()
+            );
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Sends an HTTP request as it is: status and body.
+    pub fn request(&self, request: &str) -> (u16, String) {
+        let mut text = String::new();
+        match self.api.strip_prefix("unix:") {
+            Some(path) => {
+                let mut stream = UnixStream::connect(path).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.write_all(request.as_bytes()).unwrap();
+                stream.read_to_string(&mut text).unwrap();
+            }
+            None => {
+                let mut stream = TcpStream::connect(&self.api).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.write_all(request.as_bytes()).unwrap();
+                stream.read_to_string(&mut text).unwrap();
+            }
+        }
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+
+    /// The body of a page that is there.
+    pub fn get(&self, path: &str) -> String {
+        let (status, body) = self.request(&format!("GET {path} HTTP/1.0\r\n\r\n"));
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// Runs a tool against this daemon.
+    pub fn tool(&self, arguments: &[&str]) -> Output {
+        weir(&[arguments, &["--api", &self.api]].concat())
+    }
+
+    fn shown(&self, arguments: &[&str]) -> String {
+        let output = self.tool(&[&["show"], arguments].concat());
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{output:?}"
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// `weir show … --json`
+    pub fn show(&self, what: &str) -> Value {
+        serde_json::from_str(&self.shown(&[what, "--json"])).unwrap()
+    }
+
+    pub fn table(&self, what: &str) -> String {
+        self.shown(&[what])
+    }
+
+    pub fn signal(&self, name: &str) {
+        let process = self.process.0.id().to_string();
+        let sent = Command::new("kill")
+            .args(["-s", name, &process])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    pub fn stop(self) {
+        self.stop_by("TERM");
+    }
+
+    /// Ends it by a signal: cleanly.
+    pub fn stop_by(self, signal: &str) {
+        self.signal(signal);
+        let Daemon { process, log, .. } = self;
+        let status = process.end();
+        let log = std::fs::read_to_string(log).unwrap();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(
+            log.contains(&format!("SIG{signal}: stopping")) && log.ends_with("stopped\n"),
+            "{log}"
+        );
+    }
+}
