@@ -1,5 +1,9 @@
-//! What the processor offers beyond portable Rust, behind a safe API: prefetching.
+//! What the machine offers beyond portable Rust, behind a safe API: prefetching, memory in huge pages.
 #![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 
 /// Starts to bring the cache line of `value` closer. Never faults, whatever the address.
 #[inline(always)]
@@ -12,4 +16,103 @@ pub fn prefetch<T: ?Sized>(value: &T) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = value;
+}
+
+/// The size and alignment of a huge page.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// A fixed array for large tables: aligned to huge pages, which the kernel is asked to use (`madvise`), and touched
+/// throughout from the start. A lookup in it then misses the TLB seldom, and never faults.
+pub struct HugeSlice<T: Copy> {
+    start: NonNull<T>,
+    len: usize,
+    layout: Layout,
+}
+
+// SAFETY: it owns its elements, as a boxed slice does.
+unsafe impl<T: Copy + Send> Send for HugeSlice<T> {}
+// SAFETY: as above.
+unsafe impl<T: Copy + Sync> Sync for HugeSlice<T> {}
+
+impl<T: Copy> HugeSlice<T> {
+    /// `len` times `value`.
+    pub fn new(value: T, len: usize) -> Self {
+        assert!(len > 0 && size_of::<T>() > 0, "a table has a size");
+        let (Ok(layout), small) = (Layout::array::<T>(len), Layout::new::<T>()) else {
+            panic!("a table of {len} entries is larger than the address space")
+        };
+        // Small ones are not worth a huge page.
+        let align = if layout.size() < HUGE_PAGE {
+            small.align()
+        } else {
+            HUGE_PAGE
+        };
+        let layout = layout
+            .align_to(align)
+            .map_or(layout, |aligned| aligned.pad_to_align());
+        // SAFETY: the layout's size is not zero, as asserted above.
+        let memory = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(memory.cast::<T>()) else {
+            handle_alloc_error(layout)
+        };
+        if align == HUGE_PAGE {
+            // SAFETY: the range is our own allocation, whole; the advice changes nothing that a program can see.
+            // Where it is refused, small pages serve.
+            let _ = unsafe {
+                rustix::mm::madvise(
+                    memory.cast(),
+                    layout.size(),
+                    rustix::mm::Advice::LinuxHugepage,
+                )
+            };
+        }
+        for n in 0..len {
+            // SAFETY: `n` is below the number of elements that the allocation has room for.
+            unsafe { start.add(n).write(value) };
+        }
+        HugeSlice { start, len, layout }
+    }
+}
+
+impl<T: Copy> Deref for HugeSlice<T> {
+    type Target = [T];
+
+    #[inline(always)]
+    fn deref(&self) -> &[T] {
+        // SAFETY: `new` wrote `len` elements there, and they live as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Copy> DerefMut for HugeSlice<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`; `&mut self` makes it the only reference.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Copy> Drop for HugeSlice<T> {
+    fn drop(&mut self) {
+        // SAFETY: `new` allocated it with this layout. `T: Copy` has nothing to drop.
+        unsafe { dealloc(self.start.as_ptr().cast(), self.layout) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_huge_slice_is_an_array_of_its_value_large_or_small() {
+        for len in [1, 1000, 1 << 20] {
+            let mut slice = HugeSlice::new(7u64, len);
+            slice[len - 1] = 8;
+            assert_eq!(slice.len(), len);
+            assert!(slice[..len - 1].iter().all(|&value| value == 7));
+            if len == 1 << 20 {
+                assert_eq!(slice.as_ptr().addr() % HUGE_PAGE, 0);
+            }
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::tables::Tables;
 use crate::units::{PortId, Time, WorkerId};
 use crate::wire::Mac;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use traffic::{Traffic, frame};
 
@@ -247,10 +247,8 @@ impl Bench {
     }
 }
 
-/// CPU time of this thread in nanoseconds; where the kernel does not tell, the time of day.
+/// CPU time of this thread in nanoseconds.
 fn cpu_time() -> u64 {
-    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let first = schedstat.and_then(|text| text.split(' ').next()?.parse().ok());
-    first.unwrap_or_else(|| START.get_or_init(Instant::now).elapsed().as_nanos() as u64)
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

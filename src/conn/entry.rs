@@ -31,6 +31,27 @@ impl FlowKey {
         }
     }
 
+    /// From the wire: source and destination address, source and destination port, each pair big-endian.
+    #[inline(always)]
+    pub fn from_wire(addresses: [u8; 8], ports: [u8; 4], protocol: u8) -> Self {
+        FlowKey {
+            addresses: u64::from_be_bytes(addresses),
+            ports: u64::from(u32::from_be_bytes(ports)) << 8 | u64::from(protocol),
+        }
+    }
+
+    /// As it is on the wire.
+    #[inline(always)]
+    pub fn wire_addresses(&self) -> [u8; 8] {
+        self.addresses.to_be_bytes()
+    }
+
+    /// As they are on the wire.
+    #[inline(always)]
+    pub fn wire_ports(&self) -> [u8; 4] {
+        ((self.ports >> 8) as u32).to_be_bytes()
+    }
+
     #[inline]
     pub fn source(&self) -> Ipv4Addr {
         Ipv4Addr::from_bits((self.addresses >> 32) as u32)
@@ -57,15 +78,13 @@ impl FlowKey {
     }
 
     /// The key of a packet that answers one with this key.
-    #[inline]
+    #[inline(always)]
     pub fn reversed(&self) -> Self {
-        FlowKey::new(
-            self.destination(),
-            self.destination_port(),
-            self.source(),
-            self.source_port(),
-            self.protocol(),
-        )
+        let ports = ((self.ports >> 8) as u32).rotate_left(16);
+        FlowKey {
+            addresses: self.addresses.rotate_left(32),
+            ports: u64::from(ports) << 8 | self.ports & 0xff,
+        }
     }
 
     /// Two folded multiplications, seeded anew at every start: colliding flows cannot be computed from outside.

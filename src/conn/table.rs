@@ -7,7 +7,7 @@
 
 use super::entry::{ConnId, Connection, FlowKey};
 use super::state::State;
-use crate::arch::prefetch;
+use crate::arch::{HugeSlice, prefetch};
 
 const SLOTS: usize = 8;
 
@@ -51,14 +51,16 @@ pub struct Found {
 }
 
 pub struct Table {
-    entries: Box<[Connection]>,
-    buckets: Box<[Bucket]>,
+    entries: HugeSlice<Connection>,
+    buckets: HugeSlice<Bucket>,
     seed: u64,
     /// Entries from here on were never used.
     high_water: u32,
     /// A list of freed entries, linked through `last_seen`; [`END`] ends it.
     free: u32,
     live: u32,
+    /// Changes with every insertion and removal.
+    version: u32,
 }
 
 const END: u32 = u32::MAX;
@@ -71,12 +73,13 @@ impl Table {
     pub fn new(capacity: usize, seed: u64) -> Self {
         let capacity = capacity.clamp(1, Self::MAX_CAPACITY);
         Table {
-            entries: vec![Connection::FREE; capacity].into_boxed_slice(),
-            buckets: vec![Bucket::EMPTY; Self::buckets(capacity)].into_boxed_slice(),
+            entries: HugeSlice::new(Connection::FREE, capacity),
+            buckets: HugeSlice::new(Bucket::EMPTY, Self::buckets(capacity)),
             seed,
             high_water: 0,
             free: END,
             live: 0,
+            version: 0,
         }
     }
 
@@ -106,6 +109,12 @@ impl Table {
 
     pub fn is_full(&self) -> bool {
         self.len() == self.capacity()
+    }
+
+    /// A number that changes with every insertion and removal: what was found before may be wrong then.
+    #[inline(always)]
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// Entries at and above this number were never used.
@@ -203,6 +212,7 @@ impl Table {
             self.link(reply, id << 1 | 1);
         }
         self.live += 1;
+        self.version = self.version.wrapping_add(1);
         Some(ConnId(id))
     }
 
@@ -263,6 +273,7 @@ impl Table {
         slot.last_seen.0 = self.free;
         self.free = id.0;
         self.live -= 1;
+        self.version = self.version.wrapping_add(1);
     }
 
     #[inline(always)]

@@ -22,25 +22,9 @@ use std::net::Ipv4Addr;
 const TEMPLATE: u8 = 0x80;
 
 impl<P: Packet> Director<P> {
-    #[inline(always)]
-    pub(super) fn flow<S: Sink<Packet = P>>(
-        &mut self,
-        packet: P,
-        flow: &Flow,
-        hash: u64,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
-    ) -> Outcome {
-        match self.connections.find(hash, &flow.key) {
-            Some(found) => self.known(packet, flow, found, tables, now, sink),
-            None => self.unknown(packet, flow, tables, now, sink),
-        }
-    }
-
     /// A packet of a known connection.
     #[inline(always)]
-    fn known<S: Sink<Packet = P>>(
+    pub(super) fn known<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         flow: &Flow,
@@ -199,7 +183,8 @@ impl<P: Packet> Director<P> {
     }
 
     /// A packet that belongs to no connection.
-    fn unknown<S: Sink<Packet = P>>(
+    #[inline(never)]
+    pub(super) fn unknown<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         flow: &Flow,

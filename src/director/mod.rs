@@ -2,7 +2,8 @@
 //!
 //! One director belongs to one worker (or to a replay) and owns what that worker writes: its connections, its waiting
 //! packets, its limits. What it reads is [`Tables`]. A burst goes through in stages, each over all of its packets,
-//! so that the cache misses of one stage overlap: parse, hash and fetch buckets, fetch entries, decide.
+//! so that the cache misses of one stage overlap: parse, hash and fetch buckets, fetch entries, find and fetch counters,
+//! decide.
 //!
 //! The decision is in [`flow`] for TCP and UDP, in [`answer`] for what weir answers itself.
 
@@ -13,7 +14,8 @@ pub mod parse;
 mod sweep;
 mod waiting;
 
-use crate::conn::Table;
+use crate::arch::prefetch;
+use crate::conn::{Found, Table};
 use crate::exchange::{ConnectionChunk, Event, Mailbox, Order};
 use crate::packet::{BURST, Burst, Packet, Sent, Sink};
 use crate::stats::{Stats, WorkerStats};
@@ -88,6 +90,7 @@ impl<P: Packet> Director<P> {
         for packet in burst.iter() {
             packet.prefetch();
         }
+        let count = burst.len();
         let mut parsed = [Parsed::Bad(DropReason::Truncated); BURST];
         let mut hashes = [0u64; BURST];
         for ((packet, parsed), hash) in burst.iter().zip(&mut parsed).zip(&mut hashes) {
@@ -97,15 +100,34 @@ impl<P: Packet> Director<P> {
                 self.connections.prefetch_bucket(*hash);
             }
         }
-        for (parsed, &hash) in parsed[..burst.len()].iter().zip(&hashes) {
+        for (parsed, &hash) in parsed[..count].iter().zip(&hashes) {
             if let Parsed::Flow(_) = parsed {
                 self.connections.prefetch_entry(hash);
             }
         }
-        for ((packet, parsed), &hash) in burst.drain(..).zip(&parsed).zip(&hashes) {
+        let version = self.connections.version();
+        let mut found = [None; BURST];
+        for ((parsed, &hash), found) in parsed[..count].iter().zip(&hashes).zip(&mut found) {
+            if let Parsed::Flow(flow) = parsed {
+                *found = self.connections.find(hash, &flow.key);
+                self.prefetch_counters(*found);
+            }
+        }
+        for (n, packet) in burst.drain(..).enumerate() {
+            let parsed = &parsed[n];
             let port = packet.port();
             let (verdict, context) = match parsed {
-                Parsed::Flow(flow) => self.flow(packet, flow, hash, tables, now, sink),
+                Parsed::Flow(flow) => {
+                    // A packet before this one may have made or ended the connection.
+                    let found = match self.connections.version() == version {
+                        true => found[n],
+                        false => self.connections.find(hashes[n], &flow.key),
+                    };
+                    match found {
+                        Some(found) => self.known(packet, flow, found, tables, now, sink),
+                        None => self.unknown(packet, flow, tables, now, sink),
+                    }
+                }
                 Parsed::Ipv4(datagram) => self.datagram(packet, datagram, tables, now, sink),
                 Parsed::Arp => self.arp(packet, tables, now, sink),
                 Parsed::Bad(reason) => (Verdict::Drop(*reason), Context::default()),
@@ -119,6 +141,19 @@ impl<P: Packet> Director<P> {
                 Verdict::Drop(reason) => self.counters().drop(reason),
             }
             sink.decided(port, verdict, context);
+        }
+    }
+
+    /// Starts to fetch what a packet of a connection counts in.
+    #[inline(always)]
+    fn prefetch_counters(&self, found: Option<Found>) {
+        if let Some(found) = found
+            && let Some(real) = self
+                .counters()
+                .reals
+                .get(self.connections.get(found.id).real.index())
+        {
+            prefetch(real);
         }
     }
 

@@ -80,7 +80,11 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
     if packet.len() < usize::from(length) {
         return Parsed::Bad(DropReason::Truncated);
     }
-    if checksum::sum(&packet[..header_length]) != 0xffff {
+    let is_right = match header_length {
+        20 => checksum::is_header_right(ip),
+        _ => checksum::sum(&packet[..header_length]) == 0xffff,
+    };
+    if !is_right {
         return Parsed::Bad(DropReason::BadIpChecksum);
     }
     let source = Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]);
@@ -131,9 +135,10 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
     let Some(ports) = segment.first_chunk::<4>() else {
         return Parsed::Bad(DropReason::BadL4Header);
     };
-    let source_port = u16::from_be_bytes([ports[0], ports[1]]);
-    let destination_port = u16::from_be_bytes([ports[2], ports[3]]);
-    let key = FlowKey::new(source, source_port, destination, destination_port, protocol);
+    let addresses = [
+        ip[12], ip[13], ip[14], ip[15], ip[16], ip[17], ip[18], ip[19],
+    ];
+    let key = FlowKey::from_wire(addresses, *ports, protocol);
     Parsed::Flow(Flow {
         key,
         layout,

@@ -43,16 +43,14 @@ pub fn translate(frame: &mut [u8], layout: Layout, connection: &Connection, repl
     else {
         return;
     };
-    ip[12..16].copy_from_slice(&to.source().octets());
-    ip[16..20].copy_from_slice(&to.destination().octets());
+    ip[12..20].copy_from_slice(&to.wire_addresses());
     let checksum = decrement_ttl(ip, ip_delta);
     ip[10..12].copy_from_slice(&checksum.to_be_bytes());
 
     let Some(ports) = l4.first_chunk_mut::<8>() else {
         return;
     };
-    ports[0..2].copy_from_slice(&to.source_port().to_be_bytes());
-    ports[2..4].copy_from_slice(&to.destination_port().to_be_bytes());
+    ports[0..4].copy_from_slice(&to.wire_ports());
     if ip[9] == PROTOCOL_TCP {
         if let Some(field) = l4.get_mut(16..18) {
             let checksum = l4_delta.apply(u16::from_be_bytes([field[0], field[1]]));
@@ -80,12 +78,9 @@ pub fn pass(frame: &mut [u8], layout: Layout) {
 /// Takes one from the TTL; returns the header checksum after that and after `delta`.
 #[inline(always)]
 fn decrement_ttl(ip: &mut [u8; 20], delta: Delta) -> u16 {
-    let before = u16::from_be_bytes([ip[8], ip[9]]);
     ip[8] = ip[8].wrapping_sub(1);
-    let after = u16::from_be_bytes([ip[8], ip[9]]);
-    delta
-        .replace_u16(before, after)
-        .apply(u16::from_be_bytes([ip[10], ip[11]]))
+    let checksum = u16::from_be_bytes([ip[10], ip[11]]);
+    delta.and(Delta::TTL).apply(checksum)
 }
 
 /// Sets both MAC addresses.

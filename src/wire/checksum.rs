@@ -9,6 +9,23 @@ pub fn sum(bytes: &[u8]) -> u16 {
     fold(partial(bytes))
 }
 
+/// As [`sum`] of an IPv4 header without options, by two long words and one short. Only whether it is 0xffff has a
+/// meaning: in the machine's byte order the sum has its bytes swapped (RFC 1071 section 2 (B)).
+#[inline(always)]
+pub fn is_header_right(header: &[u8; 20]) -> bool {
+    let [a, b, c, d, e] = [0, 4, 8, 12, 16].map(|at| {
+        u64::from(u32::from_ne_bytes([
+            header[at],
+            header[at + 1],
+            header[at + 2],
+            header[at + 3],
+        ]))
+    });
+    let sum = a + b + c + d + e;
+    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    sum == 0xffff || sum == 0x1fffe
+}
+
 /// As [`sum`], not folded, to be added to others.
 #[inline]
 pub fn partial(bytes: &[u8]) -> u64 {
@@ -48,13 +65,23 @@ pub struct Delta(u16);
 
 impl Delta {
     pub const ZERO: Delta = Delta(0);
+    /// One less in the high byte of a word, as when a TTL above 0 goes down: ~m + m' whatever m is.
+    pub const TTL: Delta = Delta(0xfeff);
+
+    /// Both changes.
+    #[inline(always)]
+    #[must_use]
+    pub fn and(self, other: Delta) -> Delta {
+        let sum = u32::from(self.0) + u32::from(other.0);
+        Delta((sum as u16).wrapping_add((sum >> 16) as u16))
+    }
 
     /// With one more 16-bit word changed.
     #[inline]
     #[must_use]
     pub fn replace_u16(self, old: u16, new: u16) -> Delta {
         // RFC 1624 equation 3: HC' = ~(~HC + ~m + m').
-        Delta(fold(u64::from(self.0) + u64::from(!old) + u64::from(new)))
+        self.and(Delta(!old)).and(Delta(new))
     }
 
     /// With two more 16-bit words changed.
@@ -75,7 +102,7 @@ impl Delta {
     /// The checksum after the change.
     #[inline]
     pub fn apply(self, checksum: u16) -> u16 {
-        !fold(u64::from(!checksum) + u64::from(self.0))
+        !self.and(Delta(!checksum)).0
     }
 
     /// The UDP checksum after the change. RFC 768: 0 stands for no checksum, and stays; a computed 0 is sent as 0xffff.
@@ -124,6 +151,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_right_header_is_told_from_a_wrong_one(mut header: [u8; 20], right: bool) {
+            if right {
+                header[10..12].fill(0);
+                let checksum = !naive(&header);
+                header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            }
+            prop_assert_eq!(is_header_right(&header), naive(&header) == 0xffff);
+        }
+
+        #[test]
+        fn the_ttl_delta_is_the_one_of_every_ttl(ttl in 1u8..=255, protocol: u8) {
+            let word = |ttl| u16::from_be_bytes([ttl, protocol]);
+            prop_assert_eq!(Delta::ZERO.replace_u16(word(ttl), word(ttl - 1)).apply(0x1234), Delta::TTL.apply(0x1234));
+        }
+
         #[test]
         fn sum_equals_the_definition(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(sum(&bytes), naive(&bytes));
