@@ -607,10 +607,33 @@ fn what_cannot_run_is_refused_with_a_reason() {
             && text.contains("does not start"),
         "{text}"
     );
+    assert!(!lab.path("weir.sock").exists());
     lab.write("file", "");
     let text = refused(&lab.run(&lab.config("", 3).replace("weir.sock", "file")));
     assert!(text.contains("is there and is no socket"), "{text}");
     assert!(lab.path("file").exists());
+}
+
+#[test]
+fn an_exhausted_pool_is_counted_and_warned_of_once_a_second() {
+    let lab = Lab::new();
+    lab.receives("wan", &syns(100));
+    let few = "addresses = [\"10.0.0.200\"]\nports = \"5000-5003\"";
+    let config = lab
+        .config("", 3)
+        .replace("addresses = [\"10.0.0.200\"]", few);
+    let daemon = Daemon::start(&lab, &config);
+    daemon.wait(|daemon| daemon.log().contains("local ports exhausted").then_some(()));
+    let worker = &daemon.show("workers")[0];
+    // Four towards each of two real servers.
+    assert_eq!(worker["transmitted_packets"], 8);
+    assert_eq!(worker["dropped_packets"]["local_ports_exhausted"], 92);
+    assert!(
+        daemon.log().matches("local ports exhausted").count() <= 2,
+        "{}",
+        daemon.log()
+    );
+    daemon.stop();
 }
 
 #[test]
