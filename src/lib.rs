@@ -3,6 +3,7 @@
 //! Dependencies point one way, down this list; `tests/layering.rs` holds it against the code (see ARCHITECTURE.md).
 
 pub mod arch;
+pub mod bench;
 pub mod command;
 pub mod config;
 pub mod conn;

@@ -1,5 +1,6 @@
 //! The commands: one file each, one line in [`Command`] and in [`Command::run`].
 
+mod bench;
 mod check;
 mod client;
 mod reload;
@@ -17,6 +18,7 @@ pub enum Command {
     Run(run::Run),
     Check(check::Check),
     Replay(replay::Replay),
+    Bench(bench::Bench),
     Reload(reload::Reload),
     Show(show::Show),
 }
@@ -27,6 +29,7 @@ impl Command {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
             Command::Replay(replay) => replay.run(),
+            Command::Bench(bench) => bench.run(),
             Command::Reload(reload) => reload.run(),
             Command::Show(show) => show.run(),
         }

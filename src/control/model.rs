@@ -49,6 +49,8 @@ pub struct Model {
     next_service: u32,
     by_service_id: HashMap<ServiceId, ServiceKey>,
     pub resolver: Resolver,
+    /// Where in the configuration a service is.
+    places: HashMap<ServiceKey, usize>,
     /// Neighbours' slots to be used again when every worker reads the present generation.
     retired_hops: Vec<HopId>,
     drained_at: Time,
@@ -116,6 +118,11 @@ impl std::fmt::Display for Changes {
     }
 }
 
+/// The service is not configured, or has no real server of this address and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such service or real server")]
+pub struct NoSuchReal;
+
 /// What a running daemon cannot change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} cannot change while weir runs: restart it to use the new file")]
@@ -172,6 +179,7 @@ impl Model {
             next_service: 0,
             by_service_id: HashMap::new(),
             resolver,
+            places: HashMap::new(),
             retired_hops: Vec::new(),
             drained_at: now,
         };
@@ -333,6 +341,12 @@ impl Model {
             }
         }
         self.change_services(&old, &new, &mut changes);
+        self.places = new
+            .services
+            .iter()
+            .enumerate()
+            .map(|(place, service)| (key(service), place))
+            .collect();
         // Last: an address may have been a VIP until now.
         if owners_changed {
             for (address, owner) in owners(&new) {
@@ -344,6 +358,37 @@ impl Model {
         next.services = self.services.freeze();
         self.publish(next);
         changes
+    }
+
+    /// Gives a real server another weight: one publication.
+    ///
+    /// # Errors
+    ///
+    /// If the service has no such real server.
+    pub fn set_weight(
+        &mut self,
+        key: &ServiceKey,
+        real: (Ipv4Addr, u16),
+        weight: u16,
+    ) -> Result<(), NoSuchReal> {
+        let service = self
+            .places
+            .get(key)
+            .map(|place| &mut self.config.services[*place]);
+        let service = service.ok_or(NoSuchReal)?;
+        let is_it = |found: &&mut config::Real| (found.address, found.port) == real;
+        service
+            .reals
+            .iter_mut()
+            .find(is_it)
+            .ok_or(NoSuchReal)?
+            .weight = weight;
+        let service = service.clone();
+        self.put_service(&service);
+        let mut next = self.publisher.current().clone();
+        next.services = self.services.freeze();
+        self.publish(next);
+        Ok(())
     }
 
     /// What is due from time to time: neighbours, ids whose connections are gone, tables that no worker reads any more.
@@ -555,7 +600,8 @@ impl Model {
     }
 }
 
-fn key(service: &config::Service) -> ServiceKey {
+/// What a configured service is found by.
+pub fn key(service: &config::Service) -> ServiceKey {
     ServiceKey {
         protocol: service.protocol,
         address: service.address,

@@ -344,6 +344,7 @@ impl<P: Packet> Director<P> {
             connections.get_mut(template).controlled += 1;
         }
         counters.connections.set(connections.len() as u64);
+        self.sweep.connection_made();
         real_stats.connections.add(1);
         if is_active {
             real_stats.active.inc();

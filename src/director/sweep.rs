@@ -22,6 +22,14 @@ pub(super) struct Sweep {
     last: Time,
 }
 
+impl Sweep {
+    /// Two entries more are to be passed for every new one, so that the table is gone round in time however fast it
+    /// fills.
+    pub(super) fn connection_made(&mut self) {
+        self.owed = self.owed.saturating_add(2);
+    }
+}
+
 /// The hand moves at most once in this time …
 const STEP: Duration = Duration::from_millis(1);
 /// … and passes at most so many entries then.

@@ -1,0 +1,256 @@
+//! The dataplane's speed on this machine, with no NIC: the real director over packets in memory.
+//!
+//! Headers are written into recycled buffers in random flow order, as a NIC would place frames, and what the director
+//! sends goes back to the buffers. The cost of that alone is measured by the same loop without a director, and taken
+//! off. Times are CPU time of this thread, so that other programs on the machine count little.
+
+pub mod cases;
+mod traffic;
+
+use crate::config::Config;
+use crate::control::model::{Device, Model};
+use crate::director::Director;
+use crate::exchange::Mailbox;
+use crate::packet::{BURST, Burst, Packet, Sent, Sink};
+use crate::rcu::Reader;
+use crate::stats::Stats;
+use crate::tables::Tables;
+use crate::units::{PortId, Time, WorkerId};
+use crate::wire::Mac;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use traffic::{Traffic, frame};
+
+/// The longest frame of the benchmark.
+const FRAME: usize = 128;
+
+/// A buffer that goes round.
+pub struct Recycled {
+    frame: Box<[u8; FRAME]>,
+    length: usize,
+    port: PortId,
+}
+
+impl Packet for Recycled {
+    #[inline(always)]
+    fn data(&self) -> &[u8] {
+        &self.frame[..self.length]
+    }
+
+    #[inline(always)]
+    fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.frame[..self.length]
+    }
+
+    #[inline(always)]
+    fn port(&self) -> PortId {
+        self.port
+    }
+
+    fn resize(&mut self, len: usize) -> bool {
+        let fits = len <= FRAME;
+        if fits {
+            self.length = len;
+        }
+        fits
+    }
+
+    #[inline(always)]
+    fn prefetch(&self) {
+        crate::arch::prefetch(&*self.frame);
+    }
+}
+
+/// Takes what is sent, and gives it out again: the last one first, as a mempool's cache does.
+struct Pool {
+    free: Vec<Recycled>,
+    forwarded: u64,
+}
+
+impl Sink for Pool {
+    type Packet = Recycled;
+
+    #[inline(always)]
+    fn send(&mut self, _port: PortId, packet: Recycled, kind: Sent) {
+        self.forwarded += u64::from(kind == Sent::Forwarded);
+        self.free.push(packet);
+    }
+
+    fn alloc(&mut self, _port: PortId) -> Option<Recycled> {
+        self.free.pop()
+    }
+
+    fn local(&mut self, _port: PortId, packet: Recycled) {
+        self.free.push(packet);
+    }
+}
+
+/// A dataplane with one worker, and a clock that the benchmark moves.
+pub struct Bench {
+    pub model: Model,
+    pub now: Time,
+    reader: Reader<Tables>,
+    director: Director<Recycled>,
+    mailbox: Arc<Mailbox>,
+    pool: Pool,
+    buffers: usize,
+}
+
+/// What a run cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Nanoseconds of CPU time a packet, without the generator's.
+    pub nanos: f64,
+    /// The share of the packets that was forwarded.
+    pub forwarded: f64,
+}
+
+impl Bench {
+    /// `connections`: how many the table has room for.
+    pub fn new(config: &Config, connections: usize) -> Self {
+        let stats = Arc::new(Stats::new(1));
+        let now = Time::from_nanos(1 << 50);
+        let device = |n: u8| Device {
+            mac: Mac([2, 0, 0, 0, 0, n]),
+            any_mac: true,
+        };
+        let devices = (1..).take(config.ports.len()).map(device).collect();
+        let (model, mut readers) = Model::new(config, devices, stats.clone(), 1, now);
+        let mut reader = readers.swap_remove(0);
+        reader.quiescent();
+        let mailbox = Arc::new(Mailbox::default());
+        let director = Director::new(WorkerId(0), connections, 0x5eed, stats, mailbox.clone());
+        // As many as a NIC's ring and a cache of the mempool hold.
+        let buffers = 512;
+        let buffer = |_| Recycled {
+            frame: Box::new([0; FRAME]),
+            length: 0,
+            port: PortId(0),
+        };
+        let pool = Pool {
+            free: (0..buffers).map(buffer).collect(),
+            forwarded: 0,
+        };
+        Bench {
+            model,
+            now,
+            reader,
+            director,
+            mailbox,
+            pool,
+            buffers,
+        }
+    }
+
+    pub fn connections(&self) -> usize {
+        self.director.connections().len()
+    }
+
+    /// Sends `bursts` bursts of the traffic through, the clock moving by `step` with each.
+    pub fn run(&mut self, traffic: &mut Traffic, bursts: usize, step: Duration) -> Cost {
+        let packets = (bursts * BURST) as f64;
+        let forwarded = self.pool.forwarded;
+        let before = cpu_time();
+        for _ in 0..bursts {
+            self.burst(traffic, step);
+        }
+        let spent = cpu_time() - before;
+        let forwarded = (self.pool.forwarded - forwarded) as f64;
+        let generator = self.generator(traffic, bursts.min(20_000));
+        Cost {
+            nanos: spent as f64 / packets - generator,
+            forwarded: forwarded / packets,
+        }
+    }
+
+    #[inline(never)]
+    fn burst(&mut self, traffic: &mut Traffic, step: Duration) {
+        let mut burst = Burst::new();
+        self.fill(traffic, &mut burst);
+        self.now = self.now + step;
+        self.reader.quiescent();
+        let tables = self.reader.read();
+        self.director
+            .process(&mut burst, tables, self.now, &mut self.pool);
+        self.director.poll(tables, self.now, &mut self.pool);
+        // Nobody resolves neighbours here: they are configured.
+        if !self.mailbox.events.is_empty() {
+            while self.mailbox.events.pop().is_some() {}
+        }
+        // What was dropped is replaced.
+        while self.pool.free.len() < self.buffers {
+            self.pool.free.push(Recycled {
+                frame: Box::new([0; FRAME]),
+                length: 0,
+                port: PortId(0),
+            });
+        }
+    }
+
+    #[inline(always)]
+    fn fill(&mut self, traffic: &mut Traffic, burst: &mut Burst<Recycled>) {
+        for _ in 0..BURST {
+            let Some(mut packet) = self.pool.free.pop() else {
+                return;
+            };
+            (packet.port, packet.length) = traffic.next(&mut packet.frame);
+            burst.push(packet);
+        }
+    }
+
+    /// The flows of the real servers' replies, coming in by `port`.
+    pub fn replies(&self, port: PortId) -> Vec<traffic::Flow> {
+        let table = self.director.connections();
+        let live = (0..table.high_water()).filter_map(|n| table.live(n));
+        live.map(|connection| {
+            let key = connection.reply;
+            traffic::Flow {
+                port,
+                source: (key.source(), key.source_port()),
+                destination: (key.destination(), key.destination_port()),
+            }
+        })
+        .collect()
+    }
+
+    /// Connections made so far.
+    pub fn made(&self) -> u64 {
+        self.model
+            .services()
+            .map(|service| self.model.service_totals(service).connections)
+            .sum()
+    }
+
+    /// Nanoseconds from a change of the model to the end of its grace period, and of the tables it replaced.
+    pub fn publish(&mut self, rounds: usize, mut change: impl FnMut(&mut Model, usize)) -> f64 {
+        let before = cpu_time();
+        for n in 0..rounds {
+            change(&mut self.model, n);
+            self.reader.quiescent();
+            self.model.tick(self.now);
+        }
+        (cpu_time() - before) as f64 / rounds as f64
+    }
+
+    /// What the loop costs without a director, in nanoseconds a packet.
+    fn generator(&mut self, traffic: &mut Traffic, bursts: usize) -> f64 {
+        let before = cpu_time();
+        for _ in 0..bursts {
+            let mut burst = Burst::new();
+            self.fill(traffic, &mut burst);
+            for packet in burst.drain(..) {
+                self.pool.free.push(std::hint::black_box(packet));
+            }
+        }
+        (cpu_time() - before) as f64 / (bursts * BURST) as f64
+    }
+}
+
+/// CPU time of this thread in nanoseconds; where the kernel does not tell, the time of day.
+fn cpu_time() -> u64 {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let first = schedstat.and_then(|text| text.split(' ').next()?.parse().ok());
+    first.unwrap_or_else(|| START.get_or_init(Instant::now).elapsed().as_nanos() as u64)
+}

@@ -1,0 +1,118 @@
+//! Frames of many flows, in random order.
+
+use super::FRAME;
+use crate::units::PortId;
+use crate::wire::checksum::{fold, partial, pseudo_header_v4, sum};
+use crate::wire::{Mac, ethernet};
+use std::net::Ipv4Addr;
+
+/// One flow's packet: what differs from the template.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    pub port: PortId,
+    pub source: (Ipv4Addr, u16),
+    pub destination: (Ipv4Addr, u16),
+}
+
+/// A header as it is on the wire, and where its packet comes in.
+#[derive(Clone, Copy)]
+struct Header {
+    bytes: [u8; 54],
+    port: PortId,
+}
+
+/// An endless stream of frames: every flow once, in random order, then again.
+pub struct Traffic {
+    headers: Vec<Header>,
+    length: usize,
+    next: usize,
+}
+
+impl Traffic {
+    /// `length`: of each frame, in bytes. `flags`: of TCP, or none for UDP.
+    pub fn new(flows: impl IntoIterator<Item = Flow>, flags: Option<u8>, length: usize) -> Self {
+        let mut headers: Vec<_> = flows
+            .into_iter()
+            .map(|flow| header(&flow, flags, length))
+            .collect();
+        shuffle(&mut headers);
+        Traffic {
+            headers,
+            length: length.min(FRAME),
+            next: 0,
+        }
+    }
+
+    /// Writes the next frame; returns where it comes in and its length.
+    #[inline(always)]
+    pub(super) fn next(&mut self, frame: &mut [u8; FRAME]) -> (PortId, usize) {
+        let header = &self.headers[self.next];
+        self.next += 1;
+        if self.next == self.headers.len() {
+            self.next = 0;
+        }
+        frame[..54].copy_from_slice(&header.bytes);
+        (header.port, self.length)
+    }
+}
+
+fn header(flow: &Flow, flags: Option<u8>, length: usize) -> Header {
+    let whole = frame(flow, flags, length);
+    let mut bytes = [0; 54];
+    bytes.copy_from_slice(&whole[..54]);
+    Header {
+        bytes,
+        port: flow.port,
+    }
+}
+
+/// A whole frame with zeros for payload, its checksums right.
+pub fn frame(flow: &Flow, flags: Option<u8>, length: usize) -> Vec<u8> {
+    let mut frame = vec![0; length.max(54)];
+    let (source, destination) = (flow.source.0, flow.destination.0);
+    let fits = ethernet::emit(
+        &mut frame,
+        Mac([2, 0, 0, 0, 0, 1]),
+        Mac([2, 0, 0, 0, 9, 9]),
+        ethernet::ETHERTYPE_IPV4,
+    );
+    debug_assert!(fits.is_some());
+    let ip_length = (frame.len() - 14) as u16;
+    let (ip, l4) = frame[14..].split_at_mut(20);
+    ip[0] = 0x45;
+    ip[2..4].copy_from_slice(&ip_length.to_be_bytes());
+    ip[8] = 64;
+    ip[9] = if flags.is_some() { 6 } else { 17 };
+    ip[12..16].copy_from_slice(&source.octets());
+    ip[16..20].copy_from_slice(&destination.octets());
+    let checksum = !sum(ip);
+    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    l4[0..2].copy_from_slice(&flow.source.1.to_be_bytes());
+    l4[2..4].copy_from_slice(&flow.destination.1.to_be_bytes());
+    let checksum_at = match flags {
+        Some(flags) => {
+            l4[12] = 5 << 4;
+            l4[13] = flags;
+            16
+        }
+        None => {
+            l4[4..6].copy_from_slice(&(ip_length - 20).to_be_bytes());
+            6
+        }
+    };
+    let pseudo = pseudo_header_v4(source, destination, ip[9], ip_length - 20);
+    let checksum = !fold(pseudo + partial(l4));
+    l4[checksum_at..checksum_at + 2].copy_from_slice(&checksum.to_be_bytes());
+    frame
+}
+
+/// Fisher-Yates with a small generator of its own: the same order in every run.
+fn shuffle<T>(items: &mut [T]) {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    for n in (1..items.len()).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        items.swap(n, (state % (n as u64 + 1)) as usize);
+    }
+}
