@@ -66,20 +66,24 @@ fn what_comes_in_goes_out_rewritten_and_every_packet_is_counted() {
     let daemon = Daemon::start(&lab, &lab.config("", 3));
 
     let received = capture.len() as f64;
+    // Received, and come to its end.
+    let ends = [
+        "weir_transmitted_packets_total",
+        "weir_answered_packets_total",
+        "weir_local_packets_total",
+        "weir_queued_packets",
+        "weir_dropped_packets_total",
+    ];
     let metrics = daemon.wait(|daemon| {
         let metrics = samples(&daemon.get("/metrics"));
-        (sum(&metrics, "weir_received_packets_total") == received).then_some(metrics)
+        let ended: f64 = ends.iter().map(|end| sum(&metrics, end)).sum();
+        (ended == received).then_some(metrics)
     });
     let of = |metric| sum(&metrics, metric);
+    assert_eq!(of("weir_received_packets_total"), received);
     assert_eq!(of("weir_transmitted_packets_total"), 12.0);
     assert_eq!(of("weir_answered_packets_total"), 4.0);
     assert_eq!(of("weir_local_packets_total"), 0.0);
-    let ended = of("weir_transmitted_packets_total")
-        + of("weir_answered_packets_total")
-        + of("weir_local_packets_total")
-        + of("weir_queued_packets")
-        + of("weir_dropped_packets_total");
-    assert_eq!(ended, received);
     let waits = of("weir_queued_packets")
         + metrics["weir_dropped_packets_total{reason=\"neighbour_failed\"}"];
     assert_eq!(waits, 1.0);
@@ -607,10 +611,33 @@ fn what_cannot_run_is_refused_with_a_reason() {
             && text.contains("does not start"),
         "{text}"
     );
+    assert!(!lab.path("weir.sock").exists());
     lab.write("file", "");
     let text = refused(&lab.run(&lab.config("", 3).replace("weir.sock", "file")));
     assert!(text.contains("is there and is no socket"), "{text}");
     assert!(lab.path("file").exists());
+}
+
+#[test]
+fn an_exhausted_pool_is_counted_and_warned_of_once_a_second() {
+    let lab = Lab::new();
+    lab.receives("wan", &syns(100));
+    let few = "addresses = [\"10.0.0.200\"]\nports = \"5000-5003\"";
+    let config = lab
+        .config("", 3)
+        .replace("addresses = [\"10.0.0.200\"]", few);
+    let daemon = Daemon::start(&lab, &config);
+    daemon.wait(|daemon| daemon.log().contains("local ports exhausted").then_some(()));
+    let worker = &daemon.show("workers")[0];
+    // Four towards each of two real servers.
+    assert_eq!(worker["transmitted_packets"], 8);
+    assert_eq!(worker["dropped_packets"]["local_ports_exhausted"], 92);
+    assert!(
+        daemon.log().matches("local ports exhausted").count() <= 2,
+        "{}",
+        daemon.log()
+    );
+    daemon.stop();
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 /// Apply a changed configuration file to the running daemon
 ///
-/// Without FILE the daemon reads the file that it was started with again. Without --api (or WEIR_API) the daemon is
-/// looked for where FILE says that it listens.
+/// Without FILE the daemon reads the file that it was started with again; FILE is in force until the next reload.
+/// Without --api (or WEIR_API) the daemon is looked for where FILE says that it listens.
 #[derive(Debug, clap::Args)]
 pub struct Reload {
     /// The file, as the daemon is to read it

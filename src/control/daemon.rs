@@ -129,6 +129,12 @@ fn start(
     if !idle.is_empty() {
         tracing::warn!(cpus = ?idle, "left out: workers do not hand packets to each other yet, so one sees them all");
     }
+    tracing::info!(
+        mbufs = pool.size(),
+        hugepages = eal.hugepages(),
+        services = config.services.len(),
+        "memory"
+    );
     let mut handles = Vec::new();
     let mut lcores = Vec::new();
     for (n, ((WorkerQueues { rx, tx }, tables), cpu)) in workers
