@@ -104,6 +104,8 @@ pub struct Dpdk {
     pub main_lcore: usize,
     pub hugepages: Hugepages,
     pub idle: Idle,
+    /// The size of the mempool; none: what the queues and workers can hold.
+    pub mbufs: Option<usize>,
     pub eal_args: Vec<String>,
 }
 

@@ -74,6 +74,7 @@ tables! {
         main_lcore: Int<0, 1023>;
         hugepages: Hugepages;
         idle: Idle;
+        mbufs: Int<1024, 16_777_216>;
         eal_args: List<String>;
     }
     Api "[api]" {

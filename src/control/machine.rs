@@ -36,7 +36,13 @@ impl Machine {
     pub fn start(config: &Config) -> Result<Machine, Error> {
         let cpus = worker_cpus(config);
         let workers = cpus.len() as u16;
-        let mbufs = mbufs(config, workers);
+        let needed = mbufs(config, workers);
+        let mbufs = config.dpdk.mbufs.unwrap_or(needed);
+        if mbufs < needed {
+            tracing::warn!(
+                "[dpdk] mbufs = {mbufs}: ports may run out of buffers, {needed} can be in use at once"
+            );
+        }
         let mtu = config
             .ports
             .iter()

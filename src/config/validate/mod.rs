@@ -104,6 +104,7 @@ fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
         main_lcore,
         hugepages: raw.hugepages.get().unwrap_or(Hugepages::Auto),
         idle: raw.idle.get().unwrap_or(Idle::Poll),
+        mbufs: raw.mbufs.get().map(|mbufs| mbufs.0 as usize),
         eal_args: raw
             .eal_args
             .items()

@@ -1,0 +1,29 @@
+//! Parsing a burst of frames.
+
+use crate::{MAC, frame, per_packet};
+use divan::{Bencher, black_box};
+use weir::director::parse::{Parsed, parse};
+use weir::packet::BURST;
+use weir::tables::Port;
+
+#[divan::bench]
+fn udp_burst(bencher: Bencher) {
+    let port = Port {
+        name: "wan".into(),
+        mac: MAC,
+        any_mac: false,
+        mtu: 1500,
+        addresses: Box::default(),
+    };
+    let frames: Vec<_> = (0..BURST).map(frame).collect();
+    assert!(
+        frames
+            .iter()
+            .all(|frame| matches!(parse(frame, &port), Parsed::Flow(_)))
+    );
+    bencher.counter(per_packet()).bench_local(|| {
+        for frame in black_box(&frames) {
+            black_box(parse(frame, &port));
+        }
+    });
+}

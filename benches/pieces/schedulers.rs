@@ -1,0 +1,35 @@
+//! One choice of each scheduler.
+
+use crate::scatter;
+use divan::{Bencher, black_box};
+use std::net::Ipv4Addr;
+use weir::sched::{Client, Cursor, NAMES, kind};
+use weir::service::Real;
+use weir::stats::Stats;
+use weir::units::RealId;
+
+#[divan::bench(args = NAMES, consts = [4, 64])]
+fn pick<const REALS: u32>(bencher: Bencher, name: &str) {
+    let stats = Stats::new(1);
+    let real = |n| {
+        stats.ensure(RealId(n));
+        Real {
+            id: RealId(n),
+            address: Ipv4Addr::from_bits(0x0a00_000b + n),
+            port: 80,
+            weight: 1 + n as u16 % 5,
+        }
+    };
+    let reals: Vec<Real> = (0..REALS).map(real).collect();
+    let scheduler = (kind(name).expect("a scheduler").new)(&reals);
+    let cursor = Cursor::default();
+    let mut client = 0;
+    bencher.bench_local(|| {
+        client += 1;
+        let client = Client {
+            address: Ipv4Addr::from_bits(scatter(client) as u32),
+            port: 40_000,
+        };
+        black_box(scheduler.pick(&reals, client, &cursor, &stats))
+    });
+}
