@@ -62,7 +62,8 @@ pub struct Service {
     pub mode: &'static Mode,
     pub scheduler_kind: &'static Kind,
     pub scheduler: Box<dyn Scheduler>,
-    /// In the order of the configuration.
+    /// The last of the configuration first, as in the kernel's list, which `ipvsadm` and keepalived add to at its
+    /// head: schedulers walk it that way.
     pub reals: Box<[Real]>,
     /// With a mode that changes the source address.
     pub pool: Option<Arc<Pool>>,

@@ -525,6 +525,7 @@ impl Model {
         let reals: Box<[Real]> = service
             .reals
             .iter()
+            .rev()
             .map(|real| {
                 let place = (real.address, real.port);
                 let id = *registered

@@ -48,7 +48,7 @@ impl Control {
                 .persistence
                 .map(|persistence| persistence.timeout.as_secs()),
             traffic: traffic(self.model.service_totals(service)),
-            reals: service.reals.iter().map(member).collect(),
+            reals: service.reals.iter().rev().map(member).collect(),
         }
     }
 

@@ -4,8 +4,8 @@
 //! read that list. Whatever a choice needs beyond its arguments is built once, by the control thread, when the
 //! service or one of its real servers changes.
 //!
-//! The rules are those of the kernel's `ip_vs_rr.c` and its siblings, with one difference: the kernel's list of
-//! real servers runs newest first, weir's in the order of the configuration.
+//! The rules are those of the kernel's `ip_vs_rr.c` and its siblings, its order included: the list of real servers
+//! that they walk runs from the last of the configuration to its first, since the kernel adds at the head.
 
 mod lc;
 mod rr;
@@ -38,6 +38,7 @@ pub struct Client {
 pub struct Cursor {
     last: AtomicU32,
     weight: AtomicU32,
+    edition: AtomicU32,
 }
 
 impl Cursor {
@@ -91,7 +92,7 @@ pub(crate) mod testing {
     use crate::units::WorkerId;
     use std::fmt::Write;
 
-    /// A service with real servers A, B, C …, of which every connection stays open unless a test closes it.
+    /// A service with real servers A, B, C …, listed newest first, of which every connection stays open unless a test closes it.
     pub struct Lab {
         pub reals: Vec<Real>,
         pub stats: Stats,
@@ -115,12 +116,15 @@ pub(crate) mod testing {
             for (n, &weight) in weights.iter().enumerate() {
                 let id = RealId(n as u32);
                 lab.stats.ensure(id);
-                lab.reals.push(Real {
-                    id,
-                    address: Ipv4Addr::new(10, 0, 2, 1 + n as u8),
-                    port: 8080,
-                    weight,
-                });
+                lab.reals.insert(
+                    0,
+                    Real {
+                        id,
+                        address: Ipv4Addr::new(10, 0, 2, 1 + n as u8),
+                        port: 8080,
+                        weight,
+                    },
+                );
             }
             lab.changed();
             lab
@@ -198,10 +202,10 @@ pub(crate) mod testing {
         for kind in KINDS {
             let mut lab = Lab::new(kind.name, &[3, 2, 1, 5]);
             lab.sequence(5);
-            let removed = lab.reals.remove(1);
+            let removed = lab.reals.remove(2);
             lab.changed();
             assert!(!lab.sequence(200).contains(['B', '-']), "{}", kind.name);
-            lab.reals.push(removed);
+            lab.reals.insert(0, removed);
             lab.changed();
             assert!(lab.sequence(400).contains('B'), "{}", kind.name);
         }

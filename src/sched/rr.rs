@@ -31,17 +31,17 @@ mod tests {
 
     #[test]
     fn takes_turns_whatever_the_weights() {
-        assert_eq!(Lab::new("rr", &[1, 1, 1]).sequence(9), "ABCABCABC");
-        assert_eq!(Lab::new("rr", &[3, 2, 1]).sequence(9), "ABCABCABC");
-        assert_eq!(Lab::new("rr", &[2, 0, 1]).sequence(6), "ACACAC");
+        assert_eq!(Lab::new("rr", &[1, 1, 1]).sequence(9), "CBACBACBA");
+        assert_eq!(Lab::new("rr", &[3, 2, 1]).sequence(9), "CBACBACBA");
+        assert_eq!(Lab::new("rr", &[2, 0, 1]).sequence(6), "CACACA");
     }
 
     #[test]
     fn a_change_elsewhere_in_the_list_does_not_disturb_the_turns() {
         let mut lab = Lab::new("rr", &[1, 1, 1, 1]);
-        assert_eq!(lab.sequence(3), "ABC");
+        assert_eq!(lab.sequence(3), "DCB");
         lab.reals.remove(0);
         lab.changed();
-        assert_eq!(lab.sequence(4), "DBCD");
+        assert_eq!(lab.sequence(4), "ACBA");
     }
 }

@@ -1,0 +1,295 @@
+# The parts that a lab is made of. Read by `scripts/lab`, which gives it namespaces of its own, so
+# names need not be unique and nothing here cleans up.
+#
+#     client c1 ──┐ wan: 198.51.100.0/24        lan: 10.0.0.0/24 ┌── server s1
+#     client c2 ──┴─ bridge ─ TAP weir0 [ weir ] TAP weir1 ─ bridge ─┴── server s2
+#
+# Clients reach every VIP (192.0.2.0/24) via weir's address on the wan, 198.51.100.1. Real servers
+# find weir at 10.0.0.1. Those of a dr service have a second leg in the wan: replies skip weir.
+# shellcheck shell=bash
+
+# shellcheck source=scripts/lib/say.sh
+. "$LAB_TOP/scripts/lib/say.sh"
+# What the scenario started may outlive a failed line of it, but not the lab.
+set -Eeuo pipefail
+trap 'lab_end $?' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+weir_pid='' # the running weir, if any
+
+## Names, time and checks
+
+# on NAME COMMAND…: runs it in that namespace.
+on() { ip netns exec "$@"; }
+
+# spawn NAME COMMAND…: starts it there in the background; its output goes to a log, its id to $!.
+spawn() {
+    local name=$1
+    shift
+    ip netns exec "$name" "$@" >>"$LAB_DIR/$name.log" 2>&1 </dev/null &
+}
+
+fail() {
+    error "$*"
+    exit 1
+}
+
+# within SECONDS COMMAND…: true as soon as the command is, false if it never is.
+within() {
+    local end=$((SECONDS + $1 + 1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < end)) || return 1
+        sleep 0.05
+    done
+}
+
+# check WHAT COMMAND…: the scenario ends unless the command succeeds.
+check() {
+    local what=$1
+    shift
+    if "$@"; then good "$what"; else fail "$what: failed: $*"; fi
+}
+
+# refuse WHAT COMMAND…: the scenario ends if the command succeeds.
+refuse() {
+    local what=$1
+    shift
+    if "$@"; then fail "$what: succeeded, but must not: $*"; else good "$what"; fi
+}
+
+# same WHAT EXPECTED ACTUAL
+same() {
+    [[ $2 == "$3" ]] || fail "$1: expected '$2', got '$3'"
+    good "$1: $3"
+}
+
+# After a failure, says what weir knew.
+lab_end() {
+    trap - EXIT
+    if (($1 != 0)) && [[ -s $LAB_DIR/weir.log ]]; then
+        {
+            echo "--- the end of weir's log"
+            tail -n 30 "$LAB_DIR/weir.log"
+            if [[ -n $weir_pid ]] && kill -0 "$weir_pid" 2>/dev/null; then
+                echo "--- its services, ports and drops"
+                timeout 5 ip netns exec weir "$WEIR" show services
+                timeout 5 ip netns exec weir "$WEIR" show ports
+                metrics | grep '^weir_dropped_packets_total.* [1-9]'
+            fi
+        } >&2 || true
+    fi
+    exit "$1"
+}
+
+## Hosts
+
+quiet_namespace() {
+    ip netns add "$1"
+    # IPv6 off: captures and counters without router solicitations. rp_filter off: with dr a request
+    # comes in by another leg than its reply goes out.
+    on "$1" sysctl -q -e -w net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 \
+        net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+    ip -n "$1" link set lo up
+}
+
+# host NAME BRIDGE ADDRESS/LENGTH: a namespace (made if need be) with a leg in that bridge.
+host() {
+    local name=$1 bridge=$2 address=$3
+    [[ -e /run/netns/$name ]] || quiet_namespace "$name"
+    ip -n weir link add "$bridge.$name" type veth peer name "$bridge" netns "$name"
+    # No offloads: every checksum on the wire is a real one.
+    on weir ethtool -K "$bridge.$name" tx off >/dev/null
+    on "$name" ethtool -K "$bridge" tx off >/dev/null
+    ip -n weir link set "$bridge.$name" master "$bridge" up
+    ip -n "$name" address add "$address" dev "$bridge"
+    ip -n "$name" link set "$bridge" up
+}
+
+# client NAME ADDRESS
+client() {
+    host "$1" wan "$2/24"
+    ip -n "$1" route add 192.0.2.0/24 via 198.51.100.1
+}
+
+# server NAME MODE ADDRESS [VIP…]: a real server as the forwarding mode wants it.
+server() {
+    local name=$1 mode=$2 address=$3 vip
+    shift 3
+    host "$name" lan "$address/24"
+    case $mode in
+    dr) # has the VIPs, does not answer ARP for them, and a way to the clients that is not weir
+        on "$name" sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
+        host "$name" wan "198.51.100.1${address##*.}/24"
+        for vip; do ip -n "$name" address add "$vip/32" dev lo; done
+        ;;
+    nat) # its replies pass through weir
+        ip -n "$name" route add default via 10.0.0.1
+        ;;
+    fullnat) ;; # knows its own subnet and nothing else
+    *) fail "server: no mode '$mode'" ;;
+    esac
+}
+
+# http_server NAME [PORT]: nginx; "/" answers "NAME CLIENT-ADDRESS", "/files/" serves $LAB_DIR/files.
+http_server() {
+    local name=$1 port=${2:-80} dir=$LAB_DIR/nginx.$1
+    mkdir -p "$dir" "$LAB_DIR/files"
+    cat >"$dir/nginx.conf" <<EOF
+daemon off;
+worker_processes 1;
+user root;
+pid $dir/pid;
+error_log $dir/error.log;
+events { worker_connections 4096; }
+http {
+    access_log off;
+    client_body_temp_path $dir/body; proxy_temp_path $dir/proxy; fastcgi_temp_path $dir/fastcgi;
+    uwsgi_temp_path $dir/uwsgi; scgi_temp_path $dir/scgi;
+    keepalive_requests 1000000;
+    server {
+        listen $port backlog=4096;
+        default_type text/plain;
+        location / { return 200 "$name \$remote_addr\n"; }
+        location /files/ { root $LAB_DIR; }
+    }
+}
+EOF
+    on "$name" sysctl -q -w net.core.somaxconn=4096
+    spawn "$name" nginx -c "$dir/nginx.conf" -e "$dir/error.log"
+    within 10 on "$name" curl -fs "http://127.0.0.1:$port/" || fail "nginx does not start in $name: $(cat "$dir/error.log")"
+}
+
+# dns_server NAME: dnsmasq; the TXT record of who.lab is the server's name.
+dns_server() {
+    local name=$1
+    spawn "$name" dnsmasq --keep-in-foreground --conf-file=/dev/null --user=root --pid-file= --no-resolv --no-hosts \
+        --cache-size=0 --txt-record="who.lab,$name"
+    within 10 who "$name" 127.0.0.1 || fail "dnsmasq does not start in $name: $(cat "$LAB_DIR/$name.log")"
+}
+
+## Clients
+
+# get CLIENT URL [N]: N requests, each in a connection of its own; prints the answers.
+get() { on "$1" curl -sS --fail --fail-early --max-time 10 -H 'Connection: close' "$2?[1-${3:-1}]"; }
+
+# who CLIENT ADDRESS [N]: N DNS queries, each from a port of its own; prints the answers.
+who() {
+    local left=${3:-1}
+    while ((left-- > 0)); do
+        on "$1" dig +short +tries=1 +time=3 "@$2" who.lab TXT | tr -d '"'
+    done
+}
+
+# tally: counts equal first words: "s1 30, s2 20".
+tally() { awk '{n[$1]++} END {for (k in n) print k, n[k]}' | sort | paste -sd, | sed 's/,/, /g'; }
+
+## weir
+
+# The first and the second CPU that this process may use: control thread and worker.
+cpus() {
+    local list part first last=''
+    list=$(awk '/^Cpus_allowed_list/ {print $2}' /proc/self/status)
+    for part in ${list//,/ }; do
+        for ((first = ${part%-*}; first <= ${part#*-}; first++)); do
+            if [[ -n $last ]]; then
+                echo "$last $first"
+                return
+            fi
+            last=$first
+        done
+    done
+    echo "$last $last"
+}
+
+# config FILE: writes it: one worker, the two ports, and the services that stdin has.
+config() {
+    local main worker
+    read -r main worker < <(cpus)
+    {
+        cat <<EOF
+[dpdk]
+workers = [$worker]
+main_lcore = $main
+idle = "adaptive"
+
+[[port]]
+name = "wan"
+device = "net_tap0,iface=weir0"
+addresses = ["198.51.100.1/24"]
+
+[[port]]
+name = "lan"
+device = "net_tap1,iface=weir1"
+addresses = ["10.0.0.1/24"]
+
+[[local_pool]]
+name = "inside"
+addresses = ["10.0.0.200-10.0.0.203"]
+EOF
+        cat
+    } >"$1"
+}
+
+# service MODE PROTOCOL VIP:PORT SCHEDULER REAL=WEIGHT…: one [[service]]; REAL is ADDRESS or ADDRESS:PORT.
+service() {
+    local mode=$1 protocol=$2 vip=$3 scheduler=$4 real address port
+    shift 4
+    printf '\n[[service]]\naddress = "%s"\nport = %s\nprotocol = "%s"\nmode = "%s"\nscheduler = "%s"\n' \
+        "${vip%:*}" "${vip#*:}" "$protocol" "$mode" "$scheduler"
+    [[ $mode != fullnat ]] || printf 'local_pool = "inside"\n'
+    for real; do
+        address=${real%=*} port=''
+        [[ $address != *:* ]] || port=${address#*:}
+        printf '\n  [[service.real]]\n  address = "%s"\n  weight = %s\n' "${address%:*}" "${real#*=}"
+        [[ -z $port ]] || printf '  port = %s\n' "$port"
+    done
+}
+
+# weir COMMAND…: a tool, beside the running daemon.
+weir() { on weir "$WEIR" "$@"; }
+
+# metrics: what Prometheus would read.
+metrics() { on weir curl -fsS --max-time 5 http://127.0.0.1:9900/metrics; }
+
+weir_ready_or_dead() {
+    on weir curl -fs --max-time 1 http://127.0.0.1:9900/ready || ! kill -0 "$weir_pid"
+}
+
+# weir_start CONFIG: runs weir, waits until it is ready, and plugs its two ports into the bridges.
+weir_start() {
+    ip netns exec weir "$WEIR" run --config "$1" >>"$LAB_DIR/weir.log" 2>&1 </dev/null &
+    weir_pid=$!
+    within 30 weir_ready_or_dead || fail "weir is not ready after 30 s"
+    kill -0 "$weir_pid" 2>/dev/null || fail "weir ended while it started"
+    plug weir0 wan
+    plug weir1 lan
+}
+
+# plug TAP BRIDGE. Both ends of a TAP begin with the same MAC address. A bridge takes frames to an
+# address of its own members for itself, so the kernel's end must have another than weir's.
+plug() {
+    ip -n weir link set "$1" address "02:00:00:ff:00:0${1#weir}"
+    ip -n weir link set "$1" master "$2" up
+}
+
+# weir_stop [SIGNAL]: ends it and gives its exit status.
+weir_stop() {
+    local pid=$weir_pid status=0
+    kill -s "${1:-TERM}" "$pid"
+    within 10 gone "$pid" || fail "weir still runs, 10 s after SIG${1:-TERM}"
+    weir_pid=''
+    wait "$pid" || status=$?
+    return "$status"
+}
+
+# gone PID: ended, or a zombie that waits for `wait`.
+gone() { ! grep -qs '^State:[[:space:]]*[^Z]' "/proc/$1/status"; }
+
+quiet_namespace weir
+on weir sysctl -q -e -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-arptables=0
+for bridge in wan lan; do
+    ip -n weir link add "$bridge" type bridge forward_delay 0 mcast_snooping 0
+    ip -n weir link set "$bridge" up
+done

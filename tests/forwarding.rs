@@ -1,0 +1,26 @@
+//! `weir replay` against packets that scapy made and checksums that Python computed (tests/forwarding/run.py).
+
+use std::process::Command;
+
+fn run(arguments: &[&str]) {
+    let status = Command::new("python3")
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/forwarding/run.py"
+        ))
+        .args(arguments)
+        .env("WEIR", env!("CARGO_BIN_EXE_weir"))
+        .status()
+        .expect("python3 runs: apt-get install python3 python3-scapy");
+    assert!(status.success(), "see the cases above");
+}
+
+#[test]
+fn captures_in_give_the_captures_out_that_scapy_expects() {
+    run(&[]);
+}
+
+#[test]
+fn every_drop_reason_has_a_case() {
+    run(&["--reasons"]);
+}

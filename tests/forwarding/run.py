@@ -1,0 +1,360 @@
+#!/usr/bin/env python3
+"""Runs captures through `weir replay` and holds what comes out against the table of cases.
+
+    tests/forwarding/run.py [THEME | THEME.CASE] …    with the binary that WEIR names, or target/debug/weir
+    tests/forwarding/run.py --reasons                 every drop reason is expected by some case
+
+One line a case; exit status 1 if any fails. Every case is also held against what must hold for all: see `general`.
+"""
+
+import importlib
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+try:
+    import scapy  # noqa: F401
+except ImportError:
+    sys.exit("error: these tests need scapy: apt-get install python3-scapy")
+
+from case import ANY  # noqa: E402
+from lab import ARP, ICMP, IP, TCP, UDP, Ether, Host, Sent  # noqa: E402
+from wire import Ipv4, read_pcap, write_pcap  # noqa: E402
+
+WEIR = os.environ.get("WEIR", HERE / "../../target/debug/weir")
+THEMES = sorted(path.stem for path in (HERE / "cases").glob("*.py"))
+START = 1_700_000_000_000_000  # microseconds
+VERDICTS = {"forward", "reply", "queue", "local", "drop"}
+NEEDS_A_DEVICE = {"tx_full", "no_buffer"}
+
+
+def names_of(pattern):
+    """The closed lists, as src/verdict.rs has them."""
+    return set(re.findall(pattern, (HERE / "../../src/verdict.rs").read_text()))
+
+
+DROPS = names_of(r'(?m)^    [A-Z]\w+, "([a-z0-9_]+)", "')
+REASONS = {
+    "forward": {"new connection", "known connection"},
+    "queue": {"neighbour_unresolved"},
+    "drop": DROPS,
+    "reply": names_of(r'ReplyReason::\w+ => "(\w+)"'),
+    "local": names_of(r'LocalReason::\w+ => "(\w+)"'),
+}
+
+
+class Results:
+    """What one run gave: a line of `lines` for each packet, `out[port]` = (microseconds, frame) …"""
+
+    def __init__(self, case, frames, lines, out, counts):
+        self.case, self.frames, self.lines, self.out, self.counts = case, frames, lines, out, counts
+        self.released = {}
+
+    def sent(self, step):
+        """The frame that `step` gave, or None."""
+        line = self.lines[step]
+        if "out_n" in line:
+            return self.out[line["out_port"]][line["out_n"]][1]
+        return self.released.get(step)
+
+    def forwarded(self, step):
+        frame = self.sent(step)
+        assert frame, f"step {step} was to be forwarded, for a later step to reply: {self.lines[step]}"
+        return frame
+
+    def fields(self, step):
+        return fields(self.forwarded(step))
+
+
+def fields(frame):
+    """A frame's fields by the names that cases use."""
+    packet = Ether(frame)
+    found = {"eth_src": packet.src, "eth_dst": packet.dst, "type": packet.type, "frame": frame}
+    if ARP in packet:
+        arp = packet[ARP]
+        found |= {"op": arp.op, "src": arp.psrc, "dst": arp.pdst, "hwsrc": arp.hwsrc, "hwdst": arp.hwdst}
+    if IP in packet:
+        ip = packet[IP]
+        found |= {"src": ip.src, "dst": ip.dst, "ttl": ip.ttl, "tos": ip.tos, "proto": ip.proto, "ihl": ip.ihl, "id": ip.id}
+        parts = Ipv4(frame)
+        if ip.proto in (6, 17):
+            layer = packet[TCP if ip.proto == 6 else UDP]
+            found |= {"sport": layer.sport, "dport": layer.dport, "chksum": parts.field}
+            if ip.proto == 6:
+                found |= {"flags": str(layer.flags), "seq": layer.seq, "ack": layer.ack}
+                found["payload"] = parts.payload[layer.dataofs * 4 :]
+            else:
+                found["payload"] = parts.payload[8:]
+        if ip.proto == 1:
+            found |= {"icmp": tuple(parts.payload[:2]), "rest": parts.payload[4:8], "payload": parts.payload[8:]}
+    return found
+
+
+def times_of(case):
+    time, times = START, []
+    for step in case.steps:
+        time = START + round(step.at * 1e6) if step.at is not None else time + round(step.after * 1e6)
+        assert not times or time > times[-1] or step.at is not None or step.after == 0, "steps in the order of their times"
+        times.append(time)
+    return times
+
+
+def replay(case, frames, folder):
+    """One run: what it wrote, as bytes."""
+    ports = list(case.config.ports)
+    (folder / "lb.toml").write_text(case.config.text)
+    command = [WEIR, "replay", "--config", folder / "lb.toml", "--explain", folder / "why.jsonl", "--json"]
+    for port in ports:
+        mine = [(time, frame) for (name, time, frame) in frames if name == port]
+        write_pcap(folder / f"{port}.in", mine)
+        command += ["--rx", f"{port}={folder / port}.in", "--tx", f"{port}={folder / port}.out"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, f"weir replay: exit {run.returncode}\n{run.stderr}"
+    written = [(folder / "why.jsonl").read_bytes()] + [(folder / f"{port}.out").read_bytes() for port in ports]
+    lines = [json.loads(line) for line in (folder / "why.jsonl").read_text().splitlines()]
+    out = {port: read_pcap(folder / f"{port}.out") for port in ports}
+    return written, Results(case, frames, lines, out, json.loads(run.stdout))
+
+
+def play(case, folder):
+    """Runs the case. A packet that replies to one of weir's is made from what a run up to there has sent."""
+    times, frames, results = times_of(case), [], None
+    for number, step in enumerate(case.steps):
+        packet = step.packet
+        if callable(packet):
+            if results is None or len(results.lines) <= packet.needs:
+                results = replay(case, frames, folder)[1]
+                account(case, results)
+            packet = packet(results)
+        frames.append((step.port, times[number], packet.frame(case.config.ports[step.port]) if isinstance(packet, Sent) else packet))
+    (first, results), (second, _) = replay(case, frames, folder), replay(case, frames, folder)
+    assert first == second, "two runs differ"
+    return results
+
+
+def account(case, results):
+    """Every frame out belongs to a packet in (by `out_n`, or by being queued and released) or is an ARP request of weir's."""
+    spare = {port: dict(enumerate(frames)) for port, frames in results.out.items()}
+    for line in results.lines:
+        if "out_n" in line:
+            port, number = line["out_port"], line["out_n"]
+            assert number in spare[port], f"out_n {number} of {port} twice, or not there: {line}"
+            time, _ = spare[port].pop(number)
+            assert time == round(line["time"] * 1e6), f"a frame has the timestamp of what caused it: {line}, {time}"
+    requests = []
+    for port, left in spare.items():
+        for number in sorted(left):
+            time, frame = left[number]
+            packet = Ether(frame)
+            if ARP in packet:
+                assert packet[ARP].op == 1 and packet[ARP].hwsrc == packet.src == case.config.ports[port], f"not weir's ARP request: {packet!r}"
+                requests.append((port, round((time - START) / 1e6, 3), packet[ARP].pdst))
+                del left[number]
+    for number, line in enumerate(results.lines):
+        expect = case.steps[number].expect
+        release = getattr(expect, "sent_with", None)
+        if line["verdict"] == "queue" and release is not None and release < len(results.lines):
+            left = spare[line["out_port"]]
+            assert left, f"step {number} was to be released by step {release}"
+            time, frame = left.pop(min(left))
+            assert time == results.frames[release][1], f"step {number} is released with step {release}'s timestamp"
+            results.released[number] = frame
+    extra = [(port, fields(frame)) for port, left in spare.items() for _, frame in left.values()]
+    assert not extra, f"frames out that nothing explains: {extra}"
+    return requests
+
+
+# --- what must hold in every case -------------------------------------------------------------------------------------
+
+
+def general(case, results):
+    lines, frames = results.lines, results.frames
+    assert len(lines) == len(frames), f"{len(frames)} packets received, {len(lines)} explained"
+    for number, (line, (port, time, frame)) in enumerate(zip(lines, frames)):
+        where = f"step {number}: {line}"
+        assert line["n"] == number and line["port"] == port and round(line["time"] * 1e6) == time, f"{where}: out of order"
+        assert line["verdict"] in VERDICTS, where
+        assert line["reason"] in REASONS[line["verdict"]], f"{where}: a reason that no list has"
+        assert ("out_n" in line) == (line["verdict"] in ("forward", "reply")), where
+        sent = results.sent(number)
+        if sent is None:
+            continue
+        assert fields(sent)["eth_src"] == case.config.ports[line["out_port"]], f"{where}: not from the out port's MAC address"
+        if line["verdict"] in ("forward", "queue"):
+            rewritten(case, line, frame, sent, where)
+        elif line["reason"] != "arp":
+            answered(line, Ipv4(frame), Ipv4(sent), where)
+    counts = results.counts
+    tally = {verdict: sum(line["verdict"] == verdict for line in lines) for verdict in VERDICTS}
+    assert counts["received"] == len(lines) and counts["answered"] == tally["reply"] and counts["local"] == tally["local"], counts
+    whole = counts["transmitted"] + counts["answered"] + counts["local"] + counts["queued"] + sum(counts["dropped"].values())
+    assert counts["received"] == whole, f"received = transmitted + answered + local + queued + dropped: {counts}"
+    dropped = {}
+    for line in lines:
+        if line["verdict"] == "drop":
+            dropped[line["reason"]] = dropped.get(line["reason"], 0) + 1
+    for reason, count in dropped.items():
+        assert counts["dropped"].get(reason, 0) >= count, f"{reason}: {count} explained, counted {counts['dropped']}"
+
+
+def rewritten(case, line, frame, sent, where):
+    """A packet sent on differs from the one received by what its mode rewrites, and by nothing else."""
+    before, after = Ipv4(frame), Ipv4(sent)
+    service = case.config.services[line["service"]]
+    assert line["mode"] == service.mode, where
+    assert after.header_is_right(), f"{where}: IPv4 header checksum"
+    assert after.ttl == before.ttl - 1, f"{where}: TTL {before.ttl} became {after.ttl}"
+    assert after.trailer in (b"", before.trailer) or not any(after.trailer), f"{where}: {after.trailer} after the packet"
+    vip = bytes(map(int, service.vip.split(".")))
+    rewrites = vip_ports(service, before, after, before.dst == vip, line, where, case)
+    same = bytearray(before.packet)
+    same[8], same[10:12] = after.packet[8], after.packet[10:12]
+    start = len(before.header)
+    if rewrites:
+        same[12:20], same[start : start + 4] = after.packet[12:20], after.payload[:4]
+        place = start + before.place
+        same[place : place + 2] = after.packet[place : place + 2]
+    assert bytes(same) == after.packet, f"{where}: more was rewritten than the mode does"
+    if before.protocol == 17 and before.field == 0:
+        assert after.field == 0, f"{where}: a UDP checksum of 0 stays 0"
+    elif before.error == 0:
+        assert after.field == after.right, f"{where}: checksum {after.field:#06x} instead of {after.right:#06x}"
+    else:
+        assert after.error == before.error, f"{where}: a wrong checksum stays wrong by as much"
+
+
+def vip_ports(service, before, after, request, line, where, case):
+    """Addresses and ports against the table of modes; true if the mode rewrites them."""
+    if service.mode == "dr":
+        return False
+    ports = lambda packet: struct.unpack("!HH", packet.payload[:4])  # noqa: E731
+    (_, old_dport), (sport, dport) = ports(before), ports(after)
+    dotted = lambda address: ".".join(map(str, address))  # noqa: E731
+    if request:
+        assert f"{dotted(after.dst)}:{dport}" == line["real"], f"{where}: went to {dotted(after.dst)}:{dport}"
+        if service.mode == "nat":
+            assert after.src == before.src and sport == ports(before)[0], f"{where}: the client's address and port stay"
+        else:
+            first, last = case.config.pool["ports"]
+            assert dotted(after.src) in case.config.pool["addresses"] and first <= sport <= last, f"{where}: {dotted(after.src)}:{sport}"
+    else:
+        assert dotted(after.src) == service.vip and sport == service.port or service.port == 0, f"{where}: not from the service"
+        if service.mode == "nat":
+            assert after.dst == before.dst and dport == old_dport, f"{where}: the client's address and port stay"
+    return True
+
+
+def answered(line, before, after, where):
+    """weir's own answers: back to the sender, from where it had sent, with every checksum right."""
+    assert after.header_is_right(), f"{where}: IPv4 header checksum"
+    assert after.field == after.right or before.error, f"{where}: checksum {after.field:#06x} instead of {after.right:#06x}"
+    assert after.dst == before.src, f"{where}: the answer goes to the sender"
+    assert after.ttl >= 32, f"{where}: a fresh TTL"
+    assert not any(after.trailer), f"{where}: {after.trailer} after the answer"
+    if after.protocol == 1 and after.payload[0] in (3, 11):
+        quote = after.payload[8:]
+        assert before.packet.startswith(quote), f"{where}: quotes what was received"
+        assert len(quote) >= min(len(before.header) + 8, len(before.packet)), f"{where}: RFC 792: the header and 64 bits"
+        assert len(after.packet) <= 576, f"{where}: RFC 1812 4.3.2.3: at most 576 bytes"
+
+
+# --- what one case expects --------------------------------------------------------------------------------------------
+
+
+def mismatch(expect, number, results):
+    """Why a step did not end as expected; None if it did."""
+    line, sent = results.lines[number], results.sent(number)
+    if line["verdict"] != expect.verdict:
+        return f"{expect.verdict} {'' if expect.reason is ANY else expect.reason}".strip()
+    reasons = expect.reason if isinstance(expect.reason, (set, frozenset)) else {expect.reason}
+    if expect.reason is not ANY and line["reason"] not in reasons:
+        return f"reason {expect.reason}"
+    if expect.port and line.get("out_port") != expect.port:
+        return f"out of {expect.port}"
+    for key, value in expect.explain.items():
+        if line.get(key) != value:
+            return f"{key} = {value}"
+    if sent is None:
+        return None
+    found = fields(sent)
+    wanted = dict(expect.frame)
+    if isinstance(expect.to, Host):
+        wanted["eth_dst"] = expect.to.mac
+        if line.get("mode") in ("nat", "fullnat") or line["verdict"] == "reply":
+            wanted["dst"] = expect.to.ip
+    for key, value in wanted.items():
+        right = value(found.get(key)) if callable(value) else found.get(key) == value
+        if not right:
+            return f"{key} = {'as checked' if callable(value) else repr(value)}, not {found.get(key)!r}"
+    return None
+
+
+def judge(case, folder):
+    results = play(case, folder)
+    requests = account(case, results)
+    wrong = []
+    for number, step in enumerate(case.steps):
+        expects = step.expect if isinstance(step.expect, list) else [step.expect] * (step.expect is not None)
+        misses = [mismatch(expect, number, results) for expect in expects]
+        if misses and all(misses):
+            wrong.append(f"step {number}: expected {' or '.join(misses)}, got {json.dumps(results.lines[number])}")
+    assert not wrong, "\n".join(wrong[:3] + [f"… and {len(wrong) - 3} more steps"] * (len(wrong) > 3))
+    assert case.asks is ANY or requests == list(case.asks), f"ARP requests: expected {list(case.asks)}, got {requests}"
+    general(case, results)
+    if case.check:
+        case.check(results)
+
+
+def cases_of(theme):
+    cases = importlib.import_module(f"cases.{theme}").CASES
+    names = [case.name for case in cases]
+    assert len(set(names)) == len(names), f"{theme}: two cases of one name"
+    return cases
+
+
+def expected_reasons():
+    """The drop reasons that some step of some case insists on."""
+    found = set()
+    for theme in THEMES:
+        for case in cases_of(theme):
+            for step in case.steps:
+                if getattr(step.expect, "verdict", None) == "drop" and isinstance(step.expect.reason, str):
+                    found.add(step.expect.reason)
+    return found
+
+
+def main(wanted):
+    if wanted == ["--reasons"]:
+        missing, unknown = DROPS - NEEDS_A_DEVICE - expected_reasons(), expected_reasons() - DROPS
+        print(f"{len(DROPS)} drop reasons; no case for: {sorted(missing) or 'none'}; in no list: {sorted(unknown) or 'none'}")
+        return 1 if missing or unknown or not DROPS else 0
+    if not Path(WEIR).is_file():
+        sys.exit(f"error: no binary at {WEIR}: build it, or name another in WEIR")
+    failed = ran = 0
+    for theme in THEMES:
+        for case in cases_of(theme):
+            name = f"{theme}.{case.name}"
+            if wanted and theme not in wanted and name not in wanted:
+                continue
+            ran += 1
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    judge(case, Path(folder))
+                    print(f"ok      {name}")
+                except (AssertionError, KeyError, IndexError, subprocess.TimeoutExpired) as error:
+                    failed += 1
+                    print(f"FAILED  {name}: {case.says}\n        " + str(error or repr(error)).replace("\n", "\n        "))
+    print(f"{ran} cases, {failed} failed")
+    return 1 if failed or not ran else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
