@@ -45,18 +45,18 @@ within() {
     done
 }
 
-# check WHAT COMMAND…: the scenario ends unless the command succeeds.
+# check WHAT COMMAND…: the scenario ends unless the command succeeds. What it prints is not shown.
 check() {
     local what=$1
     shift
-    if "$@"; then good "$what"; else fail "$what: failed: $*"; fi
+    if "$@" >/dev/null; then good "$what"; else fail "$what: failed: $*"; fi
 }
 
 # refuse WHAT COMMAND…: the scenario ends if the command succeeds.
 refuse() {
     local what=$1
     shift
-    if "$@"; then fail "$what: succeeded, but must not: $*"; else good "$what"; fi
+    if "$@" >/dev/null; then fail "$what: succeeded, but must not: $*"; else good "$what"; fi
 }
 
 # same WHAT EXPECTED ACTUAL
@@ -185,6 +185,11 @@ who() {
 # tally: counts equal first words: "s1 30, s2 20".
 tally() { awk '{n[$1]++} END {for (k in n) print k, n[k]}' | sort | paste -sd, | sed 's/,/, /g'; }
 
+# jq_field NAME [EXPRESSION]: of the JSON object on stdin that field, or what Python makes of it as `value`.
+jq_field() {
+    python3 -c 'import json, sys; value = json.load(sys.stdin)[sys.argv[1]]; print(eval(sys.argv[2]))' "$1" "${2:-value}"
+}
+
 ## weir
 
 # The first and the second CPU that this process may use: control thread and worker.
@@ -267,12 +272,8 @@ weir_start() {
     plug weir1 lan
 }
 
-# plug TAP BRIDGE. Both ends of a TAP begin with the same MAC address. A bridge takes frames to an
-# address of its own members for itself, so the kernel's end must have another than weir's.
-plug() {
-    ip -n weir link set "$1" address "02:00:00:ff:00:0${1#weir}"
-    ip -n weir link set "$1" master "$2" up
-}
+# plug TAP BRIDGE
+plug() { ip -n weir link set "$1" master "$2" up; }
 
 # weir_stop [SIGNAL]: ends it and gives its exit status.
 weir_stop() {
@@ -282,6 +283,20 @@ weir_stop() {
     weir_pid=''
     wait "$pid" || status=$?
     return "$status"
+}
+
+# settled: every packet that weir received is accounted for, once none is under way.
+settled() {
+    within 5 balanced || fail "the counts do not add up: $(metrics | grep '_packets_total' | grep -v service)"
+    good "received = transmitted + answered + local + queued + dropped"
+}
+
+balanced() {
+    metrics | awk '
+        /^weir_received_packets_total/ { received += $NF }
+        /^weir_(transmitted|answered|local|dropped)_packets_total/ { settled += $NF }
+        /^weir_queued_packets/ { settled += $NF }
+        END { exit !(received > 0 && received == settled) }'
 }
 
 # gone PID: ended, or a zombie that waits for `wait`.

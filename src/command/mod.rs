@@ -60,7 +60,7 @@ pub fn context() -> config::Context<'static> {
 fn fail(why: impl std::fmt::Display) -> ExitCode {
     let why = why.to_string();
     // Diagnostics say themselves that they are errors.
-    let prefix = if why.starts_with("error") {
+    let prefix = if why.starts_with("error: ") || why.starts_with("warning: ") {
         ""
     } else {
         "error: "

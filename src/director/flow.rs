@@ -12,7 +12,7 @@ use crate::neighbour::LinkState;
 use crate::packet::{Packet, Sent, Sink};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
-use crate::stats::WorkerStats;
+use crate::stats::{RealStats, WorkerStats};
 use crate::tables::{Owner, Service, Tables};
 use crate::units::{HopId, PortId, Time};
 use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
@@ -40,7 +40,8 @@ impl<P: Packet> Director<P> {
             .reals
             .get(connection.real.index())
         {
-            Some(real) if !real.is_removed() => real,
+            // Replies of a removed real server still pass: the client's next packet is told.
+            Some(real) if found.reply || !real.is_removed() => real,
             _ => return self.orphan(packet, flow, found, tables, now, sink),
         };
         let opens = !found.reply && is_tcp(flow) && flow.flags.opens();
@@ -67,22 +68,13 @@ impl<P: Packet> Director<P> {
                 flow.flags,
             );
             if next != connection.state {
-                match (connection.state.is_active(), next.is_active()) {
-                    (true, false) => {
-                        real.active.dec();
-                        real.inactive.inc();
-                    }
-                    (false, true) => {
-                        real.inactive.dec();
-                        real.active.inc();
-                    }
-                    _ => {}
-                }
-                connection.state = next;
+                enter(connection, next, real);
                 context.state = Some(next.name());
             }
         }
-        connection.last_seen = now.millis();
+        if !real.is_removed() {
+            connection.last_seen = now.millis();
+        }
         if found.reply {
             real.packets_out.add(1);
             real.bytes_out.add(u64::from(flow.length));
@@ -154,8 +146,10 @@ impl<P: Packet> Director<P> {
         }
     }
 
-    /// A packet of a connection whose real server is configured no more. UDP and new attempts start anew; TCP is
-    /// told by a reset (the kernel's `expire_nodest_conn`).
+    /// A client's packet of a connection whose real server is configured no more. UDP and new attempts start anew; TCP is
+    /// told by a reset (the kernel's `expire_nodest_conn`). A reset that crosses a reply misses the client's window
+    /// (RFC 5961 section 3.2), so that the client's next segments are told again, until the connection's last seconds
+    /// are over.
     #[cold]
     fn orphan<S: Sink<Packet = P>>(
         &mut self,
@@ -166,10 +160,23 @@ impl<P: Packet> Director<P> {
         now: Time,
         sink: &mut S,
     ) -> Outcome {
-        let connection = *self.connections.get(found.id);
-        self.end(found.id);
-        if connection.is_template() || !is_tcp(flow) || flow.flags.opens() || flow.flags.rst() {
+        let connection = self.connections.get_mut(found.id);
+        let real = self
+            .stats
+            .worker(self.worker)
+            .reals
+            .get(connection.real.index());
+        let ends = connection.is_expired(&tables.timeouts, now.millis())
+            || !is_tcp(flow)
+            || flow.flags.opens()
+            || flow.flags.rst();
+        let (false, Some(real)) = (ends, real) else {
+            self.end(found.id);
             return self.unknown(packet, flow, tables, now, sink);
+        };
+        if connection.state != State::Close {
+            enter(connection, State::Close, real);
+            connection.last_seen = now.millis();
         }
         let context = Context {
             service: Some(connection.service),
@@ -407,6 +414,23 @@ impl<P: Packet> Director<P> {
 enum Unscheduled {
     NoRealServer,
     TableFull,
+}
+
+/// Brings a connection into another state, and its real server's counts with it.
+#[inline(always)]
+fn enter(connection: &mut Connection, next: State, real: &RealStats) {
+    match (connection.state.is_active(), next.is_active()) {
+        (true, false) => {
+            real.active.dec();
+            real.inactive.inc();
+        }
+        (false, true) => {
+            real.inactive.dec();
+            real.active.inc();
+        }
+        _ => {}
+    }
+    connection.state = next;
 }
 
 fn direction(connection: &Connection, reply: bool) -> Direction {

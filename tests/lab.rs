@@ -1,0 +1,62 @@
+//! Real clients and real servers around a running weir, in network namespaces (scripts/lab). As root only.
+
+use std::process::Command;
+use std::sync::Mutex;
+
+/// One lab at a time: each wants both of a small machine's cores.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+fn lab(scenario: &str, arguments: &[&str]) {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: network namespaces take root");
+        return;
+    }
+    let _machine = MACHINE.lock();
+    let top = env!("CARGO_MANIFEST_DIR");
+    let status = Command::new(format!("{top}/scripts/lab"))
+        .arg(format!("{top}/tests/lab/{scenario}.sh"))
+        .args(arguments)
+        .env("WEIR", env!("CARGO_BIN_EXE_weir"))
+        .env("LAB_SECONDS", "180")
+        .status()
+        .expect("scripts/lab starts");
+    assert!(
+        status.success(),
+        "scripts/lab tests/lab/{scenario}.sh {arguments:?}: {status}"
+    );
+}
+
+#[test]
+fn dr_carries_http_dns_and_iperf3_unharmed() {
+    lab("traffic", &["dr"]);
+}
+
+#[test]
+fn nat_carries_http_dns_and_iperf3_unharmed() {
+    lab("traffic", &["nat"]);
+}
+
+#[test]
+fn fullnat_carries_http_dns_and_iperf3_unharmed() {
+    lab("traffic", &["fullnat"]);
+}
+
+#[test]
+fn an_operator_gets_answers_refusals_and_clean_stops() {
+    lab("operate", &[]);
+}
+
+#[test]
+fn reloads_under_load_fail_nothing_in_dr() {
+    lab("reload", &["dr"]);
+}
+
+#[test]
+fn reloads_under_load_fail_nothing_in_nat() {
+    lab("reload", &["nat"]);
+}
+
+#[test]
+fn reloads_under_load_fail_nothing_in_fullnat() {
+    lab("reload", &["fullnat"]);
+}
