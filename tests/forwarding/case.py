@@ -76,5 +76,6 @@ class Case:
     config: Any
     steps: list
     asks: Any = ()  # the ARP requests that weir sends: (port, seconds, address); ANY: some
+    lost: dict = field(default_factory=dict)  # drops that no step's verdict tells of: packets that waited in vain
     check: Any = None  # check(results): what the table cannot say; raises AssertionError
     says: str = ""  # why, where the name does not tell
