@@ -51,6 +51,11 @@ impl Tables {
     pub fn port(&self, id: PortId) -> &Port {
         &self.ports[id.index()]
     }
+
+    /// Whether no packet that comes in by `port` can be from `address`: one of weir's own, or a broadcast address.
+    pub fn is_bad_source(&self, port: PortId, address: Ipv4Addr) -> bool {
+        self.addresses.get(&address).is_some() || self.port(port).is_broadcast(address)
+    }
 }
 
 /// One virtual service: immutable, replaced whole when it changes.
@@ -110,6 +115,13 @@ impl Port {
             .iter()
             .find(|net| net.contains(&neighbour))
             .map(Ipv4Net::addr)
+    }
+
+    /// Whether `address` is the broadcast address of one of the port's subnets (RFC 3021: a /31 has none).
+    pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
+        self.addresses
+            .iter()
+            .any(|net| net.prefix_len() < 31 && net.broadcast() == address)
     }
 
     /// Whether `address` lies in one of the port's subnets.

@@ -50,7 +50,7 @@ drop_reasons! {
     NotForUs, "not_for_us", "The destination is no VIP, no address of a port or pool, and no connection's.";
     NoConnection, "no_connection", "A TCP packet other than a SYN that belongs to no connection, or one to a local pool address that belongs to none.";
     NoService, "no_service", "To a VIP, but to none of its services, and answers are turned off.";
-    NoRealServer, "no_real_server", "The service has no real server with a weight above 0, and `when_unavailable = \"drop\"`.";
+    NoRealServer, "no_real_server", "The service has no real server with a weight above 0, and `when_unavailable = \"drop\"` or answers are turned off.";
     RateLimited, "rate_limited", "An answer (RST, ICMP, ARP) was due, but the limit for answers of this kind was reached.";
     NoRoute, "no_route", "No route leads to the real server or the client.";
     NeighbourFailed, "neighbour_failed", "The next hop did not answer ARP.";

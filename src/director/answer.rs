@@ -88,15 +88,17 @@ impl<P: Packet> Director<P> {
         let verdict = if datagram.is_fragment {
             Verdict::Drop(DropReason::Fragment)
         } else if datagram.protocol == PROTOCOL_ICMP {
+            // What follows the packet in its frame is padding.
+            let end = ethernet::HEADER_LEN + usize::from(datagram.length);
             let message = packet
                 .data()
-                .get(usize::from(datagram.layout.l4)..)
+                .get(usize::from(datagram.layout.l4)..end)
                 .unwrap_or_default();
             match (icmp::Icmp::new_checked(message), owner) {
                 (None, _) => Verdict::Drop(DropReason::BadL4Header),
                 (Some(message), _) if message.is_error() => Verdict::Drop(DropReason::IcmpError),
                 (Some(message), Some(Owner::Vip | Owner::Port(_))) if message.is_echo_request() => {
-                    if tables.addresses.get(&datagram.source).is_some() {
+                    if tables.is_bad_source(port, datagram.source) {
                         Verdict::Drop(DropReason::BadSource)
                     } else if !self.limits.allow(
                         AnswerKind::IcmpEcho,
@@ -104,8 +106,9 @@ impl<P: Packet> Director<P> {
                         tables.answers_per_second,
                     ) {
                         Verdict::Drop(DropReason::RateLimited)
-                    } else if build::echo_reply_in_place(packet.data_mut(), tables.port(port).mac)
-                        .is_some()
+                    } else if packet.resize(end)
+                        && build::echo_reply_in_place(packet.data_mut(), tables.port(port).mac)
+                            .is_some()
                     {
                         sink.send(port, packet, Sent::Answered);
                         Verdict::Reply(port, ReplyReason::IcmpEcho)
@@ -143,6 +146,13 @@ impl<P: Packet> Director<P> {
         now: Time,
         sink: &mut S,
     ) -> Verdict {
+        // A reset is never answered, nor counted against the limit.
+        if tables.answers_per_second == 0 || flow.flags.rst() {
+            return Verdict::Drop(match reason {
+                ReplyReason::NoService => DropReason::NoService,
+                _ => DropReason::NoRealServer,
+            });
+        }
         if is_tcp(flow) {
             return self.reset(packet, reason, tables, now, sink);
         }
@@ -170,13 +180,14 @@ impl<P: Packet> Director<P> {
         {
             return Verdict::Drop(DropReason::RateLimited);
         }
-        // Nothing is written for a reset: it is never answered.
-        let refusal = if reason == ReplyReason::NoService {
-            DropReason::NoService
-        } else {
-            DropReason::NoConnection
-        };
-        self.answer(packet, reason, refusal, tables, sink, build::tcp_reset)
+        self.answer(
+            packet,
+            reason,
+            DropReason::NoConnection,
+            tables,
+            sink,
+            build::tcp_reset,
+        )
     }
 
     /// The TTL ran out: "time exceeded" from the VIP.

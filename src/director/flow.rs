@@ -203,7 +203,11 @@ impl<P: Packet> Director<P> {
         let tcp = is_tcp(flow);
         let opens = !tcp || flow.flags.opens();
         let nobody = Context::default();
-        match tables.addresses.get(&key.destination()) {
+        let owner = tables.addresses.get(&key.destination());
+        if owner.is_some() && tables.is_bad_source(packet.port(), key.source()) {
+            return (Verdict::Drop(DropReason::BadSource), nobody);
+        }
+        match owner {
             Some(Owner::Vip) => {}
             Some(&Owner::Port(port)) => {
                 sink.local(port, packet);
@@ -212,9 +216,6 @@ impl<P: Packet> Director<P> {
             Some(Owner::Pool) => return (Verdict::Drop(DropReason::NoConnection), nobody),
             None if opens => return (Verdict::Drop(DropReason::NotForUs), nobody),
             None => return (Verdict::Drop(DropReason::NoConnection), nobody),
-        }
-        if tables.addresses.get(&key.source()).is_some() {
-            return (Verdict::Drop(DropReason::BadSource), nobody);
         }
         if flow.ttl <= 1 {
             return (

@@ -40,6 +40,8 @@ pub struct Datagram {
     pub destination: Ipv4Addr,
     pub protocol: u8,
     pub is_fragment: bool,
+    /// The IP packet's length in bytes.
+    pub length: u16,
     pub layout: Layout,
 }
 
@@ -106,6 +108,7 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
             destination,
             protocol,
             is_fragment,
+            length,
             layout,
         });
     }

@@ -162,14 +162,13 @@ def account(case, results):
         expect = case.steps[number].expect
         release = getattr(expect, "sent_with", None)
         if line["verdict"] == "queue" and release is not None and release < len(results.lines):
-            left = spare[line["out_port"]]
-            assert left, f"step {number} was to be released by step {release}"
-            time, frame = left.pop(min(left))
-            assert time == results.frames[release][1], f"step {number} is released with step {release}'s timestamp"
-            results.released[number] = frame
+            left, due = spare[line["out_port"]], results.frames[release][1]
+            released = [place for place, (time, _) in left.items() if time == due]
+            assert released, f"step {number} was to be released by step {release}, with its timestamp"
+            results.released[number] = left.pop(min(released))[1]
     extra = [(port, fields(frame)) for port, left in spare.items() for _, frame in left.values()]
     assert not extra, f"frames out that nothing explains: {extra}"
-    return requests
+    return sorted(requests, key=lambda request: request[1])
 
 
 # --- what must hold in every case -------------------------------------------------------------------------------------

@@ -1,0 +1,197 @@
+"""What weir answers itself, from which address, how often, and whom it never answers."""
+
+from case import Case, drop, forward, lan, local, reply, wan
+from lab import (A, B, CLIENT, LAN, LAN_VIP, NEAR, POOL, VIP, WAN, WAN_VIP, Host, arp, ethernet, icmp, quoting, raw, reply_to, service, tcp,
+                 two_arm, udp)
+
+MODES = ("dr", "nat", "fullnat")
+LB = two_arm(service("nat", A))
+SUBNETS = two_arm(service("nat", A, vip=WAN_VIP), service("nat", A, vip=LAN_VIP, name="inner"), service("nat", A, vip=VIP, name="routed"))
+
+
+def is_at(host, port, address):
+    """The answer to `host`'s question for `address`."""
+    mac = (WAN if port == "wan" else LAN).mac
+    return reply("arp", port, eth_dst=host.mac, op=2, src=address, hwsrc=mac, dst=host.ip, hwdst=host.mac)
+
+
+def echoed(sender, address, port="wan", **sent):
+    from wire import Ipv4
+
+    packet = icmp(sender, address, **sent)
+    rest = Ipv4(ethernet(packet)).payload[4:8]
+    return (wan if port == "wan" else lan)(packet, reply("icmp_echo", port, sender, src=address, icmp=(0, 0),
+        rest=rest, payload=sent.get("payload", b"")))
+
+
+def still_damaged(frame):
+    from wire import Ipv4
+
+    return Ipv4(frame).error != 0
+
+
+def ttl_of_requests(mode, protocol):
+    make = tcp if protocol == "tcp" else udp
+    dead = lambda **more: wan(make(CLIENT, VIP, ttl=1, **more), reply("ttl_exceeded", "wan", CLIENT, src=VIP, icmp=(11, 0),
+        rest=b"\0" * 4))  # noqa: E731
+    return Case(f"{mode}_{protocol}_requests_with_ttl_1", two_arm(service(mode, A, protocol=protocol)), [
+        dead(),
+        wan(make(CLIENT, VIP, ttl=2), forward("lan", A, new=True, ttl=1)),
+        dead(),
+        dead(sport=40001),
+        wan(make(CLIENT, VIP, ttl=255), forward("lan", A, new=False, ttl=254)),
+    ])
+
+
+def ttl_of_replies(mode):
+    return Case(f"{mode}_replies_with_ttl_1", two_arm(service(mode, A)), [
+        wan(tcp(CLIENT, VIP), forward("lan", A)),
+        lan(reply_to(0, ttl=1), reply("ttl_exceeded", "lan", A, src=VIP, icmp=(11, 0))),
+        lan(reply_to(0, ttl=2), forward("wan", CLIENT, ttl=1)),
+    ])
+
+
+def reset(flags, seq=0, ack=0, dport=81):
+    return reply("no_service", "wan", CLIENT, src=VIP, sport=dport, dport=40000, flags=flags, seq=seq, ack=ack, payload=b"")
+
+
+def resets():
+    """RFC 9293 3.10.7.1: seq = SEG.ACK where there is one, else 0 and ack = SEG.SEQ + SEG.LEN."""
+    steps = []
+    for flags, data, seq in (("S", b"", 1000), ("S", b"fast open", 1000), ("S", b"", 0xFFFFFFFF), ("F", b"", 7), ("SF", b"abc", 0xFFFFFFFE),
+                             ("", b"", 5), ("", b"12345", 5), ("P", b"odd", 0)):
+        length = len(data) + ("S" in flags) + ("F" in flags)
+        steps.append(wan(tcp(CLIENT, VIP, flags, dport=81, seq=seq, payload=data), reset("RA", 0, (seq + length) % 2**32)))
+    for flags, data, ack in (("A", b"", 77), ("PA", b"data", 0xFFFFFFFF), ("SA", b"", 1), ("FA", b"", 0), ("FPUA", b"x", 0x80000000)):
+        steps.append(wan(tcp(CLIENT, VIP, flags, dport=81, seq=9, ack=ack, payload=data), reset("R", ack, 0)))
+    steps.append(wan(tcp(CLIENT, VIP, "S", dport=81, options=[("MSS", 1460), ("WScale", 7)]), reset("RA", 0, 1001)))
+    steps.append(wan(raw(ethernet(tcp(CLIENT, VIP, "S", dport=81)) + b"\0" * 6), reset("RA", 0, 1001)))  # padding is no data
+    return steps
+
+
+def unavailable(mode, weights, *reals):
+    lb = two_arm(service(mode, *reals, weights=weights), service(mode, *reals, protocol="udp", weights=weights, name="datagrams"))
+    kind = "all_of_weight_0" if reals else "none_configured"
+    return Case(f"{mode}_no_real_server_{kind}", lb, [
+        wan(tcp(CLIENT, VIP), reply("no_real_server", "wan", CLIENT, src=VIP, sport=80, dport=40000, flags="RA", seq=0, ack=1001)),
+        wan(udp(CLIENT, VIP), reply("no_real_server", "wan", CLIENT, src=VIP, icmp=(3, 3), rest=b"\0" * 4)),
+    ])
+
+
+def limited(name, make, reason):
+    """A second's worth at once, then as many as the rate gives; others' answers do not count."""
+    dead, fine = lambda after=0.0: wan(make(), drop("rate_limited"), after=after), lambda after=0.0: wan(make(), reply(reason),
+        after=after)  # noqa: E731
+    return Case(f"{name}_are_limited", two_arm(service("nat", A, vip=WAN_VIP), answers=4), [
+        *(fine() for _ in range(4)), *(dead() for _ in range(3)),
+        fine(0.25), dead(),
+        fine(0.5), fine(), dead(),
+        *(fine(60 if n == 0 else 0) for n in range(4)), dead(),
+    ])
+
+
+BAD_MACS = ("ffffffffffff", "01005e000001")
+
+CASES = [
+    Case("arp_for_what_is_weirs_on_the_link", SUBNETS, [
+        wan(arp(NEAR, WAN), is_at(NEAR, "wan", WAN.ip)),
+        wan(arp(NEAR, WAN_VIP), is_at(NEAR, "wan", WAN_VIP)),
+        lan(arp(A, LAN), is_at(A, "lan", LAN.ip)),
+        lan(arp(A, LAN_VIP), is_at(A, "lan", LAN_VIP)),
+        lan(arp(A, POOL), is_at(A, "lan", POOL)),
+    ]),
+    Case("arp_for_a_vip_outside_the_subnet_is_not_answered", SUBNETS, [
+        wan(arp(NEAR, VIP), drop("arp_ignored")), lan(arp(A, VIP), drop("arp_ignored")),
+        wan(arp(NEAR, LAN_VIP), drop("arp_ignored")), lan(arp(A, WAN_VIP), drop("arp_ignored")),
+    ]),
+    Case("every_address_of_a_pool_answers_arp", two_arm(service("fullnat", A), pool="10.0.0.200-10.0.0.203"), [
+        *(lan(arp(A, f"10.0.0.{n}"), is_at(A, "lan", f"10.0.0.{n}")) for n in range(200, 204)),
+        lan(arp(A, "10.0.0.199"), drop("arp_ignored")), lan(arp(A, "10.0.0.204"), drop("arp_ignored")),
+    ]),
+    Case("an_address_probe_is_answered", SUBNETS,
+         [wan(arp(Host("0.0.0.0", NEAR.mac), WAN_VIP), reply("arp", "wan", eth_dst=NEAR.mac, op=2, src=WAN_VIP, hwsrc=WAN.mac))],
+         says="RFC 5227 2.1.1: whoever probes learns that the address is taken"),
+    Case("a_unicast_arp_request_is_answered", SUBNETS, [wan(arp(NEAR, WAN, to_mac=WAN.mac), is_at(NEAR, "wan", WAN.ip))],
+         says="RFC 1122 2.3.2.1: how others confirm that weir is still there"),
+    Case("padded_arp_requests_are_answered", SUBNETS, [wan(raw(ethernet(arp(NEAR, WAN)) + pad),
+        is_at(NEAR, "wan", WAN.ip)) for pad in (b"\0" * 18, b"noise", b"\xff" * 18)]),
+    Case("arp_replies_are_not_answered", SUBNETS, [wan(arp(NEAR, WAN, op="is-at", target_mac=WAN.mac), local("arp"))]),
+    Case("ping_of_vips_and_ports", SUBNETS, [
+        *(echoed(CLIENT, VIP, payload=bytes(range(size % 256)) * (1 if size < 256 else 5),
+        id=size, seq=0xFFFF) for size in (0, 1, 2, 3, 55, 56, 57, 255)),
+        echoed(CLIENT, VIP, payload=b"\xff" * 1472),
+        echoed(CLIENT, VIP, payload=b"\0" * 1471),
+        echoed(CLIENT, WAN.ip, payload=b"odd"), echoed(NEAR, WAN_VIP, payload=b"even"),
+        echoed(A, LAN.ip, "lan", payload=b"from inside"), echoed(A, LAN_VIP, "lan"),
+    ]),
+    Case("pings_with_checksums_near_the_wrap", LB, [
+        echoed(CLIENT, VIP, payload=tail.to_bytes(2, "big"), id=0, seq=0)
+        for tail in (0x0000, 0xF7FF, 0xF7FE, 0xF800, 0xFFFF, 0x0800, 0xF6FF, 0x07FF)
+    ], says="the type goes from 8 to 0: the checksum grows by 0x0800, and wraps"),
+    Case("a_padded_ping_loses_its_padding_or_zeroes_it", LB,
+         [wan(raw(ethernet(icmp(CLIENT, VIP, payload=b"hi")) + pad),
+             reply("icmp_echo", "wan", CLIENT, payload=b"hi")) for pad in (b"\0" * 16, b"secrets of some host")]),
+    Case("a_damaged_ping_is_not_made_good", LB, [
+        wan(icmp(CLIENT, VIP, payload=b"damaged", chksum=0x1234), [drop("bad_l4_header"), reply("icmp_echo", frame=still_damaged)]),
+    ], says="RFC 1122 3.2.2.6: the echo reply must not hide what happened on the way"),
+    Case("ping_of_nobody_is_not_answered", LB, [wan(icmp(CLIENT, "192.0.2.81"), drop("not_for_us")), wan(icmp(CLIENT, A), drop("not_for_us"))]),
+    *(ttl_of_requests(mode, protocol) for mode in MODES for protocol in ("tcp", "udp")),
+    *(ttl_of_replies(mode) for mode in ("nat", "fullnat")),
+    Case("ttl_0_is_not_forwarded", LB, [wan(tcp(CLIENT, VIP, ttl=0), [reply("ttl_exceeded"), drop("bad_ip_header")])]),
+    Case("a_ttl_exceeded_quotes_at_most_576_bytes", two_arm(service("nat", A, protocol="udp")), [
+        wan(udp(CLIENT, VIP, b"x" * size, ttl=1), reply("ttl_exceeded", "wan", CLIENT, payload=lambda quote, size=size: len(quote) == min(28 + size, 548)))
+        for size in (0, 1, 519, 520, 521, 1472)
+    ]),
+    Case("no_service_tcp_reset", two_arm(service("nat", A)), resets()),
+    Case("no_service_udp_port_unreachable", LB, [
+        wan(udp(CLIENT, VIP, b"x" * size, dport=53), reply("no_service", "wan", CLIENT, src=VIP, icmp=(3, 3),
+        rest=b"\0" * 4)) for size in (0, 1, 7, 8, 1472)
+    ]),
+    Case("no_service_of_this_protocol", LB, [wan(udp(CLIENT, VIP, dport=80), reply("no_service", "wan", CLIENT, src=VIP, icmp=(3, 3)))]),
+    Case("answers_go_back_through_the_gateway_they_came_from", LB, [wan(tcp(Host("203.0.113.9", "02:00:00:00:02:77"), VIP, dport=81),
+        reply("no_service", "wan", eth_dst="02:00:00:00:02:77"))]),
+    *(unavailable(mode, weights, *reals) for mode in MODES for weights, reals in (([0, 0], (A, B)), (None, ()))),
+    Case("weight_0_among_others_is_passed_over", two_arm(service("nat", A, B, weights=[0, 1])), [wan(tcp(CLIENT, VIP, sport=n),
+        forward("lan", B)) for n in range(1, 4)]),
+    limited("resets", lambda: tcp(CLIENT, WAN_VIP, dport=81), "no_service"),
+    limited("port_unreachables", lambda: udp(CLIENT, WAN_VIP, dport=81), "no_service"),
+    limited("time_exceededs", lambda: tcp(CLIENT, WAN_VIP, ttl=1), "ttl_exceeded"),
+    limited("pings", lambda: icmp(CLIENT, WAN_VIP), "icmp_echo"),
+    limited("arp_answers", lambda: arp(NEAR, WAN_VIP), "arp"),
+    Case("kinds_of_answers_do_not_use_up_each_other", two_arm(service("nat", A), answers=1), [
+        wan(tcp(CLIENT, VIP, dport=81), reply("no_service"), after=0), wan(udp(CLIENT, VIP, dport=81), reply("no_service"), after=0),
+        wan(icmp(CLIENT, VIP), reply("icmp_echo"), after=0), wan(arp(NEAR, WAN), reply("arp"), after=0),
+        wan(tcp(CLIENT, VIP, dport=81), drop("rate_limited"), after=0), wan(udp(CLIENT, VIP, dport=81), drop("rate_limited"), after=0),
+        wan(icmp(CLIENT, VIP), drop("rate_limited"), after=0), wan(arp(NEAR, WAN), drop("rate_limited"), after=0),
+    ]),
+    Case("a_thousand_answers_a_second_by_default", LB, [
+        *(wan(tcp(CLIENT, VIP, dport=81), reply("no_service"), after=0) for _ in range(1000)),
+        wan(tcp(CLIENT, VIP, dport=81), drop("rate_limited"), after=0),
+    ]),
+    Case("forwarding_is_not_limited", two_arm(service("nat", A), answers=1),
+         [wan(tcp(CLIENT, VIP, sport=1000 + n), forward("lan", A), after=0) for n in range(20)]),
+    Case("no_reset_to_a_reset", LB, [wan(tcp(CLIENT, VIP, flags, dport=81), drop("no_service")) for flags in ("R", "RA", "RS", "RFPUA")]),
+    Case("resets_that_nobody_answers_do_not_use_up_the_limit", two_arm(service("nat", A), answers=1), [
+        *(wan(tcp(CLIENT, VIP, "R", dport=81), drop("no_service"), after=0) for _ in range(3)), wan(tcp(CLIENT, VIP, dport=81),
+        reply("no_service"), after=0),
+    ], says="rate_limited is for answers that were due"),
+    Case("no_answer_to_icmp_errors_and_echo_replies", LB, [
+        wan(quoting(tcp(Host(VIP, WAN.mac), CLIENT, dport=81)), drop("icmp_error")),
+        wan(icmp(CLIENT, VIP, type=11, payload=bytes(tcp(A, CLIENT).layer)[:28], ttl=1), drop("icmp_error")),
+        wan(icmp(CLIENT, VIP, type=0), drop("icmp_unsupported")),
+    ]),
+    Case("no_answer_to_frames_for_everybody", two_arm(service("nat", A, vip=WAN_VIP)), [
+        wan(raw(bytes.fromhex(mac) + ethernet(packet)[6:]), drop("other_host"))
+        for mac in BAD_MACS for packet in (tcp(CLIENT, WAN_VIP, dport=81), udp(CLIENT, WAN_VIP, dport=81), icmp(CLIENT, WAN_VIP),
+            tcp(CLIENT, WAN_VIP, ttl=1))
+    ], says="RFC 1122 3.2.2"),
+    Case("no_answer_to_broadcast_addresses", LB, [wan(icmp(CLIENT, to),
+        drop({"not_for_us", "other_host"})) for to in ("198.51.100.255", "255.255.255.255", "224.0.0.1")]),
+    Case("no_answer_to_senders_that_are_nobody", LB, [
+        wan(packet, drop("bad_source")) for address in ("0.0.0.0", "255.255.255.255", "224.0.0.5", "127.0.0.1", VIP)
+        for packet in (udp(Host(address, CLIENT.mac), VIP, dport=81), icmp(Host(address, CLIENT.mac), VIP), tcp(Host(address, CLIENT.mac),
+            VIP, ttl=1))
+    ]),
+    Case("no_answer_to_fragments", LB, [wan(udp(CLIENT, VIP, b"x" * 24, dport=81, flags="MF"), drop("fragment")),
+        wan(udp(CLIENT, VIP, b"x" * 24, ttl=1, frag=3), drop("fragment"))]),
+]

@@ -1,0 +1,227 @@
+"""Which real server each new connection goes to, held against the kernel's algorithms, written down here once more.
+
+The kernel adds each real server at the head of its list, so that it walks them from the last one configured to the first.
+Nothing here is weir's code: `ip_vs_rr.c`, `ip_vs_wrr.c`, `ip_vs_lc.c`, `ip_vs_wlc.c` and `ip_vs_sh.c` are its models.
+"""
+
+import math
+from dataclasses import dataclass
+
+from case import Case, forward, lan, reply, wan
+from lab import CLIENT, LETTERS, VIP, A, B, C, Host, client, reply_to, service, tcp, two_arm, udp
+
+
+@dataclass
+class Dest:
+    letter: str
+    weight: int
+    active: int = 0
+    inactive: int = 0
+
+
+class RoundRobin:
+    def __init__(self, dests):
+        self.dests, self.at = dests, -1
+
+    def pick(self, _):
+        for step in range(1, len(self.dests) + 1):
+            place = (self.at + step) % len(self.dests)
+            if self.dests[place].weight:
+                self.at = place
+                return self.dests[place]
+        return None
+
+
+class WeightedRoundRobin:
+    """As `ipvsadm` builds the service: one real server after another, `dest_changed` after each."""
+
+    def __init__(self, dests):
+        self.dests, self.cw, self.at = dests, 0, -1
+        for known in range(1, len(dests) + 1):
+            weights = [dest.weight for dest in dests[-known:]]
+            self.di = math.gcd(*weights) or 1
+            self.mw = max(weights) - (self.di - 1) if max(weights) else 0
+            if self.cw > self.mw or self.cw == 0:
+                self.cw = self.mw
+            elif self.di > 1:
+                self.cw = self.cw // self.di * self.di + 1
+
+    def pick(self, _):
+        if self.mw == 0:
+            return None
+        while True:
+            self.at += 1
+            if self.at == len(self.dests):
+                self.at, self.cw = -1, self.cw - self.di
+                if self.cw <= 0:
+                    self.cw = self.mw
+            elif self.dests[self.at].weight >= self.cw:
+                return self.dests[self.at]
+
+
+class LeastConnection:
+    weighted = False
+
+    def __init__(self, dests):
+        self.dests = dests
+
+    def pick(self, _):
+        best = None
+        for dest in self.dests:
+            if dest.weight:
+                load = (dest.active << 8) + dest.inactive
+                weight = dest.weight if self.weighted else 1
+                if best is None or best[0] * weight > load * best[1]:
+                    best = (load, weight, dest)
+        return best and best[2]
+
+
+class WeightedLeastConnection(LeastConnection):
+    weighted = True
+
+
+class SourceHash:
+    """With `sh-fallback`: nobody is refused while some real server has a weight."""
+
+    def __init__(self, dests):
+        self.table, place, dealt = [], 0, 0
+        for _ in range(256 if dests else 0):
+            self.table.append(dests[place])
+            dealt += 1
+            if dealt >= dests[place].weight:
+                place, dealt = (place + 1) % len(dests), 0
+
+    @staticmethod
+    def hash(address, offset=0):
+        number = int.from_bytes(bytes(map(int, address.split("."))), "big")
+        return (offset + ((number * 0x61C88647) % 2**32 >> 24)) % 256
+
+    def pick(self, address):
+        first = self.hash(address)
+        for place in [first] + [self.hash(address, (first + step) % 256) for step in range(256)]:
+            if self.table[place].weight:
+                return self.table[place]
+        return None
+
+
+KERNEL = {"rr": RoundRobin, "wrr": WeightedRoundRobin, "lc": LeastConnection, "wlc": WeightedLeastConnection, "sh": SourceHash}
+
+
+class Play:
+    """Steps of a case, and beside them what the kernel would do."""
+
+    def __init__(self, scheduler, weights, mode="nat", protocol="tcp"):
+        self.dests = [Dest(letter, weight) for letter, weight in zip(LETTERS, weights)]
+        reals = [LETTERS[dest.letter] for dest in self.dests]
+        self.lb = two_arm(service(mode, *reals, scheduler=scheduler, weights=weights, protocol=protocol))
+        self.kernel = KERNEL[scheduler](self.dests[::-1])
+        self.mode, self.make, self.steps, self.open, self.next_port, self.inactive = mode, tcp if protocol == "tcp" else udp, [], [], 2000, []
+        self.scheduler, self.weights = scheduler, weights
+
+    def connect(self, count=1, sender=CLIENT, after=0.001):
+        for number in range(count):
+            dest = self.kernel.pick(sender.ip)
+            self.next_port += 1
+            sent = self.make(sender, VIP, sport=self.next_port)
+            if dest is None:
+                expect = reply("no_real_server")
+            else:
+                dest.active += 1
+                expect = forward("lan", LETTERS[dest.letter], new=True, real=f"{LETTERS[dest.letter].ip}:{80 if self.mode == 'dr' else 8080}")
+                self.open.append((dest, sender, self.next_port))
+            self.steps.append(wan(sent, expect, after=after if number == 0 else 0.001))
+        return self
+
+    def reset(self, *which):
+        """The client completes the handshake of its connections and resets them: CLOSE, which is inactive."""
+        for dest, sender, sport in [self.open[n] for n in which]:
+            self.steps.append(wan(tcp(sender, VIP, "A", sport=sport), forward("lan", LETTERS[dest.letter], new=False, state="established")))
+            self.steps.append(wan(tcp(sender, VIP, "R", sport=sport), forward("lan", LETTERS[dest.letter], new=False, state="close")))
+            dest.active, dest.inactive = dest.active - 1, dest.inactive + 1
+            self.inactive.append(dest)
+        self.open = [entry for n, entry in enumerate(self.open) if n not in which]
+        return self
+
+    def of(self, letter):
+        return [n for n, (dest, *_) in enumerate(self.open) if dest.letter == letter]
+
+    def forget(self):
+        """CLOSE lasts 10 seconds."""
+        for dest in self.inactive:
+            dest.inactive -= 1
+        self.inactive = []
+        return self
+
+    def case(self, name):
+        return Case(f"{self.scheduler}_{'_'.join(map(str, self.weights))}_{name}", self.lb, self.steps)
+
+
+def kept_open(scheduler, weights, count=None):
+    return Play(scheduler, weights).connect(count or min(40, 2 * max(sum(weights), 6))).case("kept_open")
+
+
+def opened_and_reset(scheduler, weights):
+    """Some held, those of A reset, more opened; then one reset after each."""
+    play = Play(scheduler, weights).connect(2 * len(weights))
+    play.reset(*play.of("A")).connect(2 * len(weights))
+    for _ in range(6):
+        play.connect().reset(len(play.open) - 1)
+    return play.case("opened_and_reset")
+
+
+def each_reset_before_the_next(scheduler, weights):
+    play = Play(scheduler, weights)
+    for _ in range(4 * len(weights)):
+        play.connect().reset(0)
+    return play.case("each_reset_before_the_next")
+
+
+def after_the_closed_ones_are_forgotten(scheduler, weights):
+    play = Play(scheduler, weights).connect(6)
+    play.reset(*range(5)).forget().connect(9, after=20)
+    return play.case("closed_ones_forgotten")
+
+
+def sources(weights, mode="nat", protocol="tcp"):
+    """Clients all over the address space; each twice, from another port: the same real server."""
+    play = Play("sh", weights, mode, protocol)
+    clients = [client(n) for n in range(1, 40)] + [Host(f"{n * 7 % 223 + 1}.{n * 31 % 256}.{n * 97 % 256}.{n * 13 % 254 + 1}", CLIENT.mac) for n in range(1, 60)]
+    for sender in [sender for sender in clients if not sender.ip.startswith(("10.", "127.", "192.0.2.", "198.51.100."))]:
+        play.connect(2, sender)
+    return play.case(f"clients_all_over_{mode}_{protocol}")
+
+
+def closes_by_fin():
+    """What both sides closed is inactive, as what was reset: TIME_WAIT."""
+    play = Play("lc", (1, 1, 1)).connect(3)  # C, B, A
+    for number in (0, 1, 2):
+        dest, sender, sport = play.open[number]
+        play.steps += [wan(tcp(sender, VIP, "A", sport=sport)), wan(tcp(sender, VIP, "FA", sport=sport)), lan(reply_to(number, "FA"),
+            forward("wan", state="time_wait"))]
+        dest.active, dest.inactive = dest.active - 1, dest.inactive + 1
+        if number == 0:
+            play.connect(2)  # both to C, until its load is the others'
+    return play.connect(6).case("closed_by_fin")
+
+
+WEIGHTS = ((1, 1, 1), (3, 2, 1), (1, 2, 3), (2, 0, 1), (4, 2, 2), (6, 4), (5, 1, 1), (0, 0, 7), (3, 3), (1,), (1, 2, 3, 4), (0, 5, 0, 3))
+CASES = [
+    *(kept_open(scheduler, weights) for scheduler in ("rr", "wrr", "lc", "wlc") for weights in WEIGHTS),
+    *(kept_open(scheduler, (0, 0), 3) for scheduler in KERNEL),
+    kept_open("wrr", (65535, 65535, 1), 12),
+    kept_open("wlc", (65535, 1), 12),
+    *(opened_and_reset(scheduler, weights) for scheduler in ("rr", "wrr", "lc", "wlc") for weights in ((1, 1, 1), (3, 2, 1), (2, 0, 1))),
+    *(each_reset_before_the_next(scheduler, weights) for scheduler in ("rr", "wrr", "lc", "wlc") for weights in ((1, 1, 1), (2, 1))),
+    *(after_the_closed_ones_are_forgotten(scheduler, (1, 2, 1)) for scheduler in ("lc", "wlc")),
+    closes_by_fin(),
+    *(sources(weights) for weights in ((1, 1, 1), (3, 2, 1), (1, 0, 1), (0, 5, 2, 0), (200, 100))),
+    sources((1, 1, 1), "dr"), sources((1, 1, 1), "fullnat"), sources((2, 1), "nat", "udp"),
+    Case("schedulers_of_two_services_do_not_share_their_turns", two_arm(service("nat", A, B, C), service("nat", A, B, C, port=443, name="tls")), [
+        wan(tcp(CLIENT, VIP, sport=2000 + n, dport=(80, 443)[n % 2]), forward("lan", (C, B, A)[n // 2 % 3], new=True)) for n in range(12)
+    ]),
+    Case("retransmitted_syns_take_no_turn", two_arm(service("nat", A, B)), [
+        wan(tcp(CLIENT, VIP, sport=2000), forward("lan", B, new=True)), wan(tcp(CLIENT, VIP, sport=2000), forward("lan", B, new=False)),
+        wan(tcp(CLIENT, VIP, sport=2001), forward("lan", A, new=True)),
+    ]),
+    Case("udp_of_one_flow_stays", two_arm(service("nat", A, B, C, protocol="udp")), [wan(udp(CLIENT, VIP), forward("lan", C)) for _ in range(6)]),
+]
