@@ -18,6 +18,28 @@ pub fn prefetch<T: ?Sized>(value: &T) {
     let _ = value;
 }
 
+/// A bit for each of the eight words that equals `word`, the first one's lowest.
+#[inline(always)]
+pub fn equal_words(words: &[u16; 8], word: u16) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has SSE2, and `words` are the 16 bytes that are loaded, unaligned.
+    unsafe {
+        use std::arch::x86_64::{
+            _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
+            _mm_setzero_si128,
+        };
+        let words = _mm_loadu_si128(words.as_ptr().cast());
+        let equal = _mm_cmpeq_epi16(words, _mm_set1_epi16(word as i16));
+        // One byte for each word, then one bit for each byte.
+        _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())) as u32
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    words
+        .iter()
+        .enumerate()
+        .fold(0, |mask, (n, &each)| mask | u32::from(each == word) << n)
+}
+
 /// The size and alignment of a huge page.
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -102,6 +124,15 @@ impl<T: Copy> Drop for HugeSlice<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_words_are_found_at_their_places() {
+        let words = [7, 0, 0x8000, 0xffff, 7, 0x7fff, 1, 7];
+        assert_eq!(equal_words(&words, 7), 0b1001_0001);
+        assert_eq!(equal_words(&words, 0x8000), 0b100);
+        assert_eq!(equal_words(&words, 0xffff), 0b1000);
+        assert_eq!(equal_words(&words, 9), 0);
+    }
 
     #[test]
     fn a_huge_slice_is_an_array_of_its_value_large_or_small() {

@@ -6,7 +6,7 @@ use crate::wire::checksum::Delta;
 use std::net::Ipv4Addr;
 
 /// What a packet is found by: addresses, ports and protocol as they are on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// Source address in the high half, destination in the low half.
     addresses: u64,

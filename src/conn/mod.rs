@@ -9,4 +9,4 @@ pub mod table;
 pub use entry::{ConnId, Connection, FlowKey, Translation};
 pub use local_port::Pool;
 pub use state::{Direction, State, Timeouts};
-pub use table::{Found, Table};
+pub use table::{Found, Guess, Table};

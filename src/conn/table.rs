@@ -7,7 +7,7 @@
 
 use super::entry::{ConnId, Connection, FlowKey};
 use super::state::State;
-use crate::arch::{HugeSlice, prefetch};
+use crate::arch::{HugeSlice, equal_words, prefetch};
 
 const SLOTS: usize = 8;
 
@@ -36,10 +36,7 @@ impl Bucket {
     /// A bit for each slot that has this signature.
     #[inline(always)]
     fn matches(&self, signature: u16) -> u32 {
-        // Compiles to one vector comparison.
-        (0..SLOTS).fold(0, |mask, slot| {
-            mask | u32::from(self.signatures[slot] == signature) << slot
-        })
+        equal_words(&self.signatures, signature)
     }
 }
 
@@ -49,6 +46,10 @@ pub struct Found {
     pub id: ConnId,
     pub reply: bool,
 }
+
+/// Where a connection may be found ([`Table::guess`]).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Guess(u32);
 
 pub struct Table {
     entries: HugeSlice<Connection>,
@@ -144,19 +145,35 @@ impl Table {
         prefetch(&self.buckets[self.home(hash)]);
     }
 
-    /// Starts to fetch the entry that most probably has this hash.
+    /// The entry that most probably has this hash, which it starts to fetch.
     #[inline(always)]
-    pub fn prefetch_entry(&self, hash: u64) {
+    pub fn guess(&self, hash: u64) -> Guess {
         let bucket = &self.buckets[self.home(hash)];
         let matches = bucket.matches(Self::signature(hash));
-        if matches != 0 {
-            let entry = bucket.entries[matches.trailing_zeros() as usize] >> 1;
-            prefetch(&self.entries[entry as usize]);
+        // Without a match the number is some slot's: a live key's, or 0.
+        let number = bucket.entries[matches.trailing_zeros() as usize % SLOTS];
+        prefetch(&self.entries[(number >> 1) as usize]);
+        Guess(number)
+    }
+
+    /// As [`find`](Self::find), with a look at the guessed entry first.
+    #[inline(always)]
+    pub fn find_guessed(&self, guess: Guess, hash: u64, key: &FlowKey) -> Option<Found> {
+        let Guess(number) = guess;
+        let entry = &self.entries[(number >> 1) as usize];
+        let reply = number & 1 == 1;
+        // A free entry has a key that no packet can have.
+        if *key == if reply { entry.reply } else { entry.request } {
+            return Some(Found {
+                id: ConnId(number >> 1),
+                reply,
+            });
         }
+        self.find(hash, key)
     }
 
     /// The connection of a packet.
-    #[inline(always)]
+    #[inline]
     pub fn find(&self, hash: u64, key: &FlowKey) -> Option<Found> {
         let signature = Self::signature(hash);
         let mut home = self.home(hash);
@@ -253,6 +270,8 @@ impl Table {
                 .find(|&slot| bucket.entries[slot] == number && bucket.signatures[slot] != 0);
             if let Some(slot) = slot {
                 bucket.signatures[slot] = 0;
+                // What a guess without a match looks at must not be some connection's reply.
+                bucket.entries[slot] = 0;
                 return;
             }
             bucket.passed_on -= 1;

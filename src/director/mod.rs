@@ -15,13 +15,13 @@ mod sweep;
 mod waiting;
 
 use crate::arch::prefetch;
-use crate::conn::{Found, Table};
+use crate::conn::{Found, Guess, Table};
 use crate::exchange::{ConnectionChunk, Event, Mailbox, Order};
 use crate::packet::{BURST, Burst, Packet, Sent, Sink};
 use crate::stats::{Stats, WorkerStats};
 use crate::tables::Tables;
 use crate::units::{PortId, Time, WorkerId};
-use crate::verdict::{Context, DropReason, Verdict};
+use crate::verdict::{Context, Verdict};
 use crate::wire::Mac;
 use limit::AnswerLimits;
 use parse::{Flow, Parsed, parse};
@@ -41,8 +41,20 @@ pub struct Director<P> {
     waiting: Waiting<P>,
     limits: AnswerLimits,
     sweep: Sweep,
+    stage: Option<Box<[Slot; BURST]>>,
     /// Makes what an outsider must not foresee different in every run: hashes, first local ports.
     seed: u64,
+}
+
+/// What the stages of a burst tell each other of one packet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    flow: Flow,
+    hash: u64,
+    guess: Guess,
+    found: Option<Found>,
+    /// What it is if it is no flow.
+    other: Option<Parsed>,
 }
 
 /// What a packet ends with, and what was known of it.
@@ -65,6 +77,7 @@ impl<P: Packet> Director<P> {
             waiting: Waiting::new(),
             limits: AnswerLimits::default(),
             sweep: Sweep::default(),
+            stage: Some(Box::default()),
             seed,
         }
     }
@@ -90,57 +103,84 @@ impl<P: Packet> Director<P> {
         for packet in burst.iter() {
             packet.prefetch();
         }
-        let count = burst.len();
-        let mut parsed = [Parsed::Bad(DropReason::Truncated); BURST];
-        let mut hashes = [0u64; BURST];
-        for ((packet, parsed), hash) in burst.iter().zip(&mut parsed).zip(&mut hashes) {
-            *parsed = parse(packet.data(), tables.port(packet.port()));
-            if let Parsed::Flow(flow) = parsed {
-                *hash = self.connections.hash(&flow.key);
-                self.connections.prefetch_bucket(*hash);
+        // Taken out while it is worked on, to be put back; it is always there.
+        let Some(mut stage) = self.stage.take() else {
+            return;
+        };
+        for (packet, slot) in burst.iter().zip(&mut *stage) {
+            match parse(packet.data(), tables.port(packet.port())) {
+                Parsed::Flow(flow) => {
+                    slot.hash = self.connections.hash(&flow.key);
+                    self.connections.prefetch_bucket(slot.hash);
+                    slot.flow = flow;
+                    slot.other = None;
+                }
+                other => slot.other = Some(other),
             }
         }
-        for (parsed, &hash) in parsed[..count].iter().zip(&hashes) {
-            if let Parsed::Flow(_) = parsed {
-                self.connections.prefetch_entry(hash);
-            }
+        let slots = &mut stage[..burst.len()];
+        for slot in slots.iter_mut() {
+            // Of what is no flow, a former packet's: no harm is done.
+            slot.guess = self.connections.guess(slot.hash);
         }
         let version = self.connections.version();
-        let mut found = [None; BURST];
-        for ((parsed, &hash), found) in parsed[..count].iter().zip(&hashes).zip(&mut found) {
-            if let Parsed::Flow(flow) = parsed {
-                *found = self.connections.find(hash, &flow.key);
-                self.prefetch_counters(*found);
-            }
+        for slot in slots.iter_mut() {
+            slot.found = self
+                .connections
+                .find_guessed(slot.guess, slot.hash, &slot.flow.key);
+            self.prefetch_counters(slot.found);
         }
-        for (n, packet) in burst.drain(..).enumerate() {
-            let parsed = &parsed[n];
-            let port = packet.port();
-            let (verdict, context) = match parsed {
-                Parsed::Flow(flow) => {
-                    // A packet before this one may have made or ended the connection.
-                    let found = match self.connections.version() == version {
-                        true => found[n],
-                        false => self.connections.find(hashes[n], &flow.key),
-                    };
-                    match found {
-                        Some(found) => self.known(packet, flow, found, tables, now, sink),
-                        None => self.unknown(packet, flow, tables, now, sink),
-                    }
-                }
-                Parsed::Ipv4(datagram) => self.datagram(packet, datagram, tables, now, sink),
-                Parsed::Arp => self.arp(packet, tables, now, sink),
-                Parsed::Bad(reason) => (Verdict::Drop(*reason), Context::default()),
-            };
-            match verdict {
-                // Counted by the sink's owner, when the device has taken the frame.
-                Verdict::Forward(_) => {}
-                Verdict::Reply(_, reason) => self.counters().reply(reason),
-                Verdict::Queue(_) => self.counters().queued.add(1),
-                Verdict::Local(reason) => self.counters().deliver(reason),
-                Verdict::Drop(reason) => self.counters().drop(reason),
+        for (packet, slot) in burst.drain(..).zip(slots) {
+            if let Some(other) = &slot.other {
+                self.other(packet, other, tables, now, sink);
+                continue;
             }
+            let flow = &slot.flow;
+            // A packet before this one may have made or ended the connection.
+            if self.connections.version() != version {
+                slot.found = self.connections.find(slot.hash, &flow.key);
+            }
+            let port = packet.port();
+            let (verdict, context) = match slot.found {
+                Some(found) => self.known(packet, flow, found, tables, now, sink),
+                None => self.unknown(packet, flow, tables, now, sink),
+            };
+            self.count(verdict);
             sink.decided(port, verdict, context);
+        }
+        self.stage = Some(stage);
+    }
+
+    /// A packet that is no flow's.
+    #[inline(never)]
+    fn other<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        parsed: &Parsed,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) {
+        let port = packet.port();
+        let (verdict, context) = match parsed {
+            Parsed::Ipv4(datagram) => self.datagram(packet, datagram, tables, now, sink),
+            Parsed::Arp => self.arp(packet, tables, now, sink),
+            Parsed::Bad(reason) => (Verdict::Drop(*reason), Context::default()),
+            Parsed::Flow(_) => unreachable!("flows have a way of their own"),
+        };
+        self.count(verdict);
+        sink.decided(port, verdict, context);
+    }
+
+    #[inline(always)]
+    fn count(&self, verdict: Verdict) {
+        match verdict {
+            // Counted by the sink's owner, when the device has taken the frame.
+            Verdict::Forward(_) => {}
+            Verdict::Reply(_, reason) => self.counters().reply(reason),
+            Verdict::Queue(_) => self.counters().queued.add(1),
+            Verdict::Local(reason) => self.counters().deliver(reason),
+            Verdict::Drop(reason) => self.counters().drop(reason),
         }
     }
 

@@ -23,7 +23,7 @@ pub enum Parsed {
     Bad(DropReason),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
     pub key: FlowKey,
     pub layout: Layout,
