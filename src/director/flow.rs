@@ -7,7 +7,7 @@ use crate::config::{Protocol, WhenUnavailable};
 use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::state::next_tcp;
 use crate::conn::{ConnId, Connection, Direction, FlowKey, Found, State, Table, local_port};
-use crate::forward::rewrite::{pass, set_macs, translate};
+use crate::forward::rewrite::{rewrite, set_macs};
 use crate::neighbour::LinkState;
 use crate::packet::{Packet, Sent, Sink};
 use crate::sched::Client;
@@ -99,6 +99,34 @@ impl<P: Packet> Director<P> {
         now: Time,
         sink: &mut S,
     ) -> Verdict {
+        let connection = self.connections.get(found.id);
+        if connection.route_generation == tables.route_generation
+            && let Some(hop) = connection.hop(found.reply)
+        {
+            let link = tables.neighbours.link(hop);
+            let port = tables.port(link.port);
+            if link.state == LinkState::Reachable && flow.length <= port.mtu {
+                let frame = packet.data_mut();
+                rewrite(frame, flow.layout, connection, found.reply);
+                set_macs(frame, link.mac, port.mac);
+                sink.send(link.port, packet, Sent::Forwarded);
+                return Verdict::Forward(link.port);
+            }
+        }
+        self.forward_with_care(packet, flow, found, tables, now, sink)
+    }
+
+    /// As [`forward`](Self::forward), where the next hop is to be found or asked for, or the packet is too big.
+    #[inline(never)]
+    fn forward_with_care<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        flow: &Flow,
+        found: Found,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Verdict {
         let connection = self.connections.get_mut(found.id);
         if connection.route_generation != tables.route_generation {
             connection.forget_hops(tables.route_generation);
@@ -119,11 +147,7 @@ impl<P: Packet> Director<P> {
             let vip = connection.request.destination();
             return self.too_big(packet, vip, tables.port(port).mtu, tables, now, sink);
         }
-        if connection.translates() {
-            translate(packet.data_mut(), flow.layout, connection, found.reply);
-        } else {
-            pass(packet.data_mut(), flow.layout);
-        }
+        rewrite(packet.data_mut(), flow.layout, connection, found.reply);
         match link {
             Some(link) if link.is_usable() => {
                 if link.state == LinkState::Stale

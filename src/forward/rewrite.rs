@@ -13,6 +13,16 @@ pub struct Layout {
     pub l4: u8,
 }
 
+/// Does to a frame what its connection's mode does.
+#[inline(always)]
+pub fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection, reply: bool) {
+    if connection.translates() {
+        translate(frame, layout, connection, reply);
+    } else {
+        pass(frame, layout);
+    }
+}
+
 /// Puts the addresses of the connection's other side into the frame, corrects both checksums by what changed
 /// (RFC 1624), and takes one from the TTL.
 ///

@@ -13,15 +13,15 @@ pub fn sum(bytes: &[u8]) -> u16 {
 /// meaning: in the machine's byte order the sum has its bytes swapped (RFC 1071 section 2 (B)).
 #[inline(always)]
 pub fn is_header_right(header: &[u8; 20]) -> bool {
-    let [a, b, c, d, e] = [0, 4, 8, 12, 16].map(|at| {
+    let word = |at: usize| {
         u64::from(u32::from_ne_bytes([
             header[at],
             header[at + 1],
             header[at + 2],
             header[at + 3],
         ]))
-    });
-    let sum = a + b + c + d + e;
+    };
+    let sum = word(0) + word(4) + word(8) + word(12) + word(16);
     let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
     sum == 0xffff || sum == 0x1fffe
 }
