@@ -18,6 +18,25 @@ pub fn prefetch<T: ?Sized>(value: &T) {
     let _ = value;
 }
 
+/// As [`prefetch`], of every cache line of `value`.
+#[inline(always)]
+pub fn prefetch_all<T>(value: &T) {
+    for line in 0..size_of::<T>().div_ceil(64) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch reads nothing that the program can see, and never faults, whatever the address.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(
+                std::ptr::from_ref(value)
+                    .cast::<i8>()
+                    .wrapping_add(line * 64),
+            );
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
+    }
+}
+
 /// A bit for each of the eight words that equals `word`, the first one's lowest.
 #[inline(always)]
 pub fn equal_words(words: &[u16; 8], word: u16) -> u32 {

@@ -31,6 +31,17 @@ pub struct Real {
     pub weight: u16,
 }
 
+impl Real {
+    /// The port that packets to a port of the service go on to.
+    #[inline]
+    pub fn port_for(&self, port: u16) -> u16 {
+        match self.port {
+            0 => port,
+            own => own,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persistence {
     pub timeout: Duration,

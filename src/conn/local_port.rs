@@ -104,6 +104,12 @@ pub fn choose(
     None
 }
 
+/// The pair that the next search looks at first, after one that has found something.
+#[inline]
+pub fn expected(pool: &Pool, real: &RealStats) -> (Ipv4Addr, u16) {
+    pool.pair(real.port_cursor.get().saturating_sub(1) % pool.size())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

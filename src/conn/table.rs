@@ -222,6 +222,18 @@ impl Table {
         }) {
             return None;
         }
+        self.add(connection, request, reply)
+    }
+
+    /// As [`insert`](Self::insert), of a connection whose keys are known to be nobody's: neither is looked for.
+    /// The hashes are those of its keys; a connection that sees no replies has none of the second.
+    #[inline]
+    pub fn add(
+        &mut self,
+        connection: Connection,
+        request: u64,
+        reply: Option<u64>,
+    ) -> Option<ConnId> {
         let id = self.take()?;
         self.entries[id as usize] = connection;
         self.link(request, id << 1);
@@ -276,6 +288,16 @@ impl Table {
             }
             bucket.passed_on -= 1;
             place = self.next(place);
+        }
+    }
+
+    /// Starts to fetch what removing a connection changes.
+    #[inline]
+    pub fn prefetch_links(&self, id: ConnId) {
+        let entry = self.get(id);
+        self.prefetch_bucket(self.hash(&entry.request));
+        if entry.is_two_way() {
+            self.prefetch_bucket(self.hash(&entry.reply));
         }
     }
 

@@ -1,6 +1,6 @@
 //! TCP and UDP: known connections, new ones, and the way out.
 
-use super::parse::Flow;
+use super::parse::{Flow, PROTOCOL_TCP};
 use super::sweep::end;
 use super::{Director, Outcome, is_tcp};
 use crate::config::{Protocol, WhenUnavailable};
@@ -247,13 +247,7 @@ impl<P: Packet> Director<P> {
                 nobody,
             );
         }
-        let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
-        let wanted = ServiceKey {
-            protocol,
-            address: key.destination(),
-            port: key.destination_port(),
-        };
-        let Some(service) = tables.service(&wanted) else {
+        let Some(service) = tables.service(&service_key(key)) else {
             return (
                 self.refuse(packet, flow, ReplyReason::NoService, tables, now, sink),
                 nobody,
@@ -316,10 +310,7 @@ impl<P: Packet> Director<P> {
         // Reserved before the real server was published.
         let real_stats = counters.reals.get(real.id.index());
         let real_stats = real_stats.ok_or(DropReason::ConnectionTableFull)?;
-        let real_port = match real.port {
-            0 => key.destination_port(),
-            port => port,
-        };
+        let real_port = real.port_for(key.destination_port());
         let local = match &service.pool {
             None => None,
             Some(pool) => {
@@ -330,7 +321,12 @@ impl<P: Packet> Director<P> {
                     vacate(connections, counters, &reply, tables, now)
                 };
                 let pair = local_port::choose(pool, real_stats, start as u32, coarse, &mut is_free);
-                Some(pair.ok_or(DropReason::LocalPortsExhausted)?)
+                let pair = pair.ok_or(DropReason::LocalPortsExhausted)?;
+                // Where the next connection to this real server will look: in this burst, most probably.
+                let (address, port) = local_port::expected(pool, real_stats);
+                let next = FlowKey::new(real.address, real_port, address, port, key.protocol());
+                connections.prefetch_bucket(connections.hash(&next));
+                Some(pair)
             }
         };
         let translation = service
@@ -350,13 +346,21 @@ impl<P: Packet> Director<P> {
         connection.set_hop(false, hop);
         connection.template = template.map_or(NO_TEMPLATE, |template| template.0);
         let is_active = connection.state.is_active();
-        if connection.is_two_way() && !vacate(connections, counters, &connection.reply, tables, now)
-        {
+        let reply = connection.is_two_way().then_some(connection.reply);
+        let is_taken = match reply {
+            // A pair was chosen for which nobody has this key.
+            Some(reply) if local.is_some() => reply == *key,
+            Some(reply) => reply == *key || !vacate(connections, counters, &reply, tables, now),
+            None => false,
+        };
+        if is_taken {
             return Err(DropReason::AmbiguousReply);
         }
+        let hash = connections.hash(key);
+        let reply = reply.map(|reply| connections.hash(&reply));
         let id = connections
-            .insert(connection)
-            .ok_or(DropReason::AmbiguousReply)?;
+            .add(connection, hash, reply)
+            .ok_or(DropReason::ConnectionTableFull)?;
         if let Some(template) = template {
             connections.get_mut(template).controlled += 1;
         }
@@ -433,6 +437,19 @@ impl<P: Packet> Director<P> {
             .insert(template)
             .ok_or(Unscheduled::TableFull)?;
         Ok((real, Some(id)))
+    }
+}
+
+/// What the service of a client's packet is found by.
+#[inline]
+pub(super) fn service_key(key: &FlowKey) -> ServiceKey {
+    ServiceKey {
+        protocol: match key.protocol() {
+            PROTOCOL_TCP => Protocol::Tcp,
+            _ => Protocol::Udp,
+        },
+        address: key.destination(),
+        port: key.destination_port(),
     }
 }
 

@@ -14,15 +14,17 @@ pub mod parse;
 mod sweep;
 mod waiting;
 
-use crate::arch::prefetch;
-use crate::conn::{Found, Guess, Table};
+use crate::arch::{prefetch, prefetch_all};
+use crate::conn::{ConnId, FlowKey, Found, Guess, Table, local_port};
 use crate::exchange::{ConnectionChunk, Event, Mailbox, Order};
 use crate::packet::{BURST, Burst, Packet, Sent, Sink};
+use crate::sched::Client;
 use crate::stats::{Stats, WorkerStats};
-use crate::tables::Tables;
+use crate::tables::{Service, Tables};
 use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{Context, Verdict};
 use crate::wire::Mac;
+use arrayvec::ArrayVec;
 use limit::AnswerLimits;
 use parse::{Flow, Parsed, parse};
 use std::net::Ipv4Addr;
@@ -124,11 +126,18 @@ impl<P: Packet> Director<P> {
             slot.guess = self.connections.guess(slot.hash);
         }
         let version = self.connections.version();
+        let mut any_new = false;
         for slot in slots.iter_mut() {
             slot.found = self
                 .connections
                 .find_guessed(slot.guess, slot.hash, &slot.flow.key);
-            self.prefetch_counters(slot.found);
+            any_new |= slot.found.is_none();
+            if let Some(found) = slot.found {
+                self.prefetch_counters(found.id);
+            }
+        }
+        if any_new {
+            self.prefetch_services(slots, tables);
         }
         for (packet, slot) in burst.drain(..).zip(slots) {
             if let Some(other) = &slot.other {
@@ -186,14 +195,57 @@ impl<P: Packet> Director<P> {
 
     /// Starts to fetch what a packet of a connection counts in.
     #[inline(always)]
-    fn prefetch_counters(&self, found: Option<Found>) {
-        if let Some(found) = found
-            && let Some(real) = self
-                .counters()
-                .reals
-                .get(self.connections.get(found.id).real.index())
-        {
-            prefetch(real);
+    fn prefetch_counters(&self, id: ConnId) {
+        let real = self.connections.get(id).real;
+        if let Some(stats) = self.counters().reals.get(real.index()) {
+            prefetch(stats);
+        }
+    }
+
+    /// Fetches what new connections will need, each step for all of them, so that their cache misses overlap: the
+    /// service, what it leads to, the counters of the real server, the place of the reply's key.
+    #[inline(never)]
+    fn prefetch_services(&self, slots: &[Slot], tables: &Tables) {
+        let mut new = ArrayVec::<(&Flow, &Service), BURST>::new();
+        for slot in slots.iter().filter(|slot| slot.found.is_none()) {
+            if let Some(service) = tables.service(&flow::service_key(&slot.flow.key)) {
+                prefetch_all(&**service);
+                new.push((&slot.flow, service));
+            }
+        }
+        for (_, service) in &new {
+            prefetch(&*service.reals);
+            prefetch(&*service.state);
+        }
+        for (_, service) in &new {
+            prefetch(service.state.cursor(self.worker));
+        }
+        let expected = |flow: &Flow, service: &Service| {
+            let client = Client {
+                address: flow.key.source(),
+                port: flow.key.source_port(),
+            };
+            let cursor = service.state.cursor(self.worker);
+            let place = service.scheduler.expect(&service.reals, client, cursor);
+            let real = *service.reals.get(place)?;
+            Some((real, self.counters().reals.get(real.id.index())?))
+        };
+        for (flow, service) in &new {
+            if let Some((_, stats)) = expected(flow, service) {
+                prefetch(stats);
+            }
+        }
+        for (flow, service) in &new {
+            if let Some(pool) = &service.pool
+                && let Some((real, stats)) = expected(flow, service)
+            {
+                let (address, port) = local_port::expected(pool, stats);
+                let real_port = real.port_for(flow.key.destination_port());
+                let reply =
+                    FlowKey::new(real.address, real_port, address, port, flow.key.protocol());
+                self.connections
+                    .prefetch_bucket(self.connections.hash(&reply));
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use crate::packet::Packet;
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
 use crate::units::Time;
+use arrayvec::ArrayVec;
 use std::time::Duration;
 
 /// Where the hand stands.
@@ -37,6 +38,9 @@ const MAX_STEP: u32 = 2048;
 /// Entries passed in a second, in a table too large to go round in one.
 const PER_SECOND: u64 = 1_000_000;
 
+/// Entries looked at together.
+const TOGETHER: usize = 16;
+
 impl<P: Packet> Director<P> {
     pub(super) fn sweep(&mut self, tables: &Tables, now: Time) {
         let elapsed = now.since(self.sweep.last);
@@ -53,14 +57,29 @@ impl<P: Packet> Director<P> {
         self.sweep.last = now;
         let step = self.sweep.owed.min(MAX_STEP);
         self.sweep.owed -= step;
-        for _ in 0..step {
-            if self.sweep.hand >= size {
-                self.sweep.hand = 0;
+        let mut left = step;
+        while left > 0 {
+            let count = left.min(TOGETHER as u32);
+            left -= count;
+            // Twice over a few entries, so that the buckets and counters of all that end are fetched together.
+            let mut over = ArrayVec::<ConnId, TOGETHER>::new();
+            for _ in 0..count {
+                if self.sweep.hand >= size {
+                    self.sweep.hand = 0;
+                }
+                let id = ConnId(self.sweep.hand);
+                self.sweep.hand += 1;
+                if self.should_end(id, tables, now) {
+                    self.connections.prefetch_links(id);
+                    self.prefetch_counters(id);
+                    over.push(id);
+                }
             }
-            let id = ConnId(self.sweep.hand);
-            self.sweep.hand += 1;
-            if self.should_end(id, tables, now) {
-                self.end(id);
+            for id in over {
+                // A table smaller than this is gone round more than once.
+                if self.should_end(id, tables, now) {
+                    self.end(id);
+                }
             }
         }
     }

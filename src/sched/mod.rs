@@ -23,6 +23,13 @@ pub trait Scheduler: Send + Sync + std::fmt::Debug {
     /// The place in `reals` of the real server for a client, or none if all have weight 0.
     fn pick(&self, reals: &[Real], client: Client, cursor: &Cursor, stats: &Stats)
     -> Option<usize>;
+
+    /// The place that [`pick`](Self::pick) will probably choose, for a look ahead: it may be wrong, and commits to
+    /// nothing.
+    fn expect(&self, reals: &[Real], _: Client, cursor: &Cursor) -> usize {
+        let next = place_of(reals, cursor.last()).map_or(0, |last| last + 1);
+        if next < reals.len() { next } else { 0 }
+    }
 }
 
 /// Who asks.
