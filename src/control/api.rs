@@ -3,7 +3,7 @@
 //! It runs on the control thread, between its turns. So no answer is made in one piece that may be long: rows are
 //! asked for a few at a time, and written as they come, one a line.
 
-use super::model::Changes;
+use super::changes::Changes;
 use super::reload::{Refused, reload};
 use super::{Control, Handle, Stopping};
 use crate::config::{self, Diagnostics, Listen, Severity};

@@ -6,10 +6,12 @@
 
 pub mod announce;
 pub mod api;
+pub mod changes;
 pub mod copies;
 pub mod daemon;
 mod machine;
 pub mod model;
+mod real_ids;
 mod reload;
 pub mod resolver;
 mod show;
@@ -21,8 +23,9 @@ use crate::io::dpdk::{Clock, MbufPool, Port};
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
 use announce::Announcer;
+use changes::{Changes, NeedsRestart};
 use copies::Copies;
-use model::{Changes, Model, NeedsRestart};
+use model::Model;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};

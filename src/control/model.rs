@@ -3,6 +3,8 @@
 //! The model keeps what gives things their identity: ids of services and real servers, their counters, scheduler
 //! cursors. A new configuration is compared with the current one; what is the same is not touched.
 
+use super::changes::{Changes, NeedsRestart, NoSuchReal};
+use super::real_ids::RealIds;
 use super::resolver::Resolver;
 use crate::config::{self, Config};
 use crate::conn::Pool;
@@ -64,70 +66,6 @@ struct Registered {
     reals: HashMap<(Ipv4Addr, u16), RealId>,
     /// What real servers that are gone have counted.
     past: RealTotals,
-}
-
-/// Hands out ids of real servers.
-#[derive(Default)]
-struct RealIds {
-    /// What each had counted when it was given away: its cells are used again, and never set back.
-    before: Vec<RealTotals>,
-    free: Vec<RealId>,
-    /// Configured no more, with connections left perhaps.
-    draining: HashMap<RealId, (ServiceKey, Ipv4Addr, u16)>,
-    /// The same, the other way round.
-    by_place: HashMap<(ServiceKey, Ipv4Addr, u16), RealId>,
-}
-
-/// What a change consists of.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Changes {
-    pub services_added: usize,
-    pub services_removed: usize,
-    pub services_changed: usize,
-    pub reals_added: usize,
-    pub reals_removed: usize,
-    pub reals_reweighted: usize,
-    pub other: Vec<&'static str>,
-}
-
-impl Changes {
-    pub fn is_empty(&self) -> bool {
-        *self == Changes::default()
-    }
-}
-
-impl std::fmt::Display for Changes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.is_empty() {
-            return f.write_str("nothing changed");
-        }
-        write!(
-            f,
-            "services: {} added, {} removed, {} changed; real servers: {} added, {} removed, {} reweighted",
-            self.services_added,
-            self.services_removed,
-            self.services_changed,
-            self.reals_added,
-            self.reals_removed,
-            self.reals_reweighted
-        )?;
-        for other in &self.other {
-            write!(f, "; {other} changed")?;
-        }
-        Ok(())
-    }
-}
-
-/// The service is not configured, or has no real server of this address and port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such service or real server")]
-pub struct NoSuchReal;
-
-/// What a running daemon cannot change.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} cannot change while weir runs: restart it to use the new file")]
-pub struct NeedsRestart {
-    pub what: String,
 }
 
 impl Model {
@@ -457,7 +395,7 @@ impl Model {
                             && matches!(service.mode, config::Mode::Fullnat { .. })) => {}
                 Some(same) => {
                     changes.services_changed += usize::from(*same != service);
-                    count_reals(&same.reals, &service.reals, changes);
+                    changes.count_reals(&same.reals, &service.reals);
                     self.put_service(service);
                 }
                 None => {
@@ -646,75 +584,4 @@ fn port_of(config: &Config, address: Ipv4Addr) -> Option<PortId> {
         .iter()
         .position(on_link)
         .map(|n| PortId(n as u8))
-}
-
-fn count_reals(before: &[config::Real], after: &[config::Real], changes: &mut Changes) {
-    let place = |real: &config::Real| (real.address, real.port);
-    let weights: HashMap<_, _> = before
-        .iter()
-        .map(|real| (place(real), real.weight))
-        .collect();
-    let mut kept = 0;
-    for real in after {
-        match weights.get(&place(real)) {
-            None => changes.reals_added += 1,
-            Some(weight) => {
-                kept += 1;
-                changes.reals_reweighted += usize::from(*weight != real.weight);
-            }
-        }
-    }
-    changes.reals_removed += before.len() - kept;
-}
-
-impl RealIds {
-    /// An id with all its counters in place; the one that the same real server had, if it still has connections.
-    fn allocate(&mut self, stats: &Stats, place: (ServiceKey, Ipv4Addr, u16)) -> RealId {
-        if let Some(id) = self.by_place.remove(&place) {
-            self.draining.remove(&id);
-            stats.set_removed(id, false);
-            return id;
-        }
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.before.push(RealTotals::default());
-            RealId((self.before.len() - 1) as u32)
-        });
-        stats.ensure(id);
-        stats.set_removed(id, false);
-        id
-    }
-
-    fn retire(&mut self, stats: &Stats, id: RealId, place: (ServiceKey, Ipv4Addr, u16)) {
-        stats.set_removed(id, true);
-        self.draining.insert(id, place);
-        self.by_place.insert(place, id);
-    }
-
-    /// The retired ones that have no connections left.
-    fn drained(&self, stats: &Stats) -> Vec<(RealId, ServiceKey)> {
-        let is_idle = |id: RealId| stats.load(id) == (0, 0);
-        self.draining
-            .iter()
-            .filter(|(id, _)| is_idle(**id))
-            .map(|(id, (key, ..))| (*id, *key))
-            .collect()
-    }
-
-    /// Makes a drained id free for another real server.
-    fn release(&mut self, stats: &Stats, id: RealId) {
-        if let Some(place) = self.draining.remove(&id) {
-            self.by_place.remove(&place);
-            let all = stats.real(id);
-            self.before[id.index()] = RealTotals {
-                active: 0,
-                inactive: 0,
-                ..all
-            };
-            self.free.push(id);
-        }
-    }
-
-    fn totals(&self, stats: &Stats, id: RealId) -> RealTotals {
-        stats.real(id) - self.before[id.index()]
-    }
 }

@@ -1,6 +1,6 @@
 //! A changed file becomes the running configuration, or nothing changes.
 
-use super::model::{Changes, NeedsRestart};
+use super::changes::{Changes, NeedsRestart};
 use super::{Handle, Stopping};
 use crate::config::{self, Diagnostics};
 use std::path::PathBuf;

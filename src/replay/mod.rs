@@ -12,7 +12,8 @@ pub use explain::explain;
 pub use merge::{Input, merge};
 
 use crate::config::Config;
-use crate::control::model::{Changes, Device, Model, NeedsRestart};
+use crate::control::changes::{Changes, NeedsRestart};
+use crate::control::model::{Device, Model};
 use crate::director::Director;
 use crate::exchange::Mailbox;
 use crate::io::memory::Memory;

@@ -87,7 +87,7 @@ impl Lab {
         decision
     }
 
-    fn reload(&mut self, config: Config) -> weir::control::model::Changes {
+    fn reload(&mut self, config: Config) -> weir::control::changes::Changes {
         self.replay
             .reload(config, Time::from_nanos(self.now))
             .unwrap()

@@ -1,0 +1,70 @@
+//! Hands out the ids of real servers: their places among the workers' counters.
+
+use crate::service::ServiceKey;
+use crate::stats::{RealTotals, Stats};
+use crate::units::RealId;
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+#[derive(Default)]
+pub(super) struct RealIds {
+    /// What each had counted when it was given away: its cells are used again, and never set back.
+    before: Vec<RealTotals>,
+    free: Vec<RealId>,
+    /// Configured no more, with connections left perhaps.
+    pub(super) draining: HashMap<RealId, (ServiceKey, Ipv4Addr, u16)>,
+    /// The same, the other way round.
+    by_place: HashMap<(ServiceKey, Ipv4Addr, u16), RealId>,
+}
+
+impl RealIds {
+    /// An id with all its counters in place; the one that the same real server had, if it still has connections.
+    pub(super) fn allocate(&mut self, stats: &Stats, place: (ServiceKey, Ipv4Addr, u16)) -> RealId {
+        if let Some(id) = self.by_place.remove(&place) {
+            self.draining.remove(&id);
+            stats.set_removed(id, false);
+            return id;
+        }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.before.push(RealTotals::default());
+            RealId((self.before.len() - 1) as u32)
+        });
+        stats.ensure(id);
+        stats.set_removed(id, false);
+        id
+    }
+
+    pub(super) fn retire(&mut self, stats: &Stats, id: RealId, place: (ServiceKey, Ipv4Addr, u16)) {
+        stats.set_removed(id, true);
+        self.draining.insert(id, place);
+        self.by_place.insert(place, id);
+    }
+
+    /// The retired ones that have no connections left.
+    pub(super) fn drained(&self, stats: &Stats) -> Vec<(RealId, ServiceKey)> {
+        let is_idle = |id: RealId| stats.load(id) == (0, 0);
+        self.draining
+            .iter()
+            .filter(|(id, _)| is_idle(**id))
+            .map(|(id, (key, ..))| (*id, *key))
+            .collect()
+    }
+
+    /// Makes a drained id free for another real server.
+    pub(super) fn release(&mut self, stats: &Stats, id: RealId) {
+        if let Some(place) = self.draining.remove(&id) {
+            self.by_place.remove(&place);
+            let all = stats.real(id);
+            self.before[id.index()] = RealTotals {
+                active: 0,
+                inactive: 0,
+                ..all
+            };
+            self.free.push(id);
+        }
+    }
+
+    pub(super) fn totals(&self, stats: &Stats, id: RealId) -> RealTotals {
+        stats.real(id) - self.before[id.index()]
+    }
+}
