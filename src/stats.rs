@@ -149,6 +149,8 @@ pub struct WorkerStats {
     replies: [Counter; ReplyReason::ALL.len()],
     /// Live connections, persistence templates among them.
     pub connections: Counter,
+    /// Connections given up before their time, because the table was full.
+    pub evicted: Counter,
     pub ports: [PortStats; MAX_PORTS],
     /// Nanoseconds spent in loops that found work, and in all.
     pub busy_nanos: Counter,
@@ -170,6 +172,7 @@ impl Default for WorkerStats {
             drops: Default::default(),
             replies: Default::default(),
             connections: Counter::default(),
+            evicted: Counter::default(),
             ports: Default::default(),
             busy_nanos: Counter::default(),
             total_nanos: Counter::default(),

@@ -146,6 +146,8 @@ pub struct Worker {
     pub busy_ratio: f64,
     pub connections: u64,
     pub connection_capacity: u64,
+    /// Given up before their time, because the table was full.
+    pub evicted_connections: u64,
     pub received_packets: u64,
     pub transmitted_packets: u64,
     pub answered_packets: u64,

@@ -23,4 +23,4 @@ say "  weir show services                  what weir counted"
 say "  on s1 COMMAND, on c1 COMMAND        in a namespace: c1, s1, s2, s3, weir"
 say "  exit                                everything here is gone then"
 export -f on get who tally weir metrics
-bash --norc -i || true
+PS1='lab# ' bash --norc -i || true

@@ -72,6 +72,12 @@ impl State {
         )
     }
 
+    /// Whether the handshake is under way, as far as weir sees it: what a SYN flood is made of.
+    #[inline]
+    pub const fn is_half_open(self) -> bool {
+        matches!(self, State::SynRecv | State::SynSent | State::SynAck)
+    }
+
     /// Whether a SYN makes a new connection of it, with a real server chosen anew (the kernel's `conn_reuse_mode` 1).
     /// The kernel names TIME_WAIT, and FIN_WAIT where nothing comes back; a client that uses a port again has given
     /// the other closing states up too.

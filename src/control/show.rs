@@ -171,6 +171,7 @@ impl Control {
             busy_ratio: self.watch.busy_ratio(n),
             connections: counters.connections.get(),
             connection_capacity: handle.capacity as u64,
+            evicted_connections: counters.evicted.get(),
             received_packets: counters.received.get(),
             transmitted_packets: counters.transmitted.get(),
             answered_packets: counters.answered.get(),

@@ -36,6 +36,7 @@ const ALARMS: [(DropReason, &str); 6] = [
 pub struct Watch {
     due: Time,
     alarms: [u64; ALARMS.len()],
+    evicted: u64,
     workers: Vec<Worker>,
 }
 
@@ -58,6 +59,7 @@ impl Watch {
         Watch {
             due: now + PERIOD,
             alarms: [0; ALARMS.len()],
+            evicted: 0,
             workers: vec![worker; workers],
         }
     }
@@ -95,6 +97,14 @@ impl Watch {
             }
             *seen = count;
         }
+        let evicted: u64 = stats.workers().map(|worker| worker.evicted.get()).sum();
+        if evicted > self.evicted {
+            tracing::warn!(
+                connections = evicted - self.evicted,
+                "the connection table is full: half-open and closing connections make room for new ones"
+            );
+        }
+        self.evicted = evicted;
     }
 }
 

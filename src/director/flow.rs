@@ -302,7 +302,7 @@ impl<P: Packet> Director<P> {
         let key = &flow.key;
         let coarse = now.millis();
         let (_, _, hop) = resolve(tables, real.address).ok_or(DropReason::NoRoute)?;
-        if self.connections.is_full() {
+        if self.connections.is_full() && !self.reclaim() {
             return Err(DropReason::ConnectionTableFull);
         }
         let connections = &mut self.connections;

@@ -10,7 +10,7 @@ use crate::conn::{ConnId, State, Table};
 use crate::packet::Packet;
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
-use crate::units::Time;
+use crate::units::{Millis, Time};
 use arrayvec::ArrayVec;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub(super) struct Sweep {
     /// Entries that the hand should have passed by now.
     owed: u32,
     last: Time,
+    /// Where the next search for an entry to give up begins.
+    victim: u32,
 }
 
 impl Sweep {
@@ -37,6 +39,9 @@ const STEP: Duration = Duration::from_millis(1);
 const MAX_STEP: u32 = 2048;
 /// Entries passed in a second, in a table too large to go round in one.
 const PER_SECOND: u64 = 1_000_000;
+
+/// Entries among which one is given up, when the table is full.
+const CANDIDATES: u32 = 64;
 
 /// Entries looked at together.
 const TOGETHER: usize = 16;
@@ -82,6 +87,39 @@ impl<P: Packet> Director<P> {
                 }
             }
         }
+    }
+
+    /// Gives one connection of a full table up for a new one: of the next few entries the half-open one that was silent
+    /// for longest, else such a closing one. False where there is neither: nobody loses an established connection.
+    #[cold]
+    pub(super) fn reclaim(&mut self) -> bool {
+        let size = self.connections.high_water();
+        let mut oldest: Option<(bool, Millis, ConnId)> = None;
+        for _ in 0..CANDIDATES.min(size) {
+            if self.sweep.victim >= size {
+                self.sweep.victim = 0;
+            }
+            let id = ConnId(self.sweep.victim);
+            self.sweep.victim += 1;
+            let connection = self.connections.get(id);
+            let is_half_open = connection.state.is_half_open();
+            if !is_half_open && !connection.state.is_reusable() {
+                continue;
+            }
+            let seen = connection.last_seen;
+            let is_better = oldest.is_none_or(|(half_open, oldest, _)| {
+                is_half_open && !half_open || is_half_open == half_open && oldest.since(seen) > 0
+            });
+            if is_better {
+                oldest = Some((is_half_open, seen, id));
+            }
+        }
+        let Some((.., id)) = oldest else {
+            return false;
+        };
+        self.end(id);
+        self.counters().evicted.add(1);
+        true
     }
 
     /// Whether the hand is behind the clock: a replay, whose clock jumps, sweeps on until it is not.

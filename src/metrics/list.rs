@@ -50,6 +50,8 @@ metrics! {
         Daemon(|daemon, samples| samples.add(&[], sum(daemon, |worker| worker.connections)));
     Gauge "weir_connection_capacity" [] "How many connections there is room for."
         Daemon(|daemon, samples| samples.add(&[], sum(daemon, |worker| worker.connection_capacity)));
+    Counter "weir_evicted_connections_total" [] "Half-open and closing connections given up for new ones, because the table was full."
+        Daemon(|daemon, samples| samples.add(&[], sum(daemon, |worker| worker.evicted_connections)));
     Gauge "weir_mbufs" [] "Packet buffers in the mempool."
         Daemon(|daemon, samples| samples.add(&[], daemon.mbufs));
     Gauge "weir_mbufs_free" [] "Packet buffers that hold no packet and are in no queue."

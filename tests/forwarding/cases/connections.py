@@ -203,13 +203,19 @@ CASES = [
         lan(reply_to(2), forward("wan", client(9))),
         wan(tcp(CLIENT, VIP, "A"), drop("no_connection")),
     ]),
-    Case("connection_table_full", full(), opened(4, forward("lan", A, new=True)) + opened(3, drop("connection_table_full"), first=2000)
+    Case("connection_table_full", full(), opened(4, forward("lan", A, new=True)) + opened(4, forward("lan", A, new=False), flags="A") + opened(3, drop("connection_table_full"), first=2000)
          + opened(4, forward("lan", A, new=False), flags="A") + [lan(reply_to(2), forward("wan", CLIENT, dport=1002))]),
-    Case("one_connection", full(1), [wan(tcp(CLIENT, VIP), forward("lan", A)), wan(tcp(client(9), VIP), drop("connection_table_full"))]),
-    Case("a_full_table_has_room_after_the_timeouts", full(),
-         opened(4, forward("lan", A, new=True)) + [wan(tcp(client(9), VIP), drop("connection_table_full"), after=50), wan(tcp(client(9), VIP),
-             forward("lan", A, new=True), after=15)]
-         + opened(3, forward("lan", A, new=True), first=5000) + opened(1, drop("connection_table_full"), first=6000)),
+    Case("one_connection", full(1), [wan(tcp(CLIENT, VIP), forward("lan", A)), wan(tcp(CLIENT, VIP, "A"), forward("lan", A)), wan(tcp(client(9), VIP), drop("connection_table_full"))]),
+    Case("a_full_table_has_room_after_the_timeouts", full(), opened(4, forward("lan", A, new=True)) + opened(4, forward("lan", A), flags="A") + [
+        wan(tcp(client(9), VIP), drop("connection_table_full"), after=890),
+        wan(tcp(client(9), VIP), forward("lan", A, new=True), after=15),
+    ]),
+    Case("a_full_table_gives_the_oldest_half_open_connection_up", full(), opened(4, forward("lan", A, new=True))
+         + [wan(tcp(CLIENT, VIP, "A", sport=1000), forward("lan", A, state="established"))]
+         + opened(2, forward("lan", A, new=True), first=2000)
+         + [wan(tcp(CLIENT, VIP, "A", sport=1000), forward("lan", A, new=False)),
+            wan(tcp(CLIENT, VIP, "A", sport=1001), drop("no_connection")), wan(tcp(CLIENT, VIP, "A", sport=1002), drop("no_connection")),
+            wan(tcp(CLIENT, VIP, "A", sport=1003), forward("lan", A, state="established"))]),
     Case("a_full_table_still_reuses_its_own", full(1), walk(TO_STATE["time_wait"]) + [wan(tcp(CLIENT, VIP),
         forward("lan", A, new=True, state="syn_recv"))]),
     Case("a_full_table_still_refuses_and_answers", full(1), [wan(tcp(CLIENT, VIP), forward("lan", A)), wan(tcp(CLIENT, VIP, dport=81),
