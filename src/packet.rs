@@ -8,7 +8,7 @@ use crate::verdict::{Context, Verdict};
 use arrayvec::ArrayVec;
 
 /// The most packets that travel together.
-pub const BURST: usize = 32;
+pub const BURST: usize = 64;
 
 /// Up to [`BURST`] received packets.
 pub type Burst<P> = ArrayVec<P, BURST>;

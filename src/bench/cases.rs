@@ -1,11 +1,14 @@
 //! What is measured: each case is a line of [`CASES`].
 
+use super::gap::{list_connections, median};
 use super::traffic::Flow;
 use super::{Bench, Traffic};
 use crate::config::{self, Config, Context};
+use crate::conn::Table;
 use crate::control::model::key;
+use crate::packet::BURST;
 use crate::sched;
-use crate::units::PortId;
+use crate::units::{PortId, Time};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -50,9 +53,29 @@ pub static CASES: &[Case] = &[
         run: many_services,
     },
     Case {
+        name: "large",
+        description: "many connections alive",
+        run: large,
+    },
+    Case {
+        name: "tcp",
+        description: "whole TCP connections",
+        run: whole_tcp,
+    },
+    Case {
+        name: "flood",
+        description: "a SYN flood and a full table",
+        run: flood,
+    },
+    Case {
         name: "publish",
-        description: "one real server added, one service added, among many",
+        description: "from a change of the model until a worker reads it (wall time)",
         run: publish,
+    },
+    Case {
+        name: "gap",
+        description: "the longest time between two polls while the control thread works (wall time)",
+        run: gaps,
     },
 ];
 
@@ -84,7 +107,7 @@ address = "198.51.100.254"
 mac = "02:00:00:00:01:fe"
 [[local_pool]]
 name = "inside"
-addresses = ["10.0.200.0-10.0.200.31"]
+addresses = ["10.0.200.0-10.0.200.63"]
 ports = "1024-65535"
 "#,
     );
@@ -140,12 +163,12 @@ fn flow(n: usize, services: usize) -> Flow {
 
 /// Enough bursts to see every flow twice, and for the figure to settle.
 fn bursts(flows: usize, quick: bool) -> usize {
-    (2 * flows / 32).max(if quick { 30_000 } else { 200_000 })
+    (2 * flows / BURST).max(if quick { 30_000 } else { 200_000 })
 }
 
 /// Makes the connection of every flow.
 fn warm_up(bench: &mut Bench, traffic: &mut Traffic, flows: usize) {
-    bench.run(traffic, flows.div_ceil(32), Duration::ZERO);
+    bench.run(traffic, flows.div_ceil(BURST), Duration::ZERO);
 }
 
 fn known(quick: bool, report: &mut dyn FnMut(Figure)) {
@@ -197,12 +220,12 @@ fn new_connections(quick: bool, report: &mut dyn FnMut(Figure)) {
     for mode in ["dr", "nat", "fullnat"] {
         let flows = if quick { 2_000_000 } else { 6_000_000 };
         // The clock runs so that every flow's connection is over before the flow comes again.
-        let step = Duration::from_nanos(32 * 3_000_000_000 / flows as u64);
+        let step = Duration::from_nanos(BURST as u64 * 3_000_000_000 / flows as u64);
         let mut bench = Bench::new(&config(mode, "udp", 0), flows);
         let mut traffic = Traffic::new((0..flows).map(|n| flow(n, 1)), None, 64);
-        bench.run(&mut traffic, flows / 32, step);
+        bench.run(&mut traffic, flows / BURST, step);
         let before = bench.made();
-        let cost = bench.run(&mut traffic, flows / 32, step);
+        let cost = bench.run(&mut traffic, flows / BURST, step);
         let share = (bench.made() - before) as f64 / flows as f64;
         let what = format!(
             "{mode} udp, {:.0} % new, {} alive",
@@ -241,11 +264,11 @@ fn many_services(quick: bool, report: &mut dyn FnMut(Figure)) {
         });
 
         let flows = 2_000_000;
-        let step = Duration::from_nanos(32 * 3_000_000_000 / flows as u64);
+        let step = Duration::from_nanos(BURST as u64 * 3_000_000_000 / flows as u64);
         let mut bench = Bench::new(&config, flows);
         let mut traffic = Traffic::new((0..flows).map(|n| flow(n, services)), None, 64);
-        bench.run(&mut traffic, flows / 32, step);
-        let cost = bench.run(&mut traffic, flows / 32, step);
+        bench.run(&mut traffic, flows / BURST, step);
+        let cost = bench.run(&mut traffic, flows / BURST, step);
         let what = format!(
             "new, {services} services, {:.0} % forwarded",
             cost.forwarded * 100.0
@@ -265,23 +288,180 @@ fn publish(quick: bool, report: &mut dyn FnMut(Figure)) {
             continue;
         }
         let mut bench = Bench::new(&config("nat", "udp", services), 64);
-        let rounds = 2_000;
-        let nanos = bench.publish(rounds, |model, n| {
-            // One real server of another service each time gets another weight.
-            let service = &model.config().services[n * 7919 % (services + 1)];
-            let (key, real) = (
-                key(service),
-                (service.reals[0].address, service.reals[0].port),
-            );
-            let changed = model.set_weight(&key, real, 1 + (n % 7) as u16);
-            debug_assert!(changed.is_ok());
+        // One real server of another service each time gets another weight.
+        let places: Vec<_> = (bench.model.config().services.iter())
+            .map(|service| {
+                let real = &service.reals[0];
+                (key(service), (real.address, real.port))
+            })
+            .collect();
+        let nanos = bench.beside(|beside| {
+            let change = |n: usize| {
+                let (key, real) = &places[n * 7919 % places.len()];
+                beside.visible_after(|model| {
+                    let changed = model.set_weight(key, *real, 1 + (n % 7) as u16);
+                    debug_assert!(changed.is_ok());
+                })
+            };
+            median((0..2_001).map(change).collect())
         });
-        let what = format!("a weight, among {services} services");
         report(Figure {
             case: "publish",
-            what,
+            what: format!("a weight, among {services} services"),
             nanos,
             per: "change",
+        });
+    }
+}
+
+/// A whole TCP connection: each of its packets for all connections in turn, then their expiry.
+fn whole_tcp(quick: bool, report: &mut dyn FnMut(Figure)) {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    const PSH: u8 = 8;
+    const ACK: u8 = 16;
+    for mode in ["nat", "fullnat"] {
+        let flows = if quick { 65_536 } else { 1_000_000 };
+        let mut bench = Bench::new(&config(mode, "tcp", 0), flows * 2);
+        let requests: Vec<Flow> = (0..flows).map(|n| flow(n, 1)).collect();
+        let pass = |bench: &mut Bench, flows: &[Flow], flags: u8| {
+            let mut traffic = Traffic::new(flows.iter().copied(), Some(flags), 64);
+            let bursts = flows.len() / BURST;
+            bench.run(&mut traffic, bursts, Duration::ZERO).nanos
+        };
+        let mut nanos = pass(&mut bench, &requests, SYN);
+        let replies = bench.replies(PortId(1));
+        for (flows, flags) in [
+            (&replies, SYN | ACK),
+            (&requests, ACK),
+            (&requests, PSH | ACK),
+            (&replies, PSH | ACK),
+            (&requests, FIN | ACK),
+            (&replies, FIN | ACK),
+            (&requests, ACK),
+        ] {
+            nanos += pass(&mut bench, flows, flags);
+        }
+        nanos += bench.expire() as f64 / flows as f64;
+        report(Figure {
+            case: "tcp",
+            what: format!("{mode}, {flows} connections of 8 packets, and expiry"),
+            nanos,
+            per: "connection",
+        });
+    }
+}
+
+/// Many connections alive, some of them in use.
+fn large(quick: bool, report: &mut dyn FnMut(Figure)) {
+    let used = 1_000_000;
+    for alive in [1_000_000, 10_000_000] {
+        if quick && alive > used {
+            continue;
+        }
+        let mut bench = Bench::new(&config("fullnat", "udp", 0), alive);
+        for first in (0..alive).step_by(used) {
+            let mut traffic = Traffic::new((first..first + used).map(|n| flow(n, 1)), None, 64);
+            warm_up(&mut bench, &mut traffic, used);
+        }
+        let made = bench.connections();
+        // Spread over all of them.
+        let chosen = (0..used).map(|n| flow(n * (alive / used), 1));
+        let mut traffic = Traffic::new(chosen, None, 64);
+        let cost = bench.run(&mut traffic, bursts(used, quick), Duration::ZERO);
+        let bytes = Table::bytes(alive) / alive;
+        report(Figure {
+            case: "large",
+            what: format!("{made} alive, {used} in use, {bytes} B each"),
+            nanos: cost.nanos,
+            per: "packet",
+        });
+    }
+}
+
+/// A SYN flood that has filled the table.
+fn flood(quick: bool, report: &mut dyn FnMut(Figure)) {
+    const SYN: u8 = 2;
+    const ACK: u8 = 16;
+    let (known, attackers) = (10_000, if quick { 1_000_000 } else { 4_000_000 });
+    let mut bench = Bench::new(&config("nat", "tcp", 0), 100_000);
+    let run = |bench: &mut Bench, range: std::ops::Range<usize>, flags: u8, rounds: usize| {
+        let bursts = range.len() * rounds / BURST;
+        let mut traffic = Traffic::new(range.map(|n| flow(n, 1)), Some(flags), 64);
+        bench.run(&mut traffic, bursts, Duration::from_nanos(3_000))
+    };
+    run(&mut bench, 0..known, SYN, 1);
+    run(&mut bench, 0..known, ACK, 1);
+    let before = run(&mut bench, 0..known, ACK, 100);
+    let flooded = run(&mut bench, known..known + attackers, SYN, 1);
+    let after = run(&mut bench, 0..known, ACK, 100);
+    for (what, cost, per) in [
+        ("known connections before the flood", before, "packet"),
+        ("SYNs to a full table", flooded, "connection"),
+        ("known connections, the table full", after, "packet"),
+    ] {
+        report(Figure {
+            case: "flood",
+            what: format!("{what}, {:.0} % forwarded", cost.forwarded * 100.0),
+            nanos: cost.nanos,
+            per,
+        });
+    }
+}
+
+/// The longest time between two polls while the control thread changes or lists much.
+fn gaps(quick: bool, report: &mut dyn FnMut(Figure)) {
+    let many = if quick { 5_000 } else { 20_000 };
+    let flows = if quick { 100_000 } else { 1_000_000 };
+    let (few, all) = (config("fullnat", "udp", 0), config("fullnat", "udp", many));
+    let one_more = config("fullnat", "udp", many + 1);
+    let mut another_address = all.clone();
+    if let Some(address) = another_address.pools.iter_mut().next() {
+        address.addresses.push(Ipv4Addr::new(10, 0, 201, 1));
+    }
+    let mut bench = Bench::new(&few, flows);
+    let mut traffic = Traffic::new((0..flows).map(|n| flow(n, 1)), None, 64);
+    warm_up(&mut bench, &mut traffic, flows);
+    let rounds = 5;
+    let mut gaps: Vec<(String, Vec<f64>)> = Vec::new();
+    bench.beside(|beside| {
+        let mut note = |what: &str, gap: f64| match gaps.iter_mut().find(|(had, _)| had == what) {
+            Some((_, values)) => values.push(gap),
+            None => gaps.push((what.to_owned(), vec![gap])),
+        };
+        for _ in 0..rounds {
+            let mut apply = |beside: &mut super::gap::Beside, what: &str, config: &Config| {
+                let config = config.clone();
+                let gap = beside.longest_gap(|model, _| {
+                    let now = Time::from_nanos(1 << 50);
+                    let applied = model.apply(config, now);
+                    debug_assert!(applied.is_ok());
+                });
+                note(what, gap);
+            };
+            apply(beside, &format!("loading {many} services"), &all);
+            apply(
+                beside,
+                &format!("adding one among {many} services"),
+                &one_more,
+            );
+            apply(beside, &format!("removing one among {many} services"), &all);
+            apply(beside, "adding a local address", &another_address);
+            apply(beside, &format!("removing {many} services"), &few);
+            let gap = beside.longest_gap(|_, mailbox| {
+                std::hint::black_box(list_connections(mailbox));
+            });
+            note(&format!("listing {flows} connections"), gap);
+            let gap = beside.longest_gap(|_, _| std::thread::sleep(Duration::from_millis(500)));
+            note("nothing, for half a second", gap);
+        }
+    });
+    for (what, values) in gaps {
+        report(Figure {
+            case: "gap",
+            what,
+            nanos: median(values),
+            per: "longest gap",
         });
     }
 }

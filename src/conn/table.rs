@@ -84,9 +84,9 @@ impl Table {
         }
     }
 
-    /// At most three quarters of the slots are taken, so that few buckets overflow.
+    /// At most half of the slots are taken: of a hundred buckets two overflow then.
     fn buckets(capacity: usize) -> usize {
-        (capacity * 2 * 4 / 3).div_ceil(SLOTS).max(2)
+        (capacity * 2 * 2).div_ceil(SLOTS).max(2)
     }
 
     /// The memory of a table with room for `capacity` connections, in bytes.

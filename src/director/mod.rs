@@ -79,7 +79,7 @@ impl<P: Packet> Director<P> {
             waiting: Waiting::new(),
             limits: AnswerLimits::default(),
             sweep: Sweep::default(),
-            stage: Some(Box::default()),
+            stage: Some(Box::new([Slot::default(); BURST])),
             seed,
         }
     }

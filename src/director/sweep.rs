@@ -40,8 +40,10 @@ const MAX_STEP: u32 = 2048;
 /// Entries passed in a second, in a table too large to go round in one.
 const PER_SECOND: u64 = 1_000_000;
 
-/// Entries among which one is given up, when the table is full.
+/// Entries among which one is given up, when the table is full …
 const CANDIDATES: u32 = 64;
+/// … and the most that are looked at where established connections stand close together.
+const MAX_CANDIDATES: u32 = 1024;
 
 /// Entries looked at together.
 const TOGETHER: usize = 16;
@@ -95,7 +97,10 @@ impl<P: Packet> Director<P> {
     pub(super) fn reclaim(&mut self) -> bool {
         let size = self.connections.high_water();
         let mut oldest: Option<(bool, Millis, ConnId)> = None;
-        for _ in 0..CANDIDATES.min(size) {
+        for looked in 0..MAX_CANDIDATES.min(size) {
+            if looked >= CANDIDATES && oldest.is_some() {
+                break;
+            }
             if self.sweep.victim >= size {
                 self.sweep.victim = 0;
             }
