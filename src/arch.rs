@@ -64,20 +64,27 @@ const HUGE_PAGE: usize = 2 << 20;
 
 /// A fixed array for large tables: aligned to huge pages, which the kernel is asked to use (`madvise`), and touched
 /// throughout from the start. A lookup in it then misses the TLB seldom, and never faults.
-pub struct HugeSlice<T: Copy> {
+pub struct HugeSlice<T> {
     start: NonNull<T>,
     len: usize,
     layout: Layout,
 }
 
 // SAFETY: it owns its elements, as a boxed slice does.
-unsafe impl<T: Copy + Send> Send for HugeSlice<T> {}
+unsafe impl<T: Send> Send for HugeSlice<T> {}
 // SAFETY: as above.
-unsafe impl<T: Copy + Sync> Sync for HugeSlice<T> {}
+unsafe impl<T: Sync> Sync for HugeSlice<T> {}
 
 impl<T: Copy> HugeSlice<T> {
     /// `len` times `value`.
     pub fn new(value: T, len: usize) -> Self {
+        Self::from_fn(len, || value)
+    }
+}
+
+impl<T> HugeSlice<T> {
+    /// `len` values that `value` makes.
+    pub fn from_fn(len: usize, mut value: impl FnMut() -> T) -> Self {
         assert!(len > 0 && size_of::<T>() > 0, "a table has a size");
         let (Ok(layout), small) = (Layout::array::<T>(len), Layout::new::<T>()) else {
             panic!("a table of {len} entries is larger than the address space")
@@ -109,23 +116,23 @@ impl<T: Copy> HugeSlice<T> {
         }
         for n in 0..len {
             // SAFETY: `n` is below the number of elements that the allocation has room for.
-            unsafe { start.add(n).write(value) };
+            unsafe { start.add(n).write(value()) };
         }
         HugeSlice { start, len, layout }
     }
 }
 
-impl<T: Copy> Deref for HugeSlice<T> {
+impl<T> Deref for HugeSlice<T> {
     type Target = [T];
 
     #[inline(always)]
     fn deref(&self) -> &[T] {
-        // SAFETY: `new` wrote `len` elements there, and they live as long as `self`.
+        // SAFETY: `from_fn` wrote `len` elements there, and they live as long as `self`.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
-impl<T: Copy> DerefMut for HugeSlice<T> {
+impl<T> DerefMut for HugeSlice<T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`; `&mut self` makes it the only reference.
@@ -133,10 +140,13 @@ impl<T: Copy> DerefMut for HugeSlice<T> {
     }
 }
 
-impl<T: Copy> Drop for HugeSlice<T> {
+impl<T> Drop for HugeSlice<T> {
     fn drop(&mut self) {
-        // SAFETY: `new` allocated it with this layout. `T: Copy` has nothing to drop.
-        unsafe { dealloc(self.start.as_ptr().cast(), self.layout) };
+        // SAFETY: `from_fn` wrote every element and allocated the memory with this layout; neither is used again.
+        unsafe {
+            std::ptr::drop_in_place(&raw mut **self);
+            dealloc(self.start.as_ptr().cast(), self.layout);
+        }
     }
 }
 

@@ -4,18 +4,19 @@
 //! It grows by whole pages that never move, and indexing takes two loads and no lock. What is shared has to be
 //! changeable through `&T` (atomics).
 
+use crate::arch::HugeSlice;
 use std::sync::OnceLock;
 
-/// Elements of one page.
-const PAGE: usize = 1024;
+/// Elements of one page: of cache lines, a huge page full.
+const PAGE: usize = 32 * 1024;
 
 /// Up to a fixed number of `T`s, of which only the pages in use have memory.
 pub struct PagedArray<T> {
-    pages: Box<[OnceLock<Box<[T]>>]>,
+    pages: Box<[OnceLock<HugeSlice<T>>]>,
 }
 
 impl<T: Default> PagedArray<T> {
-    /// An empty array with room for at least `capacity` elements; costs 16 bytes for 1,024 of them plus what
+    /// An empty array with room for at least `capacity` elements; costs a few bytes for every 32,768 of them plus what
     /// [`ensure`](Self::ensure) adds.
     pub fn new(capacity: usize) -> Self {
         PagedArray {
@@ -40,7 +41,7 @@ impl<T: Default> PagedArray<T> {
     /// None beyond the capacity.
     pub fn ensure(&self, index: usize) -> Option<&T> {
         let page = self.pages.get(index / PAGE)?;
-        page.get_or_init(|| (0..PAGE).map(|_| T::default()).collect())
+        page.get_or_init(|| HugeSlice::from_fn(PAGE, T::default))
             .get(index % PAGE)
     }
 }

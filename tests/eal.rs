@@ -344,7 +344,7 @@ fn what_does_not_start_says_why() {
             Port::attach(&eal, &port(1, "net_null1")),
             Err(Error::DeviceTaken { .. })
         ));
-        let pool = MbufPool::new(&eal, 63, 1500, -1).unwrap();
+        let pool = MbufPool::new(&eal, 127, 1500, -1).unwrap();
         let mut jumbo = Port::attach(
             &eal,
             &PortConfig {
