@@ -292,6 +292,12 @@ impl Connection {
         }
     }
 
+    /// Whether a connection that is no template has been silent for too long.
+    #[inline(always)]
+    pub fn is_silent(&self, timeouts: &Timeouts, now: Millis) -> bool {
+        now.since(self.last_seen) >= timeouts.of(self.state)
+    }
+
     /// Whether it has been silent for too long. A template lives on with its connections.
     #[inline(always)]
     pub fn is_expired(&self, timeouts: &Timeouts, now: Millis) -> bool {

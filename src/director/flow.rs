@@ -22,9 +22,61 @@ use std::net::Ipv4Addr;
 const TEMPLATE: u8 = 0x80;
 
 impl<P: Packet> Director<P> {
-    /// A packet of a known connection.
+    /// A packet of a known connection, which most probably goes on to its next hop: says by which port. Every other
+    /// comes back untouched, nothing counted and nothing changed, for [`Self::known_unusual`].
     #[inline(always)]
     pub(super) fn known<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        flow: &Flow,
+        found: Found,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Result<(PortId, Context), P> {
+        let connection = self.connections.get_mut(found.id);
+        let reals = &self.stats.worker(self.worker).reals;
+        let Some(real) = reals.get(connection.real.index()) else {
+            return Err(packet);
+        };
+        let Some(hop) = connection.hop(found.reply) else {
+            return Err(packet);
+        };
+        let link = tables.neighbours.link(hop);
+        let port = tables.port(link.port);
+        let usual = !real.is_removed()
+            && connection.route_generation == tables.route_generation
+            && link.state == LinkState::Reachable
+            && flow.length <= port.mtu
+            && flow.ttl > 1
+            && !connection.is_silent(&tables.timeouts, now.millis());
+        if !usual {
+            return Err(packet);
+        }
+        if is_tcp(flow) {
+            if flow.flags.opens() {
+                return Err(packet);
+            }
+            step_tcp(connection, flow, found.reply, real);
+        }
+        let context = Context {
+            service: Some(connection.service),
+            real: Some(connection.real),
+            new_connection: false,
+            state: Some(connection.state.name()),
+        };
+        connection.last_seen = now.millis();
+        count(real, flow, found.reply);
+        let frame = packet.data_mut();
+        rewrite(frame, flow.layout, connection, found.reply);
+        set_macs(frame, link.mac, port.mac);
+        sink.send(link.port, packet, Sent::Forwarded);
+        Ok((link.port, context))
+    }
+
+    /// A packet of a known connection: over perhaps, to a real server or next hop that is not there, with a TTL that
+    /// ran out, too big, or a new attempt.
+    pub(super) fn known_unusual<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         flow: &Flow,
@@ -45,7 +97,7 @@ impl<P: Packet> Director<P> {
             _ => return self.orphan(packet, flow, found, tables, now, sink),
         };
         let opens = !found.reply && is_tcp(flow) && flow.flags.opens();
-        if connection.is_expired(&tables.timeouts, now.millis())
+        if connection.is_silent(&tables.timeouts, now.millis())
             || (opens && connection.state.is_reusable())
         {
             self.end(found.id);
@@ -62,63 +114,21 @@ impl<P: Packet> Director<P> {
             return (self.ttl_exceeded(packet, vip, tables, now, sink), context);
         }
         if is_tcp(flow) {
-            let next = next_tcp(
-                connection.state,
-                direction(connection, found.reply),
-                flow.flags,
-            );
-            if next != connection.state {
-                enter(connection, next, real);
-                context.state = Some(next.name());
-            }
+            step_tcp(connection, flow, found.reply, real);
+            context.state = Some(connection.state.name());
         }
         if !real.is_removed() {
             connection.last_seen = now.millis();
         }
-        if found.reply {
-            real.packets_out.add(1);
-            real.bytes_out.add(u64::from(flow.length));
-        } else {
-            real.packets_in.add(1);
-            real.bytes_in.add(u64::from(flow.length));
-        }
+        count(real, flow, found.reply);
         (
             self.forward(packet, flow, found, tables, now, sink),
             context,
         )
     }
 
-    /// Rewrites a packet of a connection and sends it to its next hop.
-    #[inline(always)]
+    /// Rewrites a packet of a connection and sends it to its next hop, which is to be found or asked for perhaps.
     fn forward<S: Sink<Packet = P>>(
-        &mut self,
-        mut packet: P,
-        flow: &Flow,
-        found: Found,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
-    ) -> Verdict {
-        let connection = self.connections.get(found.id);
-        if connection.route_generation == tables.route_generation
-            && let Some(hop) = connection.hop(found.reply)
-        {
-            let link = tables.neighbours.link(hop);
-            let port = tables.port(link.port);
-            if link.state == LinkState::Reachable && flow.length <= port.mtu {
-                let frame = packet.data_mut();
-                rewrite(frame, flow.layout, connection, found.reply);
-                set_macs(frame, link.mac, port.mac);
-                sink.send(link.port, packet, Sent::Forwarded);
-                return Verdict::Forward(link.port);
-            }
-        }
-        self.forward_with_care(packet, flow, found, tables, now, sink)
-    }
-
-    /// As [`forward`](Self::forward), where the next hop is to be found or asked for, or the packet is too big.
-    #[inline(never)]
-    fn forward_with_care<S: Sink<Packet = P>>(
         &mut self,
         mut packet: P,
         flow: &Flow,
@@ -456,6 +466,26 @@ pub(super) fn service_key(key: &FlowKey) -> ServiceKey {
 enum Unscheduled {
     NoRealServer,
     TableFull,
+}
+
+/// Brings a connection into the state that a segment leads to.
+#[inline(always)]
+fn step_tcp(connection: &mut Connection, flow: &Flow, reply: bool, real: &RealStats) {
+    let next = next_tcp(connection.state, direction(connection, reply), flow.flags);
+    if next != connection.state {
+        enter(connection, next, real);
+    }
+}
+
+/// Counts a packet of a connection.
+#[inline(always)]
+fn count(real: &RealStats, flow: &Flow, reply: bool) {
+    let (packets, bytes) = match reply {
+        true => (&real.packets_out, &real.bytes_out),
+        false => (&real.packets_in, &real.bytes_in),
+    };
+    packets.add(1);
+    bytes.add(u64::from(flow.length));
 }
 
 /// Brings a connection into another state, and its real server's counts with it.

@@ -150,14 +150,37 @@ impl<P: Packet> Director<P> {
                 slot.found = self.connections.find(slot.hash, &flow.key);
             }
             let port = packet.port();
-            let (verdict, context) = match slot.found {
+            let known = match slot.found {
                 Some(found) => self.known(packet, flow, found, tables, now, sink),
-                None => self.unknown(packet, flow, tables, now, sink),
+                None => Err(packet),
             };
-            self.count(verdict);
-            sink.decided(port, verdict, context);
+            match known {
+                // Counted by the sink's owner, when the device has taken the frame.
+                Ok((out, context)) => sink.decided(port, Verdict::Forward(out), context),
+                Err(packet) => self.unusual(packet, flow, slot.found, tables, now, sink),
+            }
         }
         self.stage = Some(stage);
+    }
+
+    /// A packet of a flow that does not simply go on.
+    #[inline(never)]
+    fn unusual<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow,
+        found: Option<Found>,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) {
+        let port = packet.port();
+        let (verdict, context) = match found {
+            Some(found) => self.known_unusual(packet, flow, found, tables, now, sink),
+            None => self.unknown(packet, flow, tables, now, sink),
+        };
+        self.count(verdict);
+        sink.decided(port, verdict, context);
     }
 
     /// A packet that is no flow's.

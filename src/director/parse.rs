@@ -78,7 +78,7 @@ fn parse_usual(frame: &[u8], port: &Port) -> Option<Flow> {
     let protocol = ip[9];
     let flags = if protocol == PROTOCOL_UDP {
         let length = at(IP + 20 + 4);
-        if length < 8 || length > room {
+        if length.wrapping_sub(8) > room.checked_sub(8)? {
             return None;
         }
         Flags(0)
@@ -110,7 +110,8 @@ fn parse_usual(frame: &[u8], port: &Port) -> Option<Flow> {
 /// either.
 #[inline(always)]
 fn is_bad_source(first: u8) -> bool {
-    matches!(first, 0 | 127 | 224..)
+    // 0 is the largest of all after the subtraction.
+    first.wrapping_sub(1) >= 223 || first == 127
 }
 
 #[inline(never)]
