@@ -6,6 +6,7 @@ use crate::paged::PagedArray;
 use crate::units::{PortId, RealId, WorkerId};
 use crate::verdict::{DropReason, LocalReason, ReplyReason};
 use crossbeam_utils::CachePadded;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The most `[[port]]`s.
@@ -67,14 +68,14 @@ impl Gauge {
 
 /// Everything that the workers count.
 pub struct Stats {
-    workers: Box<[CachePadded<WorkerStats>]>,
+    workers: Box<[Arc<CachePadded<WorkerStats>>]>,
 }
 
 impl Stats {
     pub fn new(workers: usize) -> Self {
         Stats {
             workers: (0..workers)
-                .map(|_| CachePadded::new(WorkerStats::default()))
+                .map(|_| Arc::new(CachePadded::new(WorkerStats::default())))
                 .collect(),
         }
     }
@@ -84,8 +85,13 @@ impl Stats {
         &self.workers[id.index()]
     }
 
+    /// For the worker itself, which counts with every packet.
+    pub fn share_of(&self, id: WorkerId) -> Arc<CachePadded<WorkerStats>> {
+        Arc::clone(&self.workers[id.index()])
+    }
+
     pub fn workers(&self) -> impl Iterator<Item = &WorkerStats> {
-        self.workers.iter().map(|worker| &**worker)
+        self.workers.iter().map(|worker| &***worker)
     }
 
     /// Reserves the counters of a real server. Called by the control thread before it publishes the real server.

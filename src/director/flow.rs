@@ -35,7 +35,7 @@ impl<P: Packet> Director<P> {
         sink: &mut S,
     ) -> Result<(PortId, Context), P> {
         let connection = self.connections.get_mut(found.id);
-        let reals = &self.stats.worker(self.worker).reals;
+        let reals = &self.counters.reals;
         let Some(real) = reals.get(connection.real.index()) else {
             return Err(packet);
         };
@@ -86,12 +86,7 @@ impl<P: Packet> Director<P> {
         sink: &mut S,
     ) -> Outcome {
         let connection = self.connections.get_mut(found.id);
-        let real = match self
-            .stats
-            .worker(self.worker)
-            .reals
-            .get(connection.real.index())
-        {
+        let real = match self.counters.reals.get(connection.real.index()) {
             // Replies of a removed real server still pass: the client's next packet is told.
             Some(real) if found.reply || !real.is_removed() => real,
             _ => return self.orphan(packet, flow, found, tables, now, sink),
@@ -195,11 +190,7 @@ impl<P: Packet> Director<P> {
         sink: &mut S,
     ) -> Outcome {
         let connection = self.connections.get_mut(found.id);
-        let real = self
-            .stats
-            .worker(self.worker)
-            .reals
-            .get(connection.real.index());
+        let real = self.counters.reals.get(connection.real.index());
         let ends = connection.is_expired(&tables.timeouts, now.millis())
             || !is_tcp(flow)
             || flow.flags.opens()
@@ -316,7 +307,7 @@ impl<P: Packet> Director<P> {
             return Err(DropReason::ConnectionTableFull);
         }
         let connections = &mut self.connections;
-        let counters = self.stats.worker(self.worker);
+        let counters = &*self.counters;
         // Reserved before the real server was published.
         let real_stats = counters.reals.get(real.id.index());
         let real_stats = real_stats.ok_or(DropReason::ConnectionTableFull)?;

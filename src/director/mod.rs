@@ -25,6 +25,7 @@ use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{Context, Verdict};
 use crate::wire::Mac;
 use arrayvec::ArrayVec;
+use crossbeam_utils::CachePadded;
 use limit::AnswerLimits;
 use parse::{Flow, Parsed, parse};
 use std::net::Ipv4Addr;
@@ -38,6 +39,8 @@ pub use waiting::{HOPS as WAITING_HOPS, PACKETS_PER_HOP as WAITING_PACKETS_PER_H
 pub struct Director<P> {
     worker: WorkerId,
     stats: Arc<Stats>,
+    /// This worker's of `stats`.
+    counters: Arc<CachePadded<WorkerStats>>,
     mailbox: Arc<Mailbox>,
     connections: Table,
     waiting: Waiting<P>,
@@ -73,6 +76,7 @@ impl<P: Packet> Director<P> {
     ) -> Self {
         Director {
             worker,
+            counters: stats.share_of(worker),
             stats,
             mailbox,
             connections: Table::new(connections, seed),
@@ -90,7 +94,7 @@ impl<P: Packet> Director<P> {
 
     #[inline(always)]
     fn counters(&self) -> &WorkerStats {
-        self.stats.worker(self.worker)
+        &self.counters
     }
 
     /// Decides on every packet of the burst, and empties it. `now` never goes back.
@@ -275,8 +279,7 @@ impl<P: Packet> Director<P> {
     /// What a worker does besides packets, once a loop: waiting packets, the control thread's orders, expiry.
     pub fn poll<S: Sink<Packet = P>>(&mut self, tables: &Tables, now: Time, sink: &mut S) {
         if !self.waiting.is_empty() {
-            self.waiting
-                .poll(tables, self.stats.worker(self.worker), now, sink);
+            self.waiting.poll(tables, &self.counters, now, sink);
         }
         if !self.mailbox.orders.is_empty() {
             self.obey(tables, now, sink);

@@ -139,7 +139,7 @@ impl<P: Packet> Director<P> {
     }
     /// Ends a live connection.
     pub(super) fn end(&mut self, id: ConnId) {
-        end(&mut self.connections, self.stats.worker(self.worker), id);
+        end(&mut self.connections, &self.counters, id);
     }
 }
 
