@@ -27,7 +27,7 @@ use crate::wire::Mac;
 use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
 use limit::AnswerLimits;
-use parse::{Flow, Parsed, parse};
+use parse::{Flow, Parsed, parse_any, parse_usual};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use sweep::Sweep;
@@ -114,15 +114,19 @@ impl<P: Packet> Director<P> {
             return;
         };
         for (packet, slot) in burst.iter().zip(&mut *stage) {
-            match parse(packet.data(), tables.port(packet.port())) {
-                Parsed::Flow(flow) => {
-                    slot.hash = self.connections.hash(&flow.key);
-                    self.connections.prefetch_bucket(slot.hash);
-                    slot.flow = flow;
-                    slot.other = None;
+            let (frame, port) = (packet.data(), tables.port(packet.port()));
+            if !parse_usual(frame, port, &mut slot.flow) {
+                match parse_any(frame, port) {
+                    Parsed::Flow(flow) => slot.flow = flow,
+                    other => {
+                        slot.other = Some(other);
+                        continue;
+                    }
                 }
-                other => slot.other = Some(other),
             }
+            slot.other = None;
+            slot.hash = self.connections.hash(&slot.flow.key);
+            self.connections.prefetch_bucket(slot.hash);
         }
         let slots = &mut stage[..burst.len()];
         for slot in slots.iter_mut() {

@@ -48,62 +48,103 @@ pub struct Datagram {
 const IP: usize = ethernet::HEADER_LEN;
 
 /// Parses one frame that came in by `port`.
-#[inline(always)]
 pub fn parse(frame: &[u8], port: &Port) -> Parsed {
-    match parse_usual(frame, port) {
-        Some(flow) => Parsed::Flow(flow),
-        None => parse_any(frame, port),
+    let mut flow = Flow::default();
+    match parse_usual(frame, port, &mut flow) {
+        true => Parsed::Flow(flow),
+        false => parse_any(frame, port),
     }
 }
 
 /// What nearly all frames are: a TCP segment or UDP datagram to this port, whole, correct, and without IP options.
-/// None for every other, and never another flow than [`parse_any`] finds.
+/// False for every other frame, and then `flow` is anything; never another flow than [`parse_any`] finds.
+///
+/// The headers are read as words in the machine's byte order, of which x86 and ARM servers have the same.
 #[inline(always)]
-fn parse_usual(frame: &[u8], port: &Port) -> Option<Flow> {
+pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
     // The headers as far as UDP's end; TCP's is longer.
-    let header = frame.first_chunk::<{ IP + 20 + 8 }>()?;
-    let at = |place: usize| u16::from_be_bytes([header[place], header[place + 1]]);
-    let to_us = header[..6] == port.mac.0 || port.any_mac && header[0] & 1 == 0;
-    let [a, b, c, d] = [header[12], header[13], header[14], 0];
-    let is_plain_ipv4 = u32::from_ne_bytes([a, b, c, d]) == u32::from_ne_bytes([0x08, 0, 0x45, 0]);
-    let length = at(IP + 2);
-    let is_whole = at(IP + 6) & 0x3fff == 0 && IP + usize::from(length) <= frame.len();
-    let ip = header[IP..].first_chunk::<20>()?;
-    if !(to_us && is_plain_ipv4 && is_whole && checksum::is_header_right(ip))
-        || is_bad_source(ip[12])
+    let Some(header) = frame.first_chunk::<{ IP + 20 + 8 }>() else {
+        return false;
+    };
+    let word = |at: usize| {
+        u64::from_le_bytes([
+            header[at],
+            header[at + 1],
+            header[at + 2],
+            header[at + 3],
+            header[at + 4],
+            header[at + 5],
+            header[at + 6],
+            header[at + 7],
+        ])
+    };
+    let [a, b, c, d, e, f] = port.mac.0;
+    let to_us = word(0) << 16 == u64::from_le_bytes([0, 0, a, b, c, d, e, f])
+        || port.any_mac && header[0] & 1 == 0;
+    // Ethertype, version, header length, TOS, total length, identification.
+    let first = word(12);
+    // Fragment, TTL, protocol, checksum, half of the source address.
+    let second = word(20);
+    // Source and destination address.
+    let addresses = word(26);
+    // Ports; UDP's length and checksum.
+    let ports = word(34);
+    let length = (first >> 32) as u16;
+    let length = length.swap_bytes();
+    let is_plain_ipv4 = first & 0xff_ffff == 0x45_0008;
+    let is_whole = second & 0xff3f == 0 && IP + usize::from(length) <= frame.len();
+    if !(to_us && is_plain_ipv4 && is_whole && is_header_right(first, second, addresses))
+        || is_bad_source(addresses as u8)
     {
-        return None;
+        return false;
     }
-    let room = length.checked_sub(20)?;
-    let protocol = ip[9];
-    let flags = if protocol == PROTOCOL_UDP {
-        let length = at(IP + 20 + 4);
-        if length.wrapping_sub(8) > room.checked_sub(8)? {
-            return None;
+    let Some(room) = length.checked_sub(20) else {
+        return false;
+    };
+    let protocol = (second >> 24) as u8;
+    flow.flags = if protocol == PROTOCOL_UDP {
+        let length = ((ports >> 32) as u16).swap_bytes();
+        if length < 8 || length > room {
+            return false;
         }
         Flags(0)
     } else if protocol == PROTOCOL_TCP {
-        let tcp = frame[IP + 20..].first_chunk::<20>()?;
+        let Some(tcp) = frame[IP + 20..].first_chunk::<20>() else {
+            return false;
+        };
         let length = u16::from(tcp[12] >> 4) * 4;
         if length < 20 || length > room {
-            return None;
+            return false;
         }
         Flags(tcp[13])
     } else {
-        return None;
+        return false;
     };
-    let addresses = *ip[12..].first_chunk::<8>()?;
-    let ports = *header[IP + 20..].first_chunk::<4>()?;
-    Some(Flow {
-        key: FlowKey::from_wire(addresses, ports, protocol),
-        layout: Layout {
-            ip: IP as u8,
-            l4: (IP + 20) as u8,
-        },
-        flags,
-        ttl: ip[8],
-        length,
-    })
+    flow.key = FlowKey::from_wire(
+        addresses.to_le_bytes(),
+        (ports as u32).to_le_bytes(),
+        protocol,
+    );
+    flow.layout = Layout {
+        ip: IP as u8,
+        l4: (IP + 20) as u8,
+    };
+    flow.ttl = (second >> 16) as u8;
+    flow.length = length;
+    true
+}
+
+/// Whether the header checksum is right, of a header without options read as in [`parse_usual`]. The sum is that of
+/// 16-bit words in any byte order (RFC 1071 section 2 (B)), here of four at a time.
+#[inline(always)]
+fn is_header_right(first: u64, second: u64, addresses: u64) -> bool {
+    // Without the Ethertype, and without the half of the source address that `second` has.
+    let (sum, carry) = second.overflowing_add((first >> 16) + (addresses >> 16));
+    let sum = (sum & 0xffff_ffff) + (sum >> 32) + u64::from(carry);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    // The version is not 0, and so the sum is not.
+    sum == 0xffff
 }
 
 /// RFC 1122 section 3.2.1.3: what may not be a source address, by its first byte. 240/4 is reserved, and no one's
@@ -115,7 +156,7 @@ fn is_bad_source(first: u8) -> bool {
 }
 
 #[inline(never)]
-fn parse_any(frame: &[u8], port: &Port) -> Parsed {
+pub(super) fn parse_any(frame: &[u8], port: &Port) -> Parsed {
     let Some(header) = frame.first_chunk::<IP>() else {
         return Parsed::Bad(DropReason::Truncated);
     };
@@ -252,7 +293,8 @@ mod tests {
                 frame[24..26].copy_from_slice(&checksum.to_be_bytes());
             }
             frame.truncate(cut.max(1));
-            if let Some(flow) = parse_usual(&frame, &port) {
+            let mut flow = Flow::default();
+            if parse_usual(&frame, &port, &mut flow) {
                 prop_assert_eq!(parse_any(&frame, &port), Parsed::Flow(flow));
             } else if let Parsed::Flow(flow) = parse_any(&frame, &port) {
                 prop_assert!(flow.layout.l4 != 34, "{flow:?} is a usual one");

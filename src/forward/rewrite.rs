@@ -44,10 +44,7 @@ pub fn translate(frame: &mut [u8], layout: Layout, connection: &Connection, repl
             connection.reply.reversed(),
         )
     };
-    let Some((head, l4)) = frame.split_at_mut_checked(usize::from(layout.l4)) else {
-        return;
-    };
-    let Some(ip) = head
+    let Some(ip) = frame
         .get_mut(usize::from(layout.ip)..)
         .and_then(<[u8]>::first_chunk_mut::<20>)
     else {
@@ -57,11 +54,14 @@ pub fn translate(frame: &mut [u8], layout: Layout, connection: &Connection, repl
     let checksum = decrement_ttl(ip, ip_delta);
     ip[10..12].copy_from_slice(&checksum.to_be_bytes());
 
+    let Some(l4) = frame.get_mut(usize::from(layout.l4)..) else {
+        return;
+    };
     let Some(ports) = l4.first_chunk_mut::<8>() else {
         return;
     };
     ports[0..4].copy_from_slice(&to.wire_ports());
-    if ip[9] == PROTOCOL_TCP {
+    if to.protocol() == PROTOCOL_TCP {
         if let Some(field) = l4.get_mut(16..18) {
             let checksum = l4_delta.apply(u16::from_be_bytes([field[0], field[1]]));
             field.copy_from_slice(&checksum.to_be_bytes());
