@@ -146,9 +146,28 @@ impl Outputs {
     fn create(options: &Replay, config: &Config, resolution: Resolution) -> Result<Self, Errors> {
         let mut files: Vec<Option<PathBuf>> = vec![None; config.ports.len()];
         let mut errors = Errors::new();
+        let inputs: Vec<_> = options
+            .rx
+            .iter()
+            .filter_map(|option| port_and_file("--rx", option, config).ok())
+            .filter_map(|(_, file)| file.canonicalize().ok())
+            .collect();
+        let is_input = |file: &Path| file.canonicalize().is_ok_and(|file| inputs.contains(&file));
+        if let Some(file) = options.explain.as_deref().filter(|file| is_input(file)) {
+            errors.push(format!(
+                "--explain {}: this is an --rx capture, which would be overwritten",
+                file.display()
+            ));
+        }
         for option in &options.tx {
             match port_and_file("--tx", option, config) {
                 Err(error) => errors.push(error),
+                Ok((_, file)) if is_input(file) => {
+                    errors.push(format!(
+                        "--tx {}: this is an --rx capture, which would be overwritten",
+                        option.display()
+                    ));
+                }
                 Ok((port, _)) if files[port.index()].is_some() => {
                     let name = &config.ports[port.index()].name;
                     errors.push(format!(

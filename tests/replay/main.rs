@@ -459,6 +459,11 @@ fn whatever_is_wrong_is_said_at_once_and_nothing_is_written() {
             "error: --tx lan=x.pcap: port `lan` has one already\n",
         ),
         (
+            "--rx wan=wan.pcap --tx lan=./wan.pcap --explain wan.pcap",
+            "error: --explain wan.pcap: this is an --rx capture, which would be overwritten\n\
+             error: --tx lan=./wan.pcap: this is an --rx capture, which would be overwritten\n",
+        ),
+        (
             "--rx wan=wan.pcap --tx lan=out.pcap --tx wan=out.pcap",
             "error: --tx wan=out.pcap: the file is named twice\n",
         ),
