@@ -1,9 +1,12 @@
 //! What the machine offers beyond portable Rust, behind a safe API: prefetching, memory in huge pages.
 #![allow(unsafe_code)]
 
+use parking_lot::Mutex;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Starts to bring the cache line of `value` closer. Never faults, whatever the address.
 #[inline(always)]
@@ -106,13 +109,7 @@ impl<T> HugeSlice<T> {
         if align == HUGE_PAGE {
             // SAFETY: the range is our own allocation, whole; the advice changes nothing that a program can see.
             // Where it is refused, small pages serve.
-            let _ = unsafe {
-                rustix::mm::madvise(
-                    memory.cast(),
-                    layout.size(),
-                    rustix::mm::Advice::LinuxHugepage,
-                )
-            };
+            let _ = unsafe { madvise(memory.cast(), layout.size(), Advice::LinuxHugepage) };
         }
         for n in 0..len {
             // SAFETY: `n` is below the number of elements that the allocation has room for.
@@ -150,9 +147,117 @@ impl<T> Drop for HugeSlice<T> {
     }
 }
 
+/// An array that grows while others index it, and never moves: address space for all it may hold is reserved at the
+/// start, memory is used for what it holds. Indexing costs one comparison and no lock. What is shared has to be
+/// changeable through `&T` (atomics).
+pub struct GrowingArray<T> {
+    /// Where the address space begins; the elements begin at its first huge page.
+    mapping: *mut std::ffi::c_void,
+    start: NonNull<T>,
+    capacity: usize,
+    /// Elements up to here are there.
+    len: AtomicUsize,
+    growing: Mutex<()>,
+}
+
+// SAFETY: it owns its elements, as a vector does.
+unsafe impl<T: Send> Send for GrowingArray<T> {}
+// SAFETY: as above; it grows behind a lock, where no reference leads yet.
+unsafe impl<T: Send + Sync> Sync for GrowingArray<T> {}
+
+impl<T: Default> GrowingArray<T> {
+    /// Elements that are added at a time: of cache lines, a huge page full.
+    const STEP: usize = 32 * 1024;
+
+    /// An empty array with address space for `capacity` elements, rounded up.
+    pub fn new(capacity: usize) -> Self {
+        assert!(size_of::<T>() > 0, "an element has a size");
+        let capacity = capacity.next_multiple_of(Self::STEP);
+        // With room to align it.
+        let size = capacity * size_of::<T>() + HUGE_PAGE;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new private mapping, placed by the kernel, harms no other.
+        let mapping = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                size,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+            )
+        };
+        let Ok(mapping) = mapping else {
+            panic!("no address space for {capacity} elements ({size} bytes)")
+        };
+        let start = mapping.map_addr(|address| address.next_multiple_of(HUGE_PAGE));
+        let start = NonNull::new(start.cast::<T>()).expect("the kernel maps nothing at 0");
+        // SAFETY: `capacity` elements from the aligned start on are within the mapping. Where the advice is refused,
+        // small pages serve.
+        let _ = unsafe {
+            madvise(
+                start.as_ptr().cast(),
+                capacity * size_of::<T>(),
+                Advice::LinuxHugepage,
+            )
+        };
+        GrowingArray {
+            mapping,
+            start,
+            capacity,
+            len: AtomicUsize::new(0),
+            growing: Mutex::new(()),
+        }
+    }
+
+    /// How many elements there can be.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The element at `index`, if it is there. Never allocates.
+    #[inline(always)]
+    pub fn get(&self, index: usize) -> Option<&T> {
+        // Acquire: whoever sees the length sees the elements.
+        if index >= self.len.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: elements below the length were written before it was, and stay until `self` is dropped.
+        Some(unsafe { self.start.add(index).as_ref() })
+    }
+
+    /// Makes sure that there is an element at `index`: adds defaults up to it and some more. None beyond the capacity.
+    pub fn ensure(&self, index: usize) -> Option<&T> {
+        if index >= self.capacity {
+            return None;
+        }
+        let growing = self.growing.lock();
+        let len = self.len.load(Ordering::Relaxed);
+        if index >= len {
+            let new = (index + 1).next_multiple_of(Self::STEP);
+            for n in len..new {
+                // SAFETY: `n` is below the capacity, and nobody has a reference to what is above the length.
+                unsafe { self.start.add(n).write(T::default()) };
+            }
+            self.len.store(new, Ordering::Release);
+        }
+        drop(growing);
+        self.get(index)
+    }
+}
+
+impl<T> Drop for GrowingArray<T> {
+    fn drop(&mut self) {
+        let len = *self.len.get_mut();
+        // SAFETY: the elements up to the length were written and are not used again.
+        unsafe { std::ptr::slice_from_raw_parts_mut(self.start.as_ptr(), len).drop_in_place() };
+        // SAFETY: it is the whole of the mapping that `new` made, and none of its memory is used again.
+        let _ = unsafe { munmap(self.mapping, self.capacity * size_of::<T>() + HUGE_PAGE) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     #[test]
     fn equal_words_are_found_at_their_places() {
@@ -174,5 +279,66 @@ mod tests {
                 assert_eq!(slice.as_ptr().addr() % HUGE_PAGE, 0);
             }
         }
+    }
+
+    const STEP: usize = GrowingArray::<AtomicU64>::STEP;
+
+    #[test]
+    fn a_growing_array_has_what_was_ensured_and_ends_at_its_capacity() {
+        let array = GrowingArray::<AtomicU64>::new(STEP + 1);
+        assert_eq!(array.capacity(), 2 * STEP);
+        assert!(array.get(0).is_none());
+        array.ensure(5).unwrap();
+        assert!(array.get(STEP - 1).is_some() && array.get(STEP).is_none());
+        assert!(array.ensure(2 * STEP - 1).is_some());
+        assert!(array.ensure(2 * STEP).is_none());
+        assert!(array.get(usize::MAX).is_none());
+    }
+
+    #[test]
+    fn elements_keep_their_place_and_value_while_the_array_grows() {
+        let array = GrowingArray::<AtomicU64>::new(64 * STEP);
+        let first = array.ensure(7).unwrap();
+        first.store(42, Relaxed);
+        (0..array.capacity()).for_each(|index| assert!(array.ensure(index).is_some()));
+        assert!(std::ptr::eq(first, array.get(7).unwrap()));
+        let all = (0..array.capacity()).map(|index| array.get(index).unwrap().load(Relaxed));
+        assert_eq!(all.sum::<u64>(), 42);
+    }
+
+    #[test]
+    fn workers_count_while_the_control_thread_adds_elements() {
+        let array = GrowingArray::<AtomicU64>::new(16 * STEP);
+        std::thread::scope(|scope| {
+            let counted = scope.spawn(|| {
+                let mut counted = 0;
+                while counted < array.capacity() {
+                    if let Some(counter) = array.get(counted) {
+                        counter.fetch_add(1, Relaxed);
+                        counted += 1;
+                    } else {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            (0..array.capacity())
+                .step_by(STEP)
+                .for_each(|index| assert!(array.ensure(index).is_some()));
+            counted.join().unwrap();
+        });
+        assert!((0..array.capacity()).all(|index| array.get(index).unwrap().load(Relaxed) == 1));
+    }
+
+    #[test]
+    fn a_growing_array_drops_each_element_once() {
+        use std::sync::Arc;
+        #[derive(Default)]
+        struct Held(Mutex<Option<Arc<()>>>);
+        let counted = Arc::new(());
+        let array = GrowingArray::<Held>::new(10);
+        *array.ensure(3).unwrap().0.lock() = Some(counted.clone());
+        assert_eq!(Arc::strong_count(&counted), 2);
+        drop(array);
+        assert_eq!(Arc::strong_count(&counted), 1);
     }
 }

@@ -16,7 +16,6 @@ pub mod lpm;
 pub mod metrics;
 pub mod neighbour;
 pub mod packet;
-pub mod paged;
 pub mod rcu;
 pub mod replay;
 pub mod sched;

@@ -8,6 +8,7 @@
 
 use crate::units::{HopId, PortId};
 use crate::wire::Mac;
+use crate::wire::ethernet::ETHERTYPE_IPV4;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -56,12 +57,12 @@ impl Link {
         bytes[..6].copy_from_slice(&self.mac.0);
         bytes[6] = self.port.0;
         bytes[7] = self.state as u8;
-        u64::from_be_bytes(bytes)
+        u64::from_le_bytes(bytes)
     }
 
     #[inline]
     fn unpack(word: u64) -> Link {
-        let [mac @ .., port, state] = word.to_be_bytes();
+        let [mac @ .., port, state] = word.to_le_bytes();
         let state = match state {
             0 => LinkState::Incomplete,
             1 => LinkState::Reachable,
@@ -82,30 +83,83 @@ impl Link {
     }
 }
 
+/// All that a packet of a known connection needs of its next hop, in two words.
+#[derive(Clone, Copy, Debug)]
+pub struct Hop {
+    /// A packed [`Link`]: MAC address, port, state, first byte lowest.
+    link: u64,
+    /// The port's own MAC address and its MTU, first byte lowest.
+    source: u64,
+}
+
+impl Hop {
+    #[inline(always)]
+    pub fn is_reachable(self) -> bool {
+        self.link >> 56 == LinkState::Reachable as u64
+    }
+
+    #[inline(always)]
+    pub fn port(self) -> PortId {
+        PortId((self.link >> 48) as u8)
+    }
+
+    /// The longest IP packet that its port takes, in bytes.
+    #[inline(always)]
+    pub fn mtu(self) -> u16 {
+        (self.source >> 48) as u16
+    }
+
+    /// The Ethernet header of an IPv4 packet to it: the first eight bytes, and eight from the seventh byte on; each
+    /// with the first byte lowest.
+    #[inline(always)]
+    pub fn ipv4_header(self) -> (u64, u64) {
+        const TYPE: u64 = (ETHERTYPE_IPV4.to_be() as u64) << 48;
+        (self.link, self.source & !(0xffff << 48) | TYPE)
+    }
+}
+
 #[derive(Debug, Default)]
-#[repr(align(16))]
+#[repr(align(32))]
 struct Slot {
     link: AtomicU64,
+    /// As in [`Hop`].
+    source: AtomicU64,
     address: AtomicU32,
 }
 
 #[derive(Debug)]
 pub struct NeighbourTable {
+    /// Of each port, as in [`Hop`].
+    sources: Box<[u64]>,
     slots: Box<[Slot]>,
     /// Slot number plus one, [`EMPTY`] or [`DELETED`].
     index: Box<[AtomicU32]>,
 }
 
-impl Default for NeighbourTable {
-    fn default() -> Self {
+impl NeighbourTable {
+    /// `ports`: the MAC address and MTU of each port, in the order of their ids.
+    pub fn new(ports: impl IntoIterator<Item = (Mac, u16)>) -> Self {
+        let source = |(Mac([a, b, c, d, e, f]), mtu): (Mac, u16)| {
+            let [low, high] = mtu.to_le_bytes();
+            u64::from_le_bytes([a, b, c, d, e, f, low, high])
+        };
         NeighbourTable {
+            sources: ports.into_iter().map(source).collect(),
             slots: (0..MAX_NEIGHBOURS).map(|_| Slot::default()).collect(),
             index: (0..INDEX_SIZE).map(|_| AtomicU32::new(EMPTY)).collect(),
         }
     }
-}
 
-impl NeighbourTable {
+    /// What is known of a next hop; none of a number that is no neighbour's.
+    #[inline(always)]
+    pub fn hop(&self, hop: HopId) -> Option<Hop> {
+        let slot = self.slots.get(hop.index())?;
+        Some(Hop {
+            link: slot.link.load(Ordering::Relaxed),
+            source: slot.source.load(Ordering::Relaxed),
+        })
+    }
+
     #[inline]
     pub fn link(&self, hop: HopId) -> Link {
         Link::unpack(self.slots[hop.index()].link.load(Ordering::Relaxed))
@@ -142,9 +196,11 @@ impl NeighbourTable {
 
     /// Makes a free slot findable. For the writer alone.
     pub fn insert(&self, hop: HopId, address: Ipv4Addr, link: Link) {
-        self.slots[hop.index()]
-            .address
-            .store(address.to_bits(), Ordering::Relaxed);
+        let slot = &self.slots[hop.index()];
+        slot.address.store(address.to_bits(), Ordering::Relaxed);
+        let source = self.sources.get(link.port.index());
+        slot.source
+            .store(source.copied().unwrap_or_default(), Ordering::Relaxed);
         self.set(hop, link);
         for place in probe(link.port, address) {
             if matches!(self.index[place].load(Ordering::Relaxed), EMPTY | DELETED) {
@@ -197,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_neighbour_is_found_by_port_and_address() {
-        let table = NeighbourTable::default();
+        let table = NeighbourTable::new([]);
         let address = Ipv4Addr::new(10, 0, 0, 1);
         table.insert(HopId(7), address, link(1, 9));
         assert_eq!(table.find(PortId(1), address), Some(HopId(7)));
@@ -206,8 +262,29 @@ mod tests {
     }
 
     #[test]
+    fn a_hop_has_the_whole_ethernet_header() {
+        let port = |last, mtu| (Mac([2, 0, 0, 0, 1, last]), mtu);
+        let table = NeighbourTable::new([port(1, 1500), port(2, 9000)]);
+        table.insert(HopId(7), Ipv4Addr::new(10, 0, 0, 1), link(1, 9));
+        let hop = table.hop(HopId(7)).unwrap();
+        assert!(hop.is_reachable() && hop.port() == PortId(1) && hop.mtu() == 9000);
+        let (low, high) = hop.ipv4_header();
+        let mut header = [0; 14];
+        header[..8].copy_from_slice(&low.to_le_bytes());
+        header[6..].copy_from_slice(&high.to_le_bytes());
+        assert_eq!(header, [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 1, 2, 8, 0]);
+        let stale = Link {
+            state: LinkState::Stale,
+            ..link(1, 9)
+        };
+        table.set(HopId(7), stale);
+        assert!(!table.hop(HopId(7)).unwrap().is_reachable());
+        assert!(table.hop(HopId(u16::MAX)).is_none());
+    }
+
+    #[test]
     fn removing_neighbours_hides_no_others() {
-        let table = NeighbourTable::default();
+        let table = NeighbourTable::new([]);
         let address = |n: u16| Ipv4Addr::from_bits(0x0a00_0000 + u32::from(n) * 0x101);
         for n in 0..5_000 {
             table.insert(HopId(n), address(n), link(0, 1));

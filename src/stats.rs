@@ -1,8 +1,8 @@
 //! What workers count. Each counter has one writer, its worker, who adds by a relaxed load and a relaxed
 //! store (no atomic read-modify-write on the packet path); everybody else only reads.
 
+use crate::arch::GrowingArray;
 use crate::packet::Sent;
-use crate::paged::PagedArray;
 use crate::units::{PortId, RealId, WorkerId};
 use crate::verdict::{DropReason, LocalReason, ReplyReason};
 use crossbeam_utils::CachePadded;
@@ -163,7 +163,7 @@ pub struct WorkerStats {
     pub total_nanos: Counter,
     /// Loops run: moves as long as the worker lives.
     pub loops: Counter,
-    pub reals: PagedArray<RealStats>,
+    pub reals: GrowingArray<RealStats>,
 }
 
 impl Default for WorkerStats {
@@ -183,7 +183,7 @@ impl Default for WorkerStats {
             busy_nanos: Counter::default(),
             total_nanos: Counter::default(),
             loops: Counter::default(),
-            reals: PagedArray::new(MAX_REALS),
+            reals: GrowingArray::new(MAX_REALS),
         }
     }
 }

@@ -172,7 +172,7 @@ fn flush(counters: &WorkerStats, queue: &mut TxQueue, buffer: &mut TxBuffer) -> 
 impl Sink for Ports {
     type Packet = Mbuf;
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, port: PortId, packet: Mbuf, kind: Sent) {
         let (queue, buffer) = &mut self.out[port.index()];
         if buffer.push(packet, kind) {

@@ -5,12 +5,12 @@ use crate::units::{HopId, Millis, RealId, ServiceId};
 use crate::wire::checksum::Delta;
 use std::net::Ipv4Addr;
 
-/// What a packet is found by: addresses, ports and protocol as they are on the wire.
+/// What a packet is found by: addresses, ports and protocol as they are on the wire, first byte lowest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey {
-    /// Source address in the high half, destination in the low half.
+    /// Source address, destination address.
     addresses: u64,
-    /// Source port, destination port, protocol: from the high end of the low 40 bits.
+    /// Source port, destination port, protocol.
     ports: u64,
 }
 
@@ -23,82 +23,79 @@ impl FlowKey {
         destination_port: u16,
         protocol: u8,
     ) -> Self {
+        let low = |address: Ipv4Addr| u64::from(address.to_bits().swap_bytes());
         FlowKey {
-            addresses: u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits()),
-            ports: u64::from(source_port) << 24
-                | u64::from(destination_port) << 8
-                | u64::from(protocol),
+            addresses: low(source) | low(destination) << 32,
+            ports: u64::from(source_port.swap_bytes())
+                | u64::from(destination_port.swap_bytes()) << 16
+                | u64::from(protocol) << 32,
         }
     }
 
-    /// From the wire: source and destination address, source and destination port, each pair big-endian.
+    /// From the wire, first byte lowest: source and destination address, source and destination port.
     #[inline(always)]
-    pub fn from_wire(addresses: [u8; 8], ports: [u8; 4], protocol: u8) -> Self {
+    pub fn from_wire(addresses: u64, ports: u32, protocol: u8) -> Self {
         FlowKey {
-            addresses: u64::from_be_bytes(addresses),
-            ports: u64::from(u32::from_be_bytes(ports)) << 8 | u64::from(protocol),
+            addresses,
+            ports: u64::from(ports) | u64::from(protocol) << 32,
         }
     }
 
-    /// As it is on the wire.
+    /// As they are on the wire, first byte lowest.
     #[inline(always)]
-    pub fn wire_addresses(&self) -> [u8; 8] {
-        self.addresses.to_be_bytes()
+    pub fn wire_addresses(&self) -> u64 {
+        self.addresses
     }
 
-    /// As they are on the wire.
+    /// As they are on the wire, first byte lowest.
     #[inline(always)]
-    pub fn wire_ports(&self) -> [u8; 4] {
-        ((self.ports >> 8) as u32).to_be_bytes()
+    pub fn wire_ports(&self) -> u32 {
+        self.ports as u32
     }
 
     #[inline]
     pub fn source(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits((self.addresses >> 32) as u32)
+        Ipv4Addr::from_bits((self.addresses as u32).swap_bytes())
     }
 
     #[inline]
     pub fn destination(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.addresses as u32)
+        Ipv4Addr::from_bits(((self.addresses >> 32) as u32).swap_bytes())
     }
 
     #[inline]
     pub fn source_port(&self) -> u16 {
-        (self.ports >> 24) as u16
+        (self.ports as u16).swap_bytes()
     }
 
     #[inline]
     pub fn destination_port(&self) -> u16 {
-        (self.ports >> 8) as u16
+        ((self.ports >> 16) as u16).swap_bytes()
     }
 
     #[inline]
     pub fn protocol(&self) -> u8 {
-        self.ports as u8
+        (self.ports >> 32) as u8
     }
 
     /// The key of a packet that answers one with this key.
     #[inline(always)]
     pub fn reversed(&self) -> Self {
-        let ports = ((self.ports >> 8) as u32).rotate_left(16);
+        let protocol = self.ports & !u64::from(u32::MAX);
         FlowKey {
             addresses: self.addresses.rotate_left(32),
-            ports: u64::from(ports) << 8 | self.ports & 0xff,
+            ports: u64::from((self.ports as u32).rotate_left(16)) | protocol,
         }
     }
 
-    /// Two folded multiplications, seeded anew at every start: colliding flows cannot be computed from outside.
+    /// A folded multiplication of two words, neither of which is known outside: seeded anew at every start, so that
+    /// colliding flows cannot be computed.
     #[inline(always)]
     pub fn hash(&self, seed: u64) -> u64 {
-        let fold = |a: u64, b: u64| {
-            let wide = u128::from(a) * u128::from(b);
-            (wide >> 64) as u64 ^ wide as u64
-        };
-        let first = fold(self.addresses ^ seed, 0x9e37_79b9_7f4a_7c15 ^ self.ports);
-        fold(
-            first ^ seed.rotate_left(32),
-            0xd6e8_feb8_6659_fd93 ^ self.ports,
-        )
+        let a = self.addresses ^ seed;
+        let b = self.ports ^ (seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15);
+        let wide = u128::from(a) * u128::from(b);
+        (wide >> 64) as u64 ^ wide as u64
     }
 }
 
@@ -153,9 +150,10 @@ pub struct Connection {
     pub route_generation: u16,
     pub state: State,
     flags: u8,
-    /// What a request's translation does to checksums, a reply's being its inverse.
-    pub ip_delta: Delta,
-    pub l4_delta: Delta,
+    /// What a request's translation, and one less of TTL, does to the header checksum.
+    ip_delta: Delta,
+    /// What a request's translation does to the checksum of TCP or UDP, a reply's being its inverse.
+    l4_delta: Delta,
     /// Of templates: how many live connections they have.
     pub controlled: u32,
 }
@@ -223,7 +221,7 @@ impl Connection {
             service,
             real,
             flags,
-            ip_delta,
+            ip_delta: ip_delta.and(Delta::TTL),
             l4_delta,
             ..Connection::FREE
         }
@@ -239,11 +237,29 @@ impl Connection {
         self.flags & TRANSLATES != 0
     }
 
-    /// The remembered next hop of requests (0) or replies (1).
+    /// What the translation and one less of TTL do to the header checksum of a request or reply, and what the
+    /// translation does to the checksum of TCP or UDP.
+    #[inline(always)]
+    pub fn deltas(&self, reply: bool) -> (Delta, Delta) {
+        match reply {
+            false => (self.ip_delta, self.l4_delta),
+            true => (
+                self.ip_delta.inverse().and(Delta::TTL_TWICE),
+                self.l4_delta.inverse(),
+            ),
+        }
+    }
+
+    /// The remembered next hop of requests or replies; of none, a number that is no neighbour's.
+    #[inline(always)]
+    pub fn any_hop(&self, reply: bool) -> HopId {
+        HopId(self.hops[usize::from(reply)])
+    }
+
+    /// The remembered next hop of requests or replies.
     #[inline(always)]
     pub fn hop(&self, reply: bool) -> Option<HopId> {
-        let hop = self.hops[usize::from(reply)];
-        (hop != NO_HOP).then_some(HopId(hop))
+        Some(self.any_hop(reply)).filter(|hop| hop.0 != NO_HOP)
     }
 
     pub fn set_hop(&mut self, reply: bool, hop: Option<HopId>) {

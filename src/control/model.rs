@@ -81,7 +81,9 @@ impl Model {
         let workers = stats.workers().count();
         let mut services = Map::new(seed);
         let mut addresses = Map::new(seed);
-        let resolver = Resolver::new(Arc::new(NeighbourTable::default()));
+        let sources = devices.iter().zip(&config.ports);
+        let sources = sources.map(|(device, port)| (device.mac, port.mtu));
+        let resolver = Resolver::new(Arc::new(NeighbourTable::new(sources)));
         let tables = Tables {
             generation: Generation(0),
             route_generation: 0,

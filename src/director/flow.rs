@@ -7,7 +7,7 @@ use crate::config::{Protocol, WhenUnavailable};
 use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::state::next_tcp;
 use crate::conn::{ConnId, Connection, Direction, FlowKey, Found, State, Table, local_port};
-use crate::forward::rewrite::{rewrite, set_macs};
+use crate::forward::rewrite::{Layout, rewrite, rewrite_usual, set_macs};
 use crate::neighbour::LinkState;
 use crate::packet::{Packet, Sent, Sink};
 use crate::sched::Client;
@@ -35,19 +35,17 @@ impl<P: Packet> Director<P> {
         sink: &mut S,
     ) -> Result<(PortId, Context), P> {
         let connection = self.connections.get_mut(found.id);
-        let reals = &self.counters.reals;
-        let Some(real) = reals.get(connection.real.index()) else {
+        let Some(real) = self.counters.reals.get(connection.real.index()) else {
             return Err(packet);
         };
-        let Some(hop) = connection.hop(found.reply) else {
+        let Some(hop) = tables.neighbours.hop(connection.any_hop(found.reply)) else {
             return Err(packet);
         };
-        let link = tables.neighbours.link(hop);
-        let port = tables.port(link.port);
-        let usual = !real.is_removed()
+        let usual = hop.is_reachable()
+            && !real.is_removed()
             && connection.route_generation == tables.route_generation
-            && link.state == LinkState::Reachable
-            && flow.length <= port.mtu
+            && flow.layout == Layout::USUAL
+            && flow.length <= hop.mtu()
             && flow.ttl > 1
             && !connection.is_silent(&tables.timeouts, now.millis());
         if !usual {
@@ -67,11 +65,10 @@ impl<P: Packet> Director<P> {
         };
         connection.last_seen = now.millis();
         count(real, flow, found.reply);
-        let frame = packet.data_mut();
-        rewrite(frame, flow.layout, connection, found.reply);
-        set_macs(frame, link.mac, port.mac);
-        sink.send(link.port, packet, Sent::Forwarded);
-        Ok((link.port, context))
+        rewrite_usual(packet.data_mut(), connection, found.reply, hop);
+        let port = hop.port();
+        sink.send(port, packet, Sent::Forwarded);
+        Ok((port, context))
     }
 
     /// A packet of a known connection: over perhaps, to a real server or next hop that is not there, with a TTL that

@@ -120,15 +120,8 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
     } else {
         return false;
     };
-    flow.key = FlowKey::from_wire(
-        addresses.to_le_bytes(),
-        (ports as u32).to_le_bytes(),
-        protocol,
-    );
-    flow.layout = Layout {
-        ip: IP as u8,
-        l4: (IP + 20) as u8,
-    };
+    flow.key = FlowKey::from_wire(addresses, ports as u32, protocol);
+    flow.layout = Layout::USUAL;
     flow.ttl = (second >> 16) as u8;
     flow.length = length;
     true
@@ -243,10 +236,10 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
     let Some(ports) = segment.first_chunk::<4>() else {
         return Parsed::Bad(DropReason::BadL4Header);
     };
-    let addresses = [
+    let addresses = u64::from_le_bytes([
         ip[12], ip[13], ip[14], ip[15], ip[16], ip[17], ip[18], ip[19],
-    ];
-    let key = FlowKey::from_wire(addresses, *ports, protocol);
+    ]);
+    let key = FlowKey::from_wire(addresses, u32::from_le_bytes(*ports), protocol);
     Parsed::Flow(Flow {
         key,
         layout,

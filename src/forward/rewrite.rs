@@ -1,6 +1,7 @@
 //! Applies a connection's translation to a frame: the one routine of all modes.
 
 use crate::conn::Connection;
+use crate::neighbour::Hop;
 use crate::wire::Mac;
 use crate::wire::checksum::Delta;
 
@@ -11,6 +12,34 @@ const PROTOCOL_TCP: u8 = 6;
 pub struct Layout {
     pub ip: u8,
     pub l4: u8,
+}
+
+impl Layout {
+    /// An Ethernet header, and an IPv4 header without options.
+    pub const USUAL: Layout = Layout { ip: 14, l4: 34 };
+}
+
+/// Does to a frame of the usual layout all that forwarding it takes: as [`rewrite`], and its Ethernet header.
+#[inline(always)]
+pub fn rewrite_usual(frame: &mut [u8], connection: &Connection, reply: bool, hop: Hop) {
+    let Some((headers, rest)) = frame.split_first_chunk_mut::<42>() else {
+        return;
+    };
+    let (low, high) = hop.ipv4_header();
+    headers[..8].copy_from_slice(&low.to_le_bytes());
+    headers[6..14].copy_from_slice(&high.to_le_bytes());
+    let Some((ip, l4)) = headers[14..].split_first_chunk_mut::<20>() else {
+        return;
+    };
+    let Some(ports) = l4.first_chunk_mut::<8>() else {
+        return;
+    };
+    if connection.translates() {
+        let tcp_checksum = rest.get_mut(8..10).and_then(|field| field.try_into().ok());
+        translate_headers(ip, ports, tcp_checksum, connection, reply);
+    } else {
+        decrement_ttl(ip, Delta::TTL);
+    }
 }
 
 /// Does to a frame what its connection's mode does.
@@ -28,69 +57,65 @@ pub fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection, reply:
 ///
 /// The frame must have passed [`crate::director::parse`], and its TTL must be above 1; of a shorter one, whatever
 /// is missing is left alone.
-#[inline(always)]
 pub fn translate(frame: &mut [u8], layout: Layout, connection: &Connection, reply: bool) {
-    let (ip_delta, l4_delta, to) = if reply {
-        // What the client sent to, answering it.
-        (
-            connection.ip_delta.inverse(),
-            connection.l4_delta.inverse(),
-            connection.request.reversed(),
-        )
-    } else {
-        (
-            connection.ip_delta,
-            connection.l4_delta,
-            connection.reply.reversed(),
-        )
+    let Some((before, l4)) = frame.split_at_mut_checked(usize::from(layout.l4)) else {
+        return;
     };
-    let Some(ip) = frame
+    let ip = before
         .get_mut(usize::from(layout.ip)..)
-        .and_then(<[u8]>::first_chunk_mut::<20>)
-    else {
+        .and_then(<[u8]>::first_chunk_mut::<20>);
+    let Some((ports, rest)) = l4.split_first_chunk_mut::<8>() else {
         return;
     };
-    ip[12..20].copy_from_slice(&to.wire_addresses());
-    let checksum = decrement_ttl(ip, ip_delta);
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let tcp_checksum = rest.get_mut(8..10).and_then(|field| field.try_into().ok());
+    if let Some(ip) = ip {
+        translate_headers(ip, ports, tcp_checksum, connection, reply);
+    }
+}
 
-    let Some(l4) = frame.get_mut(usize::from(layout.l4)..) else {
-        return;
+#[inline(always)]
+fn translate_headers(
+    ip: &mut [u8; 20],
+    ports: &mut [u8; 8],
+    tcp_checksum: Option<&mut [u8; 2]>,
+    connection: &Connection,
+    reply: bool,
+) {
+    let (ip_delta, l4_delta) = connection.deltas(reply);
+    // What the other side sends to, answering it.
+    let to = match reply {
+        true => connection.request.reversed(),
+        false => connection.reply.reversed(),
     };
-    let Some(ports) = l4.first_chunk_mut::<8>() else {
-        return;
-    };
-    ports[0..4].copy_from_slice(&to.wire_ports());
+    ip[12..20].copy_from_slice(&to.wire_addresses().to_le_bytes());
+    decrement_ttl(ip, ip_delta);
+    ports[0..4].copy_from_slice(&to.wire_ports().to_le_bytes());
     if to.protocol() == PROTOCOL_TCP {
-        if let Some(field) = l4.get_mut(16..18) {
-            let checksum = l4_delta.apply(u16::from_be_bytes([field[0], field[1]]));
-            field.copy_from_slice(&checksum.to_be_bytes());
+        if let Some(field) = tcp_checksum {
+            l4_delta.apply(field);
         }
-    } else {
-        let checksum = l4_delta.apply_udp(u16::from_be_bytes([ports[6], ports[7]]));
-        ports[6..8].copy_from_slice(&checksum.to_be_bytes());
+    } else if let Some(field) = ports.last_chunk_mut::<2>() {
+        l4_delta.apply_udp(field);
     }
 }
 
 /// Takes one from the TTL of an IPv4 header that goes on with its addresses unchanged.
-#[inline(always)]
 pub fn pass(frame: &mut [u8], layout: Layout) {
-    let Some(ip) = frame
+    let ip = frame
         .get_mut(usize::from(layout.ip)..)
-        .and_then(<[u8]>::first_chunk_mut::<20>)
-    else {
-        return;
-    };
-    let checksum = decrement_ttl(ip, Delta::ZERO);
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+        .and_then(<[u8]>::first_chunk_mut::<20>);
+    if let Some(ip) = ip {
+        decrement_ttl(ip, Delta::TTL);
+    }
 }
 
-/// Takes one from the TTL; returns the header checksum after that and after `delta`.
+/// Takes one from the TTL; `delta` is what this and all else do to the header checksum.
 #[inline(always)]
-fn decrement_ttl(ip: &mut [u8; 20], delta: Delta) -> u16 {
+fn decrement_ttl(ip: &mut [u8; 20], delta: Delta) {
     ip[8] = ip[8].wrapping_sub(1);
-    let checksum = u16::from_be_bytes([ip[10], ip[11]]);
-    delta.and(Delta::TTL).apply(checksum)
+    let mut checksum = [ip[10], ip[11]];
+    delta.apply(&mut checksum);
+    [ip[10], ip[11]] = checksum;
 }
 
 /// Sets both MAC addresses.

@@ -80,16 +80,16 @@ pub fn echo_reply_in_place(frame: &mut [u8], mac: Mac) -> Option<usize> {
     // A wrong checksum stays wrong: the asker will notice.
     let was_right = sum(message) == 0xffff;
     let before = u16::from_be_bytes([message[0], message[1]]);
-    let wrong = u16::from_be_bytes([message[2], message[3]]);
+    let mut checksum = [message[2], message[3]];
     message[0] = icmp::ECHO_REPLY;
     message[2..4].fill(0);
     let delta = Delta::ZERO.replace_u16(before, u16::from_be_bytes([icmp::ECHO_REPLY, message[1]]));
-    let checksum = if was_right {
-        !sum(message)
+    if was_right {
+        checksum = (!sum(message)).to_be_bytes();
     } else {
-        delta.apply(wrong)
-    };
-    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        delta.apply(&mut checksum);
+    }
+    message[2..4].copy_from_slice(&checksum);
     Some(length)
 }
 

@@ -59,21 +59,23 @@ pub fn pseudo_header_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, l
 }
 
 /// What a change of some words does to a checksum that covers them: additive, in ones' complement arithmetic.
-/// Applies to any checksum over the changed words, whatever the others are.
+/// Applies to any checksum over the changed words, whatever the others are. It has the bytes of the wire: such sums are
+/// the same in every byte order (RFC 1071 section 2 (B)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delta(u16);
 
 impl Delta {
     pub const ZERO: Delta = Delta(0);
     /// One less in the high byte of a word, as when a TTL above 0 goes down: ~m + m' whatever m is.
-    pub const TTL: Delta = Delta(0xfeff);
+    pub const TTL: Delta = Delta(0xfeffu16.to_be());
+    pub const TTL_TWICE: Delta = Delta(0xfdffu16.to_be());
 
     /// Both changes.
     #[inline(always)]
     #[must_use]
     pub fn and(self, other: Delta) -> Delta {
-        let sum = u32::from(self.0) + u32::from(other.0);
-        Delta((sum as u16).wrapping_add((sum >> 16) as u16))
+        let (sum, carry) = self.0.overflowing_add(other.0);
+        Delta(sum.wrapping_add(u16::from(carry)))
     }
 
     /// With one more 16-bit word changed.
@@ -81,7 +83,7 @@ impl Delta {
     #[must_use]
     pub fn replace_u16(self, old: u16, new: u16) -> Delta {
         // RFC 1624 equation 3: HC' = ~(~HC + ~m + m').
-        self.and(Delta(!old)).and(Delta(new))
+        self.and(Delta(!old.to_be())).and(Delta(new.to_be()))
     }
 
     /// With two more 16-bit words changed.
@@ -99,21 +101,21 @@ impl Delta {
         Delta(!self.0)
     }
 
-    /// The checksum after the change.
-    #[inline]
-    pub fn apply(self, checksum: u16) -> u16 {
-        !self.and(Delta(!checksum)).0
+    /// Corrects a checksum field.
+    #[inline(always)]
+    pub fn apply(self, field: &mut [u8; 2]) {
+        let sum = self.and(Delta(!u16::from_ne_bytes(*field)));
+        *field = (!sum.0).to_ne_bytes();
     }
 
-    /// The UDP checksum after the change. RFC 768: 0 stands for no checksum, and stays; a computed 0 is sent as 0xffff.
-    #[inline]
-    pub fn apply_udp(self, checksum: u16) -> u16 {
-        match checksum {
-            0 => 0,
-            _ => match self.apply(checksum) {
-                0 => 0xffff,
-                updated => updated,
-            },
+    /// Corrects a UDP checksum. RFC 768: 0 stands for no checksum, and stays; a computed 0 is sent as 0xffff.
+    #[inline(always)]
+    pub fn apply_udp(self, field: &mut [u8; 2]) {
+        let before = u16::from_ne_bytes(*field);
+        if before != 0 {
+            // The largest is sent for the sum's ones' complement 0.
+            let sum = self.and(Delta(!before)).0;
+            *field = if sum == 0xffff { 0xffff } else { !sum }.to_ne_bytes();
         }
     }
 }
@@ -133,6 +135,12 @@ mod tests {
         sum as u16
     }
 
+    fn apply(delta: Delta, checksum: u16) -> u16 {
+        let mut field = checksum.to_be_bytes();
+        delta.apply(&mut field);
+        u16::from_be_bytes(field)
+    }
+
     #[test]
     fn rfc_1071_example() {
         assert_eq!(
@@ -145,7 +153,7 @@ mod tests {
     fn rfc_1624_corner() {
         // Section 4: HC = 0xdd2f, m = 0x5555, m' = 0x3285 gives 0, not 0xffff.
         assert_eq!(
-            Delta::ZERO.replace_u16(0x5555, 0x3285).apply(0xdd2f),
+            apply(Delta::ZERO.replace_u16(0x5555, 0x3285), 0xdd2f),
             0x0000
         );
     }
@@ -164,7 +172,8 @@ mod tests {
         #[test]
         fn the_ttl_delta_is_the_one_of_every_ttl(ttl in 1u8..=255, protocol: u8) {
             let word = |ttl| u16::from_be_bytes([ttl, protocol]);
-            prop_assert_eq!(Delta::ZERO.replace_u16(word(ttl), word(ttl - 1)).apply(0x1234), Delta::TTL.apply(0x1234));
+            prop_assert_eq!(apply(Delta::ZERO.replace_u16(word(ttl), word(ttl - 1)), 0x1234), apply(Delta::TTL, 0x1234));
+            prop_assert_eq!(apply(Delta::TTL_TWICE, 0x1234), apply(Delta::TTL, apply(Delta::TTL, 0x1234)));
         }
 
         #[test]
@@ -186,14 +195,15 @@ mod tests {
             // A sum of data that is not all zero is never +0, so its checksum is never 0xffff.
             prop_assume!(words.iter().any(|&word| word != 0) && before != 0xffff);
             let delta = Delta::ZERO.replace_u32(old, new);
-            prop_assert_eq!(delta.apply(before), !naive(&bytes(&words)));
-            prop_assert_eq!(delta.inverse().apply(delta.apply(before)), before);
+            prop_assert_eq!(apply(delta, before), !naive(&bytes(&words)));
+            prop_assert_eq!(apply(delta.inverse(), apply(delta, before)), before);
         }
 
         #[test]
         fn no_udp_checksum_stays_none_and_none_comes_about(checksum: u16, old: u32, new: u32) {
-            let updated = Delta::ZERO.replace_u32(old, new).apply_udp(checksum);
-            prop_assert_eq!(updated == 0, checksum == 0);
+            let mut field = checksum.to_be_bytes();
+            Delta::ZERO.replace_u32(old, new).apply_udp(&mut field);
+            prop_assert_eq!(field == [0, 0], checksum == 0);
         }
     }
 }
