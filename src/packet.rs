@@ -3,7 +3,7 @@
 //! The director is generic over [`Packet`], so every caller gets its own copy of the whole path
 //! with these calls inlined.
 
-use crate::units::PortId;
+use crate::units::{PortId, WorkerId};
 use crate::verdict::{Context, Verdict};
 use arrayvec::ArrayVec;
 
@@ -39,6 +39,9 @@ pub trait Sink {
 
     /// Hands a packet to the host behind `port`.
     fn local(&mut self, port: PortId, packet: Self::Packet);
+
+    /// Hands a received packet to another worker, as it is. False when there is no room; the packet is freed.
+    fn hand_over(&mut self, to: WorkerId, packet: Self::Packet) -> bool;
 
     /// Told of every verdict, right after whatever was sent for it.
     #[inline(always)]

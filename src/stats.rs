@@ -113,6 +113,11 @@ impl Stats {
         totals
     }
 
+    /// One of the workers' counters, over all workers.
+    pub fn total(&self, counter: impl Fn(&WorkerStats) -> u64) -> u64 {
+        self.workers().map(counter).sum()
+    }
+
     /// Connections of a real server that are (active, inactive), over all workers: what lc and wlc compare.
     #[inline]
     pub fn load(&self, id: RealId) -> (u32, u32) {
@@ -139,8 +144,13 @@ impl Stats {
 
 /// What one worker counts.
 pub struct WorkerStats {
-    /// Packets that came in; equals `transmitted + answered + local + queued + Σ drops`.
+    /// Packets that came in; with those taken over it equals
+    /// `transmitted + answered + local + queued + handed_over + Σ drops`.
     pub received: Counter,
+    /// Packets that other workers received, and this one decided on.
+    pub taken_over: Counter,
+    /// Received packets that were left to another worker, whose connections they belong to.
+    pub handed_over: Counter,
     /// Received packets that a device took to send on.
     pub transmitted: Counter,
     /// Received packets that a device took as their own answer.
@@ -170,6 +180,8 @@ impl Default for WorkerStats {
     fn default() -> Self {
         WorkerStats {
             received: Counter::default(),
+            taken_over: Counter::default(),
+            handed_over: Counter::default(),
             transmitted: Counter::default(),
             answered: Counter::default(),
             local: Counter::default(),
@@ -229,10 +241,13 @@ impl WorkerStats {
 
     /// Received packets that have found no end yet or one that is not counted: always 0 between two bursts.
     pub fn unaccounted(&self) -> i64 {
-        let ended =
-            self.transmitted.get() + self.answered.get() + self.local.get() + self.queued.get();
+        let ended = self.transmitted.get()
+            + self.answered.get()
+            + self.local.get()
+            + self.queued.get()
+            + self.handed_over.get();
         let dropped: u64 = self.drops.iter().map(Counter::get).sum();
-        self.received.get() as i64 - (ended + dropped) as i64
+        (self.received.get() + self.taken_over.get()) as i64 - (ended + dropped) as i64
     }
 }
 

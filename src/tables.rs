@@ -31,6 +31,9 @@ pub struct Tables {
     /// Whose each address of weir's own is.
     pub addresses: Snapshot<Ipv4Addr, Owner>,
     pub services: Snapshot<ServiceKey, Arc<Service>>,
+    /// By real server as in [`ServiceKey`], whose port is 0 if it keeps the packet's: the nat services that it is or was
+    /// of. Kept by several workers only.
+    pub natted: Snapshot<ServiceKey, Arc<[Requests]>>,
     pub routes: Arc<Routes>,
     pub neighbours: Arc<NeighbourTable>,
     pub timeouts: crate::conn::Timeouts,
@@ -78,6 +81,14 @@ pub struct Service {
     pub state: Arc<ServiceState>,
 }
 
+/// How the requests to a nat service find the worker that has their connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requests {
+    pub service: ServiceKey,
+    /// With persistence: which bits of a client's address count.
+    pub mask: Option<u32>,
+}
+
 /// What workers remember of a service from one connection to the next.
 #[derive(Debug)]
 pub struct ServiceState {
@@ -87,7 +98,9 @@ pub struct ServiceState {
 impl ServiceState {
     pub fn new(workers: usize) -> Self {
         ServiceState {
-            cursors: (0..workers).map(|_| CachePadded::default()).collect(),
+            cursors: (0..workers as u32)
+                .map(|worker| CachePadded::new(Cursor::new(worker)))
+                .collect(),
         }
     }
 

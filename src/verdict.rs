@@ -3,7 +3,7 @@
 //! A drop reason is one line here. The counter label, the `--explain` reason, the documentation
 //! (`docs/drop-reasons.md`) and the tests all read this list.
 
-use crate::units::{PortId, RealId, ServiceId};
+use crate::units::{PortId, RealId, ServiceId, WorkerId};
 
 macro_rules! drop_reasons {
     ($($variant:ident, $name:literal, $doc:literal;)*) => {
@@ -62,6 +62,7 @@ drop_reasons! {
     ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not own.";
     BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, or that claims one of weir's own addresses.";
     NoBuffer, "no_buffer", "The mempool had no mbuf left for an answer.";
+    RedirectFull, "redirect_full", "The packet belongs to a connection of another worker, who takes packets more slowly than they come.";
     TxFull, "tx_full", "The device's transmit queue was full.";
 }
 
@@ -130,6 +131,8 @@ pub enum Verdict {
     Queue(PortId),
     /// For the host.
     Local(LocalReason),
+    /// Another worker decides: never the last word on a packet.
+    HandOver(WorkerId),
     Drop(DropReason),
 }
 
@@ -140,6 +143,7 @@ impl Verdict {
             Verdict::Reply(..) => "reply",
             Verdict::Queue(_) => "queue",
             Verdict::Local(_) => "local",
+            Verdict::HandOver(_) => "hand_over",
             Verdict::Drop(_) => "drop",
         }
     }

@@ -118,6 +118,9 @@ pub struct Port {
     pub addresses: Vec<String>,
     pub rx_queues: u16,
     pub tx_queues: u16,
+    /// How packets find the worker that owns their connection: `rss` by the device, `software` by the worker that gets
+    /// them, `one worker`.
+    pub steering: String,
     pub link_up: bool,
     /// Megabits a second, where the device says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,7 +137,7 @@ pub struct Port {
     pub no_mbuf: u64,
 }
 
-/// `/v1/workers`: received = transmitted + answered + local + queued + Σ dropped.
+/// `/v1/workers`: received + taken_over = transmitted + answered + local + queued + handed_over + Σ dropped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Worker {
     pub worker: u8,
@@ -149,6 +152,10 @@ pub struct Worker {
     /// Given up before their time, because the table was full.
     pub evicted_connections: u64,
     pub received_packets: u64,
+    /// Received by other workers, who handed them over to this one.
+    pub taken_over_packets: u64,
+    /// Received, and handed over to the worker that owns the connection.
+    pub handed_over_packets: u64,
     pub transmitted_packets: u64,
     pub answered_packets: u64,
     pub local_packets: u64,

@@ -4,10 +4,11 @@
 //! them (`idle = "adaptive"`).
 
 use crate::config::Idle;
-use crate::director::Director;
+use crate::director::{Director, Origin};
 use crate::io::dpdk::{Clock, Mbuf, MbufPool, RxQueue, TxBuffer, TxQueue};
 use crate::packet::{Burst, Packet, Sent, Sink};
 use crate::rcu::Reader;
+use crate::ring::{Consumer, Producer, ring};
 use crate::stats::{Stats, WorkerStats};
 use crate::tables::Tables;
 use crate::units::{PortId, WorkerId};
@@ -20,6 +21,8 @@ pub struct Worker {
     pub director: Director<Mbuf>,
     pub tables: Reader<Tables>,
     pub rx: Vec<RxQueue>,
+    /// What the other workers hand over, each by a ring of its own.
+    pub inbox: Vec<Consumer<Mbuf>>,
     pub ports: Ports,
     pub clock: Clock,
     pub idle: Idle,
@@ -39,13 +42,21 @@ impl Worker {
             let tables = self.tables.read();
             let now = self.clock.now();
             let mut work = 0;
+            for ring in &mut self.inbox {
+                let taken = ring.take(&mut burst);
+                if taken > 0 {
+                    work += taken;
+                    self.director
+                        .process(&mut burst, Origin::Worker, tables, now, &mut self.ports);
+                }
+            }
             for queue in &mut self.rx {
                 let received = queue.burst(&mut burst);
                 if received > 0 {
                     work += received;
                     count(counters, queue.port(), &burst);
                     self.director
-                        .process(&mut burst, tables, now, &mut self.ports);
+                        .process(&mut burst, Origin::Device, tables, now, &mut self.ports);
                 }
             }
             self.director.poll(tables, now, &mut self.ports);
@@ -114,11 +125,19 @@ pub struct Ports {
     stats: Arc<Stats>,
     pool: MbufPool,
     out: Vec<(TxQueue, TxBuffer)>,
+    /// By [`WorkerId`], the rings to the other workers.
+    others: Vec<Option<Producer<Mbuf>>>,
 }
 
 impl Ports {
-    /// `queues`: one of each port, in the order of the ports.
-    pub fn new(worker: WorkerId, stats: Arc<Stats>, pool: MbufPool, queues: Vec<TxQueue>) -> Self {
+    /// `queues`: one of each port, in the order of the ports. `others`: a ring to each other worker, by its number.
+    pub fn new(
+        worker: WorkerId,
+        stats: Arc<Stats>,
+        pool: MbufPool,
+        queues: Vec<TxQueue>,
+        others: Vec<Option<Producer<Mbuf>>>,
+    ) -> Self {
         let out = queues
             .into_iter()
             .map(|queue| (queue, TxBuffer::default()))
@@ -128,11 +147,15 @@ impl Ports {
             stats,
             pool,
             out,
+            others,
         }
     }
 
-    /// Gives the devices what they take; says how many frames there were.
+    /// Gives the devices what they take, and the other workers what is theirs; says how many frames left.
     fn flush(&mut self) -> usize {
+        for ring in self.others.iter_mut().flatten() {
+            ring.publish();
+        }
         let counters = self.stats.worker(self.worker);
         self.out
             .iter_mut()
@@ -186,6 +209,30 @@ impl Sink for Ports {
 
     /// The host has no companion interface yet: the packet is counted, and ends here.
     fn local(&mut self, _port: PortId, _packet: Mbuf) {}
+
+    fn hand_over(&mut self, to: WorkerId, packet: Mbuf) -> bool {
+        let ring = self.others.get_mut(to.index()).and_then(Option::as_mut);
+        ring.is_some_and(|ring| ring.push(packet).is_ok())
+    }
+}
+
+/// Packets that may wait in a ring between two workers.
+pub const RING: usize = 512;
+
+/// The rings between `workers` workers: of each, those to the others by their numbers, and those from them.
+pub fn rings(workers: usize) -> Vec<(Vec<Option<Producer<Mbuf>>>, Vec<Consumer<Mbuf>>)> {
+    let mut ends: Vec<(Vec<_>, Vec<_>)> = (0..workers).map(|_| Default::default()).collect();
+    for from in 0..workers {
+        for to in 0..workers {
+            let producer = (from != to).then(|| {
+                let (producer, consumer) = ring(RING);
+                ends[to].1.push(consumer);
+                producer
+            });
+            ends[from].0.push(producer);
+        }
+    }
+    ends
 }
 
 #[cfg(test)]

@@ -21,6 +21,21 @@ fn captures_in_give_the_captures_out_that_scapy_expects() {
 }
 
 #[test]
+fn two_workers_do_as_one_does() {
+    run(&["--workers", "2"]);
+}
+
+#[test]
+fn four_workers_do_as_one_does() {
+    run(&["--workers", "4"]);
+}
+
+#[test]
+fn seven_workers_do_as_one_does() {
+    run(&["--workers", "7"]);
+}
+
+#[test]
 fn every_drop_reason_has_a_case() {
     run(&["--reasons"]);
 }

@@ -21,7 +21,7 @@ fn config() -> &'static Config {
 
 fuzz_target!(|input: &[u8]| {
     let mut time = Time::from_nanos(1_700_000_000_000_000_000);
-    let mut replay = Replay::new(config(), 64, time);
+    let mut replay = Replay::new(config(), 1, 64, time);
     let mut rest = input;
     while let [port, wait, length, tail @ ..] = rest {
         let (frame, tail) = tail.split_at(usize::from(*length).min(tail.len()));

@@ -10,11 +10,12 @@ mod traffic;
 
 use crate::config::Config;
 use crate::control::model::{Device, Model};
-use crate::director::Director;
+use crate::director::{Director, Origin, Shared};
 use crate::exchange::Mailbox;
 use crate::packet::{BURST, Burst, Packet, Sent, Sink};
 use crate::rcu::Reader;
 use crate::stats::Stats;
+use crate::steering::{DEFAULT_KEY, Steering};
 use crate::tables::Tables;
 use crate::units::{PortId, Time, WorkerId};
 use crate::wire::Mac;
@@ -85,6 +86,10 @@ impl Sink for Pool {
     fn local(&mut self, _port: PortId, packet: Recycled) {
         self.free.push(packet);
     }
+
+    fn hand_over(&mut self, _to: WorkerId, _packet: Recycled) -> bool {
+        unreachable!("there is one worker")
+    }
 }
 
 /// A dataplane with one worker, and a clock that the benchmark moves.
@@ -121,7 +126,8 @@ impl Bench {
         let mut reader = readers.swap_remove(0);
         reader.quiescent();
         let mailbox = Arc::new(Mailbox::default());
-        let director = Director::new(WorkerId(0), connections, 0x5eed, stats, mailbox.clone());
+        let shared = Shared::new(stats, Steering::new(DEFAULT_KEY, 1), 0x5eed);
+        let director = Director::new(WorkerId(0), connections, shared, mailbox.clone());
         // As many as a NIC's ring and a cache of the mempool hold.
         let buffers = 512;
         let buffer = |_| Recycled {
@@ -173,7 +179,7 @@ impl Bench {
         self.reader.quiescent();
         let tables = self.reader.read();
         self.director
-            .process(&mut burst, tables, self.now, &mut self.pool);
+            .process(&mut burst, Origin::Device, tables, self.now, &mut self.pool);
         self.director.poll(tables, self.now, &mut self.pool);
         // Nobody resolves neighbours here: they are configured.
         if !self.mailbox.events.is_empty() {

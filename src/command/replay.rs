@@ -3,7 +3,7 @@
 use crate::config::{self, Config, did_you_mean};
 use crate::io::pcap::{Capture, Resolution, Writer};
 use crate::replay::{Input, Replay as Engine, explain, merge};
-use crate::stats::WorkerStats;
+use crate::stats::Stats;
 use crate::units::{PortId, Time};
 use crate::verdict::DropReason;
 use std::ffi::{OsStr, OsString};
@@ -28,9 +28,9 @@ pub struct Replay {
     /// Where to write one JSON object for each received packet: what was decided, and why
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
-    /// How many workers share the packets
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    workers: usize,
+    /// How many workers share the packets, by the hash of a NIC with the default key; they take turns in one thread
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    workers: u8,
     /// Print what was counted to stdout, as JSON
     #[arg(long)]
     json: bool,
@@ -83,7 +83,7 @@ impl Replay {
         let start = received
             .peek()
             .map_or(Time::default(), |(_, time, _)| *time);
-        let mut engine = Engine::new(config, packets, start);
+        let mut engine = Engine::new(config, usize::from(self.workers), packets, start);
         for (n, (port, time, frame)) in (0..).zip(received) {
             let decision = engine.receive(port, frame, time);
             for sent in engine.take_frames() {
@@ -108,12 +108,6 @@ impl Replay {
     /// Reads every capture.
     fn inputs(&self, config: &Config) -> Result<Vec<Input>, Errors> {
         let mut errors = Errors::new();
-        if self.workers != 1 {
-            errors.push(format!(
-                "--workers {}: only 1 is possible yet; more come with the redirection of packets between workers",
-                self.workers
-            ));
-        }
         let mut inputs = Vec::new();
         for option in &self.rx {
             let input = port_and_file("--rx", option, config).and_then(|(port, file)| {
@@ -266,7 +260,7 @@ fn port_and_file<'a>(
 }
 
 /// `12 packets: 5 forwarded, 4 answered, 1 local, 0 queued, 2 dropped (no_connection 2)`
-fn summary(stats: &WorkerStats) -> String {
+fn summary(stats: &Stats) -> String {
     let drops: Vec<_> = drops(stats)
         .map(|(reason, count)| format!("{} {count}", reason.name()))
         .collect();
@@ -278,34 +272,34 @@ fn summary(stats: &WorkerStats) -> String {
     };
     format!(
         "{} packets: {} forwarded, {} answered, {} local, {} queued, {dropped} dropped{reasons}",
-        stats.received.get(),
-        stats.transmitted.get(),
-        stats.answered.get(),
-        stats.local.get(),
-        stats.queued.get(),
+        stats.total(|worker| worker.received.get()),
+        stats.total(|worker| worker.transmitted.get()),
+        stats.total(|worker| worker.answered.get()),
+        stats.total(|worker| worker.local.get()),
+        stats.total(|worker| worker.queued.get()),
     )
 }
 
 /// The reasons that occurred.
-fn drops(stats: &WorkerStats) -> impl Iterator<Item = (DropReason, u64)> {
+fn drops(stats: &Stats) -> impl Iterator<Item = (DropReason, u64)> {
     DropReason::ALL
         .iter()
-        .map(|&reason| (reason, stats.drops(reason).get()))
+        .map(|&reason| (reason, stats.total(|worker| worker.drops(reason).get())))
         .filter(|(_, count)| *count > 0)
 }
 
-fn counts(stats: &WorkerStats) -> serde_json::Value {
+fn counts(stats: &Stats) -> serde_json::Value {
     let dropped: serde_json::Map<_, _> = drops(stats)
         .map(|(reason, count)| (reason.name().to_owned(), count.into()))
         .collect();
     serde_json::json!({
-        "received": stats.received.get(),
-        "transmitted": stats.transmitted.get(),
-        "answered": stats.answered.get(),
-        "local": stats.local.get(),
-        "queued": stats.queued.get(),
-        "originated": stats.originated.get(),
-        "connections": stats.connections.get(),
+        "received": stats.total(|worker| worker.received.get()),
+        "transmitted": stats.total(|worker| worker.transmitted.get()),
+        "answered": stats.total(|worker| worker.answered.get()),
+        "local": stats.total(|worker| worker.local.get()),
+        "queued": stats.total(|worker| worker.queued.get()),
+        "originated": stats.total(|worker| worker.originated.get()),
+        "connections": stats.total(|worker| worker.connections.get()),
         "dropped": dropped,
     })
 }

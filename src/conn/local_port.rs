@@ -72,13 +72,18 @@ const MAX_TRIES: u32 = 1024;
 /// For so long after a search in vain nothing is searched: an exhausted pool must not cost more than a working one.
 const REST_MS: u32 = 10;
 
-/// The next free pair. `start` is where the first round begins; `is_free` tells whether no live connection has a pair.
+/// The next free pair. `start` is where the first round begins; `is_ours` tells which pairs this worker may use, since
+/// the replies to them come to it, and `is_free` whether no live connection has such a pair.
+///
+/// Of N workers each finds one pair in N to be its own, by looking: that works with whatever key and table a device
+/// hashes with, needs no memory, and costs a few nanoseconds a look.
 pub fn choose(
     pool: &Pool,
     real: &RealStats,
     start: u32,
     now: Millis,
-    mut is_free: impl FnMut(Ipv4Addr, u16) -> bool,
+    is_ours: impl Fn((Ipv4Addr, u16)) -> bool,
+    mut is_free: impl FnMut((Ipv4Addr, u16)) -> bool,
 ) -> Option<(Ipv4Addr, u16)> {
     let size = pool.size();
     // Gauges start at 0, which stands for "not yet".
@@ -91,17 +96,26 @@ pub fn choose(
         .checked_sub(1)
         .unwrap_or(start % size)
         % size;
-    for _ in 0..size.min(MAX_TRIES) {
-        let (address, port) = pool.pair(turn);
-        turn = pool.next(turn);
-        if is_free(address, port) {
-            real.port_cursor.set(turn + 1);
-            return Some((address, port));
+    let (mut looked, mut tried) = (0, 0);
+    let mut found = None;
+    while looked < size && tried < MAX_TRIES {
+        looked += 1;
+        let pair = pool.pair(turn);
+        if is_ours(pair) {
+            if found.is_some() {
+                // Where the next search begins, and what it is expected to find.
+                break;
+            }
+            tried += 1;
+            found = Some(pair).filter(|pair| is_free(*pair));
         }
+        turn = pool.next(turn);
     }
     real.port_cursor.set(turn + 1);
-    real.exhausted_at.set(now.0.max(1));
-    None
+    if found.is_none() {
+        real.exhausted_at.set(now.0.max(1));
+    }
+    found
 }
 
 /// The pair that the next search looks at first, after one that has found something.
@@ -127,10 +141,33 @@ mod tests {
     fn every_pair_of_a_small_pool_is_used_then_none_is_left() {
         let (pool, real) = (pool((40_000, 40_009)), RealStats::default());
         let mut used = HashSet::new();
-        while let Some(pair) = choose(&pool, &real, 3, Millis(100), |address, port| {
-            !used.contains(&(address, port))
-        }) {
+        while let Some(pair) = choose(
+            &pool,
+            &real,
+            3,
+            Millis(100),
+            |_| true,
+            |pair| !used.contains(&pair),
+        ) {
             assert!(used.insert(pair));
+        }
+        assert_eq!(used.len(), 20);
+    }
+
+    #[test]
+    fn workers_share_a_pool_out_between_them() {
+        let pool = pool((40_000, 40_009));
+        let mut used = HashSet::new();
+        for worker in 0..3 {
+            let real = RealStats::default();
+            let is_ours = |(_, port): (Ipv4Addr, u16)| port % 3 == worker;
+            let mut own = HashSet::new();
+            while let Some(pair) = choose(&pool, &real, 7, Millis(100), is_ours, |pair| {
+                !own.contains(&pair)
+            }) {
+                assert!(is_ours(pair) && own.insert(pair));
+            }
+            used.extend(own);
         }
         assert_eq!(used.len(), 20);
     }
@@ -139,7 +176,7 @@ mod tests {
     fn a_pair_that_is_free_again_waits_for_a_round() {
         let (pool, real) = (pool((40_000, 40_009)), RealStats::default());
         let round: HashSet<_> = (0..20)
-            .map(|_| choose(&pool, &real, 0, Millis(1), |_, _| true))
+            .map(|_| choose(&pool, &real, 0, Millis(1), |_| true, |_| true))
             .collect();
         assert_eq!(
             round.len(),
@@ -153,10 +190,17 @@ mod tests {
         let (pool, real) = (pool((40_000, 49_999)), RealStats::default());
         let mut tries = 0;
         let mut choose_at = |ms| {
-            choose(&pool, &real, 0, Millis(ms), |_, _| {
-                tries += 1;
-                false
-            })
+            choose(
+                &pool,
+                &real,
+                0,
+                Millis(ms),
+                |_| true,
+                |_| {
+                    tries += 1;
+                    false
+                },
+            )
         };
         assert_eq!(
             (choose_at(5), choose_at(6), choose_at(14)),

@@ -1,18 +1,18 @@
 //! `weir run`: starts everything, takes the control thread's turns, and stops everything again.
 
 use super::api::{self, Listener};
-use super::machine::{Machine, WorkerQueues, worker_cpus};
+use super::machine::{Machine, WorkerQueues};
 use super::model::{Device, Model};
 use super::reload::reload;
 use super::{Control, Handle, Job, Turn, WorkerHandle};
 use crate::config::{self, Config, Diagnostics};
 use crate::conn;
-use crate::director::Director;
+use crate::director::{Director, Shared};
 use crate::io::dpdk::{self, Clock, Lcore};
 use crate::stats::Stats;
 use crate::units::WorkerId;
 use crate::wire::Mac;
-use crate::worker::{Ports, Worker};
+use crate::worker::{Ports, Worker, rings};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
@@ -97,6 +97,8 @@ fn start(
         eal,
         pool,
         ports,
+        unsteered,
+        steering,
         workers,
     } = machine;
     let clock = Clock::new(&eal);
@@ -112,7 +114,9 @@ fn start(
     let (model, readers) = Model::new(config, devices, stats.clone(), seed, clock.now());
     let capacity = config.limits.connections.div_ceil(workers.len());
 
-    for (port, config) in ports.iter().zip(&config.ports) {
+    let shared = Shared::new(stats.clone(), steering, seed);
+
+    for ((port, config), unsteered) in ports.iter().zip(&config.ports).zip(&unsteered) {
         let link = port.link();
         tracing::info!(
             port = port.name(),
@@ -124,10 +128,13 @@ fn start(
             link = if link.up { "up" } else { "down" },
             "port"
         );
-    }
-    let idle = &config.dpdk.workers[workers.len()..];
-    if !idle.is_empty() {
-        tracing::warn!(cpus = ?idle, "left out: workers do not hand packets to each other yet, so one sees them all");
+        match unsteered {
+            _ if workers.len() == 1 => {}
+            None => tracing::info!(port = port.name(), "replies steered by RSS"),
+            Some(why) => {
+                tracing::info!(port = port.name(), %why, "replies steered by software");
+            }
+        }
     }
     tracing::info!(
         mbufs = pool.size(),
@@ -137,10 +144,12 @@ fn start(
     );
     let mut handles = Vec::new();
     let mut lcores = Vec::new();
-    for (n, ((WorkerQueues { rx, tx }, tables), cpu)) in workers
+    let rings = rings(workers.len());
+    for (n, (((WorkerQueues { rx, tx }, tables), cpu), (others, inbox))) in workers
         .into_iter()
         .zip(readers)
-        .zip(worker_cpus(config))
+        .zip(&config.dpdk.workers)
+        .zip(rings)
         .enumerate()
     {
         let id = WorkerId(n as u8);
@@ -160,22 +169,24 @@ fn start(
             "worker"
         );
         let handle = WorkerHandle::new(*cpu, queues, capacity);
-        let (mailbox, stats, stop, idle) = (
+        let (mailbox, shared, stop, idle) = (
             handle.mailbox.clone(),
-            stats.clone(),
+            shared.clone(),
             stop.clone(),
             config.dpdk.idle,
         );
         handles.push(handle);
         lcores.push(eal.launch(id, move || {
             // On the worker's lcore, so that its memory is near to it.
-            let director = Director::new(id, capacity, seed, stats.clone(), mailbox);
+            let stats = shared.stats.clone();
+            let director = Director::new(id, capacity, shared, mailbox);
             let rx = rx.into_iter().map(|(_, queue)| queue).collect();
             Worker {
                 director,
                 tables,
                 rx,
-                ports: Ports::new(id, stats, pool, tx),
+                inbox,
+                ports: Ports::new(id, stats, pool, tx, others),
                 clock,
                 idle,
                 stop,
@@ -183,7 +194,8 @@ fn start(
             .run();
         })?);
     }
-    Ok((Control::new(model, handles, ports, pool, clock), lcores))
+    let control = Control::new(model, handles, ports, unsteered, pool, clock);
+    Ok((control, lcores))
 }
 
 struct Signals {

@@ -6,13 +6,19 @@ use crate::io::dpdk::{
     Eal, EalConfig, Error, MbufPool, Port, PortConfig, RxQueue, TxBuffer, TxQueue,
 };
 use crate::packet::BURST;
+use crate::steering::{DEFAULT_KEY, Steering, TABLE_SIZE};
 use crate::units::PortId;
+use crate::worker::RING;
 
 /// The devices, ready to forward.
 pub struct Machine {
     pub eal: Eal,
     pub pool: MbufPool,
     pub ports: Vec<Port>,
+    /// For each port, why its device does not bring packets to the workers that own them, if it does not.
+    pub unsteered: Vec<Option<String>>,
+    /// As the devices spread packets, as far as they do.
+    pub steering: Steering,
     /// For each worker, what it polls and where it sends.
     pub workers: Vec<WorkerQueues>,
 }
@@ -24,17 +30,9 @@ pub struct WorkerQueues {
     pub tx: Vec<TxQueue>,
 }
 
-/// The CPUs of the workers that run.
-///
-/// Requests and replies of a connection come in by different ports, and a NIC's hash sends them to unrelated queues;
-/// as long as workers hand no packets to each other, one of them has to see all.
-pub fn worker_cpus(config: &Config) -> &[usize] {
-    &config.dpdk.workers[..1]
-}
-
 impl Machine {
     pub fn start(config: &Config) -> Result<Machine, Error> {
-        let cpus = worker_cpus(config);
+        let cpus = &config.dpdk.workers;
         let workers = cpus.len() as u16;
         let needed = mbufs(config, workers);
         let mbufs = config.dpdk.mbufs.unwrap_or(needed);
@@ -75,6 +73,7 @@ impl Machine {
                     queues: port.queues,
                     workers,
                     one_pool: true,
+                    rss_key: &DEFAULT_KEY,
                 },
             )
         };
@@ -86,8 +85,23 @@ impl Machine {
             .collect::<Result<_, _>>()?;
         let pool = MbufPool::new(&eal, mbufs, mtu, ports.first().map_or(-1, Port::socket))?;
         let mut queues: Vec<WorkerQueues> = cpus.iter().map(|_| WorkerQueues::default()).collect();
+        let size = ports
+            .iter()
+            .map(Port::indirections)
+            .filter(|&size| size > 0);
+        let size = size.map(usize::from).filter(|size| size.is_power_of_two());
+        let size = size.min().map_or(TABLE_SIZE, |size| size.min(TABLE_SIZE));
+        let steering = Steering::with_table(DEFAULT_KEY, cpus.len(), size);
+        // A worker's first queue has its number.
+        let queue_of = steering.table()[..size].iter();
+        let queue_of: Vec<_> = queue_of.map(|worker| u16::from(worker.0)).collect();
+        let mut unsteered = Vec::new();
         for port in &mut ports {
             let started = port.start(&pool)?;
+            unsteered.push(match workers {
+                1 => None,
+                _ => port.spread(&DEFAULT_KEY, &queue_of).err(),
+            });
             for (n, queue) in started.rx.into_iter().enumerate() {
                 queues[n % cpus.len()].rx.push((n, queue));
             }
@@ -99,6 +113,8 @@ impl Machine {
             eal,
             pool,
             ports,
+            unsteered,
+            steering,
             workers: queues,
         })
     }
@@ -117,5 +133,8 @@ fn mbufs(config: &Config, workers: u16) -> usize {
     let caches = (usize::from(workers) + 1) * MbufPool::CACHE * 3 / 2;
     let worker =
         WAITING_HOPS * WAITING_PACKETS_PER_HOP + BURST + config.ports.len() * TxBuffer::CAPACITY;
-    config.ports.iter().map(in_queues).sum::<usize>() + caches + usize::from(workers) * worker
+    // Workers that do not keep up are few at a time.
+    let rings = usize::from(workers).saturating_sub(1) * RING * 2;
+    let in_queues = config.ports.iter().map(in_queues).sum::<usize>();
+    in_queues + caches + usize::from(workers) * worker + rings
 }

@@ -40,6 +40,8 @@ pub struct Control {
     stats: Arc<Stats>,
     workers: Vec<WorkerHandle>,
     ports: Vec<Port>,
+    /// For each port, why its device does not bring packets to the workers that own them, if it does not.
+    unsteered: Vec<Option<String>>,
     pool: MbufPool,
     clock: Clock,
     announcer: Announcer,
@@ -85,6 +87,7 @@ impl Control {
         model: Model,
         workers: Vec<WorkerHandle>,
         ports: Vec<Port>,
+        unsteered: Vec<Option<String>>,
         pool: MbufPool,
         clock: Clock,
     ) -> Self {
@@ -97,6 +100,7 @@ impl Control {
             model,
             workers,
             ports,
+            unsteered,
             pool,
             clock,
             announcer,

@@ -17,7 +17,7 @@ use crate::rcu::{Publisher, Reader, domain};
 use crate::sched;
 use crate::service::{Persistence, Real, ServiceKey};
 use crate::stats::{RealTotals, Stats};
-use crate::tables::{Owner, Port, Route, Service, ServiceState, Tables};
+use crate::tables::{Owner, Port, Requests, Route, Service, ServiceState, Tables};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
 use ipnet::Ipv4Net;
@@ -41,6 +41,8 @@ pub struct Model {
     workers: usize,
     publisher: Publisher<Tables>,
     services: Map<ServiceKey, Arc<Service>>,
+    /// As in [`Tables`].
+    natted: Map<ServiceKey, Arc<[Requests]>>,
     addresses: Map<Ipv4Addr, Owner>,
     /// Per VIP, how many services it has.
     vips: HashMap<Ipv4Addr, usize>,
@@ -81,6 +83,7 @@ impl Model {
         let workers = stats.workers().count();
         let mut services = Map::new(seed);
         let mut addresses = Map::new(seed);
+        let mut natted = Map::new(seed);
         let sources = devices.iter().zip(&config.ports);
         let sources = sources.map(|(device, port)| (device.mac, port.mtu));
         let resolver = Resolver::new(Arc::new(NeighbourTable::new(sources)));
@@ -90,6 +93,7 @@ impl Model {
             ports: Arc::default(),
             addresses: addresses.freeze(),
             services: services.freeze(),
+            natted: natted.freeze(),
             routes: Arc::new(Lpm::default()),
             neighbours: resolver.table().clone(),
             timeouts: (&config.timeouts).into(),
@@ -111,6 +115,7 @@ impl Model {
             workers,
             publisher,
             services,
+            natted,
             addresses,
             vips: HashMap::new(),
             registry: HashMap::new(),
@@ -296,6 +301,7 @@ impl Model {
 
         next.addresses = self.addresses.freeze();
         next.services = self.services.freeze();
+        next.natted = self.natted.freeze();
         self.publish(next);
         changes
     }
@@ -359,7 +365,9 @@ impl Model {
                 if let Some(registered) = self.registry.get_mut(&key) {
                     registered.past = registered.past + totals;
                 }
-                self.reals.release(&self.stats, id);
+                if let Some((service, address, port)) = self.reals.release(&self.stats, id) {
+                    self.forget_natted(&service, address, port);
+                }
             }
         }
     }
@@ -492,6 +500,15 @@ impl Model {
                 .checked_shl(32 - u32::from(persistence.prefix_v4))
                 .unwrap_or(0),
         });
+        if self.workers > 1 && mode.sees_replies && pool.is_none() {
+            let requests = Requests {
+                service: key,
+                mask: persistence.map(|persistence| persistence.mask),
+            };
+            for real in &reals {
+                self.remember_natted(requests, real);
+            }
+        }
         self.services.insert(
             key,
             Arc::new(Service {
@@ -508,6 +525,35 @@ impl Model {
                 state,
             }),
         );
+    }
+
+    /// Lets workers find the connections that a real server's replies belong to.
+    fn remember_natted(&mut self, requests: Requests, real: &Real) {
+        let place = replies_from(&requests.service, real.address, real.port);
+        let known = self.natted.get(&place).map_or(&[][..], |known| known);
+        if known.contains(&requests) {
+            return;
+        }
+        let others = known
+            .iter()
+            .filter(|known| known.service != requests.service);
+        let all = others.copied().chain([requests]).collect();
+        self.natted.insert(place, all);
+    }
+
+    /// The real server has no connections of the service any more.
+    fn forget_natted(&mut self, service: &ServiceKey, address: Ipv4Addr, port: u16) {
+        let place = replies_from(service, address, port);
+        let Some(known) = self.natted.get(&place) else {
+            return;
+        };
+        let others = known.iter().filter(|known| known.service != *service);
+        let others: Arc<[Requests]> = others.copied().collect();
+        // The workers learn it with the next change: until then they ask in vain.
+        match others.is_empty() {
+            true => self.natted.remove(&place),
+            false => self.natted.insert(place, others),
+        };
     }
 
     fn routes(&mut self, config: &Config, now: Time) -> Lpm<Route> {
@@ -547,6 +593,16 @@ pub fn key(service: &config::Service) -> ServiceKey {
         protocol: service.protocol,
         address: service.address,
         port: service.port,
+    }
+}
+
+/// Where a real server's replies come from: port 0 if it keeps that of the request.
+fn replies_from(service: &ServiceKey, address: Ipv4Addr, port: u16) -> ServiceKey {
+    let own = if port == 0 { service.port } else { port };
+    ServiceKey {
+        protocol: service.protocol,
+        address,
+        port: own,
     }
 }
 

@@ -6,20 +6,23 @@ use crate::units::RealId;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
+/// A real server of a service: the service, its own address and port.
+pub(super) type Place = (ServiceKey, Ipv4Addr, u16);
+
 #[derive(Default)]
 pub(super) struct RealIds {
     /// What each had counted when it was given away: its cells are used again, and never set back.
     before: Vec<RealTotals>,
     free: Vec<RealId>,
     /// Configured no more, with connections left perhaps.
-    pub(super) draining: HashMap<RealId, (ServiceKey, Ipv4Addr, u16)>,
+    pub(super) draining: HashMap<RealId, Place>,
     /// The same, the other way round.
-    by_place: HashMap<(ServiceKey, Ipv4Addr, u16), RealId>,
+    by_place: HashMap<Place, RealId>,
 }
 
 impl RealIds {
     /// An id with all its counters in place; the one that the same real server had, if it still has connections.
-    pub(super) fn allocate(&mut self, stats: &Stats, place: (ServiceKey, Ipv4Addr, u16)) -> RealId {
+    pub(super) fn allocate(&mut self, stats: &Stats, place: Place) -> RealId {
         if let Some(id) = self.by_place.remove(&place) {
             self.draining.remove(&id);
             stats.set_removed(id, false);
@@ -34,7 +37,7 @@ impl RealIds {
         id
     }
 
-    pub(super) fn retire(&mut self, stats: &Stats, id: RealId, place: (ServiceKey, Ipv4Addr, u16)) {
+    pub(super) fn retire(&mut self, stats: &Stats, id: RealId, place: Place) {
         stats.set_removed(id, true);
         self.draining.insert(id, place);
         self.by_place.insert(place, id);
@@ -50,18 +53,18 @@ impl RealIds {
             .collect()
     }
 
-    /// Makes a drained id free for another real server.
-    pub(super) fn release(&mut self, stats: &Stats, id: RealId) {
-        if let Some(place) = self.draining.remove(&id) {
-            self.by_place.remove(&place);
-            let all = stats.real(id);
-            self.before[id.index()] = RealTotals {
-                active: 0,
-                inactive: 0,
-                ..all
-            };
-            self.free.push(id);
-        }
+    /// Makes a drained id free for another real server; returns whose it was.
+    pub(super) fn release(&mut self, stats: &Stats, id: RealId) -> Option<Place> {
+        let place = self.draining.remove(&id)?;
+        self.by_place.remove(&place);
+        let all = stats.real(id);
+        self.before[id.index()] = RealTotals {
+            active: 0,
+            inactive: 0,
+            ..all
+        };
+        self.free.push(id);
+        Some(place)
     }
 
     pub(super) fn totals(&self, stats: &Stats, id: RealId) -> RealTotals {

@@ -125,7 +125,11 @@ impl Control {
     }
 
     pub fn show_ports(&self) -> Vec<view::Port> {
-        let show = |(port, config): (&crate::io::dpdk::Port, &config::Port)| {
+        type Shown<'a> = (
+            (&'a crate::io::dpdk::Port, &'a config::Port),
+            &'a Option<String>,
+        );
+        let show = |((port, config), unsteered): Shown| {
             let (link, stats) = (port.link(), port.stats());
             view::Port {
                 port: port.name().to_owned(),
@@ -136,6 +140,12 @@ impl Control {
                 addresses: config.addresses.iter().map(ToString::to_string).collect(),
                 rx_queues: port.rx_queues(),
                 tx_queues: port.tx_queues(),
+                steering: match unsteered {
+                    _ if self.workers.len() == 1 => "one worker",
+                    None => "rss",
+                    Some(_) => "software",
+                }
+                .to_owned(),
                 link_up: link.up,
                 link_speed: link.speed,
                 received_packets: stats.rx_packets,
@@ -151,6 +161,7 @@ impl Control {
         self.ports
             .iter()
             .zip(&self.model.config().ports)
+            .zip(&self.unsteered)
             .map(show)
             .collect()
     }
@@ -173,6 +184,8 @@ impl Control {
             connection_capacity: handle.capacity as u64,
             evicted_connections: counters.evicted.get(),
             received_packets: counters.received.get(),
+            taken_over_packets: counters.taken_over.get(),
+            handed_over_packets: counters.handed_over.get(),
             transmitted_packets: counters.transmitted.get(),
             answered_packets: counters.answered.get(),
             local_packets: counters.local.get(),

@@ -52,6 +52,7 @@ impl<P: Packet> Director<P> {
                 if !is_ours {
                     Verdict::Drop(DropReason::ArpIgnored)
                 } else if !self
+                    .shared
                     .limits
                     .allow(AnswerKind::Arp, now, tables.answers_per_second)
                 {
@@ -100,7 +101,7 @@ impl<P: Packet> Director<P> {
                 (Some(message), Some(Owner::Vip | Owner::Port(_))) if message.is_echo_request() => {
                     if tables.is_bad_source(port, datagram.source) {
                         Verdict::Drop(DropReason::BadSource)
-                    } else if !self.limits.allow(
+                    } else if !self.shared.limits.allow(
                         AnswerKind::IcmpEcho,
                         now,
                         tables.answers_per_second,
@@ -175,6 +176,7 @@ impl<P: Packet> Director<P> {
         sink: &mut S,
     ) -> Verdict {
         if !self
+            .shared
             .limits
             .allow(AnswerKind::Reset, now, tables.answers_per_second)
         {
@@ -247,6 +249,7 @@ impl<P: Packet> Director<P> {
         sink: &mut S,
     ) -> Verdict {
         if !self
+            .shared
             .limits
             .allow(AnswerKind::IcmpError, now, tables.answers_per_second)
         {

@@ -235,9 +235,25 @@ impl<P: Packet> Director<P> {
                 sink.local(port, packet);
                 return (Verdict::Local(LocalReason::ToPortAddress), nobody);
             }
-            Some(Owner::Pool) => return (Verdict::Drop(DropReason::NoConnection), nobody),
-            None if opens => return (Verdict::Drop(DropReason::NotForUs), nobody),
-            None => return (Verdict::Drop(DropReason::NoConnection), nobody),
+            Some(Owner::Pool) => {
+                return match self.local_elsewhere(flow) {
+                    Some(worker) => self.hand_over(packet, worker, sink),
+                    None => (Verdict::Drop(DropReason::NoConnection), nobody),
+                };
+            }
+            None => {
+                return match self.reply_elsewhere(flow, tables) {
+                    Some(worker) => self.hand_over(packet, worker, sink),
+                    None if opens => (Verdict::Drop(DropReason::NotForUs), nobody),
+                    None => (Verdict::Drop(DropReason::NoConnection), nobody),
+                };
+            }
+        }
+        let service = tables.service(&service_key(key));
+        if let Some(service) = service
+            && let Some(worker) = self.request_elsewhere(flow, service, opens)
+        {
+            return self.hand_over(packet, worker, sink);
         }
         if flow.ttl <= 1 {
             return (
@@ -245,7 +261,7 @@ impl<P: Packet> Director<P> {
                 nobody,
             );
         }
-        let Some(service) = tables.service(&service_key(key)) else {
+        let Some(service) = service else {
             return (
                 self.refuse(packet, flow, ReplyReason::NoService, tables, now, sink),
                 nobody,
@@ -312,13 +328,16 @@ impl<P: Packet> Director<P> {
         let local = match &service.pool {
             None => None,
             Some(pool) => {
-                let start = self.seed ^ u64::from(real.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                let mut is_free = |address, port| {
-                    let reply =
-                        FlowKey::new(real.address, real_port, address, port, key.protocol());
-                    vacate(connections, counters, &reply, tables, now)
+                let (steering, worker) = (&self.shared.steering, self.worker);
+                let start = u64::from(real.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let start = (self.shared.seed ^ start) as u32;
+                let reply = |(address, port)| {
+                    FlowKey::new(real.address, real_port, address, port, key.protocol())
                 };
-                let pair = local_port::choose(pool, real_stats, start as u32, coarse, &mut is_free);
+                // Its replies have to come here.
+                let is_ours = |pair| steering.owner(&reply(pair)) == worker;
+                let is_free = |pair| vacate(connections, counters, &reply(pair), tables, now);
+                let pair = local_port::choose(pool, real_stats, start, coarse, is_ours, is_free);
                 let pair = pair.ok_or(DropReason::LocalPortsExhausted)?;
                 // Where the next connection to this real server will look: in this burst, most probably.
                 let (address, port) = local_port::expected(pool, real_stats);
@@ -397,7 +416,7 @@ impl<P: Packet> Director<P> {
                 .ok_or(Unscheduled::NoRealServer)
         };
         let Some(persistence) = service.persistence else {
-            return Ok((pick(&self.stats)?, None));
+            return Ok((pick(&self.shared.stats)?, None));
         };
         // As the kernel's `ip_vs_sched_persist`: the client's masked address and port 0, to the service's own port.
         let masked = Ipv4Addr::from_bits(key.source().to_bits() & persistence.mask);
@@ -419,14 +438,14 @@ impl<P: Packet> Director<P> {
             // One that expired, or whose real server is gone, binds to another from now on.
             let real = match bound {
                 Some(real) => *real,
-                None => pick(&self.stats)?,
+                None => pick(&self.shared.stats)?,
             };
             let template = self.connections.get_mut(found.id);
             template.real = real.id;
             template.last_seen = now.millis();
             return Ok((real, Some(found.id)));
         }
-        let real = pick(&self.stats)?;
+        let real = pick(&self.shared.stats)?;
         let timeout_ms = persistence.timeout.as_millis() as u32;
         let mut template = Connection::template(template_key, timeout_ms, service.id, real.id);
         template.last_seen = now.millis();

@@ -1,11 +1,15 @@
 //! Limits on what weir says by itself, so that a flood of questions is no amplifier and starves no packet.
 
 use crate::units::Time;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A token bucket for each kind of answer: a second's worth of answers at once, refilled evenly.
+/// A second's worth of each kind of answer at once, refilled evenly. All workers share them; a worker writes here only
+/// when it answers, so that a flood beyond the limit moves no cache line between them.
 #[derive(Debug, Default)]
 pub struct AnswerLimits {
-    buckets: [Bucket; 4],
+    /// Of each kind, when everything answered so far would have been answered at the even rate, in nanoseconds
+    /// (the theoretical arrival time of the generic cell rate algorithm, ITU-T I.371).
+    even: [AtomicU64; 4],
 }
 
 /// The kinds that are counted apart.
@@ -17,29 +21,22 @@ pub enum AnswerKind {
     Reset,
 }
 
-#[derive(Debug, Default)]
-struct Bucket {
-    /// In billionths of an answer; starts full.
-    used: u64,
-    filled_at: Time,
-}
-
-const ANSWER: u64 = 1_000_000_000;
+const SECOND: u64 = 1_000_000_000;
 
 impl AnswerLimits {
     /// Whether an answer may be given now.
-    pub fn allow(&mut self, kind: AnswerKind, now: Time, per_second: u32) -> bool {
-        let bucket = &mut self.buckets[kind as usize];
-        let elapsed = now.since(bucket.filled_at).as_nanos() as u64;
-        bucket.used = bucket
-            .used
-            .saturating_sub(elapsed.saturating_mul(u64::from(per_second)));
-        bucket.filled_at = now;
-        let allowed = bucket.used + ANSWER <= u64::from(per_second) * ANSWER;
-        if allowed {
-            bucket.used += ANSWER;
-        }
-        allowed
+    pub fn allow(&self, kind: AnswerKind, now: Time, per_second: u32) -> bool {
+        let Some(interval) = SECOND.checked_div(u64::from(per_second)) else {
+            return false;
+        };
+        let now = now.nanos();
+        let next = |even: u64| {
+            let next = even.max(now) + interval;
+            (next <= now + SECOND).then_some(next)
+        };
+        self.even[kind as usize]
+            .fetch_update(Relaxed, Relaxed, next)
+            .is_ok()
     }
 }
 
@@ -50,9 +47,9 @@ mod tests {
 
     #[test]
     fn allows_a_second_at_once_then_the_rate() {
-        let mut limits = AnswerLimits::default();
+        let limits = AnswerLimits::default();
         let start = Time::from_nanos(1_700_000_000_000_000_000);
-        let mut allowed = |at: Time, tries: u32| {
+        let allowed = |at: Time, tries: u32| {
             (0..tries)
                 .filter(|_| limits.allow(AnswerKind::Reset, at, 100))
                 .count()
@@ -65,9 +62,27 @@ mod tests {
 
     #[test]
     fn kinds_do_not_use_up_each_other() {
-        let mut limits = AnswerLimits::default();
+        let limits = AnswerLimits::default();
         assert!(limits.allow(AnswerKind::Arp, Time::default(), 1));
         assert!(!limits.allow(AnswerKind::Arp, Time::default(), 1));
         assert!(limits.allow(AnswerKind::IcmpEcho, Time::default(), 1));
+        assert!(!limits.allow(AnswerKind::IcmpEcho, Time::default(), 0));
+    }
+
+    #[test]
+    fn workers_share_a_limit() {
+        let limits = AnswerLimits::default();
+        let now = Time::from_nanos(SECOND);
+        let allowed: usize = std::thread::scope(|scope| {
+            let workers = [(); 4].map(|()| {
+                scope.spawn(|| {
+                    (0..1_000)
+                        .filter(|_| limits.allow(AnswerKind::Arp, now, 700))
+                        .count()
+                })
+            });
+            workers.map(|worker| worker.join().unwrap()).iter().sum()
+        });
+        assert_eq!(allowed, 700);
     }
 }

@@ -10,6 +10,7 @@
 mod answer;
 mod flow;
 mod limit;
+mod ownership;
 pub mod parse;
 mod sweep;
 mod waiting;
@@ -20,13 +21,14 @@ use crate::exchange::{ConnectionChunk, Event, Mailbox, Order};
 use crate::packet::{BURST, Burst, Packet, Sent, Sink};
 use crate::sched::Client;
 use crate::stats::{Stats, WorkerStats};
+use crate::steering::Steering;
 use crate::tables::{Service, Tables};
 use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{Context, Verdict};
 use crate::wire::Mac;
 use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
-use limit::AnswerLimits;
+pub use limit::AnswerLimits;
 use parse::{Flow, Parsed, parse_any, parse_usual};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -38,17 +40,44 @@ pub use waiting::{HOPS as WAITING_HOPS, PACKETS_PER_HOP as WAITING_PACKETS_PER_H
 /// One worker's half of the dataplane.
 pub struct Director<P> {
     worker: WorkerId,
-    stats: Arc<Stats>,
-    /// This worker's of `stats`.
+    shared: Arc<Shared>,
+    /// This worker's own.
     counters: Arc<CachePadded<WorkerStats>>,
     mailbox: Arc<Mailbox>,
     connections: Table,
     waiting: Waiting<P>,
-    limits: AnswerLimits,
     sweep: Sweep,
     stage: Option<Box<[Slot; BURST]>>,
-    /// Makes what an outsider must not foresee different in every run: hashes, first local ports.
-    seed: u64,
+    /// Of the burst that is worked on.
+    origin: Origin,
+}
+
+/// What all workers have in common.
+pub struct Shared {
+    pub stats: Arc<Stats>,
+    pub steering: Steering,
+    pub limits: AnswerLimits,
+    /// Makes what an outsider must not foresee different in every run: hashes, first local ports. A constant in a replay.
+    pub seed: u64,
+}
+
+impl Shared {
+    pub fn new(stats: Arc<Stats>, steering: Steering, seed: u64) -> Arc<Self> {
+        Arc::new(Shared {
+            stats,
+            steering,
+            limits: AnswerLimits::default(),
+            seed,
+        })
+    }
+}
+
+/// Who a burst comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Device,
+    /// Another worker, who handed its packets over.
+    Worker,
 }
 
 /// What the stages of a burst tell each other of one packet.
@@ -66,25 +95,23 @@ struct Slot {
 type Outcome = (Verdict, Context);
 
 impl<P: Packet> Director<P> {
-    /// `connections`: how many this worker has room for. `seed`: a secret of this run, or a constant in a replay.
+    /// `connections`: how many this worker has room for.
     pub fn new(
         worker: WorkerId,
         connections: usize,
-        seed: u64,
-        stats: Arc<Stats>,
+        shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
     ) -> Self {
         Director {
             worker,
-            counters: stats.share_of(worker),
-            stats,
+            counters: shared.stats.share_of(worker),
+            connections: Table::new(connections, shared.seed),
+            shared,
             mailbox,
-            connections: Table::new(connections, seed),
             waiting: Waiting::new(),
-            limits: AnswerLimits::default(),
             sweep: Sweep::default(),
             stage: Some(Box::new([Slot::default(); BURST])),
-            seed,
+            origin: Origin::Device,
         }
     }
 
@@ -101,11 +128,16 @@ impl<P: Packet> Director<P> {
     pub fn process<S: Sink<Packet = P>>(
         &mut self,
         burst: &mut Burst<P>,
+        origin: Origin,
         tables: &Tables,
         now: Time,
         sink: &mut S,
     ) {
-        self.counters().received.add(burst.len() as u64);
+        self.origin = origin;
+        match origin {
+            Origin::Device => self.counters().received.add(burst.len() as u64),
+            Origin::Worker => self.counters().taken_over.add(burst.len() as u64),
+        }
         for packet in burst.iter() {
             packet.prefetch();
         }
@@ -221,6 +253,7 @@ impl<P: Packet> Director<P> {
             Verdict::Queue(_) => self.counters().queued.add(1),
             Verdict::Local(reason) => self.counters().deliver(reason),
             Verdict::Drop(reason) => self.counters().drop(reason),
+            Verdict::HandOver(_) => self.counters().handed_over.add(1),
         }
     }
 

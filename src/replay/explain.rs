@@ -37,6 +37,7 @@ pub fn explain(
         Verdict::Reply(out, reason) => (reason.name(), Some(out)),
         Verdict::Queue(out) => ("neighbour_unresolved", Some(out)),
         Verdict::Local(reason) => (reason.name(), None),
+        Verdict::HandOver(_) => unreachable!("never the last word on a packet"),
         Verdict::Drop(reason) => (reason.name(), None),
     };
 

@@ -14,12 +14,13 @@ pub use merge::{Input, merge};
 use crate::config::Config;
 use crate::control::changes::{Changes, NeedsRestart};
 use crate::control::model::{Device, Model};
-use crate::director::Director;
+use crate::director::{Director, Origin, Shared};
 use crate::exchange::Mailbox;
 use crate::io::memory::Memory;
 use crate::packet::{Burst, Packet, Sent, Sink};
 use crate::rcu::Reader;
 use crate::stats::{Stats, WorkerStats};
+use crate::steering::{DEFAULT_KEY, Steering};
 use crate::tables::Tables;
 use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{Context, Verdict};
@@ -28,16 +29,21 @@ use std::sync::Arc;
 
 /// Instead of a daemon's secret: the same hashes and local ports in every replay.
 const SEED: u64 = 0x7765_6972;
-const WORKER: WorkerId = WorkerId(0);
 
-/// A dataplane without a clock and devices of its own.
+/// A dataplane without a clock and devices of its own. Several workers take turns in one thread; frames are spread over
+/// them as a NIC with the default key does.
 pub struct Replay {
     model: Model,
+    workers: Vec<Worker>,
+    shared: Arc<Shared>,
+    outbox: Outbox,
+    clock: Time,
+}
+
+struct Worker {
     reader: Reader<Tables>,
     director: Director<Memory>,
     mailbox: Arc<Mailbox>,
-    outbox: Outbox,
-    clock: Time,
 }
 
 /// What became of one received packet.
@@ -67,34 +73,49 @@ pub struct Frame {
 pub struct Unaccounted(pub i64);
 
 impl Replay {
-    /// The dataplane of a configuration at time `start`. `packets`: no more than so many will come; it reserves no more
-    /// memory than they can use.
-    pub fn new(config: &Config, packets: usize, start: Time) -> Self {
-        let stats = Arc::new(Stats::new(1));
+    /// The dataplane of a configuration at time `start`, with so many workers, at least one. `packets`: no more than so
+    /// many will come; it reserves no more memory than they can use.
+    pub fn new(config: &Config, workers: usize, packets: usize, start: Time) -> Self {
+        let workers = workers.max(1);
+        let stats = Arc::new(Stats::new(workers));
         let devices = (1..)
             .zip(&config.ports)
             .map(|(number, port)| device(number, port.mac))
             .collect();
-        let (model, mut readers) = Model::new(config, devices, stats.clone(), SEED, start);
-        let mut reader = readers.swap_remove(0);
-        reader.quiescent();
+        let (model, readers) = Model::new(config, devices, stats.clone(), SEED, start);
         // A packet makes at most a connection and a persistence template: this limit is never met before the other.
-        let connections = config.limits.connections.min(packets.saturating_mul(2));
-        let mailbox = Arc::new(Mailbox::default());
-        let director = Director::new(WORKER, connections, SEED, stats.clone(), mailbox.clone());
+        let connections = config.limits.connections.div_ceil(workers);
+        let connections = connections.min(packets.saturating_mul(2));
+        let shared = Shared::new(stats, Steering::new(DEFAULT_KEY, workers), SEED);
+        let worker = |(n, mut reader): (usize, Reader<Tables>)| {
+            reader.quiescent();
+            let mailbox = Arc::new(Mailbox::default());
+            let director = Director::new(
+                WorkerId(n as u8),
+                connections,
+                shared.clone(),
+                mailbox.clone(),
+            );
+            Worker {
+                reader,
+                director,
+                mailbox,
+            }
+        };
         let outbox = Outbox {
-            stats,
+            worker: WorkerId(0),
+            stats: shared.stats.clone(),
             clock: start,
             frames: Vec::new(),
             sent: vec![0; config.ports.len()],
             last: None,
             decided: None,
+            handed_over: None,
         };
         Replay {
             model,
-            reader,
-            director,
-            mailbox,
+            workers: readers.into_iter().enumerate().map(worker).collect(),
+            shared,
             outbox,
             clock: start,
         }
@@ -104,17 +125,19 @@ impl Replay {
     pub fn receive(&mut self, port: PortId, frame: &[u8], time: Time) -> Decision {
         self.advance(time);
         self.outbox.last = None;
-        let mut burst = Burst::new();
-        burst.push(Memory::new(port, frame));
-        self.director
-            .process(&mut burst, self.reader.read(), self.clock, &mut self.outbox);
+        let mut worker = self.shared.steering.worker_of(frame);
+        self.process(worker, Memory::new(port, frame), Origin::Device);
+        while let Some((owner, packet)) = self.outbox.handed_over.take() {
+            worker = owner;
+            self.process(worker, packet, Origin::Worker);
+        }
         let (verdict, context) = self
             .outbox
             .decided
             .take()
             .expect("the director decides on every packet");
         let decision = Decision {
-            worker: self.director.worker(),
+            worker,
             time: self.clock,
             verdict,
             context,
@@ -122,6 +145,17 @@ impl Replay {
         };
         self.settle();
         decision
+    }
+
+    fn process(&mut self, worker: WorkerId, packet: Memory, origin: Origin) {
+        let mut burst = Burst::new();
+        burst.push(packet);
+        self.outbox.worker = worker;
+        let worker = &mut self.workers[worker.index()];
+        let (tables, sink) = (worker.reader.read(), &mut self.outbox);
+        worker
+            .director
+            .process(&mut burst, origin, tables, self.clock, sink);
     }
 
     /// Changes the configuration at `time`, as a reload of a running daemon does.
@@ -132,7 +166,7 @@ impl Replay {
     pub fn reload(&mut self, config: Config, time: Time) -> Result<Changes, NeedsRestart> {
         self.advance(time);
         let changes = self.model.apply(config, self.clock)?;
-        self.reader.quiescent();
+        self.quiescent();
         self.model.tick(self.clock);
         self.settle();
         Ok(changes)
@@ -144,13 +178,19 @@ impl Replay {
         while let Some(due) = self.model.resolver.next_due().filter(|due| *due <= time) {
             self.set_clock(due.max(self.clock));
             self.model.tick(self.clock);
-            self.reader.quiescent();
+            self.quiescent();
             self.settle();
         }
         self.set_clock(time);
         self.model.tick(self.clock);
-        self.reader.quiescent();
+        self.quiescent();
         self.settle();
+    }
+
+    fn quiescent(&mut self) {
+        for worker in &mut self.workers {
+            worker.reader.quiescent();
+        }
     }
 
     fn set_clock(&mut self, time: Time) {
@@ -161,23 +201,29 @@ impl Replay {
     /// Lets everything happen that needs no time: the control thread takes in what the worker noticed, the worker obeys
     /// its orders, sends what need wait no longer, and ends the connections that are over.
     fn settle(&mut self) {
-        while let Some(event) = self.mailbox.events.pop() {
-            self.model.event(event, self.clock);
+        for worker in &self.workers {
+            while let Some(event) = worker.mailbox.events.pop() {
+                self.model.event(event, self.clock);
+            }
         }
         for order in self.model.resolver.take_orders() {
             // There is always room: every order is obeyed before the next one is given.
-            let _ = self.mailbox.orders.push(order);
-            self.poll();
+            let _ = self.workers[0].mailbox.orders.push(order);
+            self.poll(0);
         }
-        self.poll();
-        while self.director.is_behind() {
-            self.poll();
+        for n in 0..self.workers.len() {
+            self.poll(n);
+            while self.workers[n].director.is_behind() {
+                self.poll(n);
+            }
         }
     }
 
-    fn poll(&mut self) {
-        self.director
-            .poll(self.reader.read(), self.clock, &mut self.outbox);
+    fn poll(&mut self, n: usize) {
+        let worker = &mut self.workers[n];
+        self.outbox.worker = worker.director.worker();
+        let tables = worker.reader.read();
+        worker.director.poll(tables, self.clock, &mut self.outbox);
     }
 
     /// The frames sent since the last call, in the order of their sending.
@@ -186,8 +232,8 @@ impl Replay {
     }
 
     /// What was counted.
-    pub fn stats(&self) -> &WorkerStats {
-        self.outbox.stats.worker(WORKER)
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
     }
 
     pub fn model(&self) -> &Model {
@@ -196,7 +242,8 @@ impl Replay {
 
     /// Holds the invariant *received = transmitted + answered + local + queued + Σ drops*.
     pub fn check(&self) -> Result<(), Unaccounted> {
-        match self.stats().unaccounted() {
+        let packets = self.stats().workers().map(WorkerStats::unaccounted);
+        match packets.map(i64::abs).sum() {
             0 => Ok(()),
             packets => Err(Unaccounted(packets)),
         }
@@ -220,6 +267,8 @@ fn device(number: u8, mac: Option<[u8; 6]>) -> Device {
 
 /// Takes what the director sends.
 struct Outbox {
+    /// Who sends.
+    worker: WorkerId,
     stats: Arc<Stats>,
     clock: Time,
     /// Not yet taken.
@@ -229,6 +278,7 @@ struct Outbox {
     /// Of the last frame, its number on its port.
     last: Option<u64>,
     decided: Option<(Verdict, Context)>,
+    handed_over: Option<(WorkerId, Memory)>,
 }
 
 impl Sink for Outbox {
@@ -238,7 +288,7 @@ impl Sink for Outbox {
         let sent = &mut self.sent[port.index()];
         self.last = Some(*sent);
         *sent += 1;
-        self.stats.worker(WORKER).sent(port, kind, 1, 0);
+        self.stats.worker(self.worker).sent(port, kind, 1, 0);
         self.frames.push(Frame {
             port,
             time: self.clock,
@@ -251,6 +301,11 @@ impl Sink for Outbox {
     }
 
     fn local(&mut self, _port: PortId, _packet: Memory) {}
+
+    fn hand_over(&mut self, to: WorkerId, packet: Memory) -> bool {
+        self.handed_over = Some((to, packet));
+        true
+    }
 
     fn decided(&mut self, _port: PortId, verdict: Verdict, context: Context) {
         self.decided = Some((verdict, context));

@@ -46,9 +46,19 @@ pub struct Cursor {
     last: AtomicU32,
     weight: AtomicU32,
     edition: AtomicU32,
+    /// Choices to leave out at the start: workers that take turns for themselves begin at different real servers, so
+    /// that what they do together follows the weights as well.
+    stagger: u32,
 }
 
 impl Cursor {
+    pub fn new(stagger: u32) -> Self {
+        Cursor {
+            stagger,
+            ..Cursor::default()
+        }
+    }
+
     /// The real server chosen last, if any was.
     fn last(&self) -> Option<RealId> {
         self.last.load(Relaxed).checked_sub(1).map(RealId)

@@ -16,7 +16,10 @@ struct RoundRobin;
 
 impl Scheduler for RoundRobin {
     fn pick(&self, reals: &[Real], _: Client, cursor: &Cursor, _: &Stats) -> Option<usize> {
-        let start = place_of(reals, cursor.last()).map_or(0, |last| last + 1);
+        let start = match place_of(reals, cursor.last()) {
+            Some(last) => last + 1,
+            None => cursor.stagger as usize % reals.len().max(1),
+        };
         let place = (start..reals.len())
             .chain(0..start.min(reals.len()))
             .find(|&place| reals[place].weight > 0)?;

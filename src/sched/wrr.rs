@@ -51,16 +51,27 @@ impl Scheduler for WeightedRoundRobin {
         if self.max == 0 {
             return None;
         }
+        if cursor.edition.load(Relaxed) == self.edition {
+            return Some(self.next(reals, cursor, place_of(reals, cursor.last())));
+        }
+        cursor.edition.store(self.edition, Relaxed);
+        let mut place = self.next(reals, cursor, None);
+        for _ in 0..cursor.stagger {
+            place = self.next(reals, cursor, Some(place));
+        }
+        Some(place)
+    }
+}
+
+impl WeightedRoundRobin {
+    /// The choice after `last`. There is a weight above 0.
+    fn next(&self, reals: &[Real], cursor: &Cursor, last: Option<usize>) -> usize {
         // The weights may have changed since: the threshold is brought back to their grid.
         let mut threshold = match cursor.weight.load(Relaxed) {
             0 => 1,
             weight => (weight.min(self.max) - 1) / self.step * self.step + 1,
         };
-        let mut place = 0;
-        if cursor.edition.load(Relaxed) == self.edition {
-            place = place_of(reals, cursor.last()).map_or(0, |last| last + 1);
-        }
-        cursor.edition.store(self.edition, Relaxed);
+        let mut place = last.map_or(0, |last| last + 1);
         // Ends: at the lowest threshold every real server with a weight qualifies.
         loop {
             if let Some(found) =
@@ -68,7 +79,7 @@ impl Scheduler for WeightedRoundRobin {
             {
                 cursor.weight.store(threshold, Relaxed);
                 cursor.set_last(reals[found].id);
-                return Some(found);
+                return found;
             }
             place = 0;
             threshold = match threshold.checked_sub(self.step) {

@@ -8,13 +8,13 @@ use weir::replay::Replay;
 use weir::units::{PortId, Time};
 use weir::verdict::Verdict;
 
-fn replay(text: &str, packets: usize) -> Replay {
+fn replay(text: &str, workers: usize, packets: usize) -> Replay {
     let context = Context {
         schedulers: &weir::sched::NAMES,
         cpus: None,
     };
     let loaded = config::parse(text, "weir.toml", &context).unwrap();
-    Replay::new(&loaded.config, packets, Time::from_nanos(T))
+    Replay::new(&loaded.config, workers, packets, Time::from_nanos(T))
 }
 
 /// A frame of the kinds that weir knows.
@@ -56,16 +56,17 @@ proptest! {
     fn every_packet_is_accounted_for(
         packets in prop::collection::vec((0..2u8, frame(), 0..2 * SECOND), 1..60),
         known in any::<bool>(),
+        workers in prop::sample::select(vec![1, 2, 4, 7]),
     ) {
         let text = if known { format!("{CONFIG}{STATIC_REAL}") } else { CONFIG.to_owned() };
-        let mut replay = replay(&text, packets.len());
+        let mut replay = replay(&text, workers, packets.len());
         let mut sent = [0u64; 2];
         let mut time = T;
         for (n, (port, frame, later)) in (1..).zip(&packets) {
             time += later;
             let decision = replay.receive(PortId(*port), frame, Time::from_nanos(time));
             prop_assert_eq!(replay.check(), Ok(()));
-            prop_assert_eq!(replay.stats().received.get(), n);
+            prop_assert_eq!(replay.stats().total(|worker| worker.received.get()), n);
             prop_assert_eq!(decision.time, Time::from_nanos(time));
             let before = sent;
             for frame in replay.take_frames() {
@@ -81,7 +82,9 @@ proptest! {
             }
         }
         let stats = replay.stats();
-        let counted = stats.transmitted.get() + stats.answered.get() + stats.originated.get();
+        let counted = stats.total(|worker| {
+            worker.transmitted.get() + worker.answered.get() + worker.originated.get()
+        });
         prop_assert_eq!(counted, sent[0] + sent[1]);
     }
 }
@@ -89,11 +92,11 @@ proptest! {
 #[test]
 fn the_table_is_as_large_as_its_packets_need_and_no_larger_than_configured() {
     let fill = |text: &str, packets: u16| {
-        let mut replay = replay(text, packets.into());
+        let mut replay = replay(text, 1, packets.into());
         for n in 0..packets {
             replay.receive(PortId(0), &tcp(5000 + n, SYN), Time::from_nanos(T));
         }
-        replay.stats().connections.get()
+        replay.stats().total(|worker| worker.connections.get())
     };
     assert_eq!(fill(&format!("{CONFIG}{STATIC_REAL}"), 300), 300);
     assert_eq!(

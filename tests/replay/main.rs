@@ -471,10 +471,6 @@ fn whatever_is_wrong_is_said_at_once_and_nothing_is_written() {
             "--rx wan=wan.pcap --tx lan=none/out.pcap",
             "error: none/out.pcap: cannot be written: No such file or directory (os error 2)\n",
         ),
-        (
-            "--rx wan=wan.pcap --workers 2",
-            "error: --workers 2: only 1 is possible yet; more come with the redirection of packets between workers\n",
-        ),
     ];
     for (options, stderr) in cases {
         let run = lab.run(options);

@@ -44,12 +44,12 @@ ports = "40000-40999"
     }
     if !web.is_empty() {
         text += "[[service]]\nname = \"web\"\naddress = \"192.0.2.80\"\nport = 80\nprotocol = \"tcp\"\n\
-                 mode = \"fullnat\"\nlocal_pool = \"inside\"\nscheduler = \"rr\"\n";
+                 mode = \"fullnat\"\nlocal_pool = \"inside\"\nscheduler = \"lc\"\n";
         text += &reals(web);
     }
     if !dns.is_empty() {
         text += "[[service]]\nname = \"dns\"\naddress = \"192.0.2.80\"\nport = 53\nprotocol = \"udp\"\n\
-                 mode = \"nat\"\nscheduler = \"rr\"\n";
+                 mode = \"nat\"\nscheduler = \"lc\"\n";
         text += &reals(dns);
     }
     parse(&text)
@@ -63,15 +63,18 @@ fn parse(text: &str) -> Config {
     config::parse(text, "weir.toml", &context).unwrap().config
 }
 
+/// Nothing depends on how many workers share the packets.
+const WORKERS: [usize; 4] = [1, 2, 4, 7];
+
 struct Lab {
     replay: Replay,
     now: u64,
 }
 
 impl Lab {
-    fn new(config: &Config) -> Self {
+    fn new(workers: usize, config: &Config) -> Self {
         Lab {
-            replay: Replay::new(config, 10_000, Time::from_nanos(T)),
+            replay: Replay::new(config, workers, 10_000, Time::from_nanos(T)),
             now: T,
         }
     }
@@ -113,129 +116,142 @@ impl Lab {
 
 #[test]
 fn established_connections_stay_where_they_are_whatever_else_changes() {
-    let mut lab = Lab::new(&config(&[(11, 1), (12, 1), (13, 1)], &[(11, 1)]));
-    let before: Vec<u8> = (0..6).map(|n| lab.connect(5000 + n)).collect();
-    assert_eq!(before, [13, 12, 11, 13, 12, 11]);
-    let changes = lab.reload(config(
-        &[(15, 2), (13, 7), (11, 0), (12, 1), (16, 1)],
-        &[(17, 1)],
-    ));
-    assert_eq!(
-        (
-            changes.reals_added,
-            changes.reals_removed,
-            changes.reals_reweighted
-        ),
-        (3, 1, 2)
-    );
-    let after: Vec<u8> = (0..6).map(|n| lab.real(&tcp(5000 + n, ACK))).collect();
-    assert_eq!(after, before);
+    for workers in WORKERS {
+        let mut lab = Lab::new(workers, &config(&[(11, 1), (12, 1), (13, 1)], &[(11, 1)]));
+        let before: Vec<u8> = (0..6).map(|n| lab.connect(5000 + n)).collect();
+        assert_eq!(before, [13, 12, 11, 13, 12, 11]);
+        let changes = lab.reload(config(
+            &[(15, 2), (13, 7), (11, 0), (12, 1), (16, 1)],
+            &[(17, 1)],
+        ));
+        assert_eq!(
+            (
+                changes.reals_added,
+                changes.reals_removed,
+                changes.reals_reweighted
+            ),
+            (3, 1, 2)
+        );
+        let after: Vec<u8> = (0..6).map(|n| lab.real(&tcp(5000 + n, ACK))).collect();
+        assert_eq!(after, before);
+    }
 }
 
 #[test]
 fn new_connections_follow_the_new_file_at_once() {
-    let mut lab = Lab::new(&config(&[(11, 1), (12, 1)], &[(11, 1)]));
-    lab.connect(5000);
-    lab.reload(config(&[(11, 0), (12, 1), (14, 1)], &[(11, 1)]));
-    let reals: Vec<u8> = (0..4).map(|n| lab.connect(5100 + n)).collect();
-    assert!(
-        reals.iter().all(|real| matches!(real, 12 | 14)),
-        "{reals:?}"
-    );
-    assert!(reals.contains(&12) && reals.contains(&14), "{reals:?}");
+    for workers in WORKERS {
+        let mut lab = Lab::new(workers, &config(&[(11, 1), (12, 1)], &[(11, 1)]));
+        lab.connect(5000);
+        lab.reload(config(&[(11, 0), (12, 1), (14, 1)], &[(11, 1)]));
+        let reals: Vec<u8> = (0..4).map(|n| lab.connect(5100 + n)).collect();
+        assert!(
+            reals.iter().all(|real| matches!(real, 12 | 14)),
+            "{reals:?}"
+        );
+        assert!(reals.contains(&12) && reals.contains(&14), "{reals:?}");
+    }
 }
 
 #[test]
 fn a_removed_real_servers_connections_end_tcp_by_reset_udp_elsewhere() {
-    let mut lab = Lab::new(&config(&[(11, 1), (12, 1)], &[(11, 1), (12, 1)]));
-    assert_eq!((lab.connect(5001), lab.connect(5000)), (12, 11));
-    assert_eq!((lab.real(&query(7001)), lab.real(&query(7000))), (12, 11));
-    lab.reload(config(&[(11, 1)], &[(11, 1)]));
-    assert_eq!(lab.real(&tcp(5000, ACK)), 11);
-    let reset = lab.receive(&tcp(5001, ACK));
-    assert_eq!(reset.verdict, Verdict::Reply(WAN, ReplyReason::RealRemoved));
-    let frame = lab.replay.take_frames().last().unwrap();
-    assert_eq!(frame.bytes()[14 + 20 + 13], 4, "a RST to the client");
-    let again = lab.receive(&tcp(5001, ACK));
-    assert_eq!(
-        again.verdict,
-        Verdict::Reply(WAN, ReplyReason::RealRemoved),
-        "the first one may be lost"
-    );
-    assert_eq!(lab.connect(5001), 11, "a new attempt from the same port");
-    assert_eq!((lab.real(&query(7000)), lab.real(&query(7001))), (11, 11));
+    for workers in WORKERS {
+        let mut lab = Lab::new(workers, &config(&[(11, 1), (12, 1)], &[(11, 1), (12, 1)]));
+        assert_eq!((lab.connect(5001), lab.connect(5000)), (12, 11));
+        assert_eq!((lab.real(&query(7001)), lab.real(&query(7000))), (12, 11));
+        lab.reload(config(&[(11, 1)], &[(11, 1)]));
+        assert_eq!(lab.real(&tcp(5000, ACK)), 11);
+        let reset = lab.receive(&tcp(5001, ACK));
+        assert_eq!(reset.verdict, Verdict::Reply(WAN, ReplyReason::RealRemoved));
+        let frame = lab.replay.take_frames().last().unwrap();
+        assert_eq!(frame.bytes()[14 + 20 + 13], 4, "a RST to the client");
+        let again = lab.receive(&tcp(5001, ACK));
+        assert_eq!(
+            again.verdict,
+            Verdict::Reply(WAN, ReplyReason::RealRemoved),
+            "the first one may be lost"
+        );
+        assert_eq!(lab.connect(5001), 11, "a new attempt from the same port");
+        assert_eq!((lab.real(&query(7000)), lab.real(&query(7001))), (11, 11));
+    }
 }
 
 #[test]
 fn a_real_server_that_comes_back_has_its_connections_again() {
-    let both = config(&[(11, 1), (12, 1)], &[]);
-    let mut lab = Lab::new(&both);
-    assert_eq!((lab.connect(5001), lab.connect(5000)), (12, 11));
-    lab.reload(config(&[(11, 1)], &[]));
-    lab.wait(10);
-    lab.reload(both);
-    assert_eq!(lab.real(&tcp(5001, ACK)), 12);
+    for workers in WORKERS {
+        let both = config(&[(11, 1), (12, 1)], &[]);
+        let mut lab = Lab::new(workers, &both);
+        assert_eq!((lab.connect(5001), lab.connect(5000)), (12, 11));
+        lab.reload(config(&[(11, 1)], &[]));
+        lab.wait(10);
+        lab.reload(both);
+        assert_eq!(lab.real(&tcp(5001, ACK)), 12);
+    }
 }
 
 #[test]
 fn a_service_that_goes_and_comes_keeps_no_ghosts() {
-    let mut lab = Lab::new(&config(&[(11, 1)], &[(11, 1)]));
-    lab.connect(5000);
-    let changes = lab.reload(config(&[], &[(11, 1)]));
-    assert_eq!(changes.services_removed, 1);
-    let refused = lab.receive(&tcp(5000, ACK));
-    assert_eq!(
-        refused.verdict,
-        Verdict::Reply(WAN, ReplyReason::RealRemoved)
-    );
-    let refused = lab.receive(&tcp(5001, SYN));
-    assert_eq!(
-        refused.verdict,
-        Verdict::Reply(WAN, ReplyReason::NoService),
-        "the VIP has another service"
-    );
-    lab.reload(config(&[(12, 1)], &[(11, 1)]));
-    assert_eq!(lab.connect(5001), 12);
+    for workers in WORKERS {
+        let mut lab = Lab::new(workers, &config(&[(11, 1)], &[(11, 1)]));
+        lab.connect(5000);
+        let changes = lab.reload(config(&[], &[(11, 1)]));
+        assert_eq!(changes.services_removed, 1);
+        let refused = lab.receive(&tcp(5000, ACK));
+        assert_eq!(
+            refused.verdict,
+            Verdict::Reply(WAN, ReplyReason::RealRemoved)
+        );
+        let refused = lab.receive(&tcp(5001, SYN));
+        assert_eq!(
+            refused.verdict,
+            Verdict::Reply(WAN, ReplyReason::NoService),
+            "the VIP has another service"
+        );
+        lab.reload(config(&[(12, 1)], &[(11, 1)]));
+        assert_eq!(lab.connect(5001), 12);
+    }
 }
 
 #[test]
 fn counters_survive_a_change_and_do_not_pass_to_another_real_server() {
-    let with = |reals: &[(u8, u16)]| config(reals, &[]);
-    let mut lab = Lab::new(&with(&[(11, 1), (12, 1)]));
-    for n in 0..6 {
-        lab.connect(5000 + n);
+    for workers in WORKERS {
+        let with = |reals: &[(u8, u16)]| config(reals, &[]);
+        let mut lab = Lab::new(workers, &with(&[(11, 1), (12, 1)]));
+        for n in 0..6 {
+            lab.connect(5000 + n);
+        }
+        let totals = |lab: &Lab| -> Vec<u64> {
+            let model = lab.replay.model();
+            let service = model.services().next().unwrap();
+            let reals = service
+                .reals
+                .iter()
+                .rev()
+                .map(|real| model.real_totals(real.id).connections);
+            reals
+                .chain([model.service_totals(service).connections])
+                .collect()
+        };
+        assert_eq!(totals(&lab), [3, 3, 6]);
+        lab.reload(with(&[(11, 5)]));
+        assert_eq!(totals(&lab), [3, 6], "the service counts what it had");
+        // Everything of 12 times out, and its place is used again.
+        lab.wait(3_600);
+        lab.receive(&tcp(6000, SYN));
+        lab.wait(2);
+        lab.receive(&tcp(6001, SYN));
+        assert_eq!(totals(&lab), [5, 8]);
+        lab.reload(with(&[(11, 5), (13, 1)]));
+        assert_eq!(totals(&lab), [5, 0, 8]);
     }
-    let totals = |lab: &Lab| -> Vec<u64> {
-        let model = lab.replay.model();
-        let service = model.services().next().unwrap();
-        let reals = service
-            .reals
-            .iter()
-            .rev()
-            .map(|real| model.real_totals(real.id).connections);
-        reals
-            .chain([model.service_totals(service).connections])
-            .collect()
-    };
-    assert_eq!(totals(&lab), [3, 3, 6]);
-    lab.reload(with(&[(11, 5)]));
-    assert_eq!(totals(&lab), [3, 6], "the service counts what it had");
-    // Everything of 12 times out, and its place is used again.
-    lab.wait(3_600);
-    lab.receive(&tcp(6000, SYN));
-    lab.wait(2);
-    lab.receive(&tcp(6001, SYN));
-    assert_eq!(totals(&lab), [5, 8]);
-    lab.reload(with(&[(11, 5), (13, 1)]));
-    assert_eq!(totals(&lab), [5, 0, 8]);
 }
 
 #[test]
 fn an_address_may_become_something_else_in_one_reload() {
-    let mut lab = Lab::new(&config(&[(11, 1)], &[]));
-    lab.connect(5000);
-    let moved = parse(
-        r#"
+    for workers in WORKERS {
+        let mut lab = Lab::new(workers, &config(&[(11, 1)], &[]));
+        lab.connect(5000);
+        let moved = parse(
+            r#"
 [[port]]
 name = "wan"
 device = "none"
@@ -245,53 +261,60 @@ name = "lan"
 device = "none"
 addresses = ["10.0.0.1/24"]
 "#,
-    );
-    lab.reload(moved);
-    let addresses = &lab.replay.model().tables().addresses;
-    assert_eq!(addresses.get(&VIP), Some(&weir::tables::Owner::Port(WAN)));
-    assert_eq!(lab.receive(&tcp(6000, SYN)).verdict.name(), "local");
+        );
+        lab.reload(moved);
+        let addresses = &lab.replay.model().tables().addresses;
+        assert_eq!(addresses.get(&VIP), Some(&weir::tables::Owner::Port(WAN)));
+        assert_eq!(lab.receive(&tcp(6000, SYN)).verdict.name(), "local");
+    }
 }
 
 #[test]
 fn what_needs_a_restart_changes_nothing() {
-    let before = config(&[(11, 1)], &[]);
-    let mut lab = Lab::new(&before);
-    let mut other = config(&[(12, 1)], &[]);
-    other.ports[0].device = "net_tap7".into();
-    let refused = lab
-        .replay
-        .reload(other, Time::from_nanos(lab.now))
-        .unwrap_err();
-    assert!(refused.to_string().contains("restart"), "{refused}");
-    assert_eq!(lab.replay.model().config(), &before);
-    assert_eq!(lab.connect(5000), 11);
+    for workers in WORKERS {
+        let before = config(&[(11, 1)], &[]);
+        let mut lab = Lab::new(workers, &before);
+        let mut other = config(&[(12, 1)], &[]);
+        other.ports[0].device = "net_tap7".into();
+        let refused = lab
+            .replay
+            .reload(other, Time::from_nanos(lab.now))
+            .unwrap_err();
+        assert!(refused.to_string().contains("restart"), "{refused}");
+        assert_eq!(lab.replay.model().config(), &before);
+        assert_eq!(lab.connect(5000), 11);
+    }
 }
 
 #[test]
 fn a_reload_is_one_generation_however_much_it_changes() {
-    let mut lab = Lab::new(&config(&[(11, 1)], &[(11, 1)]));
-    let generation = lab.replay.model().tables().generation.0;
-    lab.reload(config(&[(12, 2), (13, 1)], &[(14, 1), (15, 1)]));
-    assert_eq!(lab.replay.model().tables().generation.0, generation + 1);
+    for workers in WORKERS {
+        let mut lab = Lab::new(workers, &config(&[(11, 1)], &[(11, 1)]));
+        let generation = lab.replay.model().tables().generation.0;
+        lab.reload(config(&[(12, 2), (13, 1)], &[(14, 1), (15, 1)]));
+        assert_eq!(lab.replay.model().tables().generation.0, generation + 1);
+    }
 }
 
 #[test]
 fn fullnat_connections_never_share_a_reply_key() {
-    let mut lab = Lab::new(&config(&[(11, 1), (12, 1)], &[]));
-    let mut keys = std::collections::HashSet::new();
-    for n in 0..800 {
-        lab.receive(&tcp(5000 + n, SYN));
-        let frame = lab.replay.take_frames().last().unwrap();
-        let bytes = frame.bytes();
-        let address =
-            |at: usize| Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]);
-        let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-        assert!(keys.insert(FlowKey::new(
-            address(26),
-            port(34),
-            address(30),
-            port(36),
-            6
-        )));
+    for workers in WORKERS {
+        let mut lab = Lab::new(workers, &config(&[(11, 1), (12, 1)], &[]));
+        let mut keys = std::collections::HashSet::new();
+        for n in 0..800 {
+            lab.receive(&tcp(5000 + n, SYN));
+            let frame = lab.replay.take_frames().last().unwrap();
+            let bytes = frame.bytes();
+            let address =
+                |at: usize| Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]);
+            let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+            assert!(keys.insert(FlowKey::new(
+                address(26),
+                port(34),
+                address(30),
+                port(36),
+                6
+            )));
+        }
     }
 }

@@ -14,7 +14,10 @@ use super::pool::longest_frame;
 use super::{Eal, Error, MbufPool, RxQueue, TxQueue, error};
 use crate::config::Queues;
 use crate::units::PortId;
-use dpdk_ffi::{rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_ether_addr};
+use dpdk_ffi::{
+    rte_eth_conf, rte_eth_dev_info, rte_eth_rss_conf, rte_eth_rss_reta_entry64, rte_eth_stats,
+    rte_ether_addr,
+};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -42,6 +45,8 @@ pub struct PortConfig<'a> {
     pub workers: u16,
     /// Whether every mbuf sent here comes from one pool, which lets some devices free them faster.
     pub one_pool: bool,
+    /// What the device is to hash with, to spread packets over its queues.
+    pub rss_key: &'a [u8; 40],
 }
 
 /// DPDK's numbers of the devices that are ports.
@@ -151,7 +156,7 @@ impl Port {
             rx_queues,
             tx_queues,
         };
-        port.configure(config.one_pool)?;
+        port.configure(config.one_pool, config.rss_key)?;
         port.mac = port.take_mac(config.mac)?;
         Ok(port)
     }
@@ -216,6 +221,83 @@ impl Port {
                 .map(|queue| TxQueue::new(self.id, queue, &self.device))
                 .collect(),
         })
+    }
+
+    /// Has the started device spread packets by their hash: to the queue of `queue_of[hash % queue_of.len()]`.
+    ///
+    /// # Errors
+    /// Why it does not, for a person: then whatever it does instead is its own.
+    pub fn spread(&self, key: &[u8; 40], queue_of: &[u16]) -> Result<(), String> {
+        let size = self.info.reta_size;
+        let flows = self.info.flow_type_rss_offloads;
+        let ports = dpdk_ffi::WEIR_RSS_PORTS_V4;
+        if size == 0 || flows & ports != ports {
+            return Err("the device does not hash addresses and ports".to_owned());
+        }
+        if usize::from(self.info.hash_key_size) != key.len() {
+            return Err(format!(
+                "the device's hash key has {} bytes, weir's has {}",
+                self.info.hash_key_size,
+                key.len()
+            ));
+        }
+        if usize::from(size) % queue_of.len() != 0 {
+            return Err(format!(
+                "the device's indirection table has {size} entries, no multiple of {}",
+                queue_of.len()
+            ));
+        }
+        if queue_of.iter().any(|queue| *queue >= self.rx_queues) {
+            return Err(format!(
+                "the device has fewer receive queues ({}) than there are workers",
+                self.rx_queues
+            ));
+        }
+        let wanted = |entry: usize| queue_of[entry % queue_of.len()];
+        let group = |group: usize| rte_eth_rss_reta_entry64 {
+            mask: u64::MAX,
+            reta: std::array::from_fn(|entry| wanted(group * 64 + entry)),
+        };
+        let mut table: Vec<_> = (0..usize::from(size).div_ceil(64)).map(group).collect();
+        // SAFETY: the device exists; the table has a group for every 64 of `size` entries.
+        let code = unsafe {
+            dpdk_ffi::rte_eth_dev_rss_reta_update(self.device.id, table.as_mut_ptr(), size)
+        };
+        self.check("writing its indirection table", code)
+            .map_err(|error| error.to_string())?;
+        // What it took is what counts.
+        for group in &mut table {
+            group.reta = [u16::MAX; 64];
+        }
+        let mut found_key = [0; 40];
+        // SAFETY: zero is a value of each of its numbers and pointers.
+        let mut conf: rte_eth_rss_conf = unsafe { MaybeUninit::zeroed().assume_init() };
+        conf.rss_key = found_key.as_mut_ptr();
+        conf.rss_key_len = found_key.len() as u8;
+        // SAFETY: as above; the key has as many bytes as it says.
+        let (table_code, key_code) = unsafe {
+            (
+                dpdk_ffi::rte_eth_dev_rss_reta_query(self.device.id, table.as_mut_ptr(), size),
+                dpdk_ffi::rte_eth_dev_rss_hash_conf_get(self.device.id, &mut conf),
+            )
+        };
+        self.check("reading its indirection table", table_code)
+            .and_then(|()| self.check("reading its hash key", key_code))
+            .map_err(|error| error.to_string())?;
+        let entries = table.iter().flat_map(|group| group.reta);
+        let is_ours = entries
+            .take(usize::from(size))
+            .enumerate()
+            .all(|(entry, queue)| queue == wanted(entry));
+        if !is_ours || found_key != *key || conf.rss_hf & ports != ports {
+            return Err("the device kept a hash key, table or hash fields of its own".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Entries of the device's indirection table; 0: it has none.
+    pub fn indirections(&self) -> u16 {
+        self.info.reta_size
     }
 
     pub fn id(&self) -> PortId {
@@ -302,7 +384,7 @@ impl Port {
         })
     }
 
-    fn configure(&self, one_pool: bool) -> Result<(), Error> {
+    fn configure(&self, one_pool: bool, key: &[u8; 40]) -> Result<(), Error> {
         // SAFETY: zero is "default" in each of its numbers and pointers.
         let mut conf: rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
         conf.rxmode.mtu = u32::from(self.mtu);
@@ -311,6 +393,11 @@ impl Port {
             conf.rxmode.mq_mode = dpdk_ffi::RTE_ETH_MQ_RX_RSS;
             conf.rxmode.offloads = self.info.rx_offload_capa & dpdk_ffi::WEIR_RX_OFFLOAD_RSS_HASH;
             conf.rx_adv_conf.rss_conf.rss_hf = flows;
+            if usize::from(self.info.hash_key_size) == key.len() {
+                // The configuration is copied: nobody writes there.
+                conf.rx_adv_conf.rss_conf.rss_key = key.as_ptr().cast_mut();
+                conf.rx_adv_conf.rss_conf.rss_key_len = key.len() as u8;
+            }
         }
         if one_pool {
             conf.txmode.offloads =
@@ -500,6 +587,7 @@ mod tests {
             queues,
             workers,
             one_pool: true,
+            rss_key: &[0; 40],
         };
         choose_queues(&config, driver, rx, tx).map_err(|error| error.to_string())
     }

@@ -1,0 +1,339 @@
+//! Which worker a flow belongs to: receive-side scaling as NICs do it.
+//!
+//! The Toeplitz hash of a packet's addresses and ports selects an entry of an indirection table, and that a receive
+//! queue, which is a worker's (Microsoft, "RSS hashing types" and "Verifying the RSS hash calculation"; DPDK's
+//! `rte_softrss`). Devices that can be given the key and the table compute the same in hardware; where a device cannot,
+//! or a packet came another way, it is computed here.
+
+use crate::conn::FlowKey;
+use crate::units::WorkerId;
+use crate::wire::ethernet;
+use std::net::Ipv4Addr;
+
+/// The key of Microsoft's specification, which is the default of most devices.
+pub const DEFAULT_KEY: [u8; KEY_LEN] = [
+    0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
+    0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,
+    0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+];
+
+/// Bytes of a key: as many as the longest input, two IPv6 addresses and two ports, and four more.
+pub const KEY_LEN: usize = 40;
+
+/// Entries of the indirection table: what most devices have, or a multiple of it.
+pub const TABLE_SIZE: usize = 128;
+
+/// Bytes of the longest IPv4 input: two addresses and two ports.
+const INPUT_V4: usize = 12;
+
+/// The Toeplitz hash of up to `key.len() - 4` bytes, most significant bit first. The definition; slow.
+pub fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
+    let window = |bit: usize| {
+        let at = |n: usize| u64::from(key.get(bit / 8 + n).copied().unwrap_or(0));
+        let bits = at(0) << 32 | at(1) << 24 | at(2) << 16 | at(3) << 8 | at(4);
+        (bits >> (8 - bit % 8)) as u32
+    };
+    let is_set = |bit: &usize| input[bit / 8] >> (7 - bit % 8) & 1 == 1;
+    (0..input.len() * 8)
+        .filter(is_set)
+        .fold(0, |hash, bit| hash ^ window(bit))
+}
+
+/// A hash key and an indirection table.
+pub struct Steering {
+    workers: usize,
+    key: [u8; KEY_LEN],
+    /// What each value of each input byte adds to the hash, which is linear.
+    parts: Box<[[u32; 256]; INPUT_V4]>,
+    table: [WorkerId; TABLE_SIZE],
+}
+
+impl Steering {
+    /// As a NIC with this key and an indirection table of [`TABLE_SIZE`] entries spreads packets over as many queues as
+    /// there are workers.
+    pub fn new(key: [u8; KEY_LEN], workers: usize) -> Self {
+        Self::with_table(key, workers, TABLE_SIZE)
+    }
+
+    /// As [`new`](Self::new), for the smaller table of a device: a power of two.
+    ///
+    /// # Panics
+    /// Without a worker, or with another size.
+    pub fn with_table(key: [u8; KEY_LEN], workers: usize, size: usize) -> Self {
+        assert!(workers > 0, "somebody has to work");
+        assert!(
+            size.is_power_of_two() && size <= TABLE_SIZE,
+            "the lowest bits of a hash choose an entry"
+        );
+        let mut parts = Box::new([[0; 256]; INPUT_V4]);
+        for (place, part) in parts.iter_mut().enumerate() {
+            for (value, part) in (0..=u8::MAX).zip(part) {
+                let mut input = [0; INPUT_V4];
+                input[place] = value;
+                *part = toeplitz(&key, &input);
+            }
+        }
+        Steering {
+            workers,
+            key,
+            parts,
+            table: std::array::from_fn(|entry| WorkerId((entry % size % workers) as u8)),
+        }
+    }
+
+    /// How many workers share the flows.
+    #[inline(always)]
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    pub fn key(&self) -> &[u8; KEY_LEN] {
+        &self.key
+    }
+
+    /// The owner of each hash, by its lowest bits.
+    pub fn table(&self) -> &[WorkerId; TABLE_SIZE] {
+        &self.table
+    }
+
+    /// The owner of a TCP or UDP flow in this direction.
+    #[inline]
+    pub fn owner(&self, key: &FlowKey) -> WorkerId {
+        if self.workers == 1 {
+            return WorkerId(0);
+        }
+        let (addresses, ports) = (key.wire_addresses(), key.wire_ports());
+        let ports = ports.to_le_bytes().into_iter();
+        self.entry(self.hash(addresses.to_le_bytes().into_iter().chain(ports)))
+    }
+
+    /// The owner of all that goes from one address to another.
+    pub fn owner_of_addresses(&self, source: Ipv4Addr, destination: Ipv4Addr) -> WorkerId {
+        if self.workers == 1 {
+            return WorkerId(0);
+        }
+        let input = source.octets().into_iter().chain(destination.octets());
+        self.entry(self.hash(input))
+    }
+
+    /// Which worker's queue a NIC puts a frame into: by addresses and ports where there are some, by the addresses of other
+    /// packets and of fragments, and into the first queue what is not IP.
+    pub fn worker_of(&self, frame: &[u8]) -> WorkerId {
+        self.entry(self.hash_of(frame).unwrap_or(0))
+    }
+
+    fn hash_of(&self, frame: &[u8]) -> Option<u32> {
+        let (ethernet, packet) = frame.split_first_chunk::<{ ethernet::HEADER_LEN }>()?;
+        match u16::from_be_bytes([ethernet[12], ethernet[13]]) {
+            ethernet::ETHERTYPE_IPV4 => {
+                let ip = packet.first_chunk::<20>()?;
+                let is_fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
+                let header = usize::from(ip[0] & 0x0f) * 4;
+                let ports = match ip[9] {
+                    6 | 17 if !is_fragment => packet.get(header..header + 4),
+                    _ => None,
+                };
+                let ports = ports.unwrap_or_default().iter();
+                Some(self.hash(ip[12..20].iter().chain(ports).copied()))
+            }
+            ethernet::ETHERTYPE_IPV6 => {
+                let ip = packet.first_chunk::<40>()?;
+                let end = match ip[6] {
+                    6 | 17 => 44,
+                    _ => 40,
+                };
+                Some(toeplitz(&self.key, packet.get(8..end)?))
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn hash(&self, input: impl Iterator<Item = u8>) -> u32 {
+        self.parts
+            .iter()
+            .zip(input)
+            .fold(0, |hash, (part, byte)| hash ^ part[usize::from(byte)])
+    }
+
+    #[inline]
+    fn entry(&self, hash: u32) -> WorkerId {
+        self.table[hash as usize % TABLE_SIZE]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::Ipv6Addr;
+
+    /// Microsoft's examples: source, destination, the hash with ports, the hash without.
+    const V4: [((&str, u16), (&str, u16), u32, u32); 5] = [
+        (
+            ("66.9.149.187", 2794),
+            ("161.142.100.80", 1766),
+            0x51cc_c178,
+            0x323e_8fc2,
+        ),
+        (
+            ("199.92.111.2", 14_230),
+            ("65.69.140.83", 4739),
+            0xc626_b0ea,
+            0xd718_262a,
+        ),
+        (
+            ("24.19.198.95", 12_898),
+            ("12.22.207.184", 38_024),
+            0x5c2b_394a,
+            0xd2d0_a5de,
+        ),
+        (
+            ("38.27.205.30", 48_228),
+            ("209.142.163.6", 2217),
+            0xafc7_327f,
+            0x8298_9176,
+        ),
+        (
+            ("153.39.163.191", 44_251),
+            ("202.188.127.2", 1303),
+            0x10e8_28a2,
+            0x5d18_09c5,
+        ),
+    ];
+    const V6: [((&str, u16), (&str, u16), u32, u32); 3] = [
+        (
+            ("3ffe:2501:200:1fff::7", 2794),
+            ("3ffe:2501:200:3::1", 1766),
+            0x4020_7d3d,
+            0x2cc1_8cd5,
+        ),
+        (
+            ("3ffe:501:8::260:97ff:fe40:efab", 14_230),
+            ("ff02::1", 4739),
+            0xdde5_1bbf,
+            0x0f0c_461c,
+        ),
+        (
+            ("3ffe:1900:4545:3:200:f8ff:fe21:67cf", 44_251),
+            ("fe80::200:f8ff:fe21:67cf", 38_024),
+            0x02d1_feef,
+            0x4b61_e985,
+        ),
+    ];
+
+    fn key(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16)) -> FlowKey {
+        FlowKey::new(source.0, source.1, destination.0, destination.1, 17)
+    }
+
+    #[test]
+    fn hashes_are_those_of_the_specification() {
+        let steering = Steering::new(DEFAULT_KEY, 4);
+        for ((source, source_port), (destination, destination_port), with, without) in V4 {
+            let (source, destination): (Ipv4Addr, Ipv4Addr) =
+                (source.parse().unwrap(), destination.parse().unwrap());
+            let owner = |hash: u32| WorkerId((hash % 128 % 4) as u8);
+            let key = key((source, source_port), (destination, destination_port));
+            assert_eq!(steering.owner(&key), owner(with));
+            assert_eq!(
+                steering.owner_of_addresses(source, destination),
+                owner(without)
+            );
+            let mut input = [source.octets(), destination.octets()].concat();
+            assert_eq!(toeplitz(&DEFAULT_KEY, &input), without);
+            input.extend(source_port.to_be_bytes());
+            input.extend(destination_port.to_be_bytes());
+            assert_eq!(toeplitz(&DEFAULT_KEY, &input), with);
+            assert_eq!(steering.hash(input.into_iter()), with);
+        }
+        for ((source, source_port), (destination, destination_port), with, without) in V6 {
+            let (source, destination): (Ipv6Addr, Ipv6Addr) =
+                (source.parse().unwrap(), destination.parse().unwrap());
+            let mut input = [source.octets(), destination.octets()].concat();
+            assert_eq!(toeplitz(&DEFAULT_KEY, &input), without);
+            input.extend(source_port.to_be_bytes());
+            input.extend(destination_port.to_be_bytes());
+            assert_eq!(toeplitz(&DEFAULT_KEY, &input), with);
+        }
+    }
+
+    /// A frame of TCP or UDP, or of a fragment.
+    fn frame(key: &FlowKey, is_fragment: bool) -> Vec<u8> {
+        let mut frame = vec![0; 54];
+        frame[12] = 8;
+        frame[14] = 0x45;
+        frame[20] = if is_fragment { 0x20 } else { 0x40 };
+        frame[23] = key.protocol();
+        frame[26..34].copy_from_slice(&key.wire_addresses().to_le_bytes());
+        frame[34..38].copy_from_slice(&key.wire_ports().to_le_bytes());
+        frame
+    }
+
+    #[test]
+    fn a_frame_goes_to_the_owner_of_its_flow_and_a_fragment_to_that_of_its_addresses() {
+        let steering = Steering::new(DEFAULT_KEY, 7);
+        for n in 0..200 {
+            let (client, vip) = (Ipv4Addr::new(10, 0, 0, n), Ipv4Addr::new(192, 0, 2, 1));
+            let key = key((client, 1000 + u16::from(n)), (vip, 53));
+            assert_eq!(
+                steering.worker_of(&frame(&key, false)),
+                steering.owner(&key)
+            );
+            assert_eq!(
+                steering.worker_of(&frame(&key, true)),
+                steering.owner_of_addresses(client, vip)
+            );
+        }
+        let mut arp = [0; 60];
+        arp[12..14].copy_from_slice(&ethernet::ETHERTYPE_ARP.to_be_bytes());
+        assert_eq!(steering.worker_of(&arp), WorkerId(0));
+    }
+
+    #[test]
+    fn every_worker_finds_a_local_port_among_few() {
+        let pool = Ipv4Addr::new(10, 0, 0, 200);
+        for workers in [1, 2, 4, 7] {
+            let steering = Steering::new(DEFAULT_KEY, workers);
+            for real in 0..=255 {
+                let real = (Ipv4Addr::new(10, 0, 3, real), 8080);
+                for worker in 0..workers {
+                    let owns = |port| steering.owner(&key(real, (pool, port))).index() == worker;
+                    assert!((40_000..40_128).any(owns), "{workers} workers, {worker}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn with_any_key_owners_are_those_of_the_definition(
+            secret in prop::array::uniform32(any::<u8>()),
+            source: (u32, u16),
+            destination: (u32, u16),
+            workers in 1usize..9,
+            size in prop::sample::select(vec![64, 128]),
+        ) {
+            let mut whole = [0; KEY_LEN];
+            whole[..32].copy_from_slice(&secret);
+            let (source, destination) = (
+                (Ipv4Addr::from_bits(source.0), source.1),
+                (Ipv4Addr::from_bits(destination.0), destination.1),
+            );
+            let mut input = [source.0.octets(), destination.0.octets()].concat();
+            input.extend([source.1.to_be_bytes(), destination.1.to_be_bytes()].concat());
+            let steering = Steering::with_table(whole, workers, size);
+            let expected = toeplitz(&whole, &input) as usize % size % workers;
+            prop_assert_eq!(steering.owner(&key(source, destination)).index(), expected);
+        }
+
+        #[test]
+        fn any_frame_has_a_worker(bytes in prop::collection::vec(any::<u8>(), 0..80), ip: bool, workers in 1usize..9) {
+            let mut bytes = bytes;
+            if ip && bytes.len() > 14 {
+                bytes[12..14].copy_from_slice(&[8, 0]);
+            }
+            let worker = Steering::new(DEFAULT_KEY, workers).worker_of(&bytes);
+            prop_assert!(worker.index() < workers);
+        }
+    }
+}
