@@ -187,7 +187,7 @@ impl Slots {
 }
 
 fn deal(servers: &[Server]) -> Box<[u16]> {
-    // All count, so that a weight's way to 0 and back leaves the size alone: with another one most clients move.
+    // All count, so that a weight's way to 0 and back leaves the size alone: in another one most clients move.
     let size = *(SIZES.iter())
         .find(|&&size| size >= SLOTS_EACH * servers.len())
         .unwrap_or(&SIZES[SIZES.len() - 1]);
@@ -371,6 +371,14 @@ mod tests {
             let share = moved(&before, &after, after[count].address);
             assert!(share < 0.05, "{count}: {share}");
         }
+    }
+
+    #[test]
+    fn one_more_than_the_table_has_room_for_moves_most_clients() {
+        let (before, after) = (reals(&[1; 10]), reals(&[1; 11]));
+        assert_ne!(slots(&before).len(), slots(&after).len());
+        let share = moved(&before, &after, after[10].address);
+        assert!(share > 0.8, "{share}");
     }
 
     #[test]
