@@ -27,7 +27,8 @@ pub const KIND: Kind = Kind {
 /// Primes: every step from slot to slot comes round to all of them. Each is about twice the one before.
 const SIZES: [usize; 8] = [1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071];
 
-/// So many slots a real server, at least: the last round of turns, which not all get, is then 1 % of the table.
+/// So many slots a real server, while there is such a size: the last round of turns, which not all get, is then about
+/// 1 % of the table.
 const SLOTS_EACH: usize = 100;
 
 /// The table of services that had the same real servers when it was built.
