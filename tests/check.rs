@@ -14,7 +14,7 @@ use weir::config::{
 const EXAMPLE: &str = include_str!("../config/example.toml");
 const MINIMAL: &str = include_str!("../config/minimal.toml");
 const CONTEXT: Context = Context {
-    schedulers: &["rr", "wrr", "lc", "wlc", "sh"],
+    schedulers: &["rr", "wrr", "lc", "wlc", "sh", "mh"],
     cpus: Some(&[0, 1, 2, 3]),
 };
 

@@ -1,4 +1,4 @@
-//! One choice of each scheduler.
+//! One choice of each scheduler, and what it builds when a real server changes.
 
 use crate::scatter;
 use divan::{Bencher, black_box};
@@ -8,19 +8,23 @@ use weir::service::Real;
 use weir::stats::Stats;
 use weir::units::RealId;
 
+fn reals(count: u32) -> Vec<Real> {
+    let real = |n| Real {
+        id: RealId(n),
+        address: Ipv4Addr::from_bits(0x0a00_000b + n),
+        port: 80,
+        weight: 1 + n as u16 % 5,
+    };
+    (0..count).map(real).collect()
+}
+
 #[divan::bench(args = NAMES, consts = [4, 64])]
 fn pick<const REALS: u32>(bencher: Bencher, name: &str) {
     let stats = Stats::new(1);
-    let real = |n| {
-        stats.ensure(RealId(n));
-        Real {
-            id: RealId(n),
-            address: Ipv4Addr::from_bits(0x0a00_000b + n),
-            port: 80,
-            weight: 1 + n as u16 % 5,
-        }
-    };
-    let reals: Vec<Real> = (0..REALS).map(real).collect();
+    let reals = reals(REALS);
+    for real in &reals {
+        stats.ensure(real.id);
+    }
     let scheduler = (kind(name).expect("a scheduler").new)(&reals);
     let cursor = Cursor::default();
     let mut client = 0;
@@ -32,4 +36,12 @@ fn pick<const REALS: u32>(bencher: Bencher, name: &str) {
         };
         black_box(scheduler.pick(&reals, client, &cursor, &stats))
     });
+}
+
+/// Dropped each time: `mh` would find the table that is in use.
+#[divan::bench(args = NAMES, consts = [10, 100])]
+fn build<const REALS: u32>(bencher: Bencher, name: &str) {
+    let kind = kind(name).expect("a scheduler");
+    let reals = reals(REALS);
+    bencher.bench_local(|| drop((kind.new)(black_box(&reals))));
 }

@@ -312,6 +312,37 @@ fn publish(quick: bool, report: &mut dyn FnMut(Figure)) {
             per: "change",
         });
     }
+    publish_maglev(report);
+}
+
+/// The same where the change takes a new table of `mh`.
+fn publish_maglev(report: &mut dyn FnMut(Figure)) {
+    let mut config = config("nat", "udp", 0);
+    let service = &mut config.services[0];
+    service.scheduler = "mh".to_owned();
+    let real = |n: u8| config::Real {
+        address: Ipv4Addr::new(10, 0, 0, 11 + n),
+        port: service.port,
+        weight: 10_000,
+    };
+    service.reals = (0..10).map(real).collect();
+    let (key, place) = (key(service), (service.reals[3].address, service.port));
+    let nanos = Bench::new(&config, 64).beside(|beside| {
+        // Never a weight that it had before: no table of that is left.
+        let change = |n: u16| {
+            beside.visible_after(|model| {
+                let changed = model.set_weight(&key, place, 9_000 + n);
+                debug_assert!(changed.is_ok());
+            })
+        };
+        median((0..2_001).map(change).collect())
+    });
+    report(Figure {
+        case: "publish",
+        what: "a weight, mh with 10 real servers".to_owned(),
+        nanos,
+        per: "change",
+    });
 }
 
 /// A whole TCP connection: each of its packets for all connections in turn, then their expiry.

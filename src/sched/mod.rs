@@ -8,6 +8,7 @@
 //! that they walk runs from the last of the configuration to its first, since the kernel adds at the head.
 
 mod lc;
+mod mh;
 mod rr;
 mod sh;
 mod wrr;
@@ -80,7 +81,7 @@ pub struct Kind {
 }
 
 /// Every scheduler.
-pub static KINDS: &[Kind] = &[rr::KIND, wrr::KIND, lc::LC, lc::WLC, sh::KIND];
+pub static KINDS: &[Kind] = &[rr::KIND, wrr::KIND, lc::LC, lc::WLC, sh::KIND, mh::KIND];
 
 /// The names of [`KINDS`].
 pub static NAMES: [&str; KINDS.len()] = {
@@ -100,6 +101,10 @@ pub fn kind(name: &str) -> Option<&'static Kind> {
 /// The place of the real server that was chosen last, if it is still there.
 fn place_of(reals: &[Real], last: Option<RealId>) -> Option<usize> {
     last.and_then(|last| reals.iter().position(|real| real.id == last))
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! in each round all real servers of at least that weight have their turn. As in the kernel, where real servers
 //! are added one by one, the first round of a new service is the one of everybody.
 
-use super::{Client, Cursor, Kind, Scheduler, place_of};
+use super::{Client, Cursor, Kind, Scheduler, gcd, place_of};
 use crate::service::Real;
 use crate::stats::Stats;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -40,10 +40,6 @@ struct WeightedRoundRobin {
     /// The greatest common divisor of the weights.
     step: u32,
     max: u32,
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 impl Scheduler for WeightedRoundRobin {

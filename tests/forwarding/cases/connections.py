@@ -164,14 +164,15 @@ CASES = [
     Case("a_syn_with_ack_opens_nothing", two_arm(service("nat", A)), [wan(tcp(CLIENT, VIP, "SA"), drop("no_connection"))]),
     *(Case(f"{mode}_a_segment_after_the_end_is_not_scheduled", two_arm(service(mode, A)),
            walk(TO_STATE["close"]) + [wan(tcp(CLIENT, VIP, "A"), drop("no_connection"), after=11)]) for mode in ("nat", "fullnat")),
-    Case("dr_sh_schedules_segments_in_mid_connection", two_arm(service("dr", A, B, C, scheduler="sh")), [
+    *(Case(f"dr_{scheduler}_schedules_segments_in_mid_connection", two_arm(service("dr", A, B, C, scheduler=scheduler)), [
         wan(tcp(CLIENT, VIP, "A", sport=1), forward("lan", new=True, state="established")),
         wan(tcp(CLIENT, VIP, "PA", sport=1), forward("lan", new=False)),
         wan(tcp(CLIENT, VIP, "FA", sport=2), forward("lan", new=True)),
         wan(tcp(CLIENT, VIP, "S", sport=3), forward("lan", new=True, state="syn_recv")),
     ], check=lambda results: len({fields(results.sent(n))["eth_dst"] for n in range(4)}) == 1 or (_ for _ in ()).throw(AssertionError("one client, several real servers")),
-       says="any director of a cluster comes to the same real server"),
-    Case("nat_sh_does_not", two_arm(service("nat", A, B, scheduler="sh")), [wan(tcp(CLIENT, VIP, "A"), drop("no_connection"))]),
+       says="any director of a cluster comes to the same real server") for scheduler in ("sh", "mh")),
+    *(Case(f"nat_{scheduler}_does_not", two_arm(service("nat", A, B, scheduler=scheduler)), [wan(tcp(CLIENT, VIP, "A"), drop("no_connection"))])
+      for scheduler in ("sh", "mh")),
     Case("fullnat_local_ports_are_unique", two_arm(service("fullnat", A)), opened(200, forward("lan", A, new=True)), check=unique(range(200), 200)),
     Case("fullnat_local_ports_are_unique_across_services", two_arm(service("fullnat", A), service("fullnat", A, port=81, name="other"),
         pool_ports="2000-2019"), [

@@ -2,6 +2,7 @@
 
 The kernel adds each real server at the head of its list, so that it walks them from the last one configured to the first.
 Nothing here is weir's code: `ip_vs_rr.c`, `ip_vs_wrr.c`, `ip_vs_lc.c`, `ip_vs_wlc.c` and `ip_vs_sh.c` are its models.
+`mh` differs from `ip_vs_mh.c` on purpose: what is written down here once more is `src/sched/mh.rs`.
 """
 
 import math
@@ -17,6 +18,7 @@ class Dest:
     weight: int
     active: int = 0
     inactive: int = 0
+    port: int = 8080
 
 
 class RoundRobin:
@@ -93,8 +95,7 @@ class SourceHash:
 
     @staticmethod
     def hash(address, offset=0):
-        number = int.from_bytes(bytes(map(int, address.split("."))), "big")
-        return (offset + ((number * 0x61C88647) % 2**32 >> 24)) % 256
+        return (offset + ((as_number(address) * 0x61C88647) % 2**32 >> 24)) % 256
 
     def pick(self, address):
         first = self.hash(address)
@@ -104,14 +105,58 @@ class SourceHash:
         return None
 
 
-KERNEL = {"rr": RoundRobin, "wrr": WeightedRoundRobin, "lc": LeastConnection, "wlc": WeightedLeastConnection, "sh": SourceHash}
+class MaglevHash:
+    """The table of up to 10 real servers."""
+
+    size = 1021
+
+    def __init__(self, dests):
+        dests = sorted((dest for dest in dests if dest.weight), key=lambda dest: (as_number(LETTERS[dest.letter].ip), dest.port))
+        self.table, left = {}, [self.order(dest) for dest in dests]
+        if not dests:
+            return
+        common = math.gcd(*(dest.weight for dest in dests))
+        weights = [dest.weight // common for dest in dests]
+        cost = 1
+        while cost * len(dests) < sum(weights):
+            cost *= 2
+        saved = [max(cost - weight, 0) for weight in weights]
+        while len(self.table) < self.size:
+            for n, dest in enumerate(dests):
+                saved[n] += weights[n]
+                while saved[n] >= cost and len(self.table) < self.size:
+                    saved[n] -= cost
+                    self.table[next(slot for slot in left[n] if slot not in self.table)] = dest
+
+    @staticmethod
+    def hash(word):
+        """SplitMix64's, its upper and its lower half."""
+        word = (word + 0x9E3779B97F4A7C15) % 2**64
+        word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        word = (word ^ word >> 27) * 0x94D049BB133111EB % 2**64
+        return divmod(word ^ word >> 31, 2**32)
+
+    def order(self, dest):
+        start, step = self.hash(as_number(LETTERS[dest.letter].ip) << 16 | dest.port)
+        start, step = start * self.size >> 32, 1 + (step * (self.size - 1) >> 32)
+        return ((start + turn * step) % self.size for turn in range(self.size))
+
+    def pick(self, address):
+        return self.table.get(self.hash(as_number(address))[0] * self.size >> 32)
+
+
+def as_number(address):
+    return int.from_bytes(bytes(map(int, address.split("."))), "big")
+
+
+KERNEL = {"rr": RoundRobin, "wrr": WeightedRoundRobin, "lc": LeastConnection, "wlc": WeightedLeastConnection, "sh": SourceHash, "mh": MaglevHash}
 
 
 class Play:
     """Steps of a case, and beside them what the kernel would do."""
 
     def __init__(self, scheduler, weights, mode="nat", protocol="tcp"):
-        self.dests = [Dest(letter, weight) for letter, weight in zip(LETTERS, weights)]
+        self.dests = [Dest(letter, weight, port=80 if mode == "dr" else 8080) for letter, weight in zip(LETTERS, weights)]
         reals = [LETTERS[dest.letter] for dest in self.dests]
         self.lb = two_arm(service(mode, *reals, scheduler=scheduler, weights=weights, protocol=protocol))
         self.kernel = KERNEL[scheduler](self.dests[::-1])
@@ -127,7 +172,7 @@ class Play:
                 expect = reply("no_real_server")
             else:
                 dest.active += 1
-                expect = forward("lan", LETTERS[dest.letter], new=True, real=f"{LETTERS[dest.letter].ip}:{80 if self.mode == 'dr' else 8080}")
+                expect = forward("lan", LETTERS[dest.letter], new=True, real=f"{LETTERS[dest.letter].ip}:{dest.port}")
                 self.open.append((dest, sender, self.next_port))
             self.steps.append(wan(sent, expect, after=after if number == 0 else 0.001))
         return self
@@ -182,9 +227,9 @@ def after_the_closed_ones_are_forgotten(scheduler, weights):
     return play.case("closed_ones_forgotten")
 
 
-def sources(weights, mode="nat", protocol="tcp"):
+def sources(scheduler, weights, mode="nat", protocol="tcp"):
     """Clients all over the address space; each twice, from another port: the same real server."""
-    play = Play("sh", weights, mode, protocol)
+    play = Play(scheduler, weights, mode, protocol)
     clients = [client(n) for n in range(1, 40)] + [Host(f"{n * 7 % 223 + 1}.{n * 31 % 256}.{n * 97 % 256}.{n * 13 % 254 + 1}", CLIENT.mac) for n in range(1, 60)]
     for sender in [sender for sender in clients if not sender.ip.startswith(("10.", "127.", "192.0.2.", "198.51.100."))]:
         play.connect(2, sender)
@@ -214,8 +259,10 @@ CASES = [
     *(each_reset_before_the_next(scheduler, weights) for scheduler in ("rr", "wrr", "lc", "wlc") for weights in ((1, 1, 1), (2, 1))),
     *(after_the_closed_ones_are_forgotten(scheduler, (1, 2, 1)) for scheduler in ("lc", "wlc")),
     closes_by_fin(),
-    *(sources(weights) for weights in ((1, 1, 1), (3, 2, 1), (1, 0, 1), (0, 5, 2, 0), (200, 100))),
-    sources((1, 1, 1), "dr"), sources((1, 1, 1), "fullnat"), sources((2, 1), "nat", "udp"),
+    *(sources(scheduler, weights) for scheduler in ("sh", "mh") for weights in ((1, 1, 1), (3, 2, 1), (1, 0, 1), (0, 5, 2, 0), (200, 100))),
+    *(sources(scheduler, (1, 1, 1), mode) for scheduler in ("sh", "mh") for mode in ("dr", "fullnat")),
+    *(sources(scheduler, (2, 1), "nat", "udp") for scheduler in ("sh", "mh")),
+    sources("mh", (65535, 1, 40000, 7)),
     Case("schedulers_of_two_services_do_not_share_their_turns", two_arm(service("nat", A, B, C), service("nat", A, B, C, port=443, name="tls")), [
         wan(tcp(CLIENT, VIP, sport=2000 + n, dport=(80, 443)[n % 2]), forward("lan", (C, B, A)[n // 2 % 3], new=True)) for n in range(12)
     ]),

@@ -1,0 +1,450 @@
+//! `mh`: by the client's address, and few clients move when a real server comes or goes: Maglev hashing
+//! (Eisenbud et al., NSDI 2016, section 3.4; `ip_vs_mh.c`).
+//!
+//! Each real server prefers the table's slots in an order of its own, which its address and port give. In turn, each
+//! takes the next free one of its order, the more often the larger its weight, until all are taken. A client's slot
+//! is a hash of its address. Nothing else counts, no seed and no order: any director with these real servers builds
+//! this table.
+//!
+//! As in `ip_vs_mh.c`, but for what that requires: real servers take turns in the order of their addresses, not of
+//! the list; the table grows with the service; and weight 0 has no slots, so that nobody falls on it.
+
+use super::{Client, Cursor, Kind, Scheduler, gcd};
+use crate::service::Real;
+use crate::stats::Stats;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Weak};
+
+pub const KIND: Kind = Kind {
+    name: "mh",
+    description: "Maglev hash: by the client's address, and few move when a real server comes or goes",
+    is_stateless: true,
+    new: |reals| Box::new(MaglevHash(Table::of(reals))),
+};
+
+/// Primes: every step from slot to slot comes round to all of them. Each is about twice the one before.
+const SIZES: [usize; 8] = [1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071];
+
+/// So many slots a real server, while there is such a size: the last round of turns, which not all get, is then about
+/// 1 % of the table.
+const SLOTS_EACH: usize = 100;
+
+/// The table of services that had the same real servers when it was built.
+static TABLES: Mutex<BTreeMap<Arc<[Server]>, Weak<Table>>> = Mutex::new(BTreeMap::new());
+
+#[derive(Debug)]
+struct MaglevHash(Arc<Table>);
+
+impl Scheduler for MaglevHash {
+    fn pick(&self, reals: &[Real], client: Client, _: &Cursor, _: &Stats) -> Option<usize> {
+        let place = self.0.place(client.address)?;
+        (reals.get(place)?.weight > 0).then_some(place)
+    }
+
+    fn expect(&self, _: &[Real], client: Client, _: &Cursor) -> usize {
+        self.0.place(client.address).unwrap_or(0)
+    }
+}
+
+/// What a table depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Server {
+    address: Ipv4Addr,
+    port: u16,
+    weight: u16,
+}
+
+#[derive(Debug)]
+struct Table {
+    servers: Arc<[Server]>,
+    slots: Slots,
+}
+
+/// The place of each slot's real server; empty without weights.
+#[derive(Debug)]
+enum Slots {
+    Narrow(Box<[u8]>),
+    Wide(Box<[u16]>),
+}
+
+impl Table {
+    /// The table of these real servers: one that is in use, if there is one.
+    fn of(reals: &[Real]) -> Arc<Self> {
+        let server = |real: &Real| Server {
+            address: real.address,
+            port: real.port,
+            weight: real.weight,
+        };
+        let servers: Arc<[Server]> = reals.iter().map(server).collect();
+        let mut tables = TABLES.lock();
+        if let Some(table) = tables.get(&servers).and_then(Weak::upgrade) {
+            return table;
+        }
+        let table = Arc::new(Table {
+            slots: Slots::new(&servers),
+            servers: servers.clone(),
+        });
+        tables.insert(servers, Arc::downgrade(&table));
+        table
+    }
+
+    fn place(&self, client: Ipv4Addr) -> Option<usize> {
+        match &self.slots {
+            Slots::Narrow(slots) => slots
+                .get(slot(client, slots.len()))
+                .copied()
+                .map(usize::from),
+            Slots::Wide(slots) => slots
+                .get(slot(client, slots.len()))
+                .copied()
+                .map(usize::from),
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        let mut tables = TABLES.lock();
+        // There may be a newer one of the same real servers by now.
+        let is_dead = |table: &Weak<Table>| table.strong_count() == 0;
+        if tables.get(&self.servers).is_some_and(is_dead) {
+            tables.remove(&self.servers);
+        }
+    }
+}
+
+/// A client's slot among `size`.
+fn slot(client: Ipv4Addr, size: usize) -> usize {
+    scale((mix(u64::from(client.to_bits())) >> 32) as u32, size)
+}
+
+/// A hash brought down to 0 … `size` - 1.
+fn scale(hash: u32, size: usize) -> usize {
+    ((u64::from(hash) * size as u64) >> 32) as usize
+}
+
+/// The last step of SplitMix64, by which every bit changes about half of the others.
+fn mix(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+/// One real server while slots are dealt.
+struct Turns {
+    /// Address and port.
+    name: u64,
+    place: u16,
+    /// Without what all weights have in common.
+    weight: u32,
+    /// What it has saved up of its weight for its next turn.
+    credit: u32,
+    /// Its next slot, if that is free.
+    at: usize,
+    step: usize,
+}
+
+impl Turns {
+    fn new(place: usize, server: &Server, size: usize) -> Self {
+        let name = u64::from(server.address.to_bits()) << 16 | u64::from(server.port);
+        let hash = mix(name);
+        Turns {
+            name,
+            place: place as u16,
+            weight: u32::from(server.weight),
+            credit: 0,
+            at: scale((hash >> 32) as u32, size),
+            step: 1 + scale(hash as u32, size - 1),
+        }
+    }
+
+    /// Takes the first free slot of the order; one must be free.
+    fn take(&mut self, slots: &mut [u16]) {
+        while slots[self.at] != FREE {
+            self.at += self.step;
+            if self.at >= slots.len() {
+                self.at -= slots.len();
+            }
+        }
+        slots[self.at] = self.place;
+    }
+}
+
+/// No real server has this place: those beyond get no slots.
+const FREE: u16 = u16::MAX;
+
+impl Slots {
+    fn new(servers: &[Server]) -> Self {
+        let slots = deal(servers);
+        if servers.len() <= usize::from(u8::MAX) {
+            Slots::Narrow(slots.iter().map(|&place| place as u8).collect())
+        } else {
+            Slots::Wide(slots)
+        }
+    }
+}
+
+fn deal(servers: &[Server]) -> Box<[u16]> {
+    // All count, so that a weight's way to 0 and back leaves the size alone: in another one most clients move.
+    let size = *(SIZES.iter())
+        .find(|&&size| size >= SLOTS_EACH * servers.len())
+        .unwrap_or(&SIZES[SIZES.len() - 1]);
+    let places = servers.iter().enumerate().take(usize::from(FREE));
+    let mut turns: Vec<Turns> = places
+        .filter(|(_, server)| server.weight > 0)
+        .map(|(place, server)| Turns::new(place, server, size))
+        .collect();
+    if turns.is_empty() {
+        return Box::default();
+    }
+    turns.sort_unstable_by_key(|turn| turn.name);
+
+    let common = turns.iter().map(|turn| turn.weight).fold(0, gcd);
+    let sum: u64 = turns
+        .iter()
+        .map(|turn| u64::from(turn.weight / common))
+        .sum();
+    // A turn costs about the mean weight: one turn or so a round for each, whatever the weights.
+    let cost = sum.div_ceil(turns.len() as u64).next_power_of_two() as u32;
+    for turn in &mut turns {
+        turn.weight /= common;
+        // The smallest weight has a slot too: everybody's first turn is in the first round.
+        turn.credit = cost.saturating_sub(turn.weight);
+    }
+
+    let mut slots = vec![FREE; size].into_boxed_slice();
+    let mut free = size;
+    loop {
+        for turn in &mut turns {
+            turn.credit += turn.weight;
+            while turn.credit >= cost {
+                turn.credit -= cost;
+                turn.take(&mut slots);
+                free -= 1;
+                if free == 0 {
+                    return slots;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sched::testing::Lab;
+    use crate::units::RealId;
+    use proptest::prelude::*;
+
+    const CLIENTS: u32 = 50_000;
+
+    /// Real servers 10.0.2.1, .2, … with these weights.
+    fn reals(weights: &[u16]) -> Vec<Real> {
+        let real = |(n, &weight): (usize, &u16)| Real {
+            id: RealId(n as u32),
+            address: Ipv4Addr::from_bits(0x0a00_0201 + n as u32),
+            port: 8080,
+            weight,
+        };
+        weights.iter().enumerate().map(real).collect()
+    }
+
+    /// The real server of each of many clients.
+    fn choices(reals: &[Real]) -> Vec<Ipv4Addr> {
+        let table = Table::of(reals);
+        let client = |n: u32| Ipv4Addr::from_bits(0x0100_0000 + n * 257);
+        let choice = |n| reals[table.place(client(n)).unwrap()].address;
+        (0..CLIENTS).map(choice).collect()
+    }
+
+    fn slots(reals: &[Real]) -> Vec<usize> {
+        match &Table::of(reals).slots {
+            Slots::Narrow(slots) => slots.iter().copied().map(usize::from).collect(),
+            Slots::Wide(slots) => slots.iter().copied().map(usize::from).collect(),
+        }
+    }
+
+    /// The share of clients that have another real server now, of those that could have stayed.
+    fn moved(before: &[Real], after: &[Real], may_move: Ipv4Addr) -> f64 {
+        let (before, after) = (choices(before), choices(after));
+        let both = before.iter().zip(&after);
+        let stay = both.filter(|(before, after)| **before != may_move && **after != may_move);
+        let (moved, all) = stay.fold((0, 0), |(moved, all), (before, after)| {
+            (moved + u32::from(before != after), all + 1)
+        });
+        f64::from(moved) / f64::from(all)
+    }
+
+    #[test]
+    fn every_slot_is_a_real_servers() {
+        for count in [1, 2, 10, 11, 100, 255, 256, 1_500] {
+            let dealt = slots(&reals(&vec![1; count]));
+            let least = (count * SLOTS_EACH).min(SIZES[SIZES.len() - 1]);
+            assert!(SIZES.contains(&dealt.len()) && dealt.len() >= least);
+            assert!(dealt.iter().all(|&place| place < count), "{count}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_primes_so_that_every_order_has_all_slots() {
+        for size in SIZES {
+            let mut divisors = (2..).take_while(|divisor| divisor * divisor <= size);
+            assert!(divisors.all(|divisor| size % divisor > 0), "{size}");
+        }
+    }
+
+    #[test]
+    fn slots_and_clients_are_in_proportion_to_the_weights() {
+        for weights in [
+            &[1; 10][..],
+            &[3, 2, 1],
+            &[300, 200, 100],
+            &[65_535, 1_000, 65_535, 30_000],
+            &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+        ] {
+            let reals = reals(weights);
+            let (dealt, chosen) = (slots(&reals), choices(&reals));
+            let sum: f64 = weights.iter().copied().map(f64::from).sum();
+            for (place, real) in reals.iter().enumerate() {
+                let share = f64::from(real.weight) / sum;
+                let of_slots = dealt.iter().filter(|&&slot| slot == place).count() as f64;
+                let of_slots = of_slots / dealt.len() as f64;
+                let of_clients = chosen.iter().filter(|&&address| address == real.address);
+                let of_clients = of_clients.count() as f64 / f64::from(CLIENTS);
+                assert!(
+                    (of_slots - share).abs() < 0.005,
+                    "{weights:?}: {of_slots} for {share}"
+                );
+                assert!(
+                    (of_clients - share).abs() < 0.01,
+                    "{weights:?}: {of_clients} for {share}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_smallest_weight_has_a_slot() {
+        let dealt = slots(&reals(&[65_535, 1, 65_535]));
+        assert_eq!(dealt.iter().filter(|&&place| place == 1).count(), 1);
+    }
+
+    #[test]
+    fn what_all_weights_have_in_common_does_not_count() {
+        assert_eq!(
+            choices(&reals(&[3, 2, 1])),
+            choices(&reals(&[600, 400, 200]))
+        );
+    }
+
+    #[test]
+    fn removing_a_real_server_moves_few_of_the_others_clients() {
+        for gone in 0..10 {
+            let before = reals(&[1; 10]);
+            let mut after = before.clone();
+            let address = after.remove(gone).address;
+            let share = moved(&before, &after, address);
+            assert!(share < 0.05, "{gone}: {share}");
+        }
+    }
+
+    #[test]
+    fn weight_0_moves_few_of_the_others_clients_and_they_come_back() {
+        // Even where one real server fewer would have a smaller table.
+        let before = reals(&[2; 11]);
+        for quiesced in 0..11 {
+            let mut after = before.clone();
+            after[quiesced].weight = 0;
+            let address = after[quiesced].address;
+            let share = moved(&before, &after, address);
+            assert!(share < 0.05, "{quiesced}: {share}");
+            assert!(!choices(&after).contains(&address));
+        }
+    }
+
+    #[test]
+    fn adding_a_real_server_moves_few_clients_to_others_than_it() {
+        for count in [2, 5, 9, 11, 19] {
+            let (before, after) = (reals(&vec![1; count]), reals(&vec![1; count + 1]));
+            let share = moved(&before, &after, after[count].address);
+            assert!(share < 0.05, "{count}: {share}");
+        }
+    }
+
+    #[test]
+    fn one_more_than_the_table_has_room_for_moves_most_clients() {
+        let (before, after) = (reals(&[1; 10]), reals(&[1; 11]));
+        assert_ne!(slots(&before).len(), slots(&after).len());
+        let share = moved(&before, &after, after[10].address);
+        assert!(share > 0.8, "{share}");
+    }
+
+    #[test]
+    fn a_changed_weight_moves_few_clients_among_the_others() {
+        let before = reals(&[4, 4, 4, 4, 4, 4]);
+        let mut after = before.clone();
+        after[2].weight = 3;
+        let share = moved(&before, &after, before[2].address);
+        assert!(share < 0.05, "{share}");
+    }
+
+    #[test]
+    fn ids_and_the_order_of_the_list_do_not_count() {
+        let some = reals(&[1, 5, 2, 0, 3]);
+        let mut others = some.clone();
+        others.reverse();
+        others.swap(0, 3);
+        for (n, real) in others.iter_mut().enumerate() {
+            real.id = RealId(700 + n as u32);
+        }
+        assert_eq!(choices(&some), choices(&others));
+    }
+
+    #[test]
+    fn services_with_the_same_real_servers_share_one_table_until_the_last_is_gone() {
+        let list = reals(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 987]);
+        let (one, other) = (Table::of(&list), Table::of(&list));
+        assert!(Arc::ptr_eq(&one, &other));
+        let key = one.servers.clone();
+        drop(one);
+        assert!(Arc::ptr_eq(&other, &Table::of(&list)));
+        assert!(TABLES.lock().contains_key(&key));
+        drop(other);
+        assert!(!TABLES.lock().contains_key(&key));
+    }
+
+    #[test]
+    fn the_look_ahead_is_right() {
+        let list = reals(&[1, 0, 2, 3]);
+        let scheduler = (KIND.new)(&list);
+        let (cursor, stats) = (Cursor::default(), Stats::new(1));
+        for n in 0..1_000 {
+            let address = Ipv4Addr::from_bits(0x0100_0000 + n);
+            let client = Client { address, port: 9 };
+            let expected = scheduler.expect(&list, client, &cursor);
+            assert_eq!(
+                scheduler.pick(&list, client, &cursor, &stats),
+                Some(expected)
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn chooses_a_real_server_with_a_weight_if_there_is_one_and_always_the_same(
+            weights in prop::collection::vec(prop_oneof![Just(0u16), 0u16..5, any::<u16>()], 0..12),
+            address: u32,
+            ports in any::<(u16, u16)>(),
+        ) {
+            let lab = Lab::new("mh", &weights);
+            let address = Ipv4Addr::from_bits(address);
+            let chosen = lab.pick(Client { address, port: ports.0 });
+            prop_assert_eq!(chosen.is_some(), weights.iter().any(|&weight| weight > 0));
+            prop_assert!(chosen.is_none_or(|real| real.weight > 0));
+            prop_assert_eq!(chosen, lab.pick(Client { address, port: ports.1 }));
+        }
+    }
+}
