@@ -25,6 +25,7 @@
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_thash.h>
 #include <rte_version.h>
 
 /* struct rte_mbuf is one maze of unnamed unions, and another one in each LTS line: the C compiler

@@ -14,6 +14,7 @@ use weir::io::dpdk::{
     Clock, Eal, EalConfig, Error, Flushed, MbufPool, Port, PortConfig, TxBuffer, usable_cpus,
 };
 use weir::packet::{BURST, Burst, Packet, Sent};
+use weir::steering::{DEFAULT_KEY, Steering};
 use weir::units::{PortId, WorkerId};
 
 const ALONE: &str = "WEIR_TEST_ALONE";
@@ -100,6 +101,7 @@ fn port(id: u8, device: &str) -> PortConfig<'_> {
         queues: Queues::Auto,
         workers: 1,
         one_pool: true,
+        rss_key: &DEFAULT_KEY,
     }
 }
 
@@ -467,6 +469,42 @@ fn arguments_that_the_eal_refuses_are_an_error_not_an_exit() {
             let error = Eal::init(&refused).unwrap_err().to_string();
             assert!(error.starts_with("the EAL did not start: "), "{error}");
             // getopt and the usage text are the EAL's; what matters is that weir lives on to print its own error.
+        },
+    );
+}
+
+#[test]
+fn a_device_that_hashes_spreads_packets_as_it_is_told_and_others_say_why_not() {
+    alone(
+        "a_device_that_hashes_spreads_packets_as_it_is_told_and_others_say_why_not",
+        || {
+            let eal = eal();
+            let pool = MbufPool::new(&eal, 8192, 1500, -1).unwrap();
+            let start = |id, device, queues| {
+                let config = PortConfig {
+                    queues: Queues::Pairs(queues),
+                    workers: queues,
+                    ..port(id, device)
+                };
+                let mut port = Port::attach(&eal, &config).unwrap();
+                let queues = port.start(&pool).unwrap();
+                (port, queues)
+            };
+            let steering = Steering::new(DEFAULT_KEY, 3);
+            let table: Vec<u16> = steering.table().iter().map(|w| w.0.into()).collect();
+            let (hashes, _queues) = start(0, "net_null0", 3);
+            assert_eq!(hashes.indirections(), 128);
+            assert_eq!(hashes.spread(&DEFAULT_KEY, &table), Ok(()));
+            let mut other = DEFAULT_KEY;
+            other[3] ^= 1;
+            let error = hashes.spread(&other, &table).unwrap_err();
+            assert!(error.contains("of its own"), "{error}");
+            let (few, _queues) = start(1, "net_null1", 2);
+            let error = few.spread(&DEFAULT_KEY, &table).unwrap_err();
+            assert!(error.contains("fewer receive queues (2)"), "{error}");
+            let (none, _queues) = start(2, "net_ring0", 2);
+            let error = none.spread(&DEFAULT_KEY, &table).unwrap_err();
+            assert!(error.contains("does not hash"), "{error}");
         },
     );
 }

@@ -234,7 +234,7 @@ impl Port {
         if size == 0 || flows & ports != ports {
             return Err("the device does not hash addresses and ports".to_owned());
         }
-        if usize::from(self.info.hash_key_size) != key.len() {
+        if !self.takes_key(key) {
             return Err(format!(
                 "the device's hash key has {} bytes, weir's has {}",
                 self.info.hash_key_size,
@@ -293,6 +293,11 @@ impl Port {
             return Err("the device kept a hash key, table or hash fields of its own".to_owned());
         }
         Ok(())
+    }
+
+    /// Drivers that do not say how long their keys are have keys of the usual length.
+    fn takes_key(&self, key: &[u8; 40]) -> bool {
+        [0, key.len()].contains(&self.info.hash_key_size.into())
     }
 
     /// Entries of the device's indirection table; 0: it has none.
@@ -393,7 +398,7 @@ impl Port {
             conf.rxmode.mq_mode = dpdk_ffi::RTE_ETH_MQ_RX_RSS;
             conf.rxmode.offloads = self.info.rx_offload_capa & dpdk_ffi::WEIR_RX_OFFLOAD_RSS_HASH;
             conf.rx_adv_conf.rss_conf.rss_hf = flows;
-            if usize::from(self.info.hash_key_size) == key.len() {
+            if self.takes_key(key) {
                 // The configuration is copied: nobody writes there.
                 conf.rx_adv_conf.rss_conf.rss_key = key.as_ptr().cast_mut();
                 conf.rx_adv_conf.rss_conf.rss_key_len = key.len() as u8;

@@ -106,9 +106,9 @@ class SourceHash:
 
 
 class MaglevHash:
-    """The table of up to 10 real servers."""
+    """The table of up to 40 real servers."""
 
-    size = 1021
+    size = 4093
 
     def __init__(self, dests):
         dests = sorted((dest for dest in dests if dest.weight), key=lambda dest: (as_number(LETTERS[dest.letter].ip), dest.port))
