@@ -7,6 +7,11 @@ use std::sync::Mutex;
 static MACHINE: Mutex<()> = Mutex::new(());
 
 fn lab(scenario: &str, arguments: &[&str]) {
+    lab_with(1, scenario, arguments);
+}
+
+/// With so many workers, on two cores.
+fn lab_with(workers: usize, scenario: &str, arguments: &[&str]) {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: network namespaces take root");
         return;
@@ -18,11 +23,12 @@ fn lab(scenario: &str, arguments: &[&str]) {
         .args(arguments)
         .env("WEIR", env!("CARGO_BIN_EXE_weir"))
         .env("LAB_SECONDS", "180")
+        .env("LAB_WORKERS", workers.to_string())
         .status()
         .expect("scripts/lab starts");
     assert!(
         status.success(),
-        "scripts/lab tests/lab/{scenario}.sh {arguments:?}: {status}"
+        "LAB_WORKERS={workers} scripts/lab tests/lab/{scenario}.sh {arguments:?}: {status}"
     );
 }
 
@@ -39,6 +45,27 @@ fn nat_carries_http_dns_and_iperf3_unharmed() {
 #[test]
 fn fullnat_carries_http_dns_and_iperf3_unharmed() {
     lab("traffic", &["fullnat"]);
+}
+
+#[test]
+fn nothing_depends_on_which_of_two_workers_a_packet_meets() {
+    for mode in ["dr", "nat", "fullnat"] {
+        lab_with(2, "traffic", &[mode]);
+    }
+}
+
+#[test]
+fn nothing_depends_on_which_of_four_workers_a_packet_meets() {
+    for mode in ["dr", "nat", "fullnat"] {
+        lab_with(4, "traffic", &[mode]);
+    }
+}
+
+#[test]
+fn reloads_under_load_fail_nothing_with_four_workers() {
+    for mode in ["dr", "nat", "fullnat"] {
+        lab_with(4, "reload", &[mode]);
+    }
 }
 
 #[test]

@@ -65,6 +65,18 @@ same() {
     good "$1: $3"
 }
 
+# shared WHAT EXPECTED ACTUAL: as `same`, of what tally counts. Several workers take turns each for itself, so that their
+# sum may be off by two for each worker more.
+shared() {
+    python3 - "$2" "$3" $(((${LAB_WORKERS:-1} - 1) * 2)) <<'EOF' || fail "$1: expected '$2', got '$3'"
+import sys
+expected, actual = (dict(pair.split() for pair in text.split(", ")) for text in sys.argv[1:3])
+slack = int(sys.argv[3])
+sys.exit(expected.keys() != actual.keys() or any(abs(int(expected[name]) - int(actual[name])) > slack for name in expected))
+EOF
+    good "$1: $3"
+}
+
 # After a failure, says what weir knew.
 lab_end() {
     trap - EXIT
@@ -208,14 +220,19 @@ cpus() {
     echo "$last $last"
 }
 
-# config FILE: writes it: one worker, the two ports, and the services that stdin has.
+# config FILE: writes it: the workers ($LAB_WORKERS, by default one), the two ports, and the services that stdin has.
+# Several workers share the two CPUs.
 config() {
-    local main worker
+    local main worker workers n
     read -r main worker < <(cpus)
+    workers=$worker
+    for ((n = 1; n < ${LAB_WORKERS:-1}; n++)); do
+        if ((n % 2)); then workers+=", $main"; else workers+=", $worker"; fi
+    done
     {
         cat <<EOF
 [dpdk]
-workers = [$worker]
+workers = [$workers]
 main_lcore = $main
 idle = "adaptive"
 

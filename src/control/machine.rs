@@ -30,6 +30,10 @@ pub struct WorkerQueues {
     pub tx: Vec<TxQueue>,
 }
 
+/// What a driver may want for each transmit queue beside its mbufs: net_tap makes a mempool of its own, most of which
+/// is caches for lcores that there are not.
+const QUEUE_MB: usize = 2;
+
 impl Machine {
     pub fn start(config: &Config) -> Result<Machine, Error> {
         let cpus = &config.dpdk.workers;
@@ -52,11 +56,12 @@ impl Machine {
             .iter()
             .map(|port| port.device.as_str())
             .collect();
+        let queues = config.ports.len() * cpus.len();
         let eal = Eal::init(&EalConfig {
             workers: cpus,
             main_lcore: config.dpdk.main_lcore,
             hugepages: config.dpdk.hugepages,
-            memory_mb: MbufPool::bytes(mbufs, mtu).div_ceil(1 << 20),
+            memory_mb: MbufPool::bytes(mbufs, mtu).div_ceil(1 << 20) + queues * QUEUE_MB,
             devices: &devices,
             extra_args: &config.dpdk.eal_args,
             file_prefix: &format!("weir-{}", std::process::id()),

@@ -57,9 +57,13 @@ metrics! {
     Gauge "weir_mbufs_free" [] "Packet buffers that hold no packet and are in no queue."
         Daemon(|daemon, samples| samples.add(&[], daemon.mbufs_free));
 
-    // Packets: received = transmitted + answered + local + queued + the sum of dropped.
+    // Packets: received + taken over = transmitted + answered + local + queued + handed over + the sum of dropped.
     Counter "weir_received_packets_total" ["worker"] "Packets received."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.received_packets));
+    Counter "weir_handed_over_packets_total" ["worker"] "Received packets that were left to another worker, who owns the connection."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.handed_over_packets));
+    Counter "weir_taken_over_packets_total" ["worker"] "Packets that other workers received, and this one decided on."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.taken_over_packets));
     Counter "weir_transmitted_packets_total" ["worker"] "Received packets that a device took to send on."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.transmitted_packets));
     Counter "weir_answered_packets_total" ["worker"] "Received packets that were turned into their own answer (ARP, ICMP, RST)."

@@ -49,16 +49,25 @@ fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
     let cpus = context.cpus.filter(|cpus| !cpus.is_empty());
     let mut workers: Vec<usize> = Vec::new();
     let mut first: HashMap<usize, Span> = HashMap::new();
+    let idle = raw.idle.get().unwrap_or(Idle::Poll);
     for worker in raw.workers.ok().map_or(&[][..], |list| &list.value.items) {
         let cpu = worker.value.0 as usize;
         exists(cpu, cpus, worker.at, log);
-        match first.insert(cpu, worker.at) {
-            Some(other) => {
+        let other = first.insert(cpu, worker.at);
+        match (other, idle) {
+            // Two that never sleep starve each other.
+            (Some(other), Idle::Poll) => {
                 log.error(worker.at, format!("worker {cpu} is listed twice"))
+                    .note(other, "listed here first")
+                    .help("give every worker a CPU of its own, or let them sleep: idle = \"adaptive\"");
+            }
+            (Some(other), Idle::Adaptive) => {
+                workers.push(cpu);
+                log.warning(worker.at, format!("workers share CPU {cpu}"))
                     .note(other, "listed here first")
                     .help("give every worker a CPU of its own");
             }
-            None => workers.push(cpu),
+            (None, _) => workers.push(cpu),
         }
     }
     if let Some(list) = raw.workers.ok() {
@@ -103,7 +112,7 @@ fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
         workers,
         main_lcore,
         hugepages: raw.hugepages.get().unwrap_or(Hugepages::Auto),
-        idle: raw.idle.get().unwrap_or(Idle::Poll),
+        idle,
         mbufs: raw.mbufs.get().map(|mbufs| mbufs.0 as usize),
         eal_args: raw
             .eal_args

@@ -158,16 +158,13 @@ fn check_cpus(config: &EalConfig, usable: &[usize]) -> Result<(), Error> {
             usable: list(),
         });
     }
-    for (place, &cpu) in config.workers.iter().enumerate() {
+    for &cpu in config.workers {
         if !known(cpu) {
             return Err(Error::NoSuchCpu {
                 key: "workers",
                 cpu,
                 usable: list(),
             });
-        }
-        if config.workers[..place].contains(&cpu) {
-            return Err(Error::WorkerTwice { cpu });
         }
     }
     Ok(())
@@ -330,13 +327,6 @@ mod tests {
                 ..CONFIG
             })
             .starts_with("dpdk.main_lcore: there is no CPU 7")
-        );
-        assert!(
-            refused(EalConfig {
-                workers: &[1, 1],
-                ..CONFIG
-            })
-            .contains("listed twice")
         );
         assert!(
             refused(EalConfig {

@@ -14,8 +14,6 @@ pub enum Error {
         cpu: usize,
         usable: String,
     },
-    #[error("dpdk.workers: CPU {cpu} is listed twice; a worker needs a CPU of its own")]
-    WorkerTwice { cpu: usize },
     #[error("dpdk.workers: {workers} workers; at least one and at most {most} can run")]
     WorkerCount { workers: usize, most: usize },
     #[error(
