@@ -4,7 +4,7 @@ use super::gap::{list_connections, median};
 use super::traffic::Flow;
 use super::{Bench, Traffic};
 use crate::config::{self, Config, Context};
-use crate::conn::Table;
+use crate::conn::{Connection, Table};
 use crate::control::model::key;
 use crate::packet::BURST;
 use crate::sched;
@@ -400,7 +400,7 @@ fn large(quick: bool, report: &mut dyn FnMut(Figure)) {
         let chosen = (0..used).map(|n| flow(n * (alive / used), 1));
         let mut traffic = Traffic::new(chosen, None, 64);
         let cost = bench.run(&mut traffic, bursts(used, quick), Duration::ZERO);
-        let bytes = Table::bytes(alive) / alive;
+        let bytes = Table::<Connection>::bytes(alive) / alive;
         report(Figure {
             case: "large",
             what: format!("{made} alive, {used} in use, {bytes} B each"),

@@ -1,6 +1,7 @@
 //! A connection entry: one cache line that holds all that a packet of a known connection needs.
 
 use super::state::{State, Timeouts};
+use super::table::Entry;
 use crate::units::{HopId, Millis, RealId, ServiceId};
 use crate::wire::checksum::Delta;
 use std::net::Ipv4Addr;
@@ -88,14 +89,54 @@ impl FlowKey {
         }
     }
 
-    /// A folded multiplication of two words, neither of which is known outside: seeded anew at every start, so that
-    /// colliding flows cannot be computed.
+    /// A folded multiplication of two words, neither of which is known outside, and one more that spreads what
+    /// consecutive addresses leave close together. Seeded anew at every start: colliding flows cannot be computed.
     #[inline(always)]
     pub fn hash(&self, seed: u64) -> u64 {
         let a = self.addresses ^ seed;
         let b = self.ports ^ (seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15);
         let wide = u128::from(a) * u128::from(b);
-        (wide >> 64) as u64 ^ wide as u64
+        let folded = (wide >> 64) as u64 ^ wide as u64;
+        (folded ^ folded >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    }
+}
+
+impl Entry for Connection {
+    type Key = FlowKey;
+
+    const FREE: Self = Connection::FREE;
+
+    #[inline(always)]
+    fn hash(key: &FlowKey, seed: u64) -> u64 {
+        key.hash(seed)
+    }
+
+    #[inline(always)]
+    fn request(&self) -> &FlowKey {
+        &self.request
+    }
+
+    #[inline(always)]
+    fn reply(&self) -> &FlowKey {
+        &self.reply
+    }
+
+    #[inline(always)]
+    fn is_two_way(&self) -> bool {
+        self.is_two_way()
+    }
+
+    #[inline(always)]
+    fn is_live(&self) -> bool {
+        self.state != State::None
+    }
+
+    fn link(&self) -> u32 {
+        self.last_seen.0
+    }
+
+    fn set_link(&mut self, number: u32) {
+        self.last_seen.0 = number;
     }
 }
 

@@ -2,11 +2,13 @@
 //! local ports.
 
 pub mod entry;
+pub mod entry6;
 pub mod local_port;
 pub mod state;
 pub mod table;
 
 pub use entry::{ConnId, Connection, FlowKey, Translation};
+pub use entry6::{Connection6, FlowKey6};
 pub use local_port::Pool;
 pub use state::{Direction, State, Timeouts};
-pub use table::{Found, Guess, Table};
+pub use table::{Entry, Found, Guess, Table};

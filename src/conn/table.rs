@@ -5,9 +5,26 @@
 //! search ends at the first bucket that has sent nothing on, and removing an entry leaves no tombstone.
 //! All memory is reserved at start.
 
-use super::entry::{ConnId, Connection, FlowKey};
-use super::state::State;
+use super::entry::{ConnId, Connection};
 use crate::arch::{HugeSlice, equal_words, prefetch};
+
+/// What a table holds: a connection with a key for each direction.
+pub trait Entry: Copy {
+    type Key: Copy + Eq;
+
+    /// No connection; its keys are no packet's.
+    const FREE: Self;
+
+    fn hash(key: &Self::Key, seed: u64) -> u64;
+    fn request(&self) -> &Self::Key;
+    fn reply(&self) -> &Self::Key;
+    /// Whether it is to be found by the reply's key too.
+    fn is_two_way(&self) -> bool;
+    fn is_live(&self) -> bool;
+    /// Of a free entry, the number of another.
+    fn link(&self) -> u32;
+    fn set_link(&mut self, number: u32);
+}
 
 const SLOTS: usize = 8;
 
@@ -51,13 +68,14 @@ pub struct Found {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Guess(u32);
 
-pub struct Table {
-    entries: HugeSlice<Connection>,
+/// `E`: of IPv4 connections, unless another one is named.
+pub struct Table<E = Connection> {
+    entries: HugeSlice<E>,
     buckets: HugeSlice<Bucket>,
     seed: u64,
     /// Entries from here on were never used.
     high_water: u32,
-    /// A list of freed entries, linked through `last_seen`; [`END`] ends it.
+    /// A list of freed entries; [`END`] ends it.
     free: u32,
     live: u32,
     /// Changes with every insertion and removal.
@@ -66,7 +84,7 @@ pub struct Table {
 
 const END: u32 = u32::MAX;
 
-impl Table {
+impl<E: Entry> Table<E> {
     /// The most connections a table may have.
     pub const MAX_CAPACITY: usize = 1 << 30;
 
@@ -74,7 +92,7 @@ impl Table {
     pub fn new(capacity: usize, seed: u64) -> Self {
         let capacity = capacity.clamp(1, Self::MAX_CAPACITY);
         Table {
-            entries: HugeSlice::new(Connection::FREE, capacity),
+            entries: HugeSlice::new(E::FREE, capacity),
             buckets: HugeSlice::new(Bucket::EMPTY, Self::buckets(capacity)),
             seed,
             high_water: 0,
@@ -92,7 +110,7 @@ impl Table {
     /// The memory of a table with room for `capacity` connections, in bytes.
     pub fn bytes(capacity: usize) -> usize {
         let capacity = capacity.clamp(1, Self::MAX_CAPACITY);
-        capacity * size_of::<Connection>() + Self::buckets(capacity) * size_of::<Bucket>()
+        capacity * size_of::<E>() + Self::buckets(capacity) * size_of::<Bucket>()
     }
 
     pub fn capacity(&self) -> usize {
@@ -124,8 +142,8 @@ impl Table {
     }
 
     #[inline(always)]
-    pub fn hash(&self, key: &FlowKey) -> u64 {
-        key.hash(self.seed)
+    pub fn hash(&self, key: &E::Key) -> u64 {
+        E::hash(key, self.seed)
     }
 
     #[inline(always)]
@@ -158,12 +176,18 @@ impl Table {
 
     /// As [`find`](Self::find), with a look at the guessed entry first.
     #[inline(always)]
-    pub fn find_guessed(&self, guess: Guess, hash: u64, key: &FlowKey) -> Option<Found> {
+    pub fn find_guessed(&self, guess: Guess, hash: u64, key: &E::Key) -> Option<Found> {
         let Guess(number) = guess;
         let entry = &self.entries[(number >> 1) as usize];
         let reply = number & 1 == 1;
         // A free entry has a key that no packet can have.
-        if *key == if reply { entry.reply } else { entry.request } {
+        if key
+            == if reply {
+                entry.reply()
+            } else {
+                entry.request()
+            }
+        {
             return Some(Found {
                 id: ConnId(number >> 1),
                 reply,
@@ -174,7 +198,7 @@ impl Table {
 
     /// The connection of a packet.
     #[inline]
-    pub fn find(&self, hash: u64, key: &FlowKey) -> Option<Found> {
+    pub fn find(&self, hash: u64, key: &E::Key) -> Option<Found> {
         let signature = Self::signature(hash);
         let mut home = self.home(hash);
         loop {
@@ -184,7 +208,13 @@ impl Table {
                 let number = bucket.entries[matches.trailing_zeros() as usize];
                 let reply = number & 1 == 1;
                 let entry = &self.entries[(number >> 1) as usize];
-                if *key == if reply { entry.reply } else { entry.request } {
+                if key
+                    == if reply {
+                        entry.reply()
+                    } else {
+                        entry.request()
+                    }
+                {
                     return Some(Found {
                         id: ConnId(number >> 1),
                         reply,
@@ -209,16 +239,17 @@ impl Table {
     }
 
     /// Adds a connection. None when the table is full, or one of the keys is another connection's already.
-    pub fn insert(&mut self, connection: Connection) -> Option<ConnId> {
-        let request = self.hash(&connection.request);
-        if self.find(request, &connection.request).is_some() {
+    pub fn insert(&mut self, connection: E) -> Option<ConnId> {
+        let request = self.hash(connection.request());
+        if self.find(request, connection.request()).is_some() {
             return None;
         }
         let reply = connection
             .is_two_way()
-            .then(|| self.hash(&connection.reply));
+            .then(|| self.hash(connection.reply()));
         if reply.is_some_and(|hash| {
-            connection.reply == connection.request || self.find(hash, &connection.reply).is_some()
+            connection.reply() == connection.request()
+                || self.find(hash, connection.reply()).is_some()
         }) {
             return None;
         }
@@ -228,12 +259,7 @@ impl Table {
     /// As [`insert`](Self::insert), of a connection whose keys are known to be nobody's: neither is looked for.
     /// The hashes are those of its keys; a connection that sees no replies has none of the second.
     #[inline]
-    pub fn add(
-        &mut self,
-        connection: Connection,
-        request: u64,
-        reply: Option<u64>,
-    ) -> Option<ConnId> {
+    pub fn add(&mut self, connection: E, request: u64, reply: Option<u64>) -> Option<ConnId> {
         let id = self.take()?;
         self.entries[id as usize] = connection;
         self.link(request, id << 1);
@@ -249,7 +275,7 @@ impl Table {
     fn take(&mut self) -> Option<u32> {
         if self.free != END {
             let id = self.free;
-            self.free = self.entries[id as usize].last_seen.0;
+            self.free = self.entries[id as usize].link();
             return Some(id);
         }
         ((self.high_water as usize) < self.entries.len()).then(|| {
@@ -295,128 +321,45 @@ impl Table {
     #[inline]
     pub fn prefetch_links(&self, id: ConnId) {
         let entry = self.get(id);
-        self.prefetch_bucket(self.hash(&entry.request));
+        self.prefetch_bucket(self.hash(entry.request()));
         if entry.is_two_way() {
-            self.prefetch_bucket(self.hash(&entry.reply));
+            self.prefetch_bucket(self.hash(entry.reply()));
         }
     }
 
     /// Removes a live connection.
     pub fn remove(&mut self, id: ConnId) {
         let entry = self.entries[id.0 as usize];
-        debug_assert_ne!(entry.state, State::None);
-        self.unlink(self.hash(&entry.request), id.0 << 1);
+        debug_assert!(entry.is_live());
+        self.unlink(self.hash(entry.request()), id.0 << 1);
         if entry.is_two_way() {
-            self.unlink(self.hash(&entry.reply), id.0 << 1 | 1);
+            self.unlink(self.hash(entry.reply()), id.0 << 1 | 1);
         }
         let slot = &mut self.entries[id.0 as usize];
-        *slot = Connection::FREE;
-        slot.last_seen.0 = self.free;
+        *slot = E::FREE;
+        slot.set_link(self.free);
         self.free = id.0;
         self.live -= 1;
         self.version = self.version.wrapping_add(1);
     }
 
     #[inline(always)]
-    pub fn get(&self, id: ConnId) -> &Connection {
+    pub fn get(&self, id: ConnId) -> &E {
         &self.entries[id.0 as usize]
     }
 
     #[inline(always)]
-    pub fn get_mut(&mut self, id: ConnId) -> &mut Connection {
+    pub fn get_mut(&mut self, id: ConnId) -> &mut E {
         &mut self.entries[id.0 as usize]
     }
 
     /// The live connection of a number, if there is one.
-    pub fn live(&self, number: u32) -> Option<&Connection> {
+    pub fn live(&self, number: u32) -> Option<&E> {
         self.entries
             .get(number as usize)
-            .filter(|entry| entry.state != State::None)
+            .filter(|entry| entry.is_live())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::conn::Translation;
-    use crate::units::{RealId, ServiceId};
-    use proptest::prelude::*;
-    use std::collections::HashMap;
-    use std::net::Ipv4Addr;
-
-    fn connection(client: u16, local: u16, two_way: bool) -> Connection {
-        let vip = Ipv4Addr::new(192, 0, 2, 80);
-        let request = FlowKey::new(Ipv4Addr::new(198, 51, 100, 7), client, vip, 80, 6);
-        let translation = Translation {
-            source: Ipv4Addr::new(10, 0, 0, 200),
-            source_port: local,
-            destination: Ipv4Addr::new(10, 0, 0, 11),
-            destination_port: 8080,
-            is_applied: true,
-            sees_replies: two_way,
-        };
-        let mut connection = Connection::new(request, translation, ServiceId(1), RealId(2));
-        connection.state = State::Established;
-        connection
-    }
-
-    proptest! {
-        /// A small, crowded table: buckets overflow, entries are reused.
-        #[test]
-        fn equals_a_hash_map(operations in prop::collection::vec((0u16..90, 0u16..90, any::<bool>(), any::<bool>()), 1..400)) {
-            let mut table = Table::new(64, 0x5eed);
-            let mut model: HashMap<FlowKey, (ConnId, bool)> = HashMap::new();
-            for (client, local, two_way, remove) in operations {
-                let connection = connection(client, local, two_way);
-                let found = table.find(table.hash(&connection.request), &connection.request);
-                prop_assert_eq!(found.map(|found| (found.id, found.reply)), model.get(&connection.request).copied());
-                if let (true, Some(found)) = (remove, found) {
-                    let reply = table.get(found.id).reply;
-                    table.remove(found.id);
-                    model.remove(&connection.request);
-                    if model.get(&reply).is_some_and(|(id, _)| *id == found.id) {
-                        model.remove(&reply);
-                    }
-                } else {
-                    let reply_taken = two_way && model.contains_key(&connection.reply);
-                    let taken = model.contains_key(&connection.request) || reply_taken;
-                    let free = !taken && !table.is_full();
-                    let inserted = table.insert(connection);
-                    prop_assert_eq!(inserted.is_some(), free);
-                    if let Some(id) = inserted {
-                        model.insert(connection.request, (id, false));
-                        if two_way {
-                            model.insert(connection.reply, (id, true));
-                        }
-                    }
-                }
-                for (key, &(id, reply)) in &model {
-                    prop_assert_eq!(table.find(table.hash(key), key), Some(Found { id, reply }));
-                }
-                let live = model.values().filter(|(_, reply)| !reply).count();
-                prop_assert_eq!(table.len(), live);
-            }
-        }
-    }
-
-    #[test]
-    fn a_full_table_takes_no_more_and_recovers() {
-        let mut table = Table::new(1_000, 1);
-        let ids: Vec<_> = (0..1_000)
-            .map(|n| table.insert(connection(n, n, true)).unwrap())
-            .collect();
-        assert!(table.is_full());
-        assert_eq!(table.insert(connection(2_000, 2_000, true)), None);
-        for id in ids {
-            table.remove(id);
-        }
-        assert!(table.is_empty());
-        assert!(
-            table
-                .buckets
-                .iter()
-                .all(|bucket| bucket.passed_on == 0 && bucket.signatures == [0; SLOTS])
-        );
-        assert!(table.insert(connection(2_000, 2_000, true)).is_some());
-    }
-}
+mod tests;

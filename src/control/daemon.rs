@@ -165,7 +165,7 @@ fn start(
             lcore = cpu,
             queues = names.collect::<Vec<_>>().join(" "),
             connections = capacity,
-            memory_mb = conn::Table::bytes(capacity) >> 20,
+            memory_mb = conn::Table::<conn::Connection>::bytes(capacity) >> 20,
             "worker"
         );
         let handle = WorkerHandle::new(*cpu, queues, capacity);
