@@ -1,10 +1,10 @@
 //! What is measured: each case is a line of [`CASES`].
 
 use super::gap::{list_connections, median};
+use super::scale;
 use super::traffic::Flow;
 use super::{Bench, Traffic};
 use crate::config::{self, Config, Context};
-use crate::conn::{Connection, Table};
 use crate::control::model::key;
 use crate::packet::BURST;
 use crate::sched;
@@ -48,14 +48,29 @@ pub static CASES: &[Case] = &[
         run: new_connections,
     },
     Case {
+        name: "sizes",
+        description: "known connections, by the length of their frames",
+        run: scale::sizes,
+    },
+    Case {
         name: "services",
-        description: "the same among many services",
-        run: many_services,
+        description: "known and new connections among many services: all to one of them, and to all alike",
+        run: scale::services,
+    },
+    Case {
+        name: "routes",
+        description: "known connections among many routes and neighbours",
+        run: scale::routes,
     },
     Case {
         name: "large",
         description: "many connections alive",
-        run: large,
+        run: scale::large,
+    },
+    Case {
+        name: "memory",
+        description: "the machine's own: reading cache lines all over a table, one after the other and several at once",
+        run: scale::memory,
     },
     Case {
         name: "tcp",
@@ -80,10 +95,10 @@ pub static CASES: &[Case] = &[
 ];
 
 const WAN: PortId = PortId(0);
-const VIP: u32 = 0xc612_0001; // 198.18.0.1, of the benchmarking range of RFC 2544
+pub(super) const VIP: u32 = 0xc612_0001; // 198.18.0.1, of the benchmarking range of RFC 2544
 
 /// A configuration with one service for `mode` on the VIP, and `others` on VIPs of their own.
-fn config(mode: &str, protocol: &str, others: usize) -> Config {
+pub(super) fn config(mode: &str, protocol: &str, others: usize) -> Config {
     let mut text = String::from(
         r#"
 [timeouts]
@@ -133,18 +148,22 @@ ports = "1024-65535"
             let _ = write!(text, "[[service.real]]\naddress = \"10.0.0.{last}\"\n");
         }
     }
+    parse(&text)
+}
+
+pub(super) fn parse(text: &str) -> Config {
     let context = Context {
         schedulers: &sched::NAMES,
         cpus: None,
     };
-    match config::parse(&text, "bench", &context) {
+    match config::parse(text, "bench", &context) {
         Ok(loaded) => loaded.config,
         Err(errors) => unreachable!("the benchmark's own configuration: {errors}"),
     }
 }
 
 /// Flow number `n` of clients all over the address space.
-fn flow(n: usize, services: usize) -> Flow {
+pub(super) fn flow(n: usize, services: usize) -> Flow {
     let spread = (n as u32).wrapping_mul(0x9e37_79b1);
     let service = n % services;
     Flow {
@@ -162,12 +181,12 @@ fn flow(n: usize, services: usize) -> Flow {
 }
 
 /// Enough bursts to see every flow twice, and for the figure to settle.
-fn bursts(flows: usize, quick: bool) -> usize {
+pub(super) fn bursts(flows: usize, quick: bool) -> usize {
     (2 * flows / BURST).max(if quick { 30_000 } else { 200_000 })
 }
 
 /// Makes the connection of every flow.
-fn warm_up(bench: &mut Bench, traffic: &mut Traffic, flows: usize) {
+pub(super) fn warm_up(bench: &mut Bench, traffic: &mut Traffic, flows: usize) {
     bench.run(traffic, flows.div_ceil(BURST), Duration::ZERO);
 }
 
@@ -234,47 +253,6 @@ fn new_connections(quick: bool, report: &mut dyn FnMut(Figure)) {
         );
         report(Figure {
             case: "new",
-            what,
-            nanos: cost.nanos,
-            per: "connection",
-        });
-    }
-}
-
-fn many_services(quick: bool, report: &mut dyn FnMut(Figure)) {
-    for services in [1, 5_000, 100_000] {
-        if quick && services > 5_000 {
-            continue;
-        }
-        let config = config("fullnat", "udp", services - 1);
-        let flows = 100_000;
-        let mut bench = Bench::new(&config, flows * 2);
-        let mut traffic = Traffic::new((0..flows).map(|n| flow(n, services)), None, 64);
-        warm_up(&mut bench, &mut traffic, flows);
-        let cost = bench.run(&mut traffic, bursts(flows, quick), Duration::ZERO);
-        let what = format!(
-            "known, {services} services, {:.0} % forwarded",
-            cost.forwarded * 100.0
-        );
-        report(Figure {
-            case: "services",
-            what,
-            nanos: cost.nanos,
-            per: "packet",
-        });
-
-        let flows = 2_000_000;
-        let step = Duration::from_nanos(BURST as u64 * 3_000_000_000 / flows as u64);
-        let mut bench = Bench::new(&config, flows);
-        let mut traffic = Traffic::new((0..flows).map(|n| flow(n, services)), None, 64);
-        bench.run(&mut traffic, flows / BURST, step);
-        let cost = bench.run(&mut traffic, flows / BURST, step);
-        let what = format!(
-            "new, {services} services, {:.0} % forwarded",
-            cost.forwarded * 100.0
-        );
-        report(Figure {
-            case: "services",
             what,
             nanos: cost.nanos,
             per: "connection",
@@ -384,32 +362,6 @@ fn whole_tcp(quick: bool, report: &mut dyn FnMut(Figure)) {
 }
 
 /// Many connections alive, some of them in use.
-fn large(quick: bool, report: &mut dyn FnMut(Figure)) {
-    let used = 1_000_000;
-    for alive in [1_000_000, 10_000_000] {
-        if quick && alive > used {
-            continue;
-        }
-        let mut bench = Bench::new(&config("fullnat", "udp", 0), alive);
-        for first in (0..alive).step_by(used) {
-            let mut traffic = Traffic::new((first..first + used).map(|n| flow(n, 1)), None, 64);
-            warm_up(&mut bench, &mut traffic, used);
-        }
-        let made = bench.connections();
-        // Spread over all of them.
-        let chosen = (0..used).map(|n| flow(n * (alive / used), 1));
-        let mut traffic = Traffic::new(chosen, None, 64);
-        let cost = bench.run(&mut traffic, bursts(used, quick), Duration::ZERO);
-        let bytes = Table::<Connection>::bytes(alive) / alive;
-        report(Figure {
-            case: "large",
-            what: format!("{made} alive, {used} in use, {bytes} B each"),
-            nanos: cost.nanos,
-            per: "packet",
-        });
-    }
-}
-
 /// A SYN flood that has filled the table.
 fn flood(quick: bool, report: &mut dyn FnMut(Figure)) {
     const SYN: u8 = 2;

@@ -6,6 +6,7 @@
 
 pub mod cases;
 mod gap;
+mod scale;
 mod traffic;
 
 use crate::config::Config;
@@ -24,8 +25,8 @@ use std::time::Duration;
 
 pub use traffic::{Traffic, frame};
 
-/// The longest frame of the benchmark.
-const FRAME: usize = 128;
+/// Bytes of a buffer: the longest frame of the benchmark, and cache lines as in an mbuf.
+const FRAME: usize = 1664;
 
 /// A buffer that goes round.
 pub struct Recycled {
