@@ -84,6 +84,11 @@ fn any_of_four_workers_serves_the_host() {
 }
 
 #[test]
+fn what_goes_wrong_is_noticed_told_and_over_when_it_is_over() {
+    lab("resilience", &[]);
+}
+
+#[test]
 fn reloads_under_load_fail_nothing_in_dr() {
     lab("reload", &["dr"]);
 }

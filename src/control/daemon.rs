@@ -14,6 +14,7 @@ use crate::stats::Stats;
 use crate::units::WorkerId;
 use crate::wire::Mac;
 use crate::worker::{Ports, Worker, rings};
+use sd_notify::NotifyState;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
@@ -79,11 +80,13 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
         tracing::info!("API on {listener}");
     }
     tracing::info!("ready");
+    let manager = Manager::ready();
     let why = runtime.block_on(async {
         let _serving = listener.map(|listener| listener.serve(api));
-        take_turns(&mut control, jobs, signals, reload_file).await
+        take_turns(&mut control, jobs, signals, &manager, reload_file).await
     });
     tracing::info!("{why}: stopping");
+    manager.tell(NotifyState::Stopping);
     stop.store(true, Relaxed);
     for worker in workers {
         worker.join();
@@ -238,6 +241,36 @@ fn start(
     Ok((control, lcores))
 }
 
+/// systemd, or whoever started weir and wants to know (`sd_notify(3)`).
+struct Manager {
+    /// How often it wants a sign of life.
+    every: Option<Duration>,
+}
+
+impl Manager {
+    fn ready() -> Self {
+        // Twice in the time that it waits.
+        let every = sd_notify::watchdog_enabled().map(|wait| wait / 2);
+        let manager = Manager { every };
+        manager.tell(NotifyState::Ready);
+        manager
+    }
+
+    fn tell(&self, what: NotifyState<'_>) {
+        if let Err(error) = sd_notify::notify(&[what]) {
+            tracing::warn!("the service manager cannot be told: {error}");
+        }
+    }
+
+    /// Waits until a sign of life is due, for ever if nobody wants one.
+    async fn due(&self) {
+        match self.every {
+            Some(every) => sleep(every).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -265,12 +298,22 @@ async fn take_turns(
     control: &mut Control,
     mut jobs: mpsc::Receiver<Job>,
     mut signals: Signals,
+    manager: &Manager,
     reload: impl Fn(),
 ) -> &'static str {
     let mut turn = control.turn();
+    let due = manager.due();
+    tokio::pin!(due);
     loop {
         tokio::select! {
             () = pause(turn) => {}
+            () = &mut due => {
+                // A worker that hangs, a device that is gone: then weir is to be started anew.
+                if control.complaint().is_none() {
+                    manager.tell(NotifyState::Watchdog);
+                }
+                due.set(manager.due());
+            }
             Some(job) = jobs.recv() => job(control),
             _ = signals.terminate.recv() => return "SIGTERM",
             _ = signals.interrupt.recv() => return "SIGINT",
