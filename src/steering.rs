@@ -168,8 +168,10 @@ mod tests {
     use proptest::prelude::*;
     use std::net::Ipv6Addr;
 
+    type Example = ((&'static str, u16), (&'static str, u16), u32, u32);
+
     /// Microsoft's examples: source, destination, the hash with ports, the hash without.
-    const V4: [((&str, u16), (&str, u16), u32, u32); 5] = [
+    const V4: [Example; 5] = [
         (
             ("66.9.149.187", 2794),
             ("161.142.100.80", 1766),
@@ -201,7 +203,7 @@ mod tests {
             0x5d18_09c5,
         ),
     ];
-    const V6: [((&str, u16), (&str, u16), u32, u32); 3] = [
+    const V6: [Example; 3] = [
         (
             ("3ffe:2501:200:1fff::7", 2794),
             ("3ffe:2501:200:3::1", 1766),

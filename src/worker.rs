@@ -248,20 +248,28 @@ impl Sink for Ports {
 /// Packets that may wait in a ring between two workers.
 pub const RING: usize = 512;
 
-/// The rings between `workers` workers: of each, those to the others by their numbers, and those from them.
-pub fn rings(workers: usize) -> Vec<(Vec<Option<Producer<Mbuf>>>, Vec<Consumer<Mbuf>>)> {
-    let mut ends: Vec<(Vec<_>, Vec<_>)> = (0..workers).map(|_| Default::default()).collect();
+/// A worker's rings to and from the others.
+#[derive(Default)]
+pub struct Rings {
+    /// By [`WorkerId`]; none to itself.
+    pub to: Vec<Option<Producer<Mbuf>>>,
+    pub from: Vec<Consumer<Mbuf>>,
+}
+
+/// The rings between `workers` workers, for each of them.
+pub fn rings(workers: usize) -> Vec<Rings> {
+    let mut all: Vec<_> = (0..workers).map(|_| Rings::default()).collect();
     for from in 0..workers {
         for to in 0..workers {
             let producer = (from != to).then(|| {
                 let (producer, consumer) = ring(RING);
-                ends[to].1.push(consumer);
+                all[to].from.push(consumer);
                 producer
             });
-            ends[from].0.push(producer);
+            all[from].to.push(producer);
         }
     }
-    ends
+    all
 }
 
 #[cfg(test)]

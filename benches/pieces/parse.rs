@@ -13,6 +13,7 @@ fn udp_burst(bencher: Bencher) {
         mac: MAC,
         any_mac: false,
         mtu: 1500,
+        has_companion: false,
         addresses: Box::default(),
     };
     let frames: Vec<_> = (0..BURST).map(frame).collect();

@@ -1,9 +1,8 @@
 //! What is measured: each case is a line of [`CASES`].
 
 use super::gap::{list_connections, median};
-use super::scale;
 use super::traffic::Flow;
-use super::{Bench, Traffic};
+use super::{Bench, Traffic, redirect, scale};
 use crate::config::{self, Config, Context};
 use crate::control::model::key;
 use crate::packet::BURST;
@@ -66,6 +65,11 @@ pub static CASES: &[Case] = &[
         name: "large",
         description: "many connections alive",
         run: scale::large,
+    },
+    Case {
+        name: "redirect",
+        description: "known connections whose packets come to another worker, and are handed over",
+        run: redirect::run,
     },
     Case {
         name: "memory",

@@ -6,6 +6,7 @@
 
 pub mod cases;
 mod gap;
+mod redirect;
 mod scale;
 mod traffic;
 

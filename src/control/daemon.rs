@@ -187,7 +187,7 @@ fn start(
     let mut handles = Vec::new();
     let mut lcores = Vec::new();
     let rings = rings(workers.len());
-    for (n, ((((WorkerQueues { rx, tx }, tables), cpu), (others, inbox)), host)) in workers
+    for (n, ((((WorkerQueues { rx, tx }, tables), cpu), rings), host)) in workers
         .into_iter()
         .zip(readers)
         .zip(&config.dpdk.workers)
@@ -228,8 +228,8 @@ fn start(
                 director,
                 tables,
                 rx,
-                inbox,
-                ports: Ports::new(id, stats, pool, tx, others, host),
+                inbox: rings.from,
+                ports: Ports::new(id, stats, pool, tx, rings.to, host),
                 clock,
                 idle,
                 stop,

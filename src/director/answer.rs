@@ -70,7 +70,7 @@ impl<P: Packet> Director<P> {
             Some(repr) => {
                 let _ = self.mailbox.events.push(Event::Arp { port, repr });
                 // The host may have asked.
-                self.to_host(packet, port, LocalReason::Arp, tables, now, sink)
+                self.deliver(packet, port, LocalReason::Arp, tables, now, sink)
             }
         };
         (verdict, Context::default())
@@ -95,7 +95,7 @@ impl<P: Packet> Director<P> {
             && tables.port(owner).has_companion
             && (datagram.is_fragment || !is_echo_request(&packet))
         {
-            self.to_host(packet, owner, LocalReason::ToPortAddress, tables, now, sink)
+            self.deliver(packet, owner, LocalReason::ToPortAddress, tables, now, sink)
         } else if datagram.is_fragment {
             Verdict::Drop(DropReason::Fragment)
         } else if datagram.protocol == PROTOCOL_ICMP {
@@ -128,7 +128,7 @@ impl<P: Packet> Director<P> {
                     }
                 }
                 (Some(_), Some(&Owner::Port(owner))) => {
-                    self.to_host(packet, owner, LocalReason::ToPortAddress, tables, now, sink)
+                    self.deliver(packet, owner, LocalReason::ToPortAddress, tables, now, sink)
                 }
                 (Some(_), Some(_)) => Verdict::Drop(DropReason::IcmpUnsupported),
                 (Some(_), None) => Verdict::Drop(DropReason::NotForUs),
@@ -136,7 +136,7 @@ impl<P: Packet> Director<P> {
         } else {
             match owner {
                 Some(&Owner::Port(owner)) => {
-                    self.to_host(packet, owner, LocalReason::ToPortAddress, tables, now, sink)
+                    self.deliver(packet, owner, LocalReason::ToPortAddress, tables, now, sink)
                 }
                 Some(_) => Verdict::Drop(DropReason::UnsupportedProtocol),
                 None => Verdict::Drop(DropReason::NotForUs),
@@ -146,7 +146,7 @@ impl<P: Packet> Director<P> {
     }
 
     /// Gives a packet to the host behind `port`.
-    pub(super) fn to_host<S: Sink<Packet = P>>(
+    pub(super) fn deliver<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         port: PortId,

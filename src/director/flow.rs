@@ -234,7 +234,7 @@ impl<P: Packet> Director<P> {
             Some(&Owner::Port(port)) => {
                 let reason = LocalReason::ToPortAddress;
                 return (
-                    self.to_host(packet, port, reason, tables, now, sink),
+                    self.deliver(packet, port, reason, tables, now, sink),
                     nobody,
                 );
             }

@@ -239,7 +239,7 @@ impl<P: Packet> Director<P> {
             Parsed::Arp => self.arp(packet, tables, now, sink),
             Parsed::Multicast => {
                 let reason = LocalReason::Multicast;
-                let verdict = self.to_host(packet, port, reason, tables, now, sink);
+                let verdict = self.deliver(packet, port, reason, tables, now, sink);
                 (verdict, Context::default())
             }
             Parsed::Bad(reason) => (Verdict::Drop(*reason), Context::default()),
@@ -275,14 +275,19 @@ impl<P: Packet> Director<P> {
     /// service, what it leads to, the counters of the real server, the place of the reply's key.
     #[inline(never)]
     fn prefetch_services(&self, slots: &[Slot], tables: &Tables) {
-        for slot in slots.iter().filter(|slot| slot.found.is_none()) {
+        let unknown = slots.iter().filter(|slot| slot.found.is_none());
+        let mut flows = ArrayVec::<&Flow, BURST>::new();
+        for slot in unknown {
             tables.services.prefetch(&flow::service_key(&slot.flow.key));
+            if self.is_probably_ours(&slot.flow.key) {
+                flows.push(&slot.flow);
+            }
         }
         let mut new = ArrayVec::<(&Flow, &Service), BURST>::new();
-        for slot in slots.iter().filter(|slot| slot.found.is_none()) {
-            if let Some(service) = tables.service(&flow::service_key(&slot.flow.key)) {
+        for flow in flows {
+            if let Some(service) = tables.service(&flow::service_key(&flow.key)) {
                 prefetch_all(&**service);
-                new.push((&slot.flow, service));
+                new.push((flow, service));
             }
         }
         for (_, service) in &new {

@@ -61,12 +61,12 @@ impl<P: Packet> Director<P> {
         // The replies of nat lead back to the service, not to the port where it has all of them.
         let is_nat = service.mode.sees_replies && service.pool.is_none();
         if mask.is_none() && !(is_nat && service.key.port == 0) {
-            return self.next_of([plain]);
+            return self.only(plain);
         }
         let client = (flow.key.source(), flow.key.source_port());
         let own = owner(steering, &service.key, mask, client);
         match opens {
-            true => self.next_of([own]),
+            true => self.only(own),
             // The service may have been without persistence when the connection began.
             false => self.next_of([own, plain]),
         }
@@ -77,7 +77,7 @@ impl<P: Packet> Director<P> {
         if self.is_alone() {
             return None;
         }
-        self.next_of([self.shared.steering.owner(&flow.key)])
+        self.only(self.shared.steering.owner(&flow.key))
     }
 
     /// Where the packet of a real server to anybody is to be decided, if not here: at the worker that has the client's
@@ -101,6 +101,17 @@ impl<P: Packet> Director<P> {
             .flat_map(|services| services.iter())
             .map(|Requests { service, mask }| owner(&self.shared.steering, service, *mask, client));
         self.next_of(owners)
+    }
+
+    /// Whether a new connection of the flow would be made here, as far as can be told at a glance.
+    #[inline(always)]
+    pub(super) fn is_probably_ours(&self, key: &FlowKey) -> bool {
+        self.is_alone() || self.shared.steering.owner(key) == self.worker
+    }
+
+    /// As [`next_of`](Self::next_of), of one.
+    fn only(&self, owner: WorkerId) -> Option<WorkerId> {
+        (self.origin == Origin::Device && owner != self.worker).then_some(owner)
     }
 
     /// The next of several owners to be asked: a packet goes from one to the next, and ends with the last.

@@ -148,7 +148,7 @@ struct Work {
 impl Work {
     fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Relaxed) {
-            let carried = self.to_host() + self.from_host();
+            let carried = self.carry_up() + self.carry_down();
             self.hand_back();
             if carried == 0 {
                 self.nap();
@@ -156,7 +156,7 @@ impl Work {
         }
     }
 
-    fn to_host(&mut self) -> usize {
+    fn carry_up(&mut self) -> usize {
         // The first worker does not take used mbufs: then it is no time for more.
         if self.back.len() > BURST {
             return 0;
@@ -181,7 +181,7 @@ impl Work {
         carried
     }
 
-    fn from_host(&mut self) -> usize {
+    fn carry_down(&mut self) -> usize {
         let mut carried = 0;
         for tap in &self.taps {
             for _ in 0..TOGETHER {
