@@ -3,6 +3,8 @@
 mod bench;
 mod check;
 mod client;
+mod edit;
+mod plan;
 mod reload;
 mod replay;
 mod run;
@@ -19,8 +21,12 @@ pub enum Command {
     Check(check::Check),
     Replay(replay::Replay),
     Bench(bench::Bench),
+    Plan(plan::Plan),
     Reload(reload::Reload),
     Show(show::Show),
+    Drain(edit::Drain),
+    Enable(edit::Enable),
+    Weight(edit::Weight),
 }
 
 impl Command {
@@ -31,7 +37,11 @@ impl Command {
             Command::Replay(replay) => replay.run(),
             Command::Bench(bench) => bench.run(),
             Command::Reload(reload) => reload.run(),
+            Command::Plan(plan) => plan.run(),
             Command::Show(show) => show.run(),
+            Command::Drain(drain) => drain.run(),
+            Command::Enable(enable) => enable.run(),
+            Command::Weight(weight) => weight.run(),
         }
     }
 }

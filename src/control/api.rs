@@ -4,7 +4,8 @@
 //! asked for a few at a time, and written as they come, one a line.
 
 use super::changes::Changes;
-use super::reload::{Refused, reload};
+use super::edit;
+use super::reload::{Refused, plan, reload};
 use super::{Control, Handle, Stopping};
 use crate::config::{self, Diagnostics, Listen, Severity};
 use crate::exchange::ConnectionChunk;
@@ -18,6 +19,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper::body::Frame;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fmt;
@@ -184,6 +186,10 @@ fn router(api: Api) -> Router {
             get(async |State(api): State<Api>| rows(api, |control| control.show_routes()).await),
         )
         .route("/v1/reload", post(post_reload))
+        .route("/v1/plan", post(post_plan))
+        .route("/v1/weight", post(edit::weight))
+        .route("/v1/drain", post(edit::drain))
+        .route("/v1/enable", post(edit::enable))
         .fallback(async || {
             error(
                 StatusCode::NOT_FOUND,
@@ -216,11 +222,11 @@ fn is_local(host: &str) -> bool {
     is_ip || host.split(':').next() == Some("localhost")
 }
 
-fn error(status: StatusCode, message: &str) -> Response {
+pub(super) fn error(status: StatusCode, message: &str) -> Response {
     json_response(status, json!({ "error": message }))
 }
 
-fn json_response(status: StatusCode, value: impl Serialize) -> Response {
+pub(super) fn json_response(status: StatusCode, value: impl Serialize) -> Response {
     // Rows are plain data: they cannot fail.
     let text = serde_json::to_string(&value).unwrap_or_default() + "\n";
     (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
@@ -490,30 +496,50 @@ struct Reloaded {
     summary: String,
 }
 
-async fn post_reload(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
-    // A page of another site can have a browser post here, but not as JSON without asking first.
+/// What a POST says: JSON, or nothing for the default. A page of another site can have a browser post here, but not as JSON
+/// without asking first.
+pub(super) fn posted<T: DeserializeOwned + Default>(
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<T, Box<Response>> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
     if content_type.is_none_or(|value| {
         value.split(';').next().unwrap_or_default().trim() != "application/json"
     }) {
-        return error(
+        return Err(Box::new(error(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "content-type must be application/json",
-        );
+        )));
     }
-    let wanted = if body.is_empty() {
-        Ok(Reload::default())
-    } else {
-        serde_json::from_slice(&body)
-    };
-    let wanted = match wanted {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    let wrong = |why: serde_json::Error| error(StatusCode::BAD_REQUEST, &why.to_string());
+    serde_json::from_slice(body).map_err(|why| Box::new(wrong(why)))
+}
+
+async fn post_reload(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+    let wanted: Reload = match posted(&headers, &body) {
         Ok(wanted) => wanted,
-        Err(why) => return error(StatusCode::BAD_REQUEST, &why.to_string()),
+        Err(refusal) => return *refusal,
     };
     let file = wanted.file.unwrap_or_else(|| api.file.to_path_buf());
-    match reload(&api.handle, file, api.context).await {
+    changes_or_refusal(reload(&api.handle, file, api.context).await)
+}
+
+async fn post_plan(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+    let wanted: Reload = match posted(&headers, &body) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return *refusal,
+    };
+    let file = wanted.file.unwrap_or_else(|| api.file.to_path_buf());
+    changes_or_refusal(plan(&api.handle, file, api.context).await)
+}
+
+fn changes_or_refusal(changes: Result<Changes, Refused>) -> Response {
+    match changes {
         Ok(changes) => json_response(
             StatusCode::OK,
             Reloaded {

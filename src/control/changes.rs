@@ -1,7 +1,8 @@
 //! What a change of the configuration consists of, and what cannot be changed.
 
-use crate::config;
-use std::collections::HashMap;
+use super::model::key;
+use crate::config::{self, Config};
+use std::collections::{HashMap, HashSet};
 
 /// What a change consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -20,8 +21,45 @@ impl Changes {
         *self == Changes::default()
     }
 
+    /// What makes `new` of `old`.
+    pub fn between(old: &Config, new: &Config) -> Changes {
+        let mut changes = Changes::default();
+        let before: HashMap<_, _> = old.services.iter().map(|s| (key(s), s)).collect();
+        let after: HashSet<_> = new.services.iter().map(key).collect();
+        for service in &old.services {
+            if !after.contains(&key(service)) {
+                changes.services_removed += 1;
+                changes.reals_removed += service.reals.len();
+            }
+        }
+        for service in &new.services {
+            match before.get(&key(service)) {
+                Some(same) if *same == service => {}
+                Some(same) => {
+                    changes.services_changed += 1;
+                    changes.count_reals(&same.reals, &service.reals);
+                }
+                None => {
+                    changes.services_added += 1;
+                    changes.reals_added += service.reals.len();
+                }
+            }
+        }
+        let others = [
+            (new.timeouts != old.timeouts, "[timeouts]"),
+            (new.limits != old.limits, "[limits]"),
+            (new.ports != old.ports, "addresses of ports"),
+            (new.pools != old.pools, "[[local_pool]]"),
+            (new.neighbours != old.neighbours, "[[neighbour]]"),
+            (new.routes != old.routes, "[[route]]"),
+        ];
+        let others = others.into_iter().filter(|(differs, _)| *differs);
+        changes.other = others.map(|(_, what)| what).collect();
+        changes
+    }
+
     /// Counts what became of a service's real servers.
-    pub(super) fn count_reals(&mut self, before: &[config::Real], after: &[config::Real]) {
+    fn count_reals(&mut self, before: &[config::Real], after: &[config::Real]) {
         let place = |real: &config::Real| (real.address, real.port);
         let weights: HashMap<_, _> = before
             .iter()

@@ -9,6 +9,7 @@ pub mod api;
 pub mod changes;
 pub mod copies;
 pub mod daemon;
+mod edit;
 mod links;
 mod machine;
 pub mod model;
@@ -175,6 +176,12 @@ impl Control {
             host.kernel.update(self.model.config());
         }
         Ok(changes)
+    }
+
+    /// What [`apply`](Self::apply) would change.
+    pub fn plan(&self, config: &Config) -> Result<Changes, NeedsRestart> {
+        self.model.check_change(config)?;
+        Ok(Changes::between(self.model.config(), config))
     }
 
     /// Has a worker copy a part of its connection table.

@@ -34,6 +34,16 @@ pub struct Device {
     pub any_mac: bool,
 }
 
+/// What an operator does to one real server; until the next reload, since the file says what the weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    Weight(u16),
+    /// No new connections; the old ones live on.
+    Drain,
+    /// The weight that it was drained of, else 1.
+    Enable,
+}
+
 pub struct Model {
     config: Config,
     devices: Vec<Device>,
@@ -53,6 +63,8 @@ pub struct Model {
     next_service: u32,
     by_service_id: HashMap<ServiceId, ServiceKey>,
     pub resolver: Resolver,
+    /// The weights that drained real servers had.
+    drained: HashMap<(ServiceKey, (Ipv4Addr, u16)), u16>,
     /// Where in the configuration a service is.
     places: HashMap<ServiceKey, usize>,
     /// Neighbours' slots to be used again when every worker reads the present generation.
@@ -125,6 +137,7 @@ impl Model {
             next_service: 0,
             by_service_id: HashMap::new(),
             resolver,
+            drained: HashMap::new(),
             places: HashMap::new(),
             retired_hops: Vec::new(),
             drained_at: now,
@@ -228,18 +241,18 @@ impl Model {
     }
 
     fn change(&mut self, new: Config, now: Time) -> Changes {
-        let mut changes = Changes::default();
+        let changes = Changes::between(&self.config, &new);
         let old = std::mem::replace(&mut self.config, new.clone());
+        // The file says what the weights are.
+        self.drained.clear();
         let mut next = self.publisher.current().clone();
 
         if new.timeouts != old.timeouts {
             next.timeouts = (&new.timeouts).into();
-            changes.other.push("[timeouts]");
         }
         if new.limits != old.limits {
             next.answers_per_second = new.limits.answers_per_second;
             next.host_packets_per_second = new.limits.host_packets_per_second;
-            changes.other.push("[limits]");
         }
         let owners_changed = new.ports != old.ports || new.pools != old.pools;
         if owners_changed {
@@ -254,7 +267,6 @@ impl Model {
                 .zip(&self.devices)
                 .map(|(port, device)| port_table(port, *device))
                 .collect();
-            changes.other.push("addresses of ports");
         }
         if new.pools != old.pools {
             self.pools = new
@@ -262,7 +274,6 @@ impl Model {
                 .iter()
                 .map(|pool| (pool.name.clone(), Arc::new(pool_table(pool))))
                 .collect();
-            changes.other.push("[[local_pool]]");
         }
         if new.neighbours != old.neighbours || new.ports != old.ports {
             let placed = |config: &Config| -> HashMap<(PortId, Ipv4Addr), Mac> {
@@ -278,18 +289,12 @@ impl Model {
             for (&(port, address), &mac) in &after {
                 self.resolver.set_static(port, address, mac, now);
             }
-            if new.neighbours != old.neighbours {
-                changes.other.push("[[neighbour]]");
-            }
         }
         if new.routes != old.routes || new.ports != old.ports {
             next.routes = Arc::new(self.routes(&new, now));
             next.route_generation = next.route_generation.wrapping_add(1);
-            if new.routes != old.routes {
-                changes.other.push("[[route]]");
-            }
         }
-        self.change_services(&old, &new, &mut changes);
+        self.change_services(&old, &new);
         self.places = new
             .services
             .iter()
@@ -341,6 +346,40 @@ impl Model {
         Ok(())
     }
 
+    /// Gives a real server no new connections, or its former share again: returns its weight before and after.
+    ///
+    /// # Errors
+    ///
+    /// If the service has no such real server.
+    pub fn edit(
+        &mut self,
+        key: &ServiceKey,
+        real: (Ipv4Addr, u16),
+        edit: Edit,
+    ) -> Result<(u16, u16), NoSuchReal> {
+        let service = self.services.get(key).ok_or(NoSuchReal)?;
+        let is_it = |found: &&Real| (found.address, found.port) == real;
+        let before = service.reals.iter().find(is_it).ok_or(NoSuchReal)?.weight;
+        let place = (*key, real);
+        let after = match edit {
+            Edit::Weight(weight) => {
+                self.drained.remove(&place);
+                weight
+            }
+            Edit::Drain if before == 0 => 0,
+            Edit::Drain => {
+                self.drained.insert(place, before);
+                0
+            }
+            Edit::Enable if before > 0 => before,
+            Edit::Enable => self.drained.remove(&place).unwrap_or(1),
+        };
+        if after != before {
+            self.set_weight(key, real, after)?;
+        }
+        Ok((before, after))
+    }
+
     /// What is due from time to time: neighbours, ids whose connections are gone, tables that no worker reads any more.
     /// Call it at least every few milliseconds.
     pub fn tick(&mut self, now: Time) {
@@ -387,7 +426,7 @@ impl Model {
         self.publisher.publish(Box::new(next));
     }
 
-    fn change_services(&mut self, old: &Config, new: &Config, changes: &mut Changes) {
+    fn change_services(&mut self, old: &Config, new: &Config) {
         let before: HashMap<ServiceKey, &config::Service> =
             old.services.iter().map(|s| (key(s), s)).collect();
         let after: HashSet<ServiceKey> = new.services.iter().map(key).collect();
@@ -396,8 +435,6 @@ impl Model {
             .iter()
             .filter(|service| !after.contains(&key(service)))
         {
-            changes.services_removed += 1;
-            changes.reals_removed += service.reals.len();
             self.remove_service(&key(service));
         }
         let pools_changed = old.pools != new.pools;
@@ -407,16 +444,7 @@ impl Model {
                     if *same == service
                         && !(pools_changed
                             && matches!(service.mode, config::Mode::Fullnat { .. })) => {}
-                Some(same) => {
-                    changes.services_changed += usize::from(*same != service);
-                    changes.count_reals(&same.reals, &service.reals);
-                    self.put_service(service);
-                }
-                None => {
-                    changes.services_added += 1;
-                    changes.reals_added += service.reals.len();
-                    self.put_service(service);
-                }
+                _ => self.put_service(service),
             }
         }
     }

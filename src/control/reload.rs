@@ -2,7 +2,7 @@
 
 use super::changes::{Changes, NeedsRestart};
 use super::{Handle, Stopping};
-use crate::config::{self, Diagnostics};
+use crate::config::{self, Diagnostics, Loaded};
 use std::path::PathBuf;
 
 /// Why a file was not applied.
@@ -16,6 +16,22 @@ pub enum Refused {
     Stopping(#[from] Stopping),
 }
 
+async fn load(file: PathBuf, context: config::Context<'static>) -> Result<Loaded, Refused> {
+    let loaded = tokio::task::spawn_blocking(move || config::load(&file, &context)).await;
+    loaded.map_err(|_| Stopping)?.map_err(Refused::Invalid)
+}
+
+/// What [`reload`] would change.
+pub async fn plan(
+    handle: &Handle,
+    file: PathBuf,
+    context: config::Context<'static>,
+) -> Result<Changes, Refused> {
+    let loaded = load(file, context).await?;
+    let changes = handle.ask(move |control| control.plan(&loaded.config));
+    Ok(changes.await??)
+}
+
 /// Reads and checks `file` beside the control thread's work, and applies it in one of its turns.
 pub async fn reload(
     handle: &Handle,
@@ -23,8 +39,7 @@ pub async fn reload(
     context: config::Context<'static>,
 ) -> Result<Changes, Refused> {
     let name = file.display().to_string();
-    let loaded = tokio::task::spawn_blocking(move || config::load(&file, &context)).await;
-    let loaded = loaded.map_err(|_| Stopping)?.map_err(Refused::Invalid)?;
+    let loaded = load(file, context).await?;
     for warning in loaded.warnings.iter() {
         tracing::warn!(
             file = warning.file,

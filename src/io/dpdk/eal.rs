@@ -245,6 +245,10 @@ fn arguments(config: &EalConfig, hugepages: bool, log_level: &str) -> Vec<String
     for device in pci {
         add(&["-a", device]);
     }
+    // A bundle (scripts/bundle) brings its drivers along.
+    if let Ok(drivers) = std::env::var("WEIR_DRIVERS") {
+        args.extend(["-d".to_owned(), drivers]);
+    }
     args.extend_from_slice(config.extra_args);
     args
 }

@@ -1,0 +1,38 @@
+//! `weir plan FILE`: what a file would change.
+
+use super::client::{self, At, Error};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Say what a configuration file would change in the running daemon, and change nothing
+#[derive(Debug, clap::Args)]
+pub struct Plan {
+    /// The file, as the daemon would read it
+    file: PathBuf,
+    #[command(flatten)]
+    at: At,
+}
+
+impl Plan {
+    /// 0 if the file could be applied by `weir reload`.
+    pub fn run(&self) -> ExitCode {
+        match self.ask() {
+            Ok(summary) => {
+                println!("{summary}");
+                ExitCode::SUCCESS
+            }
+            Err(why) => super::fail(why),
+        }
+    }
+
+    fn ask(&self) -> Result<String, Error> {
+        // The daemon's working directory may be another one.
+        let file = std::path::absolute(&self.file)?;
+        let address = self.at.address();
+        let body = serde_json::json!({ "file": file }).to_string();
+        let answer = client::post(&address, "/v1/plan", body)?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let summary = answer["summary"].as_str().map(str::to_owned);
+        summary.ok_or_else(|| Error::Refused(format!("{address} does not answer as weir does")))
+    }
+}
