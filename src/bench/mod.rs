@@ -6,6 +6,10 @@
 
 pub mod cases;
 mod gap;
+mod memory;
+mod routes;
+mod services;
+mod setup;
 mod traffic;
 
 use crate::config::Config;
@@ -24,25 +28,37 @@ use std::time::Duration;
 
 pub use traffic::{Traffic, frame};
 
-/// The longest frame of the benchmark.
-const FRAME: usize = 128;
+/// Room for a frame of the shortest, in bytes.
+const SHORT: usize = 128;
+/// Room for a frame as an mbuf has it, in bytes.
+const MBUF: usize = 2048;
 
 /// A buffer that goes round.
 pub struct Recycled {
-    frame: Box<[u8; FRAME]>,
-    length: usize,
+    frame: Box<[u8]>,
+    length: u16,
     port: PortId,
+}
+
+impl Recycled {
+    fn new(room: usize) -> Self {
+        Recycled {
+            frame: vec![0; room].into(),
+            length: 0,
+            port: PortId(0),
+        }
+    }
 }
 
 impl Packet for Recycled {
     #[inline(always)]
     fn data(&self) -> &[u8] {
-        &self.frame[..self.length]
+        &self.frame[..usize::from(self.length)]
     }
 
     #[inline(always)]
     fn data_mut(&mut self) -> &mut [u8] {
-        &mut self.frame[..self.length]
+        &mut self.frame[..usize::from(self.length)]
     }
 
     #[inline(always)]
@@ -51,9 +67,9 @@ impl Packet for Recycled {
     }
 
     fn resize(&mut self, len: usize) -> bool {
-        let fits = len <= FRAME;
+        let fits = len <= self.frame.len();
         if fits {
-            self.length = len;
+            self.length = len as u16;
         }
         fits
     }
@@ -101,6 +117,8 @@ pub struct Bench {
     mailbox: Arc<Mailbox>,
     pool: Pool,
     buffers: usize,
+    /// Of each buffer, in bytes.
+    room: usize,
 }
 
 /// What a run cost.
@@ -115,6 +133,11 @@ pub struct Cost {
 impl Bench {
     /// `connections`: how many the table has room for.
     pub fn new(config: &Config, connections: usize) -> Self {
+        Self::with_buffers(config, connections, SHORT)
+    }
+
+    /// `room`: for a frame, in bytes.
+    pub fn with_buffers(config: &Config, connections: usize, room: usize) -> Self {
         let stats = Arc::new(Stats::new(1));
         let now = Time::from_nanos(1 << 50);
         let device = |n: u8| Device {
@@ -130,13 +153,8 @@ impl Bench {
         let director = Director::new(WorkerId(0), connections, shared, mailbox.clone());
         // As many as a NIC's ring and a cache of the mempool hold.
         let buffers = 512;
-        let buffer = |_| Recycled {
-            frame: Box::new([0; FRAME]),
-            length: 0,
-            port: PortId(0),
-        };
         let pool = Pool {
-            free: (0..buffers).map(buffer).collect(),
+            free: (0..buffers).map(|_| Recycled::new(room)).collect(),
             forwarded: 0,
         };
         Bench {
@@ -147,6 +165,7 @@ impl Bench {
             mailbox,
             pool,
             buffers,
+            room,
         }
     }
 
@@ -187,11 +206,7 @@ impl Bench {
         }
         // What was dropped is replaced.
         while self.pool.free.len() < self.buffers {
-            self.pool.free.push(Recycled {
-                frame: Box::new([0; FRAME]),
-                length: 0,
-                port: PortId(0),
-            });
+            self.pool.free.push(Recycled::new(self.room));
         }
     }
 

@@ -1,6 +1,5 @@
 //! Frames of many flows, in random order.
 
-use super::FRAME;
 use crate::units::PortId;
 use crate::wire::checksum::{fold, partial, pseudo_header_v4, sum};
 use crate::wire::{Mac, ethernet};
@@ -24,7 +23,7 @@ struct Header {
 /// An endless stream of frames: every flow once, in random order, then again.
 pub struct Traffic {
     headers: Vec<Header>,
-    length: usize,
+    length: u16,
     next: usize,
 }
 
@@ -38,14 +37,14 @@ impl Traffic {
         shuffle(&mut headers);
         Traffic {
             headers,
-            length: length.min(FRAME),
+            length: length as u16,
             next: 0,
         }
     }
 
     /// Writes the next frame; returns where it comes in and its length.
     #[inline(always)]
-    pub(super) fn next(&mut self, frame: &mut [u8; FRAME]) -> (PortId, usize) {
+    pub(super) fn next(&mut self, frame: &mut [u8]) -> (PortId, u16) {
         let header = &self.headers[self.next];
         self.next += 1;
         if self.next == self.headers.len() {
