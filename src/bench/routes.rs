@@ -50,14 +50,19 @@ pub fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
     }
 }
 
-fn figure(setup: &Setup, to: &str, cost: super::Cost) -> Figure {
-    let (routes, neighbours) = (setup.routes, setup.servers + setup.gateways);
+fn figure(setup: &Setup, direction: &str, used: usize, cost: super::Cost) -> Figure {
     let (mode, services) = (setup.mode, setup.services);
+    let routes = match setup.routes {
+        1 => "1 route".to_owned(),
+        many => format!("{many} routes"),
+    };
+    let neighbours = setup.servers + setup.gateways;
     let forwarded = cost.forwarded * 100.0;
     Figure {
         case: "routes",
         what: format!(
-            "{mode} {to}: {routes} routes, {neighbours} neighbours, {services} services, {forwarded:.0} % forwarded"
+            "{mode} {direction} {used} of {services} services, {routes}, {neighbours} neighbours, \
+             {forwarded:.0} % forwarded"
         ),
         nanos: cost.nanos,
         per: "packet",
@@ -69,11 +74,7 @@ fn requests(setup: &Setup, used: usize, quick: bool) -> Figure {
     let mut traffic = Traffic::new((0..FLOWS).map(|n| setup.far_flow(n, used)), None, 64);
     warm_up(&mut bench, &mut traffic, FLOWS);
     let cost = bench.run(&mut traffic, bursts(FLOWS, quick), Duration::ZERO);
-    let to = match used {
-        1 => "to one service".to_owned(),
-        _ => format!("to {used} services"),
-    };
-    figure(setup, &to, cost)
+    figure(setup, "to", used, cost)
 }
 
 fn both_ways(setup: &Setup, quick: bool) -> Figure {
@@ -87,5 +88,5 @@ fn both_ways(setup: &Setup, quick: bool) -> Figure {
     let replies = bench.replies(LAN);
     let mut traffic = Traffic::new(requests.chain(replies), None, 64);
     let cost = bench.run(&mut traffic, bursts(2 * FLOWS, quick), Duration::ZERO);
-    figure(setup, &format!("to and from {SERVICES} services"), cost)
+    figure(setup, "to and from", SERVICES, cost)
 }

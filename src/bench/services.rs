@@ -24,7 +24,7 @@ pub fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
         let place = if one_vip { " on one VIP" } else { "" };
         let mut traffic_to = |used: usize, to: &str| {
             report(known(&config, &setup, used, to, quick));
-            report(new(&config, &setup, used, to));
+            report(new(&config, &setup, used, to, quick));
         };
         if services == 1 {
             traffic_to(1, "the only service");
@@ -49,9 +49,9 @@ fn known(config: &Config, setup: &Setup, used: usize, to: &str, quick: bool) -> 
     }
 }
 
-fn new(config: &Config, setup: &Setup, used: usize, to: &str) -> Figure {
-    let flows = 2_000_000;
-    // The clock runs so that every flow's connection is over before the flow comes again.
+fn new(config: &Config, setup: &Setup, used: usize, to: &str, quick: bool) -> Figure {
+    let flows = if quick { 512_000 } else { 2_000_000 };
+    // Whole bursts. The clock runs so that every flow's connection is over before the flow comes again.
     let step = Duration::from_nanos(BURST as u64 * 3_000_000_000 / flows as u64);
     let mut bench = Bench::new(config, flows);
     let mut traffic = Traffic::new((0..flows).map(|n| setup.flow(n, used)), None, 64);
