@@ -3,7 +3,7 @@
 use super::gap::{list_connections, median};
 use super::setup::{LAN, Setup, bursts, warm_up};
 use super::traffic::Flow;
-use super::{Bench, MBUF, Traffic, memory, routes, services};
+use super::{Bench, Traffic, memory, routes, services};
 use crate::config::{self, Config};
 use crate::conn::{Connection, Table};
 use crate::control::model::key;
@@ -128,13 +128,13 @@ fn known(quick: bool, report: &mut dyn FnMut(Figure)) {
     }
 }
 
-/// Frames of real lengths in buffers as large as an mbuf's. Their headers are written and read, their payload is not: a
-/// NIC's DMA and this director leave it out of the near caches.
+/// Frames of real lengths. Their headers are written and read, their payload is not: a NIC's DMA and this director leave
+/// it out of the near caches.
 fn sizes(quick: bool, report: &mut dyn FnMut(Figure)) {
     let flows = 1_000;
     for mode in ["dr", "fullnat"] {
         for length in [64, 570, 1500] {
-            let mut bench = Bench::with_buffers(&config(mode, "udp", 0), flows * 2, MBUF);
+            let mut bench = Bench::new(&config(mode, "udp", 0), flows * 2);
             let mut traffic = Traffic::new((0..flows).map(flow), None, length);
             warm_up(&mut bench, &mut traffic, flows);
             let cost = bench.run(&mut traffic, bursts(flows, quick), Duration::ZERO);

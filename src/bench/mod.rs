@@ -28,37 +28,25 @@ use std::time::Duration;
 
 pub use traffic::{Traffic, frame};
 
-/// Room for a frame of the shortest, in bytes.
-const SHORT: usize = 128;
-/// Room for a frame as an mbuf has it, in bytes.
-const MBUF: usize = 2048;
+/// Bytes of a buffer: the longest frame of the benchmark, and cache lines as in an mbuf.
+const FRAME: usize = 1664;
 
 /// A buffer that goes round.
 pub struct Recycled {
-    frame: Box<[u8]>,
-    length: u16,
+    frame: Box<[u8; FRAME]>,
+    length: usize,
     port: PortId,
-}
-
-impl Recycled {
-    fn new(room: usize) -> Self {
-        Recycled {
-            frame: vec![0; room].into(),
-            length: 0,
-            port: PortId(0),
-        }
-    }
 }
 
 impl Packet for Recycled {
     #[inline(always)]
     fn data(&self) -> &[u8] {
-        &self.frame[..usize::from(self.length)]
+        &self.frame[..self.length]
     }
 
     #[inline(always)]
     fn data_mut(&mut self) -> &mut [u8] {
-        &mut self.frame[..usize::from(self.length)]
+        &mut self.frame[..self.length]
     }
 
     #[inline(always)]
@@ -67,9 +55,9 @@ impl Packet for Recycled {
     }
 
     fn resize(&mut self, len: usize) -> bool {
-        let fits = len <= self.frame.len();
+        let fits = len <= FRAME;
         if fits {
-            self.length = len as u16;
+            self.length = len;
         }
         fits
     }
@@ -117,8 +105,6 @@ pub struct Bench {
     mailbox: Arc<Mailbox>,
     pool: Pool,
     buffers: usize,
-    /// Of each buffer, in bytes.
-    room: usize,
 }
 
 /// What a run cost.
@@ -133,11 +119,6 @@ pub struct Cost {
 impl Bench {
     /// `connections`: how many the table has room for.
     pub fn new(config: &Config, connections: usize) -> Self {
-        Self::with_buffers(config, connections, SHORT)
-    }
-
-    /// `room`: for a frame, in bytes.
-    pub fn with_buffers(config: &Config, connections: usize, room: usize) -> Self {
         let stats = Arc::new(Stats::new(1));
         let now = Time::from_nanos(1 << 50);
         let device = |n: u8| Device {
@@ -153,8 +134,13 @@ impl Bench {
         let director = Director::new(WorkerId(0), connections, shared, mailbox.clone());
         // As many as a NIC's ring and a cache of the mempool hold.
         let buffers = 512;
+        let buffer = |_| Recycled {
+            frame: Box::new([0; FRAME]),
+            length: 0,
+            port: PortId(0),
+        };
         let pool = Pool {
-            free: (0..buffers).map(|_| Recycled::new(room)).collect(),
+            free: (0..buffers).map(buffer).collect(),
             forwarded: 0,
         };
         Bench {
@@ -165,7 +151,6 @@ impl Bench {
             mailbox,
             pool,
             buffers,
-            room,
         }
     }
 
@@ -206,7 +191,11 @@ impl Bench {
         }
         // What was dropped is replaced.
         while self.pool.free.len() < self.buffers {
-            self.pool.free.push(Recycled::new(self.room));
+            self.pool.free.push(Recycled {
+                frame: Box::new([0; FRAME]),
+                length: 0,
+                port: PortId(0),
+            });
         }
     }
 

@@ -7,6 +7,7 @@
 use super::cases::Figure;
 use super::setup::{LAN, Setup, bursts, warm_up};
 use super::{Bench, Traffic};
+use crate::config::Config;
 use std::time::Duration;
 
 const SERVICES: usize = 10_000;
@@ -33,8 +34,9 @@ pub fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
             if quick && setup.services > SERVICES {
                 continue;
             }
+            let config = setup.config();
             for used in [1, SERVICES] {
-                report(requests(&setup, used, quick));
+                report(requests(&config, &setup, used, quick));
             }
             // Replies go to clients behind the routes' gateways.
             let gateways = setup.servers.div_ceil(2);
@@ -69,8 +71,8 @@ fn figure(setup: &Setup, direction: &str, used: usize, cost: super::Cost) -> Fig
     }
 }
 
-fn requests(setup: &Setup, used: usize, quick: bool) -> Figure {
-    let mut bench = Bench::new(&setup.config(), FLOWS * 2);
+fn requests(config: &Config, setup: &Setup, used: usize, quick: bool) -> Figure {
+    let mut bench = Bench::new(config, FLOWS * 2);
     let mut traffic = Traffic::new((0..FLOWS).map(|n| setup.far_flow(n, used)), None, 64);
     warm_up(&mut bench, &mut traffic, FLOWS);
     let cost = bench.run(&mut traffic, bursts(FLOWS, quick), Duration::ZERO);

@@ -1,5 +1,6 @@
 //! Frames of many flows, in random order.
 
+use super::FRAME;
 use crate::units::PortId;
 use crate::wire::checksum::{fold, partial, pseudo_header_v4, sum};
 use crate::wire::{Mac, ethernet};
@@ -23,7 +24,7 @@ struct Header {
 /// An endless stream of frames: every flow once, in random order, then again.
 pub struct Traffic {
     headers: Vec<Header>,
-    length: u16,
+    length: usize,
     next: usize,
 }
 
@@ -37,14 +38,14 @@ impl Traffic {
         shuffle(&mut headers);
         Traffic {
             headers,
-            length: length as u16,
+            length: length.min(FRAME),
             next: 0,
         }
     }
 
     /// Writes the next frame; returns where it comes in and its length.
     #[inline(always)]
-    pub(super) fn next(&mut self, frame: &mut [u8]) -> (PortId, u16) {
+    pub(super) fn next(&mut self, frame: &mut [u8; FRAME]) -> (PortId, usize) {
         let header = &self.headers[self.next];
         self.next += 1;
         if self.next == self.headers.len() {

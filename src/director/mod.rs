@@ -270,6 +270,9 @@ impl<P: Packet> Director<P> {
     /// service, what it leads to, the counters of the real server, the place of the reply's key.
     #[inline(never)]
     fn prefetch_services(&self, slots: &[Slot], tables: &Tables) {
+        for slot in slots.iter().filter(|slot| slot.found.is_none()) {
+            tables.services.prefetch(&flow::service_key(&slot.flow.key));
+        }
         let mut new = ArrayVec::<(&Flow, &Service), BURST>::new();
         for slot in slots.iter().filter(|slot| slot.found.is_none()) {
             if let Some(service) = tables.service(&flow::service_key(&slot.flow.key)) {

@@ -458,6 +458,15 @@ impl<K: Key, V> Snapshot<K, V> {
         self.tree.len == 0
     }
 
+    /// Starts to fetch what [`get`](Self::get) looks at, as far as it can be known without waiting.
+    #[inline]
+    pub fn prefetch(&self, key: &K) {
+        if let Some(entry) = self.tree.chain(key.hash(self.tree.seed)) {
+            // SAFETY: as in `chain`: the entry is alive while the snapshot is borrowed.
+            crate::arch::prefetch(unsafe { entry.as_ref() });
+        }
+    }
+
     #[inline]
     pub fn get(&self, key: &K) -> Option<&V> {
         self.tree.get(key)
