@@ -94,6 +94,14 @@ static inline int weir_netdev_set_mac(unsigned int index, const uint8_t mac[6])
 	return failed;
 }
 
+/* Whether the kernel has a network interface of this number. */
+static inline bool weir_netdev_exists(unsigned int index)
+{
+	char name[IF_NAMESIZE];
+
+	return if_indextoname(index, name) != NULL;
+}
+
 /* A stdio stream that gives every line to `write`: how DPDK's log leaves by way of Rust. */
 typedef ssize_t (*weir_log_writer)(void *cookie, const char *text, size_t length);
 

@@ -11,6 +11,7 @@ pub mod control;
 pub mod director;
 pub mod exchange;
 pub mod forward;
+pub mod host;
 pub mod io;
 pub mod lpm;
 pub mod metrics;

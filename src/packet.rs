@@ -37,8 +37,8 @@ pub trait Sink {
     /// An empty packet of `port`, or none when the pool is exhausted.
     fn alloc(&mut self, port: PortId) -> Option<Self::Packet>;
 
-    /// Hands a packet to the host behind `port`.
-    fn local(&mut self, port: PortId, packet: Self::Packet);
+    /// Hands a packet to the host behind `port`. False when it takes no more now; the packet is freed.
+    fn local(&mut self, port: PortId, packet: Self::Packet) -> bool;
 
     /// Hands a received packet to another worker, as it is. False when there is no room; the packet is freed.
     fn hand_over(&mut self, to: WorkerId, packet: Self::Packet) -> bool;

@@ -38,6 +38,7 @@ pub struct Tables {
     pub neighbours: Arc<NeighbourTable>,
     pub timeouts: crate::conn::Timeouts,
     pub answers_per_second: u32,
+    pub host_packets_per_second: u32,
 }
 
 impl Tables {
@@ -118,6 +119,8 @@ pub struct Port {
     /// Frames to other MAC addresses are taken too: a replay without `mac`, whose captures come from another machine.
     pub any_mac: bool,
     pub mtu: u16,
+    /// The host behind it uses the port too.
+    pub has_companion: bool,
     pub addresses: Box<[Ipv4Net]>,
 }
 

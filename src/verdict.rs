@@ -61,6 +61,8 @@ drop_reasons! {
     TooBig, "too_big", "Larger than the out port's MTU; answered with ICMP \"fragmentation needed\" where DF asks for it and the limit allows.";
     ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not own.";
     BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, or that claims one of weir's own addresses.";
+    HostRateLimited, "host_rate_limited", "For the host itself, but more than `host_packets_per_second` came.";
+    HostQueueFull, "host_queue_full", "For the host itself, which takes packets more slowly than they come.";
     NoBuffer, "no_buffer", "The mempool had no mbuf left for an answer.";
     RedirectFull, "redirect_full", "The packet belongs to a connection of another worker, who takes packets more slowly than they come.";
     TxFull, "tx_full", "The device's transmit queue was full.";
@@ -109,6 +111,8 @@ pub enum LocalReason {
     ToPortAddress,
     /// An ARP packet that told weir of a neighbour.
     Arp,
+    /// To a link-local multicast group (OSPF, VRRP).
+    Multicast,
 }
 
 impl LocalReason {
@@ -116,6 +120,7 @@ impl LocalReason {
         match self {
             LocalReason::ToPortAddress => "to_port_address",
             LocalReason::Arp => "arp",
+            LocalReason::Multicast => "multicast",
         }
     }
 }

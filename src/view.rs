@@ -135,6 +135,18 @@ pub struct Port {
     pub transmit_errors: u64,
     /// Arrived when the mempool was empty.
     pub no_mbuf: u64,
+    /// The interface of the kernel through which the host uses the port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub companion: Option<Companion>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Companion {
+    pub interface: String,
+    pub to_host_packets: u64,
+    pub from_host_packets: u64,
+    /// Not taken by the kernel.
+    pub refused_packets: u64,
 }
 
 /// `/v1/workers`: received + taken_over = transmitted + answered + local + queued + handed_over + Σ dropped.

@@ -5,6 +5,7 @@
 
 use crate::config::Idle;
 use crate::director::{Director, Origin};
+use crate::host::WorkerEnd;
 use crate::io::dpdk::{Clock, Mbuf, MbufPool, RxQueue, TxBuffer, TxQueue};
 use crate::packet::{Burst, Packet, Sent, Sink};
 use crate::rcu::Reader;
@@ -60,6 +61,7 @@ impl Worker {
                 }
             }
             self.director.poll(tables, now, &mut self.ports);
+            work += self.ports.serve_host();
             work += self.ports.flush();
 
             let end = self.clock.now();
@@ -125,6 +127,8 @@ pub struct Ports {
     stats: Arc<Stats>,
     pool: MbufPool,
     out: Vec<(TxQueue, TxBuffer)>,
+    /// The way to the host, where a port has a companion.
+    host: Option<WorkerEnd>,
     /// By [`WorkerId`], the rings to the other workers.
     others: Vec<Option<Producer<Mbuf>>>,
 }
@@ -137,6 +141,7 @@ impl Ports {
         pool: MbufPool,
         queues: Vec<TxQueue>,
         others: Vec<Option<Producer<Mbuf>>>,
+        host: Option<WorkerEnd>,
     ) -> Self {
         let out = queues
             .into_iter()
@@ -147,14 +152,33 @@ impl Ports {
             stats,
             pool,
             out,
+            host,
             others,
         }
+    }
+
+    /// Sends what comes from the host; says how many frames that were.
+    fn serve_host(&mut self) -> usize {
+        let Some(host) = &mut self.host else {
+            return 0;
+        };
+        let mut frames = Burst::new();
+        host.serve(&mut frames, &mut self.pool);
+        let count = frames.len();
+        for frame in frames {
+            let port = frame.port();
+            self.send(port, frame, Sent::Originated);
+        }
+        count
     }
 
     /// Gives the devices what they take, and the other workers what is theirs; says how many frames left.
     fn flush(&mut self) -> usize {
         for ring in self.others.iter_mut().flatten() {
             ring.publish();
+        }
+        if let Some(host) = &mut self.host {
+            host.publish();
         }
         let counters = self.stats.worker(self.worker);
         self.out
@@ -207,8 +231,13 @@ impl Sink for Ports {
         self.pool.alloc(port)
     }
 
-    /// The host has no companion interface yet: the packet is counted, and ends here.
-    fn local(&mut self, _port: PortId, _packet: Mbuf) {}
+    /// Without a companion interface the packet is counted, and ends here.
+    fn local(&mut self, port: PortId, packet: Mbuf) -> bool {
+        match &mut self.host {
+            Some(host) => host.take(port, packet),
+            None => true,
+        }
+    }
 
     fn hand_over(&mut self, to: WorkerId, packet: Mbuf) -> bool {
         let ring = self.others.get_mut(to.index()).and_then(Option::as_mut);

@@ -74,6 +74,21 @@ fn an_operator_gets_answers_refusals_and_clean_stops() {
 }
 
 #[test]
+fn the_host_uses_the_same_port_and_bird_announces_the_vip() {
+    lab("host", &[]);
+}
+
+#[test]
+fn any_of_four_workers_serves_the_host() {
+    lab_with(4, "host", &[]);
+}
+
+#[test]
+fn what_goes_wrong_is_noticed_told_and_over_when_it_is_over() {
+    lab("resilience", &[]);
+}
+
+#[test]
 fn reloads_under_load_fail_nothing_in_dr() {
     lab("reload", &["dr"]);
 }

@@ -220,7 +220,7 @@ cpus() {
     echo "$last $last"
 }
 
-# config FILE: writes it: the workers ($LAB_WORKERS, by default one), the two ports, and the services that stdin has.
+# config FILE: writes it: the companion of the wan ($LAB_COMPANION, by default none), the workers ($LAB_WORKERS, by default one), the two ports, and the services that stdin has.
 # Several workers share the two CPUs.
 config() {
     local main worker workers n
@@ -240,6 +240,7 @@ idle = "adaptive"
 name = "wan"
 device = "net_tap0,iface=weir0"
 addresses = ["198.51.100.1/24"]
+${LAB_COMPANION:+companion = \"$LAB_COMPANION\"}
 
 [[port]]
 name = "lan"

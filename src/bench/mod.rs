@@ -109,8 +109,9 @@ impl Sink for Pool {
         self.free.pop()
     }
 
-    fn local(&mut self, _port: PortId, packet: Recycled) {
+    fn local(&mut self, _port: PortId, packet: Recycled) -> bool {
         self.free.push(packet);
+        true
     }
 
     fn hand_over(&mut self, _to: WorkerId, _packet: Recycled) -> bool {

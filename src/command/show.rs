@@ -261,6 +261,7 @@ fn ports(rows: &[view::Port], out: &mut impl Write) -> io::Result<()> {
         "Steering",
         "Driver",
         "Device",
+        "Companion",
         "Addresses",
     ]);
     for row in rows {
@@ -284,6 +285,9 @@ fn ports(rows: &[view::Port], out: &mut impl Write) -> io::Result<()> {
             row.steering.clone(),
             row.driver.clone(),
             row.device.clone(),
+            row.companion
+                .as_ref()
+                .map_or("-".to_owned(), |companion| companion.interface.clone()),
             row.addresses.join(" "),
         ]);
     }

@@ -141,6 +141,8 @@ pub struct Limits {
     pub connections: usize,
     /// Answers a second of each kind (RST, ICMP, ARP) and worker. Default 1,000.
     pub answers_per_second: u32,
+    /// Packets for the host itself, of all ports.
+    pub host_packets_per_second: u32,
 }
 
 /// `[timeouts]`: one field for each state; the names and defaults are those of the kernel's IPVS
@@ -189,6 +191,8 @@ pub struct Port {
     /// The largest IP packet, in bytes.
     pub mtu: u16,
     pub queues: Queues,
+    /// The interface of the kernel through which the host itself uses the port.
+    pub companion: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

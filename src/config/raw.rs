@@ -2,7 +2,9 @@
 
 use super::address::{AddressRange, Destination, HostPrefix, Mac, PortRange};
 use super::error::{Log, Span, did_you_mean, quote};
-use super::value::{Device, Encapsulation, Given, Int, List, ModeWord, Name, Value, wrong_type};
+use super::value::{
+    Device, Encapsulation, Given, Int, Interface, List, ModeWord, Name, Value, wrong_type,
+};
 use super::{Hugepages, Idle, Listen, Protocol, Queues, WhenUnavailable};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -83,6 +85,7 @@ tables! {
     Limits "[limits]" {
         connections: Int<1, 268_435_456>;
         answers_per_second: Int<0, 1_000_000>;
+        host_packets_per_second: Int<0, 10_000_000>;
     }
     Timeouts "[timeouts]" {
         tcp_established: Duration;
@@ -104,6 +107,7 @@ tables! {
         mac: Mac;
         mtu: Int<576, 9000>;
         queues: Queues;
+        companion: Interface;
         vlan: Int<0, 4094>;
     }
     Route "[[route]]" {

@@ -190,6 +190,28 @@ impl Value for Name {
     }
 }
 
+/// The name of a network interface of the kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Interface(pub String);
+
+impl Value for Interface {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        let name = text(value, "the name of an interface in quotes", at, log)?;
+        // As the kernel's `dev_valid_name`; `%` would be a pattern.
+        let is_wrong = |c: char| c.is_whitespace() || c.is_control() || "/:%".contains(c);
+        if name.is_empty()
+            || name.len() > 15
+            || [".", ".."].contains(&name)
+            || name.contains(is_wrong)
+        {
+            log.error(at, format!("{} is no name of an interface", quote(name)))
+                .help("use 1 to 15 letters, digits, `-`, `_` and `.`");
+            return None;
+        }
+        Some(Interface(name.to_owned()))
+    }
+}
+
 /// A PCI address or a vdev string.
 #[derive(Clone, Debug)]
 pub(super) struct Device(pub String);

@@ -4,6 +4,7 @@ use super::state::{State, Timeouts};
 use super::table::Entry;
 use crate::units::{HopId, Millis, RealId, ServiceId};
 use crate::wire::checksum::Delta;
+use std::hint::select_unpredictable;
 use std::net::Ipv4Addr;
 
 /// What a packet is found by: addresses, ports and protocol as they are on the wire, first byte lowest.
@@ -282,13 +283,18 @@ impl Connection {
     /// translation does to the checksum of TCP or UDP.
     #[inline(always)]
     pub fn deltas(&self, reply: bool) -> (Delta, Delta) {
-        match reply {
-            false => (self.ip_delta, self.l4_delta),
-            true => (
-                self.ip_delta.inverse().and(Delta::TTL_TWICE),
-                self.l4_delta.inverse(),
-            ),
-        }
+        let replies_ip = self.ip_delta.inverse().and(Delta::TTL_TWICE);
+        (
+            select_unpredictable(reply, replies_ip, self.ip_delta),
+            select_unpredictable(reply, self.l4_delta.inverse(), self.l4_delta),
+        )
+    }
+
+    /// The addresses and ports that a request or reply is to have: what the other side sends to, answering it.
+    #[inline(always)]
+    pub fn translated(&self, reply: bool) -> FlowKey {
+        // Requests and replies come in any order: a branch would be guessed wrong every other time.
+        select_unpredictable(reply, self.request, self.reply).reversed()
     }
 
     /// The remembered next hop of requests or replies; of none, a number that is no neighbour's.

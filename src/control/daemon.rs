@@ -4,15 +4,17 @@ use super::api::{self, Listener};
 use super::machine::{Machine, WorkerQueues};
 use super::model::{Device, Model};
 use super::reload::reload;
-use super::{Control, Handle, Job, Turn, WorkerHandle};
+use super::{Control, Handle, Host, Job, Turn, WorkerHandle};
 use crate::config::{self, Config, Diagnostics};
 use crate::conn;
 use crate::director::{Director, Shared};
+use crate::host::{Carrier, Interface, Kernel, Tap, WorkerEnd};
 use crate::io::dpdk::{self, Clock, Lcore};
 use crate::stats::Stats;
 use crate::units::WorkerId;
 use crate::wire::Mac;
 use crate::worker::{Ports, Worker, rings};
+use sd_notify::NotifyState;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
@@ -32,6 +34,8 @@ pub enum Failure {
     Api(#[from] api::BindError),
     #[error(transparent)]
     Dpdk(#[from] dpdk::Error),
+    #[error("{0}")]
+    Host(String),
     #[error("the control thread cannot start: {0}")]
     Runtime(#[from] io::Error),
 }
@@ -52,7 +56,11 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let listener = Listener::bind(&config.api.listen)?;
     let machine = Machine::start(&config)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let (mut control, workers) = start(&config, machine, &stop)?;
+    let (host, worker_ends) = runtime
+        .block_on(start_host(&config, &machine))
+        .map_err(Failure::Host)?;
+    let (mut control, workers) = start(&config, machine, worker_ends, &stop)?;
+    control.set_host(host);
 
     let (handle, jobs) = Handle::new();
     let api = api::Api {
@@ -72,11 +80,13 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
         tracing::info!("API on {listener}");
     }
     tracing::info!("ready");
+    let manager = Manager::ready();
     let why = runtime.block_on(async {
         let _serving = listener.map(|listener| listener.serve(api));
-        take_turns(&mut control, jobs, signals, reload_file).await
+        take_turns(&mut control, jobs, signals, &manager, reload_file).await
     });
     tracing::info!("{why}: stopping");
+    manager.tell(NotifyState::Stopping);
     stop.store(true, Relaxed);
     for worker in workers {
         worker.join();
@@ -87,10 +97,42 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     Ok(())
 }
 
+/// Makes the companions of the ports that are to have some, and each worker's way to them.
+async fn start_host(
+    config: &Config,
+    machine: &Machine,
+) -> Result<(Option<Host>, Vec<Option<WorkerEnd>>), String> {
+    let workers = machine.workers.len();
+    let (mut taps, mut interfaces) = (Vec::new(), Vec::new());
+    for (n, (port, config)) in machine.ports.iter().zip(&config.ports).enumerate() {
+        let Some(name) = &config.companion else {
+            continue;
+        };
+        let tap = Tap::new(name, port.id(), port.mac(), config.mtu)?;
+        interfaces.push(Interface {
+            name: name.clone(),
+            index: tap
+                .index()
+                .map_err(|error| format!("companion {name:?}: {error}"))?,
+            port: n,
+        });
+        taps.push(tap);
+    }
+    if taps.is_empty() {
+        return Ok((None, (0..workers).map(|_| None).collect()));
+    }
+    let kernel = Kernel::start(interfaces, config).await?;
+    let (carrier, ends) = Carrier::start(taps, workers, config.ports.len())
+        .map_err(|error| format!("the companions' thread does not start: {error}"))?;
+    let host = Host { carrier, kernel };
+    Ok((Some(host), ends.into_iter().map(Some).collect()))
+}
+
 /// Makes the first tables and sends the workers off.
 fn start(
     config: &Config,
     machine: Machine,
+    worker_ends: Vec<Option<WorkerEnd>>,
     stop: &Arc<AtomicBool>,
 ) -> Result<(Control, Vec<Lcore<()>>), dpdk::Error> {
     let Machine {
@@ -145,11 +187,12 @@ fn start(
     let mut handles = Vec::new();
     let mut lcores = Vec::new();
     let rings = rings(workers.len());
-    for (n, (((WorkerQueues { rx, tx }, tables), cpu), (others, inbox))) in workers
+    for (n, ((((WorkerQueues { rx, tx }, tables), cpu), (others, inbox)), host)) in workers
         .into_iter()
         .zip(readers)
         .zip(&config.dpdk.workers)
         .zip(rings)
+        .zip(worker_ends)
         .enumerate()
     {
         let id = WorkerId(n as u8);
@@ -186,7 +229,7 @@ fn start(
                 tables,
                 rx,
                 inbox,
-                ports: Ports::new(id, stats, pool, tx, others),
+                ports: Ports::new(id, stats, pool, tx, others, host),
                 clock,
                 idle,
                 stop,
@@ -196,6 +239,36 @@ fn start(
     }
     let control = Control::new(model, handles, ports, unsteered, pool, clock);
     Ok((control, lcores))
+}
+
+/// systemd, or whoever started weir and wants to know (`sd_notify(3)`).
+struct Manager {
+    /// How often it wants a sign of life.
+    every: Option<Duration>,
+}
+
+impl Manager {
+    fn ready() -> Self {
+        // Twice in the time that it waits.
+        let every = sd_notify::watchdog_enabled().map(|wait| wait / 2);
+        let manager = Manager { every };
+        manager.tell(NotifyState::Ready);
+        manager
+    }
+
+    fn tell(&self, what: NotifyState<'_>) {
+        if let Err(error) = sd_notify::notify(&[what]) {
+            tracing::warn!("the service manager cannot be told: {error}");
+        }
+    }
+
+    /// Waits until a sign of life is due, for ever if nobody wants one.
+    async fn due(&self) {
+        match self.every {
+            Some(every) => sleep(every).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 struct Signals {
@@ -225,12 +298,22 @@ async fn take_turns(
     control: &mut Control,
     mut jobs: mpsc::Receiver<Job>,
     mut signals: Signals,
+    manager: &Manager,
     reload: impl Fn(),
 ) -> &'static str {
     let mut turn = control.turn();
+    let due = manager.due();
+    tokio::pin!(due);
     loop {
         tokio::select! {
             () = pause(turn) => {}
+            () = &mut due => {
+                // A worker that hangs, a device that is gone: then weir is to be started anew.
+                if control.complaint().is_none() {
+                    manager.tell(NotifyState::Watchdog);
+                }
+                due.set(manager.due());
+            }
             Some(job) = jobs.recv() => job(control),
             _ = signals.terminate.recv() => return "SIGTERM",
             _ = signals.interrupt.recv() => return "SIGINT",

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Queues};
 use crate::director::{WAITING_HOPS, WAITING_PACKETS_PER_HOP};
+use crate::host;
 use crate::io::dpdk::{
     Eal, EalConfig, Error, MbufPool, Port, PortConfig, RxQueue, TxBuffer, TxQueue,
 };
@@ -141,5 +142,9 @@ fn mbufs(config: &Config, workers: u16) -> usize {
     // Workers that do not keep up are few at a time.
     let rings = usize::from(workers).saturating_sub(1) * RING * 2;
     let in_queues = config.ports.iter().map(in_queues).sum::<usize>();
-    in_queues + caches + usize::from(workers) * worker + rings
+    let host = match config.ports.iter().any(|port| port.companion.is_some()) {
+        true => host::mbufs(workers.into()),
+        false => 0,
+    };
+    in_queues + caches + usize::from(workers) * worker + rings + host
 }

@@ -9,6 +9,7 @@ pub mod api;
 pub mod changes;
 pub mod copies;
 pub mod daemon;
+mod links;
 mod machine;
 pub mod model;
 mod real_ids;
@@ -19,12 +20,14 @@ pub mod watch;
 
 use crate::config::Config;
 use crate::exchange::{ConnectionChunk, Mailbox};
+use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, MbufPool, Port};
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
 use announce::Announcer;
 use changes::{Changes, NeedsRestart};
 use copies::Copies;
+use links::Links;
 use model::Model;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -47,6 +50,14 @@ pub struct Control {
     announcer: Announcer,
     watch: Watch,
     started: SystemTime,
+    host: Option<Host>,
+    links: Links,
+}
+
+/// The companion interfaces.
+pub struct Host {
+    pub carrier: Carrier,
+    pub kernel: Kernel,
 }
 
 /// The control thread's end of a worker.
@@ -105,7 +116,13 @@ impl Control {
             clock,
             announcer,
             started: SystemTime::now(),
+            host: None,
+            links: Links::default(),
         }
+    }
+
+    pub fn set_host(&mut self, host: Option<Host>) {
+        self.host = host;
     }
 
     pub fn now(&self) -> Time {
@@ -139,6 +156,7 @@ impl Control {
             worker.copies.tick(&worker.mailbox);
         }
         self.watch.tick(&self.stats, now);
+        self.links.tick(&self.ports, now);
         if self.workers.iter().any(|worker| worker.copies.is_busy()) {
             Turn::Urgent
         } else if busy {
@@ -153,6 +171,9 @@ impl Control {
         let now = self.now();
         let changes = self.model.apply(config, now)?;
         self.announcer.update(self.model.config(), now);
+        if let Some(host) = &self.host {
+            host.kernel.update(self.model.config());
+        }
         Ok(changes)
     }
 
@@ -168,7 +189,11 @@ impl Control {
     /// Why the daemon is not healthy, if it is not.
     fn complaint(&self) -> Option<String> {
         let hung = self.watch.hung(self.now());
-        (!hung.is_empty()).then(|| format!("workers hang: {hung:?}"))
+        if !hung.is_empty() {
+            return Some(format!("workers hang: {hung:?}"));
+        }
+        let gone = self.links.gone();
+        (!gone.is_empty()).then(|| format!("devices are gone: {}", gone.join(", ")))
     }
 
     /// Why the daemon does not forward yet, if it does not.
@@ -179,7 +204,11 @@ impl Control {
             .enumerate()
             .filter(|(_, worker)| worker.loops.get() == 0)
             .collect();
-        (!idle.is_empty()).then(|| format!("{} workers have not started", idle.len()))
+        if !idle.is_empty() {
+            return Some(format!("{} workers have not started", idle.len()));
+        }
+        let down = self.links.down();
+        (!down.is_empty()).then(|| format!("links are down: {}", down.join(", ")))
     }
 }
 

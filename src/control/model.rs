@@ -98,6 +98,7 @@ impl Model {
             neighbours: resolver.table().clone(),
             timeouts: (&config.timeouts).into(),
             answers_per_second: config.limits.answers_per_second,
+            host_packets_per_second: config.limits.host_packets_per_second,
         };
         let (publisher, readers) = domain(Box::new(tables), workers);
         let nothing = Config {
@@ -203,6 +204,7 @@ impl Model {
                 port.mac,
                 port.mtu,
                 port.queues,
+                port.companion.clone(),
             )
         };
         if !new
@@ -212,7 +214,8 @@ impl Model {
             .eq(self.config.ports.iter().map(fixed))
         {
             return refuse(
-                "the list of [[port]]s, or the device, mac, mtu or queues of one,".into(),
+                "the list of [[port]]s, or the device, mac, mtu, queues or companion of one,"
+                    .into(),
             );
         }
         Ok(())
@@ -235,6 +238,7 @@ impl Model {
         }
         if new.limits != old.limits {
             next.answers_per_second = new.limits.answers_per_second;
+            next.host_packets_per_second = new.limits.host_packets_per_second;
             changes.other.push("[limits]");
         }
         let owners_changed = new.ports != old.ports || new.pools != old.pools;
@@ -626,6 +630,7 @@ fn port_table(port: &config::Port, device: Device) -> Port {
         mac: device.mac,
         any_mac: device.any_mac,
         mtu: port.mtu,
+        has_companion: port.companion.is_some(),
         addresses: port.addresses.as_slice().into(),
     }
 }

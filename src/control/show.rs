@@ -8,7 +8,7 @@ use crate::neighbour::LinkState;
 
 use crate::stats::RealTotals;
 use crate::tables::{self, Tables};
-use crate::units::ServiceId;
+use crate::units::{PortId, ServiceId};
 use crate::verdict::{DropReason, ReplyReason};
 use crate::view;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -156,6 +156,7 @@ impl Control {
                 receive_errors: stats.rx_errors,
                 transmit_errors: stats.tx_errors,
                 no_mbuf: stats.rx_no_mbuf,
+                companion: self.show_companion(port.id(), config),
             }
         };
         self.ports
@@ -166,8 +167,19 @@ impl Control {
             .collect()
     }
 
+    fn show_companion(&self, port: PortId, config: &config::Port) -> Option<view::Companion> {
+        let stats = &self.host.as_ref()?.carrier.stats;
+        let n = port.index();
+        Some(view::Companion {
+            interface: config.companion.clone()?,
+            to_host_packets: stats.to_host[n].get(),
+            from_host_packets: stats.from_host[n].get(),
+            refused_packets: stats.refused[n].get(),
+        })
+    }
+
     pub fn show_workers(&self) -> Vec<view::Worker> {
-        let name = |id: crate::units::PortId| self.ports[id.index()].name();
+        let name = |id: PortId| self.ports[id.index()].name();
         let show = |(n, (handle, counters)): (
             usize,
             (&super::WorkerHandle, &crate::stats::WorkerStats),

@@ -9,7 +9,7 @@ use super::{Director, Outcome, is_tcp};
 use crate::exchange::Event;
 use crate::packet::{Packet, Sent, Sink};
 use crate::tables::{Owner, Tables};
-use crate::units::Time;
+use crate::units::{PortId, Time};
 use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
 use crate::wire::{Mac, arp, build, ethernet, icmp};
 use std::net::Ipv4Addr;
@@ -69,7 +69,8 @@ impl<P: Packet> Director<P> {
             }
             Some(repr) => {
                 let _ = self.mailbox.events.push(Event::Arp { port, repr });
-                Verdict::Local(LocalReason::Arp)
+                // The host may have asked.
+                self.to_host(packet, port, LocalReason::Arp, tables, now, sink)
             }
         };
         (verdict, Context::default())
@@ -86,7 +87,16 @@ impl<P: Packet> Director<P> {
     ) -> Outcome {
         let port = packet.port();
         let owner = tables.addresses.get(&datagram.destination);
-        let verdict = if datagram.is_fragment {
+        let is_echo_request = |packet: &P| {
+            let message = packet.data().get(usize::from(datagram.layout.l4));
+            datagram.protocol == PROTOCOL_ICMP && message == Some(&icmp::ECHO_REQUEST)
+        };
+        let verdict = if let Some(&Owner::Port(owner)) = owner
+            && tables.port(owner).has_companion
+            && (datagram.is_fragment || !is_echo_request(&packet))
+        {
+            self.to_host(packet, owner, LocalReason::ToPortAddress, tables, now, sink)
+        } else if datagram.is_fragment {
             Verdict::Drop(DropReason::Fragment)
         } else if datagram.protocol == PROTOCOL_ICMP {
             // What follows the packet in its frame is padding.
@@ -118,8 +128,7 @@ impl<P: Packet> Director<P> {
                     }
                 }
                 (Some(_), Some(&Owner::Port(owner))) => {
-                    sink.local(owner, packet);
-                    Verdict::Local(LocalReason::ToPortAddress)
+                    self.to_host(packet, owner, LocalReason::ToPortAddress, tables, now, sink)
                 }
                 (Some(_), Some(_)) => Verdict::Drop(DropReason::IcmpUnsupported),
                 (Some(_), None) => Verdict::Drop(DropReason::NotForUs),
@@ -127,14 +136,33 @@ impl<P: Packet> Director<P> {
         } else {
             match owner {
                 Some(&Owner::Port(owner)) => {
-                    sink.local(owner, packet);
-                    Verdict::Local(LocalReason::ToPortAddress)
+                    self.to_host(packet, owner, LocalReason::ToPortAddress, tables, now, sink)
                 }
                 Some(_) => Verdict::Drop(DropReason::UnsupportedProtocol),
                 None => Verdict::Drop(DropReason::NotForUs),
             }
         };
         (verdict, Context::default())
+    }
+
+    /// Gives a packet to the host behind `port`.
+    pub(super) fn to_host<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        port: PortId,
+        reason: LocalReason,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Verdict {
+        let limit = tables.host_packets_per_second;
+        if !self.shared.limits.allow(AnswerKind::Host, now, limit) {
+            Verdict::Drop(DropReason::HostRateLimited)
+        } else if sink.local(port, packet) {
+            Verdict::Local(reason)
+        } else {
+            Verdict::Drop(DropReason::HostQueueFull)
+        }
     }
 
     /// Refuses a new connection: TCP by a reset, UDP by "port unreachable", both from the VIP.

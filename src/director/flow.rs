@@ -232,8 +232,11 @@ impl<P: Packet> Director<P> {
         match owner {
             Some(Owner::Vip) => {}
             Some(&Owner::Port(port)) => {
-                sink.local(port, packet);
-                return (Verdict::Local(LocalReason::ToPortAddress), nobody);
+                let reason = LocalReason::ToPortAddress;
+                return (
+                    self.to_host(packet, port, reason, tables, now, sink),
+                    nobody,
+                );
             }
             Some(Owner::Pool) => {
                 return match self.local_elsewhere(flow) {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct AnswerLimits {
     /// Of each kind, when everything answered so far would have been answered at the even rate, in nanoseconds
     /// (the theoretical arrival time of the generic cell rate algorithm, ITU-T I.371).
-    even: [AtomicU64; 4],
+    even: [AtomicU64; 5],
 }
 
 /// The kinds that are counted apart.
@@ -19,6 +19,8 @@ pub enum AnswerKind {
     IcmpEcho,
     IcmpError,
     Reset,
+    /// No answer of weir's: a packet for the host, which answers itself.
+    Host,
 }
 
 const SECOND: u64 = 1_000_000_000;

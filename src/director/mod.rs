@@ -24,7 +24,7 @@ use crate::stats::{Stats, WorkerStats};
 use crate::steering::Steering;
 use crate::tables::{Service, Tables};
 use crate::units::{PortId, Time, WorkerId};
-use crate::verdict::{Context, Verdict};
+use crate::verdict::{Context, LocalReason, Verdict};
 use crate::wire::Mac;
 use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
@@ -237,6 +237,11 @@ impl<P: Packet> Director<P> {
         let (verdict, context) = match parsed {
             Parsed::Ipv4(datagram) => self.datagram(packet, datagram, tables, now, sink),
             Parsed::Arp => self.arp(packet, tables, now, sink),
+            Parsed::Multicast => {
+                let reason = LocalReason::Multicast;
+                let verdict = self.to_host(packet, port, reason, tables, now, sink);
+                (verdict, Context::default())
+            }
             Parsed::Bad(reason) => (Verdict::Drop(*reason), Context::default()),
             Parsed::Flow(_) => unreachable!("flows have a way of their own"),
         };

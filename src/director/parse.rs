@@ -18,6 +18,8 @@ pub enum Parsed {
     /// A TCP segment or UDP datagram, whole and with correct headers.
     Flow(Flow),
     Arp,
+    /// An IPv4 packet to a link-local multicast group, on a port that the host uses too.
+    Multicast,
     /// Any other IPv4 packet: ICMP, another protocol, a fragment.
     Ipv4(Datagram),
     Bad(DropReason),
@@ -159,6 +161,9 @@ pub(super) fn parse_any(frame: &[u8], port: &Port) -> Parsed {
     }
     match u16::from_be_bytes([header[12], header[13]]) {
         // RFC 1122 section 3.3.6: a unicast IP packet in a broadcast frame is dropped.
+        ethernet::ETHERTYPE_IPV4 if to_all && port.has_companion && is_local_multicast(frame) => {
+            Parsed::Multicast
+        }
         ethernet::ETHERTYPE_IPV4 if to_all => Parsed::Bad(DropReason::OtherHost),
         ethernet::ETHERTYPE_IPV4 => parse_ipv4(frame),
         ethernet::ETHERTYPE_ARP => Parsed::Arp,
@@ -166,6 +171,11 @@ pub(super) fn parse_any(frame: &[u8], port: &Port) -> Parsed {
         ethernet::ETHERTYPE_VLAN | ethernet::ETHERTYPE_QINQ => Parsed::Bad(DropReason::Vlan),
         _ => Parsed::Bad(DropReason::UnknownEthertype),
     }
+}
+
+/// To 224.0.0.0/24, which no router forwards (RFC 5771 section 4): OSPF's and VRRP's groups, among others.
+fn is_local_multicast(frame: &[u8]) -> bool {
+    frame.get(IP + 16..IP + 19) == Some(&[224, 0, 0])
 }
 
 fn parse_ipv4(frame: &[u8]) -> Parsed {
@@ -268,7 +278,7 @@ mod tests {
             mend: bool,
             any_mac: bool,
         ) {
-            let port = Port { name: "wan".into(), mac: MAC, any_mac, mtu: 1500, addresses: Box::default() };
+            let port = Port { name: "wan".into(), mac: MAC, any_mac, mtu: 1500, has_companion: false, addresses: Box::default() };
             let mut frame = vec![0; 64];
             frame[..6].copy_from_slice(&MAC.0);
             frame[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 48, 0, 1, 0x40, 0, 64, if tcp { 6 } else { 17 }]);

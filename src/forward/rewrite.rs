@@ -82,11 +82,7 @@ fn translate_headers(
     reply: bool,
 ) {
     let (ip_delta, l4_delta) = connection.deltas(reply);
-    // What the other side sends to, answering it.
-    let to = match reply {
-        true => connection.request.reversed(),
-        false => connection.reply.reversed(),
-    };
+    let to = connection.translated(reply);
     ip[12..20].copy_from_slice(&to.wire_addresses().to_le_bytes());
     decrement_ttl(ip, ip_delta);
     ports[0..4].copy_from_slice(&to.wire_ports().to_le_bytes());
@@ -148,6 +144,7 @@ mod tests {
             mac: MAC,
             any_mac: false,
             mtu: 1500,
+            has_companion: false,
             addresses: Box::default(),
         }
     }

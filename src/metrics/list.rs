@@ -106,6 +106,8 @@ metrics! {
         Daemon(|daemon, samples| ports(daemon, samples, |port| port.transmit_errors));
     Counter "weir_port_no_mbuf_total" ["port"] "Frames lost because the mempool was empty."
         Daemon(|daemon, samples| ports(daemon, samples, |port| port.no_mbuf));
+    Counter "weir_host_packets_total" ["port", "direction"] "Packets through the port's companion interface; in: to the host, out: from it."
+        Daemon(companions);
 
     // Services, with what their former real servers counted.
     Counter "weir_service_connections_total" SERVICE "Connections made."
@@ -134,6 +136,15 @@ metrics! {
         Service(|service, samples| real_directions(service, samples, |real| (real.traffic.packets_in, real.traffic.packets_out)));
     Counter "weir_real_bytes_total" REAL_DIRECTION "IP bytes; in: to the real server, out: from it."
         Service(|service, samples| real_directions(service, samples, |real| (real.traffic.bytes_in, real.traffic.bytes_out)));
+}
+
+fn companions(daemon: &Daemon, samples: &mut Samples) {
+    for port in &daemon.ports {
+        if let Some(companion) = &port.companion {
+            samples.add(&[&port.port, &"in"], companion.to_host_packets);
+            samples.add(&[&port.port, &"out"], companion.from_host_packets);
+        }
+    }
 }
 
 fn sum(daemon: &Daemon, value: fn(&Worker) -> u64) -> u64 {

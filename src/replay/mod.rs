@@ -300,7 +300,9 @@ impl Sink for Outbox {
         Some(Memory::new(port, &[]))
     }
 
-    fn local(&mut self, _port: PortId, _packet: Memory) {}
+    fn local(&mut self, _port: PortId, _packet: Memory) -> bool {
+        true
+    }
 
     fn hand_over(&mut self, to: WorkerId, packet: Memory) -> bool {
         self.handed_over = Some((to, packet));

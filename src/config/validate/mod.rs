@@ -153,6 +153,10 @@ fn limits(raw: raw::Limits) -> Limits {
             .get()
             .map_or(1_048_576, |limit| limit.0 as usize),
         answers_per_second: raw.answers_per_second.get().map_or(1000, |limit| limit.0),
+        host_packets_per_second: raw
+            .host_packets_per_second
+            .get()
+            .map_or(10_000, |limit| limit.0),
     }
 }
 

@@ -144,6 +144,7 @@ impl Network {
         }
         let mut names = Unique::default();
         let mut devices: HashMap<String, Span> = HashMap::new();
+        let mut companions = Unique::default();
         let mut subnets: Vec<(Ipv4Net, usize, Span)> = Vec::new();
         let mut ports = Vec::new();
         for (place, At { value: port, at }) in list.into_iter().enumerate() {
@@ -155,6 +156,12 @@ impl Network {
             if let Some(device) = port.device.ok() {
                 one_device(&device.value.0, device.at, &mut devices, log);
             }
+            let companion = port.companion.ok();
+            companions.check(
+                "companion",
+                companion.map(|name| (name.value.0.as_str(), name.at)),
+                log,
+            );
             let addresses = self.port_addresses(&port, at, place, &mut subnets, log);
             if let Some(mtu) = port.mtu.ok()
                 && mtu.value.0 > MAX_MTU
@@ -191,6 +198,7 @@ impl Network {
                 mac: port.mac.get().map(|mac| mac.0),
                 mtu: port.mtu.get().map_or(MAX_MTU, |mtu| mtu.0) as u16,
                 queues: port.queues.get().unwrap_or(Queues::Auto),
+                companion: port.companion.into_option().map(|name| name.0),
             });
         }
         ports

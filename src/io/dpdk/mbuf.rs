@@ -27,7 +27,8 @@ impl Mbuf {
         self.0.as_ptr()
     }
 
-    pub(super) fn set_port(&mut self, port: PortId) {
+    /// Says which port it came in by, or is to leave by.
+    pub fn set_port(&mut self, port: PortId) {
         // SAFETY: `self` owns a live mbuf.
         unsafe { mbuf::set_port(self.raw(), u16::from(port.0)) }
     }

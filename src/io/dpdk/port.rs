@@ -357,6 +357,12 @@ impl Port {
         }
     }
 
+    /// Whether the device is there no more: the kernel's interface behind it was removed.
+    pub fn is_gone(&self) -> bool {
+        // SAFETY: asks the kernel, by a number.
+        self.info.if_index != 0 && !unsafe { dpdk_ffi::weir_netdev_exists(self.info.if_index) }
+    }
+
     pub fn stats(&self) -> PortStats {
         let mut stats = MaybeUninit::<rte_eth_stats>::zeroed();
         // SAFETY: the device exists; the counters are integers, for which zero is a value.

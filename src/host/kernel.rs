@@ -1,0 +1,186 @@
+//! The kernel's side of the companions, by netlink: addresses and routes as configured, and nothing else.
+
+use crate::config::Config;
+use futures_util::TryStreamExt;
+use ipnet::Ipv4Net;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
+};
+use rtnetlink::{AddressMessageBuilder, Handle, RouteMessageBuilder};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use tokio::sync::watch;
+
+/// weir's routes among the kernel's (`rtm_protocol`): a number that neither the kernel nor iproute2 names.
+const PROTOCOL: u8 = 0xe1;
+/// A worse metric than any that people give: a route of weir's must not take the host's own way from it.
+const METRIC: u32 = 4096;
+
+/// One companion interface.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    pub name: String,
+    /// The kernel's number of it.
+    pub index: u32,
+    /// The place of its port in the configuration.
+    pub port: usize,
+}
+
+/// What an interface is to have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    addresses: BTreeSet<Ipv4Net>,
+    /// With their gateways.
+    routes: BTreeSet<(Ipv4Net, Ipv4Addr)>,
+}
+
+/// Keeps the kernel in step with the configuration.
+pub struct Kernel {
+    interfaces: Vec<Interface>,
+    wanted: watch::Sender<Vec<Wanted>>,
+}
+
+impl Kernel {
+    /// Gives the interfaces their addresses and routes, and a task that does so after every change. Within the control
+    /// thread's runtime.
+    ///
+    /// # Errors
+    /// For a person: what the kernel refused.
+    pub async fn start(interfaces: Vec<Interface>, config: &Config) -> Result<Kernel, String> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(|error| format!("no netlink socket: {error}"))?;
+        tokio::spawn(connection);
+        let wanted = wanted(&interfaces, config);
+        for (interface, wanted) in interfaces.iter().zip(&wanted) {
+            settle(&handle, interface, wanted).await?;
+        }
+        let (sender, mut receiver) = watch::channel(wanted);
+        let of = interfaces.clone();
+        tokio::spawn(async move {
+            while receiver.changed().await.is_ok() {
+                let wanted = receiver.borrow_and_update().clone();
+                for (interface, wanted) in of.iter().zip(&wanted) {
+                    if let Err(error) = settle(&handle, interface, wanted).await {
+                        tracing::error!("{error}");
+                    }
+                }
+            }
+        });
+        Ok(Kernel {
+            interfaces,
+            wanted: sender,
+        })
+    }
+
+    /// The configuration is another one.
+    pub fn update(&self, config: &Config) {
+        let wanted = wanted(&self.interfaces, config);
+        self.wanted.send_if_modified(|current| {
+            let is_new = *current != wanted;
+            *current = wanted;
+            is_new
+        });
+    }
+}
+
+fn wanted(interfaces: &[Interface], config: &Config) -> Vec<Wanted> {
+    let of = |interface: &Interface| {
+        let Some(port) = config.ports.get(interface.port) else {
+            return Wanted::default();
+        };
+        let by_port = |via: &Ipv4Addr| port.addresses.iter().any(|net| net.contains(via));
+        let routes = config.routes.iter().filter(|route| by_port(&route.via));
+        Wanted {
+            addresses: port.addresses.iter().copied().collect(),
+            routes: routes.map(|route| (route.to, route.via)).collect(),
+        }
+    };
+    interfaces.iter().map(of).collect()
+}
+
+/// Brings one interface to what it is to have.
+async fn settle(handle: &Handle, interface: &Interface, wanted: &Wanted) -> Result<(), String> {
+    let name = &interface.name;
+    let failed = |what: String| {
+        move |error: rtnetlink::Error| format!("companion {name:?}: {what}: {error}")
+    };
+    let asked = |error: rtnetlink::Error| format!("companion {name:?}: asking the kernel: {error}");
+
+    let found = handle.address().get();
+    let found = found.set_link_index_filter(interface.index).execute();
+    let found: Vec<_> = found.try_collect().await.map_err(asked)?;
+    let found: BTreeSet<_> = found.iter().filter_map(address).collect();
+    for net in found.difference(&wanted.addresses) {
+        let message = AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(interface.index)
+            .address(net.addr(), net.prefix_len())
+            .build();
+        let done = handle.address().del(message).execute().await;
+        done.map_err(failed(format!("removing {net}")))?;
+    }
+    for net in wanted.addresses.difference(&found) {
+        let add = handle.address();
+        let add = add.add(interface.index, IpAddr::V4(net.addr()), net.prefix_len());
+        let done = add.execute().await;
+        done.map_err(failed(format!("adding {net}")))?;
+    }
+
+    let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    let found = handle.route().get(all).execute();
+    let found: Vec<_> = found.try_collect().await.map_err(asked)?;
+    let found: BTreeSet<_> = found
+        .iter()
+        .filter_map(|message| route(message, interface.index))
+        .collect();
+    let message = |to: &Ipv4Net, via: &Ipv4Addr| {
+        RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(to.network(), to.prefix_len())
+            .gateway(*via)
+            .output_interface(interface.index)
+            .protocol(RouteProtocol::from(PROTOCOL))
+            .kind(RouteType::Unicast)
+            .priority(METRIC)
+            .build()
+    };
+    for (to, via) in found.difference(&wanted.routes) {
+        let done = handle.route().del(message(to, via)).execute().await;
+        done.map_err(failed(format!("removing the route to {to}")))?;
+    }
+    for (to, via) in wanted.routes.difference(&found) {
+        let done = handle.route().add(message(to, via)).execute().await;
+        done.map_err(failed(format!("adding the route to {to} via {via}")))?;
+    }
+    Ok(())
+}
+
+/// The IPv4 address of a message, with its prefix.
+fn address(message: &AddressMessage) -> Option<Ipv4Net> {
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Local(IpAddr::V4(address)) => {
+                Ipv4Net::new(*address, message.header.prefix_len).ok()
+            }
+            _ => None,
+        })
+}
+
+/// A route of weir's own by an interface: its destination and gateway.
+fn route(message: &RouteMessage, interface: u32) -> Option<(Ipv4Net, Ipv4Addr)> {
+    if message.header.protocol != RouteProtocol::from(PROTOCOL) {
+        return None;
+    }
+    let (mut to, mut via, mut by) = (Ipv4Addr::UNSPECIFIED, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = *address,
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some(*address),
+            RouteAttribute::Oif(index) => by = Some(*index),
+            _ => {}
+        }
+    }
+    let net = Ipv4Net::new(to, message.header.destination_prefix_length).ok()?;
+    Some((net, via.filter(|_| by == Some(interface))?))
+}

@@ -1,0 +1,91 @@
+# The host behind weir uses the same port: ping, TCP both ways, a BGP session of BIRD's that announces the VIP.
+# shellcheck shell=bash
+
+vip=192.0.2.80
+# In this lab the host is also the bridge that weir's port is plugged into: only the companion is to answer for its
+# addresses, not every interface of the host.
+on weir sysctl -q -w net.ipv4.conf.all.arp_ignore=1
+client c1 198.51.100.11
+host r1 wan 198.51.100.254/24
+server s1 fullnat 10.0.0.11
+http_server s1
+http_server c1
+export LAB_COMPANION=host0
+{
+    service fullnat tcp $vip:80 rr 10.0.0.11=1
+    printf '\n[[route]]\nto = "203.0.113.0/24"\nvia = "198.51.100.254"\n'
+} | config "$LAB_DIR/weir.toml"
+weir_start "$LAB_DIR/weir.toml"
+
+check "the companion has the port's address" grep -q 'inet 198.51.100.1/24' <<<"$(ip -n weir address show host0)"
+same "… and its MAC address" "$(weir show ports --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["mac"])')" \
+    "$(ip -n weir -json link show host0 | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["address"])')"
+check "… and the route by its gateway" grep -q 'via 198.51.100.254 .*metric 4096' <<<"$(ip -n weir route show 203.0.113.0/24)"
+
+check "ping of the port's address" on c1 ping -qc2 -i0.2 -W2 198.51.100.1
+check "ping from the host" on weir ping -qc2 -i0.2 -W2 198.51.100.11
+check "HTTP from the host" get weir http://198.51.100.11/ 5
+spawn weir python3 -m http.server 8080 --bind 198.51.100.1 --directory "$LAB_DIR/files"
+head -c 5000000 /dev/urandom >"$LAB_DIR/files/some"
+within 5 on weir curl -fs http://198.51.100.1:8080/ || fail "the host's own server does not start"
+same "5 MB from the host, unchanged" "$(sha256sum <"$LAB_DIR/files/some")" \
+    "$(on c1 curl -sS --max-time 30 http://198.51.100.1:8080/some | sha256sum)"
+
+# bird NAME: BIRD with the configuration on stdin.
+bird() {
+    cat >"$LAB_DIR/bird.$1.conf"
+    spawn "$1" bird -f -c "$LAB_DIR/bird.$1.conf" -s "$LAB_DIR/bird.$1.ctl" -P "$LAB_DIR/bird.$1.pid"
+}
+bird weir <<EOF
+router id 198.51.100.1;
+protocol device {}
+protocol static vips { ipv4; route $vip/32 blackhole; }
+protocol bgp upstream {
+    local 198.51.100.1 as 65001;
+    neighbor 198.51.100.254 as 65002;
+    ipv4 { import none; export where source = RTS_STATIC; next hop self; };
+}
+EOF
+bird r1 <<EOF
+router id 198.51.100.254;
+protocol device {}
+protocol kernel { ipv4 { export all; }; }
+protocol bgp balancer {
+    local 198.51.100.254 as 65002;
+    neighbor 198.51.100.1 as 65001;
+    ipv4 { import all; export none; };
+}
+EOF
+established() { on r1 birdc -s "$LAB_DIR/bird.r1.ctl" show protocols balancer | grep -q Established; }
+within 40 established || fail "no BGP session: $(on r1 birdc -s "$LAB_DIR/bird.r1.ctl" show protocols all balancer)"
+good "BIRD peers through the companion"
+announced() { ip -n r1 route show $vip | grep -q 'via 198.51.100.1 dev wan proto bird'; }
+check "the VIP is announced" within 10 announced
+same "the router's requests are balanced" "s1 20" "$(get r1 http://$vip/ 20 | tally)"
+
+# More than the host is to get: the load balancer goes on, and so does the session.
+on c1 python3 - <<'EOF' &
+import socket, time
+flood, end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), time.monotonic() + 3
+while time.monotonic() < end:
+    for _ in range(100):
+        flood.sendto(b"?" * 20, ("198.51.100.1", 9))
+EOF
+flood=$!
+sleep 0.3
+same "under a flood of the host requests are balanced" "s1 50" "$(get r1 http://$vip/ 50 | tally)"
+wait $flood
+check "… of which a named part went up" grep -q '^weir_host_packets_total{port="wan",direction="in"} [1-9]' <<<"$(metrics)"
+check "… and a named part did not" grep -q '^weir_dropped_packets_total{reason="host_rate_limited"} [1-9]' <<<"$(metrics)"
+check "… and BGP lives" established
+
+sed -i 's|addresses = \["198.51.100.1/24"\]|addresses = ["198.51.100.1/24", "198.51.100.2/24"]|; s|203.0.113.0/24|203.0.113.128/25|' "$LAB_DIR/weir.toml"
+check "a reload changes the port's addresses and routes" weir reload
+second() { ip -n weir address show host0 | grep -q 'inet 198.51.100.2/24'; }
+check "… and the kernel's" within 5 second
+moved() { [[ -n $(ip -n weir route show 203.0.113.128/25) && -z $(ip -n weir route show 203.0.113.0/24) ]]; }
+check "… its routes too" within 5 moved
+settled
+weir_stop
+companion_is_there() { ip -n weir link show host0 2>/dev/null; }
+refuse "the companion goes with weir" companion_is_there
