@@ -1,14 +1,14 @@
 //! What is measured: each case is a line of [`CASES`].
 
 use super::gap::{list_connections, median};
+use super::setup::{LAN, Setup, bursts, warm_up};
 use super::traffic::Flow;
-use super::{Bench, Traffic, redirect, scale};
-use crate::config::{self, Config, Context};
+use super::{Bench, Traffic, memory, redirect, routes, services};
+use crate::config::{self, Config};
+use crate::conn::{Connection, Table};
 use crate::control::model::key;
 use crate::packet::BURST;
-use crate::sched;
-use crate::units::{PortId, Time};
-use std::fmt::Write;
+use crate::units::Time;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -37,6 +37,11 @@ pub static CASES: &[Case] = &[
         run: known,
     },
     Case {
+        name: "sizes",
+        description: "the same, by the frames' length",
+        run: sizes,
+    },
+    Case {
         name: "both",
         description: "requests and replies mixed",
         run: both_directions,
@@ -47,34 +52,24 @@ pub static CASES: &[Case] = &[
         run: new_connections,
     },
     Case {
-        name: "sizes",
-        description: "known connections, by the length of their frames",
-        run: scale::sizes,
-    },
-    Case {
         name: "services",
-        description: "known and new connections among many services: all to one of them, and to all alike",
-        run: scale::services,
+        description: "known and new connections among many services",
+        run: services::run,
     },
     Case {
         name: "routes",
-        description: "known connections among many routes and neighbours",
-        run: scale::routes,
+        description: "packets of known connections with many routes and neighbours",
+        run: routes::run,
     },
     Case {
         name: "large",
         description: "many connections alive",
-        run: scale::large,
+        run: large,
     },
     Case {
         name: "redirect",
         description: "known connections whose packets come to another worker, and are handed over",
         run: redirect::run,
-    },
-    Case {
-        name: "memory",
-        description: "the machine's own: reading cache lines all over a table, one after the other and several at once",
-        run: scale::memory,
     },
     Case {
         name: "tcp",
@@ -96,109 +91,32 @@ pub static CASES: &[Case] = &[
         description: "the longest time between two polls while the control thread works (wall time)",
         run: gaps,
     },
+    Case {
+        name: "memory",
+        description: "reads of one cache line each from all over a working set, with no director",
+        run: memory::run,
+    },
 ];
 
-const WAN: PortId = PortId(0);
-pub(super) const VIP: u32 = 0xc612_0001; // 198.18.0.1, of the benchmarking range of RFC 2544
-
-/// A configuration with one service for `mode` on the VIP, and `others` on VIPs of their own.
-pub(super) fn config(mode: &str, protocol: &str, others: usize) -> Config {
-    let mut text = String::from(
-        r#"
-[timeouts]
-udp = 1
-tcp_syn_recv = 1
-tcp_close = 1
-tcp_time_wait = 1
-[[port]]
-name = "wan"
-device = "none"
-addresses = ["198.51.100.1/24"]
-[[port]]
-name = "lan"
-device = "none"
-addresses = ["10.0.0.1/16"]
-[[route]]
-to = "0.0.0.0/0"
-via = "198.51.100.254"
-[[neighbour]]
-address = "198.51.100.254"
-mac = "02:00:00:00:01:fe"
-[[local_pool]]
-name = "inside"
-addresses = ["10.0.200.0-10.0.200.63"]
-ports = "1024-65535"
-"#,
-    );
-    for last in 11..15 {
-        let _ = write!(
-            text,
-            "[[neighbour]]\naddress = \"10.0.0.{last}\"\nmac = \"02:00:00:00:01:{last}\"\n"
-        );
-    }
-    let pool = if mode == "fullnat" {
-        "local_pool = \"inside\"\n"
-    } else {
-        ""
+/// One service, and `others` with it.
+fn config(mode: &'static str, protocol: &'static str, others: usize) -> Config {
+    let setup = Setup {
+        services: 1 + others,
+        ..Setup::new(mode, protocol)
     };
-    for n in 0..=others {
-        let (vip, port) = (Ipv4Addr::from_bits(VIP + (n / 50) as u32), 53 + n % 50);
-        let _ = write!(
-            text,
-            "[[service]]\naddress = \"{vip}\"\nport = {port}\nprotocol = \"{protocol}\"\nmode = \"{mode}\"\n\
-             {pool}scheduler = \"rr\"\n"
-        );
-        for last in 11..15 {
-            let _ = write!(text, "[[service.real]]\naddress = \"10.0.0.{last}\"\n");
-        }
-    }
-    parse(&text)
+    setup.config()
 }
 
-pub(super) fn parse(text: &str) -> Config {
-    let context = Context {
-        schedulers: &sched::NAMES,
-        cpus: None,
-    };
-    match config::parse(text, "bench", &context) {
-        Ok(loaded) => loaded.config,
-        Err(errors) => unreachable!("the benchmark's own configuration: {errors}"),
-    }
-}
-
-/// Flow number `n` of clients all over the address space.
-pub(super) fn flow(n: usize, services: usize) -> Flow {
-    let spread = (n as u32).wrapping_mul(0x9e37_79b1);
-    let service = n % services;
-    Flow {
-        port: WAN,
-        // 1.0.0.0 … 127: never a source that is refused.
-        source: (
-            Ipv4Addr::from_bits(0x0100_0000 | (n as u32 >> 14) << 6 | spread & 0x3f),
-            1024 + (n & 0x3fff) as u16,
-        ),
-        destination: (
-            Ipv4Addr::from_bits(VIP + (service / 50) as u32),
-            53 + (service % 50) as u16,
-        ),
-    }
-}
-
-/// Enough bursts to see every flow twice, and for the figure to settle.
-pub(super) fn bursts(flows: usize, quick: bool) -> usize {
-    (2 * flows / BURST).max(if quick { 30_000 } else { 200_000 })
-}
-
-/// Makes the connection of every flow.
-pub(super) fn warm_up(bench: &mut Bench, traffic: &mut Traffic, flows: usize) {
-    bench.run(traffic, flows.div_ceil(BURST), Duration::ZERO);
+/// Flow number `n` to the only service.
+fn flow(n: usize) -> Flow {
+    Setup::new("fullnat", "udp").flow(n, 1)
 }
 
 fn known(quick: bool, report: &mut dyn FnMut(Figure)) {
     for mode in ["dr", "nat", "fullnat"] {
         for flows in [1, 1_000, 100_000, 1_000_000] {
             let mut bench = Bench::new(&config(mode, "udp", 0), flows * 2);
-            let mut traffic = Traffic::new((0..flows).map(|n| flow(n, 1)), None, 64);
+            let mut traffic = Traffic::new((0..flows).map(flow), None, 64);
             warm_up(&mut bench, &mut traffic, flows);
             let cost = bench.run(&mut traffic, bursts(flows, quick), Duration::ZERO);
             let what = format!(
@@ -215,14 +133,37 @@ fn known(quick: bool, report: &mut dyn FnMut(Figure)) {
     }
 }
 
+/// Frames of real lengths. Their headers are written and read, their payload is not: a NIC's DMA and this director leave
+/// it out of the near caches.
+fn sizes(quick: bool, report: &mut dyn FnMut(Figure)) {
+    let flows = 1_000;
+    for mode in ["dr", "fullnat"] {
+        for length in [64, 570, 1500] {
+            let mut bench = Bench::new(&config(mode, "udp", 0), flows * 2);
+            let mut traffic = Traffic::new((0..flows).map(flow), None, length);
+            warm_up(&mut bench, &mut traffic, flows);
+            let cost = bench.run(&mut traffic, bursts(flows, quick), Duration::ZERO);
+            let forwarded = cost.forwarded * 100.0;
+            report(Figure {
+                case: "sizes",
+                what: format!(
+                    "{mode} udp, {flows} flows, {length} bytes, {forwarded:.0} % forwarded"
+                ),
+                nanos: cost.nanos,
+                per: "packet",
+            });
+        }
+    }
+}
+
 fn both_directions(quick: bool, report: &mut dyn FnMut(Figure)) {
     for mode in ["nat", "fullnat"] {
         for flows in [1_000, 100_000, 1_000_000] {
             let mut bench = Bench::new(&config(mode, "udp", 0), flows * 2);
-            let mut traffic = Traffic::new((0..flows).map(|n| flow(n, 1)), None, 64);
+            let mut traffic = Traffic::new((0..flows).map(flow), None, 64);
             warm_up(&mut bench, &mut traffic, flows);
-            let replies: Vec<Flow> = bench.replies(PortId(1));
-            let all = (0..flows).map(|n| flow(n, 1)).chain(replies);
+            let replies: Vec<Flow> = bench.replies(LAN);
+            let all = (0..flows).map(flow).chain(replies);
             let mut traffic = Traffic::new(all, None, 64);
             let cost = bench.run(&mut traffic, bursts(2 * flows, quick), Duration::ZERO);
             let what = format!(
@@ -245,7 +186,7 @@ fn new_connections(quick: bool, report: &mut dyn FnMut(Figure)) {
         // The clock runs so that every flow's connection is over before the flow comes again.
         let step = Duration::from_nanos(BURST as u64 * 3_000_000_000 / flows as u64);
         let mut bench = Bench::new(&config(mode, "udp", 0), flows);
-        let mut traffic = Traffic::new((0..flows).map(|n| flow(n, 1)), None, 64);
+        let mut traffic = Traffic::new((0..flows).map(flow), None, 64);
         bench.run(&mut traffic, flows / BURST, step);
         let before = bench.made();
         let cost = bench.run(&mut traffic, flows / BURST, step);
@@ -336,14 +277,14 @@ fn whole_tcp(quick: bool, report: &mut dyn FnMut(Figure)) {
     for mode in ["nat", "fullnat"] {
         let flows = if quick { 65_536 } else { 1_000_000 };
         let mut bench = Bench::new(&config(mode, "tcp", 0), flows * 2);
-        let requests: Vec<Flow> = (0..flows).map(|n| flow(n, 1)).collect();
+        let requests: Vec<Flow> = (0..flows).map(flow).collect();
         let pass = |bench: &mut Bench, flows: &[Flow], flags: u8| {
             let mut traffic = Traffic::new(flows.iter().copied(), Some(flags), 64);
             let bursts = flows.len() / BURST;
             bench.run(&mut traffic, bursts, Duration::ZERO).nanos
         };
         let mut nanos = pass(&mut bench, &requests, SYN);
-        let replies = bench.replies(PortId(1));
+        let replies = bench.replies(LAN);
         for (flows, flags) in [
             (&replies, SYN | ACK),
             (&requests, ACK),
@@ -366,6 +307,32 @@ fn whole_tcp(quick: bool, report: &mut dyn FnMut(Figure)) {
 }
 
 /// Many connections alive, some of them in use.
+fn large(quick: bool, report: &mut dyn FnMut(Figure)) {
+    let used = 1_000_000;
+    for alive in [1_000_000, 10_000_000] {
+        if quick && alive > used {
+            continue;
+        }
+        let mut bench = Bench::new(&config("fullnat", "udp", 0), alive);
+        for first in (0..alive).step_by(used) {
+            let mut traffic = Traffic::new((first..first + used).map(flow), None, 64);
+            warm_up(&mut bench, &mut traffic, used);
+        }
+        let made = bench.connections();
+        // Spread over all of them.
+        let chosen = (0..used).map(|n| flow(n * (alive / used)));
+        let mut traffic = Traffic::new(chosen, None, 64);
+        let cost = bench.run(&mut traffic, bursts(used, quick), Duration::ZERO);
+        let bytes = Table::<Connection>::bytes(alive) / alive;
+        report(Figure {
+            case: "large",
+            what: format!("{made} alive, {used} in use, {bytes} B each"),
+            nanos: cost.nanos,
+            per: "packet",
+        });
+    }
+}
+
 /// A SYN flood that has filled the table.
 fn flood(quick: bool, report: &mut dyn FnMut(Figure)) {
     const SYN: u8 = 2;
@@ -374,7 +341,7 @@ fn flood(quick: bool, report: &mut dyn FnMut(Figure)) {
     let mut bench = Bench::new(&config("nat", "tcp", 0), 100_000);
     let run = |bench: &mut Bench, range: std::ops::Range<usize>, flags: u8, rounds: usize| {
         let bursts = range.len() * rounds / BURST;
-        let mut traffic = Traffic::new(range.map(|n| flow(n, 1)), Some(flags), 64);
+        let mut traffic = Traffic::new(range.map(flow), Some(flags), 64);
         bench.run(&mut traffic, bursts, Duration::from_nanos(3_000))
     };
     run(&mut bench, 0..known, SYN, 1);
@@ -407,7 +374,7 @@ fn gaps(quick: bool, report: &mut dyn FnMut(Figure)) {
         address.addresses.push(Ipv4Addr::new(10, 0, 201, 1));
     }
     let mut bench = Bench::new(&few, flows);
-    let mut traffic = Traffic::new((0..flows).map(|n| flow(n, 1)), None, 64);
+    let mut traffic = Traffic::new((0..flows).map(flow), None, 64);
     warm_up(&mut bench, &mut traffic, flows);
     let rounds = 5;
     let mut gaps: Vec<(String, Vec<f64>)> = Vec::new();

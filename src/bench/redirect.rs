@@ -1,7 +1,8 @@
 //! What handing packets over costs: two workers in one thread, whose packets all come to the one that does not own them.
 
-use super::cases::{Figure, bursts, config, flow};
-use super::{FRAME, Recycled, Traffic, cpu_time, traffic};
+use super::cases::Figure;
+use super::setup::{Setup, bursts};
+use super::{Recycled, Traffic, cpu_time, traffic};
 use crate::config::Config;
 use crate::conn::FlowKey;
 use crate::control::model::{Device, Model};
@@ -74,16 +75,11 @@ impl Two {
             (director, reader)
         });
         let (producer, consumer) = ring(512);
-        let buffer = |_| Recycled {
-            frame: Box::new([0; FRAME]),
-            length: 0,
-            port: PortId(0),
-        };
         Two {
             _model: model,
             workers,
             between: Between {
-                free: (0..512).map(buffer).collect(),
+                free: (0..512).map(|_| Recycled::new()).collect(),
                 ring: producer,
                 forwarded: 0,
             },
@@ -100,7 +96,8 @@ impl Two {
                 let Some(mut packet) = self.between.free.pop() else {
                     break;
                 };
-                (packet.port, packet.length) = traffic.next(&mut packet.frame);
+                let (port, length) = traffic.next(&mut packet.frame);
+                packet.describe(port, length);
                 burst.push(packet);
             }
             let (director, reader) = &mut self.workers[first];
@@ -137,13 +134,11 @@ pub(super) fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
         steering.owner(&FlowKey::new(source, from, destination, to, 17)) == WorkerId(1)
     };
     for mode in ["nat", "fullnat"] {
-        let flows: Vec<_> = (0..)
-            .map(|n| flow(n, 1))
-            .filter(is_second)
-            .take(1_000)
-            .collect();
+        let setup = Setup::new(mode, "udp");
+        let flows = (0..).map(|n| setup.flow(n, 1)).filter(is_second);
+        let flows: Vec<_> = flows.take(1_000).collect();
         let now = Time::from_nanos(1 << 50);
-        let mut two = Two::new(&config(mode, "udp", 0), 4_000, now);
+        let mut two = Two::new(&setup.config(), 4_000, now);
         let mut traffic = Traffic::new(flows, None, 64);
         two.run(&mut traffic, 100, 1, now);
         for (first, how) in [(1, "direct"), (0, "handed over")] {

@@ -44,7 +44,7 @@ impl Bench {
                     "longest gap" => String::new(),
                     _ => format!("{:>7.2} M/s", 1e3 / nanos),
                 };
-                println!("  {what:<52} {nanos:>10.1} ns a {per:<11} {rate}");
+                println!("  {what:<84} {nanos:>10.1} ns a {per:<11} {rate}");
                 figures.push(figure);
             });
         }

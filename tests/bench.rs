@@ -1,0 +1,47 @@
+//! `weir bench` measures what it says: a case runs, and every packet that should be forwarded is. That each flow has its
+//! connection is asserted by the cases themselves.
+
+use weir::bench::cases::CASES;
+
+/// Runs a case's quick form.
+fn check(name: &str) {
+    let case = CASES.iter().find(|case| case.name == name).unwrap();
+    let mut figures = Vec::new();
+    (case.run)(true, &mut |figure| figures.push(figure));
+    assert!(!figures.is_empty(), "no figures");
+    for figure in figures {
+        let (what, nanos) = (&figure.what, figure.nanos);
+        assert_eq!(figure.case, name, "{what}");
+        assert!(nanos.is_finite(), "{what}: {nanos} ns");
+        // A full table may refuse a SYN.
+        if what.contains("% forwarded") && !what.starts_with("SYNs to a full table") {
+            assert!(what.ends_with(", 100 % forwarded"), "{what}");
+        }
+    }
+}
+
+macro_rules! cases {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                check(stringify!($name));
+            }
+        )*
+
+        const CHECKED: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+cases! { known sizes both services routes large tcp flood memory }
+
+/// Millions of new connections, and the wall time of two threads: they take long in an unoptimised build.
+const LONG: &[&str] = &["new", "publish", "gap"];
+
+#[test]
+fn every_case_is_checked_or_known_to_be_long() {
+    for case in CASES {
+        let name = case.name;
+        assert!(CHECKED.contains(&name) != LONG.contains(&name), "{name}");
+    }
+}
