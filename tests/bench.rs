@@ -33,7 +33,7 @@ macro_rules! cases {
     };
 }
 
-cases! { known sizes both services routes large tcp flood memory }
+cases! { known sizes both services routes large redirect tcp flood memory }
 
 /// Millions of new connections, and the wall time of two threads: they take long in an unoptimised build.
 const LONG: &[&str] = &["new", "publish", "gap"];

@@ -95,7 +95,9 @@ fn what_comes_in_goes_out_rewritten_and_every_packet_is_counted() {
         let sample = format!("weir_replies_total{{reason=\"{reason}\"}}");
         assert_eq!(metrics[&sample], 1.0, "{reason}");
     }
-    for metric in weir::metrics::METRICS {
+    // The host's packets are those of companions, which these ports have not.
+    let all = weir::metrics::METRICS.iter();
+    for metric in all.filter(|metric| metric.name != "weir_host_packets_total") {
         assert!(
             metrics
                 .keys()

@@ -1,0 +1,112 @@
+//! `weir plan`, `drain`, `enable`, `weight`: asked of a running daemon as an operator does.
+
+#[path = "run/daemon.rs"]
+#[allow(dead_code)]
+mod daemon;
+#[path = "run/frames.rs"]
+#[allow(dead_code)]
+mod frames;
+
+use daemon::{Daemon, Lab, refused, weir};
+
+/// What a command said, which must have succeeded.
+fn said(api: &str, arguments: &[&str]) -> String {
+    let output = weir(&[arguments, &["--api", api]].concat());
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn weights(daemon: &Daemon) -> Vec<u64> {
+    let reals = daemon.show("reals");
+    let weights = reals.as_array().unwrap().iter();
+    weights
+        .map(|real| real["weight"].as_u64().unwrap())
+        .collect()
+}
+
+#[test]
+fn one_real_server_is_drained_enabled_and_weighed_until_the_next_reload() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let api = lab.api();
+    let ask = |arguments: &[&str]| said(&api, arguments);
+    assert_eq!(weights(&daemon), [3, 1, 1]);
+    assert_eq!(
+        ask(&["drain", "web", "10.0.0.11:8080"]),
+        "web 10.0.0.11:8080: weight 3 -> 0\n"
+    );
+    assert_eq!(weights(&daemon), [0, 1, 1]);
+    assert_eq!(
+        ask(&["drain", "web", "10.0.0.11:8080"]),
+        "web 10.0.0.11:8080: weight 0, as before\n"
+    );
+    assert_eq!(
+        ask(&["enable", "tcp:192.0.2.80:80", "10.0.0.11:8080"]),
+        "tcp:192.0.2.80:80 10.0.0.11:8080: weight 0 -> 3\n"
+    );
+    ask(&["weight", "web", "10.0.0.12:8080", "7"]);
+    assert_eq!(weights(&daemon), [3, 7, 1]);
+    ask(&["weight", "web", "10.0.0.12:8080", "0"]);
+    ask(&["enable", "web", "10.0.0.12:8080"]);
+    assert_eq!(weights(&daemon), [3, 1, 1], "nobody drained it");
+
+    ask(&["drain", "web", "10.0.0.11:8080"]);
+    said(&api, &["reload"]);
+    assert_eq!(
+        weights(&daemon),
+        [3, 1, 1],
+        "the file says what the weights are"
+    );
+}
+
+#[test]
+fn what_is_not_there_is_named_and_nothing_changes() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let api = lab.api();
+    for (arguments, why) in [
+        (
+            &["drain", "wbe", "10.0.0.11:8080"][..],
+            "error: there is no service \"wbe\"\n",
+        ),
+        (
+            &["drain", "web", "10.0.0.99:8080"],
+            "error: the service \"web\" has no real server 10.0.0.99:8080\n",
+        ),
+    ] {
+        let output = weir(&[arguments, &["--api", &api]].concat());
+        assert_eq!(refused(&output), why);
+    }
+    let output = weir(&["weight", "web", "10.0.0.11", "3", "--api", &api]);
+    let why = refused(&output);
+    assert!(why.contains("socket address"), "{why}");
+    assert_eq!(weights(&daemon), [3, 1, 1]);
+}
+
+#[test]
+fn a_plan_says_what_a_reload_would_change_and_changes_nothing() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let api = lab.api();
+    let plan = |text: &str| {
+        let file = lab.write("other.toml", text);
+        weir(&["plan", file.to_str().unwrap(), "--api", &api])
+    };
+    let output = plan(&lab.config("", 5));
+    assert!(output.status.success(), "{output:?}");
+    let summary = String::from_utf8(output.stdout).unwrap();
+    assert!(summary.contains("1 reweighted"), "{summary}");
+    assert_eq!(weights(&daemon), [3, 1, 1]);
+    assert_eq!(
+        said(&api, &["reload", lab.path("other.toml").to_str().unwrap()]),
+        summary,
+        "a reload changes what the plan says"
+    );
+    let output = plan(
+        &lab.config("", 5)
+            .replace("connections = 10000", "connections = 20000"),
+    );
+    assert!(refused(&output).contains("[limits] connections cannot change"));
+    let output = plan("nonsense");
+    assert!(refused(&output).contains("other.toml:1:"));
+}
