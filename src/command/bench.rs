@@ -36,7 +36,7 @@ impl Bench {
             .iter()
             .filter(|case| self.cases.is_empty() || self.cases.iter().any(|name| name == case.name))
         {
-            println!("{}: {}", case.name, case.description);
+            super::say(format_args!("{}: {}", case.name, case.description));
             (case.run)(self.quick, &mut |figure| {
                 let (what, nanos, per) = (&figure.what, figure.nanos, figure.per);
                 // How often a gap fits into a second says nothing.
@@ -44,7 +44,9 @@ impl Bench {
                     "longest gap" => String::new(),
                     _ => format!("{:>7.2} M/s", 1e3 / nanos),
                 };
-                println!("  {what:<84} {nanos:>10.1} ns a {per:<11} {rate}");
+                super::say(format_args!(
+                    "  {what:<84} {nanos:>10.1} ns a {per:<11} {rate}"
+                ));
                 figures.push(figure);
             });
         }

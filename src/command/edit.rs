@@ -65,7 +65,7 @@ impl Which {
     fn edit(&self, path: &str, weight: Option<u16>) -> ExitCode {
         match self.ask(path, weight) {
             Ok(done) => {
-                println!("{done}");
+                super::say(done);
                 ExitCode::SUCCESS
             }
             Err(why) => super::fail(why),

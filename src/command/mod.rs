@@ -12,6 +12,7 @@ mod show;
 mod table;
 
 use crate::{config, sched};
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -63,6 +64,13 @@ pub fn context() -> config::Context<'static> {
     config::Context {
         schedulers: &sched::NAMES,
         cpus: Some(cpus()),
+    }
+}
+
+/// Writes a line to stdout. Whoever reads it may have had enough: then the command is over.
+fn say(line: impl std::fmt::Display) {
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(1);
     }
 }
 

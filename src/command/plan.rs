@@ -18,7 +18,7 @@ impl Plan {
     pub fn run(&self) -> ExitCode {
         match self.ask() {
             Ok(summary) => {
-                println!("{summary}");
+                super::say(summary);
                 ExitCode::SUCCESS
             }
             Err(why) => super::fail(why),

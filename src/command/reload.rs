@@ -22,7 +22,7 @@ impl Reload {
     pub fn run(&self) -> ExitCode {
         match self.apply() {
             Ok(summary) => {
-                println!("{summary}");
+                super::say(summary);
                 ExitCode::SUCCESS
             }
             Err(why) => super::fail(why),

@@ -100,7 +100,7 @@ impl Replay {
         outputs.finish()?;
         eprintln!("{}", summary(engine.stats()));
         if self.json {
-            println!("{}", counts(engine.stats()));
+            super::say(counts(engine.stats()));
         }
         engine.check().map_err(|error| vec![error.to_string()])
     }
