@@ -13,7 +13,7 @@ const FUNCTIONS: [&str; 8] = [
     "rte_(dev_probe|rdtsc|get_tsc_hz|strerror|openlog_stream|log_cur_msg_loglevel)",
     "rte_lcore_to_socket_id",
     "rte_eth_(rx|tx)_(burst|queue_setup)",
-    "rte_eth_(dev_(configure|start|stop|close|info_get|get_port_by_name|socket_id|adjust_nb_rx_tx_desc|set_mtu|get_mtu|default_mac_addr_set)|macaddr_get|promiscuous_enable|stats_get|dev_rss_(reta_(update|query)|hash_conf_get))",
+    "rte_eth_(dev_(is_valid_port|configure|start|stop|close|info_get|get_port_by_name|socket_id|adjust_nb_rx_tx_desc|set_mtu|get_mtu|default_mac_addr_set)|macaddr_get|promiscuous_enable|stats_get|dev_rss_(reta_(update|query)|hash_conf_get)|dev_rx_intr_(enable|disable|ctl_q_get_fd))",
     "rte_pktmbuf_(pool_create|alloc|free|free_bulk)|rte_mempool_avail_count",
     // What tests hold weir's own hash against.
     "rte_softrss",
@@ -22,7 +22,7 @@ const FUNCTIONS: [&str; 8] = [
 
 const NAMES: [&str; 2] = [
     "WEIR_.*",
-    "RTE_(PKTMBUF_HEADROOM|MAX_LCORE|LOG_.*|MEMPOOL_CACHE_MAX_SIZE)",
+    "RTE_(PKTMBUF_HEADROOM|MAX_ETHPORTS|MAX_LCORE|LOG_.*|MEMPOOL_CACHE_MAX_SIZE)",
 ];
 
 /// C's flexible and packed corners that Rust cannot lay out; weir reads none of them.

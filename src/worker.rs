@@ -6,7 +6,7 @@
 use crate::config::Idle;
 use crate::director::{Director, Origin};
 use crate::host::WorkerEnd;
-use crate::io::dpdk::{Clock, Mbuf, MbufPool, RxQueue, TxBuffer, TxQueue};
+use crate::io::dpdk::{Clock, Interrupts, Mbuf, MbufPool, RxQueue, TxBuffer, TxQueue};
 use crate::packet::{Burst, Packet, Sent, Sink};
 use crate::rcu::Reader;
 use crate::ring::{Consumer, Producer, ring};
@@ -27,6 +27,8 @@ pub struct Worker {
     pub ports: Ports,
     pub clock: Clock,
     pub idle: Idle,
+    /// What ends its pauses early, where every receive queue has one.
+    pub interrupts: Option<Interrupts>,
     pub stop: Arc<AtomicBool>,
 }
 
@@ -36,7 +38,14 @@ impl Worker {
         let stats = self.ports.stats.clone();
         let counters = stats.worker(self.director.worker());
         let mut burst = Burst::new();
-        let mut pause = Pause::new(self.idle);
+        let only_interrupts_matter = self.inbox.is_empty() && self.ports.host.is_none();
+        let mut pause = Pause::new(
+            self.idle,
+            match self.interrupts {
+                Some(_) if only_interrupts_matter => Pause::LONGEST_IF_WOKEN,
+                _ => Pause::LONGEST,
+            },
+        );
         let mut then = self.clock.now();
         while !self.stop.load(Relaxed) {
             self.tables.quiescent();
@@ -72,7 +81,10 @@ impl Worker {
             }
             then = end;
             if let Some(pause) = pause.after(work) {
-                self.tables.offline(|| std::thread::sleep(pause));
+                self.tables.offline(|| match &self.interrupts {
+                    Some(interrupts) => interrupts.wait(pause),
+                    None => std::thread::sleep(pause),
+                });
             }
         }
         self.ports.flush();
@@ -90,6 +102,7 @@ fn count(counters: &WorkerStats, port: PortId, burst: &Burst<Mbuf>) {
 /// When an idle worker lets its CPU go, and for how long: a busy one never does.
 struct Pause {
     adaptive: bool,
+    longest: Duration,
     /// Loops without work so far.
     empty: u32,
 }
@@ -97,13 +110,16 @@ struct Pause {
 impl Pause {
     /// Loops without work before the first pause.
     const PATIENCE: u32 = 128;
-    /// The first pause; each one is longer by half, up to the last.
+    /// The first pause; every second one is twice as long, up to the longest.
     const SHORTEST: Duration = Duration::from_micros(2);
     const LONGEST: Duration = Duration::from_micros(150);
+    /// Where packets end a pause, and only those.
+    const LONGEST_IF_WOKEN: Duration = Duration::from_millis(1);
 
-    fn new(idle: Idle) -> Self {
+    fn new(idle: Idle, longest: Duration) -> Self {
         Pause {
             adaptive: idle == Idle::Adaptive,
+            longest,
             empty: 0,
         }
     }
@@ -117,7 +133,7 @@ impl Pause {
         }
         self.empty = self.empty.saturating_add(1);
         let pauses = self.empty.checked_sub(Self::PATIENCE)?;
-        Some((Self::SHORTEST * 2u32.pow((pauses / 2).min(10))).min(Self::LONGEST))
+        Some((Self::SHORTEST * 2u32.pow((pauses / 2).min(10))).min(self.longest))
     }
 }
 
@@ -278,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_busy_worker_never_pauses_and_an_idle_one_never_for_long() {
-        let mut pause = Pause::new(Idle::Adaptive);
+        let mut pause = Pause::new(Idle::Adaptive, Pause::LONGEST);
         assert!((0..10_000).all(|_| pause.after(1).is_none()));
         let pauses: Vec<_> = (0..10_000).filter_map(|_| pause.after(0)).collect();
         assert_eq!(pauses.len(), 10_000 - Pause::PATIENCE as usize + 1);
@@ -287,7 +303,7 @@ mod tests {
         );
         assert_eq!(pause.after(3), None);
         assert_eq!(pause.after(0), None, "work makes it patient again");
-        let mut poll = Pause::new(Idle::Poll);
+        let mut poll = Pause::new(Idle::Poll, Pause::LONGEST);
         assert!((0..10_000).all(|_| poll.after(0).is_none()));
     }
 }

@@ -101,6 +101,7 @@ fn port(id: u8, device: &str) -> PortConfig<'_> {
         queues: Queues::Auto,
         workers: 1,
         one_pool: true,
+        interrupts: false,
         rss_key: &DEFAULT_KEY,
     }
 }
@@ -168,7 +169,7 @@ fn a_capture_passes_through_unchanged_and_every_mbuf_comes_back() {
                 (port.driver(), port.mac()),
                 ("net_pcap", [2, 0, 0, 0, 0, 9])
             );
-            let mut queues = port.start(&pool).unwrap();
+            let mut queues = port.start(&[pool]).unwrap();
             let (mut rx, mut tx) = (queues.rx.remove(0), queues.tx.remove(0));
 
             let (mut burst, mut buffer, mut flushed) =
@@ -217,7 +218,7 @@ fn what_the_device_refuses_is_counted_and_freed() {
         let pool = MbufPool::new(&eal, 8191, 1500, -1).unwrap();
         // Its transmit ring is its receive ring, of a fixed length: full after a while.
         let mut port = Port::attach(&eal, &port(0, "net_ring0")).unwrap();
-        let mut queues = port.start(&pool).unwrap();
+        let mut queues = port.start(&[pool]).unwrap();
         let (mut rx, mut tx) = (queues.rx.remove(0), queues.tx.remove(0));
 
         let (mut buffer, mut flushed, mut offered) = (TxBuffer::default(), Flushed::default(), 0);
@@ -262,7 +263,7 @@ fn a_worker_takes_its_queues_to_its_lcore_and_returns_what_it_found() {
             let eal = eal();
             let pool = MbufPool::new(&eal, 1023, 1500, -1).unwrap();
             let mut port = Port::attach(&eal, &port(0, "net_null0,size=64")).unwrap();
-            let mut rx = port.start(&pool).unwrap().rx.remove(0);
+            let mut rx = port.start(&[pool]).unwrap().rx.remove(0);
             let (clock, before) = (Clock::new(&eal), Clock::new(&eal).now());
             let ready = Arc::new(AtomicBool::new(false));
             let announce = Arc::clone(&ready);
@@ -356,14 +357,14 @@ fn what_does_not_start_says_why() {
         )
         .unwrap();
         assert!(matches!(
-            jumbo.start(&pool),
+            jumbo.start(&[pool]),
             Err(Error::SmallMbufs {
                 mtu: 9000,
                 room: 2048,
                 ..
             })
         ));
-        let mut queues = null.start(&pool).unwrap();
+        let mut queues = null.start(&[pool]).unwrap();
         let mut burst = Burst::new();
         assert_eq!(
             queues.rx[0].burst(&mut burst),
@@ -398,7 +399,7 @@ fn the_kernel_side_of_a_tap_has_an_address_of_its_own() {
             ..port(0, device)
         };
         let mut port = Port::attach(&eal, &config).unwrap();
-        let queues = port.start(&pool).unwrap();
+        let queues = port.start(&[pool]).unwrap();
 
         let link = Command::new("ip")
             .args(["-o", "link", "show", "wtest0"])
@@ -487,7 +488,7 @@ fn a_device_that_hashes_spreads_packets_as_it_is_told_and_others_say_why_not() {
                     ..port(id, device)
                 };
                 let mut port = Port::attach(&eal, &config).unwrap();
-                let queues = port.start(&pool).unwrap();
+                let queues = port.start(&[pool]).unwrap();
                 (port, queues)
             };
             let steering = Steering::new(DEFAULT_KEY, 3);

@@ -89,6 +89,12 @@ fn what_goes_wrong_is_noticed_told_and_over_when_it_is_over() {
 }
 
 #[test]
+fn a_port_may_be_a_bond() {
+    lab("bond", &[]);
+    lab_with(2, "bond", &[]);
+}
+
+#[test]
 fn reloads_under_load_fail_nothing_in_dr() {
     lab("reload", &["dr"]);
 }

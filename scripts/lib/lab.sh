@@ -280,12 +280,17 @@ weir_ready_or_dead() {
     on weir curl -fs --max-time 1 http://127.0.0.1:9900/ready || ! kill -0 "$weir_pid"
 }
 
-# weir_start CONFIG: runs weir, waits until it is ready, and plugs its two ports into the bridges.
-weir_start() {
+# weir_launch CONFIG: runs weir, and waits until it is ready.
+weir_launch() {
     ip netns exec weir "$WEIR" run --config "$1" >>"$LAB_DIR/weir.log" 2>&1 </dev/null &
     weir_pid=$!
     within 30 weir_ready_or_dead || fail "weir is not ready after 30 s"
     kill -0 "$weir_pid" 2>/dev/null || fail "weir ended while it started"
+}
+
+# weir_start CONFIG: runs weir, and plugs its two ports into the bridges.
+weir_start() {
+    weir_launch "$1"
     plug weir0 wan
     plug weir1 lan
 }

@@ -5,11 +5,11 @@ use super::machine::{Machine, WorkerQueues};
 use super::model::{Device, Model};
 use super::reload::reload;
 use super::{Control, Handle, Host, Job, Turn, WorkerHandle};
-use crate::config::{self, Config, Diagnostics};
+use crate::config::{self, Config, Diagnostics, Idle};
 use crate::conn;
 use crate::director::{Director, Shared};
 use crate::host::{Carrier, Interface, Kernel, Tap, WorkerEnd};
-use crate::io::dpdk::{self, Clock, Lcore};
+use crate::io::dpdk::{self, Clock, Interrupts, Lcore, MbufPool};
 use crate::stats::Stats;
 use crate::units::WorkerId;
 use crate::wire::Mac;
@@ -137,7 +137,7 @@ fn start(
 ) -> Result<(Control, Vec<Lcore<()>>), dpdk::Error> {
     let Machine {
         eal,
-        pool,
+        pools,
         ports,
         unsteered,
         steering,
@@ -179,7 +179,8 @@ fn start(
         }
     }
     tracing::info!(
-        mbufs = pool.size(),
+        mbufs = pools.iter().map(MbufPool::size).sum::<usize>(),
+        pools = pools.len(),
         hugepages = eal.hugepages(),
         services = config.services.len(),
         "memory"
@@ -187,7 +188,7 @@ fn start(
     let mut handles = Vec::new();
     let mut lcores = Vec::new();
     let rings = rings(workers.len());
-    for (n, ((((WorkerQueues { rx, tx }, tables), cpu), rings), host)) in workers
+    for (n, ((((WorkerQueues { pool, rx, tx }, tables), cpu), rings), host)) in workers
         .into_iter()
         .zip(readers)
         .zip(&config.dpdk.workers)
@@ -196,6 +197,7 @@ fn start(
         .enumerate()
     {
         let id = WorkerId(n as u8);
+        let idle = config.dpdk.idle;
         let queues: Vec<_> = rx
             .iter()
             .map(|(number, queue)| (queue.port(), *number))
@@ -203,27 +205,31 @@ fn start(
         let names = queues
             .iter()
             .map(|(port, number)| format!("{}/{number}", config.ports[port.index()].name));
+        let rx: Vec<_> = rx.into_iter().map(|(_, queue)| queue).collect();
+        let interrupts = match idle {
+            Idle::Poll => None,
+            Idle::Adaptive => Interrupts::of(&rx),
+        };
         tracing::info!(
             worker = n,
             lcore = cpu,
             queues = names.collect::<Vec<_>>().join(" "),
+            idle = match (idle, &interrupts) {
+                (Idle::Poll, _) => "polls",
+                (Idle::Adaptive, None) => "sleeps",
+                (Idle::Adaptive, Some(_)) => "sleeps until packets come",
+            },
             connections = capacity,
             memory_mb = conn::Table::<conn::Connection>::bytes(capacity) >> 20,
             "worker"
         );
         let handle = WorkerHandle::new(*cpu, queues, capacity);
-        let (mailbox, shared, stop, idle) = (
-            handle.mailbox.clone(),
-            shared.clone(),
-            stop.clone(),
-            config.dpdk.idle,
-        );
+        let (mailbox, shared, stop) = (handle.mailbox.clone(), shared.clone(), stop.clone());
         handles.push(handle);
         lcores.push(eal.launch(id, move || {
             // On the worker's lcore, so that its memory is near to it.
             let stats = shared.stats.clone();
             let director = Director::new(id, capacity, shared, mailbox);
-            let rx = rx.into_iter().map(|(_, queue)| queue).collect();
             Worker {
                 director,
                 tables,
@@ -232,12 +238,13 @@ fn start(
                 ports: Ports::new(id, stats, pool, tx, rings.to, host),
                 clock,
                 idle,
+                interrupts,
                 stop,
             }
             .run();
         })?);
     }
-    let control = Control::new(model, handles, ports, unsteered, pool, clock);
+    let control = Control::new(model, handles, ports, unsteered, pools, clock);
     Ok((control, lcores))
 }
 

@@ -1,6 +1,6 @@
 //! Brings the EAL, the mempool and the ports up, as a configuration asks for.
 
-use crate::config::{Config, Queues};
+use crate::config::{Config, Idle, Queues};
 use crate::director::{WAITING_HOPS, WAITING_PACKETS_PER_HOP};
 use crate::host;
 use crate::io::dpdk::{
@@ -8,13 +8,15 @@ use crate::io::dpdk::{
 };
 use crate::packet::BURST;
 use crate::steering::{DEFAULT_KEY, Steering, TABLE_SIZE};
-use crate::units::PortId;
+use crate::units::{PortId, WorkerId};
 use crate::worker::RING;
+use std::collections::BTreeMap;
 
 /// The devices, ready to forward.
 pub struct Machine {
     pub eal: Eal,
-    pub pool: MbufPool,
+    /// One on each NUMA node that has workers.
+    pub pools: Vec<MbufPool>,
     pub ports: Vec<Port>,
     /// For each port, why its device does not bring packets to the workers that own them, if it does not.
     pub unsteered: Vec<Option<String>>,
@@ -24,9 +26,9 @@ pub struct Machine {
     pub workers: Vec<WorkerQueues>,
 }
 
-/// One worker's queues.
-#[derive(Default)]
+/// One worker's queues, and the pool on its NUMA node.
 pub struct WorkerQueues {
+    pub pool: MbufPool,
     pub rx: Vec<(usize, RxQueue)>,
     pub tx: Vec<TxQueue>,
 }
@@ -67,6 +69,8 @@ impl Machine {
             extra_args: &config.dpdk.eal_args,
             file_prefix: &format!("weir-{}", std::process::id()),
         })?;
+        let sockets = sockets(&eal, cpus.len());
+        let one_pool = sockets.iter().all(|socket| *socket == sockets[0]);
         let attach = |(n, port): (usize, &crate::config::Port)| {
             Port::attach(
                 &eal,
@@ -78,7 +82,8 @@ impl Machine {
                     mtu: port.mtu,
                     queues: port.queues,
                     workers,
-                    one_pool: true,
+                    one_pool,
+                    interrupts: config.dpdk.idle == Idle::Adaptive,
                     rss_key: &DEFAULT_KEY,
                 },
             )
@@ -89,8 +94,14 @@ impl Machine {
             .enumerate()
             .map(attach)
             .collect::<Result<_, _>>()?;
-        let pool = MbufPool::new(&eal, mbufs, mtu, ports.first().map_or(-1, Port::socket))?;
-        let mut queues: Vec<WorkerQueues> = cpus.iter().map(|_| WorkerQueues::default()).collect();
+        let pools = pools(&eal, &sockets, mbufs, mtu)?;
+        let pool_of: Vec<_> = sockets.iter().map(|socket| pools[socket]).collect();
+        let without_queues = |pool: &MbufPool| WorkerQueues {
+            pool: *pool,
+            rx: vec![],
+            tx: vec![],
+        };
+        let mut queues: Vec<_> = pool_of.iter().map(without_queues).collect();
         let size = ports
             .iter()
             .map(Port::indirections)
@@ -103,7 +114,7 @@ impl Machine {
         let queue_of: Vec<_> = queue_of.map(|worker| u16::from(worker.0)).collect();
         let mut unsteered = Vec::new();
         for port in &mut ports {
-            let started = port.start(&pool)?;
+            let started = port.start(&pool_of)?;
             unsteered.push(match workers {
                 1 => None,
                 _ => port.spread(&DEFAULT_KEY, &queue_of).err(),
@@ -117,13 +128,40 @@ impl Machine {
         }
         Ok(Machine {
             eal,
-            pool,
+            pools: pools.into_values().collect(),
             ports,
             unsteered,
             steering,
             workers: queues,
         })
     }
+}
+
+/// The NUMA node of each worker. Ordinary memory comes from wherever the kernel takes it.
+fn sockets(eal: &Eal, workers: usize) -> Vec<i32> {
+    let socket = |worker| match eal.hugepages() {
+        true => eal.worker_socket(WorkerId(worker as u8)),
+        false => -1,
+    };
+    (0..workers).map(socket).collect()
+}
+
+/// A pool on each NUMA node that has workers, with `mbufs` divided among them by their workers.
+fn pools(
+    eal: &Eal,
+    sockets: &[i32],
+    mbufs: usize,
+    mtu: u16,
+) -> Result<BTreeMap<i32, MbufPool>, Error> {
+    let mut pools = BTreeMap::new();
+    for socket in sockets {
+        if !pools.contains_key(socket) {
+            let workers = sockets.iter().filter(|other| *other == socket).count();
+            let share = (mbufs * workers).div_ceil(sockets.len());
+            pools.insert(*socket, MbufPool::new(eal, share, mtu, *socket)?);
+        }
+    }
+    Ok(pools)
 }
 
 /// How many mbufs can be somewhere at once: in the devices' queues, waiting for a neighbour, on their way through a

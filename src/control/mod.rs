@@ -46,7 +46,7 @@ pub struct Control {
     ports: Vec<Port>,
     /// For each port, why its device does not bring packets to the workers that own them, if it does not.
     unsteered: Vec<Option<String>>,
-    pool: MbufPool,
+    pools: Vec<MbufPool>,
     clock: Clock,
     announcer: Announcer,
     watch: Watch,
@@ -100,7 +100,7 @@ impl Control {
         workers: Vec<WorkerHandle>,
         ports: Vec<Port>,
         unsteered: Vec<Option<String>>,
-        pool: MbufPool,
+        pools: Vec<MbufPool>,
         clock: Clock,
     ) -> Self {
         let now = clock.now();
@@ -113,7 +113,7 @@ impl Control {
             workers,
             ports,
             unsteered,
-            pool,
+            pools,
             clock,
             announcer,
             started: SystemTime::now(),

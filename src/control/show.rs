@@ -4,6 +4,7 @@ use super::Control;
 use crate::config;
 use crate::conn::Connection;
 use crate::exchange::ConnectionChunk;
+use crate::io::dpdk::MbufPool;
 use crate::neighbour::LinkState;
 
 use crate::stats::RealTotals;
@@ -281,8 +282,8 @@ impl Control {
             workers: self.show_workers(),
             ports: self.show_ports(),
             neighbours: neighbours.into(),
-            mbufs: self.pool.size() as u64,
-            mbufs_free: self.pool.available() as u64,
+            mbufs: self.pools.iter().map(MbufPool::size).sum::<usize>() as u64,
+            mbufs_free: self.pools.iter().map(MbufPool::available).sum::<usize>() as u64,
         }
     }
 }

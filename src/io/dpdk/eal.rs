@@ -134,6 +134,23 @@ pub(super) fn pci_address(device: &str) -> Option<String> {
     valid.then(|| format!("{domain}:{bus}:{slot}.{function}").to_ascii_lowercase())
 }
 
+/// The PCI devices that a device string means: itself, or the members of a bond.
+fn pci_devices(device: &str) -> Vec<&str> {
+    if pci_address(device).is_some() {
+        return vec![device];
+    }
+    // DPDK 23.11 calls members what were slaves before.
+    device
+        .split(',')
+        .filter_map(|argument| {
+            argument
+                .strip_prefix("slave=")
+                .or_else(|| argument.strip_prefix("member="))
+        })
+        .filter(|member| pci_address(member).is_some())
+        .collect()
+}
+
 fn check_cpus(config: &EalConfig, usable: &[usize]) -> Result<(), Error> {
     // Lcore 0 is the control thread's, and a WorkerId has 8 bits.
     let most = (dpdk_ffi::RTE_MAX_LCORE as usize - 1).min(usize::from(u8::MAX));
@@ -236,8 +253,7 @@ fn arguments(config: &EalConfig, hugepages: bool, log_level: &str) -> Vec<String
     let pci: Vec<&str> = config
         .devices
         .iter()
-        .copied()
-        .filter(|device| pci_address(device).is_some())
+        .flat_map(|device| pci_devices(device))
         .collect();
     if pci.is_empty() {
         add(&["--no-pci"]);
@@ -302,6 +318,13 @@ mod tests {
             args.ends_with("-a 0000:03:00.1,x=1 -a 04:00.0 --iova-mode=va"),
             "{args}"
         );
+        assert!(!args.contains("--no-pci"), "{args}");
+        let bond = EalConfig {
+            devices: &["net_bonding0,mode=4,slave=0000:03:00.0,slave=0000:03:00.1"],
+            ..CONFIG
+        };
+        let args = arguments(&bond, true, "warning").join(" ");
+        assert!(args.ends_with("-a 0000:03:00.0 -a 0000:03:00.1"), "{args}");
         assert!(!args.contains("--no-pci"), "{args}");
         assert!(arguments(&CONFIG, true, "warning").contains(&"--no-pci".to_owned()));
     }

@@ -12,8 +12,8 @@ const KEPT: usize = 3;
 static RECENT: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
 /// What drivers complain of although nothing is amiss: weir runs without secondary processes, and needs no
-/// flow rules on a TAP; hugepages of one size are enough, and `eal.rs` has counted them.
-const HARMLESS: [&str; 7] = [
+/// flow rules on a TAP; a device need not have interrupts; hugepages of one size are enough, and `eal.rs` has counted them.
+const HARMLESS: [&str; 8] = [
     "kB hugepages reported on node",
     "Failed to send start req to secondary",
     "Failed to send stop req to secondary",
@@ -21,6 +21,7 @@ const HARMLESS: [&str; 7] = [
     "Could not add multiq qdisc",
     "failed to create multiq qdisc",
     "Disabling rte flow support",
+    "Rx Intr handle unset",
 ];
 
 /// What says no more than that something failed, after a line that said what.

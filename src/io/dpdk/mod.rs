@@ -11,6 +11,7 @@
 mod clock;
 mod eal;
 mod error;
+mod interrupts;
 mod lcore;
 mod log;
 mod mbuf;
@@ -22,6 +23,7 @@ mod tx;
 pub use clock::{Clock, Cycles};
 pub use eal::{Eal, EalConfig, usable_cpus};
 pub use error::Error;
+pub use interrupts::Interrupts;
 pub use lcore::Lcore;
 pub use mbuf::Mbuf;
 pub use pool::MbufPool;

@@ -45,6 +45,8 @@ pub struct PortConfig<'a> {
     pub workers: u16,
     /// Whether every mbuf sent here comes from one pool, which lets some devices free them faster.
     pub one_pool: bool,
+    /// Whether idle workers sleep, and want to be woken by packets.
+    pub interrupts: bool,
     /// What the device is to hash with, to spread packets over its queues.
     pub rss_key: &'a [u8; 40],
 }
@@ -156,18 +158,19 @@ impl Port {
             rx_queues,
             tx_queues,
         };
-        port.configure(config.one_pool, config.rss_key)?;
+        port.configure(config)?;
         port.mac = port.take_mac(config.mac)?;
         Ok(port)
     }
 
-    /// Sets the queues up, with mbufs from `pool`, and lets frames in.
-    pub fn start(&mut self, pool: &MbufPool) -> Result<PortQueues, Error> {
-        if pool.frame_room() < longest_frame(self.mtu) {
+    /// Sets the queues up, each with mbufs from its worker's one of `pools`, and lets frames in.
+    pub fn start(&mut self, pools: &[MbufPool]) -> Result<PortQueues, Error> {
+        let room = pools.iter().map(MbufPool::frame_room).min().unwrap_or(0);
+        if room < longest_frame(self.mtu) {
             return Err(Error::SmallMbufs {
                 port: self.name.clone(),
                 mtu: self.mtu,
-                room: pool.frame_room(),
+                room,
             });
         }
         let id = self.device.id;
@@ -180,7 +183,7 @@ impl Port {
         let socket = self.socket() as u32;
         for queue in 0..self.rx_queues {
             // SAFETY: the device is configured with more queues than `queue`; a null configuration is the driver's
-            // default; the pool lives for ever.
+            // default; pools live for ever.
             let code = unsafe {
                 dpdk_ffi::rte_eth_rx_queue_setup(
                     id,
@@ -188,7 +191,7 @@ impl Port {
                     rx_descriptors,
                     socket,
                     std::ptr::null(),
-                    pool.raw(),
+                    pools[usize::from(queue) % pools.len()].raw(),
                 )
             };
             self.check("setting a receive queue up", code)?;
@@ -210,8 +213,10 @@ impl Port {
         // SAFETY: the device is configured and every queue set up.
         let code = unsafe { dpdk_ffi::rte_eth_dev_start(id) };
         self.check("starting", code)?;
-        if self.driver == "net_tap" {
-            self.part_from_kernel_mac()?;
+        match self.driver.as_str() {
+            "net_tap" => self.part_from_kernel_mac(self.info.if_index, self.mac)?,
+            "net_bonding" => self.part_members_from_kernel_mac()?,
+            _ => {}
         }
         Ok(PortQueues {
             rx: (0..self.rx_queues)
@@ -395,7 +400,8 @@ impl Port {
         })
     }
 
-    fn configure(&self, one_pool: bool, key: &[u8; 40]) -> Result<(), Error> {
+    fn configure(&self, config: &PortConfig) -> Result<(), Error> {
+        let key = config.rss_key;
         // SAFETY: zero is "default" in each of its numbers and pointers.
         let mut conf: rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
         conf.rxmode.mtu = u32::from(self.mtu);
@@ -410,15 +416,30 @@ impl Port {
                 conf.rx_adv_conf.rss_conf.rss_key_len = key.len() as u8;
             }
         }
-        if one_pool {
+        if config.one_pool {
             conf.txmode.offloads =
                 self.info.tx_offload_capa & dpdk_ffi::WEIR_TX_OFFLOAD_MBUF_FAST_FREE;
         }
-        // SAFETY: the device exists and is stopped; the configuration is copied.
-        let code = unsafe {
-            dpdk_ffi::rte_eth_dev_configure(self.device.id, self.rx_queues, self.tx_queues, &conf)
+        let try_it = |conf: &rte_eth_conf| {
+            // SAFETY: the device exists and is stopped; the configuration is copied.
+            unsafe {
+                dpdk_ffi::rte_eth_dev_configure(
+                    self.device.id,
+                    self.rx_queues,
+                    self.tx_queues,
+                    conf,
+                )
+            }
         };
-        self.check("configuring", code)
+        if config.interrupts {
+            conf.intr_conf.set_rxq(1);
+            // Most drivers that have none ignore that, some refuse it.
+            if try_it(&conf) == 0 {
+                return Ok(());
+            }
+            conf.intr_conf.set_rxq(0);
+        }
+        self.check("configuring", try_it(&conf))
     }
 
     /// Gives the device its address, or takes the device's. A device that cannot change its address shows weir every
@@ -461,13 +482,40 @@ impl Port {
         }
     }
 
-    /// See the module: the kernel's side of a TAP must not answer to the port's address.
-    fn part_from_kernel_mac(&self) -> Result<(), Error> {
-        let mut mac = self.mac;
+    /// See the module: the kernel's side of a TAP must not answer to the TAP's address.
+    fn part_from_kernel_mac(&self, interface: u32, mut mac: [u8; 6]) -> Result<(), Error> {
         mac[1] = !mac[1];
         // SAFETY: the pointer is to six bytes.
-        let code = unsafe { dpdk_ffi::weir_netdev_set_mac(self.info.if_index, mac.as_ptr()) };
+        let code = unsafe { dpdk_ffi::weir_netdev_set_mac(interface, mac.as_ptr()) };
         self.check("setting the MAC address of the TAP's kernel side", -code)
+    }
+
+    /// The same for the TAPs that a bond consists of: those that are no port by themselves.
+    fn part_members_from_kernel_mac(&self) -> Result<(), Error> {
+        let devices = (0..dpdk_ffi::RTE_MAX_ETHPORTS as u16).filter(|id| {
+            // SAFETY: takes any number.
+            unsafe { dpdk_ffi::rte_eth_dev_is_valid_port(*id) != 0 }
+        });
+        for id in devices.filter(|id| !TAKEN.lock().contains(id)) {
+            let mut info = MaybeUninit::<rte_eth_dev_info>::zeroed();
+            let mut mac = rte_ether_addr { addr_bytes: [0; 6] };
+            // SAFETY: the device exists; the pointers are to locals, and the zeroes are a value of what is not filled in.
+            let (info, code) = unsafe {
+                dpdk_ffi::rte_eth_dev_info_get(id, info.as_mut_ptr());
+                (
+                    info.assume_init(),
+                    dpdk_ffi::rte_eth_macaddr_get(id, &mut mac),
+                )
+            };
+            self.check("reading the MAC address of a member", code)?;
+            // SAFETY: null, or a C string of the driver, which stays loaded.
+            let is_tap = !info.driver_name.is_null()
+                && unsafe { CStr::from_ptr(info.driver_name) } == c"net_tap";
+            if is_tap {
+                self.part_from_kernel_mac(info.if_index, mac.addr_bytes)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -598,6 +646,7 @@ mod tests {
             queues,
             workers,
             one_pool: true,
+            interrupts: false,
             rss_key: &[0; 40],
         };
         choose_queues(&config, driver, rx, tx).map_err(|error| error.to_string())

@@ -40,6 +40,11 @@ impl RxQueue {
         self.port
     }
 
+    /// DPDK's numbers of the device and of the queue.
+    pub(super) fn numbers(&self) -> (u16, u16) {
+        (self.device_id, self.queue)
+    }
+
     /// Appends what has arrived to `burst`, as far as there is room; returns how many.
     #[inline]
     pub fn burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
