@@ -304,13 +304,16 @@ impl<E: Entry> Table<E> {
         let mut place = self.home(hash);
         loop {
             let bucket = &mut self.buckets[place];
-            let slot = (0..SLOTS)
-                .find(|&slot| bucket.entries[slot] == number && bucket.signatures[slot] != 0);
-            if let Some(slot) = slot {
-                bucket.signatures[slot] = 0;
-                // What a guess without a match looks at must not be some connection's reply.
-                bucket.entries[slot] = 0;
-                return;
+            let mut matches = bucket.matches(Self::signature(hash));
+            while matches != 0 {
+                let slot = matches.trailing_zeros() as usize;
+                if bucket.entries[slot] == number {
+                    bucket.signatures[slot] = 0;
+                    // What a guess without a match looks at must not be some connection's reply.
+                    bucket.entries[slot] = 0;
+                    return;
+                }
+                matches &= matches - 1;
             }
             bucket.passed_on -= 1;
             place = self.next(place);

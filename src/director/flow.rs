@@ -225,7 +225,12 @@ impl<P: Packet> Director<P> {
         let tcp = is_tcp(flow);
         let opens = !tcp || flow.flags.opens();
         let nobody = Context::default();
-        let owner = tables.addresses.get(&key.destination());
+        let service = tables.service(&service_key(key));
+        let owner = match service {
+            // Where a service is, nothing else is.
+            Some(_) => Some(&Owner::Vip),
+            None => tables.addresses.get(&key.destination()),
+        };
         if owner.is_some() && tables.is_bad_source(packet.port(), key.source()) {
             return (Verdict::Drop(DropReason::BadSource), nobody);
         }
@@ -252,7 +257,6 @@ impl<P: Packet> Director<P> {
                 };
             }
         }
-        let service = tables.service(&service_key(key));
         if let Some(service) = service
             && let Some(worker) = self.request_elsewhere(flow, service, opens)
         {

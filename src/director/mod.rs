@@ -20,7 +20,8 @@ use crate::conn::{ConnId, FlowKey, Found, Guess, Table, local_port};
 use crate::exchange::{ConnectionChunk, Event, Mailbox, Order};
 use crate::packet::{BURST, Burst, Packet, Sent, Sink};
 use crate::sched::Client;
-use crate::stats::{Stats, WorkerStats};
+use crate::service::Real;
+use crate::stats::{RealStats, Stats, WorkerStats};
 use crate::steering::Steering;
 use crate::tables::{Service, Tables};
 use crate::units::{PortId, Time, WorkerId};
@@ -89,6 +90,16 @@ struct Slot {
     found: Option<Found>,
     /// What it is if it is no flow.
     other: Option<Parsed>,
+}
+
+/// A flow without a connection, on its way to get one.
+struct New<'a> {
+    flow: &'a Flow,
+    service: &'a Service,
+    /// How many before it, in one go, are the same service's.
+    ahead: usize,
+    /// The real server that it will probably go to.
+    expected: Option<(&'a Real, &'a RealStats)>,
 }
 
 /// What a packet ends with, and what was known of it.
@@ -278,51 +289,77 @@ impl<P: Packet> Director<P> {
         let unknown = slots.iter().filter(|slot| slot.found.is_none());
         let mut flows = ArrayVec::<&Flow, BURST>::new();
         for slot in unknown {
-            tables.services.prefetch(&flow::service_key(&slot.flow.key));
+            tables
+                .services
+                .prefetch_place(&flow::service_key(&slot.flow.key));
+            tables.addresses.prefetch_place(&slot.flow.key.source());
             if self.is_probably_ours(&slot.flow.key) {
                 flows.push(&slot.flow);
             }
         }
-        let mut new = ArrayVec::<(&Flow, &Service), BURST>::new();
+        for flow in &flows {
+            tables.services.prefetch(&flow::service_key(&flow.key));
+        }
+        let mut new = ArrayVec::<New, BURST>::new();
         for flow in flows {
             if let Some(service) = tables.service(&flow::service_key(&flow.key)) {
                 prefetch_all(&**service);
-                new.push((flow, service));
+                let ahead = match new.last() {
+                    Some(last) if std::ptr::eq(last.service, &**service) => last.ahead + 1,
+                    _ => 0,
+                };
+                new.push(New {
+                    flow,
+                    service,
+                    ahead,
+                    expected: None,
+                });
             }
         }
-        for (_, service) in &new {
+        for New { service, .. } in &new {
             prefetch(&*service.reals);
             prefetch(&*service.state);
         }
-        for (_, service) in &new {
+        for New { service, .. } in &new {
             prefetch(service.state.cursor(self.worker));
         }
-        let expected = |flow: &Flow, service: &Service| {
+        for new in &mut new {
+            let (key, service) = (&new.flow.key, new.service);
             let client = Client {
-                address: flow.key.source(),
-                port: flow.key.source_port(),
+                address: key.source(),
+                port: key.source_port(),
             };
             let cursor = service.state.cursor(self.worker);
-            let place = service.scheduler.expect(&service.reals, client, cursor);
-            let real = *service.reals.get(place)?;
-            Some((real, self.counters().reals.get(real.id.index())?))
-        };
-        for (flow, service) in &new {
-            if let Some((_, stats)) = expected(flow, service) {
+            let place = service
+                .scheduler
+                .expect(&service.reals, client, cursor, new.ahead);
+            if let Some(real) = service.reals.get(place)
+                && let Some(stats) = self.counters().reals.get(real.id.index())
+            {
                 prefetch(stats);
+                new.expected = Some((real, stats));
             }
         }
-        for (flow, service) in &new {
-            if let Some(pool) = &service.pool
-                && let Some((real, stats)) = expected(flow, service)
-            {
-                let (address, port) = local_port::expected(pool, stats);
-                let real_port = real.port_for(flow.key.destination_port());
-                let reply =
-                    FlowKey::new(real.address, real_port, address, port, flow.key.protocol());
-                self.connections
-                    .prefetch_bucket(self.connections.hash(&reply));
-            }
+        for New {
+            flow,
+            service,
+            expected,
+            ..
+        } in &new
+        {
+            let Some((real, stats)) = expected else {
+                continue;
+            };
+            let key = &flow.key;
+            let (address, port) = match &service.pool {
+                Some(pool) => local_port::expected(pool, stats),
+                None if service.mode.sees_replies => (key.source(), key.source_port()),
+                None => continue,
+            };
+            let real_port = real.port_for(key.destination_port());
+            let reply = FlowKey::new(real.address, real_port, address, port, key.protocol());
+            self.connections
+                .prefetch_bucket(self.connections.hash(&reply));
         }
     }
 

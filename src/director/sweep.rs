@@ -46,7 +46,7 @@ const CANDIDATES: u32 = 64;
 const MAX_CANDIDATES: u32 = 1024;
 
 /// Entries looked at together.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = 64;
 
 impl<P: Packet> Director<P> {
     pub(super) fn sweep(&mut self, tables: &Tables, now: Time) {

@@ -136,16 +136,21 @@ impl<K, V> Tree<K, V> {
         }
     }
 
-    /// The first entry of the chain for keys with this hash.
+    /// Where the chain for keys with this hash begins.
     #[inline]
-    fn chain(&self, hash: u64) -> Link<Entry<K, V>> {
+    fn place(&self, hash: u64) -> Option<&Link<Entry<K, V>>> {
         let [top, middle, leaf] = path(hash);
         // SAFETY: what a tree reaches is alive while its owner is borrowed, and only `&mut Map` changes branches.
         unsafe {
-            self.top.as_ref().children[top]?.as_ref().children[middle]?
-                .as_ref()
-                .children[leaf]
+            let leaves = self.top.as_ref().children[top]?.as_ref().children[middle]?;
+            Some(&leaves.as_ref().children[leaf])
         }
+    }
+
+    /// The first entry of the chain for keys with this hash.
+    #[inline]
+    fn chain(&self, hash: u64) -> Link<Entry<K, V>> {
+        *self.place(hash)?
     }
 
     fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
@@ -458,7 +463,15 @@ impl<K: Key, V> Snapshot<K, V> {
         self.tree.len == 0
     }
 
-    /// Starts to fetch what [`get`](Self::get) looks at, as far as it can be known without waiting.
+    /// Starts to fetch what tells [`prefetch`](Self::prefetch) where the entry is.
+    #[inline]
+    pub fn prefetch_place(&self, key: &K) {
+        if let Some(place) = self.tree.place(key.hash(self.tree.seed)) {
+            crate::arch::prefetch(place);
+        }
+    }
+
+    /// Starts to fetch the entry that [`get`](Self::get) looks at first.
     #[inline]
     pub fn prefetch(&self, key: &K) {
         if let Some(entry) = self.tree.chain(key.hash(self.tree.seed)) {

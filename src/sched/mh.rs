@@ -44,7 +44,7 @@ impl Scheduler for MaglevHash {
         (reals.get(place)?.weight > 0).then_some(place)
     }
 
-    fn expect(&self, _: &[Real], client: Client, _: &Cursor) -> usize {
+    fn expect(&self, _: &[Real], client: Client, _: &Cursor, _: usize) -> usize {
         self.0.place(client.address).unwrap_or(0)
     }
 }

@@ -25,11 +25,15 @@ pub trait Scheduler: Send + Sync + std::fmt::Debug {
     fn pick(&self, reals: &[Real], client: Client, cursor: &Cursor, stats: &Stats)
     -> Option<usize>;
 
-    /// The place that [`pick`](Self::pick) will probably choose, for a look ahead: it may be wrong, and commits to
-    /// nothing.
-    fn expect(&self, reals: &[Real], _: Client, cursor: &Cursor) -> usize {
-        let next = place_of(reals, cursor.last()).map_or(0, |last| last + 1);
-        if next < reals.len() { next } else { 0 }
+    /// The place that [`pick`](Self::pick) will probably choose after so many other choices, for a look ahead: it may be
+    /// wrong, and commits to nothing.
+    fn expect(&self, reals: &[Real], _: Client, cursor: &Cursor, ahead: usize) -> usize {
+        let next = place_of(reals, cursor.last()).map_or(0, |last| last + 1) + ahead;
+        if next < reals.len() {
+            next
+        } else {
+            next % reals.len().max(1)
+        }
     }
 }
 
