@@ -44,11 +44,12 @@ pub struct Tables {
 impl Tables {
     /// The service of a packet: the one of its port, else the one of every port.
     #[inline]
-    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
-        self.services.get(key).or_else(|| match key.port {
+    pub fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        let service = self.services.get(key).or_else(|| match key.port {
             0 => None,
             _ => self.services.get(&ServiceKey { port: 0, ..*key }),
-        })
+        });
+        service.map(|service| &**service)
     }
 
     #[inline]
@@ -78,8 +79,8 @@ pub struct Service {
     pub pool: Option<Arc<Pool>>,
     pub persistence: Option<Persistence>,
     pub when_unavailable: WhenUnavailable,
-    /// Outlives every change of the service.
-    pub state: Arc<ServiceState>,
+    /// For each worker. Outlive every change of the service.
+    pub cursors: Arc<[CachePadded<Cursor>]>,
 }
 
 /// How the requests to a nat service find the worker that has their connection.
@@ -90,21 +91,8 @@ pub struct Requests {
     pub mask: Option<u32>,
 }
 
-/// What workers remember of a service from one connection to the next.
-#[derive(Debug)]
-pub struct ServiceState {
-    cursors: Box<[CachePadded<Cursor>]>,
-}
-
-impl ServiceState {
-    pub fn new(workers: usize) -> Self {
-        ServiceState {
-            cursors: (0..workers as u32)
-                .map(|worker| CachePadded::new(Cursor::new(worker)))
-                .collect(),
-        }
-    }
-
+impl Service {
+    /// What a worker remembers from one connection to the next.
     #[inline]
     pub fn cursor(&self, worker: WorkerId) -> &Cursor {
         &self.cursors[worker.index()]

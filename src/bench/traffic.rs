@@ -43,6 +43,15 @@ impl Traffic {
         }
     }
 
+    /// How far it has come: for [`go_to`](Self::go_to).
+    pub(super) fn place(&self) -> usize {
+        self.next
+    }
+
+    pub(super) fn go_to(&mut self, place: usize) {
+        self.next = place;
+    }
+
     /// Writes the next frame; returns where it comes in and its length.
     #[inline(always)]
     pub(super) fn next(&mut self, frame: &mut [u8; FRAME]) -> (PortId, usize) {

@@ -14,12 +14,13 @@ use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
 use crate::rcu::map::Map;
 use crate::rcu::{Publisher, Reader, domain};
-use crate::sched;
+use crate::sched::{self, Cursor};
 use crate::service::{Persistence, Real, ServiceKey};
 use crate::stats::{RealTotals, Stats};
-use crate::tables::{Owner, Port, Requests, Route, Service, ServiceState, Tables};
+use crate::tables::{Owner, Port, Requests, Route, Service, Tables};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
+use crossbeam_utils::CachePadded;
 use ipnet::Ipv4Net;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -471,15 +472,16 @@ impl Model {
     fn put_service(&mut self, service: &config::Service) {
         let key = key(service);
         let current = self.services.get(&key).cloned();
-        let (id, state) = match &current {
-            Some(current) => (current.id, current.state.clone()),
+        let (id, cursors) = match &current {
+            Some(current) => (current.id, current.cursors.clone()),
             None => {
                 let id = ServiceId(self.next_service);
                 self.next_service += 1;
                 self.by_service_id.insert(id, key);
                 *self.vips.entry(key.address).or_default() += 1;
                 self.addresses.insert(key.address, Owner::Vip);
-                (id, Arc::new(ServiceState::new(self.workers)))
+                let cursors = (0..self.workers as u32).map(|n| CachePadded::new(Cursor::new(n)));
+                (id, cursors.collect())
             }
         };
         let registered = self.registry.entry(key).or_insert_with(|| Registered {
@@ -554,7 +556,7 @@ impl Model {
                 pool,
                 persistence,
                 when_unavailable: service.when_unavailable,
-                state,
+                cursors,
             }),
         );
     }

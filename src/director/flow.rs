@@ -93,7 +93,8 @@ impl<P: Packet> Director<P> {
             || (opens && connection.state.is_reusable())
         {
             self.end(found.id);
-            return self.unknown(packet, flow, tables, now, sink);
+            let service = tables.service(&service_key(&flow.key));
+            return self.unknown(packet, flow, service, tables, now, sink);
         }
         let mut context = Context {
             service: Some(connection.service),
@@ -194,7 +195,8 @@ impl<P: Packet> Director<P> {
             || flow.flags.rst();
         let (false, Some(real)) = (ends, real) else {
             self.end(found.id);
-            return self.unknown(packet, flow, tables, now, sink);
+            let service = tables.service(&service_key(&flow.key));
+            return self.unknown(packet, flow, service, tables, now, sink);
         };
         if connection.state != State::Close {
             enter(connection, State::Close, real);
@@ -211,12 +213,13 @@ impl<P: Packet> Director<P> {
         )
     }
 
-    /// A packet that belongs to no connection.
+    /// A packet that belongs to no connection; and the service that it is to.
     #[inline(never)]
     pub(super) fn unknown<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         flow: &Flow,
+        service: Option<&Service>,
         tables: &Tables,
         now: Time,
         sink: &mut S,
@@ -225,7 +228,6 @@ impl<P: Packet> Director<P> {
         let tcp = is_tcp(flow);
         let opens = !tcp || flow.flags.opens();
         let nobody = Context::default();
-        let service = tables.service(&service_key(key));
         let owner = match service {
             // Where a service is, nothing else is.
             Some(_) => Some(&Owner::Vip),
@@ -413,7 +415,7 @@ impl<P: Packet> Director<P> {
             address: key.source(),
             port: key.source_port(),
         };
-        let cursor = service.state.cursor(self.worker);
+        let cursor = service.cursor(self.worker);
         let pick = |stats| {
             let place = service
                 .scheduler

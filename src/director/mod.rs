@@ -20,7 +20,7 @@ use crate::conn::{ConnId, FlowKey, Found, Guess, Table, local_port};
 use crate::exchange::{ConnectionChunk, Event, Mailbox, Order};
 use crate::packet::{BURST, Burst, Packet, Sent, Sink};
 use crate::sched::Client;
-use crate::service::Real;
+use crate::service::{Real, ServiceKey};
 use crate::stats::{RealStats, Stats, WorkerStats};
 use crate::steering::Steering;
 use crate::tables::{Service, Tables};
@@ -187,10 +187,11 @@ impl<P: Packet> Director<P> {
                 self.prefetch_counters(found.id);
             }
         }
+        let mut services = ArrayVec::new();
         if any_new {
-            self.prefetch_services(slots, tables);
+            self.prefetch_services(slots, tables, &mut services);
         }
-        for (packet, slot) in burst.drain(..).zip(slots) {
+        for (n, (packet, slot)) in burst.drain(..).zip(slots).enumerate() {
             if let Some(other) = &slot.other {
                 self.other(packet, other, tables, now, sink);
                 continue;
@@ -208,27 +209,34 @@ impl<P: Packet> Director<P> {
             match known {
                 // Counted by the sink's owner, when the device has taken the frame.
                 Ok((out, context)) => sink.decided(port, Verdict::Forward(out), context),
-                Err(packet) => self.unusual(packet, flow, slot.found, tables, now, sink),
+                Err(packet) => {
+                    let service = services.get(n).copied().flatten();
+                    self.unusual(packet, slot, service, tables, now, sink);
+                }
             }
         }
         self.stage = Some(stage);
     }
 
-    /// A packet of a flow that does not simply go on.
+    /// A packet of a flow that does not simply go on; and the service that it is to, if that is known already.
     #[inline(never)]
     fn unusual<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
-        flow: &Flow,
-        found: Option<Found>,
+        slot: &Slot,
+        service: Option<&Service>,
         tables: &Tables,
         now: Time,
         sink: &mut S,
     ) {
         let port = packet.port();
-        let (verdict, context) = match found {
+        let flow = &slot.flow;
+        let (verdict, context) = match slot.found {
             Some(found) => self.known_unusual(packet, flow, found, tables, now, sink),
-            None => self.unknown(packet, flow, tables, now, sink),
+            None => {
+                let service = service.or_else(|| tables.service(&flow::service_key(&flow.key)));
+                self.unknown(packet, flow, service, tables, now, sink)
+            }
         };
         self.count(verdict);
         sink.decided(port, verdict, context);
@@ -283,33 +291,46 @@ impl<P: Packet> Director<P> {
     }
 
     /// Fetches what new connections will need, each step for all of them, so that their cache misses overlap: the
-    /// service, what it leads to, the counters of the real server, the place of the reply's key.
+    /// service, what it leads to, the counters of the real server, the place of the reply's key. Fills in the `services`
+    /// of the slots, as far as they are to become this worker's connections.
     #[inline(never)]
-    fn prefetch_services(&self, slots: &[Slot], tables: &Tables) {
-        let unknown = slots.iter().filter(|slot| slot.found.is_none());
-        let mut flows = ArrayVec::<&Flow, BURST>::new();
-        for slot in unknown {
-            tables
-                .services
-                .prefetch_place(&flow::service_key(&slot.flow.key));
-            tables.addresses.prefetch_place(&slot.flow.key.source());
-            if self.is_probably_ours(&slot.flow.key) {
-                flows.push(&slot.flow);
+    fn prefetch_services<'t>(
+        &self,
+        slots: &[Slot],
+        tables: &'t Tables,
+        services: &mut ArrayVec<Option<&'t Service>, BURST>,
+    ) {
+        let is_new = |slot: &Slot| {
+            slot.found.is_none() && slot.other.is_none() && self.is_probably_ours(&slot.flow.key)
+        };
+        let mut keys = ArrayVec::<Option<ServiceKey>, BURST>::new();
+        for slot in slots {
+            let key = is_new(slot).then(|| flow::service_key(&slot.flow.key));
+            if let Some(key) = &key {
+                tables.services.prefetch_place(key);
+                tables.addresses.prefetch_place(&slot.flow.key.source());
             }
+            keys.push(key);
         }
-        for flow in &flows {
-            tables.services.prefetch(&flow::service_key(&flow.key));
+        for key in keys.iter().flatten() {
+            tables.services.prefetch(key);
+        }
+        for key in keys {
+            let service = key.and_then(|key| tables.service(&key));
+            if let Some(service) = service {
+                prefetch_all(service);
+            }
+            services.push(service);
         }
         let mut new = ArrayVec::<New, BURST>::new();
-        for flow in flows {
-            if let Some(service) = tables.service(&flow::service_key(&flow.key)) {
-                prefetch_all(&**service);
+        for (slot, service) in slots.iter().zip(services) {
+            if let Some(service) = service {
                 let ahead = match new.last() {
-                    Some(last) if std::ptr::eq(last.service, &**service) => last.ahead + 1,
+                    Some(last) if std::ptr::eq(last.service, *service) => last.ahead + 1,
                     _ => 0,
                 };
                 new.push(New {
-                    flow,
+                    flow: &slot.flow,
                     service,
                     ahead,
                     expected: None,
@@ -318,10 +339,7 @@ impl<P: Packet> Director<P> {
         }
         for New { service, .. } in &new {
             prefetch(&*service.reals);
-            prefetch(&*service.state);
-        }
-        for New { service, .. } in &new {
-            prefetch(service.state.cursor(self.worker));
+            prefetch(service.cursor(self.worker));
         }
         for new in &mut new {
             let (key, service) = (&new.flow.key, new.service);
@@ -329,7 +347,7 @@ impl<P: Packet> Director<P> {
                 address: key.source(),
                 port: key.source_port(),
             };
-            let cursor = service.state.cursor(self.worker);
+            let cursor = service.cursor(self.worker);
             let place = service
                 .scheduler
                 .expect(&service.reals, client, cursor, new.ahead);

@@ -60,6 +60,8 @@ impl Key for u64 {
 
 type Link<T> = Option<NonNull<T>>;
 
+/// In as few cache lines as its size allows: up to 32 bytes in one.
+#[repr(align(32))]
 struct Entry<K, V> {
     key: K,
     value: V,

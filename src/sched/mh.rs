@@ -425,7 +425,7 @@ mod tests {
         for n in 0..1_000 {
             let address = Ipv4Addr::from_bits(0x0100_0000 + n);
             let client = Client { address, port: 9 };
-            let expected = scheduler.expect(&list, client, &cursor);
+            let expected = scheduler.expect(&list, client, &cursor, 0);
             assert_eq!(
                 scheduler.pick(&list, client, &cursor, &stats),
                 Some(expected)
