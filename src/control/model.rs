@@ -480,7 +480,8 @@ impl Model {
                 self.by_service_id.insert(id, key);
                 *self.vips.entry(key.address).or_default() += 1;
                 self.addresses.insert(key.address, Owner::Vip);
-                let cursors = (0..self.workers as u32).map(|n| CachePadded::new(Cursor::new(n)));
+                let workers = self.workers as u32;
+                let cursors = (0..workers).map(|n| CachePadded::new(Cursor::new(n, workers)));
                 (id, cursors.collect())
             }
         };

@@ -10,6 +10,10 @@
 mod answer;
 mod flow;
 mod limit;
+#[cfg(test)]
+mod limit_model;
+#[cfg(test)]
+mod limit_tests;
 mod ownership;
 pub mod parse;
 mod sweep;
@@ -37,6 +41,11 @@ use sweep::Sweep;
 use waiting::Waiting;
 
 pub use waiting::{HOPS as WAITING_HOPS, PACKETS_PER_HOP as WAITING_PACKETS_PER_HOP};
+
+/// What `limit` synchronises with. The model test compiles the same file against loom's versions.
+mod sync {
+    pub(super) use std::sync::atomic::AtomicU64;
+}
 
 /// One worker's half of the dataplane.
 pub struct Director<P> {

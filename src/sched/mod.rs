@@ -51,17 +51,25 @@ pub struct Cursor {
     last: AtomicU32,
     weight: AtomicU32,
     edition: AtomicU32,
-    /// Choices to leave out at the start: workers that take turns for themselves begin at different real servers, so
-    /// that what they do together follows the weights as well.
-    stagger: u32,
+    /// Which worker of how many.
+    worker: u32,
+    workers: u32,
 }
 
 impl Cursor {
-    pub fn new(stagger: u32) -> Self {
+    pub fn new(worker: u32, workers: u32) -> Self {
         Cursor {
-            stagger,
+            worker,
+            workers,
             ..Cursor::default()
         }
+    }
+
+    /// Choices to leave out at the start, of a cycle of so many: workers that take turns for themselves begin evenly
+    /// spaced, so that what they do together follows the weights as well.
+    fn stagger(&self, cycle: u32) -> u32 {
+        let even = u64::from(self.worker) * u64::from(cycle);
+        even.checked_div(u64::from(self.workers)).unwrap_or(0) as u32
     }
 
     /// The real server chosen last, if any was.
@@ -220,6 +228,41 @@ pub(crate) mod testing {
                 "{}",
                 kind.name
             );
+        }
+    }
+
+    #[test]
+    fn workers_that_take_turns_for_themselves_follow_the_weights_together() {
+        let client = Client {
+            address: Ipv4Addr::LOCALHOST,
+            port: 1,
+        };
+        for (kind, weights) in [("rr", [1, 1, 1, 1]), ("wrr", [5, 3, 2, 2])] {
+            let lab = Lab::new(kind, &weights);
+            let cycle: u16 = weights.iter().sum();
+            for workers in 1..=7 {
+                let cursors: Vec<_> = (0..workers).map(|n| Cursor::new(n, workers)).collect();
+                let mut connections = [0u32; 4];
+                for each in 1..=2 * u32::from(cycle) {
+                    for cursor in &cursors {
+                        let place = lab
+                            .scheduler
+                            .pick(&lab.reals, client, cursor, &lab.stats)
+                            .unwrap();
+                        connections[lab.reals[place].id.index()] += 1;
+                    }
+                    for (connections, weight) in connections.iter().zip(weights) {
+                        let share =
+                            f64::from(each * workers * u32::from(weight)) / f64::from(cycle);
+                        let off = f64::from(*connections) - share;
+                        // Were they to begin at the same one, it would be off by as many as there are workers.
+                        assert!(
+                            off.abs() <= 2.0,
+                            "{kind}, {workers} workers, {each} connections each: {off}"
+                        );
+                    }
+                }
+            }
         }
     }
 

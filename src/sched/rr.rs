@@ -18,7 +18,7 @@ impl Scheduler for RoundRobin {
     fn pick(&self, reals: &[Real], _: Client, cursor: &Cursor, _: &Stats) -> Option<usize> {
         let start = match place_of(reals, cursor.last()) {
             Some(last) => last + 1,
-            None => cursor.stagger as usize % reals.len().max(1),
+            None => cursor.stagger(reals.len() as u32) as usize,
         };
         let place = (start..reals.len())
             .chain(0..start.min(reals.len()))

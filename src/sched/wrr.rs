@@ -14,21 +14,19 @@ pub const KIND: Kind = Kind {
     description: "weighted round robin, interleaved",
     is_stateless: false,
     new: |reals| {
+        let weights = || reals.iter().map(|real| u32::from(real.weight));
+        let step = weights().fold(0, gcd).max(1);
         Box::new(WeightedRoundRobin {
             edition: EDITIONS.fetch_add(1, Relaxed),
-            step: reals
-                .iter()
-                .map(|real| u32::from(real.weight))
-                .fold(0, gcd)
-                .max(1),
-            max: reals
-                .iter()
-                .map(|real| u32::from(real.weight))
-                .max()
-                .unwrap_or(0),
+            step,
+            max: weights().max().unwrap_or(0),
+            cycle: (weights().sum::<u32>() / step).min(MAX_CYCLE),
         })
     },
 };
+
+/// The longest cycle, in choices, whose parts the workers begin at; of a longer one it is the beginning.
+const MAX_CYCLE: u32 = 1024;
 
 static EDITIONS: AtomicU32 = AtomicU32::new(1);
 
@@ -40,6 +38,8 @@ struct WeightedRoundRobin {
     /// The greatest common divisor of the weights.
     step: u32,
     max: u32,
+    /// Choices until all are as they were.
+    cycle: u32,
 }
 
 impl Scheduler for WeightedRoundRobin {
@@ -52,7 +52,7 @@ impl Scheduler for WeightedRoundRobin {
         }
         cursor.edition.store(self.edition, Relaxed);
         let mut place = self.next(reals, cursor, None);
-        for _ in 0..cursor.stagger {
+        for _ in 0..cursor.stagger(self.cycle) {
             place = self.next(reals, cursor, Some(place));
         }
         Some(place)

@@ -1,69 +1,26 @@
 //! What workers count. Each counter has one writer, its worker, who adds by a relaxed load and a relaxed
 //! store (no atomic read-modify-write on the packet path); everybody else only reads.
 
+mod counter;
+#[cfg(test)]
+mod model;
+
 use crate::arch::GrowingArray;
 use crate::packet::Sent;
 use crate::units::{PortId, RealId, WorkerId};
 use crate::verdict::{DropReason, LocalReason, ReplyReason};
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The most `[[port]]`s.
 pub const MAX_PORTS: usize = 16;
 
-/// A counter with one writer.
-#[derive(Debug, Default)]
-#[repr(transparent)]
-pub struct Counter(AtomicU64);
+pub use counter::{Counter, Gauge};
 
-impl Counter {
-    #[inline(always)]
-    pub fn add(&self, by: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(by), Relaxed);
-    }
-
-    #[inline]
-    pub fn sub(&self, by: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_sub(by), Relaxed);
-    }
-
-    #[inline]
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-
-    #[inline]
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Relaxed);
-    }
-}
-
-/// A gauge with one writer.
-#[derive(Debug, Default)]
-#[repr(transparent)]
-pub struct Gauge(AtomicU32);
-
-impl Gauge {
-    #[inline]
-    pub fn inc(&self) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
-    }
-
-    #[inline]
-    pub fn dec(&self) {
-        self.0.store(self.0.load(Relaxed).wrapping_sub(1), Relaxed);
-    }
-
-    #[inline]
-    pub fn get(&self) -> u32 {
-        self.0.load(Relaxed)
-    }
-
-    #[inline]
-    pub fn set(&self, value: u32) {
-        self.0.store(value, Relaxed);
-    }
+/// What `counter` synchronises with. The model test compiles the same file against loom's versions.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU32, AtomicU64};
 }
 
 /// Everything that the workers count.
