@@ -63,7 +63,7 @@ drop_reasons! {
     BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, or that claims one of weir's own addresses.";
     HostRateLimited, "host_rate_limited", "For the host itself, but more than `host_packets_per_second` came.";
     HostQueueFull, "host_queue_full", "For the host itself, which takes packets more slowly than they come.";
-    NoBuffer, "no_buffer", "The mempool had no mbuf left for an answer.";
+    NoBuffer, "no_buffer", "The packet's mbuf had no room for an answer.";
     RedirectFull, "redirect_full", "The packet belongs to a connection of another worker, who takes packets more slowly than they come.";
     TxFull, "tx_full", "The device's transmit queue was full.";
 }

@@ -256,6 +256,39 @@ fn what_the_device_refuses_is_counted_and_freed() {
 }
 
 #[test]
+fn frames_that_find_no_mbuf_are_counted_and_those_after_them_arrive() {
+    alone(
+        "frames_that_find_no_mbuf_are_counted_and_those_after_them_arrive",
+        || {
+            let directory = tempfile::tempdir().unwrap();
+            let input = directory.path().join("in.pcap");
+            let frames = frames(100);
+            write_capture(&input, &frames);
+            let eal = eal();
+            let pool = MbufPool::new(&eal, 1023, 1500, -1).unwrap();
+            let device = format!("net_pcap0,rx_pcap={}", input.display());
+            let mut port = Port::attach(&eal, &port(0, &device)).unwrap();
+            let mut rx = port.start(&[pool]).unwrap().rx.remove(0);
+
+            let held: Vec<_> = std::iter::from_fn(|| pool.alloc(PortId(0))).collect();
+            let mut burst = Burst::new();
+            assert_eq!(rx.burst(&mut burst), 0);
+            let lost = port.stats().rx_no_mbuf;
+            assert!(lost > 0, "it is not counted");
+            drop(held);
+            let mut received = Vec::new();
+            while rx.burst(&mut burst) > 0 {
+                received.extend(burst.drain(..).map(|mbuf| mbuf.data().to_vec()));
+            }
+            assert!(received == frames[lost as usize..], "the others arrive");
+            assert_eq!(port.stats().rx_no_mbuf, lost);
+            drop((port, rx));
+            assert_eq!(pool.available(), pool.size(), "mbufs are lost");
+        },
+    );
+}
+
+#[test]
 fn a_worker_takes_its_queues_to_its_lcore_and_returns_what_it_found() {
     alone(
         "a_worker_takes_its_queues_to_its_lcore_and_returns_what_it_found",

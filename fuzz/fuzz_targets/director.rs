@@ -1,6 +1,6 @@
 //! Whatever comes in on the wire ends in a verdict, and every packet is accounted for.
 //!
-//! The input is a list of frames: port, milliseconds since the last one, length, bytes.
+//! The input is the number of workers, and a list of frames: port, milliseconds since the last one, length, bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -21,8 +21,10 @@ fn config() -> &'static Config {
 
 fuzz_target!(|input: &[u8]| {
     let mut time = Time::from_nanos(1_700_000_000_000_000_000);
-    let mut replay = Replay::new(config(), 1, 64, time);
-    let mut rest = input;
+    let Some((workers, mut rest)) = input.split_first() else {
+        return;
+    };
+    let mut replay = Replay::new(config(), 1 + usize::from(workers % 4), 64, time);
     while let [port, wait, length, tail @ ..] = rest {
         let (frame, tail) = tail.split_at(usize::from(*length).min(tail.len()));
         rest = tail;

@@ -20,7 +20,10 @@ const ALARMS: [(DropReason, &str); 6] = [
         DropReason::LocalPortsExhausted,
         "local ports exhausted: add addresses or ports to the service's [[local_pool]]",
     ),
-    (DropReason::NoBuffer, "no mbuf was left for an answer"),
+    (
+        DropReason::NoBuffer,
+        "an answer did not fit into its packet's mbuf",
+    ),
     (DropReason::TxFull, "a device's transmit queue was full"),
     (
         DropReason::NeighbourFailed,
