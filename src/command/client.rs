@@ -5,6 +5,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -84,6 +85,39 @@ pub fn get(
     take: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), Error> {
     call(address, Method::GET, path, String::new(), take)
+}
+
+/// Asks for a list, and takes its rows as they come: each is a line of its own.
+pub fn each<T: DeserializeOwned>(
+    address: &Address,
+    path: &str,
+    mut take: impl FnMut(T) -> io::Result<()>,
+) -> Result<(), Error> {
+    let mut rest = Vec::new();
+    get(address, path, |piece| {
+        rest.extend_from_slice(piece);
+        let Some(end) = rest.iter().rposition(|&byte| byte == b'\n') else {
+            return Ok(());
+        };
+        for line in rest[..end].split(|&byte| byte == b'\n') {
+            let line = line.strip_suffix(b",").unwrap_or(line);
+            if line.starts_with(b"{") {
+                take(serde_json::from_slice(line)?)?;
+            }
+        }
+        rest.drain(..=end);
+        Ok(())
+    })
+}
+
+/// Asks for a list.
+pub fn rows<T: DeserializeOwned>(address: &Address, path: &str) -> Result<Vec<T>, Error> {
+    let mut rows = Vec::new();
+    each(address, path, |row| {
+        rows.push(row);
+        Ok(())
+    })?;
+    Ok(rows)
 }
 
 /// Posts JSON; the answer.

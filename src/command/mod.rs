@@ -10,6 +10,7 @@ mod replay;
 mod run;
 mod show;
 mod table;
+mod top;
 
 use crate::{config, sched};
 use std::io::Write;
@@ -25,6 +26,7 @@ pub enum Command {
     Plan(plan::Plan),
     Reload(reload::Reload),
     Show(show::Show),
+    Top(top::Top),
     Drain(edit::Drain),
     Enable(edit::Enable),
     Weight(edit::Weight),
@@ -40,6 +42,7 @@ impl Command {
             Command::Reload(reload) => reload.run(),
             Command::Plan(plan) => plan.run(),
             Command::Show(show) => show.run(),
+            Command::Top(top) => top.run(),
             Command::Drain(drain) => drain.run(),
             Command::Enable(enable) => enable.run(),
             Command::Weight(weight) => weight.run(),

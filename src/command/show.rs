@@ -90,34 +90,7 @@ impl Show {
     }
 
     fn rows<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
-        let mut rows = Vec::new();
-        self.each(|row| {
-            rows.push(row);
-            Ok(())
-        })?;
-        Ok(rows)
-    }
-
-    /// Takes the rows as they come: each is a line of its own.
-    fn each<T: DeserializeOwned>(
-        &self,
-        mut take: impl FnMut(T) -> io::Result<()>,
-    ) -> Result<(), Error> {
-        let mut rest = Vec::new();
-        client::get(&self.at.address(), &self.path(), |piece| {
-            rest.extend_from_slice(piece);
-            let Some(end) = rest.iter().rposition(|&byte| byte == b'\n') else {
-                return Ok(());
-            };
-            for line in rest[..end].split(|&byte| byte == b'\n') {
-                let line = line.strip_suffix(b",").unwrap_or(line);
-                if line.starts_with(b"{") {
-                    take(serde_json::from_slice(line)?)?;
-                }
-            }
-            rest.drain(..=end);
-            Ok(())
-        })
+        client::rows(&self.at.address(), &self.path())
     }
 
     /// In columns of a fixed width: there may be millions, and they are not gathered first.
@@ -126,11 +99,12 @@ impl Show {
             "{:<5} {:>6} {:<12} {:<21} {:<21} {:<21} {:<21} {:<6} Service\n",
             "Prot", "Expire", "State", "Client", "Virtual", "Local", "Real", "Worker"
         ));
-        self.each(|row: view::Connection| {
+        client::each(&self.at.address(), &self.path(), |row: view::Connection| {
             out.write_all(heading.take().unwrap_or_default().as_bytes())?;
             let expire = format!("{}:{:02}", row.expires_s / 60, row.expires_s % 60);
             let local = row.local.map_or("-".to_owned(), |local| local.to_string());
-            let [client, vip, real] = [row.client, row.vip, row.real].map(|address| address.to_string());
+            let [client, vip, real] =
+                [row.client, row.vip, row.real].map(|address| address.to_string());
             let service = row.service.as_deref().unwrap_or("-");
             writeln!(
                 out,

@@ -38,6 +38,12 @@ for what in services reals connections ports workers neighbours routes; do
     check "show $what" weir show $what
     check "show $what --json" python3 -c 'import json, sys; assert json.load(sys.stdin)' <<<"$(weir show $what --json)"
 done
+top_draws() {
+    (sleep 1 && printf q) | on weir timeout 20 script -qec "stty cols 130 rows 24; $WEIR top" /dev/null |
+        grep -q 'weir at 127.0.0.1:9900: services [1-9]'
+}
+check "top draws on a terminal" top_draws
+refuse "top without a terminal" weir top
 for path in health ready; do
     check "/$path" on weir curl -fsS "http://127.0.0.1:9900/$path"
 done
