@@ -133,7 +133,7 @@ impl Service {
     /// What column `n` sorts by: text upwards, figures downwards.
     fn order(&self, other: &Service, column: usize) -> std::cmp::Ordering {
         let figure = |service: &Service| match column {
-            3 => service.up as f64 / service.reals.max(1) as f64 * -1.0,
+            3 => -(service.up as f64 / service.reals.max(1) as f64),
             4 => f64::from(service.active),
             5 => f64::from(service.inactive),
             6 => service.connections,
