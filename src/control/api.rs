@@ -5,34 +5,27 @@
 
 use super::changes::Changes;
 use super::edit;
+use super::listen::Listener;
 use super::reload::{Refused, plan, reload};
+use super::stream::{Array, stream};
 use super::{Control, Handle, Stopping};
-use crate::config::{self, Diagnostics, Listen, Severity};
+use crate::config::{self, Diagnostics, Severity};
 use crate::exchange::ConnectionChunk;
 use crate::metrics::{self, METRICS, Source};
 use crate::view;
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Bytes;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use hyper::body::Frame;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task;
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 /// What the API needs.
 #[derive(Clone)]
@@ -46,121 +39,9 @@ pub struct Api {
 /// Services shown in one go.
 const SLICE: usize = 128;
 
-/// Where the API is to be had.
-pub enum Listener {
-    Tcp(TcpListener, SocketAddr),
-    Unix(UnixListener, SocketFile),
-}
-
-/// Removes the socket when the daemon stops.
-pub struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Somebody else may have removed it.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    #[error("cannot listen on {at}: {why}")]
-    Bind { at: String, why: io::Error },
-    #[error("another weir is listening on {0}; stop it, or choose another address")]
-    Taken(String),
-    #[error("{0} is there and is no socket; remove it, or choose another path")]
-    NoSocket(String),
-}
-
-impl Listener {
-    /// None: the API is off. To be called within a runtime.
-    pub fn bind(listen: &Listen) -> Result<Option<Self>, BindError> {
-        match listen {
-            Listen::Off => Ok(None),
-            Listen::Tcp(address) => {
-                let failed = |why: io::Error| match why.kind() {
-                    io::ErrorKind::AddrInUse => BindError::Taken(address.to_string()),
-                    _ => BindError::Bind {
-                        at: address.to_string(),
-                        why,
-                    },
-                };
-                let listener = std::net::TcpListener::bind(address).map_err(failed)?;
-                listener.set_nonblocking(true).map_err(failed)?;
-                let listener = TcpListener::from_std(listener).map_err(failed)?;
-                Ok(Some(Listener::Tcp(listener, *address)))
-            }
-            Listen::Unix(path) => Self::bind_unix(path).map(Some),
-        }
-    }
-
-    fn bind_unix(path: &Path) -> Result<Self, BindError> {
-        let at = || format!("unix:{}", path.display());
-        let failed = |why| BindError::Bind { at: at(), why };
-        if let Ok(found) = std::fs::symlink_metadata(path) {
-            if !found.file_type().is_socket() {
-                return Err(BindError::NoSocket(path.display().to_string()));
-            }
-            // One that nobody answers was left behind.
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(BindError::Taken(at()));
-            }
-            std::fs::remove_file(path).map_err(failed)?;
-        } else if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory).map_err(failed)?;
-        }
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        let file = SocketFile(path.to_owned());
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-        Ok(Listener::Unix(listener, file))
-    }
-
-    /// Answers requests until the task is dropped with its runtime.
-    pub fn serve(self, api: Api) -> Serving {
-        let router = router(api);
-        match self {
-            Listener::Tcp(listener, address) => {
-                let router = if address.ip().is_loopback() {
-                    router.layer(middleware::from_fn(check_host))
-                } else {
-                    router
-                };
-                Serving {
-                    task: tokio::spawn(async { drop(axum::serve(listener, router).await) }),
-                    _file: None,
-                }
-            }
-            Listener::Unix(listener, file) => Serving {
-                task: tokio::spawn(async { drop(axum::serve(listener, router).await) }),
-                _file: Some(file),
-            },
-        }
-    }
-}
-
-impl fmt::Display for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Listener::Tcp(_, address) => address.fmt(f),
-            Listener::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
-        }
-    }
-}
-
-/// The API at work; dropped, it ends.
-pub struct Serving {
-    task: JoinHandle<()>,
-    _file: Option<SocketFile>,
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn router(api: Api) -> Router {
-    Router::new()
+/// The API, for a listener.
+pub fn router(api: Api, listener: &Listener) -> Router {
+    let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/health", get(health))
         .route("/ready", get(ready))
@@ -196,7 +77,11 @@ fn router(api: Api) -> Router {
                 "there is nothing here; see /metrics, /health, /ready, /v1/services …",
             )
         })
-        .with_state(api)
+        .with_state(api);
+    match listener.is_loopback() {
+        true => router.layer(middleware::from_fn(check_host)),
+        false => router,
+    }
 }
 
 /// A page of another site that has its name point to this machine (DNS rebinding) gets nothing: on a loopback address
@@ -249,96 +134,6 @@ fn probe(answer: Result<Option<String>, Stopping>) -> Response {
         Ok(None) => (StatusCode::OK, "ok\n").into_response(),
         Ok(Some(why)) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
         Err(stopping) => (StatusCode::SERVICE_UNAVAILABLE, format!("{stopping}\n")).into_response(),
-    }
-}
-
-/// A body that is written while it is read.
-struct Writing(mpsc::Receiver<Result<Bytes, Stopping>>);
-
-impl HttpBody for Writing {
-    type Data = Bytes;
-    type Error = Stopping;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-    ) -> task::Poll<Option<Result<Frame<Bytes>, Stopping>>> {
-        self.0
-            .poll_recv(context)
-            .map(|piece| piece.map(|piece| piece.map(Frame::data)))
-    }
-}
-
-/// Where a body's pieces go.
-struct Pieces(mpsc::Sender<Result<Bytes, Stopping>>);
-
-/// Why a body ends early.
-enum Cut {
-    Stopping,
-    /// The reader is gone.
-    HungUp,
-}
-
-impl From<Stopping> for Cut {
-    fn from(_: Stopping) -> Self {
-        Cut::Stopping
-    }
-}
-
-impl Pieces {
-    async fn write(&self, text: String) -> Result<(), Cut> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        self.0.send(Ok(text.into())).await.map_err(|_| Cut::HungUp)
-    }
-}
-
-/// Answers with what `work` writes.
-fn stream<F>(content_type: &'static str, work: impl FnOnce(Arc<Pieces>) -> F) -> Response
-where
-    F: Future<Output = Result<(), Cut>> + Send + 'static,
-{
-    let (sender, receiver) = mpsc::channel(4);
-    let pieces = Arc::new(Pieces(sender));
-    let work = work(pieces.clone());
-    tokio::spawn(async move {
-        if let Err(Cut::Stopping) = work.await {
-            // An error here, not an end: nobody takes half an answer for the whole.
-            let _ = pieces.0.send(Err(Stopping)).await;
-        }
-    });
-    (
-        [(header::CONTENT_TYPE, content_type)],
-        Body::new(Writing(receiver)),
-    )
-        .into_response()
-}
-
-/// A JSON array, one element a line.
-struct Array {
-    pieces: Arc<Pieces>,
-    written: usize,
-}
-
-impl Array {
-    fn new(pieces: Arc<Pieces>) -> Self {
-        Array { pieces, written: 0 }
-    }
-
-    async fn add<T: Serialize>(&mut self, rows: impl IntoIterator<Item = T>) -> Result<(), Cut> {
-        let mut text = String::new();
-        for row in rows {
-            text += if self.written == 0 { "[\n" } else { ",\n" };
-            text += &serde_json::to_string(&row).unwrap_or_default();
-            self.written += 1;
-        }
-        self.pieces.write(text).await
-    }
-
-    async fn end(self) -> Result<(), Cut> {
-        let end = if self.written == 0 { "[]\n" } else { "\n]\n" };
-        self.pieces.write(end.to_owned()).await
     }
 }
 

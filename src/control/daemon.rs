@@ -1,6 +1,7 @@
 //! `weir run`: starts everything, takes the control thread's turns, and stops everything again.
 
-use super::api::{self, Listener};
+use super::api;
+use super::listen::{self, Listener};
 use super::machine::{Machine, WorkerQueues};
 use super::model::{Device, Model};
 use super::reload::reload;
@@ -31,7 +32,7 @@ pub enum Failure {
     #[error("{0}")]
     Config(Diagnostics),
     #[error("[api] listen: {0}")]
-    Api(#[from] api::BindError),
+    Api(#[from] listen::BindError),
     #[error(transparent)]
     Dpdk(#[from] dpdk::Error),
     #[error("{0}")]
@@ -82,7 +83,10 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     tracing::info!("ready");
     let manager = Manager::ready();
     let why = runtime.block_on(async {
-        let _serving = listener.map(|listener| listener.serve(api));
+        let _serving = listener.map(|listener| {
+            let router = api::router(api, &listener);
+            listener.serve(router)
+        });
         take_turns(&mut control, jobs, signals, &manager, reload_file).await
     });
     tracing::info!("{why}: stopping");

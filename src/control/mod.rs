@@ -10,13 +10,17 @@ pub mod changes;
 pub mod copies;
 pub mod daemon;
 mod edit;
+mod from_config;
 mod links;
+mod listen;
 mod machine;
 pub mod model;
+mod natted;
 mod real_ids;
 mod reload;
 pub mod resolver;
 mod show;
+mod stream;
 pub mod watch;
 
 use crate::config::Config;

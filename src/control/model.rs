@@ -4,6 +4,9 @@
 //! cursors. A new configuration is compared with the current one; what is the same is not touched.
 
 use super::changes::{Changes, NeedsRestart, NoSuchReal};
+pub use super::from_config::{Device, key};
+use super::from_config::{owners, pool_table, port_of, port_table};
+use super::natted::Natted;
 use super::real_ids::RealIds;
 use super::resolver::Resolver;
 use crate::config::{self, Config};
@@ -17,7 +20,7 @@ use crate::rcu::{Publisher, Reader, domain};
 use crate::sched::{self, Cursor};
 use crate::service::{Persistence, Real, ServiceKey};
 use crate::stats::{RealTotals, Stats};
-use crate::tables::{Owner, Port, Requests, Route, Service, Tables};
+use crate::tables::{Owner, Requests, Route, Service, Tables};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
 use crossbeam_utils::CachePadded;
@@ -26,14 +29,6 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A port as its device turned out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Device {
-    pub mac: Mac,
-    /// See [`Port::any_mac`].
-    pub any_mac: bool,
-}
 
 /// What an operator does to one real server; until the next reload, since the file says what the weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +47,7 @@ pub struct Model {
     workers: usize,
     publisher: Publisher<Tables>,
     services: Map<ServiceKey, Arc<Service>>,
-    /// As in [`Tables`].
-    natted: Map<ServiceKey, Arc<[Requests]>>,
+    natted: Natted,
     addresses: Map<Ipv4Addr, Owner>,
     /// Per VIP, how many services it has.
     vips: HashMap<Ipv4Addr, usize>,
@@ -96,7 +90,7 @@ impl Model {
         let workers = stats.workers().count();
         let mut services = Map::new(seed);
         let mut addresses = Map::new(seed);
-        let mut natted = Map::new(seed);
+        let mut natted = Natted::new(seed);
         let sources = devices.iter().zip(&config.ports);
         let sources = sources.map(|(device, port)| (device.mac, port.mtu));
         let resolver = Resolver::new(Arc::new(NeighbourTable::new(sources)));
@@ -410,7 +404,7 @@ impl Model {
                     registered.past = registered.past + totals;
                 }
                 if let Some((service, address, port)) = self.reals.release(&self.stats, id) {
-                    self.forget_natted(&service, address, port);
+                    self.natted.forget(&service, address, port);
                 }
             }
         }
@@ -541,7 +535,7 @@ impl Model {
                 mask: persistence.map(|persistence| persistence.mask),
             };
             for real in &reals {
-                self.remember_natted(requests, real);
+                self.natted.remember(requests, real.address, real.port);
             }
         }
         self.services.insert(
@@ -560,35 +554,6 @@ impl Model {
                 cursors,
             }),
         );
-    }
-
-    /// Lets workers find the connections that a real server's replies belong to.
-    fn remember_natted(&mut self, requests: Requests, real: &Real) {
-        let place = replies_from(&requests.service, real.address, real.port);
-        let known = self.natted.get(&place).map_or(&[][..], |known| known);
-        if known.contains(&requests) {
-            return;
-        }
-        let others = known
-            .iter()
-            .filter(|known| known.service != requests.service);
-        let all = others.copied().chain([requests]).collect();
-        self.natted.insert(place, all);
-    }
-
-    /// The real server has no connections of the service any more.
-    fn forget_natted(&mut self, service: &ServiceKey, address: Ipv4Addr, port: u16) {
-        let place = replies_from(service, address, port);
-        let Some(known) = self.natted.get(&place) else {
-            return;
-        };
-        let others = known.iter().filter(|known| known.service != *service);
-        let others: Arc<[Requests]> = others.copied().collect();
-        // The workers learn it with the next change: until then they ask in vain.
-        match others.is_empty() {
-            true => self.natted.remove(&place),
-            false => self.natted.insert(place, others),
-        };
     }
 
     fn routes(&mut self, config: &Config, now: Time) -> Lpm<Route> {
@@ -620,62 +585,4 @@ impl Model {
         }
         Lpm::from_routes(routes)
     }
-}
-
-/// What a configured service is found by.
-pub fn key(service: &config::Service) -> ServiceKey {
-    ServiceKey {
-        protocol: service.protocol,
-        address: service.address,
-        port: service.port,
-    }
-}
-
-/// Where a real server's replies come from: port 0 if it keeps that of the request.
-fn replies_from(service: &ServiceKey, address: Ipv4Addr, port: u16) -> ServiceKey {
-    let own = if port == 0 { service.port } else { port };
-    ServiceKey {
-        protocol: service.protocol,
-        address,
-        port: own,
-    }
-}
-
-/// Every address of a port or pool.
-fn owners(config: &Config) -> impl Iterator<Item = (Ipv4Addr, Owner)> {
-    let ports = config.ports.iter().enumerate().flat_map(|(n, port)| {
-        port.addresses
-            .iter()
-            .map(move |net| (net.addr(), Owner::Port(PortId(n as u8))))
-    });
-    let pools = config
-        .pools
-        .iter()
-        .flat_map(|pool| pool.addresses.iter().map(|address| (*address, Owner::Pool)));
-    ports.chain(pools)
-}
-
-fn port_table(port: &config::Port, device: Device) -> Port {
-    Port {
-        name: port.name.as_str().into(),
-        mac: device.mac,
-        any_mac: device.any_mac,
-        mtu: port.mtu,
-        has_companion: port.companion.is_some(),
-        addresses: port.addresses.as_slice().into(),
-    }
-}
-
-fn pool_table(pool: &config::LocalPool) -> Pool {
-    Pool::new(pool.name.clone(), pool.addresses.clone(), pool.ports)
-}
-
-/// The port in whose subnet an address lies.
-fn port_of(config: &Config, address: Ipv4Addr) -> Option<PortId> {
-    let on_link = |port: &config::Port| port.addresses.iter().any(|net| net.contains(&address));
-    config
-        .ports
-        .iter()
-        .position(on_link)
-        .map(|n| PortId(n as u8))
 }

@@ -18,6 +18,8 @@ mod mbuf;
 mod pool;
 mod port;
 mod queue;
+mod rss;
+mod tap;
 mod tx;
 
 pub use clock::{Clock, Cycles};

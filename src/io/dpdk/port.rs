@@ -1,23 +1,11 @@
 //! Ports: a device found or made, configured, started, and closed with its last queue.
-//!
-//! # net_tap and bridges
-//!
-//! DPDK's net_tap gives the kernel's side of the TAP the very MAC address of the port. That is two stations with
-//! one address: a Linux bridge with that interface in it takes frames to the port's MAC for its own (a permanent
-//! fdb entry) and never passes them on, so nothing reaches the port. Neither net_tap's `mac=` argument nor
-//! setting the port's MAC helps: both set both sides. What works is to give the kernel's side another address
-//! afterwards; the driver does not look at it again. [`Port::start`] does that: the kernel's side gets the
-//! port's address with its second byte inverted.
 
 use super::eal::pci_address;
 use super::pool::longest_frame;
 use super::{Eal, Error, MbufPool, RxQueue, TxQueue, error};
 use crate::config::Queues;
 use crate::units::PortId;
-use dpdk_ffi::{
-    rte_eth_conf, rte_eth_dev_info, rte_eth_rss_conf, rte_eth_rss_reta_entry64, rte_eth_stats,
-    rte_ether_addr,
-};
+use dpdk_ffi::{rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_ether_addr};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -52,7 +40,7 @@ pub struct PortConfig<'a> {
 }
 
 /// DPDK's numbers of the devices that are ports.
-static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+pub(super) static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// A device that is a port: closed when the last part of the port goes.
 #[derive(Debug)]
@@ -88,12 +76,12 @@ impl Drop for Device {
 pub struct Port {
     id: PortId,
     name: String,
-    device: Arc<Device>,
-    info: rte_eth_dev_info,
-    driver: String,
-    mac: [u8; 6],
+    pub(super) device: Arc<Device>,
+    pub(super) info: rte_eth_dev_info,
+    pub(super) driver: String,
+    pub(super) mac: [u8; 6],
     mtu: u16,
-    rx_queues: u16,
+    pub(super) rx_queues: u16,
     tx_queues: u16,
 }
 
@@ -228,88 +216,6 @@ impl Port {
         })
     }
 
-    /// Has the started device spread packets by their hash: to the queue of `queue_of[hash % queue_of.len()]`.
-    ///
-    /// # Errors
-    /// Why it does not, for a person: then whatever it does instead is its own.
-    pub fn spread(&self, key: &[u8; 40], queue_of: &[u16]) -> Result<(), String> {
-        let size = self.info.reta_size;
-        let flows = self.info.flow_type_rss_offloads;
-        let ports = dpdk_ffi::WEIR_RSS_PORTS_V4;
-        if size == 0 || flows & ports != ports {
-            return Err("the device does not hash addresses and ports".to_owned());
-        }
-        if !self.takes_key(key) {
-            return Err(format!(
-                "the device's hash key has {} bytes, weir's has {}",
-                self.info.hash_key_size,
-                key.len()
-            ));
-        }
-        if usize::from(size) % queue_of.len() != 0 {
-            return Err(format!(
-                "the device's indirection table has {size} entries, no multiple of {}",
-                queue_of.len()
-            ));
-        }
-        if queue_of.iter().any(|queue| *queue >= self.rx_queues) {
-            return Err(format!(
-                "the device has fewer receive queues ({}) than there are workers",
-                self.rx_queues
-            ));
-        }
-        let wanted = |entry: usize| queue_of[entry % queue_of.len()];
-        let group = |group: usize| rte_eth_rss_reta_entry64 {
-            mask: u64::MAX,
-            reta: std::array::from_fn(|entry| wanted(group * 64 + entry)),
-        };
-        let mut table: Vec<_> = (0..usize::from(size).div_ceil(64)).map(group).collect();
-        // SAFETY: the device exists; the table has a group for every 64 of `size` entries.
-        let code = unsafe {
-            dpdk_ffi::rte_eth_dev_rss_reta_update(self.device.id, table.as_mut_ptr(), size)
-        };
-        self.check("writing its indirection table", code)
-            .map_err(|error| error.to_string())?;
-        // What it took is what counts.
-        for group in &mut table {
-            group.reta = [u16::MAX; 64];
-        }
-        let mut found_key = [0; 40];
-        // SAFETY: zero is a value of each of its numbers and pointers.
-        let mut conf: rte_eth_rss_conf = unsafe { MaybeUninit::zeroed().assume_init() };
-        conf.rss_key = found_key.as_mut_ptr();
-        conf.rss_key_len = found_key.len() as u8;
-        // SAFETY: as above; the key has as many bytes as it says.
-        let (table_code, key_code) = unsafe {
-            (
-                dpdk_ffi::rte_eth_dev_rss_reta_query(self.device.id, table.as_mut_ptr(), size),
-                dpdk_ffi::rte_eth_dev_rss_hash_conf_get(self.device.id, &mut conf),
-            )
-        };
-        self.check("reading its indirection table", table_code)
-            .and_then(|()| self.check("reading its hash key", key_code))
-            .map_err(|error| error.to_string())?;
-        let entries = table.iter().flat_map(|group| group.reta);
-        let is_ours = entries
-            .take(usize::from(size))
-            .enumerate()
-            .all(|(entry, queue)| queue == wanted(entry));
-        if !is_ours || found_key != *key || conf.rss_hf & ports != ports {
-            return Err("the device kept a hash key, table or hash fields of its own".to_owned());
-        }
-        Ok(())
-    }
-
-    /// Drivers that do not say how long their keys are have keys of the usual length.
-    fn takes_key(&self, key: &[u8; 40]) -> bool {
-        [0, key.len()].contains(&self.info.hash_key_size.into())
-    }
-
-    /// Entries of the device's indirection table; 0: it has none.
-    pub fn indirections(&self) -> u16 {
-        self.info.reta_size
-    }
-
     pub fn id(&self) -> PortId {
         self.id
     }
@@ -387,7 +293,7 @@ impl Port {
         }
     }
 
-    fn check(&self, step: &'static str, code: c_int) -> Result<(), Error> {
+    pub(super) fn check(&self, step: &'static str, code: c_int) -> Result<(), Error> {
         if code >= 0 {
             return Ok(());
         }
@@ -480,42 +386,6 @@ impl Port {
         } else {
             self.check("setting its MTU", code)
         }
-    }
-
-    /// See the module: the kernel's side of a TAP must not answer to the TAP's address.
-    fn part_from_kernel_mac(&self, interface: u32, mut mac: [u8; 6]) -> Result<(), Error> {
-        mac[1] = !mac[1];
-        // SAFETY: the pointer is to six bytes.
-        let code = unsafe { dpdk_ffi::weir_netdev_set_mac(interface, mac.as_ptr()) };
-        self.check("setting the MAC address of the TAP's kernel side", -code)
-    }
-
-    /// The same for the TAPs that a bond consists of: those that are no port by themselves.
-    fn part_members_from_kernel_mac(&self) -> Result<(), Error> {
-        let devices = (0..dpdk_ffi::RTE_MAX_ETHPORTS as u16).filter(|id| {
-            // SAFETY: takes any number.
-            unsafe { dpdk_ffi::rte_eth_dev_is_valid_port(*id) != 0 }
-        });
-        for id in devices.filter(|id| !TAKEN.lock().contains(id)) {
-            let mut info = MaybeUninit::<rte_eth_dev_info>::zeroed();
-            let mut mac = rte_ether_addr { addr_bytes: [0; 6] };
-            // SAFETY: the device exists; the pointers are to locals, and the zeroes are a value of what is not filled in.
-            let (info, code) = unsafe {
-                dpdk_ffi::rte_eth_dev_info_get(id, info.as_mut_ptr());
-                (
-                    info.assume_init(),
-                    dpdk_ffi::rte_eth_macaddr_get(id, &mut mac),
-                )
-            };
-            self.check("reading the MAC address of a member", code)?;
-            // SAFETY: null, or a C string of the driver, which stays loaded.
-            let is_tap = !info.driver_name.is_null()
-                && unsafe { CStr::from_ptr(info.driver_name) } == c"net_tap";
-            if is_tap {
-                self.part_from_kernel_mac(info.if_index, mac.addr_bytes)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,0 +1,65 @@
+//! What tables have in the place of a configuration's parts.
+
+use crate::config::{self, Config};
+use crate::conn::Pool;
+use crate::service::ServiceKey;
+use crate::tables::{Owner, Port};
+use crate::units::PortId;
+use crate::wire::Mac;
+use std::net::Ipv4Addr;
+
+/// A port as its device turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub mac: Mac,
+    /// See [`Port::any_mac`].
+    pub any_mac: bool,
+}
+
+/// What a configured service is found by.
+pub fn key(service: &config::Service) -> ServiceKey {
+    ServiceKey {
+        protocol: service.protocol,
+        address: service.address,
+        port: service.port,
+    }
+}
+
+/// Every address of a port or pool.
+pub(super) fn owners(config: &Config) -> impl Iterator<Item = (Ipv4Addr, Owner)> {
+    let ports = config.ports.iter().enumerate().flat_map(|(n, port)| {
+        port.addresses
+            .iter()
+            .map(move |net| (net.addr(), Owner::Port(PortId(n as u8))))
+    });
+    let pools = config
+        .pools
+        .iter()
+        .flat_map(|pool| pool.addresses.iter().map(|address| (*address, Owner::Pool)));
+    ports.chain(pools)
+}
+
+pub(super) fn port_table(port: &config::Port, device: Device) -> Port {
+    Port {
+        name: port.name.as_str().into(),
+        mac: device.mac,
+        any_mac: device.any_mac,
+        mtu: port.mtu,
+        has_companion: port.companion.is_some(),
+        addresses: port.addresses.as_slice().into(),
+    }
+}
+
+pub(super) fn pool_table(pool: &config::LocalPool) -> Pool {
+    Pool::new(pool.name.clone(), pool.addresses.clone(), pool.ports)
+}
+
+/// The port in whose subnet an address lies.
+pub(super) fn port_of(config: &Config, address: Ipv4Addr) -> Option<PortId> {
+    let on_link = |port: &config::Port| port.addresses.iter().any(|net| net.contains(&address));
+    config
+        .ports
+        .iter()
+        .position(on_link)
+        .map(|n| PortId(n as u8))
+}

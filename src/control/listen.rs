@@ -1,0 +1,121 @@
+//! Where the API is to be had: a TCP address or a unix socket.
+
+use crate::config::Listen;
+use axum::Router;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinHandle;
+
+/// Where the API is to be had.
+pub enum Listener {
+    Tcp(TcpListener, SocketAddr),
+    Unix(UnixListener, SocketFile),
+}
+
+/// Removes the socket when the daemon stops.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody else may have removed it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("cannot listen on {at}: {why}")]
+    Bind { at: String, why: io::Error },
+    #[error("another weir is listening on {0}; stop it, or choose another address")]
+    Taken(String),
+    #[error("{0} is there and is no socket; remove it, or choose another path")]
+    NoSocket(String),
+}
+
+impl Listener {
+    /// None: the API is off. To be called within a runtime.
+    pub fn bind(listen: &Listen) -> Result<Option<Self>, BindError> {
+        match listen {
+            Listen::Off => Ok(None),
+            Listen::Tcp(address) => {
+                let failed = |why: io::Error| match why.kind() {
+                    io::ErrorKind::AddrInUse => BindError::Taken(address.to_string()),
+                    _ => BindError::Bind {
+                        at: address.to_string(),
+                        why,
+                    },
+                };
+                let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+                listener.set_nonblocking(true).map_err(failed)?;
+                let listener = TcpListener::from_std(listener).map_err(failed)?;
+                Ok(Some(Listener::Tcp(listener, *address)))
+            }
+            Listen::Unix(path) => Self::bind_unix(path).map(Some),
+        }
+    }
+
+    fn bind_unix(path: &Path) -> Result<Self, BindError> {
+        let at = || format!("unix:{}", path.display());
+        let failed = |why| BindError::Bind { at: at(), why };
+        if let Ok(found) = std::fs::symlink_metadata(path) {
+            if !found.file_type().is_socket() {
+                return Err(BindError::NoSocket(path.display().to_string()));
+            }
+            // One that nobody answers was left behind.
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(BindError::Taken(at()));
+            }
+            std::fs::remove_file(path).map_err(failed)?;
+        } else if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(failed)?;
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        let file = SocketFile(path.to_owned());
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        Ok(Listener::Unix(listener, file))
+    }
+
+    /// Whether only this machine's own programs get here; a browser among them may have been sent by anybody.
+    pub fn is_loopback(&self) -> bool {
+        matches!(self, Listener::Tcp(_, address) if address.ip().is_loopback())
+    }
+
+    /// Answers requests until what it returns is dropped, or the runtime.
+    pub fn serve(self, router: Router) -> Serving {
+        match self {
+            Listener::Tcp(listener, _) => Serving {
+                task: tokio::spawn(async { drop(axum::serve(listener, router).await) }),
+                _file: None,
+            },
+            Listener::Unix(listener, file) => Serving {
+                task: tokio::spawn(async { drop(axum::serve(listener, router).await) }),
+                _file: Some(file),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listener::Tcp(_, address) => address.fmt(f),
+            Listener::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
+        }
+    }
+}
+
+/// The API at work; dropped, it ends.
+pub struct Serving {
+    task: JoinHandle<()>,
+    _file: Option<SocketFile>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,89 @@
+//! Receive-side scaling: how a device spreads packets over its queues.
+
+use super::Port;
+use dpdk_ffi::{rte_eth_rss_conf, rte_eth_rss_reta_entry64};
+use std::mem::MaybeUninit;
+
+impl Port {
+    /// Has the started device spread packets by their hash: to the queue of `queue_of[hash % queue_of.len()]`.
+    ///
+    /// # Errors
+    /// Why it does not, for a person: then whatever it does instead is its own.
+    pub fn spread(&self, key: &[u8; 40], queue_of: &[u16]) -> Result<(), String> {
+        let size = self.info.reta_size;
+        let flows = self.info.flow_type_rss_offloads;
+        let ports = dpdk_ffi::WEIR_RSS_PORTS_V4;
+        if size == 0 || flows & ports != ports {
+            return Err("the device does not hash addresses and ports".to_owned());
+        }
+        if !self.takes_key(key) {
+            return Err(format!(
+                "the device's hash key has {} bytes, weir's has {}",
+                self.info.hash_key_size,
+                key.len()
+            ));
+        }
+        if usize::from(size) % queue_of.len() != 0 {
+            return Err(format!(
+                "the device's indirection table has {size} entries, no multiple of {}",
+                queue_of.len()
+            ));
+        }
+        if queue_of.iter().any(|queue| *queue >= self.rx_queues) {
+            return Err(format!(
+                "the device has fewer receive queues ({}) than there are workers",
+                self.rx_queues
+            ));
+        }
+        let wanted = |entry: usize| queue_of[entry % queue_of.len()];
+        let group = |group: usize| rte_eth_rss_reta_entry64 {
+            mask: u64::MAX,
+            reta: std::array::from_fn(|entry| wanted(group * 64 + entry)),
+        };
+        let mut table: Vec<_> = (0..usize::from(size).div_ceil(64)).map(group).collect();
+        // SAFETY: the device exists; the table has a group for every 64 of `size` entries.
+        let code = unsafe {
+            dpdk_ffi::rte_eth_dev_rss_reta_update(self.device.id(), table.as_mut_ptr(), size)
+        };
+        self.check("writing its indirection table", code)
+            .map_err(|error| error.to_string())?;
+        // What it took is what counts.
+        for group in &mut table {
+            group.reta = [u16::MAX; 64];
+        }
+        let mut found_key = [0; 40];
+        // SAFETY: zero is a value of each of its numbers and pointers.
+        let mut conf: rte_eth_rss_conf = unsafe { MaybeUninit::zeroed().assume_init() };
+        conf.rss_key = found_key.as_mut_ptr();
+        conf.rss_key_len = found_key.len() as u8;
+        // SAFETY: as above; the key has as many bytes as it says.
+        let (table_code, key_code) = unsafe {
+            (
+                dpdk_ffi::rte_eth_dev_rss_reta_query(self.device.id(), table.as_mut_ptr(), size),
+                dpdk_ffi::rte_eth_dev_rss_hash_conf_get(self.device.id(), &mut conf),
+            )
+        };
+        self.check("reading its indirection table", table_code)
+            .and_then(|()| self.check("reading its hash key", key_code))
+            .map_err(|error| error.to_string())?;
+        let entries = table.iter().flat_map(|group| group.reta);
+        let is_ours = entries
+            .take(usize::from(size))
+            .enumerate()
+            .all(|(entry, queue)| queue == wanted(entry));
+        if !is_ours || found_key != *key || conf.rss_hf & ports != ports {
+            return Err("the device kept a hash key, table or hash fields of its own".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Drivers that do not say how long their keys are have keys of the usual length.
+    pub(super) fn takes_key(&self, key: &[u8; 40]) -> bool {
+        [0, key.len()].contains(&self.info.hash_key_size.into())
+    }
+
+    /// Entries of the device's indirection table; 0: it has none.
+    pub fn indirections(&self) -> u16 {
+        self.info.reta_size
+    }
+}

@@ -1,0 +1,270 @@
+//! What is asked of a running daemon: by `weir show`, by HTTP, by its socket.
+
+use super::*;
+
+#[test]
+fn show_prints_tables_and_the_apis_json() {
+    let lab = Lab::new();
+    lab.receives("wan", &syns(8));
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    daemon.wait(|daemon| (daemon.show("workers")[0]["transmitted_packets"] == 8).then_some(()));
+
+    let table = daemon.table("services");
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines[0],
+        ["Prot", "LocalAddress:Port", "Scheduler", "Flags"]
+    );
+    assert_eq!(
+        lines[1],
+        [
+            "->",
+            "RemoteAddress:Port",
+            "Forward",
+            "Weight",
+            "ActiveConn",
+            "InActConn"
+        ]
+    );
+    assert_eq!(
+        lines[2],
+        ["TCP", "192.0.2.80:80", "wrr", "web", "pool", "inside"]
+    );
+    assert_eq!(lines[3], ["->", "10.0.0.11:8080", "fullnat", "3", "6", "0"]);
+    assert_eq!(lines[4], ["->", "10.0.0.12:8080", "fullnat", "1", "2", "0"]);
+
+    for what in [
+        "services",
+        "reals",
+        "connections",
+        "ports",
+        "workers",
+        "neighbours",
+        "routes",
+    ] {
+        let (shown, asked) = (daemon.show(what), json(&daemon.get(&format!("/v1/{what}"))));
+        if matches!(what, "connections" | "ports" | "workers") {
+            // Their numbers move.
+            let keys = |rows: &Value| {
+                rows[0]
+                    .as_object()
+                    .unwrap()
+                    .keys()
+                    .cloned()
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(keys(&shown), keys(&asked), "{what}");
+        } else {
+            assert_eq!(shown, asked, "{what}");
+        }
+        let rows = daemon.show(what).as_array().unwrap().len();
+        assert!(
+            rows > 0 && daemon.table(what).lines().count() > rows,
+            "{what}"
+        );
+    }
+    let real = &daemon.show("reals")[0];
+    assert_eq!(
+        (&real["service"], &real["vip"], &real["real"]),
+        (
+            &"web".into(),
+            &"192.0.2.80:80".into(),
+            &"10.0.0.11:8080".into()
+        )
+    );
+    assert_eq!(
+        (&real["connections_total"], &real["weight"], &real["up"]),
+        (&6.into(), &3.into(), &true.into())
+    );
+    let port = &daemon.show("ports")[1];
+    assert_eq!(
+        (&port["port"], &port["driver"], &port["mac"]),
+        (
+            &"lan".into(),
+            &"net_pcap".into(),
+            &"02:00:00:00:00:02".into()
+        )
+    );
+    let neighbours = daemon.show("neighbours");
+    let neighbour = neighbours
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["address"] == "10.0.0.12")
+        .unwrap();
+    assert_eq!(
+        (&neighbour["mac"], &neighbour["static"]),
+        (&"02:00:00:00:01:0c".into(), &true.into())
+    );
+    let routes = daemon.show("routes");
+    assert!(routes.as_array().unwrap().contains(
+        &serde_json::json!({ "to": "0.0.0.0/0", "via": "198.51.100.254", "port": "wan" })
+    ));
+    daemon.stop();
+}
+
+#[test]
+fn every_connection_is_listed_once() {
+    let lab = Lab::new();
+    lab.receives("wan", &syns(3000));
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    daemon.wait(|daemon| (daemon.show("workers")[0]["transmitted_packets"] == 3000).then_some(()));
+    let rows = daemon.show("connections");
+    let rows = rows.as_array().unwrap();
+    let clients: HashSet<_> = rows
+        .iter()
+        .map(|row| row["client"].as_str().unwrap())
+        .collect();
+    let locals: HashSet<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row["local"].as_str().unwrap(),
+                row["real"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        (rows.len(), clients.len(), locals.len()),
+        (3000, 3000, 3000)
+    );
+    for row in rows {
+        assert_eq!(
+            (&row["protocol"], &row["vip"], &row["state"]),
+            (&"tcp".into(), &"192.0.2.80:80".into(), &"syn_recv".into())
+        );
+        assert!(
+            (1..=60).contains(&row["expires_s"].as_u64().unwrap()),
+            "{row}"
+        );
+        assert_eq!(
+            (&row["service"], &row["worker"]),
+            (&"web".into(), &0.into())
+        );
+    }
+    assert_eq!(daemon.table("connections").lines().count(), 3001);
+    let count = |query: &str| {
+        json(&daemon.get(&format!("/v1/connections?{query}")))
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(count("limit=7"), 7);
+    assert_eq!(count("limit=0"), 0);
+    assert_eq!(count("service=web"), 3000);
+    assert_eq!(count("service=tcp:192.0.2.81:80"), 0);
+    let unknown = daemon.tool(&["show", "connections", "--service", "wob"]);
+    assert_eq!(refused(&unknown), "error: there is no service \"wob\"\n");
+    daemon.stop();
+}
+
+#[test]
+fn the_api_answers_and_refuses() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 1));
+    assert_eq!(daemon.get("/health"), "ok\n");
+    assert_eq!(daemon.get("/ready"), "ok\n");
+    let (status, body) = daemon.request("GET /v1/nothing HTTP/1.0\r\n\r\n");
+    assert!(
+        status == 404 && json(&body)["error"].is_string(),
+        "{status} {body}"
+    );
+    let post = |headers: &str, body: &str| {
+        let length = body.len();
+        daemon.request(&format!(
+            "POST /v1/reload HTTP/1.0\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        ))
+    };
+    let as_json = "Content-Type: application/json\r\n";
+    // What a form on another site could send.
+    assert_eq!(post("", "").0, 415);
+    assert_eq!(post("Content-Type: text/plain\r\n", "{}").0, 415);
+    assert_eq!(post(as_json, "{\"fiel\": \"x\"}").0, 400);
+    let (status, body) = post(as_json, "");
+    assert_eq!(
+        (status, &json(&body)["reals_added"]),
+        (200, &0.into()),
+        "{body}"
+    );
+    let (status, body) = post(
+        as_json,
+        &format!("{{\"file\": \"{}\"}}", lab.path("none.toml").display()),
+    );
+    assert!(
+        status == 422 && body.contains("cannot read"),
+        "{status} {body}"
+    );
+    lab.write("bad.toml", &lab.config("colour = 1\n", 1));
+    let (status, body) = post(
+        as_json,
+        &format!("{{\"file\": \"{}\"}}", lab.path("bad.toml").display()),
+    );
+    assert_eq!(status, 422);
+    assert_eq!(json(&body)["diagnostics"][0]["line"], 1, "{body}");
+    daemon.stop();
+}
+
+#[test]
+fn on_a_loopback_address_the_api_asks_whom_a_request_is_for() {
+    let lab = Lab::new();
+    // A port that was free a moment ago.
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let config = lab.config("", 1).replace(&lab.api(), &address.to_string());
+    let daemon = Daemon::start_at(&lab, &config, &address.to_string());
+    let ask = |host: &str| {
+        daemon
+            .request(&format!(
+                "GET /health HTTP/1.1\r\nConnection: close\r\nHost: {host}\r\n\r\n"
+            ))
+            .0
+    };
+    assert_eq!(ask(&address.to_string()), 200);
+    assert_eq!(ask("localhost"), 200);
+    assert_eq!(ask("rebound.example"), 421);
+    // The address is taken: a second daemon does not start.
+    let second = Lab::new();
+    let config = second
+        .config("", 1)
+        .replace(&second.api(), &address.to_string());
+    let text = refused(&second.run(&config));
+    assert_eq!(
+        text,
+        format!(
+            "error: [api] listen: another weir is listening on {address}; stop it, or choose another address\n"
+        )
+    );
+    daemon.stop();
+}
+
+#[test]
+fn the_unix_socket_is_for_its_group_and_goes_with_the_daemon() {
+    let lab = Lab::new();
+    // Left behind by one that was killed.
+    drop(std::os::unix::net::UnixListener::bind(lab.path("weir.sock")).unwrap());
+    let daemon = Daemon::start(&lab, &lab.config("", 1));
+    let mode = std::fs::metadata(lab.path("weir.sock"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let text = refused(&lab.run(&lab.config("", 1)));
+    assert!(
+        text.contains("another weir is listening on unix:"),
+        "{text}"
+    );
+    assert_eq!(daemon.get("/health"), "ok\n", "the first one goes on");
+    daemon.stop();
+    assert!(!lab.path("weir.sock").exists());
+    let text = refused(&weir(&["show", "ports", "--api", &lab.api()]));
+    assert!(
+        text.starts_with(&format!("error: no weir answers at {}", lab.api()))
+            && text.contains("is it running?"),
+        "{text}"
+    );
+}
