@@ -45,3 +45,24 @@ fn every_case_is_checked_or_known_to_be_long() {
         assert!(CHECKED.contains(&name) != LONG.contains(&name), "{name}");
     }
 }
+
+/// scripts/bench: real weirs with one worker and with two, whose packets are all sent. That it runs, not how fast.
+#[test]
+fn several_workers_are_measured_beside_one() {
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
+        eprintln!("skipped: it takes two CPUs");
+        return;
+    }
+    let top = env!("CARGO_MANIFEST_DIR");
+    let done = std::process::Command::new(format!("{top}/scripts/bench"))
+        .args(["--workers", "2", "--quick", "--rounds", "1", "--no-huge"])
+        .args(["--weir", env!("CARGO_BIN_EXE_weir")])
+        .output()
+        .expect("scripts/bench starts");
+    let (out, err) = (
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr),
+    );
+    assert!(done.status.success(), "{err}");
+    assert!(out.contains("| weir, 2 workers |"), "{out}{err}");
+}
