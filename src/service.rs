@@ -2,7 +2,7 @@
 
 use crate::config::Protocol;
 use crate::units::RealId;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 /// What a virtual service is found by. Port 0: every port of the VIP.
@@ -17,6 +17,26 @@ impl std::fmt::Display for ServiceKey {
     /// `tcp:192.0.2.80:80`, as the commands take it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}:{}", self.protocol.name(), self.address, self.port)
+    }
+}
+
+/// A text is no service's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoKey;
+
+impl std::str::FromStr for ServiceKey {
+    type Err = NoKey;
+
+    /// As [`Display`](std::fmt::Display) writes it.
+    fn from_str(text: &str) -> Result<Self, NoKey> {
+        let (protocol, place) = text.split_once(':').ok_or(NoKey)?;
+        let mut known = [Protocol::Tcp, Protocol::Udp].into_iter();
+        let place: SocketAddrV4 = place.parse().map_err(|_| NoKey)?;
+        Ok(ServiceKey {
+            protocol: known.find(|known| known.name() == protocol).ok_or(NoKey)?,
+            address: *place.ip(),
+            port: place.port(),
+        })
     }
 }
 

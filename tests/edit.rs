@@ -1,4 +1,4 @@
-//! `weir plan`, `drain`, `enable`, `weight`: asked of a running daemon as an operator does.
+//! `weir plan`, `add`, `remove`, `drain`, `enable`, `weight`: asked of a running daemon as an operator does.
 
 #[path = "run/daemon.rs"]
 #[allow(dead_code)]
@@ -109,4 +109,109 @@ fn a_plan_says_what_a_reload_would_change_and_changes_nothing() {
     assert!(refused(&output).contains("[limits] connections cannot change"));
     let output = plan("nonsense");
     assert!(refused(&output).contains("other.toml:1:"));
+}
+
+/// The names of the services, in the order that they are shown in.
+fn services(daemon: &Daemon) -> Vec<String> {
+    let services = daemon.show("services");
+    let services = services.as_array().unwrap().iter();
+    services
+        .map(|service| service["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+const DNS: &str = r#"
+[[service]]
+name = "dns"
+address = "192.0.2.53"
+port = 53
+protocol = "udp"
+mode = "nat"
+scheduler = "rr"
+  [[service.real]]
+  address = "10.0.0.11"
+"#;
+
+#[test]
+fn services_come_change_and_go_while_it_runs_until_the_next_reload() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let api = lab.api();
+    let file = |text: &str| {
+        let path = lab.path("more.toml");
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let before = services(&daemon);
+    assert_eq!(
+        said(&api, &["add", &file(DNS)]),
+        "services: 1 added, 0 removed, 0 changed; real servers: 1 added, 0 removed, 0 reweighted\n"
+    );
+    assert_eq!(
+        services(&daemon),
+        [&before[..], &["dns".to_owned()]].concat()
+    );
+    assert_eq!(said(&api, &["add", &file(DNS)]), "nothing changed\n");
+    let two = format!("{DNS}  weight = 2\n  [[service.real]]\n  address = \"10.0.0.12\"\n");
+    assert_eq!(
+        said(&api, &["add", &file(&two)]),
+        "services: 0 added, 0 removed, 1 changed; real servers: 1 added, 0 removed, 1 reweighted\n"
+    );
+    assert_eq!(
+        said(&api, &["weight", "dns", "10.0.0.12:53", "5"]),
+        "dns 10.0.0.12:53: weight 1 -> 5\n"
+    );
+    // The first goes, the last takes its place in the model: what is left is found nevertheless.
+    assert_eq!(
+        said(&api, &["remove", "web"]),
+        "services: 0 added, 1 removed, 0 changed; real servers: 0 added, 2 removed, 0 reweighted\n"
+    );
+    assert!(!services(&daemon).contains(&"web".to_owned()));
+    said(&api, &["weight", "udp:192.0.2.53:53", "10.0.0.12:53", "6"]);
+    said(&api, &["remove", "udp:192.0.2.53:53"]);
+    assert!(!services(&daemon).contains(&"dns".to_owned()));
+
+    said(&api, &["reload"]);
+    assert_eq!(services(&daemon), before, "the file says what there is");
+}
+
+#[test]
+fn what_cannot_be_added_is_told_as_check_tells_it_and_changes_nothing() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let api = lab.api();
+    let before = services(&daemon);
+    for (text, why) in [
+        ("[[service]]\nadress = \"192.0.2.1\"\n", "more.toml:2:1"),
+        (&DNS.replace("rr", "rrr"), "unknown scheduler `rrr`"),
+        (
+            &DNS.replace("192.0.2.53", "10.0.0.1"),
+            "the VIP `10.0.0.1` is also a port's address",
+        ),
+        (
+            &DNS.replace("\"dns\"", "\"web\""),
+            "the name \"web\" is that of the service tcp:192.0.2.80:80",
+        ),
+        (
+            &DNS.replace("192.0.2.53", "10.0.0.12"),
+            "the VIP 10.0.0.12 is the address of a real server",
+        ),
+        (&DNS.replace("10.0.0.11", "192.0.2.80"), "192.0.2.80"),
+        (
+            &format!("[limits]\nconnections = 5\n{DNS}"),
+            "only services can be added",
+        ),
+        ("", "there is no [[service]]"),
+    ] {
+        let path = lab.path("more.toml");
+        std::fs::write(&path, text).unwrap();
+        let output = weir(&["add", path.to_str().unwrap(), "--api", &api]);
+        let told = refused(&output);
+        assert!(told.contains(why), "{text}\n{told}");
+        assert_eq!(services(&daemon), before, "{text}");
+    }
+    let output = weir(&["remove", "wbe", "--api", &api]);
+    assert_eq!(refused(&output), "error: there is no service \"wbe\"\n");
+    let output = weir(&["add", "/nonexistent.toml", "--api", &api]);
+    assert!(refused(&output).starts_with("error: /nonexistent.toml: No such file"));
 }

@@ -218,22 +218,50 @@ fn publish(quick: bool, report: &mut dyn FnMut(Figure)) {
                 (key(service), (real.address, real.port))
             })
             .collect();
-        let nanos = bench.beside(|beside| {
-            let change = |n: usize| {
-                let (key, real) = &places[n * 7919 % places.len()];
-                beside.visible_after(|model| {
-                    let changed = model.set_weight(key, *real, 1 + (n % 7) as u16);
+        let extra = {
+            let mut service = bench.model.config().services[0].clone();
+            service.name = "extra".to_owned();
+            // On a VIP of its own: of the range of RFC 5737.
+            service.address = Ipv4Addr::new(203, 0, 113, 1);
+            service
+        };
+        let (mut weights, mut adds, mut reals, mut removes) = (vec![], vec![], vec![], vec![]);
+        bench.beside(|beside| {
+            for n in 0..2_001 {
+                let (at, real) = &places[n * 7919 % places.len()];
+                weights.push(beside.visible_after(|model| {
+                    let changed = model.set_weight(at, *real, 1 + (n % 7) as u16);
                     debug_assert!(changed.is_ok());
-                })
-            };
-            median((0..2_001).map(change).collect())
+                }));
+                let mut fewer = extra.clone();
+                fewer.reals.pop();
+                let mut set = |service: config::Service| {
+                    beside.visible_after(|model| {
+                        let changed = model.set_services(vec![service]);
+                        debug_assert!(changed.is_ok());
+                    })
+                };
+                adds.push(set(fewer));
+                reals.push(set(extra.clone()));
+                removes.push(beside.visible_after(|model| {
+                    let changed = model.unset_service(&key(&extra));
+                    debug_assert!(changed.is_some());
+                }));
+            }
         });
-        report(Figure {
-            case: "publish",
-            what: format!("a weight, among {services} services"),
-            nanos,
-            per: "change",
-        });
+        for (what, nanos) in [
+            ("a weight", weights),
+            ("a service added", adds),
+            ("a real server added", reals),
+            ("a service removed", removes),
+        ] {
+            report(Figure {
+                case: "publish",
+                what: format!("{what}, among {services} services"),
+                nanos: median(nanos),
+                per: "change",
+            });
+        }
     }
     publish_maglev(report);
 }

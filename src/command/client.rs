@@ -122,8 +122,21 @@ pub fn rows<T: DeserializeOwned>(address: &Address, path: &str) -> Result<Vec<T>
 
 /// Posts JSON; the answer.
 pub fn post(address: &Address, path: &str, body: String) -> Result<Vec<u8>, Error> {
+    answer(address, Method::POST, path, body)
+}
+
+/// Puts TOML; the answer.
+pub fn put(address: &Address, path: &str, body: String) -> Result<Vec<u8>, Error> {
+    answer(address, Method::PUT, path, body)
+}
+
+pub fn delete(address: &Address, path: &str) -> Result<Vec<u8>, Error> {
+    answer(address, Method::DELETE, path, String::new())
+}
+
+fn answer(address: &Address, method: Method, path: &str, body: String) -> Result<Vec<u8>, Error> {
     let mut answer = Vec::new();
-    call(address, Method::POST, path, body, |piece| {
+    call(address, method, path, body, |piece| {
         answer.extend_from_slice(piece);
         Ok(())
     })?;
@@ -155,6 +168,20 @@ fn call(
     })
 }
 
+/// Text for the query of an address.
+pub fn encode(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(byte);
+    text.bytes()
+        .map(|byte| {
+            if plain(&byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}
+
 async fn exchange(
     address: &Address,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -172,11 +199,15 @@ async fn exchange(
         Address::Tcp(address) => address.to_string(),
         Address::Unix(_) => "localhost".to_owned(),
     };
+    let content_type = match method {
+        Method::PUT => "application/toml",
+        _ => "application/json",
+    };
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header(header::HOST, host)
-        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_TYPE, content_type)
         .body(Full::new(Bytes::from(body)))
         .map_err(|why| Error::Refused(why.to_string()))?;
     let mut answer = sender.send_request(request).await.map_err(broken)?;
@@ -223,5 +254,11 @@ mod tests {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
         assert_eq!(Address::default().to_string(), "127.0.0.1:9900");
+    }
+
+    #[test]
+    fn text_in_a_query_is_encoded() {
+        assert_eq!(encode("tcp:192.0.2.80:80"), "tcp:192.0.2.80:80");
+        assert_eq!(encode("a b&c=ä"), "a%20b%26c%3D%C3%A4");
     }
 }

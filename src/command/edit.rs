@@ -1,7 +1,8 @@
-//! `weir drain`, `weir enable`, `weir weight`: one real server, now.
+//! `weir drain`, `weir enable`, `weir weight`: one real server, now. `weir add`, `weir remove`: single services.
 
 use super::client::{self, At, Error};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Which real server.
@@ -40,6 +41,66 @@ pub struct Weight {
     which: Which,
     /// 0: no new connections
     weight: u16,
+}
+
+/// Add services to the running daemon, or put them in the place of their former versions
+///
+/// FILE has `[[service]]` tables, as the configuration has. Until the next reload: the configuration says what there is.
+#[derive(Debug, clap::Args)]
+pub struct Add {
+    /// A file, or - for standard input
+    file: PathBuf,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Take a service out of the running daemon
+///
+/// Its connections end. Until the next reload: the configuration says what there is.
+#[derive(Debug, clap::Args)]
+pub struct Remove {
+    /// A service's name, or such as tcp:192.0.2.80:80
+    service: String,
+    #[command(flatten)]
+    at: At,
+}
+
+impl Add {
+    /// 0 if the daemon has the services now.
+    pub fn run(&self) -> ExitCode {
+        let text = match self.file.as_os_str() == "-" {
+            true => std::io::read_to_string(std::io::stdin()),
+            false => std::fs::read_to_string(&self.file),
+        };
+        match text {
+            Ok(text) => {
+                let name = client::encode(&self.file.display().to_string());
+                let path = format!("/v1/services?name={name}");
+                told(client::put(&self.at.address(), &path, text))
+            }
+            Err(why) => super::fail(format!("{}: {why}", self.file.display())),
+        }
+    }
+}
+
+impl Remove {
+    /// 0 if the daemon has the service no more.
+    pub fn run(&self) -> ExitCode {
+        let path = format!("/v1/services?service={}", client::encode(&self.service));
+        told(client::delete(&self.at.address(), &path))
+    }
+}
+
+/// Says what has changed.
+fn told(answer: Result<Vec<u8>, Error>) -> ExitCode {
+    match answer {
+        Ok(answer) => {
+            let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+            super::say(answer["summary"].as_str().unwrap_or_default());
+            ExitCode::SUCCESS
+        }
+        Err(why) => super::fail(why),
+    }
 }
 
 impl Drain {

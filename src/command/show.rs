@@ -80,7 +80,7 @@ impl Show {
         let service = self
             .service
             .as_ref()
-            .map(|service| format!("service={}", encode(service)));
+            .map(|service| format!("service={}", client::encode(service)));
         let limit = self.limit.map(|limit| format!("limit={limit}"));
         for (n, parameter) in service.into_iter().chain(limit).enumerate() {
             path += if n == 0 { "?" } else { "&" };
@@ -116,20 +116,6 @@ impl Show {
         })?;
         Ok(out.write_all(heading.take().unwrap_or_default().as_bytes())?)
     }
-}
-
-/// Text for the query of an address.
-fn encode(text: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(byte);
-    text.bytes()
-        .map(|byte| {
-            if plain(&byte) {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
 }
 
 /// As `ipvsadm -Ln`, with the names that weir has.
@@ -390,11 +376,5 @@ TCP   192.0.2.80:80       wrr        web pool inside persistent 300
   ->  10.0.0.12:8080      fullnat    down                                 1           7         12
 "
         );
-    }
-
-    #[test]
-    fn text_in_a_query_is_encoded() {
-        assert_eq!(encode("tcp:192.0.2.80:80"), "tcp:192.0.2.80:80");
-        assert_eq!(encode("a b&c=ä"), "a%20b%26c%3D%C3%A4");
     }
 }

@@ -16,6 +16,13 @@ pub(super) struct Span {
 }
 
 impl Span {
+    /// In no file: of the running configuration.
+    pub const NOWHERE: Span = Span {
+        file: u32::MAX,
+        start: 0,
+        end: 0,
+    };
+
     pub fn new(file: u32, range: std::ops::Range<usize>) -> Self {
         // Source::new refuses files of 4 GiB and more.
         Span {
@@ -65,9 +72,9 @@ impl Finding {
         self
     }
 
-    /// Another place that has to do with it.
+    /// Another place that has to do with it, if it is one.
     pub fn note(&mut self, at: Span, note: &'static str) -> &mut Self {
-        self.note = Some((at, note));
+        self.note = (at != Span::NOWHERE).then_some((at, note));
         self
     }
 }

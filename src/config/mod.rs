@@ -55,6 +55,31 @@ pub fn parse(text: &str, name: &str, context: &Context) -> Result<Loaded, Diagno
     check(root, files, log, context)
 }
 
+/// Checks a text of `[[service]]` tables, which are to be added to `config`; `name` stands for it in diagnostics.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, in one pass, warnings included.
+pub fn services(
+    text: &str,
+    name: &str,
+    config: &Config,
+    context: &Context,
+) -> Result<(Vec<Service>, Diagnostics), Diagnostics> {
+    let (mut files, mut log) = (Files::default(), Log::default());
+    let root = files.parse(name.to_owned(), text.to_owned(), &mut log);
+    let services = match files.broken {
+        true => vec![],
+        false => validate::added(root, config, context, &mut log),
+    };
+    let errors = log.errors();
+    let diagnostics = log.into_diagnostics(&files.sources);
+    match errors {
+        0 => Ok((services, diagnostics)),
+        _ => Err(diagnostics),
+    }
+}
+
 /// Every table of the file, as it is written, with its keys: for documentation and its tests.
 pub fn keys() -> &'static [(&'static str, &'static [&'static str])] {
     raw::TABLES

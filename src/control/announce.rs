@@ -33,6 +33,26 @@ impl Announcer {
         }
     }
 
+    /// Takes in one address of weir's own.
+    pub fn add(&mut self, config: &Config, address: Ipv4Addr, now: Time) {
+        let ports = config.ports.iter().enumerate();
+        let on_link =
+            ports.filter(|(_, port)| port.addresses.iter().any(|net| net.contains(&address)));
+        let places = on_link.map(|(n, _)| (PortId(n as u8), address));
+        let added: Vec<_> = places.filter(|place| self.known.insert(*place)).collect();
+        self.queue.extend(&added);
+        if !added.is_empty() {
+            self.again.push_back((now + AGAIN, added));
+        }
+    }
+
+    /// An address is weir's own no more.
+    pub fn remove(&mut self, config: &Config, address: Ipv4Addr) {
+        for n in 0..config.ports.len() {
+            self.known.remove(&(PortId(n as u8), address));
+        }
+    }
+
     /// Orders what is due, as far as the worker keeps up.
     pub fn tick(&mut self, mailbox: &Mailbox, now: Time) {
         while self.again.front().is_some_and(|(due, _)| *due <= now) {

@@ -45,7 +45,12 @@ pub fn router(api: Api, listener: &Listener) -> Router {
         .route("/metrics", get(scrape))
         .route("/health", get(health))
         .route("/ready", get(ready))
-        .route("/v1/services", get(services))
+        .route(
+            "/v1/services",
+            get(services)
+                .put(edit::put_services)
+                .delete(edit::delete_service),
+        )
         .route("/v1/reals", get(reals))
         .route("/v1/connections", get(connections))
         .route(
@@ -291,23 +296,28 @@ struct Reloaded {
     summary: String,
 }
 
+/// Refuses a body of another type.
+pub(super) fn is_of_type(headers: &HeaderMap, wanted: &str) -> Result<(), Box<Response>> {
+    let told = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let told = told.map(|value| value.split(';').next().unwrap_or_default().trim());
+    match told == Some(wanted) {
+        true => Ok(()),
+        false => Err(Box::new(error(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            &format!("content-type must be {wanted}"),
+        ))),
+    }
+}
+
 /// What a POST says: JSON, or nothing for the default. A page of another site can have a browser post here, but not as JSON
 /// without asking first.
 pub(super) fn posted<T: DeserializeOwned + Default>(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<T, Box<Response>> {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    if content_type.is_none_or(|value| {
-        value.split(';').next().unwrap_or_default().trim() != "application/json"
-    }) {
-        return Err(Box::new(error(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "content-type must be application/json",
-        )));
-    }
+    is_of_type(headers, "application/json")?;
     if body.is_empty() {
         return Ok(T::default());
     }
@@ -333,15 +343,19 @@ async fn post_plan(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> R
     changes_or_refusal(plan(&api.handle, file, api.context).await)
 }
 
+pub(super) fn changed(changes: Changes) -> Response {
+    json_response(
+        StatusCode::OK,
+        Reloaded {
+            summary: changes.to_string(),
+            changes,
+        },
+    )
+}
+
 fn changes_or_refusal(changes: Result<Changes, Refused>) -> Response {
     match changes {
-        Ok(changes) => json_response(
-            StatusCode::OK,
-            Reloaded {
-                summary: changes.to_string(),
-                changes,
-            },
-        ),
+        Ok(changes) => changed(changes),
         Err(Refused::Invalid(diagnostics)) => {
             json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&diagnostics))
         }
@@ -355,7 +369,7 @@ fn changes_or_refusal(changes: Result<Changes, Refused>) -> Response {
 }
 
 /// `text` is what `weir check` would print.
-fn invalid(diagnostics: &Diagnostics) -> serde_json::Value {
+pub(super) fn invalid(diagnostics: &Diagnostics) -> serde_json::Value {
     let found: Vec<_> = diagnostics
         .iter()
         .map(|diagnostic| {

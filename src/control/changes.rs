@@ -28,22 +28,11 @@ impl Changes {
         let after: HashSet<_> = new.services.iter().map(key).collect();
         for service in &old.services {
             if !after.contains(&key(service)) {
-                changes.services_removed += 1;
-                changes.reals_removed += service.reals.len();
+                changes.count_service(Some(service), None);
             }
         }
         for service in &new.services {
-            match before.get(&key(service)) {
-                Some(same) if *same == service => {}
-                Some(same) => {
-                    changes.services_changed += 1;
-                    changes.count_reals(&same.reals, &service.reals);
-                }
-                None => {
-                    changes.services_added += 1;
-                    changes.reals_added += service.reals.len();
-                }
-            }
+            changes.count_service(before.get(&key(service)).copied(), Some(service));
         }
         let others = [
             (new.timeouts != old.timeouts, "[timeouts]"),
@@ -56,6 +45,30 @@ impl Changes {
         let others = others.into_iter().filter(|(differs, _)| *differs);
         changes.other = others.map(|(_, what)| what).collect();
         changes
+    }
+
+    /// Counts what became of a service.
+    pub fn count_service(
+        &mut self,
+        before: Option<&config::Service>,
+        after: Option<&config::Service>,
+    ) {
+        match (before, after) {
+            (Some(before), Some(after)) if before == after => {}
+            (Some(before), Some(after)) => {
+                self.services_changed += 1;
+                self.count_reals(&before.reals, &after.reals);
+            }
+            (Some(before), None) => {
+                self.services_removed += 1;
+                self.reals_removed += before.reals.len();
+            }
+            (None, Some(after)) => {
+                self.services_added += 1;
+                self.reals_added += after.reals.len();
+            }
+            (None, None) => {}
+        }
     }
 
     /// Counts what became of a service's real servers.

@@ -1,9 +1,10 @@
-//! `/v1/weight`, `/v1/drain`, `/v1/enable`: one real server, now.
+//! `/v1/weight`, `/v1/drain`, `/v1/enable`: one real server, now. PUT and DELETE of `/v1/services`: single services.
 
-use super::api::{Api, error, json_response, posted};
+use super::api::{Api, changed, error, invalid, is_of_type, json_response, posted};
 use super::model::Edit;
+use crate::config;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
@@ -70,6 +71,80 @@ async fn edit(
             )
         }
         Ok(Err(why)) => error(StatusCode::NOT_FOUND, &why),
+        Err(stopping) => error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Named {
+    /// What diagnostics call the body.
+    name: Option<String>,
+}
+
+/// TOML of `[[service]]` tables, as in the file.
+pub(super) async fn put_services(
+    State(api): State<Api>,
+    Query(named): Query<Named>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if let Err(refusal) = is_of_type(&headers, "application/toml") {
+        return *refusal;
+    }
+    let Ok(text) = String::from_utf8(body.into()) else {
+        return error(StatusCode::BAD_REQUEST, "the body is not UTF-8");
+    };
+    let context = api.context;
+    let name = named.name.unwrap_or_else(|| "services".to_owned());
+    let done = api.handle.ask(move |control| {
+        let (services, warnings) = config::services(&text, &name, control.model.config(), &context)
+            .map_err(|wrong| (StatusCode::UNPROCESSABLE_ENTITY, invalid(&wrong)))?;
+        for warning in warnings.iter() {
+            tracing::warn!(line = warning.line, "{}", warning.message);
+        }
+        control
+            .set_services(services)
+            .map_err(|why| (StatusCode::CONFLICT, json!({ "error": why.to_string() })))
+    });
+    match done.await {
+        Ok(Ok(changes)) => {
+            tracing::info!("services set: {changes}");
+            changed(changes)
+        }
+        Ok(Err((status, why))) => json_response(status, why),
+        Err(stopping) => error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhichService {
+    /// A name, or such as `tcp:192.0.2.80:80`.
+    service: Option<String>,
+}
+
+pub(super) async fn delete_service(
+    State(api): State<Api>,
+    Query(which): Query<WhichService>,
+) -> Response {
+    let Some(service) = which.service else {
+        return error(StatusCode::BAD_REQUEST, "`?service=` is missing");
+    };
+    let name = service.clone();
+    match api
+        .handle
+        .ask(move |control| control.unset_service(&name))
+        .await
+    {
+        Ok(Some(changes)) => {
+            tracing::info!(service, "service removed");
+            changed(changes)
+        }
+        Ok(None) => error(
+            StatusCode::NOT_FOUND,
+            &format!("there is no service {service:?}"),
+        ),
         Err(stopping) => error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()),
     }
 }

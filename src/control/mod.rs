@@ -23,7 +23,7 @@ mod show;
 mod stream;
 pub mod watch;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::exchange::{ConnectionChunk, Mailbox};
 use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, MbufPool, Port};
@@ -33,7 +33,7 @@ use announce::Announcer;
 use changes::{Changes, NeedsRestart};
 use copies::Copies;
 use links::Links;
-use model::Model;
+use model::{Conflict, Model};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};
@@ -180,6 +180,27 @@ impl Control {
             host.kernel.update(self.model.config());
         }
         Ok(changes)
+    }
+
+    /// Adds services, or puts them in the place of their former versions, until the next [`apply`](Self::apply).
+    pub fn set_services(&mut self, services: Vec<config::Service>) -> Result<Changes, Conflict> {
+        let now = self.now();
+        let vips: Vec<_> = services.iter().map(|service| service.address).collect();
+        let changes = self.model.set_services(services)?;
+        for vip in vips {
+            self.announcer.add(self.model.config(), vip, now);
+        }
+        Ok(changes)
+    }
+
+    /// Takes a service away until the next [`apply`](Self::apply); none if there is none.
+    pub fn unset_service(&mut self, name: &str) -> Option<Changes> {
+        let key = self.model.find_service(name)?;
+        let changes = self.model.unset_service(&key)?;
+        if self.model.tables().addresses.get(&key.address).is_none() {
+            self.announcer.remove(self.model.config(), key.address);
+        }
+        Some(changes)
     }
 
     /// What [`apply`](Self::apply) would change.

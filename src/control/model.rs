@@ -3,7 +3,9 @@
 //! The model keeps what gives things their identity: ids of services and real servers, their counters, scheduler
 //! cursors. A new configuration is compared with the current one; what is the same is not touched.
 
-use super::changes::{Changes, NeedsRestart, NoSuchReal};
+mod services;
+
+use super::changes::{Changes, NeedsRestart};
 pub use super::from_config::{Device, key};
 use super::from_config::{owners, pool_table, port_of, port_table};
 use super::natted::Natted;
@@ -25,20 +27,11 @@ use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
 use crossbeam_utils::CachePadded;
 use ipnet::Ipv4Net;
+pub use services::{Conflict, Edit};
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What an operator does to one real server; until the next reload, since the file says what the weights are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Edit {
-    Weight(u16),
-    /// No new connections; the old ones live on.
-    Drain,
-    /// The weight that it was drained of, else 1.
-    Enable,
-}
 
 pub struct Model {
     config: Config,
@@ -62,6 +55,9 @@ pub struct Model {
     drained: HashMap<(ServiceKey, (Ipv4Addr, u16)), u16>,
     /// Where in the configuration a service is.
     places: HashMap<ServiceKey, usize>,
+    names: HashMap<String, ServiceKey>,
+    /// Per address, how many services it is a real server of.
+    real_addresses: HashMap<Ipv4Addr, usize>,
     /// Neighbours' slots to be used again when every worker reads the present generation.
     retired_hops: Vec<HopId>,
     drained_at: Time,
@@ -134,6 +130,8 @@ impl Model {
             resolver,
             drained: HashMap::new(),
             places: HashMap::new(),
+            names: HashMap::new(),
+            real_addresses: HashMap::new(),
             retired_hops: Vec::new(),
             drained_at: now,
         };
@@ -163,6 +161,10 @@ impl Model {
             .services
             .iter()
             .filter_map(|service| self.services.get(&key(service)))
+    }
+
+    pub fn find(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.services.get(key)
     }
 
     /// A service by its id.
@@ -310,71 +312,6 @@ impl Model {
         changes
     }
 
-    /// Gives a real server another weight: one publication.
-    ///
-    /// # Errors
-    ///
-    /// If the service has no such real server.
-    pub fn set_weight(
-        &mut self,
-        key: &ServiceKey,
-        real: (Ipv4Addr, u16),
-        weight: u16,
-    ) -> Result<(), NoSuchReal> {
-        let service = self
-            .places
-            .get(key)
-            .map(|place| &mut self.config.services[*place]);
-        let service = service.ok_or(NoSuchReal)?;
-        let is_it = |found: &&mut config::Real| (found.address, found.port) == real;
-        service
-            .reals
-            .iter_mut()
-            .find(is_it)
-            .ok_or(NoSuchReal)?
-            .weight = weight;
-        let service = service.clone();
-        self.put_service(&service);
-        let mut next = self.publisher.current().clone();
-        next.services = self.services.freeze();
-        self.publish(next);
-        Ok(())
-    }
-
-    /// Gives a real server no new connections, or its former share again: returns its weight before and after.
-    ///
-    /// # Errors
-    ///
-    /// If the service has no such real server.
-    pub fn edit(
-        &mut self,
-        key: &ServiceKey,
-        real: (Ipv4Addr, u16),
-        edit: Edit,
-    ) -> Result<(u16, u16), NoSuchReal> {
-        let service = self.services.get(key).ok_or(NoSuchReal)?;
-        let is_it = |found: &&Real| (found.address, found.port) == real;
-        let before = service.reals.iter().find(is_it).ok_or(NoSuchReal)?.weight;
-        let place = (*key, real);
-        let after = match edit {
-            Edit::Weight(weight) => {
-                self.drained.remove(&place);
-                weight
-            }
-            Edit::Drain if before == 0 => 0,
-            Edit::Drain => {
-                self.drained.insert(place, before);
-                0
-            }
-            Edit::Enable if before > 0 => before,
-            Edit::Enable => self.drained.remove(&place).unwrap_or(1),
-        };
-        if after != before {
-            self.set_weight(key, real, after)?;
-        }
-        Ok((before, after))
-    }
-
     /// What is due from time to time: neighbours, ids whose connections are gone, tables that no worker reads any more.
     /// Call it at least every few milliseconds.
     pub fn tick(&mut self, now: Time) {
@@ -445,8 +382,10 @@ impl Model {
     }
 
     fn remove_service(&mut self, key: &ServiceKey) {
-        if let Some(service) = self.services.remove(key) {
+        if let Some(service) = self.services.get(key).cloned() {
+            self.forget_names(&service);
             self.by_service_id.remove(&service.id);
+            self.services.remove(key);
         }
         if let Some(registered) = self.registry.remove(key) {
             for ((address, port), id) in registered.reals {
@@ -466,6 +405,7 @@ impl Model {
     fn put_service(&mut self, service: &config::Service) {
         let key = key(service);
         let current = self.services.get(&key).cloned();
+        self.remember_names(current.as_deref(), service);
         let (id, cursors) = match &current {
             Some(current) => (current.id, current.cursors.clone()),
             None => {

@@ -55,13 +55,8 @@ impl Control {
 
     /// The service of a name, or of `tcp:192.0.2.80:80`.
     pub fn find_service(&self, name: &str) -> Option<ServiceId> {
-        let by_name = self.model.services().find(|service| &*service.name == name);
-        let found = by_name.or_else(|| {
-            self.model
-                .services()
-                .find(|service| service.key.to_string() == name)
-        });
-        found.map(|service| service.id)
+        let key = self.model.find_service(name)?;
+        self.model.find(&key).map(|service| service.id)
     }
 
     /// The connections of a chunk, those of one service where one is given.

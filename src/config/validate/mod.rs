@@ -9,8 +9,9 @@ mod service;
 use super::error::{Log, Span};
 use super::raw::{self, Root};
 
-use super::{Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Timeouts};
+use super::{Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Service, Timeouts};
 use network::Network;
+use pool::Pools;
 use std::collections::HashMap;
 
 /// The most workers: each has a queue on every port.
@@ -43,6 +44,33 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
             .collect(),
         services,
     }
+}
+
+/// Checks services that are to be added to `config`; what it returns may be used only if `log` holds no error.
+pub(super) fn added(root: Root, config: &Config, context: &Context, log: &mut Log) -> Vec<Service> {
+    let others = [
+        root.include.ok().map(|found| found.at),
+        root.dpdk.ok().map(|found| found.at),
+        root.api.ok().map(|found| found.at),
+        root.limits.ok().map(|found| found.at),
+        root.timeouts.ok().map(|found| found.at),
+        root.port.ok().map(|found| found.at),
+        root.route.ok().map(|found| found.at),
+        root.neighbour.ok().map(|found| found.at),
+        root.local_pool.ok().map(|found| found.at),
+    ];
+    for at in others.into_iter().flatten() {
+        log.error(at, "only services can be added")
+            .help("leave [[service]] tables here; the file and a reload change the rest");
+    }
+    let services = root.service.items();
+    if services.is_empty() && log.errors() == 0 {
+        log.error(Span::default(), "there is no [[service]]")
+            .help("write the services that are to be added");
+    }
+    let mut network = Network::of(config);
+    network.vips(&services, log);
+    service::services(services, &Pools::of(config), &network, context, log)
 }
 
 fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {

@@ -3,7 +3,7 @@
 use crate::config::error::{At, Log, Span, quote};
 use crate::config::raw;
 use crate::config::value::{Given, List};
-use crate::config::{Port, Queues, Route, StaticNeighbour};
+use crate::config::{Config, Port, Queues, Route, StaticNeighbour};
 use ipnet::Ipv4Net;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -90,6 +90,33 @@ pub(super) struct Network {
 }
 
 impl Network {
+    /// That of a running configuration, without its VIPs: for what is to be added to it.
+    pub fn of(config: &Config) -> Network {
+        let mut network = Network::default();
+        for net in config.ports.iter().flat_map(|port| &port.addresses) {
+            network.claim(net.addr(), Role::Port, Span::NOWHERE);
+            network.connect(net.trunc(), Span::NOWHERE);
+        }
+        for (place, pool) in config.pools.iter().enumerate() {
+            for address in &pool.addresses {
+                network.claim(*address, Role::Pool(place), Span::NOWHERE);
+            }
+        }
+        for route in &config.routes {
+            network.routed.insert(route.to);
+        }
+        network
+    }
+
+    /// A port is in this subnet.
+    fn connect(&mut self, subnet: Ipv4Net, at: Span) {
+        self.connected.insert(subnet);
+        if subnet.prefix_len() < 31 {
+            self.edges.insert(subnet.network(), ("network", at));
+            self.edges.insert(subnet.broadcast(), ("broadcast", at));
+        }
+    }
+
     pub fn own(&self, address: Ipv4Addr) -> Option<(Role, Span)> {
         self.own.get(&address).copied()
     }
@@ -231,11 +258,7 @@ impl Network {
             }
             addresses.push(net);
             let subnet = net.trunc();
-            self.connected.insert(subnet);
-            if subnet.prefix_len() < 31 {
-                self.edges.insert(subnet.network(), ("network", at));
-                self.edges.insert(subnet.broadcast(), ("broadcast", at));
-            }
+            self.connect(subnet, at);
             let overlaps = |other: &&(Ipv4Net, usize, Span)| {
                 other.1 != place && (other.0.contains(&subnet) || subnet.contains(&other.0))
             };

@@ -1,11 +1,11 @@
 //! Local pools: every address is weir's own, and in one pool only.
 
 use super::network::{Network, Role, Unique};
-use crate::config::LocalPool;
 use crate::config::address::{AddressRange, POOL_ADDRESSES, PortRange};
 use crate::config::error::{At, Log, Span};
 use crate::config::raw;
 use crate::config::value::{Given, List};
+use crate::config::{Config, LocalPool};
 use std::net::Ipv4Addr;
 
 /// A pool as far as it could be read.
@@ -22,6 +22,21 @@ pub(super) struct Pools {
     pub list: Vec<Pool>,
     /// Every pool's name could be read.
     pub complete: bool,
+}
+
+impl Pools {
+    /// Those of a running configuration.
+    pub fn of(config: &Config) -> Pools {
+        let pool = |pool: &LocalPool| Pool {
+            name: Some(pool.name.clone()),
+            checked: Some(pool.clone()),
+            ranges: vec![],
+        };
+        Pools {
+            list: config.pools.iter().map(pool).collect(),
+            complete: true,
+        }
+    }
 }
 
 pub(super) fn pools(
