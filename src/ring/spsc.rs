@@ -133,11 +133,9 @@ impl<T> Consumer<T> {
             return 0;
         }
         for _ in 0..count {
+            let slot = self.shared.slot(self.taken);
             // SAFETY: published and not taken: the element is there, and is not looked at here again.
-            let element = self
-                .shared
-                .slot(self.taken)
-                .with_mut(|slot| unsafe { (*slot).assume_init_read() });
+            let element = slot.with_mut(|slot| unsafe { (*slot).assume_init_read() });
             burst.push(element);
             self.taken = self.taken.wrapping_add(1);
         }

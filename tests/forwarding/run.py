@@ -57,6 +57,7 @@ ONE_WORKER = {
     "neighbours": {
         "a_failed_neighbour_holds_nobody_else_up",
         "a_full_queue_is_one_next_hops",
+        "each_next_hop_has_its_own_queue",
         "packets_that_wait_keep_their_order",
         "the_queue_is_bounded",
     },
