@@ -34,6 +34,9 @@ pub struct Tables {
     /// By real server as in [`ServiceKey`], whose port is 0 if it keeps the packet's: the nat services that it is or was
     /// of. Kept by several workers only.
     pub natted: Snapshot<ServiceKey, Arc<[Requests]>>,
+    /// A change of the services has left connections on other workers than it would make them on: whoever knows nothing of
+    /// a packet that opens nothing asks them all.
+    pub ask_everybody: bool,
     pub routes: Arc<Routes>,
     pub neighbours: Arc<NeighbourTable>,
     pub timeouts: crate::conn::Timeouts,

@@ -85,6 +85,9 @@ impl Worker {
                     Some(interrupts) => interrupts.wait(pause),
                     None => std::thread::sleep(pause),
                 });
+                // Asleep is not busy, whatever ended it.
+                then = self.clock.now();
+                counters.total_nanos.add(then.since(end).as_nanos() as u64);
             }
         }
         self.ports.flush();

@@ -2,6 +2,7 @@
 
 use super::client::{self, At, Error};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -134,6 +135,12 @@ impl Which {
     }
 
     fn ask(&self, path: &str, weight: Option<u16>) -> Result<String, Error> {
+        if self.real.parse::<SocketAddr>().is_err() {
+            return Err(Error::Refused(format!(
+                "{:?} is no real server: write its address and port, such as 10.0.0.11:8080",
+                self.real
+            )));
+        }
         let address = self.at.address();
         let mut body = json!({ "service": self.service, "real": self.real });
         if let Some(weight) = weight {

@@ -65,6 +65,16 @@ pub struct Host {
     pub kernel: Kernel,
 }
 
+impl Host {
+    /// The interfaces that somebody removed: weir makes them when it starts.
+    fn gone(&self) -> Vec<&str> {
+        let is_gone = |port: usize| self.carrier.stats.gone[port].get() > 0;
+        let interfaces = self.kernel.interfaces().iter();
+        let gone = interfaces.filter(|interface| is_gone(interface.port));
+        gone.map(|interface| interface.name.as_str()).collect()
+    }
+}
+
 /// The control thread's end of a worker.
 pub struct WorkerHandle {
     pub mailbox: Arc<Mailbox>,
@@ -225,7 +235,11 @@ impl Control {
             return Some(format!("workers hang: {hung:?}"));
         }
         let gone = self.links.gone();
-        (!gone.is_empty()).then(|| format!("devices are gone: {}", gone.join(", ")))
+        if !gone.is_empty() {
+            return Some(format!("devices are gone: {}", gone.join(", ")));
+        }
+        let gone = self.host.as_ref().map(Host::gone).unwrap_or_default();
+        (!gone.is_empty()).then(|| format!("companion interfaces are gone: {}", gone.join(", ")))
     }
 
     /// Why the daemon does not forward yet, if it does not.

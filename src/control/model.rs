@@ -41,6 +41,8 @@ pub struct Model {
     publisher: Publisher<Tables>,
     services: Map<ServiceKey, Arc<Service>>,
     natted: Natted,
+    /// As [`Tables::ask_everybody`]: connections may live for long, so that it stays.
+    owners_changed: bool,
     addresses: Map<Ipv4Addr, Owner>,
     /// Per VIP, how many services it has.
     vips: HashMap<Ipv4Addr, usize>,
@@ -97,6 +99,7 @@ impl Model {
             addresses: addresses.freeze(),
             services: services.freeze(),
             natted: natted.freeze(),
+            ask_everybody: false,
             routes: Arc::new(Lpm::default()),
             neighbours: resolver.table().clone(),
             timeouts: (&config.timeouts).into(),
@@ -120,6 +123,7 @@ impl Model {
             publisher,
             services,
             natted,
+            owners_changed: false,
             addresses,
             vips: HashMap::new(),
             registry: HashMap::new(),
@@ -308,6 +312,7 @@ impl Model {
         next.addresses = self.addresses.freeze();
         next.services = self.services.freeze();
         next.natted = self.natted.freeze();
+        next.ask_everybody = self.owners_changed;
         self.publish(next);
         changes
     }
@@ -406,6 +411,7 @@ impl Model {
         let key = key(service);
         let current = self.services.get(&key).cloned();
         self.remember_names(current.as_deref(), service);
+        self.owners_changed |= self.workers > 1 && self.moves_owners(current.as_deref(), service);
         let (id, cursors) = match &current {
             Some(current) => (current.id, current.cursors.clone()),
             None => {
@@ -465,9 +471,7 @@ impl Model {
         };
         let persistence = service.persistence.map(|persistence| Persistence {
             timeout: persistence.timeout,
-            mask: u32::MAX
-                .checked_shl(32 - u32::from(persistence.prefix_v4))
-                .unwrap_or(0),
+            mask: mask(&persistence),
         });
         if self.workers > 1 && mode.sees_replies && pool.is_none() {
             let requests = Requests {
@@ -525,4 +529,11 @@ impl Model {
         }
         Lpm::from_routes(routes)
     }
+}
+
+/// Which bits of a client's address count.
+fn mask(persistence: &config::Persistence) -> u32 {
+    u32::MAX
+        .checked_shl(32 - u32::from(persistence.prefix_v4))
+        .unwrap_or(0)
 }

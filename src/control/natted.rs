@@ -3,48 +3,64 @@
 use crate::rcu::map::{Map, Snapshot};
 use crate::service::ServiceKey;
 use crate::tables::Requests;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 /// As in [`Tables::natted`](crate::tables::Tables::natted), to be changed.
-pub(super) struct Natted(Map<ServiceKey, Arc<[Requests]>>);
+pub(super) struct Natted {
+    map: Map<ServiceKey, Arc<[Requests]>>,
+    /// By where replies come from, and by service.
+    known: HashMap<ServiceKey, BTreeMap<ServiceKey, Requests>>,
+    /// What the map does not have yet: many services may share a real server, and come together.
+    changed: HashSet<ServiceKey>,
+}
 
 impl Natted {
     pub fn new(seed: u64) -> Self {
-        Natted(Map::new(seed))
+        Natted {
+            map: Map::new(seed),
+            known: HashMap::new(),
+            changed: HashSet::new(),
+        }
     }
 
     pub fn freeze(&mut self) -> Snapshot<ServiceKey, Arc<[Requests]>> {
-        self.0.freeze()
+        for place in self.changed.drain() {
+            match self.known.get(&place) {
+                Some(known) => {
+                    self.map.insert(place, known.values().copied().collect());
+                }
+                None => {
+                    self.map.remove(&place);
+                }
+            }
+        }
+        self.map.freeze()
     }
 
     /// Lets workers find the connections that a real server's replies belong to.
     pub fn remember(&mut self, requests: Requests, address: Ipv4Addr, port: u16) {
         let place = replies_from(&requests.service, address, port);
-        let known = self.0.get(&place).map_or(&[][..], |known| known);
-        if known.contains(&requests) {
-            return;
+        let known = self.known.entry(place).or_default();
+        if known.insert(requests.service, requests) != Some(requests) {
+            self.changed.insert(place);
         }
-        let others = known
-            .iter()
-            .filter(|known| known.service != requests.service);
-        let all = others.copied().chain([requests]).collect();
-        self.0.insert(place, all);
     }
 
-    /// The real server has no connections of the service any more.
+    /// The real server has no connections of the service any more. Workers learn it with the next change: until then they
+    /// ask in vain.
     pub fn forget(&mut self, service: &ServiceKey, address: Ipv4Addr, port: u16) {
         let place = replies_from(service, address, port);
-        let Some(known) = self.0.get(&place) else {
+        let Some(known) = self.known.get_mut(&place) else {
             return;
         };
-        let others = known.iter().filter(|known| known.service != *service);
-        let others: Arc<[Requests]> = others.copied().collect();
-        // The workers learn it with the next change: until then they ask in vain.
-        match others.is_empty() {
-            true => self.0.remove(&place),
-            false => self.0.insert(place, others),
-        };
+        if known.remove(service).is_some() {
+            self.changed.insert(place);
+        }
+        if known.is_empty() {
+            self.known.remove(&place);
+        }
     }
 }
 

@@ -155,8 +155,10 @@ impl<P: Packet> Director<P> {
         now: Time,
         sink: &mut S,
     ) -> Verdict {
+        // What goes nowhere takes nothing from what does.
+        let goes_up = tables.port(port).has_companion;
         let limit = tables.host_packets_per_second;
-        if !self.shared.limits.allow(AnswerKind::Host, now, limit) {
+        if goes_up && !self.shared.limits.allow(AnswerKind::Host, now, limit) {
             Verdict::Drop(DropReason::HostRateLimited)
         } else if sink.local(port, packet) {
             Verdict::Local(reason)

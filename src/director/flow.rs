@@ -260,7 +260,7 @@ impl<P: Packet> Director<P> {
             }
         }
         if let Some(service) = service
-            && let Some(worker) = self.request_elsewhere(flow, service, opens)
+            && let Some(worker) = self.request_elsewhere(flow, service, tables, opens)
         {
             return self.hand_over(packet, worker, sink);
         }

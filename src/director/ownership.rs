@@ -50,6 +50,7 @@ impl<P: Packet> Director<P> {
         &self,
         flow: &Flow,
         service: &Service,
+        tables: &Tables,
         opens: bool,
     ) -> Option<WorkerId> {
         if self.is_alone() {
@@ -60,15 +61,16 @@ impl<P: Packet> Director<P> {
         let mask = service.persistence.map(|Persistence { mask, .. }| mask);
         // The replies of nat lead back to the service, not to the port where it has all of them.
         let is_nat = service.mode.sees_replies && service.pool.is_none();
-        if mask.is_none() && !(is_nat && service.key.port == 0) {
-            return self.only(plain);
-        }
-        let client = (flow.key.source(), flow.key.source_port());
-        let own = owner(steering, &service.key, mask, client);
-        match opens {
-            true => self.only(own),
-            // The service may have been without persistence when the connection began.
-            false => self.next_of([own, plain]),
+        let own = match mask.is_none() && !(is_nat && service.key.port == 0) {
+            true => plain,
+            false => {
+                let client = (flow.key.source(), flow.key.source_port());
+                owner(steering, &service.key, mask, client)
+            }
+        };
+        match tables.ask_everybody && !opens {
+            false => self.only(own),
+            true => self.next_of([own, plain].into_iter().chain(self.everybody())),
         }
     }
 
@@ -93,14 +95,22 @@ impl<P: Packet> Director<P> {
             address: key.source(),
             port: key.source_port(),
         };
-        let exact = tables.natted.get(&real).into_iter();
+        let exact = tables.natted.get(&real);
         real.port = 0;
-        let any = tables.natted.get(&real).into_iter();
+        let any = tables.natted.get(&real);
         let owners = exact
+            .into_iter()
             .chain(any)
             .flat_map(|services| services.iter())
             .map(|Requests { service, mask }| owner(&self.shared.steering, service, *mask, client));
-        self.next_of(owners)
+        match tables.ask_everybody && (exact.is_some() || any.is_some()) {
+            false => self.next_of(owners),
+            true => self.next_of(owners.chain(self.everybody())),
+        }
+    }
+
+    fn everybody(&self) -> impl Iterator<Item = WorkerId> {
+        (0..self.shared.steering.workers()).map(|n| WorkerId(n as u8))
     }
 
     /// Whether a new connection of the flow would be made here, as far as can be told at a glance.
@@ -117,6 +127,7 @@ impl<P: Packet> Director<P> {
     /// The next of several owners to be asked: a packet goes from one to the next, and ends with the last.
     fn next_of(&self, owners: impl IntoIterator<Item = WorkerId>) -> Option<WorkerId> {
         let mut asked = [false; 1 + u8::MAX as usize];
+        let mut left = self.shared.steering.workers();
         // From a device it goes to the first; from another worker, to the one that comes after this.
         let mut is_next = self.origin == Origin::Device;
         for owner in owners {
@@ -131,6 +142,11 @@ impl<P: Packet> Director<P> {
                 }
             } else if is_next {
                 return Some(owner);
+            }
+            left -= 1;
+            // However many services a real server is of.
+            if left == 0 {
+                break;
             }
         }
         None

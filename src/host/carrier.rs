@@ -31,6 +31,8 @@ pub struct Tap {
     mac: [u8; 6],
     /// Bytes of the longest frame.
     longest: usize,
+    /// Somebody removed the interface.
+    gone: bool,
 }
 
 impl Tap {
@@ -69,6 +71,7 @@ impl Tap {
             port,
             mac,
             longest: usize::from(mtu) + 14,
+            gone: false,
         })
     }
 
@@ -85,6 +88,8 @@ pub struct HostStats {
     pub from_host: [Counter; MAX_PORTS],
     /// The kernel did not take them.
     pub refused: [Counter; MAX_PORTS],
+    /// Somebody removed the interface: 1.
+    pub gone: [Counter; MAX_PORTS],
 }
 
 /// The running thread: ends when this is dropped.
@@ -101,8 +106,11 @@ impl Carrier {
         workers: usize,
         ports: usize,
     ) -> io::Result<(Carrier, Vec<WorkerEnd>)> {
-        let has_companion = |port| taps.iter().any(|tap| tap.port.index() == port);
-        let companions = (0..ports).map(has_companion).collect();
+        let companion = |port| {
+            let tap = taps.iter().find(|tap| tap.port.index() == port);
+            tap.map(|tap| tap.mac)
+        };
+        let companions = (0..ports).map(companion).collect();
         let (worker_ends, host_end) = ends(workers, companions);
         let (stats, stop) = (Arc::<HostStats>::default(), Arc::<AtomicBool>::default());
         let work = Work {
@@ -183,7 +191,7 @@ impl Work {
 
     fn carry_down(&mut self) -> usize {
         let mut carried = 0;
-        for tap in &self.taps {
+        for tap in self.taps.iter_mut().filter(|tap| !tap.gone) {
             for _ in 0..TOGETHER {
                 if self.empty.is_none() {
                     let mut one = ArrayVec::<Mbuf, 1>::new();
@@ -196,8 +204,17 @@ impl Work {
                 if !frame.resize(tap.longest) {
                     return carried;
                 }
-                let Ok(length) = tap.device.recv(frame.data_mut()) else {
-                    break;
+                let length = match tap.device.recv(frame.data_mut()) {
+                    Ok(length) => length,
+                    Err(why) => {
+                        let nothing = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
+                        // EBADFD and the like: there is no interface behind it any more.
+                        if !nothing.contains(&why.kind()) {
+                            tap.gone = true;
+                            self.stats.gone[tap.port.index()].set(1);
+                        }
+                        break;
+                    }
                 };
                 // Only as the port: nothing else may use its wire.
                 let is_ours = frame.data().get(6..12) == Some(&tap.mac) && frame.resize(length);
@@ -224,7 +241,7 @@ impl Work {
 
     /// Until the kernel has a frame, or for a moment.
     fn nap(&self) {
-        let fds = self.taps.iter();
+        let fds = self.taps.iter().filter(|tap| !tap.gone);
         let mut fds: Vec<_> = fds
             .map(|tap| PollFd::from_borrowed_fd(tap.device.as_fd(), PollFlags::IN))
             .collect();

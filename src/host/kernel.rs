@@ -1,13 +1,16 @@
 //! The kernel's side of the companions, by netlink: addresses and routes as configured, and nothing else.
 
 use crate::config::Config;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use ipnet::Ipv4Net;
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
 };
-use rtnetlink::{AddressMessageBuilder, Handle, RouteMessageBuilder};
+use rtnetlink::{AddressMessageBuilder, Handle, MulticastGroup, RouteMessageBuilder};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use tokio::sync::watch;
@@ -48,8 +51,10 @@ impl Kernel {
     /// # Errors
     /// For a person: what the kernel refused.
     pub async fn start(interfaces: Vec<Interface>, config: &Config) -> Result<Kernel, String> {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(|error| format!("no netlink socket: {error}"))?;
+        // What others do to the interfaces: set down, they lose their routes.
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr];
+        let (connection, handle, mut events) = rtnetlink::new_multicast_connection(&groups)
+            .map_err(|error| format!("no netlink socket: {error}"))?;
         tokio::spawn(connection);
         let wanted = wanted(&interfaces, config);
         for (interface, wanted) in interfaces.iter().zip(&wanted) {
@@ -58,7 +63,15 @@ impl Kernel {
         let (sender, mut receiver) = watch::channel(wanted);
         let of = interfaces.clone();
         tokio::spawn(async move {
-            while receiver.changed().await.is_ok() {
+            loop {
+                tokio::select! {
+                    changed = receiver.changed() => if changed.is_err() { return },
+                    event = events.next() => match event {
+                        Some((event, _)) if !is_of(&event.payload, &of) => continue,
+                        Some(_) => {}
+                        None => return,
+                    },
+                }
                 let wanted = receiver.borrow_and_update().clone();
                 for (interface, wanted) in of.iter().zip(&wanted) {
                     if let Err(error) = settle(&handle, interface, wanted).await {
@@ -73,14 +86,13 @@ impl Kernel {
         })
     }
 
-    /// The configuration is another one.
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+
+    /// The configuration may be another one; whatever else became of the interfaces is put right as well.
     pub fn update(&self, config: &Config) {
-        let wanted = wanted(&self.interfaces, config);
-        self.wanted.send_if_modified(|current| {
-            let is_new = *current != wanted;
-            *current = wanted;
-            is_new
-        });
+        self.wanted.send_replace(wanted(&self.interfaces, config));
     }
 }
 
@@ -107,10 +119,22 @@ async fn settle(handle: &Handle, interface: &Interface, wanted: &Wanted) -> Resu
     };
     let asked = |error: rtnetlink::Error| format!("companion {name:?}: asking the kernel: {error}");
 
-    let found = handle.address().get();
-    let found = found.set_link_index_filter(interface.index).execute();
-    let found: Vec<_> = found.try_collect().await.map_err(asked)?;
-    let found: BTreeSet<_> = found.iter().filter_map(address).collect();
+    // Set down it has no routes; when it is set up again, that is an event.
+    let links = handle.link().get().match_index(interface.index).execute();
+    let links: Vec<_> = links.try_collect().await.map_err(asked)?;
+    if !links
+        .iter()
+        .any(|link| link.header.flags.contains(LinkFlags::Up))
+    {
+        return Ok(());
+    }
+    let find = || async {
+        let found = handle.address().get();
+        let found = found.set_link_index_filter(interface.index).execute();
+        let found: Vec<_> = found.try_collect().await.map_err(asked)?;
+        Ok::<_, String>(found.iter().filter_map(address).collect::<BTreeSet<_>>())
+    };
+    let found = find().await?;
     for net in found.difference(&wanted.addresses) {
         let message = AddressMessageBuilder::<Ipv4Addr>::new()
             .index(interface.index)
@@ -119,6 +143,8 @@ async fn settle(handle: &Handle, interface: &Interface, wanted: &Wanted) -> Resu
         let done = handle.address().del(message).execute().await;
         done.map_err(failed(format!("removing {net}")))?;
     }
+    // With the first address of a subnet the kernel removes the others as well.
+    let found = find().await?;
     for net in wanted.addresses.difference(&found) {
         let add = handle.address();
         let add = add.add(interface.index, IpAddr::V4(net.addr()), net.prefix_len());
@@ -152,6 +178,20 @@ async fn settle(handle: &Handle, interface: &Interface, wanted: &Wanted) -> Resu
         done.map_err(failed(format!("adding the route to {to} via {via}")))?;
     }
     Ok(())
+}
+
+/// Whether an event is about one of the interfaces.
+fn is_of(event: &NetlinkPayload<RouteNetlinkMessage>, interfaces: &[Interface]) -> bool {
+    let index = match event {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message),
+        ) => message.header.index,
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewAddress(message) | RouteNetlinkMessage::DelAddress(message),
+        ) => message.header.index,
+        _ => return false,
+    };
+    interfaces.iter().any(|interface| interface.index == index)
 }
 
 /// The IPv4 address of a message, with its prefix.

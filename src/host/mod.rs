@@ -13,7 +13,7 @@ pub use carrier::{Carrier, HostStats, Tap};
 pub use kernel::{Interface, Kernel};
 
 use crate::io::dpdk::{Mbuf, MbufPool};
-use crate::packet::Burst;
+use crate::packet::{Burst, Packet};
 use crate::ring::{Consumer, Producer, ring};
 use crate::units::PortId;
 use arrayvec::ArrayVec;
@@ -43,8 +43,8 @@ enum FromHost {
 
 /// A worker's end.
 pub struct WorkerEnd {
-    /// By port: whether it has a companion.
-    companions: Arc<[bool]>,
+    /// By port: the MAC address of its companion, if it has one.
+    companions: Arc<[Option<[u8; 6]>]>,
     to_host: Producer<Mbuf>,
     /// Of the first worker.
     feed: Option<Feed>,
@@ -64,8 +64,8 @@ struct HostEnd {
     empty: Consumer<Mbuf>,
 }
 
-/// The rings between `workers` workers and the thread. `companions`: by port, whether it has one.
-fn ends(workers: usize, companions: Arc<[bool]>) -> (Vec<WorkerEnd>, HostEnd) {
+/// The rings between `workers` workers and the thread. `companions`: by port, the MAC address of its own if it has one.
+fn ends(workers: usize, companions: Arc<[Option<[u8; 6]>]>) -> (Vec<WorkerEnd>, HostEnd) {
     let (from_producer, from_consumer) = ring(FROM_HOST);
     let (empty_producer, empty_consumer) = ring(LENT);
     let mut feed = Some(Feed {
@@ -94,8 +94,14 @@ fn ends(workers: usize, companions: Arc<[bool]>) -> (Vec<WorkerEnd>, HostEnd) {
 impl WorkerEnd {
     /// Takes a packet for the host behind `port`; one without a companion ends here. False when there is no room.
     pub fn take(&mut self, port: PortId, mut packet: Mbuf) -> bool {
-        if !self.companions.get(port.index()).is_some_and(|has| *has) {
+        let Some(mac) = self.companions.get(port.index()).copied().flatten() else {
             return true;
+        };
+        // Addressed to the port that it came in by: the kernel takes frames to the companion's own address only.
+        if packet.port() != port
+            && let Some(to) = packet.data_mut().get_mut(..6)
+        {
+            to.copy_from_slice(&mac);
         }
         packet.set_port(port);
         self.to_host.push(packet).is_ok()

@@ -13,7 +13,7 @@ pub enum Edit {
     Weight(u16),
     /// No new connections; the old ones live on.
     Drain,
-    /// The weight that it was drained of, else 1.
+    /// The weight that it had before it had none, else 1.
     Enable,
 }
 
@@ -78,14 +78,14 @@ impl Model {
         let before = service.reals.iter().find(is_it).ok_or(NoSuchReal)?.weight;
         let place = (*key, real);
         let after = match edit {
+            Edit::Weight(0) | Edit::Drain if before == 0 => 0,
+            Edit::Weight(0) | Edit::Drain => {
+                self.drained.insert(place, before);
+                0
+            }
             Edit::Weight(weight) => {
                 self.drained.remove(&place);
                 weight
-            }
-            Edit::Drain if before == 0 => 0,
-            Edit::Drain => {
-                self.drained.insert(place, before);
-                0
             }
             Edit::Enable if before > 0 => before,
             Edit::Enable => self.drained.remove(&place).unwrap_or(1),
@@ -195,11 +195,30 @@ impl Model {
         }
     }
 
+    /// Whether the service has connections, or another's, on other workers than it would make them on now.
+    pub(super) fn moves_owners(&self, before: Option<&Service>, service: &config::Service) -> bool {
+        match before {
+            Some(before) => {
+                let mask = before.persistence.map(|persistence| persistence.mask);
+                mask != service.persistence.as_ref().map(super::mask)
+            }
+            // It takes its port from the service of every port.
+            None => {
+                let every = ServiceKey {
+                    port: 0,
+                    ..key(service)
+                };
+                service.port != 0 && self.services.get(&every).is_some()
+            }
+        }
+    }
+
     fn publish_services(&mut self) {
         let mut next = self.publisher.current().clone();
         next.addresses = self.addresses.freeze();
         next.services = self.services.freeze();
         next.natted = self.natted.freeze();
+        next.ask_everybody = self.owners_changed;
         self.publish(next);
     }
 }

@@ -307,7 +307,7 @@ impl Port {
     }
 
     fn configure(&self, config: &PortConfig) -> Result<(), Error> {
-        let key = config.rss_key;
+        let key = self.rss_key(config.rss_key);
         // SAFETY: zero is "default" in each of its numbers and pointers.
         let mut conf: rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
         conf.rxmode.mtu = u32::from(self.mtu);
@@ -316,7 +316,7 @@ impl Port {
             conf.rxmode.mq_mode = dpdk_ffi::RTE_ETH_MQ_RX_RSS;
             conf.rxmode.offloads = self.info.rx_offload_capa & dpdk_ffi::WEIR_RX_OFFLOAD_RSS_HASH;
             conf.rx_adv_conf.rss_conf.rss_hf = flows;
-            if self.takes_key(key) {
+            if let Some(key) = &key {
                 // The configuration is copied: nobody writes there.
                 conf.rx_adv_conf.rss_conf.rss_key = key.as_ptr().cast_mut();
                 conf.rx_adv_conf.rss_conf.rss_key_len = key.len() as u8;

@@ -16,13 +16,12 @@ impl Port {
         if size == 0 || flows & ports != ports {
             return Err("the device does not hash addresses and ports".to_owned());
         }
-        if !self.takes_key(key) {
+        let Some(wanted_key) = self.rss_key(key) else {
             return Err(format!(
-                "the device's hash key has {} bytes, weir's has {}",
-                self.info.hash_key_size,
-                key.len()
+                "the device's hash key has {} bytes: too few for addresses and ports",
+                self.info.hash_key_size
             ));
-        }
+        };
         if usize::from(size) % queue_of.len() != 0 {
             return Err(format!(
                 "the device's indirection table has {size} entries, no multiple of {}",
@@ -51,7 +50,7 @@ impl Port {
         for group in &mut table {
             group.reta = [u16::MAX; 64];
         }
-        let mut found_key = [0; 40];
+        let mut found_key = vec![0; wanted_key.len()];
         // SAFETY: zero is a value of each of its numbers and pointers.
         let mut conf: rte_eth_rss_conf = unsafe { MaybeUninit::zeroed().assume_init() };
         conf.rss_key = found_key.as_mut_ptr();
@@ -71,15 +70,23 @@ impl Port {
             .take(usize::from(size))
             .enumerate()
             .all(|(entry, queue)| queue == wanted(entry));
-        if !is_ours || found_key != *key || conf.rss_hf & ports != ports {
+        if !is_ours || found_key[..key.len()] != key[..] || conf.rss_hf & ports != ports {
             return Err("the device kept a hash key, table or hash fields of its own".to_owned());
         }
         Ok(())
     }
 
-    /// Drivers that do not say how long their keys are have keys of the usual length.
-    pub(super) fn takes_key(&self, key: &[u8; 40]) -> bool {
-        [0, key.len()].contains(&self.info.hash_key_size.into())
+    /// The key in the device's length; none if that is too short. A hash takes four bytes more of the key than it has
+    /// input, so that the bytes behind weir's own never count. Drivers that do not say how long their keys are have keys
+    /// of the usual length.
+    pub(super) fn rss_key(&self, key: &[u8; 40]) -> Option<Vec<u8>> {
+        let length = match self.info.hash_key_size {
+            0 => key.len(),
+            length => length.into(),
+        };
+        let mut padded = key.to_vec();
+        padded.resize(length.max(key.len()), 0);
+        (length >= key.len()).then_some(padded)
     }
 
     /// Entries of the device's indirection table; 0: it has none.

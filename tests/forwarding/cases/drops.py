@@ -128,7 +128,10 @@ CASES = [
         lan(tcp(A, LAN, dport=179), local("to_port_address")),
         wan(icmp(CLIENT, WAN, type=13), local("to_port_address")),
     ]),
-    Case("the_host_gets_so_many_packets_a_second", two_arm(service("nat", A), to_host=2), [
+    Case("what_ends_without_a_companion_is_not_limited", two_arm(service("nat", A), to_host=2), [
+        wan(tcp(CLIENT, WAN, dport=22), local("to_port_address")),
+    ] * 4),
+    Case("the_host_gets_so_many_packets_a_second", two_arm(service("nat", A), to_host=2, companion="host0"), [
         wan(tcp(CLIENT, WAN, dport=22), local("to_port_address")),
         wan(udp(CLIENT, WAN, dport=53), local("to_port_address")),
         wan(tcp(CLIENT, WAN, dport=22), drop("host_rate_limited")),
