@@ -86,6 +86,31 @@ check "… and the kernel's" within 5 second
 moved() { [[ -n $(ip -n weir route show 203.0.113.128/25) && -z $(ip -n weir route show 203.0.113.0/24) ]]; }
 check "… its routes too" within 5 moved
 settled
+
+# What others do to the interface.
+route_back() { ip -n weir route show 203.0.113.128/25 | grep -q 'via 198.51.100.254'; }
+ip -n weir link set host0 down
+ip -n weir link set host0 up
+check "set down and up, it has its routes again" within 5 route_back
+ip -n weir address del 198.51.100.1/24 dev host0
+first() { ip -n weir address show host0 | grep -q 'inet 198.51.100.1/24'; }
+check "an address that somebody removed is there again" within 5 first
+within 5 second || fail "the second address is missing"
+sed -i 's|"198.51.100.1/24", ||' "$LAB_DIR/weir.toml"
+check "the first address is removed" weir reload
+only_second() { second && ! first; }
+check "… the second stays, though the kernel removes it with the first" within 5 only_second
+sed -i 's|"198.51.100.2/24"|"198.51.100.1/24"|' "$LAB_DIR/weir.toml"
+weir reload >/dev/null
+
 weir_stop
 companion_is_there() { ip -n weir link show host0 2>/dev/null; }
 refuse "the companion goes with weir" companion_is_there
+
+weir_start "$LAB_DIR/weir.toml"
+ip -n weir link delete host0
+unhealthy() { [[ $(on weir curl -s --max-time 5 http://127.0.0.1:9900/health) == "companion interfaces are gone: host0" ]]; }
+check "removed by somebody, it is missed" within 5 unhealthy
+before=$(awk '{print $14 + $15}' "/proc/$weir_pid/stat")
+sleep 1
+check "… and nobody spins" test $(($(awk '{print $14 + $15}' "/proc/$weir_pid/stat") - before)) -lt 50

@@ -107,6 +107,16 @@ impl Lab {
         sent.bytes()[33]
     }
 
+    /// What becomes of the real server's answer to a packet of the client's.
+    fn receive_back(&mut self, frame: &[u8]) -> Decision {
+        self.receive(frame);
+        let sent = self.replay.take_frames().last().unwrap();
+        let reply = answer(sent.bytes());
+        self.now += 1_000_000;
+        self.replay
+            .receive(PortId(1), &reply, Time::from_nanos(self.now))
+    }
+
     fn connect(&mut self, client_port: u16) -> u8 {
         let real = self.real(&tcp(client_port, SYN));
         assert_eq!(self.real(&tcp(client_port, ACK)), real);
@@ -315,6 +325,77 @@ fn fullnat_connections_never_share_a_reply_key() {
                 port(36),
                 6
             )));
+        }
+    }
+}
+
+/// One nat service of 192.0.2.80, on this port, with these other keys.
+fn nat(port: u16, more: &str) -> String {
+    format!(
+        "[[service]]\naddress = \"192.0.2.80\"\nport = {port}\nprotocol = \"tcp\"\nmode = \"nat\"\nscheduler = \"rr\"\n{more}\n\
+         [[service.real]]\naddress = \"10.0.0.11\"\n"
+    )
+}
+
+/// What the receiver of a frame would send back.
+fn answer(frame: &[u8]) -> Vec<u8> {
+    let mut answer = frame.to_vec();
+    for (one, other, length) in [(0, 6, 6), (26, 30, 4), (34, 36, 2)] {
+        answer[one..one + length].copy_from_slice(&frame[other..other + length]);
+        answer[other..other + length].copy_from_slice(&frame[one..one + length]);
+    }
+    answer
+}
+
+#[test]
+fn connections_go_on_when_other_workers_would_own_them_from_now_on() {
+    let base = r#"
+[[port]]
+name = "wan"
+device = "none"
+addresses = ["198.51.100.1/24"]
+[[port]]
+name = "lan"
+device = "none"
+addresses = ["10.0.0.1/24"]
+[[neighbour]]
+address = "10.0.0.11"
+mac = "02:00:00:00:01:11"
+[[neighbour]]
+address = "198.51.100.9"
+mac = "02:00:00:00:02:07"
+"#;
+    let (plain, every) = (nat(80, ""), nat(0, ""));
+    let bound = nat(80, "persistence = { timeout = 300 }");
+    let masked = nat(80, "persistence = { timeout = 300, prefix_v4 = 16 }");
+    let both = every.clone() + &plain;
+    let changes = [
+        ("persistence added", &plain, &bound),
+        ("persistence removed", &bound, &plain),
+        ("another mask", &bound, &masked),
+        (
+            "a service of one port beside that of every port",
+            &every,
+            &both,
+        ),
+    ];
+    for workers in WORKERS {
+        for (what, before, after) in changes {
+            let config = |services: &str| parse(&format!("{base}{services}"));
+            let mut lab = Lab::new(workers, &config(before));
+            let clients = 5000..5024;
+            for client in clients.clone() {
+                lab.connect(client);
+            }
+            lab.reload(config(after));
+            for client in clients {
+                assert_eq!(lab.real(&tcp(client, ACK)), 11, "{what}, {workers} workers");
+                let sent = lab.receive_back(&tcp(client, ACK));
+                assert!(
+                    matches!(sent.verdict, Verdict::Forward(WAN)),
+                    "the reply: {what}, {workers} workers: {sent:?}"
+                );
+            }
         }
     }
 }
