@@ -388,6 +388,7 @@ impl Model {
 
     fn remove_service(&mut self, key: &ServiceKey) {
         if let Some(service) = self.services.get(key).cloned() {
+            self.owners_changed |= self.workers > 1 && self.is_beside_every_port(key);
             self.forget_names(&service);
             self.by_service_id.remove(&service.id);
             self.services.remove(key);

@@ -202,15 +202,14 @@ impl Model {
                 let mask = before.persistence.map(|persistence| persistence.mask);
                 mask != service.persistence.as_ref().map(super::mask)
             }
-            // It takes its port from the service of every port.
-            None => {
-                let every = ServiceKey {
-                    port: 0,
-                    ..key(service)
-                };
-                service.port != 0 && self.services.get(&every).is_some()
-            }
+            None => self.is_beside_every_port(&key(service)),
         }
+    }
+
+    /// Whether there is a service of every port, from which one of this port takes it.
+    pub(super) fn is_beside_every_port(&self, key: &ServiceKey) -> bool {
+        let every = ServiceKey { port: 0, ..*key };
+        key.port != 0 && self.services.get(&every).is_some()
     }
 
     fn publish_services(&mut self) {
