@@ -145,12 +145,7 @@ impl Bench {
     pub fn new(config: &Config, connections: usize) -> Self {
         let stats = Arc::new(Stats::new(1));
         let now = Time::from_nanos(1 << 50);
-        let device = |n: u8| Device {
-            mac: Mac([2, 0, 0, 0, 0, n]),
-            any_mac: true,
-        };
-        let devices = (1..).take(config.ports.len()).map(device).collect();
-        let (model, mut readers) = Model::new(config, devices, stats.clone(), 1, now);
+        let (model, mut readers) = Model::new(config, devices(config), stats.clone(), 1, now);
         let mut reader = readers.swap_remove(0);
         reader.quiescent();
         let mailbox = Arc::new(Mailbox::default());
@@ -277,6 +272,20 @@ impl Bench {
         traffic.go_to(place);
         spent as f64 / (bursts * BURST) as f64
     }
+}
+
+/// The devices behind the ports of a configuration.
+fn devices(config: &Config) -> Vec<Device> {
+    let device = |n| Device {
+        mac: mac(PortId(n as u8)),
+        any_mac: false,
+    };
+    (0..config.ports.len()).map(device).collect()
+}
+
+/// The MAC address of a port.
+fn mac(port: PortId) -> Mac {
+    Mac([2, 0, 0, 0, 0, 1 + port.0])
 }
 
 /// CPU time of this thread in nanoseconds.

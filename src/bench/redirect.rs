@@ -2,10 +2,10 @@
 
 use super::cases::Figure;
 use super::setup::{Setup, bursts};
-use super::{Recycled, Traffic, cpu_time, traffic};
+use super::{Recycled, Traffic, cpu_time, devices, traffic};
 use crate::config::Config;
 use crate::conn::FlowKey;
-use crate::control::model::{Device, Model};
+use crate::control::model::Model;
 use crate::director::{Director, Origin, Shared};
 use crate::exchange::Mailbox;
 use crate::packet::{BURST, Burst, Sent, Sink};
@@ -15,7 +15,6 @@ use crate::stats::Stats;
 use crate::steering::{DEFAULT_KEY, Steering};
 use crate::tables::Tables;
 use crate::units::{PortId, Time, WorkerId};
-use crate::wire::Mac;
 use std::sync::Arc;
 
 /// Takes what either worker sends, and hands packets from one to the other.
@@ -59,12 +58,7 @@ struct Two {
 impl Two {
     fn new(config: &Config, connections: usize, now: Time) -> Self {
         let stats = Arc::new(Stats::new(2));
-        let device = |n: u8| Device {
-            mac: Mac([2, 0, 0, 0, 0, n]),
-            any_mac: true,
-        };
-        let devices = (1..).take(config.ports.len()).map(device).collect();
-        let (model, readers) = Model::new(config, devices, stats.clone(), 1, now);
+        let (model, readers) = Model::new(config, devices(config), stats.clone(), 1, now);
         let shared = Shared::new(stats, Steering::new(DEFAULT_KEY, 2), 0x5eed);
         let mut readers = readers.into_iter();
         let workers = [0, 1].map(|n| {

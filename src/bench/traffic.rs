@@ -81,7 +81,7 @@ pub fn frame(flow: &Flow, flags: Option<u8>, length: usize) -> Vec<u8> {
     let (source, destination) = (flow.source.0, flow.destination.0);
     let fits = ethernet::emit(
         &mut frame,
-        Mac([2, 0, 0, 0, 0, 1]),
+        super::mac(flow.port),
         Mac([2, 0, 0, 0, 9, 9]),
         ethernet::ETHERTYPE_IPV4,
     );
