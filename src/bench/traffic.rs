@@ -56,6 +56,9 @@ impl Traffic {
     #[inline(always)]
     pub(super) fn next(&mut self, frame: &mut [u8; FRAME]) -> (PortId, usize) {
         let header = &self.headers[self.next];
+        if let Some(later) = self.headers.get(self.next + 64) {
+            crate::arch::prefetch(later);
+        }
         self.next += 1;
         if self.next == self.headers.len() {
             self.next = 0;
