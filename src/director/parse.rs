@@ -80,10 +80,8 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
             header[at + 7],
         ])
     };
-    let [a, b, c, d, e, f] = port.mac.0;
     // Where ports differ in it, a branch would be guessed wrong.
-    let to_us = (word(0) << 16 == u64::from_le_bytes([0, 0, a, b, c, d, e, f]))
-        | (port.any_mac & (header[0] & 1 == 0));
+    let to_us = (header[..6] == port.mac.0) | (port.any_mac & (header[0] & 1 == 0));
     // Ethertype, version, header length, TOS, total length, identification.
     let first = word(12);
     // Fragment, TTL, protocol, checksum, half of the source address.
