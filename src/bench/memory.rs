@@ -34,8 +34,20 @@ pub fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
             });
         };
         figure("one read after another", one_by_one(&lines, reads));
-        figure("8 reads in flight", in_flight::<8>(&lines, reads));
-        figure("64 reads in flight", in_flight::<64>(&lines, reads));
+        figure(
+            "8 reads in flight",
+            in_flight::<8>(&lines, lines.len(), reads),
+        );
+        figure(
+            "64 reads in flight",
+            in_flight::<64>(&lines, lines.len(), reads),
+        );
+        // In the near cache, but on as many pages: what finding their addresses costs.
+        let few = MIB / size_of::<Line>();
+        figure(
+            "64 reads in flight, of 1 MiB spread over it",
+            in_flight::<64>(&lines, few, reads),
+        );
     }
 }
 
@@ -73,12 +85,13 @@ fn one_by_one(ring: &[Line], reads: usize) -> f64 {
     (cpu_time() - before) as f64 / reads as f64
 }
 
-/// Nanoseconds a read where `N` are asked for before the first of them is looked at, as in a burst of packets.
-fn in_flight<const N: usize>(ring: &[Line], reads: usize) -> f64 {
+/// Nanoseconds a read where `N` are asked for before the first of them is looked at, as in a burst of packets; of `used`
+/// lines (a power of two) from all over the ring.
+fn in_flight<const N: usize>(ring: &[Line], used: usize, reads: usize) -> f64 {
     let mut sum = 0u32;
     let mut read = |first: usize| {
         for group in (first..first + reads).step_by(N) {
-            let place = |n: usize| scatter((group + n) & (ring.len() - 1), ring.len());
+            let place = |n: usize| scatter((group + n) & (used - 1), ring.len());
             let places: [usize; N] = std::array::from_fn(place);
             for at in places {
                 prefetch(&ring[at]);
