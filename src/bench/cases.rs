@@ -308,6 +308,9 @@ fn whole_tcp(quick: bool, report: &mut dyn FnMut(Figure)) {
         let requests: Vec<Flow> = (0..flows).map(flow).collect();
         let pass = |bench: &mut Bench, flows: &[Flow], flags: u8| {
             let mut traffic = Traffic::new(flows.iter().copied(), Some(flags), 64);
+            if flags != SYN {
+                traffic.shuffle();
+            }
             let bursts = flows.len() / BURST;
             bench.run(&mut traffic, bursts, Duration::ZERO).nanos
         };
@@ -350,6 +353,7 @@ fn large(quick: bool, report: &mut dyn FnMut(Figure)) {
         // Spread over all of them.
         let chosen = (0..used).map(|n| flow(n * (alive / used)));
         let mut traffic = Traffic::new(chosen, None, 64);
+        traffic.shuffle();
         let cost = bench.run(&mut traffic, bursts(used, quick), Duration::ZERO);
         let bytes = Table::<Connection>::bytes(alive) / alive;
         report(Figure {

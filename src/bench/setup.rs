@@ -172,7 +172,7 @@ pub fn bursts(flows: usize, quick: bool) -> usize {
     (2 * flows / BURST).max(if quick { 30_000 } else { 200_000 })
 }
 
-/// Makes the connection of every flow of the traffic.
+/// Makes the connection of every flow of the traffic, which goes on in another order.
 pub fn warm_up(bench: &mut Bench, traffic: &mut Traffic, flows: usize) {
     let before = bench.connections();
     bench.run(traffic, flows.div_ceil(BURST), Duration::ZERO);
@@ -181,6 +181,7 @@ pub fn warm_up(bench: &mut Bench, traffic: &mut Traffic, flows: usize) {
         flows,
         "each flow has a connection"
     );
+    traffic.shuffle();
 }
 
 #[cfg(test)]

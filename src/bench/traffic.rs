@@ -21,26 +21,42 @@ struct Header {
     port: PortId,
 }
 
-/// An endless stream of frames: every flow once, in random order, then again.
+/// An endless stream of frames: every flow once, in random order, then again in the same order.
 pub struct Traffic {
     headers: Vec<Header>,
     length: usize,
     next: usize,
+    /// Of the random numbers: the same in every run.
+    state: u64,
 }
 
 impl Traffic {
     /// `length`: of each frame, in bytes. `flags`: of TCP, or none for UDP.
     pub fn new(flows: impl IntoIterator<Item = Flow>, flags: Option<u8>, length: usize) -> Self {
-        let mut headers: Vec<_> = flows
+        let headers = flows
             .into_iter()
             .map(|flow| header(&flow, flags, length))
             .collect();
-        shuffle(&mut headers);
-        Traffic {
+        let mut traffic = Traffic {
             headers,
             length: length.min(FRAME),
             next: 0,
+            state: 0x9e37_79b9_7f4a_7c15,
+        };
+        traffic.shuffle();
+        traffic
+    }
+
+    /// Another order of the flows (Fisher-Yates): not the one in which their connections were made, and stand in memory.
+    pub fn shuffle(&mut self) {
+        for n in (1..self.headers.len()).rev() {
+            self.state ^= self.state << 13;
+            self.state ^= self.state >> 7;
+            self.state ^= self.state << 17;
+            let other = (self.state % (n as u64 + 1)) as usize;
+            self.headers.swap(n, other);
         }
+        self.next = 0;
     }
 
     /// How far it has come: for [`go_to`](Self::go_to).
@@ -116,15 +132,4 @@ pub fn frame(flow: &Flow, flags: Option<u8>, length: usize) -> Vec<u8> {
     let checksum = !fold(pseudo + partial(l4));
     l4[checksum_at..checksum_at + 2].copy_from_slice(&checksum.to_be_bytes());
     frame
-}
-
-/// Fisher-Yates with a small generator of its own: the same order in every run.
-fn shuffle<T>(items: &mut [T]) {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    for n in (1..items.len()).rev() {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        items.swap(n, (state % (n as u64 + 1)) as usize);
-    }
 }
