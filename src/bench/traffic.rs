@@ -72,6 +72,7 @@ impl Traffic {
     #[inline(always)]
     pub(super) fn next(&mut self, frame: &mut [u8; FRAME]) -> (PortId, usize) {
         let header = &self.headers[self.next];
+        // What this waits for beside a director would count as the director's.
         if let Some(later) = self.headers.get(self.next + 64) {
             crate::arch::prefetch(later);
         }
