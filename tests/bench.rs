@@ -66,3 +66,14 @@ fn several_workers_are_measured_beside_one() {
     assert!(done.status.success(), "{err}");
     assert!(out.contains("| weir, 2 workers |"), "{out}{err}");
 }
+
+/// scripts/bench: a bad figure misses its goal, a good one meets it.
+#[test]
+fn goals_are_held_against_figures_the_right_way_round() {
+    let done = std::process::Command::new("python3")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goals.py"))
+        .output()
+        .expect("python3 starts");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+}

@@ -11,6 +11,17 @@ use weir::verdict::{ReplyReason, Verdict};
 
 const WAN: PortId = PortId(0);
 
+const PORTS: &str = r#"
+[[port]]
+name = "wan"
+device = "none"
+addresses = ["198.51.100.1/24"]
+[[port]]
+name = "lan"
+device = "none"
+addresses = ["10.0.0.1/24"]
+"#;
+
 /// A `web` service (fullnat, tcp) and a `dns` service (nat, udp) with these real servers and weights.
 fn config(web: &[(u8, u16)], dns: &[(u8, u16)]) -> Config {
     let reals = |reals: &[(u8, u16)]| {
@@ -21,16 +32,8 @@ fn config(web: &[(u8, u16)], dns: &[(u8, u16)]) -> Config {
         };
         reals.iter().map(real).collect::<String>()
     };
-    let mut text = String::from(
-        r#"
-[[port]]
-name = "wan"
-device = "none"
-addresses = ["198.51.100.1/24"]
-[[port]]
-name = "lan"
-device = "none"
-addresses = ["10.0.0.1/24"]
+    let mut text = format!(
+        r#"{PORTS}
 [[local_pool]]
 name = "inside"
 addresses = ["10.0.0.200"]
@@ -349,15 +352,7 @@ fn answer(frame: &[u8]) -> Vec<u8> {
 
 #[test]
 fn connections_go_on_when_other_workers_would_own_them_from_now_on() {
-    let base = r#"
-[[port]]
-name = "wan"
-device = "none"
-addresses = ["198.51.100.1/24"]
-[[port]]
-name = "lan"
-device = "none"
-addresses = ["10.0.0.1/24"]
+    let neighbours = r#"
 [[neighbour]]
 address = "10.0.0.11"
 mac = "02:00:00:00:01:11"
@@ -381,7 +376,7 @@ mac = "02:00:00:00:02:07"
     ];
     for workers in WORKERS {
         for (what, before, after) in changes {
-            let config = |services: &str| parse(&format!("{base}{services}"));
+            let config = |services: &str| parse(&format!("{PORTS}{neighbours}{services}"));
             let mut lab = Lab::new(workers, &config(before));
             let clients = 5000..5024;
             for client in clients.clone() {
