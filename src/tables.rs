@@ -1,7 +1,7 @@
 //! What workers read: one immutable value, published by a pointer swap ([`crate::rcu`]).
 //!
 //! Cloning it copies a few pointers, and its maps are persistent, so a successor that differs in one service
-//! costs the same whatever else there is. Neighbours are the exception: their addresses change by themselves,
+//! is the same work whatever else there is. Neighbours are the exception: their addresses change by themselves,
 //! so they are cells in a table beside it ([`crate::neighbour`]).
 
 use crate::config::WhenUnavailable;

@@ -4,7 +4,7 @@
 //!   per burst loop that it holds nothing of the old value any more (a *quiescent state*); when all have said so,
 //!   the old value is freed. Readers only ever do plain loads, and one store after each publication.
 //! - [`map`] is a hash map for published values: taking an immutable snapshot of it and changing one entry
-//!   cost the same among 10 and among 100,000 entries.
+//!   are the same work among 10 and among 100,000 entries.
 //!
 //! The two are independent. A published value is usually a struct of [`map::Snapshot`]s; when its grace period is
 //! over, dropping it frees exactly what its successor replaced.

@@ -1,4 +1,4 @@
-//! Changes of single services: each is one publication, and costs the same among 10 services and among 100,000.
+//! Changes of single services: each is one publication, and the same work among 10 services and among 100,000.
 
 use super::{Model, key};
 use crate::config;
