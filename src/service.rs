@@ -67,4 +67,6 @@ pub struct Persistence {
     pub timeout: Duration,
     /// Which bits of a client's address count.
     pub mask: u32,
+    /// The client goes on to the real server that it is bound to while that is drained.
+    pub through_drain: bool,
 }

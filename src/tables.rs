@@ -4,7 +4,7 @@
 //! is the same work whatever else there is. Neighbours are the exception: their addresses change by themselves,
 //! so they are cells in a table beside it ([`crate::neighbour`]).
 
-use crate::config::WhenUnavailable;
+use crate::config::{ReversePath, UnknownTcp, WhenUnavailable};
 use crate::conn::Pool;
 use crate::forward::Mode;
 use crate::lpm::Lpm;
@@ -32,7 +32,7 @@ pub struct Tables {
     pub addresses: Snapshot<Ipv4Addr, Owner>,
     pub services: Snapshot<ServiceKey, Arc<Service>>,
     /// By real server as in [`ServiceKey`], whose port is 0 if it keeps the packet's: the nat services that it is or was
-    /// of. Kept by several workers only.
+    /// of.
     pub natted: Snapshot<ServiceKey, Arc<[Requests]>>,
     /// A change of the services has left connections on other workers than it would make them on: whoever knows nothing of
     /// a packet that opens nothing asks them all.
@@ -40,6 +40,8 @@ pub struct Tables {
     pub routes: Arc<Routes>,
     pub neighbours: Arc<NeighbourTable>,
     pub timeouts: crate::conn::Timeouts,
+    pub reverse_path: ReversePath,
+    pub unknown_tcp: UnknownTcp,
     pub answers_per_second: u32,
     pub host_packets_per_second: u32,
 }
@@ -58,6 +60,17 @@ impl Tables {
     #[inline]
     pub fn port(&self, id: PortId) -> &Port {
         &self.ports[id.index()]
+    }
+
+    /// Whether packets of `address` may come in by `port`: by the one that leads to it, or by any.
+    pub fn is_way_to(&self, port: PortId, address: Ipv4Addr) -> bool {
+        match self.reverse_path {
+            ReversePath::Strict => self
+                .routes
+                .get(address)
+                .is_some_and(|route| route.port == port),
+            ReversePath::Loose => true,
+        }
     }
 
     /// Whether no packet that comes in by `port` can be from `address`: one of weir's own, or a broadcast address.
@@ -82,6 +95,8 @@ pub struct Service {
     pub pool: Option<Arc<Pool>>,
     pub persistence: Option<Persistence>,
     pub when_unavailable: WhenUnavailable,
+    /// None: as [`Tables::unknown_tcp`] says.
+    pub unknown_tcp: Option<UnknownTcp>,
     /// For each worker. Outlive every change of the service.
     pub cursors: Arc<[CachePadded<Cursor>]>,
 }

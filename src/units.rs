@@ -89,21 +89,24 @@ impl std::ops::Add<Duration> for Time {
     }
 }
 
-/// The low 32 bits of a time in milliseconds: wraps after 49 days, so only differences have a meaning,
-/// and only below [`Millis::MAX_SPAN`].
+/// The low 32 bits of a time in milliseconds, which wrap after 49.7 days: only an age has a meaning, and only while it is
+/// below [`Millis::RANGE`]. Entries that keep one are looked at often enough for that: every age is at most a timeout
+/// ([`Millis::MAX_SPAN`]), a round of the sweep, and a gap in the clock, which above [`Millis::MAX_SPAN`] empties the
+/// connection table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Millis(pub u32);
 
 impl Millis {
-    /// The longest timeout that can be told from its wrap.
+    /// The longest timeout.
     pub const MAX_SPAN: Duration = Duration::from_secs(20 * 86_400);
+    /// Ages from here on are taken for shorter ones.
+    pub const RANGE: Duration = Duration::from_millis(1 << 32);
 
-    /// Milliseconds from `earlier` to here; 0 for an `earlier` that is later.
+    /// Milliseconds from `earlier`, which must not be later, to here.
     #[inline]
     pub fn since(self, earlier: Millis) -> u32 {
-        let span = self.0.wrapping_sub(earlier.0);
-        if span > u32::MAX / 2 { 0 } else { span }
+        self.0.wrapping_sub(earlier.0)
     }
 }
 
@@ -114,6 +117,19 @@ mod tests {
     #[test]
     fn milliseconds_survive_their_wrap() {
         assert_eq!(Millis(5).since(Millis(u32::MAX - 4)), 10);
-        assert_eq!(Millis(5).since(Millis(6)), 0);
+    }
+
+    #[test]
+    fn every_age_that_an_entry_can_reach_is_told_from_its_wrap() {
+        // A round of the largest table at a million entries a second.
+        let round = Duration::from_secs(1 << 10);
+        assert!(Millis::MAX_SPAN * 2 + round < Millis::RANGE);
+        for start in [0, 1 << 31, u64::from(u32::MAX) - 7] {
+            for days in [0, 1, 20, 25, 40, 49] {
+                let (then, age) = (start, days * 86_400_000);
+                let millis = |ms: u64| Time::from_nanos(ms * 1_000_000).millis();
+                assert_eq!(u64::from(millis(then + age).since(millis(then))), age);
+            }
+        }
     }
 }

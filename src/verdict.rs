@@ -48,16 +48,19 @@ drop_reasons! {
     IcmpUnsupported, "icmp_unsupported", "An ICMP message to a VIP other than an echo request.";
     UnsupportedProtocol, "unsupported_protocol", "To a VIP, but neither TCP, UDP nor ICMP.";
     NotForUs, "not_for_us", "The destination is no VIP, no address of a port or pool, and no connection's.";
-    NoConnection, "no_connection", "A TCP packet other than a SYN that belongs to no connection, or one to a local pool address that belongs to none.";
+    NoConnection, "no_connection", "Belongs to no connection: a TCP segment where `unknown_tcp = \"drop\"` or answers are turned off, a reset, or a UDP datagram to a local pool address.";
     NoService, "no_service", "To a VIP, but to none of its services, and answers are turned off.";
     NoRealServer, "no_real_server", "The service has no real server with a weight above 0, and `when_unavailable = \"drop\"` or answers are turned off.";
     RateLimited, "rate_limited", "An answer (RST, ICMP, ARP) was due, but the limit for answers of this kind was reached.";
     NoRoute, "no_route", "No route leads to the real server or the client.";
     NeighbourFailed, "neighbour_failed", "The next hop did not answer ARP.";
     NeighbourQueueFull, "neighbour_queue_full", "Too many packets already wait for this next hop's ARP answer.";
-    LocalPortsExhausted, "local_ports_exhausted", "Every local address and port of the pool is in use towards this real server.";
-    AmbiguousReply, "ambiguous_reply", "In nat mode, the same client port already talks to the same real server and port through another service, so that replies could not be told apart. With several workers it is noticed where both connections are one worker's only.";
-    ConnectionTableFull, "connection_table_full", "No room for another connection, and no half-open or closing one near at hand to give up for it.";
+    LocalPortsExhausted, "local_ports_exhausted", "Towards every real server, each local address and port of the pool is in use by a connection that is not given up for another.";
+    AmbiguousReply, "ambiguous_reply", "In nat mode, the same client port already talks to the same real server and port through another service, so that replies could not be told apart, and there is no other real server.";
+    Hairpin, "hairpin", "The client is the real server that was chosen for it, and its address would stay: the packet would go from a host to itself.";
+    ConnectionTableFull, "connection_table_full", "No room for another connection, and none near at hand that can be given up for it: over, half-open, unproven, or UDP.";
+    SynFlood, "syn_flood", "A SYN flood takes connections away sooner than a handshake takes: a SYN opens a connection when the client repeats it.";
+    WrongPort, "wrong_port", "A real server's packet on a port that does not lead to the real server, with `reverse_path = \"strict\"`.";
     TooBig, "too_big", "Larger than the out port's MTU; answered with ICMP \"fragmentation needed\" where DF asks for it and the limit allows.";
     ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not own.";
     BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, or that claims one of weir's own addresses.";
@@ -78,6 +81,8 @@ pub enum ReplyReason {
     NoRealServer,
     RealRemoved,
     TooBig,
+    /// A TCP segment of no connection.
+    NoConnection,
 }
 
 impl ReplyReason {
@@ -89,6 +94,7 @@ impl ReplyReason {
         ReplyReason::NoRealServer,
         ReplyReason::RealRemoved,
         ReplyReason::TooBig,
+        ReplyReason::NoConnection,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -100,6 +106,7 @@ impl ReplyReason {
             ReplyReason::NoRealServer => "no_real_server",
             ReplyReason::RealRemoved => "real_removed",
             ReplyReason::TooBig => "too_big",
+            ReplyReason::NoConnection => "no_connection",
         }
     }
 }
@@ -161,6 +168,8 @@ pub struct Context {
     pub real: Option<RealId>,
     /// The packet made its connection.
     pub new_connection: bool,
+    /// It was sent on without a connection, for which there was no room.
+    pub is_stateless: bool,
     /// The connection's state after the packet, by IPVS's name in lower case.
     pub state: Option<&'static str>,
 }

@@ -52,6 +52,8 @@ impl Worker {
             let tables = self.tables.read();
             let now = self.clock.now();
             let mut work = 0;
+            // First: what the time since the last loop has ended is not to be found by a packet.
+            self.director.poll(tables, now, &mut self.ports);
             for ring in &mut self.inbox {
                 let taken = ring.take(&mut burst);
                 if taken > 0 {
@@ -69,7 +71,6 @@ impl Worker {
                         .process(&mut burst, Origin::Device, tables, now, &mut self.ports);
                 }
             }
-            self.director.poll(tables, now, &mut self.ports);
             work += self.ports.serve_host();
             work += self.ports.flush();
 

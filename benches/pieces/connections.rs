@@ -18,7 +18,7 @@ fn ipv4(n: usize) -> Connection {
     );
     let key = request(n);
     let translation = fullnat.translation(&key, real, Some(local));
-    Connection::new(key, translation, ServiceId(0), RealId(0))
+    Connection::new(key, translation, RealId(0))
 }
 
 /// The same of IPv6.

@@ -7,7 +7,7 @@ use weir::conn::Connection;
 use weir::forward::rewrite::{Layout, pass, set_macs, translate};
 use weir::forward::{MODES, Mode};
 use weir::packet::BURST;
-use weir::units::{RealId, ServiceId};
+use weir::units::RealId;
 
 const LAYOUT: Layout = Layout { ip: 14, l4: 34 };
 
@@ -19,7 +19,7 @@ fn burst(mode: &Mode) -> Vec<(Vec<u8>, Connection)> {
         let translation = mode.translation(&request(n), (Ipv4Addr::new(10, 0, 0, 11), 5353), local);
         (
             frame(n),
-            Connection::new(request(n), translation, ServiceId(0), RealId(0)),
+            Connection::new(request(n), translation, RealId(0)),
         )
     };
     (0..BURST).map(one).collect()

@@ -34,7 +34,7 @@ fn pick<const REALS: u32>(bencher: Bencher, name: &str) {
             address: Ipv4Addr::from_bits(scatter(client) as u32),
             port: 40_000,
         };
-        black_box(scheduler.pick(&reals, client, &cursor, &stats))
+        black_box(scheduler.pick(&reals, client, &cursor, &stats, &|_| true))
     });
 }
 

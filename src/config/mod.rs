@@ -110,6 +110,9 @@ pub struct Context<'a> {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    pub reverse_path: ReversePath,
+    /// Of services that do not say it themselves, and of local pools.
+    pub unknown_tcp: UnknownTcp,
     pub dpdk: Dpdk,
     pub api: Api,
     pub limits: Limits,
@@ -304,6 +307,8 @@ pub struct Service {
     pub scheduler: String,
     pub persistence: Option<Persistence>,
     pub when_unavailable: WhenUnavailable,
+    /// None: as the whole file says.
+    pub unknown_tcp: Option<UnknownTcp>,
     pub reals: Vec<Real>,
 }
 
@@ -312,6 +317,25 @@ pub struct Persistence {
     pub timeout: Duration,
     pub prefix_v4: u8,
     pub prefix_v6: u8,
+    /// A client goes on to the real server that it is bound to while that is drained.
+    pub through_drain: bool,
+}
+
+/// On which ports a real server's replies are taken (the kernel's `rp_filter` has the same words).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReversePath {
+    /// On the one that leads to the real server.
+    Strict,
+    /// On any.
+    Loose,
+}
+
+/// What becomes of a TCP segment that belongs to no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownTcp {
+    /// A reset answers it.
+    Reset,
+    Drop,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

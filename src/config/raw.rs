@@ -5,7 +5,7 @@ use super::error::{Log, Span, did_you_mean, quote};
 use super::value::{
     Device, Encapsulation, Given, Int, Interface, List, ModeWord, Name, Value, wrong_type,
 };
-use super::{Hugepages, Idle, Listen, Protocol, Queues, WhenUnavailable};
+use super::{Hugepages, Idle, Listen, Protocol, Queues, ReversePath, UnknownTcp, WhenUnavailable};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use toml::de::DeValue;
@@ -61,6 +61,8 @@ tables! {
     /// A whole file.
     Root "the file" {
         include: List<String>;
+        reverse_path: ReversePath;
+        unknown_tcp: UnknownTcp;
         dpdk: Dpdk;
         api: Api;
         limits: Limits;
@@ -134,12 +136,14 @@ tables! {
         scheduler: String;
         persistence: Persistence;
         when_unavailable: WhenUnavailable;
+        unknown_tcp: UnknownTcp;
         real: List<Real>;
     }
     Persistence "persistence" {
         timeout: Duration;
         prefix_v4: Int<1, 32>;
         prefix_v6: Int<1, 128>;
+        through_drain: bool;
     }
     Real "[[service.real]]" {
         address: Ipv4Addr, required;
@@ -162,6 +166,18 @@ fn missing_key(key: &str, table: &str, at: Span, log: &mut Log) {
 impl Root {
     /// Appends the tables of an included file.
     pub fn append(&mut self, other: Root, log: &mut Log) {
+        only_once(
+            &mut self.reverse_path,
+            other.reverse_path,
+            "`reverse_path`",
+            log,
+        );
+        only_once(
+            &mut self.unknown_tcp,
+            other.unknown_tcp,
+            "`unknown_tcp`",
+            log,
+        );
         only_once(&mut self.dpdk, other.dpdk, "[dpdk]", log);
         only_once(&mut self.api, other.api, "[api]", log);
         only_once(&mut self.limits, other.limits, "[limits]", log);
@@ -179,7 +195,7 @@ fn only_once<T>(this: &mut Given<T>, other: Given<T>, title: &str, log: &mut Log
         (Some(first), Some(second)) => {
             log.error(second.at, format!("{title} is given twice"))
                 .note(first.at, "given here first")
-                .help("put all its keys into one of the two files");
+                .help("leave it in one of the two files, with all that belongs to it");
         }
         (None, _) if !matches!(other, Given::No) => *this = other,
         _ => {}

@@ -3,7 +3,7 @@
 //! Reading a value either gives it, with its syntax and range checked, or logs what is wrong and goes on with the next.
 
 use super::error::{At, Log, Span, did_you_mean, quote};
-use super::{Hugepages, Idle, Listen, Protocol, Queues, WhenUnavailable};
+use super::{Hugepages, Idle, Listen, Protocol, Queues, ReversePath, UnknownTcp, WhenUnavailable};
 use crate::units::Millis;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -109,6 +109,16 @@ pub(super) fn text<'a>(
         wrong_type(value, wanted, at, log);
     }
     text
+}
+
+impl Value for bool {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        let truth = value.as_bool();
+        if truth.is_none() {
+            wrong_type(value, "true or false", at, log);
+        }
+        truth
+    }
 }
 
 impl Value for String {
@@ -366,6 +376,8 @@ words! {
     Hugepages: "hugepage policy" { "auto" => Auto, "require" => Require, "never" => Never, }
     Idle: "idle policy" { "poll" => Poll, "adaptive" => Adaptive, }
     Protocol: "protocol" { "tcp" => Tcp, "udp" => Udp, }
+    ReversePath: "check" { "strict" => Strict, "loose" => Loose, }
+    UnknownTcp: "policy" { "reset" => Reset, "drop" => Drop, }
     WhenUnavailable: "policy" { "refuse" => Refuse, "drop" => Drop, }
     ModeWord: "forwarding mode" { "dr" => Dr, "nat" => Nat, "fullnat" => Fullnat, "tunnel" => Tunnel, }
     Encapsulation: "encapsulation" { "ipip" => Ipip, "gre" => Gre, "gue" => Gue, }

@@ -172,6 +172,19 @@ impl Translation {
     }
 }
 
+/// What is given up first where something is full; within one, what was silent for longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Worth {
+    /// Closed or reset: only the answer to a late segment is lost.
+    Over,
+    /// A handshake under way, a connection that nothing has proved yet, a flow that the real server does not answer: what
+    /// a flood of made-up senders leaves behind.
+    Unproven,
+    /// UDP that may go on, or a client's bond to its real server that no connection uses: made anew by the next packet,
+    /// with another real server perhaps.
+    Idle,
+}
+
 /// "No next hop is known": not an index of the neighbour table, which is smaller.
 const NO_HOP: u16 = u16::MAX;
 
@@ -184,8 +197,10 @@ pub struct Connection {
     /// As the real server answers; of a mode that does not see replies, only the real server's address counts.
     pub reply: FlowKey,
     pub last_seen: Millis,
+    /// Its service's, which is known by it.
     pub real: RealId,
-    pub service: ServiceId,
+    /// See [`Connection::note`].
+    marks: [u32; 2],
     /// Of [`State::Template`] connections: the persistence timeout in milliseconds. Of others: their template.
     pub template: u32,
     hops: [u16; 2],
@@ -196,8 +211,6 @@ pub struct Connection {
     ip_delta: Delta,
     /// What a request's translation does to the checksum of TCP or UDP, a reply's being its inverse.
     l4_delta: Delta,
-    /// Of templates: how many live connections they have.
-    pub controlled: u32,
 }
 
 const _: () = assert!(
@@ -207,6 +220,12 @@ const _: () = assert!(
 
 const TRANSLATES: u8 = 1;
 const TWO_WAY: u8 = 2;
+/// The real server has answered. Of a template: one of its connections was established (`IP_VS_CTPL_S_ASSURED`).
+const ANSWERED: u8 = 4;
+/// It lives on another worker than its requests come to.
+const STRAY: u8 = 8;
+/// The client has sent a SYN while one side had closed.
+const SYN_AGAIN: u8 = 16;
 
 /// [`Connection::template`] of a connection that has none.
 pub const NO_TEMPLATE: u32 = u32::MAX;
@@ -223,7 +242,7 @@ impl Connection {
         },
         last_seen: Millis(0),
         real: RealId(0),
-        service: ServiceId(0),
+        marks: [0; 2],
         template: NO_TEMPLATE,
         hops: [NO_HOP; 2],
         route_generation: 0,
@@ -231,16 +250,10 @@ impl Connection {
         flags: 0,
         ip_delta: Delta::ZERO,
         l4_delta: Delta::ZERO,
-        controlled: 0,
     };
 
     /// A new connection of the client's packet with key `request`.
-    pub fn new(
-        request: FlowKey,
-        translation: Translation,
-        service: ServiceId,
-        real: RealId,
-    ) -> Self {
+    pub fn new(request: FlowKey, translation: Translation, real: RealId) -> Self {
         let translated = translation.key(request.protocol());
         let flags = if translation.sees_replies { TWO_WAY } else { 0 }
             | if translation.is_applied {
@@ -260,7 +273,6 @@ impl Connection {
         Connection {
             request,
             reply: translated.reversed(),
-            service,
             real,
             flags,
             ip_delta: ip_delta.and(Delta::TTL),
@@ -277,6 +289,84 @@ impl Connection {
     #[inline(always)]
     pub fn translates(&self) -> bool {
         self.flags & TRANSLATES != 0
+    }
+
+    /// Whether the real server has sent anything. Of a template, whether a connection that it bound was established.
+    #[inline]
+    pub fn is_answered(&self) -> bool {
+        self.flags & ANSWERED != 0
+    }
+
+    pub fn set_answered(&mut self) {
+        self.flags |= ANSWERED;
+    }
+
+    /// Whether it lives on another worker than its requests come to.
+    #[inline]
+    pub fn is_stray(&self) -> bool {
+        self.flags & STRAY != 0
+    }
+
+    pub fn set_stray(&mut self) {
+        self.flags |= STRAY;
+    }
+
+    /// Whether the client has sent a SYN while one side had closed.
+    pub fn is_opened_again(&self) -> bool {
+        self.flags & SYN_AGAIN != 0
+    }
+
+    pub fn set_opened_again(&mut self, again: bool) {
+        self.flags = self.flags & !SYN_AGAIN | if again { SYN_AGAIN } else { 0 };
+    }
+
+    /// Keeps of a packet what a later one is held against: of a TCP segment, in each direction, the number that it
+    /// acknowledges (as on the wire, first byte lowest); of a UDP datagram, which way it went.
+    #[inline(always)]
+    pub fn note(&mut self, reply: bool, is_tcp: bool, ack: u32) {
+        if is_tcp {
+            self.marks[usize::from(reply)] = ack;
+        } else {
+            self.marks[1] = u32::from(reply);
+        }
+    }
+
+    /// What a side has acknowledged last, which is the next sequence number that it takes; none before it has
+    /// acknowledged anything. Of TCP connections.
+    pub fn acknowledged(&self, by_real: bool) -> Option<u32> {
+        Some(u32::from_be(self.marks[usize::from(by_real)])).filter(|ack| *ack != 0)
+    }
+
+    /// As if that side had acknowledged it.
+    pub fn set_acknowledged(&mut self, by_real: bool, ack: u32) {
+        self.marks[usize::from(by_real)] = ack.to_be();
+    }
+
+    /// Whether a reset ends the connection: its sequence number must be the one that the other side takes next (RFC 5961
+    /// section 3.2), as far as that is known. Before the client has acknowledged anything, a real server's is a refusal.
+    pub fn believes_reset(&self, reply: bool, sequence: u32) -> bool {
+        let expected = self.acknowledged(!reply);
+        self.state.is_handshake() && reply || expected.is_none_or(|expected| expected == sequence)
+    }
+
+    /// Whether a UDP flow's last datagram was the client's. No other reply of it can be under way if it was not.
+    pub fn awaits_datagram(&self) -> bool {
+        self.marks[1] == 0
+    }
+
+    /// Of a template: how many live connections it has.
+    #[inline]
+    pub fn controlled(&self) -> u32 {
+        self.marks[0]
+    }
+
+    pub fn set_controlled(&mut self, controlled: u32) {
+        self.marks[0] = controlled;
+    }
+
+    /// Of a template: its service. A connection's is known by its real server.
+    pub fn template_service(&self) -> ServiceId {
+        ServiceId(self.marks[1])
     }
 
     /// What the translation and one less of TTL do to the header checksum of a request or reply, and what the
@@ -313,6 +403,12 @@ impl Connection {
         self.hops[usize::from(reply)] = hop.map_or(NO_HOP, |hop| hop.0);
     }
 
+    /// Takes over the next hops that a copy of this connection has found.
+    pub fn remember_hops(&mut self, from: &Connection) {
+        self.hops = from.hops;
+        self.route_generation = from.route_generation;
+    }
+
     pub fn is_template(&self) -> bool {
         self.state == State::Template
     }
@@ -339,7 +435,7 @@ impl Connection {
             reply: key,
             template: timeout_ms,
             state: State::Template,
-            service,
+            marks: [0, service.0],
             real,
             ..Connection::FREE
         }
@@ -365,7 +461,20 @@ impl Connection {
     #[inline(always)]
     pub fn is_expired(&self, timeouts: &Timeouts, now: Millis) -> bool {
         now.since(self.last_seen) >= self.timeout(timeouts)
-            && (self.state != State::Template || self.controlled == 0)
+            && (self.state != State::Template || self.controlled() == 0)
+    }
+
+    /// How much is lost if it is given up for another; none: never.
+    pub fn worth(&self) -> Option<Worth> {
+        match self.state {
+            State::Template if self.controlled() > 0 => None,
+            State::Template => Some(Worth::Idle),
+            State::Udp if self.is_two_way() && !self.is_answered() => Some(Worth::Unproven),
+            State::Udp => Some(Worth::Idle),
+            state if state.is_over(self.is_two_way()) => Some(Worth::Over),
+            state if state.is_half_open() => Some(Worth::Unproven),
+            _ => None,
+        }
     }
 
     /// The client, as (address, port).

@@ -2,10 +2,13 @@
 //!
 //! Every real server goes round the pool in its own turn, so that a port is free for a whole round before it is used
 //! again towards the same real server, and the same port serves many real servers at once. What makes a pair free is
-//! the connection table itself: no connection has the reply key that it would get.
+//! the connection table itself: no connection has the reply key that it would get. Where none is free, a connection that is
+//! over gives its pair up, else the oldest that nothing has proved yet.
 
+use super::entry::{ConnId, Worth};
 use crate::stats::RealStats;
 use crate::units::Millis;
+use arrayvec::ArrayVec;
 use std::net::Ipv4Addr;
 
 /// The source addresses and ports of fullnat.
@@ -16,6 +19,8 @@ pub struct Pool {
     pub first_port: u16,
     pub ports: u32,
     size: u32,
+    /// The addresses in their order.
+    sorted: Box<[Ipv4Addr]>,
     /// Coprime to the size: by steps of it, every pair has its turn once in a round.
     stride: u32,
 }
@@ -34,8 +39,11 @@ impl Pool {
         while gcd(stride, size) != 1 {
             stride += 1;
         }
+        let mut sorted = addresses.clone();
+        sorted.sort_unstable();
         Pool {
             name,
+            sorted: sorted.into(),
             addresses: addresses.into(),
             first_port,
             ports,
@@ -48,6 +56,11 @@ impl Pool {
     #[inline]
     pub fn next(&self, n: u32) -> u32 {
         ((u64::from(n) + u64::from(self.stride)) % u64::from(self.size)) as u32
+    }
+
+    pub fn contains(&self, (address, port): Pair) -> bool {
+        let offset = u32::from(port).wrapping_sub(u32::from(self.first_port));
+        offset < self.ports && self.sorted.binary_search(&address).is_ok()
     }
 
     /// How many pairs of address and port there are.
@@ -67,13 +80,68 @@ fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// In a pool up to this size the search is exhaustive; in a larger one it ends here, when all but a few are in use.
-const MAX_TRIES: u32 = 1024;
-/// For so long after a search in vain nothing is searched: an exhausted pool must not cost more than a working one.
-const REST_MS: u32 = 10;
+/// A local address and port.
+pub type Pair = (Ipv4Addr, u16);
 
-/// The next free pair. `start` is where the first round begins; `is_ours` tells which pairs this worker may use, since
-/// the replies to them come to it, and `is_free` whether no live connection has such a pair.
+/// So many pairs are looked at before one is taken over from a connection that can be given up: as they are given out in
+/// the order of the search, the ones that come first have been in use for longest.
+const SAMPLE: u32 = 64;
+/// The most pairs that one search looks at. In a pool up to this size it is exhaustive.
+const LOOKS: u32 = 1 << 16;
+/// A larger pool in which nothing was found is not searched again for so long, unless one of the real server's own
+/// connections ends.
+const SMALL: u32 = 1024;
+const REST_MS: u32 = 1000;
+/// Pairs looked at together, whose entries are fetched ahead, where the first few were in use.
+const GROUP: usize = 32;
+const AT_ONCE: u32 = 4;
+
+/// What a pair is used by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    Free,
+    /// A connection that can be given up for another.
+    Held(Held),
+    /// One that cannot.
+    Kept,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub id: ConnId,
+    pub worth: Worth,
+    /// Milliseconds since its last packet.
+    pub age: u32,
+}
+
+impl Held {
+    /// Whether it is given up rather than `other`.
+    pub fn goes_before(&self, other: &Held) -> bool {
+        self.worth < other.worth || self.worth == other.worth && self.age > other.age
+    }
+}
+
+/// What a search has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    Free(Pair),
+    /// To be taken over from that connection.
+    Held(Pair, Held),
+}
+
+/// What the search asks of the connection table.
+pub trait Pairs {
+    /// Whether this worker may use the pair, since the replies to it come to it.
+    fn is_ours(&self, pair: Pair) -> bool;
+    /// Starts to fetch what [`guess`](Self::guess) looks at.
+    fn fetch(&self, pair: Pair);
+    /// Starts to fetch what [`look`](Self::look) looks at.
+    fn guess(&self, pair: Pair);
+    fn look(&mut self, pair: Pair) -> Look;
+}
+
+/// The next free pair; where the first [`SAMPLE`] looked at are in use, the one of them that is given up first; without
+/// such a one, the next that is free or can be given up. `start` is where the first round begins.
 ///
 /// Of N workers each finds one pair in N to be its own, by looking: that works with whatever key and table a device
 /// hashes with, needs no memory, and costs a few nanoseconds a look.
@@ -82,12 +150,12 @@ pub fn choose(
     real: &RealStats,
     start: u32,
     now: Millis,
-    is_ours: impl Fn((Ipv4Addr, u16)) -> bool,
-    mut is_free: impl FnMut((Ipv4Addr, u16)) -> bool,
-) -> Option<(Ipv4Addr, u16)> {
+    pairs: &mut impl Pairs,
+) -> Option<Choice> {
     let size = pool.size();
-    // Gauges start at 0, which stands for "not yet".
-    if real.exhausted_at.get() != 0 && now.since(Millis(real.exhausted_at.get())) < REST_MS {
+    // Gauges start at 0, which stands for "not". Whatever ends one of the real server's connections sets it back.
+    let exhausted = real.exhausted_at.get();
+    if exhausted != 0 && size > SMALL && now.since(Millis(exhausted)) < REST_MS {
         return None;
     }
     let mut turn = real
@@ -96,25 +164,57 @@ pub fn choose(
         .checked_sub(1)
         .unwrap_or(start % size)
         % size;
+    let limit = size.min(LOOKS);
     let (mut looked, mut tried) = (0, 0);
-    let mut found = None;
-    while looked < size && tried < MAX_TRIES {
-        looked += 1;
-        let pair = pool.pair(turn);
-        if is_ours(pair) {
-            if found.is_some() {
-                // Where the next search begins, and what it is expected to find.
-                break;
+    let mut best: Option<(Pair, Held)> = None;
+    let mut free = None;
+    'search: while looked < limit {
+        let together = if tried < AT_ONCE { 1 } else { GROUP };
+        let mut group = ArrayVec::<u32, GROUP>::new();
+        while group.len() < together && looked < limit {
+            if pairs.is_ours(pool.pair(turn)) {
+                group.push(turn);
             }
+            looked += 1;
+            turn = pool.next(turn);
+        }
+        if together > 1 {
+            group.iter().for_each(|n| pairs.fetch(pool.pair(*n)));
+            group.iter().for_each(|n| pairs.guess(pool.pair(*n)));
+        }
+        for (n, &place) in group.iter().enumerate() {
+            let pair = pool.pair(place);
             tried += 1;
-            found = Some(pair).filter(|pair| is_free(*pair));
+            match pairs.look(pair) {
+                Look::Free => free = Some(pair),
+                Look::Held(held) if best.is_none_or(|(_, best)| held.goes_before(&best)) => {
+                    best = Some((pair, held));
+                }
+                Look::Held(_) | Look::Kept => {}
+            }
+            if free.is_some() || best.is_some() && tried >= SAMPLE {
+                turn = group.get(n + 1).copied().unwrap_or(turn);
+                break 'search;
+            }
+        }
+    }
+    // Where the next search begins, and what it is expected to find.
+    for _ in 0..GROUP {
+        if pairs.is_ours(pool.pair(turn)) {
+            break;
         }
         turn = pool.next(turn);
     }
     real.port_cursor.set(turn + 1);
-    if found.is_none() {
-        real.exhausted_at.set(now.0.max(1));
-    }
+    let found = match (free, best) {
+        (Some(pair), _) => Some(Choice::Free(pair)),
+        (None, Some((pair, held))) => Some(Choice::Held(pair, held)),
+        (None, None) => None,
+    };
+    real.exhausted_at.set(match found {
+        Some(_) => 0,
+        None => now.0.max(1),
+    });
     found
 }
 
@@ -127,7 +227,7 @@ pub fn expected(pool: &Pool, real: &RealStats) -> (Ipv4Addr, u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
 
     fn pool(ports: (u16, u16)) -> Pool {
         Pool::new(
@@ -137,21 +237,56 @@ mod tests {
         )
     }
 
+    /// Who holds which pair, of a worker that owns every `step`th port.
+    #[derive(Default)]
+    struct Table {
+        held: HashMap<Pair, Look>,
+        share: Option<(u16, u16)>,
+        looks: u32,
+    }
+
+    impl Pairs for Table {
+        fn is_ours(&self, (_, port): Pair) -> bool {
+            self.share
+                .is_none_or(|(step, worker)| port % step == worker)
+        }
+        fn fetch(&self, _: Pair) {}
+        fn guess(&self, _: Pair) {}
+        fn look(&mut self, pair: Pair) -> Look {
+            self.looks += 1;
+            self.held.get(&pair).copied().unwrap_or(Look::Free)
+        }
+    }
+
+    fn held(worth: Worth, age: u32) -> Look {
+        let id = ConnId(age);
+        Look::Held(Held { id, worth, age })
+    }
+
+    impl Table {
+        /// Takes free pairs until there are no more.
+        fn fill(&mut self, pool: &Pool, real: &RealStats, with: Look) -> Vec<Pair> {
+            let mut used = Vec::new();
+            while let Some(Choice::Free(pair)) = choose(pool, real, 3, Millis(100), self) {
+                assert!(self.is_ours(pair) && pool.contains(pair));
+                assert_eq!(self.held.insert(pair, with), None);
+                used.push(pair);
+            }
+            used
+        }
+    }
+
     #[test]
     fn every_pair_of_a_small_pool_is_used_then_none_is_left() {
-        let (pool, real) = (pool((40_000, 40_009)), RealStats::default());
-        let mut used = HashSet::new();
-        while let Some(pair) = choose(
-            &pool,
-            &real,
-            3,
-            Millis(100),
-            |_| true,
-            |pair| !used.contains(&pair),
-        ) {
-            assert!(used.insert(pair));
-        }
-        assert_eq!(used.len(), 20);
+        let (pool, real, mut table) = (
+            pool((40_000, 40_009)),
+            RealStats::default(),
+            Table::default(),
+        );
+        assert_eq!(table.fill(&pool, &real, Look::Kept).len(), 20);
+        assert_eq!(choose(&pool, &real, 3, Millis(100), &mut table), None);
+        assert!(!pool.contains((Ipv4Addr::new(10, 0, 0, 202), 40_000)));
+        assert!(!pool.contains((Ipv4Addr::new(10, 0, 0, 200), 40_010)));
     }
 
     #[test]
@@ -159,25 +294,27 @@ mod tests {
         let pool = pool((40_000, 40_009));
         let mut used = HashSet::new();
         for worker in 0..3 {
-            let real = RealStats::default();
-            let is_ours = |(_, port): (Ipv4Addr, u16)| port % 3 == worker;
-            let mut own = HashSet::new();
-            while let Some(pair) = choose(&pool, &real, 7, Millis(100), is_ours, |pair| {
-                !own.contains(&pair)
-            }) {
-                assert!(is_ours(pair) && own.insert(pair));
-            }
-            used.extend(own);
+            let mut table = Table {
+                share: Some((3, worker)),
+                ..Table::default()
+            };
+            used.extend(table.fill(&pool, &RealStats::default(), Look::Kept));
         }
         assert_eq!(used.len(), 20);
     }
 
     #[test]
     fn a_pair_that_is_free_again_waits_for_a_round() {
-        let (pool, real) = (pool((40_000, 40_009)), RealStats::default());
-        let round: HashSet<_> = (0..20)
-            .map(|_| choose(&pool, &real, 0, Millis(1), |_| true, |_| true))
-            .collect();
+        let (pool, real, mut table) = (
+            pool((40_000, 40_009)),
+            RealStats::default(),
+            Table::default(),
+        );
+        let mut next = || match choose(&pool, &real, 0, Millis(1), &mut table) {
+            Some(Choice::Free(pair)) => pair,
+            other => panic!("{other:?}"),
+        };
+        let round: HashSet<_> = (0..20).map(|_| next()).collect();
         assert_eq!(
             round.len(),
             20,
@@ -186,27 +323,75 @@ mod tests {
     }
 
     #[test]
-    fn an_exhausted_pool_is_not_searched_again_at_once() {
-        let (pool, real) = (pool((40_000, 49_999)), RealStats::default());
-        let mut tries = 0;
-        let mut choose_at = |ms| {
-            choose(
-                &pool,
-                &real,
-                0,
-                Millis(ms),
-                |_| true,
-                |_| {
-                    tries += 1;
-                    false
-                },
-            )
-        };
-        assert_eq!(
-            (choose_at(5), choose_at(6), choose_at(14)),
-            (None, None, None)
+    fn the_only_free_pair_of_a_large_pool_is_found_wherever_it_is() {
+        let pool = Pool::new(
+            "one".into(),
+            vec![Ipv4Addr::new(10, 0, 0, 200)],
+            (1024, 65_535),
         );
-        assert_eq!(tries, MAX_TRIES);
+        let real = RealStats::default();
+        let mut table = Table::default();
+        let all = table.fill(&pool, &real, Look::Kept);
+        assert_eq!(all.len(), 64_512);
+        for pair in all.iter().step_by(4_001) {
+            table.held.remove(pair);
+            real.exhausted_at.set(0);
+            let found = choose(&pool, &real, 3, Millis(100), &mut table);
+            assert_eq!(found, Some(Choice::Free(*pair)));
+            table.held.insert(*pair, Look::Kept);
+        }
+    }
+
+    #[test]
+    fn what_is_given_up_is_the_least_valuable_of_the_oldest() {
+        let pool = pool((40_000, 49_999));
+        let real = RealStats::default();
+        let mut table = Table::default();
+        let order = table.fill(&pool, &real, Look::Kept);
+        let mut give = |looks: &[(usize, Look)]| {
+            real.exhausted_at.set(0);
+            real.port_cursor.set(0);
+            for (n, look) in looks {
+                table.held.insert(order[*n], *look);
+            }
+            match choose(&pool, &real, 3, Millis(100), &mut table) {
+                Some(Choice::Held(pair, _)) => order.iter().position(|other| *other == pair),
+                other => panic!("{other:?}"),
+            }
+        };
+        // Beyond the sample, the first that can be given up.
+        assert_eq!(give(&[(5_000, held(Worth::Idle, 9))]), Some(5_000));
+        assert_eq!(give(&[(4_000, held(Worth::Over, 1))]), Some(4_000));
+        // In the sample, the least valuable, and among equals the oldest.
+        assert_eq!(give(&[(60, held(Worth::Idle, 9))]), Some(60));
+        assert_eq!(give(&[(50, held(Worth::Unproven, 1))]), Some(50));
+        assert_eq!(give(&[(40, held(Worth::Unproven, 2))]), Some(40));
+        assert_eq!(give(&[(30, held(Worth::Over, 1))]), Some(30));
+    }
+
+    #[test]
+    fn a_large_pool_that_is_exhausted_rests_and_a_search_is_bounded() {
+        let addresses: Vec<_> = (0..8).map(|n| Ipv4Addr::new(10, 0, 1, n)).collect();
+        let pool = Pool::new("large".into(), addresses, (1024, 65_535));
+        let real = RealStats::default();
+        struct Full(u32);
+        impl Pairs for Full {
+            fn is_ours(&self, _: Pair) -> bool {
+                true
+            }
+            fn fetch(&self, _: Pair) {}
+            fn guess(&self, _: Pair) {}
+            fn look(&mut self, _: Pair) -> Look {
+                self.0 += 1;
+                Look::Kept
+            }
+        }
+        let mut full = Full(0);
+        let mut at = |ms| choose(&pool, &real, 0, Millis(ms), &mut full);
+        assert_eq!((at(5), at(6), at(1004)), (None, None, None));
+        assert_eq!(full.0, LOOKS);
+        assert_eq!(choose(&pool, &real, 0, Millis(1005), &mut full), None);
+        assert_eq!(full.0, 2 * LOOKS);
     }
 
     #[test]

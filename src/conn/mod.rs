@@ -7,7 +7,7 @@ pub mod local_port;
 pub mod state;
 pub mod table;
 
-pub use entry::{ConnId, Connection, FlowKey, Translation};
+pub use entry::{ConnId, Connection, FlowKey, Translation, Worth};
 pub use entry6::{Connection6, FlowKey6};
 pub use local_port::Pool;
 pub use state::{Direction, State, Timeouts};

@@ -22,13 +22,19 @@ pub enum State {
     LastAck,
     Listen,
     SynAck,
+    /// Established for the client, while the real server has sent nothing yet: the kernel's ESTABLISHED, which a blind ACK
+    /// is enough for, with the lifetime of a handshake.
+    Unanswered,
+    /// Established by no more than a handshake's packets, of which the client's last one proves nothing: weir sees no
+    /// replies, or the ACK acknowledges another number than the real server sent. The kernel's ESTABLISHED otherwise.
+    Handshaken,
     Udp,
     /// A persistence template: binds a client to a real server.
     Template,
 }
 
 impl State {
-    pub const ALL: [State; 13] = [
+    pub const ALL: [State; 15] = [
         State::None,
         State::Established,
         State::SynSent,
@@ -40,6 +46,8 @@ impl State {
         State::LastAck,
         State::Listen,
         State::SynAck,
+        State::Unanswered,
+        State::Handshaken,
         State::Udp,
         State::Template,
     ];
@@ -48,7 +56,7 @@ impl State {
     pub const fn name(self) -> &'static str {
         match self {
             State::None => "none",
-            State::Established => "established",
+            State::Established | State::Unanswered | State::Handshaken => "established",
             State::SynSent => "syn_sent",
             State::SynRecv => "syn_recv",
             State::FinWait => "fin_wait",
@@ -68,25 +76,53 @@ impl State {
     pub const fn is_active(self) -> bool {
         matches!(
             self,
-            State::Established | State::SynSent | State::SynRecv | State::SynAck
+            State::Established
+                | State::Unanswered
+                | State::Handshaken
+                | State::SynSent
+                | State::SynRecv
+                | State::SynAck
         )
     }
 
-    /// Whether the handshake is under way, as far as weir sees it: what a SYN flood is made of.
+    /// Whether the handshake is under way, or completed by nothing that proves it: what a SYN flood is made of.
     #[inline]
     pub const fn is_half_open(self) -> bool {
+        matches!(
+            self,
+            State::SynRecv | State::SynSent | State::SynAck | State::Unanswered | State::Handshaken
+        )
+    }
+
+    /// Whether a SYN makes a new connection of it (the kernel's `is_new_conn_expected`). In CLOSE_WAIT and LAST_ACK, and
+    /// in FIN_WAIT where replies are seen, one side may still send: whether the SYN is a new attempt is for the real
+    /// server to say (RFC 9293 section 3.10.7.4, RFC 5961 section 4).
+    #[inline]
+    pub const fn is_reusable(self, sees_replies: bool) -> bool {
+        match self {
+            State::TimeWait | State::Close => true,
+            State::FinWait => !sees_replies,
+            _ => false,
+        }
+    }
+
+    /// Whether both sides have closed, as far as weir sees them, or one has reset: nothing is lost with the entry but the
+    /// answer to a late segment.
+    #[inline]
+    pub const fn is_over(self, sees_replies: bool) -> bool {
+        matches!(self, State::LastAck) || self.is_reusable(sees_replies)
+    }
+
+    /// Whether the client has yet to complete the handshake.
+    #[inline]
+    pub const fn is_handshake(self) -> bool {
         matches!(self, State::SynRecv | State::SynSent | State::SynAck)
     }
 
-    /// Whether a SYN makes a new connection of it, with a real server chosen anew (the kernel's `conn_reuse_mode` 1).
-    /// The kernel names TIME_WAIT, and FIN_WAIT where nothing comes back; a client that uses a port again has given
-    /// the other closing states up too.
+    /// Whether one side has closed, and the other may still send.
     #[inline]
-    pub const fn is_reusable(self) -> bool {
-        matches!(
-            self,
-            State::FinWait | State::TimeWait | State::Close | State::CloseWait | State::LastAck
-        )
+    pub const fn is_half_closed(self) -> bool {
+        matches!(self, State::FinWait | State::CloseWait | State::LastAck)
     }
 }
 
@@ -99,7 +135,9 @@ pub enum Direction {
     RequestOnly,
 }
 
-/// The state after a TCP segment, by the kernel's tables.
+/// The state after a TCP segment, by the kernel's tables but for [`State::Unanswered`] and [`State::Handshaken`], which
+/// share its ESTABLISHED. What the tables cannot tell, the director decides: whether the real server has answered, whether a
+/// reset is believed, and that a client's SYN changes no half-closed connection.
 #[inline]
 pub fn next_tcp(state: State, direction: Direction, flags: Flags) -> State {
     // The kernel's order of preference, `tcp_state_idx`: RST, SYN, FIN, ACK.
@@ -116,7 +154,7 @@ pub fn next_tcp(state: State, direction: Direction, flags: Flags) -> State {
     }
 }
 
-type Row = [State; 11];
+type Row = [State; 13];
 
 const TRANSITIONS: [[Row; 4]; 3] = {
     const ES: State = State::Established;
@@ -128,28 +166,30 @@ const TRANSITIONS: [[Row; 4]; 3] = {
     const CW: State = State::CloseWait;
     const LA: State = State::LastAck;
     const LI: State = State::Listen;
+    const UN: State = State::Unanswered;
+    const HS: State = State::Handshaken;
     [
         // Request (the kernel's INPUT).
-        //   NO, ES, SS, SR, FW, TW, CL, CW, LA, LI, SA
+        //   NO, ES, SS, SR, FW, TW, CL, CW, LA, LI, SA, UN, HS
         [
-            [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR], // SYN
-            [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW], // FIN
-            [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES], // ACK
-            [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR], // RST
+            [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR, UN, HS], // SYN
+            [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW, CW, CW], // FIN
+            [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES, UN, HS], // ACK
+            [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR, CL, CL], // RST
         ],
         // Reply (OUTPUT).
         [
-            [SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR],
-            [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
-            [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
-            [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
+            [SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR, HS, HS],
+            [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW, FW, FW],
+            [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES, ES, ES],
+            [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL, CL, CL],
         ],
         // Request, with no replies to be seen (INPUT ONLY).
         [
-            [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
-            [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
-            [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
-            [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+            [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR, HS, HS],
+            [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW, FW, FW],
+            [HS, ES, SS, HS, FW, TW, CL, CW, CL, LI, HS, ES, ES],
+            [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL, CL, CL],
         ],
     ]
 };
@@ -170,7 +210,8 @@ impl From<&config::Timeouts> for Timeouts {
         Timeouts(State::ALL.map(|state| {
             let timeout = match state {
                 State::None => Duration::ZERO,
-                State::Established => from.tcp_established,
+                State::Established | State::Handshaken => from.tcp_established,
+                State::Unanswered => from.tcp_established.min(from.tcp_syn_recv),
                 State::SynSent => from.tcp_syn_sent,
                 State::SynRecv => from.tcp_syn_recv,
                 State::FinWait => from.tcp_fin_wait,
@@ -277,6 +318,16 @@ mod tests {
             .filter(|state| state.is_active())
             .map(|state| state.name())
             .collect();
-        assert_eq!(active, ["established", "syn_sent", "syn_recv", "synack"]);
+        assert_eq!(
+            active,
+            [
+                "established",
+                "syn_sent",
+                "syn_recv",
+                "synack",
+                "established",
+                "established"
+            ]
+        );
     }
 }

@@ -35,6 +35,8 @@ impl Changes {
             changes.count_service(before.get(&key(service)).copied(), Some(service));
         }
         let others = [
+            (new.reverse_path != old.reverse_path, "reverse_path"),
+            (new.unknown_tcp != old.unknown_tcp, "unknown_tcp"),
             (new.timeouts != old.timeouts, "[timeouts]"),
             (new.limits != old.limits, "[limits]"),
             (new.ports != old.ports, "addresses of ports"),

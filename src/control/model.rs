@@ -11,7 +11,7 @@ use super::from_config::{owners, pool_table, port_of, port_table};
 use super::natted::Natted;
 use super::real_ids::RealIds;
 use super::resolver::Resolver;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ReversePath};
 use crate::conn::Pool;
 use crate::exchange::Event;
 use crate::forward;
@@ -60,9 +60,29 @@ pub struct Model {
     names: HashMap<String, ServiceKey>,
     /// Per address, how many services it is a real server of.
     real_addresses: HashMap<Ipv4Addr, usize>,
+    ways: Ways,
     /// Neighbours' slots to be used again when every worker reads the present generation.
     retired_hops: Vec<HopId>,
     drained_at: Time,
+}
+
+/// What decides by which ports a real server's replies may come in.
+struct Ways {
+    routes: Arc<Lpm<Route>>,
+    reverse_path: ReversePath,
+}
+
+impl Ways {
+    /// A bit for each port.
+    fn reply_ports(&self, real: Ipv4Addr) -> u32 {
+        match self.reverse_path {
+            ReversePath::Loose => u32::MAX,
+            ReversePath::Strict => {
+                let route = self.routes.get(real);
+                route.map_or(0, |route| 1 << route.port.0)
+            }
+        }
+    }
 }
 
 /// How often real servers that are configured no more are looked at.
@@ -103,6 +123,8 @@ impl Model {
             routes: Arc::new(Lpm::default()),
             neighbours: resolver.table().clone(),
             timeouts: (&config.timeouts).into(),
+            reverse_path: config.reverse_path,
+            unknown_tcp: config.unknown_tcp,
             answers_per_second: config.limits.answers_per_second,
             host_packets_per_second: config.limits.host_packets_per_second,
         };
@@ -136,6 +158,10 @@ impl Model {
             places: HashMap::new(),
             names: HashMap::new(),
             real_addresses: HashMap::new(),
+            ways: Ways {
+                routes: Arc::new(Lpm::default()),
+                reverse_path: config.reverse_path,
+            },
             retired_hops: Vec::new(),
             drained_at: now,
         };
@@ -295,7 +321,22 @@ impl Model {
             next.routes = Arc::new(self.routes(&new, now));
             next.route_generation = next.route_generation.wrapping_add(1);
         }
+        next.unknown_tcp = new.unknown_tcp;
+        next.reverse_path = new.reverse_path;
+        let ways_changed = !Arc::ptr_eq(&self.ways.routes, &next.routes)
+            || self.ways.reverse_path != new.reverse_path;
+        self.ways = Ways {
+            routes: next.routes.clone(),
+            reverse_path: new.reverse_path,
+        };
         self.change_services(&old, &new);
+        if ways_changed {
+            for service in &new.services {
+                if let Some(service) = self.services.get(&key(service)) {
+                    service.reals.iter().for_each(|real| self.stand(real));
+                }
+            }
+        }
         self.places = new
             .services
             .iter()
@@ -363,6 +404,13 @@ impl Model {
         self.publisher.publish(Box::new(next));
     }
 
+    /// Tells the workers whether a real server takes new connections, and where its replies come in.
+    fn stand(&self, real: &Real) {
+        let ports = self.ways.reply_ports(real.address);
+        self.stats
+            .tell(real.id, |told| told.standing.set(real.weight > 0, ports));
+    }
+
     fn change_services(&mut self, old: &Config, new: &Config) {
         let before: HashMap<ServiceKey, &config::Service> =
             old.services.iter().map(|s| (key(s), s)).collect();
@@ -426,6 +474,7 @@ impl Model {
                 (id, cursors.collect())
             }
         };
+        self.stats.ensure_service(id);
         let registered = self.registry.entry(key).or_insert_with(|| Registered {
             reals: HashMap::new(),
             past: RealTotals::default(),
@@ -452,12 +501,17 @@ impl Model {
             .rev()
             .map(|real| {
                 let place = (real.address, real.port);
-                let id = *registered
+                let real_id = *registered
                     .reals
                     .entry(place)
                     .or_insert_with(|| self.reals.allocate(&self.stats, (key, place.0, place.1)));
+                let ports = self.ways.reply_ports(real.address);
+                self.stats.tell(real_id, |told| {
+                    told.service.set(id.0);
+                    told.standing.set(real.weight > 0, ports);
+                });
                 Real {
-                    id,
+                    id: real_id,
                     address: real.address,
                     port: real.port,
                     weight: real.weight,
@@ -473,8 +527,9 @@ impl Model {
         let persistence = service.persistence.map(|persistence| Persistence {
             timeout: persistence.timeout,
             mask: mask(&persistence),
+            through_drain: persistence.through_drain,
         });
-        if self.workers > 1 && mode.sees_replies && pool.is_none() {
+        if mode.sees_replies && pool.is_none() {
             let requests = Requests {
                 service: key,
                 mask: persistence.map(|persistence| persistence.mask),
@@ -496,6 +551,7 @@ impl Model {
                 pool,
                 persistence,
                 when_unavailable: service.when_unavailable,
+                unknown_tcp: service.unknown_tcp,
                 cursors,
             }),
         );

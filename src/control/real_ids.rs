@@ -25,7 +25,6 @@ impl RealIds {
     pub(super) fn allocate(&mut self, stats: &Stats, place: Place) -> RealId {
         if let Some(id) = self.by_place.remove(&place) {
             self.draining.remove(&id);
-            stats.set_removed(id, false);
             return id;
         }
         let id = self.free.pop().unwrap_or_else(|| {
@@ -33,12 +32,11 @@ impl RealIds {
             RealId((self.before.len() - 1) as u32)
         });
         stats.ensure(id);
-        stats.set_removed(id, false);
         id
     }
 
     pub(super) fn retire(&mut self, stats: &Stats, id: RealId, place: Place) {
-        stats.set_removed(id, true);
+        stats.tell(id, |real| real.standing.remove());
         self.draining.insert(id, place);
         self.by_place.insert(place, id);
     }

@@ -69,10 +69,17 @@ impl Control {
         let wanted = chunk
             .connections
             .iter()
-            .filter(|connection| only.is_none_or(|only| connection.service == only));
+            .filter(|connection| only.is_none_or(|only| self.service_of(connection) == Some(only)));
         wanted
             .map(|connection| self.show_connection(worker, chunk, connection))
             .collect()
+    }
+
+    fn service_of(&self, connection: &Connection) -> Option<ServiceId> {
+        match connection.is_template() {
+            true => Some(connection.template_service()),
+            false => self.stats.service_of(connection.real),
+        }
     }
 
     fn show_connection(
@@ -87,7 +94,8 @@ impl Control {
             .saturating_sub(chunk.now.since(connection.last_seen));
         let request = &connection.request;
         let client = SocketAddrV4::new(request.source(), request.source_port());
-        let service = self.model.service(connection.service);
+        let service = self.service_of(connection);
+        let service = service.and_then(|id| self.model.service(id));
         let mut real = SocketAddrV4::new(connection.reply.source(), connection.reply.source_port());
         let mut local = SocketAddrV4::new(
             connection.reply.destination(),

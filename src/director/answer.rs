@@ -269,6 +269,26 @@ impl<P: Packet> Director<P> {
         self.icmp_error(packet, error, ReplyReason::TooBig, tables, now, sink)
     }
 
+    /// The next hop towards the real server does not answer: "host unreachable" from the VIP, as a router says it
+    /// (RFC 1812 section 5.2.7.1).
+    pub(super) fn host_unreachable<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        vip: Ipv4Addr,
+        reason: ReplyReason,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Verdict {
+        let error = Error {
+            kind: icmp::DESTINATION_UNREACHABLE,
+            code: icmp::HOST_UNREACHABLE,
+            rest: 0,
+            from: vip,
+        };
+        self.icmp_error(packet, error, reason, tables, now, sink)
+    }
+
     fn icmp_error<S: Sink<Packet = P>>(
         &mut self,
         packet: P,

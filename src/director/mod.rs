@@ -5,15 +5,19 @@
 //! so that the cache misses of one stage overlap: parse, hash and fetch buckets, fetch entries, find and fetch counters,
 //! decide.
 //!
-//! The decision is in [`flow`] for TCP and UDP, in [`answer`] for what weir answers itself.
+//! The decision is in [`flow`] for TCP and UDP, in [`new`] for their first packets, in [`answer`] for what weir answers
+//! itself. [`live`] has the connections, and what is given up when something is full.
 
 mod answer;
+mod flood;
 mod flow;
 mod limit;
 #[cfg(test)]
 mod limit_model;
 #[cfg(test)]
 mod limit_tests;
+mod live;
+mod new;
 mod ownership;
 pub mod parse;
 mod sweep;
@@ -32,11 +36,12 @@ use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{Context, LocalReason, Verdict};
 use crate::wire::Mac;
 use arrayvec::ArrayVec;
-use crossbeam_utils::CachePadded;
 pub use limit::AnswerLimits;
+use live::Live;
 use parse::{Flow, Parsed, parse_any, parse_usual};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use sweep::Sweep;
 use waiting::Waiting;
 
@@ -51,10 +56,8 @@ mod sync {
 pub struct Director<P> {
     worker: WorkerId,
     shared: Arc<Shared>,
-    /// This worker's own.
-    counters: Arc<CachePadded<WorkerStats>>,
     mailbox: Arc<Mailbox>,
-    connections: Table,
+    live: Live,
     waiting: Waiting<P>,
     sweep: Sweep,
     stage: Option<Box<[Slot; BURST]>>,
@@ -67,6 +70,8 @@ pub struct Shared {
     pub stats: Arc<Stats>,
     pub steering: Steering,
     pub limits: AnswerLimits,
+    /// Connections that live on another worker than their requests come to.
+    pub strays: AtomicU32,
     /// Makes what an outsider must not foresee different in every run: hashes, first local ports. A constant in a replay.
     pub seed: u64,
 }
@@ -77,6 +82,7 @@ impl Shared {
             stats,
             steering,
             limits: AnswerLimits::default(),
+            strays: AtomicU32::new(0),
             seed,
         })
     }
@@ -124,8 +130,7 @@ impl<P: Packet> Director<P> {
     ) -> Self {
         Director {
             worker,
-            counters: shared.stats.share_of(worker),
-            connections: Table::new(connections, shared.seed),
+            live: Live::new(connections, shared.clone(), shared.stats.share_of(worker)),
             shared,
             mailbox,
             waiting: Waiting::new(),
@@ -141,7 +146,7 @@ impl<P: Packet> Director<P> {
 
     #[inline(always)]
     fn counters(&self) -> &WorkerStats {
-        &self.counters
+        &self.live.counters
     }
 
     /// Decides on every packet of the burst, and empties it. `now` never goes back.
@@ -177,19 +182,20 @@ impl<P: Packet> Director<P> {
                 }
             }
             slot.other = None;
-            slot.hash = self.connections.hash(&slot.flow.key);
-            self.connections.prefetch_bucket(slot.hash);
+            slot.hash = self.live.table.hash(&slot.flow.key);
+            self.live.table.prefetch_bucket(slot.hash);
         }
         let slots = &mut stage[..burst.len()];
         for slot in slots.iter_mut() {
             // Of what is no flow, a former packet's: no harm is done.
-            slot.guess = self.connections.guess(slot.hash);
+            slot.guess = self.live.table.guess(slot.hash);
         }
-        let version = self.connections.version();
+        let version = self.live.table.version();
         let mut any_new = false;
         for slot in slots.iter_mut() {
             slot.found = self
-                .connections
+                .live
+                .table
                 .find_guessed(slot.guess, slot.hash, &slot.flow.key);
             any_new |= slot.found.is_none();
             if let Some(found) = slot.found {
@@ -207,8 +213,8 @@ impl<P: Packet> Director<P> {
             }
             let flow = &slot.flow;
             // A packet before this one may have made or ended the connection.
-            if self.connections.version() != version {
-                slot.found = self.connections.find(slot.hash, &flow.key);
+            if self.live.table.version() != version {
+                slot.found = self.live.table.find(slot.hash, &flow.key);
             }
             let port = packet.port();
             let known = match slot.found {
@@ -244,7 +250,7 @@ impl<P: Packet> Director<P> {
             Some(found) => self.known_unusual(packet, flow, found, tables, now, sink),
             None => {
                 let service = service.or_else(|| tables.service(&flow::service_key(&flow.key)));
-                self.unknown(packet, flow, service, tables, now, sink)
+                self.unknown(packet, flow, service, None, tables, now, sink)
             }
         };
         self.count(verdict);
@@ -293,7 +299,7 @@ impl<P: Packet> Director<P> {
     /// Starts to fetch what a packet of a connection counts in.
     #[inline(always)]
     fn prefetch_counters(&self, id: ConnId) {
-        let real = self.connections.get(id).real;
+        let real = self.live.table.get(id).real;
         if let Some(stats) = self.counters().reals.get(real.index()) {
             prefetch(stats);
         }
@@ -385,15 +391,16 @@ impl<P: Packet> Director<P> {
             };
             let real_port = real.port_for(key.destination_port());
             let reply = FlowKey::new(real.address, real_port, address, port, key.protocol());
-            self.connections
-                .prefetch_bucket(self.connections.hash(&reply));
+            self.live
+                .table
+                .prefetch_bucket(self.live.table.hash(&reply));
         }
     }
 
     /// What a worker does besides packets, once a loop: waiting packets, the control thread's orders, expiry.
     pub fn poll<S: Sink<Packet = P>>(&mut self, tables: &Tables, now: Time, sink: &mut S) {
         if !self.waiting.is_empty() {
-            self.waiting.poll(tables, &self.counters, now, sink);
+            self.waiting.poll(tables, &self.live.counters, now, sink);
         }
         if !self.mailbox.orders.is_empty() {
             self.obey(tables, now, sink);
@@ -451,12 +458,12 @@ impl<P: Packet> Director<P> {
     fn copy_connections(&self, chunk: &mut ConnectionChunk, now: Time) {
         chunk.now = now.millis();
         chunk.connections.clear();
-        let end = self.connections.high_water();
+        let end = self.live.table.high_water();
         let mut next = chunk.next;
         // Looks at a bounded number of entries, however few of them are live.
         let stop = end.min(next.saturating_add(4 * ConnectionChunk::SIZE as u32));
         while next < stop && chunk.connections.len() < ConnectionChunk::SIZE {
-            chunk.connections.extend(self.connections.live(next));
+            chunk.connections.extend(self.live.table.live(next));
             next += 1;
         }
         chunk.next = if next >= end {
@@ -473,7 +480,7 @@ impl<P: Packet> Director<P> {
 
     /// The connection table, for a look.
     pub fn connections(&self) -> &Table {
-        &self.connections
+        &self.live.table
     }
 }
 

@@ -14,6 +14,7 @@ use crate::tables::{Requests, Service, Tables};
 use crate::units::WorkerId;
 use crate::verdict::{Context, DropReason, Verdict};
 use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The owner of a service's connection with a client.
 fn owner(
@@ -68,10 +69,31 @@ impl<P: Packet> Director<P> {
                 owner(steering, &service.key, mask, client)
             }
         };
-        match tables.ask_everybody && !opens {
+        let may_be_anywhere = tables.ask_everybody || service.pool.is_some() && self.has_strays();
+        match may_be_anywhere && !opens {
             false => self.only(own),
             true => self.next_of([own, plain].into_iter().chain(self.everybody())),
         }
+    }
+
+    /// Whether some connections live where a pair of the local pool was free, not where their requests come to.
+    fn has_strays(&self) -> bool {
+        self.shared.strays.load(Relaxed) > 0
+    }
+
+    /// Whether a connection of the flow, if it is made here, lives on another worker than its requests come to.
+    pub(super) fn is_stray(&self, flow: &Flow) -> bool {
+        self.shared.steering.owner(&flow.key) != self.worker
+    }
+
+    /// The next worker to be asked for a local pair, where those of this one are in use.
+    pub(super) fn next_with_pairs(&self, flow: &Flow, service: &Service) -> Option<WorkerId> {
+        // What a template binds is where the template is.
+        if self.is_alone() || service.persistence.is_some() {
+            return None;
+        }
+        let own = self.shared.steering.owner(&flow.key);
+        self.next_of(std::iter::once(own).chain(self.everybody()))
     }
 
     /// Where a packet to an address of a local pool is to be decided, if not here.

@@ -34,6 +34,8 @@ pub struct Flow {
     pub ttl: u8,
     /// The IP packet's length in bytes.
     pub length: u16,
+    /// TCP's acknowledgement number as on the wire, first byte lowest; 0 for UDP.
+    pub acknowledged: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,7 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
         if length < 8 || length > room {
             return false;
         }
+        flow.acknowledged = 0;
         Flags(0)
     } else if protocol == PROTOCOL_TCP {
         let Some(tcp) = frame[IP + 20..].first_chunk::<20>() else {
@@ -117,6 +120,7 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
         if length < 20 || length > room {
             return false;
         }
+        flow.acknowledged = u32::from_le_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
         Flags(tcp[13])
     } else {
         return false;
@@ -220,7 +224,7 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
         });
     }
     let segment = &packet[header_length..usize::from(length)];
-    let flags = match protocol {
+    let (flags, acknowledged) = match protocol {
         PROTOCOL_TCP => {
             let Some(tcp) = segment.first_chunk::<20>() else {
                 return Parsed::Bad(DropReason::BadL4Header);
@@ -229,7 +233,8 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
             if header_length < 20 || header_length > segment.len() {
                 return Parsed::Bad(DropReason::BadL4Header);
             }
-            Flags(tcp[13])
+            let acknowledged = u32::from_le_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
+            (Flags(tcp[13]), acknowledged)
         }
         _ => {
             let Some(udp) = segment.first_chunk::<8>() else {
@@ -239,7 +244,7 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
             if length < 8 || length > segment.len() {
                 return Parsed::Bad(DropReason::BadL4Header);
             }
-            Flags(0)
+            (Flags(0), 0)
         }
     };
     let Some(ports) = segment.first_chunk::<4>() else {
@@ -255,6 +260,7 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
         flags,
         ttl: ip[8],
         length,
+        acknowledged,
     })
 }
 

@@ -130,7 +130,7 @@ mod tests {
     use crate::director::parse::{Parsed, parse};
     use crate::forward::{MODES, mode};
     use crate::tables::Port;
-    use crate::units::{RealId, ServiceId};
+    use crate::units::RealId;
     use crate::wire::checksum::{fold, partial, pseudo_header_v4, sum};
     use crate::wire::ethernet;
     use proptest::prelude::*;
@@ -211,7 +211,7 @@ mod tests {
             let request = FlowKey::new(client, ports.0, vip, ports.1, protocol);
             let translation =
                 mode("fullnat").unwrap().translation(&request, (real, ports.3), Some((local, ports.2)));
-            let connection = Connection::new(request, translation, ServiceId(0), RealId(0));
+            let connection = Connection::new(request, translation, RealId(0));
 
             let mut there = frame(&request, ttl, &payload);
             let Parsed::Flow(flow) = parse(&there, &port()) else { panic!("not understood") };
@@ -234,7 +234,7 @@ mod tests {
             let (client, vip, real) = addresses;
             let request = FlowKey::new(client, 4000, vip, 53, if tcp { 6 } else { 17 });
             let translation = mode("nat").unwrap().translation(&request, (real, 5353), None);
-            let connection = Connection::new(request, translation, ServiceId(0), RealId(0));
+            let connection = Connection::new(request, translation, RealId(0));
             let at = 14 + 20 + if tcp { 16 } else { 6 };
             let read = |frame: &[u8]| u16::from_be_bytes([frame[at], frame[at + 1]]);
 
@@ -273,7 +273,6 @@ mod tests {
             let connection = Connection::new(
                 key,
                 MODES[1].translation(&key, (addresses.1, 3), None),
-                ServiceId(0),
                 RealId(0),
             );
             if let Parsed::Flow(flow) = parse(&frame, &port()) {

@@ -27,12 +27,15 @@ pub fn explain(
         out_n,
     } = decision;
     let name = |port: PortId| json!(&*tables.port(port).name);
-    let service = context.service.and_then(|id| replay.model().service(id));
+    let of_real = || replay.stats().service_of(context.real?);
+    let service = context.service.or_else(of_real);
+    let service = service.and_then(|id| replay.model().service(id));
     let real = service
         .zip(context.real)
         .and_then(|(service, id)| real_server(service, id, tables, port, frame));
     let (reason, out_port) = match *verdict {
         Verdict::Forward(out) if context.new_connection => ("new connection", Some(out)),
+        Verdict::Forward(out) if context.is_stateless => ("without a connection", Some(out)),
         Verdict::Forward(out) => ("known connection", Some(out)),
         Verdict::Reply(out, reason) => (reason.name(), Some(out)),
         Verdict::Queue(out) => ("neighbour_unresolved", Some(out)),

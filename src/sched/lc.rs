@@ -3,7 +3,7 @@
 //! An active connection counts as much as 256 inactive ones (`ip_vs_dest_conn_overhead`). Among equals the first
 //! of the list is taken. Looks at every real server of the service, for new connections only.
 
-use super::{Client, Cursor, Kind, Scheduler};
+use super::{Client, Cursor, Kind, Scheduler, Usable};
 use crate::service::Real;
 use crate::stats::Stats;
 
@@ -27,7 +27,14 @@ struct LeastConnection {
 }
 
 impl Scheduler for LeastConnection {
-    fn pick(&self, reals: &[Real], _: Client, _: &Cursor, stats: &Stats) -> Option<usize> {
+    fn pick(
+        &self,
+        reals: &[Real],
+        _: Client,
+        _: &Cursor,
+        stats: &Stats,
+        usable: &Usable,
+    ) -> Option<usize> {
         let mut least: Option<(usize, u64, u64)> = None;
         for (place, real) in reals.iter().enumerate().filter(|(_, real)| real.weight > 0) {
             let (active, inactive) = stats.load(real.id);
@@ -38,7 +45,8 @@ impl Scheduler for LeastConnection {
                 1
             };
             // overhead / weight, compared without dividing: at most 2^40 times 2^16.
-            if least.is_none_or(|(_, least, of)| overhead * of < least * weight) {
+            let is_less = least.is_none_or(|(_, least, of)| overhead * of < least * weight);
+            if is_less && usable(real) {
                 least = Some((place, overhead, weight));
             }
         }

@@ -9,7 +9,7 @@
 //! As in `ip_vs_mh.c`, but for what that requires: real servers take turns in the order of their addresses, not of
 //! the list; the table grows with the service; and weight 0 has no slots, so that nobody falls on it.
 
-use super::{Client, Cursor, Kind, Scheduler, gcd};
+use super::{Client, Cursor, Kind, Scheduler, Usable, gcd};
 use crate::service::Real;
 use crate::stats::Stats;
 use parking_lot::Mutex;
@@ -32,6 +32,9 @@ const SIZES: [usize; 3] = [4093, 32_749, 131_071];
 /// 1 % of the table.
 const SLOTS_EACH: usize = 100;
 
+/// So many slots are tried before the list of real servers is gone through.
+const FALLS: u32 = 32;
+
 /// The table of services that had the same real servers when it was built.
 static TABLES: Mutex<BTreeMap<Arc<[Server]>, Weak<Table>>> = Mutex::new(BTreeMap::new());
 
@@ -39,13 +42,28 @@ static TABLES: Mutex<BTreeMap<Arc<[Server]>, Weak<Table>>> = Mutex::new(BTreeMap
 struct MaglevHash(Arc<Table>);
 
 impl Scheduler for MaglevHash {
-    fn pick(&self, reals: &[Real], client: Client, _: &Cursor, _: &Stats) -> Option<usize> {
-        let place = self.0.place(client.address)?;
-        (reals.get(place)?.weight > 0).then_some(place)
+    fn pick(
+        &self,
+        reals: &[Real],
+        client: Client,
+        _: &Cursor,
+        _: &Stats,
+        usable: &Usable,
+    ) -> Option<usize> {
+        let is_usable = |place: &usize| {
+            let real = reals.get(*place);
+            real.is_some_and(|real| real.weight > 0 && usable(real))
+        };
+        let first = self.0.place(client.address, 0)?;
+        // The clients of one that is not usable fall on slots all over the table, each always on the same (`mh-fallback`).
+        std::iter::once(first)
+            .chain((1..FALLS).filter_map(|fall| self.0.place(client.address, fall)))
+            .find(is_usable)
+            .or_else(|| (first..reals.len()).chain(0..first).find(is_usable))
     }
 
     fn expect(&self, _: &[Real], client: Client, _: &Cursor, _: usize) -> usize {
-        self.0.place(client.address).unwrap_or(0)
+        self.0.place(client.address, 0).unwrap_or(0)
     }
 }
 
@@ -91,14 +109,15 @@ impl Table {
         table
     }
 
-    fn place(&self, client: Ipv4Addr) -> Option<usize> {
+    /// The place of a client's real server; after so many falls, as each found one that is not usable.
+    fn place(&self, client: Ipv4Addr, falls: u32) -> Option<usize> {
         match &self.slots {
             Slots::Narrow(slots) => slots
-                .get(slot(client, slots.len()))
+                .get(slot(client, falls, slots.len()))
                 .copied()
                 .map(usize::from),
             Slots::Wide(slots) => slots
-                .get(slot(client, slots.len()))
+                .get(slot(client, falls, slots.len()))
                 .copied()
                 .map(usize::from),
         }
@@ -116,9 +135,10 @@ impl Drop for Table {
     }
 }
 
-/// A client's slot among `size`.
-fn slot(client: Ipv4Addr, size: usize) -> usize {
-    scale((mix(u64::from(client.to_bits())) >> 32) as u32, size)
+/// A client's slot among `size`, after so many falls.
+fn slot(client: Ipv4Addr, falls: u32, size: usize) -> usize {
+    let name = u64::from(falls) << 32 | u64::from(client.to_bits());
+    scale((mix(name) >> 32) as u32, size)
 }
 
 /// A hash brought down to 0 … `size` - 1.
@@ -257,7 +277,7 @@ mod tests {
     fn choices(reals: &[Real]) -> Vec<Ipv4Addr> {
         let table = Table::of(reals);
         let client = |n: u32| Ipv4Addr::from_bits(0x0100_0000 + n * 257);
-        let choice = |n| reals[table.place(client(n)).unwrap()].address;
+        let choice = |n| reals[table.place(client(n), 0).unwrap()].address;
         (0..CLIENTS).map(choice).collect()
     }
 
@@ -427,7 +447,7 @@ mod tests {
             let client = Client { address, port: 9 };
             let expected = scheduler.expect(&list, client, &cursor, 0);
             assert_eq!(
-                scheduler.pick(&list, client, &cursor, &stats),
+                scheduler.pick(&list, client, &cursor, &stats, &|_| true),
                 Some(expected)
             );
         }

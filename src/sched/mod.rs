@@ -21,9 +21,16 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Chooses real servers for the new connections of one service.
 pub trait Scheduler: Send + Sync + std::fmt::Debug {
-    /// The place in `reals` of the real server for a client, or none if all have weight 0.
-    fn pick(&self, reals: &[Real], client: Client, cursor: &Cursor, stats: &Stats)
-    -> Option<usize>;
+    /// The place in `reals` of the real server for a client; none if every one of them has weight 0 or is not usable.
+    /// One that is not usable is passed over as one of weight 0 is, and its share goes to the others.
+    fn pick(
+        &self,
+        reals: &[Real],
+        client: Client,
+        cursor: &Cursor,
+        stats: &Stats,
+        usable: &Usable,
+    ) -> Option<usize>;
 
     /// The place that [`pick`](Self::pick) will probably choose after so many other choices, for a look ahead: it may be
     /// wrong, and commits to nothing.
@@ -36,6 +43,9 @@ pub trait Scheduler: Send + Sync + std::fmt::Debug {
         }
     }
 }
+
+/// Whether a real server can take a connection now. It may cost a look at the routes, and is asked last.
+pub type Usable<'a> = dyn Fn(&Real) -> bool + 'a;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -170,18 +180,27 @@ pub(crate) mod testing {
         }
 
         pub fn pick(&self, client: Client) -> Option<Real> {
+            self.pick_usable(client, &|_| true)
+        }
+
+        pub fn pick_usable(&self, client: Client, usable: &Usable) -> Option<Real> {
             let cursor = &self.cursor;
             let place = self
                 .scheduler
-                .pick(&self.reals, client, cursor, &self.stats)?;
+                .pick(&self.reals, client, cursor, &self.stats, usable)?;
             Some(self.reals[place])
         }
 
         pub fn connect(&self, address: u32) -> char {
-            match self.pick(Client {
+            self.connect_usable(address, &|_| true)
+        }
+
+        pub fn connect_usable(&self, address: u32, usable: &Usable) -> char {
+            let client = Client {
                 address: Ipv4Addr::from_bits(address),
                 port: 30_000,
-            }) {
+            };
+            match self.pick_usable(client, usable) {
                 None => '-',
                 Some(real) => {
                     self.stats
@@ -232,6 +251,46 @@ pub(crate) mod testing {
     }
 
     #[test]
+    fn what_is_not_usable_is_passed_over_and_its_share_goes_to_the_others() {
+        for kind in KINDS {
+            for weights in [
+                [1, 1, 1, 1],
+                [2, 7, 1, 3],
+                [65_535, 1, 40_000, 9],
+                [1, 0, 2, 1],
+            ] {
+                for down in 0..16u32 {
+                    let lab = Lab::new(kind.name, &weights);
+                    let is_up = |n: usize| down >> n & 1 == 0;
+                    let usable = |real: &Real| is_up(real.id.index());
+                    let can = |n: &usize| weights[*n] > 0 && is_up(*n);
+                    let expected: Vec<_> = (0..4).filter(can).collect();
+                    let mut chosen = [0; 4];
+                    for n in 0..400u32 {
+                        let client = 0x0a00_0102 + n.wrapping_mul(0x9e37_79b1) % (1 << 24);
+                        match lab.connect_usable(client, &usable) {
+                            '-' => assert!(expected.is_empty(), "{}", kind.name),
+                            real => chosen[usize::from(real as u8 - b'A')] += 1,
+                        }
+                    }
+                    for (n, &count) in chosen.iter().enumerate() {
+                        assert!(count == 0 || expected.contains(&n), "{}: {n}", kind.name);
+                        // With equal weights, no one takes the whole of the missing share; `sh` falls as the kernel's.
+                        if weights == [1; 4] && expected.contains(&n) && kind.name != "sh" {
+                            let fair = 400 / expected.len();
+                            assert!(
+                                count > fair / 2 && count < fair * 3 / 2 + 1,
+                                "{}, {down:b} down: {chosen:?}",
+                                kind.name
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn workers_that_take_turns_for_themselves_follow_the_weights_together() {
         let client = Client {
             address: Ipv4Addr::LOCALHOST,
@@ -247,7 +306,7 @@ pub(crate) mod testing {
                     for cursor in &cursors {
                         let place = lab
                             .scheduler
-                            .pick(&lab.reals, client, cursor, &lab.stats)
+                            .pick(&lab.reals, client, cursor, &lab.stats, &|_| true)
                             .unwrap();
                         connections[lab.reals[place].id.index()] += 1;
                     }

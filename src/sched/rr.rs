@@ -1,6 +1,6 @@
 //! `rr`: one after the other; weights count only as zero or not (`ip_vs_rr.c`).
 
-use super::{Client, Cursor, Kind, Scheduler, place_of};
+use super::{Client, Cursor, Kind, Scheduler, Usable, place_of};
 use crate::service::Real;
 use crate::stats::Stats;
 
@@ -15,14 +15,21 @@ pub const KIND: Kind = Kind {
 struct RoundRobin;
 
 impl Scheduler for RoundRobin {
-    fn pick(&self, reals: &[Real], _: Client, cursor: &Cursor, _: &Stats) -> Option<usize> {
+    fn pick(
+        &self,
+        reals: &[Real],
+        _: Client,
+        cursor: &Cursor,
+        _: &Stats,
+        usable: &Usable,
+    ) -> Option<usize> {
         let start = match place_of(reals, cursor.last()) {
             Some(last) => last + 1,
             None => cursor.stagger(reals.len() as u32) as usize,
         };
         let place = (start..reals.len())
             .chain(0..start.min(reals.len()))
-            .find(|&place| reals[place].weight > 0)?;
+            .find(|&place| reals[place].weight > 0 && usable(&reals[place]))?;
         cursor.set_last(reals[place].id);
         Some(place)
     }

@@ -1,10 +1,10 @@
 //! `sh`: by the client's address, so that a client always comes to the same real server (`ip_vs_sh.c`).
 //!
 //! 256 buckets are dealt to the real servers, as many in a row as their weight; a client's bucket is a hash of its
-//! address. A bucket whose real server has weight 0 passes its clients on, each to the first live one of a walk of
+//! address. A bucket whose real server has weight 0, or is not usable, passes its clients on, each to the first live one of a walk of
 //! its own over the buckets (the kernel's `sh-fallback`).
 
-use super::{Client, Cursor, Kind, Scheduler};
+use super::{Client, Cursor, Kind, Scheduler, Usable};
 use crate::service::Real;
 use crate::stats::Stats;
 
@@ -47,14 +47,22 @@ fn bucket(address: u32, offset: u32) -> usize {
 }
 
 impl Scheduler for SourceHash {
-    fn pick(&self, reals: &[Real], client: Client, _: &Cursor, _: &Stats) -> Option<usize> {
+    fn pick(
+        &self,
+        reals: &[Real],
+        client: Client,
+        _: &Cursor,
+        _: &Stats,
+        usable: &Usable,
+    ) -> Option<usize> {
         if self.buckets.is_empty() {
             return None;
         }
         let address = client.address.to_bits();
         let live = |bucket: usize| {
             let place = usize::from(self.buckets[bucket]);
-            (reals.get(place)?.weight > 0).then_some(place)
+            let real = reals.get(place)?;
+            (real.weight > 0 && usable(real)).then_some(place)
         };
         let first = bucket(address, 0);
         live(first).or_else(|| {

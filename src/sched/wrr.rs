@@ -4,7 +4,7 @@
 //! in each round all real servers of at least that weight have their turn. As in the kernel, where real servers
 //! are added one by one, the first round of a new service is the one of everybody.
 
-use super::{Client, Cursor, Kind, Scheduler, gcd, place_of};
+use super::{Client, Cursor, Kind, Scheduler, Usable, gcd, place_of};
 use crate::service::Real;
 use crate::stats::Stats;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -43,46 +43,73 @@ struct WeightedRoundRobin {
 }
 
 impl Scheduler for WeightedRoundRobin {
-    fn pick(&self, reals: &[Real], _: Client, cursor: &Cursor, _: &Stats) -> Option<usize> {
+    fn pick(
+        &self,
+        reals: &[Real],
+        _: Client,
+        cursor: &Cursor,
+        _: &Stats,
+        usable: &Usable,
+    ) -> Option<usize> {
         if self.max == 0 {
             return None;
         }
-        if cursor.edition.load(Relaxed) == self.edition {
-            return Some(self.next(reals, cursor, place_of(reals, cursor.last())));
+        let mut last = place_of(reals, cursor.last());
+        if cursor.edition.load(Relaxed) != self.edition {
+            cursor.edition.store(self.edition, Relaxed);
+            last = None;
+            for _ in 0..cursor.stagger(self.cycle) {
+                last = self.next(reals, cursor, last, &|_| true);
+            }
         }
-        cursor.edition.store(self.edition, Relaxed);
-        let mut place = self.next(reals, cursor, None);
-        for _ in 0..cursor.stagger(self.cycle) {
-            place = self.next(reals, cursor, Some(place));
-        }
-        Some(place)
+        self.next(reals, cursor, last, usable)
     }
 }
 
 impl WeightedRoundRobin {
     /// The choice after `last`. There is a weight above 0.
-    fn next(&self, reals: &[Real], cursor: &Cursor, last: Option<usize>) -> usize {
+    fn next(
+        &self,
+        reals: &[Real],
+        cursor: &Cursor,
+        last: Option<usize>,
+        usable: &Usable,
+    ) -> Option<usize> {
         // The weights may have changed since: the threshold is brought back to their grid.
         let mut threshold = match cursor.weight.load(Relaxed) {
             0 => 1,
-            weight => (weight.min(self.max) - 1) / self.step * self.step + 1,
+            weight => self.on_grid(weight.min(self.max)),
         };
         let mut place = last.map_or(0, |last| last + 1);
+        let mut highest = None;
         // Ends: at the lowest threshold every real server with a weight qualifies.
         loop {
-            if let Some(found) =
-                (place..reals.len()).find(|&n| u32::from(reals[n].weight) >= threshold)
-            {
+            let qualifies = |n: &usize| u32::from(reals[*n].weight) >= threshold;
+            if let Some(found) = (place..reals.len()).find(|n| qualifies(n) && usable(&reals[*n])) {
                 cursor.weight.store(threshold, Relaxed);
                 cursor.set_last(reals[found].id);
-                return found;
+                return Some(found);
             }
+            // A round in vain: thresholds that only those reach that are not usable are passed over at once.
+            let highest = match highest {
+                Some(highest) => highest,
+                None => {
+                    let weights = reals.iter().filter(|real| real.weight > 0 && usable(real));
+                    let most = weights.map(|real| u32::from(real.weight)).max()?;
+                    *highest.insert(self.on_grid(most))
+                }
+            };
             place = 0;
             threshold = match threshold.checked_sub(self.step) {
-                None | Some(0) => self.max - self.step + 1,
-                Some(lower) => lower,
+                None | Some(0) => highest,
+                Some(lower) => lower.min(highest),
             };
         }
+    }
+
+    /// The highest threshold that a weight reaches.
+    fn on_grid(&self, weight: u32) -> u32 {
+        (weight - 1) / self.step * self.step + 1
     }
 }
 

@@ -7,11 +7,11 @@ mod model;
 
 use crate::arch::GrowingArray;
 use crate::packet::Sent;
-use crate::units::{PortId, RealId, WorkerId};
+use crate::units::{PortId, RealId, ServiceId, WorkerId};
 use crate::verdict::{DropReason, LocalReason, ReplyReason};
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// The most `[[port]]`s.
 pub const MAX_PORTS: usize = 16;
@@ -88,13 +88,23 @@ impl Stats {
             })
     }
 
-    /// Says that the real server is configured no more (or again): its connections are to end.
-    pub fn set_removed(&self, id: RealId, removed: bool) {
-        for real in self
-            .workers()
+    /// Tells the workers something about a real server.
+    pub fn tell(&self, id: RealId, tell: impl Fn(&RealStats)) {
+        self.workers()
             .filter_map(|worker| worker.reals.get(id.index()))
-        {
-            real.removed.store(removed, Relaxed);
+            .for_each(tell);
+    }
+
+    /// The service of a real server that has been configured.
+    pub fn service_of(&self, id: RealId) -> Option<ServiceId> {
+        let real = self.workers().next()?.reals.get(id.index())?;
+        Some(ServiceId(real.service.get()))
+    }
+
+    /// Reserves the counters of a service. Called by the control thread before it publishes the service.
+    pub fn ensure_service(&self, id: ServiceId) {
+        for worker in self.workers() {
+            worker.services.ensure(id.index());
         }
     }
 }
@@ -131,6 +141,7 @@ pub struct WorkerStats {
     /// Loops run: moves as long as the worker lives.
     pub loops: Counter,
     pub reals: GrowingArray<RealStats>,
+    pub services: GrowingArray<ServiceStats>,
 }
 
 impl Default for WorkerStats {
@@ -144,7 +155,7 @@ impl Default for WorkerStats {
             local: Counter::default(),
             queued: Counter::default(),
             originated: Counter::default(),
-            drops: Default::default(),
+            drops: std::array::from_fn(|_| Counter::default()),
             replies: Default::default(),
             connections: Counter::default(),
             evicted: Counter::default(),
@@ -153,12 +164,23 @@ impl Default for WorkerStats {
             total_nanos: Counter::default(),
             loops: Counter::default(),
             reals: GrowingArray::new(MAX_REALS),
+            services: GrowingArray::new(MAX_SERVICES),
         }
     }
 }
 
 /// The most real servers, over all services.
 pub const MAX_REALS: usize = 1 << 22;
+
+/// The most services, those among them whose connections outlive them.
+pub const MAX_SERVICES: usize = 1 << 22;
+
+/// One service on one worker.
+#[derive(Debug, Default)]
+pub struct ServiceStats {
+    /// Live connections, persistence templates among them.
+    pub live: Gauge,
+}
 
 impl WorkerStats {
     #[inline]
@@ -233,16 +255,59 @@ pub struct RealStats {
     pub inactive: Gauge,
     /// Where the search for the next local port starts.
     pub port_cursor: Gauge,
-    /// Live connections when the pool was last found exhausted, plus 1; 0: never.
+    /// When the pool was found exhausted, in [`Millis`](crate::units::Millis) and never 0; 0: not, or a connection has
+    /// ended since.
     pub exhausted_at: Gauge,
-    /// Written by the control thread: the real server is configured no more.
-    pub removed: AtomicBool,
+    /// The service that it is a real server of. Written by the control thread.
+    pub service: Gauge,
+    pub standing: Standing,
+}
+
+/// What the control thread tells workers about a real server, in one word.
+#[derive(Debug, Default)]
+pub struct Standing(AtomicU32);
+
+impl Standing {
+    /// Not configured any more: its connections are to end.
+    const REMOVED: u32 = 1 << 31;
+    /// New connections may go to it: its weight is above 0.
+    const OPEN: u32 = 1 << 30;
+    /// The ports that its replies may come in by.
+    const PORTS: u32 = (1 << MAX_PORTS) - 1;
+
+    /// `reply_ports`: a bit for each port that its replies may come in by.
+    pub fn set(&self, is_open: bool, reply_ports: u32) {
+        let open = if is_open { Self::OPEN } else { 0 };
+        self.0.store(open | reply_ports & Self::PORTS, Relaxed);
+    }
+
+    pub fn remove(&self) {
+        self.0
+            .store(self.0.load(Relaxed) & Self::PORTS | Self::REMOVED, Relaxed);
+    }
+
+    #[inline]
+    pub fn is_removed(&self) -> bool {
+        self.0.load(Relaxed) & Self::REMOVED != 0
+    }
+
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.0.load(Relaxed) & Self::OPEN != 0
+    }
+
+    /// Whether it is configured and, of a reply, whether it may come in by this port.
+    #[inline(always)]
+    pub fn admits(&self, reply: bool, port: PortId) -> bool {
+        let wanted = if reply { 1 << (port.0 & 31) } else { 0 };
+        self.0.load(Relaxed) & (Self::REMOVED | wanted) == wanted
+    }
 }
 
 impl RealStats {
     #[inline]
     pub fn is_removed(&self) -> bool {
-        self.removed.load(Relaxed)
+        self.standing.is_removed()
     }
 
     /// Live connections on this worker.

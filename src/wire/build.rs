@@ -134,6 +134,33 @@ pub fn tcp_reset(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> 
     Some(length)
 }
 
+/// The length of the frame of [`reset`].
+pub const RESET_LEN: usize = ETH + IPV4_LEN + tcp::HEADER_LEN;
+
+/// A reset that answers nothing: from the second MAC address to the first, from an address and port to another.
+pub fn reset(
+    frame: &mut [u8],
+    (to, from): (Mac, Mac),
+    (source, source_port): (Ipv4Addr, u16),
+    (destination, destination_port): (Ipv4Addr, u16),
+    sequence: u32,
+) -> Option<usize> {
+    let frame = frame.get_mut(..RESET_LEN)?;
+    ethernet::emit(frame, to, from, ETHERTYPE_IPV4)?;
+    let segment = &mut frame[ETH + IPV4_LEN..];
+    segment.fill(0);
+    segment[0..2].copy_from_slice(&source_port.to_be_bytes());
+    segment[2..4].copy_from_slice(&destination_port.to_be_bytes());
+    segment[4..8].copy_from_slice(&sequence.to_be_bytes());
+    segment[12] = (tcp::HEADER_LEN as u8 / 4) << 4;
+    segment[13] = Flags::RST;
+    let pseudo = pseudo_header_v4(source, destination, 6, tcp::HEADER_LEN as u16);
+    let checksum = !fold(pseudo + partial(segment));
+    segment[16..18].copy_from_slice(&checksum.to_be_bytes());
+    emit_ipv4(&mut frame[ETH..], source, destination, 6, 0, true);
+    Some(RESET_LEN)
+}
+
 /// An ICMP error about a packet, quoting as much of it as fits in 576 bytes. `rest` is the second word of the header
 /// (the next hop's MTU in its low half, with "fragmentation needed").
 pub fn icmp_error(

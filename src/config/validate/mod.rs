@@ -9,7 +9,10 @@ mod service;
 use super::error::{Log, Span};
 use super::raw::{self, Root};
 
-use super::{Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Service, Timeouts};
+use super::{
+    Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, ReversePath, Service, Timeouts,
+    UnknownTcp,
+};
 use network::Network;
 use pool::Pools;
 use std::collections::HashMap;
@@ -30,6 +33,8 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
     pool::reachable(&pools, &network, log);
     let services = service::services(services, &pools, &network, context, log);
     Config {
+        reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
+        unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
         dpdk,
         api: api(root.api.into_option().unwrap_or_default()),
         limits: limits(root.limits.into_option().unwrap_or_default()),
@@ -50,6 +55,8 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
 pub(super) fn added(root: Root, config: &Config, context: &Context, log: &mut Log) -> Vec<Service> {
     let others = [
         root.include.ok().map(|found| found.at),
+        root.reverse_path.ok().map(|found| found.at),
+        root.unknown_tcp.ok().map(|found| found.at),
         root.dpdk.ok().map(|found| found.at),
         root.api.ok().map(|found| found.at),
         root.limits.ok().map(|found| found.at),

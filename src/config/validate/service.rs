@@ -55,6 +55,7 @@ impl Check<'_> {
             timeout: raw.timeout.get().unwrap_or(Duration::from_secs(360)),
             prefix_v4: raw.prefix_v4.get().map_or(32, |length| length.0 as u8),
             prefix_v6: raw.prefix_v6.get().map_or(128, |length| length.0 as u8),
+            through_drain: raw.through_drain.get().unwrap_or(false),
         });
         Some(Service {
             name: name?,
@@ -68,6 +69,7 @@ impl Check<'_> {
                 .when_unavailable
                 .get()
                 .unwrap_or(WhenUnavailable::Refuse),
+            unknown_tcp: raw.unknown_tcp.get(),
             reals,
         })
     }

@@ -25,7 +25,7 @@ fn v4_of(address: Ipv4Addr, client: u16, local: u16, two_way: bool) -> Connectio
         is_applied: true,
         sees_replies: two_way,
     };
-    let mut connection = Connection::new(request, translation, ServiceId(1), RealId(2));
+    let mut connection = Connection::new(request, translation, RealId(2));
     connection.state = State::Established;
     connection
 }

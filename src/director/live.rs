@@ -1,0 +1,308 @@
+//! A worker's live connections: the table, and what is counted along with it. Every entry comes and goes here.
+
+use super::Shared;
+use super::flood::Flood;
+use crate::conn::entry::NO_TEMPLATE;
+use crate::conn::local_port::{Held, Pair};
+use crate::conn::{ConnId, Connection, FlowKey, State, Table};
+use crate::stats::WorkerStats;
+use crate::tables::Tables;
+use crate::units::{Millis, RealId, ServiceId};
+use crossbeam_utils::CachePadded;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub(super) struct Live {
+    pub table: Table,
+    /// This worker's own.
+    pub counters: Arc<CachePadded<WorkerStats>>,
+    shared: Arc<Shared>,
+    flood: Flood,
+    hints: [Hint; HINTS],
+    /// Services that have connections here.
+    services: usize,
+    /// Where the next search for an entry to give up begins.
+    victim: u32,
+}
+
+/// A local pair that has become free, or can be taken over, of a real server whose pool was exhausted.
+#[derive(Clone, Copy)]
+struct Hint {
+    real: RealId,
+    pair: Pair,
+}
+
+const HINTS: usize = 64;
+const NO_HINT: Hint = Hint {
+    real: RealId(u32::MAX),
+    pair: (Ipv4Addr::UNSPECIFIED, 0),
+};
+
+/// Entries among which one is given up, when the table is full …
+const CANDIDATES: u32 = 64;
+/// … and the most that are looked at where those that are kept stand close together.
+const MAX_CANDIDATES: u32 = 1024;
+
+/// Whether there is room for another entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Yes,
+    No,
+    /// At the second attempt: see [`Flood`].
+    Later,
+}
+
+impl Live {
+    pub fn new(
+        capacity: usize,
+        shared: Arc<Shared>,
+        counters: Arc<CachePadded<WorkerStats>>,
+    ) -> Self {
+        Live {
+            table: Table::new(capacity, shared.seed),
+            counters,
+            shared,
+            flood: Flood::new(capacity),
+            hints: [NO_HINT; HINTS],
+            services: 0,
+            victim: 0,
+        }
+    }
+
+    /// Adds a connection of `service` whose keys are known to be no other's. None when the table is full.
+    pub fn add(
+        &mut self,
+        connection: Connection,
+        hash: u64,
+        reply: Option<u64>,
+        service: ServiceId,
+    ) -> Option<ConnId> {
+        let id = self.table.add(connection, hash, reply)?;
+        self.counters.connections.set(self.table.len() as u64);
+        if let Some(stats) = self.counters.services.get(service.index()) {
+            self.services += usize::from(stats.live.get() == 0);
+            stats.live.inc();
+        }
+        if connection.is_stray() {
+            self.shared.strays.fetch_add(1, Relaxed);
+        }
+        Some(id)
+    }
+
+    /// Takes a live connection out of the table and the counts; the template that only it has used as well, unless one
+    /// that the template bound was established.
+    pub fn end(&mut self, id: ConnId) {
+        let connection = *self.table.get(id);
+        self.table.remove(id);
+        self.counters.connections.set(self.table.len() as u64);
+        let real = self.counters.reals.get(connection.real.index());
+        let service = match connection.is_template() {
+            true => Some(connection.template_service()),
+            false => real.map(|real| ServiceId(real.service.get())),
+        };
+        let stats = service.and_then(|service| self.counters.services.get(service.index()));
+        if let Some(stats) = stats {
+            stats.live.dec();
+            self.services -= usize::from(stats.live.get() == 0);
+        }
+        if connection.is_template() {
+            return;
+        }
+        if let Some(real) = real {
+            match connection.state.is_active() {
+                true => real.active.dec(),
+                false => real.inactive.dec(),
+            }
+            if real.exhausted_at.get() != 0 {
+                self.hint(&connection);
+            }
+        }
+        if connection.is_stray() {
+            self.shared.strays.fetch_sub(1, Relaxed);
+        }
+        if connection.template != NO_TEMPLATE {
+            self.release(ConnId(connection.template));
+        }
+    }
+
+    /// One connection fewer holds a template.
+    pub fn release(&mut self, template: ConnId) {
+        let entry = self.table.get_mut(template);
+        let left = entry.controlled().saturating_sub(1);
+        entry.set_controlled(left);
+        if left == 0 && !entry.is_answered() {
+            self.end(template);
+        }
+    }
+
+    /// Brings a connection into another state, and the counts with it.
+    pub fn enter(&mut self, id: ConnId, next: State) {
+        let connection = self.table.get_mut(id);
+        let before = std::mem::replace(&mut connection.state, next);
+        let connection = *connection;
+        if let Some(real) = self.counters.reals.get(connection.real.index()) {
+            match (before.is_active(), next.is_active()) {
+                (true, false) => {
+                    real.active.dec();
+                    real.inactive.inc();
+                }
+                (false, true) => {
+                    real.inactive.dec();
+                    real.active.inc();
+                }
+                _ => {}
+            }
+            if next.is_over(true) && real.exhausted_at.get() != 0 {
+                self.hint(&connection);
+            }
+        }
+        if next == State::Established {
+            self.assure(&connection);
+        }
+    }
+
+    /// The template of a connection that has proved itself outlives it (`ip_vs_control_assure_ct`).
+    pub fn assure(&mut self, connection: &Connection) {
+        if connection.template != NO_TEMPLATE {
+            self.table
+                .get_mut(ConnId(connection.template))
+                .set_answered();
+        }
+    }
+
+    /// Whether no live connection has this key. One whose time is over, or that a SYN would make anew, is ended for it; a
+    /// UDP flow of `yielding` too, which its real server has answered.
+    pub fn vacate(&mut self, key: &FlowKey, yielding: bool, tables: &Tables, now: Millis) -> bool {
+        let Some(found) = self.table.find(self.table.hash(key), key) else {
+            return true;
+        };
+        let other = self.table.get(found.id);
+        let gives_way = other.is_expired(&tables.timeouts, now)
+            || other.state.is_over(other.is_two_way())
+            || yielding && other.state == State::Udp && !other.awaits_datagram();
+        if gives_way {
+            self.end(found.id);
+        }
+        gives_way
+    }
+
+    /// What could be given up of an entry.
+    pub fn held(&self, id: ConnId, now: Millis) -> Option<Held> {
+        let connection = self.table.get(id);
+        Some(Held {
+            id,
+            worth: connection.worth()?,
+            age: now.since(connection.last_seen),
+        })
+    }
+
+    /// The local pair that has become available towards a real server whose pool was exhausted, once.
+    pub fn take_hint(&mut self, real: RealId) -> Option<Pair> {
+        let hint = &mut self.hints[real.index() % HINTS];
+        (hint.real == real).then(|| std::mem::replace(hint, NO_HINT).pair)
+    }
+
+    #[cold]
+    fn hint(&mut self, connection: &Connection) {
+        let real = connection.real;
+        let reply = &connection.reply;
+        self.hints[real.index() % HINTS] = Hint {
+            real,
+            pair: (reply.destination(), reply.destination_port()),
+        };
+    }
+
+    /// Makes room for an entry of `service`: a full table gives another one up for it. A service that has more than its
+    /// share of a table that is nearly full gives up one of its own. `syn`: the hash of the flow whose SYN asks.
+    pub fn make_room(&mut self, service: ServiceId, syn: Option<u64>, now: Millis) -> Room {
+        let own = self.has_more_than_its_share(service).then_some(service);
+        if own.is_none() && !self.table.is_full() {
+            return Room::Yes;
+        }
+        let Some(held) = self.least(own, now) else {
+            return Room::No;
+        };
+        self.give_up(held, syn, now)
+    }
+
+    /// Ends a connection for another one. `syn`: the hash of the flow whose SYN asks for it.
+    #[cold]
+    pub fn give_up(&mut self, held: Held, syn: Option<u64>, now: Millis) -> Room {
+        let is_half_open = self.table.get(held.id).state.is_half_open();
+        if let Some(hash) = syn
+            && is_half_open
+            && !self.flood.admits(hash, held.age, now)
+        {
+            return Room::Later;
+        }
+        self.end(held.id);
+        self.counters.evicted.add(1);
+        Room::Yes
+    }
+
+    /// Of the next few entries the one that is given up first, of that service if one is named. Nobody loses a
+    /// connection that is established in earnest.
+    #[cold]
+    fn least(&mut self, own: Option<ServiceId>, now: Millis) -> Option<Held> {
+        let size = self.table.high_water();
+        let mut least: Option<Held> = None;
+        for looked in 0..MAX_CANDIDATES.min(size) {
+            if looked >= CANDIDATES && least.is_some() {
+                break;
+            }
+            if self.victim >= size {
+                self.victim = 0;
+            }
+            let id = ConnId(self.victim);
+            self.victim += 1;
+            if self.table.live(id.0).is_none()
+                || own.is_some_and(|own| self.service_of(id) != Some(own))
+            {
+                continue;
+            }
+            if let Some(held) = self.held(id, now)
+                && least.is_none_or(|least| held.goes_before(&least))
+            {
+                least = Some(held);
+            }
+        }
+        least
+    }
+
+    fn service_of(&self, id: ConnId) -> Option<ServiceId> {
+        let connection = self.table.get(id);
+        if connection.is_template() {
+            return Some(connection.template_service());
+        }
+        let real = self.counters.reals.get(connection.real.index())?;
+        Some(ServiceId(real.service.get()))
+    }
+
+    /// Whether the table is nine tenths full, and more than an even share of it is the service's.
+    fn has_more_than_its_share(&self, service: ServiceId) -> bool {
+        let capacity = self.table.capacity();
+        if self.table.len() * 10 < capacity * 9 {
+            return false;
+        }
+        let stats = self.counters.services.get(service.index());
+        let live = stats.map_or(0, |stats| stats.live.get() as usize);
+        // As if it had a connection already.
+        let services = self.services + usize::from(live == 0);
+        live * services > capacity
+    }
+
+    /// Ends every connection: a clock that has leapt by more than any timeout leaves none alive.
+    #[cold]
+    pub fn end_all(&mut self) {
+        // Templates last: what they bound refers to them.
+        for templates_too in [false, true] {
+            for id in (0..self.table.high_water()).map(ConnId) {
+                let is_due = |entry: &Connection| templates_too || !entry.is_template();
+                if self.table.live(id.0).is_some_and(is_due) {
+                    self.end(id);
+                }
+            }
+        }
+    }
+}
