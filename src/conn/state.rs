@@ -311,6 +311,81 @@ mod tests {
         );
     }
 
+    /// The kernel's tables (`tcp_states` in `ip_vs_proto_tcp.c`), as they stand there: input, output, input only; rows SYN,
+    /// FIN, ACK, RST; columns NO ES SS SR FW TW CL CW LA LI SA.
+    const KERNEL: [[&str; 4]; 3] = [
+        [
+            "SR ES ES SR SR SR SR SR SR SR SR",
+            "CL CW SS TW TW TW CL CW LA LI TW",
+            "ES ES SS ES FW TW CL CW CL LI ES",
+            "CL CL CL SR CL CL CL CL LA LI SR",
+        ],
+        [
+            "SS ES SS SR SS SS SS SS SS LI SR",
+            "TW FW SS TW FW TW CL TW LA LI TW",
+            "ES ES SS ES FW TW CL CW LA ES ES",
+            "CL CL SS CL CL TW CL CL CL CL CL",
+        ],
+        [
+            "SR ES ES SR SR SR SR SR SR SR SR",
+            "CL FW SS TW FW TW CL CW LA LI TW",
+            "ES ES SS ES FW TW CL CW CL LI ES",
+            "CL CL CL SR CL CL CL CL LA LI CL",
+        ],
+    ];
+
+    #[test]
+    fn every_state_flag_and_direction_leads_where_the_kernels_tables_lead() {
+        let short = |state: State| match state {
+            State::None => "NO",
+            State::Established | State::Unanswered | State::Handshaken => "ES",
+            State::SynSent => "SS",
+            State::SynRecv => "SR",
+            State::FinWait => "FW",
+            State::TimeWait => "TW",
+            State::Close => "CL",
+            State::CloseWait => "CW",
+            State::LastAck => "LA",
+            State::Listen => "LI",
+            State::SynAck => "SA",
+            State::Udp | State::Template => unreachable!("no TCP state"),
+        };
+        let columns: Vec<_> = "NO ES SS SR FW TW CL CW LA LI SA".split(' ').collect();
+        let states = || State::ALL.into_iter().take(State::Udp as usize);
+        let directions = [Direction::Request, Direction::Reply, Direction::RequestOnly];
+        for (table, direction) in KERNEL.iter().zip(directions) {
+            for state in states() {
+                for bits in 0..=u8::MAX {
+                    let flags = Flags(bits);
+                    // `tcp_state_idx`: RST, SYN, FIN, ACK; without any of them nothing changes.
+                    let row = [flags.rst(), flags.syn(), flags.fin(), flags.ack()]
+                        .iter()
+                        .position(|set| *set)
+                        .map(|first| [3, 0, 1, 2][first]);
+                    let column = columns.iter().position(|name| *name == short(state));
+                    let expected = row.map_or(short(state), |row| {
+                        table[row].split(' ').nth(column.unwrap()).unwrap()
+                    });
+                    let next = next_tcp(state, direction, flags);
+                    assert_eq!(short(next), expected, "{state:?} {direction:?} {bits:#x}");
+                    // What has not proved itself does so by no packet of the client's, where replies are seen; else by one
+                    // that comes after the handshake.
+                    let proved = next == State::Established && state != State::Established;
+                    let by_client = match direction {
+                        Direction::Request => {
+                            matches!(state, State::Unanswered | State::Handshaken)
+                        }
+                        Direction::Reply => false,
+                        Direction::RequestOnly => {
+                            matches!(state, State::None | State::SynRecv | State::SynAck)
+                        }
+                    };
+                    assert!(!(proved && by_client), "{state:?} {direction:?} {bits:#x}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn active_are_the_states_that_the_kernel_calls_active() {
         let active: Vec<_> = State::ALL

@@ -40,9 +40,9 @@ enum Unmade {
 enum Unscheduled {
     /// None has a weight.
     NoRealServer,
-    /// Those that have a weight cannot be reached.
-    Unreachable,
-    Drop(DropReason),
+    /// Those that have a weight cannot be reached; one of the ways that have failed.
+    Unreachable(Option<Way>),
+    NoRoute,
 }
 
 impl<P: Packet> Director<P> {
@@ -128,31 +128,16 @@ impl<P: Packet> Director<P> {
         }
         let mut tried = Tried::new();
         let mut not_here = None;
+        let mut has_room_for_template = true;
         loop {
-            let (real, way, template) = match self.schedule(service, flow, now, tables, &tried) {
+            let scheduled =
+                self.schedule(service, flow, now, tables, &tried, has_room_for_template);
+            let (real, way, template) = match scheduled {
                 Ok(chosen) => chosen,
-                Err(Unscheduled::Drop(DropReason::ConnectionTableFull | DropReason::SynFlood))
-                    if is_stateless =>
-                {
-                    // The template's place is all that lacks: which real server it is, every packet tells anew.
-                    match self.choose(service, flow, tables, &tried) {
-                        Ok((real, _)) => {
-                            let connection = self.unkept(flow, service, real);
-                            context.real = Some(real.id);
-                            context.is_stateless = true;
-                            return (
-                                self.pass(packet, flow, connection, tables, now, sink),
-                                context,
-                            );
-                        }
-                        Err(_) => {
-                            let reason = DropReason::ConnectionTableFull;
-                            return (Verdict::Drop(reason), context);
-                        }
-                    }
-                }
-                Err(Unscheduled::Drop(reason)) => return (Verdict::Drop(reason), context),
                 Err(why) => {
+                    if let Unscheduled::Unreachable(Some(way)) = why {
+                        self.want(way.port, way.address);
+                    }
                     let verdict = match (not_here, why) {
                         (Some(DropReason::LocalPortsExhausted), _) => {
                             // Another worker has other local pairs.
@@ -162,10 +147,13 @@ impl<P: Packet> Director<P> {
                             Verdict::Drop(DropReason::LocalPortsExhausted)
                         }
                         (Some(reason), _) => Verdict::Drop(reason),
+                        (None, Unscheduled::NoRoute | Unscheduled::Unreachable(None)) => {
+                            Verdict::Drop(DropReason::NoRoute)
+                        }
                         _ if service.when_unavailable == WhenUnavailable::Drop => {
                             Verdict::Drop(DropReason::NoRealServer)
                         }
-                        (None, Unscheduled::Unreachable) if !tcp => self.host_unreachable(
+                        (None, Unscheduled::Unreachable(_)) if !tcp => self.host_unreachable(
                             packet,
                             key.destination(),
                             ReplyReason::NoRealServer,
@@ -203,6 +191,12 @@ impl<P: Packet> Director<P> {
                             tried.push(real.id);
                             not_here = Some(reason);
                         }
+                        // The client is served for once, though not bound.
+                        Unmade::Drop(DropReason::ConnectionTableFull)
+                            if template.is_some() && has_room_for_template =>
+                        {
+                            has_room_for_template = false;
+                        }
                         Unmade::Drop(DropReason::ConnectionTableFull | DropReason::SynFlood)
                             if is_stateless =>
                         {
@@ -222,8 +216,7 @@ impl<P: Packet> Director<P> {
         }
     }
 
-    /// A TCP segment of no connection, to an address that connections are made at: both ends hear at once that there is
-    /// none (RFC 9293 section 3.10.7.1).
+    /// A TCP segment, no SYN, of no connection: both ends hear at once that there is none (RFC 9293 section 3.10.7.1).
     fn no_connection<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
@@ -234,7 +227,9 @@ impl<P: Packet> Director<P> {
         sink: &mut S,
     ) -> Verdict {
         match policy {
-            UnknownTcp::Reset if is_tcp(flow) && tables.answers_per_second > 0 => {
+            UnknownTcp::Reset
+                if is_tcp(flow) && !flow.flags.opens() && tables.answers_per_second > 0 =>
+            {
                 self.reset(packet, ReplyReason::NoConnection, tables, now, sink)
             }
             _ => Verdict::Drop(DropReason::NoConnection),
@@ -475,8 +470,8 @@ impl<P: Packet> Director<P> {
         }
     }
 
-    /// The real server of a new connection, the way to it, and the template that bound the client to it, held for the
-    /// connection.
+    /// The real server of a new connection, the way to it, and the template that binds the client to it, held for the
+    /// connection; none without persistence, or without room for a new one.
     fn schedule(
         &mut self,
         service: &Service,
@@ -484,6 +479,7 @@ impl<P: Packet> Director<P> {
         now: Time,
         tables: &Tables,
         tried: &Tried,
+        has_room_for_template: bool,
     ) -> Result<(Real, Way, Option<ConnId>), Unscheduled> {
         let key = &flow.key;
         let Some(persistence) = service.persistence else {
@@ -503,10 +499,10 @@ impl<P: Packet> Director<P> {
         let Some(found) = self.live.table.find(hash, &template_key) else {
             let (real, way) = self.choose(service, flow, tables, tried)?;
             let syn = is_tcp(flow).then(|| self.live.table.hash(key));
-            match self.live.make_room(service.id, syn, now.millis()) {
-                Room::Yes => {}
-                Room::No => return Err(Unscheduled::Drop(DropReason::ConnectionTableFull)),
-                Room::Later => return Err(Unscheduled::Drop(DropReason::SynFlood)),
+            if !has_room_for_template
+                || self.live.make_room(service.id, syn, now.millis()) != Room::Yes
+            {
+                return Ok((real, way, None));
             }
             let timeout_ms = persistence.timeout.as_millis() as u32;
             let mut template = Connection::template(template_key, timeout_ms, service.id, real.id);
@@ -514,8 +510,7 @@ impl<P: Packet> Director<P> {
             // Held from the beginning: what makes room for the connection must not take it.
             template.set_controlled(1);
             let id = self.live.add(template, hash, None, service.id);
-            let full = Unscheduled::Drop(DropReason::ConnectionTableFull);
-            return Ok((real, way, Some(id.ok_or(full)?)));
+            return Ok((real, way, id));
         };
         let template = *self.live.table.get(found.id);
         // One that expired, or whose real server is gone, drained or not to be reached, binds to another from now on
@@ -553,12 +548,12 @@ impl<P: Packet> Director<P> {
         };
         let cursor = service.cursor(self.worker);
         let last = Cell::new(None);
-        let passed_over = Cell::new(false);
+        let passed_over = Cell::new(None);
         let usable = |real: &Real| {
             let way = usable_way(real, tables, tried);
             match way {
                 Some(way) => last.set(Some((real.id, way))),
-                None => passed_over.set(true),
+                None => passed_over.set(Some(real.address)),
             }
             way.is_some()
         };
@@ -569,8 +564,8 @@ impl<P: Packet> Director<P> {
         let chosen = place.and_then(|place| service.reals.get(place));
         let Some(real) = chosen else {
             return Err(match passed_over.get() {
-                true => Unscheduled::Unreachable,
-                false => Unscheduled::NoRealServer,
+                Some(address) => Unscheduled::Unreachable(resolve(tables, address)),
+                None => Unscheduled::NoRealServer,
             });
         };
         // The one that it asked about last, most often.
@@ -578,7 +573,7 @@ impl<P: Packet> Director<P> {
             Some((id, way)) if id == real.id => Some(way),
             _ => resolve(tables, real.address),
         };
-        let way = way.ok_or(Unscheduled::Drop(DropReason::NoRoute))?;
+        let way = way.ok_or(Unscheduled::NoRoute)?;
         Ok((*real, way))
     }
 }

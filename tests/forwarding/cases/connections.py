@@ -1,7 +1,9 @@
 """What a connection remembers: its state, how long it lives, what ends it, and how many there may be."""
 
-from case import Case, drop, forward, lan, one_of, reply, wan
-from lab import A, B, C, CLIENT, VIP, client, reply_to, service, tcp, two_arm, udp
+from dataclasses import replace
+
+from case import Case, drop, forward, lan, reply, wan
+from lab import A, B, C, CLIENT, TCP, VIP, client, reply_to, service, tcp, two_arm, udp
 from run import fields
 
 SECONDS = {"syn_recv": 60, "established": 900, "fin_wait": 120, "time_wait": 120, "close": 10, "close_wait": 60, "syn_sent": 120}
@@ -50,11 +52,11 @@ def walked(mode, name, text):
 
 TO_STATE = {
     "syn_recv": "c:S syn_recv",
-    "established": "c:S syn_recv, c:A established",
-    "fin_wait": "c:S syn_recv, c:A established, s:FA fin_wait",
-    "close_wait": "c:S syn_recv, c:A established, c:FA close_wait",
-    "time_wait": "c:S syn_recv, c:A established, c:FA close_wait, s:FA time_wait",
-    "close": "c:S syn_recv, c:A established, c:R close",
+    "established": "c:S syn_recv, s:SA syn_recv, c:A established",
+    "fin_wait": "c:S syn_recv, s:SA syn_recv, c:A established, s:FA fin_wait",
+    "close_wait": "c:S syn_recv, s:SA syn_recv, c:A established, c:FA close_wait",
+    "time_wait": "c:S syn_recv, s:SA syn_recv, c:A established, c:FA close_wait, s:FA time_wait",
+    "close": "c:S syn_recv, s:SA syn_recv, c:A established, c:R close",
 }
 
 
@@ -65,14 +67,14 @@ def lives(mode, state, seconds=None, extra=""):
     lb = two_arm(service(mode, A), extra=extra)
     known = [wan(tcp(CLIENT, VIP, ""), forward("lan", A, state=state, new=False), after=seconds - 0.5),
              lan(reply_to(0, ""), forward("wan", CLIENT, state=state, new=False), after=seconds - 0.5)]
-    gone = [wan(tcp(CLIENT, VIP, ""), drop("no_connection"), after=seconds + 0.5), lan(reply_to(0, ""), drop("no_connection"))]
+    gone = [wan(tcp(CLIENT, VIP, ""), reply("no_connection"), after=seconds + 0.5), lan(reply_to(0, ""), reply("no_connection", "lan"))]
     return Case(f"{mode}_{state}_lives_its_time_{own}", lb, walk(TO_STATE[state]) + known + gone)
 
 
 def reply_after_the_timeout(mode):
     return Case(f"{mode}_a_reply_after_the_timeout_is_no_reply", two_arm(service(mode, A)), [
         wan(tcp(CLIENT, VIP), forward("lan", A)),
-        lan(reply_to(0), drop("no_connection"), after=60.5),
+        lan(reply_to(0), reply("no_connection", "lan"), after=60.5),
         wan(tcp(CLIENT, VIP), forward("lan", A, new=True, state="syn_recv")),
     ])
 
@@ -88,15 +90,13 @@ def udp_lives(mode, seconds=300, extra="", name="300_seconds"):
 
 
 def syn_again(mode, state):
-    """What is over for one side or both makes room for a SYN; what is not keeps its real server."""
+    """What is over for both sides makes room for a SYN; what is not keeps its real server and, half-closed, its state."""
     lb = two_arm(service(mode, A, B))
     steps = walk(TO_STATE[state], server=B)
-    if state in ("syn_recv", "established"):
-        after = forward("lan", B, new=False, state=state)
-    elif state == "time_wait":
+    if state in ("time_wait", "close"):
         after = forward("lan", A, new=True, state="syn_recv")
-    else:  # the kernel knows TIME_WAIT only; a SYN in other closing states may go either way
-        after = one_of(forward("lan", A, new=True, state="syn_recv"), forward("lan", B, new=False, state="syn_recv"))
+    else:
+        after = forward("lan", B, new=False, state=state)
     return Case(f"{mode}_syn_in_{state}", lb, steps + [wan(tcp(CLIENT, VIP, seq=900000), after)])
 
 
@@ -136,7 +136,24 @@ def opened(count, expect, first=1000, sender=CLIENT, make=tcp, **more):
 
 
 SMALL = dict(pool_ports="2000-2003")
-EXHAUSTED = [*opened(4, forward("lan", A, new=True)), *opened(3, drop("local_ports_exhausted"), first=2000)]
+
+
+def established(steps, start=0):
+    """Opens connections (`steps`, the first of which is number `start`), with the real server's answers and the clients'
+    third segments."""
+    answers = [lan(reply_to(start + n), forward("wan", state="syn_recv")) for n in range(len(steps))]
+    thirds = [replace(step.packet, layer=acknowledging(step.packet.layer)) for step in steps]
+    return steps + answers + [wan(third, forward("lan", new=False, state="established")) for third in thirds]
+
+
+def acknowledging(layer):
+    """The client's third segment: reply_to's sequence number is 1000."""
+    layer = layer.copy()
+    layer[TCP].flags, layer[TCP].seq, layer[TCP].ack = "A", 1001, 1001
+    return layer
+
+
+EXHAUSTED = [*established(opened(4, forward("lan", A, new=True))), *opened(3, drop("local_ports_exhausted"), first=2000)]
 
 
 def full(count=4, **keys):
@@ -161,9 +178,9 @@ CASES = [
     *(reused(mode) for mode in ("nat", "fullnat")),
     Case("nat_a_syn_of_the_real_server_opens_nothing", two_arm(service("nat", A)), [lan(tcp(A, CLIENT, "S", sport=8080, dport=40000),
         drop({"not_for_us", "no_connection"}))]),
-    Case("a_syn_with_ack_opens_nothing", two_arm(service("nat", A)), [wan(tcp(CLIENT, VIP, "SA"), drop("no_connection"))]),
+    Case("a_syn_with_ack_opens_nothing", two_arm(service("nat", A)), [wan(tcp(CLIENT, VIP, "SA"), reply("no_connection"))]),
     *(Case(f"{mode}_a_segment_after_the_end_is_not_scheduled", two_arm(service(mode, A)),
-           walk(TO_STATE["close"]) + [wan(tcp(CLIENT, VIP, "A"), drop("no_connection"), after=11)]) for mode in ("nat", "fullnat")),
+           walk(TO_STATE["close"]) + [wan(tcp(CLIENT, VIP, "A"), reply("no_connection"), after=11)]) for mode in ("nat", "fullnat")),
     *(Case(f"dr_{scheduler}_schedules_segments_in_mid_connection", two_arm(service("dr", A, B, C, scheduler=scheduler)), [
         wan(tcp(CLIENT, VIP, "A", sport=1), forward("lan", new=True, state="established")),
         wan(tcp(CLIENT, VIP, "PA", sport=1), forward("lan", new=False)),
@@ -171,7 +188,7 @@ CASES = [
         wan(tcp(CLIENT, VIP, "S", sport=3), forward("lan", new=True, state="syn_recv")),
     ], check=lambda results: len({fields(results.sent(n))["eth_dst"] for n in range(4)}) == 1 or (_ for _ in ()).throw(AssertionError("one client, several real servers")),
        says="any director of a cluster comes to the same real server") for scheduler in ("sh", "mh")),
-    *(Case(f"nat_{scheduler}_does_not", two_arm(service("nat", A, B, scheduler=scheduler)), [wan(tcp(CLIENT, VIP, "A"), drop("no_connection"))])
+    *(Case(f"nat_{scheduler}_does_not", two_arm(service("nat", A, B, scheduler=scheduler)), [wan(tcp(CLIENT, VIP, "A"), reply("no_connection"))])
       for scheduler in ("sh", "mh")),
     Case("fullnat_local_ports_are_unique", two_arm(service("fullnat", A)), opened(200, forward("lan", A, new=True)), check=unique(range(200), 200)),
     Case("fullnat_local_ports_are_unique_across_services", two_arm(service("fullnat", A), service("fullnat", A, port=81, name="other"),
@@ -181,41 +198,40 @@ CASES = [
     Case("fullnat_every_pair_of_a_small_pool_is_used_then_none_is_left", two_arm(service("fullnat", A), **SMALL), EXHAUSTED, check=unique(range(4),
         4)),
     Case("fullnat_every_pair_of_several_addresses", two_arm(service("fullnat", A), pool="10.0.0.200-10.0.0.202", **SMALL),
-         opened(12, forward("lan", A, new=True)) + opened(1, drop("local_ports_exhausted"), first=3000), check=unique(range(12), 12)),
+         established(opened(12, forward("lan", A, new=True))) + opened(1, drop("local_ports_exhausted"), first=3000), check=unique(range(12), 12)),
     Case("fullnat_ports_are_counted_for_each_real_server", two_arm(service("fullnat", A, B), **SMALL),
-         opened(8, forward("lan", new=True)) + opened(2, drop("local_ports_exhausted"), first=3000), check=unique(range(8), 8)),
+         established(opened(8, forward("lan", new=True))) + opened(2, drop("local_ports_exhausted"), first=3000), check=unique(range(8), 8)),
     Case("fullnat_ports_of_tcp_and_udp_are_apart", two_arm(service("fullnat", A), service("fullnat", A, protocol="udp", name="datagrams"), **SMALL),
-         opened(4, forward("lan", A)) + opened(4, forward("lan", A), make=udp) + opened(1, drop("local_ports_exhausted"), first=3000)
-         + opened(1, drop("local_ports_exhausted"), first=3000, make=udp)),
+         established(opened(4, forward("lan", A))) + opened(4, forward("lan", A), make=udp) + opened(1, drop("local_ports_exhausted"), first=3000)),
     Case("fullnat_known_connections_live_on_in_an_exhausted_pool", two_arm(service("fullnat", A), **SMALL), EXHAUSTED + [
         wan(tcp(CLIENT, VIP, "A", sport=1000), forward("lan", A, new=False)), lan(reply_to(3), forward("wan", CLIENT, dport=1003)),
     ]),
     Case("fullnat_ports_of_ended_connections_are_free_again", two_arm(service("fullnat", A), **SMALL), EXHAUSTED + [
-        wan(tcp(CLIENT, VIP, "A", sport=1001), forward("lan", A, state="established")),
         wan(tcp(CLIENT, VIP, "R", sport=1001), forward("lan", A, state="close")),
-        wan(tcp(CLIENT, VIP, sport=3000), drop("local_ports_exhausted"), after=9),
-        wan(tcp(CLIENT, VIP, sport=3000), forward("lan", A, new=True), after=2),
-        wan(tcp(CLIENT, VIP, sport=3001), drop("local_ports_exhausted")),
+        *established(opened(1, forward("lan", A, new=True), first=3000), start=16),
+        wan(tcp(CLIENT, VIP, sport=3001), drop("local_ports_exhausted"), after=9),
+        wan(tcp(CLIENT, VIP, "R", sport=1002), forward("lan", A, state="close")),
+        wan(tcp(CLIENT, VIP, sport=3001), forward("lan", A, new=True), after=11),
     ]),
     Case("fullnat_a_reused_port_leads_to_its_new_client", two_arm(service("fullnat", A), pool_ports="2000-2000"), [
-        wan(tcp(CLIENT, VIP), forward("lan", A, sport=2000)),
+        *established([wan(tcp(CLIENT, VIP), forward("lan", A, sport=2000))]),
         wan(tcp(client(9), VIP), drop("local_ports_exhausted")),
-        wan(tcp(client(9), VIP), forward("lan", A, new=True, sport=2000), after=61),
-        lan(reply_to(2), forward("wan", client(9))),
-        wan(tcp(CLIENT, VIP, "A"), drop("no_connection")),
+        wan(tcp(client(9), VIP), forward("lan", A, new=True, sport=2000), after=901),
+        lan(reply_to(4), forward("wan", client(9))),
+        wan(tcp(CLIENT, VIP, "A"), reply("no_connection")),
     ]),
-    Case("connection_table_full", full(), opened(4, forward("lan", A, new=True)) + opened(4, forward("lan", A, new=False), flags="A") + opened(3, drop("connection_table_full"), first=2000)
+    Case("connection_table_full", full(), established(opened(4, forward("lan", A, new=True))) + opened(3, drop("connection_table_full"), first=2000)
          + opened(4, forward("lan", A, new=False), flags="A") + [lan(reply_to(2), forward("wan", CLIENT, dport=1002))]),
-    Case("one_connection", full(1), [wan(tcp(CLIENT, VIP), forward("lan", A)), wan(tcp(CLIENT, VIP, "A"), forward("lan", A)), wan(tcp(client(9), VIP), drop("connection_table_full"))]),
-    Case("a_full_table_has_room_after_the_timeouts", full(), opened(4, forward("lan", A, new=True)) + opened(4, forward("lan", A), flags="A") + [
+    Case("one_connection", full(1), established([wan(tcp(CLIENT, VIP), forward("lan", A))]) + [wan(tcp(client(9), VIP), drop("connection_table_full"))]),
+    Case("a_full_table_has_room_after_the_timeouts", full(), established(opened(4, forward("lan", A, new=True))) + [
         wan(tcp(client(9), VIP), drop("connection_table_full"), after=890),
         wan(tcp(client(9), VIP), forward("lan", A, new=True), after=15),
     ]),
     Case("a_full_table_gives_the_oldest_half_open_connection_up", full(), opened(4, forward("lan", A, new=True))
-         + [wan(tcp(CLIENT, VIP, "A", sport=1000), forward("lan", A, state="established"))]
+         + [lan(reply_to(0), forward("wan")), wan(tcp(CLIENT, VIP, "A", sport=1000, ack=1001), forward("lan", A, state="established"))]
          + opened(2, forward("lan", A, new=True), first=2000)
          + [wan(tcp(CLIENT, VIP, "A", sport=1000), forward("lan", A, new=False)),
-            wan(tcp(CLIENT, VIP, "A", sport=1001), drop("no_connection")), wan(tcp(CLIENT, VIP, "A", sport=1002), drop("no_connection")),
+            wan(tcp(CLIENT, VIP, "A", sport=1001), reply("no_connection")), wan(tcp(CLIENT, VIP, "A", sport=1002), reply("no_connection")),
             wan(tcp(CLIENT, VIP, "A", sport=1003), forward("lan", A, state="established"))]),
     Case("a_full_table_still_reuses_its_own", full(1), walk(TO_STATE["time_wait"]) + [wan(tcp(CLIENT, VIP),
         forward("lan", A, new=True, state="syn_recv"))]),

@@ -151,11 +151,34 @@ CASES = [
         wan(icmp(CLIENT, VIP, type=0), drop("icmp_unsupported")),
     ]),
     Case("tcp_without_a_connection", two_arm(service("nat", A), service("fullnat", A, port=81, name="full")), [
-        *(wan(tcp(CLIENT, VIP, flags, dport=port), drop("no_connection")) for port in (80, 81) for flags in ("A", "PA", "FA", "F", "R", "RA", "SA", "")),
-        *(lan(tcp(A, CLIENT, flags, sport=8080, dport=40000), drop("no_connection")) for flags in ("A", "SA", "R", "FA")),
+        *(wan(tcp(CLIENT, VIP, flags, dport=port), drop("no_connection")) for port in (80, 81) for flags in ("R", "RA")),
+        lan(tcp(A, CLIENT, "R", sport=8080, dport=40000), drop("no_connection")),
+        # Not a nat real server's port; not its port of weir's.
+        lan(tcp(A, CLIENT, "A", sport=8081, dport=40000), drop("no_connection")),
+        wan(tcp(A, CLIENT, "A", sport=8080, dport=40000), drop("wrong_port")),
+    ]),
+    Case("tcp_without_a_connection_is_answered", two_arm(service("nat", A), service("fullnat", A, port=81, name="full")), [
+        *(wan(tcp(CLIENT, VIP, flags, dport=port), reply("no_connection")) for port in (80, 81) for flags in ("A", "PA", "FA", "F", "SA", "")),
+        *(lan(tcp(A, CLIENT, flags, sport=8080, dport=40000), reply("no_connection", "lan")) for flags in ("A", "SA", "FA")),
+        *(lan(tcp(A, POOL, flags, sport=8080, dport=5000), reply("no_connection", "lan")) for flags in ("A", "SA", "FA")),
+    ]),
+    Case("tcp_without_a_connection_silenced_for_all", two_arm(service("nat", A), service("fullnat", A, port=81, name="full"), extra='unknown_tcp = "drop"\n'), [
+        *(wan(tcp(CLIENT, VIP, "A", dport=port), drop("no_connection")) for port in (80, 81)),
+        lan(tcp(A, CLIENT, "A", sport=8080, dport=40000), drop("no_connection")),
+        lan(tcp(A, POOL, "A", sport=8080, dport=5000), drop("no_connection")),
+    ]),
+    Case("tcp_without_a_connection_silenced_for_one_service", two_arm(service("nat", A, unknown_tcp='"drop"'), service("nat", B, port=81, name="other")), [
+        wan(tcp(CLIENT, VIP, "A"), drop("no_connection")),
+        wan(tcp(CLIENT, VIP, "A", dport=81), reply("no_connection")),
+        lan(tcp(A, CLIENT, "A", sport=8080, dport=40000), drop("no_connection")),
+        lan(tcp(B, CLIENT, "A", sport=8080, dport=40000), reply("no_connection", "lan")),
+    ]),
+    Case("tcp_without_a_connection_answered_for_one_service", two_arm(service("nat", A, unknown_tcp='"reset"'), service("nat", B, port=81, name="other"), extra='unknown_tcp = "drop"\n'), [
+        wan(tcp(CLIENT, VIP, "A"), reply("no_connection")),
+        wan(tcp(CLIENT, VIP, "A", dport=81), drop("no_connection")),
     ]),
     Case("a_pool_address_without_a_connection", two_arm(service("fullnat", A)), [
-        *(lan(tcp(A, POOL, flags, sport=8080, dport=5000), drop("no_connection")) for flags in ("SA", "A", "R", "S")),
+        *(lan(tcp(A, POOL, flags, sport=8080, dport=5000), drop("no_connection")) for flags in ("R", "S")),
         lan(udp(A, POOL, sport=8080, dport=5000), drop("no_connection")),
         wan(tcp(CLIENT, POOL, dport=80), drop("no_connection")),
     ]),

@@ -1,6 +1,6 @@
 """What each forwarding mode does to a packet, in both directions."""
 
-from case import Case, drop, forward, lan, wan
+from case import Case, drop, forward, lan, reply, wan
 from lab import (A, B, C, CLIENT, FAR, INSIDE, LAN_VIP, NEAR, POOL, VIP, WAN_VIP, Ether, client, ethernet, fixed, one_arm, raw, reply_to,
                  service, tcp, two_arm, udp)
 
@@ -166,7 +166,7 @@ CASES = [
     ]),
     Case("fullnat_reply_from_another_host_is_no_reply", two_arm(service("fullnat", A)), [
         wan(tcp(CLIENT, VIP), forward("lan", A)),
-        lan(tcp(B, POOL, "SA", sport=8080, dport=1024), drop("no_connection")),
+        lan(tcp(B, POOL, "SA", sport=8080, dport=1024), reply("no_connection", "lan")),
     ]),
     Case("dr_replies_do_not_pass_weir", two_arm(service("dr", A)), [
         wan(tcp(CLIENT, VIP), forward("lan", A)),

@@ -87,9 +87,9 @@ CASES = [
     ], asks=[("lan", 0.001, A.ip), ("lan", 1.001, A.ip), ("lan", 2.001, A.ip)]),
     Case("nobody_answers", lb(), [
         wan(udp(CLIENT, VIP), queue("lan")), wan(udp(CLIENT, VIP), queue("lan"), at=2.9),
-        wan(udp(CLIENT, VIP, sport=2), queue("lan"), at=10),
+        wan(udp(CLIENT, VIP, sport=2), reply("no_real_server"), at=10),
     ], asks=[("lan", 0.001, A.ip), ("lan", 1.001, A.ip), ("lan", 2.001, A.ip), ("lan", 10.0, A.ip)], lost={"neighbour_failed": 2},
-         says="what waited is dropped and counted; a packet later on asks anew"),
+         says="what waited is dropped and counted; a client that comes later is told at once, and has it asked anew"),
     Case("an_answer_after_the_failure_is_believed", lb(), [
         wan(udp(CLIENT, VIP), queue("lan")), lan(here(A), local("arp"), at=5), wan(udp(CLIENT, VIP), forward("lan", A)),
     ], asks=[("lan", 0.001, A.ip), ("lan", 1.001, A.ip), ("lan", 2.001, A.ip)], lost={"neighbour_failed": 1}),
