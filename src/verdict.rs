@@ -166,10 +166,8 @@ impl Verdict {
 pub struct Context {
     pub service: Option<ServiceId>,
     pub real: Option<RealId>,
-    /// The packet made its connection.
+    /// The packet made its connection, or would have, had there been room for it.
     pub new_connection: bool,
-    /// It was sent on without a connection, for which there was no room.
-    pub is_stateless: bool,
     /// The connection's state after the packet, by IPVS's name in lower case.
     pub state: Option<&'static str>,
 }

@@ -200,7 +200,7 @@ impl<P: Packet> Director<P> {
                         Unmade::Drop(DropReason::ConnectionTableFull | DropReason::SynFlood)
                             if is_stateless =>
                         {
-                            context.is_stateless = true;
+                            context.new_connection = true;
                             let connection = self.unkept(flow, service, real);
                             return (
                                 self.pass(packet, flow, connection, tables, now, sink),

@@ -35,7 +35,6 @@ pub fn explain(
         .and_then(|(service, id)| real_server(service, id, tables, port, frame));
     let (reason, out_port) = match *verdict {
         Verdict::Forward(out) if context.new_connection => ("new connection", Some(out)),
-        Verdict::Forward(out) if context.is_stateless => ("without a connection", Some(out)),
         Verdict::Forward(out) => ("known connection", Some(out)),
         Verdict::Reply(out, reason) => (reason.name(), Some(out)),
         Verdict::Queue(out) => ("neighbour_unresolved", Some(out)),

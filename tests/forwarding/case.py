@@ -76,6 +76,7 @@ class Case:
     config: Any
     steps: list
     asks: Any = ()  # the ARP requests that weir sends: (port, seconds, address); ANY: some
+    resets: int = 0  # resets of weir's own accord, to real servers whose local pair is used again
     lost: dict = field(default_factory=dict)  # drops that no step's verdict tells of: packets that waited in vain
     check: Any = None  # check(results): what the table cannot say; raises AssertionError
     says: str = ""  # why, where the name does not tell

@@ -84,7 +84,7 @@ class Results:
 
     def __init__(self, case, frames, lines, out, counts):
         self.case, self.frames, self.lines, self.out, self.counts = case, frames, lines, out, counts
-        self.released = {}
+        self.released, self.resets = {}, []
 
     def sent(self, step):
         """The frame that `step` gave, or None."""
@@ -195,9 +195,19 @@ def account(case, results):
             released = [place for place, (time, _) in left.items() if time == due]
             assert released, f"step {number} was to be released by step {release}, with its timestamp"
             results.released[number] = left.pop(min(released))[1]
+    for left in spare.values():
+        of_its_own = [number for number, (_, frame) in left.items() if is_own_reset(case, fields(frame))]
+        results.resets += [left.pop(number)[1] for number in of_its_own]
     extra = [(port, fields(frame)) for port, left in spare.items() for _, frame in left.values()]
     assert not extra, f"frames out that nothing explains: {extra}"
     return sorted(requests, key=lambda request: request[1])
+
+
+def is_own_reset(case, found):
+    """A reset to a real server, from a local pair, that answers nothing: RST alone, and right in itself."""
+    first, last = case.config.pool["ports"]
+    is_pair = found.get("src") in case.config.pool["addresses"] and first <= found.get("sport", -1) <= last
+    return is_pair and found.get("flags") == "R" and Ipv4(found["frame"]).header_is_right() and Ipv4(found["frame"]).error == 0
 
 
 # --- what must hold in every case -------------------------------------------------------------------------------------
@@ -232,6 +242,7 @@ def general(case, results):
     for reason, count in case.lost.items():
         dropped[reason] = dropped.get(reason, 0) + count
     counted = {reason: count for reason, count in counts["dropped"].items() if count}
+    assert len(results.resets) == case.resets, f"{len(results.resets)} resets of its own accord"
     assert counted == dropped, f"dropped: {dropped} by the explanations and the case, counted {counted}"
 
 
