@@ -77,13 +77,13 @@ impl Replay {
             .map(|input| input.capture.resolution())
             .max()
             .unwrap_or_default();
-        let mut outputs = Outputs::create(self, config, resolution)?;
-
         let mut received = merge(&inputs).peekable();
         let start = received
             .peek()
             .map_or(Time::default(), |(_, time, _)| *time);
-        let mut engine = Engine::new(config, usize::from(self.workers), packets, start);
+        let mut engine = Engine::new(config, usize::from(self.workers), packets, start)
+            .map_err(|error| vec![error.to_string()])?;
+        let mut outputs = Outputs::create(self, config, resolution)?;
         for (n, (port, time, frame)) in (0..).zip(received) {
             let decision = engine.receive(port, frame, time);
             for sent in engine.take_frames() {

@@ -1,10 +1,13 @@
 //! Brings the EAL, the mempool and the ports up, as a configuration asks for.
 
+use super::daemon::Failure;
+use super::memory::{Available, Needs};
 use crate::config::{Config, Idle, Queues};
+use crate::conn;
 use crate::director::{WAITING_HOPS, WAITING_PACKETS_PER_HOP};
 use crate::host;
 use crate::io::dpdk::{
-    Eal, EalConfig, Error, MbufPool, Port, PortConfig, RxQueue, TxBuffer, TxQueue,
+    self as dpdk, Eal, EalConfig, Error, MbufPool, Port, PortConfig, RxQueue, TxBuffer, TxQueue,
 };
 use crate::packet::BURST;
 use crate::steering::{DEFAULT_KEY, Steering, TABLE_SIZE};
@@ -38,7 +41,10 @@ pub struct WorkerQueues {
 const QUEUE_MB: usize = 2;
 
 impl Machine {
-    pub fn start(config: &Config) -> Result<Machine, Error> {
+    /// # Errors
+    /// If a device does not start, or the machine has less memory than the configuration asks for. The latter is told
+    /// before anything is touched.
+    pub fn start(config: &Config) -> Result<Machine, Failure> {
         let cpus = &config.dpdk.workers;
         let workers = cpus.len() as u16;
         let needed = mbufs(config, workers);
@@ -60,11 +66,24 @@ impl Machine {
             .map(|port| port.device.as_str())
             .collect();
         let queues = config.ports.len() * cpus.len();
+        let pool_bytes = MbufPool::bytes(mbufs, mtu);
+        let memory_mb = pool_bytes.div_ceil(1 << 20) + queues * QUEUE_MB;
+        let hugepages = dpdk::choose_hugepages(config.dpdk.hugepages, memory_mb)?;
+        let needs = Needs {
+            workers: cpus.len(),
+            connections: config.limits.connections,
+            connection_bytes: conn::Table::<conn::Connection>::bytes(1 << 20) >> 20,
+            mempools: match hugepages {
+                true => 0,
+                false => memory_mb << 20,
+            },
+        };
+        needs.check(Available::now().as_ref())?;
         let eal = Eal::init(&EalConfig {
             workers: cpus,
             main_lcore: config.dpdk.main_lcore,
-            hugepages: config.dpdk.hugepages,
-            memory_mb: MbufPool::bytes(mbufs, mtu).div_ceil(1 << 20) + queues * QUEUE_MB,
+            hugepages,
+            memory_mb,
             devices: &devices,
             extra_args: &config.dpdk.eal_args,
             file_prefix: &format!("weir-{}", std::process::id()),
