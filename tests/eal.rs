@@ -530,6 +530,7 @@ fn a_device_that_hashes_spreads_packets_as_it_is_told_and_others_say_why_not() {
             let (hashes, _queues) = start(0, "net_null0", 3);
             assert_eq!(hashes.indirections(), 128);
             assert_eq!(hashes.spread(&DEFAULT_KEY, &table), Ok(()));
+            assert_eq!(hashes.hash_key(), Some(DEFAULT_KEY));
             let mut other = DEFAULT_KEY;
             other[3] ^= 1;
             let error = hashes.spread(&other, &table).unwrap_err();
