@@ -48,7 +48,7 @@ const SOURCE_PORT: usize = 80;
 const DESTINATION_PORT: usize = 96;
 
 /// A key that no client knows, from a source of random bytes: with a published one, clients choose addresses and ports
-/// that all belong to one worker. Draws until a key is fair: some 65,000 times, some 20 ms.
+/// that all belong to one worker. Draws until a key is fair: some 65,000 times, a few tens of milliseconds.
 ///
 /// # Errors
 /// Those of `random`.

@@ -154,7 +154,10 @@ impl Files {
                 "put the tables into fewer files, or narrow the pattern",
             ));
         }
-        (self.bytes >= MAX_BYTES_IN_ALL).then(|| {
+        // A larger one is refused by itself.
+        let bytes = next.metadata().map_or(0, |about| about.len());
+        let bytes = bytes.min(MAX_BYTES as u64) as usize;
+        (self.bytes + bytes > MAX_BYTES_IN_ALL).then(|| {
             let most = MAX_BYTES_IN_ALL >> 20;
             let message = format!("{name} would be too much: at most {most} MiB are read in all");
             (message, "narrow the pattern")
@@ -259,4 +262,33 @@ pub fn bounded(from: impl Read) -> std::io::Result<Option<Vec<u8>>> {
 /// The one path that all names of a file lead to.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_files_together_have_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |bytes: u64| {
+            let path = folder.path().join(bytes.to_string());
+            File::create(&path).unwrap().set_len(bytes).unwrap();
+            path
+        };
+        let files = Files {
+            bytes: MAX_BYTES_IN_ALL - MAX_BYTES,
+            ..Files::default()
+        };
+        assert!(files.too_much(&file(MAX_BYTES as u64)).is_none());
+        let larger = file(MAX_BYTES as u64 + 1);
+        assert!(files.too_much(&larger).is_none(), "refused when it is read");
+        let files = Files {
+            bytes: MAX_BYTES_IN_ALL - 4,
+            ..Files::default()
+        };
+        assert!(files.too_much(&file(4)).is_none());
+        let (message, _) = files.too_much(&file(5)).unwrap();
+        assert!(message.ends_with("would be too much: at most 256 MiB are read in all"));
+    }
 }

@@ -179,7 +179,7 @@ fn random(key: &mut [u8; KEY_LEN]) -> rustix::io::Result<()> {
 }
 
 /// The key that serves most ports, and why each port is not served by it, if it is not: the drawn one wherever one device
-/// takes it. Where none does, the own key of a device (`own`) that serves most of them, and lets clients foresee a flow's worker.
+/// takes it. Where none does, the own key of a device (`own`) that serves most of them, although clients may know it.
 /// `spread` has a device spread packets by a key.
 fn agree<P>(
     ports: &[P],
