@@ -1,6 +1,7 @@
 //! `weir replay` from the outside: captures and options in, captures, explanations, counts and errors out.
 
 mod captures;
+mod days;
 mod engine;
 mod frames;
 mod reload;
