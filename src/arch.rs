@@ -3,7 +3,7 @@
 
 use parking_lot::Mutex;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,6 +62,13 @@ pub fn equal_words(words: &[u16; 8], word: u16) -> u32 {
         .fold(0, |mask, (n, &each)| mask | u32::from(each == word) << n)
 }
 
+/// Memory, or address space for it, that the kernel refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel refuses {} MiB of memory", bytes.div_ceil(1 << 20))]
+pub struct NoMemory {
+    pub bytes: usize,
+}
+
 /// The size and alignment of a huge page.
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -79,19 +86,17 @@ unsafe impl<T: Send> Send for HugeSlice<T> {}
 unsafe impl<T: Sync> Sync for HugeSlice<T> {}
 
 impl<T: Copy> HugeSlice<T> {
-    /// `len` times `value`.
-    pub fn new(value: T, len: usize) -> Self {
-        Self::from_fn(len, || value)
-    }
-}
-
-impl<T> HugeSlice<T> {
-    /// `len` values that `value` makes.
-    pub fn from_fn(len: usize, mut value: impl FnMut() -> T) -> Self {
+    /// `len` times `value`, at least once.
+    ///
+    /// # Errors
+    /// Where the kernel refuses the memory. What it grants and cannot back is not noticed here: the first touch of it
+    /// ends the process.
+    pub fn new(value: T, len: usize) -> Result<Self, NoMemory> {
         assert!(len > 0 && size_of::<T>() > 0, "a table has a size");
-        let (Ok(layout), small) = (Layout::array::<T>(len), Layout::new::<T>()) else {
-            panic!("a table of {len} entries is larger than the address space")
-        };
+        let refused = |bytes| NoMemory { bytes };
+        let layout =
+            Layout::array::<T>(len).map_err(|_| refused(len.saturating_mul(size_of::<T>())))?;
+        let small = Layout::new::<T>();
         // Small ones are not worth a huge page.
         let align = if layout.size() < HUGE_PAGE {
             small.align()
@@ -103,9 +108,7 @@ impl<T> HugeSlice<T> {
             .map_or(layout, |aligned| aligned.pad_to_align());
         // SAFETY: the layout's size is not zero, as asserted above.
         let memory = unsafe { alloc(layout) };
-        let Some(start) = NonNull::new(memory.cast::<T>()) else {
-            handle_alloc_error(layout)
-        };
+        let start = NonNull::new(memory.cast::<T>()).ok_or(refused(layout.size()))?;
         if align == HUGE_PAGE {
             // SAFETY: the range is our own allocation, whole; the advice changes nothing that a program can see.
             // Where it is refused, small pages serve.
@@ -113,9 +116,9 @@ impl<T> HugeSlice<T> {
         }
         for n in 0..len {
             // SAFETY: `n` is below the number of elements that the allocation has room for.
-            unsafe { start.add(n).write(value()) };
+            unsafe { start.add(n).write(value) };
         }
-        HugeSlice { start, len, layout }
+        Ok(HugeSlice { start, len, layout })
     }
 }
 
@@ -124,7 +127,7 @@ impl<T> Deref for HugeSlice<T> {
 
     #[inline(always)]
     fn deref(&self) -> &[T] {
-        // SAFETY: `from_fn` wrote `len` elements there, and they live as long as `self`.
+        // SAFETY: `new` wrote `len` elements there, and they live as long as `self`.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
@@ -139,7 +142,7 @@ impl<T> DerefMut for HugeSlice<T> {
 
 impl<T> Drop for HugeSlice<T> {
     fn drop(&mut self) {
-        // SAFETY: `from_fn` wrote every element and allocated the memory with this layout; neither is used again.
+        // SAFETY: `new` wrote every element and allocated the memory with this layout; neither is used again.
         unsafe {
             std::ptr::drop_in_place(&raw mut **self);
             dealloc(self.start.as_ptr().cast(), self.layout);
@@ -170,7 +173,10 @@ impl<T: Default> GrowingArray<T> {
     const STEP: usize = 32 * 1024;
 
     /// An empty array with address space for `capacity` elements, rounded up.
-    pub fn new(capacity: usize) -> Self {
+    ///
+    /// # Errors
+    /// Where the process may not have the address space (`ulimit -v`).
+    pub fn new(capacity: usize) -> Result<Self, NoMemory> {
         assert!(size_of::<T>() > 0, "an element has a size");
         let capacity = capacity.next_multiple_of(Self::STEP);
         // With room to align it.
@@ -185,9 +191,7 @@ impl<T: Default> GrowingArray<T> {
                 flags,
             )
         };
-        let Ok(mapping) = mapping else {
-            panic!("no address space for {capacity} elements ({size} bytes)")
-        };
+        let mapping = mapping.map_err(|_| NoMemory { bytes: size })?;
         let start = mapping.map_addr(|address| address.next_multiple_of(HUGE_PAGE));
         let start = NonNull::new(start.cast::<T>()).expect("the kernel maps nothing at 0");
         // SAFETY: `capacity` elements from the aligned start on are within the mapping. Where the advice is refused,
@@ -199,13 +203,13 @@ impl<T: Default> GrowingArray<T> {
                 Advice::LinuxHugepage,
             )
         };
-        GrowingArray {
+        Ok(GrowingArray {
             mapping,
             start,
             capacity,
             len: AtomicUsize::new(0),
             growing: Mutex::new(()),
-        }
+        })
     }
 
     /// How many elements there can be.
@@ -271,7 +275,7 @@ mod tests {
     #[test]
     fn a_huge_slice_is_an_array_of_its_value_large_or_small() {
         for len in [1, 1000, 1 << 20] {
-            let mut slice = HugeSlice::new(7u64, len);
+            let mut slice = HugeSlice::new(7u64, len).unwrap();
             slice[len - 1] = 8;
             assert_eq!(slice.len(), len);
             assert!(slice[..len - 1].iter().all(|&value| value == 7));
@@ -281,11 +285,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn memory_that_no_machine_has_is_an_error() {
+        const BYTES: usize = 1 << 50;
+        let refused = HugeSlice::new(0u64, BYTES / 8).map(|_| ()).unwrap_err();
+        assert_eq!(refused, NoMemory { bytes: BYTES });
+        assert_eq!(
+            refused.to_string(),
+            "the kernel refuses 1073741824 MiB of memory"
+        );
+        // Larger than the address space.
+        assert!(HugeSlice::new(0u64, usize::MAX).is_err());
+        assert!(GrowingArray::<AtomicU64>::new(BYTES).is_err());
+    }
+
     const STEP: usize = GrowingArray::<AtomicU64>::STEP;
 
     #[test]
     fn a_growing_array_has_what_was_ensured_and_ends_at_its_capacity() {
-        let array = GrowingArray::<AtomicU64>::new(STEP + 1);
+        let array = GrowingArray::<AtomicU64>::new(STEP + 1).unwrap();
         assert_eq!(array.capacity(), 2 * STEP);
         assert!(array.get(0).is_none());
         array.ensure(5).unwrap();
@@ -297,7 +315,7 @@ mod tests {
 
     #[test]
     fn elements_keep_their_place_and_value_while_the_array_grows() {
-        let array = GrowingArray::<AtomicU64>::new(64 * STEP);
+        let array = GrowingArray::<AtomicU64>::new(64 * STEP).unwrap();
         let first = array.ensure(7).unwrap();
         first.store(42, Relaxed);
         (0..array.capacity()).for_each(|index| assert!(array.ensure(index).is_some()));
@@ -308,7 +326,7 @@ mod tests {
 
     #[test]
     fn workers_count_while_the_control_thread_adds_elements() {
-        let array = GrowingArray::<AtomicU64>::new(16 * STEP);
+        let array = GrowingArray::<AtomicU64>::new(16 * STEP).unwrap();
         std::thread::scope(|scope| {
             let counted = scope.spawn(|| {
                 let mut counted = 0;
@@ -335,7 +353,7 @@ mod tests {
         #[derive(Default)]
         struct Held(Mutex<Option<Arc<()>>>);
         let counted = Arc::new(());
-        let array = GrowingArray::<Held>::new(10);
+        let array = GrowingArray::<Held>::new(10).unwrap();
         *array.ensure(3).unwrap().0.lock() = Some(counted.clone());
         assert_eq!(Arc::strong_count(&counted), 2);
         drop(array);

@@ -28,15 +28,73 @@ const INPUT_V4: usize = 12;
 
 /// The Toeplitz hash of up to `key.len() - 4` bytes, most significant bit first. The definition; slow.
 pub fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
-    let window = |bit: usize| {
-        let at = |n: usize| u64::from(key.get(bit / 8 + n).copied().unwrap_or(0));
-        let bits = at(0) << 32 | at(1) << 24 | at(2) << 16 | at(3) << 8 | at(4);
-        (bits >> (8 - bit % 8)) as u32
-    };
     let is_set = |bit: &usize| input[bit / 8] >> (7 - bit % 8) & 1 == 1;
     (0..input.len() * 8)
         .filter(is_set)
-        .fold(0, |hash, bit| hash ^ window(bit))
+        .fold(0, |hash, bit| hash ^ window(key, bit))
+}
+
+/// The 32 bits of the key that an input bit adds to the hash.
+fn window(key: &[u8], bit: usize) -> u32 {
+    let at = |n: usize| u64::from(key.get(bit / 8 + n).copied().unwrap_or(0));
+    let bits = at(0) << 32 | at(1) << 24 | at(2) << 16 | at(3) << 8 | at(4);
+    (bits >> (8 - bit % 8)) as u32
+}
+
+/// The input bit behind the last one of each field of IPv4.
+const SOURCE_ADDRESS: usize = 32;
+const DESTINATION_ADDRESS: usize = 64;
+const SOURCE_PORT: usize = 80;
+const DESTINATION_PORT: usize = 96;
+
+/// A key that no client knows, from a source of random bytes: with a published one, clients choose addresses and ports
+/// that all belong to one worker. Draws until a key is fair: some 65,000 times, a few tens of milliseconds.
+///
+/// # Errors
+/// Those of `random`.
+pub fn draw_key<E>(
+    mut random: impl FnMut(&mut [u8; KEY_LEN]) -> Result<(), E>,
+) -> Result<[u8; KEY_LEN], E> {
+    let mut key = [0; KEY_LEN];
+    loop {
+        random(&mut key)?;
+        if is_fair(&key) {
+            return Ok(key);
+        }
+    }
+}
+
+/// Whether every worker gets its share of what differs in one field only: of local ports towards one real server from one
+/// pool address, of ports of one client, of clients with one port.
+///
+/// The hash is linear over GF(2). So the lowest `k` bits of a field choose among `2^k` entries of the indirection table
+/// evenly, each once, if and only if what they add to the lowest `k` bits of the hash are independent vectors. That is
+/// asked of ports for every `k` up to the size of the table, so that a small pool has a port for each of few workers; and
+/// of addresses for the whole table.
+pub fn is_fair(key: &[u8; KEY_LEN]) -> bool {
+    const BITS: usize = TABLE_SIZE.ilog2() as usize;
+    let ports = [SOURCE_PORT, DESTINATION_PORT];
+    let addresses = [SOURCE_ADDRESS, DESTINATION_ADDRESS];
+    (1..=BITS).all(|bits| ports.iter().all(|end| spreads(key, *end, bits)))
+        && addresses.iter().all(|end| spreads(key, *end, BITS))
+}
+
+/// Whether the `bits` input bits before `end` choose each value of as many lowest bits of the hash once.
+fn spreads(key: &[u8; KEY_LEN], end: usize, bits: usize) -> bool {
+    // By their highest bits, as Gaussian elimination finds them.
+    let mut basis = [0u32; 32];
+    (end - bits..end).all(|bit| {
+        let mut vector = window(key, bit) & ((1 << bits) - 1);
+        while vector != 0 {
+            let pivot = &mut basis[vector.ilog2() as usize];
+            if *pivot == 0 {
+                *pivot = vector;
+                return true;
+            }
+            vector ^= *pivot;
+        }
+        false
+    })
 }
 
 /// A hash key and an indirection table.
@@ -303,6 +361,111 @@ mod tests {
                     assert!((40_000..40_128).any(owns), "{workers} workers, {worker}");
                 }
             }
+        }
+    }
+
+    /// A hundred keys, as a daemon draws them.
+    fn drawn() -> impl Iterator<Item = [u8; KEY_LEN]> {
+        let mut seed = 0u64;
+        let mut word = move || {
+            // splitmix64
+            seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (seed ^ seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ mixed >> 31
+        };
+        let mut random = move |key: &mut [u8; KEY_LEN]| {
+            for bytes in key.chunks_exact_mut(8) {
+                bytes.copy_from_slice(&word().to_le_bytes());
+            }
+            Ok::<_, ()>(())
+        };
+        (0..100).map(move |_| draw_key(&mut random).unwrap())
+    }
+
+    /// How many of these flows each worker owns.
+    fn shares(steering: &Steering, flows: impl Iterator<Item = FlowKey>) -> Vec<usize> {
+        let mut shares = vec![0; steering.workers()];
+        flows.for_each(|flow| shares[steering.owner(&flow).index()] += 1);
+        shares
+    }
+
+    #[test]
+    fn with_a_drawn_key_every_worker_has_its_share_of_what_differs_in_one_field() {
+        let (client, real) = (Ipv4Addr::new(198, 51, 100, 7), Ipv4Addr::new(10, 0, 3, 9));
+        let pool = Ipv4Addr::new(10, 0, 0, 200);
+        for drawn in drawn() {
+            for workers in [2, 3, 4, 5, 8, 16, 33] {
+                let steering = Steering::new(drawn, workers);
+                let fair = 128 / workers..=128usize.div_ceil(workers);
+                // A port or address of 128 in a row, from a multiple of 128 on.
+                let local = (0..128).map(|n| key((real, 8080), (pool, 39_936 + n)));
+                let ports = (0..128).map(|n| key((client, 51_200 + n), (pool, 53)));
+                let clients =
+                    (0..128).map(|n| key((Ipv4Addr::new(192, 0, 2, n), 123), (pool, 123)));
+                let vips = (0..128).map(|n| key((client, 5060), (Ipv4Addr::new(192, 0, 2, n), 80)));
+                for shares in [
+                    shares(&steering, local),
+                    shares(&steering, ports),
+                    shares(&steering, clients),
+                    shares(&steering, vips),
+                ] {
+                    assert!(
+                        shares.iter().all(|share| fair.contains(share)),
+                        "{workers} workers: {shares:?}, key {drawn:02x?}"
+                    );
+                }
+            }
+            // Eight ports are two for each of four workers, wherever they begin.
+            let steering = Steering::new(drawn, 4);
+            for first in (40_000..40_800).step_by(8) {
+                let few = (0..8).map(|n| key((real, 8080), (pool, first + n)));
+                assert_eq!(shares(&steering, few), [2; 4], "from {first}");
+            }
+        }
+    }
+
+    #[test]
+    fn flows_chosen_by_the_published_key_are_spread_by_a_drawn_one() {
+        let vip = Ipv4Addr::new(192, 0, 2, 80);
+        let published = Steering::new(DEFAULT_KEY, 4);
+        let all = (0..16_000u32).map(|n| {
+            let n = n.wrapping_mul(0x9e37_79b1);
+            key((Ipv4Addr::from_bits(n), (n >> 7) as u16 | 1024), (vip, 443))
+        });
+        let chosen: Vec<_> = all
+            .filter(|flow| published.owner(flow) == WorkerId(3))
+            .collect();
+        assert!(chosen.len() > 3_000);
+        for drawn in drawn() {
+            let shares = shares(&Steering::new(drawn, 4), chosen.iter().copied());
+            let even = chosen.len() / 4;
+            assert!(
+                shares.iter().all(|share| share.abs_diff(even) < even / 5),
+                "{shares:?} of {}, key {drawn:02x?}",
+                chosen.len()
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_without_bits_where_they_count_is_not_fair() {
+        let fair = drawn().next().unwrap();
+        assert!(is_fair(&fair));
+        assert!(!is_fair(&[0; KEY_LEN]));
+        assert!(!is_fair(&[0xff; KEY_LEN]));
+        // The lowest seven bits of each field add the key's bits from 19 before its end to 31 behind it.
+        for end in [
+            SOURCE_ADDRESS,
+            DESTINATION_ADDRESS,
+            SOURCE_PORT,
+            DESTINATION_PORT,
+        ] {
+            let mut key = fair;
+            for bit in end + 18..end + 31 {
+                key[bit / 8] &= !(0x80 >> (bit % 8));
+            }
+            assert!(!is_fair(&key), "the field before bit {end}");
         }
     }
 

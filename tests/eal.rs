@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use weir::config::{Hugepages, Queues};
 use weir::io::dpdk::{
-    Clock, Eal, EalConfig, Error, Flushed, MbufPool, Port, PortConfig, TxBuffer, usable_cpus,
+    Clock, Eal, EalConfig, Error, Flushed, MbufPool, Port, PortConfig, TxBuffer, choose_hugepages,
+    usable_cpus,
 };
 use weir::packet::{BURST, Burst, Packet, Sent};
 use weir::steering::{DEFAULT_KEY, Steering};
@@ -78,7 +79,7 @@ fn eal() -> Eal {
 const ORDINARY: EalConfig = EalConfig {
     workers: &[],
     main_lcore: 0,
-    hugepages: Hugepages::Never,
+    hugepages: false,
     memory_mb: 64,
     devices: &[],
     extra_args: &[],
@@ -459,11 +460,11 @@ fn the_kernel_side_of_a_tap_has_an_address_of_its_own() {
 fn hugepages_are_used_where_enough_are_free() {
     alone("hugepages_are_used_where_enough_are_free", || {
         let cpu = usable_cpus()[0];
-        let init = |hugepages| {
+        let init = |wanted| {
             Eal::init(&EalConfig {
                 workers: &[cpu],
                 main_lcore: cpu,
-                hugepages,
+                hugepages: choose_hugepages(wanted, ORDINARY.memory_mb)?,
                 ..ORDINARY
             })
         };
@@ -529,6 +530,7 @@ fn a_device_that_hashes_spreads_packets_as_it_is_told_and_others_say_why_not() {
             let (hashes, _queues) = start(0, "net_null0", 3);
             assert_eq!(hashes.indirections(), 128);
             assert_eq!(hashes.spread(&DEFAULT_KEY, &table), Ok(()));
+            assert_eq!(hashes.hash_key(), Some(DEFAULT_KEY));
             let mut other = DEFAULT_KEY;
             other[3] ^= 1;
             let error = hashes.spread(&other, &table).unwrap_err();

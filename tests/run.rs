@@ -356,6 +356,35 @@ fn what_cannot_run_is_refused_with_a_reason() {
 }
 
 #[test]
+fn memory_that_cannot_be_had_is_an_error_before_any_packet_is_touched() {
+    let lab = Lab::new();
+    lab.receives("wan", &syns(5));
+    let limit = |connections: u32| {
+        lab.config("", 1).replace(
+            "connections = 10000",
+            &format!("connections = {connections}"),
+        )
+    };
+    // Of address space: what the EAL and the counters take fits, a table of 2 GB does not.
+    let output = lab.run_with_address_space(&limit(20_000_000), 1500 << 20);
+    let text = refused(&output);
+    let last = text.lines().last().unwrap();
+    assert!(
+        last.starts_with(
+            "error: [limits] connections = 20000000: the kernel refuses 1832 MiB of memory for the connection table of worker 0"
+        ) && last.contains("lower `connections`"),
+        "{text}"
+    );
+    let text = refused(&lab.run_with_address_space(&limit(1000), 250 << 20));
+    assert!(
+        text.contains("error: the kernel refuses ")
+            && text.contains("use fewer, or give the process more (ulimit -v)"),
+        "{text}"
+    );
+    assert!(lab.sent("lan").is_empty(), "no packet was touched");
+}
+
+#[test]
 fn an_exhausted_pool_is_counted_and_warned_of_once_a_second() {
     let lab = Lab::new();
     lab.receives("wan", &syns(100));

@@ -34,7 +34,7 @@ fn ipv6(n: usize) -> Connection6 {
 
 /// A table full of connections, and their clients' keys in random order.
 fn table<E: Entry>(connections: usize, make: fn(usize) -> E) -> (Table<E>, Vec<E::Key>) {
-    let mut table = Table::new(connections, scatter(0));
+    let mut table = Table::new(connections, scatter(0)).unwrap();
     let mut keys = Vec::with_capacity(connections);
     for n in 0.. {
         if keys.len() == connections {

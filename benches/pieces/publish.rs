@@ -49,8 +49,13 @@ fn change_one_service(bencher: Bencher, services: usize) {
         mac: MAC,
         any_mac: false,
     };
-    let (mut model, mut readers) =
-        Model::new(&config, vec![device], Arc::new(Stats::new(1)), 1, now);
+    let (mut model, mut readers) = Model::new(
+        &config,
+        vec![device],
+        Arc::new(Stats::new(1).unwrap()),
+        1,
+        now,
+    );
     let mut weight = 1;
     let next = || {
         weight += 1;

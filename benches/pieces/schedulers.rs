@@ -20,7 +20,7 @@ fn reals(count: u32) -> Vec<Real> {
 
 #[divan::bench(args = NAMES, consts = [4, 64])]
 fn pick<const REALS: u32>(bencher: Bencher, name: &str) {
-    let stats = Stats::new(1);
+    let stats = Stats::new(1).unwrap();
     let reals = reals(REALS);
     for real in &reals {
         stats.ensure(real.id);

@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
     let Some((workers, mut rest)) = input.split_first() else {
         return;
     };
-    let mut replay = Replay::new(config(), 1 + usize::from(workers % 4), 64, time);
+    let mut replay = Replay::new(config(), 1 + usize::from(workers % 4), 64, time).unwrap();
     while let [port, wait, length, tail @ ..] = rest {
         let (frame, tail) = tail.split_at(usize::from(*length).min(tail.len()));
         rest = tail;

@@ -5,7 +5,7 @@
 //! reach at best.
 
 use super::cases::Figure;
-use super::cpu_time;
+use super::{MEMORY, cpu_time};
 use crate::arch::{HugeSlice, prefetch};
 use std::hint::black_box;
 
@@ -62,7 +62,7 @@ fn scatter(n: usize, lines: usize) -> usize {
 
 /// As many lines, a power of two, each of which names the next one: all of them in one ring.
 fn ring(lines: usize) -> HugeSlice<Line> {
-    let mut ring = HugeSlice::new(Line { next: 0 }, lines);
+    let mut ring = HugeSlice::new(Line { next: 0 }, lines).expect(MEMORY);
     for n in 0..lines {
         ring[scatter(n, lines)].next = scatter((n + 1) & (lines - 1), lines) as u32;
     }

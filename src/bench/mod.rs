@@ -32,6 +32,9 @@ pub use traffic::{Traffic, frame};
 /// Bytes of a buffer: the longest frame of the benchmark, and cache lines as in an mbuf.
 const FRAME: usize = 1664;
 
+/// What a benchmark cannot do without.
+const MEMORY: &str = "this machine has the memory that the benchmark needs";
+
 /// A buffer that goes round.
 pub struct Recycled {
     frame: Box<[u8; FRAME]>,
@@ -143,7 +146,7 @@ pub struct Cost {
 impl Bench {
     /// `connections`: how many the table has room for.
     pub fn new(config: &Config, connections: usize) -> Self {
-        let stats = Arc::new(Stats::new(1));
+        let stats = Arc::new(Stats::new(1).expect(MEMORY));
         let now = Time::from_nanos(1 << 50);
         let (model, mut readers) = Model::new(config, devices(config), stats.clone(), 1, now);
         let mut reader = readers.swap_remove(0);
@@ -151,6 +154,7 @@ impl Bench {
         let mailbox = Arc::new(Mailbox::default());
         let shared = Shared::new(stats, Steering::new(DEFAULT_KEY, 1), 0x5eed);
         let director = Director::new(WorkerId(0), connections, shared, mailbox.clone());
+        let director = director.expect(MEMORY);
         // As many as a NIC's ring and a cache of the mempool hold.
         let buffers = 512;
         let pool = Pool {

@@ -2,7 +2,7 @@
 
 use super::cases::Figure;
 use super::setup::{Setup, bursts};
-use super::{Recycled, Traffic, cpu_time, devices, traffic};
+use super::{MEMORY, Recycled, Traffic, cpu_time, devices, traffic};
 use crate::config::Config;
 use crate::conn::FlowKey;
 use crate::control::model::Model;
@@ -57,7 +57,7 @@ struct Two {
 
 impl Two {
     fn new(config: &Config, connections: usize, now: Time) -> Self {
-        let stats = Arc::new(Stats::new(2));
+        let stats = Arc::new(Stats::new(2).expect(MEMORY));
         let (model, readers) = Model::new(config, devices(config), stats.clone(), 1, now);
         let shared = Shared::new(stats, Steering::new(DEFAULT_KEY, 2), 0x5eed);
         let mut readers = readers.into_iter();
@@ -66,7 +66,7 @@ impl Two {
             reader.quiescent();
             let mailbox = Arc::new(Mailbox::default());
             let director = Director::new(WorkerId(n), connections, shared.clone(), mailbox);
-            (director, reader)
+            (director.expect(MEMORY), reader)
         });
         let (producer, consumer) = ring(512);
         Two {

@@ -1,7 +1,10 @@
 //! `weir drain`, `weir enable`, `weir weight`: one real server, now. `weir add`, `weir remove`: single services.
 
 use super::client::{self, At, Error};
+use crate::config;
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,11 +72,7 @@ pub struct Remove {
 impl Add {
     /// 0 if the daemon has the services now.
     pub fn run(&self) -> ExitCode {
-        let text = match self.file.as_os_str() == "-" {
-            true => std::io::read_to_string(std::io::stdin()),
-            false => std::fs::read_to_string(&self.file),
-        };
-        match text {
+        match self.text() {
             Ok(text) => {
                 let name = client::encode(&self.file.display().to_string());
                 let path = format!("/v1/services?name={name}");
@@ -81,6 +80,16 @@ impl Add {
             }
             Err(why) => super::fail(format!("{}: {why}", self.file.display())),
         }
+    }
+
+    fn text(&self) -> io::Result<String> {
+        let bytes = match self.file.as_os_str() == "-" {
+            true => config::bounded(io::stdin())?,
+            false => config::bounded(File::open(&self.file)?)?,
+        };
+        let most = config::MAX_BYTES >> 20;
+        let bytes = bytes.ok_or_else(|| io::Error::other(format!("has more than {most} MiB")))?;
+        String::from_utf8(bytes).map_err(io::Error::other)
     }
 }
 

@@ -6,10 +6,13 @@ use crate::replay::{Input, Replay as Engine, explain, merge};
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
 use crate::verdict::DropReason;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -55,7 +58,7 @@ impl Replay {
             }
         };
         loaded.warnings.print();
-        match self.replay(&loaded.config) {
+        match self.replay(&loaded) {
             Ok(()) => ExitCode::SUCCESS,
             Err(errors) => {
                 for error in errors {
@@ -66,7 +69,8 @@ impl Replay {
         }
     }
 
-    fn replay(&self, config: &Config) -> Result<(), Errors> {
+    fn replay(&self, loaded: &config::Loaded) -> Result<(), Errors> {
+        let config = &loaded.config;
         let inputs = self.inputs(config)?;
         let packets = inputs
             .iter()
@@ -77,13 +81,13 @@ impl Replay {
             .map(|input| input.capture.resolution())
             .max()
             .unwrap_or_default();
-        let mut outputs = Outputs::create(self, config, resolution)?;
-
         let mut received = merge(&inputs).peekable();
         let start = received
             .peek()
             .map_or(Time::default(), |(_, time, _)| *time);
-        let mut engine = Engine::new(config, usize::from(self.workers), packets, start);
+        let mut engine = Engine::new(config, usize::from(self.workers), packets, start)
+            .map_err(|error| vec![error.to_string()])?;
+        let mut outputs = Outputs::create(self, loaded, resolution)?;
         for (n, (port, time, frame)) in (0..).zip(received) {
             let decision = engine.receive(port, frame, time);
             for sent in engine.take_frames() {
@@ -129,6 +133,41 @@ impl Replay {
     }
 }
 
+/// What makes two paths the same file, whatever links lead there.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum FileId {
+    /// Its device and inode.
+    There(u64, u64),
+    /// Where it would be made.
+    New(PathBuf),
+}
+
+impl FileId {
+    fn of(path: &Path) -> FileId {
+        if let Ok(about) = path.metadata() {
+            return FileId::There(about.dev(), about.ino());
+        }
+        let mut path = path.to_owned();
+        // A symbolic link to what is not there yet: the file is made at its end. The kernel follows 40 as well.
+        for _ in 0..40 {
+            let Ok(target) = path.read_link() else {
+                break;
+            };
+            // An absolute target takes the place of everything before it.
+            path = path.parent().unwrap_or(Path::new("")).join(target);
+        }
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        match (folder.canonicalize(), path.file_name()) {
+            (Ok(folder), Some(name)) => FileId::New(folder.join(name)),
+            // It cannot be made.
+            _ => FileId::New(path),
+        }
+    }
+}
+
 /// The files that a replay writes.
 struct Outputs {
     /// By port.
@@ -137,51 +176,58 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn create(options: &Replay, config: &Config, resolution: Resolution) -> Result<Self, Errors> {
+    fn create(
+        options: &Replay,
+        loaded: &config::Loaded,
+        resolution: Resolution,
+    ) -> Result<Self, Errors> {
+        let config = &loaded.config;
         let mut files: Vec<Option<PathBuf>> = vec![None; config.ports.len()];
         let mut errors = Errors::new();
-        let inputs: Vec<_> = options
+        let captures = options
             .rx
             .iter()
             .filter_map(|option| port_and_file("--rx", option, config).ok())
-            .filter_map(|(_, file)| file.canonicalize().ok())
-            .collect();
-        let is_input = |file: &Path| file.canonicalize().is_ok_and(|file| inputs.contains(&file));
-        if let Some(file) = options.explain.as_deref().filter(|file| is_input(file)) {
-            errors.push(format!(
-                "--explain {}: this is an --rx capture, which would be overwritten",
-                file.display()
-            ));
+            .map(|(_, file)| {
+                (
+                    FileId::of(file),
+                    "this is an --rx capture, which would be overwritten",
+                )
+            });
+        let configuration = loaded.files.iter().map(|file| {
+            let why = "this is a file of the configuration, which would be overwritten";
+            (FileId::of(file), why)
+        });
+        // What must not be written to, and why.
+        let mut taken: HashMap<FileId, &str> = configuration.chain(captures).collect();
+        let mut take = |file: &Path| match taken.entry(FileId::of(file)) {
+            Entry::Occupied(other) => Err(*other.get()),
+            Entry::Vacant(free) => {
+                free.insert("the file is named twice");
+                Ok(())
+            }
+        };
+        if let Some(file) = &options.explain
+            && let Err(why) = take(file)
+        {
+            errors.push(format!("--explain {}: {why}", file.display()));
         }
         for option in &options.tx {
-            match port_and_file("--tx", option, config) {
-                Err(error) => errors.push(error),
-                Ok((_, file)) if is_input(file) => {
-                    errors.push(format!(
-                        "--tx {}: this is an --rx capture, which would be overwritten",
-                        option.display()
-                    ));
+            let shown = option.display();
+            let (port, file) = match port_and_file("--tx", option, config) {
+                Ok(found) => found,
+                Err(error) => {
+                    errors.push(error);
+                    continue;
                 }
-                Ok((port, _)) if files[port.index()].is_some() => {
-                    let name = &config.ports[port.index()].name;
-                    errors.push(format!(
-                        "--tx {}: port `{name}` has one already",
-                        option.display()
-                    ));
-                }
-                Ok((_, file))
-                    if files
-                        .iter()
-                        .flatten()
-                        .chain(&options.explain)
-                        .any(|other| other == file) =>
-                {
-                    errors.push(format!(
-                        "--tx {}: the file is named twice",
-                        option.display()
-                    ));
-                }
-                Ok((port, file)) => files[port.index()] = Some(file.to_owned()),
+            };
+            if files[port.index()].is_some() {
+                let name = &config.ports[port.index()].name;
+                errors.push(format!("--tx {shown}: port `{name}` has one already"));
+            } else if let Err(why) = take(file) {
+                errors.push(format!("--tx {shown}: {why}"));
+            } else {
+                files[port.index()] = Some(file.to_owned());
             }
         }
         if !errors.is_empty() {

@@ -24,7 +24,7 @@ impl Span {
     };
 
     pub fn new(file: u32, range: std::ops::Range<usize>) -> Self {
-        // Source::new refuses files of 4 GiB and more.
+        // A file is read up to `files::MAX_BYTES`, a text of the API is shorter.
         Span {
             file,
             start: range.start as u32,
@@ -229,7 +229,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// About a file as a whole: that it cannot be read, for example.
-    pub(super) fn of_file(file: &str, message: impl Into<String>) -> Self {
+    pub(super) fn of_file(file: &str, message: impl Into<String>, help: &str) -> Self {
         Diagnostic {
             severity: Severity::Error,
             file: file.to_owned(),
@@ -238,7 +238,7 @@ impl Diagnostic {
             text: String::new(),
             message: message.into(),
             note: None,
-            help: Some("name a file that weir may read".to_owned()),
+            help: Some(help.to_owned()),
             source_line: String::new(),
             marked: 0..0,
         }

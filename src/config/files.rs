@@ -4,15 +4,27 @@ use super::error::{Diagnostic, Diagnostics, Log, Source, Span, quote};
 use super::raw::Root;
 use super::value::Value;
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
+
+/// The most bytes of a file, and of everything that one configuration reads.
+pub const MAX_BYTES: usize = 16 << 20;
+const MAX_BYTES_IN_ALL: usize = 256 << 20;
+/// The most files, and the most of them that may include one another in a row.
+const MAX_FILES: usize = 4096;
+const MAX_DEPTH: usize = 16;
 
 /// The files of one configuration.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub sources: Vec<Source>,
     /// Their real paths.
-    seen: HashSet<PathBuf>,
+    pub seen: HashSet<PathBuf>,
+    /// Of their texts.
+    bytes: usize,
     /// From the main file to the one being read.
     open: Vec<PathBuf>,
     /// Some file could not be read: what seems to be missing may be in there.
@@ -23,7 +35,13 @@ impl Files {
     /// The main file, with everything that it includes.
     pub fn read(&mut self, path: &Path, log: &mut Log) -> Result<Root, Diagnostics> {
         let name = path.display().to_string();
-        let text = text(path).map_err(|why| Diagnostic::of_file(&name, why))?;
+        let text = text(path).map_err(|refused| {
+            let help = match refused {
+                Refused::Unreadable(_) => "name a file that weir may read",
+                Refused::TooLarge(_) => refused.help(),
+            };
+            Diagnostic::of_file(&name, refused.why(), help)
+        })?;
         let real = real(path);
         self.seen.insert(real.clone());
         self.open.push(real);
@@ -57,6 +75,7 @@ impl Files {
             let whole = Span::new(file, 0..0);
             Root::read(&DeValue::Table(table.into_inner()), whole, log).unwrap_or_default()
         };
+        self.bytes += text.len();
         self.sources.push(Source { name, text });
         root
     }
@@ -97,6 +116,12 @@ impl Files {
                         continue;
                     }
                 };
+                if let Some((message, help)) = self.too_much(&included) {
+                    // One error for all that the pattern would have brought.
+                    self.broken = true;
+                    log.error(pattern.at, message).help(help);
+                    break;
+                }
                 if let Some(tables) = self.read_included(&included, pattern.at, log) {
                     root.append(tables, log);
                 }
@@ -109,6 +134,34 @@ impl Files {
                 .help("paths are relative to the folder of the file that includes");
             }
         }
+    }
+
+    /// Why no further file is read, and what to do about it.
+    fn too_much(&self, next: &Path) -> Option<(String, &'static str)> {
+        let name = quote(&next.display().to_string());
+        if self.open.len() >= MAX_DEPTH && !self.open.contains(&real(next)) {
+            let message = format!(
+                "{name} would be number {} in a row of files that include one another: at most {MAX_DEPTH} are read",
+                self.open.len() + 1
+            );
+            return Some((message, "include it from a file nearer to the main one"));
+        }
+        if self.sources.len() >= MAX_FILES {
+            let message =
+                format!("{name} would be one file too many: at most {MAX_FILES} are read");
+            return Some((
+                message,
+                "put the tables into fewer files, or narrow the pattern",
+            ));
+        }
+        // A larger one is refused by itself.
+        let bytes = next.metadata().map_or(0, |about| about.len());
+        let bytes = bytes.min(MAX_BYTES as u64) as usize;
+        (self.bytes + bytes > MAX_BYTES_IN_ALL).then(|| {
+            let most = MAX_BYTES_IN_ALL >> 20;
+            let message = format!("{name} would be too much: at most {most} MiB are read in all");
+            (message, "narrow the pattern")
+        })
     }
 
     fn read_included(&mut self, path: &Path, at: Span, log: &mut Log) -> Option<Root> {
@@ -126,10 +179,10 @@ impl Files {
         }
         let text = match text(path) {
             Ok(text) => text,
-            Err(why) => {
+            Err(refused) => {
                 self.broken = true;
-                log.error(at, format!("{}: {why}", quote(&name)))
-                    .help("let weir read the file, as UTF-8 text");
+                log.error(at, format!("{}: {}", quote(&name), refused.why()))
+                    .help(refused.help());
                 return None;
             }
         };
@@ -145,15 +198,97 @@ impl Files {
 /// What the `toml` crate says of a key that is given twice, which is an error like ours and hides no other.
 const DUPLICATE: &str = "duplicate key";
 
-fn text(path: &Path) -> Result<String, String> {
-    let bytes = std::fs::read(path).map_err(|why| format!("cannot read: {why}"))?;
-    if u32::try_from(bytes.len()).is_err() {
-        return Err("cannot read: 4 GiB or more".to_owned());
+/// Why a file is not taken.
+enum Refused {
+    Unreadable(String),
+    TooLarge(String),
+}
+
+impl Refused {
+    fn why(&self) -> &str {
+        match self {
+            Refused::Unreadable(why) | Refused::TooLarge(why) => why,
+        }
     }
-    String::from_utf8(bytes).map_err(|why| format!("cannot read: {why}"))
+
+    fn help(&self) -> &'static str {
+        match self {
+            Refused::Unreadable(_) => "let weir read the file, as UTF-8 text",
+            Refused::TooLarge(_) => "split it into several files, and `include` them",
+        }
+    }
+}
+
+/// The text of a file of at most [`MAX_BYTES`].
+fn text(path: &Path) -> Result<String, Refused> {
+    let unreadable =
+        |why: &dyn std::fmt::Display| Refused::Unreadable(format!("cannot read: {why}"));
+    // Asked before it is opened: a FIFO would wait for its writer, a device may never end.
+    let about = std::fs::metadata(path).map_err(|why| unreadable(&why))?;
+    let kind = about.file_type();
+    let special = [
+        (kind.is_dir(), "a directory"),
+        (kind.is_fifo(), "a FIFO"),
+        (kind.is_socket(), "a socket"),
+        (kind.is_char_device() || kind.is_block_device(), "a device"),
+    ];
+    if let Some((_, what)) = special.iter().find(|(is, _)| *is) {
+        return Err(unreadable(&format_args!("it is {what}, not a file")));
+    }
+    let most = MAX_BYTES >> 20;
+    if about.len() > MAX_BYTES as u64 {
+        let bytes = about.len();
+        return Err(Refused::TooLarge(format!(
+            "has {bytes} bytes: at most {MAX_BYTES} ({most} MiB) of a file are read"
+        )));
+    }
+    let file = File::open(path).map_err(|why| unreadable(&why))?;
+    match bounded(file).map_err(|why| unreadable(&why))? {
+        Some(bytes) => String::from_utf8(bytes).map_err(|why| unreadable(&why)),
+        // It grew, or does not tell its size.
+        None => Err(Refused::TooLarge(format!(
+            "has more than {MAX_BYTES} bytes ({most} MiB), and no more of a file are read"
+        ))),
+    }
+}
+
+/// All that there is to read; none of more than [`MAX_BYTES`].
+pub fn bounded(from: impl Read) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    from.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() <= MAX_BYTES).then_some(bytes))
 }
 
 /// The one path that all names of a file lead to.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_files_together_have_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |bytes: u64| {
+            let path = folder.path().join(bytes.to_string());
+            File::create(&path).unwrap().set_len(bytes).unwrap();
+            path
+        };
+        let files = Files {
+            bytes: MAX_BYTES_IN_ALL - MAX_BYTES,
+            ..Files::default()
+        };
+        assert!(files.too_much(&file(MAX_BYTES as u64)).is_none());
+        let larger = file(MAX_BYTES as u64 + 1);
+        assert!(files.too_much(&larger).is_none(), "refused when it is read");
+        let files = Files {
+            bytes: MAX_BYTES_IN_ALL - 4,
+            ..Files::default()
+        };
+        assert!(files.too_much(&file(4)).is_none());
+        let (message, _) = files.too_much(&file(5)).unwrap();
+        assert!(message.ends_with("would be too much: at most 256 MiB are read in all"));
+    }
 }

@@ -12,11 +12,13 @@ mod value;
 
 pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
+pub(crate) use files::{MAX_BYTES, bounded};
 
 use error::Log;
 use files::Files;
 use ipnet::Ipv4Net;
 use raw::Root;
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +27,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub config: Config,
+    /// The real paths of the files that it was read from.
+    pub files: HashSet<PathBuf>,
     /// What is doubtful in it.
     pub warnings: Diagnostics,
 }
@@ -93,6 +97,7 @@ fn check(root: Root, files: Files, mut log: Log, context: &Context) -> Result<Lo
     match config {
         Some(config) if errors == 0 => Ok(Loaded {
             config,
+            files: files.seen,
             warnings: diagnostics,
         }),
         _ => Err(diagnostics),

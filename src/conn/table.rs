@@ -6,7 +6,7 @@
 //! All memory is reserved at start.
 
 use super::entry::{ConnId, Connection};
-use crate::arch::{HugeSlice, equal_words, prefetch};
+use crate::arch::{HugeSlice, NoMemory, equal_words, prefetch};
 
 /// What a table holds: a connection with a key for each direction.
 pub trait Entry: Copy {
@@ -89,17 +89,22 @@ impl<E: Entry> Table<E> {
     pub const MAX_CAPACITY: usize = 1 << 30;
 
     /// Room for `capacity` connections with both their directions. `seed`: a secret of this run.
-    pub fn new(capacity: usize, seed: u64) -> Self {
+    ///
+    /// # Errors
+    /// Where the kernel refuses the memory.
+    pub fn new(capacity: usize, seed: u64) -> Result<Self, NoMemory> {
         let capacity = capacity.clamp(1, Self::MAX_CAPACITY);
-        Table {
-            entries: HugeSlice::new(E::FREE, capacity),
-            buckets: HugeSlice::new(Bucket::EMPTY, Self::buckets(capacity)),
+        let bytes = Self::bytes(capacity);
+        let refused = |_| NoMemory { bytes };
+        Ok(Table {
+            entries: HugeSlice::new(E::FREE, capacity).map_err(refused)?,
+            buckets: HugeSlice::new(Bucket::EMPTY, Self::buckets(capacity)).map_err(refused)?,
             seed,
             high_water: 0,
             free: END,
             live: 0,
             version: 0,
-        }
+        })
     }
 
     /// At most half of the slots are taken: of a hundred buckets two overflow then.

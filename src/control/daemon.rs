@@ -3,9 +3,11 @@
 use super::api;
 use super::listen::{self, Listener};
 use super::machine::{Machine, WorkerQueues};
+use super::memory::{Available, Shortage};
 use super::model::{Device, Model};
 use super::reload::reload;
 use super::{Control, Handle, Host, Job, Turn, WorkerHandle};
+use crate::arch::NoMemory;
 use crate::config::{self, Config, Diagnostics, Idle};
 use crate::conn;
 use crate::director::{Director, Shared};
@@ -16,11 +18,13 @@ use crate::units::WorkerId;
 use crate::wire::Mac;
 use crate::worker::{Ports, Worker, rings};
 use sd_notify::NotifyState;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -35,10 +39,40 @@ pub enum Failure {
     Api(#[from] listen::BindError),
     #[error(transparent)]
     Dpdk(#[from] dpdk::Error),
+    #[error(transparent)]
+    Memory(#[from] Shortage),
+    #[error(
+        "[limits] connections = {connections}: {why} for the connection table of worker {worker}{available}: lower \
+         `connections`, or give the process more (ulimit -v, vm.overcommit_memory)"
+    )]
+    Table {
+        connections: usize,
+        worker: WorkerId,
+        why: NoMemory,
+        available: Free,
+    },
+    #[error(
+        "{why} for the addresses of the counters of {workers} [dpdk] workers: use fewer, or give the process more \
+         (ulimit -v)"
+    )]
+    Counters { workers: usize, why: NoMemory },
     #[error("{0}")]
     Host(String),
     #[error("the control thread cannot start: {0}")]
     Runtime(#[from] io::Error),
+}
+
+/// What is free, as a part of a sentence, where the kernel says it.
+#[derive(Debug)]
+pub struct Free(Option<Available>);
+
+impl fmt::Display for Free {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(available) => write!(f, ", {available}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -132,13 +166,13 @@ async fn start_host(
     Ok((Some(host), ends.into_iter().map(Some).collect()))
 }
 
-/// Makes the first tables and sends the workers off.
+/// Makes the first tables and sends the workers off: none of them before every one has its memory.
 fn start(
     config: &Config,
     machine: Machine,
     worker_ends: Vec<Option<WorkerEnd>>,
     stop: &Arc<AtomicBool>,
-) -> Result<(Control, Vec<Lcore<()>>), dpdk::Error> {
+) -> Result<(Control, Vec<Lcore<()>>), Failure> {
     let Machine {
         eal,
         pools,
@@ -148,7 +182,11 @@ fn start(
         workers,
     } = machine;
     let clock = Clock::new(&eal);
-    let stats = Arc::new(Stats::new(workers.len()));
+    let stats = Stats::new(workers.len()).map_err(|why| Failure::Counters {
+        workers: workers.len(),
+        why,
+    })?;
+    let stats = Arc::new(stats);
     let devices = ports
         .iter()
         .map(|port| Device {
@@ -191,6 +229,8 @@ fn start(
     );
     let mut handles = Vec::new();
     let mut lcores = Vec::new();
+    let mut gates = Vec::new();
+    let (made, tables_made) = sync_channel(workers.len());
     let rings = rings(workers.len());
     for (n, ((((WorkerQueues { pool, rx, tx }, tables), cpu), rings), host)) in workers
         .into_iter()
@@ -230,10 +270,23 @@ fn start(
         let handle = WorkerHandle::new(*cpu, queues, capacity);
         let (mailbox, shared, stop) = (handle.mailbox.clone(), shared.clone(), stop.clone());
         handles.push(handle);
+        let (gate, opened) = sync_channel::<()>(1);
+        gates.push(gate);
+        let made = made.clone();
         lcores.push(eal.launch(id, move || {
             // On the worker's lcore, so that its memory is near to it.
             let stats = shared.stats.clone();
-            let director = Director::new(id, capacity, shared, mailbox);
+            let director = match Director::new(id, capacity, shared, mailbox) {
+                Ok(director) => director,
+                Err(why) => {
+                    let _ = made.send(Err((id, why)));
+                    return;
+                }
+            };
+            // Both fail only when the start is given up.
+            if made.send(Ok(())).is_err() || opened.recv().is_err() {
+                return;
+            }
             Worker {
                 director,
                 tables,
@@ -247,6 +300,22 @@ fn start(
             }
             .run();
         })?);
+    }
+    let mut outcomes = tables_made.iter().take(lcores.len());
+    if let Some(Err((worker, why))) = outcomes.find(Result::is_err) {
+        // The workers that have their tables end, and the devices close with the last queue.
+        drop(gates);
+        lcores.into_iter().for_each(Lcore::join);
+        return Err(Failure::Table {
+            connections: config.limits.connections,
+            worker,
+            why,
+            available: Free(Available::now()),
+        });
+    }
+    for gate in gates {
+        // There is room: it is the first message.
+        let _ = gate.send(());
     }
     let control = Control::new(model, handles, ports, unsteered, pools, clock);
     Ok((control, lcores))

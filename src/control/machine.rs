@@ -1,16 +1,21 @@
 //! Brings the EAL, the mempool and the ports up, as a configuration asks for.
 
+use super::daemon::Failure;
+use super::memory::{Available, Needs};
 use crate::config::{Config, Idle, Queues};
+use crate::conn;
 use crate::director::{WAITING_HOPS, WAITING_PACKETS_PER_HOP};
 use crate::host;
 use crate::io::dpdk::{
-    Eal, EalConfig, Error, MbufPool, Port, PortConfig, RxQueue, TxBuffer, TxQueue,
+    self as dpdk, Eal, EalConfig, Error, MbufPool, Port, PortConfig, RxQueue, TxBuffer, TxQueue,
 };
 use crate::packet::BURST;
-use crate::steering::{DEFAULT_KEY, Steering, TABLE_SIZE};
+use crate::steering::{DEFAULT_KEY, KEY_LEN, Steering, TABLE_SIZE, draw_key};
 use crate::units::{PortId, WorkerId};
 use crate::worker::RING;
+use rustix::rand::GetRandomFlags;
 use std::collections::BTreeMap;
+use std::io;
 
 /// The devices, ready to forward.
 pub struct Machine {
@@ -38,7 +43,10 @@ pub struct WorkerQueues {
 const QUEUE_MB: usize = 2;
 
 impl Machine {
-    pub fn start(config: &Config) -> Result<Machine, Error> {
+    /// # Errors
+    /// If a device does not start, or the machine has less memory than the configuration asks for. The latter is told
+    /// before anything is touched.
+    pub fn start(config: &Config) -> Result<Machine, Failure> {
         let cpus = &config.dpdk.workers;
         let workers = cpus.len() as u16;
         let needed = mbufs(config, workers);
@@ -60,15 +68,33 @@ impl Machine {
             .map(|port| port.device.as_str())
             .collect();
         let queues = config.ports.len() * cpus.len();
+        let pool_bytes = MbufPool::bytes(mbufs, mtu);
+        let memory_mb = pool_bytes.div_ceil(1 << 20) + queues * QUEUE_MB;
+        let hugepages = dpdk::choose_hugepages(config.dpdk.hugepages, memory_mb)?;
+        let needs = Needs {
+            workers: cpus.len(),
+            connections: config.limits.connections,
+            connection_bytes: conn::Table::<conn::Connection>::bytes(1 << 20) >> 20,
+            mempools: match hugepages {
+                true => 0,
+                false => memory_mb << 20,
+            },
+        };
+        needs.check(Available::now().as_ref())?;
         let eal = Eal::init(&EalConfig {
             workers: cpus,
             main_lcore: config.dpdk.main_lcore,
-            hugepages: config.dpdk.hugepages,
-            memory_mb: MbufPool::bytes(mbufs, mtu).div_ceil(1 << 20) + queues * QUEUE_MB,
+            hugepages,
+            memory_mb,
             devices: &devices,
             extra_args: &config.dpdk.eal_args,
             file_prefix: &format!("weir-{}", std::process::id()),
         })?;
+        // One worker has every flow, whatever the key.
+        let key = match workers {
+            1 => DEFAULT_KEY,
+            _ => draw_key(random).map_err(io::Error::from)?,
+        };
         let sockets = sockets(&eal, cpus.len());
         let one_pool = sockets.iter().all(|socket| *socket == sockets[0]);
         let attach = |(n, port): (usize, &crate::config::Port)| {
@@ -84,7 +110,7 @@ impl Machine {
                     workers,
                     one_pool,
                     interrupts: config.dpdk.idle == Idle::Adaptive,
-                    rss_key: &DEFAULT_KEY,
+                    rss_key: &key,
                 },
             )
         };
@@ -108,17 +134,8 @@ impl Machine {
             .filter(|&size| size > 0);
         let size = size.map(usize::from).filter(|size| size.is_power_of_two());
         let size = size.min().map_or(TABLE_SIZE, |size| size.min(TABLE_SIZE));
-        let steering = Steering::with_table(DEFAULT_KEY, cpus.len(), size);
-        // A worker's first queue has its number.
-        let queue_of = steering.table()[..size].iter();
-        let queue_of: Vec<_> = queue_of.map(|worker| u16::from(worker.0)).collect();
-        let mut unsteered = Vec::new();
         for port in &mut ports {
             let started = port.start(&pool_of)?;
-            unsteered.push(match workers {
-                1 => None,
-                _ => port.spread(&DEFAULT_KEY, &queue_of).err(),
-            });
             for (n, queue) in started.rx.into_iter().enumerate() {
                 queues[n % cpus.len()].rx.push((n, queue));
             }
@@ -126,6 +143,25 @@ impl Machine {
                 worker.tx.push(queue);
             }
         }
+        let steering = Steering::with_table(key, cpus.len(), size);
+        let (steering, unsteered) = match workers {
+            1 => (steering, vec![None; ports.len()]),
+            _ => {
+                // A worker's first queue has its number.
+                let queue_of = steering.table()[..size].iter();
+                let queue_of: Vec<_> = queue_of.map(|worker| u16::from(worker.0)).collect();
+                let (agreed, unsteered) = agree(&ports, key, Port::hash_key, |port, key| {
+                    port.spread(key, &queue_of)
+                });
+                if agreed != key {
+                    tracing::warn!(
+                        "the devices keep a hash key of their own: which worker gets a flow can be foreseen"
+                    );
+                }
+                let steering = Steering::with_table(agreed, cpus.len(), size);
+                (steering, unsteered)
+            }
+        };
         Ok(Machine {
             eal,
             pools: pools.into_values().collect(),
@@ -135,6 +171,36 @@ impl Machine {
             workers: queues,
         })
     }
+}
+
+fn random(key: &mut [u8; KEY_LEN]) -> rustix::io::Result<()> {
+    // Up to 256 bytes come whole (getrandom(2)).
+    rustix::rand::getrandom(&mut key[..], GetRandomFlags::empty()).map(|_| ())
+}
+
+/// The key that serves most ports, and why each port is not served by it, if it is not: the drawn one wherever one device
+/// takes it. Where none does, the own key of a device (`own`) that serves most of them, although clients may know it.
+/// `spread` has a device spread packets by a key.
+fn agree<P>(
+    ports: &[P],
+    drawn: [u8; KEY_LEN],
+    own: impl Fn(&P) -> Option<[u8; KEY_LEN]>,
+    spread: impl Fn(&P, &[u8; KEY_LEN]) -> Result<(), String>,
+) -> ([u8; KEY_LEN], Vec<Option<String>>) {
+    let refusals = |key: &[u8; KEY_LEN]| -> Vec<_> {
+        ports.iter().map(|port| spread(port, key).err()).collect()
+    };
+    let served = |refusals: &[Option<String>]| refusals.iter().filter(|why| why.is_none()).count();
+    let mut best = (drawn, refusals(&drawn));
+    if served(&best.1) == 0 {
+        for own in ports.iter().filter_map(own) {
+            let unsteered = refusals(&own);
+            if served(&unsteered) > served(&best.1) {
+                best = (own, unsteered);
+            }
+        }
+    }
+    best
 }
 
 /// The NUMA node of each worker. Ordinary memory comes from wherever the kernel takes it.
@@ -185,4 +251,73 @@ fn mbufs(config: &Config, workers: u16) -> usize {
         false => 0,
     };
     in_queues + caches + usize::from(workers) * worker + rings + host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DRAWN: [u8; KEY_LEN] = [7; KEY_LEN];
+    const OWN: [u8; KEY_LEN] = [8; KEY_LEN];
+    const OTHER: [u8; KEY_LEN] = [9; KEY_LEN];
+
+    /// A device: the key that it insists on, or whether it takes any.
+    enum Fake {
+        Takes,
+        Insists([u8; KEY_LEN]),
+        DoesNotHash,
+    }
+    use Fake::{DoesNotHash, Insists, Takes};
+
+    #[test]
+    fn the_key_is_the_drawn_one_unless_every_device_insists_on_another() {
+        /// Its name, the devices, the key, and which devices are served by it.
+        type Case = (
+            &'static str,
+            &'static [Fake],
+            [u8; KEY_LEN],
+            &'static [bool],
+        );
+        let cases: [Case; 6] = [
+            ("all take it", &[Takes, Takes], DRAWN, &[true, true]),
+            ("one insists", &[Insists(OWN), Takes], DRAWN, &[false, true]),
+            ("it is the only one", &[Insists(OWN)], OWN, &[true]),
+            (
+                "the key of most",
+                &[DoesNotHash, Insists(OTHER), Insists(OWN), Insists(OWN)],
+                OWN,
+                &[false, false, true, true],
+            ),
+            ("it has that key", &[Insists(DRAWN)], DRAWN, &[true]),
+            (
+                "none hashes",
+                &[DoesNotHash, DoesNotHash],
+                DRAWN,
+                &[false, false],
+            ),
+        ];
+        for (name, ports, key, steered) in cases {
+            let own = |port: &Fake| match port {
+                Takes => Some(DRAWN),
+                Insists(key) => Some(*key),
+                // It tells a key, and hashes nothing.
+                DoesNotHash => Some(OTHER),
+            };
+            let spread = |port: &Fake, key: &[u8; KEY_LEN]| match port {
+                Takes => Ok(()),
+                Insists(own) if own == key => Ok(()),
+                Insists(_) | DoesNotHash => Err("refused".to_owned()),
+            };
+            let (found, unsteered) = agree(ports, DRAWN, own, spread);
+            assert_eq!(found, key, "{name}");
+            let found: Vec<_> = unsteered.iter().map(Option::is_none).collect();
+            assert_eq!(found, steered, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_kernels_keys_differ() {
+        let draw = || draw_key(random).unwrap();
+        assert_ne!(draw(), draw());
+    }
 }

@@ -14,6 +14,7 @@ mod from_config;
 mod links;
 mod listen;
 mod machine;
+mod memory;
 pub mod model;
 mod natted;
 mod real_ids;

@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn the_busy_ratio_is_of_the_last_second_and_a_worker_that_stands_still_hangs() {
         let at = |seconds: u64| Time::from_nanos(seconds * 1_000_000_000);
-        let stats = Stats::new(2);
+        let stats = Stats::new(2).unwrap();
         let mut watch = Watch::new(2, at(0));
         let [first, second] = [0, 1].map(|n| stats.workers().nth(n).unwrap());
         first.total_nanos.add(1000);

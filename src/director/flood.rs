@@ -8,7 +8,7 @@
 //! It works up to some 300,000 first attempts a second on each worker: more, and the earlier ones are forgotten before
 //! their clients come again.
 
-use crate::arch::HugeSlice;
+use crate::arch::{HugeSlice, NoMemory};
 use crate::units::Millis;
 
 /// A handshake may take so long: a round trip, and a retransmission.
@@ -38,14 +38,14 @@ pub(super) struct Flood {
 
 impl Flood {
     /// For a table of so many connections.
-    pub(super) fn new(capacity: usize) -> Self {
-        Flood {
-            attempts: HugeSlice::new([0; WAYS], BUCKETS),
+    pub(super) fn new(capacity: usize) -> Result<Self, NoMemory> {
+        Ok(Flood {
+            attempts: HugeSlice::new([0; WAYS], BUCKETS)?,
             now: 0,
             before: 0,
             second: 0,
             threshold: LEAST.max((capacity / PART) as u32),
-        }
+        })
     }
 
     /// Whether a SYN may take the place of a half-open connection that is `age` milliseconds old. `hash`: of its flow.
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_few_are_let_in_at_once_and_in_a_flood_those_who_come_again() {
-        let mut flood = Flood::new(1000);
+        let mut flood = Flood::new(1000).unwrap();
         let admitted = (0..LEAST).filter(|n| flood.admits(hash((*n).into()), 5, Millis(1000)));
         assert_eq!(admitted.count(), LEAST as usize - 1);
         for (client, again, expected) in [
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_client_comes_in_at_its_second_attempt_among_300_000_a_second() {
-        let mut flood = Flood::new(10_000);
+        let mut flood = Flood::new(10_000).unwrap();
         let mut in_time = 0;
         let mut strangers = 0;
         for ms in 0..3000u32 {

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::flood::Flood;
+use crate::arch::NoMemory;
 use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Held, Pair};
 use crate::conn::{ConnId, Connection, FlowKey, State, Table};
@@ -58,16 +59,16 @@ impl Live {
         capacity: usize,
         shared: Arc<Shared>,
         counters: Arc<CachePadded<WorkerStats>>,
-    ) -> Self {
-        Live {
-            table: Table::new(capacity, shared.seed),
+    ) -> Result<Self, NoMemory> {
+        Ok(Live {
+            table: Table::new(capacity, shared.seed)?,
             counters,
             shared,
-            flood: Flood::new(capacity),
+            flood: Flood::new(capacity)?,
             hints: [NO_HINT; HINTS],
             services: 0,
             victim: 0,
-        }
+        })
     }
 
     /// Adds a connection of `service` whose keys are known to be no other's. None when the table is full.

@@ -23,7 +23,7 @@ pub mod parse;
 mod sweep;
 mod waiting;
 
-use crate::arch::{prefetch, prefetch_all};
+use crate::arch::{NoMemory, prefetch, prefetch_all};
 use crate::conn::{ConnId, FlowKey, Found, Guess, Table, local_port};
 use crate::exchange::{ConnectionChunk, Event, Mailbox, Order};
 use crate::packet::{BURST, Burst, Packet, Sent, Sink};
@@ -122,22 +122,25 @@ type Outcome = (Verdict, Context);
 
 impl<P: Packet> Director<P> {
     /// `connections`: how many this worker has room for.
+    ///
+    /// # Errors
+    /// Where the kernel refuses the memory of its table.
     pub fn new(
         worker: WorkerId,
         connections: usize,
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
-    ) -> Self {
-        Director {
+    ) -> Result<Self, NoMemory> {
+        Ok(Director {
             worker,
-            live: Live::new(connections, shared.clone(), shared.stats.share_of(worker)),
+            live: Live::new(connections, shared.clone(), shared.stats.share_of(worker))?,
             shared,
             mailbox,
             waiting: Waiting::new(),
             sweep: Sweep::default(),
             stage: Some(Box::new([Slot::default(); BURST])),
             origin: Origin::Device,
-        }
+        })
     }
 
     pub fn worker(&self) -> WorkerId {

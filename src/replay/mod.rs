@@ -11,6 +11,7 @@ mod merge;
 pub use explain::explain;
 pub use merge::{Input, merge};
 
+use crate::arch::NoMemory;
 use crate::config::Config;
 use crate::control::changes::{Changes, NeedsRestart};
 use crate::control::model::{Device, Model};
@@ -75,9 +76,17 @@ pub struct Unaccounted(pub i64);
 impl Replay {
     /// The dataplane of a configuration at time `start`, with so many workers, at least one. `packets`: no more than so
     /// many will come; it reserves no more memory than they can use.
-    pub fn new(config: &Config, workers: usize, packets: usize, start: Time) -> Self {
+    ///
+    /// # Errors
+    /// Where the kernel refuses that memory.
+    pub fn new(
+        config: &Config,
+        workers: usize,
+        packets: usize,
+        start: Time,
+    ) -> Result<Self, NoMemory> {
         let workers = workers.max(1);
-        let stats = Arc::new(Stats::new(workers));
+        let stats = Arc::new(Stats::new(workers)?);
         let devices = (1..)
             .zip(&config.ports)
             .map(|(number, port)| device(number, port.mac))
@@ -95,13 +104,15 @@ impl Replay {
                 connections,
                 shared.clone(),
                 mailbox.clone(),
-            );
-            Worker {
+            )?;
+            Ok(Worker {
                 reader,
                 director,
                 mailbox,
-            }
+            })
         };
+        let workers = readers.into_iter().enumerate().map(worker);
+        let workers = workers.collect::<Result<_, _>>()?;
         let outbox = Outbox {
             worker: WorkerId(0),
             stats: shared.stats.clone(),
@@ -112,13 +123,13 @@ impl Replay {
             decided: None,
             handed_over: None,
         };
-        Replay {
+        Ok(Replay {
             model,
-            workers: readers.into_iter().enumerate().map(worker).collect(),
+            workers,
             shared,
             outbox,
             clock: start,
-        }
+        })
     }
 
     /// Receives a frame by `port` at `time`, and does all that follows from it.

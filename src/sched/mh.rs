@@ -441,7 +441,7 @@ mod tests {
     fn the_look_ahead_is_right() {
         let list = reals(&[1, 0, 2, 3]);
         let scheduler = (KIND.new)(&list);
-        let (cursor, stats) = (Cursor::default(), Stats::new(1));
+        let (cursor, stats) = (Cursor::default(), Stats::new(1).unwrap());
         for n in 0..1_000 {
             let address = Ipv4Addr::from_bits(0x0100_0000 + n);
             let client = Client { address, port: 9 };

@@ -148,7 +148,7 @@ pub(crate) mod testing {
     impl Lab {
         pub fn new(kind: &'static str, weights: &[u16]) -> Self {
             let kind = super::kind(kind).unwrap();
-            let stats = Stats::new(1);
+            let stats = Stats::new(1).unwrap();
             let scheduler = (kind.new)(&[]);
             let mut lab = Lab {
                 reals: vec![],

@@ -5,7 +5,7 @@ mod counter;
 #[cfg(test)]
 mod model;
 
-use crate::arch::GrowingArray;
+use crate::arch::{GrowingArray, NoMemory};
 use crate::packet::Sent;
 use crate::units::{PortId, RealId, ServiceId, WorkerId};
 use crate::verdict::{DropReason, LocalReason, ReplyReason};
@@ -29,12 +29,12 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub fn new(workers: usize) -> Self {
-        Stats {
-            workers: (0..workers)
-                .map(|_| Arc::new(CachePadded::new(WorkerStats::default())))
-                .collect(),
-        }
+    /// # Errors
+    /// Where the process may not have the address space.
+    pub fn new(workers: usize) -> Result<Self, NoMemory> {
+        let worker = |_| Ok(Arc::new(CachePadded::new(WorkerStats::new()?)));
+        let workers = (0..workers).map(worker).collect::<Result<_, _>>()?;
+        Ok(Stats { workers })
     }
 
     #[inline]
@@ -144,9 +144,22 @@ pub struct WorkerStats {
     pub services: GrowingArray<ServiceStats>,
 }
 
-impl Default for WorkerStats {
-    fn default() -> Self {
-        WorkerStats {
+/// The most real servers, over all services.
+pub const MAX_REALS: usize = 1 << 22;
+
+/// The most services, those among them whose connections outlive them.
+pub const MAX_SERVICES: usize = 1 << 22;
+
+/// One service on one worker.
+#[derive(Debug, Default)]
+pub struct ServiceStats {
+    /// Live connections, persistence templates among them.
+    pub live: Gauge,
+}
+
+impl WorkerStats {
+    fn new() -> Result<Self, NoMemory> {
+        Ok(WorkerStats {
             received: Counter::default(),
             taken_over: Counter::default(),
             handed_over: Counter::default(),
@@ -163,26 +176,11 @@ impl Default for WorkerStats {
             busy_nanos: Counter::default(),
             total_nanos: Counter::default(),
             loops: Counter::default(),
-            reals: GrowingArray::new(MAX_REALS),
-            services: GrowingArray::new(MAX_SERVICES),
-        }
+            reals: GrowingArray::new(MAX_REALS)?,
+            services: GrowingArray::new(MAX_SERVICES)?,
+        })
     }
-}
 
-/// The most real servers, over all services.
-pub const MAX_REALS: usize = 1 << 22;
-
-/// The most services, those among them whose connections outlive them.
-pub const MAX_SERVICES: usize = 1 << 22;
-
-/// One service on one worker.
-#[derive(Debug, Default)]
-pub struct ServiceStats {
-    /// Live connections, persistence templates among them.
-    pub live: Gauge,
-}
-
-impl WorkerStats {
     #[inline]
     pub fn drop(&self, reason: DropReason) {
         self.drops[reason as usize].add(1);

@@ -14,7 +14,7 @@ fn replay(text: &str, workers: usize, packets: usize) -> Replay {
         cpus: None,
     };
     let loaded = config::parse(text, "weir.toml", &context).unwrap();
-    Replay::new(&loaded.config, workers, packets, Time::from_nanos(T))
+    Replay::new(&loaded.config, workers, packets, Time::from_nanos(T)).unwrap()
 }
 
 /// A frame of the kinds that weir knows.

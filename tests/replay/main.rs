@@ -1,6 +1,7 @@
 //! `weir replay` from the outside: captures and options in, captures, explanations, counts and errors out.
 
 mod captures;
+mod days;
 mod engine;
 mod frames;
 mod reload;
@@ -431,6 +432,15 @@ fn whatever_is_wrong_is_said_at_once_and_nothing_is_written() {
         &pcap(&vec![question[0].clone(); 2], false, 1000, 1)[..120],
     );
     lab.put("text.pcap", "hello");
+    lab.put("more.toml", "# included\n");
+    lab.put("weir.toml", format!("include = [\"more.toml\"]\n{CONFIG}"));
+    lab.put("here.pcap", "");
+    std::fs::create_dir(lab.path("folder")).unwrap();
+    std::os::unix::fs::symlink("weir.toml", lab.path("soft.toml")).unwrap();
+    std::os::unix::fs::symlink("folder/../out.pcap", lab.path("dangling")).unwrap();
+    std::fs::hard_link(lab.path("wan.pcap"), lab.path("hard.pcap")).unwrap();
+    std::fs::hard_link(lab.path("here.pcap"), lab.path("folder/here.pcap")).unwrap();
+    let before = std::fs::read(lab.path("wan.pcap")).unwrap();
     let cases = [
         (
             "--rx wen=wan.pcap",
@@ -468,6 +478,28 @@ fn whatever_is_wrong_is_said_at_once_and_nothing_is_written() {
             "error: --tx wan=out.pcap: the file is named twice\n",
         ),
         (
+            "--rx wan=wan.pcap --tx lan=weir.toml --explain more.toml",
+            "error: --explain more.toml: this is a file of the configuration, which would be overwritten\n\
+             error: --tx lan=weir.toml: this is a file of the configuration, which would be overwritten\n",
+        ),
+        (
+            "--rx wan=wan.pcap --tx lan=soft.toml wan=hard.pcap",
+            "error: --tx lan=soft.toml: this is a file of the configuration, which would be overwritten\n\
+             error: --tx wan=hard.pcap: this is an --rx capture, which would be overwritten\n",
+        ),
+        (
+            "--rx wan=wan.pcap --tx lan=out.pcap --tx wan=folder/../out.pcap",
+            "error: --tx wan=folder/../out.pcap: the file is named twice\n",
+        ),
+        (
+            "--rx wan=wan.pcap --tx lan=out.pcap --explain dangling",
+            "error: --tx lan=out.pcap: the file is named twice\n",
+        ),
+        (
+            "--rx wan=wan.pcap --tx lan=here.pcap --explain folder/here.pcap",
+            "error: --tx lan=here.pcap: the file is named twice\n",
+        ),
+        (
             "--rx wan=wan.pcap --tx lan=none/out.pcap",
             "error: none/out.pcap: cannot be written: No such file or directory (os error 2)\n",
         ),
@@ -480,6 +512,9 @@ fn whatever_is_wrong_is_said_at_once_and_nothing_is_written() {
             "{options}"
         );
         assert!(!lab.path("out.pcap").exists(), "{options}");
+        assert_eq!(std::fs::read(lab.path("wan.pcap")).unwrap(), before);
+        let text = std::fs::read_to_string(lab.path("weir.toml")).unwrap();
+        assert!(text.ends_with(CONFIG), "{options}");
     }
     lab.put("weir.toml", "[[port]]\nname = \"wan\"\n");
     let run = lab.run("--rx wan=wan.pcap");

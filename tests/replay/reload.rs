@@ -77,7 +77,7 @@ struct Lab {
 impl Lab {
     fn new(workers: usize, config: &Config) -> Self {
         Lab {
-            replay: Replay::new(config, workers, 10_000, Time::from_nanos(T)),
+            replay: Replay::new(config, workers, 10_000, Time::from_nanos(T)).unwrap(),
             now: T,
         }
     }

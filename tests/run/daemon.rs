@@ -127,18 +127,34 @@ impl Lab {
         let path = self.write("lb.toml", config);
         weir(&["run", "--config", path.to_str().unwrap()])
     }
+
+    /// Runs a daemon that does not start, since it may not have more address space than this.
+    pub fn run_with_address_space(&self, config: &str, bytes: u64) -> Output {
+        let path = self.write("lb.toml", config);
+        let mut shell = Command::new("sh");
+        // In units of 1024 bytes (dash, bash).
+        shell.args([
+            "-c",
+            "ulimit -v \"$0\" && exec \"$@\"",
+            &(bytes >> 10).to_string(),
+        ]);
+        shell.arg(env!("CARGO_BIN_EXE_weir"));
+        ended(shell.arg("run").arg("--config").arg(path))
+    }
 }
 
 /// Runs a command of weir to its end.
 pub fn weir(arguments: &[&str]) -> Output {
+    ended(Command::new(env!("CARGO_BIN_EXE_weir")).args(arguments))
+}
+
+/// Runs a command to its end.
+fn ended(command: &mut Command) -> Output {
     let mut outputs = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
     let [stdout, stderr] = [0, 1].map(|n| Stdio::from(outputs[n].try_clone().unwrap()));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_weir"));
-    child
-        .args(arguments)
+    let child = command
         .env_remove("WEIR_API")
-        .env("RUST_LOG", "warn");
-    let child = child
+        .env("RUST_LOG", "warn")
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(stderr)

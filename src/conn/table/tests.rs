@@ -59,7 +59,7 @@ fn equals_a_hash_map<E: Entry>(
 where
     E::Key: Hash,
 {
-    let mut table = Table::<E>::new(64, 0x5eed);
+    let mut table = Table::<E>::new(64, 0x5eed).unwrap();
     let mut model: HashMap<E::Key, (ConnId, bool)> = HashMap::new();
     for (client, local, two_way, remove) in steps {
         let connection = make(client, local, two_way);
@@ -114,7 +114,7 @@ proptest! {
 
 #[test]
 fn a_full_table_takes_no_more_and_recovers() {
-    let mut table = Table::<Connection>::new(1_000, 1);
+    let mut table = Table::<Connection>::new(1_000, 1).unwrap();
     let ids: Vec<_> = (0..1_000)
         .map(|n| table.insert(v4(n, n, true)).unwrap())
         .collect();
@@ -137,7 +137,7 @@ fn a_full_table_takes_no_more_and_recovers() {
 fn spreads<E: Entry>(make: impl Fn(u32) -> E) {
     const COUNT: u32 = 100_000;
     for seed in [1, 0x5eed, 0xffff_0000_ffff_0000] {
-        let mut table = Table::<E>::new(COUNT as usize, seed);
+        let mut table = Table::<E>::new(COUNT as usize, seed).unwrap();
         for n in 0..COUNT {
             assert!(table.insert(make(n)).is_some());
         }

@@ -23,8 +23,12 @@ impl Clock {
     pub fn new(_eal: &Eal) -> Clock {
         // SAFETY: the EAL, which measured the frequency, is running.
         let hertz = unsafe { dpdk_ffi::rte_get_tsc_hz() };
+        Self::from(rdtsc(), hertz)
+    }
+
+    fn from(origin: Cycles, hertz: u64) -> Clock {
         Clock {
-            origin: rdtsc(),
+            origin,
             hertz,
             scale: scale(hertz),
         }
@@ -38,7 +42,13 @@ impl Clock {
     /// Cycles since the origin: what a busy ratio is made of.
     #[inline]
     pub fn cycles(&self) -> Cycles {
-        rdtsc().saturating_sub(self.origin)
+        self.cycles_at(rdtsc())
+    }
+
+    /// Cycles from the origin to a reading of the counter; 0 to an earlier one.
+    #[inline]
+    fn cycles_at(&self, reading: Cycles) -> Cycles {
+        reading.saturating_sub(self.origin)
     }
 
     /// The time at `cycles` after the origin.
@@ -79,6 +89,49 @@ mod tests {
             let year = nanos(YEAR * hertz, scale(hertz));
             let off = year.abs_diff(YEAR * 1_000_000_000);
             assert!(off < 100_000_000, "{hertz} Hz: off by {off} ns in a year");
+        }
+    }
+
+    /// Where 32 bits of milliseconds, and half of them, are over; where a span of 53 bits of nanoseconds is; and beyond.
+    const DAYS: [u64; 8] = [1, 25, 50, 75, 100, 105, 365, 3 * 365];
+    const RATES: [u64; 5] = [
+        1_000_000_000,
+        2_199_998_000,
+        2_999_999_999,
+        3_600_000_000,
+        5_000_000_000,
+    ];
+
+    #[test]
+    fn neither_days_nor_years_wrap_or_turn_back() {
+        for hertz in RATES {
+            // A machine that has run for a while, or whose counter firmware has set.
+            for origin in [0, 1 << 32, u64::MAX / 3] {
+                let clock = Clock::from(origin, hertz);
+                let after = |seconds: u64, cycles: u64| {
+                    clock.at(clock.cycles_at(origin + seconds * hertz + cycles))
+                };
+                for days in DAYS {
+                    let seconds = days * 86_400;
+                    let exact = seconds * 1_000_000_000;
+                    let off = after(seconds, 0).nanos().abs_diff(exact);
+                    // 5 ns a second, which is what a fraction of 32 places can be off.
+                    assert!(
+                        off <= seconds * 5,
+                        "{hertz} Hz: off by {off} ns after {days} days"
+                    );
+                    let times: Vec<_> = (0..1000).map(|cycles| after(seconds, cycles)).collect();
+                    assert!(times.is_sorted());
+                    let second = after(seconds + 1, 0).since(after(seconds, 0));
+                    assert!(second.as_nanos().abs_diff(1_000_000_000) <= 6, "{second:?}");
+                }
+                let ends: Vec<_> = DAYS.map(|days| after(days * 86_400, 0)).into();
+                assert!(ends.is_sorted());
+                assert_eq!(
+                    clock.at(clock.cycles_at(origin.saturating_sub(9))),
+                    Time::default()
+                );
+            }
         }
     }
 

@@ -20,7 +20,8 @@ pub struct EalConfig<'a> {
     pub workers: &'a [usize],
     /// The CPU of the control thread; may be a worker's as well (on a machine of one CPU).
     pub main_lcore: usize,
-    pub hugepages: Hugepages,
+    /// As [`choose_hugepages`] chose.
+    pub hugepages: bool,
     /// What the mempools will take, in MB: see [`MbufPool::bytes`](super::MbufPool::bytes).
     pub memory_mb: usize,
     /// The ports' device strings: the PCI addresses among them are what the EAL may touch of the PCI bus.
@@ -48,11 +49,7 @@ impl Eal {
         static STARTED: AtomicBool = AtomicBool::new(false);
 
         check_cpus(config, &usable_cpus())?;
-        let hugepages = choose_memory(
-            config,
-            free_hugepages_mb(Path::new("/sys/kernel/mm/hugepages")),
-        )?;
-        let args = arguments(config, hugepages, log::level())
+        let args = arguments(config, log::level())
             .into_iter()
             .map(|text| CString::new(text.as_str()).map_err(|_| Error::ZeroByte { text }))
             .collect::<Result<Vec<_>, _>>()?;
@@ -72,7 +69,7 @@ impl Eal {
         remove_runtime_directory();
         Ok(Eal {
             workers: config.workers.len(),
-            hugepages,
+            hugepages: config.hugepages,
             not_send: PhantomData,
         })
     }
@@ -187,11 +184,19 @@ fn check_cpus(config: &EalConfig, usable: &[usize]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether to use hugepages.
-fn choose_memory(config: &EalConfig, free_mb: usize) -> Result<bool, Error> {
-    let needed_mb = config.memory_mb + EAL_MEMORY_MB;
+/// Whether to use hugepages, where the mempools will take `memory_mb`. Warns when there are too few.
+///
+/// # Errors
+/// If there are too few, and they are required.
+pub fn choose_hugepages(wanted: Hugepages, memory_mb: usize) -> Result<bool, Error> {
+    let free_mb = free_hugepages_mb(Path::new("/sys/kernel/mm/hugepages"));
+    choose_memory(wanted, memory_mb, free_mb)
+}
+
+fn choose_memory(wanted: Hugepages, memory_mb: usize, free_mb: usize) -> Result<bool, Error> {
+    let needed_mb = memory_mb + EAL_MEMORY_MB;
     let enough = free_mb >= needed_mb;
-    match config.hugepages {
+    match wanted {
         Hugepages::Never => Ok(false),
         Hugepages::Require if !enough => Err(Error::TooFewHugepages {
             needed_mb,
@@ -226,7 +231,7 @@ fn free_hugepages_mb(sysfs: &Path) -> usize {
     directories.filter_map(free_kb).sum::<usize>() / 1024
 }
 
-fn arguments(config: &EalConfig, hugepages: bool, log_level: &str) -> Vec<String> {
+fn arguments(config: &EalConfig, log_level: &str) -> Vec<String> {
     let lcores: Vec<String> = std::iter::once(&config.main_lcore)
         .chain(config.workers)
         .enumerate()
@@ -243,7 +248,7 @@ fn arguments(config: &EalConfig, hugepages: bool, log_level: &str) -> Vec<String
         "--log-level",
         log_level,
     ]);
-    if hugepages {
+    if config.hugepages {
         add(&["--in-memory"]);
     } else {
         // --in-memory says the same and more, but does not go with --no-huge.
@@ -276,7 +281,7 @@ mod tests {
     const CONFIG: EalConfig = EalConfig {
         workers: &[5, 0],
         main_lcore: 0,
-        hugepages: Hugepages::Auto,
+        hugepages: true,
         memory_mb: 100,
         devices: &["net_tap0,iface=weir0"],
         extra_args: &[],
@@ -285,7 +290,7 @@ mod tests {
 
     #[test]
     fn each_worker_is_a_lcore_of_its_own_even_on_the_control_cpu() {
-        let args = arguments(&CONFIG, true, "warning").join(" ");
+        let args = arguments(&CONFIG, "warning").join(" ");
         assert!(
             args.starts_with("weir --lcores 0@0,1@5,2@0 --main-lcore 0 "),
             "{args}"
@@ -298,7 +303,11 @@ mod tests {
 
     #[test]
     fn ordinary_memory_is_given_a_size() {
-        let args = arguments(&CONFIG, false, "warning").join(" ");
+        let ordinary = EalConfig {
+            hugepages: false,
+            ..CONFIG
+        };
+        let args = arguments(&ordinary, "warning").join(" ");
         assert!(
             args.contains("--no-shconf --no-huge -m 164") && !args.contains("--in-memory"),
             "{args}"
@@ -313,7 +322,7 @@ mod tests {
             extra_args: &extra,
             ..CONFIG
         };
-        let args = arguments(&config, true, "warning").join(" ");
+        let args = arguments(&config, "warning").join(" ");
         assert!(
             args.ends_with("-a 0000:03:00.1,x=1 -a 04:00.0 --iova-mode=va"),
             "{args}"
@@ -323,10 +332,10 @@ mod tests {
             devices: &["net_bonding0,mode=4,slave=0000:03:00.0,slave=0000:03:00.1"],
             ..CONFIG
         };
-        let args = arguments(&bond, true, "warning").join(" ");
+        let args = arguments(&bond, "warning").join(" ");
         assert!(args.ends_with("-a 0000:03:00.0 -a 0000:03:00.1"), "{args}");
         assert!(!args.contains("--no-pci"), "{args}");
-        assert!(arguments(&CONFIG, true, "warning").contains(&"--no-pci".to_owned()));
+        assert!(arguments(&CONFIG, "warning").contains(&"--no-pci".to_owned()));
     }
 
     #[test]
@@ -376,15 +385,7 @@ mod tests {
 
     #[test]
     fn hugepages_are_used_when_there_are_enough() {
-        let choose = |hugepages, free| {
-            choose_memory(
-                &EalConfig {
-                    hugepages,
-                    ..CONFIG
-                },
-                free,
-            )
-        };
+        let choose = |wanted, free| choose_memory(wanted, 100, free);
         assert!(choose(Hugepages::Auto, 164).unwrap());
         assert!(!choose(Hugepages::Auto, 163).unwrap());
         assert!(!choose(Hugepages::Never, 1000).unwrap());

@@ -23,7 +23,7 @@ mod tap;
 mod tx;
 
 pub use clock::{Clock, Cycles};
-pub use eal::{Eal, EalConfig, usable_cpus};
+pub use eal::{Eal, EalConfig, choose_hugepages, usable_cpus};
 pub use error::Error;
 pub use interrupts::Interrupts;
 pub use lcore::Lcore;

@@ -1,6 +1,7 @@
 //! Mempools: where a port's mbufs come from and return to.
 
 use super::{Eal, Error, Mbuf, error};
+use crate::packet::Packet;
 use crate::units::PortId;
 use dpdk_ffi::{RTE_MEMPOOL_CACHE_MAX_SIZE, RTE_PKTMBUF_HEADROOM, rte_mempool};
 use std::ffi::CString;
@@ -33,7 +34,7 @@ impl MbufPool {
     pub const CACHE: usize = 256;
 
     /// A pool of `mbufs` mbufs for frames of ports with an MTU up to `mtu`, on a NUMA node (-1: on any).
-    pub fn new(_eal: &Eal, mbufs: usize, mtu: u16, socket: i32) -> Result<MbufPool, Error> {
+    pub fn new(eal: &Eal, mbufs: usize, mtu: u16, socket: i32) -> Result<MbufPool, Error> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         const { assert!(Self::CACHE <= RTE_MEMPOOL_CACHE_MAX_SIZE as usize) };
 
@@ -62,11 +63,29 @@ impl MbufPool {
             socket,
             why: error::last_reason(),
         })?;
-        Ok(MbufPool {
+        let pool = MbufPool {
             pool,
             size: mbufs,
             frame_room,
-        })
+        };
+        if !eal.hugepages() {
+            pool.touch();
+        }
+        Ok(pool)
+    }
+
+    /// Writes to every page. Ordinary memory is given by the kernel when it is first written, and the pool has written the
+    /// head of each mbuf only, where a frame of a large MTU lies on several pages.
+    fn touch(&self) {
+        const PAGE: usize = 4096;
+        let next = || self.alloc(PortId(0));
+        // All of them at once: one that is freed would be the next to come again.
+        let mut mbufs: Vec<Mbuf> = std::iter::from_fn(next).collect();
+        for mbuf in &mut mbufs {
+            mbuf.resize(self.frame_room);
+            let pages = mbuf.data_mut().chunks_mut(PAGE);
+            pages.for_each(|page| page[0] = 0);
+        }
     }
 
     /// The memory that a pool of `mbufs` takes, in bytes.

@@ -50,30 +50,46 @@ impl Port {
         for group in &mut table {
             group.reta = [u16::MAX; 64];
         }
-        let mut found_key = vec![0; wanted_key.len()];
-        // SAFETY: zero is a value of each of its numbers and pointers.
-        let mut conf: rte_eth_rss_conf = unsafe { MaybeUninit::zeroed().assume_init() };
-        conf.rss_key = found_key.as_mut_ptr();
-        conf.rss_key_len = found_key.len() as u8;
-        // SAFETY: as above; the key has as many bytes as it says.
-        let (table_code, key_code) = unsafe {
-            (
-                dpdk_ffi::rte_eth_dev_rss_reta_query(self.device.id(), table.as_mut_ptr(), size),
-                dpdk_ffi::rte_eth_dev_rss_hash_conf_get(self.device.id(), &mut conf),
-            )
+        // SAFETY: as above.
+        let code = unsafe {
+            dpdk_ffi::rte_eth_dev_rss_reta_query(self.device.id(), table.as_mut_ptr(), size)
         };
-        self.check("reading its indirection table", table_code)
-            .and_then(|()| self.check("reading its hash key", key_code))
+        self.check("reading its indirection table", code)
             .map_err(|error| error.to_string())?;
+        let (found_key, hashed) = self.read_key(wanted_key.len())?;
         let entries = table.iter().flat_map(|group| group.reta);
         let is_ours = entries
             .take(usize::from(size))
             .enumerate()
             .all(|(entry, queue)| queue == wanted(entry));
-        if !is_ours || found_key[..key.len()] != key[..] || conf.rss_hf & ports != ports {
+        if !is_ours || found_key[..key.len()] != key[..] || hashed & ports != ports {
             return Err("the device kept a hash key, table or hash fields of its own".to_owned());
         }
         Ok(())
+    }
+
+    /// The key that the started device hashes with, as far as weir uses it; none if the device does not tell, or has a
+    /// shorter one.
+    pub fn hash_key(&self) -> Option<[u8; 40]> {
+        let length = self.rss_key(&[0; 40])?.len();
+        let (key, _) = self.read_key(length).ok()?;
+        let key = *key.first_chunk()?;
+        // Of a driver that has filled nothing in.
+        (key != [0; 40]).then_some(key)
+    }
+
+    /// The device's key, of so many bytes, and which fields it hashes.
+    fn read_key(&self, length: usize) -> Result<(Vec<u8>, u64), String> {
+        let mut key = vec![0; length];
+        // SAFETY: zero is a value of each of its numbers and pointers.
+        let mut conf: rte_eth_rss_conf = unsafe { MaybeUninit::zeroed().assume_init() };
+        conf.rss_key = key.as_mut_ptr();
+        conf.rss_key_len = key.len() as u8;
+        // SAFETY: the device exists; the key has as many bytes as it says.
+        let code = unsafe { dpdk_ffi::rte_eth_dev_rss_hash_conf_get(self.device.id(), &mut conf) };
+        self.check("reading its hash key", code)
+            .map_err(|error| error.to_string())?;
+        Ok((key, conf.rss_hf))
     }
 
     /// The key in the device's length; none if that is too short. A hash takes four bytes more of the key than it has
