@@ -59,8 +59,8 @@ drop_reasons! {
     AmbiguousReply, "ambiguous_reply", "In nat mode, the same client port already talks to the same real server and port through another service, so that replies could not be told apart. With several workers it is noticed where both connections are one worker's only.";
     ConnectionTableFull, "connection_table_full", "No room for another connection, and no half-open or closing one near at hand to give up for it.";
     TooBig, "too_big", "Larger than the out port's MTU; answered with ICMP \"fragmentation needed\" where DF asks for it and the limit allows.";
-    ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not own.";
-    BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, or that claims one of weir's own addresses.";
+    ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not answer for.";
+    BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, that claims one of weir's own addresses, or whose sender's MAC address is zero, a group's or weir's own.";
     HostRateLimited, "host_rate_limited", "For the host itself, but more than `host_packets_per_second` came.";
     HostQueueFull, "host_queue_full", "For the host itself, which takes packets more slowly than they come.";
     NoBuffer, "no_buffer", "The packet's mbuf had no room for an answer.";
