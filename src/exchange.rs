@@ -12,8 +12,30 @@ use std::net::Ipv4Addr;
 pub enum Event {
     /// Packets are waiting for this next hop, or its address should be confirmed.
     Wanted { port: PortId, address: Ipv4Addr },
-    /// An ARP packet arrived that tells of a neighbour.
+    /// An ARP packet arrived that tells of a neighbour, or claims an address of weir's own.
     Arp { port: PortId, repr: arp::Repr },
+}
+
+/// What an ARP packet has to say: the less it is worth, the less of the queue of events it may fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A host that weir does not know asks for an address of weir's own.
+    Stranger,
+    /// A neighbour has another MAC address than weir knows, or claims an address of weir's own.
+    Claim,
+    /// A neighbour answers.
+    Answer,
+}
+
+impl News {
+    /// The quarters of the queue that such news may fill. The last one is left to next hops that packets wait for.
+    const fn quarters(self) -> usize {
+        match self {
+            News::Stranger => 1,
+            News::Claim => 2,
+            News::Answer => 3,
+        }
+    }
 }
 
 /// To a worker.
@@ -70,6 +92,16 @@ pub struct Mailbox {
     pub answers: ArrayQueue<Box<ConnectionChunk>>,
 }
 
+impl Mailbox {
+    /// Tells the control thread of an ARP packet, if the queue has room for news of its kind: a flood of forged packets
+    /// neither displaces answers nor keeps workers from asking for next hops.
+    pub fn tell(&self, port: PortId, repr: arp::Repr, news: News) {
+        if self.events.len() < self.events.capacity() / 4 * news.quarters() {
+            let _ = self.events.push(Event::Arp { port, repr });
+        }
+    }
+}
+
 impl Default for Mailbox {
     fn default() -> Self {
         Mailbox {
@@ -77,5 +109,40 @@ impl Default for Mailbox {
             orders: ArrayQueue::new(1024),
             answers: ArrayQueue::new(16),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_one_kind_of_news_leaves_room_for_what_is_worth_more() {
+        let mailbox = Mailbox::default();
+        let repr = arp::Repr {
+            operation: arp::REQUEST,
+            sender_mac: Mac([2, 0, 0, 0, 0, 9]),
+            sender_ip: Ipv4Addr::new(10, 0, 0, 9),
+            target_mac: Mac::default(),
+            target_ip: Ipv4Addr::new(10, 0, 0, 1),
+        };
+        let floods = [
+            (News::Stranger, 256),
+            (News::Claim, 512),
+            (News::Stranger, 512),
+            (News::Answer, 768),
+            (News::Claim, 768),
+        ];
+        for (news, filled) in floods {
+            for _ in 0..10_000 {
+                mailbox.tell(PortId(0), repr, news);
+            }
+            assert_eq!(mailbox.events.len(), filled, "after a flood of {news:?}");
+        }
+        let wanted = Event::Wanted {
+            port: PortId(0),
+            address: repr.sender_ip,
+        };
+        assert!(mailbox.events.push(wanted).is_ok());
     }
 }

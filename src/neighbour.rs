@@ -150,6 +150,11 @@ impl NeighbourTable {
         }
     }
 
+    /// How many ports there are.
+    pub fn ports(&self) -> usize {
+        self.sources.len()
+    }
+
     /// What is known of a next hop; none of a number that is no neighbour's.
     #[inline(always)]
     pub fn hop(&self, hop: HopId) -> Option<Hop> {
@@ -218,16 +223,28 @@ impl NeighbourTable {
             match self.index[place].load(Ordering::Relaxed) {
                 EMPTY => return,
                 found if found == number => {
-                    // Where nothing follows, nothing is searched for beyond: no mark is needed.
-                    let next = self.index[(place + 1) % INDEX_SIZE].load(Ordering::Relaxed);
-                    self.index[place].store(
-                        if next == EMPTY { EMPTY } else { DELETED },
-                        Ordering::Release,
-                    );
+                    self.index[place].store(DELETED, Ordering::Release);
+                    self.sweep_marks(place);
                     return;
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Takes away the marks at `place` and before it where nothing follows them, since nothing is searched for beyond
+    /// them. So searches stay short, however many neighbours come and go.
+    fn sweep_marks(&self, place: usize) {
+        let next = self.index[(place + 1) % INDEX_SIZE].load(Ordering::Relaxed);
+        if next != EMPTY {
+            return;
+        }
+        for step in 0..INDEX_SIZE {
+            let mark = &self.index[(place + INDEX_SIZE - step) % INDEX_SIZE];
+            if mark.load(Ordering::Relaxed) != DELETED {
+                return;
+            }
+            mark.store(EMPTY, Ordering::Release);
         }
     }
 }
@@ -280,6 +297,31 @@ mod tests {
         table.set(HopId(7), stale);
         assert!(!table.hop(HopId(7)).unwrap().is_reachable());
         assert!(table.hop(HopId(u16::MAX)).is_none());
+    }
+
+    #[test]
+    fn searches_stay_short_while_neighbours_come_and_go() {
+        let table = NeighbourTable::new([]);
+        let address =
+            |n: u32| Ipv4Addr::from_bits(0x0a00_0000 + n.wrapping_mul(0x9e37_79b1) % (1 << 24));
+        let kept = MAX_NEIGHBOURS as u32 / 4 * 3;
+        for n in 0..20 * kept {
+            let hop = HopId((n % kept) as u16);
+            if n >= kept {
+                table.remove(hop);
+            }
+            table.insert(hop, address(n), link(0, 1));
+        }
+        let looks = |address| {
+            let taken = |place: &usize| table.index[*place].load(Ordering::Relaxed) != EMPTY;
+            probe(PortId(0), address).take_while(taken).count()
+        };
+        let absent = (0..10_000).map(|n| looks(Ipv4Addr::from_bits(0x0b00_0000 + n * 0x101)));
+        let (sum, most) = absent.fold((0, 0), |(sum, most), looks| (sum + looks, looks.max(most)));
+        assert!(
+            sum / 10_000 < 10 && most < 500,
+            "{sum} in 10,000, at most {most}"
+        );
     }
 
     #[test]

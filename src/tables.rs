@@ -73,6 +73,37 @@ impl Tables {
         }
     }
 
+    /// Whether weir answers ARP for `address` on `port`, and announces it there: the one rule for both.
+    ///
+    /// An address of a port is found on that port. A VIP or pool address is found where a subnet or `announce` of the
+    /// port holds it; where no port's does, on the port by which a route leads to it, since that is where the router is
+    /// that brings its packets.
+    pub fn answers_for(&self, port: PortId, address: Ipv4Addr) -> bool {
+        match self.addresses.get(&address) {
+            None => false,
+            Some(Owner::Port(owner)) => *owner == port,
+            Some(Owner::Vip | Owner::Pool) => {
+                self.port(port).holds(address)
+                    || !self.ports.iter().any(|other| other.holds(address))
+                        && self
+                            .routes
+                            .get(address)
+                            .is_some_and(|route| route.port == port)
+            }
+        }
+    }
+
+    /// The ports on which weir [answers for](Self::answers_for) an address.
+    pub fn ports_for(&self, address: Ipv4Addr) -> impl Iterator<Item = PortId> + '_ {
+        let ports = (0..self.ports.len()).map(|n| PortId(n as u8));
+        ports.filter(move |port| self.answers_for(*port, address))
+    }
+
+    /// Whether a MAC address is that of one of weir's ports.
+    pub fn is_own_mac(&self, mac: Mac) -> bool {
+        self.ports.iter().any(|port| port.mac == mac)
+    }
+
     /// Whether no packet that comes in by `port` can be from `address`: one of weir's own, or a broadcast address.
     pub fn is_bad_source(&self, port: PortId, address: Ipv4Addr) -> bool {
         self.addresses.get(&address).is_some() || self.port(port).is_broadcast(address)
@@ -128,6 +159,8 @@ pub struct Port {
     /// The host behind it uses the port too.
     pub has_companion: bool,
     pub addresses: Box<[Ipv4Net]>,
+    /// Networks beyond its subnets whose VIPs and pool addresses are found on it.
+    pub announce: Box<[Ipv4Net]>,
 }
 
 impl Port {
@@ -144,6 +177,20 @@ impl Port {
         self.addresses
             .iter()
             .any(|net| net.prefix_len() < 31 && net.broadcast() == address)
+    }
+
+    /// Whether one of the port's subnets, or of the networks in its `announce`, holds `address`.
+    fn holds(&self, address: Ipv4Addr) -> bool {
+        let networks = self.addresses.iter().chain(&self.announce);
+        networks.into_iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether a host can have `address` in one of the port's subnets.
+    pub fn is_host_on_link(&self, address: Ipv4Addr) -> bool {
+        let is_edge = |net: &Ipv4Net| {
+            net.prefix_len() < 31 && (net.broadcast() == address || net.network() == address)
+        };
+        self.is_on_link(address) && !self.addresses.iter().any(is_edge)
     }
 
     /// Whether `address` lies in one of the port's subnets.

@@ -62,8 +62,8 @@ drop_reasons! {
     SynFlood, "syn_flood", "A SYN flood takes connections away sooner than a handshake takes: a SYN opens a connection when the client repeats it.";
     WrongPort, "wrong_port", "A real server's packet on a port that does not lead to the real server, with `reverse_path = \"strict\"`.";
     TooBig, "too_big", "Larger than the out port's MTU; answered with ICMP \"fragmentation needed\" where DF asks for it and the limit allows.";
-    ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not own.";
-    BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, or that claims one of weir's own addresses.";
+    ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not answer for.";
+    BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, that claims one of weir's own addresses, or whose sender's MAC address is zero, a group's or weir's own.";
     HostRateLimited, "host_rate_limited", "For the host itself, but more than `host_packets_per_second` came.";
     HostQueueFull, "host_queue_full", "For the host itself, which takes packets more slowly than they come.";
     NoBuffer, "no_buffer", "The packet's mbuf had no room for an answer.";
@@ -83,6 +83,8 @@ pub enum ReplyReason {
     TooBig,
     /// A TCP segment of no connection.
     NoConnection,
+    /// The next hop towards the real server does not answer.
+    HostUnreachable,
 }
 
 impl ReplyReason {
@@ -95,6 +97,7 @@ impl ReplyReason {
         ReplyReason::RealRemoved,
         ReplyReason::TooBig,
         ReplyReason::NoConnection,
+        ReplyReason::HostUnreachable,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -107,6 +110,7 @@ impl ReplyReason {
             ReplyReason::RealRemoved => "real_removed",
             ReplyReason::TooBig => "too_big",
             ReplyReason::NoConnection => "no_connection",
+            ReplyReason::HostUnreachable => "host_unreachable",
         }
     }
 }

@@ -192,19 +192,24 @@ fn what_comes_in_goes_out_rewritten_and_every_packet_is_counted() {
 }
 
 #[test]
-fn the_addresses_of_a_port_are_announced_at_start() {
+fn the_addresses_that_a_port_answers_for_are_announced_at_start() {
     let lab = Lab::new();
     let daemon = Daemon::start(&lab, &lab.config("", 1));
     daemon.wait(|daemon| {
         (daemon.show("workers")[0]["originated_packets"]
             .as_u64()
             .unwrap()
-            >= 6)
+            >= 10)
             .then_some(())
     });
     daemon.stop();
     for (port, mac, addresses) in [
-        ("wan", 1, vec![[198, 51, 100, 1]]),
+        // The VIPs lie in no port's subnet: the default route leads to them.
+        (
+            "wan",
+            1,
+            vec![[198, 51, 100, 1], [192, 0, 2, 80], [192, 0, 2, 81]],
+        ),
         ("lan", 2, vec![[10, 0, 0, 1], [10, 0, 0, 200]]),
     ] {
         let arps: Vec<_> = lab

@@ -15,6 +15,7 @@ fn udp_burst(bencher: Bencher) {
         mtu: 1500,
         has_companion: false,
         addresses: Box::default(),
+        announce: Box::default(),
     };
     let frames: Vec<_> = (0..BURST).map(frame).collect();
     assert!(

@@ -220,6 +220,8 @@ pub struct Port {
     pub device: String,
     /// The port's addresses, each with the prefix length of its subnet.
     pub addresses: Vec<Ipv4Net>,
+    /// Networks beyond its subnets for whose VIPs and pool addresses the port answers ARP.
+    pub announce: Vec<Ipv4Net>,
     pub mac: Option<[u8; 6]>,
     /// The largest IP packet, in bytes.
     pub mtu: u16,

@@ -106,6 +106,7 @@ tables! {
         name: Name, required;
         device: Device, required;
         addresses: List<HostPrefix>;
+        announce: List<Destination>;
         mac: Mac;
         mtu: Int<576, 9000>;
         queues: Queues;

@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::exchange::{Mailbox, Order};
+use crate::tables::Tables;
 use crate::units::{PortId, Time};
 use std::collections::{HashSet, VecDeque};
 use std::net::Ipv4Addr;
@@ -21,9 +22,9 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// Takes in a configuration: what its predecessor did not have is to be announced.
-    pub fn update(&mut self, config: &Config, now: Time) {
-        let addresses: HashSet<_> = announced(config).collect();
+    /// Takes in a configuration and its tables: what its predecessor did not have is to be announced.
+    pub fn update(&mut self, config: &Config, tables: &Tables, now: Time) {
+        let addresses = announced(config, tables);
         let mut added: Vec<_> = addresses.difference(&self.known).copied().collect();
         added.sort_unstable();
         self.known = addresses;
@@ -34,11 +35,8 @@ impl Announcer {
     }
 
     /// Takes in one address of weir's own.
-    pub fn add(&mut self, config: &Config, address: Ipv4Addr, now: Time) {
-        let ports = config.ports.iter().enumerate();
-        let on_link =
-            ports.filter(|(_, port)| port.addresses.iter().any(|net| net.contains(&address)));
-        let places = on_link.map(|(n, _)| (PortId(n as u8), address));
+    pub fn add(&mut self, tables: &Tables, address: Ipv4Addr, now: Time) {
+        let places = tables.ports_for(address).map(|port| (port, address));
         let added: Vec<_> = places.filter(|place| self.known.insert(*place)).collect();
         self.queue.extend(&added);
         if !added.is_empty() {
@@ -46,9 +44,9 @@ impl Announcer {
         }
     }
 
-    /// An address is weir's own no more.
-    pub fn remove(&mut self, config: &Config, address: Ipv4Addr) {
-        for n in 0..config.ports.len() {
+    /// An address is no longer weir's own.
+    pub fn remove(&mut self, tables: &Tables, address: Ipv4Addr) {
+        for n in 0..tables.ports.len() {
             self.known.remove(&(PortId(n as u8), address));
         }
     }
@@ -79,60 +77,64 @@ impl Announcer {
     }
 }
 
-/// The addresses that a port answers ARP for: its own, and the pools' and services' in its subnets.
-fn announced(config: &Config) -> impl Iterator<Item = (PortId, Ipv4Addr)> {
-    let pools = config
-        .pools
-        .iter()
-        .flat_map(|pool| pool.addresses.iter().copied());
-    let shared: HashSet<Ipv4Addr> = pools
-        .chain(config.services.iter().map(|service| service.address))
+/// Every address for which weir answers ARP, with the port on which it does.
+fn announced(config: &Config, tables: &Tables) -> HashSet<(PortId, Ipv4Addr)> {
+    let ports = config.ports.iter().flat_map(|port| &port.addresses);
+    let pools = config.pools.iter().flat_map(|pool| &pool.addresses);
+    let vips = config.services.iter().map(|service| service.address);
+    let own: HashSet<Ipv4Addr> = ports
+        .map(|net| net.addr())
+        .chain(pools.copied())
+        .chain(vips)
         .collect();
-    config.ports.iter().enumerate().flat_map(move |(n, port)| {
-        let on_link = shared
-            .iter()
-            .filter(|address| port.addresses.iter().any(|net| net.contains(*address)))
-            .copied();
-        let addresses: Vec<_> = port
-            .addresses
-            .iter()
-            .map(|net| net.addr())
-            .chain(on_link)
-            .collect();
-        addresses
-            .into_iter()
-            .map(move |address| (PortId(n as u8), address))
-    })
+    let places = |address| tables.ports_for(address).map(move |port| (port, address));
+    own.into_iter().flat_map(places).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config;
+    use crate::control::model::{Device, Model};
+    use crate::stats::Stats;
+    use crate::wire::Mac;
+    use std::sync::Arc;
 
-    fn parse(services: &str) -> Config {
-        let text = format!(
-            r#"
-            [[port]]
-            name = "wan"
-            device = "net_null0"
-            addresses = ["198.51.100.1/24"]
-            [[port]]
-            name = "lan"
-            device = "net_null1"
-            addresses = ["10.0.0.1/16"]
-            [[local_pool]]
-            name = "inside"
-            addresses = ["10.0.0.200-10.0.0.201"]
-            {services}
-            "#
-        );
+    fn model_of(text: &str) -> Model {
         let context = config::Context {
             schedulers: &crate::sched::NAMES,
             cpus: None,
         };
-        config::parse(&text, "test", &context).unwrap().config
+        let config = config::parse(text, "test", &context).unwrap().config;
+        let device = |n| Device {
+            mac: Mac([2, 0, 0, 0, 0, n]),
+            any_mac: false,
+        };
+        let devices = (1..=config.ports.len() as u8).map(device).collect();
+        let stats = Arc::new(Stats::new(1).unwrap());
+        Model::new(&config, devices, stats, 1, Time::default()).0
     }
+
+    fn update(announcer: &mut Announcer, services: &str) {
+        let model = model_of(&format!("{TEXT}{services}"));
+        announcer.update(model.config(), model.tables(), Time::default());
+    }
+
+    const TEXT: &str = r#"
+        [[port]]
+        name = "wan"
+        device = "net_null0"
+        addresses = ["198.51.100.1/24"]
+        # wan
+        [[port]]
+        name = "lan"
+        device = "net_null1"
+        addresses = ["10.0.0.1/16"]
+        # lan
+        [[local_pool]]
+        name = "inside"
+        addresses = ["10.0.0.200-10.0.0.201"]
+    "#;
 
     fn service(address: &str) -> String {
         format!(
@@ -157,8 +159,10 @@ mod tests {
     #[test]
     fn every_address_on_a_link_is_announced_twice() {
         let (mut announcer, mailbox) = (Announcer::default(), Mailbox::default());
-        let config = parse(&(service("198.51.100.80") + &service("192.0.2.80")));
-        announcer.update(&config, Time::default());
+        update(
+            &mut announcer,
+            &(service("198.51.100.80") + &service("192.0.2.80")),
+        );
         let all = [
             "0 198.51.100.1",
             "0 198.51.100.80",
@@ -172,12 +176,73 @@ mod tests {
         assert!(orders(&mut announcer, &mailbox, 9000).is_empty());
     }
 
+    /// The one rule, by examples: where each address is found.
+    #[test]
+    fn an_address_is_found_by_subnet_or_announce_else_by_route() {
+        let found = |extra: &str, wan: &str, lan: &str| {
+            let text = TEXT.replace("# wan", wan).replace("# lan", lan);
+            let vips = ["198.51.100.80", "10.0.1.80", "192.0.2.80", "203.0.113.80"];
+            let model = model_of(&(text + extra + &vips.map(service).concat()));
+            let tables = model.tables();
+            ["198.51.100.1", "10.0.0.200"]
+                .iter()
+                .chain(&vips)
+                .map(|address| {
+                    let ports = tables.ports_for(address.parse().unwrap());
+                    ports.map(|port| port.to_string()).collect::<String>()
+                })
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        const DEFAULT: &str = "[[route]]\nto = \"0.0.0.0/0\"\nvia = \"198.51.100.254\"\n";
+        const INNER: &str = "[[route]]\nto = \"192.0.2.0/24\"\nvia = \"10.0.0.254\"\n";
+        let both = format!("{DEFAULT}{INNER}");
+        let cases = [
+            ("no route", "", "", "", "0 1 0 1  "),
+            ("the default route", DEFAULT, "", "", "0 1 0 1 0 0"),
+            ("the longest prefix", &both, "", "", "0 1 0 1 1 0"),
+            ("announce, no route", "", "", "192.0.2.0/24", "0 1 0 1 1 "),
+            (
+                "announce beats the route",
+                DEFAULT,
+                "",
+                "192.0.2.0/24",
+                "0 1 0 1 1 0",
+            ),
+            (
+                "announce on both",
+                &both,
+                "0.0.0.0/0",
+                "203.0.113.80/32",
+                "0 01 0 01 0 01",
+            ),
+            (
+                "announce never takes a port's own address",
+                "",
+                "",
+                "198.51.100.0/24",
+                "0 1 01 1  ",
+            ),
+        ];
+        for (name, routes, wan, lan, expected) in cases {
+            let announce = |net: &str| match net {
+                "" => String::new(),
+                net => format!("announce = [\"{net}\"]"),
+            };
+            assert_eq!(
+                found(routes, &announce(wan), &announce(lan)),
+                expected,
+                "{name}"
+            );
+        }
+    }
+
     #[test]
     fn a_reload_announces_what_it_adds_and_not_what_it_removed() {
         let (mut announcer, mailbox) = (Announcer::default(), Mailbox::default());
-        announcer.update(&parse(&service("198.51.100.80")), Time::default());
+        update(&mut announcer, &service("198.51.100.80"));
         orders(&mut announcer, &mailbox, 0);
-        announcer.update(&parse(&service("198.51.100.81")), Time::default());
+        update(&mut announcer, &service("198.51.100.81"));
         assert_eq!(orders(&mut announcer, &mailbox, 1), ["0 198.51.100.81"]);
         let again = orders(&mut announcer, &mailbox, 1001).join(",");
         assert!(
@@ -192,7 +257,7 @@ mod tests {
         let services: String = (0..1000u32)
             .map(|n| service(&format!("10.0.{}.{}", 4 + n / 250, 1 + n % 250)))
             .collect();
-        announcer.update(&parse(&services), Time::default());
+        update(&mut announcer, &services);
         let mut total = 0;
         while announcer.is_busy() {
             announcer.tick(&mailbox, Time::default());

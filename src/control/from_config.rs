@@ -47,6 +47,7 @@ pub(super) fn port_table(port: &config::Port, device: Device) -> Port {
         mtu: port.mtu,
         has_companion: port.companion.is_some(),
         addresses: port.addresses.as_slice().into(),
+        announce: port.announce.as_slice().into(),
     }
 }
 

@@ -17,6 +17,7 @@ mod machine;
 mod memory;
 pub mod model;
 mod natted;
+mod pace;
 mod real_ids;
 mod reload;
 pub mod resolver;
@@ -120,7 +121,7 @@ impl Control {
     ) -> Self {
         let now = clock.now();
         let mut announcer = Announcer::default();
-        announcer.update(model.config(), now);
+        announcer.update(model.config(), model.tables(), now);
         Control {
             stats: model.stats().clone(),
             watch: Watch::new(workers.len(), now),
@@ -186,7 +187,8 @@ impl Control {
     pub fn apply(&mut self, config: Config) -> Result<Changes, NeedsRestart> {
         let now = self.now();
         let changes = self.model.apply(config, now)?;
-        self.announcer.update(self.model.config(), now);
+        let (config, tables) = (self.model.config(), self.model.tables());
+        self.announcer.update(config, tables, now);
         if let Some(host) = &self.host {
             host.kernel.update(self.model.config());
         }
@@ -199,7 +201,7 @@ impl Control {
         let vips: Vec<_> = services.iter().map(|service| service.address).collect();
         let changes = self.model.set_services(services)?;
         for vip in vips {
-            self.announcer.add(self.model.config(), vip, now);
+            self.announcer.add(self.model.tables(), vip, now);
         }
         Ok(changes)
     }
@@ -209,7 +211,7 @@ impl Control {
         let key = self.model.find_service(name)?;
         let changes = self.model.unset_service(&key)?;
         if self.model.tables().addresses.get(&key.address).is_none() {
-            self.announcer.remove(self.model.config(), key.address);
+            self.announcer.remove(self.model.tables(), key.address);
         }
         Some(changes)
     }

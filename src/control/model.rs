@@ -10,7 +10,7 @@ pub use super::from_config::{Device, key};
 use super::from_config::{owners, pool_table, port_of, port_table};
 use super::natted::Natted;
 use super::real_ids::RealIds;
-use super::resolver::Resolver;
+use super::resolver::{Network, Resolver};
 use crate::config::{self, Config, ReversePath};
 use crate::conn::Pool;
 use crate::exchange::Event;
@@ -319,6 +319,7 @@ impl Model {
         }
         if new.routes != old.routes || new.ports != old.ports {
             next.routes = Arc::new(self.routes(&new, now));
+            self.resolver.look_at_all();
             next.route_generation = next.route_generation.wrapping_add(1);
         }
         next.unknown_tcp = new.unknown_tcp;
@@ -361,9 +362,13 @@ impl Model {
     /// What is due from time to time: neighbours, ids whose connections are gone, tables that no worker reads any more.
     /// Call it at least every few milliseconds.
     pub fn tick(&mut self, now: Time) {
-        self.resolver.tick(self.publisher.current(), now);
-        if self.retired_hops.is_empty() && self.resolver.is_crowded() {
-            self.retired_hops = self.resolver.retire_unused(now);
+        let network = Network {
+            tables: self.publisher.current(),
+            reals: &self.real_addresses,
+        };
+        self.resolver.tick(&network, now);
+        if self.retired_hops.is_empty() && self.resolver.is_crowded(now) {
+            self.retired_hops = self.resolver.retire_unused(&network, now);
             if !self.retired_hops.is_empty() {
                 let mut next = self.publisher.current().clone();
                 next.route_generation = next.route_generation.wrapping_add(1);
@@ -395,7 +400,11 @@ impl Model {
 
     /// Hands an event of a worker to the resolver.
     pub fn event(&mut self, event: Event, now: Time) {
-        self.resolver.event(event, self.publisher.current(), now);
+        let network = Network {
+            tables: self.publisher.current(),
+            reals: &self.real_addresses,
+        };
+        self.resolver.event(event, &network, now);
     }
 
     /// Publishes `next` as the next generation.

@@ -6,7 +6,7 @@
 use super::limit::AnswerKind;
 use super::parse::{Datagram, Flow, PROTOCOL_ICMP};
 use super::{Director, Outcome, is_tcp};
-use crate::exchange::Event;
+use crate::exchange::News;
 use crate::packet::{Packet, Sent, Sink};
 use crate::tables::{Owner, Tables};
 use crate::units::{PortId, Time};
@@ -33,22 +33,21 @@ impl<P: Packet> Director<P> {
             .and_then(arp::Repr::parse);
         let verdict = match repr {
             None => Verdict::Drop(DropReason::BadArp),
-            // Somebody else uses an address of weir's own (RFC 5227 section 2.4).
-            Some(repr)
-                if tables.addresses.get(&repr.sender_ip).is_some()
-                    && repr.sender_mac != table.mac =>
-            {
+            // A MAC address that no neighbour has is neither answered nor learned.
+            Some(repr) if !repr.sender_mac.is_unicast() || tables.is_own_mac(repr.sender_mac) => {
+                Verdict::Drop(DropReason::BadArp)
+            }
+            // Another host uses an address of weir's own (RFC 5227 section 2.4): the control thread defends it.
+            Some(repr) if tables.addresses.get(&repr.sender_ip).is_some() => {
+                self.mailbox.tell(port, repr, News::Claim);
                 Verdict::Drop(DropReason::BadArp)
             }
             Some(repr) if repr.operation == arp::REQUEST => {
-                let is_ours = table.is_on_link(repr.target_ip)
-                    && match tables.addresses.get(&repr.target_ip) {
-                        Some(Owner::Port(owner)) => *owner == port,
-                        Some(Owner::Vip | Owner::Pool) => true,
-                        None => false,
-                    };
+                let is_ours = tables.answers_for(port, repr.target_ip);
                 // A request tells of its sender too; so does a gratuitous one, which nobody answers.
-                let _ = self.mailbox.events.push(Event::Arp { port, repr });
+                if let Some(news) = news_of(&repr, port, tables) {
+                    self.mailbox.tell(port, repr, news);
+                }
                 if !is_ours {
                     Verdict::Drop(DropReason::ArpIgnored)
                 } else if !self
@@ -68,7 +67,9 @@ impl<P: Packet> Director<P> {
                 }
             }
             Some(repr) => {
-                let _ = self.mailbox.events.push(Event::Arp { port, repr });
+                if let Some(news) = news_of(&repr, port, tables) {
+                    self.mailbox.tell(port, repr, news);
+                }
                 // The host may have asked.
                 self.deliver(packet, port, LocalReason::Arp, tables, now, sink)
             }
@@ -340,6 +341,22 @@ impl<P: Packet> Director<P> {
         packet.data_mut().copy_from_slice(&answer[..length]);
         sink.send(port, packet, Sent::Answered);
         Verdict::Reply(port, reason)
+    }
+}
+
+/// What an ARP packet tells of its sender that weir does not know yet, if anything.
+fn news_of(repr: &arp::Repr, port: PortId, tables: &Tables) -> Option<News> {
+    let is_answer = repr.operation == arp::REPLY && tables.addresses.get(&repr.target_ip).is_some();
+    match tables.neighbours.find(port, repr.sender_ip) {
+        Some(_) if is_answer => Some(News::Answer),
+        Some(hop) => {
+            let link = tables.neighbours.link(hop);
+            (!link.is_usable() || link.mac != repr.sender_mac).then_some(News::Claim)
+        }
+        None => {
+            let asks = repr.operation == arp::REQUEST && tables.answers_for(port, repr.target_ip);
+            asks.then_some(News::Stranger)
+        }
     }
 }
 

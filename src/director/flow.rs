@@ -237,6 +237,11 @@ impl<P: Packet> Director<P> {
         if flow.length > tables.port(port).mtu {
             return self.too_big(packet, vip, tables.port(port).mtu, tables, now, sink);
         }
+        if !reply && way.has_failed(tables) {
+            self.want(port, way.address);
+            let reason = ReplyReason::HostUnreachable;
+            return self.host_unreachable(packet, vip, reason, tables, now, sink);
+        }
         rewrite(packet.data_mut(), flow.layout, connection, reply);
         let link = way.hop.map(|hop| tables.neighbours.link(hop));
         match link {

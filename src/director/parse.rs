@@ -283,7 +283,7 @@ mod tests {
             mend: bool,
             any_mac: bool,
         ) {
-            let port = Port { name: "wan".into(), mac: MAC, any_mac, mtu: 1500, has_companion: false, addresses: Box::default() };
+            let port = Port { name: "wan".into(), mac: MAC, any_mac, mtu: 1500, has_companion: false, addresses: Box::default(), announce: Box::default() };
             let mut frame = vec![0; 64];
             frame[..6].copy_from_slice(&MAC.0);
             frame[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 48, 0, 1, 0x40, 0, 64, if tcp { 6 } else { 17 }]);

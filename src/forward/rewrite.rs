@@ -146,6 +146,7 @@ mod tests {
             mtu: 1500,
             has_companion: false,
             addresses: Box::default(),
+            announce: Box::default(),
         }
     }
 

@@ -22,6 +22,11 @@ impl Mac {
     pub fn is_multicast(&self) -> bool {
         self.0[0] & 1 != 0
     }
+
+    /// Whether one host can have it: neither a group address nor all zeros.
+    pub fn is_unicast(&self) -> bool {
+        !self.is_multicast() && *self != Mac::default()
+    }
 }
 
 impl fmt::Display for Mac {

@@ -4,6 +4,7 @@
                                              └─ inner gateway ── FAR
 """
 
+import json
 import struct
 from dataclasses import dataclass, field
 
@@ -72,18 +73,23 @@ def service(mode, *reals, protocol="tcp", vip=VIP, port=80, name="web", schedule
     return Service(name, mode, protocol, vip, port, "\n".join(["[[service]]"] + lines) + "\n")
 
 
-def port(name, host, mac=True, mtu=1500, companion=None):
+def route(to, via):
+    return f'[[route]]\nto = "{to}"\nvia = "{via.ip}"\n'
+
+
+def port(name, host, mac=True, mtu=1500, companion=None, announce=()):
     lines = [f'companion = "{companion}"'] if companion else []
+    lines += [f"announce = {json.dumps(announce)}"] if announce else []
     lines = ["[[port]]"] + lines + [ f'name = "{name}"', 'device = "net_null0"', f'addresses = ["{host.ip}/24"]', f"mtu = {mtu}"]
     return "\n".join(lines + [f'mac = "{host.mac}"'] * mac) + "\n"
 
 
 def two_arm(*services, known=(GATEWAY, NEAR, A, B, C, D, INNER_GATEWAY), pool=POOL, pool_ports="1024-65535", extra="",
-            default_route=True, mtu=1500, connections=1024, macs=True, answers=None, to_host=None, companion=None):
+            default_route=True, mtu=1500, connections=1024, macs=True, answers=None, to_host=None, companion=None, announce=((), ())):
     """weir between the clients' link (wan) and the real servers' (lan); `known` have static neighbour entries."""
     text = f"limits = {{ connections = {connections}" + (f", answers_per_second = {answers}" if answers is not None else "")
     text += (f", host_packets_per_second = {to_host}" if to_host is not None else "") + " }\n"
-    text += extra + port("wan", WAN, macs, companion=companion) + port("lan", LAN, macs, mtu)
+    text += extra + port("wan", WAN, macs, companion=companion, announce=announce[0]) + port("lan", LAN, macs, mtu, announce=announce[1])
     text += f'[[route]]\nto = "0.0.0.0/0"\nvia = "{GATEWAY.ip}"\n' * default_route
     text += f'[[route]]\nto = "10.9.0.0/16"\nvia = "{INNER_GATEWAY.ip}"\n'
     text += "".join(f'[[neighbour]]\naddress = "{host.ip}"\nmac = "{host.mac}"\n' for host in known)

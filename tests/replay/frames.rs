@@ -62,7 +62,7 @@ pub fn query(client_port: u16) -> Vec<u8> {
     udp((CLIENT, client_port), (VIP, 53), b"who?")
 }
 
-fn arp(to: Mac, repr: arp::Repr) -> Vec<u8> {
+pub fn arp(to: Mac, repr: arp::Repr) -> Vec<u8> {
     let mut payload = [0; arp::LEN];
     repr.emit(&mut payload).unwrap();
     ethernet(to, repr.sender_mac, 0x0806, &payload)

@@ -1,5 +1,6 @@
 //! Ports, routes, neighbours: whose each address is, and what can be reached.
 
+use crate::config::address::Destination;
 use crate::config::error::{At, Log, Span, quote};
 use crate::config::raw;
 use crate::config::value::{Given, List};
@@ -190,6 +191,7 @@ impl Network {
                 log,
             );
             let addresses = self.port_addresses(&port, at, place, &mut subnets, log);
+            let announce = announced(port.announce, log);
             if let Some(mtu) = port.mtu.ok()
                 && mtu.value.0 > MAX_MTU
             {
@@ -222,6 +224,7 @@ impl Network {
                 name: name.0,
                 device: device.0,
                 addresses,
+                announce,
                 mac: port.mac.get().map(|mac| mac.0),
                 mtu: port.mtu.get().map_or(MAX_MTU, |mtu| mtu.0) as u16,
                 queues: port.queues.get().unwrap_or(Queues::Auto),
@@ -389,6 +392,27 @@ impl Network {
         }
         neighbours
     }
+}
+
+/// The networks of a port's `announce`, each once.
+fn announced(raw: Given<List<Destination>>, log: &mut Log) -> Vec<Ipv4Net> {
+    let mut first: HashMap<Ipv4Net, Span> = HashMap::new();
+    let mut networks = Vec::new();
+    for At { value: net, at } in raw.items() {
+        let net = net.0;
+        match first.get(&net) {
+            Some(&other) => {
+                log.error(at, format!("`announce` lists {net} twice"))
+                    .note(other, "listed here first")
+                    .help("remove one of the two");
+            }
+            None => {
+                first.insert(net, at);
+                networks.push(net);
+            }
+        }
+    }
+    networks
 }
 
 /// Two vdevs of one name, or one PCI address twice: the EAL refuses it, but a replay ignores devices.

@@ -176,7 +176,11 @@ impl Model {
         }
         self.names.insert(service.name.clone(), key(service));
         for real in &service.reals {
-            *self.real_addresses.entry(real.address).or_default() += 1;
+            let count = self.real_addresses.entry(real.address).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.resolver.look_at(real.address);
+            }
         }
     }
 

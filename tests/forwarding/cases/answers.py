@@ -1,8 +1,8 @@
 """What weir answers itself, from which address, how often, and whom it never answers."""
 
 from case import Case, drop, forward, lan, local, reply, wan
-from lab import (A, B, CLIENT, LAN, LAN_VIP, NEAR, POOL, VIP, WAN, WAN_VIP, Host, arp, ethernet, icmp, quoting, raw, reply_to, service, tcp,
-                 two_arm, udp)
+from lab import (A, B, CLIENT, INNER_GATEWAY, LAN, LAN_VIP, NEAR, POOL, VIP, WAN, WAN_VIP, Host, arp, ethernet, icmp, quoting, raw, reply_to, route, service,
+                 tcp, two_arm, udp)
 
 MODES = ("dr", "nat", "fullnat")
 LB = two_arm(service("nat", A))
@@ -100,10 +100,27 @@ CASES = [
         lan(arp(A, LAN_VIP), is_at(A, "lan", LAN_VIP)),
         lan(arp(A, POOL), is_at(A, "lan", POOL)),
     ]),
-    Case("arp_for_a_vip_outside_the_subnet_is_not_answered", SUBNETS, [
-        wan(arp(NEAR, VIP), drop("arp_ignored")), lan(arp(A, VIP), drop("arp_ignored")),
+    Case("arp_for_a_vip_outside_all_subnets_is_answered_where_its_route_leads", SUBNETS, [
+        wan(arp(NEAR, VIP), is_at(NEAR, "wan", VIP)), lan(arp(A, VIP), drop("arp_ignored")),
         wan(arp(NEAR, LAN_VIP), drop("arp_ignored")), lan(arp(A, WAN_VIP), drop("arp_ignored")),
     ]),
+    Case("arp_for_a_vip_outside_all_subnets_follows_the_longest_prefix", two_arm(service("nat", A), extra=route("192.0.2.0/24", INNER_GATEWAY)), [
+        wan(arp(NEAR, VIP), drop("arp_ignored")), lan(arp(A, VIP), is_at(A, "lan", VIP)),
+    ]),
+    Case("arp_for_a_vip_to_which_no_route_leads_is_ignored", two_arm(service("nat", A), default_route=False), [
+        wan(arp(NEAR, VIP), drop("arp_ignored")), lan(arp(A, VIP), drop("arp_ignored")),
+    ]),
+    Case("arp_for_a_vip_is_answered_where_announce_says_so", two_arm(service("nat", A), announce=((), ["192.0.2.0/24"])), [
+        wan(arp(NEAR, VIP), drop("arp_ignored")), lan(arp(A, VIP), is_at(A, "lan", VIP)),
+    ]),
+    Case("announce_holds_for_several_ports_and_beside_their_subnets",
+         two_arm(service("nat", A, vip=WAN_VIP), pool="10.77.0.200-10.77.0.203", announce=(["10.77.0.200/31"], ["198.51.100.80/32", "10.77.0.200/31"])), [
+        wan(arp(NEAR, WAN_VIP), is_at(NEAR, "wan", WAN_VIP)), lan(arp(A, WAN_VIP), is_at(A, "lan", WAN_VIP)),
+        *(wan(arp(NEAR, f"10.77.0.{n}"), is_at(NEAR, "wan", f"10.77.0.{n}")) for n in (200, 201, 202, 203)),
+        *(lan(arp(A, f"10.77.0.{n}"), is_at(A, "lan", f"10.77.0.{n}")) for n in (200, 201)),
+        *(lan(arp(A, f"10.77.0.{n}"), drop("arp_ignored")) for n in (202, 203)),
+        wan(arp(NEAR, LAN), drop("arp_ignored")),
+    ], says="pool addresses as VIPs; a port's own address is found on that port alone"),
     Case("every_address_of_a_pool_answers_arp", two_arm(service("fullnat", A), pool="10.0.0.200-10.0.0.203"), [
         *(lan(arp(A, f"10.0.0.{n}"), is_at(A, "lan", f"10.0.0.{n}")) for n in range(200, 204)),
         lan(arp(A, "10.0.0.199"), drop("arp_ignored")), lan(arp(A, "10.0.0.204"), drop("arp_ignored")),

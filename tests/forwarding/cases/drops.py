@@ -1,7 +1,7 @@
 """Every reason to drop a packet, and what is just not dropped."""
 
-from case import Case, drop, ends, forward, lan, local, reply, wan
-from lab import (A, B, CLIENT, LAN, NEAR, POOL, VIP, WAN, WAN_VIP, Ether, Host, Sent, arp, ethernet, fixed, icmp, ip, quoting, raw, reply_to,
+from case import Case, drop, ends, forward, lan, local, queue, reply, wan
+from lab import (A, B, CLIENT, GATEWAY, LAN, NEAR, POOL, VIP, WAN, WAN_VIP, Ether, Host, Sent, arp, ethernet, fixed, icmp, ip, quoting, raw, reply_to,
                  service, tcp, two_arm, udp)
 from scapy.packet import Raw
 
@@ -41,6 +41,10 @@ def with_ihl(words):
 def fragments(packet):
     """The flags and offsets of a first one, one in the middle, the last, the shortest and longest offsets, and a first with DF."""
     return [raw(patched(ethernet(packet), 20, value.to_bytes(2, "big"))) for value in (0x2000, 0x20B9, 0x00B9, 0x0001, 0x1FFF, 0x6000)]
+
+
+# Zero, broadcast, multicast, and the MAC addresses of weir's own ports.
+NO_HOST = ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", LAN.mac, WAN.mac)
 
 
 def own(address, mac=CLIENT.mac):
@@ -218,5 +222,11 @@ CASES = [
         *(wan(arp(own(address, NEAR.mac), WAN, op="is-at"), drop("bad_arp")) for address in (WAN.ip, WAN_VIP)),
         *(wan(arp(own(address, NEAR.mac), address), drop("bad_arp")) for address in (WAN.ip, WAN_VIP)),
         lan(arp(own(POOL, A.mac), LAN), drop("bad_arp")),
-    ], says="RFC 826; RFC 5227 2.4: nobody else has weir's addresses"),
+    ], asks=[("wan", 0.036, WAN.ip), ("wan", 0.037, WAN_VIP), ("lan", 0.042, POOL)],
+         says="RFC 826; RFC 5227 2.4: no other host has weir's addresses, and each is defended once"),
+    Case("arp_of_no_hosts_mac_address", two_arm(service("nat", A, vip=WAN_VIP), known=(GATEWAY,)), [
+        *(lan(arp(A, LAN, op=op, hwsrc=mac), drop("bad_arp")) for op in ("who-has", "is-at") for mac in NO_HOST),
+        *(lan(arp(A, A, op=op, hwsrc=mac), drop("bad_arp")) for op in ("who-has", "is-at") for mac in NO_HOST),
+        wan(tcp(CLIENT, WAN_VIP), queue("lan")),
+    ], asks=[("lan", 0.021, A.ip)], says="and the neighbour is not learned from it"),
 ]

@@ -1,12 +1,13 @@
 """How weir finds next hops, what it does with packets until then, and which next hop it takes."""
 
 from case import ANY, Case, drop, forward, lan, local, queue, reply, wan
-from lab import (A, B, BROADCAST, CLIENT, FAR, GATEWAY, INNER_GATEWAY, LAN, NEAR, VIP, WAN, ARP, Ether, Host, arp, client,
-                 reply_to, service, tcp, two_arm, udp)
+from lab import (A, B, BROADCAST, CLIENT, FAR, GATEWAY, INNER_GATEWAY, LAN, LAN_VIP, NEAR, POOL, VIP, WAN, ARP, Ether, Host, arp, client,
+                 reply_to, route, service, tcp, two_arm, udp)
 
 MODES = ("dr", "nat", "fullnat")
 WAITING = 16  # packets for one next hop
 MOVED = Host(A.ip, "02:00:00:00:01:99")
+OTHER_GATEWAY = Host(GATEWAY.ip, "02:00:00:00:02:fd")
 
 
 def lb(mode="nat", *reals, known=(GATEWAY,), **more):
@@ -21,10 +22,6 @@ def asked(count):
 def here(host, target=LAN, **fields):
     """The host's answer to weir's question."""
     return arp(host, target, op="is-at", target_mac=target.mac, **fields)
-
-
-def route(to, via):
-    return f'[[route]]\nto = "{to}"\nvia = "{via.ip}"\n'
 
 
 def resolved(mode):
@@ -51,6 +48,33 @@ def confirmation(results):
     seen = [Ether(frame) for _, frame in results.out["lan"] if ARP in Ether(frame)]
     assert seen[0].dst == BROADCAST and seen[1].dst == A.mac and seen[1][ARP].pdst == A.ip, seen
 
+
+def arps(results, port="lan"):
+    return [Ether(frame) for _, frame in results.out[port] if ARP in Ether(frame)]
+
+
+def asked_itself(results, number):
+    """A question of weir's goes to the neighbour alone, in a frame that no other host takes."""
+    asked = arps(results) or arps(results, "wan")
+    question = [packet for packet in asked if packet[ARP].op == 1][number]
+    assert question.dst == (A if question[ARP].pdst == A.ip else NEAR).mac, question
+
+
+def defended(results):
+    """RFC 5227 2.3: an announcement is a request to everybody with the address as sender's and as target."""
+    for packet in arps(results):
+        assert packet.dst == BROADCAST and packet[ARP].psrc == packet[ARP].pdst and packet[ARP].hwsrc == packet.src == LAN.mac, packet
+
+
+ASKED = [("lan", 0.001, A.ip), ("lan", 1.001, A.ip), ("lan", 2.001, A.ip)]
+
+# How another host can claim a real server's address, and what becomes of the packet.
+CLAIMS = (
+    ("gratuitous_request", arp(MOVED, MOVED), drop("arp_ignored")),
+    ("gratuitous_reply", arp(MOVED, MOVED, op="is-at", to_mac=BROADCAST), local("arp")),
+    ("reply", here(MOVED), local("arp")),
+    ("question", arp(MOVED, LAN), reply("arp", "lan")),
+)
 
 CASES = [
     *(resolved(mode) for mode in MODES),
@@ -88,15 +112,28 @@ CASES = [
     Case("nobody_answers", lb(), [
         wan(udp(CLIENT, VIP), queue("lan")), wan(udp(CLIENT, VIP), queue("lan"), at=2.9),
         wan(udp(CLIENT, VIP, sport=2), reply("no_real_server"), at=10),
-    ], asks=[("lan", 0.001, A.ip), ("lan", 1.001, A.ip), ("lan", 2.001, A.ip), ("lan", 10.0, A.ip)], lost={"neighbour_failed": 2},
-         says="what waited is dropped and counted; a client that comes later is told at once, and has it asked anew"),
+    ], asks=[*ASKED, ("lan", 8.001, A.ip), ("lan", 10.0, A.ip)], lost={"neighbour_failed": 2},
+         says="what waited is dropped and counted; it is asked for all the same, and a client that comes later is told at once"),
     Case("an_answer_after_the_failure_is_believed", lb(), [
         wan(udp(CLIENT, VIP), queue("lan")), lan(here(A), local("arp"), at=5), wan(udp(CLIENT, VIP), forward("lan", A)),
     ], asks=[("lan", 0.001, A.ip), ("lan", 1.001, A.ip), ("lan", 2.001, A.ip)], lost={"neighbour_failed": 1}),
-    Case("an_answer_to_the_second_round_releases", lb(), [
-        wan(udp(CLIENT, VIP), queue("lan")), wan(udp(CLIENT, VIP), queue("lan", sent_with=2, to=A), at=10), lan(here(A), local("arp"), at=11.5),
-    ], asks=[("lan", 0.001, A.ip), ("lan", 1.001, A.ip), ("lan", 2.001, A.ip), ("lan", 10.0, A.ip), ("lan", 11.0, A.ip)],
-        lost={"neighbour_failed": 1}),
+    Case("a_failed_real_server_is_asked_for_until_it_answers", lb(), [
+        wan(udp(CLIENT, VIP), queue("lan")), lan(udp(B, "192.0.2.81"), drop("not_for_us"), at=17), lan(here(A), local("arp"), at=18.002),
+        wan(udp(CLIENT, VIP), forward("lan", A)),
+    ], asks=[*ASKED, ("lan", 8.001, A.ip), ("lan", 13.001, A.ip), ("lan", 18.001, A.ip)], lost={"neighbour_failed": 1},
+         says="every 5 s, so that it is used again within seconds"),
+    Case("a_failed_real_server_that_speaks_is_asked_at_once", lb(), [
+        wan(udp(CLIENT, VIP), queue("lan")), lan(arp(A, A), drop("arp_ignored"), at=5), lan(here(A), local("arp")),
+        wan(udp(CLIENT, VIP), forward("lan", A)),
+    ], asks=[*ASKED, ("lan", 5.0, A.ip)], lost={"neighbour_failed": 1}, check=lambda results: asked_itself(results, -1)),
+    Case("a_failed_gateway_is_asked_for_until_it_answers", lb(known=(A,)), [
+        wan(udp(CLIENT, VIP), forward("lan", A)), lan(reply_to(0), queue("wan")), wan(here(GATEWAY, WAN), local("arp"), at=8.5),
+        lan(reply_to(0), forward("wan", CLIENT)),
+    ], asks=[("wan", 0.002, GATEWAY.ip), ("wan", 1.002, GATEWAY.ip), ("wan", 2.002, GATEWAY.ip), ("wan", 8.002, GATEWAY.ip)], lost={"neighbour_failed": 1}),
+    Case("a_failed_client_on_the_link_is_asked_for_when_packets_want_it", lb(known=(A,)), [
+        wan(udp(NEAR, VIP), forward("lan", A)), lan(reply_to(0), queue("wan")), lan(reply_to(0), queue("wan", sent_with=3, to=NEAR), at=20),
+        wan(here(NEAR, WAN), local("arp"), at=20.5),
+    ], asks=[("wan", 0.002, NEAR.ip), ("wan", 1.002, NEAR.ip), ("wan", 2.002, NEAR.ip), ("wan", 20.0, NEAR.ip)], lost={"neighbour_failed": 1}),
     Case("a_failed_neighbour_holds_nobody_else_up", lb("nat", A, B, known=(GATEWAY, B)), [
         wan(udp(CLIENT, VIP, sport=1), forward("lan", B)), wan(udp(CLIENT, VIP, sport=2), queue("lan")),
         wan(udp(CLIENT, VIP, sport=3), forward("lan", B)), wan(udp(CLIENT, VIP, sport=1), forward("lan", B), at=20),
@@ -109,24 +146,38 @@ CASES = [
              ("lan", 0.002, A.ip)]),
     Case("what_waits_at_the_end_counts_as_queued", lb(), [wan(packet, queue("lan")) for packet in asked(3)], asks=[("lan", 0.001, A.ip)],
          check=lambda results: results.counts["queued"] == 3 or (_ for _ in ()).throw(AssertionError(results.counts))),
-    Case("an_answer_with_another_mac_address_is_followed", lb(), [
+    *(Case(f"one_packet_does_not_move_a_neighbour_{name}", lb(), [
         wan(udp(CLIENT, VIP), queue("lan", sent_with=1, to=A)), lan(here(A), local("arp")),
-        wan(udp(CLIENT, VIP), forward("lan", A)), lan(here(MOVED), local("arp")),
-        wan(udp(CLIENT, VIP), forward("lan", MOVED, new=False)), lan(here(A), local("arp")), wan(udp(CLIENT, VIP), forward("lan", A, new=False)),
-    ], asks=[("lan", 0.001, A.ip)]),
-    Case("a_gratuitous_request_with_another_mac_address_is_followed", lb(), [
-        wan(udp(CLIENT, VIP), queue("lan", sent_with=1, to=A)), lan(here(A), local("arp")),
-        lan(arp(MOVED, MOVED), drop("arp_ignored")), wan(udp(CLIENT, VIP), forward("lan", MOVED, new=False)),
-    ], asks=ANY, says="a real server's address moves by failover"),
-    Case("a_gratuitous_reply_with_another_mac_address_is_followed", lb(), [
-        wan(udp(CLIENT, VIP), queue("lan", sent_with=1, to=A)), lan(here(A), local("arp")),
-        lan(arp(MOVED, MOVED, op="is-at", to_mac=BROADCAST), local("arp")), wan(udp(CLIENT, VIP), forward("lan", MOVED, new=False)),
-    ], asks=ANY),
+        lan(claim, verdict), lan(here(A), local("arp")),
+        wan(udp(CLIENT, VIP), forward("lan", A, new=False)), lan(claim, verdict), wan(udp(CLIENT, VIP), forward("lan", A, new=False), at=0.99),
+    ], asks=[("lan", 0.001, A.ip), ("lan", 0.003, A.ip)], check=lambda results: asked_itself(results, 1))
+        for name, claim, verdict in CLAIMS),
+    *(Case(f"a_neighbour_that_is_silent_moves_to_who_claims_and_answers_{name}", lb(), [
+        wan(udp(CLIENT, VIP), queue("lan", sent_with=1, to=A)), lan(here(A), local("arp")), lan(claim, verdict, at=5),
+        wan(udp(CLIENT, VIP), forward("lan", A, new=False)), lan(here(MOVED), local("arp"), at=5.9), wan(udp(CLIENT, VIP), forward("lan", A, new=False)),
+        lan(here(MOVED), local("arp"), at=6.001), wan(udp(CLIENT, VIP), forward("lan", MOVED, new=False)),
+    ], asks=[("lan", 0.001, A.ip), ("lan", 5.0, A.ip), ("lan", 5.5, A.ip), ("lan", 6.0, A.ip)],
+        says="a real server's address moves by failover: within a second or so") for name, claim, verdict in CLAIMS),
+    Case("a_gateway_fails_over_to_another_host", lb(known=(A,)), [
+        wan(udp(CLIENT, VIP), forward("lan", A)), lan(reply_to(0), queue("wan", sent_with=2, to=CLIENT)), wan(here(GATEWAY, WAN), local("arp")),
+        wan(arp(OTHER_GATEWAY, OTHER_GATEWAY), drop("arp_ignored"), at=10), lan(reply_to(0), forward("wan", CLIENT)),
+        wan(here(OTHER_GATEWAY, WAN), local("arp"), at=11.001), lan(reply_to(0), forward("wan", eth_dst=OTHER_GATEWAY.mac)),
+    ], asks=[("wan", 0.002, GATEWAY.ip), ("wan", 10.0, GATEWAY.ip), ("wan", 10.5, GATEWAY.ip), ("wan", 11.0, GATEWAY.ip)], says="as VRRP's do"),
+    Case("weirs_addresses_are_defended_once_in_ten_seconds", two_arm(service("fullnat", A, vip=LAN_VIP), known=(A,)), [
+        lan(claim, drop("bad_arp"), at=at) for at in (1, 2, 10.9, 11, 12, 30)
+        for claim in (arp(Host(LAN.ip, B.mac), LAN), arp(Host(LAN_VIP, B.mac), A, op="is-at"), arp(Host(POOL, B.mac), LAN))
+    ], asks=[("lan", at, address) for at in (1, 11, 30) for address in (LAN.ip, LAN_VIP, POOL)], check=defended, says="RFC 5227 2.4 (c)"),
+    Case("no_address_is_defended_where_weir_does_not_answer_for_it", lb(), [
+        lan(arp(Host(WAN.ip, B.mac), WAN), drop("bad_arp")), lan(arp(Host(VIP, B.mac), VIP), drop("bad_arp")), wan(arp(Host(VIP, NEAR.mac), VIP), drop("bad_arp")),
+    ], asks=[("wan", 0.003, VIP)]),
     Case("whoever_asks_weir_is_known", lb(), [lan(arp(A, LAN), reply("arp", "lan")), wan(udp(CLIENT, VIP), forward("lan", A))],
         asks=ANY, says="RFC 826"),
     Case("a_question_of_the_next_hop_releases_what_waits_for_it", lb(), [
         wan(udp(CLIENT, VIP), queue("lan", sent_with=1, to=A)), lan(arp(A, LAN), reply("arp", "lan")),
     ], asks=ANY, says="RFC 826"),
+    Case("a_stranger_that_asks_for_the_vip_is_known", lb(known=(A,)), [
+        wan(arp(NEAR, VIP), reply("arp", "wan")), wan(udp(NEAR, VIP), forward("lan", A)), lan(reply_to(1), forward("wan", NEAR)),
+    ], asks=[("wan", 0.003, NEAR.ip)], check=lambda results: asked_itself(results, 0), says="and confirmed when packets go to it"),
     Case("others_questions_to_others_teach_nothing_new", lb(), [lan(arp(A, B), drop("arp_ignored")), wan(udp(CLIENT, VIP), queue("lan"))],
         asks=[("lan", 0.002, A.ip)]),
     Case("an_answer_out_of_another_port_is_not_believed", lb(), [
@@ -149,7 +200,8 @@ CASES = [
         wan(udp(CLIENT, VIP), queue("lan", sent_with=1, to=A)), lan(here(A), local("arp")),
         wan(udp(CLIENT, VIP), forward("lan", A), at=40), wan(udp(CLIENT, VIP), forward("lan", A), at=42.5), wan(udp(CLIENT, VIP), queue("lan"),
         at=50),
-    ], asks=[("lan", 0.001, A.ip), ("lan", 40.0, A.ip), ("lan", 41.0, A.ip), ("lan", 42.0, A.ip), ("lan", 50.0, A.ip)]),
+    ], asks=[("lan", 0.001, A.ip), ("lan", 40.0, A.ip), ("lan", 41.0, A.ip), ("lan", 42.0, A.ip), ("lan", 48.0, A.ip), ("lan", 50.0, A.ip)],
+        lost={"neighbour_failed": 1}),
     Case("an_unused_neighbour_is_not_asked_for", lb(), [
         wan(udp(CLIENT, VIP), queue("lan", sent_with=1, to=A)), lan(here(A), local("arp")), wan(udp(CLIENT, "192.0.2.81"), drop("not_for_us"),
         at=200),
