@@ -4,7 +4,7 @@
 //! is the same work whatever else there is. Neighbours are the exception: their addresses change by themselves,
 //! so they are cells in a table beside it ([`crate::neighbour`]).
 
-use crate::config::WhenUnavailable;
+use crate::config::{HostPeer, WhenUnavailable};
 use crate::conn::Pool;
 use crate::forward::Mode;
 use crate::lpm::Lpm;
@@ -40,8 +40,13 @@ pub struct Tables {
     pub routes: Arc<Routes>,
     pub neighbours: Arc<NeighbourTable>,
     pub timeouts: crate::conn::Timeouts,
+    /// Of each kind, by each port.
     pub answers_per_second: u32,
+    /// By each port.
     pub host_packets_per_second: u32,
+    pub host_peer_packets_per_second: u32,
+    /// In the order of their addresses.
+    pub host_peers: Arc<[HostPeer]>,
 }
 
 impl Tables {
@@ -60,9 +65,10 @@ impl Tables {
         &self.ports[id.index()]
     }
 
-    /// Whether no packet that comes in by `port` can be from `address`: one of weir's own, or a broadcast address.
-    pub fn is_bad_source(&self, port: PortId, address: Ipv4Addr) -> bool {
-        self.addresses.get(&address).is_some() || self.port(port).is_broadcast(address)
+    /// Whether no packet can be from `address`: one of weir's own, or the broadcast address of a port's subnet.
+    pub fn is_bad_source(&self, address: Ipv4Addr) -> bool {
+        self.addresses.get(&address).is_some()
+            || self.ports.iter().any(|port| port.is_broadcast(address))
     }
 }
 

@@ -37,21 +37,24 @@ drop_reasons! {
     Truncated, "truncated", "The frame ends before its headers do, or before the length that its IP header gives.";
     OtherHost, "other_host", "The destination MAC address is another host's (a switch flooded the frame).";
     UnknownEthertype, "unknown_ethertype", "Neither IPv4, IPv6, ARP nor VLAN (LLDP, spanning tree, …).";
-    Vlan, "vlan", "An 802.1Q or 802.1ad tag on a port that is not configured for it.";
+    Vlan, "vlan", "An 802.1Q or 802.1ad tag on a port that is not configured for it; a tag of VLAN 0 is none.";
+    BadSourceMac, "bad_source_mac", "The source MAC address is a group address, zero or the port's own: never answered, never a connection.";
     Ipv6, "ipv6", "An IPv6 packet: not supported yet.";
-    BadIpHeader, "bad_ip_header", "The IP version, header length or total length is impossible.";
+    BadIpHeader, "bad_ip_header", "The IP version, header length or total length is impossible, or the IP options contradict their lengths.";
+    SourceRoute, "source_route", "The packet has the IP option loose or strict source route, by which its sender chooses its way.";
     BadIpChecksum, "bad_ip_checksum", "The IPv4 header checksum is wrong.";
-    BadSource, "bad_source", "A source address that no host can have: multicast, broadcast, loopback, zero, or one of weir's own.";
+    BadSource, "bad_source", "A source address that no host can have: multicast, the broadcast address of any port's subnet, loopback, zero, or one of weir's own.";
     Fragment, "fragment", "A fragment of an IP packet: not supported yet.";
     BadL4Header, "bad_l4_header", "The TCP, UDP or ICMP header is cut short or its lengths contradict each other.";
+    BadL4Checksum, "bad_l4_checksum", "An answer (RST, ICMP) was due, but the packet's own TCP, UDP or ICMP checksum is wrong.";
     IcmpError, "icmp_error", "An ICMP error (unreachable, too big, …) about some connection: not supported yet.";
-    IcmpUnsupported, "icmp_unsupported", "An ICMP message to a VIP other than an echo request.";
-    UnsupportedProtocol, "unsupported_protocol", "To a VIP, but neither TCP, UDP nor ICMP.";
+    IcmpUnsupported, "icmp_unsupported", "An ICMP message to a VIP or a local pool address other than an echo request.";
+    UnsupportedProtocol, "unsupported_protocol", "To a VIP or a local pool address, but neither TCP, UDP nor ICMP.";
     NotForUs, "not_for_us", "The destination is no VIP, no address of a port or pool, and no connection's.";
     NoConnection, "no_connection", "A TCP packet other than a SYN that belongs to no connection, or one to a local pool address that belongs to none.";
     NoService, "no_service", "To a VIP, but to none of its services, and answers are turned off.";
     NoRealServer, "no_real_server", "The service has no real server with a weight above 0, and `when_unavailable = \"drop\"` or answers are turned off.";
-    RateLimited, "rate_limited", "An answer (RST, ICMP, ARP) was due, but the limit for answers of this kind was reached.";
+    RateLimited, "rate_limited", "An answer (RST, ICMP, ARP) was due, but the port's limit for answers of this kind was reached, and the sender's and the service's share of it used up.";
     NoRoute, "no_route", "No route leads to the real server or the client.";
     NeighbourFailed, "neighbour_failed", "The next hop did not answer ARP.";
     NeighbourQueueFull, "neighbour_queue_full", "Too many packets already wait for this next hop's ARP answer.";
@@ -61,7 +64,7 @@ drop_reasons! {
     TooBig, "too_big", "Larger than the out port's MTU; answered with ICMP \"fragmentation needed\" where DF asks for it and the limit allows.";
     ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not own.";
     BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, or that claims one of weir's own addresses.";
-    HostRateLimited, "host_rate_limited", "For the host itself, but more than `host_packets_per_second` came.";
+    HostRateLimited, "host_rate_limited", "For the host itself, but more than `host_packets_per_second` came by the port, and the sender's share of them was used up.";
     HostQueueFull, "host_queue_full", "For the host itself, which takes packets more slowly than they come.";
     NoBuffer, "no_buffer", "The packet's mbuf had no room for an answer.";
     RedirectFull, "redirect_full", "The packet belongs to a connection of another worker, who takes packets more slowly than they come.";
@@ -78,6 +81,8 @@ pub enum ReplyReason {
     NoRealServer,
     RealRemoved,
     TooBig,
+    NoConnection,
+    HostUnreachable,
 }
 
 impl ReplyReason {
@@ -89,6 +94,8 @@ impl ReplyReason {
         ReplyReason::NoRealServer,
         ReplyReason::RealRemoved,
         ReplyReason::TooBig,
+        ReplyReason::NoConnection,
+        ReplyReason::HostUnreachable,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -100,6 +107,8 @@ impl ReplyReason {
             ReplyReason::NoRealServer => "no_real_server",
             ReplyReason::RealRemoved => "real_removed",
             ReplyReason::TooBig => "too_big",
+            ReplyReason::NoConnection => "no_connection",
+            ReplyReason::HostUnreachable => "host_unreachable",
         }
     }
 }

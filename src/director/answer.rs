@@ -1,9 +1,12 @@
-//! What weir answers itself: ARP, ping, and the refusals (reset, ICMP unreachable, time exceeded, too big).
+//! What weir answers itself: ARP, ping, and the refusals (reset, ICMP unreachable, time exceeded, too big); and what it
+//! gives to the host.
 //!
+//! Only a packet whose own TCP, UDP or ICMP checksum is right is answered: of another one nothing is known for sure.
 //! An answer goes back to where its packet came from: out of the same port, to the same MAC address. It needs no
 //! route and no neighbour, keeps no state, and so gives a forger of source addresses nothing to fill.
 
-use super::limit::AnswerKind;
+use super::host_peer::is_host_peers;
+use super::limit::{AnswerKind, Asker};
 use super::parse::{Datagram, Flow, PROTOCOL_ICMP};
 use super::{Director, Outcome, is_tcp};
 use crate::exchange::Event;
@@ -11,6 +14,7 @@ use crate::packet::{Packet, Sent, Sink};
 use crate::tables::{Owner, Tables};
 use crate::units::{PortId, Time};
 use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
+use crate::wire::ipv4::Ipv4;
 use crate::wire::{Mac, arp, build, ethernet, icmp};
 use std::net::Ipv4Addr;
 
@@ -51,11 +55,7 @@ impl<P: Packet> Director<P> {
                 let _ = self.mailbox.events.push(Event::Arp { port, repr });
                 if !is_ours {
                     Verdict::Drop(DropReason::ArpIgnored)
-                } else if !self
-                    .shared
-                    .limits
-                    .allow(AnswerKind::Arp, now, tables.answers_per_second)
-                {
+                } else if !self.is_within_limit(AnswerKind::Arp, &packet, tables, now) {
                     Verdict::Drop(DropReason::RateLimited)
                 } else {
                     match build::arp_reply_in_place(packet.data_mut(), table.mac) {
@@ -79,13 +79,12 @@ impl<P: Packet> Director<P> {
     /// An IPv4 packet that is no whole TCP segment or UDP datagram.
     pub(super) fn datagram<S: Sink<Packet = P>>(
         &mut self,
-        mut packet: P,
+        packet: P,
         datagram: &Datagram,
         tables: &Tables,
         now: Time,
         sink: &mut S,
     ) -> Outcome {
-        let port = packet.port();
         let owner = tables.addresses.get(&datagram.destination);
         let is_echo_request = |packet: &P| {
             let message = packet.data().get(usize::from(datagram.layout.l4));
@@ -108,23 +107,11 @@ impl<P: Packet> Director<P> {
             match (icmp::Icmp::new_checked(message), owner) {
                 (None, _) => Verdict::Drop(DropReason::BadL4Header),
                 (Some(message), _) if message.is_error() => Verdict::Drop(DropReason::IcmpError),
-                (Some(message), Some(Owner::Vip | Owner::Port(_))) if message.is_echo_request() => {
-                    if tables.is_bad_source(port, datagram.source) {
+                (Some(message), Some(_)) if message.is_echo_request() => {
+                    if tables.is_bad_source(datagram.source) {
                         Verdict::Drop(DropReason::BadSource)
-                    } else if !self.shared.limits.allow(
-                        AnswerKind::IcmpEcho,
-                        now,
-                        tables.answers_per_second,
-                    ) {
-                        Verdict::Drop(DropReason::RateLimited)
-                    } else if packet.resize(end)
-                        && build::echo_reply_in_place(packet.data_mut(), tables.port(port).mac)
-                            .is_some()
-                    {
-                        sink.send(port, packet, Sent::Answered);
-                        Verdict::Reply(port, ReplyReason::IcmpEcho)
                     } else {
-                        Verdict::Drop(DropReason::BadL4Header)
+                        self.echo(packet, end, tables, now, sink)
                     }
                 }
                 (Some(_), Some(&Owner::Port(owner))) => {
@@ -145,7 +132,28 @@ impl<P: Packet> Director<P> {
         (verdict, Context::default())
     }
 
-    /// Gives a packet to the host behind `port`.
+    /// Answers an echo request, whose packet ends at `end` in its frame.
+    fn echo<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        end: usize,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Verdict {
+        if let Err(reason) = self.may_answer(AnswerKind::IcmpEcho, &packet, tables, now) {
+            return Verdict::Drop(reason);
+        }
+        let port = packet.port();
+        let mac = tables.port(port).mac;
+        if !packet.resize(end) || build::echo_reply_in_place(packet.data_mut(), mac).is_none() {
+            return Verdict::Drop(DropReason::BadL4Header);
+        }
+        sink.send(port, packet, Sent::Answered);
+        Verdict::Reply(port, ReplyReason::IcmpEcho)
+    }
+
+    /// Gives a packet to the host behind `port`. How many may go there is limited by the port that they come in by.
     pub(super) fn deliver<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
@@ -157,8 +165,7 @@ impl<P: Packet> Director<P> {
     ) -> Verdict {
         // What goes nowhere takes nothing from what does.
         let goes_up = tables.port(port).has_companion;
-        let limit = tables.host_packets_per_second;
-        if goes_up && !self.shared.limits.allow(AnswerKind::Host, now, limit) {
+        if goes_up && !self.is_within_host_limit(&packet, tables, now) {
             Verdict::Drop(DropReason::HostRateLimited)
         } else if sink.local(port, packet) {
             Verdict::Local(reason)
@@ -167,7 +174,53 @@ impl<P: Packet> Director<P> {
         }
     }
 
-    /// Refuses a new connection: TCP by a reset, UDP by "port unreachable", both from the VIP.
+    /// Whether one more packet may go to the host: by the budget of the host's peers, else by that of all.
+    fn is_within_host_limit(&self, packet: &P, tables: &Tables, now: Time) -> bool {
+        let limits = &self.shared.limits;
+        let port = packet.port();
+        if let Some(ip) = Ipv4::of(packet.data())
+            && is_host_peers(&ip, &tables.host_peers)
+        {
+            let asker = Asker::of_host(ip.source, ip.destination, service(&ip));
+            let limit = tables.host_peer_packets_per_second;
+            if limits.allow(AnswerKind::HostPeer, port, &asker, now, limit) {
+                return true;
+            }
+        }
+        let asker = asker(packet.data());
+        let limit = tables.host_packets_per_second;
+        limits.allow(AnswerKind::Host, port, &asker, now, limit)
+    }
+
+    /// Whether a packet may be answered: its own checksum is right, and the limit not reached.
+    fn may_answer(
+        &self,
+        kind: AnswerKind,
+        packet: &P,
+        tables: &Tables,
+        now: Time,
+    ) -> Result<(), DropReason> {
+        let is_right = |ip: Ipv4| ip.is_l4_checksum_right();
+        if !Ipv4::of(packet.data()).is_some_and(is_right) {
+            Err(DropReason::BadL4Checksum)
+        } else if !self.is_within_limit(kind, packet, tables, now) {
+            Err(DropReason::RateLimited)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the limit allows one more answer, to this packet.
+    fn is_within_limit(&self, kind: AnswerKind, packet: &P, tables: &Tables, now: Time) -> bool {
+        let asker = asker(packet.data());
+        let limit = tables.answers_per_second;
+        self.shared
+            .limits
+            .allow(kind, packet.port(), &asker, now, limit)
+    }
+
+    /// Refuses a packet: TCP by a reset, UDP by "port unreachable" or, where the next hop failed, "host unreachable". All
+    /// of them are from the packet's destination, so it must not have been rewritten.
     pub(super) fn refuse<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
@@ -181,6 +234,8 @@ impl<P: Packet> Director<P> {
         if tables.answers_per_second == 0 || flow.flags.rst() {
             return Verdict::Drop(match reason {
                 ReplyReason::NoService => DropReason::NoService,
+                ReplyReason::NoConnection => DropReason::NoConnection,
+                ReplyReason::HostUnreachable => DropReason::NeighbourFailed,
                 _ => DropReason::NoRealServer,
             });
         }
@@ -189,7 +244,10 @@ impl<P: Packet> Director<P> {
         }
         let error = Error {
             kind: icmp::DESTINATION_UNREACHABLE,
-            code: icmp::PORT_UNREACHABLE,
+            code: match reason {
+                ReplyReason::HostUnreachable => icmp::HOST_UNREACHABLE,
+                _ => icmp::PORT_UNREACHABLE,
+            },
             rest: 0,
             from: flow.key.destination(),
         };
@@ -205,12 +263,8 @@ impl<P: Packet> Director<P> {
         now: Time,
         sink: &mut S,
     ) -> Verdict {
-        if !self
-            .shared
-            .limits
-            .allow(AnswerKind::Reset, now, tables.answers_per_second)
-        {
-            return Verdict::Drop(DropReason::RateLimited);
+        if let Err(reason) = self.may_answer(AnswerKind::Reset, &packet, tables, now) {
+            return Verdict::Drop(reason);
         }
         self.answer(
             packet,
@@ -269,7 +323,8 @@ impl<P: Packet> Director<P> {
         self.icmp_error(packet, error, ReplyReason::TooBig, tables, now, sink)
     }
 
-    fn icmp_error<S: Sink<Packet = P>>(
+    /// Answers a packet with an ICMP error that quotes it. The packet must not have been rewritten.
+    pub(super) fn icmp_error<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         error: Error,
@@ -278,12 +333,8 @@ impl<P: Packet> Director<P> {
         now: Time,
         sink: &mut S,
     ) -> Verdict {
-        if !self
-            .shared
-            .limits
-            .allow(AnswerKind::IcmpError, now, tables.answers_per_second)
-        {
-            return Verdict::Drop(DropReason::RateLimited);
+        if let Err(reason) = self.may_answer(AnswerKind::IcmpError, &packet, tables, now) {
+            return Verdict::Drop(reason);
         }
         self.answer(
             packet,
@@ -324,10 +375,33 @@ impl<P: Packet> Director<P> {
 }
 
 /// An ICMP error to be made.
-struct Error {
-    kind: u8,
-    code: u8,
+pub(super) struct Error {
+    pub kind: u8,
+    pub code: u8,
     /// The second word of the header.
-    rest: u32,
-    from: Ipv4Addr,
+    pub rest: u32,
+    pub from: Ipv4Addr,
+}
+
+/// Whose share of a limit a frame uses. A host on the link counts by its address, one that may be beyond routers by its
+/// prefix.
+fn asker(frame: &[u8]) -> Asker {
+    let nobody = Ipv4Addr::UNSPECIFIED;
+    if let Some(ip) = Ipv4::of(frame).filter(|_| is_ipv4(frame)) {
+        Asker::of_prefix(ip.source, ip.destination, service(&ip))
+    } else if let Some(repr) = frame.get(ethernet::HEADER_LEN..).and_then(arp::Repr::parse) {
+        Asker::of_host(repr.sender_ip, repr.target_ip, 0)
+    } else {
+        Asker::of_host(nobody, nobody, 0)
+    }
+}
+
+fn is_ipv4(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&ethernet::ETHERTYPE_IPV4.to_be_bytes())
+}
+
+/// What tells the services of one address apart: the protocol, and the port where there is one.
+fn service(ip: &Ipv4) -> u32 {
+    let port = ip.ports().map_or(0, |(_, to)| to);
+    u32::from(ip.protocol) << 16 | u32::from(port)
 }

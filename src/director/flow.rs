@@ -233,7 +233,7 @@ impl<P: Packet> Director<P> {
             Some(_) => Some(&Owner::Vip),
             None => tables.addresses.get(&key.destination()),
         };
-        if owner.is_some() && tables.is_bad_source(packet.port(), key.source()) {
+        if owner.is_some() && tables.is_bad_source(key.source()) {
             return (Verdict::Drop(DropReason::BadSource), nobody);
         }
         match owner {

@@ -144,7 +144,8 @@ impl Default for WorkerStats {
             local: Counter::default(),
             queued: Counter::default(),
             originated: Counter::default(),
-            drops: Default::default(),
+            // Arrays of more than 32 have no default.
+            drops: std::array::from_fn(|_| Counter::default()),
             replies: Default::default(),
             connections: Counter::default(),
             evicted: Counter::default(),
