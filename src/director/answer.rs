@@ -10,7 +10,7 @@ use super::limit::{AnswerKind, Asker};
 use super::parse::{Datagram, Flow, PROTOCOL_ICMP};
 use super::{Director, Outcome, is_tcp};
 use crate::exchange::Event;
-use crate::packet::{Packet, Sent, Sink};
+use crate::packet::{Packet, Priority, Sent, Sink};
 use crate::tables::{Owner, Tables};
 use crate::units::{PortId, Time};
 use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
@@ -164,32 +164,36 @@ impl<P: Packet> Director<P> {
         sink: &mut S,
     ) -> Verdict {
         // What goes nowhere takes nothing from what does.
-        let goes_up = tables.port(port).has_companion;
-        if goes_up && !self.is_within_host_limit(&packet, tables, now) {
-            Verdict::Drop(DropReason::HostRateLimited)
-        } else if sink.local(port, packet) {
-            Verdict::Local(reason)
-        } else {
-            Verdict::Drop(DropReason::HostQueueFull)
+        let priority = match tables.port(port).has_companion {
+            true => self.host_priority(&packet, tables, now),
+            false => Some(Priority::Usual),
+        };
+        match priority {
+            None => Verdict::Drop(DropReason::HostRateLimited),
+            Some(priority) if sink.local(port, packet, priority) => Verdict::Local(reason),
+            Some(_) => Verdict::Drop(DropReason::HostQueueFull),
         }
     }
 
-    /// Whether one more packet may go to the host: by the budget of the host's peers, else by that of all.
-    fn is_within_host_limit(&self, packet: &P, tables: &Tables, now: Time) -> bool {
+    /// How one more packet may go to the host: by the budget of the host's peers, else by that of all. None if neither
+    /// allows it.
+    fn host_priority(&self, packet: &P, tables: &Tables, now: Time) -> Option<Priority> {
         let limits = &self.shared.limits;
         let port = packet.port();
-        if let Some(ip) = Ipv4::of(packet.data())
+        if let Some(ip) = ipv4_of(packet.data())
             && is_host_peers(&ip, &tables.host_peers)
         {
             let asker = Asker::of_host(ip.source, ip.destination, service(&ip));
             let limit = tables.host_peer_packets_per_second;
             if limits.allow(AnswerKind::HostPeer, port, &asker, now, limit) {
-                return true;
+                return Some(Priority::First);
             }
         }
         let asker = asker(packet.data());
         let limit = tables.host_packets_per_second;
-        limits.allow(AnswerKind::Host, port, &asker, now, limit)
+        limits
+            .allow(AnswerKind::Host, port, &asker, now, limit)
+            .then_some(Priority::Usual)
     }
 
     /// Whether a packet may be answered: its own checksum is right, and the limit not reached.
@@ -387,7 +391,7 @@ pub(super) struct Error {
 /// prefix.
 fn asker(frame: &[u8]) -> Asker {
     let nobody = Ipv4Addr::UNSPECIFIED;
-    if let Some(ip) = Ipv4::of(frame).filter(|_| is_ipv4(frame)) {
+    if let Some(ip) = ipv4_of(frame) {
         Asker::of_prefix(ip.source, ip.destination, service(&ip))
     } else if let Some(repr) = frame.get(ethernet::HEADER_LEN..).and_then(arp::Repr::parse) {
         Asker::of_host(repr.sender_ip, repr.target_ip, 0)
@@ -396,8 +400,10 @@ fn asker(frame: &[u8]) -> Asker {
     }
 }
 
-fn is_ipv4(frame: &[u8]) -> bool {
-    frame.get(12..14) == Some(&ethernet::ETHERTYPE_IPV4.to_be_bytes())
+/// The packet of an IPv4 frame.
+fn ipv4_of(frame: &[u8]) -> Option<Ipv4<'_>> {
+    let is_ipv4 = frame.get(12..14) == Some(&ethernet::ETHERTYPE_IPV4.to_be_bytes());
+    is_ipv4.then(|| Ipv4::of(frame)).flatten()
 }
 
 /// What tells the services of one address apart: the protocol, and the port where there is one.
