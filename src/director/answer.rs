@@ -1,7 +1,8 @@
 //! What weir answers itself: ARP, ping, and the refusals (reset, ICMP unreachable, time exceeded, too big); and what it
 //! gives to the host.
 //!
-//! Only a packet whose own TCP, UDP or ICMP checksum is right is answered: of another one nothing is known for sure.
+//! An answer is given only to a packet with a right TCP, UDP or ICMP checksum. Of a damaged packet not even the sender is
+//! sure.
 //! An answer goes back to where its packet came from: out of the same port, to the same MAC address. It needs no
 //! route and no neighbour, keeps no state, and so gives a forger of source addresses nothing to fill.
 
@@ -175,8 +176,8 @@ impl<P: Packet> Director<P> {
         }
     }
 
-    /// How one more packet may go to the host: by the budget of the host's peers, else by that of all. None if neither
-    /// allows it.
+    /// Returns how one more packet may go to the host: first by the budget of the host's peers, else by that of all. None
+    /// if neither allows it.
     fn host_priority(&self, packet: &P, tables: &Tables, now: Time) -> Option<Priority> {
         let limits = &self.shared.limits;
         let port = packet.port();
@@ -196,7 +197,7 @@ impl<P: Packet> Director<P> {
             .then_some(Priority::Usual)
     }
 
-    /// Whether a packet may be answered: its own checksum is right, and the limit not reached.
+    /// Whether a packet may be answered: its own checksum is right, and the limit is not reached.
     fn may_answer(
         &self,
         kind: AnswerKind,
@@ -387,16 +388,16 @@ pub(super) struct Error {
     pub from: Ipv4Addr,
 }
 
-/// Whose share of a limit a frame uses. A host on the link counts by its address, one that may be beyond routers by its
-/// prefix.
+/// Returns the sender and the service that the answer to a frame counts against: an ARP packet's sender by its address,
+/// an IPv4 packet's by its prefix.
 fn asker(frame: &[u8]) -> Asker {
-    let nobody = Ipv4Addr::UNSPECIFIED;
+    let unknown = Ipv4Addr::UNSPECIFIED;
     if let Some(ip) = ipv4_of(frame) {
         Asker::of_prefix(ip.source, ip.destination, service(&ip))
     } else if let Some(repr) = frame.get(ethernet::HEADER_LEN..).and_then(arp::Repr::parse) {
         Asker::of_host(repr.sender_ip, repr.target_ip, 0)
     } else {
-        Asker::of_host(nobody, nobody, 0)
+        Asker::of_host(unknown, unknown, 0)
     }
 }
 

@@ -13,10 +13,10 @@ const BGP: u16 = 179;
 /// RFC 5798 section 5.1.1.2.
 const VRRP_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 
-/// Whether a packet to the host is BFD, BGP or VRRP from one of the configured peers, `peers` in the order of their
-/// addresses. One with the wrong TTL is not: it may come from anywhere, and has the budget of all others (RFC 5082
-/// section 3 calls that a lower-priority queue). The host's own daemon drops it, or knows why it is right: with
-/// authentication BFD may take any TTL (RFC 5881 section 5).
+/// Whether a packet to the host is BFD, BGP or VRRP from one of the configured peers. `peers` are in the order of their
+/// addresses. A packet with the wrong TTL is none: it may come from anywhere, and has the budget of all other packets
+/// (RFC 5082 section 3 allows a lower-priority queue for it). The host's daemon decides: with authentication BFD may take
+/// any TTL (RFC 5881 section 5).
 pub(super) fn is_host_peers(ip: &Ipv4, peers: &[HostPeer]) -> bool {
     let Ok(place) = peers.binary_search_by_key(&ip.source, |peer| peer.address) else {
         return false;

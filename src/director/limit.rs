@@ -1,10 +1,10 @@
 //! Limits on what weir says by itself and on what it gives to the host, so that a flood of questions is no amplifier
-//! and starves neither packets nor those who ask seldom.
+//! and starves neither packets nor senders that ask seldom.
 //!
 //! Each port has a budget of its own for each kind. A budget is a rate with a second's worth at once, and beside it
 //! *shares*: buckets that senders and services are hashed to. What a share allows is always allowed, and counts
-//! against the rate, so that others get less. A sender below its share is thus never refused because others ask too
-//! much, and one that asks alone gets the whole rate.
+//! against the rate, so that other senders get less. A sender below its share is thus never refused because others ask
+//! too much, and a sender that asks alone gets the whole rate.
 //!
 //! A packet has four shares: two of its sender, one of its destination address and one of its service. Floods use them
 //! up as follows.
@@ -14,7 +14,7 @@
 //!
 //! With [`SHARES`](AnswerLimits::SHARES) buckets a row, *k* flooding senders share both buckets of a quiet one with
 //! a probability of at most (*k* / 64)², and *k* flooded addresses that of a quiet one with at most *k* / 64. Hashes
-//! change every 69 seconds, so that none shares a bucket for long.
+//! change every 69 seconds, so that no sender shares a bucket with a flood for long.
 
 use super::sync::AtomicU64;
 use crate::units::{PortId, Time};
@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Debug)]
 pub struct AnswerLimits {
     budgets: Box<[Budget]>,
-    /// Makes what an outsider must not foresee different in every run.
+    /// Makes the buckets of a sender, which an outsider must not foresee, different in every run.
     seed: u64,
 }
 
@@ -57,7 +57,7 @@ const KINDS: usize = AnswerKind::HostPeer as usize + 1;
 const ROWS: usize = 4;
 pub(super) const SECOND: u64 = 1_000_000_000;
 
-/// Whose shares a packet uses.
+/// The sender and the service that an answer counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
     source: u32,
@@ -66,13 +66,13 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// A host beyond routers: its /24, since such a host may take any address in it.
+    /// Counts a sender that may be beyond routers by its /24, since it may take any address in that.
     pub fn of_prefix(source: Ipv4Addr, destination: Ipv4Addr, service: u32) -> Self {
         let prefix = Ipv4Addr::from_bits(source.to_bits() & 0xffff_ff00);
         Self::of_host(prefix, destination, service)
     }
 
-    /// A host on the link, by its whole address.
+    /// Counts a host on the link by its whole address.
     pub fn of_host(source: Ipv4Addr, destination: Ipv4Addr, service: u32) -> Self {
         let address = destination.to_bits();
         Asker {
@@ -100,7 +100,7 @@ impl AnswerLimits {
         }
     }
 
-    /// Whether one more of its kind may be given now, by a port whose limit is `per_second`.
+    /// Whether the port may give one more of this kind now. `per_second` is its limit.
     ///
     /// In any span of *t* seconds at most *t* + 1.5 times `per_second` are allowed.
     pub fn allow(
@@ -143,13 +143,11 @@ impl AnswerLimits {
             u64::from(asker.address),
             asker.service,
         ];
-        let mut row = 0;
-        keys.map(|key| {
-            let hash = mix(key ^ mix(seed ^ (row as u64) << 60));
+        std::array::from_fn(|row| {
+            let hash = mix(keys[row] ^ mix(seed.wrapping_add(row as u64)));
             // The high half of a product is below its factor: a place without a division.
-            let place = ((hash >> 32) * shares as u64 >> 32) as usize;
-            row += 1;
-            (shares > 0).then_some((row - 1) * shares + place)
+            let place = ((hash >> 32) * shares as u64) >> 32;
+            (shares > 0).then_some(row * shares + place as usize)
         })
     }
 

@@ -118,7 +118,7 @@ def trailers(mode):
 
 
 def fair():
-    """Limits are each port's, and shared by sender and by service: 1,000 a second leave everybody at least one."""
+    """Limits are each port's, and shared by sender and by service: a limit of 1,000 a second leaves each of them at least one."""
     inner = Host("10.0.0.77", "02:00:00:00:02:77")
     flood = lambda make, count, expect: [wan(make(n), expect(n), after=0) for n in range(count)]  # noqa: E731
     until = lambda limit, answer: lambda n: answer if n < limit else drop("rate_limited")  # noqa: E731

@@ -140,7 +140,7 @@ CASES = [
     dropped("source_routes", "source_route", *(raw(with_options(options)) for options in (
         bytes([131, 3, 4, 0]), bytes([137, 3, 4, 1]), bytes([131, 7, 4, 10, 0, 0, 11, 0]), bytes([137, 11, 4, 10, 0, 0, 11, 10, 0, 0, 12, 1]),
         bytes([1, 131, 3, 4]), bytes([148, 4, 0, 0, 131, 3, 4, 0]), bytes([7, 7, 4, 0, 0, 0, 0, 137, 3, 4, 0, 0]))),
-        says="RFC 7126 4.3, 4.4: whoever chooses the way passes by what guards it"),
+        says="RFC 7126 4.3, 4.4: a sender that chooses the way gets past filters"),
     dropped("source_routes_of_everything_else", "source_route", *(raw(with_options(bytes([131, 3, 4, 0]), frame)) for frame in (
         QUERY, ethernet(icmp(CLIENT, VIP)), ethernet(icmp(CLIENT, WAN)), ethernet(tcp(CLIENT, WAN, dport=22)), ethernet(ipv4(89, to=WAN.ip))))),
     dropped("ip_options_that_contradict_their_lengths", "bad_ip_header", *(raw(with_options(options)) for options in (
