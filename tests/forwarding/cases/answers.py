@@ -126,7 +126,13 @@ def fair():
     one = lambda n: tcp(CLIENT, VIP, sport=1000 + n, dport=81)  # noqa: E731
     everyone = lambda n: tcp(Host(f"100.{64 + n // 250}.{n % 250}.9", CLIENT.mac), VIP, dport=81)  # noqa: E731
     ports = lambda n: tcp(Host(f"100.{64 + n // 250}.{n % 250}.9", CLIENT.mac), VIP, dport=1000 + n)  # noqa: E731
-    scanned = two_arm(service("nat", A), service("nat", A, vip=WAN_VIP, name="other"))
+    vips = [f"192.0.2.{n}" for n in range(81, 89)]
+    scanned = two_arm(service("nat", A), *(service("nat", A, vip=vip, name=vip) for vip in vips))
+
+    def nearly_all_are_answered(results):
+        answered = sum(line["verdict"] == "reply" for line in results.lines[-len(vips) :])
+        assert answered >= len(vips) - 2, f"{answered} of {len(vips)}: more than chance puts into one share"
+
     yield Case("a_flood_of_arp_on_one_port_leaves_the_other_alone", SUBNETS, [
         *(lan(arp(inner, LAN), reply("arp", "lan") if n < 1000 else drop("rate_limited"), after=0) for n in range(1100)),
         *(wan(arp(NEAR, WAN), is_at(NEAR, "wan", WAN.ip), after=0.001 if n == 0 else 0) for n in range(200)),
@@ -141,8 +147,8 @@ def fair():
     for name, make in (("one_service", everyone), ("every_port_of_a_vip", ports)):
         yield Case(f"a_forged_flood_for_{name}_leaves_other_vips_their_resets", scanned, [
             *flood(make, 2500, lambda n: reply("no_service") if n < 1000 else ends),
-            *(wan(tcp(other, WAN_VIP, dport=81), reply("no_service"), after=0) for other in others[:1]),
-        ])
+            *(wan(tcp(others[0], vip, dport=81), after=0) for vip in vips),
+        ], check=nearly_all_are_answered)
 
 
 BAD_MACS = ("ffffffffffff", "01005e000001")
