@@ -38,7 +38,7 @@ pub trait Sink {
     fn alloc(&mut self, port: PortId) -> Option<Self::Packet>;
 
     /// Hands a packet to the host behind `port`. False when it takes no more now; the packet is freed.
-    fn local(&mut self, port: PortId, packet: Self::Packet) -> bool;
+    fn local(&mut self, port: PortId, packet: Self::Packet, priority: Priority) -> bool;
 
     /// Hands a received packet to another worker, as it is. False when there is no room; the packet is freed.
     fn hand_over(&mut self, to: WorkerId, packet: Self::Packet) -> bool;
@@ -46,6 +46,15 @@ pub trait Sink {
     /// Told of every verdict, right after whatever was sent for it.
     #[inline(always)]
     fn decided(&mut self, _port: PortId, _verdict: Verdict, _context: Context) {}
+}
+
+/// Which queue to the host a packet goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// That of the host's routing protocols, which is emptied first.
+    First,
+    /// That of everything else.
+    Usual,
 }
 
 /// What a sent frame counts as, once the device has taken it.

@@ -4,7 +4,7 @@
 //! is the same work whatever else there is. Neighbours are the exception: their addresses change by themselves,
 //! so they are cells in a table beside it ([`crate::neighbour`]).
 
-use crate::config::{ReversePath, UnknownTcp, WhenUnavailable};
+use crate::config::{HostPeer, ReversePath, UnknownTcp, WhenUnavailable};
 use crate::conn::Pool;
 use crate::forward::Mode;
 use crate::lpm::Lpm;
@@ -42,8 +42,13 @@ pub struct Tables {
     pub timeouts: crate::conn::Timeouts,
     pub reverse_path: ReversePath,
     pub unknown_tcp: UnknownTcp,
+    /// Of each kind, by each port.
     pub answers_per_second: u32,
+    /// By each port.
     pub host_packets_per_second: u32,
+    pub host_peer_packets_per_second: u32,
+    /// In the order of their addresses.
+    pub host_peers: Arc<[HostPeer]>,
 }
 
 impl Tables {
@@ -104,9 +109,10 @@ impl Tables {
         self.ports.iter().any(|port| port.mac == mac)
     }
 
-    /// Whether no packet that comes in by `port` can be from `address`: one of weir's own, or a broadcast address.
-    pub fn is_bad_source(&self, port: PortId, address: Ipv4Addr) -> bool {
-        self.addresses.get(&address).is_some() || self.port(port).is_broadcast(address)
+    /// Whether no packet can be from `address`: one of weir's own, or the broadcast address of a port's subnet.
+    pub fn is_bad_source(&self, address: Ipv4Addr) -> bool {
+        self.addresses.get(&address).is_some()
+            || self.ports.iter().any(|port| port.is_broadcast(address))
     }
 }
 

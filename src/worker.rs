@@ -7,7 +7,7 @@ use crate::config::Idle;
 use crate::director::{Director, Origin};
 use crate::host::WorkerEnd;
 use crate::io::dpdk::{Clock, Interrupts, Mbuf, MbufPool, RxQueue, TxBuffer, TxQueue};
-use crate::packet::{Burst, Packet, Sent, Sink};
+use crate::packet::{Burst, Packet, Priority, Sent, Sink};
 use crate::rcu::Reader;
 use crate::ring::{Consumer, Producer, ring};
 use crate::stats::{Stats, WorkerStats};
@@ -252,9 +252,9 @@ impl Sink for Ports {
     }
 
     /// Without a companion interface the packet is counted, and ends here.
-    fn local(&mut self, port: PortId, packet: Mbuf) -> bool {
+    fn local(&mut self, port: PortId, packet: Mbuf, priority: Priority) -> bool {
         match &mut self.host {
-            Some(host) => host.take(port, packet),
+            Some(host) => host.take(port, packet, priority),
             None => true,
         }
     }

@@ -280,6 +280,9 @@ fn every_default_is_filled_in() {
         (config.limits.connections, config.limits.answers_per_second),
         (1_048_576, 1000)
     );
+    assert_eq!(config.limits.host_packets_per_second, 10_000);
+    assert_eq!(config.limits.host_peer_packets_per_second, 10_000);
+    assert_eq!(config.host_peers, []);
     assert_eq!(
         (
             config.ports[0].mtu,

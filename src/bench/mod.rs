@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::control::model::{Device, Model};
 use crate::director::{Director, Origin, Shared};
 use crate::exchange::Mailbox;
-use crate::packet::{BURST, Burst, Packet, Sent, Sink};
+use crate::packet::{BURST, Burst, Packet, Priority, Sent, Sink};
 use crate::rcu::Reader;
 use crate::stats::Stats;
 use crate::steering::{DEFAULT_KEY, Steering};
@@ -113,7 +113,7 @@ impl Sink for Pool {
         self.free.pop()
     }
 
-    fn local(&mut self, _port: PortId, packet: Recycled) -> bool {
+    fn local(&mut self, _port: PortId, packet: Recycled, _priority: Priority) -> bool {
         self.free.push(packet);
         true
     }

@@ -8,7 +8,7 @@ use crate::conn::FlowKey;
 use crate::control::model::Model;
 use crate::director::{Director, Origin, Shared};
 use crate::exchange::Mailbox;
-use crate::packet::{BURST, Burst, Sent, Sink};
+use crate::packet::{BURST, Burst, Priority, Sent, Sink};
 use crate::rcu::Reader;
 use crate::ring::{Consumer, Producer, ring};
 use crate::stats::Stats;
@@ -37,7 +37,7 @@ impl Sink for Between {
         self.free.pop()
     }
 
-    fn local(&mut self, _port: PortId, packet: Recycled) -> bool {
+    fn local(&mut self, _port: PortId, packet: Recycled, _priority: Priority) -> bool {
         self.free.push(packet);
         true
     }

@@ -127,6 +127,7 @@ pub struct Config {
     pub neighbours: Vec<StaticNeighbour>,
     pub pools: Vec<LocalPool>,
     pub services: Vec<Service>,
+    pub host_peers: Vec<HostPeer>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -172,10 +173,12 @@ pub enum Listen {
 pub struct Limits {
     /// Connections in all, shared out evenly over the workers. Default 1,048,576.
     pub connections: usize,
-    /// Answers a second of each kind (RST, ICMP, ARP) and worker. Default 1,000.
+    /// Answers a second of each kind (RST, ICMP, ARP) by each port. Default 1,000.
     pub answers_per_second: u32,
-    /// Packets for the host itself, of all ports.
+    /// Packets a second for the host itself that came in by one port. Default 10,000.
     pub host_packets_per_second: u32,
+    /// Of host peers' routing protocols, besides and first. Default 10,000.
+    pub host_peer_packets_per_second: u32,
 }
 
 /// `[timeouts]`: one field for each state; the names and defaults are those of the kernel's IPVS
@@ -246,6 +249,14 @@ pub struct Route {
 pub struct StaticNeighbour {
     pub address: Ipv4Addr,
     pub mac: [u8; 6],
+}
+
+/// A `[[host_peer]]`: a router that the host talks BFD, BGP or VRRP to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostPeer {
+    pub address: Ipv4Addr,
+    /// The most hops that its BGP packets may have come, by their TTL (RFC 5082); none: not looked at.
+    pub ttl_security: Option<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

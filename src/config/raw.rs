@@ -72,6 +72,7 @@ tables! {
         neighbour: List<Neighbour>;
         local_pool: List<LocalPool>;
         service: List<Service>;
+        host_peer: List<HostPeer>;
     }
     Dpdk "[dpdk]" {
         workers: List<Int<0, 1023>>;
@@ -88,6 +89,7 @@ tables! {
         connections: Int<1, 268_435_456>;
         answers_per_second: Int<0, 1_000_000>;
         host_packets_per_second: Int<0, 10_000_000>;
+        host_peer_packets_per_second: Int<0, 10_000_000>;
     }
     Timeouts "[timeouts]" {
         tcp_established: Duration;
@@ -120,6 +122,10 @@ tables! {
     Neighbour "[[neighbour]]" {
         address: Ipv4Addr, required;
         mac: Mac, required;
+    }
+    HostPeer "[[host_peer]]" {
+        address: Ipv4Addr, required;
+        ttl_security: Int<1, 254>;
     }
     LocalPool "[[local_pool]]" {
         name: Name, required;
@@ -188,6 +194,7 @@ impl Root {
         append(&mut self.neighbour, other.neighbour);
         append(&mut self.local_pool, other.local_pool);
         append(&mut self.service, other.service);
+        append(&mut self.host_peer, other.host_peer);
     }
 }
 

@@ -43,6 +43,7 @@ impl Changes {
             (new.pools != old.pools, "[[local_pool]]"),
             (new.neighbours != old.neighbours, "[[neighbour]]"),
             (new.routes != old.routes, "[[route]]"),
+            (new.host_peers != old.host_peers, "[[host_peer]]"),
         ];
         let others = others.into_iter().filter(|(differs, _)| *differs);
         changes.other = others.map(|(_, what)| what).collect();

@@ -127,6 +127,8 @@ impl Model {
             unknown_tcp: config.unknown_tcp,
             answers_per_second: config.limits.answers_per_second,
             host_packets_per_second: config.limits.host_packets_per_second,
+            host_peer_packets_per_second: config.limits.host_peer_packets_per_second,
+            host_peers: Arc::default(),
         };
         let (publisher, readers) = domain(Box::new(tables), workers);
         let nothing = Config {
@@ -135,6 +137,7 @@ impl Model {
             neighbours: vec![],
             pools: vec![],
             services: vec![],
+            host_peers: vec![],
             ..config.clone()
         };
         let mut model = Model {
@@ -280,6 +283,12 @@ impl Model {
         if new.limits != old.limits {
             next.answers_per_second = new.limits.answers_per_second;
             next.host_packets_per_second = new.limits.host_packets_per_second;
+            next.host_peer_packets_per_second = new.limits.host_peer_packets_per_second;
+        }
+        if new.host_peers != old.host_peers {
+            let mut peers = new.host_peers.clone();
+            peers.sort_unstable_by_key(|peer| peer.address);
+            next.host_peers = peers.into();
         }
         let owners_changed = new.ports != old.ports || new.pools != old.pools;
         if owners_changed {

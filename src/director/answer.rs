@@ -1,16 +1,21 @@
-//! What weir answers itself: ARP, ping, and the refusals (reset, ICMP unreachable, time exceeded, too big).
+//! What weir answers itself: ARP, ping, and the refusals (reset, ICMP unreachable, time exceeded, too big); and what it
+//! gives to the host.
 //!
+//! An answer is given only to a packet with a right TCP, UDP or ICMP checksum. Of a damaged packet not even the sender is
+//! sure.
 //! An answer goes back to where its packet came from: out of the same port, to the same MAC address. It needs no
 //! route and no neighbour, keeps no state, and so gives a forger of source addresses nothing to fill.
 
-use super::limit::AnswerKind;
+use super::host_peer::is_host_peers;
+use super::limit::{AnswerKind, Asker};
 use super::parse::{Datagram, Flow, PROTOCOL_ICMP};
 use super::{Director, Outcome, is_tcp};
 use crate::exchange::News;
-use crate::packet::{Packet, Sent, Sink};
+use crate::packet::{Packet, Priority, Sent, Sink};
 use crate::tables::{Owner, Tables};
 use crate::units::{PortId, Time};
 use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
+use crate::wire::ipv4::Ipv4;
 use crate::wire::{Mac, arp, build, ethernet, icmp};
 use std::net::Ipv4Addr;
 
@@ -34,7 +39,7 @@ impl<P: Packet> Director<P> {
         let verdict = match repr {
             None => Verdict::Drop(DropReason::BadArp),
             // A MAC address that no neighbour has is neither answered nor learned.
-            Some(repr) if !repr.sender_mac.is_unicast() || tables.is_own_mac(repr.sender_mac) => {
+            Some(repr) if !repr.sender_mac.is_station() || tables.is_own_mac(repr.sender_mac) => {
                 Verdict::Drop(DropReason::BadArp)
             }
             // Another host uses an address of weir's own (RFC 5227 section 2.4): the control thread defends it.
@@ -50,11 +55,7 @@ impl<P: Packet> Director<P> {
                 }
                 if !is_ours {
                     Verdict::Drop(DropReason::ArpIgnored)
-                } else if !self
-                    .shared
-                    .limits
-                    .allow(AnswerKind::Arp, now, tables.answers_per_second)
-                {
+                } else if !self.is_within_limit(AnswerKind::Arp, &packet, tables, now) {
                     Verdict::Drop(DropReason::RateLimited)
                 } else {
                     match build::arp_reply_in_place(packet.data_mut(), table.mac) {
@@ -80,13 +81,12 @@ impl<P: Packet> Director<P> {
     /// An IPv4 packet that is no whole TCP segment or UDP datagram.
     pub(super) fn datagram<S: Sink<Packet = P>>(
         &mut self,
-        mut packet: P,
+        packet: P,
         datagram: &Datagram,
         tables: &Tables,
         now: Time,
         sink: &mut S,
     ) -> Outcome {
-        let port = packet.port();
         let owner = tables.addresses.get(&datagram.destination);
         let is_echo_request = |packet: &P| {
             let message = packet.data().get(usize::from(datagram.layout.l4));
@@ -109,23 +109,11 @@ impl<P: Packet> Director<P> {
             match (icmp::Icmp::new_checked(message), owner) {
                 (None, _) => Verdict::Drop(DropReason::BadL4Header),
                 (Some(message), _) if message.is_error() => Verdict::Drop(DropReason::IcmpError),
-                (Some(message), Some(Owner::Vip | Owner::Port(_))) if message.is_echo_request() => {
-                    if tables.is_bad_source(port, datagram.source) {
+                (Some(message), Some(_)) if message.is_echo_request() => {
+                    if tables.is_bad_source(datagram.source) {
                         Verdict::Drop(DropReason::BadSource)
-                    } else if !self.shared.limits.allow(
-                        AnswerKind::IcmpEcho,
-                        now,
-                        tables.answers_per_second,
-                    ) {
-                        Verdict::Drop(DropReason::RateLimited)
-                    } else if packet.resize(end)
-                        && build::echo_reply_in_place(packet.data_mut(), tables.port(port).mac)
-                            .is_some()
-                    {
-                        sink.send(port, packet, Sent::Answered);
-                        Verdict::Reply(port, ReplyReason::IcmpEcho)
                     } else {
-                        Verdict::Drop(DropReason::BadL4Header)
+                        self.echo(packet, end, tables, now, sink)
                     }
                 }
                 (Some(_), Some(&Owner::Port(owner))) => {
@@ -146,7 +134,28 @@ impl<P: Packet> Director<P> {
         (verdict, Context::default())
     }
 
-    /// Gives a packet to the host behind `port`.
+    /// Answers an echo request, whose packet ends at `end` in its frame.
+    fn echo<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        end: usize,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Verdict {
+        if let Err(reason) = self.may_answer(AnswerKind::IcmpEcho, &packet, tables, now) {
+            return Verdict::Drop(reason);
+        }
+        let port = packet.port();
+        let mac = tables.port(port).mac;
+        if !packet.resize(end) || build::echo_reply_in_place(packet.data_mut(), mac).is_none() {
+            return Verdict::Drop(DropReason::BadL4Header);
+        }
+        sink.send(port, packet, Sent::Answered);
+        Verdict::Reply(port, ReplyReason::IcmpEcho)
+    }
+
+    /// Gives a packet to the host behind `port`. How many may go there is limited by the port that they come in by.
     pub(super) fn deliver<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
@@ -157,18 +166,67 @@ impl<P: Packet> Director<P> {
         sink: &mut S,
     ) -> Verdict {
         // What goes nowhere takes nothing from what does.
-        let goes_up = tables.port(port).has_companion;
-        let limit = tables.host_packets_per_second;
-        if goes_up && !self.shared.limits.allow(AnswerKind::Host, now, limit) {
-            Verdict::Drop(DropReason::HostRateLimited)
-        } else if sink.local(port, packet) {
-            Verdict::Local(reason)
-        } else {
-            Verdict::Drop(DropReason::HostQueueFull)
+        let priority = match tables.port(port).has_companion {
+            true => self.host_priority(&packet, tables, now),
+            false => Some(Priority::Usual),
+        };
+        match priority {
+            None => Verdict::Drop(DropReason::HostRateLimited),
+            Some(priority) if sink.local(port, packet, priority) => Verdict::Local(reason),
+            Some(_) => Verdict::Drop(DropReason::HostQueueFull),
         }
     }
 
-    /// Refuses a new connection: TCP by a reset, UDP by "port unreachable", both from the VIP.
+    /// Returns how one more packet may go to the host: first by the budget of the host's peers, else by that of all. None
+    /// if neither allows it.
+    fn host_priority(&self, packet: &P, tables: &Tables, now: Time) -> Option<Priority> {
+        let limits = &self.shared.limits;
+        let port = packet.port();
+        if let Some(ip) = ipv4_of(packet.data())
+            && is_host_peers(&ip, &tables.host_peers)
+        {
+            let asker = Asker::of_host(ip.source, ip.destination, service(&ip));
+            let limit = tables.host_peer_packets_per_second;
+            if limits.allow(AnswerKind::HostPeer, port, &asker, now, limit) {
+                return Some(Priority::First);
+            }
+        }
+        let asker = asker(packet.data());
+        let limit = tables.host_packets_per_second;
+        limits
+            .allow(AnswerKind::Host, port, &asker, now, limit)
+            .then_some(Priority::Usual)
+    }
+
+    /// Whether a packet may be answered: its own checksum is right, and the limit is not reached.
+    fn may_answer(
+        &self,
+        kind: AnswerKind,
+        packet: &P,
+        tables: &Tables,
+        now: Time,
+    ) -> Result<(), DropReason> {
+        let is_right = |ip: Ipv4| ip.is_l4_checksum_right();
+        if !Ipv4::of(packet.data()).is_some_and(is_right) {
+            Err(DropReason::BadL4Checksum)
+        } else if !self.is_within_limit(kind, packet, tables, now) {
+            Err(DropReason::RateLimited)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the limit allows one more answer, to this packet.
+    fn is_within_limit(&self, kind: AnswerKind, packet: &P, tables: &Tables, now: Time) -> bool {
+        let asker = asker(packet.data());
+        let limit = tables.answers_per_second;
+        self.shared
+            .limits
+            .allow(kind, packet.port(), &asker, now, limit)
+    }
+
+    /// Refuses a packet: TCP by a reset, UDP by "port unreachable", both from the packet's destination, so it must not have
+    /// been rewritten.
     pub(super) fn refuse<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
@@ -182,6 +240,7 @@ impl<P: Packet> Director<P> {
         if tables.answers_per_second == 0 || flow.flags.rst() {
             return Verdict::Drop(match reason {
                 ReplyReason::NoService => DropReason::NoService,
+                ReplyReason::NoConnection => DropReason::NoConnection,
                 _ => DropReason::NoRealServer,
             });
         }
@@ -197,6 +256,30 @@ impl<P: Packet> Director<P> {
         self.icmp_error(packet, error, reason, tables, now, sink)
     }
 
+    /// The next hop towards the real server does not answer: "host unreachable" from the VIP, as a router says it
+    /// (RFC 1812 section 5.2.7.1). The packet must not have been rewritten.
+    #[cold]
+    pub(super) fn host_unreachable<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        vip: Ipv4Addr,
+        reason: ReplyReason,
+        tables: &Tables,
+        now: Time,
+        sink: &mut S,
+    ) -> Verdict {
+        if tables.answers_per_second == 0 {
+            return Verdict::Drop(DropReason::NeighbourFailed);
+        }
+        let error = Error {
+            kind: icmp::DESTINATION_UNREACHABLE,
+            code: icmp::HOST_UNREACHABLE,
+            rest: 0,
+            from: vip,
+        };
+        self.icmp_error(packet, error, reason, tables, now, sink)
+    }
+
     /// Answers a TCP segment with a reset from its destination (RFC 9293 section 3.10.7.1).
     pub(super) fn reset<S: Sink<Packet = P>>(
         &mut self,
@@ -206,12 +289,8 @@ impl<P: Packet> Director<P> {
         now: Time,
         sink: &mut S,
     ) -> Verdict {
-        if !self
-            .shared
-            .limits
-            .allow(AnswerKind::Reset, now, tables.answers_per_second)
-        {
-            return Verdict::Drop(DropReason::RateLimited);
+        if let Err(reason) = self.may_answer(AnswerKind::Reset, &packet, tables, now) {
+            return Verdict::Drop(reason);
         }
         self.answer(
             packet,
@@ -270,27 +349,8 @@ impl<P: Packet> Director<P> {
         self.icmp_error(packet, error, ReplyReason::TooBig, tables, now, sink)
     }
 
-    /// The next hop towards the real server does not answer: "host unreachable" from the VIP, as a router says it
-    /// (RFC 1812 section 5.2.7.1).
-    pub(super) fn host_unreachable<S: Sink<Packet = P>>(
-        &mut self,
-        packet: P,
-        vip: Ipv4Addr,
-        reason: ReplyReason,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
-    ) -> Verdict {
-        let error = Error {
-            kind: icmp::DESTINATION_UNREACHABLE,
-            code: icmp::HOST_UNREACHABLE,
-            rest: 0,
-            from: vip,
-        };
-        self.icmp_error(packet, error, reason, tables, now, sink)
-    }
-
-    fn icmp_error<S: Sink<Packet = P>>(
+    /// Answers a packet with an ICMP error that quotes it. The packet must not have been rewritten.
+    pub(super) fn icmp_error<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         error: Error,
@@ -299,12 +359,8 @@ impl<P: Packet> Director<P> {
         now: Time,
         sink: &mut S,
     ) -> Verdict {
-        if !self
-            .shared
-            .limits
-            .allow(AnswerKind::IcmpError, now, tables.answers_per_second)
-        {
-            return Verdict::Drop(DropReason::RateLimited);
+        if let Err(reason) = self.may_answer(AnswerKind::IcmpError, &packet, tables, now) {
+            return Verdict::Drop(reason);
         }
         self.answer(
             packet,
@@ -361,10 +417,35 @@ fn news_of(repr: &arp::Repr, port: PortId, tables: &Tables) -> Option<News> {
 }
 
 /// An ICMP error to be made.
-struct Error {
-    kind: u8,
-    code: u8,
+pub(super) struct Error {
+    pub kind: u8,
+    pub code: u8,
     /// The second word of the header.
-    rest: u32,
-    from: Ipv4Addr,
+    pub rest: u32,
+    pub from: Ipv4Addr,
+}
+
+/// Returns the sender and the service that the answer to a frame counts against: an ARP packet's sender by its address,
+/// an IPv4 packet's by its prefix.
+fn asker(frame: &[u8]) -> Asker {
+    let unknown = Ipv4Addr::UNSPECIFIED;
+    if let Some(ip) = ipv4_of(frame) {
+        Asker::of_prefix(ip.source, ip.destination, service(&ip))
+    } else if let Some(repr) = frame.get(ethernet::HEADER_LEN..).and_then(arp::Repr::parse) {
+        Asker::of_host(repr.sender_ip, repr.target_ip, 0)
+    } else {
+        Asker::of_host(unknown, unknown, 0)
+    }
+}
+
+/// The packet of an IPv4 frame.
+fn ipv4_of(frame: &[u8]) -> Option<Ipv4<'_>> {
+    let is_ipv4 = frame.get(12..14) == Some(&ethernet::ETHERTYPE_IPV4.to_be_bytes());
+    is_ipv4.then(|| Ipv4::of(frame)).flatten()
+}
+
+/// What tells the services of one address apart: the protocol, and the port where there is one.
+fn service(ip: &Ipv4) -> u32 {
+    let port = ip.ports().map_or(0, |(_, to)| to);
+    u32::from(ip.protocol) << 16 | u32::from(port)
 }

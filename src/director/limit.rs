@@ -1,16 +1,42 @@
-//! Limits on what weir says by itself, so that a flood of questions is no amplifier and starves no packet.
+//! Limits on what weir says by itself and on what it gives to the host, so that a flood of questions is no amplifier
+//! and starves neither packets nor senders that ask seldom.
+//!
+//! Each port has a budget of its own for each kind. A budget is a rate with a second's worth at once, and beside it
+//! *shares*: buckets that senders and services are hashed to. What a share allows is always allowed, and counts
+//! against the rate, so that other senders get less. A sender below its share is thus never refused because others ask
+//! too much, and a sender that asks alone gets the whole rate.
+//!
+//! A packet has four shares: two of its sender, one of its destination address and one of its service. Floods use them
+//! up as follows.
+//! - One sender: its own two, and all of the services that it asks for. Other senders have theirs.
+//! - All senders (forged), one service: all of the senders, and that service's two. Other addresses keep their share.
+//! - All senders, every port of one address: the services' too. Other addresses keep theirs.
+//!
+//! With [`SHARES`](AnswerLimits::SHARES) buckets a row, *k* flooding senders share both buckets of a quiet one with
+//! a probability of at most (*k* / 64)², and *k* flooded addresses that of a quiet one with at most *k* / 64. Hashes
+//! change every 69 seconds, so that no sender shares a bucket with a flood for long.
 
 use super::sync::AtomicU64;
-use crate::units::Time;
+use crate::units::{PortId, Time};
+use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A second's worth of each kind of answer at once, refilled evenly. All workers share them; a worker writes here only
-/// when it answers, so that a flood beyond the limit moves no cache line between them.
-#[derive(Debug, Default)]
+/// The budgets of all ports. All workers share them; a worker writes here only when it answers, so that a flood beyond
+/// the limit moves no cache line between them.
+#[derive(Debug)]
 pub struct AnswerLimits {
-    /// Of each kind, when everything answered so far would have been answered at the even rate, in nanoseconds
-    /// (the theoretical arrival time of the generic cell rate algorithm, ITU-T I.371).
-    even: [AtomicU64; 5],
+    budgets: Box<[Budget]>,
+    /// Makes the buckets of a sender, which an outsider must not foresee, different in every run.
+    seed: u64,
+}
+
+/// What one port may do of one kind. Each number is a time, in nanoseconds: when everything allowed so far would have
+/// been allowed at the even rate (the theoretical arrival time of the generic cell rate algorithm, ITU-T I.371).
+#[derive(Debug)]
+struct Budget {
+    even: AtomicU64,
+    /// Of each row in turn.
+    shares: Box<[AtomicU64]>,
 }
 
 /// The kinds that are counted apart.
@@ -22,23 +48,138 @@ pub enum AnswerKind {
     Reset,
     /// No answer of weir's: a packet for the host, which answers itself.
     Host,
+    /// The same, from a host peer's routing protocol.
+    HostPeer,
 }
 
+const KINDS: usize = AnswerKind::HostPeer as usize + 1;
+/// Shares of one packet: two of its sender, one of its destination address, one of its service.
+const ROWS: usize = 4;
 pub(super) const SECOND: u64 = 1_000_000_000;
 
+/// The sender and the service that an answer counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    source: u32,
+    address: u32,
+    service: u64,
+}
+
+impl Asker {
+    /// Counts a sender that may be beyond routers by its /24, since it may take any address in that.
+    pub fn of_prefix(source: Ipv4Addr, destination: Ipv4Addr, service: u32) -> Self {
+        let prefix = Ipv4Addr::from_bits(source.to_bits() & 0xffff_ff00);
+        Self::of_host(prefix, destination, service)
+    }
+
+    /// Counts a host on the link by its whole address.
+    pub fn of_host(source: Ipv4Addr, destination: Ipv4Addr, service: u32) -> Self {
+        let address = destination.to_bits();
+        Asker {
+            source: source.to_bits(),
+            address,
+            service: u64::from(address) << 32 | u64::from(service),
+        }
+    }
+}
+
 impl AnswerLimits {
-    /// Whether an answer may be given now.
-    pub fn allow(&self, kind: AnswerKind, now: Time, per_second: u32) -> bool {
+    /// Buckets in each of the four rows, where the rate is high enough to be divided by so many.
+    pub const SHARES: usize = 64;
+
+    /// `shares`: buckets in each row, at most.
+    pub fn new(ports: usize, shares: usize, seed: u64) -> Self {
+        let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
+        let budget = || Budget {
+            even: AtomicU64::new(0),
+            shares: zeros(ROWS * shares),
+        };
+        AnswerLimits {
+            budgets: (0..ports * KINDS).map(|_| budget()).collect(),
+            seed,
+        }
+    }
+
+    /// Whether the port may give one more of this kind now. `per_second` is its limit.
+    ///
+    /// In any span of *t* seconds at most *t* + 1.5 times `per_second` are allowed.
+    pub fn allow(
+        &self,
+        kind: AnswerKind,
+        port: PortId,
+        asker: &Asker,
+        now: Time,
+        per_second: u32,
+    ) -> bool {
         let Some(interval) = SECOND.checked_div(u64::from(per_second)) else {
             return false;
         };
-        let now = now.nanos();
-        let next = |even: u64| {
-            let next = even.max(now) + interval;
-            (next <= now + SECOND).then_some(next)
+        let Some(budget) = self.budgets.get(port.index() * KINDS + kind as usize) else {
+            return false;
         };
-        self.even[kind as usize]
-            .fetch_update(Relaxed, Relaxed, next)
-            .is_ok()
+        let at = now.nanos();
+        // All shares together allow half a second's worth at once and then the rate, so that they are always covered
+        // by the half second that `even` may go beyond its own limit.
+        let shares = budget.shares_of(per_second);
+        let own = interval * ROWS as u64 * shares as u64;
+        let has_share = self
+            .places(asker, now, shares)
+            .into_iter()
+            .flatten()
+            .any(|place| take(&budget.shares[place], at, own, SECOND / 2));
+        if has_share {
+            return take(&budget.even, at, interval, u64::MAX / 2);
+        }
+        take(&budget.even, at, interval, SECOND)
     }
+
+    /// The buckets of a packet in a budget whose rows have `shares` of them in use.
+    pub(super) fn places(&self, asker: &Asker, now: Time, shares: usize) -> [Option<usize>; ROWS] {
+        // About 69 seconds.
+        let seed = self.seed ^ (now.nanos() >> 36);
+        let keys = [
+            u64::from(asker.source),
+            u64::from(asker.source),
+            u64::from(asker.address),
+            asker.service,
+        ];
+        std::array::from_fn(|row| {
+            let hash = mix(keys[row] ^ mix(seed.wrapping_add(row as u64)));
+            // The high half of a product is below its factor: a place without a division.
+            let place = ((hash >> 32) * shares as u64) >> 32;
+            (shares > 0).then_some(row * shares + place as usize)
+        })
+    }
+
+    /// How many buckets of each row a limit of `per_second` uses.
+    #[cfg(test)]
+    pub(super) fn shares(&self, per_second: u32) -> usize {
+        self.budgets
+            .first()
+            .map_or(0, |budget| budget.shares_of(per_second))
+    }
+}
+
+impl Budget {
+    /// So many that each holds one at least: none, where the limit is below 8.
+    fn shares_of(&self, per_second: u32) -> usize {
+        let most = self.shares.len() / ROWS;
+        most.min(per_second as usize / (2 * ROWS))
+    }
+}
+
+/// Takes one of a rate, if that leads no further than `ahead` nanoseconds.
+fn take(even: &AtomicU64, now: u64, interval: u64, ahead: u64) -> bool {
+    let next = |even: u64| {
+        let next = even.max(now) + interval;
+        (next <= now + ahead).then_some(next)
+    };
+    even.fetch_update(Relaxed, Relaxed, next).is_ok()
+}
+
+/// Spreads a number over 64 bits (the finalizer of MurmurHash3).
+fn mix(word: u64) -> u64 {
+    let word = (word ^ (word >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let word = (word ^ (word >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    word ^ (word >> 33)
 }

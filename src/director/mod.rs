@@ -11,6 +11,7 @@
 mod answer;
 mod flood;
 mod flow;
+mod host_peer;
 mod limit;
 #[cfg(test)]
 mod limit_model;
@@ -29,16 +30,16 @@ use crate::exchange::{ConnectionChunk, Event, Mailbox, Order};
 use crate::packet::{BURST, Burst, Packet, Sent, Sink};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
-use crate::stats::{RealStats, Stats, WorkerStats};
+use crate::stats::{MAX_PORTS, RealStats, Stats, WorkerStats};
 use crate::steering::Steering;
 use crate::tables::{Service, Tables};
 use crate::units::{PortId, Time, WorkerId};
-use crate::verdict::{Context, LocalReason, Verdict};
+use crate::verdict::{Context, DropReason, LocalReason, Verdict};
 use crate::wire::Mac;
 use arrayvec::ArrayVec;
 pub use limit::AnswerLimits;
 use live::Live;
-use parse::{Flow, Parsed, parse_any, parse_usual};
+use parse::{Flow, Parsed, is_bad_source_mac, parse_usual, receive_any};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -81,7 +82,7 @@ impl Shared {
         Arc::new(Shared {
             stats,
             steering,
-            limits: AnswerLimits::default(),
+            limits: AnswerLimits::new(MAX_PORTS, AnswerLimits::SHARES, seed),
             strays: AtomicU32::new(0),
             seed,
         })
@@ -173,10 +174,10 @@ impl<P: Packet> Director<P> {
         let Some(mut stage) = self.stage.take() else {
             return;
         };
-        for (packet, slot) in burst.iter().zip(&mut *stage) {
-            let (frame, port) = (packet.data(), tables.port(packet.port()));
-            if !parse_usual(frame, port, &mut slot.flow) {
-                match parse_any(frame, port) {
+        for (packet, slot) in burst.iter_mut().zip(&mut *stage) {
+            let port = tables.port(packet.port());
+            if !parse_usual(packet.data(), port, &mut slot.flow) {
+                match receive_any(packet, port) {
                     Parsed::Flow(flow) => slot.flow = flow,
                     other => {
                         slot.other = Some(other);
@@ -250,6 +251,9 @@ impl<P: Packet> Director<P> {
         let port = packet.port();
         let flow = &slot.flow;
         let (verdict, context) = match slot.found {
+            _ if is_bad_source_mac(packet.data(), tables.port(port)) => {
+                (Verdict::Drop(DropReason::BadSourceMac), Context::default())
+            }
             Some(found) => self.known_unusual(packet, flow, found, tables, now, sink),
             None => {
                 let service = service.or_else(|| tables.service(&flow::service_key(&flow.key)));

@@ -68,7 +68,7 @@ impl<P: Packet> Director<P> {
             Some(_) => Some(&Owner::Vip),
             None => tables.addresses.get(&key.destination()),
         };
-        if owner.is_some() && tables.is_bad_source(packet.port(), key.source()) {
+        if owner.is_some() && tables.is_bad_source(key.source()) {
             return (Verdict::Drop(DropReason::BadSource), nobody);
         }
         match owner {
@@ -227,10 +227,8 @@ impl<P: Packet> Director<P> {
         sink: &mut S,
     ) -> Verdict {
         match policy {
-            UnknownTcp::Reset
-                if is_tcp(flow) && !flow.flags.opens() && tables.answers_per_second > 0 =>
-            {
-                self.reset(packet, ReplyReason::NoConnection, tables, now, sink)
+            UnknownTcp::Reset if is_tcp(flow) && !flow.flags.opens() => {
+                self.refuse(packet, flow, ReplyReason::NoConnection, tables, now, sink)
             }
             _ => Verdict::Drop(DropReason::NoConnection),
         }

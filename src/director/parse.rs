@@ -2,15 +2,13 @@
 
 use crate::conn::FlowKey;
 use crate::forward::rewrite::Layout;
+use crate::packet::Packet;
 use crate::tables::Port;
 use crate::verdict::DropReason;
+pub use crate::wire::ipv4::{PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
 use crate::wire::tcp::Flags;
-use crate::wire::{checksum, ethernet};
+use crate::wire::{checksum, ethernet, ipv4};
 use std::net::Ipv4Addr;
-
-pub const PROTOCOL_ICMP: u8 = 1;
-pub const PROTOCOL_TCP: u8 = 6;
-pub const PROTOCOL_UDP: u8 = 17;
 
 /// A received frame, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +49,16 @@ pub struct Datagram {
 
 const IP: usize = ethernet::HEADER_LEN;
 
-/// Parses one frame that came in by `port`.
+/// Parses one received packet, and takes off what does not go on: the priority tag, and the trailer.
+pub fn receive<P: Packet>(packet: &mut P, port: &Port) -> Parsed {
+    let mut flow = Flow::default();
+    match parse_usual(packet.data(), port, &mut flow) {
+        true => Parsed::Flow(flow),
+        false => receive_any(packet, port),
+    }
+}
+
+/// Parses one frame that came in by `port`, without a priority tag.
 pub fn parse(frame: &[u8], port: &Port) -> Parsed {
     let mut flow = Flow::default();
     match parse_usual(frame, port, &mut flow) {
@@ -60,8 +67,9 @@ pub fn parse(frame: &[u8], port: &Port) -> Parsed {
     }
 }
 
-/// What nearly all frames are: a TCP segment or UDP datagram to this port, whole, correct, and without IP options.
-/// False for every other frame, and then `flow` is anything; never another flow than [`parse_any`] finds.
+/// What nearly all frames are: a TCP segment or UDP datagram to this port, whole, correct, without IP options, and with
+/// no trailer but the padding of a short frame. False for every other frame, and then `flow` is anything; never another
+/// flow than [`parse_any`] finds. It does not look at the source MAC address, see [`is_bad_source_mac`].
 ///
 /// The headers are read as words in the machine's byte order, of which x86 and ARM servers have the same.
 #[inline(always)]
@@ -95,10 +103,14 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
     let length = (first >> 32) as u16;
     let length = length.swap_bytes();
     let is_plain_ipv4 = first & 0xff_ffff == 0x45_0008;
-    let is_whole = second & 0xff3f == 0 && IP + usize::from(length) <= frame.len();
-    if !(to_us && is_plain_ipv4 && is_whole && is_header_right(first, second, addresses))
+    let is_no_fragment = second & 0xff3f == 0;
+    if !(to_us && is_plain_ipv4 && is_no_fragment && is_header_right(first, second, addresses))
         || is_bad_source(addresses as u8)
     {
+        return false;
+    }
+    // A branch of its own costs a frame without a trailer nothing: it takes the place of the comparison with the length.
+    if IP + usize::from(length) != frame.len() && !is_padded(frame, length) {
         return false;
     }
     let Some(room) = length.checked_sub(20) else {
@@ -153,7 +165,48 @@ fn is_bad_source(first: u8) -> bool {
     first.wrapping_sub(1) >= 223 || first == 127
 }
 
+/// Whether the frame is filled up to the shortest that Ethernet has. Its padding stays: the device would add it anew.
+#[inline(always)]
+fn is_padded(frame: &[u8], length: u16) -> bool {
+    frame.len() <= ethernet::MIN_LEN && IP + usize::from(length) < frame.len()
+}
+
+/// Whether the frame's source MAC address is one that no other station has: a group address, zero, or the port's own.
+/// What makes a connection or gets an answer must have another, since an answer would go to the whole link or come
+/// back (RFC 1812 section 5.3.4 has the same for destinations). The usual packets of known connections are not asked.
+pub(super) fn is_bad_source_mac(frame: &[u8], port: &Port) -> bool {
+    ethernet::source(frame).is_none_or(|source| !source.is_station() || source == port.mac)
+}
+
+/// As [`receive`], of a packet that is not a usual one.
 #[inline(never)]
+pub(super) fn receive_any<P: Packet>(packet: &mut P, port: &Port) -> Parsed {
+    if ethernet::is_priority_tagged(packet.data()) {
+        let length = packet.data().len() - ethernet::TAG_LEN;
+        let tag_end = 12 + ethernet::TAG_LEN;
+        packet.data_mut().copy_within(tag_end.., 12);
+        if !packet.resize(length) {
+            return Parsed::Bad(DropReason::Vlan);
+        }
+    }
+    if let Some(length) = without_trailer(packet.data()) {
+        // A buffer in several pieces keeps it; its frame is longer than the port's MTU allows.
+        let _ = packet.resize(length);
+    }
+    parse_any(packet.data(), port)
+}
+
+/// The length of a frame whose trailer is to be cut off, as the kernel's `ip_rcv_core` does. The padding of a short
+/// frame stays.
+fn without_trailer(frame: &[u8]) -> Option<usize> {
+    let header = frame.first_chunk::<{ IP + 20 }>()?;
+    let is_ipv4 = header[12..14] == ethernet::ETHERTYPE_IPV4.to_be_bytes() && header[14] >> 4 == 4;
+    let length = u16::from_be_bytes([header[16], header[17]]);
+    let end = IP + usize::from(length);
+    let has_trailer = end < frame.len() && !is_padded(frame, length);
+    (is_ipv4 && length >= 20 && has_trailer).then_some(end)
+}
+
 pub(super) fn parse_any(frame: &[u8], port: &Port) -> Parsed {
     let Some(header) = frame.first_chunk::<IP>() else {
         return Parsed::Bad(DropReason::Truncated);
@@ -161,6 +214,9 @@ pub(super) fn parse_any(frame: &[u8], port: &Port) -> Parsed {
     let to_all = header[0] & 1 != 0;
     if header[..6] != port.mac.0 && !to_all && !port.any_mac {
         return Parsed::Bad(DropReason::OtherHost);
+    }
+    if is_bad_source_mac(frame, port) {
+        return Parsed::Bad(DropReason::BadSourceMac);
     }
     match u16::from_be_bytes([header[12], header[13]]) {
         // RFC 1122 section 3.3.6: a unicast IP packet in a broadcast frame is dropped.
@@ -200,6 +256,11 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
     };
     if !is_right {
         return Parsed::Bad(DropReason::BadIpChecksum);
+    }
+    match ipv4::options(&packet[20..header_length]) {
+        ipv4::Options::Usual => {}
+        ipv4::Options::SourceRoute => return Parsed::Bad(DropReason::SourceRoute),
+        ipv4::Options::Malformed => return Parsed::Bad(DropReason::BadIpHeader),
     }
     let source = Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]);
     let destination = Ipv4Addr::new(ip[16], ip[17], ip[18], ip[19]);
@@ -267,10 +328,79 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::memory::Memory;
+    use crate::units::PortId;
     use crate::wire::Mac;
     use proptest::prelude::*;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const PEER: Mac = Mac([2, 0, 0, 0, 2, 0x54]);
+
+    fn port(any_mac: bool) -> Port {
+        Port {
+            name: "wan".into(),
+            mac: MAC,
+            any_mac,
+            mtu: 1500,
+            has_companion: false,
+            addresses: Box::default(),
+            announce: Box::default(),
+        }
+    }
+
+    /// A frame of 62 bytes with a packet of 48.
+    fn usual(tcp: bool) -> Vec<u8> {
+        let mut frame = vec![0; 62];
+        frame[..6].copy_from_slice(&MAC.0);
+        frame[6..12].copy_from_slice(&PEER.0);
+        frame[12..24].copy_from_slice(&[
+            8,
+            0,
+            0x45,
+            0,
+            0,
+            48,
+            0,
+            1,
+            0x40,
+            0,
+            64,
+            if tcp { 6 } else { 17 },
+        ]);
+        frame[26..42].copy_from_slice(&[
+            203, 0, 113, 7, 192, 0, 2, 80, 0x9c, 0x40, 0, 80, 0, 28, 0, 0,
+        ]);
+        if tcp {
+            frame[46] = 5 << 4;
+            frame[47] = 2;
+        }
+        mend(&mut frame);
+        frame
+    }
+
+    fn mend(frame: &mut [u8]) {
+        frame[24..26].fill(0);
+        let checksum = !checksum::sum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    }
+
+    #[test]
+    fn source_addresses_of_no_station_are_told() {
+        let frame = |source: [u8; 6]| {
+            let mut frame = usual(true);
+            frame[6..12].copy_from_slice(&source);
+            frame
+        };
+        for source in [[0; 6], [0xff; 6], [1, 0, 0x5e, 0, 0, 5], MAC.0] {
+            let mut frame = frame(source);
+            assert!(is_bad_source_mac(&frame, &port(false)), "{source:?}");
+            let bad = Parsed::Bad(DropReason::BadSourceMac);
+            assert_eq!(parse_any(&frame, &port(false)), bad, "{source:?}");
+            frame[12..14].copy_from_slice(&ethernet::ETHERTYPE_ARP.to_be_bytes());
+            assert_eq!(parse_any(&frame, &port(false)), bad, "{source:?} in ARP");
+        }
+        assert!(!is_bad_source_mac(&frame(PEER.0), &port(false)));
+    }
 
     proptest! {
         /// Frames one or two bytes away from a usual one, of any length: where the short way finds a flow, the long
@@ -278,35 +408,76 @@ mod tests {
         #[test]
         fn the_short_way_finds_what_the_long_way_finds(
             tcp: bool,
-            cut in 0usize..70,
+            cut in 0usize..72,
             changes in prop::collection::vec((0usize..60, any::<u8>()), 0..3),
-            mend: bool,
+            is_mended: bool,
             any_mac: bool,
         ) {
-            let port = Port { name: "wan".into(), mac: MAC, any_mac, mtu: 1500, has_companion: false, addresses: Box::default(), announce: Box::default() };
-            let mut frame = vec![0; 64];
-            frame[..6].copy_from_slice(&MAC.0);
-            frame[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 48, 0, 1, 0x40, 0, 64, if tcp { 6 } else { 17 }]);
-            frame[26..42].copy_from_slice(&[203, 0, 113, 7, 192, 0, 2, 80, 0x9c, 0x40, 0, 80, 0, 28, 0, 0]);
-            if tcp {
-                frame[46] = 5 << 4;
-                frame[47] = 2;
-            }
+            let port = port(any_mac);
+            let mut frame = usual(tcp);
             for (place, value) in changes {
                 frame[place] = value;
             }
-            if mend {
-                frame[24..26].fill(0);
-                let checksum = !checksum::sum(&frame[14..34]);
-                frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+            if is_mended {
+                mend(&mut frame);
             }
-            frame.truncate(cut.max(1));
+            frame.resize(cut.max(1), 0xa5);
             let mut flow = Flow::default();
-            if parse_usual(&frame, &port, &mut flow) {
-                prop_assert_eq!(parse_any(&frame, &port), Parsed::Flow(flow));
-            } else if let Parsed::Flow(flow) = parse_any(&frame, &port) {
-                prop_assert!(flow.layout.l4 != 34, "{flow:?} is a usual one");
+            let is_usual = parse_usual(&frame, &port, &mut flow);
+            match parse_any(&frame, &port) {
+                Parsed::Bad(DropReason::BadSourceMac) => prop_assert!(is_bad_source_mac(&frame, &port)),
+                Parsed::Flow(found) if is_usual => prop_assert_eq!(found, flow),
+                Parsed::Flow(found) => prop_assert!(
+                    found.layout.l4 != 34 || without_trailer(&frame).is_some(),
+                    "{:?} is a usual one", found
+                ),
+                other => prop_assert!(!is_usual, "{:?}", other),
             }
+        }
+
+        /// A tag of VLAN 0 and a trailer change nothing: what is left is the frame without them, but for the padding of a
+        /// short one.
+        #[test]
+        fn a_priority_tag_and_a_trailer_come_off(
+            tcp: bool,
+            length in 40u16..1500,
+            tag in prop::option::of(0u8..16),
+            trailer in 0usize..2000,
+        ) {
+            let mut plain = usual(tcp);
+            plain[16..18].copy_from_slice(&length.to_be_bytes());
+            mend(&mut plain);
+            plain.resize(14 + usize::from(length), 0x11);
+            if !tcp {
+                plain[38..40].copy_from_slice(&(length - 20).to_be_bytes());
+            }
+            let mut frame = plain.clone();
+            frame.resize(frame.len() + trailer, 0xa5);
+            let tag = tag.map(|priority| [0x81, 0, priority << 4, 0]);
+            frame.splice(12..12, tag.into_iter().flatten());
+            let mut packet = Memory::new(PortId(0), &frame);
+            let parsed = receive(&mut packet, &port(false));
+            prop_assert_eq!(parsed, parse(&plain, &port(false)));
+            prop_assert!(matches!(parsed, Parsed::Flow(_)));
+            let left = packet.data();
+            prop_assert!(left.starts_with(&plain));
+            let is_short = plain.len() + trailer <= ethernet::MIN_LEN;
+            prop_assert_eq!(left.len(), plain.len() + if is_short { trailer } else { 0 });
+        }
+
+        /// Tags of other VLANs, 802.1ad tags and second tags stay, and the frame is dropped.
+        #[test]
+        fn every_other_tag_is_dropped(priority in 0u8..16, id in 1u16..4096, outer in 0u16..4096, kind in 0usize..3) {
+            let control = |id: u16| (u16::from(priority) << 12 | id).to_be_bytes();
+            let tags = match kind {
+                0 => [&[0x81, 0][..], &control(id)].concat(),
+                1 => [&[0x88, 0xa8][..], &control(outer)].concat(),
+                _ => [&[0x81, 0][..], &control(0), &[0x81, 0], &control(outer)].concat(),
+            };
+            let mut frame = usual(true);
+            frame.splice(12..12, tags);
+            let parsed = receive(&mut Memory::new(PortId(0), &frame), &port(false));
+            prop_assert_eq!(parsed, Parsed::Bad(DropReason::Vlan));
         }
     }
 }

@@ -13,7 +13,7 @@ pub use carrier::{Carrier, HostStats, Tap};
 pub use kernel::{Interface, Kernel};
 
 use crate::io::dpdk::{Mbuf, MbufPool};
-use crate::packet::{Burst, Packet};
+use crate::packet::{Burst, Packet, Priority};
 use crate::ring::{Consumer, Producer, ring};
 use crate::units::PortId;
 use arrayvec::ArrayVec;
@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 /// Packets that may wait for the host, of each worker.
 const TO_HOST: usize = 512;
+/// The same of the host's routing protocols, which a flood of the others does not hold up.
+const FIRST_TO_HOST: usize = 128;
 /// Frames from the host, and used mbufs, that may wait for the first worker.
 const FROM_HOST: usize = 1024;
 /// Empty mbufs that the thread may have.
@@ -30,7 +32,7 @@ const TOGETHER: usize = 32;
 
 /// The most mbufs that are somewhere between the workers and the kernel.
 pub const fn mbufs(workers: usize) -> usize {
-    workers * TO_HOST + FROM_HOST + LENT
+    workers * (TO_HOST + FIRST_TO_HOST) + FROM_HOST + LENT
 }
 
 /// What the thread hands to the first worker.
@@ -46,6 +48,7 @@ pub struct WorkerEnd {
     /// By port: the MAC address of its companion, if it has one.
     companions: Arc<[Option<[u8; 6]>]>,
     to_host: Producer<Mbuf>,
+    first_to_host: Producer<Mbuf>,
     /// Of the first worker.
     feed: Option<Feed>,
 }
@@ -59,6 +62,7 @@ struct Feed {
 
 /// The thread's end.
 struct HostEnd {
+    /// What is to be carried first, of every worker, then the rest.
     to_host: Vec<Consumer<Mbuf>>,
     from_host: Producer<FromHost>,
     empty: Consumer<Mbuf>,
@@ -73,18 +77,22 @@ fn ends(workers: usize, companions: Arc<[Option<[u8; 6]>]>) -> (Vec<WorkerEnd>, 
         empty: empty_producer,
         lent: 0,
     });
-    let (mut worker_ends, mut to_host) = (Vec::new(), Vec::new());
+    let (mut worker_ends, mut first, mut rest) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..workers {
-        let (producer, consumer) = ring(TO_HOST);
-        to_host.push(consumer);
+        let (first_to_host, first_consumer) = ring(FIRST_TO_HOST);
+        let (to_host, consumer) = ring(TO_HOST);
+        first.push(first_consumer);
+        rest.push(consumer);
         worker_ends.push(WorkerEnd {
             companions: companions.clone(),
-            to_host: producer,
+            to_host,
+            first_to_host,
             feed: feed.take(),
         });
     }
+    first.append(&mut rest);
     let host_end = HostEnd {
-        to_host,
+        to_host: first,
         from_host: from_producer,
         empty: empty_consumer,
     };
@@ -93,7 +101,7 @@ fn ends(workers: usize, companions: Arc<[Option<[u8; 6]>]>) -> (Vec<WorkerEnd>, 
 
 impl WorkerEnd {
     /// Takes a packet for the host behind `port`; one without a companion ends here. False when there is no room.
-    pub fn take(&mut self, port: PortId, mut packet: Mbuf) -> bool {
+    pub fn take(&mut self, port: PortId, mut packet: Mbuf, priority: Priority) -> bool {
         let Some(mac) = self.companions.get(port.index()).copied().flatten() else {
             return true;
         };
@@ -104,11 +112,16 @@ impl WorkerEnd {
             to.copy_from_slice(&mac);
         }
         packet.set_port(port);
-        self.to_host.push(packet).is_ok()
+        let ring = match priority {
+            Priority::First => &mut self.first_to_host,
+            Priority::Usual => &mut self.to_host,
+        };
+        ring.push(packet).is_ok()
     }
 
     /// Shows the thread what was taken.
     pub fn publish(&mut self) {
+        self.first_to_host.publish();
         self.to_host.publish();
     }
 

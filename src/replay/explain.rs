@@ -1,7 +1,8 @@
 //! One line of JSON for each received packet: what was decided, and why.
 
 use super::{Decision, Replay};
-use crate::director::parse::{Parsed, parse};
+use crate::director::parse::{Parsed, receive};
+use crate::io::memory::Memory;
 use crate::tables::Service;
 use crate::tables::Tables;
 use crate::units::{PortId, RealId, Time};
@@ -75,7 +76,8 @@ fn real_server(
     frame: &[u8],
 ) -> Option<String> {
     let real = service.reals.iter().find(|real| real.id == id)?;
-    let real_port = match (real.port, parse(frame, tables.port(port))) {
+    let parsed = receive(&mut Memory::new(port, frame), tables.port(port));
+    let real_port = match (real.port, parsed) {
         (0, Parsed::Flow(flow)) if flow.key.destination() == service.key.address => {
             flow.key.destination_port()
         }

@@ -18,7 +18,7 @@ use crate::control::model::{Device, Model};
 use crate::director::{Director, Origin, Shared};
 use crate::exchange::Mailbox;
 use crate::io::memory::Memory;
-use crate::packet::{Burst, Packet, Sent, Sink};
+use crate::packet::{Burst, Packet, Priority, Sent, Sink};
 use crate::rcu::Reader;
 use crate::stats::{Stats, WorkerStats};
 use crate::steering::{DEFAULT_KEY, Steering};
@@ -311,7 +311,7 @@ impl Sink for Outbox {
         Some(Memory::new(port, &[]))
     }
 
-    fn local(&mut self, _port: PortId, _packet: Memory) -> bool {
+    fn local(&mut self, _port: PortId, _packet: Memory, _priority: Priority) -> bool {
         true
     }
 

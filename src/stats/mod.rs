@@ -168,6 +168,7 @@ impl WorkerStats {
             local: Counter::default(),
             queued: Counter::default(),
             originated: Counter::default(),
+            // Arrays of more than 32 have no default.
             drops: std::array::from_fn(|_| Counter::default()),
             replies: Default::default(),
             connections: Counter::default(),

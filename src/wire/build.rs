@@ -2,14 +2,15 @@
 //!
 //! Each returns the frame's length, or nothing where the frame does not fit or no such answer is due.
 
-use super::checksum::{Delta, fold, partial, pseudo_header_v4, sum};
+use super::checksum::{fold, partial, pseudo_header_v4, sum};
 use super::ethernet::{self, ETHERTYPE_ARP, ETHERTYPE_IPV4};
+use super::ipv4::{self, Ipv4};
 use super::tcp::Flags;
 use super::{Mac, arp, icmp, tcp};
 use std::net::Ipv4Addr;
 
 const ETH: usize = ethernet::HEADER_LEN;
-const IPV4_LEN: usize = 20;
+const IPV4_LEN: usize = ipv4::HEADER_LEN;
 /// RFC 1812 section 4.3.2.3: an ICMP error is at most so long, and quotes as much as fits.
 const ICMP_ERROR_MAX: usize = 576;
 /// As the kernel sends its own (`sysctl_ip_default_ttl`).
@@ -59,7 +60,7 @@ pub fn arp_reply_in_place(frame: &mut [u8], mac: Mac) -> Option<usize> {
     emit_arp(frame, request.sender_mac, &reply)
 }
 
-/// Turns an ICMP echo request into its reply (RFC 792), back to the MAC address that it came from.
+/// Turns an ICMP echo request with a right checksum into its reply (RFC 792), back to the MAC address that it came from.
 /// The IP header's options stay, as RFC 1122 section 3.2.2.6 asks of most of them.
 pub fn echo_reply_in_place(frame: &mut [u8], mac: Mac) -> Option<usize> {
     let length = frame.len();
@@ -77,26 +78,17 @@ pub fn echo_reply_in_place(frame: &mut [u8], mac: Mac) -> Option<usize> {
     header[10..12].fill(0);
     let checksum = !sum(header);
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
-    // A wrong checksum stays wrong: the asker will notice.
-    let was_right = sum(message) == 0xffff;
-    let before = u16::from_be_bytes([message[0], message[1]]);
-    let mut checksum = [message[2], message[3]];
     message[0] = icmp::ECHO_REPLY;
     message[2..4].fill(0);
-    let delta = Delta::ZERO.replace_u16(before, u16::from_be_bytes([icmp::ECHO_REPLY, message[1]]));
-    if was_right {
-        checksum = (!sum(message)).to_be_bytes();
-    } else {
-        delta.apply(&mut checksum);
-    }
-    message[2..4].copy_from_slice(&checksum);
+    let checksum = !sum(message);
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
     Some(length)
 }
 
 /// The reset that a TCP segment without a connection gets (RFC 9293 section 3.10.7.1), from the segment's
 /// destination. None for a reset.
 pub fn tcp_reset(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> {
-    let ip = Ip::of(offending)?;
+    let ip = Ipv4::of(offending)?;
     let segment = ip.payload;
     let header = segment.first_chunk::<{ tcp::HEADER_LEN }>()?;
     let flags = Flags(header[13]);
@@ -172,7 +164,7 @@ pub fn icmp_error(
     code: u8,
     rest: u32,
 ) -> Option<usize> {
-    let ip = Ip::of(offending)?;
+    let ip = Ipv4::of(offending)?;
     let quoted = &ip.packet[..ip
         .packet
         .len()
@@ -188,28 +180,6 @@ pub fn icmp_error(
     message[2..4].copy_from_slice(&checksum.to_be_bytes());
     emit_ipv4(&mut frame[ETH..], from, ip.source, 1, TOS_CONTROL, false);
     Some(length)
-}
-
-/// An IPv4 packet in its frame, without the frame's padding.
-struct Ip<'a> {
-    packet: &'a [u8],
-    payload: &'a [u8],
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-}
-
-impl<'a> Ip<'a> {
-    fn of(frame: &'a [u8]) -> Option<Self> {
-        let packet = frame.get(ETH..)?;
-        let header = packet.first_chunk::<IPV4_LEN>()?;
-        let packet = packet.get(..usize::from(u16::from_be_bytes([header[2], header[3]])))?;
-        Some(Ip {
-            packet,
-            payload: packet.get(usize::from(header[0] & 0x0f) * 4..)?,
-            source: Ipv4Addr::new(header[12], header[13], header[14], header[15]),
-            destination: Ipv4Addr::new(header[16], header[17], header[18], header[19]),
-        })
-    }
 }
 
 /// Writes the header of a packet that fills `packet`.

@@ -11,6 +11,11 @@ pub const ETHERTYPE_VLAN: u16 = 0x8100;
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 pub const ETHERTYPE_QINQ: u16 = 0x88a8;
 
+/// A frame of fewer bytes, its checksum not counted, is filled up to so many (IEEE 802.3 clause 3.2.8).
+pub const MIN_LEN: usize = 60;
+/// Bytes of an 802.1Q tag.
+pub const TAG_LEN: usize = 4;
+
 /// A MAC address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Mac(pub [u8; 6]);
@@ -23,8 +28,8 @@ impl Mac {
         self.0[0] & 1 != 0
     }
 
-    /// Whether one host can have it: neither a group address nor all zeros.
-    pub fn is_unicast(&self) -> bool {
+    /// Whether a station can have it: neither a group address nor zero.
+    pub fn is_station(&self) -> bool {
         !self.is_multicast() && *self != Mac::default()
     }
 }
@@ -48,4 +53,13 @@ pub fn emit(frame: &mut [u8], destination: Mac, source: Mac, ethertype: u16) -> 
 /// The source address of a frame.
 pub fn source(frame: &[u8]) -> Option<Mac> {
     frame.get(6..12)?.try_into().ok().map(Mac)
+}
+
+/// Whether a frame has a priority tag: an 802.1Q tag with VLAN identifier 0, which says nothing but a priority
+/// (IEEE 802.1Q clause 6.8.2).
+pub fn is_priority_tagged(frame: &[u8]) -> bool {
+    let Some(&[high, low, control, id, ..]) = frame.get(12..) else {
+        return false;
+    };
+    u16::from_be_bytes([high, low]) == ETHERTYPE_VLAN && control & 0x0f == 0 && id == 0
 }

@@ -6,6 +6,7 @@ pub mod build;
 pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
+pub mod ipv4;
 pub mod tcp;
 
 pub use ethernet::Mac;

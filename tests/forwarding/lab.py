@@ -85,10 +85,11 @@ def port(name, host, mac=True, mtu=1500, companion=None, announce=()):
 
 
 def two_arm(*services, known=(GATEWAY, NEAR, A, B, C, D, INNER_GATEWAY), pool=POOL, pool_ports="1024-65535", extra="",
-            default_route=True, mtu=1500, connections=1024, macs=True, answers=None, to_host=None, companion=None, announce=((), ())):
+            default_route=True, mtu=1500, connections=1024, macs=True, answers=None, to_host=None, to_host_peers=None, companion=None, announce=((), ())):
     """weir between the clients' link (wan) and the real servers' (lan); `known` have static neighbour entries."""
     text = f"limits = {{ connections = {connections}" + (f", answers_per_second = {answers}" if answers is not None else "")
-    text += (f", host_packets_per_second = {to_host}" if to_host is not None else "") + " }\n"
+    text += f", host_packets_per_second = {to_host}" if to_host is not None else ""
+    text += (f", host_peer_packets_per_second = {to_host_peers}" if to_host_peers is not None else "") + " }\n"
     text += extra + port("wan", WAN, macs, companion=companion, announce=announce[0]) + port("lan", LAN, macs, mtu, announce=announce[1])
     text += f'[[route]]\nto = "0.0.0.0/0"\nvia = "{GATEWAY.ip}"\n' * default_route
     text += f'[[route]]\nto = "10.9.0.0/16"\nvia = "{INNER_GATEWAY.ip}"\n'

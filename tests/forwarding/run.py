@@ -227,9 +227,9 @@ def general(case, results):
             continue
         assert fields(sent)["eth_src"] == case.config.ports[line["out_port"]], f"{where}: not from the out port's MAC address"
         if line["verdict"] in ("forward", "queue"):
-            rewritten(case, line, frame, sent, where)
+            rewritten(case, line, untagged(frame), sent, where)
         elif line["reason"] != "arp":
-            answered(line, Ipv4(frame), Ipv4(sent), where)
+            answered(line, Ipv4(untagged(frame)), Ipv4(sent), where)
     counts = results.counts
     tally = {verdict: sum(line["verdict"] == verdict for line in lines) for verdict in VERDICTS}
     assert counts["received"] == len(lines) and counts["answered"] == tally["reply"] and counts["local"] == tally["local"], counts
@@ -244,6 +244,12 @@ def general(case, results):
     counted = {reason: count for reason, count in counts["dropped"].items() if count}
     assert len(results.resets) == case.resets, f"{len(results.resets)} resets of its own accord"
     assert counted == dropped, f"dropped: {dropped} by the explanations and the case, counted {counted}"
+
+
+def untagged(frame):
+    """The frame without a tag that gives nothing but a priority."""
+    is_tagged = frame[12:14] == b"\x81\0" and frame[14] & 15 == 0 and frame[15] == 0
+    return frame[:12] + frame[16:] if is_tagged else frame
 
 
 def rewritten(case, line, frame, sent, where):

@@ -14,6 +14,7 @@ export LAB_COMPANION=host0
 {
     service fullnat tcp $vip:80 rr 10.0.0.11=1
     printf '\n[[route]]\nto = "203.0.113.0/24"\nvia = "198.51.100.254"\n'
+    printf '\n[[host_peer]]\naddress = "198.51.100.254"\n\n[limits]\nhost_packets_per_second = 2000\n'
 } | config "$LAB_DIR/weir.toml"
 weir_start "$LAB_DIR/weir.toml"
 
@@ -39,45 +40,60 @@ bird() {
 bird weir <<EOF
 router id 198.51.100.1;
 protocol device {}
+protocol bfd { interface "*" { interval 200 ms; multiplier 5; }; }
 protocol static vips { ipv4; route $vip/32 blackhole; }
 protocol bgp upstream {
     local 198.51.100.1 as 65001;
     neighbor 198.51.100.254 as 65002;
+    hold time 3; keepalive time 1; bfd on;
     ipv4 { import none; export where source = RTS_STATIC; next hop self; };
 }
 EOF
 bird r1 <<EOF
 router id 198.51.100.254;
 protocol device {}
+protocol bfd { interface "*" { interval 200 ms; multiplier 5; }; }
 protocol kernel { ipv4 { export all; }; }
 protocol bgp balancer {
     local 198.51.100.254 as 65002;
     neighbor 198.51.100.1 as 65001;
+    hold time 3; keepalive time 1; bfd on;
     ipv4 { import all; export none; };
 }
 EOF
 established() { on r1 birdc -s "$LAB_DIR/bird.r1.ctl" show protocols balancer | grep -q Established; }
 within 40 established || fail "no BGP session: $(on r1 birdc -s "$LAB_DIR/bird.r1.ctl" show protocols all balancer)"
 good "BIRD peers through the companion"
+bfd_up() { on r1 birdc -s "$LAB_DIR/bird.r1.ctl" show bfd sessions | grep -q '198.51.100.1 .*Up'; }
+check "… with BFD" within 5 bfd_up
 announced() { ip -n r1 route show $vip | grep -q 'via 198.51.100.1 dev wan proto bird'; }
 check "the VIP is announced" within 10 announced
 same "the router's requests are balanced" "s1 20" "$(get r1 http://$vip/ 20 | tally)"
 
-# More than the host is to get: the load balancer goes on, and so does the session.
+# More than the host is to get, from the router's own prefix: the load balancer goes on, and so do BGP and BFD.
 on c1 python3 - <<'EOF' &
 import socket, time
-flood, end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), time.monotonic() + 3
+flood, end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), time.monotonic() + 5
 while time.monotonic() < end:
     for _ in range(100):
         flood.sendto(b"?" * 20, ("198.51.100.1", 9))
+    time.sleep(0.004)  # as much as TAPs carry: what they lose is not weir's
 EOF
 flood=$!
 sleep 0.3
 same "under a flood of the host requests are balanced" "s1 50" "$(get r1 http://$vip/ 50 | tally)"
+looks=0 seen=0
+while kill -0 $flood 2>/dev/null; do
+    looks=$((looks + 1))
+    ! announced || seen=$((seen + 1))
+    sleep 0.1
+done
 wait $flood
+check "… and the VIP is announced all the while, in $looks looks" test "$looks" -gt 5 -a "$seen" = "$looks"
 check "… of which a named part went up" grep -q '^weir_host_packets_total{port="wan",direction="in"} [1-9]' <<<"$(metrics)"
 check "… and a named part did not" grep -q '^weir_dropped_packets_total{reason="host_rate_limited"} [1-9]' <<<"$(metrics)"
-check "… and BGP lives" established
+check "… and BGP and BFD live" established
+bfd_up || fail "BFD is down"
 
 sed -i 's|addresses = \["198.51.100.1/24"\]|addresses = ["198.51.100.1/24", "198.51.100.2/24"]|; s|203.0.113.0/24|203.0.113.128/25|' "$LAB_DIR/weir.toml"
 check "a reload changes the port's addresses and routes" weir reload

@@ -30,6 +30,7 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
     network.vips(&services, log);
     let routes = network.routes(root.route, log);
     let neighbours = network.neighbours(root.neighbour.items(), log);
+    let host_peers = network.host_peers(root.host_peer.items(), log);
     pool::reachable(&pools, &network, log);
     let services = service::services(services, &pools, &network, context, log);
     Config {
@@ -48,6 +49,7 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
             .filter_map(|pool| pool.checked)
             .collect(),
         services,
+        host_peers,
     }
 }
 
@@ -65,6 +67,7 @@ pub(super) fn added(root: Root, config: &Config, context: &Context, log: &mut Lo
         root.route.ok().map(|found| found.at),
         root.neighbour.ok().map(|found| found.at),
         root.local_pool.ok().map(|found| found.at),
+        root.host_peer.ok().map(|found| found.at),
     ];
     for at in others.into_iter().flatten() {
         log.error(at, "only services can be added")
@@ -190,6 +193,10 @@ fn limits(raw: raw::Limits) -> Limits {
         answers_per_second: raw.answers_per_second.get().map_or(1000, |limit| limit.0),
         host_packets_per_second: raw
             .host_packets_per_second
+            .get()
+            .map_or(10_000, |limit| limit.0),
+        host_peer_packets_per_second: raw
+            .host_peer_packets_per_second
             .get()
             .map_or(10_000, |limit| limit.0),
     }

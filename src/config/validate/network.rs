@@ -4,7 +4,7 @@ use crate::config::address::Destination;
 use crate::config::error::{At, Log, Span, quote};
 use crate::config::raw;
 use crate::config::value::{Given, List};
-use crate::config::{Config, Port, Queues, Route, StaticNeighbour};
+use crate::config::{Config, HostPeer, Port, Queues, Route, StaticNeighbour};
 use ipnet::Ipv4Net;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -391,6 +391,39 @@ impl Network {
             }
         }
         neighbours
+    }
+
+    /// The host's peers. They may be beyond routers: BGP and multihop BFD are.
+    pub fn host_peers(&self, raw: Vec<At<raw::HostPeer>>, log: &mut Log) -> Vec<HostPeer> {
+        let mut first: HashMap<Ipv4Addr, Span> = HashMap::new();
+        let mut peers = Vec::new();
+        for At { value: peer, .. } in raw {
+            let Some(&At { value: address, at }) = peer.address.ok() else {
+                continue;
+            };
+            if let Some(other) = first.insert(address, at) {
+                log.error(at, format!("a second host peer `{address}`"))
+                    .note(other, "the first is here")
+                    .help("remove one of the two");
+            } else if let Some((role, other)) = self.own(address) {
+                log.error(
+                    at,
+                    format!(
+                        "the host peer `{address}` is weir's own: {}",
+                        role.describe()
+                    ),
+                )
+                .note(other, role.here())
+                .help("write the address of the router that the host talks to");
+            } else {
+                self.no_edge(address, at, log);
+            }
+            peers.push(HostPeer {
+                address,
+                ttl_security: peer.ttl_security.get().map(|hops| hops.0 as u8),
+            });
+        }
+        peers
     }
 }
 

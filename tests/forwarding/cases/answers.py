@@ -1,6 +1,6 @@
 """What weir answers itself, from which address, how often, and whom it never answers."""
 
-from case import Case, drop, forward, lan, local, reply, wan
+from case import Case, drop, ends, forward, lan, local, reply, wan
 from lab import (A, B, CLIENT, INNER_GATEWAY, LAN, LAN_VIP, NEAR, POOL, VIP, WAN, WAN_VIP, Host, arp, ethernet, icmp, quoting, raw, reply_to, route, service,
                  tcp, two_arm, udp)
 
@@ -22,12 +22,6 @@ def echoed(sender, address, port="wan", **sent):
     rest = Ipv4(ethernet(packet)).payload[4:8]
     return (wan if port == "wan" else lan)(packet, reply("icmp_echo", port, sender, src=address, icmp=(0, 0),
         rest=rest, payload=sent.get("payload", b"")))
-
-
-def still_damaged(frame):
-    from wire import Ipv4
-
-    return Ipv4(frame).error != 0
 
 
 def ttl_of_requests(mode, protocol):
@@ -90,6 +84,73 @@ def limited(name, make, reason):
     ])
 
 
+def tagged(packet, control=0):
+    """The frame with an 802.1Q tag of VLAN 0 and this priority, and the eligibility bit."""
+    if callable(packet):
+
+        def make(results):
+            return tagged(packet(results), control)
+
+        make.needs = packet.needs
+        return make
+    frame = ethernet(packet, LAN.mac if packet.sender.mac == A.mac else WAN.mac)
+    return raw(frame[:12] + b"\x81\0" + bytes([control, 0]) + frame[12:])
+
+
+def cut(length):
+    """A check that nothing follows a packet of `length` bytes in its frame."""
+    return lambda frame: len(frame) == 14 + length
+
+
+def trailers(mode):
+    """What follows the packet in its frame goes, but for what fills a short one up."""
+    lb = two_arm(service(mode, A), mtu=1400)
+    long, short = tcp(CLIENT, VIP, "PA", payload=b"x" * 100), tcp(CLIENT, VIP, "A")
+    behind = lambda packet, tail: raw(ethernet(packet) + tail)  # noqa: E731
+    padded_by = lambda size: cut(40) if size > 6 else lambda frame: len(frame) in (54, 54 + size)  # noqa: E731
+    steps = [wan(behind(tcp(CLIENT, VIP), b"t" * 1606), forward("lan", A, new=True, frame=cut(40)))]
+    for size in (1, 4, 18, 19, 300, 1606, 1900):
+        steps.append(wan(behind(long, b"t" * size), forward("lan", A, new=False, frame=cut(140))))
+        steps.append(wan(behind(short, b"t" * size), forward("lan", A, new=False, frame=padded_by(size))))
+    full = tcp(CLIENT, VIP, "PA", payload=b"x" * 1360)
+    steps.append(wan(behind(full, b"fcs!"), forward("lan", A, new=False, frame=cut(1400))))
+    return Case(f"{mode}_trailers_are_cut_off", lb, steps, says="as the kernel's ip_rcv_core; a frame beyond the out port's MTU is not sent")
+
+
+def fair():
+    """Limits are each port's, and shared by sender and by service: a limit of 1,000 a second leaves each of them at least one."""
+    inner = Host("10.0.0.77", "02:00:00:00:02:77")
+    flood = lambda make, count, expect: [wan(make(n), expect(n), after=0) for n in range(count)]  # noqa: E731
+    until = lambda limit, answer: lambda n: answer if n < limit else drop("rate_limited")  # noqa: E731
+    others = [Host(f"203.0.{n}.9", CLIENT.mac) for n in (7, 8, 9)]
+    one = lambda n: tcp(CLIENT, VIP, sport=1000 + n, dport=81)  # noqa: E731
+    everyone = lambda n: tcp(Host(f"100.{64 + n // 250}.{n % 250}.9", CLIENT.mac), VIP, dport=81)  # noqa: E731
+    ports = lambda n: tcp(Host(f"100.{64 + n // 250}.{n % 250}.9", CLIENT.mac), VIP, dport=1000 + n)  # noqa: E731
+    vips = [f"192.0.2.{n}" for n in range(81, 89)]
+    scanned = two_arm(service("nat", A), *(service("nat", A, vip=vip, name=vip) for vip in vips))
+
+    def nearly_all_are_answered(results):
+        answered = sum(line["verdict"] == "reply" for line in results.lines[-len(vips) :])
+        assert answered >= len(vips) - 2, f"{answered} of {len(vips)}: more than chance puts into one share"
+
+    yield Case("a_flood_of_arp_on_one_port_leaves_the_other_alone", SUBNETS, [
+        *(lan(arp(inner, LAN), reply("arp", "lan") if n < 1000 else drop("rate_limited"), after=0) for n in range(1100)),
+        *(wan(arp(NEAR, WAN), is_at(NEAR, "wan", WAN.ip), after=0.001 if n == 0 else 0) for n in range(200)),
+        *(echoed(CLIENT, VIP) for _ in range(200)),
+        lan(arp(A, LAN), is_at(A, "lan", LAN.ip)),
+    ])
+    yield Case("one_prefix_does_not_use_up_the_resets_of_others", LB, [
+        *flood(one, 1100, until(1000, reply("no_service"))),
+        *(wan(tcp(other, VIP, dport=81), reply("no_service"), after=0) for other in others),
+        wan(one(0), drop("rate_limited"), after=0),
+    ])
+    for name, make in (("one_service", everyone), ("every_port_of_a_vip", ports)):
+        yield Case(f"a_forged_flood_for_{name}_leaves_other_vips_their_resets", scanned, [
+            *flood(make, 2500, lambda n: reply("no_service") if n < 1000 else ends),
+            *(wan(tcp(others[0], vip, dport=81), after=0) for vip in vips),
+        ], check=nearly_all_are_answered)
+
+
 BAD_MACS = ("ffffffffffff", "01005e000001")
 
 CASES = [
@@ -149,8 +210,25 @@ CASES = [
          [wan(raw(ethernet(icmp(CLIENT, VIP, payload=b"hi")) + pad),
              reply("icmp_echo", "wan", CLIENT, payload=b"hi")) for pad in (b"\0" * 16, b"secrets of some host")]),
     Case("a_damaged_ping_is_not_made_good", LB, [
-        wan(icmp(CLIENT, VIP, payload=b"damaged", chksum=0x1234), [drop("bad_l4_header"), reply("icmp_echo", frame=still_damaged)]),
+        wan(icmp(CLIENT, VIP, payload=b"damaged", chksum=0x1234), drop("bad_l4_checksum")),
     ], says="RFC 1122 3.2.2.6: the echo reply must not hide what happened on the way"),
+    Case("ping_of_every_address_of_a_pool", two_arm(service("fullnat", A), pool="10.0.0.200-10.0.0.203"), [
+        *(echoed(A, f"10.0.0.{n}", "lan", payload=b"pool") for n in range(200, 204)), echoed(CLIENT, "10.0.0.200"),
+        lan(icmp(A, "10.0.0.204"), drop("not_for_us")), lan(icmp(A, "10.0.0.200", type=13), drop("icmp_unsupported")),
+    ]),
+    Case("a_udp_checksum_of_0_is_right", LB, [wan(udp(CLIENT, VIP, dport=81, chksum=0), reply("no_service"))]),
+    Case("priority_tags_are_no_tags", two_arm(service("nat", A, vip=WAN_VIP), service("nat", A, name="routed")), [
+        wan(tagged(tcp(CLIENT, VIP)), forward("lan", A, new=True, type=0x0800)),
+        wan(tagged(tcp(CLIENT, VIP, "A"), 0xE0), forward("lan", A, new=False, type=0x0800)),
+        wan(tcp(CLIENT, VIP, "A"), forward("lan", A, new=False)),
+        lan(tagged(reply_to(0), 0x20), forward("wan", CLIENT, type=0x0800)),
+        wan(tagged(icmp(CLIENT, VIP, payload=b"hi"), 0x10), reply("icmp_echo", "wan", CLIENT, type=0x0800, payload=b"hi")),
+        wan(tagged(tcp(CLIENT, VIP, dport=81)), reply("no_service", "wan", CLIENT, flags="RA", type=0x0800)),
+        wan(tagged(arp(NEAR, WAN_VIP), 0xF0), is_at(NEAR, "wan", WAN_VIP)),
+        wan(tagged(tcp(CLIENT, WAN, dport=22)), local("to_port_address")),
+    ], says="IEEE 802.1Q 6.8.2: VLAN 0 says nothing but a priority; frames out of an untagged port are untagged"),
+    *(trailers(mode) for mode in MODES),
+    *fair(),
     Case("ping_of_nobody_is_not_answered", LB, [wan(icmp(CLIENT, "192.0.2.81"), drop("not_for_us")), wan(icmp(CLIENT, A), drop("not_for_us"))]),
     *(ttl_of_requests(mode, protocol) for mode in MODES for protocol in ("tcp", "udp")),
     *(ttl_of_replies(mode) for mode in ("nat", "fullnat")),

@@ -38,6 +38,13 @@ def with_ihl(words):
     return fixed(SYN[:14] + bytes([0x40 + words]) + SYN[15:] + b"\0" * 40)
 
 
+def with_options(options, frame=SYN):
+    """The frame with IP options."""
+    longer = frame[:14] + bytes([0x45 + len(options) // 4]) + frame[15:34] + options + frame[34:]
+    length = int.from_bytes(frame[16:18], "big") + len(options)
+    return fixed(longer[:16] + length.to_bytes(2, "big") + longer[18:])
+
+
 def fragments(packet):
     """The flags and offsets of a first one, one in the middle, the last, the shortest and longest offsets, and a first with DF."""
     return [raw(patched(ethernet(packet), 20, value.to_bytes(2, "big"))) for value in (0x2000, 0x20B9, 0x00B9, 0x0001, 0x1FFF, 0x6000)]
@@ -63,9 +70,49 @@ def cut_arp(length):
     return ethernet(arp(NEAR, WAN))[: 14 + length]
 
 
+NO_STATION = ("ffffffffffff", "01005e000005", "000000000000", "020000000001")
 NO_ROUTE = two_arm(service("nat", A), default_route=False)
 TWINS = [service("nat", A, port=80, name="one"), service("nat", A, port=81, name="two")]
 SMALL = two_arm(service("nat", A, protocol="udp"), mtu=1400)
+
+PEERS = '[[host_peer]]\naddress = "198.51.100.7"\n[[host_peer]]\naddress = "198.51.100.8"\nttl_security = 1\n'
+PEER, SECURED = Host("198.51.100.7", CLIENT.mac), Host("198.51.100.8", CLIENT.mac)
+
+
+def vrrp(sender=PEER, ttl=255):
+    return raw(bytes.fromhex("01005e000012") + ethernet(ipv4(112, sender, "224.0.0.18", ttl=ttl))[6:])
+
+
+def to_peers_budget(fits, *packets):
+    """The packets, after the common budget was used up: whether they have another."""
+    up = local("multicast") if packets[0] is VRRP else local("to_port_address")
+    lb = two_arm(service("nat", A), to_host=2, companion="host0", extra=PEERS)
+    flood = [wan(udp(CLIENT, WAN, dport=9), local("to_port_address"), after=0) for _ in range(2)]
+    return flood + [wan(packet, up if fits else drop("host_rate_limited"), after=0) for packet in packets], lb
+
+
+def host_peers():
+    bfd = lambda port, **more: udp(PEER, WAN, sport=49152, dport=port, **more)  # noqa: E731
+    rows = {
+        "bfd": (True, bfd(3784, ttl=255), bfd(3785, ttl=255), bfd(4784, ttl=255), bfd(4784, ttl=60)),
+        "bgp": (True, tcp(PEER, WAN, dport=179), tcp(PEER, WAN, "A", sport=179, dport=40000), tcp(SECURED, WAN, dport=179, ttl=255)),
+        "vrrp": (True, VRRP),
+        "bfd_from_beyond_the_link": (False, bfd(3784, ttl=254), bfd(3785)),
+        "bgp_from_beyond_its_hops": (False, tcp(SECURED, WAN, dport=179, ttl=254)),
+        "vrrp_from_beyond_the_link": (False, vrrp(ttl=254)),
+        "other_ports": (False, tcp(PEER, WAN, dport=22), udp(PEER, WAN, dport=179, ttl=255), tcp(PEER, WAN, dport=3784, ttl=255)),
+        "strangers": (False, udp(CLIENT, WAN, dport=3784, ttl=255), tcp(CLIENT, WAN, dport=179), vrrp(CLIENT)),
+    }
+    for name, (fits, *packets) in rows.items():
+        steps, lb = to_peers_budget(fits, *packets)
+        yield Case(f"host_peers_{name}", lb, steps)
+    lb = two_arm(service("nat", A), to_host=2, to_host_peers=1, companion="host0", extra=PEERS)
+    yield Case("host_peers_beyond_their_budget_have_that_of_all", lb,
+               [wan(tcp(PEER, WAN, dport=179), expect, after=0) for expect in [local("to_port_address")] * 3 + [drop("host_rate_limited")]])
+
+
+VRRP = vrrp()
+HOST_PEERS = list(host_peers())
 
 CASES = [
     Case("every_length_of_a_cut_syn_is_truncated", LB, [wan(raw(SYN[:length]), drop("truncated")) for length in range(len(SYN))] + [FINE]),
@@ -79,12 +126,31 @@ CASES = [
     dropped("lldp_spanning_tree_and_others", "unknown_ethertype", raw(with_type(0x88CC, "01:80:c2:00:00:0e")),
         raw(with_type(0x0026, "01:80:c2:00:00:00")),
             raw(with_type(0x8847)), raw(with_type(0x9000)), raw(with_type(0xFFFF)), raw(with_type(0)), raw(SYN[:12] + b"\x88\xcc")),
-    dropped("vlan_tags_on_an_untagged_port", "vlan", *(raw(SYN[:12] + tag + SYN[12:]) for tag in (b"\x81\0\0\x0a", b"\x81\0\0\0", b"\x88\xa8\0\x0a", b"\x81\0\x0f\xff"))),
+    dropped("vlan_tags_on_an_untagged_port", "vlan", *(raw(SYN[:12] + tag + SYN[12:]) for tag in (b"\x81\0\0\x0a", b"\x81\0\xe0\x01", b"\x81\0\x01\0", b"\x88\xa8\0\x0a", b"\x88\xa8\0\0", b"\x81\0\x0f\xff", b"\x81\0\0\0\x81\0\0\x0a", b"\x81\0\0\0\x81\0\0\0"))),
+    Case("a_source_mac_address_that_no_station_has_makes_no_connection_and_gets_no_answer", LB, [
+        *(wan(raw(SYN[:6] + bytes.fromhex(mac) + frame[12:]), drop("bad_source_mac")) for mac in NO_STATION
+          for frame in (SYN, QUERY, ethernet(icmp(CLIENT, VIP)), ethernet(tcp(CLIENT, VIP, dport=81)), ethernet(udp(CLIENT, VIP, dport=81)),
+                        ethernet(tcp(CLIENT, VIP, ttl=1)), ethernet(tcp(CLIENT, WAN, dport=22)), with_options(b"\x01" * 4))),
+        *(wan(raw(b"\xff" * 6 + bytes.fromhex(mac) + ethernet(arp(NEAR, WAN))[12:]), drop("bad_source_mac")) for mac in NO_STATION),
+        wan(tcp(CLIENT, VIP), forward("lan", A, new=True)),
+        *(wan(raw(SYN[:6] + bytes.fromhex(mac) + ethernet(tcp(CLIENT, VIP, "A", ttl=1))[12:]), drop("bad_source_mac")) for mac in NO_STATION),
+        lan(raw(bytes.fromhex("020000000002" "020000000002") + SYN[12:]), drop("bad_source_mac")),
+    ], says="an answer to it would go to the whole link, or come back"),
     dropped("ipv6", "ipv6", raw(with_type(0x86DD)), raw(with_type(0x86DD, "33:33:00:00:00:01")), raw(SYN[:12] + b"\x86\xdd")),
     dropped("impossible_ip_versions", "bad_ip_header", *(raw(patched(SYN, 14, bytes([version << 4 | 5]))) for version in (0, 3, 5, 6, 15))),
     dropped("impossible_ip_header_lengths", "bad_ip_header", *(raw(fixed(patched(SYN, 14, bytes([0x40 | words])))) for words in (0, 1, 4)),
         raw(with_ihl(15))),
     dropped("total_length_within_the_header", "bad_ip_header", *(raw(total_length(SYN, length)) for length in (0, 1, 19))),
+    dropped("source_routes", "source_route", *(raw(with_options(options)) for options in (
+        bytes([131, 3, 4, 0]), bytes([137, 3, 4, 1]), bytes([131, 7, 4, 10, 0, 0, 11, 0]), bytes([137, 11, 4, 10, 0, 0, 11, 10, 0, 0, 12, 1]),
+        bytes([1, 131, 3, 4]), bytes([148, 4, 0, 0, 131, 3, 4, 0]), bytes([7, 7, 4, 0, 0, 0, 0, 137, 3, 4, 0, 0]))),
+        says="RFC 7126 4.3, 4.4: a sender that chooses the way gets past filters"),
+    dropped("source_routes_of_everything_else", "source_route", *(raw(with_options(bytes([131, 3, 4, 0]), frame)) for frame in (
+        QUERY, ethernet(icmp(CLIENT, VIP)), ethernet(icmp(CLIENT, WAN)), ethernet(tcp(CLIENT, WAN, dport=22)), ethernet(ipv4(89, to=WAN.ip))))),
+    dropped("ip_options_that_contradict_their_lengths", "bad_ip_header", *(raw(with_options(options)) for options in (
+        bytes([131, 0, 0, 0]), bytes([148, 1, 0, 0]), bytes([148, 5, 0, 0]), bytes([1, 1, 1, 7]), bytes([68, 255, 0, 0]), bytes([131, 3, 4, 148])))),
+    Case("other_ip_options_are_passed", LB, [wan(raw(with_options(options)), forward("lan", A)) for options in (
+        bytes([148, 4, 0, 0]), bytes([1, 1, 1, 1]), bytes([0, 131, 3, 4]), bytes([7, 3, 4, 0]), bytes([148, 4, 131, 3]))]),
     dropped("bad_ip_checksum", "bad_ip_checksum", *bad_checksums()),
     dropped("a_damaged_byte_of_the_ip_header", {"bad_ip_checksum", "bad_ip_header", "truncated"},
             *(raw(SYN[:at] + bytes([SYN[at] ^ 0x10]) + SYN[at + 1 :]) for at in range(14, 34))),
@@ -95,7 +161,8 @@ CASES = [
             *(make(own(address), VIP) for address in (VIP, WAN.ip, LAN.ip, POOL) for make in (tcp, udp, icmp))),
     dropped("weirs_own_source_addresses_to_a_port", "bad_source", *(make(own(address),
         WAN) for address in (VIP, LAN.ip, POOL) for make in (tcp, udp, icmp))),
-    dropped("a_subnets_broadcast_address_as_source", "bad_source", *(make(own("198.51.100.255"), VIP) for make in (tcp, udp, icmp)),
+    dropped("a_subnets_broadcast_address_as_source", "bad_source",
+            *(make(own(address), VIP) for address in ("198.51.100.255", "10.0.0.255") for make in (tcp, udp, icmp)),
             says="a broadcast address is no host's; an answer to it would go to the whole link (RFC 1122 3.2.2)"),
     dropped("fragments_of_tcp", "fragment", *fragments(tcp(CLIENT, VIP, payload=b"x" * 24))),
     dropped("fragments_of_udp", "fragment", *fragments(udp(CLIENT, VIP, b"x" * 24, dport=53))),
@@ -104,6 +171,10 @@ CASES = [
         wan(raw(patched(SYN, 20, b"\x40\0")), forward("lan", A)),
         wan(raw(patched(SYN, 20, b"\x80\0")), forward("lan", A)),
     ]),
+    dropped("bad_l4_checksum", "bad_l4_checksum", tcp(CLIENT, VIP, dport=81, chksum=1), tcp(CLIENT, VIP, "A", dport=81, payload=b"odd", chksum=0),
+            udp(CLIENT, VIP, dport=81, chksum=1), tcp(CLIENT, VIP, ttl=1, chksum=1), udp(CLIENT, VIP, dport=53, ttl=1, chksum=0xFFFE),
+            icmp(CLIENT, VIP, chksum=0x1234), icmp(CLIENT, WAN, payload=b"odd", chksum=0), icmp(CLIENT, POOL, chksum=1),
+            says="of a damaged packet nothing is known for sure, not even its sender"),
     dropped("total_length_within_the_tcp_header", "bad_l4_header", *(raw(total_length(SYN, length)) for length in range(20, 40))),
     dropped("total_length_within_the_udp_header", "bad_l4_header", *(raw(total_length(QUERY, length)) for length in range(20, 28))),
     dropped("impossible_tcp_data_offsets", "bad_l4_header", *(raw(SYN[:46] + bytes([words << 4]) + SYN[47:]) for words in (0, 1, 4, 6, 15))),
@@ -154,6 +225,7 @@ CASES = [
         wan(icmp(CLIENT, WAN), reply("icmp_echo")),
         wan(icmp(CLIENT, VIP, type=0), drop("icmp_unsupported")),
     ]),
+    *HOST_PEERS,
     Case("tcp_without_a_connection", two_arm(service("nat", A), service("fullnat", A, port=81, name="full")), [
         *(wan(tcp(CLIENT, VIP, flags, dport=port), drop("no_connection")) for port in (80, 81) for flags in ("R", "RA")),
         lan(tcp(A, CLIENT, "R", sport=8080, dport=40000), drop("no_connection")),
