@@ -23,6 +23,11 @@ pub trait Packet: Sized {
     /// Makes the frame `len` bytes long: cuts its end off, or adds bytes of any value there.
     /// Returns false, and changes nothing, where the buffer has no room for that.
     fn resize(&mut self, len: usize) -> bool;
+    /// Notes on a packet that is handed over whether the worker that owns new connections of its flow has looked
+    /// for the connection already.
+    fn set_asked(&mut self, asked: bool);
+    /// Returns what the worker that handed the packet over has noted; of a packet from a device, any value.
+    fn is_asked(&self) -> bool;
     /// Brings the start of the frame into the cache.
     fn prefetch(&self);
 }

@@ -41,6 +41,9 @@ pub struct Recycled {
     about: u64,
 }
 
+/// The bit of [`Recycled::about`] above its length that holds [`Packet::is_asked`].
+const ASKED: u64 = 1 << 63;
+
 impl Recycled {
     fn new() -> Self {
         Recycled {
@@ -51,7 +54,7 @@ impl Recycled {
 
     #[inline(always)]
     fn length(&self) -> usize {
-        (self.about >> 8) as usize
+        (self.about >> 8) as u32 as usize
     }
 
     #[inline(always)]
@@ -83,6 +86,14 @@ impl Packet for Recycled {
             self.describe(self.port(), len);
         }
         fits
+    }
+
+    fn set_asked(&mut self, asked: bool) {
+        self.about = (self.about & !ASKED) | (u64::from(asked) * ASKED);
+    }
+
+    fn is_asked(&self) -> bool {
+        self.about & ASKED != 0
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! TCP and UDP: known connections, new ones, and the way out.
 
+use super::ownership::Elsewhere;
 use super::parse::{Flow, PROTOCOL_TCP};
 use super::sweep::end;
 use super::{Director, Outcome, is_tcp};
@@ -236,6 +237,17 @@ impl<P: Packet> Director<P> {
         if owner.is_some() && tables.is_bad_source(packet.port(), key.source()) {
             return (Verdict::Drop(DropReason::BadSource), nobody);
         }
+        match self.request_elsewhere(&packet, flow, service, tables, opens, now) {
+            Elsewhere::Here => {}
+            Elsewhere::At { worker, asked } => return self.hand_over(packet, worker, asked, sink),
+            Elsewhere::Taken => {
+                let context = Context {
+                    service: service.map(|service| service.id),
+                    ..nobody
+                };
+                return (Verdict::Drop(DropReason::AmbiguousReply), context);
+            }
+        }
         match owner {
             Some(Owner::Vip) => {}
             Some(&Owner::Port(port)) => {
@@ -247,22 +259,17 @@ impl<P: Packet> Director<P> {
             }
             Some(Owner::Pool) => {
                 return match self.local_elsewhere(flow) {
-                    Some(worker) => self.hand_over(packet, worker, sink),
+                    Some(worker) => self.hand_over(packet, worker, false, sink),
                     None => (Verdict::Drop(DropReason::NoConnection), nobody),
                 };
             }
             None => {
                 return match self.reply_elsewhere(flow, tables) {
-                    Some(worker) => self.hand_over(packet, worker, sink),
+                    Some(worker) => self.hand_over(packet, worker, false, sink),
                     None if opens => (Verdict::Drop(DropReason::NotForUs), nobody),
                     None => (Verdict::Drop(DropReason::NoConnection), nobody),
                 };
             }
-        }
-        if let Some(service) = service
-            && let Some(worker) = self.request_elsewhere(flow, service, tables, opens)
-        {
-            return self.hand_over(packet, worker, sink);
         }
         if flow.ttl <= 1 {
             return (

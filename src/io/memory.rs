@@ -12,6 +12,7 @@ pub struct Memory {
     port: PortId,
     frame: Vec<u8>,
     longest: usize,
+    is_asked: bool,
 }
 
 impl Memory {
@@ -21,6 +22,7 @@ impl Memory {
             port,
             frame: frame.to_vec(),
             longest: frame.len() + TAILROOM,
+            is_asked: false,
         }
     }
 }
@@ -44,6 +46,14 @@ impl Packet for Memory {
             self.frame.resize(len, 0);
         }
         fits
+    }
+
+    fn set_asked(&mut self, asked: bool) {
+        self.is_asked = asked;
+    }
+
+    fn is_asked(&self) -> bool {
+        self.is_asked
     }
 
     fn prefetch(&self) {}

@@ -7,7 +7,7 @@ mod model;
 
 use crate::arch::GrowingArray;
 use crate::packet::Sent;
-use crate::units::{PortId, RealId, WorkerId};
+use crate::units::{PortId, RealId, ServiceId, WorkerId};
 use crate::verdict::{DropReason, LocalReason, ReplyReason};
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
@@ -56,6 +56,20 @@ impl Stats {
         for worker in self.workers() {
             worker.reals.ensure(id.index());
         }
+    }
+
+    /// Reserves the counters of a service. Called by the control thread before it publishes the service.
+    pub fn ensure_service(&self, id: ServiceId) {
+        for worker in self.workers() {
+            worker.services.ensure(id.index());
+        }
+    }
+
+    /// Live connections of a service, over all workers.
+    pub fn live(&self, id: ServiceId) -> u32 {
+        self.workers()
+            .filter_map(|worker| worker.services.get(id.index()))
+            .fold(0, |live, service| live.wrapping_add(service.live.get()))
     }
 
     /// What a real server has counted, over all workers.
@@ -131,6 +145,7 @@ pub struct WorkerStats {
     /// Loops run: moves as long as the worker lives.
     pub loops: Counter,
     pub reals: GrowingArray<RealStats>,
+    pub services: GrowingArray<ServiceStats>,
 }
 
 impl Default for WorkerStats {
@@ -153,12 +168,16 @@ impl Default for WorkerStats {
             total_nanos: Counter::default(),
             loops: Counter::default(),
             reals: GrowingArray::new(MAX_REALS),
+            services: GrowingArray::new(MAX_SERVICES),
         }
     }
 }
 
 /// The most real servers, over all services.
 pub const MAX_REALS: usize = 1 << 22;
+
+/// The most services.
+pub const MAX_SERVICES: usize = 1 << 22;
 
 impl WorkerStats {
     #[inline]
@@ -249,6 +268,13 @@ impl RealStats {
     pub fn live(&self) -> u32 {
         self.active.get().wrapping_add(self.inactive.get())
     }
+}
+
+/// One service on one worker.
+#[derive(Debug, Default)]
+pub struct ServiceStats {
+    /// Live connections.
+    pub live: Gauge,
 }
 
 /// A real server's counters, summed.

@@ -124,6 +124,19 @@ impl Packet for Mbuf {
         true
     }
 
+    // The RSS hash has told its queue by now, and nothing on the way out reads it: its place holds the note.
+    #[inline]
+    fn set_asked(&mut self, asked: bool) {
+        // SAFETY: `self` owns a live mbuf.
+        unsafe { mbuf::set_rss(self.raw(), u32::from(asked)) }
+    }
+
+    #[inline]
+    fn is_asked(&self) -> bool {
+        // SAFETY: `self` owns a live mbuf.
+        unsafe { mbuf::rss(self.raw()) == 1 }
+    }
+
     #[inline]
     fn prefetch(&self) {
         // SAFETY: a prefetch is a hint: it does not access memory.
