@@ -56,7 +56,7 @@ drop_reasons! {
     NeighbourFailed, "neighbour_failed", "The next hop did not answer ARP.";
     NeighbourQueueFull, "neighbour_queue_full", "Too many packets already wait for this next hop's ARP answer.";
     LocalPortsExhausted, "local_ports_exhausted", "Every local address and port of the pool is in use towards this real server.";
-    AmbiguousReply, "ambiguous_reply", "In nat mode, the same client port already talks to the same real server and port through another service, so that replies could not be told apart. With several workers it is noticed where both connections are one worker's only.";
+    AmbiguousReply, "ambiguous_reply", "In nat mode, the same client port already talks to the same real server and port through another service, so that replies could not be told apart.";
     ConnectionTableFull, "connection_table_full", "No room for another connection, and no half-open or closing one near at hand to give up for it.";
     TooBig, "too_big", "Larger than the out port's MTU; answered with ICMP \"fragmentation needed\" where DF asks for it and the limit allows.";
     ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not own.";

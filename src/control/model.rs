@@ -108,7 +108,7 @@ impl Model {
             ports: Arc::default(),
             addresses: addresses.freeze(),
             services: services.freeze(),
-            natted: natted.freeze(&placing),
+            natted: natted.freeze(),
             placements,
             clients,
             any_departed: false,
@@ -402,7 +402,7 @@ impl Model {
     fn freeze_services(&mut self, next: &mut Tables) {
         next.services = self.services.freeze();
         (next.placements, next.clients) = self.placing.freeze();
-        next.natted = self.natted.freeze(&self.placing);
+        next.natted = self.natted.freeze();
         next.any_departed = !self.service_ids.departed.is_empty();
     }
 

@@ -1,10 +1,9 @@
 //! Which nat services a real server's replies may belong to, and where those services' connections are.
 
-use super::placing::Placing;
 use crate::config::Protocol;
 use crate::rcu::map::{Map, Snapshot};
 use crate::service::ServiceKey;
-use crate::tables::{Placement, Replies, Requests};
+use crate::tables::{Placement, Placements, Replies, Requests};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -26,9 +25,9 @@ pub(super) struct Natted {
 #[derive(Default)]
 struct Place {
     services: BTreeMap<ServiceKey, Requests>,
-    /// Those of the services that may have connections where RSS brought the requests. Where services share a real
-    /// server those are few.
-    by_rss: BTreeSet<ServiceKey>,
+    /// Those of the services that are, or were, not placed by the client alone. Where many services share a real server
+    /// these are few.
+    unusual: BTreeMap<ServiceKey, Placements>,
 }
 
 impl Natted {
@@ -42,11 +41,11 @@ impl Natted {
         }
     }
 
-    pub fn freeze(&mut self, placing: &Placing) -> Snapshot<ServiceKey, Arc<Replies>> {
+    pub fn freeze(&mut self) -> Snapshot<ServiceKey, Arc<Replies>> {
         for place in self.changed.drain() {
             match self.known.get(&place) {
                 Some(known) => {
-                    self.map.insert(place, Arc::new(known.replies(placing)));
+                    self.map.insert(place, Arc::new(known.replies()));
                 }
                 None => {
                     self.map.remove(&place);
@@ -79,7 +78,7 @@ impl Natted {
         if known.services.remove(service).is_none() {
             return;
         }
-        known.by_rss.remove(service);
+        known.unusual.remove(service);
         self.changed.insert(place);
         if known.services.is_empty() {
             self.known.remove(&place);
@@ -88,18 +87,19 @@ impl Natted {
         remove_from(&mut self.places, service, &place);
     }
 
-    /// Says whether a service may have connections where RSS brought the requests, and whether any of its rules differs
-    /// from what was frozen.
-    pub fn set_by_rss(&mut self, service: &ServiceKey, by_rss: bool, rules_changed: bool) {
+    /// Says by which rules a service's connections are placed.
+    pub fn set_placements(&mut self, service: &ServiceKey, placements: &Placements) {
+        let is_usual = *placements == Placements::new(Placement::Client);
         for place in self.places.get(service).into_iter().flatten() {
-            if let Some(known) = self.known.get_mut(place) {
-                match by_rss {
-                    true => known.by_rss.insert(*service),
-                    false => known.by_rss.remove(service),
-                };
-                if rules_changed {
-                    self.changed.insert(*place);
-                }
+            let Some(known) = self.known.get_mut(place) else {
+                continue;
+            };
+            let before = match is_usual {
+                true => known.unusual.remove(service),
+                false => known.unusual.insert(*service, placements.clone()),
+            };
+            if before.as_ref() != Some(placements).filter(|_| !is_usual) {
+                self.changed.insert(*place);
             }
         }
     }
@@ -114,8 +114,9 @@ impl Natted {
 
     /// The other services that may get such replies, and have connections where RSS brought the requests.
     pub fn rivals_by_rss(&self, service: &ServiceKey) -> BTreeSet<ServiceKey> {
-        let rivals = self.rival_places(service).flat_map(|place| &place.by_rss);
-        rivals.filter(|rival| *rival != service).copied().collect()
+        let rivals = self.rival_places(service).flat_map(|place| &place.unusual);
+        let rivals = rivals.filter(|(rival, of)| *rival != service && of.have(Placement::Rss));
+        rivals.map(|(rival, _)| *rival).collect()
     }
 
     /// Where replies like the service's come from: a real server that keeps the packet's port may reply from every port.
@@ -132,28 +133,32 @@ impl Natted {
 }
 
 impl Place {
-    fn replies(&self, placing: &Placing) -> Replies {
-        let mut replies = Replies {
-            services: self.services.values().copied().collect(),
-            placements: [].into(),
-            anywhere: false,
-        };
-        let known = || {
-            let services = self.services.keys();
-            services.filter_map(|key| Some((*key, placing.get(key)?)))
-        };
-        let current = known().map(|(key, of)| (of.current, key));
-        let former = known().flat_map(|(key, of)| of.former.iter().map(move |rule| (*rule, key)));
-        let mut seen = BTreeSet::new();
-        let is_new = |(rule, key): &(Placement, ServiceKey)| match rule {
-            // It is the other service's own, which is one of these too.
+    fn replies(&self) -> Replies {
+        let key = self.services.keys().next();
+        let usual = key.filter(|_| self.services.len() > self.unusual.len());
+        let usual = usual.map(|key| (Placement::Client, *key));
+        let current = self.unusual.iter().map(|(key, of)| (of.current, *key));
+        let former = self
+            .unusual
+            .iter()
+            .flat_map(|(key, of)| of.former.iter().map(|rule| (*rule, *key)));
+        let mut by_client = false;
+        let is_new = |(rule, _): &(Placement, ServiceKey)| match rule {
+            // It is the other service's own rule, and that service is one of these too.
             Placement::RssOf(_) => false,
-            Placement::Client => seen.insert((*rule, None)),
-            _ => seen.insert((*rule, Some(*key))),
+            Placement::Client => !std::mem::replace(&mut by_client, true),
+            Placement::Rss | Placement::Template(_) => true,
         };
-        replies.placements = current.chain(former).filter(is_new).collect();
-        replies.anywhere = known().any(|(_, of)| of.anywhere);
-        replies
+        Replies {
+            services: self.services.values().copied().collect(),
+            placements: usual
+                .into_iter()
+                .chain(current)
+                .chain(former)
+                .filter(is_new)
+                .collect(),
+            anywhere: self.unusual.values().any(|of| of.anywhere),
+        }
     }
 }
 
