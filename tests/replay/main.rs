@@ -3,6 +3,7 @@
 mod captures;
 mod engine;
 mod frames;
+mod promises;
 mod reload;
 
 use frames::*;
