@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::control::model::{Device, Model};
 use crate::director::{Director, Origin, Shared};
 use crate::exchange::Mailbox;
-use crate::packet::{BURST, Burst, Packet, Sent, Sink};
+use crate::packet::{BURST, Burst, Errand, Packet, Sent, Sink};
 use crate::rcu::Reader;
 use crate::stats::Stats;
 use crate::steering::{DEFAULT_KEY, Steering};
@@ -41,8 +41,8 @@ pub struct Recycled {
     about: u64,
 }
 
-/// The bit of [`Recycled::about`] above its length that holds [`Packet::is_asked`].
-const ASKED: u64 = 1 << 63;
+/// The bits of [`Recycled::about`] from here on hold [`Packet::errand`].
+const ERRAND: u32 = 32;
 
 impl Recycled {
     fn new() -> Self {
@@ -54,7 +54,7 @@ impl Recycled {
 
     #[inline(always)]
     fn length(&self) -> usize {
-        (self.about >> 8) as u32 as usize
+        (self.about as u32 >> 8) as usize
     }
 
     #[inline(always)]
@@ -88,12 +88,12 @@ impl Packet for Recycled {
         fits
     }
 
-    fn set_asked(&mut self, asked: bool) {
-        self.about = (self.about & !ASKED) | (u64::from(asked) * ASKED);
+    fn set_errand(&mut self, errand: Errand) {
+        self.about = u64::from(self.about as u32) | (errand as u64) << ERRAND;
     }
 
-    fn is_asked(&self) -> bool {
-        self.about & ASKED != 0
+    fn errand(&self) -> Errand {
+        Errand::from_number((self.about >> ERRAND) as u32)
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use crate::conn::state::next_tcp;
 use crate::conn::{ConnId, Connection, Direction, FlowKey, Found, State, Table, local_port};
 use crate::forward::rewrite::{Layout, rewrite, rewrite_usual, set_macs};
 use crate::neighbour::LinkState;
-use crate::packet::{Packet, Sent, Sink};
+use crate::packet::{Errand, Packet, Sent, Sink};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
 use crate::stats::{RealStats, WorkerStats};
@@ -239,7 +239,7 @@ impl<P: Packet> Director<P> {
         }
         match self.request_elsewhere(&packet, flow, service, tables, opens, now) {
             Elsewhere::Here => {}
-            Elsewhere::At { worker, asked } => return self.hand_over(packet, worker, asked, sink),
+            Elsewhere::At(worker, errand) => return self.hand_over(packet, worker, errand, sink),
             Elsewhere::Taken => {
                 let context = Context {
                     service: service.map(|service| service.id),
@@ -259,13 +259,13 @@ impl<P: Packet> Director<P> {
             }
             Some(Owner::Pool) => {
                 return match self.local_elsewhere(flow) {
-                    Some(worker) => self.hand_over(packet, worker, false, sink),
+                    Some(worker) => self.hand_over(packet, worker, Errand::Find, sink),
                     None => (Verdict::Drop(DropReason::NoConnection), nobody),
                 };
             }
             None => {
                 return match self.reply_elsewhere(flow, tables) {
-                    Some(worker) => self.hand_over(packet, worker, false, sink),
+                    Some(worker) => self.hand_over(packet, worker, Errand::Find, sink),
                     None if opens => (Verdict::Drop(DropReason::NotForUs), nobody),
                     None => (Verdict::Drop(DropReason::NoConnection), nobody),
                 };

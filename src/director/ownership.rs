@@ -13,7 +13,7 @@ use super::flow::service_key;
 use super::parse::Flow;
 use super::{Director, Origin, Outcome};
 use crate::conn::FlowKey;
-use crate::packet::{Packet, Sink};
+use crate::packet::{Errand, Packet, Sink};
 use crate::service::ServiceKey;
 use crate::steering::Steering;
 use crate::tables::{Placement, Service, Tables};
@@ -29,11 +29,7 @@ const WORKERS: usize = 1 + u8::MAX as usize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Elsewhere {
     Here,
-    /// On this worker, or on one that it knows. `asked`: the owner has looked for the connection already.
-    At {
-        worker: WorkerId,
-        asked: bool,
-    },
+    At(WorkerId, Errand),
     /// Nowhere: this worker has a live connection of another service whose replies could not be told from those of a
     /// new connection.
     Taken,
@@ -154,20 +150,21 @@ impl<P: Packet> Director<P> {
         };
         let own = owner(steering, rule, &port, client, clients.mask);
         let here = own == self.worker;
-        let is_asked = self.origin == Origin::Worker && packet.is_asked();
+        let errand = match self.origin {
+            Origin::Device => Errand::Find,
+            Origin::Worker => packet.errand(),
+        };
         let has_moved = others.is_some()
             || rules.is_some_and(|rules| {
                 rules.anywhere
                     || !rules.former.is_empty()
                     || (rules.have(Placement::Client) && !clients.former.is_empty())
             });
-        match (here, is_asked) {
-            (true, false) if !has_moved => return Elsewhere::Here,
-            (true, true) => return Elsewhere::Here,
-            (false, asked) if !asked || !has_moved => {
-                return Elsewhere::At { worker: own, asked };
-            }
-            _ => {}
+        match (errand, here) {
+            (Errand::Make, _) | (Errand::Ask, true) => return Elsewhere::Here,
+            (Errand::Find, true) if !has_moved => return Elsewhere::Here,
+            (Errand::Find, false) => return Elsewhere::At(own, Errand::Find),
+            (Errand::Find, true) | (Errand::Ask, false) => {}
         }
         let mut former = Workers::without(own);
         for rules in rules.into_iter().chain(others) {
@@ -184,13 +181,8 @@ impl<P: Packet> Director<P> {
             }
         }
         if here {
-            return match former.list.first() {
-                Some(&worker) => Elsewhere::At {
-                    worker,
-                    asked: true,
-                },
-                None => Elsewhere::Here,
-            };
+            let first = former.list.first();
+            return first.map_or(Elsewhere::Here, |first| Elsewhere::At(*first, Errand::Ask));
         }
         if opens
             && let Some(service) = service
@@ -198,9 +190,9 @@ impl<P: Packet> Director<P> {
         {
             return Elsewhere::Taken;
         }
-        Elsewhere::At {
-            worker: former.after(self.worker).unwrap_or(own),
-            asked: true,
+        match former.after(self.worker) {
+            Some(next) => Elsewhere::At(next, Errand::Ask),
+            None => Elsewhere::At(own, Errand::Make),
         }
     }
 
@@ -323,16 +315,16 @@ impl<P: Packet> Director<P> {
         None
     }
 
-    /// Gives a packet to a worker that owns it, or may. `asked`: as in [`Elsewhere`].
+    /// Gives a packet to a worker that owns it, or may.
     #[inline(never)]
     pub(super) fn hand_over<S: Sink<Packet = P>>(
         &self,
         mut packet: P,
         to: WorkerId,
-        asked: bool,
+        errand: Errand,
         sink: &mut S,
     ) -> Outcome {
-        packet.set_asked(asked);
+        packet.set_errand(errand);
         let verdict = match sink.hand_over(to, packet) {
             true => Verdict::HandOver(to),
             false => Verdict::Drop(DropReason::RedirectFull),

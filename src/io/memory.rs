@@ -1,6 +1,6 @@
 //! Packets in plain memory: for replays and tests.
 
-use crate::packet::Packet;
+use crate::packet::{Errand, Packet};
 use crate::units::PortId;
 
 /// What a packet may grow by, as an mbuf's tailroom lets it: enough for every answer that weir writes.
@@ -12,7 +12,7 @@ pub struct Memory {
     port: PortId,
     frame: Vec<u8>,
     longest: usize,
-    is_asked: bool,
+    errand: Errand,
 }
 
 impl Memory {
@@ -22,7 +22,7 @@ impl Memory {
             port,
             frame: frame.to_vec(),
             longest: frame.len() + TAILROOM,
-            is_asked: false,
+            errand: Errand::Find,
         }
     }
 }
@@ -48,12 +48,12 @@ impl Packet for Memory {
         fits
     }
 
-    fn set_asked(&mut self, asked: bool) {
-        self.is_asked = asked;
+    fn set_errand(&mut self, errand: Errand) {
+        self.errand = errand;
     }
 
-    fn is_asked(&self) -> bool {
-        self.is_asked
+    fn errand(&self) -> Errand {
+        self.errand
     }
 
     fn prefetch(&self) {}

@@ -1,6 +1,6 @@
 //! One frame in an mbuf, owned.
 
-use crate::packet::Packet;
+use crate::packet::{Errand, Packet};
 use crate::units::PortId;
 use arrayvec::ArrayVec;
 use dpdk_ffi::{mbuf, rte_mbuf};
@@ -126,15 +126,15 @@ impl Packet for Mbuf {
 
     // The RSS hash has told its queue by now, and nothing on the way out reads it: its place holds the note.
     #[inline]
-    fn set_asked(&mut self, asked: bool) {
+    fn set_errand(&mut self, errand: Errand) {
         // SAFETY: `self` owns a live mbuf.
-        unsafe { mbuf::set_rss(self.raw(), u32::from(asked)) }
+        unsafe { mbuf::set_rss(self.raw(), errand as u32) }
     }
 
     #[inline]
-    fn is_asked(&self) -> bool {
+    fn errand(&self) -> Errand {
         // SAFETY: `self` owns a live mbuf.
-        unsafe { mbuf::rss(self.raw()) == 1 }
+        Errand::from_number(unsafe { mbuf::rss(self.raw()) })
     }
 
     #[inline]
