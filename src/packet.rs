@@ -13,6 +13,29 @@ pub const BURST: usize = 64;
 /// Up to [`BURST`] received packets.
 pub type Burst<P> = ArrayVec<P, BURST>;
 
+/// For what a worker hands a packet over to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Errand {
+    /// To the owner of new connections of its flow, which most probably has the connection.
+    Find,
+    /// To a worker that may have an older connection: the owner of new ones has looked for it in vain.
+    Ask,
+    /// To be decided on, with a new connection if it needs one.
+    Make,
+}
+
+impl Errand {
+    /// The errand of a number that one was written as.
+    pub fn from_number(number: u32) -> Errand {
+        match number {
+            1 => Errand::Ask,
+            2 => Errand::Make,
+            _ => Errand::Find,
+        }
+    }
+}
+
 /// One Ethernet frame in one contiguous piece of memory. Dropping it frees it.
 pub trait Packet: Sized {
     /// The frame, from the destination MAC address on.
@@ -23,6 +46,10 @@ pub trait Packet: Sized {
     /// Makes the frame `len` bytes long: cuts its end off, or adds bytes of any value there.
     /// Returns false, and changes nothing, where the buffer has no room for that.
     fn resize(&mut self, len: usize) -> bool;
+    /// Notes on a packet for what it is handed over.
+    fn set_errand(&mut self, errand: Errand);
+    /// Returns what the worker that handed the packet over has noted; of a packet from a device, any value.
+    fn errand(&self) -> Errand;
     /// Brings the start of the frame into the cache.
     fn prefetch(&self);
 }

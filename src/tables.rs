@@ -4,6 +4,10 @@
 //! is the same work whatever else there is. Neighbours are the exception: their addresses change by themselves,
 //! so they are cells in a table beside it ([`crate::neighbour`]).
 
+mod placement;
+
+pub use placement::{Placement, Placements};
+
 use crate::config::{HostPeer, ReversePath, UnknownTcp, WhenUnavailable};
 use crate::conn::Pool;
 use crate::forward::Mode;
@@ -33,10 +37,13 @@ pub struct Tables {
     pub services: Snapshot<ServiceKey, Arc<Service>>,
     /// By real server as in [`ServiceKey`], whose port is 0 if it keeps the packet's: the nat services that it is or was
     /// of.
-    pub natted: Snapshot<ServiceKey, Arc<[Requests]>>,
-    /// A change of the services has left connections on other workers than it would make them on: whoever knows nothing of
-    /// a packet that opens nothing asks them all.
-    pub ask_everybody: bool,
+    pub natted: Snapshot<ServiceKey, Arc<Replies>>,
+    /// Where the connections of services are, as far as it is not where RSS brings requests; also of removed services,
+    /// until their connections are gone.
+    pub placements: Snapshot<ServiceKey, Placements>,
+    pub clients: Clients,
+    /// Whether a removed service has connections left.
+    pub any_departed: bool,
     pub routes: Arc<Routes>,
     pub neighbours: Arc<NeighbourTable>,
     pub timeouts: crate::conn::Timeouts,
@@ -138,12 +145,31 @@ pub struct Service {
     pub cursors: Arc<[CachePadded<Cursor>]>,
 }
 
-/// How the requests to a nat service find the worker that has their connection.
+/// A nat service that a real server's replies may belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Requests {
     pub service: ServiceKey,
-    /// With persistence: which bits of a client's address count.
+    pub id: ServiceId,
+}
+
+/// What the replies of a nat real server may belong to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replies {
+    pub services: Box<[Requests]>,
+    /// The rules that the services' connections were made by, each once, with a service that it is of.
+    pub placements: Box<[(Placement, ServiceKey)]>,
+    /// As [`Placements::anywhere`], of one of the services.
+    pub anywhere: bool,
+}
+
+/// What [`Placement::Client`] goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clients {
+    /// Of new connections. None: by the client's address and port. A mask: by its address alone under this mask, the
+    /// widest of all persistent nat services, since a template and its connections are on one worker.
     pub mask: Option<u32>,
+    /// Masks by which older connections were placed; each is narrower than the next.
+    pub former: Arc<[Option<u32>]>,
 }
 
 impl Service {

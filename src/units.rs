@@ -34,7 +34,7 @@ id!(
     WorkerId(u8)
 );
 id!(
-    /// A virtual service, for as long as it is configured. Reused only after its last connection is gone.
+    /// A virtual service. Reused only after its last connection is gone.
     ServiceId(u32)
 );
 id!(

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::control::model::{Device, Model};
 use crate::director::{Director, Origin, Shared};
 use crate::exchange::Mailbox;
-use crate::packet::{BURST, Burst, Packet, Priority, Sent, Sink};
+use crate::packet::{BURST, Burst, Errand, Packet, Priority, Sent, Sink};
 use crate::rcu::Reader;
 use crate::stats::Stats;
 use crate::steering::{DEFAULT_KEY, Steering};
@@ -44,6 +44,9 @@ pub struct Recycled {
     about: u64,
 }
 
+/// The bits of [`Recycled::about`] from here on hold [`Packet::errand`].
+const ERRAND: u32 = 32;
+
 impl Recycled {
     fn new() -> Self {
         Recycled {
@@ -54,7 +57,7 @@ impl Recycled {
 
     #[inline(always)]
     fn length(&self) -> usize {
-        (self.about >> 8) as usize
+        (self.about as u32 >> 8) as usize
     }
 
     #[inline(always)]
@@ -86,6 +89,14 @@ impl Packet for Recycled {
             self.describe(self.port(), len);
         }
         fits
+    }
+
+    fn set_errand(&mut self, errand: Errand) {
+        self.about = u64::from(self.about as u32) | (errand as u64) << ERRAND;
+    }
+
+    fn errand(&self) -> Errand {
+        Errand::from_number((self.about >> ERRAND) as u32)
     }
 
     #[inline(always)]

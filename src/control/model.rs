@@ -9,8 +9,11 @@ use super::changes::{Changes, NeedsRestart};
 pub use super::from_config::{Device, key};
 use super::from_config::{owners, pool_table, port_of, port_table};
 use super::natted::Natted;
+use super::placing::Placing;
+pub use super::real_ids::Place;
 use super::real_ids::RealIds;
 use super::resolver::{Network, Resolver};
+use super::service_ids::ServiceIds;
 use crate::config::{self, Config, ReversePath};
 use crate::conn::Pool;
 use crate::exchange::Event;
@@ -41,17 +44,15 @@ pub struct Model {
     publisher: Publisher<Tables>,
     services: Map<ServiceKey, Arc<Service>>,
     natted: Natted,
-    /// As [`Tables::ask_everybody`]: connections may live for long, so that it stays.
-    owners_changed: bool,
+    placing: Placing,
     addresses: Map<Ipv4Addr, Owner>,
     /// Per VIP, how many services it has.
     vips: HashMap<Ipv4Addr, usize>,
-    /// Per service, what its real servers are known by.
+    /// Per service, what outlives its changes; of a removed one, until its last connection is gone.
     registry: HashMap<ServiceKey, Registered>,
     pools: HashMap<String, Arc<Pool>>,
     reals: RealIds,
-    next_service: u32,
-    by_service_id: HashMap<ServiceId, ServiceKey>,
+    service_ids: ServiceIds,
     pub resolver: Resolver,
     /// The weights that drained real servers had.
     drained: HashMap<(ServiceKey, (Ipv4Addr, u16)), u16>,
@@ -90,7 +91,14 @@ const DRAIN_CHECK: Duration = Duration::from_secs(1);
 
 /// What of a service outlives its changes.
 struct Registered {
+    id: ServiceId,
+    name: Arc<str>,
+    cursors: Arc<[CachePadded<Cursor>]>,
     reals: HashMap<(Ipv4Addr, u16), RealId>,
+    /// Real servers that are configured no longer, and may have connections left.
+    draining: HashSet<RealId>,
+    /// How long a persistence template of it may live.
+    templates: Option<Duration>,
     /// What real servers that are gone have counted.
     past: RealTotals,
 }
@@ -109,9 +117,11 @@ impl Model {
         let mut services = Map::new(seed);
         let mut addresses = Map::new(seed);
         let mut natted = Natted::new(seed);
+        let mut placing = Placing::new(seed);
         let sources = devices.iter().zip(&config.ports);
         let sources = sources.map(|(device, port)| (device.mac, port.mtu));
         let resolver = Resolver::new(Arc::new(NeighbourTable::new(sources)));
+        let (placements, clients) = placing.freeze();
         let tables = Tables {
             generation: Generation(0),
             route_generation: 0,
@@ -119,7 +129,9 @@ impl Model {
             addresses: addresses.freeze(),
             services: services.freeze(),
             natted: natted.freeze(),
-            ask_everybody: false,
+            placements,
+            clients,
+            any_departed: false,
             routes: Arc::new(Lpm::default()),
             neighbours: resolver.table().clone(),
             timeouts: (&config.timeouts).into(),
@@ -148,14 +160,13 @@ impl Model {
             publisher,
             services,
             natted,
-            owners_changed: false,
+            placing,
             addresses,
             vips: HashMap::new(),
             registry: HashMap::new(),
             pools: HashMap::new(),
             reals: RealIds::default(),
-            next_service: 0,
-            by_service_id: HashMap::new(),
+            service_ids: ServiceIds::default(),
             resolver,
             drained: HashMap::new(),
             places: HashMap::new(),
@@ -200,9 +211,26 @@ impl Model {
         self.services.get(key)
     }
 
-    /// A service by its id.
+    /// A configured service by its id.
     pub fn service(&self, id: ServiceId) -> Option<&Arc<Service>> {
-        self.services.get(self.by_service_id.get(&id)?)
+        self.services.get(self.service_ids.key(id)?)
+    }
+
+    /// The name of a service: also of one that was removed, while it has connections.
+    pub fn service_name(&self, id: ServiceId) -> Option<Arc<str>> {
+        let registered = self.registry.get(self.service_ids.key(id)?)?;
+        Some(registered.name.clone())
+    }
+
+    /// The service, address and port of a real server: also of one that was removed, while it has connections.
+    pub fn real(&self, id: RealId) -> Option<&Place> {
+        self.reals.place(id)
+    }
+
+    /// The service of a real server: also of one that was removed, while it has connections.
+    pub fn service_of(&self, id: RealId) -> Option<ServiceId> {
+        let (key, ..) = self.real(id)?;
+        Some(self.registry.get(key)?.id)
     }
 
     /// What a real server counted since it was configured.
@@ -212,19 +240,12 @@ impl Model {
 
     /// What a service counted, with the real servers that it has no more.
     pub fn service_totals(&self, service: &Service) -> RealTotals {
-        let past = self
-            .registry
-            .get(&service.key)
-            .map_or(RealTotals::default(), |registered| registered.past);
-        let draining = self
-            .reals
-            .draining
-            .iter()
-            .filter(|(_, (key, ..))| *key == service.key)
-            .map(|(id, _)| *id);
+        let registered = self.registry.get(&service.key);
+        let past = registered.map_or(RealTotals::default(), |registered| registered.past);
+        let draining = registered.map(|registered| registered.draining.iter().copied());
         let current = service.reals.iter().map(|real| real.id);
         current
-            .chain(draining)
+            .chain(draining.into_iter().flatten())
             .fold(past, |sum, id| sum + self.real_totals(id))
     }
 
@@ -361,9 +382,7 @@ impl Model {
         }
 
         next.addresses = self.addresses.freeze();
-        next.services = self.services.freeze();
-        next.natted = self.natted.freeze();
-        next.ask_everybody = self.owners_changed;
+        self.freeze_services(&mut next);
         self.publish(next);
         changes
     }
@@ -385,26 +404,61 @@ impl Model {
             }
         }
         self.publisher.reclaim();
+        // No worker may still read tables that have what is to be used again.
         if self.publisher.pending() == 0 {
             self.resolver
                 .release(std::mem::take(&mut self.retired_hops));
-        }
-        // No worker may still read tables that have a real server whose id is to be used again.
-        if self.publisher.pending() == 0
-            && !self.reals.draining.is_empty()
-            && now.since(self.drained_at) >= DRAIN_CHECK
-        {
-            self.drained_at = now;
-            for (id, key) in self.reals.drained(&self.stats) {
-                let totals = self.reals.totals(&self.stats, id);
-                if let Some(registered) = self.registry.get_mut(&key) {
-                    registered.past = registered.past + totals;
-                }
-                if let Some((service, address, port)) = self.reals.release(&self.stats, id) {
-                    self.natted.forget(&service, address, port);
-                }
+            self.service_ids.reuse_released();
+            if now.since(self.drained_at) >= DRAIN_CHECK {
+                self.drained_at = now;
+                self.release_drained(now);
             }
         }
+    }
+
+    /// Forgets the removed real servers and services that have no connections left.
+    fn release_drained(&mut self, now: Time) {
+        if !self.reals.any_draining() && self.service_ids.departed.is_empty() {
+            return;
+        }
+        for id in self.reals.drained(&self.stats, now) {
+            let totals = self.reals.totals(&self.stats, id);
+            let Some((key, address, port)) = self.reals.release(&self.stats, id) else {
+                continue;
+            };
+            self.natted.forget(&key, address, port);
+            if let Some(registered) = self.registry.get_mut(&key) {
+                registered.past = registered.past + totals;
+                registered.draining.remove(&id);
+            }
+        }
+        let is_over = |key: &&ServiceKey| {
+            let registered = self.registry.get(*key);
+            registered.is_none_or(|of| of.draining.is_empty() && self.stats.live(of.id) == 0)
+        };
+        let over = self.service_ids.departed.iter().filter(is_over);
+        let over: Vec<_> = over.copied().collect();
+        if over.is_empty() {
+            return;
+        }
+        for key in over {
+            if let Some(registered) = self.registry.remove(&key) {
+                self.service_ids.release(registered.id, &key);
+            }
+            self.placing.forget(&key);
+        }
+        // The ids are given to other services when no worker reads tables any longer that name them.
+        let mut next = self.publisher.current().clone();
+        self.freeze_services(&mut next);
+        self.publish(next);
+    }
+
+    /// Puts the services as they are into the next tables.
+    fn freeze_services(&mut self, next: &mut Tables) {
+        next.services = self.services.freeze();
+        (next.placements, next.clients) = self.placing.freeze();
+        next.natted = self.natted.freeze();
+        next.any_departed = !self.service_ids.departed.is_empty();
     }
 
     /// Hands an event of a worker to the resolver.
@@ -454,14 +508,17 @@ impl Model {
 
     fn remove_service(&mut self, key: &ServiceKey) {
         if let Some(service) = self.services.get(key).cloned() {
-            self.owners_changed |= self.workers > 1 && self.is_beside_every_port(key);
             self.forget_names(&service);
-            self.by_service_id.remove(&service.id);
             self.services.remove(key);
+            self.service_ids.departed.insert(*key);
+            self.placing.retire(key);
         }
-        if let Some(registered) = self.registry.remove(key) {
-            for ((address, port), id) in registered.reals {
-                self.reals.retire(&self.stats, id, (*key, address, port));
+        if let Some(registered) = self.registry.get_mut(key) {
+            for ((address, port), id) in registered.reals.drain() {
+                let place = (*key, address, port);
+                self.reals
+                    .retire(&self.stats, id, place, registered.templates);
+                registered.draining.insert(id);
             }
         }
         if let Some(count) = self.vips.get_mut(&key.address) {
@@ -478,25 +535,33 @@ impl Model {
         let key = key(service);
         let current = self.services.get(&key).cloned();
         self.remember_names(current.as_deref(), service);
-        self.owners_changed |= self.workers > 1 && self.moves_owners(current.as_deref(), service);
-        let (id, cursors) = match &current {
-            Some(current) => (current.id, current.cursors.clone()),
-            None => {
-                let id = ServiceId(self.next_service);
-                self.next_service += 1;
-                self.by_service_id.insert(id, key);
-                *self.vips.entry(key.address).or_default() += 1;
-                self.addresses.insert(key.address, Owner::Vip);
-                let workers = self.workers as u32;
-                let cursors = (0..workers).map(|n| CachePadded::new(Cursor::new(n, workers)));
-                (id, cursors.collect())
-            }
-        };
-        self.stats.ensure_service(id);
+        if current.is_none() {
+            *self.vips.entry(key.address).or_default() += 1;
+            self.addresses.insert(key.address, Owner::Vip);
+            self.service_ids.departed.remove(&key);
+        }
+        let persistence = service.persistence.map(|persistence| Persistence {
+            timeout: persistence.timeout,
+            mask: mask(&persistence),
+            through_drain: persistence.through_drain,
+        });
+        let name: Arc<str> = service.name.as_str().into();
+        let workers = self.workers as u32;
         let registered = self.registry.entry(key).or_insert_with(|| Registered {
+            id: self.service_ids.allocate(&self.stats, key),
+            name: name.clone(),
+            cursors: (0..workers)
+                .map(|n| CachePadded::new(Cursor::new(n, workers)))
+                .collect(),
             reals: HashMap::new(),
+            draining: HashSet::new(),
+            templates: None,
             past: RealTotals::default(),
         });
+        registered.name = name.clone();
+        let templates = persistence.map(|persistence| persistence.timeout);
+        registered.templates = registered.templates.max(templates);
+        let (id, cursors) = (registered.id, registered.cursors.clone());
         let wanted: HashSet<_> = service
             .reals
             .iter()
@@ -510,7 +575,9 @@ impl Model {
             .collect();
         for place in gone {
             if let Some(id) = registered.reals.remove(&place) {
-                self.reals.retire(&self.stats, id, (key, place.0, place.1));
+                let at = (key, place.0, place.1);
+                self.reals.retire(&self.stats, id, at, registered.templates);
+                registered.draining.insert(id);
             }
         }
         let reals: Box<[Real]> = service
@@ -523,6 +590,7 @@ impl Model {
                     .reals
                     .entry(place)
                     .or_insert_with(|| self.reals.allocate(&self.stats, (key, place.0, place.1)));
+                registered.draining.remove(&real_id);
                 let ports = self.ways.reply_ports(real.address);
                 self.stats.tell(real_id, |told| {
                     told.service.set(id.0);
@@ -542,25 +610,20 @@ impl Model {
             config::Mode::Fullnat { pool } => self.pools.get(pool).cloned(),
             _ => None,
         };
-        let persistence = service.persistence.map(|persistence| Persistence {
-            timeout: persistence.timeout,
-            mask: mask(&persistence),
-            through_drain: persistence.through_drain,
-        });
-        if mode.sees_replies && pool.is_none() {
-            let requests = Requests {
-                service: key,
-                mask: persistence.map(|persistence| persistence.mask),
-            };
+        let is_nat = mode.sees_replies && pool.is_none();
+        if is_nat {
+            let requests = Requests { service: key, id };
             for real in &reals {
                 self.natted.remember(requests, real.address, real.port);
             }
         }
+        let bits = persistence.map(|persistence| persistence.mask);
+        self.placing.put(key, is_nat, bits, &mut self.natted);
         self.services.insert(
             key,
             Arc::new(Service {
                 id,
-                name: service.name.as_str().into(),
+                name,
                 key,
                 mode,
                 scheduler_kind: kind,

@@ -95,7 +95,7 @@ impl Control {
         let request = &connection.request;
         let client = SocketAddrV4::new(request.source(), request.source_port());
         let service = self.service_of(connection);
-        let service = service.and_then(|id| self.model.service(id));
+        let service = service.and_then(|id| self.model.service_name(id));
         let mut real = SocketAddrV4::new(connection.reply.source(), connection.reply.source_port());
         let mut local = SocketAddrV4::new(
             connection.reply.destination(),
@@ -104,11 +104,11 @@ impl Control {
         if connection.is_template() {
             // Its one key is the client's.
             local = client;
-            let bound = service
-                .and_then(|service| service.reals.iter().find(|real| real.id == connection.real));
-            real = bound.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), |real| {
-                SocketAddrV4::new(real.address, real.port)
-            });
+            let bound = self.model.real(connection.real);
+            real = bound.map_or(
+                SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+                |(_, address, port)| SocketAddrV4::new(*address, *port),
+            );
         }
         view::Connection {
             // A template's has a mark above the protocol's bits.
@@ -123,7 +123,7 @@ impl Control {
             local: (local != client).then_some(local),
             state: connection.state.name().to_owned(),
             expires_s: left_ms.div_ceil(1000),
-            service: service.map(|service| service.name.to_string()),
+            service: service.map(|name| name.to_string()),
             worker: worker as u8,
         }
     }

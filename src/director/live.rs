@@ -172,14 +172,16 @@ impl Live {
         }
     }
 
-    /// Whether no live connection has this key. One whose time is over, or that a SYN would make anew, is ended for it; a
-    /// UDP flow of `yielding` too, which its real server has answered.
+    /// Whether no live connection has this key. One gives way, and is ended, whose time is over, that is over for both
+    /// sides, or whose real server is gone; with `yielding` also a UDP flow that its real server has answered.
     pub fn vacate(&mut self, key: &FlowKey, yielding: bool, tables: &Tables, now: Millis) -> bool {
         let Some(found) = self.table.find(self.table.hash(key), key) else {
             return true;
         };
         let other = self.table.get(found.id);
+        let real = self.counters.reals.get(other.real.index());
         let gives_way = other.is_expired(&tables.timeouts, now)
+            || real.is_none_or(|real| real.is_removed())
             || other.state.is_over(other.is_two_way())
             || yielding && other.state == State::Udp && !other.awaits_datagram();
         if gives_way {

@@ -2,6 +2,7 @@
 
 use super::flow::{Way, count, direction, resolve, service_key};
 use super::live::{Live, Room};
+use super::ownership::Elsewhere;
 use super::parse::Flow;
 use super::{Director, Outcome, is_tcp};
 use crate::config::{UnknownTcp, WhenUnavailable};
@@ -9,7 +10,7 @@ use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
 use crate::conn::{ConnId, Connection, FlowKey, Found, Pool, State};
-use crate::packet::{Packet, Sent, Sink};
+use crate::packet::{Errand, Packet, Sent, Sink};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
 use crate::tables::{Owner, Service, Tables};
@@ -71,6 +72,11 @@ impl<P: Packet> Director<P> {
         if owner.is_some() && tables.is_bad_source(key.source()) {
             return (Verdict::Drop(DropReason::BadSource), nobody);
         }
+        match self.request_elsewhere(&packet, flow, service, tables, opens, now) {
+            Elsewhere::Here => {}
+            Elsewhere::At(worker, errand) => return self.hand_over(packet, worker, errand, sink),
+            Elsewhere::Taken => return (Verdict::Drop(DropReason::AmbiguousReply), nobody),
+        }
         match owner {
             Some(Owner::Vip) => {}
             Some(&Owner::Port(port)) => {
@@ -82,7 +88,7 @@ impl<P: Packet> Director<P> {
             }
             Some(Owner::Pool) => {
                 if let Some(worker) = self.local_elsewhere(flow) {
-                    return self.hand_over(packet, worker, sink);
+                    return self.hand_over(packet, worker, Errand::Find, sink);
                 }
                 let policy = tables.unknown_tcp;
                 return (
@@ -92,15 +98,10 @@ impl<P: Packet> Director<P> {
             }
             None => {
                 if let Some(worker) = self.reply_elsewhere(flow, tables) {
-                    return self.hand_over(packet, worker, sink);
+                    return self.hand_over(packet, worker, Errand::Find, sink);
                 }
                 return (self.stray_reply(packet, flow, tables, now, sink), nobody);
             }
-        }
-        if let Some(service) = service
-            && let Some(worker) = self.request_elsewhere(flow, service, tables, opens)
-        {
-            return self.hand_over(packet, worker, sink);
         }
         if flow.ttl <= 1 {
             return (
@@ -142,7 +143,7 @@ impl<P: Packet> Director<P> {
                         (Some(DropReason::LocalPortsExhausted), _) => {
                             // Another worker has other local pairs.
                             if let Some(worker) = self.next_with_pairs(flow, service) {
-                                return self.hand_over(packet, worker, sink);
+                                return self.hand_over(packet, worker, Errand::Make, sink);
                             }
                             Verdict::Drop(DropReason::LocalPortsExhausted)
                         }
@@ -255,7 +256,10 @@ impl<P: Packet> Director<P> {
         };
         let any = ServiceKey { port: 0, ..from };
         let services = [tables.natted.get(&from), tables.natted.get(&any)];
-        let mut services = services.into_iter().flatten().flat_map(|them| them.iter());
+        let mut services = services
+            .into_iter()
+            .flatten()
+            .flat_map(|them| them.services.iter());
         let Some(first) = services.next() else {
             return Verdict::Drop(DropReason::NoConnection);
         };

@@ -1,41 +1,109 @@
-//! Which worker a packet belongs to that this one knows no connection of.
+//! Finds the worker that owns a packet's connection when this worker has none for it.
 //!
-//! A connection lives on one worker. A request's is the one that a NIC's receive-side scaling brings it to, a fullnat
-//! reply's likewise, since its local port was chosen for that; on a device that spreads packets in another way, and for
-//! nat's replies, whoever gets the packet finds the owner from the packet and hands it over.
+//! A connection lives on one worker. By which rule that is, the service's [`Placements`](crate::tables::Placements) say; without any it is the
+//! worker that a NIC's receive-side scaling brings requests to, and replies of fullnat likewise, since their local port
+//! was chosen for that. On a device that spreads packets in another way, for nat's replies, and where another rule holds,
+//! the worker that receives a packet hands it over to the owner.
+//!
+//! Rules change with the configuration, and connections stay where they are. So the owner under the present rule passes a
+//! request that it has no connection for on to the owners under the former ones. Each of them looks for the connection,
+//! and for another one that has the same replies; then the packet comes back to the first, which decides.
 
-use super::parse::Flow;
+use super::flow::service_key;
+use super::parse::{Flow, PROTOCOL_TCP};
 use super::{Director, Origin, Outcome};
 use crate::conn::FlowKey;
-use crate::packet::{Packet, Sink};
-use crate::service::{Persistence, ServiceKey};
+use crate::packet::{Errand, Packet, Sink};
+use crate::service::ServiceKey;
 use crate::steering::Steering;
-use crate::tables::{Requests, Service, Tables};
-use crate::units::WorkerId;
+use crate::tables::{Placement, Service, Tables};
+use crate::units::{Time, WorkerId};
 use crate::verdict::{Context, DropReason, Verdict};
+use arrayvec::ArrayVec;
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// The owner of a service's connection with a client.
+/// Workers that are numbered by a [`WorkerId`].
+const WORKERS: usize = 1 + u8::MAX as usize;
+
+/// Where a client's packet without a connection on this worker is decided on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    Here,
+    At(WorkerId, Errand),
+    /// Nowhere: this worker has a live connection of another service whose replies could not be told from those of a
+    /// new connection.
+    Taken,
+}
+
+/// A client of a service.
+#[derive(Clone, Copy)]
+struct Client {
+    address: Ipv4Addr,
+    port: u16,
+}
+
+/// The owner of a client's connection by a rule.
 fn owner(
     steering: &Steering,
+    rule: Placement,
     service: &ServiceKey,
+    client: Client,
     mask: Option<u32>,
-    client: (Ipv4Addr, u16),
 ) -> WorkerId {
-    match mask {
-        // All connections that a persistence template binds are where the template is.
-        Some(mask) => {
-            let client = Ipv4Addr::from_bits(client.0.to_bits() & mask);
-            steering.owner_of_addresses(client, service.address)
-        }
-        None => steering.owner(&FlowKey::new(
-            client.0,
-            client.1,
+    let masked = |mask: u32| Ipv4Addr::from_bits(client.address.to_bits() & mask);
+    let flow_to = |service: &ServiceKey| {
+        steering.owner(&FlowKey::new(
+            client.address,
+            client.port,
             service.address,
             service.port,
             service.protocol.number(),
-        )),
+        ))
+    };
+    // Of the client alone: the same for every service.
+    let any = Ipv4Addr::UNSPECIFIED;
+    match (rule, mask) {
+        (Placement::Rss, _) => flow_to(service),
+        (Placement::RssOf(other), _) => flow_to(&other),
+        (Placement::Template(mask), _) => {
+            steering.owner_of_addresses(masked(mask), service.address)
+        }
+        (Placement::Client, Some(mask)) => steering.owner_of_addresses(masked(mask), any),
+        (Placement::Client, None) => flow_to(&ServiceKey {
+            address: any,
+            port: 0,
+            ..*service
+        }),
+    }
+}
+
+/// Several workers, each once, in the order of their adding.
+struct Workers {
+    list: ArrayVec<WorkerId, WORKERS>,
+    has: [bool; WORKERS],
+}
+
+impl Workers {
+    fn without(worker: WorkerId) -> Self {
+        let mut has = [false; WORKERS];
+        has[worker.index()] = true;
+        Workers {
+            list: ArrayVec::new(),
+            has,
+        }
+    }
+
+    fn add(&mut self, worker: WorkerId) {
+        if !std::mem::replace(&mut self.has[worker.index()], true) {
+            self.list.push(worker);
+        }
+    }
+
+    /// The one after `worker`.
+    fn after(&self, worker: WorkerId) -> Option<WorkerId> {
+        let place = self.list.iter().position(|other| *other == worker)?;
+        self.list.get(place + 1).copied()
     }
 }
 
@@ -46,34 +114,122 @@ impl<P: Packet> Director<P> {
         self.shared.steering.workers() == 1
     }
 
-    /// Where a client's packet is to be decided, if not here.
+    /// Where a client's packet without a connection here is decided on. A packet to an address or port that a removed
+    /// service had is one too, as long as that service has connections left.
+    #[inline]
     pub(super) fn request_elsewhere(
-        &self,
+        &mut self,
+        packet: &P,
+        flow: &Flow,
+        service: Option<&Service>,
+        tables: &Tables,
+        opens: bool,
+        now: Time,
+    ) -> Elsewhere {
+        if self.is_alone() || (service.is_none() && !tables.any_departed) {
+            return Elsewhere::Here;
+        }
+        let port = service_key(&flow.key);
+        let every = ServiceKey { port: 0, ..port };
+        let known = |key: &ServiceKey| tables.placements.get(key);
+        let departed = |key: &ServiceKey| known(key).filter(|_| tables.any_departed);
+        // Under which rules there are connections to this port, of its own service and of that of every port.
+        let (rules, others) = match service {
+            None => match (departed(&port), departed(&every)) {
+                (None, None) => return Elsewhere::Here,
+                (None, rules) => (rules, None),
+                both => both,
+            },
+            Some(service) if service.key.port == 0 => (known(&every), departed(&port)),
+            Some(_) => (known(&port), None),
+        };
+        let rule = rules.map_or(Placement::Rss, |rules| rules.current);
+        let (steering, clients) = (&self.shared.steering, &tables.clients);
+        let client = Client {
+            address: flow.key.source(),
+            port: flow.key.source_port(),
+        };
+        let own = owner(steering, rule, &port, client, clients.mask);
+        let here = own == self.worker;
+        let errand = match self.origin {
+            Origin::Device => Errand::Find,
+            Origin::Worker => packet.errand(),
+        };
+        // Where a pair of the local pool was free, not where the rule says.
+        let has_strays = service.is_some_and(|service| service.pool.is_some()) && self.has_strays();
+        let has_moved = others.is_some()
+            || has_strays
+            || rules.is_some_and(|rules| {
+                rules.anywhere
+                    || !rules.former.is_empty()
+                    || (rules.have(Placement::Client) && !clients.former.is_empty())
+            });
+        match (errand, here) {
+            (Errand::Make, _) | (Errand::Ask, true) => return Elsewhere::Here,
+            (Errand::Find, true) if !has_moved => return Elsewhere::Here,
+            (Errand::Find, false) => return Elsewhere::At(own, Errand::Find),
+            (Errand::Find, true) | (Errand::Ask, false) => {}
+        }
+        let mut former = Workers::without(own);
+        for rules in rules.into_iter().chain(others) {
+            for &rule in rules.former.iter().chain([&rules.current]) {
+                former.add(owner(steering, rule, &port, client, clients.mask));
+                if rule == Placement::Client {
+                    for mask in &*clients.former {
+                        former.add(owner(steering, rule, &port, client, *mask));
+                    }
+                }
+            }
+            if rules.anywhere {
+                self.everybody().for_each(|worker| former.add(worker));
+            }
+        }
+        if has_strays {
+            self.everybody().for_each(|worker| former.add(worker));
+        }
+        if here {
+            let first = former.list.first();
+            return first.map_or(Elsewhere::Here, |first| Elsewhere::At(*first, Errand::Ask));
+        }
+        if opens
+            && let Some(service) = service
+            && self.has_same_replies(flow, service, tables, now)
+        {
+            return Elsewhere::Taken;
+        }
+        match former.after(self.worker) {
+            Some(next) => Elsewhere::At(next, Errand::Ask),
+            None => Elsewhere::At(own, Errand::Make),
+        }
+    }
+
+    /// Whether a connection of this worker has the replies that a new one of the flow might get. One that gives way is
+    /// ended for it.
+    fn has_same_replies(
+        &mut self,
         flow: &Flow,
         service: &Service,
         tables: &Tables,
-        opens: bool,
-    ) -> Option<WorkerId> {
-        if self.is_alone() {
-            return None;
+        now: Time,
+    ) -> bool {
+        if !service.mode.sees_replies || service.pool.is_some() || self.live.table.is_empty() {
+            return false;
         }
-        let steering = &self.shared.steering;
-        let plain = steering.owner(&flow.key);
-        let mask = service.persistence.map(|Persistence { mask, .. }| mask);
-        // The replies of nat lead back to the service, not to the port where it has all of them.
-        let is_nat = service.mode.sees_replies && service.pool.is_none();
-        let own = match mask.is_none() && !(is_nat && service.key.port == 0) {
-            true => plain,
-            false => {
-                let client = (flow.key.source(), flow.key.source_port());
-                owner(steering, &service.key, mask, client)
+        let key = &flow.key;
+        for real in &service.reals {
+            let reply = FlowKey::new(
+                real.address,
+                real.port_for(key.destination_port()),
+                key.source(),
+                key.source_port(),
+                key.protocol(),
+            );
+            let is_udp = key.protocol() != PROTOCOL_TCP;
+            if !self.live.vacate(&reply, is_udp, tables, now.millis()) {
+                return true;
             }
-        };
-        let may_be_anywhere = tables.ask_everybody || service.pool.is_some() && self.has_strays();
-        match may_be_anywhere && !opens {
-            false => self.only(own),
-            true => self.next_of([own, plain].into_iter().chain(self.everybody())),
         }
+        false
     }
 
     /// Whether some connections live where a pair of the local pool was free, not where their requests come to.
@@ -101,34 +257,42 @@ impl<P: Packet> Director<P> {
         if self.is_alone() {
             return None;
         }
-        self.only(self.shared.steering.owner(&flow.key))
+        let owner = self.shared.steering.owner(&flow.key);
+        (self.origin == Origin::Device && owner != self.worker).then_some(owner)
     }
 
-    /// Where the packet of a real server to anybody is to be decided, if not here: at the worker that has the client's
+    /// Where the packet of a real server to any host is decided on, if not here: at the worker that has the client's
     /// connection to one of the nat services that the real server is of.
     pub(super) fn reply_elsewhere(&self, flow: &Flow, tables: &Tables) -> Option<WorkerId> {
         if self.is_alone() {
             return None;
         }
         let key = &flow.key;
-        let client = (key.destination(), key.destination_port());
+        let client = Client {
+            address: key.destination(),
+            port: key.destination_port(),
+        };
         let mut real = ServiceKey {
-            protocol: super::flow::service_key(key).protocol,
+            protocol: service_key(key).protocol,
             address: key.source(),
             port: key.source_port(),
         };
         let exact = tables.natted.get(&real);
         real.port = 0;
-        let any = tables.natted.get(&real);
-        let owners = exact
-            .into_iter()
-            .chain(any)
-            .flat_map(|services| services.iter())
-            .map(|Requests { service, mask }| owner(&self.shared.steering, service, *mask, client));
-        match tables.ask_everybody && (exact.is_some() || any.is_some()) {
-            false => self.next_of(owners),
-            true => self.next_of(owners.chain(self.everybody())),
-        }
+        let replies = [exact, tables.natted.get(&real)];
+        let replies = || replies.into_iter().flatten();
+        let (steering, clients) = (&self.shared.steering, &tables.clients);
+        let by = |rule, service, mask| owner(steering, rule, service, client, mask);
+        let rules = || replies().flat_map(|replies| replies.placements.iter());
+        let owners = rules().map(|(rule, service)| by(*rule, service, clients.mask));
+        let by_client = rules().filter(|(rule, _)| *rule == Placement::Client);
+        let former = by_client.flat_map(|(rule, service)| {
+            let masks = clients.former.iter().rev();
+            masks.map(move |mask| by(*rule, service, *mask))
+        });
+        let anywhere = replies().any(|replies| replies.anywhere);
+        let anywhere = anywhere.then(|| self.everybody()).into_iter().flatten();
+        self.next_of(owners.chain(former).chain(anywhere))
     }
 
     fn everybody(&self) -> impl Iterator<Item = WorkerId> {
@@ -141,14 +305,9 @@ impl<P: Packet> Director<P> {
         self.is_alone() || self.shared.steering.owner(key) == self.worker
     }
 
-    /// As [`next_of`](Self::next_of), of one.
-    fn only(&self, owner: WorkerId) -> Option<WorkerId> {
-        (self.origin == Origin::Device && owner != self.worker).then_some(owner)
-    }
-
     /// The next of several owners to be asked: a packet goes from one to the next, and ends with the last.
     fn next_of(&self, owners: impl IntoIterator<Item = WorkerId>) -> Option<WorkerId> {
-        let mut asked = [false; 1 + u8::MAX as usize];
+        let mut asked = [false; WORKERS];
         let mut left = self.shared.steering.workers();
         // From a device it goes to the first; from another worker, to the one that comes after this.
         let mut is_next = self.origin == Origin::Device;
@@ -174,14 +333,16 @@ impl<P: Packet> Director<P> {
         None
     }
 
-    /// Gives a packet to the worker that owns it.
+    /// Gives a packet to a worker that owns it, or may.
     #[inline(never)]
     pub(super) fn hand_over<S: Sink<Packet = P>>(
         &self,
-        packet: P,
+        mut packet: P,
         to: WorkerId,
+        errand: Errand,
         sink: &mut S,
     ) -> Outcome {
+        packet.set_errand(errand);
         let verdict = match sink.hand_over(to, packet) {
             true => Verdict::HandOver(to),
             false => Verdict::Drop(DropReason::RedirectFull),

@@ -1,6 +1,6 @@
 //! Packets in plain memory: for replays and tests.
 
-use crate::packet::Packet;
+use crate::packet::{Errand, Packet};
 use crate::units::PortId;
 
 /// What a packet may grow by, as an mbuf's tailroom lets it: enough for every answer that weir writes.
@@ -12,6 +12,7 @@ pub struct Memory {
     port: PortId,
     frame: Vec<u8>,
     longest: usize,
+    errand: Errand,
 }
 
 impl Memory {
@@ -21,6 +22,7 @@ impl Memory {
             port,
             frame: frame.to_vec(),
             longest: frame.len() + TAILROOM,
+            errand: Errand::Find,
         }
     }
 }
@@ -44,6 +46,14 @@ impl Packet for Memory {
             self.frame.resize(len, 0);
         }
         fits
+    }
+
+    fn set_errand(&mut self, errand: Errand) {
+        self.errand = errand;
+    }
+
+    fn errand(&self) -> Errand {
+        self.errand
     }
 
     fn prefetch(&self) {}

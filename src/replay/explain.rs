@@ -1,11 +1,11 @@
 //! One line of JSON for each received packet: what was decided, and why.
 
 use super::{Decision, Replay};
+use crate::control::model::Place;
 use crate::director::parse::{Parsed, receive};
 use crate::io::memory::Memory;
-use crate::tables::Service;
 use crate::tables::Tables;
-use crate::units::{PortId, RealId, Time};
+use crate::units::{PortId, Time};
 use crate::verdict::Verdict;
 use serde_json::json;
 use std::io::{self, Write};
@@ -28,12 +28,13 @@ pub fn explain(
         out_n,
     } = decision;
     let name = |port: PortId| json!(&*tables.port(port).name);
+    let model = replay.model();
     let of_real = || replay.stats().service_of(context.real?);
-    let service = context.service.or_else(of_real);
-    let service = service.and_then(|id| replay.model().service(id));
-    let real = service
-        .zip(context.real)
-        .and_then(|(service, id)| real_server(service, id, tables, port, frame));
+    let id = context.service.or_else(of_real);
+    let service = id.and_then(|id| model.service(id));
+    let name_of = |id| model.service_name(id).map(|name| json!(&*name));
+    let real = context.real.and_then(|id| model.real(id));
+    let real = real.map(|real| real_server(real, tables, port, frame));
     let (reason, out_port) = match *verdict {
         Verdict::Forward(out) if context.new_connection => ("new connection", Some(out)),
         Verdict::Forward(out) => ("known connection", Some(out)),
@@ -57,7 +58,7 @@ pub fn explain(
     };
     key("verdict", Some(json!(verdict.name())))?;
     key("reason", Some(json!(reason)))?;
-    key("service", service.map(|service| json!(&*service.name)))?;
+    key("service", id.and_then(name_of))?;
     key("real", real.map(|real| json!(real)))?;
     key("mode", service.map(|service| json!(service.mode.name)))?;
     key("out_port", out_port.map(name))?;
@@ -68,23 +69,17 @@ pub fn explain(
 }
 
 /// `10.0.0.11:8080`. In a service of every port, the port is the one on the real server's side of the packet.
-fn real_server(
-    service: &Service,
-    id: RealId,
-    tables: &Tables,
-    port: PortId,
-    frame: &[u8],
-) -> Option<String> {
-    let real = service.reals.iter().find(|real| real.id == id)?;
+fn real_server(real: &Place, tables: &Tables, port: PortId, frame: &[u8]) -> String {
+    let (service, address, real_port) = real;
     let parsed = receive(&mut Memory::new(port, frame), tables.port(port));
-    let real_port = match (real.port, parsed) {
-        (0, Parsed::Flow(flow)) if flow.key.destination() == service.key.address => {
+    let real_port = match (*real_port, parsed) {
+        (0, Parsed::Flow(flow)) if flow.key.destination() == service.address => {
             flow.key.destination_port()
         }
         (0, Parsed::Flow(flow)) => flow.key.source_port(),
         (configured, _) => configured,
     };
-    Some(format!("{}:{real_port}", real.address))
+    format!("{address}:{real_port}")
 }
 
 /// Seconds since 1970, in microseconds, or in nanoseconds where there are any.

@@ -58,6 +58,20 @@ impl Stats {
         }
     }
 
+    /// Reserves the counters of a service. Called by the control thread before it publishes the service.
+    pub fn ensure_service(&self, id: ServiceId) {
+        for worker in self.workers() {
+            worker.services.ensure(id.index());
+        }
+    }
+
+    /// Live connections of a service, over all workers.
+    pub fn live(&self, id: ServiceId) -> u32 {
+        self.workers()
+            .filter_map(|worker| worker.services.get(id.index()))
+            .fold(0, |live, service| live.wrapping_add(service.live.get()))
+    }
+
     /// What a real server has counted, over all workers.
     pub fn real(&self, id: RealId) -> RealTotals {
         let mut totals = RealTotals::default();
@@ -99,13 +113,6 @@ impl Stats {
     pub fn service_of(&self, id: RealId) -> Option<ServiceId> {
         let real = self.workers().next()?.reals.get(id.index())?;
         Some(ServiceId(real.service.get()))
-    }
-
-    /// Reserves the counters of a service. Called by the control thread before it publishes the service.
-    pub fn ensure_service(&self, id: ServiceId) {
-        for worker in self.workers() {
-            worker.services.ensure(id.index());
-        }
     }
 }
 

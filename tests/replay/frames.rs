@@ -42,11 +42,15 @@ fn ports(source: u16, destination: u16) -> Vec<u8> {
     [source.to_be_bytes(), destination.to_be_bytes()].concat()
 }
 
+pub fn segment(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8) -> Vec<u8> {
+    let mut l4 = ports(from.1, to.1);
+    l4.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
+    ipv4(from.0, to.0, 6, l4)
+}
+
 /// A segment of the client to port 80 of the VIP.
 pub fn tcp(client_port: u16, flags: u8) -> Vec<u8> {
-    let mut l4 = ports(client_port, 80);
-    l4.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
-    ipv4(CLIENT, VIP, 6, l4)
+    segment((CLIENT, client_port), (VIP, 80), flags)
 }
 
 pub fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {

@@ -5,6 +5,7 @@ mod days;
 mod engine;
 mod frames;
 mod neighbours;
+mod promises;
 mod reload;
 
 use frames::*;

@@ -394,3 +394,110 @@ mac = "02:00:00:00:02:07"
         }
     }
 }
+
+/// A `web` service (tcp, port 80) and a `dns` service (udp, port 53) of this mode, each with two real servers, and with
+/// these other keys.
+fn pair(mode: &str, more: &str) -> String {
+    let mut text = format!(
+        "{PORTS}\n[[local_pool]]\nname = \"inside\"\naddresses = [\"10.0.0.200\"]\nports = \"40000-40999\"\n"
+    );
+    for last in 11..13 {
+        text += &format!(
+            "[[neighbour]]\naddress = \"10.0.0.{last}\"\nmac = \"02:00:00:00:01:{last}\"\n"
+        );
+    }
+    let pool = match mode {
+        "fullnat" => "local_pool = \"inside\"\n",
+        _ => "",
+    };
+    for (name, protocol, port) in [("web", "tcp", 80), ("dns", "udp", 53)] {
+        text += &format!(
+            "[[service]]\nname = \"{name}\"\naddress = \"192.0.2.80\"\nport = {port}\nprotocol = \"{protocol}\"\n\
+             mode = \"{mode}\"\nscheduler = \"rr\"\n{pool}{more}\n\
+             [[service.real]]\naddress = \"10.0.0.11\"\n[[service.real]]\naddress = \"10.0.0.12\"\n"
+        );
+    }
+    text
+}
+
+#[test]
+fn persistence_that_comes_or_goes_moves_no_flow_and_every_client_of_a_removed_service_is_told() {
+    let persistence =
+        |prefix: u8| format!("persistence = {{ timeout = 300, prefix_v4 = {prefix} }}");
+    let changes = [
+        (String::new(), persistence(32)),
+        (persistence(32), String::new()),
+        (persistence(32), persistence(24)),
+    ];
+    for workers in WORKERS {
+        for mode in ["nat", "fullnat", "dr"] {
+            for (before, after) in &changes {
+                let what = format!("{mode}, {workers} workers, {before:?} to {after:?}");
+                let mut lab = Lab::new(workers, &parse(&pair(mode, before)));
+                let clients = 5000..5016;
+                // By the MAC address: dr leaves the others.
+                let real = |lab: &mut Lab, frame: &[u8]| {
+                    let decision = lab.receive(frame);
+                    assert!(
+                        matches!(decision.verdict, Verdict::Forward(_)),
+                        "{what}: {decision:?}"
+                    );
+                    let sent = lab.replay.take_frames().last().unwrap();
+                    (sent.bytes()[5], decision.context.new_connection)
+                };
+                let mut reals = Vec::new();
+                for client in clients.clone() {
+                    let (web, _) = real(&mut lab, &tcp(client, SYN));
+                    real(&mut lab, &tcp(client, ACK));
+                    reals.push((web, real(&mut lab, &query(client)).0));
+                }
+                lab.reload(parse(&pair(mode, after)));
+                for (client, (web, dns)) in clients.clone().zip(reals) {
+                    assert_eq!(real(&mut lab, &tcp(client, ACK)), (web, false), "{what}");
+                    assert_eq!(real(&mut lab, &query(client)), (dns, false), "{what}");
+                }
+                lab.reload(parse(PORTS));
+                for client in clients {
+                    let told = lab.receive(&tcp(client, ACK));
+                    let reason = ReplyReason::RealRemoved;
+                    assert_eq!(told.verdict, Verdict::Reply(WAN, reason), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_service_that_comes_back_is_the_one_that_its_connections_name() {
+    for workers in WORKERS {
+        let both = config(&[(11, 1)], &[(11, 1)]);
+        let mut lab = Lab::new(workers, &both);
+        lab.connect(5000);
+        let named = |lab: &mut Lab, frame: &[u8]| {
+            let decision = lab.receive(frame);
+            let model = lab.replay.model();
+            let id = decision.context.service.unwrap();
+            assert_eq!(model.service_of(decision.context.real.unwrap()), Some(id));
+            (id, model.service_name(id).unwrap().to_string())
+        };
+        let (id, name) = named(&mut lab, &tcp(5000, ACK));
+        assert_eq!(name, "web");
+        lab.reload(config(&[], &[(11, 1)]));
+        assert_eq!(named(&mut lab, &tcp(5000, ACK)), (id, "web".into()), "gone");
+        lab.reload(both.clone());
+        let again = named(&mut lab, &tcp(5001, SYN));
+        assert_eq!(again, (id, "web".into()), "back");
+
+        // Its id is another's only when nothing of it is left.
+        lab.reload(config(&[], &[(11, 1)]));
+        lab.wait(4_000);
+        for _ in 0..3 {
+            lab.receive(&query(7000));
+            lab.wait(2);
+        }
+        let model = lab.replay.model();
+        assert_eq!(model.service_name(id), None);
+        lab.reload(both);
+        assert_eq!(named(&mut lab, &tcp(5002, SYN)), again);
+    }
+}

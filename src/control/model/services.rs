@@ -57,7 +57,7 @@ impl Model {
         let service = service.clone();
         self.put_service(&service);
         let mut next = self.publisher.current().clone();
-        next.services = self.services.freeze();
+        self.freeze_services(&mut next);
         self.publish(next);
         Ok(())
     }
@@ -199,29 +199,10 @@ impl Model {
         }
     }
 
-    /// Whether the service has connections, or another's, on other workers than it would make them on now.
-    pub(super) fn moves_owners(&self, before: Option<&Service>, service: &config::Service) -> bool {
-        match before {
-            Some(before) => {
-                let mask = before.persistence.map(|persistence| persistence.mask);
-                mask != service.persistence.as_ref().map(super::mask)
-            }
-            None => self.is_beside_every_port(&key(service)),
-        }
-    }
-
-    /// Whether there is a service of every port, from which one of this port takes it.
-    pub(super) fn is_beside_every_port(&self, key: &ServiceKey) -> bool {
-        let every = ServiceKey { port: 0, ..*key };
-        key.port != 0 && self.services.get(&every).is_some()
-    }
-
     fn publish_services(&mut self) {
         let mut next = self.publisher.current().clone();
         next.addresses = self.addresses.freeze();
-        next.services = self.services.freeze();
-        next.natted = self.natted.freeze();
-        next.ask_everybody = self.owners_changed;
+        self.freeze_services(&mut next);
         self.publish(next);
     }
 }

@@ -1,6 +1,6 @@
 //! One frame in an mbuf, owned.
 
-use crate::packet::Packet;
+use crate::packet::{Errand, Packet};
 use crate::units::PortId;
 use arrayvec::ArrayVec;
 use dpdk_ffi::{mbuf, rte_mbuf};
@@ -122,6 +122,19 @@ impl Packet for Mbuf {
             mbuf::set_pkt_len(self.raw(), len as u32);
         }
         true
+    }
+
+    // The RSS hash has told its queue by now, and nothing on the way out reads it: its place holds the note.
+    #[inline]
+    fn set_errand(&mut self, errand: Errand) {
+        // SAFETY: `self` owns a live mbuf.
+        unsafe { mbuf::set_rss(self.raw(), errand as u32) }
+    }
+
+    #[inline]
+    fn errand(&self) -> Errand {
+        // SAFETY: `self` owns a live mbuf.
+        Errand::from_number(unsafe { mbuf::rss(self.raw()) })
     }
 
     #[inline]

@@ -1,0 +1,378 @@
+//! Keeps by which rules the connections of services are placed on workers.
+//!
+//! Two nat services with a real server in common may get connections whose replies look the same: same real server, same
+//! client. Only one worker that knows of both can keep them apart, so such services are placed by the client alone. A
+//! service keeps its rule for as long as it may have connections, and a new rule leaves older connections where they are:
+//! the former rules say where to look for them.
+
+use super::natted::Natted;
+use crate::rcu::map::{Map, Snapshot};
+use crate::service::ServiceKey;
+use crate::tables::{Clients, Placement, Placements};
+use std::collections::{HashMap, HashSet};
+
+pub(super) struct Placing {
+    map: Map<ServiceKey, Placements>,
+    known: HashMap<ServiceKey, Placed>,
+    /// What the map does not have yet.
+    changed: HashSet<ServiceKey>,
+    /// Not published yet: they have no connections.
+    fresh: HashSet<ServiceKey>,
+    clients: Clients,
+    /// A service that is placed by the client alone is known, and was published.
+    has_clients: bool,
+    had_clients: bool,
+}
+
+struct Placed {
+    placements: Placements,
+    is_nat: bool,
+    /// It was removed otherwise, and has connections left.
+    is_configured: bool,
+}
+
+impl Placing {
+    pub fn new(seed: u64) -> Self {
+        Placing {
+            map: Map::new(seed),
+            known: HashMap::new(),
+            changed: HashSet::new(),
+            fresh: HashSet::new(),
+            clients: Clients {
+                mask: None,
+                former: [].into(),
+            },
+            has_clients: false,
+            had_clients: false,
+        }
+    }
+
+    /// For the publication that follows: from then on the services may have connections.
+    pub fn freeze(&mut self) -> (Snapshot<ServiceKey, Placements>, Clients) {
+        for key in self.changed.drain() {
+            let deviates =
+                |placed: &&Placed| !placed.is_configured || !placed.placements.is_plain();
+            match self.known.get(&key).filter(deviates) {
+                Some(placed) => {
+                    self.map.insert(key, placed.placements.clone());
+                }
+                None => {
+                    self.map.remove(&key);
+                }
+            }
+        }
+        self.fresh.clear();
+        self.had_clients |= self.has_clients;
+        (self.map.freeze(), self.clients.clone())
+    }
+
+    pub fn get(&self, key: &ServiceKey) -> Option<&Placements> {
+        self.known.get(key).map(|placed| &placed.placements)
+    }
+
+    /// Places the connections of a service that is added or changed. `mask`: of its persistence. Its real servers are in
+    /// `natted` already, if it is a nat service.
+    pub fn put(&mut self, key: ServiceKey, is_nat: bool, mask: Option<u32>, natted: &mut Natted) {
+        let before = self.known.get(&key);
+        let is_new = before.is_none_or(|placed| !placed.is_configured);
+        let has_been = |rule| before.is_some_and(|placed| placed.placements.have(rule));
+        let rule = match (is_nat, mask) {
+            (false, None) => Placement::Rss,
+            (false, Some(mask)) => Placement::Template(mask),
+            // To return to RSS would leave connections behind again, to gain little.
+            (true, mask) => {
+                let is_client = key.port == 0
+                    || mask.is_some()
+                    || has_been(Placement::Client)
+                    || natted.has_rivals(&key);
+                match is_client {
+                    true => Placement::Client,
+                    false => Placement::Rss,
+                }
+            }
+        };
+        if before.is_none() {
+            self.fresh.insert(key);
+        }
+        let mut placements = self.changed_to(&key, rule);
+        // Until now the service of every port had the connections to this port.
+        let every = ServiceKey { port: 0, ..key };
+        if is_new
+            && key.port != 0
+            && !self.fresh.contains(&every)
+            && let Some(every) = self.get(&every)
+        {
+            placements.add_all(every);
+        }
+        if is_nat {
+            self.widen(mask);
+            for rival in natted.rivals_by_rss(&key) {
+                // Before a connection is made, those of the rival that have the same replies are to be found.
+                if !self.fresh.contains(&rival) {
+                    placements.add_former(Placement::RssOf(rival));
+                }
+                let Some(placed) = self.known.get(&rival) else {
+                    continue;
+                };
+                if placed.is_nat && placed.placements.current == Placement::Rss {
+                    let placed = Placed {
+                        placements: self.changed_to(&rival, Placement::Client),
+                        ..*placed
+                    };
+                    self.set(rival, placed, natted);
+                }
+            }
+        }
+        let placed = Placed {
+            placements,
+            is_nat,
+            is_configured: true,
+        };
+        self.set(key, placed, natted);
+    }
+
+    /// What a service's placements are when new connections are placed by `rule` from now on.
+    fn changed_to(&self, key: &ServiceKey, rule: Placement) -> Placements {
+        let Some(placements) = self.get(key) else {
+            return Placements::new(rule);
+        };
+        let mut placements = placements.clone();
+        if placements.current != rule {
+            placements.change(rule, !self.fresh.contains(key));
+        }
+        placements
+    }
+
+    fn set(&mut self, key: ServiceKey, placed: Placed, natted: &mut Natted) {
+        natted.set_placements(&key, &placed.placements);
+        self.has_clients |= placed.placements.current == Placement::Client;
+        self.known.insert(key, placed);
+        self.changed.insert(key);
+    }
+
+    /// Makes the mask of persistent nat services as wide as `mask`. It never becomes narrower again: that would leave
+    /// connections behind for nothing.
+    fn widen(&mut self, mask: Option<u32>) {
+        let width = |mask: Option<u32>| mask.map_or(0, |mask| 1 + mask.count_zeros());
+        if width(mask) <= width(self.clients.mask) {
+            return;
+        }
+        let before = std::mem::replace(&mut self.clients.mask, mask);
+        if self.had_clients {
+            let former = self.clients.former.iter().copied();
+            self.clients.former = former.chain([before]).collect();
+        }
+    }
+
+    /// The service is configured no longer, and has connections left.
+    pub fn retire(&mut self, key: &ServiceKey) {
+        if let Some(placed) = self.known.get_mut(key) {
+            placed.is_configured = false;
+            placed.is_nat = false;
+            self.changed.insert(*key);
+        }
+    }
+
+    /// The service has no connections any longer.
+    pub fn forget(&mut self, key: &ServiceKey) {
+        self.known.remove(key);
+        self.changed.insert(*key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Protocol;
+    use crate::tables::Requests;
+    use crate::units::ServiceId;
+    use std::net::Ipv4Addr;
+
+    /// A nat service and its real servers.
+    type Nat = (ServiceKey, &'static [(u8, u16)]);
+
+    struct Lab {
+        placing: Placing,
+        natted: Natted,
+    }
+
+    fn key(vip: u8, port: u16) -> ServiceKey {
+        ServiceKey {
+            protocol: Protocol::Tcp,
+            address: Ipv4Addr::new(192, 0, 2, vip),
+            port,
+        }
+    }
+
+    fn real(last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 0, 0, last)
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            Lab {
+                placing: Placing::new(1),
+                natted: Natted::new(1),
+            }
+        }
+
+        /// A nat service with these real servers.
+        fn put(&mut self, service: ServiceKey, mask: Option<u32>, reals: &[(u8, u16)]) {
+            let id = ServiceId(u32::from(service.address.octets()[3]));
+            for (last, port) in reals {
+                self.natted
+                    .remember(Requests { service, id }, real(*last), *port);
+            }
+            self.placing.put(service, true, mask, &mut self.natted);
+        }
+
+        fn publish(&mut self) {
+            self.placing.freeze();
+            self.natted.freeze();
+        }
+
+        fn rules(&self, service: ServiceKey) -> (Placement, Vec<Placement>) {
+            let rules = self.placing.get(&service).unwrap();
+            (rules.current, rules.former.to_vec())
+        }
+    }
+
+    #[test]
+    fn services_whose_replies_may_look_the_same_are_placed_by_the_client() {
+        let (web, other) = (key(80, 80), key(81, 80));
+        let cases: [(&str, Nat, Nat, bool); 6] = [
+            (
+                "the same",
+                (web, &[(11, 8080)]),
+                (other, &[(11, 8080)]),
+                true,
+            ),
+            (
+                "one of two",
+                (web, &[(11, 80), (12, 80)]),
+                (other, &[(13, 80), (12, 80)]),
+                true,
+            ),
+            (
+                "another port",
+                (web, &[(11, 8080)]),
+                (other, &[(11, 8081)]),
+                false,
+            ),
+            (
+                "another address",
+                (web, &[(11, 8080)]),
+                (other, &[(12, 8080)]),
+                false,
+            ),
+            (
+                "every port",
+                (web, &[(11, 8080)]),
+                (key(81, 0), &[(11, 0)]),
+                true,
+            ),
+            (
+                "every port, one there",
+                (web, &[(11, 80)]),
+                (key(81, 0), &[(11, 8080)]),
+                false,
+            ),
+        ];
+        for (what, one, other, is_shared) in cases {
+            for swapped in [false, true] {
+                let mut lab = Lab::new();
+                let mut both = [one, other];
+                if swapped {
+                    both.reverse();
+                }
+                for (key, reals) in both {
+                    lab.put(key, None, reals);
+                }
+                for (key, _) in both {
+                    let expected = match is_shared || key.port == 0 {
+                        true => Placement::Client,
+                        false => Placement::Rss,
+                    };
+                    assert_eq!(lab.rules(key), (expected, vec![]), "{what}, {swapped}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn former_rules_are_kept_for_connections_that_may_be_there() {
+        let (web, other, third) = (key(80, 80), key(81, 80), key(82, 80));
+        let mut lab = Lab::new();
+        lab.put(web, None, &[(11, 8080)]);
+        lab.publish();
+        lab.put(other, None, &[(11, 8080)]);
+        assert_eq!(lab.rules(web), (Placement::Client, vec![Placement::Rss]));
+        let expected = (Placement::Client, vec![Placement::RssOf(web)]);
+        assert_eq!(lab.rules(other), expected);
+        lab.publish();
+        // Alone again, it stays where it is; whoever comes next looks for its oldest connections too.
+        lab.natted.forget(&other, real(11), 8080);
+        lab.placing.forget(&other);
+        lab.put(web, None, &[(11, 8080)]);
+        assert_eq!(lab.rules(web), (Placement::Client, vec![Placement::Rss]));
+        lab.put(third, Some(u32::MAX), &[(12, 8080), (11, 8080)]);
+        assert_eq!(lab.rules(third), expected);
+    }
+
+    #[test]
+    fn the_widest_mask_places_the_clients_of_all() {
+        let mut lab = Lab::new();
+        lab.put(key(80, 0), None, &[(11, 0)]);
+        lab.put(key(81, 80), Some(u32::MAX), &[(12, 80)]);
+        let clients = |lab: &mut Lab| lab.placing.freeze().1;
+        let clients = |lab: &mut Lab| {
+            let clients = clients(lab);
+            (clients.mask, clients.former.to_vec())
+        };
+        assert_eq!(clients(&mut lab), (Some(u32::MAX), vec![]));
+        lab.put(key(82, 80), Some(0xffff_0000), &[(13, 80)]);
+        lab.put(key(83, 80), Some(0xffff_ff00), &[(14, 80)]);
+        let expected = (Some(0xffff_0000), vec![Some(u32::MAX)]);
+        assert_eq!(clients(&mut lab), expected);
+        lab.put(key(82, 80), None, &[(13, 80)]);
+        assert_eq!(clients(&mut lab), expected, "it is never narrower again");
+    }
+
+    #[test]
+    fn a_change_touches_the_service_and_at_most_one_more_at_each_of_its_real_servers() {
+        let mut lab = Lab::new();
+        for vip in 0..200 {
+            lab.put(key(vip, 80), None, &[(11, 8080), (vip, 80)]);
+        }
+        lab.publish();
+        lab.put(key(201, 80), None, &[(11, 8080)]);
+        assert_eq!(lab.placing.changed.len(), 1);
+        lab.publish();
+        lab.put(key(202, 80), None, &[(12, 80), (13, 80), (201, 8080)]);
+        assert_eq!(
+            lab.placing.changed.len(),
+            1,
+            "all of them are by the client"
+        );
+        lab.put(key(210, 80), None, &[(210, 80)]);
+        lab.publish();
+        lab.put(key(211, 80), None, &[(210, 80), (12, 80)]);
+        assert_eq!(lab.placing.changed.len(), 2);
+    }
+
+    #[test]
+    fn a_removed_service_is_known_until_its_connections_are_gone() {
+        let mut lab = Lab::new();
+        let web = key(80, 80);
+        lab.put(web, None, &[(11, 8080)]);
+        let published = |lab: &mut Lab| lab.placing.freeze().0.get(&web).cloned();
+        assert_eq!(published(&mut lab), None, "where RSS brings requests");
+        lab.placing.retire(&web);
+        assert!(published(&mut lab).is_some_and(|rules| rules.is_plain()));
+        lab.put(web, None, &[(11, 8080)]);
+        assert_eq!(published(&mut lab), None);
+        lab.placing.retire(&web);
+        lab.placing.forget(&web);
+        assert_eq!(published(&mut lab), None);
+    }
+}
