@@ -291,6 +291,13 @@ impl Connection {
         self.flags & TRANSLATES != 0
     }
 
+    /// Whether its requests have an address and port of a local pool in the place of the client's.
+    pub fn has_local_pair(&self) -> bool {
+        self.is_two_way()
+            && (self.request.source(), self.request.source_port())
+                != (self.reply.destination(), self.reply.destination_port())
+    }
+
     /// Whether the real server has sent anything. Of a template, whether a connection that it bound was established.
     #[inline]
     pub fn is_answered(&self) -> bool {

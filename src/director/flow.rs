@@ -103,8 +103,7 @@ impl<P: Packet> Director<P> {
         {
             self.live.end(found.id);
             let service = tables.service(&service_key(&flow.key));
-            let before = Some(&connection);
-            return self.unknown(packet, flow, service, before, tables, now, sink);
+            return self.unknown(packet, flow, service, tables, now, sink);
         }
         if flow.ttl <= 1 {
             let vip = connection.request.destination();
@@ -285,8 +284,7 @@ impl<P: Packet> Director<P> {
         if ends {
             self.live.end(found.id);
             let service = tables.service(&service_key(&flow.key));
-            let before = Some(&connection);
-            return self.unknown(packet, flow, service, before, tables, now, sink);
+            return self.unknown(packet, flow, service, tables, now, sink);
         }
         if connection.state != State::Close {
             self.live.enter(found.id, State::Close);

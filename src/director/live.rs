@@ -21,6 +21,7 @@ pub(super) struct Live {
     shared: Arc<Shared>,
     flood: Flood,
     hints: [Hint; HINTS],
+    left: Box<[Left; LEFT]>,
     /// Services that have connections here.
     services: usize,
     /// Where the next search for an entry to give up begins.
@@ -39,6 +40,18 @@ const NO_HINT: Hint = Hint {
     real: RealId(u32::MAX),
     pair: (Ipv4Addr::UNSPECIFIED, 0),
 };
+
+/// What a real server may still hold of a fullnat connection that has ended: a later connection from the same local pair
+/// must not meet it.
+#[derive(Clone, Copy, Default)]
+struct Left {
+    reply: FlowKey,
+    /// The sequence number that the real server takes next.
+    next: u32,
+}
+
+/// As pairs have their turns far apart, only those of small pools are used again while they are remembered.
+const LEFT: usize = 256;
 
 /// Entries among which one is given up, when the table is full …
 const CANDIDATES: u32 = 64;
@@ -66,6 +79,7 @@ impl Live {
             shared,
             flood: Flood::new(capacity)?,
             hints: [NO_HINT; HINTS],
+            left: Box::new([Left::default(); LEFT]),
             services: 0,
             victim: 0,
         })
@@ -118,6 +132,14 @@ impl Live {
             if real.exhausted_at.get() != 0 {
                 self.hint(&connection);
             }
+        }
+        if connection.has_local_pair()
+            && connection.state != State::Udp
+            && let Some(next) = connection.acknowledged(true)
+        {
+            let reply = connection.reply;
+            let place = self.place_left(&reply);
+            self.left[place] = Left { reply, next };
         }
         if connection.is_stray() {
             self.shared.strays.fetch_sub(1, Relaxed);
@@ -188,6 +210,18 @@ impl Live {
             self.end(found.id);
         }
         gives_way
+    }
+
+    /// The sequence number that the real server takes next from a local pair that a connection has left, once. `reply`: the
+    /// key of its replies to the pair.
+    pub fn take_left(&mut self, reply: &FlowKey) -> Option<u32> {
+        let place = self.place_left(reply);
+        let left = &mut self.left[place];
+        (left.reply == *reply).then(|| std::mem::take(left).next)
+    }
+
+    fn place_left(&self, reply: &FlowKey) -> usize {
+        self.table.hash(reply) as usize % LEFT
     }
 
     /// What could be given up of an entry.

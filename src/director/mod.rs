@@ -257,7 +257,7 @@ impl<P: Packet> Director<P> {
             Some(found) => self.known_unusual(packet, flow, found, tables, now, sink),
             None => {
                 let service = service.or_else(|| tables.service(&flow::service_key(&flow.key)));
-                self.unknown(packet, flow, service, None, tables, now, sink)
+                self.unknown(packet, flow, service, tables, now, sink)
             }
         };
         self.count(verdict);

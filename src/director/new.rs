@@ -47,15 +47,14 @@ enum Unscheduled {
 }
 
 impl<P: Packet> Director<P> {
-    /// A packet that belongs to no connection; the service that it is to, and the connection that had its key until now.
+    /// A packet that belongs to no connection, and the service that it is to.
     #[inline(never)]
-    #[expect(clippy::too_many_arguments)]
     pub(super) fn unknown<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         flow: &Flow,
         service: Option<&Service>,
-        before: Option<&Connection>,
+
         tables: &Tables,
         now: Time,
         sink: &mut S,
@@ -170,9 +169,7 @@ impl<P: Packet> Director<P> {
                 }
             };
             context.real = Some(real.id);
-            match self.connect(
-                flow, service, real, way, template, before, tables, now, sink,
-            ) {
+            match self.connect(flow, service, real, way, template, tables, now, sink) {
                 Ok(id) => {
                     context.new_connection = true;
                     let found = Found { id, reply: false };
@@ -304,7 +301,7 @@ impl<P: Packet> Director<P> {
         real: Real,
         way: Way,
         template: Option<ConnId>,
-        before: Option<&Connection>,
+
         tables: &Tables,
         now: Time,
         sink: &mut S,
@@ -329,18 +326,11 @@ impl<P: Packet> Director<P> {
             None => None,
             Some(pool) => {
                 let pair = self.local_pair(pool, &real, reply_key, syn, tables, coarse)?;
-                if let Some((pair, over)) = pair {
-                    // What the real server may still hold of the pair's last connection ends before the new one comes.
-                    let over = over.or(before
-                        .copied()
-                        .filter(|before| before.translates() && before.reply == reply_key(pair)));
-                    if let Some(over) = over.filter(|_| tcp) {
-                        self.reset_real(&over, way, tables, sink);
-                    }
-                    Some(pair)
-                } else {
-                    return Err(Unmade::NotHere(DropReason::LocalPortsExhausted));
+                let reply = reply_key(pair);
+                if let Some(sequence) = self.live.take_left(&reply) {
+                    self.reset_real(&reply, sequence, way, tables, sink);
                 }
+                Some(pair)
             }
         };
         let translation = service
@@ -392,7 +382,7 @@ impl<P: Packet> Director<P> {
         Ok(id)
     }
 
-    /// A local pair towards a real server, and the connection that it was taken over from, if it was.
+    /// A local pair towards a real server: a free one, or one that another connection is given up for.
     fn local_pair(
         &mut self,
         pool: &Pool,
@@ -401,11 +391,12 @@ impl<P: Packet> Director<P> {
         syn: Option<u64>,
         tables: &Tables,
         now: Millis,
-    ) -> Result<Option<(Pair, Option<Connection>)>, Unmade> {
+    ) -> Result<Pair, Unmade> {
         // The counters' memory, which the table's borrower does not change.
         let counters = self.live.counters.clone();
+        let exhausted = Unmade::NotHere(DropReason::LocalPortsExhausted);
         let Some(stats) = counters.reals.get(real.id.index()) else {
-            return Ok(None);
+            return Err(exhausted);
         };
         let hint = self.live.take_hint(real.id);
         let mut pairs = Local {
@@ -429,32 +420,28 @@ impl<P: Packet> Director<P> {
         // Where the next connection to this real server will look: in this burst, most probably.
         pairs.fetch(expected(pool, stats));
         match chosen {
-            None => Ok(None),
-            Some(Choice::Free(pair)) => Ok(Some((pair, None))),
-            Some(Choice::Held(pair, held)) => {
-                let over = *self.live.table.get(held.id);
-                match self.live.give_up(held, syn, now) {
-                    Room::Yes => Ok(Some((pair, Some(over)))),
-                    _ => Err(Unmade::Drop(DropReason::SynFlood)),
-                }
-            }
+            None => Err(exhausted),
+            Some(Choice::Free(pair)) => Ok(pair),
+            Some(Choice::Held(pair, held)) => match self.live.give_up(held, syn, now) {
+                Room::Yes => Ok(pair),
+                _ => Err(Unmade::Drop(DropReason::SynFlood)),
+            },
         }
     }
 
-    /// Ends at its real server what a local pair was used for, so that the next connection from it meets nothing of the
-    /// old one: a reset with the sequence number that the real server takes next (RFC 9293 section 3.10.7.4; TIME-WAIT
-    /// ends by it as well, RFC 6191 is not needed then).
+    /// Ends at its real server what a local pair was used for until now, so that the next connection from it meets nothing
+    /// of the old one: a reset with the sequence number that the real server takes next (RFC 9293 section 3.10.7.4;
+    /// TIME-WAIT ends by it as well, so that RFC 6191 is not needed). `reply`: the key of its replies to the pair.
     fn reset_real<S: Sink<Packet = P>>(
         &self,
-        over: &Connection,
+        reply: &FlowKey,
+        sequence: u32,
         way: Way,
         tables: &Tables,
         sink: &mut S,
     ) {
         let link = way.hop.map(|hop| tables.neighbours.link(hop));
-        let (Some(sequence), Some(link)) = (over.acknowledged(true), link) else {
-            return;
-        };
+        let Some(link) = link else { return };
         let source = tables.port(link.port).mac;
         if link.is_usable()
             && let Some(mut packet) = sink.alloc(link.port)
@@ -462,8 +449,8 @@ impl<P: Packet> Director<P> {
             && build::reset(
                 packet.data_mut(),
                 (link.mac, source),
-                (over.reply.destination(), over.reply.destination_port()),
-                (over.reply.source(), over.reply.source_port()),
+                (reply.destination(), reply.destination_port()),
+                (reply.source(), reply.source_port()),
                 sequence,
             )
             .is_some()

@@ -53,6 +53,14 @@ ONE_WORKER = {
         "fullnat_ports_of_ended_connections_are_free_again",
         "fullnat_ports_of_tcp_and_udp_are_apart",
     },
+    "forged": {
+        "dr_a_full_table_gives_up_what_only_shook_hands",
+        "dr_mh_goes_on_without_an_entry_where_there_is_no_room",
+        "dr_sh_goes_on_without_an_entry_where_there_is_no_room",
+        "fullnat_a_full_table_gives_up_what_a_blind_acknowledgement_opened",
+        "fullnat_the_oldest_half_open_connection_gives_its_pair_up",
+        "nat_a_full_table_gives_up_what_a_blind_acknowledgement_opened",
+    },
     "drops": {"the_same_client_port_to_one_server_by_two_services"},
     "neighbours": {
         "a_failed_neighbour_holds_nobody_else_up",
