@@ -29,9 +29,7 @@ pub fn explain(
     } = decision;
     let name = |port: PortId| json!(&*tables.port(port).name);
     let model = replay.model();
-    let of_real = || replay.stats().service_of(context.real?);
-    let id = context.service.or_else(of_real);
-    let service = id.and_then(|id| model.service(id));
+    let service = context.service.and_then(|id| model.service(id));
     let name_of = |id| model.service_name(id).map(|name| json!(&*name));
     let real = context.real.and_then(|id| model.real(id));
     let real = real.map(|real| real_server(real, tables, port, frame));
@@ -58,7 +56,7 @@ pub fn explain(
     };
     key("verdict", Some(json!(verdict.name())))?;
     key("reason", Some(json!(reason)))?;
-    key("service", id.and_then(name_of))?;
+    key("service", context.service.and_then(name_of))?;
     key("real", real.map(|real| json!(real)))?;
     key("mode", service.map(|service| json!(service.mode.name)))?;
     key("out_port", out_port.map(name))?;

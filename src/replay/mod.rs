@@ -147,6 +147,12 @@ impl Replay {
             .decided
             .take()
             .expect("the director decides on every packet");
+        // A known connection's service is its real server's.
+        let of_real = || self.shared.stats.service_of(context.real?);
+        let context = Context {
+            service: context.service.or_else(of_real),
+            ..context
+        };
         let decision = Decision {
             worker,
             time: self.clock,

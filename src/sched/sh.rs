@@ -65,11 +65,19 @@ impl Scheduler for SourceHash {
             (real.weight > 0 && usable(real)).then_some(place)
         };
         let first = bucket(address, 0);
-        live(first).or_else(|| {
-            // Starts at another bucket for each first one, so that a lost server's clients spread over all others.
-            (0..BUCKETS as u32)
-                .find_map(|offset| live(bucket(address, (first as u32 + offset) % BUCKETS as u32)))
-        })
+        live(first)
+            .or_else(|| {
+                // Starts at another bucket for each first one, so that a lost server's clients spread over all others.
+                (0..BUCKETS as u32).find_map(|offset| {
+                    live(bucket(address, (first as u32 + offset) % BUCKETS as u32))
+                })
+            })
+            // Large weights leave others without a bucket: those are taken before the client is refused.
+            .or_else(|| {
+                reals
+                    .iter()
+                    .position(|real| real.weight > 0 && usable(real))
+            })
     }
 }
 

@@ -3,10 +3,11 @@
 
 use super::frames::*;
 use super::{SECOND, T};
+use std::net::Ipv4Addr;
 use weir::config::{self, Context};
 use weir::replay::{Decision, Replay};
 use weir::units::{PortId, Time};
-use weir::verdict::Verdict;
+use weir::verdict::{DropReason, Verdict};
 
 const WAN: PortId = PortId(0);
 const LAN_PORT: PortId = PortId(1);
@@ -172,14 +173,23 @@ fn a_pool_that_was_exhausted_once_serves_days_later() {
     for span in SPANS {
         let tables = services("fullnat", &[11], "").replace("40000-40999", "40000-40000");
         let mut lab = Lab::new(1, &tables);
-        assert!(is_new(&lab.receive(&query(7000))));
-        let refused = lab.receive(&query(7001));
-        assert!(
-            !matches!(refused.verdict, Verdict::Forward(_)),
-            "{refused:?}"
+        assert!(is_new(&lab.receive(&tcp(5000, SYN))));
+        // Only an established connection is not given up for another.
+        let pair = (Ipv4Addr::new(10, 0, 0, 200), 40_000);
+        for flags in [SYN | ACK, ACK] {
+            let decision = lab.receive_by(LAN_PORT, &segment((REAL, 80), pair, flags));
+            assert!(
+                matches!(decision.verdict, Verdict::Forward(_)),
+                "{decision:?}"
+            );
+        }
+        let refused = lab.receive(&tcp(5001, SYN));
+        assert_eq!(
+            refused.verdict,
+            Verdict::Drop(DropReason::LocalPortsExhausted)
         );
         lab.now += span;
-        let decision = lab.receive(&query(7002));
+        let decision = lab.receive(&tcp(5002, SYN));
         assert!(is_new(&decision), "{} s: {decision:?}", span / SECOND);
     }
 }

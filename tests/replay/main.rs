@@ -363,9 +363,9 @@ fn explain_says_what_was_decided_key_by_key() {
     let why = std::fs::read_to_string(lab.path("why.jsonl")).unwrap();
     let expected = r#"
 {"n": 0, "port": "wan", "time": 1.000001, "verdict": "forward", "reason": "new connection", "service": "web", "real": "10.0.0.11:8080", "mode": "fullnat", "out_port": "lan", "out_n": 0, "state": "syn_recv", "worker": 0}
-{"n": 1, "port": "wan", "time": 1.000002, "verdict": "drop", "reason": "no_connection", "service": "web", "mode": "fullnat", "worker": 0}
+{"n": 1, "port": "wan", "time": 1.000002, "verdict": "reply", "reason": "no_connection", "service": "web", "mode": "fullnat", "out_port": "wan", "out_n": 0, "worker": 0}
 {"n": 2, "port": "wan", "time": 1.000003, "verdict": "forward", "reason": "new connection", "service": "any", "real": "10.0.0.11:4500", "mode": "nat", "out_port": "lan", "out_n": 1, "state": "udp", "worker": 0}
-{"n": 3, "port": "lan", "time": 1.000004, "verdict": "forward", "reason": "known connection", "service": "any", "real": "10.0.0.11:4500", "mode": "nat", "out_port": "wan", "out_n": 0, "state": "udp", "worker": 0}
+{"n": 3, "port": "lan", "time": 1.000004, "verdict": "forward", "reason": "known connection", "service": "any", "real": "10.0.0.11:4500", "mode": "nat", "out_port": "wan", "out_n": 1, "state": "udp", "worker": 0}
 "#;
     assert_eq!(why, expected.trim_start());
     for line in lab.explained("why.jsonl") {

@@ -4,7 +4,7 @@
 use super::frames::{ACK, SYN, segment, udp};
 use super::{SECOND, T};
 use proptest::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use weir::config::{self, Config, Context};
 use weir::replay::{Decision, Replay};
@@ -235,6 +235,8 @@ struct World {
     sent: HashMap<Flow, Vec<u8>>,
     /// To which flow an answer to the frame with these addresses belongs.
     owners: HashMap<Addresses, Flow>,
+    /// UDP flows whose last datagram was the real server's: they give way to another with the same replies.
+    answered: HashSet<Flow>,
 }
 
 impl World {
@@ -253,6 +255,7 @@ impl World {
             living: HashMap::new(),
             sent: HashMap::new(),
             owners: HashMap::new(),
+            answered: HashSet::new(),
         }
     }
 
@@ -412,11 +415,16 @@ impl World {
                     .get(&before)
                     .is_some_and(|sent| addresses(sent) == here)
             {
+                let gives_way = here.0 == UDP && self.answered.contains(&before);
                 assert!(
-                    !self.is_configured(*other),
+                    !self.is_configured(*other) || gives_way,
                     "{flow:?} has the replies of {before:?}: {other:?}"
                 );
+                if gives_way {
+                    self.living.remove(&before);
+                }
             }
+            self.answered.remove(&flow);
             self.sent.insert(flow, sent);
         } else {
             self.sent.remove(&flow);
@@ -441,6 +449,7 @@ impl World {
             self.named(&decision, living);
         }
         if decision.verdict == Verdict::Forward(WAN) {
+            self.answered.insert(owner);
             let sent = sent.unwrap();
             let (client, client_port, target) = owner;
             let (_, vip, port) = TARGETS[target];

@@ -501,3 +501,81 @@ fn a_service_that_comes_back_is_the_one_that_its_connections_name() {
         assert_eq!(named(&mut lab, &tcp(5002, SYN)), again);
     }
 }
+
+/// The last number of the address of the real server that the client's SYN goes to.
+fn opens(lab: &mut Lab, client_port: u16) -> u8 {
+    let decision = lab.receive(&tcp(client_port, SYN));
+    assert!(
+        matches!(decision.verdict, Verdict::Forward(_)),
+        "{decision:?}"
+    );
+    let real = decision.context.real.unwrap();
+    lab.replay.model().real(real).unwrap().1.octets()[3]
+}
+
+#[test]
+fn a_syn_that_meets_a_connection_of_a_drained_or_removed_real_server_is_scheduled_afresh() {
+    for workers in WORKERS {
+        // Half-open, and established as far as the client tells.
+        for established in [false, true] {
+            let mut lab = Lab::new(workers, &config(&[(11, 1)], &[]));
+            assert_eq!(opens(&mut lab, 5000), 11);
+            if established {
+                assert_eq!(lab.real(&tcp(5000, ACK)), 11);
+            }
+            lab.reload(config(&[(11, 0), (12, 1)], &[]));
+            if established {
+                assert_eq!(lab.real(&tcp(5000, ACK)), 11, "it lives on");
+            }
+            assert_eq!(opens(&mut lab, 5000), 12);
+            assert_eq!(lab.real(&tcp(5000, ACK)), 12);
+            lab.reload(config(&[(11, 1)], &[]));
+            assert_eq!(opens(&mut lab, 5000), 11);
+        }
+    }
+}
+
+#[test]
+fn a_drained_real_server_gets_no_new_connection_of_a_persistent_client_unless_it_may() {
+    for workers in WORKERS {
+        for mode in ["nat", "dr"] {
+            for through_drain in [false, true] {
+                let with = |weight: u16| {
+                    parse(&format!(
+                        "{PORTS}{}",
+                        persistent(mode, through_drain, weight)
+                    ))
+                };
+                let mut lab = Lab::new(workers, &with(1));
+                let first = opens(&mut lab, 5000);
+                // The other one has the lower weight, so that the first choice is the same with any number of workers.
+                assert_eq!(first, 11);
+                assert_eq!(opens(&mut lab, 5001), 11);
+                lab.reload(with(0));
+                let expected = if through_drain { 11 } else { 12 };
+                assert_eq!(opens(&mut lab, 5002), expected);
+                lab.reload(with(1));
+                assert_eq!(opens(&mut lab, 5003), expected, "bound anew, and for good");
+            }
+        }
+    }
+}
+
+/// A persistent service whose first real server has this weight, or a hundred times it.
+fn persistent(mode: &str, through_drain: bool, weight: u16) -> String {
+    let mut text = format!(
+        "[[service]]\naddress = \"192.0.2.80\"\nport = 80\nprotocol = \"tcp\"\nmode = \"{mode}\"\nscheduler = \"wlc\"\n\
+         persistence = {{ timeout = 300, through_drain = {through_drain} }}\n"
+    );
+    for (last, weight) in [(12, 1), (11, weight * 100)] {
+        text += &format!(
+            "[[service.real]]\naddress = \"10.0.0.{last}\"\nport = 80\nweight = {weight}\n"
+        );
+    }
+    for last in [11, 12] {
+        text += &format!(
+            "[[neighbour]]\naddress = \"10.0.0.{last}\"\nmac = \"02:00:00:00:01:{last}\"\n"
+        );
+    }
+    text
+}

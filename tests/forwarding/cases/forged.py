@@ -73,13 +73,13 @@ def forged(mode):
     if mode == "nat":
         forgery = tcp(Host(B.ip, CLIENT.mac), CLIENT, "PA", **reply_frame)
         ending = tcp(Host(B.ip, CLIENT.mac), CLIENT, "RA", **reply_frame)
-        yield Case("nat_replies_come_by_the_port_that_leads_to_the_real_server", lb(mode), OPEN + [
+        yield Case("nat_replies_come_by_the_port_that_leads_to_the_real_server", two_arm(service(mode, B)), OPEN + [
             wan(forgery, drop("wrong_port")), wan(ending, drop("wrong_port")), *DATA,
         ])
-        yield Case("nat_replies_come_by_any_port_where_the_network_is_asymmetric", lb(mode, extra='reverse_path = "loose"\n'), OPEN + [
+        yield Case("nat_replies_come_by_any_port_where_the_network_is_asymmetric", two_arm(service(mode, B), extra='reverse_path = "loose"\n'), OPEN + [
             wan(forgery, forward("wan", CLIENT, new=False, state="established")),
         ])
-        yield Case("nat_segments_of_no_connection_by_the_wrong_port", lb(mode), [wan(forgery, drop("wrong_port"))])
+        yield Case("nat_segments_of_no_connection_by_the_wrong_port", two_arm(service(mode, B)), [wan(forgery, drop("wrong_port"))])
 
 
 def one_sided():
