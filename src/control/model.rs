@@ -75,9 +75,9 @@ struct Ways {
 
 impl Ways {
     /// A bit for each port.
-    fn reply_ports(&self, real: Ipv4Addr) -> u32 {
+    fn reply_ports(&self, real: Ipv4Addr) -> u16 {
         match self.reverse_path {
-            ReversePath::Loose => u32::MAX,
+            ReversePath::Loose => u16::MAX,
             ReversePath::Strict => {
                 let route = self.routes.get(real);
                 route.map_or(0, |route| 1 << route.port.0)
@@ -364,7 +364,10 @@ impl Model {
         if ways_changed {
             for service in &new.services {
                 if let Some(service) = self.services.get(&key(service)) {
-                    service.reals.iter().for_each(|real| self.stand(real));
+                    service
+                        .reals
+                        .iter()
+                        .for_each(|real| self.stand(service.id, real));
                 }
             }
         }
@@ -406,10 +409,13 @@ impl Model {
         self.publisher.reclaim();
         // No worker may still read tables that have what is to be used again.
         if self.publisher.pending() == 0 {
-            self.resolver
-                .release(std::mem::take(&mut self.retired_hops));
+            if !self.retired_hops.is_empty() {
+                self.resolver
+                    .release(std::mem::take(&mut self.retired_hops));
+            }
             self.service_ids.reuse_released();
-            if now.since(self.drained_at) >= DRAIN_CHECK {
+            let any_draining = self.reals.any_draining() || !self.service_ids.departed.is_empty();
+            if any_draining && now.since(self.drained_at) >= DRAIN_CHECK {
                 self.drained_at = now;
                 self.release_drained(now);
             }
@@ -418,9 +424,6 @@ impl Model {
 
     /// Forgets the removed real servers and services that have no connections left.
     fn release_drained(&mut self, now: Time) {
-        if !self.reals.any_draining() && self.service_ids.departed.is_empty() {
-            return;
-        }
         for id in self.reals.drained(&self.stats, now) {
             let totals = self.reals.totals(&self.stats, id);
             let Some((key, address, port)) = self.reals.release(&self.stats, id) else {
@@ -477,10 +480,11 @@ impl Model {
     }
 
     /// Tells the workers whether a real server takes new connections, and where its replies come in.
-    fn stand(&self, real: &Real) {
+    fn stand(&self, service: ServiceId, real: &Real) {
         let ports = self.ways.reply_ports(real.address);
-        self.stats
-            .tell(real.id, |told| told.standing.set(real.weight > 0, ports));
+        self.stats.tell(real.id, |told| {
+            told.standing.set(service, real.weight > 0, ports);
+        });
     }
 
     fn change_services(&mut self, old: &Config, new: &Config) {
@@ -593,8 +597,7 @@ impl Model {
                 registered.draining.remove(&real_id);
                 let ports = self.ways.reply_ports(real.address);
                 self.stats.tell(real_id, |told| {
-                    told.service.set(id.0);
-                    told.standing.set(real.weight > 0, ports);
+                    told.standing.set(id, real.weight > 0, ports);
                 });
                 Real {
                     id: real_id,

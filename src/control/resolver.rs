@@ -665,10 +665,9 @@ impl Resolver {
 
     /// Whether to [retire](Self::retire_unused) neighbours: the table has little room left, or a port none for strangers.
     pub fn is_crowded(&self, now: Time) -> bool {
-        let since = now.since(self.collected);
         let is_full_of_strangers = |port: &PortState| port.strangers >= MAX_STRANGERS;
-        self.used() > HIGH && since >= COLLECT
-            || since >= STRANGER && self.ports.iter().any(is_full_of_strangers)
+        self.used() > HIGH && now.since(self.collected) >= COLLECT
+            || self.ports.iter().any(is_full_of_strangers) && now.since(self.collected) >= STRANGER
     }
 
     /// Makes the neighbours of least value unfindable: failed ones first, then strangers, then what was not used for

@@ -114,7 +114,7 @@ impl Live {
         let real = self.counters.reals.get(connection.real.index());
         let service = match connection.is_template() {
             true => Some(connection.template_service()),
-            false => real.map(|real| ServiceId(real.service.get())),
+            false => real.map(|real| real.standing.service()),
         };
         let stats = service.and_then(|service| self.counters.services.get(service.index()));
         if let Some(stats) = stats {
@@ -313,7 +313,7 @@ impl Live {
             return Some(connection.template_service());
         }
         let real = self.counters.reals.get(connection.real.index())?;
-        Some(ServiceId(real.service.get()))
+        Some(real.standing.service())
     }
 
     /// Whether the table is nine tenths full, and more than an even share of it is the service's.

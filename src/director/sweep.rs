@@ -10,7 +10,6 @@ use crate::packet::Packet;
 use crate::tables::Tables;
 use crate::units::{Millis, Time};
 use arrayvec::ArrayVec;
-use std::time::Duration;
 
 /// Where the hand stands.
 #[derive(Debug, Default)]
@@ -29,8 +28,8 @@ impl Sweep {
     }
 }
 
-/// The hand moves at most once in this time …
-const STEP: Duration = Duration::from_millis(1);
+/// The hand moves at most once in so many nanoseconds …
+const STEP: u64 = 1_000_000;
 /// … and passes at most so many entries then.
 const MAX_STEP: u32 = 2048;
 /// Entries passed in a second, in a table too large to go round in one.
@@ -41,19 +40,20 @@ const TOGETHER: usize = 64;
 
 impl<P: Packet> Director<P> {
     pub(super) fn sweep(&mut self, tables: &Tables, now: Time) {
-        let elapsed = now.since(self.sweep.last);
+        // Compared as a number: this comes by in every loop.
+        let elapsed = now.nanos().saturating_sub(self.sweep.last.nanos());
         if elapsed < STEP && self.sweep.owed == 0 {
             return;
         }
         // Ages would be taken for shorter ones (`Millis`).
-        if elapsed > Millis::MAX_SPAN {
+        if u128::from(elapsed) > Millis::MAX_SPAN.as_nanos() {
             self.live.end_all();
         }
         let size = self.live.table.high_water();
         let rate = u64::from(size).min(PER_SECOND);
         let owed = u64::from(self.sweep.owed)
             + 1
-            + (u128::from(rate) * elapsed.as_nanos() / 1_000_000_000) as u64;
+            + (u128::from(rate) * u128::from(elapsed) / 1_000_000_000) as u64;
         // A whole round is the most that can be owed.
         self.sweep.owed = owed.min(u64::from(size)) as u32;
         self.sweep.last = now;

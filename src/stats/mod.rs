@@ -11,7 +11,7 @@ use crate::units::{PortId, RealId, ServiceId, WorkerId};
 use crate::verdict::{DropReason, LocalReason, ReplyReason};
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 
 /// The most `[[port]]`s.
 pub const MAX_PORTS: usize = 16;
@@ -112,7 +112,7 @@ impl Stats {
     /// The service of a real server that has been configured.
     pub fn service_of(&self, id: RealId) -> Option<ServiceId> {
         let real = self.workers().next()?.reals.get(id.index())?;
-        Some(ServiceId(real.service.get()))
+        Some(real.standing.service())
     }
 }
 
@@ -264,49 +264,60 @@ pub struct RealStats {
     /// When the pool was found exhausted, in [`Millis`](crate::units::Millis) and never 0; 0: not, or a connection has
     /// ended since.
     pub exhausted_at: Gauge,
-    /// The service that it is a real server of. Written by the control thread.
-    pub service: Gauge,
     pub standing: Standing,
 }
 
-/// What the control thread tells workers about a real server, in one word.
+/// What the control thread tells workers about a real server.
 #[derive(Debug, Default)]
-pub struct Standing(AtomicU32);
+pub struct Standing {
+    /// A bit for each port by which its requests and its replies may come in: none once it is configured no more.
+    admitted: [AtomicU16; 2],
+    /// The service that it is a real server of, and above it whether new connections may go to it.
+    service: AtomicU32,
+}
+
+const _: () = assert!(MAX_PORTS <= u16::BITS as usize);
 
 impl Standing {
-    /// Not configured any more: its connections are to end.
-    const REMOVED: u32 = 1 << 31;
-    /// New connections may go to it: its weight is above 0.
-    const OPEN: u32 = 1 << 30;
-    /// The ports that its replies may come in by.
-    const PORTS: u32 = (1 << MAX_PORTS) - 1;
+    const OPEN: u32 = 1 << 31;
 
-    /// `reply_ports`: a bit for each port that its replies may come in by.
-    pub fn set(&self, is_open: bool, reply_ports: u32) {
+    /// A real server of `service`. `is_open`: its weight is above 0. `reply_ports`: a bit for each port that its replies may
+    /// come in by.
+    pub fn set(&self, service: ServiceId, is_open: bool, reply_ports: u16) {
         let open = if is_open { Self::OPEN } else { 0 };
-        self.0.store(open | reply_ports & Self::PORTS, Relaxed);
+        self.service.store(service.0 | open, Relaxed);
+        self.admitted[0].store(u16::MAX, Relaxed);
+        self.admitted[1].store(reply_ports, Relaxed);
     }
 
+    /// It is configured no more: its connections are to end.
     pub fn remove(&self) {
-        self.0
-            .store(self.0.load(Relaxed) & Self::PORTS | Self::REMOVED, Relaxed);
+        self.service.fetch_and(!Self::OPEN, Relaxed);
+        self.admitted
+            .iter()
+            .for_each(|ports| ports.store(0, Relaxed));
     }
 
     #[inline]
     pub fn is_removed(&self) -> bool {
-        self.0.load(Relaxed) & Self::REMOVED != 0
+        self.admitted[0].load(Relaxed) == 0
     }
 
+    /// Whether new connections may go to it.
     #[inline]
     pub fn is_open(&self) -> bool {
-        self.0.load(Relaxed) & Self::OPEN != 0
+        self.service.load(Relaxed) & Self::OPEN != 0
+    }
+
+    pub fn service(&self) -> ServiceId {
+        ServiceId(self.service.load(Relaxed) & !Self::OPEN)
     }
 
     /// Whether it is configured and, of a reply, whether it may come in by this port.
     #[inline(always)]
     pub fn admits(&self, reply: bool, port: PortId) -> bool {
-        let wanted = if reply { 1 << (port.0 & 31) } else { 0 };
-        self.0.load(Relaxed) & (Self::REMOVED | wanted) == wanted
+        let ports = u32::from(self.admitted[usize::from(reply)].load(Relaxed));
+        ports >> (port.0 & 31) & 1 != 0
     }
 }
 
