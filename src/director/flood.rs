@@ -13,11 +13,15 @@ use crate::units::Millis;
 
 /// A handshake may take so long: a round trip, and a retransmission.
 pub(super) const HANDSHAKE_MS: u32 = 3000;
+/// And so long at least: a client far away answers within this time. Only a second attempt takes the place of a connection
+/// that is younger, however few places there are: otherwise no client would keep its own until it has answered.
+const ROUND_TRIP_MS: u32 = 1000;
 /// A repeated SYN counts from here on: what comes sooner is no retransmission (RFC 6298 section 2.4) …
 const SOONEST_MS: u32 = 200;
 /// … and up to here: the second and third attempts of a client, one, three and seven seconds after its first.
 const LATEST_MS: u32 = 8000;
-/// It is a flood when so many entries younger than that were given up in a second, or this part of the table if it is more.
+/// It is a flood when so many entries younger than a handshake were given up in a second, or this part of the table if it
+/// is more.
 const LEAST: u32 = 64;
 const PART: usize = 64;
 
@@ -63,7 +67,8 @@ impl Flood {
             (self.second, self.now) = (second, 0);
         }
         self.now += 1;
-        self.is_second_attempt(hash, now) || self.now.max(self.before) < self.threshold
+        self.is_second_attempt(hash, now)
+            || age >= ROUND_TRIP_MS && self.now.max(self.before) < self.threshold
     }
 
     /// Whether a SYN of this flow was here before; remembers it otherwise, in the place of the oldest.
@@ -101,7 +106,7 @@ mod tests {
     #[test]
     fn a_few_are_let_in_at_once_and_in_a_flood_those_who_come_again() {
         let mut flood = Flood::new(1000);
-        let admitted = (0..LEAST).filter(|n| flood.admits(hash((*n).into()), 5, Millis(1000)));
+        let admitted = (0..LEAST).filter(|n| flood.admits(hash((*n).into()), 1500, Millis(1000)));
         assert_eq!(admitted.count(), LEAST as usize - 1);
         for (client, again, expected) in [
             (7_000, 1000, true),
@@ -128,7 +133,13 @@ mod tests {
             );
         }
         assert!(flood.admits(hash(8_000), HANDSHAKE_MS, Millis(20_000)));
-        assert!(flood.admits(hash(8_001), 5, Millis(60_000)), "it is over");
+        assert!(
+            flood.admits(hash(8_001), 1500, Millis(60_000)),
+            "it is over"
+        );
+        let too_young = ROUND_TRIP_MS - 1;
+        assert!(!flood.admits(hash(8_002), too_young, Millis(90_000)));
+        assert!(flood.admits(hash(8_002), too_young, Millis(91_000)));
     }
 
     #[test]
