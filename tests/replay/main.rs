@@ -3,7 +3,11 @@
 mod captures;
 mod engine;
 mod frames;
+mod pressure;
 mod reload;
+// The tests and the benchmark use a part of it each.
+#[allow(dead_code)]
+mod world;
 
 use frames::*;
 use pcap_file::pcap::PcapReader;
