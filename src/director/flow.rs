@@ -13,7 +13,7 @@ use crate::stats::RealStats;
 use crate::tables::Tables;
 use crate::units::{HopId, PortId, Time};
 use crate::verdict::{Context, DropReason, ReplyReason, Verdict};
-use crate::wire::tcp::Flags;
+use crate::wire::tcp::{self, Flags};
 use std::net::Ipv4Addr;
 
 /// Flags of a segment that simply goes on: of these it has ACK alone.
@@ -116,8 +116,8 @@ impl<P: Packet> Director<P> {
             renews = false;
         } else if is_tcp(flow) {
             context.new_connection = opens && connection.state.is_reusable(connection.is_two_way());
-            let sequence = sequence(packet.data(), flow.layout);
-            self.step(found, flow, sequence);
+            let sequences = sequences(packet.data(), flow);
+            self.step(found, flow, sequences);
         } else {
             self.live
                 .table
@@ -168,7 +168,8 @@ impl<P: Packet> Director<P> {
     }
 
     /// Brings a TCP connection into the state that a segment leads to, and keeps what later ones are held against.
-    fn step(&mut self, found: Found, flow: &Flow, sequence: u32) {
+    /// `sequences`: the segment's number, and the one after it.
+    fn step(&mut self, found: Found, flow: &Flow, (sequence, end): (u32, u32)) {
         let connection = self.live.table.get_mut(found.id);
         let (state, flags) = (connection.state, flow.flags);
         let two_way = connection.is_two_way();
@@ -188,6 +189,16 @@ impl<P: Packet> Director<P> {
         }
         if flags.ack() {
             connection.note(found.reply, true, flow.acknowledged);
+        }
+        if two_way
+            && !found.reply
+            && next == State::TimeWait
+            && flags.fin()
+            && connection.acknowledged(true) == Some(sequence)
+        {
+            // The real server will acknowledge it. Until then its local pair may be taken over already, by a reset that has
+            // to have this number.
+            connection.set_acknowledged(true, end);
         }
         if two_way && found.reply && flags.syn() && flags.ack() {
             if state.is_half_closed() && connection.is_opened_again() {
@@ -311,13 +322,21 @@ pub(super) fn service_key(key: &FlowKey) -> ServiceKey {
     }
 }
 
-/// The sequence number of a TCP segment whose header is there.
-fn sequence(frame: &[u8], layout: Layout) -> u32 {
-    let at = usize::from(layout.l4) + 4;
-    let field = frame
-        .get(at..at + 4)
-        .and_then(|field| field.try_into().ok());
-    u32::from_be_bytes(field.unwrap_or_default())
+/// The sequence number of a TCP segment whose header is there, and the one after the segment.
+fn sequences(frame: &[u8], flow: &Flow) -> (u32, u32) {
+    let l4 = usize::from(flow.layout.l4);
+    let Some(header) = frame
+        .get(l4..)
+        .and_then(|segment| segment.first_chunk::<{ tcp::HEADER_LEN }>())
+    else {
+        return (0, 0);
+    };
+    let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    let headers = l4 - usize::from(flow.layout.ip) + usize::from(header[12] >> 4) * 4;
+    let data = usize::from(flow.length).saturating_sub(headers) as u32;
+    // SEG.LEN counts SYN and FIN.
+    let length = data + u32::from(flow.flags.syn()) + u32::from(flow.flags.fin());
+    (sequence, sequence.wrapping_add(length))
 }
 
 /// Counts a packet of a connection.
