@@ -2,12 +2,13 @@
 
 use super::Shared;
 use super::flood::Flood;
-use crate::conn::entry::NO_TEMPLATE;
+use crate::conn::entry::{NO_TEMPLATE, Worth};
 use crate::conn::local_port::{Held, Pair};
 use crate::conn::{ConnId, Connection, FlowKey, State, Table};
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
 use crate::units::{Millis, RealId, ServiceId};
+use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub(super) struct Live {
     services: usize,
     /// Where the next search for an entry to give up begins.
     victim: u32,
+    /// Connections that were given up to make room, and whose real servers may have to be told.
+    given_up: ArrayVec<Connection, 2>,
 }
 
 /// A local pair that has become free, or can be taken over, of a real server whose pool was exhausted.
@@ -63,10 +66,11 @@ impl Live {
             table: Table::new(capacity, shared.seed),
             counters,
             shared,
-            flood: Flood::new(capacity),
+            flood: Flood::new(),
             hints: [NO_HINT; HINTS],
             services: 0,
             victim: 0,
+            given_up: ArrayVec::new(),
         }
     }
 
@@ -223,16 +227,29 @@ impl Live {
         let Some(held) = self.least(own, now) else {
             return Room::No;
         };
-        self.give_up(held, syn, now)
+        let connection = *self.table.get(held.id);
+        let places = self.table.capacity() as u32;
+        let room = self.give_up(held, places, syn, now);
+        if room == Room::Yes {
+            // Of no more than a template and a connection before they are taken.
+            let _ = self.given_up.try_push(connection);
+        }
+        room
     }
 
-    /// Ends a connection for another one. `syn`: the hash of the flow whose SYN asks for it.
+    /// Takes a connection that was given up to make room.
+    pub fn take_given_up(&mut self) -> Option<Connection> {
+        self.given_up.pop()
+    }
+
+    /// Ends a connection for another one, in one of `places` that are all in use. `syn`: the hash of the flow whose SYN asks
+    /// for it.
     #[cold]
-    pub fn give_up(&mut self, held: Held, syn: Option<u64>, now: Millis) -> Room {
+    pub fn give_up(&mut self, held: Held, places: u32, syn: Option<u64>, now: Millis) -> Room {
         let is_half_open = self.table.get(held.id).state.is_half_open();
         if let Some(hash) = syn
             && is_half_open
-            && !self.flood.admits(hash, held.age, now)
+            && !self.flood.admits(hash, held.age, places, now)
         {
             return Room::Later;
         }
@@ -241,12 +258,13 @@ impl Live {
         Room::Yes
     }
 
-    /// Of the next few entries the one that is given up first, of that service if one is named. Nobody loses a
-    /// connection that is established in earnest.
+    /// Of the next few entries the one that is given up first: of that service if one is named, else of a service that has
+    /// more than its share. Nobody loses a connection that is established in earnest.
     #[cold]
     fn least(&mut self, own: Option<ServiceId>, now: Millis) -> Option<Held> {
         let size = self.table.high_water();
-        let mut least: Option<Held> = None;
+        let mut least: Option<(bool, Held)> = None;
+        let has_a_choice = own.is_none() && self.services > 1;
         for looked in 0..MAX_CANDIDATES.min(size) {
             if looked >= CANDIDATES && least.is_some() {
                 break;
@@ -261,13 +279,21 @@ impl Live {
             {
                 continue;
             }
-            if let Some(held) = self.held(id, now)
-                && least.is_none_or(|least| held.goes_before(&least))
-            {
-                least = Some(held);
+            let Some(held) = self.held(id, now) else {
+                continue;
+            };
+            let is_within_its_share = has_a_choice
+                && held.worth != Worth::Over
+                && !(self.service_of(id)).is_some_and(|its| self.has_more_than_its_share(its));
+            let goes_before = |(within, least): (bool, Held)| match is_within_its_share == within {
+                true => held.goes_before(&least),
+                false => within,
+            };
+            if least.is_none_or(goes_before) {
+                least = Some((is_within_its_share, held));
             }
         }
-        least
+        least.map(|(_, held)| held)
     }
 
     fn service_of(&self, id: ConnId) -> Option<ServiceId> {

@@ -2,7 +2,7 @@
 
 use super::flow::{Way, count, direction, resolve, service_key};
 use super::live::{Live, Room};
-use super::parse::Flow;
+use super::parse::{Flow, PROTOCOL_TCP};
 use super::{Director, Outcome, is_tcp};
 use crate::config::{UnknownTcp, WhenUnavailable};
 use crate::conn::entry::NO_TEMPLATE;
@@ -13,7 +13,7 @@ use crate::packet::{Packet, Sent, Sink};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
 use crate::tables::{Owner, Service, Tables};
-use crate::units::{Millis, RealId, Time, WorkerId};
+use crate::units::{HopId, Millis, RealId, Time, WorkerId};
 use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
 use crate::wire::build;
 use arrayvec::ArrayVec;
@@ -315,7 +315,18 @@ impl<P: Packet> Director<P> {
         }
         let hash = self.live.table.hash(key);
         let syn = tcp.then_some(hash);
-        match self.live.make_room(service.id, syn, coarse) {
+        let room = self.live.make_room(service.id, syn, coarse);
+        // Their local pairs are free now, while the real servers may still hold something of them.
+        while let Some(over) = self.live.take_given_up() {
+            let is_local = over.translates() && over.reply.destination() != over.request.source();
+            if is_local
+                && over.reply.protocol() == PROTOCOL_TCP
+                && over.route_generation == tables.route_generation
+            {
+                self.reset_real(&over, over.hop(false), tables, sink);
+            }
+        }
+        match room {
             Room::Yes => {}
             Room::No => return Err(Unmade::Drop(DropReason::ConnectionTableFull)),
             Room::Later => return Err(Unmade::Drop(DropReason::SynFlood)),
@@ -333,7 +344,7 @@ impl<P: Packet> Director<P> {
                         .copied()
                         .filter(|before| before.translates() && before.reply == reply_key(pair)));
                     if let Some(over) = over.filter(|_| tcp) {
-                        self.reset_real(&over, way, tables, sink);
+                        self.reset_real(&over, way.hop, tables, sink);
                     }
                     Some(pair)
                 } else {
@@ -431,7 +442,9 @@ impl<P: Packet> Director<P> {
             Some(Choice::Free(pair)) => Ok(Some((pair, None))),
             Some(Choice::Held(pair, held)) => {
                 let over = *self.live.table.get(held.id);
-                match self.live.give_up(held, syn, now) {
+                // One pair in N is this worker's.
+                let places = pool.size() / self.shared.steering.workers() as u32;
+                match self.live.give_up(held, places, syn, now) {
                     Room::Yes => Ok(Some((pair, Some(over)))),
                     _ => Err(Unmade::Drop(DropReason::SynFlood)),
                 }
@@ -445,11 +458,11 @@ impl<P: Packet> Director<P> {
     fn reset_real<S: Sink<Packet = P>>(
         &self,
         over: &Connection,
-        way: Way,
+        hop: Option<HopId>,
         tables: &Tables,
         sink: &mut S,
     ) {
-        let link = way.hop.map(|hop| tables.neighbours.link(hop));
+        let link = hop.map(|hop| tables.neighbours.link(hop));
         let (Some(sequence), Some(link)) = (over.acknowledged(true), link) else {
             return;
         };
