@@ -197,6 +197,47 @@ fn local_pairs_in_time_wait_are_taken_over_at_once_and_no_real_server_confuses_t
 }
 
 #[test]
+fn clients_far_away_keep_the_local_pairs_that_they_were_let_in_with() {
+    let mut scenario = small(20_000, &[tcp("fullnat")]).attack(Kind::Syn, 0, 20_000);
+    (scenario.setup.pairs, scenario.setup.reals) = (200, 1);
+    scenario.setup.behaviour.closes_first = true;
+    scenario.round_trip = 600 * MILLISECOND;
+    (scenario.known, scenario.clients) = (0, 100);
+    // What fills the pairs at once grows old at once.
+    (scenario.fill, scenario.within) = (6 * SECOND, 4 * SECOND);
+    for report in holds("600 ms away", &scenario) {
+        // Of what was taken over while the real server's last acknowledgement was under way.
+        assert_eq!(report.seen.time_wait_refused, 0, "{report:?}");
+        assert!(report.seen.time_wait_reset > 80, "{report:?}");
+    }
+}
+
+#[test]
+fn a_local_pair_whose_entry_was_given_up_is_free_at_its_real_server_too() {
+    // The table is full long before the pairs are, and gives up connections in TIME_WAIT.
+    let mut scenario = small(600, &[tcp("fullnat")]);
+    (scenario.setup.pairs, scenario.setup.behaviour.closes_first) = (600, true);
+    (scenario.clients, scenario.within) = (4000, 20 * SECOND);
+    for report in holds("a full table", &scenario) {
+        assert_eq!(report.served_at_once, report.clients, "{report:?}");
+        assert_eq!(report.seen.time_wait_refused, 0, "{report:?}");
+        assert!(report.seen.time_wait_reset > 1000, "{report:?}");
+    }
+}
+
+#[test]
+fn datagrams_of_one_service_do_not_take_the_places_of_anothers_handshakes() {
+    let mut scenario = small(1000, &[tcp("nat"), udp("nat")]).attack(Kind::Udp, 1, 10_000);
+    scenario.round_trip = 600 * MILLISECOND;
+    (scenario.clients, scenario.within) = (200, 4 * SECOND);
+    scenario.setup.behaviour.closes_first = true;
+    scenario.known = 0;
+    for report in holds("udp and handshakes", &scenario) {
+        assert_eq!(report.served_at_once, report.clients, "{report:?}");
+    }
+}
+
+#[test]
 fn every_one_of_eight_local_pairs_is_found() {
     for workers in WORKERS {
         let mut scenario = small(1000, &[tcp("fullnat")]);

@@ -208,7 +208,10 @@ impl Client {
         if packet.has(RST) {
             // RFC 5961 section 3.2.
             if packet.sequence == self.expected {
-                self.outcome = Outcome::Lost;
+                // An end that is not in order any more costs nothing.
+                if self.state != State::Closing {
+                    self.outcome = Outcome::Lost;
+                }
                 self.state = State::Over;
             }
             return;

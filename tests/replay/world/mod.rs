@@ -92,7 +92,7 @@ impl Ord for Planned {
 
 /// Numbers that look random, the same in every run (xorshift64*).
 #[derive(Debug)]
-pub struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     pub fn word(&mut self) -> u32 {
