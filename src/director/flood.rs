@@ -5,6 +5,9 @@
 //! attempt only: a client repeats it after a second (RFC 6298 section 2), a made-up sender does not. First attempts are
 //! remembered in four bytes each, not in the table, so that the entries of those who came back live for long enough.
 //!
+//! What is full is the connection table, or a real server's local pairs; the fewer places there are, the fewer SYNs in a
+//! second are let in at their first attempt.
+//!
 //! It works up to some 300,000 first attempts a second on each worker: more, and the earlier ones are forgotten before
 //! their clients come again.
 
