@@ -217,10 +217,10 @@ impl Live {
         };
     }
 
-    /// Makes room for an entry of `service`: a full table gives another one up for it. A service that has more than its
-    /// share of a table that is nearly full gives up one of its own. `syn`: the hash of the flow whose SYN asks.
+    /// Makes room for an entry of `service`: a full table gives another one up for it. A service that would have more
+    /// than its share of a table that is nearly full gives up one of its own. `syn`: the hash of the flow whose SYN asks.
     pub fn make_room(&mut self, service: ServiceId, syn: Option<u64>, now: Millis) -> Room {
-        let own = self.has_more_than_its_share(service).then_some(service);
+        let own = self.exceeds_its_share(service, 1).then_some(service);
         if own.is_none() && !self.table.is_full() {
             return Room::Yes;
         }
@@ -284,7 +284,7 @@ impl Live {
             };
             let is_within_its_share = has_a_choice
                 && held.worth != Worth::Over
-                && !(self.service_of(id)).is_some_and(|its| self.has_more_than_its_share(its));
+                && !(self.service_of(id)).is_some_and(|its| self.exceeds_its_share(its, 0));
             let goes_before = |(within, least): (bool, Held)| match is_within_its_share == within {
                 true => held.goes_before(&least),
                 false => within,
@@ -305,8 +305,9 @@ impl Live {
         Some(ServiceId(real.service.get()))
     }
 
-    /// Whether the table is nine tenths full, and more than an even share of it is the service's.
-    fn has_more_than_its_share(&self, service: ServiceId) -> bool {
+    /// Whether the table is nine tenths full, and a service that has so many entries more than now has more than an even
+    /// share of it.
+    fn exceeds_its_share(&self, service: ServiceId, more: usize) -> bool {
         let capacity = self.table.capacity();
         if self.table.len() * 10 < capacity * 9 {
             return false;
@@ -315,7 +316,7 @@ impl Live {
         let live = stats.map_or(0, |stats| stats.live.get() as usize);
         // As if it had a connection already.
         let services = self.services + usize::from(live == 0);
-        live * services > capacity
+        services > 1 && (live + more) * services > capacity
     }
 
     /// Ends every connection: a clock that has leapt by more than any timeout leaves none alive.

@@ -238,6 +238,17 @@ fn datagrams_of_one_service_do_not_take_the_places_of_anothers_handshakes() {
 }
 
 #[test]
+fn floods_of_two_services_do_not_take_their_places_from_each_other_in_turn() {
+    let scenario = small(1000, &[tcp("nat"), udp("nat")]);
+    let mut scenario = scenario
+        .attack(Kind::Udp, 1, 5_000)
+        .attack(Kind::Syn, 0, 5_000);
+    scenario.fill = 6 * SECOND;
+    scenario.clients = 100;
+    holds("two floods", &scenario);
+}
+
+#[test]
 fn every_one_of_eight_local_pairs_is_found() {
     for workers in WORKERS {
         let mut scenario = small(1000, &[tcp("fullnat")]);
