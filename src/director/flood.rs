@@ -166,7 +166,8 @@ mod tests {
         assert_eq!([255, 256, 10_000].map(threshold), [63, 64, 156]);
         let mut flood = Flood::new();
         let mut let_in = |ms: u32| {
-            let old = |n: &u32| flood.admits(hash((ms + n).into()), 60_000, 100, Millis(ms));
+            let new = |n: u64| hash(u64::from(ms) << 20 | n);
+            let old = |n: &u64| flood.admits(new(*n), 60_000, 100, Millis(ms));
             (0..1000).filter(old).count()
         };
         assert_eq!([1000, 1100, 2000].map(&mut let_in), [25, 0, 25]);

@@ -8,7 +8,7 @@ use crate::config::{UnknownTcp, WhenUnavailable};
 use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
-use crate::conn::{ConnId, Connection, FlowKey, Found, Pool, State};
+use crate::conn::{ConnId, Connection, FlowKey, Found, State};
 use crate::packet::{Packet, Sent, Sink};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
@@ -336,8 +336,8 @@ impl<P: Packet> Director<P> {
             |(address, port)| FlowKey::new(real.address, real_port, address, port, key.protocol());
         let local = match &service.pool {
             None => None,
-            Some(pool) => {
-                let pair = self.local_pair(pool, &real, reply_key, syn, tables, coarse)?;
+            Some(_) => {
+                let pair = self.local_pair(service, &real, reply_key, syn, tables, coarse)?;
                 if let Some((pair, over)) = pair {
                     // What the real server may still hold of the pair's last connection ends before the new one comes.
                     let over = over.or(before
@@ -404,13 +404,16 @@ impl<P: Packet> Director<P> {
     /// A local pair towards a real server, and the connection that it was taken over from, if it was.
     fn local_pair(
         &mut self,
-        pool: &Pool,
+        service: &Service,
         real: &Real,
         reply_key: impl Fn(Pair) -> FlowKey,
         syn: Option<u64>,
         tables: &Tables,
         now: Millis,
     ) -> Result<Option<(Pair, Option<Connection>)>, Unmade> {
+        let Some(pool) = &service.pool else {
+            return Ok(None);
+        };
         // The counters' memory, which the table's borrower does not change.
         let counters = self.live.counters.clone();
         let Some(stats) = counters.reals.get(real.id.index()) else {
@@ -442,8 +445,10 @@ impl<P: Packet> Director<P> {
             Some(Choice::Free(pair)) => Ok(Some((pair, None))),
             Some(Choice::Held(pair, held)) => {
                 let over = *self.live.table.get(held.id);
-                // One pair in N is this worker's.
-                let places = pool.size() / self.shared.steering.workers() as u32;
+                // One pair in N is this worker's, and a flood is spread over all real servers.
+                let all = u64::from(pool.size()) * service.reals.len() as u64;
+                let places = all / self.shared.steering.workers() as u64;
+                let places = u32::try_from(places).unwrap_or(u32::MAX);
                 match self.live.give_up(held, places, syn, now) {
                     Room::Yes => Ok(Some((pair, Some(over)))),
                     _ => Err(Unmade::Drop(DropReason::SynFlood)),
