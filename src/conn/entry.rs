@@ -199,7 +199,8 @@ pub struct Connection {
     pub last_seen: Millis,
     /// Its service's, which is known by it.
     pub real: RealId,
-    /// See [`Connection::note`].
+    /// What was noted of its packets, see [`Connection::note_segment`] and [`Connection::note_datagram`]. Of templates: how
+    /// many live connections it has, and its service.
     marks: [u32; 2],
     /// Of [`State::Template`] connections: the persistence timeout in milliseconds. Of others: their template.
     pub template: u32,
@@ -327,15 +328,16 @@ impl Connection {
         self.flags = self.flags & !SYN_AGAIN | if again { SYN_AGAIN } else { 0 };
     }
 
-    /// Keeps of a packet what a later one is held against: of a TCP segment, in each direction, the number that it
-    /// acknowledges (as on the wire, first byte lowest); of a UDP datagram, which way it went.
+    /// Keeps what a TCP segment acknowledges, as on the wire, first byte lowest: a later reset is held against it.
     #[inline(always)]
-    pub fn note(&mut self, reply: bool, is_tcp: bool, ack: u32) {
-        if is_tcp {
-            self.marks[usize::from(reply)] = ack;
-        } else {
-            self.marks[1] = u32::from(reply);
-        }
+    pub fn note_segment(&mut self, reply: bool, acknowledged: u32) {
+        self.marks[usize::from(reply)] = acknowledged;
+    }
+
+    /// Keeps which way a UDP datagram went.
+    #[inline(always)]
+    pub fn note_datagram(&mut self, reply: bool) {
+        self.marks[1] = u32::from(reply);
     }
 
     /// What a side has acknowledged last, which is the next sequence number that it takes; none before it has

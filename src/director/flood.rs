@@ -5,6 +5,9 @@
 //! attempt only: a client repeats it after a second (RFC 6298 section 2), a made-up sender does not. First attempts are
 //! remembered in four bytes each, not in the table, so that the entries of those who came back live for long enough.
 //!
+//! What is full is the connection table, or a real server's local pairs; the fewer places there are, the fewer SYNs in a
+//! second are let in at their first attempt.
+//!
 //! It works up to some 300,000 first attempts a second on each worker: more, and the earlier ones are forgotten before
 //! their clients come again.
 
@@ -13,13 +16,22 @@ use crate::units::Millis;
 
 /// A handshake may take so long: a round trip, and a retransmission.
 pub(super) const HANDSHAKE_MS: u32 = 3000;
+/// And so long at least: a client far away answers within this time. Only a second attempt takes the place of a connection
+/// that is younger, unless there are but a few places: otherwise the oldest, which are those of the farthest clients, would
+/// go before they are answered.
+const ROUND_TRIP_MS: u32 = 1000;
 /// A repeated SYN counts from here on: what comes sooner is no retransmission (RFC 6298 section 2.4) …
 const SOONEST_MS: u32 = 200;
 /// … and up to here: the second and third attempts of a client, one, three and seven seconds after its first.
 const LATEST_MS: u32 = 8000;
-/// It is a flood when so many entries younger than that were given up in a second, or this part of the table if it is more.
+/// It is a flood when so many entries younger than a handshake were given up in a second, or this part of all places if it
+/// is more …
 const LEAST: u32 = 64;
-const PART: usize = 64;
+const PART: u32 = 64;
+/// … but never more than this part, or a few. Nor are more given up in a second that are older: if all were as young as what
+/// took their places, those that came in at their second attempt would be the oldest, and the next to go.
+const PART_OF_A_FEW: u32 = 4;
+const A_FEW: u32 = 8;
 
 const WAYS: usize = 16;
 const BUCKETS: usize = 1 << 15;
@@ -33,37 +45,43 @@ pub(super) struct Flood {
     now: u32,
     before: u32,
     second: u32,
-    threshold: u32,
+    /// Old entries that were given up in this second.
+    let_in: u32,
 }
 
 impl Flood {
-    /// For a table of so many connections.
-    pub(super) fn new(capacity: usize) -> Result<Self, NoMemory> {
+    pub(super) fn new() -> Result<Self, NoMemory> {
         Ok(Flood {
             attempts: HugeSlice::new([0; WAYS], BUCKETS)?,
             now: 0,
             before: 0,
             second: 0,
-            threshold: LEAST.max((capacity / PART) as u32),
+            let_in: 0,
         })
     }
 
-    /// Whether a SYN may take the place of a half-open connection that is `age` milliseconds old. `hash`: of its flow.
+    /// Whether a SYN may take the place of a half-open connection that is `age` milliseconds old, one of `places` that are
+    /// all in use. `hash`: of the SYN's flow.
     #[cold]
-    pub(super) fn admits(&mut self, hash: u64, age: u32, now: Millis) -> bool {
-        if age >= HANDSHAKE_MS {
-            return true;
-        }
+    pub(super) fn admits(&mut self, hash: u64, age: u32, places: u32, now: Millis) -> bool {
         let second = now.0 / 1000;
         if second != self.second {
             self.before = match second.wrapping_sub(self.second) {
                 1 => self.now,
                 _ => 0,
             };
-            (self.second, self.now) = (second, 0);
+            (self.second, self.now, self.let_in) = (second, 0, 0);
         }
-        self.now += 1;
-        self.is_second_attempt(hash, now) || self.now.max(self.before) < self.threshold
+        let is_old = age >= HANDSHAKE_MS;
+        if is_old && self.let_in < (places / PART_OF_A_FEW).max(A_FEW) {
+            self.let_in += 1;
+            return true;
+        }
+        self.now += u32::from(!is_old);
+        self.is_second_attempt(hash, now)
+            || !is_old
+                && (age >= ROUND_TRIP_MS || places < PART_OF_A_FEW * A_FEW)
+                && self.now.max(self.before) <= threshold(places)
     }
 
     /// Whether a SYN of this flow was here before; remembers it otherwise, in the place of the oldest.
@@ -90,6 +108,14 @@ impl Flood {
     }
 }
 
+/// How many of so many places are given up young in a second before it is a flood.
+fn threshold(places: u32) -> u32 {
+    LEAST
+        .min(places / PART_OF_A_FEW)
+        .max(places / PART)
+        .max(A_FEW)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,9 +126,10 @@ mod tests {
 
     #[test]
     fn a_few_are_let_in_at_once_and_in_a_flood_those_who_come_again() {
-        let mut flood = Flood::new(1000).unwrap();
-        let admitted = (0..LEAST).filter(|n| flood.admits(hash((*n).into()), 5, Millis(1000)));
-        assert_eq!(admitted.count(), LEAST as usize - 1);
+        let mut flood = Flood::new().unwrap();
+        let admitted =
+            (0..LEAST).filter(|n| flood.admits(hash((*n).into()), 1500, 1000, Millis(1000)));
+        assert_eq!(admitted.count(), LEAST as usize);
         for (client, again, expected) in [
             (7_000, 1000, true),
             (7_001, 3000, true),
@@ -115,10 +142,10 @@ mod tests {
                 while at < ms {
                     at += 10;
                     (0..20).for_each(|n| {
-                        flood.admits(hash(u64::from(at) << 16 | n), 5, Millis(at));
+                        flood.admits(hash(u64::from(at) << 16 | n), 5, 1000, Millis(at));
                     });
                 }
-                flood.admits(hash(client), 5, Millis(ms))
+                flood.admits(hash(client), 5, 1000, Millis(ms))
             };
             assert!(!try_at(&mut flood, client, 4000));
             assert_eq!(
@@ -127,26 +154,52 @@ mod tests {
                 "{again}"
             );
         }
-        assert!(flood.admits(hash(8_000), HANDSHAKE_MS, Millis(20_000)));
-        assert!(flood.admits(hash(8_001), 5, Millis(60_000)), "it is over");
+        assert!(flood.admits(hash(8_000), HANDSHAKE_MS, 1000, Millis(20_000)));
+        assert!(
+            flood.admits(hash(8_001), 1500, 1000, Millis(60_000)),
+            "it is over"
+        );
+        let too_young = ROUND_TRIP_MS - 1;
+        assert!(!flood.admits(hash(8_002), too_young, 1000, Millis(90_000)));
+        assert!(flood.admits(hash(8_002), too_young, 1000, Millis(91_000)));
+        assert!(flood.admits(hash(8_003), 1, A_FEW, Millis(120_000)));
+    }
+
+    #[test]
+    fn of_few_places_most_stay() {
+        for places in 4 * A_FEW..5000 {
+            assert!(threshold(places) * 4 <= places, "{places}");
+        }
+        assert_eq!(
+            [1, 31, 255, 256, 10_000].map(threshold),
+            [8, 8, 63, 64, 156]
+        );
+        let mut flood = Flood::new().unwrap();
+        let mut let_in = |ms: u32| {
+            let new = |n: u64| hash(u64::from(ms) << 20 | n);
+            let old = |n: &u64| flood.admits(new(*n), 60_000, 100, Millis(ms));
+            (0..1000).filter(old).count()
+        };
+        assert_eq!([1000, 1100, 2000].map(&mut let_in), [25, 0, 25]);
     }
 
     #[test]
     fn a_client_comes_in_at_its_second_attempt_among_300_000_a_second() {
-        let mut flood = Flood::new(10_000).unwrap();
+        let mut flood = Flood::new().unwrap();
         let mut in_time = 0;
         let mut strangers = 0;
         for ms in 0..3000u32 {
             for n in 0..300 {
                 let stranger = hash(1 << 40 | u64::from(ms) << 12 | n);
-                strangers += u32::from(flood.admits(stranger, 25, Millis(ms)) && ms >= 1000);
+                strangers +=
+                    u32::from(flood.admits(stranger, 25, 10_000, Millis(ms)) && ms >= 1000);
             }
             // Of a hundred clients, each a second after its first attempt.
             if (1000..1100).contains(&ms) {
-                flood.admits(hash(ms.into()), 25, Millis(ms));
+                flood.admits(hash(ms.into()), 25, 10_000, Millis(ms));
             } else if (2000..2100).contains(&ms) {
                 let client = hash((ms - 1000).into());
-                in_time += u32::from(flood.admits(client, 25, Millis(ms)));
+                in_time += u32::from(flood.admits(client, 25, 10_000, Millis(ms)));
             }
         }
         assert!(in_time >= 99, "{in_time} of 100 came in");

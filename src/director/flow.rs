@@ -13,7 +13,7 @@ use crate::stats::RealStats;
 use crate::tables::Tables;
 use crate::units::{HopId, PortId, Time};
 use crate::verdict::{Context, DropReason, ReplyReason, Verdict};
-use crate::wire::tcp::Flags;
+use crate::wire::tcp::{self, Flags};
 use std::net::Ipv4Addr;
 
 /// Flags of a segment that simply goes on: of these it has ACK alone.
@@ -64,7 +64,7 @@ impl<P: Packet> Director<P> {
             ..Context::default()
         };
         connection.last_seen = now.millis();
-        connection.note(found.reply, is_tcp, flow.acknowledged);
+
         count(real, flow, found.reply);
         rewrite_usual(packet.data_mut(), connection, found.reply, hop);
         let port = hop.port();
@@ -115,13 +115,10 @@ impl<P: Packet> Director<P> {
             renews = false;
         } else if is_tcp(flow) {
             context.new_connection = opens && connection.state.is_reusable(connection.is_two_way());
-            let sequence = sequence(packet.data(), flow.layout);
-            self.step(found, flow, sequence);
+            let numbers = Numbers::of(packet.data(), flow);
+            self.step(found, flow, numbers);
         } else {
-            self.live
-                .table
-                .get_mut(found.id)
-                .note(found.reply, false, 0);
+            self.live.table.get_mut(found.id).note_datagram(found.reply);
         }
         if found.reply && !connection.is_answered() {
             self.live.table.get_mut(found.id).set_answered();
@@ -167,14 +164,19 @@ impl<P: Packet> Director<P> {
     }
 
     /// Brings a TCP connection into the state that a segment leads to, and keeps what later ones are held against.
-    fn step(&mut self, found: Found, flow: &Flow, sequence: u32) {
+    fn step(&mut self, found: Found, flow: &Flow, numbers: Numbers) {
+        let Numbers {
+            sequence,
+            end,
+            acknowledged,
+        } = numbers;
         let connection = self.live.table.get_mut(found.id);
         let (state, flags) = (connection.state, flow.flags);
         let two_way = connection.is_two_way();
         if two_way && flags.rst() && !connection.believes_reset(found.reply, sequence) {
             return;
         }
-        let acknowledged = u32::from_be(flow.acknowledged);
+
         let mut next = next_tcp(state, direction(connection, found.reply), flags);
         if two_way && !found.reply && state.is_handshake() && next == State::Established {
             // A blind ACK completes no handshake.
@@ -186,7 +188,17 @@ impl<P: Packet> Director<P> {
             }
         }
         if flags.ack() {
-            connection.note(found.reply, true, flow.acknowledged);
+            connection.set_acknowledged(found.reply, acknowledged);
+        }
+        if two_way
+            && !found.reply
+            && next == State::TimeWait
+            && flags.fin()
+            && connection.acknowledged(true) == Some(sequence)
+        {
+            // The real server will acknowledge it. Until then its local pair may be taken over already, by a reset that has
+            // to have this number.
+            connection.set_acknowledged(true, end);
         }
         if two_way && found.reply && flags.syn() && flags.ack() {
             if state.is_half_closed() && connection.is_opened_again() {
@@ -314,13 +326,38 @@ pub(super) fn service_key(key: &FlowKey) -> ServiceKey {
     }
 }
 
-/// The sequence number of a TCP segment whose header is there.
-fn sequence(frame: &[u8], layout: Layout) -> u32 {
-    let at = usize::from(layout.l4) + 4;
-    let field = frame
-        .get(at..at + 4)
-        .and_then(|field| field.try_into().ok());
-    u32::from_be_bytes(field.unwrap_or_default())
+/// The numbers of a TCP segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbers {
+    sequence: u32,
+    /// The sequence number after the segment.
+    end: u32,
+    acknowledged: u32,
+}
+
+impl Numbers {
+    /// Of a segment whose header is there.
+    fn of(frame: &[u8], flow: &Flow) -> Self {
+        let l4 = usize::from(flow.layout.l4);
+        let header = frame
+            .get(l4..)
+            .and_then(|segment| segment.first_chunk::<{ tcp::HEADER_LEN }>());
+        let Some(header) = header else {
+            return Numbers::default();
+        };
+        let word = |at: usize| {
+            u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
+        let headers = l4 - usize::from(flow.layout.ip) + usize::from(header[12] >> 4) * 4;
+        let data = usize::from(flow.length).saturating_sub(headers) as u32;
+        // SEG.LEN counts SYN and FIN.
+        let length = data + u32::from(flow.flags.syn()) + u32::from(flow.flags.fin());
+        Numbers {
+            sequence: word(4),
+            end: word(4).wrapping_add(length),
+            acknowledged: word(8),
+        }
+    }
 }
 
 /// Counts a packet of a connection.

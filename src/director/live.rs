@@ -3,12 +3,13 @@
 use super::Shared;
 use super::flood::Flood;
 use crate::arch::NoMemory;
-use crate::conn::entry::NO_TEMPLATE;
+use crate::conn::entry::{NO_TEMPLATE, Worth};
 use crate::conn::local_port::{Held, Pair};
 use crate::conn::{ConnId, Connection, FlowKey, State, Table};
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
 use crate::units::{Millis, RealId, ServiceId};
+use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub(super) struct Live {
     services: usize,
     /// Where the next search for an entry to give up begins.
     victim: u32,
+    /// The keys of the replies of connections that were given up, and whose real servers have to be told.
+    given_up: ArrayVec<FlowKey, 3>,
 }
 
 /// A local pair that has become free, or can be taken over, of a real server whose pool was exhausted.
@@ -77,11 +80,12 @@ impl Live {
             table: Table::new(capacity, shared.seed)?,
             counters,
             shared,
-            flood: Flood::new(capacity)?,
+            flood: Flood::new()?,
             hints: [NO_HINT; HINTS],
             left: Box::new([Left::default(); LEFT]),
             services: 0,
             victim: 0,
+            given_up: ArrayVec::new(),
         })
     }
 
@@ -250,40 +254,51 @@ impl Live {
         };
     }
 
-    /// Makes room for an entry of `service`: a full table gives another one up for it. A service that has more than its
-    /// share of a table that is nearly full gives up one of its own. `syn`: the hash of the flow whose SYN asks.
+    /// Makes room for an entry of `service`: a full table gives another one up for it. A service that would have more
+    /// than its share of a table that is nearly full gives up one of its own. `syn`: the hash of the flow whose SYN asks.
     pub fn make_room(&mut self, service: ServiceId, syn: Option<u64>, now: Millis) -> Room {
-        let own = self.has_more_than_its_share(service).then_some(service);
+        let own = self.exceeds_its_share(service, 1).then_some(service);
         if own.is_none() && !self.table.is_full() {
             return Room::Yes;
         }
         let Some(held) = self.least(own, now) else {
             return Room::No;
         };
-        self.give_up(held, syn, now)
+        self.give_up(held, self.table.capacity() as u32, syn, now)
     }
 
-    /// Ends a connection for another one. `syn`: the hash of the flow whose SYN asks for it.
+    /// Takes the key of the replies of a connection that was given up, and has left a local pair.
+    pub fn take_given_up(&mut self) -> Option<FlowKey> {
+        self.given_up.pop()
+    }
+
+    /// Ends a connection for another one, in one of `places` that are all in use. `syn`: the hash of the flow whose SYN asks
+    /// for it.
     #[cold]
-    pub fn give_up(&mut self, held: Held, syn: Option<u64>, now: Millis) -> Room {
-        let is_half_open = self.table.get(held.id).state.is_half_open();
+    pub fn give_up(&mut self, held: Held, places: u32, syn: Option<u64>, now: Millis) -> Room {
+        let connection = *self.table.get(held.id);
         if let Some(hash) = syn
-            && is_half_open
-            && !self.flood.admits(hash, held.age, now)
+            && connection.state.is_half_open()
+            && !self.flood.admits(hash, held.age, places, now)
         {
             return Room::Later;
         }
         self.end(held.id);
         self.counters.evicted.add(1);
+        if connection.has_local_pair() {
+            // There is room for a template's, a connection's and a pair's, and they are taken before the next.
+            let _ = self.given_up.try_push(connection.reply);
+        }
         Room::Yes
     }
 
-    /// Of the next few entries the one that is given up first, of that service if one is named. Nobody loses a
-    /// connection that is established in earnest.
+    /// Of the next few entries the one that is given up first: of that service if one is named, else of a service that has
+    /// more than its share. Nobody loses a connection that is established in earnest.
     #[cold]
     fn least(&mut self, own: Option<ServiceId>, now: Millis) -> Option<Held> {
         let size = self.table.high_water();
-        let mut least: Option<Held> = None;
+        let mut least: Option<(bool, Held)> = None;
+        let has_a_choice = own.is_none() && self.services > 1;
         for looked in 0..MAX_CANDIDATES.min(size) {
             if looked >= CANDIDATES && least.is_some() {
                 break;
@@ -298,13 +313,21 @@ impl Live {
             {
                 continue;
             }
-            if let Some(held) = self.held(id, now)
-                && least.is_none_or(|least| held.goes_before(&least))
-            {
-                least = Some(held);
+            let Some(held) = self.held(id, now) else {
+                continue;
+            };
+            let is_within_its_share = has_a_choice
+                && held.worth != Worth::Over
+                && !(self.service_of(id)).is_some_and(|its| self.exceeds_its_share(its, 0));
+            let goes_before = |(within, least): (bool, Held)| match is_within_its_share == within {
+                true => held.goes_before(&least),
+                false => within,
+            };
+            if least.is_none_or(goes_before) {
+                least = Some((is_within_its_share, held));
             }
         }
-        least
+        least.map(|(_, held)| held)
     }
 
     fn service_of(&self, id: ConnId) -> Option<ServiceId> {
@@ -316,8 +339,9 @@ impl Live {
         Some(real.standing.service())
     }
 
-    /// Whether the table is nine tenths full, and more than an even share of it is the service's.
-    fn has_more_than_its_share(&self, service: ServiceId) -> bool {
+    /// Whether the table is nine tenths full, and a service that has so many entries more than now has more than an even
+    /// share of it.
+    fn exceeds_its_share(&self, service: ServiceId, more: usize) -> bool {
         let capacity = self.table.capacity();
         if self.table.len() * 10 < capacity * 9 {
             return false;
@@ -326,7 +350,7 @@ impl Live {
         let live = stats.map_or(0, |stats| stats.live.get() as usize);
         // As if it had a connection already.
         let services = self.services + usize::from(live == 0);
-        live * services > capacity
+        services > 1 && (live + more) * services > capacity
     }
 
     /// Ends every connection: a clock that has leapt by more than any timeout leaves none alive.

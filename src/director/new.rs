@@ -314,7 +314,9 @@ impl<P: Packet> Director<P> {
         }
         let hash = self.live.table.hash(key);
         let syn = tcp.then_some(hash);
-        match self.live.make_room(service.id, syn, coarse) {
+        let room = self.live.make_room(service.id, syn, coarse);
+        self.reset_given_up(tables, sink);
+        match room {
             Room::Yes => {}
             Room::No => return Err(Unmade::Drop(DropReason::ConnectionTableFull)),
             Room::Later => return Err(Unmade::Drop(DropReason::SynFlood)),
@@ -325,11 +327,9 @@ impl<P: Packet> Director<P> {
         let local = match &service.pool {
             None => None,
             Some(pool) => {
-                let pair = self.local_pair(pool, &real, reply_key, syn, tables, coarse)?;
-                let reply = reply_key(pair);
-                if let Some(sequence) = self.live.take_left(&reply) {
-                    self.reset_real(&reply, sequence, way, tables, sink);
-                }
+                let pair = self.local_pair(pool, service, &real, reply_key, syn, tables, coarse)?;
+                self.reset_given_up(tables, sink);
+                self.reset_left(&reply_key(pair), tables, sink);
                 Some(pair)
             }
         };
@@ -383,9 +383,11 @@ impl<P: Packet> Director<P> {
     }
 
     /// A local pair towards a real server: a free one, or one that another connection is given up for.
+    #[expect(clippy::too_many_arguments)]
     fn local_pair(
         &mut self,
         pool: &Pool,
+        service: &Service,
         real: &Real,
         reply_key: impl Fn(Pair) -> FlowKey,
         syn: Option<u64>,
@@ -422,26 +424,37 @@ impl<P: Packet> Director<P> {
         match chosen {
             None => Err(exhausted),
             Some(Choice::Free(pair)) => Ok(pair),
-            Some(Choice::Held(pair, held)) => match self.live.give_up(held, syn, now) {
-                Room::Yes => Ok(pair),
-                _ => Err(Unmade::Drop(DropReason::SynFlood)),
-            },
+            Some(Choice::Held(pair, held)) => {
+                // One pair in N is this worker's, and a flood is spread over all real servers.
+                let all = u64::from(pool.size()) * service.reals.len() as u64;
+                let places = all / self.shared.steering.workers() as u64;
+                let places = u32::try_from(places).unwrap_or(u32::MAX);
+                match self.live.give_up(held, places, syn, now) {
+                    Room::Yes => Ok(pair),
+                    _ => Err(Unmade::NotHere(DropReason::SynFlood)),
+                }
+            }
+        }
+    }
+
+    /// Ends at their real servers the connections that were given up just now: their local pairs are free.
+    fn reset_given_up<S: Sink<Packet = P>>(&mut self, tables: &Tables, sink: &mut S) {
+        while let Some(reply) = self.live.take_given_up() {
+            self.reset_left(&reply, tables, sink);
         }
     }
 
     /// Ends at its real server what a local pair was used for until now, so that the next connection from it meets nothing
     /// of the old one: a reset with the sequence number that the real server takes next (RFC 9293 section 3.10.7.4;
     /// TIME-WAIT ends by it as well, so that RFC 6191 is not needed). `reply`: the key of its replies to the pair.
-    fn reset_real<S: Sink<Packet = P>>(
-        &self,
-        reply: &FlowKey,
-        sequence: u32,
-        way: Way,
-        tables: &Tables,
-        sink: &mut S,
-    ) {
-        let link = way.hop.map(|hop| tables.neighbours.link(hop));
-        let Some(link) = link else { return };
+    fn reset_left<S: Sink<Packet = P>>(&mut self, reply: &FlowKey, tables: &Tables, sink: &mut S) {
+        let Some(sequence) = self.live.take_left(reply) else {
+            return;
+        };
+        let hop = resolve(tables, reply.source()).and_then(|way| way.hop);
+        let Some(link) = hop.map(|hop| tables.neighbours.link(hop)) else {
+            return;
+        };
         let source = tables.port(link.port).mac;
         if link.is_usable()
             && let Some(mut packet) = sink.alloc(link.port)

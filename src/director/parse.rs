@@ -32,8 +32,6 @@ pub struct Flow {
     pub ttl: u8,
     /// The IP packet's length in bytes.
     pub length: u16,
-    /// TCP's acknowledgement number as on the wire, first byte lowest; 0 for UDP.
-    pub acknowledged: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +120,6 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
         if length < 8 || length > room {
             return false;
         }
-        flow.acknowledged = 0;
         Flags(0)
     } else if protocol == PROTOCOL_TCP {
         let Some(tcp) = frame[IP + 20..].first_chunk::<20>() else {
@@ -132,7 +129,6 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
         if length < 20 || length > room {
             return false;
         }
-        flow.acknowledged = u32::from_le_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
         Flags(tcp[13])
     } else {
         return false;
@@ -285,7 +281,7 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
         });
     }
     let segment = &packet[header_length..usize::from(length)];
-    let (flags, acknowledged) = match protocol {
+    let flags = match protocol {
         PROTOCOL_TCP => {
             let Some(tcp) = segment.first_chunk::<20>() else {
                 return Parsed::Bad(DropReason::BadL4Header);
@@ -294,8 +290,7 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
             if header_length < 20 || header_length > segment.len() {
                 return Parsed::Bad(DropReason::BadL4Header);
             }
-            let acknowledged = u32::from_le_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
-            (Flags(tcp[13]), acknowledged)
+            Flags(tcp[13])
         }
         _ => {
             let Some(udp) = segment.first_chunk::<8>() else {
@@ -305,7 +300,7 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
             if length < 8 || length > segment.len() {
                 return Parsed::Bad(DropReason::BadL4Header);
             }
-            (Flags(0), 0)
+            Flags(0)
         }
     };
     let Some(ports) = segment.first_chunk::<4>() else {
@@ -321,7 +316,6 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
         flags,
         ttl: ip[8],
         length,
-        acknowledged,
     })
 }
 

@@ -54,6 +54,7 @@ ONE_WORKER = {
         "fullnat_ports_of_tcp_and_udp_are_apart",
     },
     "forged": {
+        "a_syn_flood_lets_in_who_comes_again",
         "dr_a_full_table_gives_up_what_only_shook_hands",
         "dr_mh_goes_on_without_an_entry_where_there_is_no_room",
         "dr_sh_goes_on_without_an_entry_where_there_is_no_room",

@@ -5,8 +5,12 @@ mod days;
 mod engine;
 mod frames;
 mod neighbours;
+mod pressure;
 mod promises;
 mod reload;
+// The tests and the benchmark use a part of it each.
+#[allow(dead_code)]
+mod world;
 
 use frames::*;
 use pcap_file::pcap::PcapReader;

@@ -68,7 +68,7 @@ def forged(mode):
         wan(tcp(CLIENT, VIP, "S", seq=1000), forward("lan", A, new=True)),
         wan(tcp(client(8), VIP, "A", seq=1001, ack=5001), forward("lan", A, new=False, state="established")),
         wan(tcp(client(9), VIP, "A", seq=1001, ack=5001), reply("no_connection")),
-    ])
+    ], resets=int(mode == "fullnat"))
     reply_frame = dict(seq=5001, ack=1001, sport=8080, dport=40000)
     if mode == "nat":
         forgery = tcp(Host(B.ip, CLIENT.mac), CLIENT, "PA", **reply_frame)
@@ -171,6 +171,13 @@ CASES = [
         wan(tcp(client(1), VIP), forward("lan", A)), wan(tcp(client(2), VIP), forward("lan", A)), wan(tcp(client(3), VIP), forward("lan", A)),
         lan(reply_to(1), forward("wan", client(2))), lan(reply_to(2), forward("wan", client(3))),
         wan(tcp(client(1), VIP, "A"), reply("no_connection")),
+    ]),
+    Case("a_syn_flood_lets_in_who_comes_again", two_arm(service("nat", A), connections=40), [
+        *(wan(tcp(client(n % 200 + 1), VIP, sport=3000 + n), forward("lan", A, new=True)) for n in range(40)),
+        *(wan(tcp(client(n), VIP), drop("syn_flood")) for n in range(1, 6)),
+        wan(tcp(client(1), VIP), forward("lan", A, new=True), after=0.9),
+        wan(tcp(client(9), VIP), drop("syn_flood")),
+        wan(tcp(client(9), VIP), forward("lan", A, new=True), after=4),
     ]),
     Case("fullnat_the_oldest_datagram_flow_gives_its_pair_up", two_arm(service("fullnat", A, protocol="udp"), pool_ports="2000-2001"), [
         wan(udp(client(1), VIP), forward("lan", A)), lan(reply_to(0), forward("wan", client(1))), wan(udp(client(2), VIP), forward("lan", A)),
