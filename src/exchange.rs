@@ -28,12 +28,12 @@ pub enum News {
 }
 
 impl News {
-    /// The quarters of the queue that such news may fill. The last one is left to next hops that packets wait for.
+    /// The quarters of the queue that such news may fill. Answers may fill all of it: they end what fills it.
     const fn quarters(self) -> usize {
         match self {
             News::Stranger => 1,
             News::Claim => 2,
-            News::Answer => 3,
+            News::Answer => 4,
         }
     }
 }
@@ -96,9 +96,18 @@ impl Mailbox {
     /// Tells the control thread of an ARP packet, if the queue has room for news of its kind: a flood of forged packets
     /// neither displaces answers nor keeps workers from asking for next hops.
     pub fn tell(&self, port: PortId, repr: arp::Repr, news: News) {
-        if self.events.len() < self.events.capacity() / 4 * news.quarters() {
+        if self.has_room(news.quarters()) {
             let _ = self.events.push(Event::Arp { port, repr });
         }
+    }
+
+    /// Asks the control thread to find or confirm a next hop; false if the queue has no room for that.
+    pub fn want(&self, port: PortId, address: Ipv4Addr) -> bool {
+        self.has_room(3) && self.events.push(Event::Wanted { port, address }).is_ok()
+    }
+
+    fn has_room(&self, quarters: usize) -> bool {
+        self.events.len() < self.events.capacity() / 4 * quarters
     }
 }
 
@@ -126,23 +135,21 @@ mod tests {
             target_mac: Mac::default(),
             target_ip: Ipv4Addr::new(10, 0, 0, 1),
         };
-        let floods = [
-            (News::Stranger, 256),
-            (News::Claim, 512),
-            (News::Stranger, 512),
-            (News::Answer, 768),
-            (News::Claim, 768),
-        ];
-        for (news, filled) in floods {
+        let flood = |news: Option<News>, filled: usize| {
             for _ in 0..10_000 {
-                mailbox.tell(PortId(0), repr, news);
+                match news {
+                    Some(news) => mailbox.tell(PortId(0), repr, news),
+                    None => drop(mailbox.want(PortId(0), repr.sender_ip)),
+                }
             }
             assert_eq!(mailbox.events.len(), filled, "after a flood of {news:?}");
-        }
-        let wanted = Event::Wanted {
-            port: PortId(0),
-            address: repr.sender_ip,
         };
-        assert!(mailbox.events.push(wanted).is_ok());
+        flood(Some(News::Stranger), 256);
+        flood(Some(News::Claim), 512);
+        flood(Some(News::Stranger), 512);
+        flood(None, 768);
+        flood(Some(News::Claim), 768);
+        // However many next hops are wanted, what is known of them gets in.
+        flood(Some(News::Answer), 1024);
     }
 }

@@ -23,6 +23,8 @@ pub enum Errand {
     Ask,
     /// To be decided on, with a new connection if it needs one.
     Make,
+    /// As `Make`, and a flow that may go on gives its local pair up for it: no worker has a free one.
+    Take,
 }
 
 impl Errand {
@@ -31,6 +33,7 @@ impl Errand {
         match number {
             1 => Errand::Ask,
             2 => Errand::Make,
+            3 => Errand::Take,
             _ => Errand::Find,
         }
     }

@@ -38,7 +38,7 @@ drop_reasons! {
     OtherHost, "other_host", "The destination MAC address is another host's (a switch flooded the frame).";
     UnknownEthertype, "unknown_ethertype", "Neither IPv4, IPv6, ARP nor VLAN (LLDP, spanning tree, …).";
     Vlan, "vlan", "An 802.1Q or 802.1ad tag on a port that is not configured for it; a tag of VLAN 0 is none.";
-    BadSourceMac, "bad_source_mac", "The source MAC address is a group address, zero or the port's own: never answered, never a connection.";
+    BadSourceMac, "bad_source_mac", "The source MAC address is a group address, zero or that of one of weir's ports: never answered, never a connection.";
     Ipv6, "ipv6", "An IPv6 packet: not supported yet.";
     BadIpHeader, "bad_ip_header", "The IP version, header length or total length is impossible, or the IP options contradict their lengths.";
     SourceRoute, "source_route", "The packet has the IP option loose or strict source route, by which its sender chooses its way.";
@@ -53,7 +53,7 @@ drop_reasons! {
     NotForUs, "not_for_us", "The destination is no VIP, no address of a port or pool, and no connection's.";
     NoConnection, "no_connection", "Belongs to no connection: a TCP segment where `unknown_tcp = \"drop\"` or answers are turned off, a reset, or a UDP datagram to a local pool address.";
     NoService, "no_service", "To a VIP, but to none of its services, and answers are turned off.";
-    NoRealServer, "no_real_server", "The service has no real server with a weight above 0, and `when_unavailable = \"drop\"` or answers are turned off.";
+    NoRealServer, "no_real_server", "The service has no real server with a weight above 0 whose next hop answers, and `when_unavailable = \"drop\"` or answers are turned off.";
     RateLimited, "rate_limited", "An answer (RST, ICMP, ARP) was due, but the port's limit for answers of this kind was reached, and the sender's and the service's share of it used up.";
     NoRoute, "no_route", "No route leads to the real server or the client.";
     NeighbourFailed, "neighbour_failed", "The next hop did not answer ARP.";

@@ -376,7 +376,7 @@ words! {
     Hugepages: "hugepage policy" { "auto" => Auto, "require" => Require, "never" => Never, }
     Idle: "idle policy" { "poll" => Poll, "adaptive" => Adaptive, }
     Protocol: "protocol" { "tcp" => Tcp, "udp" => Udp, }
-    ReversePath: "check" { "strict" => Strict, "loose" => Loose, }
+    ReversePath: "policy" { "strict" => Strict, "loose" => Loose, }
     UnknownTcp: "policy" { "reset" => Reset, "drop" => Drop, }
     WhenUnavailable: "policy" { "refuse" => Refuse, "drop" => Drop, }
     ModeWord: "forwarding mode" { "dr" => Dr, "nat" => Nat, "fullnat" => Fullnat, "tunnel" => Tunnel, }

@@ -185,6 +185,9 @@ pub enum Worth {
     Idle,
 }
 
+/// More than a client has under way, in bytes.
+const WINDOW: u32 = 1 << 24;
+
 /// "No next hop is known": not an index of the neighbour table, which is smaller.
 const NO_HOP: u16 = u16::MAX;
 
@@ -227,6 +230,8 @@ const ANSWERED: u8 = 4;
 const STRAY: u8 = 8;
 /// The client has sent a SYN while one side had closed.
 const SYN_AGAIN: u8 = 16;
+/// It was established in earnest.
+const PROVED: u8 = 32;
 
 /// [`Connection::template`] of a connection that has none.
 pub const NO_TEMPLATE: u32 = u32::MAX;
@@ -319,6 +324,11 @@ impl Connection {
         self.flags |= STRAY;
     }
 
+    /// It is established in earnest.
+    pub fn set_proved(&mut self) {
+        self.flags |= PROVED;
+    }
+
     /// Whether the client has sent a SYN while one side had closed.
     pub fn is_opened_again(&self) -> bool {
         self.flags & SYN_AGAIN != 0
@@ -356,6 +366,16 @@ impl Connection {
     pub fn believes_reset(&self, reply: bool, sequence: u32) -> bool {
         let expected = self.acknowledged(!reply);
         self.state.is_handshake() && reply || expected.is_none_or(|expected| expected == sequence)
+    }
+
+    /// Whether a client's FIN is believed: its sequence number is near what the real server takes next, as far as that is
+    /// known, so that no stranger closes a connection.
+    pub fn believes_fin(&self, sequence: u32) -> bool {
+        let near = |expected: u32| {
+            let ahead = sequence.wrapping_sub(expected) as i32;
+            ahead.unsigned_abs() < WINDOW
+        };
+        self.acknowledged(true).is_none_or(near)
     }
 
     /// Whether a UDP flow's last datagram was the client's. No other reply of it can be under way if it was not.
@@ -482,6 +502,8 @@ impl Connection {
             State::Udp => Some(Worth::Idle),
             state if state.is_over(self.is_two_way()) => Some(Worth::Over),
             state if state.is_half_open() => Some(Worth::Unproven),
+            // A FIN proves no more than what came before it.
+            state if state.is_half_closed() && self.flags & PROVED == 0 => Some(Worth::Unproven),
             _ => None,
         }
     }

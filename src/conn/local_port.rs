@@ -129,6 +129,34 @@ pub enum Choice {
     Held(Pair, Held),
 }
 
+/// How far the searches for one connection may go.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Pairs that may yet be looked at, towards whatever real servers.
+    pub looks: u32,
+    /// What the next packet would make anew gives its pair up too: when no pair is free anywhere else.
+    pub takes_idle: bool,
+}
+
+impl Effort {
+    /// After searches in vain for a free pair, everywhere.
+    pub fn last() -> Self {
+        Effort {
+            takes_idle: true,
+            ..Effort::default()
+        }
+    }
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Effort {
+            looks: LOOKS,
+            takes_idle: false,
+        }
+    }
+}
+
 /// What the search asks of the connection table.
 pub trait Pairs {
     /// Whether this worker may use the pair, since the replies to it come to it.
@@ -150,12 +178,14 @@ pub fn choose(
     real: &RealStats,
     start: u32,
     now: Millis,
+    effort: &mut Effort,
     pairs: &mut impl Pairs,
 ) -> Option<Choice> {
     let size = pool.size();
     // Gauges start at 0, which stands for "not". Whatever ends one of the real server's connections sets it back.
     let exhausted = real.exhausted_at.get();
-    if exhausted != 0 && size > SMALL && now.since(Millis(exhausted)) < REST_MS {
+    let rests = exhausted != 0 && now.since(Millis(exhausted)) < REST_MS;
+    if rests && size > SMALL && !effort.takes_idle {
         return None;
     }
     let mut turn = real
@@ -164,7 +194,7 @@ pub fn choose(
         .checked_sub(1)
         .unwrap_or(start % size)
         % size;
-    let limit = size.min(LOOKS);
+    let limit = size.min(effort.looks);
     let (mut looked, mut tried) = (0, 0);
     let mut best: Option<(Pair, Held)> = None;
     let mut free = None;
@@ -187,7 +217,10 @@ pub fn choose(
             tried += 1;
             match pairs.look(pair) {
                 Look::Free => free = Some(pair),
-                Look::Held(held) if best.is_none_or(|(_, best)| held.goes_before(&best)) => {
+                Look::Held(held)
+                    if (effort.takes_idle || held.worth != Worth::Idle)
+                        && best.is_none_or(|(_, best)| held.goes_before(&best)) =>
+                {
                     best = Some((pair, held));
                 }
                 Look::Held(_) | Look::Kept => {}
@@ -198,6 +231,7 @@ pub fn choose(
             }
         }
     }
+    effort.looks -= looked;
     // Where the next search begins, and what it is expected to find.
     for _ in 0..GROUP {
         if pairs.is_ours(pool.pair(turn)) {
@@ -211,10 +245,12 @@ pub fn choose(
         (None, Some((pair, held))) => Some(Choice::Held(pair, held)),
         (None, None) => None,
     };
-    real.exhausted_at.set(match found {
-        Some(_) => 0,
-        None => now.0.max(1),
-    });
+    // A search of all that there is.
+    if found.is_none() && looked == size.min(LOOKS) {
+        real.exhausted_at.set(now.0.max(1));
+    } else if matches!(found, Some(Choice::Free(_))) {
+        real.exhausted_at.set(0);
+    }
     found
 }
 
@@ -267,7 +303,9 @@ mod tests {
         /// Takes free pairs until there are no more.
         fn fill(&mut self, pool: &Pool, real: &RealStats, with: Look) -> Vec<Pair> {
             let mut used = Vec::new();
-            while let Some(Choice::Free(pair)) = choose(pool, real, 3, Millis(100), self) {
+            while let Some(Choice::Free(pair)) =
+                choose(pool, real, 3, Millis(100), &mut Effort::default(), self)
+            {
                 assert!(self.is_ours(pair) && pool.contains(pair));
                 assert_eq!(self.held.insert(pair, with), None);
                 used.push(pair);
@@ -284,7 +322,17 @@ mod tests {
             Table::default(),
         );
         assert_eq!(table.fill(&pool, &real, Look::Kept).len(), 20);
-        assert_eq!(choose(&pool, &real, 3, Millis(100), &mut table), None);
+        assert_eq!(
+            choose(
+                &pool,
+                &real,
+                3,
+                Millis(100),
+                &mut Effort::last(),
+                &mut table
+            ),
+            None
+        );
         assert!(!pool.contains((Ipv4Addr::new(10, 0, 0, 202), 40_000)));
         assert!(!pool.contains((Ipv4Addr::new(10, 0, 0, 200), 40_010)));
     }
@@ -310,7 +358,8 @@ mod tests {
             RealStats::default(),
             Table::default(),
         );
-        let mut next = || match choose(&pool, &real, 0, Millis(1), &mut table) {
+        let mut next = || match choose(&pool, &real, 0, Millis(1), &mut Effort::last(), &mut table)
+        {
             Some(Choice::Free(pair)) => pair,
             other => panic!("{other:?}"),
         };
@@ -336,7 +385,14 @@ mod tests {
         for pair in all.iter().step_by(4_001) {
             table.held.remove(pair);
             real.exhausted_at.set(0);
-            let found = choose(&pool, &real, 3, Millis(100), &mut table);
+            let found = choose(
+                &pool,
+                &real,
+                3,
+                Millis(100),
+                &mut Effort::last(),
+                &mut table,
+            );
             assert_eq!(found, Some(Choice::Free(*pair)));
             table.held.insert(*pair, Look::Kept);
         }
@@ -354,7 +410,14 @@ mod tests {
             for (n, look) in looks {
                 table.held.insert(order[*n], *look);
             }
-            match choose(&pool, &real, 3, Millis(100), &mut table) {
+            match choose(
+                &pool,
+                &real,
+                3,
+                Millis(100),
+                &mut Effort::last(),
+                &mut table,
+            ) {
                 Some(Choice::Held(pair, _)) => order.iter().position(|other| *other == pair),
                 other => panic!("{other:?}"),
             }
@@ -367,6 +430,34 @@ mod tests {
         assert_eq!(give(&[(50, held(Worth::Unproven, 1))]), Some(50));
         assert_eq!(give(&[(40, held(Worth::Unproven, 2))]), Some(40));
         assert_eq!(give(&[(30, held(Worth::Over, 1))]), Some(30));
+    }
+
+    #[test]
+    fn an_idle_flow_keeps_its_pair_while_one_is_free_anywhere() {
+        let pool = pool((40_000, 49_999));
+        let real = RealStats::default();
+        let mut table = Table::default();
+        let order = table.fill(&pool, &real, held(Worth::Idle, 9));
+        real.exhausted_at.set(0);
+        table.held.remove(&order[7_000]);
+        let found = choose(
+            &pool,
+            &real,
+            3,
+            Millis(1),
+            &mut Effort::default(),
+            &mut table,
+        );
+        assert_eq!(found, Some(Choice::Free(order[7_000])));
+        table.held.insert(order[7_000], Look::Kept);
+        let mut effort = Effort::default();
+        assert_eq!(
+            choose(&pool, &real, 3, Millis(1), &mut effort, &mut table),
+            None
+        );
+        assert_eq!(effort.looks, LOOKS - 20_000);
+        let found = choose(&pool, &real, 3, Millis(1), &mut Effort::last(), &mut table);
+        assert!(matches!(found, Some(Choice::Held(..))), "{found:?}");
     }
 
     #[test]
@@ -387,10 +478,29 @@ mod tests {
             }
         }
         let mut full = Full(0);
-        let mut at = |ms| choose(&pool, &real, 0, Millis(ms), &mut full);
+        let mut at = |ms| {
+            choose(
+                &pool,
+                &real,
+                0,
+                Millis(ms),
+                &mut Effort::default(),
+                &mut full,
+            )
+        };
         assert_eq!((at(5), at(6), at(1004)), (None, None, None));
         assert_eq!(full.0, LOOKS);
-        assert_eq!(choose(&pool, &real, 0, Millis(1005), &mut full), None);
+        assert_eq!(
+            choose(
+                &pool,
+                &real,
+                0,
+                Millis(1005),
+                &mut Effort::default(),
+                &mut full
+            ),
+            None
+        );
         assert_eq!(full.0, 2 * LOOKS);
     }
 

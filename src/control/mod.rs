@@ -43,8 +43,8 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};
 use watch::Watch;
 
-/// The most events taken from one worker in one turn.
-const EVENTS: usize = 256;
+/// The most events taken from one worker in one turn: as many as its queue holds.
+const EVENTS: usize = 1024;
 
 /// Everything that the control thread owns.
 pub struct Control {

@@ -169,6 +169,8 @@ pub struct Resolver {
     free: Vec<HopId>,
     /// What is due when, soonest first. Entries that a later change made void are passed over.
     agenda: BinaryHeap<Reverse<(Time, HopId)>>,
+    /// By slot, the earliest time at which the agenda has it.
+    planned: Vec<Option<Time>>,
     orders: Vec<Order>,
     ports: Vec<PortState>,
     /// The latest time for which a probe is planned.
@@ -190,6 +192,7 @@ impl Resolver {
             neighbours: Vec::new(),
             free: Vec::new(),
             agenda: BinaryHeap::new(),
+            planned: Vec::new(),
             orders: Vec::new(),
             last_probe: Time::default(),
             defended: HashMap::new(),
@@ -393,8 +396,15 @@ impl Resolver {
 
     /// Something is to be done about a neighbour at `due`, and nothing before.
     fn set_due(&mut self, hop: HopId, due: Time) {
-        if let Some(neighbour) = self.neighbours[hop.index()].as_mut() {
-            neighbour.due = Some(due);
+        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else {
+            return;
+        };
+        neighbour.due = Some(due);
+        // What is put off stays on the agenda at its earlier time, once, and is put there again when that has come.
+        self.planned.resize(self.neighbours.len(), None);
+        let planned = &mut self.planned[hop.index()];
+        if planned.is_none_or(|planned| due < planned) {
+            *planned = Some(due);
             self.agenda.push(Reverse((due, hop)));
         }
     }
@@ -620,12 +630,20 @@ impl Resolver {
             && due <= now
         {
             self.agenda.pop();
-            let Some(neighbour) = self.neighbours[hop.index()]
-                .as_mut()
-                .filter(|neighbour| neighbour.due == Some(due))
-            else {
+            if self.planned[hop.index()] == Some(due) {
+                self.planned[hop.index()] = None;
+            }
+            let Some(neighbour) = self.neighbours[hop.index()].as_mut() else {
                 continue;
             };
+            match neighbour.due {
+                Some(later) if later > due => {
+                    self.set_due(hop, later);
+                    continue;
+                }
+                Some(now) if now == due => {}
+                _ => continue,
+            }
             neighbour.due = None;
             match (self.table.link(hop).state, neighbour.tries) {
                 (LinkState::Failed, _) => self.probe(hop, network, now),

@@ -19,6 +19,9 @@ use std::net::Ipv4Addr;
 /// Flags of a segment that simply goes on: of these it has ACK alone.
 const ORDINARY: u8 = Flags::SYN | Flags::RST | Flags::ACK;
 
+/// Where in a frame of the usual layout TCP's acknowledgement number is.
+const ACKNOWLEDGED: usize = Layout::USUAL.l4 as usize + 8;
+
 impl<P: Packet> Director<P> {
     /// A packet of a known connection, which most probably goes on to its next hop: says by which port. Every other
     /// comes back untouched, nothing counted and nothing changed, for [`Self::known_unusual`].
@@ -49,14 +52,19 @@ impl<P: Packet> Director<P> {
         if !usual {
             return Err(packet);
         }
-        let is_tcp = is_tcp(flow);
-        if is_tcp {
+        if is_tcp(flow) {
             let direction = direction(connection, found.reply);
             if flow.flags.0 & ORDINARY != Flags::ACK
                 || next_tcp(connection.state, direction, flow.flags) != connection.state
             {
                 return Err(packet);
             }
+            if let Some(acknowledged) = packet.data().get(ACKNOWLEDGED..ACKNOWLEDGED + 4) {
+                let acknowledged = acknowledged.try_into().unwrap_or_default();
+                connection.note_segment(found.reply, u32::from_le_bytes(acknowledged));
+            }
+        } else {
+            connection.note_datagram(found.reply);
         }
         let context = Context {
             real: Some(connection.real),
@@ -94,7 +102,12 @@ impl<P: Packet> Director<P> {
             state: Some(connection.state.name()),
             ..Context::default()
         };
-        if found.reply && !real.is_removed() && !real.standing.admits(true, packet.port()) {
+        // The standing of a removed real server tells no ports any more.
+        let comes_from_it = match real.is_removed() {
+            true => tables.is_way_to(packet.port(), flow.key.source()),
+            false => real.standing.admits(true, packet.port()),
+        };
+        if found.reply && !comes_from_it {
             return (Verdict::Drop(DropReason::WrongPort), context);
         }
         let opens = !found.reply && is_tcp(flow) && flow.flags.opens();
@@ -176,18 +189,42 @@ impl<P: Packet> Director<P> {
         if two_way && flags.rst() && !connection.believes_reset(found.reply, sequence) {
             return;
         }
-
+        // Passed on for the real server to judge: a SYN with another flag opens nothing, a FIN out of place closes nothing.
+        let is_odd = flags.syn() && !flags.opens()
+            || flags.fin() && !flags.syn() && !connection.believes_fin(sequence);
+        if two_way && !found.reply && !flags.rst() && is_odd {
+            return;
+        }
         let mut next = next_tcp(state, direction(connection, found.reply), flags);
-        if two_way && !found.reply && state.is_handshake() && next == State::Established {
-            // A blind ACK completes no handshake.
+        let mut is_noted = flags.ack();
+        if two_way && !found.reply && state.is_half_open() {
+            // Only the number of the real server's SYN-ACK completes a handshake: a blind ACK does not, nor is it kept.
             let expected = connection.acknowledged(false);
-            if !connection.is_answered() {
-                next = State::Unanswered;
-            } else if expected != Some(acknowledged) {
+            let completes = flags.ack() && expected == Some(acknowledged);
+            if next == State::Established || state == State::Handshaken && next == state {
+                next = match connection.is_answered() {
+                    false => State::Unanswered,
+                    true if completes => State::Established,
+                    true => State::Handshaken,
+                };
+            }
+            is_noted &= completes || acknowledged == 0;
+        } else if two_way && state.is_half_open() && next == State::Established {
+            // A real server in mid-handshake acknowledges a stray SYN too (RFC 9293 section 3.10.7.4): it has taken the
+            // client's ACK if it sends data, or has received some.
+            let before = connection.acknowledged(true);
+            let has_more = before.is_some_and(|before| before != acknowledged);
+            if sequence == end && !has_more {
                 next = State::Handshaken;
             }
+        } else if !two_way
+            && state == State::Close
+            && flags.0 & (ORDINARY | Flags::FIN) == Flags::ACK
+        {
+            // The client goes on: the reset was another's.
+            next = State::Handshaken;
         }
-        if flags.ack() {
+        if is_noted {
             connection.set_acknowledged(found.reply, acknowledged);
         }
         if two_way
@@ -249,7 +286,7 @@ impl<P: Packet> Director<P> {
             return self.too_big(packet, vip, tables.port(port).mtu, tables, now, sink);
         }
         if !reply && way.has_failed(tables) {
-            self.want(port, way.address);
+            self.want(port, way.address, now);
             let reason = ReplyReason::HostUnreachable;
             return self.host_unreachable(packet, vip, reason, tables, now, sink);
         }
@@ -258,14 +295,14 @@ impl<P: Packet> Director<P> {
         match link {
             Some(link) if link.is_usable() => {
                 if link.state == LinkState::Stale {
-                    self.want(port, way.address);
+                    self.want(port, way.address, now);
                 }
                 set_macs(packet.data_mut(), link.mac, tables.port(port).mac);
                 sink.send(port, packet, Sent::Forwarded);
                 Verdict::Forward(port)
             }
             _ => {
-                self.want(port, way.address);
+                self.want(port, way.address, now);
                 match self.waiting.push(port, way.address, packet, now) {
                     true => Verdict::Queue(port),
                     false => Verdict::Drop(DropReason::NeighbourQueueFull),

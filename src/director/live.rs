@@ -27,6 +27,8 @@ pub(super) struct Live {
     services: usize,
     /// Where the next search for an entry to give up begins.
     victim: u32,
+    /// Where the last one was found.
+    fertile: u32,
     /// The keys of the replies of connections that were given up, and whose real servers have to be told.
     given_up: ArrayVec<FlowKey, 3>,
 }
@@ -52,6 +54,9 @@ struct Left {
     /// The sequence number that the real server takes next.
     next: u32,
 }
+
+/// A datagram is answered within this time, or never.
+const ANSWER_MS: u32 = 3000;
 
 /// As pairs have their turns far apart, only those of small pools are used again while they are remembered.
 const LEFT: usize = 256;
@@ -85,6 +90,7 @@ impl Live {
             left: Box::new([Left::default(); LEFT]),
             services: 0,
             victim: 0,
+            fertile: 0,
             given_up: ArrayVec::new(),
         })
     }
@@ -167,6 +173,9 @@ impl Live {
     pub fn enter(&mut self, id: ConnId, next: State) {
         let connection = self.table.get_mut(id);
         let before = std::mem::replace(&mut connection.state, next);
+        if next == State::Established {
+            connection.set_proved();
+        }
         let connection = *connection;
         if let Some(real) = self.counters.reals.get(connection.real.index()) {
             match (before.is_active(), next.is_active()) {
@@ -199,7 +208,7 @@ impl Live {
     }
 
     /// Whether no live connection has this key. One gives way, and is ended, whose time is over, that is over for both
-    /// sides, or whose real server is gone; with `yielding` also a UDP flow that its real server has answered.
+    /// sides, or whose real server is gone; with `yielding` also a UDP flow that its real server has answered, or will not answer any more.
     pub fn vacate(&mut self, key: &FlowKey, yielding: bool, tables: &Tables, now: Millis) -> bool {
         let Some(found) = self.table.find(self.table.hash(key), key) else {
             return true;
@@ -209,7 +218,9 @@ impl Live {
         let gives_way = other.is_expired(&tables.timeouts, now)
             || real.is_none_or(|real| real.is_removed())
             || other.state.is_over(other.is_two_way())
-            || yielding && other.state == State::Udp && !other.awaits_datagram();
+            || yielding
+                && other.state == State::Udp
+                && (!other.awaits_datagram() || now.since(other.last_seen) >= ANSWER_MS);
         if gives_way {
             self.end(found.id);
         }
@@ -293,9 +304,21 @@ impl Live {
     }
 
     /// Of the next few entries the one that is given up first: of that service if one is named, else of a service that has
-    /// more than its share. Nobody loses a connection that is established in earnest.
+    /// more than its share. Nobody loses a connection that is established in earnest; where many of them stand together,
+    /// the search goes on where it last found something.
     #[cold]
     fn least(&mut self, own: Option<ServiceId>, now: Millis) -> Option<Held> {
+        let least = self.least_from_here(own, now).or_else(|| {
+            self.victim = self.fertile;
+            self.least_from_here(own, now)
+        });
+        if let Some(least) = least {
+            self.fertile = least.id.0;
+        }
+        least
+    }
+
+    fn least_from_here(&mut self, own: Option<ServiceId>, now: Millis) -> Option<Held> {
         let size = self.table.high_water();
         let mut least: Option<(bool, Held)> = None;
         let has_a_choice = own.is_none() && self.services > 1;

@@ -26,7 +26,7 @@ mod waiting;
 
 use crate::arch::{NoMemory, prefetch, prefetch_all};
 use crate::conn::{ConnId, FlowKey, Found, Guess, Table, local_port};
-use crate::exchange::{ConnectionChunk, Event, Mailbox, Order};
+use crate::exchange::{ConnectionChunk, Mailbox, Order};
 use crate::packet::{BURST, Burst, Packet, Sent, Sink};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
@@ -39,10 +39,11 @@ use crate::wire::Mac;
 use arrayvec::ArrayVec;
 pub use limit::AnswerLimits;
 use live::Live;
-use parse::{Flow, Parsed, is_bad_source_mac, parse_usual, receive_any};
+use parse::{Flow, Parsed, is_bad_source_mac, mend, parse_unusual, parse_usual};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 use sweep::Sweep;
 use waiting::Waiting;
 
@@ -61,10 +62,32 @@ pub struct Director<P> {
     live: Live,
     waiting: Waiting<P>,
     sweep: Sweep,
+    wanted: [Wanted; WANTED],
     stage: Option<Box<[Slot; BURST]>>,
     /// Of the burst that is worked on.
     origin: Origin,
 }
+
+/// A next hop that the control thread was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    port: PortId,
+    address: Ipv4Addr,
+    /// It is not asked for again before; none: the place is free.
+    until: Option<Time>,
+}
+
+impl Wanted {
+    const NONE: Wanted = Wanted {
+        port: PortId(0),
+        address: Ipv4Addr::UNSPECIFIED,
+        until: None,
+    };
+}
+
+const WANTED: usize = 64;
+/// Shorter than whatever the resolver waits for.
+const WANTED_FOR: Duration = Duration::from_millis(100);
 
 /// What all workers have in common.
 pub struct Shared {
@@ -139,6 +162,7 @@ impl<P: Packet> Director<P> {
             mailbox,
             waiting: Waiting::new(),
             sweep: Sweep::default(),
+            wanted: [Wanted::NONE; WANTED],
             stage: Some(Box::new([Slot::default(); BURST])),
             origin: Origin::Device,
         })
@@ -174,12 +198,14 @@ impl<P: Packet> Director<P> {
         let Some(mut stage) = self.stage.take() else {
             return;
         };
-        for (packet, slot) in burst.iter_mut().zip(&mut *stage) {
-            let port = tables.port(packet.port());
-            if !parse_usual(packet.data(), port, &mut slot.flow) {
-                match receive_any(packet, port) {
+        let mut any_to_mend = false;
+        for (packet, slot) in burst.iter().zip(&mut *stage) {
+            let (frame, port) = (packet.data(), tables.port(packet.port()));
+            if !parse_usual(frame, port, &mut slot.flow) {
+                match parse_unusual(frame, port) {
                     Parsed::Flow(flow) => slot.flow = flow,
                     other => {
+                        any_to_mend |= other == Parsed::Mend;
                         slot.other = Some(other);
                         continue;
                     }
@@ -188,6 +214,9 @@ impl<P: Packet> Director<P> {
             slot.other = None;
             slot.hash = self.live.table.hash(&slot.flow.key);
             self.live.table.prefetch_bucket(slot.hash);
+        }
+        if any_to_mend {
+            self.mend(burst, &mut stage[..], tables);
         }
         let slots = &mut stage[..burst.len()];
         for slot in slots.iter_mut() {
@@ -237,6 +266,25 @@ impl<P: Packet> Director<P> {
         self.stage = Some(stage);
     }
 
+    /// Takes priority tags and trailers off, and parses the packets then.
+    #[cold]
+    fn mend(&self, burst: &mut Burst<P>, slots: &mut [Slot], tables: &Tables) {
+        for (packet, slot) in burst.iter_mut().zip(slots) {
+            if slot.other != Some(Parsed::Mend) {
+                continue;
+            }
+            let port = tables.port(packet.port());
+            slot.other = match mend(packet, port) {
+                Parsed::Flow(flow) => {
+                    slot.flow = flow;
+                    slot.hash = self.live.table.hash(&flow.key);
+                    None
+                }
+                other => Some(other),
+            };
+        }
+    }
+
     /// A packet of a flow that does not simply go on; and the service that it is to, if that is known already.
     #[inline(never)]
     fn unusual<S: Sink<Packet = P>>(
@@ -251,8 +299,11 @@ impl<P: Packet> Director<P> {
         let port = packet.port();
         let flow = &slot.flow;
         let (verdict, context) = match slot.found {
-            _ if is_bad_source_mac(packet.data(), tables.port(port)) => {
+            _ if is_own_or_no_mac(packet.data(), port, tables) => {
                 (Verdict::Drop(DropReason::BadSourceMac), Context::default())
+            }
+            _ if parse::is_bad_source(flow.key.source()) => {
+                (Verdict::Drop(DropReason::BadSource), Context::default())
             }
             Some(found) => self.known_unusual(packet, flow, found, tables, now, sink),
             None => {
@@ -276,6 +327,10 @@ impl<P: Packet> Director<P> {
     ) {
         let port = packet.port();
         let (verdict, context) = match parsed {
+            Parsed::Bad(reason) => (Verdict::Drop(*reason), Context::default()),
+            _ if is_own_or_no_mac(packet.data(), port, tables) => {
+                (Verdict::Drop(DropReason::BadSourceMac), Context::default())
+            }
             Parsed::Ipv4(datagram) => self.datagram(packet, datagram, tables, now, sink),
             Parsed::Arp => self.arp(packet, tables, now, sink),
             Parsed::Multicast => {
@@ -283,8 +338,7 @@ impl<P: Packet> Director<P> {
                 let verdict = self.deliver(packet, port, reason, tables, now, sink);
                 (verdict, Context::default())
             }
-            Parsed::Bad(reason) => (Verdict::Drop(*reason), Context::default()),
-            Parsed::Flow(_) => unreachable!("flows have a way of their own"),
+            Parsed::Flow(_) | Parsed::Mend => unreachable!("flows have a way of their own"),
         };
         self.count(verdict);
         sink.decided(port, verdict, context);
@@ -480,15 +534,30 @@ impl<P: Packet> Director<P> {
         };
     }
 
-    /// Asks the control thread to find or confirm a neighbour.
-    fn want(&self, port: PortId, address: Ipv4Addr) {
-        let _ = self.mailbox.events.push(Event::Wanted { port, address });
+    /// Asks the control thread to find or confirm a neighbour: once in a while, however many packets want it.
+    fn want(&mut self, port: PortId, address: Ipv4Addr, now: Time) {
+        let last = &mut self.wanted[address.to_bits() as usize % WANTED];
+        let is_told = (last.port, last.address) == (port, address)
+            && last.until.is_some_and(|until| now < until);
+        if !is_told && self.mailbox.want(port, address) {
+            *last = Wanted {
+                port,
+                address,
+                until: Some(now + WANTED_FOR),
+            };
+        }
     }
 
     /// The connection table, for a look.
     pub fn connections(&self) -> &Table {
         &self.live.table
     }
+}
+
+/// Whether the source MAC address is none that another station can have, see [`is_bad_source_mac`], or another port's.
+fn is_own_or_no_mac(frame: &[u8], port: PortId, tables: &Tables) -> bool {
+    is_bad_source_mac(frame, tables.port(port))
+        || crate::wire::ethernet::source(frame).is_some_and(|source| tables.is_own_mac(source))
 }
 
 /// Whether a flow is of TCP.

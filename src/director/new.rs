@@ -4,12 +4,12 @@ use super::flow::{Way, count, direction, resolve, service_key};
 use super::live::{Live, Room};
 use super::ownership::Elsewhere;
 use super::parse::Flow;
-use super::{Director, Outcome, is_tcp};
+use super::{Director, Origin, Outcome, is_tcp};
 use crate::config::{UnknownTcp, WhenUnavailable};
 use crate::conn::entry::NO_TEMPLATE;
-use crate::conn::local_port::{Choice, Look, Pair, Pairs, choose, expected};
+use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
-use crate::conn::{ConnId, Connection, FlowKey, Found, Pool, State};
+use crate::conn::{ConnId, Connection, FlowKey, Found, Pool, State, Worth};
 use crate::packet::{Errand, Packet, Sent, Sink};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
@@ -129,23 +129,42 @@ impl<P: Packet> Director<P> {
         let mut tried = Tried::new();
         let mut not_here = None;
         let mut has_room_for_template = true;
+        let is_taking = self.origin == Origin::Worker && packet.errand() == Errand::Take;
+        let mut effort = match is_taking {
+            true => Effort::last(),
+            false => Effort::default(),
+        };
         loop {
-            let scheduled =
-                self.schedule(service, flow, now, tables, &tried, has_room_for_template);
+            let scheduled = match tried.is_full() {
+                true => Err(Unscheduled::NoRealServer),
+                false => self.schedule(service, flow, now, tables, &tried, has_room_for_template),
+            };
             let (real, way, template) = match scheduled {
                 Ok(chosen) => chosen,
                 Err(why) => {
                     if let Unscheduled::Unreachable(Some(way)) = why {
-                        self.want(way.port, way.address);
+                        self.want(way.port, way.address, now);
                     }
-                    let verdict = match (not_here, why) {
-                        (Some(DropReason::LocalPortsExhausted), _) => {
-                            // Another worker has other local pairs.
+                    if not_here == Some(DropReason::LocalPortsExhausted) {
+                        // Other workers have other local pairs: first each is asked for a free one.
+                        if !effort.takes_idle {
                             if let Some(worker) = self.next_with_pairs(flow, service) {
                                 return self.hand_over(packet, worker, Errand::Make, sink);
                             }
-                            Verdict::Drop(DropReason::LocalPortsExhausted)
+                            effort = Effort::last();
+                            tried.clear();
+                            not_here = None;
+                            continue;
                         }
+                        let next = match is_taking {
+                            true => self.next_with_pairs(flow, service),
+                            false => self.first_with_pairs(flow, service),
+                        };
+                        if let Some(worker) = next {
+                            return self.hand_over(packet, worker, Errand::Take, sink);
+                        }
+                    }
+                    let verdict = match (not_here, why) {
                         (Some(reason), _) => Verdict::Drop(reason),
                         (None, Unscheduled::NoRoute | Unscheduled::Unreachable(None)) => {
                             Verdict::Drop(DropReason::NoRoute)
@@ -169,7 +188,18 @@ impl<P: Packet> Director<P> {
                 }
             };
             context.real = Some(real.id);
-            match self.connect(flow, service, real, way, template, tables, now, sink) {
+            let connected = self.connect(
+                flow,
+                service,
+                real,
+                way,
+                template,
+                &mut effort,
+                tables,
+                now,
+                sink,
+            );
+            match connected {
                 Ok(id) => {
                     context.new_connection = true;
                     let found = Found { id, reply: false };
@@ -185,7 +215,7 @@ impl<P: Packet> Director<P> {
                         self.live.release(template);
                     }
                     match unmade {
-                        Unmade::NotHere(reason) if !tried.is_full() => {
+                        Unmade::NotHere(reason) => {
                             tried.push(real.id);
                             not_here = Some(reason);
                         }
@@ -205,7 +235,7 @@ impl<P: Packet> Director<P> {
                                 context,
                             );
                         }
-                        Unmade::Drop(reason) | Unmade::NotHere(reason) => {
+                        Unmade::Drop(reason) => {
                             return (Verdict::Drop(reason), context);
                         }
                     }
@@ -301,7 +331,7 @@ impl<P: Packet> Director<P> {
         real: Real,
         way: Way,
         template: Option<ConnId>,
-
+        effort: &mut Effort,
         tables: &Tables,
         now: Time,
         sink: &mut S,
@@ -327,7 +357,8 @@ impl<P: Packet> Director<P> {
         let local = match &service.pool {
             None => None,
             Some(pool) => {
-                let pair = self.local_pair(pool, service, &real, reply_key, syn, tables, coarse)?;
+                let pair =
+                    self.local_pair(pool, service, &real, reply_key, syn, effort, tables, coarse)?;
                 self.reset_given_up(tables, sink);
                 self.reset_left(&reply_key(pair), tables, sink);
                 Some(pair)
@@ -391,6 +422,7 @@ impl<P: Packet> Director<P> {
         real: &Real,
         reply_key: impl Fn(Pair) -> FlowKey,
         syn: Option<u64>,
+        effort: &mut Effort,
         tables: &Tables,
         now: Millis,
     ) -> Result<Pair, Unmade> {
@@ -413,12 +445,14 @@ impl<P: Packet> Director<P> {
             .filter(|pair| pool.contains(*pair) && pairs.is_ours(*pair))
             .and_then(|pair| match pairs.look(pair) {
                 Look::Free => Some(Choice::Free(pair)),
-                Look::Held(held) => Some(Choice::Held(pair, held)),
-                Look::Kept => None,
+                Look::Held(held) if effort.takes_idle || held.worth != Worth::Idle => {
+                    Some(Choice::Held(pair, held))
+                }
+                Look::Held(_) | Look::Kept => None,
             });
         let start = u64::from(real.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let start = (self.shared.seed ^ start) as u32;
-        let chosen = hinted.or_else(|| choose(pool, stats, start, now, &mut pairs));
+        let chosen = hinted.or_else(|| choose(pool, stats, start, now, effort, &mut pairs));
         // Where the next connection to this real server will look: in this burst, most probably.
         pairs.fetch(expected(pool, stats));
         match chosen {

@@ -165,7 +165,7 @@ impl<P: Packet> Director<P> {
                     || (rules.have(Placement::Client) && !clients.former.is_empty())
             });
         match (errand, here) {
-            (Errand::Make, _) | (Errand::Ask, true) => return Elsewhere::Here,
+            (Errand::Make | Errand::Take, _) | (Errand::Ask, true) => return Elsewhere::Here,
             (Errand::Find, true) if !has_moved => return Elsewhere::Here,
             (Errand::Find, false) => return Elsewhere::At(own, Errand::Find),
             (Errand::Find, true) | (Errand::Ask, false) => {}
@@ -250,6 +250,16 @@ impl<P: Packet> Director<P> {
         }
         let own = self.shared.steering.owner(&flow.key);
         self.next_of(std::iter::once(own).chain(self.everybody()))
+    }
+
+    /// The first worker that is asked for a local pair.
+    pub(super) fn first_with_pairs(&self, flow: &Flow, service: &Service) -> Option<WorkerId> {
+        if self.is_alone() || service.persistence.is_some() {
+            return None;
+        }
+        let own = self.shared.steering.owner(&flow.key);
+        let mut all = std::iter::once(own).chain(self.everybody());
+        all.find(|worker| *worker != self.worker)
     }
 
     /// Where a packet to an address of a local pool is to be decided, if not here.

@@ -21,6 +21,8 @@ pub enum Parsed {
     /// Any other IPv4 packet: ICMP, another protocol, a fragment.
     Ipv4(Datagram),
     Bad(DropReason),
+    /// A frame with a priority tag or a trailer, to be taken off first: see [`mend`].
+    Mend,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,25 +51,35 @@ const IP: usize = ethernet::HEADER_LEN;
 
 /// Parses one received packet, and takes off what does not go on: the priority tag, and the trailer.
 pub fn receive<P: Packet>(packet: &mut P, port: &Port) -> Parsed {
-    let mut flow = Flow::default();
-    match parse_usual(packet.data(), port, &mut flow) {
-        true => Parsed::Flow(flow),
-        false => receive_any(packet, port),
+    match parse(packet.data(), port) {
+        Parsed::Mend => mend(packet, port),
+        parsed => parsed,
     }
 }
 
-/// Parses one frame that came in by `port`, without a priority tag.
+/// Parses one frame that came in by `port`.
 pub fn parse(frame: &[u8], port: &Port) -> Parsed {
     let mut flow = Flow::default();
     match parse_usual(frame, port, &mut flow) {
+        true if is_bad_source(flow.key.source()) => Parsed::Bad(DropReason::BadSource),
         true => Parsed::Flow(flow),
+        false => parse_unusual(frame, port),
+    }
+}
+
+/// As [`parse`], of a frame that is not a usual one.
+#[inline(never)]
+pub(super) fn parse_unusual(frame: &[u8], port: &Port) -> Parsed {
+    match ethernet::is_priority_tagged(frame) || without_trailer(frame).is_some() {
+        true => Parsed::Mend,
         false => parse_any(frame, port),
     }
 }
 
 /// What nearly all frames are: a TCP segment or UDP datagram to this port, whole, correct, without IP options, and with
 /// no trailer but the padding of a short frame. False for every other frame, and then `flow` is anything; never another
-/// flow than [`parse_any`] finds. It does not look at the source MAC address, see [`is_bad_source_mac`].
+/// flow than [`parse_any`] finds. It does not look at the source's addresses, see [`is_bad_source_mac`] and
+/// [`is_bad_source`]: no connection is made of bad ones, so that the packets of known connections need not be asked.
 ///
 /// The headers are read as words in the machine's byte order, of which x86 and ARM servers have the same.
 #[inline(always)]
@@ -102,9 +114,7 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
     let length = length.swap_bytes();
     let is_plain_ipv4 = first & 0xff_ffff == 0x45_0008;
     let is_no_fragment = second & 0xff3f == 0;
-    if !(to_us && is_plain_ipv4 && is_no_fragment && is_header_right(first, second, addresses))
-        || is_bad_source(addresses as u8)
-    {
+    if !(to_us && is_plain_ipv4 && is_no_fragment && is_header_right(first, second, addresses)) {
         return false;
     }
     // A branch of its own costs a frame without a trailer nothing: it takes the place of the comparison with the length.
@@ -153,12 +163,9 @@ fn is_header_right(first: u64, second: u64, addresses: u64) -> bool {
     sum == 0xffff
 }
 
-/// RFC 1122 section 3.2.1.3: what may not be a source address, by its first byte. 240/4 is reserved, and no one's
-/// either.
-#[inline(always)]
-fn is_bad_source(first: u8) -> bool {
-    // 0 is the largest of all after the subtraction.
-    first.wrapping_sub(1) >= 223 || first == 127
+/// RFC 1122 section 3.2.1.3: what may not be a source address. 240/4 is reserved, and no one's either.
+pub(super) fn is_bad_source(address: Ipv4Addr) -> bool {
+    matches!(address.octets()[0], 0 | 127 | 224..)
 }
 
 /// Whether the frame is filled up to the shortest that Ethernet has. Its padding stays: the device would add it anew.
@@ -174,9 +181,9 @@ pub(super) fn is_bad_source_mac(frame: &[u8], port: &Port) -> bool {
     ethernet::source(frame).is_none_or(|source| !source.is_station() || source == port.mac)
 }
 
-/// As [`receive`], of a packet that is not a usual one.
-#[inline(never)]
-pub(super) fn receive_any<P: Packet>(packet: &mut P, port: &Port) -> Parsed {
+/// Takes the priority tag and the trailer off, and parses the packet then.
+#[cold]
+pub(super) fn mend<P: Packet>(packet: &mut P, port: &Port) -> Parsed {
     if ethernet::is_priority_tagged(packet.data()) {
         let length = packet.data().len() - ethernet::TAG_LEN;
         let tag_end = 12 + ethernet::TAG_LEN;
@@ -260,7 +267,7 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
     }
     let source = Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]);
     let destination = Ipv4Addr::new(ip[16], ip[17], ip[18], ip[19]);
-    if is_bad_source(ip[12]) {
+    if is_bad_source(source) {
         return Parsed::Bad(DropReason::BadSource);
     }
     let layout = Layout {
@@ -420,6 +427,7 @@ mod tests {
             let is_usual = parse_usual(&frame, &port, &mut flow);
             match parse_any(&frame, &port) {
                 Parsed::Bad(DropReason::BadSourceMac) => prop_assert!(is_bad_source_mac(&frame, &port)),
+                Parsed::Bad(DropReason::BadSource) if is_usual => prop_assert!(is_bad_source(flow.key.source())),
                 Parsed::Flow(found) if is_usual => prop_assert_eq!(found, flow),
                 Parsed::Flow(found) => prop_assert!(
                     found.layout.l4 != 34 || without_trailer(&frame).is_some(),

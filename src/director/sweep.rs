@@ -71,6 +71,11 @@ impl<P: Packet> Director<P> {
                 }
                 let id = ConnId(self.sweep.hand);
                 self.sweep.hand += 1;
+                // Its number comes round again while a connection may be idle.
+                let connection = self.live.table.get_mut(id);
+                if connection.route_generation != tables.route_generation {
+                    connection.forget_hops(tables.route_generation);
+                }
                 if self.should_end(id, tables, now) {
                     self.live.table.prefetch_links(id);
                     self.prefetch_counters(id);

@@ -19,10 +19,9 @@ impl Layout {
     pub const USUAL: Layout = Layout { ip: 14, l4: 34 };
 }
 
-/// Does to a frame of the usual layout all that forwarding it takes: as [`rewrite`], and its Ethernet header. The connection
-/// keeps of a translated packet what later ones are held against.
+/// Does to a frame of the usual layout all that forwarding it takes: as [`rewrite`], and its Ethernet header.
 #[inline(always)]
-pub fn rewrite_usual(frame: &mut [u8], connection: &mut Connection, reply: bool, hop: Hop) {
+pub fn rewrite_usual(frame: &mut [u8], connection: &Connection, reply: bool, hop: Hop) {
     let Some((headers, rest)) = frame.split_first_chunk_mut::<42>() else {
         return;
     };
@@ -36,17 +35,8 @@ pub fn rewrite_usual(frame: &mut [u8], connection: &mut Connection, reply: bool,
         return;
     };
     if connection.translates() {
-        // What TCP's header has behind UDP's: the acknowledgement number, and the checksum.
-        let mut tcp = rest.first_chunk_mut::<10>();
-        let acknowledged = tcp.as_deref().map(|tcp| [tcp[0], tcp[1], tcp[2], tcp[3]]);
-        let tcp_checksum = tcp.as_mut().and_then(|tcp| tcp.last_chunk_mut());
+        let tcp_checksum = rest.get_mut(8..10).and_then(|field| field.try_into().ok());
         translate_headers(ip, ports, tcp_checksum, connection, reply);
-        match acknowledged {
-            Some(acknowledged) if connection.request.protocol() == PROTOCOL_TCP => {
-                connection.note_segment(reply, u32::from_le_bytes(acknowledged));
-            }
-            _ => connection.note_datagram(reply),
-        }
     } else {
         decrement_ttl(ip, Delta::TTL);
     }

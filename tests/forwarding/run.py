@@ -60,6 +60,8 @@ ONE_WORKER = {
         "dr_sh_goes_on_without_an_entry_where_there_is_no_room",
         "fullnat_a_full_table_gives_up_what_a_blind_acknowledgement_opened",
         "fullnat_the_oldest_half_open_connection_gives_its_pair_up",
+        "fullnat_a_full_table_gives_up_what_only_challenges_answered",
+        "nat_a_full_table_gives_up_what_only_challenges_answered",
         "nat_a_full_table_gives_up_what_a_blind_acknowledgement_opened",
     },
     "drops": {"the_same_client_port_to_one_server_by_two_services"},

@@ -176,8 +176,8 @@ fn a_pool_that_was_exhausted_once_serves_days_later() {
         assert!(is_new(&lab.receive(&tcp(5000, SYN))));
         // Only an established connection is not given up for another.
         let pair = (Ipv4Addr::new(10, 0, 0, 200), 40_000);
-        for flags in [SYN | ACK, ACK] {
-            let decision = lab.receive_by(LAN_PORT, &segment((REAL, 80), pair, flags));
+        for frame in [segment((REAL, 80), pair, SYN | ACK), data((REAL, 80), pair)] {
+            let decision = lab.receive_by(LAN_PORT, &frame);
             assert!(
                 matches!(decision.verdict, Verdict::Forward(_)),
                 "{decision:?}"

@@ -48,6 +48,14 @@ pub fn segment(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8) -> Vec<u8>
     ipv4(from.0, to.0, 6, l4)
 }
 
+/// A segment with data.
+pub fn data(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Vec<u8> {
+    let mut l4 = ports(from.1, to.1);
+    l4.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, ACK, 0x20, 0, 0, 0, 0, 0]);
+    l4.extend(b"data");
+    ipv4(from.0, to.0, 6, l4)
+}
+
 /// A segment of the client to port 80 of the VIP.
 pub fn tcp(client_port: u16, flags: u8) -> Vec<u8> {
     segment((CLIENT, client_port), (VIP, 80), flags)

@@ -16,6 +16,16 @@ DATA = [
 ]
 
 
+def wanted(sender):
+    """A connection that its real server sends data on: the first steps of a case."""
+    return [
+        wan(tcp(sender, VIP, "S", seq=1000), forward("lan", A, new=True)),
+        lan(reply_to(0, "SA", seq=5000, ack=1001), forward("wan", sender)),
+        wan(tcp(sender, VIP, "A", seq=1001, ack=5001), forward("lan", A, state="established")),
+        lan(reply_to(0, "PA", payload=b"x", seq=5001, ack=1001), forward("wan", sender)),
+    ]
+
+
 def lb(mode, **keys):
     return two_arm(service(mode, A, B), **keys)
 
@@ -69,6 +79,26 @@ def forged(mode):
         wan(tcp(client(8), VIP, "A", seq=1001, ack=5001), forward("lan", A, new=False, state="established")),
         wan(tcp(client(9), VIP, "A", seq=1001, ack=5001), reply("no_connection")),
     ], resets=int(mode == "fullnat"))
+    yield Case(f"{mode}_a_full_table_gives_up_what_only_challenges_answered", two_arm(service(mode, A), connections=2), [
+        *wanted(client(8)),
+        # A real server in mid-handshake acknowledges a stray SYN: that completes nothing. Nor does a FIN.
+        wan(tcp(client(9), VIP, "S", seq=1000), forward("lan", A, new=True)),
+        lan(reply_to(4, "SA", seq=5000, ack=1001), forward("wan", client(9))),
+        wan(tcp(client(9), VIP, "S", seq=2**31), forward("lan", A, new=False)),
+        lan(reply_to(4, "A", seq=5001, ack=1001), forward("wan", client(9), state="established")),
+        wan(tcp(client(9), VIP, "FA", seq=1001, ack=7), forward("lan", A, state="close_wait")),
+        wan(tcp(CLIENT, VIP, "S", seq=1000), forward("lan", A, new=True)),
+        wan(tcp(client(8), VIP, "A", seq=1001, ack=5002), forward("lan", A, new=False, state="established")),
+        wan(tcp(client(9), VIP, "A", seq=1001, ack=5001), reply("no_connection")),
+    ], resets=int(mode == "fullnat"))
+    yield Case(f"{mode}_a_fin_far_from_the_window_and_a_syn_with_another_flag_change_nothing", lb(mode), OPEN + [
+        wan(tcp(CLIENT, VIP, "FA", seq=2**31, ack=1), forward("lan", B, new=False, state="established")),
+        lan(reply_to(0, "FA", seq=5001, ack=1001), forward("wan", CLIENT, state="fin_wait")),
+        wan(tcp(CLIENT, VIP, "FA", seq=2**31, ack=1), forward("lan", B, new=False, state="fin_wait")),
+        *(wan(tcp(CLIENT, VIP, flags, seq=7), forward("lan", B, new=False, state="fin_wait")) for flags in ("SA", "SF", "SFA", "S")),
+        wan(tcp(CLIENT, VIP, "FA", seq=1001, ack=5002), forward("lan", B, new=False, state="time_wait")),
+        *(wan(tcp(CLIENT, VIP, flags, seq=7), forward("lan", B, new=False, state="time_wait")) for flags in ("SA", "SF")),
+    ])
     reply_frame = dict(seq=5001, ack=1001, sport=8080, dport=40000)
     if mode == "nat":
         forgery = tcp(Host(B.ip, CLIENT.mac), CLIENT, "PA", **reply_frame)
@@ -95,6 +125,11 @@ def one_sided():
             wan(tcp(CLIENT, VIP, "S", seq=99), forward("lan", B, new=True, state="syn_recv")),
             wan(tcp(CLIENT, VIP, "A", seq=1001), forward("lan", B, new=False, state="established")),
         ])
+    yield Case("dr_a_client_that_goes_on_after_a_forged_reset_lives_on", lb("dr"), opened + [
+        wan(tcp(CLIENT, VIP, "R", seq=9), forward("lan", B, new=False, state="close")),
+        wan(tcp(CLIENT, VIP, "PA", seq=1001), forward("lan", B, new=False, state="established"), after=9),
+        wan(tcp(CLIENT, VIP, "PA", seq=1001), forward("lan", B, new=False, state="established"), after=890),
+    ])
     yield Case("dr_a_full_table_gives_up_what_only_shook_hands", two_arm(service("dr", A), connections=2), [
         *(wan(tcp(client(n), VIP, flags), forward("lan", A)) for n in (8, 9) for flags in ("S", "A")),
         wan(tcp(client(8), VIP, "PA"), forward("lan", A)),
