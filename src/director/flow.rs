@@ -217,12 +217,6 @@ impl<P: Packet> Director<P> {
             if sequence == end && !has_more {
                 next = State::Handshaken;
             }
-        } else if !two_way
-            && state == State::Close
-            && flags.0 & (ORDINARY | Flags::FIN) == Flags::ACK
-        {
-            // The client goes on: the reset was another's.
-            next = State::Handshaken;
         }
         if is_noted {
             connection.set_acknowledged(found.reply, acknowledged);

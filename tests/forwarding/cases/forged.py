@@ -125,11 +125,6 @@ def one_sided():
             wan(tcp(CLIENT, VIP, "S", seq=99), forward("lan", B, new=True, state="syn_recv")),
             wan(tcp(CLIENT, VIP, "A", seq=1001), forward("lan", B, new=False, state="established")),
         ])
-    yield Case("dr_a_client_that_goes_on_after_a_forged_reset_lives_on", lb("dr"), opened + [
-        wan(tcp(CLIENT, VIP, "R", seq=9), forward("lan", B, new=False, state="close")),
-        wan(tcp(CLIENT, VIP, "PA", seq=1001), forward("lan", B, new=False, state="established"), after=9),
-        wan(tcp(CLIENT, VIP, "PA", seq=1001), forward("lan", B, new=False, state="established"), after=890),
-    ])
     yield Case("dr_a_full_table_gives_up_what_only_shook_hands", two_arm(service("dr", A), connections=2), [
         *(wan(tcp(client(n), VIP, flags), forward("lan", A)) for n in (8, 9) for flags in ("S", "A")),
         wan(tcp(client(8), VIP, "PA"), forward("lan", A)),
