@@ -3,7 +3,7 @@
 use std::process::Command;
 
 fn run(arguments: &[&str]) {
-    let status = Command::new("python3")
+    let status = Command::new("/usr/bin/python3")
         .arg(concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/forwarding/run.py"
@@ -11,7 +11,7 @@ fn run(arguments: &[&str]) {
         .args(arguments)
         .env("WEIR", env!("CARGO_BIN_EXE_weir"))
         .status()
-        .expect("python3 runs: apt-get install python3 python3-scapy");
+        .expect("Debian's python3 runs: apt-get install python3 python3-scapy");
     assert!(status.success(), "see the cases above");
 }
 

@@ -138,6 +138,7 @@ pub struct Dpdk {
     pub main_lcore: usize,
     pub hugepages: Hugepages,
     pub idle: Idle,
+    pub rss_key: RssKey,
     /// The size of the mempool; none: what the queues and workers can hold.
     pub mbufs: Option<usize>,
     pub eal_args: Vec<String>,
@@ -154,6 +155,15 @@ pub enum Hugepages {
 pub enum Idle {
     Poll,
     Adaptive,
+}
+
+/// By which key packets are spread over several workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RssKey {
+    /// One that is drawn at start: no client can tell which flows are one worker's.
+    Random,
+    /// That of Microsoft's specification: for measurements that have to know it.
+    Published,
 }
 
 #[derive(Clone, Debug, PartialEq)]

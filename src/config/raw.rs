@@ -5,7 +5,9 @@ use super::error::{Log, Span, did_you_mean, quote};
 use super::value::{
     Device, Encapsulation, Given, Int, Interface, List, ModeWord, Name, Value, wrong_type,
 };
-use super::{Hugepages, Idle, Listen, Protocol, Queues, ReversePath, UnknownTcp, WhenUnavailable};
+use super::{
+    Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, UnknownTcp, WhenUnavailable,
+};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use toml::de::DeValue;
@@ -79,6 +81,7 @@ tables! {
         main_lcore: Int<0, 1023>;
         hugepages: Hugepages;
         idle: Idle;
+        rss_key: RssKey;
         mbufs: Int<1024, 16_777_216>;
         eal_args: List<String>;
     }

@@ -3,7 +3,9 @@
 //! Reading a value either gives it, with its syntax and range checked, or logs what is wrong and goes on with the next.
 
 use super::error::{At, Log, Span, did_you_mean, quote};
-use super::{Hugepages, Idle, Listen, Protocol, Queues, ReversePath, UnknownTcp, WhenUnavailable};
+use super::{
+    Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, UnknownTcp, WhenUnavailable,
+};
 use crate::units::Millis;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -376,6 +378,7 @@ words! {
     Hugepages: "hugepage policy" { "auto" => Auto, "require" => Require, "never" => Never, }
     Idle: "idle policy" { "poll" => Poll, "adaptive" => Adaptive, }
     Protocol: "protocol" { "tcp" => Tcp, "udp" => Udp, }
+    RssKey: "choice of key" { "random" => Random, "published" => Published, }
     ReversePath: "policy" { "strict" => Strict, "loose" => Loose, }
     UnknownTcp: "policy" { "reset" => Reset, "drop" => Drop, }
     WhenUnavailable: "policy" { "refuse" => Refuse, "drop" => Drop, }

@@ -2,7 +2,7 @@
 
 use super::daemon::Failure;
 use super::memory::{Available, Needs};
-use crate::config::{Config, Idle, Queues};
+use crate::config::{Config, Idle, Queues, RssKey};
 use crate::conn;
 use crate::director::{WAITING_HOPS, WAITING_PACKETS_PER_HOP};
 use crate::host;
@@ -91,8 +91,8 @@ impl Machine {
             file_prefix: &format!("weir-{}", std::process::id()),
         })?;
         // One worker has every flow, whatever the key.
-        let key = match workers {
-            1 => DEFAULT_KEY,
+        let key = match (workers, config.dpdk.rss_key) {
+            (1, _) | (_, RssKey::Published) => DEFAULT_KEY,
             _ => draw_key(random).map_err(io::Error::from)?,
         };
         let sockets = sockets(&eal, cpus.len());

@@ -21,6 +21,10 @@ const ALARMS: [(DropReason, &str); 6] = [
         "local ports exhausted: add addresses or ports to the service's [[local_pool]]",
     ),
     (
+        DropReason::SynFlood,
+        "a SYN flood: clients come in at their second attempt, see weir show connections",
+    ),
+    (
         DropReason::NoBuffer,
         "an answer did not fit into its packet's mbuf",
     ),

@@ -10,8 +10,8 @@ use super::error::{Log, Span};
 use super::raw::{self, Root};
 
 use super::{
-    Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, ReversePath, Service, Timeouts,
-    UnknownTcp,
+    Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, ReversePath, RssKey, Service,
+    Timeouts, UnknownTcp,
 };
 use network::Network;
 use pool::Pools;
@@ -151,6 +151,7 @@ fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
         main_lcore,
         hugepages: raw.hugepages.get().unwrap_or(Hugepages::Auto),
         idle,
+        rss_key: raw.rss_key.get().unwrap_or(RssKey::Random),
         mbufs: raw.mbufs.get().map(|mbufs| mbufs.0 as usize),
         eal_args: raw
             .eal_args
