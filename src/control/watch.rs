@@ -11,7 +11,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const HUNG: Duration = Duration::from_secs(3);
 
 /// The drops that say that something is too small, or broken; and what to do.
-const ALARMS: [(DropReason, &str); 6] = [
+const ALARMS: [(DropReason, &str); 7] = [
     (
         DropReason::ConnectionTableFull,
         "the connection table is full: raise [limits] connections",
