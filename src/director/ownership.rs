@@ -217,6 +217,10 @@ impl<P: Packet> Director<P> {
         }
         let key = &flow.key;
         for real in &service.reals {
+            // Of those that are drained only a template's may be taken.
+            if real.weight == 0 && service.persistence.is_none() {
+                continue;
+            }
             let reply = FlowKey::new(
                 real.address,
                 real.port_for(key.destination_port()),

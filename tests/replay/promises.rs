@@ -373,6 +373,22 @@ impl World {
                         .is_some_and(|service| service.has(of.real))
             });
         }
+        if protocol != TCP && !stays {
+            // A UDP flow gives way to one that might get the same replies: that another real server is chosen is not
+            // known yet where a reload has left it on another worker.
+            let services = &self.services;
+            self.living.retain(|other, of| {
+                let same =
+                    (other.0, other.1) == (client, client_port) && TARGETS[other.2].0 == protocol;
+                let mut rivals = (0..services.len()).filter(|place| *place != of.service);
+                let is_wanted = rivals.any(|place| {
+                    services[place]
+                        .as_ref()
+                        .is_some_and(|service| service.has(of.real))
+                });
+                *other == flow || !same || !is_wanted
+            });
+        }
         if decision.verdict != Verdict::Forward(LAN) {
             return None;
         }
