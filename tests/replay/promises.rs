@@ -380,12 +380,10 @@ impl World {
             self.living.retain(|other, of| {
                 let same =
                     (other.0, other.1) == (client, client_port) && TARGETS[other.2].0 == protocol;
-                let mut rivals = (0..services.len()).filter(|place| *place != of.service);
-                let is_wanted = rivals.any(|place| {
-                    services[place]
-                        .as_ref()
-                        .is_some_and(|service| service.has(of.real))
-                });
+                let is_wanted = services
+                    .iter()
+                    .flatten()
+                    .any(|service| service.has(of.real));
                 *other == flow || !same || !is_wanted
             });
         }
