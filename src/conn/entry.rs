@@ -502,7 +502,7 @@ impl Connection {
             State::Udp => Some(Worth::Idle),
             state if state.is_over(self.is_two_way()) => Some(Worth::Over),
             state if state.is_half_open() => Some(Worth::Unproven),
-            // A FIN proves no more than what came before it.
+            // Anyone can forge a FIN: it leaves the proof of a handshake as it was.
             state if state.is_half_closed() && self.flags & PROVED == 0 => Some(Worth::Unproven),
             _ => None,
         }

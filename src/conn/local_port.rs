@@ -300,7 +300,7 @@ mod tests {
     }
 
     impl Table {
-        /// Takes free pairs until there are no more.
+        /// Takes pairs until none is free.
         fn fill(&mut self, pool: &Pool, real: &RealStats, with: Look) -> Vec<Pair> {
             let mut used = Vec::new();
             while let Some(Choice::Free(pair)) =

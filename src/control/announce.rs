@@ -22,7 +22,7 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// Takes in a configuration and its tables: what its predecessor did not have is to be announced.
+    /// Follows a new configuration: addresses that the previous one did not have are to be announced.
     pub fn update(&mut self, config: &Config, tables: &Tables, now: Time) {
         let addresses = announced(config, tables);
         let mut added: Vec<_> = addresses.difference(&self.known).copied().collect();

@@ -407,7 +407,7 @@ impl Model {
             }
         }
         self.publisher.reclaim();
-        // No worker may still read tables that have what is to be used again.
+        // Ids are used again only when no worker reads tables any more that still name their former owners.
         if self.publisher.pending() == 0 {
             if !self.retired_hops.is_empty() {
                 self.resolver

@@ -310,7 +310,7 @@ mod tests {
         let expected = (Placement::Client, vec![Placement::RssOf(web)]);
         assert_eq!(lab.rules(other), expected);
         lab.publish();
-        // Alone again, it stays where it is; whoever comes next looks for its oldest connections too.
+        // Without a rival, the service stays placed by the client; the next rival also looks for connections made before.
         lab.natted.forget(&other, real(11), 8080);
         lab.placing.forget(&other);
         lab.put(web, None, &[(11, 8080)]);
