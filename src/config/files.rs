@@ -247,7 +247,7 @@ fn text(path: &Path) -> Result<String, Refused> {
         Some(bytes) => String::from_utf8(bytes).map_err(|why| unreadable(&why)),
         // It grew, or does not tell its size.
         None => Err(Refused::TooLarge(format!(
-            "has more than {MAX_BYTES} bytes ({most} MiB), and no more of a file are read"
+            "has more than {MAX_BYTES} bytes ({most} MiB), which is the most that a file may have"
         ))),
     }
 }
