@@ -3,7 +3,7 @@
 //! The director is generic over [`Packet`], so every caller gets its own copy of the whole path
 //! with these calls inlined.
 
-use crate::units::{PortId, WorkerId};
+use crate::units::{PortId, RealId, WorkerId};
 use crate::verdict::{Context, Verdict};
 use arrayvec::ArrayVec;
 
@@ -15,27 +15,88 @@ pub type Burst<P> = ArrayVec<P, BURST>;
 
 /// For what a worker hands a packet over to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Errand {
     /// To the owner of new connections of its flow, which most probably has the connection.
     Find,
-    /// To a worker that may have an older connection: the owner of new ones has looked for it in vain.
-    Ask,
+    /// To a worker that may have an older connection: the owner of new ones has looked for it in vain. What the workers
+    /// asked before it have found.
+    Ask(Taken),
+    /// As `Ask`, and a connection that gives way is ended: no real server was left without one.
+    Clear(Taken),
     /// To be decided on, with a new connection if it needs one.
-    Make,
+    Make(Taken),
+    /// As `Make`, and whoever could give way has been asked.
+    Last(Taken),
     /// As `Make`, and a flow that may go on gives its local pair up for it: no worker has a free one.
     Take,
 }
 
 impl Errand {
-    /// The errand of a number that one was written as.
+    const KIND_BITS: u32 = 3;
+
+    /// For [`Self::from_number`].
+    pub fn number(self) -> u32 {
+        let (kind, taken) = match self {
+            Errand::Find => (0, Taken::NONE),
+            Errand::Ask(taken) => (1, taken),
+            Errand::Clear(taken) => (2, taken),
+            Errand::Make(taken) => (3, taken),
+            Errand::Last(taken) => (4, taken),
+            Errand::Take => (5, Taken::NONE),
+        };
+        kind | taken.0 << Self::KIND_BITS
+    }
+
+    /// The errand of a number that one was written as; `Find` of any other.
     pub fn from_number(number: u32) -> Errand {
-        match number {
-            1 => Errand::Ask,
-            2 => Errand::Make,
-            3 => Errand::Take,
+        let taken = Taken(number >> Self::KIND_BITS);
+        match number & ((1 << Self::KIND_BITS) - 1) {
+            1 => Errand::Ask(taken),
+            2 => Errand::Clear(taken),
+            3 => Errand::Make(taken),
+            4 => Errand::Last(taken),
+            5 => Errand::Take,
             _ => Errand::Find,
         }
+    }
+
+    /// The real servers that a new connection cannot have.
+    pub fn taken(self) -> Taken {
+        match self {
+            Errand::Ask(taken) | Errand::Clear(taken) => taken,
+            Errand::Make(taken) | Errand::Last(taken) => taken,
+            Errand::Find | Errand::Take => Taken::NONE,
+        }
+    }
+}
+
+/// Real servers whose replies to a client could not be told from those of a connection that another worker has. Of more
+/// than [`Taken::BITS`], some count as taken that are not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken(u32);
+
+impl Taken {
+    pub const NONE: Taken = Taken(0);
+    const BITS: u32 = u32::BITS - Errand::KIND_BITS;
+
+    fn bit(real: RealId) -> u32 {
+        1 << (real.0 % Self::BITS)
+    }
+
+    pub fn has(self, real: RealId) -> bool {
+        self.0 & Self::bit(real) != 0
+    }
+
+    pub fn add(&mut self, real: RealId) {
+        self.0 |= Self::bit(real);
+    }
+
+    pub fn remove(&mut self, real: RealId) {
+        self.0 &= !Self::bit(real);
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
     }
 }
 
@@ -96,4 +157,32 @@ pub enum Sent {
     Answered,
     /// A frame of weir's own (an ARP request).
     Originated,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errand_is_its_number() {
+        for reals in 0..4 {
+            let mut taken = Taken::NONE;
+            (0..reals).for_each(|n| taken.add(RealId(10 * n)));
+            let errands = [
+                Errand::Find,
+                Errand::Ask(taken),
+                Errand::Clear(taken),
+                Errand::Make(taken),
+                Errand::Last(taken),
+                Errand::Take,
+            ];
+            for errand in errands {
+                assert_eq!(Errand::from_number(errand.number()), errand);
+            }
+            (0..reals).for_each(|n| assert!(taken.has(RealId(10 * n))));
+            assert_eq!(taken.is_empty(), reals == 0);
+            (0..reals).for_each(|n| taken.remove(RealId(10 * n)));
+            assert!(taken.is_empty());
+        }
+    }
 }

@@ -92,7 +92,7 @@ impl Packet for Recycled {
     }
 
     fn set_errand(&mut self, errand: Errand) {
-        self.about = u64::from(self.about as u32) | (errand as u64) << ERRAND;
+        self.about = u64::from(self.about as u32) | u64::from(errand.number()) << ERRAND;
     }
 
     fn errand(&self) -> Errand {

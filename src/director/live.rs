@@ -75,6 +75,15 @@ pub(super) enum Room {
     Later,
 }
 
+/// Which connections give way to a new one that would have the same replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rivals {
+    /// Those whose time is over, or that are over for both sides.
+    Over,
+    /// Also those whose real server is gone, and UDP flows that their real server has answered, or will not answer any more.
+    Idle,
+}
+
 impl Live {
     pub fn new(
         capacity: usize,
@@ -207,20 +216,26 @@ impl Live {
         }
     }
 
-    /// Whether no live connection has this key. One gives way, and is ended, whose time is over, that is over for both
-    /// sides, or whose real server is gone; with `yielding` also a UDP flow that its real server has answered, or will not answer any more.
-    pub fn vacate(&mut self, key: &FlowKey, yielding: bool, tables: &Tables, now: Millis) -> bool {
+    /// Whether a connection has this key.
+    pub fn has(&self, key: &FlowKey) -> bool {
+        self.table.find(self.table.hash(key), key).is_some()
+    }
+
+    /// Whether no live connection has this key of replies. One that gives way is ended.
+    pub fn vacate(&mut self, key: &FlowKey, rivals: Rivals, tables: &Tables, now: Millis) -> bool {
         let Some(found) = self.table.find(self.table.hash(key), key) else {
             return true;
         };
         let other = self.table.get(found.id);
-        let real = self.counters.reals.get(other.real.index());
-        let gives_way = other.is_expired(&tables.timeouts, now)
-            || real.is_none_or(|real| real.is_removed())
-            || other.state.is_over(other.is_two_way())
-            || yielding
-                && other.state == State::Udp
-                && (!other.awaits_datagram() || now.since(other.last_seen) >= ANSWER_MS);
+        let is_over =
+            other.is_expired(&tables.timeouts, now) || other.state.is_over(other.is_two_way());
+        let gives_way = is_over
+            || rivals == Rivals::Idle && {
+                let real = self.counters.reals.get(other.real.index());
+                real.is_none_or(|real| real.is_removed())
+                    || other.state == State::Udp
+                        && (!other.awaits_datagram() || now.since(other.last_seen) >= ANSWER_MS)
+            };
         if gives_way {
             self.end(found.id);
         }

@@ -1,8 +1,7 @@
 //! Packets of no connection: whose they are, and the making of a connection.
 
 use super::flow::{Way, count, direction, resolve, service_key};
-use super::live::{Live, Room};
-use super::ownership::Elsewhere;
+use super::live::{Live, Rivals, Room};
 use super::parse::Flow;
 use super::{Director, Origin, Outcome, is_tcp};
 use crate::config::{UnknownTcp, WhenUnavailable};
@@ -10,7 +9,7 @@ use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
 use crate::conn::{ConnId, Connection, FlowKey, Found, Pool, State, Worth};
-use crate::packet::{Errand, Packet, Sent, Sink};
+use crate::packet::{Errand, Packet, Sent, Sink, Taken};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
 use crate::tables::{Owner, Service, Tables};
@@ -27,8 +26,19 @@ const TEMPLATE: u8 = 0x80;
 /// Real servers that a new connection is tried with, where one cannot take it.
 const TRIES: usize = 16;
 
-/// Real servers that could not take a new connection.
-type Tried = ArrayVec<RealId, TRIES>;
+/// Real servers that cannot take a new connection.
+#[derive(Default)]
+pub(super) struct Tried {
+    here: ArrayVec<RealId, TRIES>,
+    /// What other workers have said.
+    elsewhere: Taken,
+}
+
+impl Tried {
+    fn has(&self, real: RealId) -> bool {
+        self.elsewhere.has(real) || self.here.contains(&real)
+    }
+}
 
 /// Why there is no connection.
 enum Unmade {
@@ -71,10 +81,14 @@ impl<P: Packet> Director<P> {
         if owner.is_some() && tables.is_bad_source(key.source()) {
             return (Verdict::Drop(DropReason::BadSource), nobody);
         }
-        match self.request_elsewhere(&packet, flow, service, tables, opens, now) {
-            Elsewhere::Here => {}
-            Elsewhere::At(worker, errand) => return self.hand_over(packet, worker, errand, sink),
-            Elsewhere::Taken => return (Verdict::Drop(DropReason::AmbiguousReply), nobody),
+        let errand = match self.origin {
+            Origin::Device => Errand::Find,
+            Origin::Worker => packet.errand(),
+        };
+        if let Some((worker, errand)) =
+            self.request_elsewhere(flow, service, errand, tables, opens, now)
+        {
+            return self.hand_over(packet, worker, errand, sink);
         }
         match owner {
             Some(Owner::Vip) => {}
@@ -126,16 +140,19 @@ impl<P: Packet> Director<P> {
                 context,
             );
         }
-        let mut tried = Tried::new();
-        let mut not_here = None;
+        let mut tried = Tried {
+            elsewhere: errand.taken(),
+            ..Tried::default()
+        };
+        let mut not_here = (!tried.elsewhere.is_empty()).then_some(DropReason::AmbiguousReply);
         let mut has_room_for_template = true;
-        let is_taking = self.origin == Origin::Worker && packet.errand() == Errand::Take;
+        let is_taking = errand == Errand::Take;
         let mut effort = match is_taking {
             true => Effort::last(),
             false => Effort::default(),
         };
         loop {
-            let scheduled = match tried.is_full() {
+            let scheduled = match tried.here.is_full() {
                 true => Err(Unscheduled::NoRealServer),
                 false => self.schedule(service, flow, now, tables, &tried, has_room_for_template),
             };
@@ -149,10 +166,15 @@ impl<P: Packet> Director<P> {
                         // Other workers have other local pairs: first each is asked for a free one.
                         if !effort.takes_idle {
                             if let Some(worker) = self.next_with_pairs(flow, service) {
-                                return self.hand_over(packet, worker, Errand::Make, sink);
+                                return self.hand_over(
+                                    packet,
+                                    worker,
+                                    Errand::Make(Taken::NONE),
+                                    sink,
+                                );
                             }
                             effort = Effort::last();
-                            tried.clear();
+                            tried.here.clear();
                             not_here = None;
                             continue;
                         }
@@ -163,6 +185,13 @@ impl<P: Packet> Director<P> {
                         if let Some(worker) = next {
                             return self.hand_over(packet, worker, Errand::Take, sink);
                         }
+                    }
+                    if matches!(errand, Errand::Make(_))
+                        && !tried.elsewhere.is_empty()
+                        && let Some(worker) = self.first_to_clear(flow, service, tables)
+                    {
+                        let errand = Errand::Clear(tried.elsewhere);
+                        return self.hand_over(packet, worker, errand, sink);
                     }
                     let verdict = match (not_here, why) {
                         (Some(reason), _) => Verdict::Drop(reason),
@@ -216,7 +245,7 @@ impl<P: Packet> Director<P> {
                     }
                     match unmade {
                         Unmade::NotHere(reason) => {
-                            tried.push(real.id);
+                            tried.here.push(real.id);
                             not_here = Some(reason);
                         }
                         // The client is served for once, though not bound.
@@ -385,7 +414,7 @@ impl<P: Packet> Director<P> {
         let is_taken = match reply {
             // A pair was chosen for which nobody has this key.
             Some(reply) if local.is_some() => reply == *key,
-            Some(reply) => reply == *key || !self.live.vacate(&reply, !tcp, tables, coarse),
+            Some(reply) => reply == *key || !self.live.vacate(&reply, Rivals::Idle, tables, coarse),
             None => false,
         };
         if is_taken {
@@ -562,7 +591,7 @@ impl<P: Packet> Director<P> {
         };
         let template = self.live.table.get_mut(found.id);
         // Where the bound one only lacks what this connection takes, the client's next ones are its own again.
-        if !tried.contains(&template.real) {
+        if !tried.has(template.real) {
             template.real = real.id;
         }
         template.last_seen = now.millis();
@@ -615,9 +644,9 @@ impl<P: Packet> Director<P> {
 }
 
 /// The way to a real server that was not tried, if its next hop has not failed.
-fn usable_way(real: &Real, tables: &Tables, tried: &Tried) -> Option<Way> {
+pub(super) fn usable_way(real: &Real, tables: &Tables, tried: &Tried) -> Option<Way> {
     let way = resolve(tables, real.address)?;
-    (!tried.contains(&real.id) && !way.has_failed(tables)).then_some(way)
+    (!tried.has(real.id) && !way.has_failed(tables)).then_some(way)
 }
 
 /// A worker's view of the local pairs towards one real server.

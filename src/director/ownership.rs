@@ -7,16 +7,20 @@
 //!
 //! Rules change with the configuration, and connections stay where they are. So the owner under the present rule passes a
 //! request that it has no connection for on to the owners under the former ones. Each of them looks for the connection,
-//! and for another one that has the same replies; then the packet comes back to the first, which decides.
+//! and notes for which real servers it has another one with the same replies; then the packet comes back to the first,
+//! which takes a real server that is free. Where there is none, it sends the packet round once more, so that one of the
+//! others may give way.
 
 use super::flow::service_key;
-use super::parse::{Flow, PROTOCOL_TCP};
+use super::live::Rivals;
+use super::new::{Tried, usable_way};
+use super::parse::Flow;
 use super::{Director, Origin, Outcome};
 use crate::conn::FlowKey;
-use crate::packet::{Errand, Packet, Sink};
-use crate::service::ServiceKey;
+use crate::packet::{Errand, Packet, Sink, Taken};
+use crate::service::{Real, ServiceKey};
 use crate::steering::Steering;
-use crate::tables::{Placement, Service, Tables};
+use crate::tables::{Clients, Placement, Placements, Service, Tables};
 use crate::units::{Time, WorkerId};
 use crate::verdict::{Context, DropReason, Verdict};
 use arrayvec::ArrayVec;
@@ -25,16 +29,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Workers that are numbered by a [`WorkerId`].
 const WORKERS: usize = 1 + u8::MAX as usize;
-
-/// Where a client's packet without a connection on this worker is decided on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Elsewhere {
-    Here,
-    At(WorkerId, Errand),
-    /// Nowhere: this worker has a live connection of another service whose replies could not be told from those of a
-    /// new connection.
-    Taken,
-}
 
 /// A client of a service.
 #[derive(Clone, Copy)]
@@ -78,6 +72,54 @@ fn owner(
     }
 }
 
+/// By which rules the connections of a client's flow are where they are.
+struct Rules<'t> {
+    of: Option<&'t Placements>,
+    /// Of a removed service that its packets were once to.
+    others: Option<&'t Placements>,
+    has_strays: bool,
+    service: ServiceKey,
+    client: Client,
+    clients: &'t Clients,
+}
+
+impl Rules<'_> {
+    /// The owner of new connections.
+    fn owner(&self, steering: &Steering) -> WorkerId {
+        let rule = self.of.map_or(Placement::Rss, |rules| rules.current);
+        owner(
+            steering,
+            rule,
+            &self.service,
+            self.client,
+            self.clients.mask,
+        )
+    }
+
+    /// Whether older connections may be elsewhere.
+    fn have_moved(&self) -> bool {
+        self.others.is_some()
+            || self.has_strays
+            || self.of.is_some_and(|rules| {
+                rules.anywhere
+                    || !rules.former.is_empty()
+                    || (rules.have(Placement::Client) && !self.clients.former.is_empty())
+            })
+    }
+}
+
+/// The key of the replies that a real server would send, of a service without local pool.
+fn reply_key(flow: &Flow, real: &Real) -> FlowKey {
+    let key = &flow.key;
+    FlowKey::new(
+        real.address,
+        real.port_for(key.destination_port()),
+        key.source(),
+        key.source_port(),
+        key.protocol(),
+    )
+}
+
 /// Several workers, each once, in the order of their adding.
 struct Workers {
     list: ArrayVec<WorkerId, WORKERS>,
@@ -114,21 +156,76 @@ impl<P: Packet> Director<P> {
         self.shared.steering.workers() == 1
     }
 
-    /// Where a client's packet without a connection here is decided on. A packet to an address or port that a removed
+    /// The worker that is to decide on a client's packet without a connection here, and what it is asked to do; none: this
+    /// one decides. A packet to an address or port that a removed
     /// service had is one too, as long as that service has connections left.
     #[inline]
     pub(super) fn request_elsewhere(
         &mut self,
-        packet: &P,
         flow: &Flow,
         service: Option<&Service>,
+        errand: Errand,
         tables: &Tables,
         opens: bool,
         now: Time,
-    ) -> Elsewhere {
+    ) -> Option<(WorkerId, Errand)> {
         if self.is_alone() || (service.is_none() && !tables.any_departed) {
-            return Elsewhere::Here;
+            return None;
         }
+        let rules = self.rules(flow, service, tables)?;
+        let own = rules.owner(&self.shared.steering);
+        let here = own == self.worker;
+        let mut taken = errand.taken();
+        match (errand, here) {
+            (Errand::Make(_) | Errand::Last(_) | Errand::Take, _) => return None,
+            (Errand::Ask(_) | Errand::Clear(_), true) => return None,
+            (Errand::Find, false) => return Some((own, Errand::Find)),
+            (Errand::Find, true) if !rules.have_moved() => return None,
+            (Errand::Find, true) | (Errand::Ask(_) | Errand::Clear(_), false) => {}
+        }
+        let others = self.others(&rules);
+        if here {
+            let first = others.list.first()?;
+            return Some((*first, Errand::Ask(taken)));
+        }
+        let next = others.after(self.worker);
+        let service = service.filter(|_| opens);
+        if let Errand::Clear(_) = errand {
+            let cleared =
+                service.is_some_and(|service| self.clear(flow, service, &mut taken, tables, now));
+            return Some(match next.filter(|_| !cleared) {
+                Some(next) => (next, Errand::Clear(taken)),
+                None => (own, Errand::Last(taken)),
+            });
+        }
+        if let Some(service) = service {
+            self.note_taken(flow, service, &mut taken, tables, now);
+        }
+        Some(match next {
+            Some(next) => (next, Errand::Ask(taken)),
+            None => (own, Errand::Make(taken)),
+        })
+    }
+
+    /// The first worker that is asked to let a connection give way to a new one of the flow.
+    pub(super) fn first_to_clear(
+        &self,
+        flow: &Flow,
+        service: &Service,
+        tables: &Tables,
+    ) -> Option<WorkerId> {
+        let rules = self.rules(flow, Some(service), tables)?;
+        self.others(&rules).list.first().copied()
+    }
+
+    /// Where the connections of a client's flow may be; none: nothing was ever configured there.
+    #[inline(always)]
+    fn rules<'t>(
+        &self,
+        flow: &Flow,
+        service: Option<&Service>,
+        tables: &'t Tables,
+    ) -> Option<Rules<'t>> {
         let port = service_key(&flow.key);
         let every = ServiceKey { port: 0, ..port };
         let known = |key: &ServiceKey| tables.placements.get(key);
@@ -136,100 +233,90 @@ impl<P: Packet> Director<P> {
         // Under which rules there are connections to this port, of its own service and of that of every port.
         let (rules, others) = match service {
             None => match (departed(&port), departed(&every)) {
-                (None, None) => return Elsewhere::Here,
+                (None, None) => return None,
                 (None, rules) => (rules, None),
                 both => both,
             },
             Some(service) if service.key.port == 0 => (known(&every), departed(&port)),
             Some(_) => (known(&port), None),
         };
-        let rule = rules.map_or(Placement::Rss, |rules| rules.current);
-        let (steering, clients) = (&self.shared.steering, &tables.clients);
-        let client = Client {
-            address: flow.key.source(),
-            port: flow.key.source_port(),
-        };
-        let own = owner(steering, rule, &port, client, clients.mask);
-        let here = own == self.worker;
-        let errand = match self.origin {
-            Origin::Device => Errand::Find,
-            Origin::Worker => packet.errand(),
-        };
-        // Where a pair of the local pool was free, not where the rule says.
-        let has_strays = service.is_some_and(|service| service.pool.is_some()) && self.has_strays();
-        let has_moved = others.is_some()
-            || has_strays
-            || rules.is_some_and(|rules| {
-                rules.anywhere
-                    || !rules.former.is_empty()
-                    || (rules.have(Placement::Client) && !clients.former.is_empty())
-            });
-        match (errand, here) {
-            (Errand::Make | Errand::Take, _) | (Errand::Ask, true) => return Elsewhere::Here,
-            (Errand::Find, true) if !has_moved => return Elsewhere::Here,
-            (Errand::Find, false) => return Elsewhere::At(own, Errand::Find),
-            (Errand::Find, true) | (Errand::Ask, false) => {}
-        }
-        let mut former = Workers::without(own);
-        for rules in rules.into_iter().chain(others) {
-            for &rule in rules.former.iter().chain([&rules.current]) {
-                former.add(owner(steering, rule, &port, client, clients.mask));
+        Some(Rules {
+            of: rules,
+            others,
+            // Where a pair of the local pool was free, not where the rule says.
+            has_strays: service.is_some_and(|service| service.pool.is_some()) && self.has_strays(),
+            service: port,
+            client: Client {
+                address: flow.key.source(),
+                port: flow.key.source_port(),
+            },
+            clients: &tables.clients,
+        })
+    }
+
+    /// The workers that may have connections of the flow, but for the owner of new ones.
+    fn others(&self, rules: &Rules) -> Workers {
+        let steering = &self.shared.steering;
+        let by = |rule, mask| owner(steering, rule, &rules.service, rules.client, mask);
+        let mut workers = Workers::without(rules.owner(steering));
+        for placements in rules.of.into_iter().chain(rules.others) {
+            for &rule in placements.former.iter().chain([&placements.current]) {
+                workers.add(by(rule, rules.clients.mask));
                 if rule == Placement::Client {
-                    for mask in &*clients.former {
-                        former.add(owner(steering, rule, &port, client, *mask));
+                    for mask in &*rules.clients.former {
+                        workers.add(by(rule, *mask));
                     }
                 }
             }
-            if rules.anywhere {
-                self.everybody().for_each(|worker| former.add(worker));
+            if placements.anywhere {
+                self.everybody().for_each(|worker| workers.add(worker));
             }
         }
-        if has_strays {
-            self.everybody().for_each(|worker| former.add(worker));
+        if rules.has_strays {
+            self.everybody().for_each(|worker| workers.add(worker));
         }
-        if here {
-            let first = former.list.first();
-            return first.map_or(Elsewhere::Here, |first| Elsewhere::At(*first, Errand::Ask));
-        }
-        if opens
-            && let Some(service) = service
-            && self.has_same_replies(flow, service, tables, now)
-        {
-            return Elsewhere::Taken;
-        }
-        match former.after(self.worker) {
-            Some(next) => Elsewhere::At(next, Errand::Ask),
-            None => Elsewhere::At(own, Errand::Make),
-        }
+        workers
     }
 
-    /// Whether a connection of this worker has the replies that a new one of the flow might get. One that gives way is
-    /// ended for it.
-    fn has_same_replies(
+    /// Notes the real servers whose replies a connection of this worker has, and that a new one of the flow cannot have.
+    fn note_taken(
         &mut self,
         flow: &Flow,
         service: &Service,
+        taken: &mut Taken,
+        tables: &Tables,
+        now: Time,
+    ) {
+        if !service.mode.sees_replies || service.pool.is_some() || self.live.table.is_empty() {
+            return;
+        }
+        for real in &service.reals {
+            let reply = reply_key(flow, real);
+            if !self.live.vacate(&reply, Rivals::Over, tables, now.millis()) {
+                taken.add(real.id);
+            }
+        }
+    }
+
+    /// Lets one connection of this worker give way to a new one of the flow. False: there is none that does.
+    fn clear(
+        &mut self,
+        flow: &Flow,
+        service: &Service,
+        taken: &mut Taken,
         tables: &Tables,
         now: Time,
     ) -> bool {
-        if !service.mode.sees_replies || service.pool.is_some() || self.live.table.is_empty() {
-            return false;
-        }
-        let key = &flow.key;
-        for real in &service.reals {
-            // Of those that are drained only a template's may be taken.
-            if real.weight == 0 && service.persistence.is_none() {
-                continue;
-            }
-            let reply = FlowKey::new(
-                real.address,
-                real.port_for(key.destination_port()),
-                key.source(),
-                key.source_port(),
-                key.protocol(),
-            );
-            let is_udp = key.protocol() != PROTOCOL_TCP;
-            if !self.live.vacate(&reply, is_udp, tables, now.millis()) {
+        // One of a drained real server would give way for nothing.
+        let serves =
+            |real: &&Real| real.weight > 0 && usable_way(real, tables, &Tried::default()).is_some();
+        for real in service.reals.iter().filter(serves) {
+            let reply = reply_key(flow, real);
+            if taken.has(real.id)
+                && self.live.has(&reply)
+                && self.live.vacate(&reply, Rivals::Idle, tables, now.millis())
+            {
+                taken.remove(real.id);
                 return true;
             }
         }

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use weir::config::{self, Config, Context};
 use weir::replay::{Decision, Replay};
 use weir::units::{PortId, Time};
-use weir::verdict::{ReplyReason, Verdict};
+use weir::verdict::{DropReason, ReplyReason, Verdict};
 
 const WAN: PortId = PortId(0);
 const LAN: PortId = PortId(1);
@@ -373,19 +373,11 @@ impl World {
                         .is_some_and(|service| service.has(of.real))
             });
         }
-        if protocol != TCP && !stays {
-            // A UDP flow gives way to one that might get the same replies: that another real server is chosen is not
-            // known yet where a reload has left it on another worker.
-            let services = &self.services;
-            self.living.retain(|other, of| {
-                let same =
-                    (other.0, other.1) == (client, client_port) && TARGETS[other.2].0 == protocol;
-                let is_wanted = services
-                    .iter()
-                    .flatten()
-                    .any(|service| service.has(of.real));
-                *other == flow || !same || !is_wanted
-            });
+        if decision.verdict == Verdict::Drop(DropReason::AmbiguousReply) {
+            assert!(
+                self.all_have_rivals(flow),
+                "a real server is free: {flow:?} {decision:?}"
+            );
         }
         if decision.verdict != Verdict::Forward(LAN) {
             return None;
@@ -444,6 +436,27 @@ impl World {
             self.sent.remove(&flow);
         }
         through.filter(|_| made)
+    }
+
+    /// Whether each real server of a flow's service has had another flow with the replies that this one would get.
+    fn all_have_rivals(&self, flow: Flow) -> bool {
+        let (client, client_port, target) = flow;
+        let (protocol, vip, port) = TARGETS[target];
+        let of = |port| SERVICES.iter().position(|it| *it == (protocol, vip, port));
+        let at = [of(port), of(0)].into_iter().flatten();
+        let service = at.filter_map(|at| self.services[at].as_ref()).next();
+        let has_rival = |(last, real_port, _): &Real| {
+            let real_port = if *real_port == 0 { port } else { *real_port };
+            let ends = [
+                &[198, 51, 100, client, 10, 0, 0, *last][..],
+                &client_port.to_be_bytes(),
+                &real_port.to_be_bytes(),
+            ];
+            let here = (protocol, ends.concat().try_into().unwrap());
+            self.owners.get(&here).is_some_and(|owner| *owner != flow)
+        };
+        let reals = service.into_iter().flat_map(|service| &service.reals);
+        reals.filter(|(.., weight)| *weight > 0).all(has_rival)
     }
 
     /// The real server answers the flow's last packet.

@@ -128,7 +128,7 @@ impl Packet for Mbuf {
     #[inline]
     fn set_errand(&mut self, errand: Errand) {
         // SAFETY: `self` owns a live mbuf.
-        unsafe { mbuf::set_rss(self.raw(), errand as u32) }
+        unsafe { mbuf::set_rss(self.raw(), errand.number()) }
     }
 
     #[inline]
