@@ -9,10 +9,11 @@ use super::changes::{Changes, NeedsRestart};
 pub use super::from_config::{Device, key};
 use super::from_config::{owners, pool_table, port_of, port_table};
 use super::natted::Natted;
+use super::neighbours::Network;
 use super::placing::Placing;
 pub use super::real_ids::Place;
 use super::real_ids::RealIds;
-use super::resolver::{Network, Resolver};
+use super::resolver::Resolver;
 use super::service_ids::ServiceIds;
 use crate::config::{self, Config, ReversePath};
 use crate::conn::Pool;
@@ -133,7 +134,7 @@ impl Model {
             clients,
             any_departed: false,
             routes: Arc::new(Lpm::default()),
-            neighbours: resolver.table().clone(),
+            neighbours: resolver.neighbours().table().clone(),
             timeouts: (&config.timeouts).into(),
             reverse_path: config.reverse_path,
             unknown_tcp: config.unknown_tcp,
@@ -398,7 +399,7 @@ impl Model {
             reals: &self.real_addresses,
         };
         self.resolver.tick(&network, now);
-        if self.retired_hops.is_empty() && self.resolver.is_crowded(now) {
+        if self.retired_hops.is_empty() && self.resolver.neighbours().is_crowded(now) {
             self.retired_hops = self.resolver.retire_unused(&network, now);
             if !self.retired_hops.is_empty() {
                 let mut next = self.publisher.current().clone();

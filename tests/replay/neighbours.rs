@@ -5,7 +5,7 @@ use super::{SECOND, T};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use weir::config::{self, Context};
-use weir::control::resolver::MAX_STRANGERS;
+use weir::control::neighbours::MAX_STRANGERS;
 use weir::replay::{Decision, Replay};
 use weir::units::{PortId, Time};
 use weir::verdict::Verdict;
@@ -184,6 +184,7 @@ scheduler = "rr"
             "{n}: each packet at its own host"
         );
     }
-    let known = link.replay.model().resolver.iter().count();
+    let known = link.replay.model().resolver.neighbours();
+    let known = known.iter().count();
     assert!(known <= 2 * MAX_STRANGERS + 200, "{known} neighbours");
 }
