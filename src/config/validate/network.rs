@@ -352,6 +352,33 @@ impl Network {
         }
     }
 
+    /// Refuses the address of a `what` that is in the list already, weir's own, or no host's; `help` is for weir's own.
+    fn other_host(
+        &self,
+        what: &str,
+        At { value: address, at }: At<Ipv4Addr>,
+        help: &str,
+        first: &mut HashMap<Ipv4Addr, Span>,
+        log: &mut Log,
+    ) -> bool {
+        if let Some(other) = first.insert(address, at) {
+            log.error(at, format!("a second {what} `{address}`"))
+                .note(other, "the first is here")
+                .help("remove one of the two");
+            return false;
+        }
+        if let Some((role, other)) = self.own(address) {
+            log.error(
+                at,
+                format!("the {what} `{address}` is weir's own: {}", role.describe()),
+            )
+            .note(other, role.here())
+            .help(help);
+            return false;
+        }
+        self.no_edge(address, at, log)
+    }
+
     pub fn neighbours(&self, raw: Vec<At<raw::Neighbour>>, log: &mut Log) -> Vec<StaticNeighbour> {
         let mut first: HashMap<Ipv4Addr, Span> = HashMap::new();
         let mut neighbours = Vec::new();
@@ -359,24 +386,12 @@ impl Network {
             value: neighbour, ..
         } in raw
         {
-            let Some(&At { value: address, at }) = neighbour.address.ok() else {
+            let Some(&host @ At { value: address, at }) = neighbour.address.ok() else {
                 continue;
             };
-            if let Some(other) = first.insert(address, at) {
-                log.error(at, format!("a second neighbour `{address}`"))
-                    .note(other, "the first is here")
-                    .help("remove one of the two");
-            } else if let Some((role, other)) = self.own(address) {
-                log.error(
-                    at,
-                    format!(
-                        "the neighbour `{address}` is weir's own: {}",
-                        role.describe()
-                    ),
-                )
-                .note(other, role.here())
-                .help("write the address of another host");
-            } else if self.no_edge(address, at, log) && !self.connected(address) {
+            let help = "write the address of another host";
+            if self.other_host("neighbour", host, help, &mut first, log) && !self.connected(address)
+            {
                 log.warning(
                     at,
                     format!("the neighbour `{address}` lies in no port's subnet: it is never used"),
@@ -398,28 +413,13 @@ impl Network {
         let mut first: HashMap<Ipv4Addr, Span> = HashMap::new();
         let mut peers = Vec::new();
         for At { value: peer, .. } in raw {
-            let Some(&At { value: address, at }) = peer.address.ok() else {
+            let Some(&host) = peer.address.ok() else {
                 continue;
             };
-            if let Some(other) = first.insert(address, at) {
-                log.error(at, format!("a second host peer `{address}`"))
-                    .note(other, "the first is here")
-                    .help("remove one of the two");
-            } else if let Some((role, other)) = self.own(address) {
-                log.error(
-                    at,
-                    format!(
-                        "the host peer `{address}` is weir's own: {}",
-                        role.describe()
-                    ),
-                )
-                .note(other, role.here())
-                .help("write the address of the router that the host talks to");
-            } else {
-                self.no_edge(address, at, log);
-            }
+            let help = "write the address of the router that the host talks to";
+            self.other_host("host peer", host, help, &mut first, log);
             peers.push(HostPeer {
-                address,
+                address: host.value,
                 ttl_security: peer.ttl_security.get().map(|hops| hops.0 as u8),
             });
         }
