@@ -88,6 +88,8 @@ pub(super) struct Network {
     ports_unknown: bool,
     /// Some route could not be read: nothing is known to be unreachable.
     routes_unknown: bool,
+    /// Some port has a companion, or that cannot be told.
+    may_have_companion: bool,
 }
 
 impl Network {
@@ -166,6 +168,7 @@ impl Network {
                 .help("add a [[port]] with `name`, `device` and `addresses`");
             self.ports_unknown = true;
         }
+        self.may_have_companion = self.ports_unknown;
         if let Some(extra) = list.get(MAX_PORTS) {
             log.error(extra.at, format!("{} ports are too many", list.len()))
                 .help(format!("configure at most {MAX_PORTS}"));
@@ -184,6 +187,7 @@ impl Network {
             if let Some(device) = port.device.ok() {
                 one_device(&device.value.0, device.at, &mut devices, log);
             }
+            self.may_have_companion |= !matches!(port.companion, Given::No);
             let companion = port.companion.ok();
             companions.check(
                 "companion",
@@ -410,6 +414,15 @@ impl Network {
 
     /// The host's peers. They may be beyond routers: BGP and multihop BFD are.
     pub fn host_peers(&self, raw: Vec<At<raw::HostPeer>>, log: &mut Log) -> Vec<HostPeer> {
+        if let Some(peer) = raw.first()
+            && !self.may_have_companion
+        {
+            log.warning(
+                peer.at,
+                "no port has a companion: the host gets no packets of its peers",
+            )
+            .help("give a port the key `companion`, or remove every [[host_peer]]");
+        }
         let mut first: HashMap<Ipv4Addr, Span> = HashMap::new();
         let mut peers = Vec::new();
         for At { value: peer, .. } in raw {
