@@ -128,3 +128,40 @@ pub struct NoSuchReal;
 pub struct NeedsRestart {
     pub what: String,
 }
+
+impl NeedsRestart {
+    /// Checks that nothing differs between `old` and `new` that a running daemon cannot change.
+    ///
+    /// # Errors
+    ///
+    /// The first such difference.
+    pub fn check(old: &Config, new: &Config) -> Result<(), NeedsRestart> {
+        let refuse = |what: String| Err(NeedsRestart { what });
+        if new.dpdk != old.dpdk {
+            return refuse("[dpdk]".into());
+        }
+        if new.api != old.api {
+            return refuse("[api]".into());
+        }
+        if new.limits.connections != old.limits.connections {
+            return refuse("[limits] connections".into());
+        }
+        let fixed = |port: &config::Port| {
+            (
+                port.name.clone(),
+                port.device.clone(),
+                port.mac,
+                port.mtu,
+                port.queues,
+                port.companion.clone(),
+            )
+        };
+        if !new.ports.iter().map(fixed).eq(old.ports.iter().map(fixed)) {
+            return refuse(
+                "the list of [[port]]s, or the device, mac, mtu, queues or companion of one,"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+}

@@ -17,6 +17,7 @@ mod machine;
 mod memory;
 pub mod model;
 mod natted;
+pub mod neighbours;
 mod pace;
 mod placing;
 mod real_ids;

@@ -1,20 +1,24 @@
-//! Finds and keeps the MAC addresses of neighbours, by ARP (RFC 826), with the states of RFC 4861 section 7.3.
+//! Owns the conversation with neighbours by ARP (RFC 826): what is asked and what is believed, with the states of RFC
+//! 4861 section 7.3.
 //!
 //! A state machine: events and the time go in, questions to send come out. The control thread runs it on the real
-//! clock, a replay on that of its captures. It is the one writer of the neighbour table.
+//! clock, a replay on that of its captures. Which neighbours have a slot is decided by [`Neighbours`].
 //!
 //! A neighbour is believed the first time it speaks. Later, no single packet gives it another MAC address: the host at
 //! the known one is asked first, and only when it stays silent is everybody asked, as the kernel does for an entry whose
 //! confirmation has run out (`NUD_PROBE`). A failed neighbour that the configuration needs is asked for until it answers.
 
+mod agenda;
+
+use super::neighbours::{Neighbours, Network};
 use super::pace::{Pace, Report};
 use crate::exchange::{Event, Order};
-use crate::neighbour::{Link, LinkState, MAX_NEIGHBOURS, NeighbourTable};
-use crate::tables::{Route, Tables};
+use crate::neighbour::{Link, LinkState, NeighbourTable};
+use crate::tables::Tables;
 use crate::units::{HopId, PortId, Time};
 use crate::wire::{Mac, arp};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use agenda::Agenda;
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,77 +43,23 @@ pub const PROBE_SPACING: Duration = Duration::from_millis(5);
 /// Between two defences of one address of weir's own (DEFEND_INTERVAL of RFC 5227), and how many a port sends.
 pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 pub const DEFENCES_PER_SECOND: u32 = 100;
-/// Hosts on each port's link that are known only because they asked for an address of weir's own.
-pub const MAX_STRANGERS: usize = 1024;
-/// How long such a host is kept at least while others want its place.
-pub const STRANGER: Duration = Duration::from_secs(60);
-/// A neighbour that no worker wanted in this time may make room for another (`gc_stale_time`, longer); and when that
-/// gives too little room, in this one.
-const UNUSED: Duration = Duration::from_secs(300);
-const UNUSED_WHEN_CROWDED: Duration = Duration::from_secs(60);
-/// Between two searches for neighbours that may go.
-const COLLECT: Duration = Duration::from_secs(1);
 
-/// For whom a slot is taken; each may fill the table so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    /// A host that asked for an address of weir's own.
-    Stranger,
-    /// A next hop of packets.
-    Packets,
-    /// A gateway, a real server, a `[[neighbour]]`.
-    Configuration,
-}
-
-impl Purpose {
-    const fn limit(self) -> usize {
-        match self {
-            Purpose::Stranger => LOW,
-            Purpose::Packets => MAX_NEIGHBOURS / 16 * 15,
-            Purpose::Configuration => MAX_NEIGHBOURS,
-        }
-    }
-}
-
-/// With more than `HIGH` slots in use the table is crowded: neighbours go until `LOW` are.
-const HIGH: usize = MAX_NEIGHBOURS / 8 * 7;
-const LOW: usize = MAX_NEIGHBOURS / 4 * 3;
-
-#[derive(Clone, Copy, Debug)]
-struct Neighbour {
-    /// `[[neighbour]]`: never asked for, never changed.
-    is_static: bool,
-    /// A gateway: routes hold its slot, so that it keeps it.
-    is_pinned: bool,
+/// What has been asked about a neighbour.
+#[derive(Clone, Copy, Debug, Default)]
+struct Inquiry {
     /// Questions asked without an answer; 0: none is open.
     tries: u8,
     /// The open question was asked because another host claims the address.
     is_doubted: bool,
-    /// Known only because it asked for an address of weir's own: no worker has wanted it.
-    is_stranger: bool,
-    /// When something is to be done next.
-    due: Option<Time>,
-    /// When it was last confirmed or wanted.
-    touched: Time,
     /// When a worker's wish last made weir ask for it although it had failed.
     asked: Option<Time>,
     /// When a claim last made weir ask it.
     doubted: Option<Time>,
 }
 
-impl Neighbour {
-    fn new(now: Time) -> Self {
-        Neighbour {
-            is_static: false,
-            is_pinned: false,
-            tries: 0,
-            is_doubted: false,
-            is_stranger: false,
-            due: None,
-            touched: now,
-            asked: None,
-            doubted: None,
-        }
+impl Inquiry {
+    fn is_open(&self) -> bool {
+        self.tries > 0
     }
 
     /// How many questions go to the MAC address that is known, before the others go to everybody.
@@ -125,31 +75,17 @@ impl Neighbour {
     fn last_try(&self) -> u8 {
         self.own_tries() + TRIES - 1
     }
-}
 
-/// What weir's links are like, and what is needed on them.
-#[derive(Clone, Copy)]
-pub struct Network<'a> {
-    pub tables: &'a Tables,
-    /// The addresses of real servers.
-    pub reals: &'a HashMap<Ipv4Addr, usize>,
-}
-
-impl Network<'_> {
-    /// Whether a host on a port's link is a real server to which packets go directly.
-    fn needs(&self, port: PortId, address: Ipv4Addr) -> bool {
-        let direct = Route {
-            port,
-            gateway: None,
-        };
-        self.reals.contains_key(&address) && self.tables.routes.get(address) == Some(direct)
+    /// An answer came, or weir gives up.
+    fn close(&mut self) {
+        self.tries = 0;
+        self.is_doubted = false;
     }
 }
 
-/// What is counted for each port.
+/// How often each port asks and defends.
 #[derive(Clone, Debug, Default)]
-struct PortState {
-    strangers: usize,
+struct PortPaces {
     claims: Pace,
     defences: Pace,
 }
@@ -163,23 +99,17 @@ struct Reports {
 }
 
 pub struct Resolver {
-    table: Arc<NeighbourTable>,
-    /// By slot; none: the slot is free.
-    neighbours: Vec<Option<Neighbour>>,
-    free: Vec<HopId>,
-    /// What is due when, soonest first. Entries that a later change made void are passed over.
-    agenda: BinaryHeap<Reverse<(Time, HopId)>>,
-    /// By slot, the earliest time at which the agenda has it.
-    planned: Vec<Option<Time>>,
+    neighbours: Neighbours,
+    /// By slot, as far as one was ever asked about.
+    inquiries: Vec<Inquiry>,
+    agenda: Agenda,
     orders: Vec<Order>,
-    ports: Vec<PortState>,
+    ports: Vec<PortPaces>,
     /// The latest time for which a probe is planned.
     last_probe: Time,
     /// When addresses of weir's own were last defended.
     defended: HashMap<(PortId, Ipv4Addr), Time>,
     reports: Reports,
-    /// When neighbours that may go were last searched for.
-    collected: Time,
     /// The time of the last event or tick.
     clock: Time,
 }
@@ -187,167 +117,78 @@ pub struct Resolver {
 impl Resolver {
     pub fn new(table: Arc<NeighbourTable>) -> Self {
         Resolver {
-            ports: vec![PortState::default(); table.ports()],
-            table,
-            neighbours: Vec::new(),
-            free: Vec::new(),
-            agenda: BinaryHeap::new(),
-            planned: Vec::new(),
+            ports: vec![PortPaces::default(); table.ports()],
+            neighbours: Neighbours::new(table),
+            inquiries: Vec::new(),
+            agenda: Agenda::default(),
             orders: Vec::new(),
             last_probe: Time::default(),
             defended: HashMap::new(),
             reports: Reports::default(),
-            collected: Time::default(),
             clock: Time::default(),
         }
     }
 
-    pub fn table(&self) -> &Arc<NeighbourTable> {
-        &self.table
+    pub fn neighbours(&self) -> &Neighbours {
+        &self.neighbours
     }
 
-    /// Every neighbour: slot, address, link, and whether it is configured.
-    pub fn iter(&self) -> impl Iterator<Item = (HopId, Ipv4Addr, Link, bool)> {
-        self.neighbours
-            .iter()
-            .enumerate()
-            .filter_map(|(n, neighbour)| {
-                let hop = HopId(n as u16);
-                let is_static = neighbour.as_ref()?.is_static;
-                Some((
-                    hop,
-                    self.table.address(hop),
-                    self.table.link(hop),
-                    is_static,
-                ))
-            })
-    }
-
-    /// The slot of a gateway, which it keeps. None when the table is full.
+    /// See [`Neighbours::pin`].
     pub fn pin(&mut self, port: PortId, address: Ipv4Addr, now: Time) -> Option<HopId> {
-        let hop = self.slot(port, address, Purpose::Configuration, now)?;
-        self.is_known_for_more(hop);
-        self.neighbours[hop.index()].as_mut()?.is_pinned = true;
-        Some(hop)
+        self.neighbours.pin(port, address, now)
     }
 
-    /// Lets every gateway go; those still wanted are pinned again.
+    /// See [`Neighbours::unpin_all`].
     pub fn unpin_all(&mut self) {
-        for neighbour in self.neighbours.iter_mut().flatten() {
-            neighbour.is_pinned = false;
+        self.neighbours.unpin_all();
+    }
+
+    /// See [`Neighbours::set_static`]. What was asked is forgotten.
+    pub fn set_static(&mut self, port: PortId, address: Ipv4Addr, mac: Mac, now: Time) {
+        if let Some(hop) = self.neighbours.set_static(port, address, mac, now) {
+            self.forget(hop);
         }
     }
 
-    /// A `[[neighbour]]`.
-    pub fn set_static(
-        &mut self,
-        port: PortId,
-        address: Ipv4Addr,
-        mac: Mac,
-        now: Time,
-    ) -> Option<HopId> {
-        let hop = self.slot(port, address, Purpose::Configuration, now)?;
-        self.is_known_for_more(hop);
-        self.begin_anew(hop, true, now);
-        self.table.set(
-            hop,
-            Link {
-                mac,
-                port,
-                state: LinkState::Reachable,
-            },
-        );
-        Some(hop)
-    }
-
-    /// A `[[neighbour]]` that is no longer configured: it must be confirmed from now on.
+    /// See [`Neighbours::unset_static`].
     pub fn unset_static(&mut self, port: PortId, address: Ipv4Addr, now: Time) {
-        let Some(hop) = self.table.find(port, address) else {
-            return;
-        };
-        self.begin_anew(hop, false, now);
-        self.set_state(hop, LinkState::Stale);
-    }
-
-    /// Forgets what was asked about a neighbour, and whether it was static; not that it is a gateway.
-    fn begin_anew(&mut self, hop: HopId, is_static: bool, now: Time) {
-        if let Some(neighbour) = self.neighbours[hop.index()].as_mut() {
-            *neighbour = Neighbour {
-                is_static,
-                is_pinned: neighbour.is_pinned,
-                ..Neighbour::new(now)
-            };
+        if let Some(hop) = self.neighbours.unset_static(port, address, now) {
+            self.forget(hop);
         }
     }
 
-    /// The slot of a neighbour, a new one if it has none. None when the table has no room for this purpose.
-    fn slot(
-        &mut self,
-        port: PortId,
-        address: Ipv4Addr,
-        purpose: Purpose,
-        now: Time,
-    ) -> Option<HopId> {
-        if let Some(hop) = self.table.find(port, address) {
-            return Some(hop);
-        }
-        if self.used() >= purpose.limit() {
-            return None;
-        }
-        let hop = match self.free.pop() {
-            Some(hop) => hop,
-            None if self.neighbours.len() < MAX_NEIGHBOURS => {
-                self.neighbours.push(None);
-                HopId((self.neighbours.len() - 1) as u16)
-            }
-            None => return None,
-        };
-        self.neighbours[hop.index()] = Some(Neighbour::new(now));
-        self.table.insert(
-            hop,
-            address,
-            Link {
-                mac: Mac::default(),
-                port,
-                state: LinkState::Incomplete,
-            },
-        );
-        Some(hop)
+    /// See [`Neighbours::retire_unused`]. What was asked is forgotten.
+    pub fn retire_unused(&mut self, network: &Network, now: Time) -> Vec<HopId> {
+        let inquiries = &self.inquiries;
+        let is_asked = |hop: HopId| inquiries.get(hop.index()).is_some_and(Inquiry::is_open);
+        let retired = self.neighbours.retire_unused(is_asked, network, now);
+        retired.iter().for_each(|hop| self.forget(*hop));
+        retired
     }
 
-    /// How many slots are in use, those included that are retired and not yet released.
-    fn used(&self) -> usize {
-        self.neighbours.len() - self.free.len()
+    /// See [`Neighbours::release`].
+    pub fn release(&mut self, retired: Vec<HopId>) {
+        self.neighbours.release(retired);
     }
 
-    fn set_state(&self, hop: HopId, state: LinkState) {
-        self.table.set(
-            hop,
-            Link {
-                state,
-                ..self.table.link(hop)
-            },
-        );
+    /// Forgets what was asked about a neighbour.
+    fn forget(&mut self, hop: HopId) {
+        *self.inquiry(hop) = Inquiry::default();
+        self.agenda.clear(hop);
     }
 
-    /// A neighbour is no longer known only because it asked for an address of weir's own.
-    fn is_known_for_more(&mut self, hop: HopId) {
-        let port = self.table.link(hop).port;
-        if let Some(neighbour) = self.neighbours[hop.index()].as_mut()
-            && neighbour.is_stranger
-        {
-            neighbour.is_stranger = false;
-            self.ports[port.index()].strangers -= 1;
-        }
+    fn inquiry(&mut self, hop: HopId) -> &mut Inquiry {
+        let wanted = self.inquiries.len().max(hop.index() + 1);
+        self.inquiries.resize(wanted, Inquiry::default());
+        &mut self.inquiries[hop.index()]
     }
 
-    /// Whether the configuration needs a neighbour: it is asked for until it answers, and keeps its slot.
-    fn is_needed(&self, hop: HopId, network: &Network) -> bool {
-        self.neighbours[hop.index()].is_some_and(|neighbour| {
-            neighbour.is_static
-                || neighbour.is_pinned
-                || network.needs(self.table.link(hop).port, self.table.address(hop))
-        })
+    fn link(&self, hop: HopId) -> Link {
+        self.neighbours.table().link(hop)
+    }
+
+    fn address(&self, hop: HopId) -> Ipv4Addr {
+        self.neighbours.table().address(hop)
     }
 
     /// Takes in what a worker noticed.
@@ -360,78 +201,50 @@ impl Resolver {
     }
 
     fn wanted(&mut self, port: PortId, address: Ipv4Addr, network: &Network, now: Time) {
-        let purpose = match network.needs(port, address) {
-            true => Purpose::Configuration,
-            false => Purpose::Packets,
-        };
-        let Some(hop) = self.slot(port, address, purpose, now) else {
+        let Some(hop) = self.neighbours.want(port, address, network, now) else {
             return;
         };
-        self.is_known_for_more(hop);
-        let is_needed = self.is_needed(hop, network);
-        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else {
-            return;
-        };
-        neighbour.touched = now;
-        if neighbour.is_static || neighbour.tries > 0 {
+        let is_needed = self.neighbours.is_needed(hop, network);
+        if self.neighbours.is_static(hop) || self.inquiry(hop).is_open() {
             return;
         }
-        match self.table.link(hop).state {
+        match self.link(hop).state {
             LinkState::Reachable => {}
             LinkState::Incomplete | LinkState::Stale => self.ask(hop, network.tables, now),
             // It stays failed until it answers, so that it gets no new connections meanwhile.
             LinkState::Failed if is_needed => {
                 let is_recent = |asked| now.since(asked) < RETRY;
-                if !neighbour.asked.is_some_and(is_recent) {
-                    neighbour.asked = Some(now);
+                let inquiry = self.inquiry(hop);
+                if !inquiry.asked.is_some_and(is_recent) {
+                    inquiry.asked = Some(now);
                     self.send(hop, Mac::BROADCAST, network.tables);
                 }
             }
             LinkState::Failed => {
-                self.set_state(hop, LinkState::Incomplete);
+                self.neighbours.set_state(hop, LinkState::Incomplete);
                 self.ask(hop, network.tables, now);
             }
-        }
-    }
-
-    /// Something is to be done about a neighbour at `due`, and nothing before.
-    fn set_due(&mut self, hop: HopId, due: Time) {
-        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else {
-            return;
-        };
-        neighbour.due = Some(due);
-        // What is put off stays on the agenda at its earlier time, once, and is put there again when that has come.
-        self.planned.resize(self.neighbours.len(), None);
-        let planned = &mut self.planned[hop.index()];
-        if planned.is_none_or(|planned| due < planned) {
-            *planned = Some(due);
-            self.agenda.push(Reverse((due, hop)));
         }
     }
 
     /// Sends the next question about a neighbour: to itself while its MAC address is known and it has not been silent,
     /// else to everybody.
     fn ask(&mut self, hop: HopId, tables: &Tables, now: Time) {
-        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else {
-            return;
-        };
-        let link = self.table.link(hop);
-        neighbour.tries += 1;
-        let (to, pause) = match (
-            link.is_usable() && !neighbour.is_silent(),
-            neighbour.is_doubted,
-        ) {
+        let link = self.link(hop);
+        let inquiry = self.inquiry(hop);
+        inquiry.tries += 1;
+        let (to, pause) = match (link.is_usable() && !inquiry.is_silent(), inquiry.is_doubted) {
             (true, true) => (link.mac, CLAIM_RETRY),
             (true, false) => (link.mac, RETRY),
             (false, _) => (Mac::BROADCAST, RETRY),
         };
-        self.set_due(hop, now + pause);
+        self.agenda.set(hop, now + pause);
         self.send(hop, to, tables);
     }
 
     /// Orders one question about a neighbour.
     fn send(&mut self, hop: HopId, to: Mac, tables: &Tables) {
-        let (port, target) = (self.table.link(hop).port, self.table.address(hop));
+        let (port, target) = (self.link(hop).port, self.address(hop));
         if let Some(source) = tables.port(port).source_for(target) {
             self.orders.push(Order::Ask {
                 port,
@@ -455,20 +268,18 @@ impl Resolver {
         }
         let is_answer =
             repr.operation == arp::REPLY && tables.addresses.get(&repr.target_ip).is_some();
-        let Some(hop) = self.table.find(port, address) else {
+        let Some(hop) = self.neighbours.table().find(port, address) else {
             if repr.operation == arp::REQUEST && tables.answers_for(port, repr.target_ip) {
                 self.meet(port, address, repr.sender_mac, network, now);
             }
             return;
         };
-        let is_needed = self.is_needed(hop, network);
-        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else {
-            return;
-        };
-        if neighbour.is_static {
+        if self.neighbours.is_static(hop) {
             return;
         }
-        let link = self.table.link(hop);
+        let is_needed = self.neighbours.is_needed(hop, network);
+        let inquiry = *self.inquiry(hop);
+        let link = self.link(hop);
         let is_same = link.mac == repr.sender_mac;
         match link.state {
             LinkState::Incomplete => self.learn(hop, repr.sender_mac, is_answer, now),
@@ -483,7 +294,7 @@ impl Resolver {
             }
             LinkState::Reachable | LinkState::Stale if is_same => {
                 if is_answer {
-                    if neighbour.is_doubted
+                    if inquiry.is_doubted
                         && let Some(claims) = self.reports.refuted.count(now)
                     {
                         tracing::warn!(%address, mac = %link.mac, claims, "another host claims the address of a neighbour, which still answers");
@@ -491,7 +302,7 @@ impl Resolver {
                     self.learn(hop, repr.sender_mac, true, now);
                 }
             }
-            LinkState::Reachable | LinkState::Stale if is_answer && neighbour.is_silent() => {
+            LinkState::Reachable | LinkState::Stale if is_answer && inquiry.is_silent() => {
                 if let Some(moves) = self.reports.moved.count(now) {
                     tracing::info!(%address, from = %link.mac, to = %repr.sender_mac, moves, "neighbour has moved");
                 }
@@ -501,74 +312,51 @@ impl Resolver {
         }
     }
 
-    /// A host that weir does not know asked for an address of weir's own. So many are kept, and no more: the others
-    /// are asked for when packets go to them.
+    /// A host that weir does not know asked for an address of weir's own.
     fn meet(&mut self, port: PortId, address: Ipv4Addr, mac: Mac, network: &Network, now: Time) {
-        let is_needed = network.needs(port, address);
-        if !is_needed && self.ports[port.index()].strangers >= MAX_STRANGERS {
-            return;
+        if let Some(hop) = self.neighbours.meet(port, address, network, now) {
+            self.learn(hop, mac, false, now);
         }
-        let purpose = match is_needed {
-            true => Purpose::Configuration,
-            false => Purpose::Stranger,
-        };
-        let Some(hop) = self.slot(port, address, purpose, now) else {
-            return;
-        };
-        if !is_needed && let Some(neighbour) = self.neighbours[hop.index()].as_mut() {
-            neighbour.is_stranger = true;
-            self.ports[port.index()].strangers += 1;
-        }
-        self.learn(hop, mac, false, now);
     }
 
     /// A neighbour has this MAC address: by its answer, or by something else that it said.
     fn learn(&mut self, hop: HopId, mac: Mac, is_answer: bool, now: Time) {
-        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else {
-            return;
-        };
-        neighbour.tries = 0;
-        neighbour.is_doubted = false;
-        neighbour.due = None;
-        if is_answer {
-            neighbour.touched = now;
-            self.set_due(hop, now + REACHABLE);
-        }
+        self.inquiry(hop).close();
         let state = match is_answer {
-            true => LinkState::Reachable,
-            false => LinkState::Stale,
+            true => {
+                self.neighbours.touch(hop, now);
+                self.agenda.set(hop, now + REACHABLE);
+                LinkState::Reachable
+            }
+            false => {
+                self.agenda.clear(hop);
+                LinkState::Stale
+            }
         };
-        let port = self.table.link(hop).port;
-        self.table.set(hop, Link { mac, port, state });
+        self.neighbours.set_link(hop, mac, state);
     }
 
     /// Another host claims a neighbour's address: the neighbour is asked, unless a question is open, which will tell.
     fn doubt(&mut self, hop: HopId, tables: &Tables, now: Time) {
-        let is_open = self.neighbours[hop.index()].is_some_and(|neighbour| neighbour.tries > 0);
-        if is_open || !self.looks_into_claim(hop, now) {
+        if self.inquiry(hop).is_open() || !self.looks_into_claim(hop, now) {
             return;
         }
-        if let Some(neighbour) = self.neighbours[hop.index()].as_mut() {
-            neighbour.is_doubted = true;
-            self.ask(hop, tables, now);
-        }
+        self.inquiry(hop).is_doubted = true;
+        self.ask(hop, tables, now);
     }
 
     /// Whether weir asks because of a claim: seldom enough for the neighbour, and for its port.
     fn looks_into_claim(&mut self, hop: HopId, now: Time) -> bool {
-        let port = self.table.link(hop).port;
-        let Some(neighbour) = self.neighbours[hop.index()].as_mut() else {
-            return false;
-        };
+        let port = self.link(hop).port;
         let is_locked = |doubted| now.since(doubted) < LOCKTIME;
-        if neighbour.doubted.is_some_and(is_locked)
+        if self.inquiry(hop).doubted.is_some_and(is_locked)
             || !self.ports[port.index()]
                 .claims
                 .allow(CLAIMS_PER_SECOND, now)
         {
             return false;
         }
-        neighbour.doubted = Some(now);
+        self.inquiry(hop).doubted = Some(now);
         true
     }
 
@@ -598,7 +386,7 @@ impl Resolver {
     /// Has a failed neighbour of this address looked at: the configuration may need it from now on.
     pub fn look_at(&mut self, address: Ipv4Addr) {
         for n in 0..self.ports.len() {
-            if let Some(hop) = self.table.find(PortId(n as u8), address) {
+            if let Some(hop) = self.neighbours.table().find(PortId(n as u8), address) {
                 self.look_if_failed(hop);
             }
         }
@@ -606,57 +394,37 @@ impl Resolver {
 
     /// Has all failed neighbours looked at: the routes have changed.
     pub fn look_at_all(&mut self) {
-        for n in 0..self.neighbours.len() {
-            self.look_if_failed(HopId(n as u16));
-        }
+        let hops: Vec<_> = self.neighbours.iter().map(|(hop, ..)| hop).collect();
+        hops.into_iter().for_each(|hop| self.look_if_failed(hop));
     }
 
     fn look_if_failed(&mut self, hop: HopId) {
-        let is_idle = self.neighbours[hop.index()].is_some_and(|neighbour| neighbour.due.is_none());
-        if is_idle && self.table.link(hop).state == LinkState::Failed {
+        if self.agenda.is_clear(hop) && self.link(hop).state == LinkState::Failed {
             self.plan_probe(hop, self.clock);
         }
     }
 
     /// When something is due next.
     pub fn next_due(&self) -> Option<Time> {
-        self.agenda.peek().map(|Reverse((due, _))| *due)
+        self.agenda.next_due()
     }
 
     /// Does what is due at `now`.
     pub fn tick(&mut self, network: &Network, now: Time) {
         self.clock = now;
-        while let Some(&Reverse((due, hop))) = self.agenda.peek()
-            && due <= now
-        {
-            self.agenda.pop();
-            if self.planned[hop.index()] == Some(due) {
-                self.planned[hop.index()] = None;
-            }
-            let Some(neighbour) = self.neighbours[hop.index()].as_mut() else {
-                continue;
-            };
-            match neighbour.due {
-                Some(later) if later > due => {
-                    self.set_due(hop, later);
-                    continue;
-                }
-                Some(now) if now == due => {}
-                _ => continue,
-            }
-            neighbour.due = None;
-            match (self.table.link(hop).state, neighbour.tries) {
+        while let Some((due, hop)) = self.agenda.pop(now) {
+            let inquiry = *self.inquiry(hop);
+            match (self.link(hop).state, inquiry.tries) {
                 (LinkState::Failed, _) => self.probe(hop, network, now),
-                (_, 0) => self.set_state(hop, LinkState::Stale),
-                (_, tries) if tries < neighbour.last_try() => self.ask(hop, network.tables, due),
+                (_, 0) => self.neighbours.set_state(hop, LinkState::Stale),
+                (_, tries) if tries < inquiry.last_try() => self.ask(hop, network.tables, due),
                 _ => {
-                    neighbour.tries = 0;
-                    neighbour.is_doubted = false;
-                    self.set_state(hop, LinkState::Failed);
-                    if self.is_needed(hop, network) {
+                    self.inquiry(hop).close();
+                    self.neighbours.set_state(hop, LinkState::Failed);
+                    if self.neighbours.is_needed(hop, network) {
                         self.plan_probe(hop, due + PROBE);
                     }
-                    tracing::debug!(address = %self.table.address(hop), "neighbour does not answer");
+                    tracing::debug!(address = %self.address(hop), "neighbour does not answer");
                 }
             }
         }
@@ -665,12 +433,12 @@ impl Resolver {
     /// Plans a question about a failed neighbour, not before `from`.
     fn plan_probe(&mut self, hop: HopId, from: Time) {
         self.last_probe = from.max(self.last_probe + PROBE_SPACING);
-        self.set_due(hop, self.last_probe);
+        self.agenda.set(hop, self.last_probe);
     }
 
     /// Asks for a failed neighbour, and goes on so, if the configuration needs it.
     fn probe(&mut self, hop: HopId, network: &Network, now: Time) {
-        if self.is_needed(hop, network) {
+        if self.neighbours.is_needed(hop, network) {
             self.send(hop, Mac::BROADCAST, network.tables);
             self.plan_probe(hop, now + PROBE);
         }
@@ -680,60 +448,9 @@ impl Resolver {
     pub fn take_orders(&mut self) -> Vec<Order> {
         std::mem::take(&mut self.orders)
     }
-
-    /// Whether to [retire](Self::retire_unused) neighbours: the table has little room left, or a port none for strangers.
-    pub fn is_crowded(&self, now: Time) -> bool {
-        let is_full_of_strangers = |port: &PortState| port.strangers >= MAX_STRANGERS;
-        self.used() > HIGH && now.since(self.collected) >= COLLECT
-            || self.ports.iter().any(is_full_of_strangers) && now.since(self.collected) >= STRANGER
-    }
-
-    /// Makes the neighbours of least value unfindable: failed ones first, then strangers, then what was not used for
-    /// longest (the kernel's `neigh_forced_gc`); never what the configuration needs, what was wanted or confirmed in the
-    /// last minute, or what a question is open about. They must be [released](Self::release) once no worker can remember
-    /// them.
-    pub fn retire_unused(&mut self, network: &Network, now: Time) -> Vec<HopId> {
-        self.collected = now;
-        let is_crowded = self.used() > HIGH;
-        let mut candidates = Vec::new();
-        for (n, slot) in self.neighbours.iter().enumerate() {
-            let hop = HopId(n as u16);
-            let Some(neighbour) = slot else { continue };
-            let age = now.since(neighbour.touched);
-            let is_idle = self.table.link(hop).state == LinkState::Stale && neighbour.tries == 0;
-            let value = match self.table.link(hop).state {
-                LinkState::Failed => 0,
-                _ if is_idle && neighbour.is_stranger && (is_crowded || age >= STRANGER) => 1,
-                _ if is_idle && is_crowded && age >= UNUSED => 2,
-                _ if is_idle && is_crowded && age >= UNUSED_WHEN_CROWDED => 3,
-                _ => continue,
-            };
-            if !self.is_needed(hop, network) {
-                candidates.push((value, neighbour.touched, hop));
-            }
-        }
-        candidates.sort_unstable();
-        // Failed ones and old strangers are of no value to anybody; the others go as far as room is wanted.
-        let excess = self.used().saturating_sub(LOW);
-        let is_worthless = |&(value, touched, _): &(i32, Time, HopId)| {
-            value == 0 || value == 1 && now.since(touched) >= STRANGER
-        };
-        let worthless = candidates.iter().filter(|it| is_worthless(it)).count();
-        candidates.truncate(worthless.max(excess));
-        let retired: Vec<_> = candidates.into_iter().map(|(.., hop)| hop).collect();
-        for &hop in &retired {
-            self.is_known_for_more(hop);
-            self.neighbours[hop.index()] = None;
-            self.table.remove(hop);
-        }
-        retired
-    }
-
-    /// Makes retired slots free for other neighbours.
-    pub fn release(&mut self, retired: Vec<HopId>) {
-        self.free.extend(retired);
-    }
 }
 
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

@@ -227,7 +227,7 @@ impl Control {
 
     pub fn show_neighbours(&self) -> Vec<view::Neighbour> {
         let ports = &self.model.tables().ports;
-        let neighbours = self.model.resolver.iter();
+        let neighbours = self.model.resolver.neighbours().iter();
         neighbours
             .map(|(_, address, link, is_static)| view::Neighbour {
                 address,
@@ -272,7 +272,7 @@ impl Control {
             LinkState::Failed,
         ];
         let mut neighbours = states.map(|state| (state.name(), 0));
-        for (_, _, link, _) in self.model.resolver.iter() {
+        for (_, _, link, _) in self.model.resolver.neighbours().iter() {
             neighbours[link.state as usize].1 += 1;
         }
         view::Daemon {

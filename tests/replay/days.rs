@@ -2,9 +2,8 @@
 //! of them after 24.9.
 
 use super::frames::*;
-use super::{SECOND, T};
+use super::{PORTS, SECOND, T, parse};
 use std::net::Ipv4Addr;
-use weir::config::{self, Context};
 use weir::replay::{Decision, Replay};
 use weir::units::{PortId, Time};
 use weir::verdict::{DropReason, Verdict};
@@ -38,14 +37,7 @@ impl Lab {
             r#"
 [limits]
 answers_per_second = 5
-[[port]]
-name = "wan"
-device = "none"
-addresses = ["198.51.100.1/24"]
-[[port]]
-name = "lan"
-device = "none"
-addresses = ["10.0.0.1/24"]
+{PORTS}
 [[neighbour]]
 address = "198.51.100.9"
 mac = "02:00:00:00:00:c1"
@@ -54,11 +46,7 @@ address = "10.0.0.12"
 mac = "02:00:00:00:01:12"
 {tables}"#
         );
-        let context = Context {
-            schedulers: &weir::sched::NAMES,
-            cpus: None,
-        };
-        let config = config::parse(&text, "weir.toml", &context).unwrap().config;
+        let config = parse(&text);
         Lab {
             replay: Replay::new(&config, workers, 1_000, Time::from_nanos(T)).unwrap(),
             now: T,

@@ -1,20 +1,14 @@
 //! Whatever comes in ends in exactly one way.
 
 use super::frames::{CLIENT, REAL, SYN, arp_answer, arp_question, query, tcp, udp};
-use super::{CONFIG, SECOND, STATIC_REAL, T};
+use super::{CONFIG, SECOND, STATIC_REAL, T, parse};
 use proptest::prelude::*;
-use weir::config::{self, Context};
 use weir::replay::Replay;
 use weir::units::{PortId, Time};
 use weir::verdict::Verdict;
 
 fn replay(text: &str, workers: usize, packets: usize) -> Replay {
-    let context = Context {
-        schedulers: &weir::sched::NAMES,
-        cpus: None,
-    };
-    let loaded = config::parse(text, "weir.toml", &context).unwrap();
-    Replay::new(&loaded.config, workers, packets, Time::from_nanos(T)).unwrap()
+    Replay::new(&parse(text), workers, packets, Time::from_nanos(T)).unwrap()
 }
 
 /// A frame of the kinds that weir knows.

@@ -17,8 +17,11 @@ use pcap_file::pcap::PcapReader;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Command;
+use weir::config::{self, Config, Context};
 
-const CONFIG: &str = r#"
+macro_rules! ports {
+    () => {
+        r#"
 [[port]]
 name      = "wan"
 device    = "net_null0"
@@ -28,7 +31,16 @@ addresses = ["198.51.100.1/24"]
 name      = "lan"
 device    = "net_null1"
 addresses = ["10.0.0.1/24"]
+"#
+    };
+}
 
+/// Two ports, for a configuration to begin with.
+const PORTS: &str = ports!();
+
+const CONFIG: &str = concat!(
+    ports!(),
+    r#"
 [[neighbour]]
 address = "198.51.100.9"
 mac     = "02:00:00:00:00:c1"
@@ -59,7 +71,8 @@ mode      = "nat"
 scheduler = "rr"
   [[service.real]]
   address = "10.0.0.11"
-"#;
+"#
+);
 
 /// Makes the real server known from the start.
 const STATIC_REAL: &str = r#"
@@ -67,6 +80,18 @@ const STATIC_REAL: &str = r#"
 address = "10.0.0.11"
 mac     = "02:00:00:00:01:11"
 "#;
+
+/// Reads a configuration that is good.
+fn parse(text: &str) -> Config {
+    let context = Context {
+        schedulers: &weir::sched::NAMES,
+        cpus: None,
+    };
+    match config::parse(text, "weir.toml", &context) {
+        Ok(loaded) => loaded.config,
+        Err(errors) => panic!("{errors}\n{text}"),
+    }
+}
 
 const SECOND: u64 = 1_000_000_000;
 /// A time that fills 31 bits of seconds.

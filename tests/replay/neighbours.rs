@@ -1,11 +1,10 @@
 //! A flood of ARP packets costs the hosts that weir works with nothing.
 
 use super::frames::{WEIR_LAN, WEIR_WAN, arp, udp};
-use super::{SECOND, T};
+use super::{SECOND, T, parse};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use weir::config::{self, Context};
-use weir::control::resolver::MAX_STRANGERS;
+use weir::control::neighbours::MAX_STRANGERS;
 use weir::replay::{Decision, Replay};
 use weir::units::{PortId, Time};
 use weir::verdict::Verdict;
@@ -126,11 +125,7 @@ mode = "nat"
 scheduler = "rr"
 {reals}"#
     );
-    let context = Context {
-        schedulers: &weir::sched::NAMES,
-        cpus: None,
-    };
-    let config = config::parse(&text, "weir.toml", &context).unwrap().config;
+    let config = parse(&text);
     let mut link = Link {
         replay: Replay::new(&config, 1, 200_000, Time::from_nanos(T)).unwrap(),
         now: T,
@@ -184,6 +179,7 @@ scheduler = "rr"
             "{n}: each packet at its own host"
         );
     }
-    let known = link.replay.model().resolver.iter().count();
+    let known = link.replay.model().resolver.neighbours();
+    let known = known.iter().count();
     assert!(known <= 2 * MAX_STRANGERS + 200, "{known} neighbours");
 }

@@ -2,11 +2,11 @@
 //! and reloads against a model that knows only the promises.
 
 use super::frames::{ACK, SYN, segment, udp};
-use super::{SECOND, T};
+use super::{PORTS, SECOND, T, parse};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
-use weir::config::{self, Config, Context};
+use weir::config::Config;
 use weir::replay::{Decision, Replay};
 use weir::units::{PortId, Time};
 use weir::verdict::{DropReason, ReplyReason, Verdict};
@@ -141,11 +141,10 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn configuration(services: &Services) -> Config {
-    let mut text = "[limits]\nanswers_per_second = 1000000\n\
-                    [[port]]\nname = \"wan\"\ndevice = \"none\"\naddresses = [\"198.51.100.1/24\"]\n\
-                    [[port]]\nname = \"lan\"\ndevice = \"none\"\naddresses = [\"10.0.0.1/24\"]\n\
-                    [[local_pool]]\nname = \"inside\"\naddresses = [\"10.0.0.200\"]\nports = \"40000-40999\"\n"
-        .to_owned();
+    let mut text = format!(
+        "[limits]\nanswers_per_second = 1000000\n{PORTS}\
+         [[local_pool]]\nname = \"inside\"\naddresses = [\"10.0.0.200\"]\nports = \"40000-40999\"\n"
+    );
     for last in 11..14 {
         text += &format!(
             "[[neighbour]]\naddress = \"10.0.0.{last}\"\nmac = \"02:00:00:00:01:{last}\"\n"
@@ -180,11 +179,7 @@ fn configuration(services: &Services) -> Config {
             );
         }
     }
-    let context = Context {
-        schedulers: &weir::sched::NAMES,
-        cpus: None,
-    };
-    config::parse(&text, "weir.toml", &context).unwrap().config
+    parse(&text)
 }
 
 fn name(place: usize) -> String {

@@ -1,26 +1,15 @@
 //! A reload changes what it says, and nobody else's connections.
 
 use super::frames::{ACK, SYN, VIP, query, tcp};
-use super::{SECOND, T};
+use super::{PORTS, SECOND, T, parse};
 use std::net::Ipv4Addr;
-use weir::config::{self, Config, Context};
+use weir::config::Config;
 use weir::conn::FlowKey;
 use weir::replay::{Decision, Replay};
 use weir::units::{PortId, Time};
 use weir::verdict::{ReplyReason, Verdict};
 
 const WAN: PortId = PortId(0);
-
-const PORTS: &str = r#"
-[[port]]
-name = "wan"
-device = "none"
-addresses = ["198.51.100.1/24"]
-[[port]]
-name = "lan"
-device = "none"
-addresses = ["10.0.0.1/24"]
-"#;
 
 /// A `web` service (fullnat, tcp) and a `dns` service (nat, udp) with these real servers and weights.
 fn config(web: &[(u8, u16)], dns: &[(u8, u16)]) -> Config {
@@ -56,14 +45,6 @@ ports = "40000-40999"
         text += &reals(dns);
     }
     parse(&text)
-}
-
-fn parse(text: &str) -> Config {
-    let context = Context {
-        schedulers: &weir::sched::NAMES,
-        cpus: None,
-    };
-    config::parse(text, "weir.toml", &context).unwrap().config
 }
 
 /// Nothing depends on how many workers share the packets.
@@ -263,18 +244,8 @@ fn an_address_may_become_something_else_in_one_reload() {
     for workers in WORKERS {
         let mut lab = Lab::new(workers, &config(&[(11, 1)], &[]));
         lab.connect(5000);
-        let moved = parse(
-            r#"
-[[port]]
-name = "wan"
-device = "none"
-addresses = ["198.51.100.1/24", "192.0.2.80/24"]
-[[port]]
-name = "lan"
-device = "none"
-addresses = ["10.0.0.1/24"]
-"#,
-        );
+        let more = "\"198.51.100.1/24\", \"192.0.2.80/24\"";
+        let moved = parse(&PORTS.replace("\"198.51.100.1/24\"", more));
         lab.reload(moved);
         let addresses = &lab.replay.model().tables().addresses;
         assert_eq!(addresses.get(&VIP), Some(&weir::tables::Owner::Port(WAN)));

@@ -88,6 +88,8 @@ pub(super) struct Network {
     ports_unknown: bool,
     /// Some route could not be read: nothing is known to be unreachable.
     routes_unknown: bool,
+    /// Some port has a companion, or that cannot be told.
+    may_have_companion: bool,
 }
 
 impl Network {
@@ -166,6 +168,7 @@ impl Network {
                 .help("add a [[port]] with `name`, `device` and `addresses`");
             self.ports_unknown = true;
         }
+        self.may_have_companion = self.ports_unknown;
         if let Some(extra) = list.get(MAX_PORTS) {
             log.error(extra.at, format!("{} ports are too many", list.len()))
                 .help(format!("configure at most {MAX_PORTS}"));
@@ -184,6 +187,7 @@ impl Network {
             if let Some(device) = port.device.ok() {
                 one_device(&device.value.0, device.at, &mut devices, log);
             }
+            self.may_have_companion |= !matches!(port.companion, Given::No);
             let companion = port.companion.ok();
             companions.check(
                 "companion",
@@ -352,6 +356,33 @@ impl Network {
         }
     }
 
+    /// Refuses the address of a `what` that is in the list already, weir's own, or no host's; `help` is for weir's own.
+    fn other_host(
+        &self,
+        what: &str,
+        At { value: address, at }: At<Ipv4Addr>,
+        help: &str,
+        first: &mut HashMap<Ipv4Addr, Span>,
+        log: &mut Log,
+    ) -> bool {
+        if let Some(other) = first.insert(address, at) {
+            log.error(at, format!("a second {what} `{address}`"))
+                .note(other, "the first is here")
+                .help("remove one of the two");
+            return false;
+        }
+        if let Some((role, other)) = self.own(address) {
+            log.error(
+                at,
+                format!("the {what} `{address}` is weir's own: {}", role.describe()),
+            )
+            .note(other, role.here())
+            .help(help);
+            return false;
+        }
+        self.no_edge(address, at, log)
+    }
+
     pub fn neighbours(&self, raw: Vec<At<raw::Neighbour>>, log: &mut Log) -> Vec<StaticNeighbour> {
         let mut first: HashMap<Ipv4Addr, Span> = HashMap::new();
         let mut neighbours = Vec::new();
@@ -359,24 +390,12 @@ impl Network {
             value: neighbour, ..
         } in raw
         {
-            let Some(&At { value: address, at }) = neighbour.address.ok() else {
+            let Some(&host @ At { value: address, at }) = neighbour.address.ok() else {
                 continue;
             };
-            if let Some(other) = first.insert(address, at) {
-                log.error(at, format!("a second neighbour `{address}`"))
-                    .note(other, "the first is here")
-                    .help("remove one of the two");
-            } else if let Some((role, other)) = self.own(address) {
-                log.error(
-                    at,
-                    format!(
-                        "the neighbour `{address}` is weir's own: {}",
-                        role.describe()
-                    ),
-                )
-                .note(other, role.here())
-                .help("write the address of another host");
-            } else if self.no_edge(address, at, log) && !self.connected(address) {
+            let help = "write the address of another host";
+            if self.other_host("neighbour", host, help, &mut first, log) && !self.connected(address)
+            {
                 log.warning(
                     at,
                     format!("the neighbour `{address}` lies in no port's subnet: it is never used"),
@@ -395,31 +414,25 @@ impl Network {
 
     /// The host's peers. They may be beyond routers: BGP and multihop BFD are.
     pub fn host_peers(&self, raw: Vec<At<raw::HostPeer>>, log: &mut Log) -> Vec<HostPeer> {
+        if let Some(peer) = raw.first()
+            && !self.may_have_companion
+        {
+            log.warning(
+                peer.at,
+                "no port has a companion: the host gets no packets of its peers",
+            )
+            .help("give a port the key `companion`, or remove every [[host_peer]]");
+        }
         let mut first: HashMap<Ipv4Addr, Span> = HashMap::new();
         let mut peers = Vec::new();
         for At { value: peer, .. } in raw {
-            let Some(&At { value: address, at }) = peer.address.ok() else {
+            let Some(&host) = peer.address.ok() else {
                 continue;
             };
-            if let Some(other) = first.insert(address, at) {
-                log.error(at, format!("a second host peer `{address}`"))
-                    .note(other, "the first is here")
-                    .help("remove one of the two");
-            } else if let Some((role, other)) = self.own(address) {
-                log.error(
-                    at,
-                    format!(
-                        "the host peer `{address}` is weir's own: {}",
-                        role.describe()
-                    ),
-                )
-                .note(other, role.here())
-                .help("write the address of the router that the host talks to");
-            } else {
-                self.no_edge(address, at, log);
-            }
+            let help = "write the address of the router that the host talks to";
+            self.other_host("host peer", host, help, &mut first, log);
             peers.push(HostPeer {
-                address,
+                address: host.value,
                 ttl_security: peer.ttl_security.get().map(|hops| hops.0 as u8),
             });
         }

@@ -4,7 +4,6 @@ use super::{Model, key};
 use crate::config;
 use crate::control::changes::{Changes, NoSuchReal};
 use crate::service::{Real, ServiceKey};
-use crate::tables::Service;
 use std::net::Ipv4Addr;
 
 /// What an operator does to one real server; until the next reload, since the file says what the weights are.
@@ -161,41 +160,6 @@ impl Model {
         match reals.find(|real| self.vips.contains_key(real)) {
             Some(real) => Err(Conflict::RealIsVip(real)),
             None => Ok(()),
-        }
-    }
-
-    /// What a service is known by, in the place of what its former version was.
-    pub(super) fn remember_names(&mut self, before: Option<&Service>, service: &config::Service) {
-        if let Some(before) = before {
-            let addresses = service.reals.iter().rev().map(|real| real.address);
-            let same = before.reals.iter().map(|real| real.address).eq(addresses);
-            if same && *before.name == *service.name {
-                return;
-            }
-            self.forget_names(before);
-        }
-        self.names.insert(service.name.clone(), key(service));
-        for real in &service.reals {
-            let count = self.real_addresses.entry(real.address).or_default();
-            *count += 1;
-            if *count == 1 {
-                self.resolver.look_at(real.address);
-            }
-        }
-    }
-
-    /// What a service is known by goes with it.
-    pub(super) fn forget_names(&mut self, service: &Service) {
-        if self.names.get(&*service.name) == Some(&service.key) {
-            self.names.remove(&*service.name);
-        }
-        for real in &service.reals {
-            if let Some(count) = self.real_addresses.get_mut(&real.address) {
-                *count -= 1;
-                if *count == 0 {
-                    self.real_addresses.remove(&real.address);
-                }
-            }
         }
     }
 

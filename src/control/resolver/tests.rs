@@ -1,160 +1,6 @@
+use super::testing::*;
 use super::*;
-use crate::config;
-use crate::control::model::{Device, Model};
-use crate::rcu::Reader;
-use crate::stats::Stats;
 use proptest::prelude::*;
-use std::fmt::Write as _;
-
-const CONFIG: &str = r#"
-    [[port]]
-    name = "lan"
-    device = "net_null0"
-    addresses = ["10.0.0.1/15"]
-    mac = "02:00:00:00:00:01"
-    [[port]]
-    name = "wan"
-    device = "net_null1"
-    addresses = ["198.51.100.1/24"]
-    mac = "02:00:00:00:00:02"
-    [[route]]
-    to = "0.0.0.0/0"
-    via = "198.51.100.254"
-    [[neighbour]]
-    address = "10.0.0.7"
-    mac = "02:00:00:00:00:77"
-    [[service]]
-    name = "web"
-    address = "10.0.0.254"
-    port = 80
-    protocol = "tcp"
-    mode = "nat"
-"#;
-
-/// Real servers for the service: 10.0.0.11 and so many after it.
-fn reals(count: u8) -> String {
-    let real = |n| format!("[[service.real]]\naddress = \"10.0.0.{}\"\n", 11 + n);
-    (0..count).map(real).collect()
-}
-
-fn parse(reals: &str) -> config::Config {
-    let context = config::Context {
-        schedulers: &crate::sched::NAMES,
-        cpus: None,
-    };
-    let text = format!("{CONFIG}{reals}");
-    config::parse(&text, "test", &context).unwrap().config
-}
-
-fn at(millis: u64) -> Time {
-    Time::from_nanos(millis * 1_000_000)
-}
-
-fn mac(n: u8) -> Mac {
-    Mac([2, 0, 0, 0, 1, n])
-}
-
-fn lan(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 0, last)
-}
-
-/// A model whose clock is moved by hand, and what it says.
-struct Lab {
-    model: Model,
-    reader: Reader<Tables>,
-    now: u64,
-    said: Vec<String>,
-}
-
-impl Lab {
-    fn new(reals: &str) -> Lab {
-        let config = parse(reals);
-        let device = |n| Device {
-            mac: Mac([2, 0, 0, 0, 0, n]),
-            any_mac: false,
-        };
-        let devices = (1..=config.ports.len() as u8).map(device).collect();
-        let stats = Arc::new(Stats::new(1).unwrap());
-        let (model, mut readers) = Model::new(&config, devices, stats, 1, at(0));
-        Lab {
-            model,
-            reader: readers.remove(0),
-            now: 0,
-            said: Vec::new(),
-        }
-    }
-
-    /// Moves the clock, with everything at its own time.
-    fn go_to(&mut self, millis: u64) {
-        while let Some(due) = self
-            .model
-            .resolver
-            .next_due()
-            .filter(|due| *due <= at(millis))
-        {
-            self.now = self.now.max(due.nanos() / 1_000_000);
-            self.tick();
-        }
-        self.now = millis;
-        self.tick();
-    }
-
-    fn tick(&mut self) {
-        self.model.tick(at(self.now));
-        self.reader.quiescent();
-        self.model.tick(at(self.now));
-        for order in self.model.resolver.take_orders() {
-            let mut line = format!("{} ", self.now);
-            match order {
-                Order::Ask { to, target, .. } if to == Mac::BROADCAST => {
-                    write!(line, "all for {target}")
-                }
-                Order::Ask { to, target, .. } => write!(line, "{:02x} for {target}", to.0[5]),
-                Order::Announce { port, address } => write!(line, "{address} on {port}"),
-                other => panic!("{other:?}"),
-            }
-            .unwrap();
-            self.said.push(line);
-        }
-    }
-
-    fn event(&mut self, event: Event) {
-        self.model.event(event, at(self.now));
-        self.tick();
-    }
-
-    fn want(&mut self, address: Ipv4Addr) {
-        let port = PortId(u8::from(address.octets()[0] != 10));
-        self.event(Event::Wanted { port, address });
-    }
-
-    fn arp(&mut self, operation: u16, sender: (Ipv4Addr, Mac), target_ip: Ipv4Addr) {
-        let (sender_ip, sender_mac) = sender;
-        let port = PortId(u8::from(sender_ip.octets()[0] != 10));
-        let repr = arp::Repr {
-            operation,
-            sender_mac,
-            sender_ip,
-            target_mac: Mac::default(),
-            target_ip,
-        };
-        self.event(Event::Arp { port, repr });
-    }
-
-    fn link(&self, address: Ipv4Addr) -> Option<Link> {
-        let port = PortId(u8::from(address.octets()[0] != 10));
-        let table = self.model.resolver.table();
-        Some(table.link(table.find(port, address)?))
-    }
-
-    fn states(&self) -> HashMap<&'static str, usize> {
-        let mut states = HashMap::new();
-        for (_, _, link, _) in self.model.resolver.iter() {
-            *states.entry(link.state.name()).or_default() += 1;
-        }
-        states
-    }
-}
 
 /// What happens at a neighbour.
 #[derive(Clone, Copy, Debug)]
@@ -442,9 +288,9 @@ fn a_gateway_that_is_no_longer_static_keeps_its_slot() {
         tables: lab.model.tables(),
         reals: &HashMap::new(),
     };
-    let table = lab.model.resolver.table().clone();
+    let table = lab.model.resolver.neighbours().table().clone();
     let hop = table.find(PortId(1), gateway).unwrap();
-    assert!(lab.model.resolver.is_needed(hop, &network));
+    assert!(lab.model.resolver.neighbours().is_needed(hop, &network));
     lab.want(gateway);
     lab.go_to(10_000);
     assert_eq!(
@@ -588,110 +434,6 @@ fn probes_of_many_failed_next_hops_are_paced() {
     assert_eq!(asked.len(), 3000, "each has its turn");
 }
 
-/// 100 clients and 100 real servers, each in use every few seconds, and answering.
-fn keep_in_use(lab: &mut Lab, hops: &mut Vec<Option<HopId>>) {
-    let table = lab.model.resolver.table().clone();
-    for n in 0..200u8 {
-        let address = lan(11 + n);
-        lab.want(address);
-        lab.arp(arp::REPLY, (address, mac(n)), lan(1));
-        let hop = table.find(PortId(0), address);
-        let link = table.link(hop.expect("it is known"));
-        assert!(
-            link.is_usable() && link.mac == mac(n),
-            "{address}: {link:?}"
-        );
-        hops.push(hop);
-    }
-}
-
-#[test]
-fn sixty_thousand_strangers_displace_nobody() {
-    let mut lab = Lab::new(&reals(69));
-    let mut before = Vec::new();
-    keep_in_use(&mut lab, &mut before);
-    for n in 0..60_000u32 {
-        if n % 6000 == 0 {
-            lab.go_to(u64::from(n));
-            let mut now = Vec::new();
-            keep_in_use(&mut lab, &mut now);
-            assert_eq!(now, before);
-        }
-        let stranger = Ipv4Addr::from_bits(0x0a00_1000 + n);
-        lab.arp(arp::REQUEST, (stranger, mac(250)), lan(254));
-    }
-    assert!(lab.model.resolver.used() <= MAX_STRANGERS + 210);
-    // A minute later they make room for others.
-    lab.go_to(130_000);
-    let late = Ipv4Addr::new(10, 1, 200, 1);
-    lab.arp(arp::REQUEST, (late, mac(3)), lan(254));
-    assert!(lab.link(late).is_some());
-    let mut now = Vec::new();
-    keep_in_use(&mut lab, &mut now);
-    assert_eq!(now, before);
-}
-
-#[test]
-fn next_hops_that_do_not_exist_displace_nobody() {
-    let mut lab = Lab::new(&reals(69));
-    let mut before = Vec::new();
-    keep_in_use(&mut lab, &mut before);
-    // Packets to made-up addresses of the subnet: 12,000 a second for ten seconds.
-    for millis in 0..10_000u32 {
-        lab.go_to(u64::from(millis));
-        for n in 0..12 {
-            let address = 0x0a00_1000 + (millis * 12 + n) % 120_000;
-            lab.want(Ipv4Addr::from_bits(address));
-        }
-        if millis % 1000 == 999 {
-            let mut now = Vec::new();
-            keep_in_use(&mut lab, &mut now);
-            assert_eq!(now, before);
-        }
-        lab.said.clear();
-    }
-    // What the configuration needs gets a slot even so.
-    lab.model.apply(parse(&reals(240)), at(lab.now)).unwrap();
-    lab.want(lan(240));
-    lab.arp(arp::REPLY, (lan(240), mac(1)), lan(1));
-    assert!(lab.link(lan(240)).is_some_and(|link| link.is_usable()));
-    lab.go_to(20_000);
-    let states = lab.states();
-    assert!(states.values().sum::<usize>() <= HIGH, "{states:?}");
-}
-
-#[test]
-fn idle_neighbours_go_in_the_order_of_their_value() {
-    let mut lab = Lab::new(&reals(1));
-    let host = |n: usize| Ipv4Addr::from_bits(0x0a00_1000 + n as u32);
-    let answer = |lab: &mut Lab, n: usize| {
-        lab.want(host(n));
-        lab.arp(arp::REPLY, (host(n), mac(1)), lan(1));
-    };
-    // The oldest first; the last ones are in use when room is wanted.
-    let old = HIGH / 2;
-    (0..old).for_each(|n| answer(&mut lab, n));
-    lab.go_to(100_000);
-    (old..HIGH - 10).for_each(|n| answer(&mut lab, n));
-    lab.go_to(195_000);
-    (HIGH - 10..HIGH + 100).for_each(|n| answer(&mut lab, n));
-    lab.arp(arp::REQUEST, (lan(11), mac(1)), lan(1));
-    lab.go_to(200_000);
-    let kept =
-        |range: std::ops::Range<usize>| range.filter(|&n| lab.link(host(n)).is_some()).count();
-    assert_eq!(kept(HIGH - 10..HIGH + 100), 110, "in use");
-    assert_eq!(
-        kept(old..HIGH - 10),
-        HIGH - 10 - old,
-        "younger than what went"
-    );
-    let went = old - kept(0..old);
-    assert!(went == HIGH + 1 - LOW, "{went}");
-    let first = (0..old).position(|n| lab.link(host(n)).is_some());
-    assert!(lab.link(lan(11)).is_some(), "a real server");
-    assert_eq!(first, Some(went), "the first ones went");
-}
-
 /// What may happen next to one of a few hosts: when, to which one, what.
 fn anything() -> impl Strategy<Value = (u64, usize, Does)> {
     let does = (0..6, 1..4u8).prop_map(|(what, mac)| match what {
@@ -772,9 +514,7 @@ proptest! {
             }
             asked += lab.said.len();
             questions(&mut lab, &mut silent_since);
-            let strangers = lab.model.resolver.neighbours.iter().flatten();
-            let strangers = strangers.filter(|neighbour| neighbour.is_stranger).count();
-            let counted: usize = lab.model.resolver.ports.iter().map(|port| port.strangers).sum();
+            let (strangers, counted) = lab.model.resolver.neighbours().strangers();
             prop_assert_eq!(strangers, counted);
         }
         prop_assert!(asked as u64 <= 3 * 4 * (2 + lab.now / 1000), "{} questions", asked);

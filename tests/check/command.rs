@@ -1,0 +1,86 @@
+//! `weir check` from outside.
+
+use super::{EXAMPLE, NETWORK};
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn weir_check(folder: &Path, text: &str) -> Output {
+    std::fs::write(folder.join("lb.toml"), text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command
+        .args(["check", "lb.toml"])
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+pub fn streams(output: &Output) -> (&str, &str) {
+    (
+        std::str::from_utf8(&output.stdout).unwrap(),
+        std::str::from_utf8(&output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn a_good_file_is_one_line_on_stdout() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = weir_check(folder.path(), EXAMPLE);
+    let summary = "lb.toml: ok: 2 ports, 3 services, 5 real servers, 1 local pool, 2 routes\n";
+    assert_eq!(streams(&output), (summary, ""));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_doubtful_file_is_still_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = weir_check(folder.path(), &format!("include = [\"none/*\"]\n{NETWORK}"));
+    let (stdout, stderr) = streams(&output);
+    assert_eq!(
+        stdout,
+        "lb.toml: ok: 2 ports, 0 services, 0 real servers, 0 local pools, 1 route\n"
+    );
+    assert!(
+        stderr.starts_with("warning: lb.toml:1:12: no file matches `none/*`\n"),
+        "{stderr}"
+    );
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_bad_file_has_all_its_errors_on_stderr() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = weir_check(
+        folder.path(),
+        &format!("[dpdk]\nidel = 1\n[limits]\nconnections = 0\n{NETWORK}"),
+    );
+    let expected = "error: lb.toml:2:1: unknown key `idel` in [dpdk]; did you mean `idle`?
+  |
+2 | idel = 1
+  | ^^^^
+  |
+help: the keys of [dpdk] are: workers, main_lcore, hugepages, idle, rss_key, mbufs, eal_args
+error: lb.toml:4:15: `0` is out of range for `connections`
+  |
+4 | connections = 0
+  |               ^
+  |
+help: write a number from 1 to 268435456
+";
+    assert_eq!(streams(&output), ("", expected));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_missing_file_is_an_error() {
+    let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["check", "/no/such/file"])
+        .output()
+        .unwrap();
+    let (stdout, stderr) = streams(&output);
+    assert_eq!(stdout, "");
+    assert!(
+        stderr.starts_with("error: /no/such/file: cannot read: "),
+        "{stderr}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -1,0 +1,121 @@
+//! What is refused or doubted, section by section: a table of cases for each.
+
+use super::{CONTEXT, NETWORK, parse};
+use weir::config::{self, Context, Severity};
+
+/// Checks a file of cases. `### ` begins one with its name; ` #! 8 message` at the end of a line says that something is
+/// found in column 8 of this line (`warning: ` before the message: not an error), and there may be several. Nothing
+/// else may be found. `rest` is appended to every case.
+fn hold(cases: &str, rest: &str) {
+    for case in cases.split("### ").skip(1) {
+        let (name, text) = case.split_once('\n').unwrap();
+        let mut expected = Vec::new();
+        for (line, written) in (1..).zip(text.lines()) {
+            for finding in written.split("#! ").skip(1) {
+                let (column, part) = finding.trim().split_once(' ').unwrap();
+                let (severity, part) = match part.strip_prefix("warning: ") {
+                    Some(part) => (Severity::Warning, part),
+                    None => (Severity::Error, part),
+                };
+                expected.push((line, column.parse::<usize>().unwrap(), severity, part));
+            }
+        }
+        let (found, refused) = match parse(&format!("{text}\n{rest}")) {
+            Ok(loaded) => (loaded.warnings, false),
+            Err(diagnostics) => (diagnostics, true),
+        };
+        assert_eq!(
+            refused,
+            found.iter().any(|it| it.severity == Severity::Error),
+            "{name}"
+        );
+        assert_eq!(found.len(), expected.len(), "{name}: {found}");
+        for (it, (line, column, severity, part)) in found.iter().zip(expected) {
+            assert_eq!(
+                (it.line, it.column, it.severity),
+                (line, column, severity),
+                "{name}: {found}"
+            );
+            assert!(
+                it.message.contains(part),
+                "{name}: `{}` lacks `{part}`",
+                it.message
+            );
+            assert!(
+                it.help.is_some(),
+                "{name}: `{}` does not say what to do",
+                it.message
+            );
+        }
+    }
+}
+
+#[test]
+fn values_are_refused_where_they_stand() {
+    hold(include_str!("values.txt"), NETWORK);
+}
+
+#[test]
+fn workers_are_cpus_of_this_machine() {
+    hold(include_str!("workers.txt"), NETWORK);
+    let anywhere = Context {
+        cpus: None,
+        ..CONTEXT
+    };
+    let text = format!(
+        r#"[dpdk]
+workers = [77]
+{NETWORK}"#
+    );
+    assert!(config::parse(&text, "lb.toml", &anywhere).is_ok());
+    let many = format!(
+        "[dpdk]\nworkers = {:?}\n{NETWORK}",
+        (0..65).collect::<Vec<_>>()
+    );
+    let refused = config::parse(&many, "lb.toml", &anywhere)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.starts_with("error: lb.toml:2:11: 65 workers are too many"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn ports_are_checked() {
+    hold(include_str!("ports.txt"), "");
+    let seventeen: String = (0..17)
+        .map(|i| {
+            format!(
+                "[[port]]\nname = \"p{i}\"\ndevice = \"d{i}\"\naddresses = [\"10.{i}.0.1/24\"]\n"
+            )
+        })
+        .collect();
+    let diagnostics = parse(&seventeen).unwrap_err();
+    assert!(
+        diagnostics
+            .to_string()
+            .starts_with("error: lb.toml:65:1: 17 ports are too many"),
+        "{diagnostics}"
+    );
+}
+
+#[test]
+fn routes_and_neighbours_are_checked() {
+    hold(include_str!("routes.txt"), NETWORK);
+}
+
+#[test]
+fn pools_are_checked() {
+    hold(include_str!("pools.txt"), NETWORK);
+}
+
+#[test]
+fn services_are_checked() {
+    hold(include_str!("services.txt"), NETWORK);
+}
+
+#[test]
+fn real_servers_are_checked() {
+    hold(include_str!("reals.txt"), NETWORK);
+}

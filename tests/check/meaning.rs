@@ -1,0 +1,205 @@
+//! What a file that is accepted means, and that every key is documented.
+
+use super::{CONTEXT, EXAMPLE, MINIMAL, NETWORK, good, parse};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use weir::config::{
+    self, Context, Hugepages, Idle, Listen, Mode, Persistence, Queues, Severity, Timeouts,
+    WhenUnavailable,
+};
+
+/// The file that interface.md prints is refused for its IPv6 address, and for nothing else.
+#[test]
+fn the_documented_file_is_accepted_but_for_ipv6() {
+    let printed = r#"
+[dpdk]
+workers     = [1]
+main_lcore  = 0
+hugepages   = "auto"
+idle        = "poll"
+eal_args    = []
+[[port]]
+name        = "wan"
+device      = "net_tap0,iface=weir0"
+addresses   = ["198.51.100.1/24", "2001:db8:1::1/64"]
+mac         = "02:00:00:00:00:01"
+mtu         = 1500
+queues      = "auto"
+vlan        = 0
+[[route]]
+to  = "0.0.0.0/0"
+via = "198.51.100.254"
+[[neighbour]]
+address = "10.0.0.11"
+mac     = "02:00:00:00:01:11"
+[[local_pool]]
+name      = "inside"
+addresses = ["10.0.0.200", "10.0.0.204-10.0.0.207"]
+ports     = "1024-65535"
+[timeouts]
+tcp_established = 900
+tcp_fin_wait    = 120
+udp             = 300
+[[service]]
+name       = "web"
+address    = "192.0.2.80"
+port       = 80
+protocol   = "tcp"
+mode       = "fullnat"
+tunnel     = "ipip"
+local_pool = "inside"
+scheduler  = "wrr"
+persistence = { timeout = 300, prefix_v4 = 32, prefix_v6 = 128 }
+  [[service.real]]
+  address = "10.0.0.11"
+  port    = 8080
+  weight  = 3
+"#;
+    let refused = parse(printed).unwrap_err();
+    let errors: Vec<_> = refused
+        .iter()
+        .filter(|it| it.severity == Severity::Error)
+        .collect();
+    assert_eq!(errors.len(), 1, "{refused}");
+    assert_eq!(errors[0].text, "\"2001:db8:1::1/64\"");
+    assert!(parse(&printed.replace(", \"2001:db8:1::1/64\"", "")).is_ok());
+}
+
+#[test]
+fn the_example_says_what_its_comments_say() {
+    let config = good(EXAMPLE);
+    assert_eq!(config.timeouts, Timeouts::default());
+    assert_eq!(
+        (config.dpdk.hugepages, config.dpdk.idle),
+        (Hugepages::Auto, Idle::Poll)
+    );
+    assert_eq!(config.ports[0].mac, Some([2, 0, 0, 0, 0, 1]));
+    assert_eq!(config.ports[1].addresses, ["10.0.0.1/24".parse().unwrap()]);
+    assert_eq!(config.routes[0].to.prefix_len(), 0);
+    let pool: Vec<Ipv4Addr> = [200, 204, 205, 206, 207]
+        .map(|last| Ipv4Addr::new(10, 0, 0, last))
+        .to_vec();
+    assert_eq!(config.pools[0].addresses, pool);
+    assert_eq!(config.pools[0].ports, (1024, 65_535));
+    let [web, dns, all] = &config.services[..] else {
+        panic!("{:?}", config.services)
+    };
+    assert_eq!(
+        web.mode,
+        Mode::Fullnat {
+            pool: "inside".to_owned()
+        }
+    );
+    let persistence = Persistence {
+        timeout: Duration::from_secs(300),
+        prefix_v4: 32,
+        prefix_v6: 128,
+        through_drain: false,
+    };
+    assert_eq!(web.persistence, Some(persistence));
+    assert_eq!(
+        web.reals
+            .iter()
+            .map(|real| (real.port, real.weight))
+            .collect::<Vec<_>>(),
+        [(8080, 3), (8080, 1)]
+    );
+    assert_eq!((dns.scheduler.as_str(), dns.reals[0].port), ("sh", 53));
+    assert_eq!(
+        (all.scheduler.as_str(), all.port, all.reals[0].port),
+        ("wlc", 0, 0)
+    );
+}
+
+#[test]
+fn every_default_is_filled_in() {
+    let config = good(MINIMAL);
+    assert_eq!(
+        (config.dpdk.workers, config.dpdk.main_lcore),
+        (vec![1, 2, 3], 0)
+    );
+    assert_eq!(
+        config.api.listen,
+        Listen::Tcp(([127, 0, 0, 1], 9900).into())
+    );
+    assert_eq!(
+        (config.limits.connections, config.limits.answers_per_second),
+        (1_048_576, 1000)
+    );
+    assert_eq!(config.limits.host_packets_per_second, 10_000);
+    assert_eq!(config.limits.host_peer_packets_per_second, 10_000);
+    assert_eq!(config.host_peers, []);
+    assert_eq!(
+        (
+            config.ports[0].mtu,
+            config.ports[0].queues,
+            config.ports[0].mac
+        ),
+        (1500, Queues::Auto, None)
+    );
+    let service = &config.services[0];
+    assert_eq!(
+        (service.name.as_str(), service.scheduler.as_str()),
+        ("tcp:10.0.0.80:80", "wlc")
+    );
+    assert_eq!(
+        (service.persistence, service.when_unavailable),
+        (None, WhenUnavailable::Refuse)
+    );
+    assert_eq!((service.reals[0].port, service.reals[0].weight), (80, 1));
+}
+
+#[test]
+fn workers_default_to_all_cpus_but_the_first() {
+    /// The machine's CPUs, the text, and the workers and the control thread's CPU that come of them.
+    type Case<'a> = (Option<&'a [usize]>, &'a str, &'a [usize], usize);
+    let cases: &[Case] = &[
+        (Some(&[4]), "", &[4], 4),
+        (Some(&[2, 5, 7]), "", &[5, 7], 2),
+        (Some(&[0, 1, 2]), "[dpdk]\nworkers = [0]", &[0], 1),
+        (Some(&[0, 1]), "[dpdk]\nworkers = [0, 1]", &[0, 1], 0),
+        (None, "", &[0], 0),
+    ];
+    for &(cpus, text, workers, main) in cases {
+        let context = Context { cpus, ..CONTEXT };
+        let loaded = config::parse(&format!("{text}\n{NETWORK}"), "lb.toml", &context).unwrap();
+        assert_eq!(
+            (
+                &loaded.config.dpdk.workers[..],
+                loaded.config.dpdk.main_lcore
+            ),
+            (workers, main),
+            "{cpus:?}"
+        );
+    }
+}
+
+#[test]
+fn time_spans_are_seconds_or_words() {
+    let text = "[timeouts]\nudp = 7\ntcp_established = \"1h 30m\"\ntcp_listen = \"20days\"";
+    let timeouts = good(&format!("{text}\n{NETWORK}")).timeouts;
+    let seconds =
+        [timeouts.udp, timeouts.tcp_established, timeouts.tcp_listen].map(|span| span.as_secs());
+    assert_eq!(seconds, [7, 5400, 20 * 86_400]);
+}
+
+#[test]
+fn every_key_is_documented_and_every_documented_key_exists() {
+    let docs = include_str!("../../docs/configuration.md");
+    for (table, keys) in config::keys() {
+        let section = docs
+            .split("\n## ")
+            .find(|section| {
+                section
+                    .lines()
+                    .next()
+                    .is_some_and(|title| title.contains(table))
+            })
+            .unwrap_or_else(|| panic!("{table} has no section"));
+        let cell = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+        let documented: BTreeSet<String> = section.lines().filter_map(cell).collect();
+        let known: BTreeSet<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+        assert_eq!(documented, known, "{table}");
+    }
+}
