@@ -84,6 +84,117 @@ pub struct Table<E = Connection> {
 
 const END: u32 = u32::MAX;
 
+/// The low bits of a hash, by which a slot is told; the high bits choose the bucket.
+#[inline(always)]
+fn signature(hash: u64) -> u16 {
+    (hash as u16).max(1)
+}
+
+/// A table to look many keys up in: where its memory is need not be read again for each.
+pub struct Lookup<'a, E = Connection> {
+    entries: &'a [E],
+    buckets: &'a [Bucket],
+    seed: u64,
+}
+
+impl<E: Entry> Lookup<'_, E> {
+    #[inline(always)]
+    pub fn hash(&self, key: &E::Key) -> u64 {
+        E::hash(key, self.seed)
+    }
+
+    #[inline(always)]
+    fn home(&self, hash: u64) -> usize {
+        ((u128::from(hash) * self.buckets.len() as u128) >> 64) as usize
+    }
+
+    /// Starts to fetch the bucket of a hash.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        prefetch(&self.buckets[self.home(hash)]);
+    }
+
+    /// The entry that most probably has this hash, which it starts to fetch.
+    #[inline(always)]
+    pub fn guess(&self, hash: u64) -> Guess {
+        let bucket = &self.buckets[self.home(hash)];
+        let matches = bucket.matches(signature(hash));
+        // Without a match the number is some slot's: a live key's, or 0.
+        let number = bucket.entries[matches.trailing_zeros() as usize % SLOTS];
+        prefetch(&self.entries[(number >> 1) as usize]);
+        Guess(number)
+    }
+
+    /// As [`find`](Self::find), with a look at the guessed entry first.
+    #[inline(always)]
+    pub fn find_guessed(&self, guess: Guess, hash: u64, key: &E::Key) -> Option<Found> {
+        let Guess(number) = guess;
+        let entry = &self.entries[(number >> 1) as usize];
+        let reply = number & 1 == 1;
+        // A free entry has a key that no packet can have.
+        if key
+            == if reply {
+                entry.reply()
+            } else {
+                entry.request()
+            }
+        {
+            return Some(Found {
+                id: ConnId(number >> 1),
+                reply,
+            });
+        }
+        self.find(hash, key)
+    }
+
+    /// The connection of a packet.
+    #[inline]
+    pub fn find(&self, hash: u64, key: &E::Key) -> Option<Found> {
+        let signature = signature(hash);
+        let mut home = self.home(hash);
+        loop {
+            let bucket = &self.buckets[home];
+            let mut matches = bucket.matches(signature);
+            while matches != 0 {
+                let number = bucket.entries[matches.trailing_zeros() as usize];
+                let reply = number & 1 == 1;
+                let entry = &self.entries[(number >> 1) as usize];
+                if key
+                    == if reply {
+                        entry.reply()
+                    } else {
+                        entry.request()
+                    }
+                {
+                    return Some(Found {
+                        id: ConnId(number >> 1),
+                        reply,
+                    });
+                }
+                matches &= matches - 1;
+            }
+            if bucket.passed_on == 0 {
+                return None;
+            }
+            home = self.next(home);
+        }
+    }
+
+    #[inline]
+    fn next(&self, bucket: usize) -> usize {
+        if bucket + 1 == self.buckets.len() {
+            0
+        } else {
+            bucket + 1
+        }
+    }
+
+    #[inline(always)]
+    pub fn get(&self, id: ConnId) -> &E {
+        &self.entries[id.0 as usize]
+    }
+}
+
 impl<E: Entry> Table<E> {
     /// The most connections a table may have.
     pub const MAX_CAPACITY: usize = 1 << 30;
@@ -151,96 +262,42 @@ impl<E: Entry> Table<E> {
         E::hash(key, self.seed)
     }
 
+    /// For looking many keys up.
     #[inline(always)]
-    fn home(&self, hash: u64) -> usize {
-        // The high bits choose the bucket, the low bits are the signature.
-        ((u128::from(hash) * self.buckets.len() as u128) >> 64) as usize
-    }
-
-    #[inline(always)]
-    fn signature(hash: u64) -> u16 {
-        (hash as u16).max(1)
-    }
-
-    /// Starts to fetch the bucket of a hash.
-    #[inline(always)]
-    pub fn prefetch_bucket(&self, hash: u64) {
-        prefetch(&self.buckets[self.home(hash)]);
-    }
-
-    /// The entry that most probably has this hash, which it starts to fetch.
-    #[inline(always)]
-    pub fn guess(&self, hash: u64) -> Guess {
-        let bucket = &self.buckets[self.home(hash)];
-        let matches = bucket.matches(Self::signature(hash));
-        // Without a match the number is some slot's: a live key's, or 0.
-        let number = bucket.entries[matches.trailing_zeros() as usize % SLOTS];
-        prefetch(&self.entries[(number >> 1) as usize]);
-        Guess(number)
-    }
-
-    /// As [`find`](Self::find), with a look at the guessed entry first.
-    #[inline(always)]
-    pub fn find_guessed(&self, guess: Guess, hash: u64, key: &E::Key) -> Option<Found> {
-        let Guess(number) = guess;
-        let entry = &self.entries[(number >> 1) as usize];
-        let reply = number & 1 == 1;
-        // A free entry has a key that no packet can have.
-        if key
-            == if reply {
-                entry.reply()
-            } else {
-                entry.request()
-            }
-        {
-            return Some(Found {
-                id: ConnId(number >> 1),
-                reply,
-            });
+    pub fn lookup(&self) -> Lookup<'_, E> {
+        Lookup {
+            entries: &self.entries,
+            buckets: &self.buckets,
+            seed: self.seed,
         }
-        self.find(hash, key)
     }
 
     /// The connection of a packet.
     #[inline]
     pub fn find(&self, hash: u64, key: &E::Key) -> Option<Found> {
-        let signature = Self::signature(hash);
-        let mut home = self.home(hash);
-        loop {
-            let bucket = &self.buckets[home];
-            let mut matches = bucket.matches(signature);
-            while matches != 0 {
-                let number = bucket.entries[matches.trailing_zeros() as usize];
-                let reply = number & 1 == 1;
-                let entry = &self.entries[(number >> 1) as usize];
-                if key
-                    == if reply {
-                        entry.reply()
-                    } else {
-                        entry.request()
-                    }
-                {
-                    return Some(Found {
-                        id: ConnId(number >> 1),
-                        reply,
-                    });
-                }
-                matches &= matches - 1;
-            }
-            if bucket.passed_on == 0 {
-                return None;
-            }
-            home = self.next(home);
-        }
+        self.lookup().find(hash, key)
+    }
+
+    /// Starts to fetch the bucket of a hash.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        self.lookup().prefetch_bucket(hash);
+    }
+
+    /// The entry that most probably has this hash, which it starts to fetch.
+    #[inline(always)]
+    pub fn guess(&self, hash: u64) -> Guess {
+        self.lookup().guess(hash)
+    }
+
+    #[inline(always)]
+    fn home(&self, hash: u64) -> usize {
+        self.lookup().home(hash)
     }
 
     #[inline]
     fn next(&self, bucket: usize) -> usize {
-        if bucket + 1 == self.buckets.len() {
-            0
-        } else {
-            bucket + 1
-        }
+        self.lookup().next(bucket)
     }
 
     /// Adds a connection. None when the table is full, or one of the keys is another connection's already.
@@ -296,7 +353,7 @@ impl<E: Entry> Table<E> {
             let free = bucket.matches(0);
             if free != 0 {
                 let slot = free.trailing_zeros() as usize;
-                bucket.signatures[slot] = Self::signature(hash);
+                bucket.signatures[slot] = signature(hash);
                 bucket.entries[slot] = number;
                 return;
             }
@@ -309,7 +366,7 @@ impl<E: Entry> Table<E> {
         let mut place = self.home(hash);
         loop {
             let bucket = &mut self.buckets[place];
-            let mut matches = bucket.matches(Self::signature(hash));
+            let mut matches = bucket.matches(signature(hash));
             while matches != 0 {
                 let slot = matches.trailing_zeros() as usize;
                 if bucket.entries[slot] == number {

@@ -25,7 +25,7 @@ mod sweep;
 mod waiting;
 
 use crate::arch::{NoMemory, prefetch, prefetch_all};
-use crate::conn::{ConnId, FlowKey, Found, Guess, Table, local_port};
+use crate::conn::{FlowKey, Found, Guess, Table, local_port};
 use crate::exchange::{ConnectionChunk, Mailbox, Order};
 use crate::packet::{BURST, Burst, Packet, Sent, Sink};
 use crate::sched::Client;
@@ -198,6 +198,7 @@ impl<P: Packet> Director<P> {
         let Some(mut stage) = self.stage.take() else {
             return;
         };
+        let lookup = self.live.table.lookup();
         let mut any_to_mend = false;
         for (packet, slot) in burst.iter().zip(&mut *stage) {
             let (frame, port) = (packet.data(), tables.port(packet.port()));
@@ -212,8 +213,8 @@ impl<P: Packet> Director<P> {
                 }
             }
             slot.other = None;
-            slot.hash = self.live.table.hash(&slot.flow.key);
-            self.live.table.prefetch_bucket(slot.hash);
+            slot.hash = lookup.hash(&slot.flow.key);
+            lookup.prefetch_bucket(slot.hash);
         }
         if any_to_mend {
             self.mend(burst, &mut stage[..], tables);
@@ -221,18 +222,18 @@ impl<P: Packet> Director<P> {
         let slots = &mut stage[..burst.len()];
         for slot in slots.iter_mut() {
             // Of what is no flow, a former packet's: no harm is done.
-            slot.guess = self.live.table.guess(slot.hash);
+            slot.guess = lookup.guess(slot.hash);
         }
         let version = self.live.table.version();
+        let reals = &self.live.counters.reals;
         let mut any_new = false;
         for slot in slots.iter_mut() {
-            slot.found = self
-                .live
-                .table
-                .find_guessed(slot.guess, slot.hash, &slot.flow.key);
+            slot.found = lookup.find_guessed(slot.guess, slot.hash, &slot.flow.key);
             any_new |= slot.found.is_none();
-            if let Some(found) = slot.found {
-                self.prefetch_counters(found.id);
+            if let Some(found) = slot.found
+                && let Some(stats) = reals.get(lookup.get(found.id).real.index())
+            {
+                prefetch(stats);
             }
         }
         let mut services = ArrayVec::new();
@@ -354,15 +355,6 @@ impl<P: Packet> Director<P> {
             Verdict::Local(reason) => self.counters().deliver(reason),
             Verdict::Drop(reason) => self.counters().drop(reason),
             Verdict::HandOver(_) => self.counters().handed_over.add(1),
-        }
-    }
-
-    /// Starts to fetch what a packet of a connection counts in.
-    #[inline(always)]
-    fn prefetch_counters(&self, id: ConnId) {
-        let real = self.live.table.get(id).real;
-        if let Some(stats) = self.counters().reals.get(real.index()) {
-            prefetch(stats);
         }
     }
 

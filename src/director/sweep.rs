@@ -5,6 +5,7 @@
 //! fetches ahead, and a sweep of a million entries costs a few milliseconds, spread over two seconds.
 
 use super::Director;
+use crate::arch::prefetch;
 use crate::conn::{ConnId, State};
 use crate::packet::Packet;
 use crate::tables::Tables;
@@ -78,7 +79,10 @@ impl<P: Packet> Director<P> {
                 }
                 if self.should_end(id, tables, now) {
                     self.live.table.prefetch_links(id);
-                    self.prefetch_counters(id);
+                    let real = self.live.table.get(id).real;
+                    if let Some(stats) = self.counters().reals.get(real.index()) {
+                        prefetch(stats);
+                    }
                     over.push(id);
                 }
             }

@@ -12,7 +12,8 @@ pub struct Memory {
     port: PortId,
     frame: Vec<u8>,
     longest: usize,
-    errand: Errand,
+    /// [`Errand::number`], which is smaller than the errand: packets are moved from hand to hand.
+    errand: u32,
 }
 
 impl Memory {
@@ -22,7 +23,7 @@ impl Memory {
             port,
             frame: frame.to_vec(),
             longest: frame.len() + TAILROOM,
-            errand: Errand::Find,
+            errand: Errand::Find.number(),
         }
     }
 }
@@ -49,11 +50,11 @@ impl Packet for Memory {
     }
 
     fn set_errand(&mut self, errand: Errand) {
-        self.errand = errand;
+        self.errand = errand.number();
     }
 
     fn errand(&self) -> Errand {
-        self.errand
+        Errand::from_number(self.errand)
     }
 
     fn prefetch(&self) {}
