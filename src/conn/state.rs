@@ -22,11 +22,11 @@ pub enum State {
     LastAck,
     Listen,
     SynAck,
-    /// Established for the client, while the real server has sent nothing yet: the kernel's ESTABLISHED, which a blind ACK
-    /// is enough for, with the lifetime of a handshake.
+    /// The client has sent an ACK, and the real server nothing yet. The kernel's ESTABLISHED, but with the lifetime of a
+    /// handshake, as anyone can send a blind ACK.
     Unanswered,
-    /// Established by no more than a handshake's packets, of which the client's last one proves nothing: weir sees no
-    /// replies, or the ACK acknowledges another number than the real server sent. The kernel's ESTABLISHED otherwise.
+    /// A handshake's packets were seen, and the client's ACK does not prove that it got the real server's answer: weir sees
+    /// no replies, or the ACK has another number than the real server sent. In all else the kernel's ESTABLISHED.
     Handshaken,
     Udp,
     /// A persistence template: binds a client to a real server.
