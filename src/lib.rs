@@ -2,6 +2,9 @@
 //!
 //! Dependencies point one way, down this list; `tests/layering.rs` holds it against the code (see ARCHITECTURE.md).
 
+/// The package's version; of a release build also the commit that it is built from, and its date.
+pub const VERSION: &str = env!("WEIR_VERSION");
+
 pub mod arch;
 pub mod bench;
 pub mod command;

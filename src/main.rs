@@ -6,7 +6,7 @@ use weir::command::Command;
 
 /// A layer-4 load balancer on DPDK
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version = weir::VERSION, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

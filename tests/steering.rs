@@ -18,7 +18,7 @@ fn softrss(key: &[u8; KEY_LEN], input: &[u8]) -> u32 {
     assert!(words.len() < aligned.len());
     // SAFETY: both are arrays of words, as many as it is told of, and the key has one more.
     unsafe {
-        dpdk_ffi::rte_softrss(
+        dpdk_sys::rte_softrss(
             words.as_mut_ptr(),
             words.len() as u32,
             aligned.as_mut_ptr().cast(),

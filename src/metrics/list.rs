@@ -37,7 +37,7 @@ macro_rules! labels {
 metrics! {
     // The daemon.
     Gauge "weir_build_info" ["version"] "1; the label tells the version."
-        Daemon(|_, samples| samples.add(&[&env!("CARGO_PKG_VERSION")], 1));
+        Daemon(|_, samples| samples.add(&[&crate::VERSION], 1));
     Gauge "weir_start_time_seconds" [] "When the daemon started, in seconds since 1970."
         Daemon(|daemon, samples| samples.add(&[], daemon.started_s));
     Gauge "weir_generation" [] "Counts the tables published to the workers; 1 is the configuration of the start."

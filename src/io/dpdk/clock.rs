@@ -22,7 +22,7 @@ impl Clock {
     /// A clock that starts at 0 now.
     pub fn new(_eal: &Eal) -> Clock {
         // SAFETY: the EAL, which measured the frequency, is running.
-        let hertz = unsafe { dpdk_ffi::rte_get_tsc_hz() };
+        let hertz = unsafe { dpdk_sys::rte_get_tsc_hz() };
         Self::from(rdtsc(), hertz)
     }
 
@@ -66,7 +66,7 @@ impl Clock {
 #[inline]
 fn rdtsc() -> Cycles {
     // SAFETY: an instruction without preconditions.
-    unsafe { dpdk_ffi::rte_rdtsc() }
+    unsafe { dpdk_sys::rte_rdtsc() }
 }
 
 fn scale(hertz: u64) -> u64 {

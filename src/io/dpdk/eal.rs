@@ -61,7 +61,7 @@ impl Eal {
         let argv: Vec<*mut c_char> = args.into_iter().map(CString::into_raw).collect();
         let argv = argv.leak();
         // SAFETY: `argv` holds `len` C strings that live, and are nobody else's, until the process ends.
-        if unsafe { dpdk_ffi::rte_eal_init(argv.len() as c_int, argv.as_mut_ptr()) } < 0 {
+        if unsafe { dpdk_sys::rte_eal_init(argv.len() as c_int, argv.as_mut_ptr()) } < 0 {
             return Err(Error::Eal {
                 why: error::last_reason(),
             });
@@ -87,14 +87,14 @@ impl Eal {
     /// The NUMA node of a worker's CPU.
     pub fn worker_socket(&self, worker: WorkerId) -> i32 {
         // SAFETY: takes any number; an unknown lcore is on node 0.
-        unsafe { dpdk_ffi::rte_lcore_to_socket_id(lcore_of(worker)) as i32 }
+        unsafe { dpdk_sys::rte_lcore_to_socket_id(lcore_of(worker)) as i32 }
     }
 }
 
 /// The EAL makes a directory for the files of other modes than weir's, and leaves it. Empty it is of no use.
 fn remove_runtime_directory() {
     // SAFETY: the EAL runs, so this is a C string that nobody changes any more.
-    let directory = unsafe { CStr::from_ptr(dpdk_ffi::rte_eal_get_runtime_dir()) };
+    let directory = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };
     // Where it is not empty, the operator's eal_args put something there: that stays.
     let _ = std::fs::remove_dir(OsStr::from_bytes(directory.to_bytes()));
 }
@@ -150,7 +150,7 @@ fn pci_devices(device: &str) -> Vec<&str> {
 
 fn check_cpus(config: &EalConfig, usable: &[usize]) -> Result<(), Error> {
     // Lcore 0 is the control thread's, and a WorkerId has 8 bits.
-    let most = (dpdk_ffi::RTE_MAX_LCORE as usize - 1).min(usize::from(u8::MAX));
+    let most = (dpdk_sys::RTE_MAX_LCORE as usize - 1).min(usize::from(u8::MAX));
     if config.workers.is_empty() || config.workers.len() > most {
         return Err(Error::WorkerCount {
             workers: config.workers.len(),

@@ -99,7 +99,7 @@ pub enum Error {
 /// The last lines of DPDK's log, which know better, and what it says of an error number of either sign.
 pub(super) fn reason(code: i32) -> String {
     // SAFETY: rte_strerror returns a C string, static or in this thread's buffer, for every number.
-    let text = unsafe { CStr::from_ptr(dpdk_ffi::rte_strerror(code.abs())) }
+    let text = unsafe { CStr::from_ptr(dpdk_sys::rte_strerror(code.abs())) }
         .to_string_lossy()
         .into_owned();
     let log = super::log::take_recent();
@@ -113,5 +113,5 @@ pub(super) fn reason(code: i32) -> String {
 /// As [`reason`], for functions that leave their error in `rte_errno`.
 pub(super) fn last_reason() -> String {
     // SAFETY: reads a thread-local.
-    reason(unsafe { dpdk_ffi::weir_errno() })
+    reason(unsafe { dpdk_sys::weir_errno() })
 }

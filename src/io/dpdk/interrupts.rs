@@ -24,7 +24,7 @@ impl Interrupts {
         for (n, queue) in queues.iter().enumerate() {
             let (device, queue) = queue.numbers();
             // SAFETY: takes any numbers.
-            let fd = unsafe { dpdk_ffi::rte_eth_dev_rx_intr_ctl_q_get_fd(device, queue) };
+            let fd = unsafe { dpdk_sys::rte_eth_dev_rx_intr_ctl_q_get_fd(device, queue) };
             if fd < 0 {
                 return None;
             }
@@ -43,7 +43,7 @@ impl Interrupts {
     pub fn wait(&self, at_most: Duration) {
         for &(device, queue) in &self.queues {
             // SAFETY: takes any numbers. A driver without that switch (a TAP) has nothing to switch on.
-            unsafe { dpdk_ffi::rte_eth_dev_rx_intr_enable(device, queue) };
+            unsafe { dpdk_sys::rte_eth_dev_rx_intr_enable(device, queue) };
         }
         let timeout = Timespec::try_from(at_most).expect("less than a second");
         let mut events = [MaybeUninit::uninit(); 8];
@@ -51,7 +51,7 @@ impl Interrupts {
         let _ = epoll::wait(&self.epoll, &mut events, Some(&timeout));
         for &(device, queue) in &self.queues {
             // SAFETY: as above.
-            unsafe { dpdk_ffi::rte_eth_dev_rx_intr_disable(device, queue) };
+            unsafe { dpdk_sys::rte_eth_dev_rx_intr_disable(device, queue) };
         }
     }
 }

@@ -41,7 +41,7 @@ impl Eal {
         // SAFETY: `run` gets the pointer that it expects, exactly once; this is the main lcore's thread, since
         // an Eal never leaves it.
         let code =
-            unsafe { dpdk_ffi::rte_eal_remote_launch(Some(run), job.cast(), lcore_of(worker)) };
+            unsafe { dpdk_sys::rte_eal_remote_launch(Some(run), job.cast(), lcore_of(worker)) };
         if code != 0 {
             // SAFETY: the launch failed, so nobody took the job over.
             drop(unsafe { Box::from_raw(job) });
@@ -62,7 +62,7 @@ impl<T> Lcore<T> {
     /// Waits until the worker has ended.
     pub fn join(self) -> T {
         // SAFETY: any lcore may be waited for by the main lcore's thread; a handle never leaves it.
-        unsafe { dpdk_ffi::rte_eal_wait_lcore(lcore_of(self.worker)) };
+        unsafe { dpdk_sys::rte_eal_wait_lcore(lcore_of(self.worker)) };
         self.result
             .recv()
             .expect("a worker sends its result before it ends")

@@ -34,7 +34,7 @@ const EMPTY_WORDS: [&str; 2] = [
 pub(super) fn redirect() {
     // SAFETY: `write` has the type that fopencookie asks for and ignores its cookie. A null stream (no memory)
     // means DPDK's default, stderr before the start of the EAL.
-    unsafe { dpdk_ffi::rte_openlog_stream(dpdk_ffi::weir_log_stream(Some(write))) };
+    unsafe { dpdk_sys::rte_openlog_stream(dpdk_sys::weir_log_stream(Some(write))) };
 }
 
 /// The EAL's `--log-level` that lets through what tracing wants to see.
@@ -58,7 +58,7 @@ unsafe extern "C" fn write(_cookie: *mut c_void, text: *const c_char, length: us
     // SAFETY: stdio passes `length` readable bytes.
     let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), length) };
     // SAFETY: reads a thread-local; the stream is flushed by the thread, and within the call, that logs.
-    let level = unsafe { dpdk_ffi::rte_log_cur_msg_loglevel() };
+    let level = unsafe { dpdk_sys::rte_log_cur_msg_loglevel() };
     for line in String::from_utf8_lossy(bytes)
         .lines()
         .map(str::trim)
@@ -70,9 +70,9 @@ unsafe extern "C" fn write(_cookie: *mut c_void, text: *const c_char, length: us
 }
 
 fn record(level: c_int, line: &str) {
-    const ERROR: c_int = dpdk_ffi::RTE_LOG_ERR as c_int;
-    const WARNING: c_int = dpdk_ffi::RTE_LOG_WARNING as c_int;
-    const INFO: c_int = dpdk_ffi::RTE_LOG_INFO as c_int;
+    const ERROR: c_int = dpdk_sys::RTE_LOG_ERR as c_int;
+    const WARNING: c_int = dpdk_sys::RTE_LOG_WARNING as c_int;
+    const INFO: c_int = dpdk_sys::RTE_LOG_INFO as c_int;
 
     if level > INFO {
         return tracing::trace!(target: "dpdk", "{line}");

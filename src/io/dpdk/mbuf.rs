@@ -3,7 +3,7 @@
 use crate::packet::{Errand, Packet};
 use crate::units::PortId;
 use arrayvec::ArrayVec;
-use dpdk_ffi::{mbuf, rte_mbuf};
+use dpdk_sys::{mbuf, rte_mbuf};
 use std::ptr::NonNull;
 
 /// An mbuf that is this process's alone: from a receive burst or a pool until it is sent or dropped.
@@ -53,7 +53,7 @@ impl Mbuf {
     pub fn rss_hash(&self) -> Option<u32> {
         // SAFETY: `self` owns a live mbuf.
         unsafe {
-            let hashed = mbuf::ol_flags(self.raw()) & dpdk_ffi::WEIR_RX_RSS_HASH != 0;
+            let hashed = mbuf::ol_flags(self.raw()) & dpdk_sys::WEIR_RX_RSS_HASH != 0;
             hashed.then(|| mbuf::rss(self.raw()))
         }
     }
@@ -64,7 +64,7 @@ impl Mbuf {
         // SAFETY: the array's elements are pointers to live mbufs, and forgotten before they are freed.
         unsafe {
             frames.set_len(0);
-            dpdk_ffi::rte_pktmbuf_free_bulk(frames.as_mut_ptr().cast(), count as u32);
+            dpdk_sys::rte_pktmbuf_free_bulk(frames.as_mut_ptr().cast(), count as u32);
         }
     }
 
@@ -86,7 +86,7 @@ impl Drop for Mbuf {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: `self` owns a live mbuf and is never used again.
-        unsafe { dpdk_ffi::rte_pktmbuf_free(self.raw()) }
+        unsafe { dpdk_sys::rte_pktmbuf_free(self.raw()) }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Eal, Error, Mbuf, error};
 use crate::packet::Packet;
 use crate::units::PortId;
-use dpdk_ffi::{RTE_MEMPOOL_CACHE_MAX_SIZE, RTE_PKTMBUF_HEADROOM, rte_mempool};
+use dpdk_sys::{RTE_MEMPOOL_CACHE_MAX_SIZE, RTE_PKTMBUF_HEADROOM, rte_mempool};
 use std::ffi::CString;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -49,7 +49,7 @@ impl MbufPool {
         .expect("a name without zero bytes");
         // SAFETY: the EAL runs; `name` is a C string that is copied; there is no private area.
         let pool = unsafe {
-            dpdk_ffi::rte_pktmbuf_pool_create(
+            dpdk_sys::rte_pktmbuf_pool_create(
                 name.as_ptr(),
                 mbufs as u32,
                 cache,
@@ -97,7 +97,7 @@ impl MbufPool {
     #[inline]
     pub fn alloc(&self, port: PortId) -> Option<Mbuf> {
         // SAFETY: the pool lives for ever.
-        let mbuf = NonNull::new(unsafe { dpdk_ffi::rte_pktmbuf_alloc(self.raw()) })?;
+        let mbuf = NonNull::new(unsafe { dpdk_sys::rte_pktmbuf_alloc(self.raw()) })?;
         // SAFETY: a fresh mbuf, reset, with one reference: ours.
         let mut mbuf = unsafe { Mbuf::from_raw(mbuf) };
         mbuf.set_port(port);
@@ -112,7 +112,7 @@ impl MbufPool {
     /// How many mbufs nobody holds, those in the lcores' caches included. Slow.
     pub fn available(&self) -> usize {
         // SAFETY: the pool lives for ever.
-        unsafe { dpdk_ffi::rte_mempool_avail_count(self.raw()) as usize }
+        unsafe { dpdk_sys::rte_mempool_avail_count(self.raw()) as usize }
     }
 
     /// The longest frame that one mbuf holds, in bytes.

@@ -5,7 +5,7 @@ use super::pool::longest_frame;
 use super::{Eal, Error, MbufPool, RxQueue, TxQueue, error};
 use crate::config::Queues;
 use crate::units::PortId;
-use dpdk_ffi::{rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_ether_addr};
+use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_ether_addr};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -64,8 +64,8 @@ impl Drop for Device {
     fn drop(&mut self) {
         // SAFETY: the last owner goes, so no queue of the device is in use. Stopping a stopped device is allowed.
         unsafe {
-            dpdk_ffi::rte_eth_dev_stop(self.id);
-            dpdk_ffi::rte_eth_dev_close(self.id);
+            dpdk_sys::rte_eth_dev_stop(self.id);
+            dpdk_sys::rte_eth_dev_close(self.id);
         }
         TAKEN.lock().remove(&self.id);
     }
@@ -165,7 +165,7 @@ impl Port {
         let (mut rx_descriptors, mut tx_descriptors) = (DESCRIPTORS, DESCRIPTORS);
         // SAFETY: the device is configured, and both pointers are to locals.
         let code = unsafe {
-            dpdk_ffi::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rx_descriptors, &mut tx_descriptors)
+            dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rx_descriptors, &mut tx_descriptors)
         };
         self.check("choosing the length of its queues", code)?;
         let socket = self.socket() as u32;
@@ -173,7 +173,7 @@ impl Port {
             // SAFETY: the device is configured with more queues than `queue`; a null configuration is the driver's
             // default; pools live for ever.
             let code = unsafe {
-                dpdk_ffi::rte_eth_rx_queue_setup(
+                dpdk_sys::rte_eth_rx_queue_setup(
                     id,
                     queue,
                     rx_descriptors,
@@ -187,7 +187,7 @@ impl Port {
         for queue in 0..self.tx_queues {
             // SAFETY: as above.
             let code = unsafe {
-                dpdk_ffi::rte_eth_tx_queue_setup(
+                dpdk_sys::rte_eth_tx_queue_setup(
                     id,
                     queue,
                     tx_descriptors,
@@ -199,7 +199,7 @@ impl Port {
         }
         self.apply_mtu()?;
         // SAFETY: the device is configured and every queue set up.
-        let code = unsafe { dpdk_ffi::rte_eth_dev_start(id) };
+        let code = unsafe { dpdk_sys::rte_eth_dev_start(id) };
         self.check("starting", code)?;
         match self.driver.as_str() {
             "net_tap" => self.part_from_kernel_mac(self.info.if_index, self.mac)?,
@@ -254,14 +254,14 @@ impl Port {
     /// The device's NUMA node; -1 where it has none.
     pub fn socket(&self) -> i32 {
         // SAFETY: the device exists.
-        unsafe { dpdk_ffi::rte_eth_dev_socket_id(self.device.id) }
+        unsafe { dpdk_sys::rte_eth_dev_socket_id(self.device.id) }
     }
 
     /// The link as the device last saw it. Does not wait.
     pub fn link(&self) -> Link {
         let (mut up, mut speed) = (false, 0);
         // SAFETY: the device exists, and both pointers are to locals. An error leaves them: down.
-        unsafe { dpdk_ffi::weir_eth_link(self.device.id, &mut up, &mut speed) };
+        unsafe { dpdk_sys::weir_eth_link(self.device.id, &mut up, &mut speed) };
         Link {
             up,
             speed: (speed != 0).then_some(speed),
@@ -271,14 +271,14 @@ impl Port {
     /// Whether the device is there no more: the kernel's interface behind it was removed.
     pub fn is_gone(&self) -> bool {
         // SAFETY: asks the kernel, by a number.
-        self.info.if_index != 0 && !unsafe { dpdk_ffi::weir_netdev_exists(self.info.if_index) }
+        self.info.if_index != 0 && !unsafe { dpdk_sys::weir_netdev_exists(self.info.if_index) }
     }
 
     pub fn stats(&self) -> PortStats {
         let mut stats = MaybeUninit::<rte_eth_stats>::zeroed();
         // SAFETY: the device exists; the counters are integers, for which zero is a value.
         let stats = unsafe {
-            dpdk_ffi::rte_eth_stats_get(self.device.id, stats.as_mut_ptr());
+            dpdk_sys::rte_eth_stats_get(self.device.id, stats.as_mut_ptr());
             stats.assume_init()
         };
         PortStats {
@@ -311,10 +311,10 @@ impl Port {
         // SAFETY: zero is "default" in each of its numbers and pointers.
         let mut conf: rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
         conf.rxmode.mtu = u32::from(self.mtu);
-        let flows = self.info.flow_type_rss_offloads & dpdk_ffi::WEIR_RSS_FLOWS;
+        let flows = self.info.flow_type_rss_offloads & dpdk_sys::WEIR_RSS_FLOWS;
         if self.rx_queues > 1 && flows != 0 {
-            conf.rxmode.mq_mode = dpdk_ffi::RTE_ETH_MQ_RX_RSS;
-            conf.rxmode.offloads = self.info.rx_offload_capa & dpdk_ffi::WEIR_RX_OFFLOAD_RSS_HASH;
+            conf.rxmode.mq_mode = dpdk_sys::RTE_ETH_MQ_RX_RSS;
+            conf.rxmode.offloads = self.info.rx_offload_capa & dpdk_sys::WEIR_RX_OFFLOAD_RSS_HASH;
             conf.rx_adv_conf.rss_conf.rss_hf = flows;
             if let Some(key) = &key {
                 // The configuration is copied: nobody writes there.
@@ -324,12 +324,12 @@ impl Port {
         }
         if config.one_pool {
             conf.txmode.offloads =
-                self.info.tx_offload_capa & dpdk_ffi::WEIR_TX_OFFLOAD_MBUF_FAST_FREE;
+                self.info.tx_offload_capa & dpdk_sys::WEIR_TX_OFFLOAD_MBUF_FAST_FREE;
         }
         let try_it = |conf: &rte_eth_conf| {
             // SAFETY: the device exists and is stopped; the configuration is copied.
             unsafe {
-                dpdk_ffi::rte_eth_dev_configure(
+                dpdk_sys::rte_eth_dev_configure(
                     self.device.id,
                     self.rx_queues,
                     self.tx_queues,
@@ -356,17 +356,17 @@ impl Port {
         };
         let Some(mac) = wanted else {
             // SAFETY: the device exists, and the pointer is to a local.
-            let code = unsafe { dpdk_ffi::rte_eth_macaddr_get(self.device.id, &mut address) };
+            let code = unsafe { dpdk_sys::rte_eth_macaddr_get(self.device.id, &mut address) };
             return self
                 .check("reading its MAC address", code)
                 .map(|()| address.addr_bytes);
         };
         // SAFETY: as above.
         let code =
-            unsafe { dpdk_ffi::rte_eth_dev_default_mac_addr_set(self.device.id, &mut address) };
+            unsafe { dpdk_sys::rte_eth_dev_default_mac_addr_set(self.device.id, &mut address) };
         if code == -ENOTSUP {
             // SAFETY: the device exists.
-            let code = unsafe { dpdk_ffi::rte_eth_promiscuous_enable(self.device.id) };
+            let code = unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.device.id) };
             // A driver without that switch (a file, a ring) shows every frame anyway.
             if code != -ENOTSUP {
                 self.check("showing every frame", code)?;
@@ -380,7 +380,7 @@ impl Port {
     /// Drivers that took the MTU with the configuration need not know how to change it.
     fn apply_mtu(&self) -> Result<(), Error> {
         // SAFETY: the device exists.
-        let code = unsafe { dpdk_ffi::rte_eth_dev_set_mtu(self.device.id, self.mtu) };
+        let code = unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.device.id, self.mtu) };
         if code == -ENOTSUP {
             Ok(())
         } else {
@@ -401,7 +401,7 @@ fn probe(config: &PortConfig) -> Result<Device, Error> {
     let find = || {
         let mut id = 0;
         // SAFETY: a C string and a pointer to a local.
-        let code = unsafe { dpdk_ffi::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
+        let code = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
         (code == 0).then_some(id)
     };
     // The EAL made the PCI devices that it was told of when it started.
@@ -409,7 +409,7 @@ fn probe(config: &PortConfig) -> Result<Device, Error> {
         Some(id) => id,
         None => {
             // SAFETY: a C string, which is copied.
-            let code = unsafe { dpdk_ffi::rte_dev_probe(argument.as_ptr()) };
+            let code = unsafe { dpdk_sys::rte_dev_probe(argument.as_ptr()) };
             if code != 0 {
                 return Err(Error::Device {
                     port,
@@ -441,7 +441,7 @@ fn device_name(device: &str) -> String {
 fn device_info(config: &PortConfig, device: &Device) -> Result<rte_eth_dev_info, Error> {
     let mut info = MaybeUninit::<rte_eth_dev_info>::zeroed();
     // SAFETY: the device exists, and the pointer is to a local.
-    let code = unsafe { dpdk_ffi::rte_eth_dev_info_get(device.id, info.as_mut_ptr()) };
+    let code = unsafe { dpdk_sys::rte_eth_dev_info_get(device.id, info.as_mut_ptr()) };
     if code != 0 {
         let (port, device) = (config.name.to_owned(), config.device.to_owned());
         return Err(Error::Device {

@@ -55,7 +55,7 @@ impl RxQueue {
         // `received` are live mbufs that are ours now.
         let received = unsafe {
             let end = burst.as_mut_ptr().add(held).cast();
-            let received = dpdk_ffi::rte_eth_rx_burst(self.device_id, self.queue, end, room);
+            let received = dpdk_sys::rte_eth_rx_burst(self.device_id, self.queue, end, room);
             burst.set_len(held + usize::from(received));
             usize::from(received)
         };
@@ -91,7 +91,7 @@ impl TxQueue {
             // SAFETY: the device is started, the queue one that was set up, and only this thread uses it (`&mut`).
             // `rest` is an array of pointers to live mbufs; those that the device takes are forgotten below.
             let now = unsafe {
-                dpdk_ffi::rte_eth_tx_burst(
+                dpdk_sys::rte_eth_tx_burst(
                     self.device_id,
                     self.queue,
                     rest.as_mut_ptr().cast(),

@@ -1,7 +1,7 @@
 //! Receive-side scaling: how a device spreads packets over its queues.
 
 use super::Port;
-use dpdk_ffi::{rte_eth_rss_conf, rte_eth_rss_reta_entry64};
+use dpdk_sys::{rte_eth_rss_conf, rte_eth_rss_reta_entry64};
 use std::mem::MaybeUninit;
 
 impl Port {
@@ -12,7 +12,7 @@ impl Port {
     pub fn spread(&self, key: &[u8; 40], queue_of: &[u16]) -> Result<(), String> {
         let size = self.info.reta_size;
         let flows = self.info.flow_type_rss_offloads;
-        let ports = dpdk_ffi::WEIR_RSS_PORTS_V4;
+        let ports = dpdk_sys::WEIR_RSS_PORTS_V4;
         if size == 0 || flows & ports != ports {
             return Err("the device does not hash addresses and ports".to_owned());
         }
@@ -42,7 +42,7 @@ impl Port {
         let mut table: Vec<_> = (0..usize::from(size).div_ceil(64)).map(group).collect();
         // SAFETY: the device exists; the table has a group for every 64 of `size` entries.
         let code = unsafe {
-            dpdk_ffi::rte_eth_dev_rss_reta_update(self.device.id(), table.as_mut_ptr(), size)
+            dpdk_sys::rte_eth_dev_rss_reta_update(self.device.id(), table.as_mut_ptr(), size)
         };
         self.check("writing its indirection table", code)
             .map_err(|error| error.to_string())?;
@@ -52,7 +52,7 @@ impl Port {
         }
         // SAFETY: as above.
         let code = unsafe {
-            dpdk_ffi::rte_eth_dev_rss_reta_query(self.device.id(), table.as_mut_ptr(), size)
+            dpdk_sys::rte_eth_dev_rss_reta_query(self.device.id(), table.as_mut_ptr(), size)
         };
         self.check("reading its indirection table", code)
             .map_err(|error| error.to_string())?;
@@ -86,7 +86,7 @@ impl Port {
         conf.rss_key = key.as_mut_ptr();
         conf.rss_key_len = key.len() as u8;
         // SAFETY: the device exists; the key has as many bytes as it says.
-        let code = unsafe { dpdk_ffi::rte_eth_dev_rss_hash_conf_get(self.device.id(), &mut conf) };
+        let code = unsafe { dpdk_sys::rte_eth_dev_rss_hash_conf_get(self.device.id(), &mut conf) };
         self.check("reading its hash key", code)
             .map_err(|error| error.to_string())?;
         Ok((key, conf.rss_hf))

@@ -9,7 +9,7 @@
 
 use super::port::TAKEN;
 use super::{Error, Port};
-use dpdk_ffi::{rte_eth_dev_info, rte_ether_addr};
+use dpdk_sys::{rte_eth_dev_info, rte_ether_addr};
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
@@ -22,25 +22,25 @@ impl Port {
     ) -> Result<(), Error> {
         mac[1] = !mac[1];
         // SAFETY: the pointer is to six bytes.
-        let code = unsafe { dpdk_ffi::weir_netdev_set_mac(interface, mac.as_ptr()) };
+        let code = unsafe { dpdk_sys::weir_netdev_set_mac(interface, mac.as_ptr()) };
         self.check("setting the MAC address of the TAP's kernel side", -code)
     }
 
     /// The same for the TAPs that a bond consists of: those that are no port by themselves.
     pub(super) fn part_members_from_kernel_mac(&self) -> Result<(), Error> {
-        let devices = (0..dpdk_ffi::RTE_MAX_ETHPORTS as u16).filter(|id| {
+        let devices = (0..dpdk_sys::RTE_MAX_ETHPORTS as u16).filter(|id| {
             // SAFETY: takes any number.
-            unsafe { dpdk_ffi::rte_eth_dev_is_valid_port(*id) != 0 }
+            unsafe { dpdk_sys::rte_eth_dev_is_valid_port(*id) != 0 }
         });
         for id in devices.filter(|id| !TAKEN.lock().contains(id)) {
             let mut info = MaybeUninit::<rte_eth_dev_info>::zeroed();
             let mut mac = rte_ether_addr { addr_bytes: [0; 6] };
             // SAFETY: the device exists; the pointers are to locals, and the zeroes are a value of what is not filled in.
             let (info, code) = unsafe {
-                dpdk_ffi::rte_eth_dev_info_get(id, info.as_mut_ptr());
+                dpdk_sys::rte_eth_dev_info_get(id, info.as_mut_ptr());
                 (
                     info.assume_init(),
-                    dpdk_ffi::rte_eth_macaddr_get(id, &mut mac),
+                    dpdk_sys::rte_eth_macaddr_get(id, &mut mac),
                 )
             };
             self.check("reading the MAC address of a member", code)?;
