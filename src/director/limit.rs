@@ -12,6 +12,10 @@
 //! - All senders (forged), one service: all of the senders, and that service's two. Other addresses keep their share.
 //! - All senders, every port of one address: the services' too. Other addresses keep theirs.
 //!
+//! These shares are small, as many may ask at a time: a 256th of the rate each. Mostly few do, and then each bucket that is in
+//! use may have more, ahead of all that asks for more still: an even *part* of three sixteenths of the rate. So a flood for
+//! one address leaves the others a sixteenth of the rate for their address and another for their service.
+//!
 //! With [`SHARES`](AnswerLimits::SHARES) buckets a row, *k* flooding senders share both buckets of a quiet one with
 //! a probability of at most (*k* / 64)², and *k* flooded addresses that of a quiet one with at most *k* / 64. Hashes
 //! change every 69 seconds, so that no sender shares a bucket with a flood for long.
@@ -35,9 +39,24 @@ pub struct AnswerLimits {
 #[derive(Debug)]
 struct Budget {
     even: AtomicU64,
-    /// Of each row in turn.
+    /// Of each row in turn: what is always allowed.
     shares: Box<[AtomicU64]>,
+    /// The same, of what goes ahead of others.
+    parts: Box<[AtomicU64]>,
+    /// How many buckets of each row were in use of late, a byte each, in the low half; in the high half, when they were
+    /// counted, in units of 2 to the power of [`COUNTED_FOR`] nanoseconds.
+    in_use: AtomicU64,
 }
+
+/// The part of a bucket is one of so many at least, as others may begin to ask before they are counted again.
+const LEAST_IN_USE: u64 = 3;
+/// Where more are in use, the shares are what there is: with those of so many buckets, the parts come to no more than all
+/// shares of the row.
+const MOST_IN_USE: u64 = 16;
+/// Eight milliseconds.
+const COUNTED_FOR: u32 = 23;
+/// What goes ahead may go so much further beyond the rate.
+const AHEAD: u64 = SECOND / 8;
 
 /// The kinds that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +112,8 @@ impl AnswerLimits {
         let budget = || Budget {
             even: AtomicU64::new(0),
             shares: zeros(ROWS * shares),
+            parts: zeros(ROWS * shares),
+            in_use: AtomicU64::new(0),
         };
         AnswerLimits {
             budgets: (0..ports * KINDS).map(|_| budget()).collect(),
@@ -102,7 +123,7 @@ impl AnswerLimits {
 
     /// Whether the port may give one more of this kind now. `per_second` is its limit.
     ///
-    /// In any span of *t* seconds at most *t* + 1.5 times `per_second` are allowed.
+    /// In any span of *t* seconds at most *t* + 1.625 times `per_second` are allowed.
     pub fn allow(
         &self,
         kind: AnswerKind,
@@ -122,15 +143,19 @@ impl AnswerLimits {
         // by the half second that `even` may go beyond its own limit.
         let shares = budget.shares_of(per_second);
         let own = interval * ROWS as u64 * shares as u64;
-        let has_share = self
-            .places(asker, now, shares)
-            .into_iter()
-            .flatten()
-            .any(|place| take(&budget.shares[place], at, own, SECOND / 2));
-        if has_share {
+        let places = self.places(asker, now, shares);
+        let mut places = places.into_iter().flatten();
+        if (places.clone()).any(|place| take(&budget.shares[place], at, own, SECOND / 2)) {
             return take(&budget.even, at, interval, u64::MAX / 2);
         }
-        take(&budget.even, at, interval, SECOND)
+        let in_use = budget.in_use(at, shares);
+        let goes_ahead = places.zip(in_use).any(|(place, in_use)| {
+            // Three sixteenths of the rate for the row.
+            let part = interval * 16 / 3 * in_use.max(LEAST_IN_USE);
+            in_use <= MOST_IN_USE && take(&budget.parts[place], at, part, SECOND / 2)
+        });
+        let ahead = if goes_ahead { AHEAD } else { 0 };
+        take(&budget.even, at, interval, SECOND + ahead)
     }
 
     /// The buckets of a packet in a budget whose rows have `shares` of them in use.
@@ -165,6 +190,25 @@ impl Budget {
     fn shares_of(&self, per_second: u32) -> usize {
         let most = self.shares.len() / ROWS;
         most.min(per_second as usize / (2 * ROWS))
+    }
+
+    /// How many of the first `shares` buckets of each row were in use in the last second.
+    fn in_use(&self, now: u64, shares: usize) -> [u64; ROWS] {
+        let counted = self.in_use.load(Relaxed);
+        // Of what is not counted yet, none.
+        let counts = |counted: u64| std::array::from_fn(|row| counted >> (8 * row) & 0xff);
+        let turn = now >> COUNTED_FOR & 0xffff_ffff;
+        if counted >> 32 == turn {
+            return counts(counted);
+        }
+        let is_in_use = |share: &&AtomicU64| share.load(Relaxed) + SECOND > now;
+        let count = |row: usize| {
+            let buckets = &self.shares[row * shares..(row + 1) * shares];
+            buckets.iter().filter(is_in_use).count().min(0xff) as u64
+        };
+        let fresh = (0..ROWS).fold(turn << 32, |all, row| all | count(row) << (8 * row));
+        self.in_use.store(fresh, Relaxed);
+        counts(fresh)
     }
 }
 
