@@ -25,14 +25,17 @@ pub enum Errand {
     Clear(Taken),
     /// To be decided on, with a new connection if it needs one.
     Make(Taken),
-    /// As `Make`, and whoever could give way has been asked.
-    Last(Taken),
+    /// As `Make`, with this real server or none: whoever could give way has been asked, and this one was made free.
+    Last(Option<RealId>),
     /// As `Make`, and a flow that may go on gives its local pair up for it: no worker has a free one.
     Take,
 }
 
 impl Errand {
     const KIND_BITS: u32 = 3;
+
+    /// The number of no real server.
+    const NONE: u32 = u32::MAX >> Self::KIND_BITS;
 
     /// For [`Self::from_number`].
     pub fn number(self) -> u32 {
@@ -41,7 +44,7 @@ impl Errand {
             Errand::Ask(taken) => (1, taken),
             Errand::Clear(taken) => (2, taken),
             Errand::Make(taken) => (3, taken),
-            Errand::Last(taken) => (4, taken),
+            Errand::Last(freed) => (4, Taken(freed.map_or(Self::NONE, |real| real.0))),
             Errand::Take => (5, Taken::NONE),
         };
         kind | taken.0 << Self::KIND_BITS
@@ -54,7 +57,7 @@ impl Errand {
             1 => Errand::Ask(taken),
             2 => Errand::Clear(taken),
             3 => Errand::Make(taken),
-            4 => Errand::Last(taken),
+            4 => Errand::Last((taken.0 != Self::NONE).then_some(RealId(taken.0))),
             5 => Errand::Take,
             _ => Errand::Find,
         }
@@ -63,9 +66,8 @@ impl Errand {
     /// The real servers that a new connection cannot have.
     pub fn taken(self) -> Taken {
         match self {
-            Errand::Ask(taken) | Errand::Clear(taken) => taken,
-            Errand::Make(taken) | Errand::Last(taken) => taken,
-            Errand::Find | Errand::Take => Taken::NONE,
+            Errand::Ask(taken) | Errand::Clear(taken) | Errand::Make(taken) => taken,
+            Errand::Find | Errand::Last(_) | Errand::Take => Taken::NONE,
         }
     }
 }
@@ -89,10 +91,6 @@ impl Taken {
 
     pub fn add(&mut self, real: RealId) {
         self.0 |= Self::bit(real);
-    }
-
-    pub fn remove(&mut self, real: RealId) {
-        self.0 &= !Self::bit(real);
     }
 
     pub fn is_empty(self) -> bool {
@@ -173,7 +171,8 @@ mod tests {
                 Errand::Ask(taken),
                 Errand::Clear(taken),
                 Errand::Make(taken),
-                Errand::Last(taken),
+                Errand::Last(Some(RealId(10 * reals))),
+                Errand::Last(None),
                 Errand::Take,
             ];
             for errand in errands {
@@ -181,8 +180,6 @@ mod tests {
             }
             (0..reals).for_each(|n| assert!(taken.has(RealId(10 * n))));
             assert_eq!(taken.is_empty(), reals == 0);
-            (0..reals).for_each(|n| taken.remove(RealId(10 * n)));
-            assert!(taken.is_empty());
         }
     }
 }

@@ -28,15 +28,23 @@ const TRIES: usize = 16;
 
 /// Real servers that cannot take a new connection.
 #[derive(Default)]
-pub(super) struct Tried {
+struct Tried {
     here: ArrayVec<RealId, TRIES>,
     /// What other workers have said.
     elsewhere: Taken,
+    /// All but the one that another worker has made free, if any.
+    all_but: Option<Option<RealId>>,
 }
 
 impl Tried {
+    fn has_any(&self) -> bool {
+        !self.here.is_empty() || !self.elsewhere.is_empty() || self.all_but.is_some()
+    }
+
     fn has(&self, real: RealId) -> bool {
-        self.elsewhere.has(real) || self.here.contains(&real)
+        self.elsewhere.has(real)
+            || self.here.contains(&real)
+            || self.all_but.is_some_and(|freed| freed != Some(real))
     }
 }
 
@@ -142,9 +150,15 @@ impl<P: Packet> Director<P> {
         }
         let mut tried = Tried {
             elsewhere: errand.taken(),
+            all_but: match errand {
+                Errand::Last(freed) => Some(freed),
+                _ => None,
+            },
             ..Tried::default()
         };
-        let mut not_here = (!tried.elsewhere.is_empty()).then_some(DropReason::AmbiguousReply);
+        let is_taken = |real: &Real| tried.has(real.id) && could_serve(service, real, tables);
+        let is_any_taken = tried.has_any() && service.reals.iter().any(is_taken);
+        let mut not_here = is_any_taken.then_some(DropReason::AmbiguousReply);
         let mut has_room_for_template = true;
         let is_taking = errand == Errand::Take;
         let mut effort = match is_taking {
@@ -187,7 +201,7 @@ impl<P: Packet> Director<P> {
                         }
                     }
                     if matches!(errand, Errand::Make(_))
-                        && !tried.elsewhere.is_empty()
+                        && is_any_taken
                         && let Some(worker) = self.first_to_clear(flow, service, tables)
                     {
                         let errand = Errand::Clear(tried.elsewhere);
@@ -643,8 +657,15 @@ impl<P: Packet> Director<P> {
     }
 }
 
+/// Whether a new connection may go to a real server that it has not been tried with.
+pub(super) fn could_serve(service: &Service, real: &Real, tables: &Tables) -> bool {
+    let persistence = service.persistence.as_ref();
+    let through_drain = persistence.is_some_and(|persistence| persistence.through_drain);
+    (real.weight > 0 || through_drain) && usable_way(real, tables, &Tried::default()).is_some()
+}
+
 /// The way to a real server that was not tried, if its next hop has not failed.
-pub(super) fn usable_way(real: &Real, tables: &Tables, tried: &Tried) -> Option<Way> {
+fn usable_way(real: &Real, tables: &Tables, tried: &Tried) -> Option<Way> {
     let way = resolve(tables, real.address)?;
     (!tried.has(real.id) && !way.has_failed(tables)).then_some(way)
 }

@@ -13,7 +13,7 @@
 
 use super::flow::service_key;
 use super::live::Rivals;
-use super::new::{Tried, usable_way};
+use super::new::could_serve;
 use super::parse::Flow;
 use super::{Director, Origin, Outcome};
 use crate::conn::FlowKey;
@@ -21,7 +21,7 @@ use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
 use crate::steering::Steering;
 use crate::tables::{Clients, Placement, Placements, Service, Tables};
-use crate::units::{Time, WorkerId};
+use crate::units::{RealId, Time, WorkerId};
 use crate::verdict::{Context, DropReason, Verdict};
 use arrayvec::ArrayVec;
 use std::net::Ipv4Addr;
@@ -191,11 +191,10 @@ impl<P: Packet> Director<P> {
         let next = others.after(self.worker);
         let service = service.filter(|_| opens);
         if let Errand::Clear(_) = errand {
-            let cleared =
-                service.is_some_and(|service| self.clear(flow, service, &mut taken, tables, now));
-            return Some(match next.filter(|_| !cleared) {
+            let freed = service.and_then(|service| self.clear(flow, service, taken, tables, now));
+            return Some(match next.filter(|_| freed.is_none()) {
                 Some(next) => (next, Errand::Clear(taken)),
-                None => (own, Errand::Last(taken)),
+                None => (own, Errand::Last(freed)),
             });
         }
         if let Some(service) = service {
@@ -298,29 +297,27 @@ impl<P: Packet> Director<P> {
         }
     }
 
-    /// Lets one connection of this worker give way to a new one of the flow. False: there is none that does.
+    /// Lets one connection of this worker give way to a new one of the flow; the real server that is free then.
     fn clear(
         &mut self,
         flow: &Flow,
         service: &Service,
-        taken: &mut Taken,
+        taken: Taken,
         tables: &Tables,
         now: Time,
-    ) -> bool {
-        // One of a drained real server would give way for nothing.
-        let serves =
-            |real: &&Real| real.weight > 0 && usable_way(real, tables, &Tried::default()).is_some();
+    ) -> Option<RealId> {
+        // Another would give way for nothing.
+        let serves = |real: &&Real| could_serve(service, real, tables);
         for real in service.reals.iter().filter(serves) {
             let reply = reply_key(flow, real);
             if taken.has(real.id)
                 && self.live.has(&reply)
                 && self.live.vacate(&reply, Rivals::Idle, tables, now.millis())
             {
-                taken.remove(real.id);
-                return true;
+                return Some(real.id);
             }
         }
-        false
+        None
     }
 
     /// Whether some connections live where a pair of the local pool was free, not where their requests come to.

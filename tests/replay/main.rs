@@ -8,6 +8,7 @@ mod neighbours;
 mod pressure;
 mod promises;
 mod reload;
+mod rivals;
 // The tests and the benchmark use a part of it each.
 #[allow(dead_code)]
 mod world;

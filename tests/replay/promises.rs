@@ -451,7 +451,8 @@ impl World {
             self.owners.get(&here).is_some_and(|owner| *owner != flow)
         };
         let reals = service.into_iter().flat_map(|service| &service.reals);
-        reals.filter(|(.., weight)| *weight > 0).all(has_rival)
+        let mut serving = reals.filter(|(.., weight)| *weight > 0).peekable();
+        serving.peek().is_some() && serving.all(has_rival)
     }
 
     /// The real server answers the flow's last packet.
