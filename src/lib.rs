@@ -14,6 +14,7 @@ pub mod control;
 pub mod director;
 pub mod exchange;
 pub mod forward;
+pub mod harden;
 pub mod host;
 pub mod io;
 pub mod lpm;

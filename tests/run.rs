@@ -1,6 +1,8 @@
 //! `weir run` as an operator knows it: the real binary over real DPDK devices, net_pcap, without hugepages.
 //! What it receives is a capture, what it sends lies in one afterwards. Its tools and its API are asked meanwhile.
 
+#[path = "run/access.rs"]
+mod access;
 #[path = "run/api.rs"]
 mod api;
 #[path = "run/daemon.rs"]
@@ -278,7 +280,7 @@ fn a_changed_file_is_applied_and_a_bad_one_changes_nothing() {
     );
     assert_eq!(weight(), 7);
 
-    // Without --api the other file tells where the daemon listens.
+    // Without --api the other file tells where the daemon's control socket is.
     let other = lab.write("other.toml", &lab.config("", 8));
     let done = weir(&["reload", other.to_str().unwrap()]);
     assert!(done.status.success(), "{done:?}");

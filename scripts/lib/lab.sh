@@ -236,6 +236,9 @@ workers = [$workers]
 main_lcore = $main
 idle = "adaptive"
 
+[api]
+control = "unix:$LAB_DIR/weir.sock"
+
 [[port]]
 name = "wan"
 device = "net_tap0,iface=weir0"

@@ -1,5 +1,6 @@
 //! How the tools talk to a running daemon: HTTP over TCP or a unix socket.
 
+use crate::config::Api;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -17,14 +18,14 @@ use tokio::net::{TcpStream, UnixStream};
 /// Where the daemon's API is.
 #[derive(Debug, clap::Args)]
 pub struct At {
-    /// The daemon's [api] listen: an address and port, or unix:/path
+    /// The daemon's [api] control or listen: unix:/path, or an address and port; default: the control socket, else 127.0.0.1:9900
     #[arg(long, env = "WEIR_API", value_name = "ADDR")]
     pub api: Option<Address>,
 }
 
 impl At {
     pub fn address(&self) -> Address {
-        self.api.clone().unwrap_or_default()
+        self.api.clone().unwrap_or_else(Address::found)
     }
 }
 
@@ -39,6 +40,43 @@ impl Default for Address {
     fn default() -> Self {
         Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 9900)))
     }
+}
+
+impl Address {
+    /// The default of `[api] control` where a weir of this network namespace answers there, else that of `listen`: a
+    /// namespace has its own 127.0.0.1, and all of them have one /run.
+    pub fn found() -> Address {
+        let control = PathBuf::from(Api::CONTROL);
+        let answers = std::os::unix::net::UnixStream::connect(&control)
+            .is_ok_and(|stream| !is_of_another_namespace(&stream));
+        match answers {
+            true => Address::Unix(control),
+            false => Address::default(),
+        }
+    }
+}
+
+/// Whether the process at the other end is known to be in another network namespace.
+fn is_of_another_namespace(stream: &std::os::unix::net::UnixStream) -> bool {
+    let Ok(peer) = rustix::net::sockopt::socket_peercred(stream) else {
+        return false;
+    };
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net"));
+    let theirs = namespace(&peer.pid.as_raw_nonzero().to_string());
+    matches!((namespace("self"), theirs), (Ok(here), Ok(there)) if here != there)
+}
+
+/// The token for a daemon's `listen`, in the file that WEIR_TOKEN_FILE names.
+fn token() -> Result<Option<String>, Error> {
+    let Some(file) = std::env::var_os("WEIR_TOKEN_FILE") else {
+        return Ok(None);
+    };
+    let unreadable = |why| {
+        let file = PathBuf::from(&file);
+        Error::Refused(format!("WEIR_TOKEN_FILE: {}: {why}", file.display()))
+    };
+    let text = std::fs::read_to_string(&file).map_err(unreadable)?;
+    Ok(Some(text.trim().to_owned()))
 }
 
 impl FromStr for Address {
@@ -203,11 +241,15 @@ async fn exchange(
         Method::PUT => "application/toml",
         _ => "application/json",
     };
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header(header::HOST, host)
-        .header(header::CONTENT_TYPE, content_type)
+        .header(header::CONTENT_TYPE, content_type);
+    if let Some(token) = token()? {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request
         .body(Full::new(Bytes::from(body)))
         .map_err(|why| Error::Refused(why.to_string()))?;
     let mut answer = sender.send_request(request).await.map_err(broken)?;

@@ -1,13 +1,14 @@
 //! `weir plan FILE`: what a file would change.
 
 use super::client::{self, At, Error};
+use super::reload::{sent, texts};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Say what a configuration file would change in the running daemon, and change nothing
 #[derive(Debug, clap::Args)]
 pub struct Plan {
-    /// The file, as the daemon would read it
+    /// The file; what it includes is read here too, and sent to the daemon
     file: PathBuf,
     #[command(flatten)]
     at: At,
@@ -26,10 +27,8 @@ impl Plan {
     }
 
     fn ask(&self) -> Result<String, Error> {
-        // The daemon's working directory may be another one.
-        let file = std::path::absolute(&self.file)?;
+        let body = sent(&texts(&self.file)?);
         let address = self.at.address();
-        let body = serde_json::json!({ "file": file }).to_string();
         let answer = client::post(&address, "/v1/plan", body)?;
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
         let summary = answer["summary"].as_str().map(str::to_owned);

@@ -1,17 +1,17 @@
 //! `weir reload [FILE]`: a changed file becomes the running configuration.
 
 use super::client::{self, Address, At, Error};
-use crate::config::{self, Listen};
+use crate::config::{self, Text};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Apply a changed configuration file to the running daemon
 ///
 /// Without FILE the daemon reads the file that it was started with again; FILE is in force until the next reload.
-/// Without --api (or WEIR_API) the daemon is looked for where FILE says that it listens.
+/// Without --api (or WEIR_API) the daemon is looked for where FILE says that its control socket is.
 #[derive(Debug, clap::Args)]
 pub struct Reload {
-    /// The file, as the daemon is to read it
+    /// The file; what it includes is read here too, and sent to the daemon
     file: Option<PathBuf>,
     #[command(flatten)]
     at: At,
@@ -31,13 +31,14 @@ impl Reload {
 
     /// What has changed.
     fn apply(&self) -> Result<String, Error> {
-        // The daemon's working directory may be another one.
-        let file = self.file.as_ref().map(std::path::absolute).transpose()?;
-        let address = match (&self.at.api, &file) {
-            (None, Some(file)) => listens(file).unwrap_or_default(),
-            _ => self.at.address(),
+        let (address, body) = match &self.file {
+            None => (self.at.address(), String::new()),
+            Some(file) => {
+                let texts = texts(file)?;
+                let address = self.at.api.clone().or_else(|| control(&texts));
+                (address.unwrap_or_else(Address::found), sent(&texts))
+            }
         };
-        let body = serde_json::json!({ "file": file }).to_string();
         let answer = client::post(&address, "/v1/reload", body)?;
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
         match answer["summary"].as_str() {
@@ -49,16 +50,22 @@ impl Reload {
     }
 }
 
-/// Where a file has the API listen; none if it cannot be read: the daemon will say why.
-fn listens(file: &Path) -> Option<Address> {
-    match config::load(file, &super::context())
+/// The files of a configuration, read with the rights of whoever asks.
+pub(super) fn texts(file: &Path) -> Result<Vec<Text>, Error> {
+    config::texts(file).map_err(|wrong| Error::Refused(wrong.to_string().trim_end().to_owned()))
+}
+
+/// The body of a request that has them.
+pub(super) fn sent(texts: &[Text]) -> String {
+    serde_json::json!({ "files": texts }).to_string()
+}
+
+/// The control socket that a configuration names; none if it names none, or is not valid: the daemon will say why.
+fn control(texts: &[Text]) -> Option<Address> {
+    let api = config::check_texts(texts.to_vec(), &super::context())
         .ok()?
         .config
-        .api
-        .listen
-    {
-        Listen::Tcp(address) => Some(Address::Tcp(address)),
-        Listen::Unix(path) => Some(Address::Unix(path)),
-        Listen::Off => None,
-    }
+        .api;
+    let named = api.control.filter(|_| !api.control_is_default);
+    named.map(Address::Unix)
 }

@@ -47,16 +47,17 @@ pub(super) struct Source {
     pub text: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Severity {
     /// The file cannot be used.
+    #[default]
     Error,
     /// It can, but hardly means what it says.
     Warning,
 }
 
 /// One finding, not yet translated into lines and columns.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Finding {
     severity: Severity,
     at: Span,
@@ -86,16 +87,23 @@ pub(super) struct Log {
     pub key: &'static str,
     findings: Vec<Finding>,
     errors: usize,
+    warnings: usize,
+    /// What is counted and not kept.
+    beyond: Finding,
 }
+
+/// The most errors, and the most warnings, that are told of: nobody reads more, and each is to be shown with its line.
+const MOST: usize = 100;
 
 impl Log {
     pub fn error(&mut self, at: Span, message: impl Into<String>) -> &mut Finding {
         self.errors += 1;
-        self.push(Severity::Error, at, message.into())
+        self.push(Severity::Error, self.errors, at, message.into())
     }
 
     pub fn warning(&mut self, at: Span, message: impl Into<String>) -> &mut Finding {
-        self.push(Severity::Warning, at, message.into())
+        self.warnings += 1;
+        self.push(Severity::Warning, self.warnings, at, message.into())
     }
 
     /// Errors so far.
@@ -103,7 +111,16 @@ impl Log {
         self.errors
     }
 
-    fn push(&mut self, severity: Severity, at: Span, message: String) -> &mut Finding {
+    fn push(
+        &mut self,
+        severity: Severity,
+        count: usize,
+        at: Span,
+        message: String,
+    ) -> &mut Finding {
+        if count > MOST {
+            return &mut self.beyond;
+        }
         self.findings.push(Finding {
             severity,
             at,
@@ -147,7 +164,10 @@ impl Log {
                 marked: at.marked,
             }
         };
-        Diagnostics(self.findings.into_iter().map(resolve).collect())
+        Diagnostics {
+            list: self.findings.into_iter().map(resolve).collect(),
+            more: self.errors.saturating_sub(MOST) + self.warnings.saturating_sub(MOST),
+        }
     }
 }
 
@@ -186,6 +206,17 @@ impl Lines {
         let to = boundary(text, at.end)
             .saturating_sub(begin)
             .clamp(from, whole.len());
+        // Of a line that is too long to be shown, what is around the place.
+        let shown_from = boundary(whole, from.saturating_sub(AROUND) as u32);
+        let shown_to = boundary(whole, (from + 2 * AROUND).min(whole.len()) as u32);
+        let (whole, from, to) = match whole.len() > 3 * AROUND {
+            true => (
+                &whole[shown_from..shown_to],
+                from - shown_from,
+                to.min(shown_to) - shown_from,
+            ),
+            false => (whole, from, to),
+        };
         Place {
             file: source.name.clone(),
             line: line + 1,
@@ -195,6 +226,9 @@ impl Lines {
         }
     }
 }
+
+/// How much is shown of a very long line before the place, and twice as much from there on, in bytes.
+const AROUND: usize = 100;
 
 /// The last beginning of a character up to `at`.
 fn boundary(text: &str, at: u32) -> usize {
@@ -284,19 +318,43 @@ impl Diagnostic {
 
 /// Everything that a pass over the configuration found, in the order of the files and their lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Diagnostics(Vec<Diagnostic>);
+pub struct Diagnostics {
+    list: Vec<Diagnostic>,
+    more: usize,
+}
 
 impl Diagnostics {
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.0.iter()
+        self.list.iter()
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
+    }
+
+    /// How many were found beyond those that are listed.
+    pub fn more(&self) -> usize {
+        self.more
+    }
+
+    /// The same for one who may not read the files: places, and no line of theirs.
+    pub fn without_lines(mut self) -> Self {
+        for diagnostic in &mut self.list {
+            diagnostic.source_line.clear();
+            diagnostic.text.clear();
+            diagnostic.marked = 0..0;
+            diagnostic.message = unquoted(&diagnostic.message);
+            diagnostic.help = diagnostic.help.as_deref().map(unquoted);
+        }
+        self
+    }
+
+    fn rest(&self) -> Option<String> {
+        (self.more > 0).then(|| format!("… and {} more", self.more))
     }
 
     /// Writes everything to stderr; coloured where that is a terminal and `NO_COLOR` is not set.
@@ -309,29 +367,47 @@ impl Diagnostics {
         } else {
             Renderer::plain()
         };
-        for diagnostic in &self.0 {
+        for diagnostic in &self.list {
             // Nobody is left to be told that stderr is closed.
             let _ = writeln!(stderr, "{}", diagnostic.render(&renderer));
+        }
+        if let Some(rest) = self.rest() {
+            let _ = writeln!(stderr, "{rest}");
         }
     }
 }
 
 impl From<Diagnostic> for Diagnostics {
     fn from(diagnostic: Diagnostic) -> Self {
-        Diagnostics(vec![diagnostic])
+        Diagnostics {
+            list: vec![diagnostic],
+            more: 0,
+        }
     }
 }
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let renderer = Renderer::plain();
-        self.0
-            .iter()
-            .try_for_each(|diagnostic| writeln!(f, "{}", diagnostic.render(&renderer)))
+        for diagnostic in &self.list {
+            writeln!(f, "{}", diagnostic.render(&renderer))?;
+        }
+        self.rest().map_or(Ok(()), |rest| writeln!(f, "{rest}"))
     }
 }
 
 impl std::error::Error for Diagnostics {}
+
+/// A message without what it quotes of a file.
+fn unquoted(message: &str) -> String {
+    let mut parts = message.split('`');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    while let Some(_quoted) = parts.next() {
+        plain += "`…`";
+        plain += parts.next().unwrap_or_default();
+    }
+    plain
+}
 
 /// Text from a file, fit for the middle of one line of a message.
 pub(super) fn quote(text: &str) -> String {

@@ -3,6 +3,7 @@
 use super::error::{Diagnostic, Diagnostics, Log, Source, Span, quote};
 use super::raw::Root;
 use super::value::Value;
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
@@ -16,6 +17,17 @@ const MAX_BYTES_IN_ALL: usize = 256 << 20;
 /// The most files, and the most of them that may include one another in a row.
 const MAX_FILES: usize = 4096;
 const MAX_DEPTH: usize = 16;
+
+/// One of garbage has an error at every other byte.
+const MAX_SYNTAX_ERRORS: usize = 100;
+
+/// A file, as one who could read it passes it on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Text {
+    pub name: String,
+    pub text: String,
+}
 
 /// The files of one configuration.
 #[derive(Debug, Default)]
@@ -50,12 +62,28 @@ impl Files {
         Ok(root)
     }
 
+    /// The main file and those that it includes, which somebody else has read.
+    pub fn parse_all(&mut self, texts: Vec<Text>, log: &mut Log) -> Root {
+        let mut texts = texts.into_iter();
+        let mut root = texts
+            .next()
+            .map_or_else(Root::default, |main| self.parse(main.name, main.text, log));
+        let mut broken = !std::mem::take(&mut root.include).complete();
+        for included in texts {
+            let mut tables = self.parse(included.name, included.text, log);
+            broken |= !std::mem::take(&mut tables.include).complete();
+            root.append(tables, log);
+        }
+        self.broken |= broken;
+        root
+    }
+
     /// Parses one text as the next file.
     pub fn parse(&mut self, name: String, text: String, log: &mut Log) -> Root {
         let file = self.sources.len() as u32;
         let (table, errors) = DeTable::parse_recoverable(&text);
         let mut broken = false;
-        for error in &errors {
+        for error in errors.iter().take(MAX_SYNTAX_ERRORS) {
             let range = error.span().unwrap_or(text.len()..text.len());
             let at = Span::new(file, range.clone());
             if error.message() == DUPLICATE {

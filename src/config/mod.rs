@@ -12,9 +12,10 @@ mod value;
 
 pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
+pub use files::Text;
 pub(crate) use files::{MAX_BYTES, bounded};
 
-use error::Log;
+use error::{Log, Source};
 use files::Files;
 use ipnet::Ipv4Net;
 use raw::Root;
@@ -41,6 +42,35 @@ pub struct Loaded {
 pub fn load(path: &Path, context: &Context) -> Result<Loaded, Diagnostics> {
     let (mut files, mut log) = (Files::default(), Log::default());
     let root = files.read(path, &mut log)?;
+    check(root, files, log, context)
+}
+
+/// Reads a file and what it includes, for [`check_texts`].
+///
+/// # Errors
+///
+/// If one of them cannot be read, or is no TOML, so that it cannot be told what it includes.
+pub fn texts(path: &Path) -> Result<Vec<Text>, Diagnostics> {
+    let (mut files, mut log) = (Files::default(), Log::default());
+    files.read(path, &mut log)?;
+    if files.broken {
+        return Err(log.into_diagnostics(&files.sources));
+    }
+    let text = |source: Source| Text {
+        name: source.name,
+        text: source.text,
+    };
+    Ok(files.sources.into_iter().map(text).collect())
+}
+
+/// Checks the texts of a main file and of those that it includes, as [`texts`] reads them.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn check_texts(texts: Vec<Text>, context: &Context) -> Result<Loaded, Diagnostics> {
+    let (mut files, mut log) = (Files::default(), Log::default());
+    let root = files.parse_all(texts, &mut log);
     check(root, files, log, context)
 }
 
@@ -169,6 +199,19 @@ pub enum RssKey {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Api {
     pub listen: Listen,
+    /// The socket that changes come by.
+    pub control: Option<PathBuf>,
+    /// The file does not name the control socket.
+    pub control_is_default: bool,
+    /// What has the token in it that lets the bearer change things by `listen`.
+    pub token_file: Option<PathBuf>,
+    /// Beyond loopback, metrics need no token.
+    pub public_metrics: bool,
+}
+
+impl Api {
+    /// The default of `control`.
+    pub const CONTROL: &str = "/run/weir/weir.sock";
 }
 
 #[derive(Clone, Debug, PartialEq)]

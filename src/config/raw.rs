@@ -3,7 +3,8 @@
 use super::address::{AddressRange, Destination, HostPrefix, Mac, PortRange};
 use super::error::{Log, Span, did_you_mean, quote};
 use super::value::{
-    Device, Encapsulation, Given, Int, Interface, List, ModeWord, Name, Value, wrong_type,
+    AbsolutePath, ControlSocket, Device, Encapsulation, Given, Int, Interface, List, ModeWord,
+    Name, Value, wrong_type,
 };
 use super::{
     Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, UnknownTcp, WhenUnavailable,
@@ -87,6 +88,9 @@ tables! {
     }
     Api "[api]" {
         listen: Listen;
+        control: ControlSocket;
+        token_file: AbsolutePath;
+        public_metrics: bool;
     }
     Limits "[limits]" {
         connections: Int<1, 268_435_456>;

@@ -326,6 +326,41 @@ impl Value for Listen {
     }
 }
 
+/// `unix:/path`, or nothing.
+#[derive(Clone, Debug)]
+pub(super) struct ControlSocket(pub Option<PathBuf>);
+
+impl Value for ControlSocket {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        let written = text(value, "a unix socket in quotes", at, log)?;
+        match written.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Some(ControlSocket(Some(path.into()))),
+            None if written.is_empty() => Some(ControlSocket(None)),
+            _ => {
+                log.error(at, format!("{} is no unix socket", quote(written)))
+                    .help("write \"unix:/run/weir/weir.sock\", or \"\" for none");
+                None
+            }
+        }
+    }
+}
+
+/// A file, wherever the daemon runs.
+#[derive(Clone, Debug)]
+pub(super) struct AbsolutePath(pub PathBuf);
+
+impl Value for AbsolutePath {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        let written = text(value, "a path in quotes", at, log)?;
+        if !written.starts_with('/') || written.contains('\0') {
+            log.error(at, format!("{} is no absolute path", quote(written)))
+                .help("write the whole path, such as \"/etc/weir/token\"");
+            return None;
+        }
+        Some(AbsolutePath(written.into()))
+    }
+}
+
 /// A value that is one of a few words.
 pub(super) trait Word: Copy + 'static {
     /// What the words are, for messages.

@@ -1,31 +1,35 @@
 //! The HTTP API: what `weir show` and Prometheus read, and what `weir reload` asks for.
 //!
-//! It runs on the control thread, between its turns. So no answer is made in one piece that may be long: rows are
-//! asked for a few at a time, and written as they come, one a line.
+//! It has a thread of its own, and asks the control thread for what it needs, between its turns. So no answer is made in one
+//! piece that may be long: rows are asked for a few at a time, and written as they come, one a line. What is sent is read
+//! and checked beside both.
 
+use super::access::{Door, Peer, guard};
 use super::changes::Changes;
 use super::edit;
-use super::listen::Listener;
-use super::reload::{Refused, plan, reload};
+use super::reload::{From, Refused, plan, reload};
 use super::stream::{Array, stream};
 use super::{Control, Handle, Stopping};
 use crate::config::{self, Diagnostics, Severity};
 use crate::exchange::ConnectionChunk;
 use crate::metrics::{self, METRICS, Source};
 use crate::view;
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// What the API needs.
 #[derive(Clone)]
@@ -34,13 +38,33 @@ pub struct Api {
     /// The `--config` of the start.
     pub file: Arc<Path>,
     pub context: config::Context<'static>,
+    changes: Arc<Semaphore>,
 }
+
+impl Api {
+    pub fn new(handle: Handle, file: &Path, context: config::Context<'static>) -> Self {
+        Api {
+            handle,
+            file: file.into(),
+            context,
+            changes: Arc::new(Semaphore::new(CHANGES)),
+        }
+    }
+}
+
+/// The most that a request may send: all files of a configuration, as JSON, or one file.
+const MOST_TEXTS: usize = 384 << 20;
+const MOST: usize = config::MAX_BYTES;
+/// How long it may take to send that.
+const SENDING: Duration = Duration::from_secs(60);
+/// Changes that are worked on at once.
+const CHANGES: usize = 4;
 
 /// Services shown in one go.
 const SLICE: usize = 128;
 
-/// The API, for a listener.
-pub fn router(api: Api, listener: &Listener) -> Router {
+/// The API behind a door. `is_loopback`: a browser of this machine gets there.
+pub fn router(api: Api, door: Door, is_loopback: bool) -> Router {
     let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/health", get(health))
@@ -82,10 +106,39 @@ pub fn router(api: Api, listener: &Listener) -> Router {
                 "there is nothing here; see /metrics, /health, /ready, /v1/services …",
             )
         })
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(api.clone(), receive))
+        .layer(middleware::from_fn_with_state(Arc::new(door), guard))
         .with_state(api);
-    match listener.is_loopback() {
+    match is_loopback {
         true => router.layer(middleware::from_fn(check_host)),
         false => router,
+    }
+}
+
+/// Receives what is sent, before anybody works on it: so much of it, of so many, in so much time.
+async fn receive(State(api): State<Api>, request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let Ok(_turn) = api.changes.acquire().await else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, &Stopping.to_string());
+    };
+    let most = match request.uri().path() {
+        "/v1/reload" | "/v1/plan" => MOST_TEXTS,
+        _ => MOST,
+    };
+    let (parts, body) = request.into_parts();
+    match timeout(SENDING, to_bytes(body, most)).await {
+        Ok(Ok(body)) => next.run(Request::from_parts(parts, Body::from(body))).await,
+        Ok(Err(_)) => error(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!("the body was cut off, or has more than {} MiB", most >> 20),
+        ),
+        Err(_) => error(
+            StatusCode::REQUEST_TIMEOUT,
+            &format!("the body did not come within {} s", SENDING.as_secs()),
+        ),
     }
 }
 
@@ -281,13 +334,6 @@ async fn scrape(State(api): State<Api>) -> Response {
     })
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Reload {
-    /// The file to apply; default: that of the start.
-    file: Option<PathBuf>,
-}
-
 /// What a reload changed, in numbers and in words.
 #[derive(Serialize)]
 struct Reloaded {
@@ -325,22 +371,46 @@ pub(super) fn posted<T: DeserializeOwned + Default>(
     serde_json::from_slice(body).map_err(|why| Box::new(wrong(why)))
 }
 
-async fn post_reload(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
-    let wanted: Reload = match posted(&headers, &body) {
-        Ok(wanted) => wanted,
-        Err(refusal) => return *refusal,
-    };
-    let file = wanted.file.unwrap_or_else(|| api.file.to_path_buf());
-    changes_or_refusal(reload(&api.handle, file, api.context).await)
+/// Where the configuration of a request comes from: the file of the start, or what is sent.
+fn wanted(api: &Api, headers: &HeaderMap, body: Bytes) -> Result<From, Box<Response>> {
+    is_of_type(headers, "application/json")?;
+    Ok(match body.is_empty() {
+        true => From::File(api.file.clone()),
+        false => From::Sent {
+            body,
+            file: api.file.clone(),
+        },
+    })
 }
 
-async fn post_plan(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
-    let wanted: Reload = match posted(&headers, &body) {
-        Ok(wanted) => wanted,
-        Err(refusal) => return *refusal,
-    };
-    let file = wanted.file.unwrap_or_else(|| api.file.to_path_buf());
-    changes_or_refusal(plan(&api.handle, file, api.context).await)
+async fn post_reload(
+    State(api): State<Api>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match wanted(&api, &headers, body) {
+        Ok(from) => {
+            let done = reload(&api.handle, from, api.context).await;
+            changes_or_refusal(done, &api, peer)
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn post_plan(
+    State(api): State<Api>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match wanted(&api, &headers, body) {
+        Ok(from) => {
+            let planned = plan(&api.handle, from, api.context).await;
+            changes_or_refusal(planned, &api, peer)
+        }
+        Err(refusal) => *refusal,
+    }
 }
 
 pub(super) fn changed(changes: Changes) -> Response {
@@ -353,11 +423,26 @@ pub(super) fn changed(changes: Changes) -> Response {
     )
 }
 
-fn changes_or_refusal(changes: Result<Changes, Refused>) -> Response {
+fn changes_or_refusal(
+    changes: Result<Changes, Refused>,
+    api: &Api,
+    peer: Option<Extension<Peer>>,
+) -> Response {
     match changes {
         Ok(changes) => changed(changes),
         Err(Refused::Invalid(diagnostics)) => {
             json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&diagnostics))
+        }
+        // Of the daemon's own file no line is shown to who may not read it.
+        Err(Refused::InvalidFile(diagnostics)) => {
+            let shown = match peer {
+                Some(Extension(peer)) if peer.may_read(&api.file) => diagnostics,
+                _ => diagnostics.without_lines(),
+            };
+            json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&shown))
+        }
+        Err(refused @ Refused::Malformed(_)) => {
+            error(StatusCode::BAD_REQUEST, &refused.to_string())
         }
         Err(refused @ Refused::NeedsRestart(_)) => {
             error(StatusCode::CONFLICT, &refused.to_string())
@@ -385,7 +470,12 @@ pub(super) fn invalid(diagnostics: &Diagnostics) -> serde_json::Value {
             })
         })
         .collect();
-    json!({ "error": "the file is not valid", "diagnostics": found, "text": diagnostics.to_string() })
+    json!({
+        "error": "the file is not valid",
+        "diagnostics": found,
+        "more": diagnostics.more(),
+        "text": diagnostics.to_string(),
+    })
 }
 
 #[cfg(test)]

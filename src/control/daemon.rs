@@ -1,16 +1,19 @@
 //! `weir run`: starts everything, takes the control thread's turns, and stops everything again.
 
-use super::api;
+use super::access::{self, Door};
+use super::api::{self, Api};
 use super::listen::{self, Listener};
 use super::machine::{Machine, WorkerQueues};
 use super::memory::{Available, Shortage};
 use super::model::{Device, Model};
-use super::reload::reload;
+use super::reload::{From, reload};
+use super::serve::serve;
 use super::{Control, Handle, Host, Job, Turn, WorkerHandle};
 use crate::arch::NoMemory;
 use crate::config::{self, Config, Diagnostics, Idle};
 use crate::conn;
 use crate::director::{Director, Shared};
+use crate::harden::{self, Role};
 use crate::host::{Carrier, Interface, Kernel, Tap, WorkerEnd};
 use crate::io::dpdk::{self, Clock, Interrupts, Lcore, MbufPool};
 use crate::stats::Stats;
@@ -18,6 +21,7 @@ use crate::units::WorkerId;
 use crate::wire::Mac;
 use crate::worker::{Ports, Worker, rings};
 use sd_notify::NotifyState;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -25,9 +29,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 /// Why the daemon did not start.
@@ -35,8 +41,13 @@ use tokio::time::sleep;
 pub enum Failure {
     #[error("{0}")]
     Config(Diagnostics),
-    #[error("[api] listen: {0}")]
-    Api(#[from] listen::BindError),
+    #[error("[api] {key}: {why}")]
+    Api {
+        key: &'static str,
+        why: listen::BindError,
+    },
+    #[error("[api] token_file: {file}: {why}")]
+    Token { file: String, why: io::Error },
     #[error(transparent)]
     Dpdk(#[from] dpdk::Error),
     #[error(transparent)]
@@ -83,12 +94,11 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let loaded = config::load(file, &context).map_err(Failure::Config)?;
     loaded.warnings.print();
     let config = loaded.config;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    harden::limits();
+    let runtime = runtime()?;
     let _entered = runtime.enter();
     let signals = Signals::new()?;
-    let listener = Listener::bind(&config.api.listen)?;
+    let doors = doors(&config)?;
     let machine = Machine::start(&config)?;
     let stop = Arc::new(AtomicBool::new(false));
     let (host, worker_ends) = runtime
@@ -98,32 +108,31 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     control.set_host(host);
 
     let (handle, jobs) = Handle::new();
-    let api = api::Api {
-        handle: handle.clone(),
-        file: file.into(),
-        context,
-    };
     let reload_file = || {
-        let (handle, file) = (handle.clone(), file.to_path_buf());
+        let (handle, file) = (handle.clone(), From::File(file.into()));
         tokio::spawn(async move {
             if let Err(refused) = reload(&handle, file, context).await {
                 tracing::error!("reload refused, nothing has changed: {refused}");
             }
         });
     };
-    if let Some(listener) = &listener {
+    for (listener, _) in &doors {
         tracing::info!("API on {listener}");
     }
+    harden::drop_privileges(Role::Control);
+    let serving = Serving::start(doors, Api::new(handle.clone(), file, context))?;
     tracing::info!("ready");
     let manager = Manager::ready();
-    let why = runtime.block_on(async {
-        let _serving = listener.map(|listener| {
-            let router = api::router(api, &listener);
-            listener.serve(router)
-        });
-        take_turns(&mut control, jobs, signals, &manager, reload_file).await
-    });
+    let why = runtime.block_on(take_turns(
+        &mut control,
+        jobs,
+        signals,
+        &manager,
+        reload_file,
+    ));
+    end_at_the_next_signal();
     tracing::info!("{why}: stopping");
+    drop(serving);
     manager.tell(NotifyState::Stopping);
     stop.store(true, Relaxed);
     for worker in workers {
@@ -131,8 +140,91 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     }
     // The last owners of the devices: net_tap's interfaces go with them.
     drop(control);
+    // A file that is being read for a reload keeps nobody.
+    runtime.shutdown_background();
     tracing::info!("stopped");
     Ok(())
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// The sockets of the API, and what each grants.
+fn doors(config: &Config) -> Result<Vec<(Listener, Door)>, Failure> {
+    let api = &config.api;
+    if let Some(file) = &api.token_file {
+        access::token(file).map_err(|why| Failure::Token {
+            file: file.display().to_string(),
+            why,
+        })?;
+    }
+    let failed = |key| move |why| Failure::Api { key, why };
+    let control = Listener::bind_control(api).map_err(failed("control"))?;
+    let listen = Listener::bind(&api.listen).map_err(failed("listen"))?;
+    let listen = listen.map(|listener| {
+        let door = Door::listen(&listener, api);
+        (listener, door)
+    });
+    let control = control.map(|listener| (listener, Door::control()));
+    Ok(control.into_iter().chain(listen).collect())
+}
+
+/// The API at work, on a thread of its own; dropped, it ends.
+struct Serving {
+    ends: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Connections of each listener.
+    const MOST: usize = 128;
+
+    fn start(doors: Vec<(Listener, Door)>, api: Api) -> io::Result<Serving> {
+        let runtime = runtime()?;
+        let (ends, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("api".to_owned());
+        let thread = thread.spawn(move || {
+            let entered = runtime.enter();
+            for (listener, door) in doors {
+                let (name, is_loopback) = (listener.to_string(), listener.is_loopback());
+                let router = api::router(api.clone(), door, is_loopback);
+                if let Err(why) = serve(listener, router, Self::MOST) {
+                    tracing::error!("no API on {name}: {why}");
+                }
+            }
+            // Both an order and the loss of who gives it end it.
+            let _ = runtime.block_on(ended);
+            drop(entered);
+            runtime.shutdown_background();
+        })?;
+        Ok(Serving {
+            ends: Some(ends),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.ends.take());
+        if let Some(thread) = self.thread.take() {
+            // It has said why, if it panicked.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// From now on SIGTERM and SIGINT end the process at once: whoever sends a second one does not want to wait for devices.
+fn end_at_the_next_signal() {
+    let stopping = Arc::new(AtomicBool::new(true));
+    for signal in [SIGTERM, SIGINT] {
+        if let Err(why) =
+            signal_hook::flag::register_conditional_shutdown(signal, 1, stopping.clone())
+        {
+            tracing::warn!("a second signal is not heard: {why}");
+        }
+    }
 }
 
 /// Makes the companions of the ports that are to have some, and each worker's way to them.
@@ -287,6 +379,7 @@ fn start(
             if made.send(Ok(())).is_err() || opened.recv().is_err() {
                 return;
             }
+            harden::drop_privileges(Role::Worker);
             Worker {
                 director,
                 tables,

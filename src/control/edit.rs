@@ -1,5 +1,6 @@
 //! `/v1/weight`, `/v1/drain`, `/v1/enable`: one real server, now. PUT and DELETE of `/v1/services`: single services.
 
+use super::Stopping;
 use super::api::{Api, changed, error, invalid, is_of_type, json_response, posted};
 use super::model::Edit;
 use crate::config;
@@ -10,6 +11,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
 use std::net::SocketAddrV4;
+use tokio::task::spawn_blocking;
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,11 +99,27 @@ pub(super) async fn put_services(
     };
     let context = api.context;
     let name = named.name.unwrap_or_else(|| "services".to_owned());
+    let around = api.handle.ask(|control| control.model.surroundings());
+    let around = match around.await {
+        Ok(around) => around,
+        Err(stopping) => return error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()),
+    };
+    let checked = spawn_blocking(move || {
+        let checked = config::services(&text, &name, &around, &context)?;
+        Ok((checked, around))
+    });
+    let ((services, warnings), around) = match checked.await {
+        Ok(Ok(checked)) => checked,
+        Ok(Err(wrong)) => return json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&wrong)),
+        Err(_) => return error(StatusCode::SERVICE_UNAVAILABLE, &Stopping.to_string()),
+    };
+    for warning in warnings.iter() {
+        tracing::warn!(line = warning.line, "{}", warning.message);
+    }
     let done = api.handle.ask(move |control| {
-        let (services, warnings) = config::services(&text, &name, control.model.config(), &context)
-            .map_err(|wrong| (StatusCode::UNPROCESSABLE_ENTITY, invalid(&wrong)))?;
-        for warning in warnings.iter() {
-            tracing::warn!(line = warning.line, "{}", warning.message);
+        if control.model.surroundings() != around {
+            let why = "the configuration has changed meanwhile; ask again";
+            return Err((StatusCode::CONFLICT, json!({ "error": why })));
         }
         control
             .set_services(services)

@@ -1,16 +1,17 @@
 //! Where the API is to be had: a TCP address or a unix socket.
 
-use crate::config::Listen;
-use axum::Router;
+use crate::config::{Api, Listen};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::task::JoinHandle;
 
-/// Where the API is to be had.
+/// Whoever is in it may use weir's sockets, where the machine has it.
+const GROUP: &str = "weir";
+
+/// A socket that is bound, and does not block.
 pub enum Listener {
     Tcp(TcpListener, SocketAddr),
     Unix(UnixListener, SocketFile),
@@ -37,7 +38,7 @@ pub enum BindError {
 }
 
 impl Listener {
-    /// None: the API is off. To be called within a runtime.
+    /// None: `listen` is off.
     pub fn bind(listen: &Listen) -> Result<Option<Self>, BindError> {
         match listen {
             Listen::Off => Ok(None),
@@ -49,12 +50,28 @@ impl Listener {
                         why,
                     },
                 };
-                let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+                let listener = TcpListener::bind(address).map_err(failed)?;
                 listener.set_nonblocking(true).map_err(failed)?;
-                let listener = TcpListener::from_std(listener).map_err(failed)?;
                 Ok(Some(Listener::Tcp(listener, *address)))
             }
             Listen::Unix(path) => Self::bind_unix(path).map(Some),
+        }
+    }
+
+    /// The control socket; none: there is none to be had. One that the file does not name is done without where it cannot
+    /// be made: another weir on this machine has it, or weir does not run as root.
+    pub fn bind_control(api: &Api) -> Result<Option<Self>, BindError> {
+        let Some(path) = &api.control else {
+            return Ok(None);
+        };
+        match Self::bind_unix(path) {
+            Err(why) if api.control_is_default => {
+                tracing::warn!(
+                    "no control socket: {why}; a `control` of its own in [api] lets commands change this weir"
+                );
+                Ok(None)
+            }
+            bound => bound.map(Some),
         }
     }
 
@@ -66,7 +83,7 @@ impl Listener {
                 return Err(BindError::NoSocket(path.display().to_string()));
             }
             // One that nobody answers was left behind.
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            if UnixStream::connect(path).is_ok() {
                 return Err(BindError::Taken(at()));
             }
             std::fs::remove_file(path).map_err(failed)?;
@@ -75,27 +92,26 @@ impl Listener {
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         let file = SocketFile(path.to_owned());
+        if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP) {
+            // Not where weir is neither root nor in the group: then it is its own group's.
+            let _ = chown(path, None, Some(group.gid.as_raw()));
+        }
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
         Ok(Listener::Unix(listener, file))
     }
 
-    /// Whether only this machine's own programs get here; a browser among them may have been sent by anybody.
-    pub fn is_loopback(&self) -> bool {
-        matches!(self, Listener::Tcp(_, address) if address.ip().is_loopback())
+    /// Whether only this machine's own programs get here.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Listener::Tcp(_, address) => address.ip().is_loopback(),
+            Listener::Unix(..) => true,
+        }
     }
 
-    /// Answers requests until what it returns is dropped, or the runtime.
-    pub fn serve(self, router: Router) -> Serving {
-        match self {
-            Listener::Tcp(listener, _) => Serving {
-                task: tokio::spawn(async { drop(axum::serve(listener, router).await) }),
-                _file: None,
-            },
-            Listener::Unix(listener, file) => Serving {
-                task: tokio::spawn(async { drop(axum::serve(listener, router).await) }),
-                _file: Some(file),
-            },
-        }
+    /// Whether a browser of this machine gets here, whose pages may be anyone's.
+    pub fn is_loopback(&self) -> bool {
+        matches!(self, Listener::Tcp(..)) && self.is_local()
     }
 }
 
@@ -105,17 +121,5 @@ impl fmt::Display for Listener {
             Listener::Tcp(_, address) => address.fmt(f),
             Listener::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
         }
-    }
-}
-
-/// The API at work; dropped, it ends.
-pub struct Serving {
-    task: JoinHandle<()>,
-    _file: Option<SocketFile>,
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

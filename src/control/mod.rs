@@ -1,9 +1,10 @@
 //! The control thread: what the workers' world looks like, how it changes, and who may ask about it.
 //!
-//! [`Control`] belongs to one thread, which runs the API as well; so nothing here is locked. Whoever wants to know or
+//! [`Control`] belongs to one thread; so nothing here is locked. Whoever wants to know or
 //! change something hands it a [`Job`] by a [`Handle`]: a closure that gets the control to itself for a moment, and
 //! must not take longer than that.
 
+mod access;
 pub mod announce;
 pub mod api;
 pub mod changes;
@@ -23,6 +24,7 @@ mod placing;
 mod real_ids;
 mod reload;
 pub mod resolver;
+mod serve;
 mod service_ids;
 mod show;
 mod stream;

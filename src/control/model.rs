@@ -173,6 +173,24 @@ impl Model {
         &self.config
     }
 
+    /// The configuration without its services: what new ones are checked against.
+    pub fn surroundings(&self) -> Config {
+        let config = &self.config;
+        Config {
+            services: Vec::new(),
+            dpdk: config.dpdk.clone(),
+            api: config.api.clone(),
+            limits: config.limits.clone(),
+            timeouts: config.timeouts.clone(),
+            ports: config.ports.clone(),
+            routes: config.routes.clone(),
+            neighbours: config.neighbours.clone(),
+            pools: config.pools.clone(),
+            host_peers: config.host_peers.clone(),
+            ..*config
+        }
+    }
+
     pub fn tables(&self) -> &Tables {
         self.publisher.current()
     }

@@ -2,44 +2,97 @@
 
 use super::changes::{Changes, NeedsRestart};
 use super::{Handle, Stopping};
-use crate::config::{self, Diagnostics, Loaded};
-use std::path::PathBuf;
+use crate::config::{self, Diagnostics, Loaded, Text};
+use axum::body::Bytes;
+use serde::Deserialize;
+use std::path::Path;
+use std::sync::Arc;
 
 /// Why a file was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
+    /// The texts that were sent.
     #[error("{0}")]
     Invalid(Diagnostics),
+    /// The file of the start.
+    #[error("{0}")]
+    InvalidFile(Diagnostics),
+    #[error("{0}")]
+    Malformed(String),
     #[error(transparent)]
     NeedsRestart(#[from] NeedsRestart),
     #[error(transparent)]
     Stopping(#[from] Stopping),
 }
 
-async fn load(file: PathBuf, context: config::Context<'static>) -> Result<Loaded, Refused> {
-    let loaded = tokio::task::spawn_blocking(move || config::load(&file, &context)).await;
-    loaded.map_err(|_| Stopping)?.map_err(Refused::Invalid)
+/// Where a configuration comes from.
+pub enum From {
+    /// What weir was started with.
+    File(Arc<Path>),
+    /// JSON that was sent, see [`Sent`]; without files it means `file`.
+    Sent { body: Bytes, file: Arc<Path> },
+}
+
+/// What a client sends: it has read the files with its own rights.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sent {
+    /// The main file, and behind it those that it includes, in their order.
+    files: Option<Vec<Text>>,
+}
+
+impl From {
+    /// What it is called in the log.
+    fn load(self, context: &config::Context) -> Result<(String, Loaded), Refused> {
+        let file = match self {
+            From::File(file) => file,
+            From::Sent { body, file } => {
+                let sent: Sent = serde_json::from_slice(&body).map_err(|why| {
+                    Refused::Malformed(format!(
+                        "{why}; send {{\"files\": [{{\"name\": …, \"text\": …}}]}}, or nothing"
+                    ))
+                })?;
+                drop(body);
+                if let Some(files) = sent.files {
+                    let name = match files.first() {
+                        Some(main) => main.name.clone(),
+                        None => return Err(Refused::Malformed("`files` is empty".to_owned())),
+                    };
+                    let loaded = config::check_texts(files, context).map_err(Refused::Invalid)?;
+                    return Ok((name, loaded));
+                }
+                file
+            }
+        };
+        let loaded = config::load(&file, context).map_err(Refused::InvalidFile)?;
+        Ok((file.display().to_string(), loaded))
+    }
+}
+
+/// Reads and checks beside every other work.
+async fn load(from: From, context: config::Context<'static>) -> Result<(String, Loaded), Refused> {
+    let loaded = tokio::task::spawn_blocking(move || from.load(&context)).await;
+    loaded.map_err(|_| Stopping)?
 }
 
 /// What [`reload`] would change.
 pub async fn plan(
     handle: &Handle,
-    file: PathBuf,
+    from: From,
     context: config::Context<'static>,
 ) -> Result<Changes, Refused> {
-    let loaded = load(file, context).await?;
+    let (_, loaded) = load(from, context).await?;
     let changes = handle.ask(move |control| control.plan(&loaded.config));
     Ok(changes.await??)
 }
 
-/// Reads and checks `file` beside the control thread's work, and applies it in one of its turns.
+/// Applies a configuration in one of the control thread's turns.
 pub async fn reload(
     handle: &Handle,
-    file: PathBuf,
+    from: From,
     context: config::Context<'static>,
 ) -> Result<Changes, Refused> {
-    let name = file.display().to_string();
-    let loaded = load(file, context).await?;
+    let (name, loaded) = load(from, context).await?;
     for warning in loaded.warnings.iter() {
         tracing::warn!(
             file = warning.file,

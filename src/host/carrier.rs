@@ -1,6 +1,7 @@
 //! The thread that carries packets between the workers' rings and the kernel's TAPs.
 
 use super::{FromHost, HostEnd, WorkerEnd, ends};
+use crate::harden::{self, Role};
 use crate::io::dpdk::Mbuf;
 use crate::packet::{BURST, Burst, Packet};
 use crate::stats::{Counter, MAX_PORTS};
@@ -123,7 +124,10 @@ impl Carrier {
         let stopped = stop.clone();
         let thread = std::thread::Builder::new()
             .name("companion".into())
-            .spawn(move || work.run(&stopped))?;
+            .spawn(move || {
+                harden::drop_privileges(Role::Control);
+                work.run(&stopped);
+            })?;
         let carrier = Carrier {
             stats,
             stop,

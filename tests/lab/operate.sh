@@ -42,7 +42,7 @@ for what in services reals connections ports workers neighbours routes; do
 done
 top_draws() {
     (sleep 1 && printf q) | on weir timeout 20 script -qec "stty cols 130 rows 24; $WEIR top" /dev/null |
-        grep -q 'weir at 127.0.0.1:9900: services [1-9]'
+        grep -q 'weir at unix:.*/weir.sock: services [1-9]'
 }
 check "top draws on a terminal" top_draws
 refuse "top without a terminal" weir top

@@ -1,6 +1,7 @@
 //! What is asked of a running daemon: by `weir show`, by HTTP, by its socket.
 
 use super::*;
+use serde_json::json as object;
 
 #[test]
 fn show_prints_tables_and_the_apis_json() {
@@ -189,19 +190,12 @@ fn the_api_answers_and_refuses() {
         (200, &0.into()),
         "{body}"
     );
-    let (status, body) = post(
-        as_json,
-        &format!("{{\"file\": \"{}\"}}", lab.path("none.toml").display()),
-    );
-    assert!(
-        status == 422 && body.contains("cannot read"),
-        "{status} {body}"
-    );
-    lab.write("bad.toml", &lab.config("colour = 1\n", 1));
-    let (status, body) = post(
-        as_json,
-        &format!("{{\"file\": \"{}\"}}", lab.path("bad.toml").display()),
-    );
+    // The daemon opens no file that it is told of.
+    let (status, body) = post(as_json, "{\"file\": \"/etc/hostname\"}");
+    assert!(status == 400 && body.contains("files"), "{status} {body}");
+    assert_eq!(post(as_json, "{\"files\": []}").0, 400);
+    let bad = object!({ "files": [{ "name": "lb.toml", "text": lab.config("colour = 1\n", 1) }] });
+    let (status, body) = post(as_json, &bad.to_string());
     assert_eq!(status, 422);
     assert_eq!(json(&body)["diagnostics"][0]["line"], 1, "{body}");
     daemon.stop();
@@ -215,7 +209,8 @@ fn on_a_loopback_address_the_api_asks_whom_a_request_is_for() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let config = lab.config("", 1).replace(&lab.api(), &address.to_string());
+    let listen = format!("listen = \"{address}\"");
+    let config = lab.config("", 1).replace("listen = \"\"", &listen);
     let daemon = Daemon::start_at(&lab, &config, &address.to_string());
     let ask = |host: &str| {
         daemon
@@ -229,9 +224,7 @@ fn on_a_loopback_address_the_api_asks_whom_a_request_is_for() {
     assert_eq!(ask("rebound.example"), 421);
     // The address is taken: a second daemon does not start.
     let second = Lab::new();
-    let config = second
-        .config("", 1)
-        .replace(&second.api(), &address.to_string());
+    let config = second.config("", 1).replace("listen = \"\"", &listen);
     let text = refused(&second.run(&config));
     assert_eq!(
         text,

@@ -71,7 +71,8 @@ impl Lab {
             hugepages = "never"
             idle = "adaptive"
             [api]
-            listen = "{api}"
+            listen = ""
+            control = "{api}"
             [limits]
             connections = 10000
             [[port]]
@@ -321,6 +322,10 @@ impl Daemon {
 
     pub fn table(&self, what: &str) -> String {
         self.shown(&[what])
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.0.id()
     }
 
     pub fn signal(&self, name: &str) {

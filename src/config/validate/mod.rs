@@ -16,6 +16,7 @@ use super::{
 use network::Network;
 use pool::Pools;
 use std::collections::HashMap;
+use std::path::Path;
 
 /// The most workers: each has a queue on every port.
 const MAX_WORKERS: usize = 64;
@@ -37,7 +38,7 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
         dpdk,
-        api: api(root.api.into_option().unwrap_or_default()),
+        api: api(root.api.into_option().unwrap_or_default(), log),
         limits: limits(root.limits.into_option().unwrap_or_default()),
         timeouts: timeouts(root.timeouts.into_option().unwrap_or_default()),
         ports,
@@ -178,10 +179,31 @@ fn exists(cpu: usize, cpus: Option<&[usize]>, at: Span, log: &mut Log) {
     }
 }
 
-fn api(raw: raw::Api) -> Api {
+fn api(raw: raw::Api, log: &mut Log) -> Api {
     let default = || Listen::Tcp(([127, 0, 0, 1], 9900).into());
+    if let (Some(listen), Some(control)) = (raw.listen.ok(), raw.control.ok())
+        && let (Listen::Unix(socket), Some(path)) = (&listen.value, &control.value.0)
+        && socket == path
+    {
+        log.error(control.at, "`control` and `listen` are the same socket")
+            .note(listen.at, "`listen` is here")
+            .help("leave `listen` out, or give it a socket of its own");
+    }
+    let listen = raw.listen.into_option().unwrap_or_else(default);
+    let (listen, control, control_is_default) = match (listen, raw.control.into_option()) {
+        (listen, Some(given)) => (listen, given.0, false),
+        // As files had it before there was a control socket.
+        (Listen::Unix(path), None) if path == Path::new(Api::CONTROL) => {
+            (Listen::Off, Some(path), false)
+        }
+        (listen, None) => (listen, Some(Api::CONTROL.into()), true),
+    };
     Api {
-        listen: raw.listen.into_option().unwrap_or_else(default),
+        listen,
+        control,
+        control_is_default,
+        token_file: raw.token_file.into_option().map(|path| path.0),
+        public_metrics: raw.public_metrics.get().unwrap_or(false),
     }
 }
 
