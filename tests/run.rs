@@ -308,12 +308,12 @@ fn an_address_added_by_a_reload_is_announced() {
         .replace("\"10.0.0.200\"", "\"10.0.0.200\", \"10.0.0.201\"");
     lab.write("lb.toml", &more);
     assert!(daemon.tool(&["reload"]).status.success());
-    // Twice each of the four addresses.
+    // Twice each of the six addresses.
     daemon.wait(|daemon| {
         (daemon.show("workers")[0]["originated_packets"]
             .as_u64()
             .unwrap()
-            >= 8)
+            >= 12)
             .then_some(())
     });
     daemon.stop();

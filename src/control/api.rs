@@ -12,7 +12,7 @@ use super::stream::{Array, stream};
 use super::{Control, Handle, Stopping};
 use crate::config::{self, Diagnostics, Severity};
 use crate::exchange::ConnectionChunk;
-use crate::metrics::{self, METRICS, Source};
+use crate::metrics::{self, Family, METRICS, Source};
 use crate::view;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
@@ -314,21 +314,20 @@ async fn scrape(State(api): State<Api>) -> Response {
             );
         }
         for metric in METRICS {
-            let mut text = String::new();
-            metric.header(&mut text);
+            let mut family = Family::new(metric);
             match metric.source {
-                Source::Daemon(collect) => collect(&daemon, &mut metric.samples(&mut text)),
+                Source::Daemon(collect) => collect(&daemon, &mut family.samples()),
                 Source::Service(collect) => {
                     for slice in services.chunks(SLICE) {
                         slice
                             .iter()
-                            .for_each(|service| collect(service, &mut metric.samples(&mut text)));
-                        pieces.write(std::mem::take(&mut text)).await?;
+                            .for_each(|service| collect(service, &mut family.samples()));
+                        pieces.write(family.take_text()).await?;
                         tokio::task::yield_now().await;
                     }
                 }
             }
-            pieces.write(text).await?;
+            pieces.write(family.take_text()).await?;
         }
         Ok(())
     })

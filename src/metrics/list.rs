@@ -1,6 +1,6 @@
 //! The list.
 
-use super::{Kind, Metric, Samples, Source};
+use super::{Kind, Metric, Number, Samples, Source};
 use crate::view::{Daemon, Member, Port, Service, Worker};
 use std::fmt::Display;
 
@@ -151,7 +151,7 @@ fn sum(daemon: &Daemon, value: fn(&Worker) -> u64) -> u64 {
     daemon.workers.iter().map(value).sum()
 }
 
-fn workers<V: Display>(daemon: &Daemon, samples: &mut Samples, value: fn(&Worker) -> V) {
+fn workers<V: Number>(daemon: &Daemon, samples: &mut Samples, value: fn(&Worker) -> V) {
     for worker in &daemon.workers {
         samples.add(&[&worker.worker], value(worker));
     }
@@ -185,7 +185,7 @@ fn ports(daemon: &Daemon, samples: &mut Samples, value: fn(&Port) -> u64) {
     }
 }
 
-fn services(service: &Service, samples: &mut Samples, value: impl Display) {
+fn services(service: &Service, samples: &mut Samples, value: impl Number) {
     samples.add(
         &[
             &service.name,

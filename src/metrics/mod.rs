@@ -8,6 +8,7 @@ mod list;
 pub use list::METRICS;
 
 use crate::view::{Daemon, Service};
+use prometheus::{TextEncoder, proto};
 use std::fmt::{Display, Write};
 
 /// The content type of the text format.
@@ -46,70 +47,115 @@ pub enum Source {
     Service(fn(&Service, &mut Samples)),
 }
 
-impl Metric {
-    /// The two comment lines above the samples.
-    pub fn header(&self, text: &mut String) {
-        let _ = writeln!(
-            text,
-            "# HELP {} {}",
-            self.name,
-            self.help.replace('\\', "\\\\").replace('\n', "\\n")
-        );
-        let _ = writeln!(text, "# TYPE {} {}", self.name, self.kind.name());
+/// The samples of one metric, and their text: in pieces, so that none holds those of all services.
+pub struct Family {
+    family: proto::MetricFamily,
+    kind: Kind,
+    labels: &'static [&'static str],
+    has_header: bool,
+}
+
+impl Family {
+    pub fn new(metric: &Metric) -> Self {
+        let mut family = proto::MetricFamily::default();
+        family.set_name(metric.name.to_owned());
+        family.set_help(metric.help.to_owned());
+        family.set_field_type(match metric.kind {
+            Kind::Counter => proto::MetricType::COUNTER,
+            Kind::Gauge => proto::MetricType::GAUGE,
+        });
+        Family {
+            family,
+            kind: metric.kind,
+            labels: metric.labels,
+            has_header: false,
+        }
     }
 
     /// Where to add samples.
-    pub fn samples<'a>(&'static self, text: &'a mut String) -> Samples<'a> {
-        Samples { metric: self, text }
+    pub fn samples(&mut self) -> Samples<'_> {
+        Samples {
+            kind: self.kind,
+            labels: self.labels,
+            list: self.family.mut_metric(),
+        }
+    }
+
+    /// The text of what was added since, with the comments above it the first time.
+    pub fn take_text(&mut self) -> String {
+        let mut text = String::new();
+        if self.family.get_metric().is_empty() {
+            return text;
+        }
+        let family = std::slice::from_ref(&self.family);
+        // It refuses a family without a name or without samples, which this is not.
+        let _ = TextEncoder::new().encode_utf8(family, &mut text);
+        self.family.mut_metric().clear();
+        if std::mem::replace(&mut self.has_header, true) {
+            let header = text.lines().take_while(|line| line.starts_with('#'));
+            let length: usize = header.map(|line| line.len() + 1).sum();
+            text.drain(..length);
+        }
+        text
     }
 }
 
 /// Takes the samples of one metric.
 pub struct Samples<'a> {
-    metric: &'static Metric,
-    text: &'a mut String,
+    kind: Kind,
+    labels: &'static [&'static str],
+    list: &'a mut Vec<proto::Metric>,
 }
 
 impl Samples<'_> {
     /// Adds one; `values` are those of the metric's labels, in their order.
-    pub fn add(&mut self, values: &[&dyn Display], value: impl Display) {
-        debug_assert_eq!(
-            values.len(),
-            self.metric.labels.len(),
-            "{}",
-            self.metric.name
-        );
-        self.text.push_str(self.metric.name);
-        for (n, (label, text)) in self.metric.labels.iter().zip(values).enumerate() {
-            let _ = write!(self.text, "{}{label}=\"", if n == 0 { '{' } else { ',' });
-            let _ = write!(Escaped(self.text), "{text}");
-            self.text.push('"');
-        }
-        let end = if self.metric.labels.is_empty() {
-            ""
-        } else {
-            "}"
+    pub fn add(&mut self, values: &[&dyn Display], value: impl Number) {
+        debug_assert_eq!(values.len(), self.labels.len(), "{:?}", self.labels);
+        let label = |(name, value): (&&str, &&dyn Display)| {
+            let mut label = proto::LabelPair::default();
+            label.set_name((*name).to_owned());
+            label.set_value(value.to_string());
+            label
         };
-        let _ = writeln!(self.text, "{end} {value}");
-    }
-}
-
-/// Writes a label's value: backslash, quote and line feed are escaped.
-struct Escaped<'a>(&'a mut String);
-
-impl Write for Escaped<'_> {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        for char in text.chars() {
-            match char {
-                '\\' => self.0.push_str("\\\\"),
-                '"' => self.0.push_str("\\\""),
-                '\n' => self.0.push_str("\\n"),
-                char => self.0.push(char),
+        let labels = self.labels.iter().zip(values).map(label).collect();
+        let mut sample = proto::Metric::from_label(labels);
+        match self.kind {
+            Kind::Counter => {
+                let mut counter = proto::Counter::default();
+                counter.set_value(value.to_f64());
+                sample.set_counter(counter);
+            }
+            Kind::Gauge => {
+                let mut gauge = proto::Gauge::default();
+                gauge.set_value(value.to_f64());
+                sample.set_gauge(gauge);
             }
         }
-        Ok(())
+        self.list.push(sample);
     }
 }
+
+/// A sample's value. Beyond 2 to the power of 53 it is rounded, as Prometheus does.
+pub trait Number {
+    fn to_f64(self) -> f64;
+}
+
+macro_rules! numbers {
+    ($($type:ty)*) => {$(
+        impl Number for $type {
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+        }
+        impl Number for &$type {
+            fn to_f64(self) -> f64 {
+                *self as f64
+            }
+        }
+    )*};
+}
+
+numbers! { i32 u8 u16 u32 u64 usize f64 }
 
 /// `docs/metrics.md`.
 pub fn documentation() -> String {
@@ -164,16 +210,31 @@ mod tests {
     }
 
     #[test]
-    fn label_values_are_escaped() {
+    fn pieces_have_the_header_once_and_label_values_are_escaped() {
         let metric = METRICS
             .iter()
             .find(|metric| metric.labels == ["version"])
             .unwrap();
-        let mut text = String::new();
-        metric.samples(&mut text).add(&[&"a\"b\\c\nd"], 1);
+        let mut family = Family::new(metric);
+        assert_eq!(family.take_text(), "");
+        family.samples().add(&[&"a\"b\\c\nd"], 1);
+        let first = family.take_text();
+        let (header, sample) = first.split_at(first.find("\nweir_").unwrap() + 1);
         assert_eq!(
-            text,
+            header,
+            format!(
+                "# HELP {0} {1}\n# TYPE {0} gauge\n",
+                metric.name, metric.help
+            )
+        );
+        assert_eq!(
+            sample,
             format!("{}{{version=\"a\\\"b\\\\c\\nd\"}} 1\n", metric.name)
+        );
+        family.samples().add(&[&"2"], u64::MAX);
+        assert_eq!(
+            family.take_text(),
+            format!("{}{{version=\"2\"}} 18446744073709552000\n", metric.name)
         );
     }
 
