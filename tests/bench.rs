@@ -70,7 +70,7 @@ fn several_workers_are_measured_beside_one() {
 /// scripts/bench: a bad figure misses its goal, a good one meets it.
 #[test]
 fn goals_are_held_against_figures_the_right_way_round() {
-    let done = std::process::Command::new("python3")
+    let done = std::process::Command::new("/usr/bin/python3")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goals.py"))
         .output()
         .expect("python3 starts");

@@ -9,6 +9,8 @@ mod api;
 mod daemon;
 #[path = "run/frames.rs"]
 mod frames;
+#[path = "run/strangers.rs"]
+mod strangers;
 
 use daemon::{Daemon, Lab, refused, weir};
 use frames::*;

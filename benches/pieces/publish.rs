@@ -24,6 +24,7 @@ fn config(services: usize) -> Config {
     let context = config::Context {
         schedulers: &weir::sched::NAMES,
         cpus: None,
+        devices: false,
     };
     let mut config = config::parse(text, "bench.toml", &context)
         .expect("a good file")

@@ -14,7 +14,7 @@ use weir::units::{PortId, Time};
 fn config() -> &'static Config {
     static CONFIG: OnceLock<Config> = OnceLock::new();
     CONFIG.get_or_init(|| {
-        let context = Context { schedulers: &sched::NAMES, cpus: None };
+        let context = Context { schedulers: &sched::NAMES, cpus: None, devices: false };
         parse(include_str!("../director.toml"), "director.toml", &context).expect("a valid file").config
     })
 }

@@ -83,7 +83,7 @@ spread "HTTP, 60 connections, weights 1 2 1" "fullnat-1 15, fullnat-2 30, fullna
 summary[weight]=${summary["HTTP, 60 connections, weights 1 2 1"]}
 
 title "fullnat-1 is taken away under load"
-on c1 python3 "$LAB_TOP/tests/lab/load.py" steady "$LAB_DIR/stop" 16 "${vip[fullnat]}" >"$LAB_DIR/load.json" &
+on c1 /usr/bin/python3 "$LAB_TOP/tests/lab/load.py" steady "$LAB_DIR/stop" 16 "${vip[fullnat]}" >"$LAB_DIR/load.json" &
 load=$!
 sleep 2
 write_config gone

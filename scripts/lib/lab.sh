@@ -68,7 +68,7 @@ same() {
 # shared WHAT EXPECTED ACTUAL: as `same`, of what tally counts. Several workers take turns each for itself, so that their
 # sum may be off by two for each worker more.
 shared() {
-    python3 - "$2" "$3" $(((${LAB_WORKERS:-1} - 1) * 2)) <<'EOF' || fail "$1: expected '$2', got '$3'"
+    /usr/bin/python3 - "$2" "$3" $(((${LAB_WORKERS:-1} - 1) * 2)) <<'EOF' || fail "$1: expected '$2', got '$3'"
 import sys
 expected, actual = (dict(pair.split() for pair in text.split(", ")) for text in sys.argv[1:3])
 slack = int(sys.argv[3])
@@ -199,7 +199,7 @@ tally() { awk '{n[$1]++} END {for (k in n) print k, n[k]}' | sort | paste -sd, |
 
 # jq_field NAME [EXPRESSION]: of the JSON object on stdin that field, or what Python makes of it as `value`.
 jq_field() {
-    python3 -c 'import json, sys; value = json.load(sys.stdin)[sys.argv[1]]; print(eval(sys.argv[2]))' "$1" "${2:-value}"
+    /usr/bin/python3 -c 'import json, sys; value = json.load(sys.stdin)[sys.argv[1]]; print(eval(sys.argv[2]))' "$1" "${2:-value}"
 }
 
 ## weir

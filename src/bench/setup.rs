@@ -91,6 +91,7 @@ impl Setup {
         let context = Context {
             schedulers: &sched::NAMES,
             cpus: None,
+            devices: false,
         };
         match config::parse(&self.text(), "bench", &context) {
             Ok(loaded) => loaded.config,

@@ -12,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -108,8 +109,14 @@ impl fmt::Display for Address {
 pub enum Error {
     #[error("no weir answers at {0} ({1}); is it running? --api or WEIR_API says where it listens")]
     NotRunning(Address, io::Error),
-    #[error("{0} does not answer as weir does: {1}")]
-    Protocol(Address, hyper::Error),
+    #[error("what answers at {0} is no weir: {1}; --api or WEIR_API says where weir listens")]
+    NotWeir(Address, String),
+    #[error(
+        "what listens at {0} does not answer: it is no weir, or it hangs; --api or WEIR_API says where weir listens"
+    )]
+    Silent(Address),
+    #[error("{0} answers otherwise than this weir expects: {1}; is it of another version?")]
+    OtherVersion(Address, serde_json::Error),
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]
@@ -132,7 +139,8 @@ pub fn each<T: DeserializeOwned>(
     mut take: impl FnMut(T) -> io::Result<()>,
 ) -> Result<(), Error> {
     let mut rest = Vec::new();
-    get(address, path, |piece| {
+    let mut unreadable = None;
+    let got = get(address, path, |piece| {
         rest.extend_from_slice(piece);
         let Some(end) = rest.iter().rposition(|&byte| byte == b'\n') else {
             return Ok(());
@@ -140,12 +148,23 @@ pub fn each<T: DeserializeOwned>(
         for line in rest[..end].split(|&byte| byte == b'\n') {
             let line = line.strip_suffix(b",").unwrap_or(line);
             if line.starts_with(b"{") {
-                take(serde_json::from_slice(line)?)?;
+                let row = serde_json::from_slice(line);
+                match row {
+                    Ok(row) => take(row)?,
+                    Err(why) => {
+                        unreadable = Some(why);
+                        return Err(io::ErrorKind::InvalidData.into());
+                    }
+                }
             }
         }
         rest.drain(..=end);
         Ok(())
-    })
+    });
+    match unreadable {
+        Some(why) => Err(Error::OtherVersion(address.clone(), why)),
+        None => got,
+    }
 }
 
 /// Asks for a list.
@@ -228,7 +247,7 @@ async fn exchange(
     body: String,
     mut take: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), Error> {
-    let broken = |why| Error::Protocol(address.clone(), why);
+    let broken = |why: hyper::Error| Error::NotWeir(address.clone(), why.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
@@ -241,6 +260,11 @@ async fn exchange(
         Method::PUT => "application/toml",
         _ => "application/json",
     };
+    // A list is begun at once; a change may be a large file.
+    let patience = match method {
+        Method::GET => Duration::from_secs(10),
+        _ => Duration::from_secs(300),
+    };
     let mut request = Request::builder()
         .method(method)
         .uri(path)
@@ -252,7 +276,25 @@ async fn exchange(
     let request = request
         .body(Full::new(Bytes::from(body)))
         .map_err(|why| Error::Refused(why.to_string()))?;
-    let mut answer = sender.send_request(request).await.map_err(broken)?;
+    let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
+    let mut answer = answer
+        .map_err(|_| Error::Silent(address.clone()))?
+        .map_err(broken)?;
+    let has = |name, value: &str| {
+        let found = answer.headers().get(name);
+        found.is_some_and(|found| found.as_bytes() == value.as_bytes())
+    };
+    // Every answer of the API says both.
+    if !has(header::SERVER, "weir") || !has(header::CONTENT_TYPE, "application/json") {
+        let server = answer.headers().get(header::SERVER);
+        let server = server.and_then(|server| server.to_str().ok());
+        let server = server.map_or(String::new(), |server| format!(" of {server:?}"));
+        let status = answer.status();
+        return Err(Error::NotWeir(
+            address.clone(),
+            format!("an answer{server} to {path} ({status})"),
+        ));
+    }
     if answer.status() != StatusCode::OK {
         return Err(refusal(answer).await);
     }

@@ -71,6 +71,7 @@ pub fn context() -> config::Context<'static> {
     config::Context {
         schedulers: &sched::NAMES,
         cpus: Some(cpus()),
+        devices: true,
     }
 }
 

@@ -45,9 +45,10 @@ type Errors = Vec<String>;
 impl Replay {
     /// 0 if every packet was processed, else 1.
     pub fn run(&self) -> ExitCode {
-        // A replay runs on any machine: whether the workers' CPUs exist on this one does not matter.
+        // A replay runs on any machine: neither the workers' CPUs nor the devices matter.
         let context = config::Context {
             cpus: None,
+            devices: false,
             ..super::context()
         };
         let loaded = match config::load(&self.config, &context) {
@@ -103,6 +104,9 @@ impl Replay {
         }
         outputs.finish()?;
         eprintln!("{}", summary(engine.stats()));
+        if let Some(hint) = one_sided(&engine, config) {
+            eprintln!("{hint}");
+        }
         if self.json {
             super::say(counts(engine.stats()));
         }
@@ -324,6 +328,36 @@ fn summary(stats: &Stats) -> String {
         stats.total(|worker| worker.local.get()),
         stats.total(|worker| worker.queued.get()),
     )
+}
+
+/// What to do about packets that waited for ARP answers which the captures never bring: they were taken on one side only.
+fn one_sided(engine: &Engine, config: &Config) -> Option<String> {
+    /// The most next hops that are named.
+    const NAMED: usize = 8;
+    let of_neighbours = [DropReason::NeighbourFailed, DropReason::NeighbourQueueFull];
+    let dropped: u64 = drops(engine.stats())
+        .filter(|(reason, _)| of_neighbours.contains(reason))
+        .map(|(_, count)| count)
+        .sum();
+    let packets = dropped + engine.stats().total(|worker| worker.queued.get());
+    let silent = engine.unanswered();
+    if packets == 0 || silent.is_empty() {
+        return None;
+    }
+    let mut hint = format!(
+        "hint: {packets} packets waited in vain for an ARP answer, which the captures do not have, of:"
+    );
+    for (n, (address, port)) in silent.iter().take(NAMED).enumerate() {
+        let name = &config.ports[port.index()].name;
+        hint += &format!("{} {address} ({name})", if n == 0 { "" } else { "," });
+    }
+    if let Some(more @ 1..) = silent.len().checked_sub(NAMED) {
+        hint += &format!(" and {more} more");
+    }
+    let (address, _) = silent.first()?;
+    Some(format!(
+        "{hint}\nhint: tell their MAC addresses in the configuration: [[neighbour]] address = \"{address}\", mac = \"…\""
+    ))
 }
 
 /// The reasons that occurred.

@@ -3,6 +3,7 @@
 use super::client::{self, At, Error};
 use super::table::{print, short, table};
 use crate::view;
+use clap::ValueEnum;
 use serde::de::DeserializeOwned;
 use std::io::{self, BufWriter, Write, stdout};
 use std::net::SocketAddrV4;
@@ -15,10 +16,10 @@ pub struct Show {
     /// JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Of connections: only those of this service
+    /// Of services, reals and connections: only those of this service
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
-    /// Of connections: at most so many
+    /// Of services, reals and connections: at most so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     #[command(flatten)]
@@ -39,6 +40,9 @@ enum What {
 impl Show {
     /// 0, or 1 if no daemon answers.
     pub fn run(&self) -> ExitCode {
+        if let Some(why) = self.ignored() {
+            return super::fail(why);
+        }
         let mut out = BufWriter::new(stdout().lock());
         match self.show(&mut out).and_then(|()| Ok(out.flush()?)) {
             Ok(()) => ExitCode::SUCCESS,
@@ -46,6 +50,22 @@ impl Show {
             Err(Error::Io(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Err(why) => super::fail(why),
         }
+    }
+
+    /// The option that what is shown does not have.
+    fn ignored(&self) -> Option<String> {
+        let has_both = matches!(self.what, What::Services | What::Reals | What::Connections);
+        let option = match (&self.service, self.limit) {
+            _ if has_both => return None,
+            (Some(_), _) => "--service",
+            (None, Some(_)) => "--limit",
+            (None, None) => return None,
+        };
+        let what = self.what.to_possible_value()?;
+        Some(format!(
+            "`weir show {}` has no {option}: services, reals and connections have it",
+            what.get_name()
+        ))
     }
 
     fn show(&self, out: &mut impl Write) -> Result<(), Error> {

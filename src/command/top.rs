@@ -4,7 +4,7 @@ use super::client::{self, Address, At, Error};
 use super::table::short;
 use crate::view;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use ratatui::layout::{Alignment, Constraint, Layout};
+use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Row, Table, TableState};
@@ -115,8 +115,9 @@ struct Worker {
 #[derive(Debug, PartialEq)]
 struct Service {
     name: String,
-    protocol: String,
     vip: SocketAddrV4,
+    /// `tcp:192.0.2.80:80`
+    address: String,
     mode: String,
     up: usize,
     reals: usize,
@@ -130,6 +131,31 @@ struct Service {
 }
 
 impl Service {
+    /// Its name, if that tells more than its address.
+    fn own_name(&self) -> &str {
+        match self.name == self.address {
+            true => "-",
+            false => &self.name,
+        }
+    }
+
+    /// What column `n` shows.
+    fn cell(&self, column: usize) -> String {
+        match column {
+            0 => self.own_name().to_owned(),
+            1 => self.address.clone(),
+            2 => self.mode.clone(),
+            3 => format!("{}/{}", self.up, self.reals),
+            4 => short(self.active.into()),
+            5 => short(self.inactive.into()),
+            6 => short(self.connections as u64),
+            7 => short(self.packets_in as u64),
+            8 => short(self.packets_out as u64),
+            9 => short(self.bits_in as u64),
+            _ => short(self.bits_out as u64),
+        }
+    }
+
     /// What column `n` sorts by: text upwards, figures downwards.
     fn order(&self, other: &Service, column: usize) -> std::cmp::Ordering {
         let figure = |service: &Service| match column {
@@ -161,9 +187,10 @@ const WORKER_COLUMNS: [(&str, u16); 8] = [
     ("Over/s", 7),
     ("Drop/s", 7),
 ];
+/// The columns of the services. Names are as wide as they are long, addresses as well.
 const SERVICE_COLUMNS: [(&str, u16); 11] = [
-    ("Service", 24),
-    ("Virtual", 26),
+    ("Service", 7),
+    ("Virtual", 7),
     ("Forward", 7),
     ("Up", 7),
     ("Active", 7),
@@ -176,6 +203,49 @@ const SERVICE_COLUMNS: [(&str, u16); 11] = [
 ];
 /// Text is aligned to the left, from the next column on figures are to the right.
 const TEXT_COLUMNS: usize = 3;
+/// Columns that are left out where there is no room for them beside whole names, the first of them last.
+const OPTIONAL: [usize; 4] = [3, 4, 5, 2];
+const SHORTEST_NAME: usize = 8;
+
+/// Which columns of the services are shown in so many cells, with their widths, where the longest name and address
+/// have so many characters. The address and the rates are always whole; the name is, where there is room.
+fn service_columns(cells: u16, name: usize, address: usize) -> Vec<(usize, u16)> {
+    let mut widths = SERVICE_COLUMNS.map(|(_, width)| width);
+    widths[1] = widths[1].max(address as u16);
+    let mut shown: Vec<usize> = (0..SERVICE_COLUMNS.len())
+        .filter(|column| !OPTIONAL.contains(column))
+        .collect();
+    // Each with the blank before it; the name is the first.
+    let others: u16 = shown[1..].iter().map(|&column| widths[column] + 1).sum();
+    let room = usize::from(cells.saturating_sub(others));
+    let wanted = name.max(usize::from(widths[0]));
+    widths[0] = wanted.min(room.max(SHORTEST_NAME)) as u16;
+    let mut left = cells.saturating_sub(others + widths[0]);
+    for column in OPTIONAL {
+        if widths[column] < left {
+            left -= widths[column] + 1;
+            shown.push(column);
+        }
+    }
+    shown.sort_unstable();
+    shown
+        .into_iter()
+        .map(|column| (column, widths[column]))
+        .collect()
+}
+
+/// A text in so many characters: of a longer one the beginning and the end, which is where names differ.
+fn elided(text: &str, most: usize) -> String {
+    let length = text.chars().count();
+    if length <= most || most == 0 {
+        return text.to_owned();
+    }
+    let end = (most - 1) / 2;
+    let begin = most - 1 - end;
+    let first: String = text.chars().take(begin).collect();
+    let last: String = text.chars().skip(length - end).collect();
+    format!("{first}…{last}")
+}
 
 /// What is on the screen.
 struct Screen {
@@ -185,6 +255,8 @@ struct Screen {
     drops: Vec<(String, f64)>,
     /// The column that services are sorted by.
     sort: usize,
+    /// The columns that were shown last.
+    shown: Vec<usize>,
     place: TableState,
 }
 
@@ -196,6 +268,7 @@ impl Screen {
             services: vec![],
             drops: vec![],
             sort: 7,
+            shown: (0..SERVICE_COLUMNS.len()).collect(),
             place: TableState::new().with_selected(0),
         }
     }
@@ -235,6 +308,7 @@ impl Screen {
             .filter(|(_, rate)| *rate > 0.0)
             .map(|(reason, rate)| (reason.to_owned(), rate))
             .collect();
+        self.drops.sort_by(|a, b| b.1.total_cmp(&a.1));
         let key = |row: &view::Service| (row.protocol.clone(), row.address, row.port);
         let old: HashMap<_, _> = before.services.iter().map(|row| (key(row), row)).collect();
         self.services.clear();
@@ -243,8 +317,8 @@ impl Screen {
             let new = &row.traffic;
             self.services.push(Service {
                 name: row.name.clone(),
-                protocol: row.protocol.clone(),
                 vip: SocketAddrV4::new(row.address, row.port),
+                address: format!("{}:{}:{}", row.protocol, row.address, row.port),
                 mode: row.mode.clone(),
                 up: row
                     .reals
@@ -280,7 +354,9 @@ impl Screen {
             KeyCode::Char('q') | KeyCode::Esc => return false,
             KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return false,
             KeyCode::Char('s') => {
-                self.sort = (self.sort + 1) % SERVICE_COLUMNS.len();
+                // The next one that can be seen.
+                let next = self.shown.iter().find(|&&column| column > self.sort);
+                self.sort = next.or(self.shown.first()).copied().unwrap_or(0);
                 self.sort();
             }
             KeyCode::Down => self.place.scroll_down_by(1),
@@ -295,31 +371,72 @@ impl Screen {
     }
 
     fn draw(&mut self, frame: &mut Frame) {
+        let area = frame.area();
+        // However many workers there are, the services keep most of the screen.
+        let most = usize::from(area.height / 4).max(1);
+        let rows = self.workers.len().min(most);
         let drops = u16::from(!self.drops.is_empty());
-        let [title, workers, dropped, services, keys] = Layout::vertical([
+        let [title, workers, dropped, services, selected, keys] = Layout::vertical([
             Constraint::Length(2),
-            Constraint::Length(self.workers.len() as u16 + 2),
+            Constraint::Length(rows as u16 + 2),
             Constraint::Length(2 * drops),
             Constraint::Min(3),
+            Constraint::Length(if area.height < 20 { 0 } else { 3 }),
             Constraint::Length(1),
         ])
-        .areas(frame.area());
+        .areas(area);
+        self.draw_title(frame, title);
+        self.draw_workers(frame, workers, rows);
+        let mut reasons = String::from("Dropped:");
+        for (n, (reason, rate)) in self.drops.iter().enumerate() {
+            let more = format!(
+                "{} {reason} {}/s",
+                if n == 0 { "" } else { "," },
+                short(rate.ceil() as u64)
+            );
+            if reasons.len() + more.len() + 3 > usize::from(dropped.width) {
+                reasons += ", …";
+                break;
+            }
+            reasons += &more;
+        }
+        frame.render_widget(Line::from(reasons).fg(Color::Red), dropped);
+        self.draw_services(frame, services);
+        self.draw_selected(frame, selected);
+        frame.render_widget(
+            Line::from("s sort   arrows, page keys scroll   q quit").dim(),
+            keys,
+        );
+    }
+
+    fn draw_title(&self, frame: &mut Frame, area: Rect) {
         let sum = |figure: fn(&Worker) -> f64| self.workers.iter().map(figure).sum::<f64>() as u64;
         let connections: u64 = self.workers.iter().map(|row| row.connections).sum();
-        frame.render_widget(
-            Line::from(format!(
-                "weir at {}: services {}, connections {}; packets/s {} in, {} out, {} dropped",
+        let lines = [
+            format!(
+                "weir at {}: services {}, connections {}",
                 self.address,
                 self.services.len(),
-                short(connections),
+                short(connections)
+            ),
+            format!(
+                "packets/s {} in, {} out, {} dropped",
                 short(sum(|row| row.received)),
                 short(sum(|row| row.transmitted)),
                 short(sum(|row| row.dropped)),
-            ))
-            .bold(),
-            title,
-        );
-        let rows = self.workers.iter().map(|row| {
+            ),
+        ];
+        let lines = lines.map(|line| Line::from(line).bold());
+        frame.render_widget(Text::from(lines.to_vec()), area);
+    }
+
+    /// So many of the workers: all of them, or the busiest.
+    fn draw_workers(&self, frame: &mut Frame, area: Rect, count: usize) {
+        let mut shown: Vec<&Worker> = self.workers.iter().collect();
+        if count < shown.len() {
+            shown.sort_by(|a, b| b.busy.total_cmp(&a.busy));
+        }
+        let rows = shown.iter().take(count).map(|row| {
             let figures = [
                 row.worker.to_string(),
                 row.lcore.to_string(),
@@ -332,59 +449,76 @@ impl Screen {
             ];
             Row::new(figures.map(right))
         });
-        frame.render_widget(
-            Table::new(rows, WORKER_COLUMNS.map(|(_, width)| width))
-                .header(Row::new(WORKER_COLUMNS.map(|(name, _)| right(name.into()))).reversed()),
-            workers,
+        let table = Table::new(rows, WORKER_COLUMNS.map(|(_, width)| width))
+            .header(Row::new(WORKER_COLUMNS.map(|(name, _)| right(name.into()))).reversed());
+        frame.render_widget(table, area);
+        if count < shown.len() && area.height > 0 {
+            let rest = format!("the busiest {count} of {} workers", shown.len());
+            let last = Rect {
+                y: area.bottom() - 1,
+                height: 1,
+                ..area
+            };
+            frame.render_widget(Line::from(rest).dim(), last);
+        }
+    }
+
+    fn draw_services(&mut self, frame: &mut Frame, area: Rect) {
+        let longest = |text: fn(&Service) -> &str| {
+            let lengths = self.services.iter().map(|row| text(row).chars().count());
+            lengths.max().unwrap_or(0)
+        };
+        let columns = service_columns(
+            area.width,
+            longest(Service::own_name),
+            longest(|row| &row.address),
         );
-        let reasons: Vec<_> = self
-            .drops
-            .iter()
-            .map(|(reason, rate)| format!("{reason} {}/s", short(rate.ceil() as u64)))
-            .collect();
-        frame.render_widget(
-            Line::from(format!("Dropped: {}", reasons.join(", "))).fg(Color::Red),
-            dropped,
-        );
-        let header = SERVICE_COLUMNS.iter().enumerate().map(|(n, (name, _))| {
-            let cell = aligned(n, (*name).to_owned());
-            match n == self.sort {
+        self.shown = columns.iter().map(|(column, _)| *column).collect();
+        let header = columns.iter().map(|&(column, _)| {
+            let cell = aligned(column, SERVICE_COLUMNS[column].0.to_owned());
+            match column == self.sort {
                 true => cell.underlined(),
                 false => cell,
             }
         });
         let rows = self.services.iter().map(|row| {
-            let cells = [
-                row.name.clone(),
-                format!("{}:{}", row.protocol, row.vip),
-                row.mode.clone(),
-                format!("{}/{}", row.up, row.reals),
-                short(row.active.into()),
-                short(row.inactive.into()),
-                short(row.connections as u64),
-                short(row.packets_in as u64),
-                short(row.packets_out as u64),
-                short(row.bits_in as u64),
-                short(row.bits_out as u64),
-            ];
-            let cells = cells
-                .into_iter()
-                .enumerate()
-                .map(|(n, text)| aligned(n, text));
+            let cells = columns.iter().map(|&(column, width)| {
+                let text = row.cell(column);
+                aligned(column, elided(&text, width.into()))
+            });
             match row.up {
                 0 => Row::new(cells).fg(Color::Red),
                 up if up < row.reals => Row::new(cells).fg(Color::Yellow),
                 _ => Row::new(cells),
             }
         });
-        let table = Table::new(rows, SERVICE_COLUMNS.map(|(_, width)| width))
+        let table = Table::new(rows, columns.iter().map(|(_, width)| *width))
             .header(Row::new(header).reversed())
-            .row_highlight_style(Style::new().bold());
-        frame.render_stateful_widget(table, services, &mut self.place);
-        frame.render_widget(
-            Line::from("s sort   arrows, page keys scroll   q quit").dim(),
-            keys,
-        );
+            .row_highlight_style(Style::new().bold().underlined());
+        frame.render_stateful_widget(table, area, &mut self.place);
+    }
+
+    /// All of the selected service.
+    fn draw_selected(&self, frame: &mut Frame, area: Rect) {
+        let place = self.place.selected().unwrap_or(0);
+        let place = place.min(self.services.len().saturating_sub(1));
+        let Some(row) = self.services.get(place) else {
+            return;
+        };
+        let lines = [
+            format!("{} of {}: {}", place + 1, self.services.len(), row.name),
+            format!(
+                "{}   {}   {} of {} up   connections {} active, {} inactive",
+                row.address,
+                row.mode,
+                row.up,
+                row.reals,
+                short(row.active.into()),
+                short(row.inactive.into()),
+            ),
+        ];
+        let lines = std::iter::once(Line::default()).chain(lines.map(Line::from));
+        frame.render_widget(Text::from_iter(lines), area);
     }
 }
 
@@ -400,164 +534,4 @@ fn aligned(column: usize, text: String) -> Cell<'static> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ratatui::Terminal;
-    use ratatui::backend::TestBackend;
-
-    /// A sample of two services, the second of which has `packets` packets in.
-    fn sample(at: Instant, packets: u64) -> Sample {
-        let traffic = |packets| view::Traffic {
-            packets_in: packets,
-            bytes_in: packets * 100,
-            active_connections: 3,
-            ..view::Traffic::default()
-        };
-        let service = |name: &str, last, packets| view::Service {
-            name: name.into(),
-            protocol: "tcp".into(),
-            address: [192, 0, 2, last].into(),
-            port: 80,
-            mode: "dr".into(),
-            scheduler: "rr".into(),
-            local_pool: None,
-            persistence_s: None,
-            traffic: traffic(packets),
-            reals: vec![view::Member {
-                real: "10.0.0.11:80".parse().unwrap(),
-                weight: 1,
-                up: last == 2,
-                traffic: traffic(packets),
-            }],
-        };
-        let dropped = [("no_route".to_owned(), packets / 10)];
-        let worker = view::Worker {
-            worker: 0,
-            lcore: 1,
-            queues: vec![],
-            busy_ratio: 0.25,
-            connections: 6,
-            connection_capacity: 1000,
-            evicted_connections: 0,
-            received_packets: packets,
-            taken_over_packets: 0,
-            handed_over_packets: 0,
-            transmitted_packets: packets,
-            answered_packets: 0,
-            local_packets: 0,
-            queued_packets: 0,
-            originated_packets: 0,
-            dropped_packets: dropped.into(),
-            replies: BTreeMap::new(),
-            loops: 1,
-        };
-        Sample {
-            at,
-            took: Duration::ZERO,
-            workers: vec![worker],
-            services: vec![service("quiet", 1, 500), service("busy", 2, packets)],
-        }
-    }
-
-    fn lines(screen: &mut Screen) -> Vec<String> {
-        let mut terminal = Terminal::new(TestBackend::new(130, 14)).unwrap();
-        terminal.draw(|frame| screen.draw(frame)).unwrap();
-        let buffer = terminal.backend().buffer().clone();
-        let width = usize::from(buffer.area.width);
-        let symbols: Vec<_> = buffer.content.iter().map(|cell| cell.symbol()).collect();
-        symbols
-            .chunks(width)
-            .map(|line| line.concat().trim_end().to_owned())
-            .collect()
-    }
-
-    fn words(line: &str) -> Vec<&str> {
-        line.split_whitespace().collect()
-    }
-
-    #[test]
-    fn rates_are_of_the_time_between_two_samples_and_the_busiest_is_first() {
-        let start = Instant::now();
-        let mut screen = Screen::new("127.0.0.1:9900".into());
-        screen.show(
-            &sample(start, 1000),
-            &sample(start + Duration::from_secs(2), 5000),
-        );
-        let lines = lines(&mut screen);
-        assert_eq!(
-            lines[0],
-            "weir at 127.0.0.1:9900: services 2, connections 6; packets/s 2.00k in, 2.00k out, 200 dropped"
-        );
-        let of = |name: &str| {
-            let line = lines
-                .iter()
-                .position(|line| line.starts_with(name))
-                .unwrap();
-            (line, words(&lines[line]))
-        };
-        assert_eq!(
-            words(&lines[3]),
-            ["0", "1", "25.0%", "6", "2.00k", "2.00k", "0", "200"]
-        );
-        assert!(
-            lines.contains(&"Dropped: no_route 200/s".to_owned()),
-            "{lines:#?}"
-        );
-        let (busy, figures) = of("busy");
-        assert_eq!(
-            figures,
-            [
-                "busy",
-                "tcp:192.0.2.2:80",
-                "dr",
-                "1/1",
-                "3",
-                "0",
-                "0",
-                "2.00k",
-                "0",
-                "1.60M",
-                "0"
-            ]
-        );
-        let (quiet, figures) = of("quiet");
-        assert_eq!(figures[3..8], ["0/1", "3", "0", "0", "0"]);
-        assert!(busy < quiet, "{lines:#?}");
-    }
-
-    #[test]
-    fn keys_sort_scroll_and_quit() {
-        let start = Instant::now();
-        let mut screen = Screen::new(String::new());
-        screen.show(
-            &sample(start, 1000),
-            &sample(start + Duration::from_secs(1), 2000),
-        );
-        let key = |code| KeyEvent::new(code, KeyModifiers::NONE);
-        for _ in 0..SERVICE_COLUMNS.len() {
-            assert!(screen.press(key(KeyCode::Char('s'))));
-            lines(&mut screen);
-        }
-        assert_eq!(screen.services[0].name, "busy", "round once");
-        screen.sort = 1;
-        screen.sort();
-        assert_eq!(screen.services[0].name, "quiet", "by VIP");
-        for code in [KeyCode::End, KeyCode::PageDown, KeyCode::Up, KeyCode::Home] {
-            assert!(screen.press(key(code)));
-            lines(&mut screen);
-        }
-        assert!(!screen.press(key(KeyCode::Char('q'))));
-        assert!(!screen.press(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)));
-    }
-
-    #[test]
-    fn a_service_that_began_anew_has_no_negative_rates() {
-        let start = Instant::now();
-        let mut screen = Screen::new(String::new());
-        screen.show(
-            &sample(start, 9000),
-            &sample(start + Duration::from_secs(1), 10),
-        );
-        assert!(screen.services.iter().all(|row| row.packets_in == 0.0));
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! How addresses, prefixes and ranges are written in the file.
 
 use super::error::{Log, Span, quote};
+use super::hints;
 use super::value::{Value, text};
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -35,6 +36,9 @@ fn address(written: &str, at: Span, log: &mut Log) -> Option<Ipv4Addr> {
     }
     if written.parse::<Ipv6Addr>().is_ok() {
         not_yet(at, &format!("the IPv6 address {}", quote(written)), log);
+    } else if let Some((wrong, help)) = hints::of_address(log.key, written) {
+        log.error(at, format!("{} {wrong}", quote(written)))
+            .help(help);
     } else {
         log.error(at, format!("{} is no IPv4 address", quote(written)))
             .help("write four numbers from 0 to 255, such as \"192.0.2.80\"");

@@ -106,6 +106,11 @@ impl Log {
         self.push(Severity::Warning, self.warnings, at, message.into())
     }
 
+    /// The finding that was logged last.
+    pub fn last(&mut self) -> Option<&mut Finding> {
+        self.findings.last_mut()
+    }
+
     /// Errors so far.
     pub fn errors(&self) -> usize {
         self.errors

@@ -1,6 +1,7 @@
 //! Reads a file and what it includes into one [`Root`].
 
 use super::error::{Diagnostic, Diagnostics, Log, Source, Span, quote};
+use super::hints;
 use super::raw::Root;
 use super::value::Value;
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,8 @@ impl Files {
         let file = self.sources.len() as u32;
         let (table, errors) = DeTable::parse_recoverable(&text);
         let mut broken = false;
+        // One finding for each line that only lacks quotes, however much the parser finds in it.
+        let mut unquoted = None;
         for error in errors.iter().take(MAX_SYNTAX_ERRORS) {
             let range = error.span().unwrap_or(text.len()..text.len());
             let at = Span::new(file, range.clone());
@@ -90,11 +93,27 @@ impl Files {
                 let key = text.get(range).unwrap_or_default();
                 log.error(at, format!("the key {} is given twice", quote(key)))
                     .help("remove one of the two");
-            } else {
-                broken = true;
-                log.error(at, format!("not TOML: {}", error.message()))
-                    .help("see https://toml.io for the syntax");
+                continue;
             }
+            broken = true;
+            let line = line_around(&text, range.start);
+            if unquoted.as_ref() == Some(&line) {
+                continue;
+            }
+            let written = text.get(line.clone()).unwrap_or_default();
+            if let Some(mended) = hints::quoted(written) {
+                // At the value, which is where the parser stumbles or before.
+                let equals = written.find('=').map_or(0, |at| at + 1);
+                let value = written[equals..].trim_start();
+                let from = line.end - value.len();
+                let at = Span::new(file, from..from + value.trim_end().len());
+                log.error(at, "not TOML: text without quotes")
+                    .help(hints::mend(&mended));
+                unquoted = Some(line);
+                continue;
+            }
+            log.error(at, format!("not TOML: {}", error.message()))
+                .help("see https://toml.io for the syntax");
         }
         self.broken |= broken;
         let root = if broken {
@@ -221,6 +240,15 @@ impl Files {
         self.open.pop();
         Some(root)
     }
+}
+
+/// The line that holds a place of the text, without its end.
+fn line_around(text: &str, at: usize) -> std::ops::Range<usize> {
+    // Its end belongs to the line, too.
+    let before = text.get(..at).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let length = text[start..].find('\n').unwrap_or(text.len() - start);
+    start..start + length
 }
 
 /// What the `toml` crate says of a key that is given twice, which is an error like ours and hides no other.

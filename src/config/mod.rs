@@ -4,12 +4,15 @@
 //! resolve, numbers are in range, every default is filled in.
 
 mod address;
+mod device;
 mod error;
 mod files;
+mod hints;
 mod raw;
 mod validate;
 mod value;
 
+pub(crate) use device::pci_address;
 pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
 pub use files::Text;
@@ -141,6 +144,8 @@ pub struct Context<'a> {
     pub schedulers: &'a [&'a str],
     /// The CPUs that this process may run on; none: not checked (a replay runs anywhere).
     pub cpus: Option<&'a [usize]>,
+    /// Whether the EAL is to take `device` and `eal_args`: a replay ignores them, and what is wrong with them.
+    pub devices: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -2,6 +2,7 @@
 
 use super::address::{AddressRange, Destination, HostPrefix, Mac, PortRange};
 use super::error::{Log, Span, did_you_mean, quote};
+use super::hints;
 use super::value::{
     AbsolutePath, ControlSocket, Device, Encapsulation, Given, Int, Interface, List, ModeWord,
     Name, Value, wrong_type,
@@ -41,7 +42,7 @@ macro_rules! tables {
                                 log.key = stringify!($key);
                                 this.$key = Given::read(value, at.file, log);
                             })*
-                            unknown => unknown_key(unknown, $title, Self::KEYS, Span::new(at.file, key.span()), log),
+                            unknown => unknown_key(unknown, value.get_ref(), $title, Self::KEYS, Span::new(at.file, key.span()), log),
                         }
                     }
                     $($(
@@ -166,10 +167,22 @@ tables! {
     }
 }
 
-fn unknown_key(key: &str, table: &str, keys: &[&str], at: Span, log: &mut Log) {
-    let guess = did_you_mean(key, keys.iter().copied());
+fn unknown_key(
+    key: &str,
+    value: &DeValue<'_>,
+    table: &str,
+    keys: &[&'static str],
+    at: Span,
+    log: &mut Log,
+) {
+    let hint = hints::of_key(key, value, table);
+    let keys = hints::offered(table, keys);
+    let guess = match hint {
+        Some(_) => String::new(),
+        None => did_you_mean(key, keys.iter().copied()),
+    };
     log.error(at, format!("unknown key {} in {table}{guess}", quote(key)))
-        .help(format!("the keys of {table} are: {}", keys.join(", ")));
+        .help(hint.unwrap_or_else(|| format!("the keys of {table} are: {}", keys.join(", "))));
 }
 
 fn missing_key(key: &str, table: &str, at: Span, log: &mut Log) {

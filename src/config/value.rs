@@ -3,6 +3,7 @@
 //! Reading a value either gives it, with its syntax and range checked, or logs what is wrong and goes on with the next.
 
 use super::error::{At, Log, Span, did_you_mean, quote};
+use super::hints;
 use super::{
     Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, UnknownTcp, WhenUnavailable,
 };
@@ -93,11 +94,26 @@ pub(super) fn wrong_type(value: &DeValue<'_>, wanted: &str, at: Span, log: &mut 
         DeValue::Array(_) => "a list".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
     };
+    let help = hints::of_value(log.key, value).unwrap_or_else(|| format!("write {wanted}"));
     log.error(
         at,
         format!("expected {wanted} for `{}`, found {found}", log.key),
     )
-    .help(format!("write {wanted}"));
+    .help(help);
+}
+
+/// As [`wrong_type`], with a remedy if there is a better one.
+fn wrong_type_help(
+    value: &DeValue<'_>,
+    wanted: &str,
+    help: Option<String>,
+    at: Span,
+    log: &mut Log,
+) {
+    wrong_type(value, wanted, at, log);
+    if let (Some(help), Some(last)) = (help, log.last()) {
+        last.help(help);
+    }
 }
 
 pub(super) fn text<'a>(
@@ -140,7 +156,8 @@ pub(super) struct List<T> {
 impl<T: Value> Value for List<T> {
     fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
         let Some(list) = value.as_array() else {
-            wrong_type(value, T::LIST, at, log);
+            let help = hints::of_list(log.key, value);
+            wrong_type_help(value, T::LIST, help, at, log);
             return None;
         };
         let mut read = List {
@@ -164,7 +181,8 @@ pub(super) struct Int<const MIN: u32, const MAX: u32>(pub u32);
 impl<const MIN: u32, const MAX: u32> Value for Int<MIN, MAX> {
     fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
         let DeValue::Integer(number) = value else {
-            wrong_type(value, "a whole number", at, log);
+            let help = hints::of_number(value);
+            wrong_type_help(value, "a whole number", help, at, log);
             return None;
         };
         // A number too long for an i128 is out of every range, too.
@@ -366,6 +384,8 @@ pub(super) trait Word: Copy + 'static {
     /// What the words are, for messages.
     const WHAT: &'static str;
     const WORDS: &'static [(&'static str, Self)];
+    /// Those that are known only to be refused: they are not offered.
+    const NOT_YET: &'static [&'static str] = &[];
 }
 
 impl<T: Word> Value for T {
@@ -373,11 +393,18 @@ impl<T: Word> Value for T {
         let written = text(value, &format!("a {} in quotes", T::WHAT), at, log)?;
         let found = T::WORDS.iter().find(|(word, _)| *word == written);
         if found.is_none() {
-            let words = || T::WORDS.iter().map(|(word, _)| *word);
+            let offered = |word: &&str| !T::NOT_YET.contains(word);
+            let words = || T::WORDS.iter().map(|(word, _)| *word).filter(offered);
             let listed = words().collect::<Vec<_>>().join(", ");
-            let guess = did_you_mean(written, words());
+            let guess = match hints::of_word(T::WHAT, written) {
+                Some(word) => format!("; weir calls it `{word}`"),
+                None => did_you_mean(written, words()),
+            };
             log.error(at, format!("unknown {} {}{guess}", T::WHAT, quote(written)))
-                .help(format!("write one of: {listed}"));
+                .help(match listed.is_empty() {
+                    true => "this version of weir has none yet: remove it".to_owned(),
+                    false => format!("write one of: {listed}"),
+                });
         }
         found.map(|&(_, word)| word)
     }
@@ -401,10 +428,11 @@ pub(super) enum Encapsulation {
 }
 
 macro_rules! words {
-    ($($type:ident: $what:literal { $($word:literal => $variant:ident,)* })*) => {
+    ($($type:ident: $what:literal { $($word:literal => $variant:ident,)* } $(, not yet: $($later:literal)*)?)*) => {
         $(impl Word for $type {
             const WHAT: &'static str = $what;
             const WORDS: &'static [(&'static str, Self)] = &[$(($word, $type::$variant),)*];
+            $(const NOT_YET: &'static [&'static str] = &[$($later,)*];)?
         })*
     };
 }
@@ -417,6 +445,6 @@ words! {
     ReversePath: "policy" { "strict" => Strict, "loose" => Loose, }
     UnknownTcp: "policy" { "reset" => Reset, "drop" => Drop, }
     WhenUnavailable: "policy" { "refuse" => Refuse, "drop" => Drop, }
-    ModeWord: "forwarding mode" { "dr" => Dr, "nat" => Nat, "fullnat" => Fullnat, "tunnel" => Tunnel, }
-    Encapsulation: "encapsulation" { "ipip" => Ipip, "gre" => Gre, "gue" => Gue, }
+    ModeWord: "forwarding mode" { "dr" => Dr, "nat" => Nat, "fullnat" => Fullnat, "tunnel" => Tunnel, }, not yet: "tunnel"
+    Encapsulation: "encapsulation" { "ipip" => Ipip, "gre" => Gre, "gue" => Gue, }, not yet: "ipip" "gre" "gue"
 }

@@ -104,6 +104,7 @@ mod tests {
         let context = config::Context {
             schedulers: &crate::sched::NAMES,
             cpus: None,
+            devices: false,
         };
         let config = config::parse(text, "test", &context).unwrap().config;
         let device = |n| Device {

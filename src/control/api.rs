@@ -13,10 +13,11 @@ use super::{Control, Handle, Stopping};
 use crate::config::{self, Diagnostics, Severity};
 use crate::exchange::ConnectionChunk;
 use crate::metrics::{self, Family, METRICS, Source};
+use crate::units::ServiceId;
 use crate::view;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{self, Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -59,6 +60,8 @@ const MOST: usize = config::MAX_BYTES;
 const SENDING: Duration = Duration::from_secs(60);
 /// Changes that are worked on at once.
 const CHANGES: usize = 4;
+/// The header `server` of every answer, by which an answer is known for weir's.
+pub(super) const SERVER: &str = "weir";
 
 /// Services shown in one go.
 const SLICE: usize = 128;
@@ -79,21 +82,27 @@ pub fn router(api: Api, door: Door, is_loopback: bool) -> Router {
         .route("/v1/connections", get(connections))
         .route(
             "/v1/ports",
-            get(async |State(api): State<Api>| rows(api, |control| control.show_ports()).await),
+            get(async |State(api): State<Api>, _: Plain| {
+                rows(api, |control| control.show_ports()).await
+            }),
         )
         .route(
             "/v1/workers",
-            get(async |State(api): State<Api>| rows(api, |control| control.show_workers()).await),
+            get(async |State(api): State<Api>, _: Plain| {
+                rows(api, |control| control.show_workers()).await
+            }),
         )
         .route(
             "/v1/neighbours",
-            get(async |State(api): State<Api>| {
+            get(async |State(api): State<Api>, _: Plain| {
                 rows(api, |control| control.show_neighbours()).await
             }),
         )
         .route(
             "/v1/routes",
-            get(async |State(api): State<Api>| rows(api, |control| control.show_routes()).await),
+            get(async |State(api): State<Api>, _: Plain| {
+                rows(api, |control| control.show_routes()).await
+            }),
         )
         .route("/v1/reload", post(post_reload))
         .route("/v1/plan", post(post_plan))
@@ -110,10 +119,36 @@ pub fn router(api: Api, door: Door, is_loopback: bool) -> Router {
         .layer(middleware::from_fn_with_state(api.clone(), receive))
         .layer(middleware::from_fn_with_state(Arc::new(door), guard))
         .with_state(api);
-    match is_loopback {
+    let router = match is_loopback {
         true => router.layer(middleware::from_fn(check_host)),
         false => router,
+    };
+    router.layer(middleware::from_fn(as_weir))
+}
+
+/// Says whose answer it is; and what the framework refuses (a query, a method, a body) is told as weir's own errors are.
+async fn as_weir(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let mut answer = next.run(request).await;
+    let told = answer.headers().get(header::CONTENT_TYPE);
+    let is_json = told.is_some_and(|told| told == "application/json");
+    if answer.status().is_client_error() && !is_json {
+        let status = answer.status();
+        let said = body::to_bytes(answer.into_body(), 4096).await;
+        let said = said.unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        answer = match (status, said.trim()) {
+            (StatusCode::METHOD_NOT_ALLOWED, _) => {
+                error(status, &format!("this address does not take {method}"))
+            }
+            (_, "") => error(status, status.canonical_reason().unwrap_or("refused")),
+            (_, said) => error(status, said),
+        };
     }
+    answer
+        .headers_mut()
+        .insert(header::SERVER, HeaderValue::from_static(SERVER));
+    answer
 }
 
 /// Receives what is sent, before anybody works on it: so much of it, of so many, in so much time.
@@ -129,7 +164,7 @@ async fn receive(State(api): State<Api>, request: Request, next: Next) -> Respon
         _ => MOST,
     };
     let (parts, body) = request.into_parts();
-    match timeout(SENDING, to_bytes(body, most)).await {
+    match timeout(SENDING, body::to_bytes(body, most)).await {
         Ok(Ok(body)) => next.run(Request::from_parts(parts, Body::from(body))).await,
         Ok(Err(_)) => error(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -206,23 +241,36 @@ async fn rows<T: Serialize + Send + 'static>(api: Api, show: fn(&Control) -> Vec
     })
 }
 
-async fn services(State(api): State<Api>) -> Response {
-    each_service(api, |service, rows| rows.push(service))
+async fn services(State(api): State<Api>, Query(which): Query<Which>) -> Response {
+    each_service(api, which, |service, rows| rows.push(service)).await
 }
 
-async fn reals(State(api): State<Api>) -> Response {
-    each_service(api, |service, rows| rows.extend(service.into_reals()))
+async fn reals(State(api): State<Api>, Query(which): Query<Which>) -> Response {
+    each_service(api, which, |service, rows| {
+        rows.extend(service.into_reals())
+    })
+    .await
 }
 
-/// The rows that `add` makes of every service.
-fn each_service<T: Serialize + Send + 'static>(
+/// The rows that `add` makes of every service that is wanted.
+async fn each_service<T: Serialize + Send + 'static>(
     api: Api,
+    which: Which,
     add: fn(view::Service, &mut Vec<T>),
 ) -> Response {
+    let only = match which.service_id(&api).await {
+        Ok(only) => only,
+        Err(refusal) => return *refusal,
+    };
     stream("application/json", async move |pieces| {
         let mut array = Array::new(pieces);
-        let all = api.handle.ask(|control| control.services()).await?;
+        let mut left = which.limit.unwrap_or(usize::MAX);
+        let mut all = api.handle.ask(|control| control.services()).await?;
+        all.retain(|service| only.is_none_or(|only| service.id == only));
         for slice in all.chunks(SLICE) {
+            if left == 0 {
+                break;
+            }
             let slice = slice.to_vec();
             let mut rows = Vec::new();
             for service in api
@@ -232,13 +280,23 @@ fn each_service<T: Serialize + Send + 'static>(
             {
                 add(service, &mut rows);
             }
+            rows.truncate(left);
+            left -= rows.len();
             array.add(rows).await?;
         }
         array.end().await
     })
 }
 
+/// Of an address that takes no query.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+type Plain = Query<Nothing>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Which {
     /// Only those of this service.
     service: Option<String>,
@@ -246,25 +304,33 @@ struct Which {
     limit: Option<usize>,
 }
 
-async fn connections(State(api): State<Api>, Query(which): Query<Which>) -> Response {
-    let mut only = None;
-    if let Some(name) = which.service {
-        let wanted = name.clone();
-        only = match api
-            .handle
-            .ask(move |control| control.find_service(&wanted))
-            .await
-        {
-            Ok(Some(id)) => Some(id),
-            Ok(None) => {
-                return error(
-                    StatusCode::NOT_FOUND,
-                    &format!("there is no service {name:?}"),
-                );
-            }
-            Err(stopping) => return error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()),
+impl Which {
+    /// The service that is named, if one is.
+    async fn service_id(&self, api: &Api) -> Result<Option<ServiceId>, Box<Response>> {
+        let Some(name) = self.service.clone() else {
+            return Ok(None);
         };
+        let find = |name: &str| {
+            let wanted = name.to_owned();
+            api.handle.ask(move |control| control.find_service(&wanted))
+        };
+        let (status, why) = match find(&name).await {
+            Ok(Some(id)) => return Ok(Some(id)),
+            Ok(None) => (
+                StatusCode::NOT_FOUND,
+                format!("there is no service {name:?}"),
+            ),
+            Err(stopping) => (StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()),
+        };
+        Err(Box::new(error(status, &why)))
     }
+}
+
+async fn connections(State(api): State<Api>, Query(which): Query<Which>) -> Response {
+    let only = match which.service_id(&api).await {
+        Ok(only) => only,
+        Err(refusal) => return *refusal,
+    };
     stream("application/json", async move |pieces| {
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);

@@ -287,7 +287,14 @@ fn start(
         })
         .collect();
     let seed = RandomState::new().hash_one(0);
-    let (model, readers) = Model::new(config, devices, stats.clone(), seed, clock.now());
+    let (model, readers) = Model::with_beginnings(
+        config,
+        devices,
+        stats.clone(),
+        seed,
+        Some(seed),
+        clock.now(),
+    );
     let capacity = config.limits.connections.div_ceil(workers.len());
 
     let shared = Shared::new(stats.clone(), steering, seed);

@@ -1,12 +1,14 @@
 //! Where the API is to be had: a TCP address or a unix socket.
 
+use super::api::SERVER;
 use crate::config::{Api, Listen};
 use std::fmt;
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Whoever is in it may use weir's sockets, where the machine has it.
 const GROUP: &str = "weir";
@@ -33,6 +35,10 @@ pub enum BindError {
     Bind { at: String, why: io::Error },
     #[error("another weir is listening on {0}; stop it, or choose another address")]
     Taken(String),
+    #[error(
+        "another program is listening on {0} ({1}); choose another address (`ss -ltnpx` names the program)"
+    )]
+    TakenByOther(String, &'static str),
     #[error("{0} is there and is no socket; remove it, or choose another path")]
     NoSocket(String),
 }
@@ -44,7 +50,12 @@ impl Listener {
             Listen::Off => Ok(None),
             Listen::Tcp(address) => {
                 let failed = |why: io::Error| match why.kind() {
-                    io::ErrorKind::AddrInUse => BindError::Taken(address.to_string()),
+                    io::ErrorKind::AddrInUse => taken(address.to_string(), || {
+                        let stream = TcpStream::connect_timeout(&reachable(*address), PATIENCE)?;
+                        stream.set_read_timeout(Some(PATIENCE))?;
+                        stream.set_write_timeout(Some(PATIENCE))?;
+                        Ok(stream)
+                    }),
                     _ => BindError::Bind {
                         at: address.to_string(),
                         why,
@@ -83,8 +94,12 @@ impl Listener {
                 return Err(BindError::NoSocket(path.display().to_string()));
             }
             // One that nobody answers was left behind.
-            if UnixStream::connect(path).is_ok() {
-                return Err(BindError::Taken(at()));
+            if let Ok(stream) = UnixStream::connect(path) {
+                return Err(taken(at(), || {
+                    stream.set_read_timeout(Some(PATIENCE))?;
+                    stream.set_write_timeout(Some(PATIENCE))?;
+                    Ok(stream)
+                }));
             }
             std::fs::remove_file(path).map_err(failed)?;
         } else if let Some(directory) = path.parent() {
@@ -113,6 +128,47 @@ impl Listener {
     pub fn is_loopback(&self) -> bool {
         matches!(self, Listener::Tcp(..)) && self.is_local()
     }
+}
+
+/// How long another program is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The error of an address that is in use: asks what listens there.
+fn taken<S: Read + Write>(at: String, connect: impl FnOnce() -> io::Result<S>) -> BindError {
+    match connect().and_then(ask) {
+        Ok(answer) if is_weirs(&answer) => BindError::Taken(at),
+        Ok(answer) if answer.starts_with("HTTP/") => {
+            BindError::TakenByOther(at, "it speaks HTTP, and is no weir")
+        }
+        Ok(_) => BindError::TakenByOther(at, "it does not speak HTTP"),
+        Err(_) => BindError::TakenByOther(at, "it does not answer"),
+    }
+}
+
+/// The beginning of what is answered.
+fn ask(mut stream: impl Read + Write) -> io::Result<String> {
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = [0; 1024];
+    let length = stream.read(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+/// Every answer of weir's API says so.
+fn is_weirs(answer: &str) -> bool {
+    let head = answer.split("\r\n\r\n").next().unwrap_or_default();
+    head.lines()
+        .any(|line| line.eq_ignore_ascii_case(&format!("server: {SERVER}")))
+}
+
+/// Where an address that is listened on is reached.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }
 
 impl fmt::Display for Listener {

@@ -3,6 +3,8 @@
 //! A new configuration is compared with the current one; what is the same is not touched. `registry` keeps what gives
 //! services and real servers their identity, `services` has the changes of single ones.
 
+#[cfg(test)]
+mod beginnings_test;
 mod registry;
 mod services;
 
@@ -65,6 +67,8 @@ pub struct Model {
     /// Neighbours' slots to be used again when every worker reads the present generation.
     retired_hops: Vec<HopId>,
     drained_at: Time,
+    /// See [`Model::with_beginnings`].
+    beginnings: Option<u64>,
 }
 
 /// What decides by which ports a real server's replies may come in.
@@ -97,6 +101,19 @@ impl Model {
         devices: Vec<Device>,
         stats: Arc<Stats>,
         seed: u64,
+        now: Time,
+    ) -> (Self, Vec<Reader<Tables>>) {
+        Self::with_beginnings(config, devices, stats, seed, None, now)
+    }
+
+    /// As [`Model::new`]; with a seed for `beginnings` each service's scheduler begins at another real server. Without,
+    /// every one begins at the head of its list, as a replay's do.
+    pub fn with_beginnings(
+        config: &Config,
+        devices: Vec<Device>,
+        stats: Arc<Stats>,
+        seed: u64,
+        beginnings: Option<u64>,
         now: Time,
     ) -> (Self, Vec<Reader<Tables>>) {
         let workers = stats.workers().count();
@@ -164,6 +181,7 @@ impl Model {
             },
             retired_hops: Vec::new(),
             drained_at: now,
+            beginnings,
         };
         model.change(config.clone(), now);
         (model, readers)

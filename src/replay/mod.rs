@@ -26,6 +26,7 @@ use crate::tables::Tables;
 use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{Context, Verdict};
 use crate::wire::Mac;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 /// Instead of a daemon's secret: the same hashes and local ports in every replay.
@@ -251,6 +252,17 @@ impl Replay {
     /// What was counted.
     pub fn stats(&self) -> &Stats {
         &self.shared.stats
+    }
+
+    /// The next hops that the captures bring no ARP answer of, with their ports, in the order of their addresses.
+    pub fn unanswered(&self) -> Vec<(Ipv4Addr, PortId)> {
+        let neighbours = self.model.resolver.neighbours().iter();
+        let mut silent: Vec<_> = neighbours
+            .filter(|(_, _, link, is_static)| !is_static && !link.is_usable())
+            .map(|(_, address, link, _)| (address, link.port))
+            .collect();
+        silent.sort_unstable_by_key(|&(address, port)| (address, port.0));
+        silent
     }
 
     pub fn model(&self) -> &Model {

@@ -1,7 +1,7 @@
 //! `lc` and `wlc`: the real server with the fewest connections (`ip_vs_lc.c`, `ip_vs_wlc.c`).
 //!
 //! An active connection counts as much as 256 inactive ones (`ip_vs_dest_conn_overhead`). Among equals the first
-//! of the list is taken. Looks at every real server of the service, for new connections only.
+//! of the list is taken, which each service walks from a place of its own ([`Cursor::beginning`]). Looks at every real server of the service, for new connections only.
 
 use super::{Client, Cursor, Kind, Scheduler, Usable};
 use crate::service::Real;
@@ -31,12 +31,14 @@ impl Scheduler for LeastConnection {
         &self,
         reals: &[Real],
         _: Client,
-        _: &Cursor,
+        cursor: &Cursor,
         stats: &Stats,
         usable: &Usable,
     ) -> Option<usize> {
+        let (before, after) = reals.split_at(cursor.beginning(reals.len()));
+        let from_here = (before.len()..).zip(after).chain((0..).zip(before));
         let mut least: Option<(usize, u64, u64)> = None;
-        for (place, real) in reals.iter().enumerate().filter(|(_, real)| real.weight > 0) {
+        for (place, real) in from_here.filter(|(_, real)| real.weight > 0) {
             let (active, inactive) = stats.load(real.id);
             let overhead = u64::from(active) * 256 + u64::from(inactive);
             let weight = if self.weighted {

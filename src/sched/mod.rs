@@ -35,7 +35,8 @@ pub trait Scheduler: Send + Sync + std::fmt::Debug {
     /// The place that [`pick`](Self::pick) will probably choose after so many other choices, for a look ahead: it may be
     /// wrong, and commits to nothing.
     fn expect(&self, reals: &[Real], _: Client, cursor: &Cursor, ahead: usize) -> usize {
-        let next = place_of(reals, cursor.last()).map_or(0, |last| last + 1) + ahead;
+        let first = || cursor.first(reals.len() as u32) as usize;
+        let next = place_of(reals, cursor.last()).map_or_else(first, |last| last + 1) + ahead;
         if next < reals.len() {
             next
         } else {
@@ -60,26 +61,37 @@ pub struct Client {
 pub struct Cursor {
     last: AtomicU32,
     weight: AtomicU32,
-    edition: AtomicU32,
     /// Which worker of how many.
     worker: u32,
     workers: u32,
+    /// Where this service begins, on every worker.
+    offset: u32,
 }
 
 impl Cursor {
-    pub fn new(worker: u32, workers: u32) -> Self {
+    /// `offset`: where the service begins, of whatever length its cycle is: with 0 at the head of the list, as the kernel
+    /// does. Services that begin at different places do not all give their first connection to the same real server.
+    pub fn new(worker: u32, workers: u32, offset: u32) -> Self {
         Cursor {
             worker,
             workers,
+            offset,
             ..Cursor::default()
         }
     }
 
-    /// Choices to leave out at the start, of a cycle of so many: workers that take turns for themselves begin evenly
-    /// spaced, so that what they do together follows the weights as well.
-    fn stagger(&self, cycle: u32) -> u32 {
+    /// Choices to leave out at the start, of a cycle of so many: from the service's own beginning, workers that take turns
+    /// for themselves begin evenly spaced, so that what they do together follows the weights as well.
+    fn first(&self, cycle: u32) -> u32 {
         let even = u64::from(self.worker) * u64::from(cycle);
-        even.checked_div(u64::from(self.workers)).unwrap_or(0) as u32
+        let even = even.checked_div(u64::from(self.workers)).unwrap_or(0);
+        let first = (even + u64::from(self.offset)).checked_rem(u64::from(cycle));
+        first.unwrap_or(0) as u32
+    }
+
+    /// The place in a list of so many that the service begins at, the same on every worker.
+    fn beginning(&self, length: usize) -> usize {
+        (self.offset as usize).checked_rem(length).unwrap_or(0)
     }
 
     /// The real server chosen last, if any was.
@@ -300,7 +312,7 @@ pub(crate) mod testing {
             let lab = Lab::new(kind, &weights);
             let cycle: u16 = weights.iter().sum();
             for workers in 1..=7 {
-                let cursors: Vec<_> = (0..workers).map(|n| Cursor::new(n, workers)).collect();
+                let cursors: Vec<_> = (0..workers).map(|n| Cursor::new(n, workers, 0)).collect();
                 let mut connections = [0u32; 4];
                 for each in 1..=2 * u32::from(cycle) {
                     for cursor in &cursors {
@@ -322,6 +334,52 @@ pub(crate) mod testing {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn services_begin_at_different_real_servers_in_proportion() {
+        let client = Client {
+            address: Ipv4Addr::LOCALHOST,
+            port: 1,
+        };
+        for (kind, weights, expected) in [
+            ("rr", [1, 1, 1, 1], [3, 3, 3, 3]),
+            ("wrr", [3, 1, 1, 1], [6, 2, 2, 2]),
+            ("lc", [1, 1, 1, 1], [3, 3, 3, 3]),
+            ("wlc", [1, 1, 1, 1], [3, 3, 3, 3]),
+            // In the list, A is behind B.
+            ("rr", [1, 0, 1, 1], [6, 0, 3, 3]),
+        ] {
+            let lab = Lab::new(kind, &weights);
+            let mut first = [0; 4];
+            for offset in 0..12 {
+                let cursor = Cursor::new(0, 1, offset);
+                let expect = lab.scheduler.expect(&lab.reals, client, &cursor, 0);
+                let place = lab
+                    .scheduler
+                    .pick(&lab.reals, client, &cursor, &lab.stats, &|_| true)
+                    .unwrap();
+                first[lab.reals[place].id.index()] += 1;
+                if kind == "rr" && !weights.contains(&0) {
+                    assert_eq!(expect, place, "the look ahead begins there, too");
+                }
+            }
+            assert_eq!(first, expected, "{kind} {weights:?}");
+        }
+    }
+
+    #[test]
+    fn weights_that_are_edited_all_the_time_do_not_start_the_turns_anew() {
+        for kind in ["rr", "wrr"] {
+            let mut lab = Lab::new(kind, &[2, 2, 2, 2]);
+            let mut chosen = [0; 4];
+            for n in 0..400 {
+                lab.reals[1].weight = 2 + n % 2;
+                lab.changed();
+                chosen[usize::from(lab.connect(u32::from(n)) as u8 - b'A')] += 1;
+            }
+            assert!(chosen.iter().all(|&count| count > 60), "{kind}: {chosen:?}");
         }
     }
 

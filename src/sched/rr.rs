@@ -25,7 +25,7 @@ impl Scheduler for RoundRobin {
     ) -> Option<usize> {
         let start = match place_of(reals, cursor.last()) {
             Some(last) => last + 1,
-            None => cursor.stagger(reals.len() as u32) as usize,
+            None => cursor.first(reals.len() as u32) as usize,
         };
         let place = (start..reals.len())
             .chain(0..start.min(reals.len()))

@@ -2,12 +2,14 @@
 //!
 //! The threshold `cw` falls from the largest weight to 1 in steps of the greatest common divisor of all weights;
 //! in each round all real servers of at least that weight have their turn. As in the kernel, where real servers
-//! are added one by one, the first round of a new service is the one of everybody.
+//! are added one by one, the first round of a new service is the one of everybody. Unlike there
+//! (`ip_vs_wrr_dest_changed`), a change of the real servers or their weights does not begin at the head of the list again:
+//! with weights that are edited all the time, the first of the list would get everything.
 
 use super::{Client, Cursor, Kind, Scheduler, Usable, gcd, place_of};
 use crate::service::Real;
 use crate::stats::Stats;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 pub const KIND: Kind = Kind {
     name: "wrr",
@@ -17,7 +19,6 @@ pub const KIND: Kind = Kind {
         let weights = || reals.iter().map(|real| u32::from(real.weight));
         let step = weights().fold(0, gcd).max(1);
         Box::new(WeightedRoundRobin {
-            edition: EDITIONS.fetch_add(1, Relaxed),
             step,
             max: weights().max().unwrap_or(0),
             cycle: (weights().sum::<u32>() / step).min(MAX_CYCLE),
@@ -28,13 +29,8 @@ pub const KIND: Kind = Kind {
 /// The longest cycle, in choices, whose parts the workers begin at; of a longer one it is the beginning.
 const MAX_CYCLE: u32 = 1024;
 
-static EDITIONS: AtomicU32 = AtomicU32::new(1);
-
 #[derive(Debug)]
 struct WeightedRoundRobin {
-    /// Another one for every set of real servers and weights: a cursor of another edition begins at the head of
-    /// the list (`ip_vs_wrr_dest_changed`).
-    edition: u32,
     /// The greatest common divisor of the weights.
     step: u32,
     max: u32,
@@ -55,10 +51,10 @@ impl Scheduler for WeightedRoundRobin {
             return None;
         }
         let mut last = place_of(reals, cursor.last());
-        if cursor.edition.load(Relaxed) != self.edition {
-            cursor.edition.store(self.edition, Relaxed);
+        if cursor.weight.load(Relaxed) == 0 {
+            // The service's first choice on this worker.
             last = None;
-            for _ in 0..cursor.stagger(self.cycle) {
+            for _ in 0..cursor.first(self.cycle) {
                 last = self.next(reals, cursor, last, &|_| true);
             }
         }
@@ -128,12 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_new_weight_into_account_at_once() {
+    fn takes_a_new_weight_into_account_at_once_and_goes_on() {
         let mut lab = Lab::new("wrr", &[3, 2, 1]);
         assert_eq!(lab.sequence(4), "CBAA");
         lab.reals[0].weight = 4;
         lab.changed();
-        assert_eq!(lab.sequence(18), "CACBACBACCACBACBAC");
+        // A's turn was the last of its round.
+        assert_eq!(lab.sequence(18), "CBACBACCACBACBACCA");
     }
 
     proptest! {

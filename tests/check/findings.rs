@@ -4,8 +4,8 @@ use super::{CONTEXT, NETWORK, parse};
 use weir::config::{self, Context, Severity};
 
 /// Checks a file of cases. `### ` begins one with its name; ` #! 8 message` at the end of a line says that something is
-/// found in column 8 of this line (`warning: ` before the message: not an error), and there may be several. Nothing
-/// else may be found. `rest` is appended to every case.
+/// found in column 8 of this line (`warning: ` before the message: not an error; ` => remedy` behind it: what the help
+/// says), and there may be several. Nothing else may be found. `rest` is appended to every case.
 fn hold(cases: &str, rest: &str) {
     for case in cases.split("### ").skip(1) {
         let (name, text) = case.split_once('\n').unwrap();
@@ -17,7 +17,8 @@ fn hold(cases: &str, rest: &str) {
                     Some(part) => (Severity::Warning, part),
                     None => (Severity::Error, part),
                 };
-                expected.push((line, column.parse::<usize>().unwrap(), severity, part));
+                let (part, help) = part.split_once(" => ").unwrap_or((part, ""));
+                expected.push((line, column.parse::<usize>().unwrap(), severity, part, help));
             }
         }
         let (found, refused) = match parse(&format!("{text}\n{rest}")) {
@@ -30,7 +31,7 @@ fn hold(cases: &str, rest: &str) {
             "{name}"
         );
         assert_eq!(found.len(), expected.len(), "{name}: {found}");
-        for (it, (line, column, severity, part)) in found.iter().zip(expected) {
+        for (it, (line, column, severity, part, help)) in found.iter().zip(expected) {
             assert_eq!(
                 (it.line, it.column, it.severity),
                 (line, column, severity),
@@ -41,9 +42,10 @@ fn hold(cases: &str, rest: &str) {
                 "{name}: `{}` lacks `{part}`",
                 it.message
             );
+            let said = it.help.as_deref();
             assert!(
-                it.help.is_some(),
-                "{name}: `{}` does not say what to do",
+                said.is_some_and(|said| said.contains(help)),
+                "{name}: `{}` says {said:?}, not `{help}`",
                 it.message
             );
         }
@@ -53,6 +55,11 @@ fn hold(cases: &str, rest: &str) {
 #[test]
 fn values_are_refused_where_they_stand() {
     hold(include_str!("values.txt"), NETWORK);
+}
+
+#[test]
+fn what_others_write_gets_the_sentence_that_helps() {
+    hold(include_str!("hints.txt"), NETWORK);
 }
 
 #[test]
@@ -87,7 +94,7 @@ fn ports_are_checked() {
     let seventeen: String = (0..17)
         .map(|i| {
             format!(
-                "[[port]]\nname = \"p{i}\"\ndevice = \"d{i}\"\naddresses = [\"10.{i}.0.1/24\"]\n"
+                "[[port]]\nname = \"p{i}\"\ndevice = \"net_null{i}\"\naddresses = [\"10.{i}.0.1/24\"]\n"
             )
         })
         .collect();
@@ -98,6 +105,30 @@ fn ports_are_checked() {
             .starts_with("error: lb.toml:65:1: 17 ports are too many"),
         "{diagnostics}"
     );
+}
+
+#[test]
+fn a_replay_does_not_look_at_devices() {
+    let replay = Context {
+        cpus: None,
+        devices: false,
+        ..CONTEXT
+    };
+    let text = r#"
+[dpdk]
+eal_args = ["--nope"]
+[[port]]
+name = "wan"
+device = "eth1"
+addresses = ["198.51.100.1/24"]
+[[port]]
+name = "lan"
+device = "eth1"
+addresses = ["10.0.0.1/24"]
+"#;
+    let loaded = config::parse(text, "lb.toml", &replay).unwrap();
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    assert_eq!(parse(text).unwrap_err().len(), 3);
 }
 
 #[test]

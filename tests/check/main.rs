@@ -13,6 +13,7 @@ const MINIMAL: &str = include_str!("../../config/minimal.toml");
 const CONTEXT: Context = Context {
     schedulers: &["rr", "wrr", "lc", "wlc", "sh", "mh"],
     cpus: Some(&[0, 1, 2, 3]),
+    devices: true,
 };
 
 fn parse(text: &str) -> Result<Loaded, Diagnostics> {

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Runs captures through `weir replay` and holds what comes out against the table of cases.
 
     tests/forwarding/run.py [--workers N] [THEME | THEME.CASE] …    with the binary that WEIR names, or target/debug/weir

@@ -19,14 +19,14 @@ export LAB_COMPANION=host0
 weir_start "$LAB_DIR/weir.toml"
 
 check "the companion has the port's address" grep -q 'inet 198.51.100.1/24' <<<"$(ip -n weir address show host0)"
-same "… and its MAC address" "$(weir show ports --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["mac"])')" \
-    "$(ip -n weir -json link show host0 | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["address"])')"
+same "… and its MAC address" "$(weir show ports --json | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["mac"])')" \
+    "$(ip -n weir -json link show host0 | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["address"])')"
 check "… and the route by its gateway" grep -q 'via 198.51.100.254 .*metric 4096' <<<"$(ip -n weir route show 203.0.113.0/24)"
 
 check "ping of the port's address" on c1 ping -qc2 -i0.2 -W2 198.51.100.1
 check "ping from the host" on weir ping -qc2 -i0.2 -W2 198.51.100.11
 check "HTTP from the host" get weir http://198.51.100.11/ 5
-spawn weir python3 -m http.server 8080 --bind 198.51.100.1 --directory "$LAB_DIR/files"
+spawn weir /usr/bin/python3 -m http.server 8080 --bind 198.51.100.1 --directory "$LAB_DIR/files"
 head -c 5000000 /dev/urandom >"$LAB_DIR/files/some"
 within 5 on weir curl -fs http://198.51.100.1:8080/ || fail "the host's own server does not start"
 same "5 MB from the host, unchanged" "$(sha256sum <"$LAB_DIR/files/some")" \
@@ -71,7 +71,7 @@ check "the VIP is announced" within 10 announced
 same "the router's requests are balanced" "s1 20" "$(get r1 http://$vip/ 20 | tally)"
 
 # More than the host is to get, from the router's own prefix: the load balancer goes on, and so do BGP and BFD.
-on c1 python3 - <<'EOF' &
+on c1 /usr/bin/python3 - <<'EOF' &
 import socket, time
 flood, end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), time.monotonic() + 5
 while time.monotonic() < end:

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """An HTTP client that knows which real server failed it.
 
     load.py connections N PARALLEL ADDRESS     N connections of one request each

@@ -38,7 +38,7 @@ same "a real server with another MAC address is found again" s1 "$(get c1 http:/
 
 for what in services reals connections ports workers neighbours routes; do
     check "show $what" weir show $what
-    check "show $what --json" python3 -c 'import json, sys; assert json.load(sys.stdin)' <<<"$(weir show $what --json)"
+    check "show $what --json" /usr/bin/python3 -c 'import json, sys; assert json.load(sys.stdin)' <<<"$(weir show $what --json)"
 done
 top_draws() {
     (sleep 1 && printf q) | on weir timeout 20 script -qec "stty cols 130 rows 24; $WEIR top" /dev/null |

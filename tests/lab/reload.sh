@@ -27,7 +27,7 @@ weir_start "$LAB_DIR/weir.toml"
 
 load() {
     rm -f "$LAB_DIR/stop"
-    on c1 python3 "$LAB_TOP/tests/lab/load.py" steady "$LAB_DIR/stop" 24 $vip >"$LAB_DIR/load.json" &
+    on c1 /usr/bin/python3 "$LAB_TOP/tests/lab/load.py" steady "$LAB_DIR/stop" 24 $vip >"$LAB_DIR/load.json" &
     load=$!
     sleep 0.5
 }
@@ -44,7 +44,7 @@ for round in 1 2 3 4 5; do
         check "round $round: weights and services $change" weir reload
     done
 done
-on c1 python3 "$LAB_TOP/tests/lab/load.py" connections 500 4 $vip >"$LAB_DIR/short.json"
+on c1 /usr/bin/python3 "$LAB_TOP/tests/lab/load.py" connections 500 4 $vip >"$LAB_DIR/short.json"
 load_ends
 same "established connections under 25 reloads, failures" '{}' "$(jq_field failed <"$LAB_DIR/load.json")"
 check "… and they had work" test "$(jq_field requests 'min(value.values()) > 100' <"$LAB_DIR/load.json")" = True

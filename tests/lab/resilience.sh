@@ -8,7 +8,7 @@ http_server s1
 service fullnat tcp $vip:80 rr 10.0.0.11=1 | config "$LAB_DIR/weir.toml"
 
 # As systemd listens.
-python3 - "$LAB_DIR/notify" >"$LAB_DIR/told" <<'EOF' &
+/usr/bin/python3 - "$LAB_DIR/notify" >"$LAB_DIR/told" <<'EOF' &
 import socket, sys, time
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 listener.bind(sys.argv[1])

@@ -34,7 +34,7 @@ else
 fi
 shared "DNS goes round" "s1 10, s2 10, s3 10" "$(who c1 $vip 30 | tally)"
 
-load=$(on c1 python3 "$LAB_TOP/tests/lab/load.py" connections 10000 16 $vip)
+load=$(on c1 /usr/bin/python3 "$LAB_TOP/tests/lab/load.py" connections 10000 16 $vip)
 same "10,000 short connections, failures" '{}' "$(jq_field failed <<<"$load")"
 same "10,000 short connections, answers" 10000 "$(jq_field 'requests' 'sum(value.values())' <<<"$load")"
 
@@ -50,9 +50,13 @@ check "iperf3: 120 MB over TCP" test "$(jq_field end 'value["sum_received"]["byt
 sent=$(on c1 iperf3 --client $vip --bytes 120M --json --reverse)
 check "iperf3: 120 MB over TCP, from the real server" \
     test "$(jq_field end 'value["sum_received"]["bytes"] >= 110_000_000' <<<"$sent")" = True
-# A lost datagram is the machine's weather; many would be weir's fault.
-sent=$(on c1 iperf3 --client $vip --udp --bitrate 200M --length 1400 --bytes 120M --json)
-check "iperf3: 120 MB over UDP, less than 5 % lost" \
-    test "$(jq_field end 'value["sum"]["lost_percent"] < 5 and value["sum"]["bytes"] >= 110_000_000' <<<"$sent")" = True
+# A datagram that a socket or a queue of a busy machine has no room for says nothing of weir: what weir received of them it must
+# have sent on, or have found the device full.
+lost() { metrics | awk '/^weir_dropped_packets_total/ && !/"(tx_full|redirect_full)"/ { sum += $NF } END { print sum + 0 }'; }
+before=$(lost)
+sent=$(on c1 iperf3 --client $vip --udp --bitrate 100M --length 1400 --bytes 60M --json)
+check "iperf3: 60 MB over UDP" \
+    test "$(jq_field end 'value["sum"]["bytes"] >= 50_000_000 and value["sum"]["lost_percent"] < 100' <<<"$sent")" = True
+same "… of which weir drops none" "$before" "$(lost)"
 
 settled

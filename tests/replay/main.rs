@@ -87,6 +87,7 @@ fn parse(text: &str) -> Config {
     let context = Context {
         schedulers: &weir::sched::NAMES,
         cpus: None,
+        devices: false,
     };
     match config::parse(text, "weir.toml", &context) {
         Ok(loaded) => loaded.config,
@@ -186,6 +187,39 @@ fn strings<'a>(lines: &'a [Value], key: &str) -> Vec<&'a str> {
         .iter()
         .map(|line| line[key].as_str().unwrap_or("-"))
         .collect()
+}
+
+#[test]
+fn captures_of_one_side_get_a_hint() {
+    let lab = Lab::new(CONFIG);
+    lab.capture(
+        "wan.pcap",
+        &vec![(T, tcp(5000, SYN)), (T + 20 * SECOND, tcp(5001, SYN))],
+    );
+    let run = lab.run("--rx wan=wan.pcap");
+    assert_eq!(run.code, Some(0));
+    let hints: Vec<_> = run
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("hint: "))
+        .collect();
+    assert_eq!(hints.len(), 2, "{}", run.stderr);
+    assert!(
+        hints[0].contains("waited in vain for an ARP answer")
+            && hints[0].ends_with("of: 10.0.0.11 (lan)"),
+        "{}",
+        run.stderr
+    );
+    assert!(
+        hints[1].contains("[[neighbour]] address = \"10.0.0.11\""),
+        "{}",
+        run.stderr
+    );
+
+    let lab = Lab::new(&format!("{CONFIG}{STATIC_REAL}"));
+    lab.capture("wan.pcap", &vec![(T, tcp(5000, SYN))]);
+    let run = lab.run("--rx wan=wan.pcap");
+    assert!(!run.stderr.contains("hint"), "{}", run.stderr);
 }
 
 #[test]

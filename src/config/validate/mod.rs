@@ -2,6 +2,8 @@
 //!
 //! A value that could not be read is reported already; no check concludes anything from its absence.
 
+mod devices;
+mod eal_args;
 mod network;
 mod pool;
 mod service;
@@ -25,7 +27,8 @@ const MAX_WORKERS: usize = 64;
 pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
     let dpdk = dpdk(root.dpdk.into_option().unwrap_or_default(), context, log);
     let mut network = Network::default();
-    let ports = network.ports(root.port, log);
+    let driven = context.devices.then_some(dpdk.workers.len());
+    let ports = network.ports(root.port, driven, log);
     let pools = pool::pools(root.local_pool, &mut network, log);
     let services = root.service.items();
     network.vips(&services, log);
@@ -147,6 +150,12 @@ fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
                 .unwrap_or(0)
         }
     };
+    // What could not be read may be an option's value.
+    let complete = raw.eal_args.complete();
+    let eal_args = raw.eal_args.items();
+    if context.devices && complete {
+        eal_args::check(&eal_args, log);
+    }
     Dpdk {
         workers,
         main_lcore,
@@ -154,12 +163,7 @@ fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
         idle,
         rss_key: raw.rss_key.get().unwrap_or(RssKey::Random),
         mbufs: raw.mbufs.get().map(|mbufs| mbufs.0 as usize),
-        eal_args: raw
-            .eal_args
-            .items()
-            .into_iter()
-            .map(|arg| arg.value)
-            .collect(),
+        eal_args: eal_args.into_iter().map(|arg| arg.value).collect(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Ports, routes, neighbours: whose each address is, and what can be reached.
 
+use super::devices::Devices;
 use crate::config::address::Destination;
 use crate::config::error::{At, Log, Span, quote};
 use crate::config::raw;
@@ -159,7 +160,13 @@ impl Network {
         false
     }
 
-    pub fn ports(&mut self, raw: Given<List<raw::Port>>, log: &mut Log) -> Vec<Port> {
+    /// `workers`: how many are to drive the devices; none: the devices are ignored.
+    pub fn ports(
+        &mut self,
+        raw: Given<List<raw::Port>>,
+        workers: Option<usize>,
+        log: &mut Log,
+    ) -> Vec<Port> {
         self.ports_unknown = !raw.complete();
         let list_at = raw.ok().map_or(Span::default(), |list| list.at);
         let list = raw.items();
@@ -174,8 +181,7 @@ impl Network {
                 .help(format!("configure at most {MAX_PORTS}"));
         }
         let mut names = Unique::default();
-        let mut devices: HashMap<String, Span> = HashMap::new();
-        let mut companions = Unique::default();
+        let mut devices = Devices::default();
         let mut subnets: Vec<(Ipv4Net, usize, Span)> = Vec::new();
         let mut ports = Vec::new();
         for (place, At { value: port, at }) in list.into_iter().enumerate() {
@@ -184,13 +190,13 @@ impl Network {
                 port.name.ok().map(|name| (name.value.0.as_str(), name.at)),
                 log,
             );
-            if let Some(device) = port.device.ok() {
-                one_device(&device.value.0, device.at, &mut devices, log);
+            if let Some(workers) = workers {
+                devices.check(&port, workers, log);
             }
             self.may_have_companion |= !matches!(port.companion, Given::No);
             let companion = port.companion.ok();
-            companions.check(
-                "companion",
+            devices.interfaces.check(
+                "interface",
                 companion.map(|name| (name.value.0.as_str(), name.at)),
                 log,
             );
@@ -459,19 +465,6 @@ fn announced(raw: Given<List<Destination>>, log: &mut Log) -> Vec<Ipv4Net> {
         }
     }
     networks
-}
-
-/// Two vdevs of one name, or one PCI address twice: the EAL refuses it, but a replay ignores devices.
-fn one_device(device: &str, at: Span, seen: &mut HashMap<String, Span>, log: &mut Log) {
-    let name = device.split(',').next().unwrap_or_default().to_lowercase();
-    if let Some(other) = seen.insert(name.clone(), at) {
-        log.warning(
-            at,
-            format!("the device {} is also another port's", quote(&name)),
-        )
-        .note(other, "the other port has it here")
-        .help("give every port a device of its own");
-    }
 }
 
 /// Names that may be given once.

@@ -13,6 +13,7 @@ use crate::tables::{Owner, Requests, Tables};
 use crate::units::{RealId, ServiceId, Time};
 use crossbeam_utils::CachePadded;
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,11 +112,17 @@ impl Model {
         });
         let name: Arc<str> = service.name.as_str().into();
         let workers = self.workers as u32;
+        let beginning = self.beginnings.map_or(0, |seed| {
+            // By its key, so that no pattern in the list of services becomes one of beginnings.
+            let mut hash = DefaultHasher::new();
+            (seed, key).hash(&mut hash);
+            hash.finish() as u32
+        });
         let registered = self.registry.entry(key).or_insert_with(|| Registered {
             id: self.service_ids.allocate(&self.stats, key),
             name: name.clone(),
             cursors: (0..workers)
-                .map(|n| CachePadded::new(Cursor::new(n, workers)))
+                .map(|n| CachePadded::new(Cursor::new(n, workers, beginning)))
                 .collect(),
             reals: HashMap::new(),
             draining: HashSet::new(),

@@ -42,6 +42,7 @@ pub fn parse(reals: &str) -> config::Config {
     let context = config::Context {
         schedulers: &crate::sched::NAMES,
         cpus: None,
+        devices: false,
     };
     let text = format!("{CONFIG}{reals}");
     config::parse(&text, "test", &context).unwrap().config

@@ -1,7 +1,7 @@
 //! The EAL: lcores, memory and buses. Starts once in a process and ends with it.
 
 use super::{Error, error, log};
-use crate::config::Hugepages;
+use crate::config::{Hugepages, pci_address};
 use crate::units::WorkerId;
 use std::ffi::{CStr, CString, OsStr};
 use std::marker::PhantomData;
@@ -60,8 +60,11 @@ impl Eal {
         // The EAL keeps pointers to some of its arguments, and shuffles the list: both are given away.
         let argv: Vec<*mut c_char> = args.into_iter().map(CString::into_raw).collect();
         let argv = argv.leak();
-        // SAFETY: `argv` holds `len` C strings that live, and are nobody else's, until the process ends.
-        if unsafe { dpdk_sys::rte_eal_init(argv.len() as c_int, argv.as_mut_ptr()) } < 0 {
+        let code = without_stdout(|| {
+            // SAFETY: `argv` holds `len` C strings that live, and are nobody else's, until the process ends.
+            unsafe { dpdk_sys::rte_eal_init(argv.len() as c_int, argv.as_mut_ptr()) }
+        });
+        if code < 0 {
             return Err(Error::Eal {
                 why: error::last_reason(),
             });
@@ -91,6 +94,28 @@ impl Eal {
     }
 }
 
+/// Calls `work` with stdout leading nowhere: the EAL prints a hundred lines of usage there when it does not like an
+/// argument. What it has to say besides is in its log.
+fn without_stdout<T>(work: impl FnOnce() -> T) -> T {
+    unsafe extern "C" {
+        /// Of the C library; null: every stream.
+        fn fflush(stream: *mut std::ffi::c_void) -> c_int;
+    }
+    let kept = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3).ok();
+    let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null");
+    let (Some(kept), Ok(nowhere)) = (kept, nowhere) else {
+        // Without a stdout nothing gets there.
+        return work();
+    };
+    let _ = rustix::stdio::dup2_stdout(&nowhere);
+    let done = work();
+    // What the C library still holds must not come out afterwards.
+    // SAFETY: null is every stream.
+    unsafe { fflush(std::ptr::null_mut()) };
+    let _ = rustix::stdio::dup2_stdout(&kept);
+    done
+}
+
 /// The EAL makes a directory for the files of other modes than weir's, and leaves it. Empty it is of no use.
 fn remove_runtime_directory() {
     // SAFETY: the EAL runs, so this is a C string that nobody changes any more.
@@ -112,23 +137,6 @@ pub fn usable_cpus() -> Vec<usize> {
 /// The control thread is lcore 0, worker n is lcore n + 1, whatever their CPUs.
 pub(super) fn lcore_of(worker: WorkerId) -> u32 {
     u32::from(worker.0) + 1
-}
-
-/// Whether a device string is a PCI address, with or without its domain, and maybe with arguments.
-pub(super) fn pci_address(device: &str) -> Option<String> {
-    let address = device.split(',').next().unwrap_or_default();
-    let address = address.strip_prefix("pci:").unwrap_or(address);
-    let hex =
-        |part: &str, digits| part.len() == digits && part.bytes().all(|b| b.is_ascii_hexdigit());
-    let (place, function) = address.rsplit_once('.')?;
-    let parts: Vec<&str> = place.split(':').collect();
-    let (domain, bus, slot) = match parts[..] {
-        [bus, slot] => ("0000", bus, slot),
-        [domain, bus, slot] => (domain, bus, slot),
-        _ => return None,
-    };
-    let valid = hex(domain, 4) && hex(bus, 2) && hex(slot, 2) && hex(function, 1);
-    valid.then(|| format!("{domain}:{bus}:{slot}.{function}").to_ascii_lowercase())
 }
 
 /// The PCI devices that a device string means: itself, or the members of a bond.
@@ -336,21 +344,6 @@ mod tests {
         assert!(args.ends_with("-a 0000:03:00.0 -a 0000:03:00.1"), "{args}");
         assert!(!args.contains("--no-pci"), "{args}");
         assert!(arguments(&CONFIG, "warning").contains(&"--no-pci".to_owned()));
-    }
-
-    #[test]
-    fn pci_addresses_are_told_from_virtual_devices() {
-        assert_eq!(pci_address("3B:00.1,x=1").as_deref(), Some("0000:3b:00.1"));
-        assert_eq!(pci_address("0001:03:00.0").as_deref(), Some("0001:03:00.0"));
-        for device in [
-            "net_tap0,iface=weir0",
-            "net_pcap0,rx_pcap=a.b:c.0",
-            "03:00",
-            "g3:00.0",
-            "",
-        ] {
-            assert_eq!(pci_address(device), None, "{device}");
-        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Ports: a device found or made, configured, started, and closed with its last queue.
 
-use super::eal::pci_address;
 use super::pool::longest_frame;
 use super::{Eal, Error, MbufPool, RxQueue, TxQueue, error};
 use crate::config::Queues;
+use crate::config::pci_address;
 use crate::units::PortId;
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_ether_addr};
 use parking_lot::Mutex;

@@ -61,6 +61,7 @@ impl Setup {
         let context = Context {
             schedulers: &weir::sched::NAMES,
             cpus: None,
+            devices: false,
         };
         match config::parse(&text, "weir.toml", &context) {
             Ok(loaded) => loaded.config,

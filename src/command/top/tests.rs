@@ -1,0 +1,268 @@
+//! The screen, drawn into memory.
+
+use super::*;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+/// A sample of two services, the second of which has `packets` packets in.
+fn sample(at: Instant, packets: u64) -> Sample {
+    let traffic = |packets| view::Traffic {
+        packets_in: packets,
+        bytes_in: packets * 100,
+        active_connections: 3,
+        ..view::Traffic::default()
+    };
+    let service = |name: &str, last, packets| view::Service {
+        name: name.into(),
+        protocol: "tcp".into(),
+        address: [192, 0, 2, last].into(),
+        port: 80,
+        mode: "dr".into(),
+        scheduler: "rr".into(),
+        local_pool: None,
+        persistence_s: None,
+        traffic: traffic(packets),
+        reals: vec![view::Member {
+            real: "10.0.0.11:80".parse().unwrap(),
+            weight: 1,
+            up: last == 2,
+            traffic: traffic(packets),
+        }],
+    };
+    let dropped = [("no_route".to_owned(), packets / 10)];
+    let worker = view::Worker {
+        worker: 0,
+        lcore: 1,
+        queues: vec![],
+        busy_ratio: 0.25,
+        connections: 6,
+        connection_capacity: 1000,
+        evicted_connections: 0,
+        received_packets: packets,
+        taken_over_packets: 0,
+        handed_over_packets: 0,
+        transmitted_packets: packets,
+        answered_packets: 0,
+        local_packets: 0,
+        queued_packets: 0,
+        originated_packets: 0,
+        dropped_packets: dropped.into(),
+        replies: BTreeMap::new(),
+        loops: 1,
+    };
+    Sample {
+        at,
+        took: Duration::ZERO,
+        workers: vec![worker],
+        services: vec![service("quiet", 1, 500), service("busy", 2, packets)],
+    }
+}
+
+fn lines(screen: &mut Screen) -> Vec<String> {
+    drawn(screen, 130, 14)
+}
+
+fn drawn(screen: &mut Screen, width: u16, height: u16) -> Vec<String> {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| screen.draw(frame)).unwrap();
+    let buffer = terminal.backend().buffer().clone();
+    let width = usize::from(buffer.area.width);
+    let symbols: Vec<_> = buffer.content.iter().map(|cell| cell.symbol()).collect();
+    symbols
+        .chunks(width)
+        .map(|line| line.concat().trim_end().to_owned())
+        .collect()
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+#[test]
+fn rates_are_of_the_time_between_two_samples_and_the_busiest_is_first() {
+    let start = Instant::now();
+    let mut screen = Screen::new("127.0.0.1:9900".into());
+    screen.show(
+        &sample(start, 1000),
+        &sample(start + Duration::from_secs(2), 5000),
+    );
+    let lines = lines(&mut screen);
+    assert_eq!(
+        lines[0],
+        "weir at 127.0.0.1:9900: services 2, connections 6"
+    );
+    assert_eq!(lines[1], "packets/s 2.00k in, 2.00k out, 200 dropped");
+    let of = |name: &str| {
+        let line = lines
+            .iter()
+            .position(|line| line.starts_with(name))
+            .unwrap();
+        (line, words(&lines[line]))
+    };
+    assert_eq!(
+        words(&lines[3]),
+        ["0", "1", "25.0%", "6", "2.00k", "2.00k", "0", "200"]
+    );
+    assert!(
+        lines.contains(&"Dropped: no_route 200/s".to_owned()),
+        "{lines:#?}"
+    );
+    let (busy, figures) = of("busy");
+    assert_eq!(
+        figures,
+        [
+            "busy",
+            "tcp:192.0.2.2:80",
+            "dr",
+            "1/1",
+            "3",
+            "0",
+            "0",
+            "2.00k",
+            "0",
+            "1.60M",
+            "0"
+        ]
+    );
+    let (quiet, figures) = of("quiet");
+    assert_eq!(figures[3..8], ["0/1", "3", "0", "0", "0"]);
+    assert!(busy < quiet, "{lines:#?}");
+}
+
+#[test]
+fn keys_sort_scroll_and_quit() {
+    let start = Instant::now();
+    let mut screen = Screen::new(String::new());
+    screen.show(
+        &sample(start, 1000),
+        &sample(start + Duration::from_secs(1), 2000),
+    );
+    let key = |code| KeyEvent::new(code, KeyModifiers::NONE);
+    for _ in 0..SERVICE_COLUMNS.len() {
+        assert!(screen.press(key(KeyCode::Char('s'))));
+        lines(&mut screen);
+    }
+    assert_eq!(screen.services[0].name, "busy", "round once");
+    screen.sort = 1;
+    screen.sort();
+    assert_eq!(screen.services[0].name, "quiet", "by VIP");
+    for code in [KeyCode::End, KeyCode::PageDown, KeyCode::Up, KeyCode::Home] {
+        assert!(screen.press(key(code)));
+        lines(&mut screen);
+    }
+    assert!(!screen.press(key(KeyCode::Char('q'))));
+    assert!(!screen.press(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)));
+}
+
+/// Two samples of so many services with the longest addresses, and names of so many characters.
+fn many(services: u8, workers: u8, name: usize) -> Screen {
+    let start = Instant::now();
+    let of = |at, packets| {
+        let mut sample = sample(at, packets);
+        let (model, worker) = (sample.services.remove(1), sample.workers.remove(0));
+        sample.services.clear();
+        for n in 0..services {
+            sample.services.push(view::Service {
+                name: format!("{n:03}{}{n:03}", "-".repeat(name - 6)),
+                address: [203, 100, 113, 100 + n].into(),
+                port: 10_000,
+                ..model.clone()
+            });
+        }
+        for n in 0..workers {
+            sample.workers.push(view::Worker {
+                worker: n,
+                busy_ratio: f64::from(n) / 100.0,
+                ..worker.clone()
+            });
+        }
+        sample
+    };
+    let mut screen = Screen::new("unix:/run/weir/weir.sock".into());
+    screen.show(
+        &of(start, 1000),
+        &of(start + Duration::from_secs(1), 124_456),
+    );
+    screen
+}
+
+#[test]
+fn eighty_columns_hold_names_addresses_and_rates_whole() {
+    // With the longest address, a name of 12 is whole; a longer one keeps both its ends.
+    for (name, shown) in [(8, "007--007"), (12, "007------007"), (30, "007---…--007")] {
+        let mut screen = many(40, 1, name);
+        let lines = drawn(&mut screen, 80, 24);
+        assert!(lines.iter().all(|line| line.chars().count() <= 80));
+        let line = lines.iter().find(|line| line.starts_with("007")).unwrap();
+        let figures = ["tcp:203.100.113.107:10000", "0", "123k", "0", "98.8M", "0"];
+        let mut found = words(line);
+        assert_eq!(found.remove(0), shown, "{line}");
+        // What there is room for besides comes before the rates.
+        assert_eq!(found.remove(0), figures[0], "{line}");
+        assert!(found.ends_with(&figures[1..]), "{line}");
+        let header = lines
+            .iter()
+            .find(|line| line.starts_with("Service"))
+            .unwrap();
+        for rate in ["Conn/s", "InPkt/s", "OutPkt/s", "InBit/s", "OutBit/s"] {
+            assert!(words(header).contains(&rate), "{header}");
+        }
+    }
+}
+
+#[test]
+fn forty_services_are_reached_and_told_apart() {
+    for name in [8, 60] {
+        let mut screen = many(40, 1, name);
+        let key = |code| KeyEvent::new(code, KeyModifiers::NONE);
+        drawn(&mut screen, 80, 24);
+        let mut seen = std::collections::BTreeSet::new();
+        for n in 0..40 {
+            let lines = drawn(&mut screen, 80, 24);
+            let rows = lines.iter().filter(|line| line.contains("tcp:203."));
+            seen.extend(rows.map(|line| line.split("tcp:").next().unwrap().to_owned()));
+            // The selected one is told in full.
+            let full = screen.services[n].name.clone();
+            let title = format!("{} of 40: {full}", n + 1);
+            assert!(lines.contains(&title), "{title}: {lines:#?}");
+            screen.press(key(KeyCode::Down));
+        }
+        assert!(seen.len() >= 40, "{seen:?}");
+    }
+}
+
+#[test]
+fn many_workers_leave_room_for_the_services() {
+    let mut screen = many(40, 32, 12);
+    let lines = drawn(&mut screen, 80, 24);
+    let services = lines.iter().filter(|line| line.contains("tcp:203."));
+    assert!(services.count() >= 6, "{lines:#?}");
+    assert!(
+        lines.contains(&"the busiest 6 of 32 workers".to_owned()),
+        "{lines:#?}"
+    );
+    assert_eq!(words(&lines[3])[0], "31", "{lines:#?}");
+}
+
+#[test]
+fn sorting_goes_round_the_columns_that_are_shown() {
+    let mut screen = many(3, 1, 12);
+    drawn(&mut screen, 80, 24);
+    let shown = screen.shown.clone();
+    assert!(shown.len() < SERVICE_COLUMNS.len(), "{shown:?}");
+    for _ in 0..20 {
+        screen.press(KeyEvent::new(KeyCode::Char('s'), KeyModifiers::NONE));
+        assert!(shown.contains(&screen.sort));
+    }
+}
+
+#[test]
+fn a_service_that_began_anew_has_no_negative_rates() {
+    let start = Instant::now();
+    let mut screen = Screen::new(String::new());
+    screen.show(
+        &sample(start, 9000),
+        &sample(start + Duration::from_secs(1), 10),
+    );
+    assert!(screen.services.iter().all(|row| row.packets_in == 0.0));
+}

@@ -1,0 +1,225 @@
+//! The scripts: what they pack, wait for, and which Python they take.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const TOP: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Runs a command to its success; its stdout.
+fn succeed(command: &mut Command) -> String {
+    let output = command.output().expect("it starts");
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A machine without this tree: nothing of the environment but a short path.
+fn elsewhere(program: &Path, arguments: &[&str], folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin");
+    command
+}
+
+#[test]
+fn a_bundle_runs_in_another_folder_with_nothing_of_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("weir.tar.gz");
+    succeed(
+        Command::new(format!("{TOP}/scripts/bundle"))
+            .args(["--weir", env!("CARGO_BIN_EXE_weir")])
+            .arg(&archive),
+    );
+    let there = folder.path().join("another place");
+    std::fs::create_dir(&there).unwrap();
+    succeed(
+        elsewhere(Path::new("/usr/bin/tar"), &["xf", "../weir.tar.gz"], &there)
+            .arg("--no-same-owner"),
+    );
+    let bundle = there.join("weir-bundle");
+    for file in [
+        "config/example.toml",
+        "config/minimal.toml",
+        "config/weir.service",
+        "docs/configuration.md",
+        "README.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "licenses/crates.txt",
+        "licenses/debian/libc6",
+    ] {
+        let length = bundle.join(file).metadata().map_or(0, |about| about.len());
+        assert!(length > 0, "{file} is missing");
+    }
+    let crates = std::fs::read_to_string(bundle.join("licenses/crates.txt")).unwrap();
+    assert!(
+        crates
+            .lines()
+            .any(|line| line.starts_with("tokio v") && line.ends_with(": MIT")),
+        "{crates}"
+    );
+
+    // By a link, as from /usr/local/bin.
+    let weir = folder.path().join("weir");
+    std::os::unix::fs::symlink(bundle.join("weir"), &weir).unwrap();
+    let version = succeed(&mut elsewhere(&weir, &["--version"], &there));
+    assert!(version.starts_with("weir "), "{version}");
+    let checked = succeed(&mut elsewhere(
+        &weir,
+        &["check", "weir-bundle/config/minimal.toml"],
+        &there,
+    ));
+    assert!(checked.contains(": ok: "), "{checked}");
+    let measured = succeed(&mut elsewhere(
+        &weir,
+        &["bench", "--quick", "--case", "sizes"],
+        &there,
+    ));
+    assert!(measured.contains("100 % forwarded"), "{measured}");
+    // Imports all that it needs; it would measure the bundle's own binary.
+    let help = succeed(&mut elsewhere(
+        &bundle.join("scripts/bench"),
+        &["--help"],
+        &there,
+    ));
+    assert!(help.contains("--stages"), "{help}");
+}
+
+#[test]
+fn the_bundle_script_tells_its_options_and_refuses_others() {
+    let bundle = |arguments: &[&str]| -> Output {
+        Command::new(format!("{TOP}/scripts/bundle"))
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let help = bundle(&["--help"]);
+    let text = String::from_utf8_lossy(&help.stdout);
+    assert!(
+        help.status.success() && text.contains("--weir BINARY"),
+        "{text}"
+    );
+    for arguments in [&["--nope"][..], &["--weir", "/no/such/file"], &["a", "b"]] {
+        let refused = bundle(arguments);
+        let text = String::from_utf8_lossy(&refused.stderr);
+        assert!(
+            !refused.status.success() && text.starts_with("error: "),
+            "{arguments:?}: {text}"
+        );
+    }
+}
+
+/// The machine's own `python3` may be pyenv's or conda's, which lacks Debian's packages: what the tests run is named whole.
+/// `scripts/bench` needs no package and runs from a bundle with any.
+#[test]
+fn tests_and_scripts_take_debians_python() {
+    let mut files = Vec::new();
+    let mut folders = vec![
+        PathBuf::from(TOP).join("scripts"),
+        PathBuf::from(TOP).join("tests"),
+    ];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => files.push(path),
+            }
+        }
+    }
+    assert!(files.len() > 50);
+    for file in files {
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            continue;
+        };
+        if file.ends_with("scripts/bench") || file.ends_with("tests/scripts.rs") {
+            continue;
+        }
+        for (number, line) in (1..).zip(text.lines()) {
+            let bare = line.contains("env python") || line.contains("new(\"python");
+            // A command of a shell script: at its beginning, after a host's name, in a pipe or a substitution.
+            let words: Vec<_> = line.split([' ', '(', '|', '"']).collect();
+            let called = words.windows(2).any(|pair| {
+                ["python", "python3"].contains(&pair[0])
+                    && (pair[1].starts_with('-') || pair[1].is_empty())
+            });
+            let is_shell = file.extension().is_none_or(|end| end != "rs");
+            assert!(
+                !(bare || called && is_shell),
+                "{}:{number}: {line}",
+                file.display()
+            );
+        }
+    }
+}
+
+/// `scripts/setup` with an apt that finds another at work, the first time.
+#[test]
+fn setup_waits_for_another_apt() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: it installs as root only");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("#!/bin/bash\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    put("dpkg-query", "echo not-installed");
+    put(
+        "apt-get",
+        r#"here=$(dirname "$0")
+echo "$@" >>"$here/calls"
+if [[ ! -e $here/locked ]]; then
+    touch "$here/locked"
+    echo "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)" >&2
+    exit 100
+fi"#,
+    );
+    put("sleep", "true");
+    let setup = || {
+        Command::new(format!("{TOP}/scripts/setup"))
+            .arg("build")
+            .env(
+                "PATH",
+                format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.path().display()),
+            )
+            .output()
+            .unwrap()
+    };
+    let done = setup();
+    assert!(done.status.success(), "{done:?}");
+    let calls = std::fs::read_to_string(folder.path().join("calls")).unwrap();
+    let lines: Vec<_> = calls.lines().collect();
+    assert_eq!(lines.len(), 3, "{calls}");
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.contains("DPkg::Lock::Timeout=")),
+        "{calls}"
+    );
+    assert!(
+        lines[0].contains("update")
+            && lines[2].contains("install")
+            && lines[2].contains("libdpdk-dev"),
+        "{calls}"
+    );
+
+    // Whatever else goes wrong is told at once.
+    put(
+        "apt-get",
+        "echo 'E: Unable to locate package libdpdk-dev' >&2; exit 100",
+    );
+    let done = setup();
+    let text = String::from_utf8_lossy(&done.stderr);
+    assert!(
+        !done.status.success()
+            && text.contains("Unable to locate package")
+            && text.contains("error: "),
+        "{text}"
+    );
+}
