@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod forward;
 pub mod host;
 pub mod io;
+pub mod log;
 pub mod lpm;
 pub mod metrics;
 pub mod neighbour;

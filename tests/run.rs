@@ -7,6 +7,8 @@ mod api;
 mod daemon;
 #[path = "run/frames.rs"]
 mod frames;
+#[path = "run/log.rs"]
+mod log;
 
 use daemon::{Daemon, Lab, refused, weir};
 use frames::*;

@@ -5,7 +5,6 @@
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::fmt;
-use std::io::{IsTerminal, Write};
 
 /// Bytes `start..end` of file number `file`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -299,20 +298,16 @@ impl Diagnostics {
         self.0.is_empty()
     }
 
-    /// Writes everything to stderr; coloured where that is a terminal and `NO_COLOR` is not set.
-    pub fn print(&self) {
-        let mut stderr = std::io::stderr().lock();
-        let colour = stderr.is_terminal()
-            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let renderer = if colour {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
+    /// Everything, for a terminal with colours or without.
+    pub fn text(&self, colour: bool) -> String {
+        let renderer = match colour {
+            true => Renderer::styled(),
+            false => Renderer::plain(),
         };
-        for diagnostic in &self.0 {
-            // Nobody is left to be told that stderr is closed.
-            let _ = writeln!(stderr, "{}", diagnostic.render(&renderer));
-        }
+        let lines = self.0.iter();
+        lines
+            .map(|diagnostic| format!("{}\n", diagnostic.render(&renderer)))
+            .collect()
     }
 }
 
@@ -324,10 +319,7 @@ impl From<Diagnostic> for Diagnostics {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let renderer = Renderer::plain();
-        self.0
-            .iter()
-            .try_for_each(|diagnostic| writeln!(f, "{}", diagnostic.render(&renderer)))
+        f.write_str(&self.text(false))
     }
 }
 

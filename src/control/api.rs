@@ -8,9 +8,10 @@ use super::edit;
 use super::listen::Listener;
 use super::reload::{Refused, plan, reload};
 use super::stream::{Array, stream};
-use super::{Control, Handle, Stopping};
+use super::{Control, Handle, NoAnswer};
 use crate::config::{self, Diagnostics, Severity};
 use crate::exchange::ConnectionChunk;
+use crate::log;
 use crate::metrics::{self, METRICS, Source};
 use crate::view;
 use axum::Router;
@@ -20,10 +21,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,12 +84,31 @@ pub fn router(api: Api, listener: &Listener) -> Router {
                 StatusCode::NOT_FOUND,
                 "there is nothing here; see /metrics, /health, /ready, /v1/services …",
             )
-        })
-        .with_state(api);
+        });
+    #[cfg(debug_assertions)]
+    let router = router.route("/v1/panic", post(super::inject::panic));
+    let router = router
+        .with_state(api)
+        .layer(middleware::from_fn(catch_panic));
     match listener.is_loopback() {
         true => router.layer(middleware::from_fn(check_host)),
         false => router,
     }
+}
+
+/// A handler that panics ends its own request.
+async fn catch_panic(request: Request, next: Next) -> Response {
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    answer.unwrap_or_else(|_| no_answer(NoAnswer::Panicked))
+}
+
+/// The answer to a request that the control thread did not take, or did not end.
+pub(super) fn no_answer(why: NoAnswer) -> Response {
+    let status = match why {
+        NoAnswer::Stopping | NoAnswer::Degraded => StatusCode::SERVICE_UNAVAILABLE,
+        NoAnswer::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    error(status, &why.to_string())
 }
 
 /// A page of another site that has its name point to this machine (DNS rebinding) gets nothing: on a loopback address
@@ -123,7 +145,7 @@ pub(super) fn json_response(status: StatusCode, value: impl Serialize) -> Respon
 }
 
 async fn health(State(api): State<Api>) -> Response {
-    probe(api.handle.ask(|control| control.complaint()).await)
+    probe(api.handle.ask(Control::illness).await)
 }
 
 async fn ready(State(api): State<Api>) -> Response {
@@ -134,11 +156,17 @@ async fn ready(State(api): State<Api>) -> Response {
     )
 }
 
-fn probe(answer: Result<Option<String>, Stopping>) -> Response {
+fn probe(answer: Result<Option<String>, NoAnswer>) -> Response {
     match answer {
-        Ok(None) => (StatusCode::OK, "ok\n").into_response(),
+        Ok(None) => match log::panics() {
+            0 => (StatusCode::OK, "ok\n").into_response(),
+            n => {
+                let text = format!("ok; panics since the start: {n}, see the log\n");
+                (StatusCode::OK, text).into_response()
+            }
+        },
         Ok(Some(why)) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
-        Err(stopping) => (StatusCode::SERVICE_UNAVAILABLE, format!("{stopping}\n")).into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }
 
@@ -146,9 +174,7 @@ fn probe(answer: Result<Option<String>, Stopping>) -> Response {
 async fn rows<T: Serialize + Send + 'static>(api: Api, show: fn(&Control) -> Vec<T>) -> Response {
     stream("application/json", async move |pieces| {
         let mut array = Array::new(pieces);
-        array
-            .add(api.handle.ask(move |control| show(control)).await?)
-            .await?;
+        array.add(api.handle.ask(show).await?).await?;
         array.end().await
     })
 }
@@ -168,7 +194,7 @@ fn each_service<T: Serialize + Send + 'static>(
 ) -> Response {
     stream("application/json", async move |pieces| {
         let mut array = Array::new(pieces);
-        let all = api.handle.ask(|control| control.services()).await?;
+        let all = api.handle.ask(Control::services).await?;
         for slice in all.chunks(SLICE) {
             let slice = slice.to_vec();
             let mut rows = Vec::new();
@@ -209,7 +235,7 @@ async fn connections(State(api): State<Api>, Query(which): Query<Which>) -> Resp
                     &format!("there is no service {name:?}"),
                 );
             }
-            Err(stopping) => return error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()),
+            Err(why) => return no_answer(why),
         };
     }
     stream("application/json", async move |pieces| {
@@ -221,12 +247,12 @@ async fn connections(State(api): State<Api>, Query(which): Query<Which>) -> Resp
             while chunk.next != ConnectionChunk::END && left > 0 {
                 let Some(copied) = api
                     .handle
-                    .ask(move |control| control.copy(worker, chunk))
+                    .order(move |control| control.copy(worker, chunk))
                     .await?
                 else {
                     return array.end().await;
                 };
-                let copied = copied.await.map_err(|_| Stopping)?;
+                let copied = copied.await.map_err(|_| NoAnswer::Stopping)?;
                 let (shown, used) = api
                     .handle
                     .ask(move |control| (control.show_connections(worker, &copied, only), copied))
@@ -362,9 +388,7 @@ fn changes_or_refusal(changes: Result<Changes, Refused>) -> Response {
         Err(refused @ Refused::NeedsRestart(_)) => {
             error(StatusCode::CONFLICT, &refused.to_string())
         }
-        Err(refused @ Refused::Stopping(_)) => {
-            error(StatusCode::SERVICE_UNAVAILABLE, &refused.to_string())
-        }
+        Err(Refused::NoAnswer(why)) => no_answer(why),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A changed file becomes the running configuration, or nothing changes.
 
 use super::changes::{Changes, NeedsRestart};
-use super::{Handle, Stopping};
+use super::{Handle, NoAnswer};
 use crate::config::{self, Diagnostics, Loaded};
 use std::path::PathBuf;
 
@@ -13,12 +13,15 @@ pub enum Refused {
     #[error(transparent)]
     NeedsRestart(#[from] NeedsRestart),
     #[error(transparent)]
-    Stopping(#[from] Stopping),
+    NoAnswer(#[from] NoAnswer),
 }
 
 async fn load(file: PathBuf, context: config::Context<'static>) -> Result<Loaded, Refused> {
     let loaded = tokio::task::spawn_blocking(move || config::load(&file, &context)).await;
-    loaded.map_err(|_| Stopping)?.map_err(Refused::Invalid)
+    // It can only have panicked.
+    loaded
+        .map_err(|_| NoAnswer::Panicked)?
+        .map_err(Refused::Invalid)
 }
 
 /// What [`reload`] would change.
@@ -40,17 +43,12 @@ pub async fn reload(
 ) -> Result<Changes, Refused> {
     let name = file.display().to_string();
     let loaded = load(file, context).await?;
-    for warning in loaded.warnings.iter() {
-        tracing::warn!(
-            file = warning.file,
-            line = warning.line,
-            "{}",
-            warning.message
-        );
-    }
-    let changes = handle
-        .ask(move |control| control.apply(loaded.config))
-        .await??;
-    tracing::info!(file = name, "reloaded: {changes}");
-    Ok(changes)
+    let changes = handle.change(move |control| {
+        let now = control.now();
+        control.edits.warnings(&loaded.warnings, now);
+        let changes = control.apply(loaded.config)?;
+        control.edits.reloaded(&name, &changes, now);
+        Ok::<_, NeedsRestart>(changes)
+    });
+    Ok(changes.await??)
 }
