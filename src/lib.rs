@@ -17,6 +17,7 @@ pub mod forward;
 pub mod harden;
 pub mod host;
 pub mod io;
+pub mod log;
 pub mod lpm;
 pub mod metrics;
 pub mod neighbour;

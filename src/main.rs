@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use weir::command::Command;
+use weir::command::{Command, output};
 
 /// A layer-4 load balancer on DPDK
 #[derive(Debug, Parser)]
@@ -17,8 +17,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli.command.run(),
         Err(usage) => {
             // The text of `--help` and `--version` is no error; every error ends with 1.
-            let _ = usage.print();
-            ExitCode::from(u8::from(usage.use_stderr()))
+            match usage.print() {
+                Err(why) if !usage.use_stderr() => output::stop(&why),
+                _ => ExitCode::from(u8::from(usage.use_stderr())),
+            }
         }
     }
 }

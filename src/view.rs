@@ -218,4 +218,8 @@ pub struct Daemon {
     pub neighbours: Vec<(&'static str, u64)>,
     pub mbufs: u64,
     pub mbufs_free: u64,
+    /// Lines of the log that were not written.
+    pub log_lost_lines: u64,
+    /// Panics that did not end the process.
+    pub panics: u64,
 }

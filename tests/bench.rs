@@ -1,6 +1,8 @@
 //! `weir bench` measures what it says: a case runs, and every packet that should be forwarded is. That each flow has its
 //! connection is asserted by the cases themselves.
 
+#![allow(clippy::print_stderr)] // Why a test is skipped.
+
 use weir::bench::cases::CASES;
 
 /// Runs a case's quick form.

@@ -2,8 +2,11 @@
 //!
 //! The EAL starts once in a process, so each test runs itself again as a process of its own.
 
+#![allow(clippy::print_stderr)] // Why a test is skipped.
+
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -85,6 +88,38 @@ const ORDINARY: EalConfig = EalConfig {
     extra_args: &[],
     file_prefix: "weir-test",
 };
+
+#[test]
+fn a_worker_that_panics_ends_the_process_before_anything_of_its_is_dropped() {
+    struct Tables;
+    impl Drop for Tables {
+        fn drop(&mut self) {
+            weir::log::say("the worker's tables are dropped");
+            weir::log::flush();
+        }
+    }
+    if std::env::var_os(ALONE).is_some() {
+        let _log = weir::log::start().unwrap();
+        let eal = eal();
+        let _worker = eal.launch(WorkerId(0), || {
+            let _tables = Tables;
+            panic!("injected");
+        });
+        std::thread::sleep(Duration::from_secs(20));
+        return;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "--test-threads=1"])
+        .arg("a_worker_that_panics_ends_the_process_before_anything_of_its_is_dropped")
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(6), "{output:?}");
+    assert!(text.contains("panic: injected"), "{text}");
+    assert!(text.contains("a worker has panicked"), "{text}");
+    assert!(!text.contains("dropped"), "{text}");
+}
 
 /// The word after `key` in the output of `ip link show`.
 fn after(text: &str, key: &str) -> String {

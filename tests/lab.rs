@@ -1,5 +1,7 @@
 //! Real clients and real servers around a running weir, in network namespaces (scripts/lab). As root only.
 
+#![allow(clippy::print_stderr)] // Why a test is skipped.
+
 use std::process::Command;
 use std::sync::Mutex;
 

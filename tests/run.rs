@@ -9,6 +9,8 @@ mod api;
 mod daemon;
 #[path = "run/frames.rs"]
 mod frames;
+#[path = "run/log.rs"]
+mod log;
 #[path = "run/strangers.rs"]
 mod strangers;
 

@@ -3,6 +3,8 @@
 //! All of it is simulated time: the figures are the same on every machine and in every build.
 //! `cargo bench --bench pressure -- WORD` runs only the rows whose text has that word.
 
+#![allow(clippy::print_stdout)] // The figures.
+
 mod rows;
 // The tests and the benchmark use a part of it each.
 #[allow(dead_code)]

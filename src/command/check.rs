@@ -1,5 +1,6 @@
 //! `weir check FILE`: every error on stderr, or one line about the file on stdout.
 
+use super::output::diagnose;
 use crate::config::{self, Config};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,12 +17,13 @@ impl Check {
     pub fn run(&self) -> ExitCode {
         match config::load(&self.file, &super::context()) {
             Ok(loaded) => {
-                loaded.warnings.print();
-                println!("{}: ok: {}", self.file.display(), summary(&loaded.config));
+                diagnose(&loaded.warnings);
+                let (file, summary) = (self.file.display(), summary(&loaded.config));
+                super::say(format_args!("{file}: ok: {summary}"));
                 ExitCode::SUCCESS
             }
             Err(diagnostics) => {
-                diagnostics.print();
+                diagnose(&diagnostics);
                 ExitCode::FAILURE
             }
         }

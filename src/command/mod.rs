@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod client;
 mod edit;
+pub mod output;
 mod plan;
 mod reload;
 mod replay;
@@ -13,7 +14,7 @@ mod table;
 mod top;
 
 use crate::{config, sched};
-use std::io::Write;
+use output::{fail, say};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -73,24 +74,4 @@ pub fn context() -> config::Context<'static> {
         cpus: Some(cpus()),
         devices: true,
     }
-}
-
-/// Writes a line to stdout. Whoever reads it may have had enough: then the command is over.
-fn say(line: impl std::fmt::Display) {
-    if writeln!(std::io::stdout(), "{line}").is_err() {
-        std::process::exit(1);
-    }
-}
-
-/// Says why on stderr.
-fn fail(why: impl std::fmt::Display) -> ExitCode {
-    let why = why.to_string();
-    // Diagnostics say themselves that they are errors.
-    let prefix = if why.starts_with("error: ") || why.starts_with("warning: ") {
-        ""
-    } else {
-        "error: "
-    };
-    eprintln!("{prefix}{why}");
-    ExitCode::FAILURE
 }

@@ -1,5 +1,6 @@
 //! `weir replay`: captures through the very same dataplane, deterministically.
 
+use super::output::{diagnose, tell};
 use crate::config::{self, Config, did_you_mean};
 use crate::io::pcap::{Capture, Resolution, Writer};
 use crate::replay::{Input, Replay as Engine, explain, merge};
@@ -54,16 +55,16 @@ impl Replay {
         let loaded = match config::load(&self.config, &context) {
             Ok(loaded) => loaded,
             Err(diagnostics) => {
-                diagnostics.print();
+                diagnose(&diagnostics);
                 return ExitCode::FAILURE;
             }
         };
-        loaded.warnings.print();
+        diagnose(&loaded.warnings);
         match self.replay(&loaded) {
             Ok(()) => ExitCode::SUCCESS,
             Err(errors) => {
                 for error in errors {
-                    eprintln!("error: {error}");
+                    tell(format_args!("error: {error}"));
                 }
                 ExitCode::FAILURE
             }
@@ -103,9 +104,9 @@ impl Replay {
             }
         }
         outputs.finish()?;
-        eprintln!("{}", summary(engine.stats()));
+        tell(summary(engine.stats()));
         if let Some(hint) = one_sided(&engine, config) {
-            eprintln!("{hint}");
+            tell(hint);
         }
         if self.json {
             super::say(counts(engine.stats()));

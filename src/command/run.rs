@@ -1,10 +1,10 @@
 //! `weir run`: the daemon, in the foreground.
 
+use super::output::error;
 use crate::control::daemon::{self, Failure};
-use std::io::{IsTerminal, stderr};
+use crate::log;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 /// Run in the foreground until SIGTERM or SIGINT; SIGHUP reloads the file
 ///
@@ -19,23 +19,21 @@ pub struct Run {
 impl Run {
     /// 0 after a signal; 1 if it cannot start.
     pub fn run(&self) -> ExitCode {
-        let filter = EnvFilter::builder()
-            .with_default_directive(tracing::Level::INFO.into())
-            .from_env_lossy();
-        let colour = stderr().is_terminal()
-            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(stderr)
-            .with_ansi(colour)
-            .init();
+        let _log = match log::start() {
+            Ok(log) => log,
+            Err(why) => return super::fail(format!("the log's thread cannot start: {why}")),
+        };
         match daemon::run(&self.config, super::context()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(Failure::Config(diagnostics)) => {
-                diagnostics.print();
+                log::say(diagnostics.text(log::is_coloured()).trim_end_matches('\n'));
                 ExitCode::FAILURE
             }
-            Err(failure) => super::fail(failure),
+            // By the log, which waits for no reader.
+            Err(failure) => {
+                log::say(error(failure));
+                ExitCode::FAILURE
+            }
         }
     }
 }

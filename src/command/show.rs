@@ -1,11 +1,12 @@
 //! `weir show …`: the running state as a table, or as JSON.
 
 use super::client::{self, At, Error};
+use super::output;
 use super::table::{print, short, table};
 use crate::view;
 use clap::ValueEnum;
 use serde::de::DeserializeOwned;
-use std::io::{self, BufWriter, Write, stdout};
+use std::io::{self, Write};
 use std::net::SocketAddrV4;
 use std::process::ExitCode;
 
@@ -43,11 +44,10 @@ impl Show {
         if let Some(why) = self.ignored() {
             return super::fail(why);
         }
-        let mut out = BufWriter::new(stdout().lock());
+        let mut out = output::out();
         match self.show(&mut out).and_then(|()| Ok(out.flush()?)) {
             Ok(()) => ExitCode::SUCCESS,
-            // The reader (`head`) has seen enough.
-            Err(Error::Io(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(Error::Io(why)) => output::stop(&why),
             Err(why) => super::fail(why),
         }
     }

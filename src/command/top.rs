@@ -30,7 +30,7 @@ pub struct Top {
 impl Top {
     /// 0, or 1 if no daemon answers.
     pub fn run(&self) -> ExitCode {
-        if !std::io::stdout().is_terminal() {
+        if !is_terminal() {
             return super::fail("weir top draws on a terminal; `weir show services` prints");
         }
         let address = self.at.address();
@@ -39,14 +39,23 @@ impl Top {
             Ok(sample) => sample,
             Err(why) => return super::fail(why),
         };
-        let mut terminal = ratatui::init();
+        let mut terminal = match ratatui::try_init() {
+            Ok(terminal) => terminal,
+            Err(why) => return super::fail(format!("the terminal cannot be used: {why}")),
+        };
         let ended = watch(&mut terminal, &address, first, self.interval);
-        ratatui::restore();
+        // The terminal may be gone.
+        let _ = ratatui::try_restore();
         match ended {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => super::fail(why),
         }
     }
+}
+
+#[allow(clippy::disallowed_methods)] // Nothing is written.
+fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// Looks and draws until the user has seen enough, or the daemon is gone.

@@ -5,7 +5,6 @@
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::fmt;
-use std::io::{IsTerminal, Write};
 
 /// Bytes `start..end` of file number `file`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -362,23 +361,21 @@ impl Diagnostics {
         (self.more > 0).then(|| format!("… and {} more", self.more))
     }
 
-    /// Writes everything to stderr; coloured where that is a terminal and `NO_COLOR` is not set.
-    pub fn print(&self) {
-        let mut stderr = std::io::stderr().lock();
-        let colour = stderr.is_terminal()
-            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let renderer = if colour {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
+    /// Everything, for a terminal with colours or without.
+    pub fn text(&self, colour: bool) -> String {
+        let renderer = match colour {
+            true => Renderer::styled(),
+            false => Renderer::plain(),
         };
-        for diagnostic in &self.list {
-            // Nobody is left to be told that stderr is closed.
-            let _ = writeln!(stderr, "{}", diagnostic.render(&renderer));
-        }
+        let lines = self.list.iter();
+        let mut text: String = lines
+            .map(|diagnostic| format!("{}\n", diagnostic.render(&renderer)))
+            .collect();
         if let Some(rest) = self.rest() {
-            let _ = writeln!(stderr, "{rest}");
+            text += &rest;
+            text.push('\n');
         }
+        text
     }
 }
 
@@ -393,11 +390,7 @@ impl From<Diagnostic> for Diagnostics {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let renderer = Renderer::plain();
-        for diagnostic in &self.list {
-            writeln!(f, "{}", diagnostic.render(&renderer))?;
-        }
-        self.rest().map_or(Ok(()), |rest| writeln!(f, "{rest}"))
+        f.write_str(&self.text(false))
     }
 }
 

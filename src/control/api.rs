@@ -9,9 +9,10 @@ use super::changes::Changes;
 use super::edit;
 use super::reload::{From, Refused, plan, reload};
 use super::stream::{Array, stream};
-use super::{Control, Handle, Stopping};
+use super::{Control, Handle, NoAnswer};
 use crate::config::{self, Diagnostics, Severity};
 use crate::exchange::ConnectionChunk;
+use crate::log;
 use crate::metrics::{self, Family, METRICS, Source};
 use crate::units::ServiceId;
 use crate::view;
@@ -22,10 +23,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,11 +117,15 @@ pub fn router(api: Api, door: Door, is_loopback: bool) -> Router {
                 StatusCode::NOT_FOUND,
                 "there is nothing here; see /metrics, /health, /ready, /v1/services …",
             )
-        })
+        });
+    #[cfg(debug_assertions)]
+    let router = router.route("/v1/panic", post(super::inject::panic));
+    let router = router
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(api.clone(), receive))
         .layer(middleware::from_fn_with_state(Arc::new(door), guard))
-        .with_state(api);
+        .with_state(api)
+        .layer(middleware::from_fn(catch_panic));
     let router = match is_loopback {
         true => router.layer(middleware::from_fn(check_host)),
         false => router,
@@ -157,7 +164,7 @@ async fn receive(State(api): State<Api>, request: Request, next: Next) -> Respon
         return next.run(request).await;
     }
     let Ok(_turn) = api.changes.acquire().await else {
-        return error(StatusCode::SERVICE_UNAVAILABLE, &Stopping.to_string());
+        return no_answer(NoAnswer::Stopping);
     };
     let most = match request.uri().path() {
         "/v1/reload" | "/v1/plan" => MOST_TEXTS,
@@ -175,6 +182,21 @@ async fn receive(State(api): State<Api>, request: Request, next: Next) -> Respon
             &format!("the body did not come within {} s", SENDING.as_secs()),
         ),
     }
+}
+
+/// A handler that panics ends its own request.
+async fn catch_panic(request: Request, next: Next) -> Response {
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    answer.unwrap_or_else(|_| no_answer(NoAnswer::Panicked))
+}
+
+/// The answer to a request that the control thread did not take, or did not end.
+pub(super) fn no_answer(why: NoAnswer) -> Response {
+    let status = match why {
+        NoAnswer::Stopping | NoAnswer::Degraded => StatusCode::SERVICE_UNAVAILABLE,
+        NoAnswer::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    error(status, &why.to_string())
 }
 
 /// A page of another site that has its name point to this machine (DNS rebinding) gets nothing: on a loopback address
@@ -211,7 +233,7 @@ pub(super) fn json_response(status: StatusCode, value: impl Serialize) -> Respon
 }
 
 async fn health(State(api): State<Api>) -> Response {
-    probe(api.handle.ask(|control| control.complaint()).await)
+    probe(api.handle.ask(Control::illness).await)
 }
 
 async fn ready(State(api): State<Api>) -> Response {
@@ -222,11 +244,17 @@ async fn ready(State(api): State<Api>) -> Response {
     )
 }
 
-fn probe(answer: Result<Option<String>, Stopping>) -> Response {
+fn probe(answer: Result<Option<String>, NoAnswer>) -> Response {
     match answer {
-        Ok(None) => (StatusCode::OK, "ok\n").into_response(),
+        Ok(None) => match log::panics() {
+            0 => (StatusCode::OK, "ok\n").into_response(),
+            n => {
+                let text = format!("ok; panics since the start: {n}, see the log\n");
+                (StatusCode::OK, text).into_response()
+            }
+        },
         Ok(Some(why)) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
-        Err(stopping) => (StatusCode::SERVICE_UNAVAILABLE, format!("{stopping}\n")).into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }
 
@@ -234,9 +262,7 @@ fn probe(answer: Result<Option<String>, Stopping>) -> Response {
 async fn rows<T: Serialize + Send + 'static>(api: Api, show: fn(&Control) -> Vec<T>) -> Response {
     stream("application/json", async move |pieces| {
         let mut array = Array::new(pieces);
-        array
-            .add(api.handle.ask(move |control| show(control)).await?)
-            .await?;
+        array.add(api.handle.ask(show).await?).await?;
         array.end().await
     })
 }
@@ -265,7 +291,7 @@ async fn each_service<T: Serialize + Send + 'static>(
     stream("application/json", async move |pieces| {
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
-        let mut all = api.handle.ask(|control| control.services()).await?;
+        let mut all = api.handle.ask(Control::services).await?;
         all.retain(|service| only.is_none_or(|only| service.id == only));
         for slice in all.chunks(SLICE) {
             if left == 0 {
@@ -340,12 +366,12 @@ async fn connections(State(api): State<Api>, Query(which): Query<Which>) -> Resp
             while chunk.next != ConnectionChunk::END && left > 0 {
                 let Some(copied) = api
                     .handle
-                    .ask(move |control| control.copy(worker, chunk))
+                    .order(move |control| control.copy(worker, chunk))
                     .await?
                 else {
                     return array.end().await;
                 };
-                let copied = copied.await.map_err(|_| Stopping)?;
+                let copied = copied.await.map_err(|_| NoAnswer::Stopping)?;
                 let (shown, used) = api
                     .handle
                     .ask(move |control| (control.show_connections(worker, &copied, only), copied))
@@ -512,9 +538,7 @@ fn changes_or_refusal(
         Err(refused @ Refused::NeedsRestart(_)) => {
             error(StatusCode::CONFLICT, &refused.to_string())
         }
-        Err(refused @ Refused::Stopping(_)) => {
-            error(StatusCode::SERVICE_UNAVAILABLE, &refused.to_string())
-        }
+        Err(Refused::NoAnswer(why)) => no_answer(why),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::director::{Director, Shared};
 use crate::harden::{self, Role};
 use crate::host::{Carrier, Interface, Kernel, Tap, WorkerEnd};
 use crate::io::dpdk::{self, Clock, Interrupts, Lcore, MbufPool};
+use crate::log;
 use crate::stats::Stats;
 use crate::units::WorkerId;
 use crate::wire::Mac;
@@ -92,7 +93,9 @@ impl fmt::Display for Free {
 /// Before any packet is touched.
 pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure> {
     let loaded = config::load(file, &context).map_err(Failure::Config)?;
-    loaded.warnings.print();
+    if !loaded.warnings.is_empty() {
+        log::say(loaded.warnings.text(log::is_coloured()).trim_end());
+    }
     let config = loaded.config;
     harden::limits();
     let runtime = runtime()?;
@@ -100,12 +103,15 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let signals = Signals::new()?;
     let doors = doors(&config)?;
     let machine = Machine::start(&config)?;
+    log::move_to(config.dpdk.main_lcore);
     let stop = Arc::new(AtomicBool::new(false));
     let (host, worker_ends) = runtime
         .block_on(start_host(&config, &machine))
         .map_err(Failure::Host)?;
     let (mut control, workers) = start(&config, machine, worker_ends, &stop)?;
     control.set_host(host);
+    // Dropped before the workers' devices and tables are.
+    let _together = Together;
 
     let (handle, jobs) = Handle::new();
     let reload_file = || {
@@ -227,6 +233,18 @@ fn end_at_the_next_signal() {
     }
 }
 
+/// What workers use must not be dropped while they run. So a panic that comes this far ends the process.
+struct Together;
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            log::flush();
+            std::process::abort();
+        }
+    }
+}
+
 /// Makes the companions of the ports that are to have some, and each worker's way to them.
 async fn start_host(
     config: &Config,
@@ -331,6 +349,7 @@ fn start(
     let mut gates = Vec::new();
     let (made, tables_made) = sync_channel(workers.len());
     let rings = rings(workers.len());
+    let _together = Together;
     for (n, ((((WorkerQueues { pool, rx, tx }, tables), cpu), rings), host)) in workers
         .into_iter()
         .zip(readers)
@@ -470,6 +489,8 @@ impl Signals {
 /// How soon the next turn is due when something happened, and when nothing did.
 const SOON: Duration = Duration::from_millis(1);
 const LATER: Duration = Duration::from_millis(4);
+/// And when it panicked.
+const MUCH_LATER: Duration = Duration::from_millis(100);
 /// How long a worker is given to answer before it is looked for again.
 const MOMENT: Duration = Duration::from_micros(20);
 
@@ -512,5 +533,6 @@ async fn pause(turn: Turn) {
         }
         Turn::Busy => sleep(SOON).await,
         Turn::Idle => sleep(LATER).await,
+        Turn::Failed => sleep(MUCH_LATER).await,
     }
 }

@@ -1,7 +1,7 @@
 //! `/v1/weight`, `/v1/drain`, `/v1/enable`: one real server, now. PUT and DELETE of `/v1/services`: single services.
 
-use super::Stopping;
-use super::api::{Api, changed, error, invalid, is_of_type, json_response, posted};
+use super::NoAnswer;
+use super::api::{Api, changed, error, invalid, is_of_type, json_response, no_answer, posted};
 use super::model::Edit;
 use crate::config;
 use axum::body::Bytes;
@@ -52,7 +52,8 @@ async fn edit(
         return error(StatusCode::BAD_REQUEST, "`weight` is missing");
     };
     let name = service.clone();
-    let done = api.handle.ask(move |control| {
+    let done = api.handle.change(move |control| {
+        let now = control.now();
         let service = control.find_service(&name);
         let service = service.and_then(|id| control.model.service(id));
         let key = service
@@ -63,17 +64,15 @@ async fn edit(
             .model
             .edit(&key, (*real.ip(), real.port()), what)
             .map_err(missing)
+            .inspect(|change| control.edits.weight(&name, real, *change, now))
     });
     match done.await {
-        Ok(Ok((before, after))) => {
-            tracing::info!(service, %real, before, after, "weight");
-            json_response(
-                StatusCode::OK,
-                json!({ "service": service, "real": real, "before": before, "after": after }),
-            )
-        }
+        Ok(Ok((before, after))) => json_response(
+            StatusCode::OK,
+            json!({ "service": service, "real": real, "before": before, "after": after }),
+        ),
         Ok(Err(why)) => error(StatusCode::NOT_FOUND, &why),
-        Err(stopping) => error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()),
+        Err(why) => no_answer(why),
     }
 }
 
@@ -99,10 +98,9 @@ pub(super) async fn put_services(
     };
     let context = api.context;
     let name = named.name.unwrap_or_else(|| "services".to_owned());
-    let around = api.handle.ask(|control| control.model.surroundings());
-    let around = match around.await {
+    let around = match api.handle.ask(|control| control.model.surroundings()).await {
         Ok(around) => around,
-        Err(stopping) => return error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()),
+        Err(why) => return no_answer(why),
     };
     let checked = spawn_blocking(move || {
         let checked = config::services(&text, &name, &around, &context)?;
@@ -111,27 +109,28 @@ pub(super) async fn put_services(
     let ((services, warnings), around) = match checked.await {
         Ok(Ok(checked)) => checked,
         Ok(Err(wrong)) => return json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&wrong)),
-        Err(_) => return error(StatusCode::SERVICE_UNAVAILABLE, &Stopping.to_string()),
+        // It can only have panicked.
+        Err(_) => return no_answer(NoAnswer::Panicked),
     };
-    for warning in warnings.iter() {
-        tracing::warn!(line = warning.line, "{}", warning.message);
-    }
-    let done = api.handle.ask(move |control| {
+    let done = api.handle.change(move |control| {
+        let now = control.now();
         if control.model.surroundings() != around {
             let why = "the configuration has changed meanwhile; ask again";
             return Err((StatusCode::CONFLICT, json!({ "error": why })));
         }
-        control
+        control.edits.warnings(&warnings, now);
+        let names = services.iter().map(|service| service.name.clone());
+        let names: Vec<_> = names.collect();
+        let changes = control
             .set_services(services)
-            .map_err(|why| (StatusCode::CONFLICT, json!({ "error": why.to_string() })))
+            .map_err(|why| (StatusCode::CONFLICT, json!({ "error": why.to_string() })))?;
+        control.edits.set(&names, &changes, now);
+        Ok(changes)
     });
     match done.await {
-        Ok(Ok(changes)) => {
-            tracing::info!("services set: {changes}");
-            changed(changes)
-        }
+        Ok(Ok(changes)) => changed(changes),
         Ok(Err((status, why))) => json_response(status, why),
-        Err(stopping) => error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()),
+        Err(why) => no_answer(why),
     }
 }
 
@@ -152,17 +151,18 @@ pub(super) async fn delete_service(
     let name = service.clone();
     match api
         .handle
-        .ask(move |control| control.unset_service(&name))
+        .change(move |control| {
+            let (changes, now) = (control.unset_service(&name)?, control.now());
+            control.edits.removed(&name, &changes, now);
+            Some(changes)
+        })
         .await
     {
-        Ok(Some(changes)) => {
-            tracing::info!(service, "service removed");
-            changed(changes)
-        }
+        Ok(Some(changes)) => changed(changes),
         Ok(None) => error(
             StatusCode::NOT_FOUND,
             &format!("there is no service {service:?}"),
         ),
-        Err(stopping) => error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()),
+        Err(why) => no_answer(why),
     }
 }

@@ -11,7 +11,11 @@ pub mod changes;
 pub mod copies;
 pub mod daemon;
 mod edit;
+mod edits;
 mod from_config;
+mod guard;
+#[cfg(debug_assertions)]
+mod inject;
 mod links;
 mod listen;
 mod machine;
@@ -34,16 +38,21 @@ use crate::config::{self, Config};
 use crate::exchange::{ConnectionChunk, Mailbox};
 use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, MbufPool, Port};
+use crate::neighbour::LinkState;
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
+use crate::verdict::DropReason;
 use announce::Announcer;
 use changes::{Changes, NeedsRestart};
 use copies::Copies;
+use edits::Edits;
+use guard::Panics;
+pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
 use model::{Conflict, Model};
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use watch::Watch;
 
 /// The most events taken from one worker in one turn: as many as its queue holds.
@@ -64,6 +73,8 @@ pub struct Control {
     started: SystemTime,
     host: Option<Host>,
     links: Links,
+    panics: Panics,
+    edits: Edits,
 }
 
 /// The companion interfaces.
@@ -113,6 +124,8 @@ pub enum Turn {
     /// Something happened, and more may follow.
     Busy,
     Idle,
+    /// It panicked; the next one may do the same.
+    Failed,
 }
 
 impl Control {
@@ -140,6 +153,8 @@ impl Control {
             started: SystemTime::now(),
             host: None,
             links: Links::default(),
+            panics: Panics::new(now),
+            edits: Edits::default(),
         }
     }
 
@@ -151,8 +166,10 @@ impl Control {
         self.clock.now()
     }
 
-    /// One turn: what the workers noticed, what is due, what they are to do.
-    pub fn turn(&mut self) -> Turn {
+    /// What the workers noticed, what is due, what they are to do.
+    fn take_turn(&mut self) -> Turn {
+        #[cfg(debug_assertions)]
+        inject::turn();
         let now = self.now();
         let mut events = 0;
         for worker in &self.workers {
@@ -177,7 +194,14 @@ impl Control {
         for worker in &mut self.workers {
             worker.copies.tick(&worker.mailbox);
         }
-        self.watch.tick(&self.stats, now);
+        let model = &self.model;
+        let subjects = |reason| match reason {
+            DropReason::NeighbourFailed => Some(model.next_hops(LinkState::Failed)),
+            DropReason::NeighbourQueueFull => Some(model.next_hops(LinkState::Incomplete)),
+            _ => None,
+        };
+        self.watch.tick(&self.stats, subjects, now);
+        self.edits.tick(now);
         self.links.tick(&self.ports, now);
         if self.workers.iter().any(|worker| worker.copies.is_busy()) {
             Turn::Urgent
@@ -236,9 +260,14 @@ impl Control {
         Some(self.workers.get_mut(worker)?.copies.copy(chunk))
     }
 
-    /// Why the daemon is not healthy, if it is not.
+    /// Why weir must be started anew, if it must.
     fn complaint(&self) -> Option<String> {
-        let hung = self.watch.hung(self.now());
+        let now = self.now();
+        // First: nobody looks at the workers then.
+        if let Some(stuck) = self.panics.stuck(now) {
+            return Some(stuck);
+        }
+        let hung = self.watch.hung(now);
         if !hung.is_empty() {
             return Some(format!("workers hang: {hung:?}"));
         }
@@ -248,6 +277,12 @@ impl Control {
         }
         let gone = self.host.as_ref().map(Host::gone).unwrap_or_default();
         (!gone.is_empty()).then(|| format!("companion interfaces are gone: {}", gone.join(", ")))
+    }
+
+    /// Why the daemon is not healthy, if it is not. What a panic left behind is no reason to end forwarding: an operator
+    /// chooses when to restart weir.
+    fn illness(&self) -> Option<String> {
+        self.complaint().or(self.panics.illness())
     }
 
     /// Why the daemon does not forward yet, if it does not.
@@ -263,38 +298,5 @@ impl Control {
         }
         let down = self.links.down();
         (!down.is_empty()).then(|| format!("links are down: {}", down.join(", ")))
-    }
-}
-
-/// Something that the control thread does between two turns.
-pub type Job = Box<dyn FnOnce(&mut Control) + Send>;
-
-/// Where to hand jobs in.
-#[derive(Clone, Debug)]
-pub struct Handle(mpsc::Sender<Job>);
-
-/// The control thread takes no more jobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("weir is stopping")]
-pub struct Stopping;
-
-impl Handle {
-    pub fn new() -> (Handle, mpsc::Receiver<Job>) {
-        let (sender, receiver) = mpsc::channel(64);
-        (Handle(sender), receiver)
-    }
-
-    /// What `question` finds out.
-    pub async fn ask<R: Send + 'static>(
-        &self,
-        question: impl FnOnce(&mut Control) -> R + Send + 'static,
-    ) -> Result<R, Stopping> {
-        let (sender, receiver) = oneshot::channel();
-        let job = Box::new(move |control: &mut Control| {
-            // Whoever asked may have hung up.
-            let _ = sender.send(question(control));
-        });
-        self.0.send(job).await.map_err(|_| Stopping)?;
-        receiver.await.map_err(|_| Stopping)
     }
 }

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod beginnings_test;
+mod reach;
 mod registry;
 mod services;
 
@@ -31,6 +32,7 @@ use crate::tables::{Owner, Route, Service, Tables};
 use crate::units::{Generation, HopId, PortId, Time};
 use crate::wire::Mac;
 use ipnet::Ipv4Net;
+pub(super) use reach::names;
 use registry::Registered;
 pub use services::{Conflict, Edit};
 use std::collections::HashMap;
@@ -351,6 +353,12 @@ impl Model {
             reals: &self.real_addresses,
         };
         self.resolver.tick(&network, now);
+        let reached = self.resolver.take_reached(now);
+        self.say_reached(reached);
+        let network = Network {
+            tables: self.publisher.current(),
+            reals: &self.real_addresses,
+        };
         if self.retired_hops.is_empty() && self.resolver.neighbours().is_crowded(now) {
             self.retired_hops = self.resolver.retire_unused(&network, now);
             if !self.retired_hops.is_empty() {
@@ -400,6 +408,7 @@ impl Model {
             routes.extend(port.addresses.iter().map(|net| (net.trunc(), route)));
         }
         self.resolver.unpin_all();
+        let mut left_out = Vec::new();
         for route in &config.routes {
             let Some(port) = port_of(config, route.via) else {
                 continue;
@@ -412,10 +421,12 @@ impl Model {
                         gateway: Some((hop, route.via)),
                     },
                 )),
-                None => {
-                    tracing::warn!(to = %route.to, via = %route.via, "route left out: the neighbour table is full")
-                }
+                None => left_out.push(format!("{} via {}", route.to, route.via)),
             }
+        }
+        if !left_out.is_empty() {
+            let routes = names(left_out);
+            tracing::warn!(routes, "routes left out: the neighbour table is full");
         }
         Lpm::from_routes(routes)
     }

@@ -1,7 +1,7 @@
 //! A changed file becomes the running configuration, or nothing changes.
 
 use super::changes::{Changes, NeedsRestart};
-use super::{Handle, Stopping};
+use super::{Handle, NoAnswer};
 use crate::config::{self, Diagnostics, Loaded, Text};
 use axum::body::Bytes;
 use serde::Deserialize;
@@ -22,7 +22,7 @@ pub enum Refused {
     #[error(transparent)]
     NeedsRestart(#[from] NeedsRestart),
     #[error(transparent)]
-    Stopping(#[from] Stopping),
+    NoAnswer(#[from] NoAnswer),
 }
 
 /// Where a configuration comes from.
@@ -72,7 +72,8 @@ impl From {
 /// Reads and checks beside every other work.
 async fn load(from: From, context: config::Context<'static>) -> Result<(String, Loaded), Refused> {
     let loaded = tokio::task::spawn_blocking(move || from.load(&context)).await;
-    loaded.map_err(|_| Stopping)?
+    // It can only have panicked.
+    loaded.map_err(|_| NoAnswer::Panicked)?
 }
 
 /// What [`reload`] would change.
@@ -93,17 +94,12 @@ pub async fn reload(
     context: config::Context<'static>,
 ) -> Result<Changes, Refused> {
     let (name, loaded) = load(from, context).await?;
-    for warning in loaded.warnings.iter() {
-        tracing::warn!(
-            file = warning.file,
-            line = warning.line,
-            "{}",
-            warning.message
-        );
-    }
-    let changes = handle
-        .ask(move |control| control.apply(loaded.config))
-        .await??;
-    tracing::info!(file = name, "reloaded: {changes}");
-    Ok(changes)
+    let changes = handle.change(move |control| {
+        let now = control.now();
+        control.edits.warnings(&loaded.warnings, now);
+        let changes = control.apply(loaded.config)?;
+        control.edits.reloaded(&name, &changes, now);
+        Ok::<_, NeedsRestart>(changes)
+    });
+    Ok(changes.await??)
 }

@@ -9,15 +9,18 @@
 //! confirmation has run out (`NUD_PROBE`). A failed neighbour that the configuration needs is asked for until it answers.
 
 mod agenda;
+mod journal;
 
 use super::neighbours::{Neighbours, Network};
-use super::pace::{Pace, Report};
+use super::pace::{Pace, Said};
 use crate::exchange::{Event, Order};
 use crate::neighbour::{Link, LinkState, NeighbourTable};
 use crate::tables::Tables;
 use crate::units::{HopId, PortId, Time};
 use crate::wire::{Mac, arp};
 use agenda::Agenda;
+use journal::{Journal, Moved, Place};
+pub use journal::{Reached, ReachedLines};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -90,14 +93,6 @@ struct PortPaces {
     defences: Pace,
 }
 
-/// What an operator should know of, each at most once a second.
-#[derive(Debug, Default)]
-struct Reports {
-    conflict: Report,
-    refuted: Report,
-    moved: Report,
-}
-
 pub struct Resolver {
     neighbours: Neighbours,
     /// By slot, as far as one was ever asked about.
@@ -109,7 +104,9 @@ pub struct Resolver {
     last_probe: Time,
     /// When addresses of weir's own were last defended.
     defended: HashMap<(PortId, Ipv4Addr), Time>,
-    reports: Reports,
+    journal: Journal,
+    /// Lines about next hops, for whoever knows what they are there for.
+    reached: Vec<(Place, Said<Reached>)>,
     /// The time of the last event or tick.
     clock: Time,
 }
@@ -124,7 +121,8 @@ impl Resolver {
             orders: Vec::new(),
             last_probe: Time::default(),
             defended: HashMap::new(),
-            reports: Reports::default(),
+            journal: Journal::default(),
+            reached: Vec::new(),
             clock: Time::default(),
         }
     }
@@ -282,9 +280,9 @@ impl Resolver {
         let link = self.link(hop);
         let is_same = link.mac == repr.sender_mac;
         match link.state {
-            LinkState::Incomplete => self.learn(hop, repr.sender_mac, is_answer, now),
+            LinkState::Incomplete => self.learn(hop, repr.sender_mac, is_answer, network, now),
             LinkState::Failed if is_answer || !is_needed => {
-                self.learn(hop, repr.sender_mac, is_answer, now);
+                self.learn(hop, repr.sender_mac, is_answer, network, now);
             }
             // It is back, it seems: its answer tells.
             LinkState::Failed => {
@@ -295,18 +293,23 @@ impl Resolver {
             LinkState::Reachable | LinkState::Stale if is_same => {
                 if is_answer {
                     if inquiry.is_doubted
-                        && let Some(claims) = self.reports.refuted.count(now)
+                        && let Some(said) =
+                            self.journal.refuted.note((port, address), link.mac, now)
                     {
-                        tracing::warn!(%address, mac = %link.mac, claims, "another host claims the address of a neighbour, which still answers");
+                        journal::refuted(tables, (port, address), said);
                     }
-                    self.learn(hop, repr.sender_mac, true, now);
+                    self.learn(hop, repr.sender_mac, true, network, now);
                 }
             }
             LinkState::Reachable | LinkState::Stale if is_answer && inquiry.is_silent() => {
-                if let Some(moves) = self.reports.moved.count(now) {
-                    tracing::info!(%address, from = %link.mac, to = %repr.sender_mac, moves, "neighbour has moved");
+                let moved = Moved {
+                    from: link.mac,
+                    to: repr.sender_mac,
+                };
+                if let Some(said) = self.journal.moved.note((port, address), moved, now) {
+                    journal::moved(tables, (port, address), said);
                 }
-                self.learn(hop, repr.sender_mac, true, now);
+                self.learn(hop, repr.sender_mac, true, network, now);
             }
             LinkState::Reachable | LinkState::Stale => self.doubt(hop, tables, now),
         }
@@ -315,13 +318,14 @@ impl Resolver {
     /// A host that weir does not know asked for an address of weir's own.
     fn meet(&mut self, port: PortId, address: Ipv4Addr, mac: Mac, network: &Network, now: Time) {
         if let Some(hop) = self.neighbours.meet(port, address, network, now) {
-            self.learn(hop, mac, false, now);
+            self.learn(hop, mac, false, network, now);
         }
     }
 
     /// A neighbour has this MAC address: by its answer, or by something else that it said.
-    fn learn(&mut self, hop: HopId, mac: Mac, is_answer: bool, now: Time) {
+    fn learn(&mut self, hop: HopId, mac: Mac, is_answer: bool, network: &Network, now: Time) {
         self.inquiry(hop).close();
+        let before = self.link(hop).state;
         let state = match is_answer {
             true => {
                 self.neighbours.touch(hop, now);
@@ -334,6 +338,38 @@ impl Resolver {
             }
         };
         self.neighbours.set_link(hop, mac, state);
+        if before == LinkState::Failed {
+            self.reach(hop, before, network, now);
+        }
+    }
+
+    /// A next hop has begun or ceased to answer: a line, if the configuration needs it.
+    fn reach(&mut self, hop: HopId, before: LinkState, network: &Network, now: Time) {
+        let (link, address) = (self.link(hop), self.address(hop));
+        let (port, after) = (link.port, link.state);
+        if !self.neighbours.is_needed(hop, network) {
+            tracing::debug!(
+                %address, port = %network.tables.port(port).name,
+                was = before.name(), now = after.name(), "neighbour"
+            );
+            return;
+        }
+        let what = Reached {
+            before,
+            after,
+            mac: link.mac,
+        };
+        if let Some(said) = self.journal.reached.note((port, address), what, now) {
+            self.reached.push(((port, address), said));
+        }
+    }
+
+    /// What is to be said since the last call, of next hops that the configuration needs.
+    pub fn take_reached(&mut self, now: Time) -> ReachedLines {
+        let mut due = self.journal.reached.tick(now);
+        let at_once = std::mem::take(&mut self.reached);
+        due.subjects.splice(0..0, at_once);
+        due
     }
 
     /// Another host claims a neighbour's address: the neighbour is asked, unless a question is open, which will tell.
@@ -363,11 +399,10 @@ impl Resolver {
     /// Another host claims an address of weir's own, which weir never gives up: RFC 5227 section 2.4 (c).
     fn defend(&mut self, port: PortId, repr: &arp::Repr, tables: &Tables, now: Time) {
         let address = repr.sender_ip;
-        if let Some(claims) = self.reports.conflict.count(now) {
-            let name = &tables.port(port).name;
-            tracing::warn!(%address, mac = %repr.sender_mac, port = %name, claims, "another host claims an address of weir's own");
-        }
         let place = (port, address);
+        if let Some(said) = self.journal.conflict.note(place, repr.sender_mac, now) {
+            journal::conflict(tables, place, said);
+        }
         let is_recent = |defended: &Time| now.since(*defended) < DEFEND_INTERVAL;
         if !tables.answers_for(port, address)
             || self.defended.get(&place).is_some_and(is_recent)
@@ -418,16 +453,17 @@ impl Resolver {
                 (LinkState::Failed, _) => self.probe(hop, network, now),
                 (_, 0) => self.neighbours.set_state(hop, LinkState::Stale),
                 (_, tries) if tries < inquiry.last_try() => self.ask(hop, network.tables, due),
-                _ => {
+                (before, _) => {
                     self.inquiry(hop).close();
                     self.neighbours.set_state(hop, LinkState::Failed);
                     if self.neighbours.is_needed(hop, network) {
                         self.plan_probe(hop, due + PROBE);
                     }
-                    tracing::debug!(address = %self.address(hop), "neighbour does not answer");
+                    self.reach(hop, before, network, now);
                 }
             }
         }
+        self.journal.tick(network.tables, now);
     }
 
     /// Plans a question about a failed neighbour, not before `from`.
@@ -450,6 +486,8 @@ impl Resolver {
     }
 }
 
+#[cfg(test)]
+mod log_tests;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]

@@ -287,6 +287,8 @@ impl Control {
             neighbours: neighbours.into(),
             mbufs: self.pools.iter().map(MbufPool::size).sum::<usize>() as u64,
             mbufs_free: self.pools.iter().map(MbufPool::available).sum::<usize>() as u64,
+            log_lost_lines: crate::log::lost_lines(),
+            panics: crate::log::panics(),
         }
     }
 }

@@ -1,27 +1,29 @@
 //! Answers that are written while they are read: none is made in one piece that may be long.
 
-use super::Stopping;
+use super::NoAnswer;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use hyper::body::Frame;
 use serde::Serialize;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task;
 use tokio::sync::mpsc;
 
 /// A body that is written while it is read.
-struct Writing(mpsc::Receiver<Result<Bytes, Stopping>>);
+struct Writing(mpsc::Receiver<Result<Bytes, NoAnswer>>);
 
 impl HttpBody for Writing {
     type Data = Bytes;
-    type Error = Stopping;
+    type Error = NoAnswer;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut task::Context<'_>,
-    ) -> task::Poll<Option<Result<Frame<Bytes>, Stopping>>> {
+    ) -> task::Poll<Option<Result<Frame<Bytes>, NoAnswer>>> {
         self.0
             .poll_recv(context)
             .map(|piece| piece.map(|piece| piece.map(Frame::data)))
@@ -29,18 +31,18 @@ impl HttpBody for Writing {
 }
 
 /// Where a body's pieces go.
-pub(super) struct Pieces(mpsc::Sender<Result<Bytes, Stopping>>);
+pub(super) struct Pieces(mpsc::Sender<Result<Bytes, NoAnswer>>);
 
 /// Why a body ends early.
 pub(super) enum Cut {
-    Stopping,
+    NoAnswer(NoAnswer),
     /// The reader is gone.
     HungUp,
 }
 
-impl From<Stopping> for Cut {
-    fn from(_: Stopping) -> Self {
-        Cut::Stopping
+impl From<NoAnswer> for Cut {
+    fn from(why: NoAnswer) -> Self {
+        Cut::NoAnswer(why)
     }
 }
 
@@ -62,9 +64,10 @@ where
     let pieces = Arc::new(Pieces(sender));
     let work = work(pieces.clone());
     tokio::spawn(async move {
-        if let Err(Cut::Stopping) = work.await {
+        let done = AssertUnwindSafe(work).catch_unwind().await;
+        if let Err(Cut::NoAnswer(why)) = done.unwrap_or(Err(NoAnswer::Panicked.into())) {
             // An error here, not an end: nobody takes half an answer for the whole.
-            let _ = pieces.0.send(Err(Stopping)).await;
+            let _ = pieces.0.send(Err(why)).await;
         }
     });
     (

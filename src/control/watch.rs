@@ -31,7 +31,7 @@ const ALARMS: [(DropReason, &str); 7] = [
     (DropReason::TxFull, "a device's transmit queue was full"),
     (
         DropReason::NeighbourFailed,
-        "a next hop does not answer ARP: see weir show neighbours",
+        "packets to next hops that do not answer ARP were dropped",
     ),
     (
         DropReason::NeighbourQueueFull,
@@ -42,7 +42,8 @@ const ALARMS: [(DropReason, &str); 7] = [
 #[derive(Debug)]
 pub struct Watch {
     due: Time,
-    alarms: [u64; ALARMS.len()],
+    /// By alarm, then by worker.
+    alarms: [Vec<u64>; ALARMS.len()],
     evicted: u64,
     workers: Vec<Worker>,
 }
@@ -65,7 +66,7 @@ impl Watch {
         };
         Watch {
             due: now + PERIOD,
-            alarms: [0; ALARMS.len()],
+            alarms: std::array::from_fn(|_| vec![0; workers]),
             evicted: 0,
             workers: vec![worker; workers],
         }
@@ -86,7 +87,13 @@ impl Watch {
             .collect()
     }
 
-    pub fn tick(&mut self, stats: &Stats, now: Time) {
+    /// `subjects`: whom a reason for drops is about, as far as the control thread knows.
+    pub fn tick(
+        &mut self,
+        stats: &Stats,
+        subjects: impl Fn(DropReason) -> Option<String>,
+        now: Time,
+    ) {
         if now < self.due {
             return;
         }
@@ -95,14 +102,20 @@ impl Watch {
             worker.look(n, counters, now);
         }
         for ((reason, remedy), seen) in ALARMS.iter().zip(&mut self.alarms) {
-            let count: u64 = stats
-                .workers()
-                .map(|worker| worker.drops(*reason).get())
-                .sum();
-            if count > *seen {
-                tracing::warn!(reason = reason.name(), packets = count - *seen, "{remedy}");
+            let mut workers = Vec::new();
+            let mut packets = 0;
+            for (n, (worker, seen)) in stats.workers().zip(seen).enumerate() {
+                let count = worker.drops(*reason).get();
+                if count > *seen {
+                    workers.push(n);
+                    packets += count - *seen;
+                }
+                *seen = count;
             }
-            *seen = count;
+            if packets > 0 {
+                let (reason, subjects) = (reason.name(), subjects(*reason));
+                tracing::warn!(reason, subjects, packets, ?workers, "{remedy}");
+            }
         }
         let evicted: u64 = stats.workers().map(|worker| worker.evicted.get()).sum();
         if evicted > self.evicted {
@@ -154,13 +167,13 @@ mod tests {
         first.busy_nanos.add(900);
         first.loops.add(1);
         second.loops.add(1);
-        watch.tick(&stats, at(1));
+        watch.tick(&stats, |_| None, at(1));
         assert_eq!((watch.busy_ratio(0), watch.busy_ratio(1)), (0.9, 0.0));
         first.total_nanos.add(1000);
         first.busy_nanos.add(100);
         for second in 2..=4 {
             first.loops.add(1);
-            watch.tick(&stats, at(second));
+            watch.tick(&stats, |_| None, at(second));
         }
         assert_eq!(watch.busy_ratio(0), 0.0);
         assert_eq!(watch.hung(at(4)), [1]);

@@ -10,7 +10,9 @@ use arrayvec::ArrayVec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -158,7 +160,20 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, stop: &AtomicBool) {
+    fn run(self, stop: &AtomicBool) {
+        let mut work = ManuallyDrop::new(self);
+        match catch_unwind(AssertUnwindSafe(|| work.carry(stop))) {
+            Ok(()) => drop(ManuallyDrop::into_inner(work)),
+            // Its mbufs stay where they are, since the workers go on; the host has no way through weir any more.
+            Err(_) => {
+                for tap in &work.taps {
+                    work.stats.gone[tap.port.index()].set(1);
+                }
+            }
+        }
+    }
+
+    fn carry(&mut self, stop: &AtomicBool) {
         while !stop.load(Relaxed) {
             let carried = self.carry_up() + self.carry_down();
             self.hand_back();

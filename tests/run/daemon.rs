@@ -149,6 +149,14 @@ pub fn weir(arguments: &[&str]) -> Output {
     ended(Command::new(env!("CARGO_BIN_EXE_weir")).args(arguments))
 }
 
+/// Runs a command of weir to its end, with these streams.
+pub fn weir_into(arguments: &[&str], stdout: Stdio, stderr: Stdio) -> ExitStatus {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.args(arguments).env_remove("WEIR_API");
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    Guard(command.spawn().unwrap()).end()
+}
+
 /// Runs a command to its end.
 fn ended(command: &mut Command) -> Output {
     let mut outputs = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
@@ -221,6 +229,24 @@ impl Daemon {
 
     /// `api`: as the configuration says it.
     pub fn start_at(lab: &Lab, config: &str, api: &str) -> Daemon {
+        let log = File::create(lab.path("log")).unwrap();
+        let mut daemon = Self::spawn(lab, config, api, log.into());
+        daemon.wait_until(|daemon| daemon.log().contains(" ready\n"));
+        daemon
+    }
+
+    /// Its log is not the test's to read.
+    pub fn start_with_log(lab: &Lab, config: &str, stderr: Stdio) -> Daemon {
+        lab.write("log", "");
+        let mut daemon = Self::spawn(lab, config, &lab.api(), stderr);
+        daemon.wait_until(|daemon| {
+            let socket = daemon.api.strip_prefix("unix:").unwrap();
+            UnixStream::connect(socket).is_ok()
+        });
+        daemon
+    }
+
+    fn spawn(lab: &Lab, config: &str, api: &str, stderr: Stdio) -> Daemon {
         let (file, log) = (lab.write("lb.toml", config), lab.path("log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command
@@ -231,24 +257,26 @@ impl Daemon {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap());
+            .stderr(stderr);
         let process = Guard(command.spawn().unwrap());
-        let mut daemon = Daemon {
+        Daemon {
             process,
             api: api.to_owned(),
             log,
-        };
+        }
+    }
+
+    fn wait_until(&mut self, is_ready: impl Fn(&Daemon) -> bool) {
         let end = Instant::now() + PATIENCE;
-        while !daemon.log().contains(" ready\n") {
-            let ended = daemon.process.0.try_wait().unwrap();
+        while !is_ready(self) {
+            let ended = self.process.0.try_wait().unwrap();
             assert!(
                 ended.is_none() && Instant::now() < end,
                 "{ended:?}: {}",
-                daemon.log()
+                self.log()
             );
             std::thread::sleep(PAUSE);
         }
-        daemon
     }
 
     pub fn log(&self) -> String {
@@ -339,6 +367,12 @@ impl Daemon {
 
     pub fn stop(self) {
         self.stop_by("TERM");
+    }
+
+    /// Ends it by a signal, however.
+    pub fn end(self, signal: &str) -> ExitStatus {
+        self.signal(signal);
+        self.process.end()
     }
 
     /// Ends it by a signal: cleanly.

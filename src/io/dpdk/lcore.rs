@@ -2,6 +2,7 @@
 
 use super::eal::{Eal, lcore_of};
 use super::{Error, error};
+use crate::log;
 use crate::units::WorkerId;
 use std::marker::PhantomData;
 use std::os::raw::{c_int, c_void};
@@ -69,10 +70,11 @@ impl<T> Lcore<T> {
     }
 }
 
-/// A panic cannot leave an `extern "C"` function: it aborts.
+/// A panic aborts the process: at once where the log says it, else since none can leave an `extern "C"` function.
 unsafe extern "C" fn run(job: *mut c_void) -> c_int {
     // SAFETY: the pointer that `launch` made of a boxed Job, given to this one call.
     let job = unsafe { Box::from_raw(job.cast::<Job>()) };
+    log::abort_on_panic();
     job();
     0
 }

@@ -1,0 +1,63 @@
+//! Panics on demand, for the tests: `POST /v1/panic?in=PLACE`. Only debug builds have this.
+
+use super::api::{Api, changed, error};
+use super::changes::Changes;
+use super::stream::stream;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Turns that are to panic.
+static TURNS: AtomicUsize = AtomicUsize::new(0);
+
+pub(super) fn turn() {
+    let left = TURNS.load(Relaxed);
+    if left > 0 {
+        TURNS.store(left - 1, Relaxed);
+        panic!("injected into a turn");
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Where {
+    r#in: String,
+}
+
+pub(super) async fn panic(State(api): State<Api>, Query(place): Query<Where>) -> Response {
+    let done = match &*place.r#in {
+        "handler" => panic!("injected into a handler"),
+        "body" => {
+            return stream("text/plain", async |pieces| {
+                pieces.write("half".to_owned()).await?;
+                panic!("injected into a body")
+            });
+        }
+        "task" => {
+            tokio::spawn(async { panic!("injected into a task") });
+            return "ok\n".into_response();
+        }
+        "turn" => {
+            TURNS.store(1, Relaxed);
+            return "ok\n".into_response();
+        }
+        "turns" => {
+            TURNS.store(usize::MAX, Relaxed);
+            return "ok\n".into_response();
+        }
+        "question" => {
+            let asked = api.handle.ask(|_| panic!("injected into a question"));
+            asked.await.map(|()| Changes::default())
+        }
+        "change" => {
+            let changed = api.handle.change(|_| panic!("injected into a change"));
+            changed.await.map(|()| Changes::default())
+        }
+        _ => return error(StatusCode::BAD_REQUEST, "there is no such place"),
+    };
+    match done {
+        Ok(changes) => changed(changes),
+        Err(why) => super::api::no_answer(why),
+    }
+}

@@ -1,0 +1,107 @@
+//! What the log says of real servers and gateways that begin or cease to answer: one line each, with what depends on it.
+
+use super::{Model, key};
+use crate::control::pace::Said;
+use crate::control::resolver::{Reached, ReachedLines};
+use crate::neighbour::LinkState;
+use crate::units::PortId;
+use std::fmt::Display;
+use std::net::Ipv4Addr;
+
+/// So many names in a line; the rest is counted.
+const NAMES: usize = 4;
+
+/// `web, dns and 3 more`
+pub(in crate::control) fn names(all: impl IntoIterator<Item = impl Display>) -> String {
+    let mut all = all.into_iter();
+    let named: Vec<_> = all.by_ref().take(NAMES).map(|it| it.to_string()).collect();
+    match (named.join(", "), all.count()) {
+        (named, 0) => named,
+        (named, more) => format!("{named} and {more} more"),
+    }
+}
+
+impl Model {
+    pub(super) fn say_reached(&self, due: ReachedLines) {
+        for ((port, address), said) in due.subjects {
+            self.say_one(port, address, said);
+        }
+        if due.others > 0 {
+            tracing::warn!(
+                changes = due.others,
+                "still more real servers and gateways began or ceased to answer ARP: see weir show neighbours"
+            );
+        }
+    }
+
+    fn say_one(&self, port: PortId, address: Ipv4Addr, said: Said<Reached>) {
+        let tables = self.publisher.current();
+        let port = &tables.port(port).name;
+        let (was, now) = (said.first.before.name(), said.last.after.name());
+        let (mac, changes) = (said.last.mac, said.count);
+        let is_up = said.last.after != LinkState::Failed;
+        let services = self.services_of(address);
+        if self.real_addresses.contains_key(&address) {
+            match is_up {
+                true => {
+                    tracing::info!(real = %address, %port, %mac, services, was, now, changes, "real server is up: it answers ARP")
+                }
+                false => {
+                    tracing::warn!(real = %address, %port, services, was, now, changes, "real server is down: it does not answer ARP")
+                }
+            }
+        }
+        if self.config.routes.iter().any(|route| route.via == address) {
+            let behind = self.real_addresses.keys().filter(|real| {
+                let gateway = tables.routes.get(**real).and_then(|route| route.gateway);
+                gateway.is_some_and(|(_, via)| via == address)
+            });
+            let mut behind: Vec<_> = behind.collect();
+            behind.sort_unstable();
+            let reals = names(behind);
+            match is_up {
+                true => {
+                    tracing::info!(gateway = %address, %port, %mac, reals, was, now, changes, "gateway is up: it answers ARP")
+                }
+                false => {
+                    tracing::warn!(gateway = %address, %port, reals, was, now, changes, "gateway is down: it does not answer ARP")
+                }
+            }
+        }
+    }
+
+    /// The names of the services that have a real server.
+    fn services_of(&self, real: Ipv4Addr) -> String {
+        let has = |service: &&crate::config::Service| {
+            let reals = &service.reals;
+            reals.iter().any(|member| member.address == real)
+        };
+        let services = self.config.services.iter().filter(has);
+        let named = services.filter_map(|service| self.services.get(&key(service)));
+        names(named.map(|service| &service.name))
+    }
+
+    /// The next hops in a state, for a line of the log.
+    pub(in crate::control) fn next_hops(&self, state: LinkState) -> String {
+        let tables = self.publisher.current();
+        let hops = self.resolver.neighbours().iter();
+        let hops = hops.filter(|(_, _, link, _)| link.state == state);
+        names(
+            hops.map(|(_, address, link, _)| {
+                format!("{address} on {}", tables.port(link.port).name)
+            }),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_a_few_and_counts_the_rest() {
+        assert_eq!(names(Vec::<String>::new()), "");
+        assert_eq!(names(["web", "dns"]), "web, dns");
+        assert_eq!(names(0..10), "0, 1, 2, 3 and 6 more");
+    }
+}

@@ -1,0 +1,324 @@
+//! A log that cannot be written, a reader that does not read, and panics: nothing of that ends or delays weir.
+
+use super::daemon::{Daemon, Lab, weir_into};
+use super::{arp_request, samples, syns};
+use std::fs::File;
+use std::io::{PipeReader, Read, Write, pipe};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// A line a second at the very least: another host claims the VIP again and again.
+fn claims() -> Vec<Vec<u8>> {
+    vec![arp_request(super::VIP, [198, 51, 100, 1]); 2000]
+}
+
+struct Case {
+    name: &'static str,
+    /// What stderr is, and what the test keeps of it until the end.
+    stderr: fn() -> (Stdio, Option<PipeReader>),
+    /// Whether lines are lost.
+    loses: bool,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "a full disk",
+        stderr: || {
+            (
+                File::options()
+                    .write(true)
+                    .open("/dev/full")
+                    .unwrap()
+                    .into(),
+                None,
+            )
+        },
+        loses: true,
+    },
+    Case {
+        name: "a pipe whose reader is gone",
+        stderr: || (pipe().unwrap().1.into(), None),
+        loses: true,
+    },
+    Case {
+        name: "a full pipe that nobody reads",
+        stderr: || {
+            let (reader, mut writer) = pipe().unwrap();
+            writer.write_all(&[b'\n'; 1 << 16]).unwrap();
+            (writer.into(), Some(reader))
+        },
+        loses: false,
+    },
+];
+
+#[test]
+fn a_log_that_cannot_be_written_keeps_weir_from_nothing() {
+    for case in CASES {
+        let lab = Lab::new();
+        lab.receives("wan", &claims());
+        let (stderr, reader) = (case.stderr)();
+        let daemon = Daemon::start_with_log(&lab, &lab.config("", 3), stderr);
+        let name = case.name;
+        daemon.wait(|daemon| {
+            let metrics = samples(&daemon.get("/metrics"));
+            let lost = metrics["weir_log_lost_lines_total"];
+            (metrics["weir_received_packets_total{worker=\"0\"}"] == 2000.0
+                && (lost > 0.0) == case.loses)
+                .then_some(())
+        });
+        lab.write("lb.toml", &lab.config("", 5));
+        assert!(daemon.tool(&["reload"]).status.success(), "{name}");
+        lab.write("lb.toml", &lab.config("", 7));
+        daemon.signal("HUP");
+        daemon.wait(|daemon| (daemon.show("reals")[0]["weight"] == 7).then_some(()));
+        assert_eq!(daemon.get("/health"), "ok\n", "{name}");
+        assert_eq!(daemon.get("/ready"), "ok\n", "{name}");
+        let began = Instant::now();
+        let status = daemon.end("TERM");
+        assert_eq!(status.code(), Some(0), "{name}: {status}");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(1), "{name}: {took:?}");
+        if let Some(mut reader) = reader {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert!(!text.contains("panic"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_daemon_that_does_not_start_does_not_wait_for_its_reader_either() {
+    for case in CASES {
+        let lab = Lab::new();
+        let config = lab.config("", 3).replace("lan.in.pcap", "nowhere.pcap");
+        let file = lab.write("lb.toml", &config);
+        let (stderr, _reader) = (case.stderr)();
+        let began = Instant::now();
+        let arguments = ["run", "--config", file.to_str().unwrap()];
+        let status = weir_into(&arguments, Stdio::null(), stderr);
+        assert_eq!(status.code(), Some(1), "{}", case.name);
+        assert!(began.elapsed() < Duration::from_secs(10), "{}", case.name);
+    }
+}
+
+#[test]
+fn a_flood_writes_few_lines_and_names_who_claims_what() {
+    let lab = Lab::new();
+    lab.receives("wan", &claims());
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    daemon.wait(|daemon| daemon.log().contains("claims an address").then_some(()));
+    let log = daemon.log();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("claims an"))
+        .collect();
+    assert!(lines.len() <= 2, "{log}");
+    for word in ["address=192.0.2.80", "mac=02:00:00:00:09:07", "port=wan"] {
+        assert!(lines[0].contains(word), "{word}: {}", lines[0]);
+    }
+    // Its real server, 10.0.0.99, does not answer: not yet, nobody has asked.
+    assert!(!log.contains("is down"), "{log}");
+    daemon.stop();
+}
+
+#[test]
+fn commands_whose_reader_has_seen_enough_end_quietly() {
+    let lab = Lab::new();
+    lab.receives("wan", &syns(100));
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let file = lab.path("lb.toml");
+    let (file, api) = (file.to_str().unwrap(), lab.api());
+    let commands: &[&[&str]] = &[
+        &["check", file],
+        &["plan", file, "--api", &api],
+        &["reload", "--api", &api],
+        &["show", "connections", "--api", &api],
+        &["show", "services", "--json", "--api", &api],
+        &["show", "reals", "--api", &api],
+        &["drain", "web", "10.0.0.11:8080", "--api", &api],
+        &["replay", "--config", file, "--rx", "wan=", "--json"],
+        &["--help"],
+        &["show", "--help"],
+        &["--version"],
+    ];
+    for command in commands {
+        let errors = tempfile::tempfile().unwrap();
+        let closed = pipe().unwrap().1;
+        let rx = format!("wan={}", lab.path("wan.in.pcap").display());
+        let command: Vec<_> = command
+            .iter()
+            .map(|word| if *word == "wan=" { &rx } else { *word })
+            .collect();
+        let status = weir_into(&command, closed.into(), errors.try_clone().unwrap().into());
+        let text = text_of(errors);
+        assert_eq!(status.code(), Some(141), "{command:?}: {text}");
+        // A replay says what it has done, on stderr.
+        assert!(
+            text.is_empty() || command[0] == "replay",
+            "{command:?}: {text}"
+        );
+        assert!(!text.contains("panicked"), "{command:?}: {text}");
+
+        let errors = tempfile::tempfile().unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let status = weir_into(&command, full.into(), errors.try_clone().unwrap().into());
+        let text = text_of(errors);
+        assert_eq!(status.code(), Some(1), "{command:?}: {text}");
+        assert!(
+            text.contains("stdout cannot be written: No space left"),
+            "{command:?}: {text}"
+        );
+    }
+    // A closed stderr takes nothing from what a command does.
+    for arguments in [
+        &["check", "/nowhere.toml"][..],
+        &["show", "routes", "--api", "unix:/nowhere"],
+    ] {
+        let closed = pipe().unwrap().1;
+        let status = weir_into(arguments, Stdio::null(), closed.into());
+        assert_eq!(status.code(), Some(1), "{arguments:?}");
+    }
+    daemon.stop();
+}
+
+fn text_of(mut file: File) -> String {
+    use std::io::Seek;
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Two ports that receive the same SYNs for ever, and throw away what they send.
+fn forwards(lab: &Lab) -> String {
+    lab.receives("wan", &syns(12));
+    let directory = lab.path("").display().to_string();
+    let config = lab.config("", 3);
+    config
+        .replace(
+            &format!(",tx_pcap={directory}wan.out.pcap"),
+            ",infinite_rx=1",
+        )
+        .replace(&format!(",tx_pcap={directory}lan.out.pcap"), "")
+}
+
+fn inject(daemon: &Daemon, place: &str) -> (u16, String) {
+    let request = format!("POST /v1/panic?in={place} HTTP/1.0\r\ncontent-length: 0\r\n\r\n");
+    daemon.request(&request)
+}
+
+fn health(daemon: &Daemon) -> (u16, String) {
+    daemon.request("GET /health HTTP/1.0\r\n\r\n")
+}
+
+/// Waits until more packets are forwarded than now.
+fn still_forwards(daemon: &Daemon) {
+    let sent = || samples(&daemon.get("/metrics"))["weir_transmitted_packets_total{worker=\"0\"}"];
+    let before = sent();
+    daemon.wait(|_| (sent() > before).then_some(()));
+}
+
+#[test]
+fn a_panic_ends_its_own_request_and_neither_forwarding_nor_what_comes_later() {
+    if !cfg!(debug_assertions) {
+        // A release has no way to inject one.
+        return;
+    }
+    let lab = Lab::new();
+    let config = forwards(&lab);
+    let daemon = Daemon::start(&lab, &config);
+    still_forwards(&daemon);
+    let mut panics = 0;
+    for (place, answer) in [
+        ("handler", 500),
+        ("question", 500),
+        ("body", 200),
+        ("task", 200),
+    ] {
+        let (status, body) = inject(&daemon, place);
+        assert_eq!(status, answer, "{place}: {body}");
+        if answer == 500 {
+            assert!(body.contains("its log says where"), "{place}: {body}");
+        }
+        panics += 1;
+        daemon.wait(|daemon| {
+            let metrics = samples(&daemon.get("/metrics"));
+            (metrics["weir_panics_total"] == f64::from(panics)).then_some(())
+        });
+        let line = format!("panic: injected into a {place}");
+        daemon.wait(|daemon| daemon.log().contains(&line).then_some(()));
+        let (status, text) = health(&daemon);
+        assert_eq!(
+            (status, text),
+            (
+                200,
+                format!("ok; panics since the start: {panics}, see the log\n")
+            )
+        );
+        still_forwards(&daemon);
+    }
+    // Nothing was half-changed: changes are made as before.
+    lab.write("lb.toml", &config.replace("weight = 3", "weight = 5"));
+    assert!(daemon.tool(&["reload"]).status.success());
+    daemon.stop();
+}
+
+#[test]
+fn a_panic_in_a_change_or_a_turn_is_told_by_health_and_stops_changes_only() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    for (place, answer) in [("change", 500), ("turn", 200)] {
+        let lab = Lab::new();
+        let daemon = Daemon::start(&lab, &forwards(&lab));
+        assert_eq!(inject(&daemon, place).0, answer, "{place}");
+        let text = daemon.wait(|daemon| {
+            let (status, text) = health(daemon);
+            (status == 503).then_some(text)
+        });
+        assert!(
+            text.contains("forwarding goes on") && text.contains("restarted"),
+            "{text}"
+        );
+        assert_eq!(
+            daemon.get("/ready"),
+            "ok; panics since the start: 1, see the log\n"
+        );
+        still_forwards(&daemon);
+        assert_eq!(daemon.show("reals")[0]["weight"], 3);
+        for command in [
+            &["reload"][..],
+            &["drain", "web", "10.0.0.11:8080"],
+            &["remove", "web"],
+        ] {
+            let refused = super::refused(&daemon.tool(command));
+            assert!(
+                refused.contains("nothing has changed"),
+                "{command:?}: {refused}"
+            );
+        }
+        assert_eq!(daemon.show("reals")[0]["weight"], 3);
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_control_thread_that_panics_in_every_turn_hangs_and_says_so() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &forwards(&lab));
+    assert_eq!(inject(&daemon, "turns").0, 200);
+    daemon.wait(|daemon| {
+        health(daemon)
+            .1
+            .contains("panics in every turn")
+            .then_some(())
+    });
+    still_forwards(&daemon);
+    let log = daemon.log();
+    let lines = log.matches("panic: injected into a turn").count();
+    assert!((1..=6).contains(&lines), "{log}");
+    daemon.stop();
+}
