@@ -2,8 +2,8 @@
 //! through [`Reports`].
 
 use super::model::names;
-use super::pace::{Reports, Said};
 use crate::config::Diagnostics;
+use crate::log::{Reports, Said};
 use crate::units::Time;
 use std::net::SocketAddrV4;
 
@@ -105,5 +105,92 @@ fn say((what, subject): &(What, String), said: &Said<String>) {
         What::Set => tracing::info!(services = subject, times, "services set: {text}"),
         What::Removed => tracing::info!(service = subject, times, "service removed: {text}"),
         What::Warning => tracing::warn!(at = subject, times, "{text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::testing::logged;
+
+    /// What a client of the API does 24 times in each millisecond, and how many subjects it has.
+    type Flood = (&'static str, fn(&mut Edits, u64, Time), usize);
+
+    const FLOODS: &[Flood] = &[
+        (
+            "weights of one real server",
+            |edits, n, now| edits.weight("web", real(1), (1, n as u16), now),
+            1,
+        ),
+        (
+            "weights of ever other real servers",
+            |edits, n, now| edits.weight("web", real(n), (1, 2), now),
+            SUBJECTS + 1,
+        ),
+        (
+            "one file",
+            |edits, _, now| edits.reloaded("/etc/lb.toml", &"nothing changed", now),
+            1,
+        ),
+        (
+            "ever other files, of long names",
+            |edits, n, now| edits.reloaded(&format!("/{n}{}", "x".repeat(9000)), &"", now),
+            SUBJECTS + 1,
+        ),
+        (
+            "a service comes and goes",
+            |edits, _, now| {
+                edits.set(&["web".to_owned()], &"1 added", now);
+                edits.removed("web", &"1 removed", now);
+            },
+            2,
+        ),
+    ];
+
+    fn real(n: u64) -> SocketAddrV4 {
+        SocketAddrV4::new((n as u32).into(), 80)
+    }
+
+    #[test]
+    fn a_client_that_changes_things_all_the_time_writes_a_line_a_second_for_each() {
+        for (name, edit, subjects) in FLOODS {
+            let lines = logged(|| {
+                let mut edits = Edits::default();
+                for millis in 0..3000 {
+                    let now = Time::from_nanos(millis * 1_000_000);
+                    (0..24).for_each(|n| edit(&mut edits, millis * 24 + n, now));
+                    edits.tick(now);
+                }
+            });
+            let most = subjects * 4;
+            assert!((3..=most).contains(&lines.len()), "{name}: {}", lines.len());
+            assert!(lines.iter().all(|line| line.len() < 400), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_change_names_its_service_and_real_server_and_what_was_before() {
+        let lines = logged(|| {
+            let mut edits = Edits::default();
+            let at = |millis: u64| Time::from_nanos(millis * 1_000_000);
+            edits.weight("web", real(1), (1, 2), at(0));
+            edits.weight("web", real(1), (2, 3), at(10));
+            edits.weight("web", real(1), (3, 7), at(20));
+            edits.tick(at(500));
+            edits.tick(at(1000));
+        });
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        let words = [
+            "service=\"web\"",
+            "real=0.0.0.1:80",
+            "before=2",
+            "after=7",
+            "changes=2",
+        ];
+        assert!(
+            words.iter().all(|word| lines[1].contains(word)),
+            "{}",
+            lines[1]
+        );
     }
 }

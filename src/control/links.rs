@@ -21,6 +21,16 @@ enum State {
     Gone,
 }
 
+impl State {
+    const fn name(self) -> &'static str {
+        match self {
+            State::Up => "up",
+            State::Down => "down",
+            State::Gone => "gone",
+        }
+    }
+}
+
 impl Links {
     pub fn tick(&mut self, ports: &[Port], now: Time) {
         if now < self.due {
@@ -43,10 +53,20 @@ impl Links {
             let before = self.ports.get(n).map_or(State::Up, |(_, before)| *before);
             match state {
                 _ if *state == before => {}
-                State::Up => tracing::info!(port, "the link is up again"),
-                State::Down => tracing::warn!(port, "the link is down"),
+                State::Up => {
+                    tracing::info!(
+                        port,
+                        was = before.name(),
+                        now = "up",
+                        "the link is up again"
+                    );
+                }
+                State::Down => {
+                    tracing::warn!(port, was = before.name(), now = "down", "the link is down");
+                }
                 State::Gone => tracing::error!(
                     port,
+                    was = before.name(),
                     "the device is gone: weir has to start again to make or find it anew"
                 ),
             }

@@ -197,6 +197,11 @@ impl Control {
         let model = &self.model;
         let subjects = |reason| match reason {
             DropReason::NeighbourFailed => Some(model.next_hops(LinkState::Failed)),
+            // With several it is not known which.
+            DropReason::LocalPortsExhausted => match &model.config().pools[..] {
+                [pool] => Some(format!("local pool {}", pool.name)),
+                _ => None,
+            },
             DropReason::NeighbourQueueFull => Some(model.next_hops(LinkState::Incomplete)),
             _ => None,
         };

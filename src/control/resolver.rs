@@ -12,8 +12,9 @@ mod agenda;
 mod journal;
 
 use super::neighbours::{Neighbours, Network};
-use super::pace::{Pace, Said};
+use super::pace::Pace;
 use crate::exchange::{Event, Order};
+use crate::log::Said;
 use crate::neighbour::{Link, LinkState, NeighbourTable};
 use crate::tables::Tables;
 use crate::units::{HopId, PortId, Time};

@@ -1,6 +1,7 @@
 //! The kernel's side of the companions, by netlink: addresses and routes as configured, and nothing else.
 
 use crate::config::Config;
+use crate::log::{self, Reports};
 use futures_util::{StreamExt, TryStreamExt};
 use ipnet::Ipv4Net;
 use rtnetlink::packet_core::NetlinkPayload;
@@ -63,6 +64,8 @@ impl Kernel {
         let (sender, mut receiver) = watch::channel(wanted);
         let of = interfaces.clone();
         tokio::spawn(async move {
+            // An interface that others change again and again.
+            let mut failures = Reports::new(of.len());
             loop {
                 tokio::select! {
                     changed = receiver.changed() => if changed.is_err() { return },
@@ -74,8 +77,10 @@ impl Kernel {
                 }
                 let wanted = receiver.borrow_and_update().clone();
                 for (interface, wanted) in of.iter().zip(&wanted) {
-                    if let Err(error) = settle(&handle, interface, wanted).await {
-                        tracing::error!("{error}");
+                    if let Err(error) = settle(&handle, interface, wanted).await
+                        && let Some(said) = failures.note(interface.index, error, log::now())
+                    {
+                        tracing::error!(times = said.count, "{}", said.last);
                     }
                 }
             }

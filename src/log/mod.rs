@@ -3,14 +3,19 @@
 //! Logging never ends, blocks or delays anything. A line goes into a bounded queue ([`queue`]), which a thread of its own
 //! writes out; what does not fit, or cannot be written (a full disk, a pipe that nobody reads), is counted and told in
 //! one line when lines can be written again. What strangers send writes no unbounded log: each place in the code has so
-//! many lines a second ([`limit`]), below that its own rule (`control/pace.rs`). A panic is one line, and a count ([`panics`]).
+//! many lines a second ([`limit`]), and what names a subject one for each ([`Reports`]). A panic is one line, and a count ([`panics`]).
 
 mod limit;
 mod panics;
 mod queue;
+mod reports;
+#[cfg(test)]
+pub mod testing;
 
 pub use panics::{abort_on_panic, panics};
+pub use reports::{Due, Reports, Said};
 
+use crate::units::Time;
 use limit::{Limit, Limited};
 use queue::Queue;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -20,7 +25,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -102,6 +107,13 @@ pub fn lost_lines() -> u64 {
 /// Keeps the log's thread on this CPU, away from the workers.
 pub fn move_to(cpu: usize) {
     CPU.store(cpu + 1, Relaxed);
+}
+
+/// The time for [`Reports`] of those who have no clock.
+pub fn now() -> Time {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let start = START.get_or_init(Instant::now);
+    Time::from_nanos(start.elapsed().as_nanos() as u64)
 }
 
 /// Whether stderr is to be coloured: it is a terminal, and `NO_COLOR` is not set.

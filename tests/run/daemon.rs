@@ -307,7 +307,8 @@ impl Daemon {
             Some(path) => {
                 let mut stream = UnixStream::connect(path).unwrap();
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                stream.write_all(request.as_bytes()).unwrap();
+                // It may be refused before all of it is read.
+                let _ = stream.write_all(request.as_bytes());
                 stream.read_to_string(&mut text).unwrap();
             }
             None => {

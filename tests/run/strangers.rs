@@ -36,7 +36,8 @@ fn another_program_on_the_address_of_the_api_is_not_taken_for_weir() {
         (None, "it does not answer"),
     ] {
         let address = stranger(answer).to_string();
-        let config = lab.config("", 1).replace(&lab.api(), &address);
+        let listen = format!("listen = \"{address}\"");
+        let config = lab.config("", 1).replace("listen = \"\"", &listen);
         assert_eq!(
             refused(&lab.run(&config)),
             format!(
@@ -75,7 +76,7 @@ fn whatever_the_api_refuses_is_json() {
     let lab = Lab::new();
     let daemon = Daemon::start(&lab, &lab.config("", 1));
     // A byte more than is taken.
-    let large = "x".repeat((2 << 20) + 1);
+    let large = "x".repeat((16 << 20) + 1);
     let put = format!(
         "PUT /v1/services HTTP/1.0\r\nContent-Type: application/toml\r\nContent-Length: {}\r\n\r\n",
         large.len()

@@ -1,8 +1,8 @@
 //! What the log says of real servers and gateways that begin or cease to answer: one line each, with what depends on it.
 
 use super::{Model, key};
-use crate::control::pace::Said;
 use crate::control::resolver::{Reached, ReachedLines};
+use crate::log::Said;
 use crate::neighbour::LinkState;
 use crate::units::PortId;
 use std::fmt::Display;

@@ -1,7 +1,7 @@
 //! What the log says of neighbours. Strangers choose how often something happens and to which addresses; so each line comes
 //! through [`Reports`].
 
-use crate::control::pace::{Due, Reports, Said};
+use crate::log::{Due, Reports, Said};
 use crate::neighbour::LinkState;
 use crate::tables::Tables;
 use crate::units::{PortId, Time};

@@ -1,6 +1,7 @@
 //! DPDK's log as tracing events of the target `dpdk`, so that it neither writes on stdout (as it likes to) nor
 //! speaks when nobody asked. Its "info" is our "debug": `RUST_LOG=dpdk=debug` shows it.
 
+use crate::log::{self, Reports};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::os::raw::{c_char, c_int, c_void};
@@ -8,6 +9,11 @@ use tracing::Level;
 
 /// How many of the last complaints an error message repeats.
 const KEPT: usize = 3;
+
+/// How many different complaints are told apart at a time.
+const COMPLAINTS: usize = 64;
+
+static REPORTS: Mutex<Option<Reports<(c_int, String), ()>>> = Mutex::new(None);
 
 static RECENT: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
@@ -87,9 +93,55 @@ fn record(level: c_int, line: &str) {
     }
     recent.push_back(line.to_owned());
     drop(recent);
-    if level > ERROR {
-        tracing::warn!(target: "dpdk", "{line}");
-    } else {
-        tracing::error!(target: "dpdk", "{line}");
+    // A driver may complain of every packet.
+    let mut said = REPORTS.lock();
+    let (now, reports) = (
+        log::now(),
+        said.get_or_insert_with(|| Reports::new(COMPLAINTS)),
+    );
+    let mut due = reports.tick(now);
+    let at_once = reports.note((level, line.to_owned()), (), now);
+    due.subjects
+        .extend(at_once.map(|said| ((level, line.to_owned()), said)));
+    drop(said);
+    for ((level, line), said) in due.subjects {
+        match (level > ERROR, said.count) {
+            (true, 1) => tracing::warn!(target: "dpdk", "{line}"),
+            (true, times) => tracing::warn!(target: "dpdk", times, "{line}"),
+            (false, 1) => tracing::error!(target: "dpdk", "{line}"),
+            (false, times) => tracing::error!(target: "dpdk", times, "{line}"),
+        }
+    }
+    if due.others > 0 {
+        tracing::warn!(target: "dpdk", complaints = due.others, "still more complaints of DPDK's");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+    struct Count(std::sync::Arc<AtomicUsize>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Count {
+        fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_driver_that_complains_of_every_packet_is_a_line_a_second() {
+        let lines = std::sync::Arc::<AtomicUsize>::default();
+        let log = tracing_subscriber::registry().with(Count(lines.clone()));
+        let began = std::time::Instant::now();
+        tracing::subscriber::with_default(log, || {
+            for _ in 0..24_000 {
+                record(dpdk_sys::RTE_LOG_ERR as c_int, "TAP: cannot send");
+            }
+        });
+        let most = began.elapsed().as_secs() as usize + 1;
+        assert!((1..=most).contains(&lines.load(Relaxed)));
     }
 }
