@@ -48,6 +48,30 @@ fn every_case_is_checked_or_known_to_be_long() {
     }
 }
 
+/// Two threads that wait for each other on one CPU take turns at every look, not at the end of every time slice: 26,000 changes
+/// would take minutes. (In an optimised build it takes seconds.)
+#[test]
+fn changes_are_measured_on_one_cpu_as_well() {
+    let cpu = weir::command::cpus()[0].to_string();
+    let done = std::process::Command::new("timeout")
+        .args(["60", "taskset", "--cpu-list", &cpu])
+        .args([
+            env!("CARGO_BIN_EXE_weir"),
+            "bench",
+            "--quick",
+            "--case",
+            "publish",
+        ])
+        .output()
+        .expect("taskset starts");
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{said}");
+    assert!(
+        said.contains("a service removed, among 20000 services"),
+        "{said}"
+    );
+}
+
 /// scripts/bench: real weirs with one worker and with two, whose packets are all sent. That it runs, not how fast.
 #[test]
 fn several_workers_are_measured_beside_one() {

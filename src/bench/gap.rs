@@ -15,6 +15,26 @@ struct Seen {
     generation: AtomicU64,
     /// The longest time between two polls so far, in nanoseconds; the control thread sets it back.
     longest: AtomicU64,
+    /// There is one CPU. Of two threads that never sleep, each keeps the other waiting for a whole time slice there, so both
+    /// give the CPU away whenever they have looked.
+    one_cpu: bool,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Seen {
+            one_cpu: std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1),
+            ..Seen::default()
+        }
+    }
+
+    /// Between two looks of a thread that waits for the other.
+    fn pause(&self) {
+        match self.one_cpu {
+            true => std::thread::yield_now(),
+            false => std::hint::spin_loop(),
+        }
+    }
 }
 
 /// The control thread of a bench whose worker polls on another thread.
@@ -44,7 +64,7 @@ impl Beside<'_> {
     fn wait_until_visible(&mut self) {
         let generation = self.model.tables().generation.0;
         while self.seen.generation.load(Relaxed) != generation {
-            std::hint::spin_loop();
+            self.seen.pause();
         }
     }
 }
@@ -61,10 +81,8 @@ impl Bench {
             pool,
             ..
         } = self;
-        let seen = Seen::default();
+        let seen = Seen::new();
         let start = *now;
-        // On one CPU a worker that never sleeps keeps the control thread waiting for its whole time slice, each time.
-        let shares_its_cpu = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| {
                 let began = Instant::now();
@@ -80,8 +98,8 @@ impl Bench {
                     }
                     director.poll(tables, start + polled.duration_since(began), pool);
                     seen.generation.store(tables.generation.0, Relaxed);
-                    if shares_its_cpu {
-                        std::thread::yield_now();
+                    if seen.one_cpu {
+                        seen.pause();
                     }
                 }
                 Instant::now().duration_since(began)
