@@ -236,9 +236,6 @@ workers = [$workers]
 main_lcore = $main
 idle = "adaptive"
 
-[api]
-control = "unix:$LAB_DIR/weir.sock"
-
 [[port]]
 name = "wan"
 device = "net_tap0,iface=weir0"
