@@ -11,6 +11,8 @@ mod daemon;
 mod frames;
 #[path = "run/log.rs"]
 mod log;
+#[path = "run/mutated.rs"]
+mod mutated;
 #[path = "run/strangers.rs"]
 mod strangers;
 

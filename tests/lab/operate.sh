@@ -49,6 +49,7 @@ refuse "top without a terminal" weir top
 for path in health ready; do
     check "/$path" on weir curl -fsS "http://127.0.0.1:9900/$path"
 done
+check "promtool finds nothing wrong with the metrics" promtool check metrics <<<"$(metrics)"
 check "metrics" grep -q '^weir_service_connections_total{.*} [1-9]' <<<"$(metrics)"
 
 cp "$LAB_DIR/weir.toml" "$LAB_DIR/good.toml"
