@@ -1,0 +1,49 @@
+//! weir on PCI devices: emulated NICs in a guest, with real clients and servers around it (tests/lab/pci.sh). As root only.
+
+use std::process::Command;
+
+fn guest(cases: &[&str]) {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: network namespaces take root");
+        return;
+    }
+    let top = env!("CARGO_MANIFEST_DIR");
+    let setup = Command::new(format!("{top}/scripts/setup"))
+        .arg("guest")
+        .status();
+    assert!(setup.expect("scripts/setup starts").success());
+    let status = Command::new(format!("{top}/scripts/lab"))
+        .arg(format!("{top}/tests/lab/pci.sh"))
+        .args(cases)
+        .env("WEIR", env!("CARGO_BIN_EXE_weir"))
+        .env("LAB_SECONDS", "240")
+        .status()
+        .expect("scripts/lab starts");
+    assert!(
+        status.success(),
+        "scripts/lab tests/lab/pci.sh {cases:?}: {status}"
+    );
+}
+
+#[test]
+fn emulated_nics_forward_by_vfio_and_uio() {
+    guest(&[
+        "virtio/vfio-pci/nat",
+        "virtio4/vfio-pci/fullnat/4",
+        "e1000/uio_pci_generic/dr/2",
+    ]);
+}
+
+#[test]
+#[ignore = "a minute: scripts/test --full"]
+fn every_nic_forwards_in_every_mode_by_vfio_and_uio() {
+    guest(&[
+        "virtio/uio_pci_generic/dr",
+        "virtio4/uio_pci_generic/nat/2",
+        "e1000e/vfio-pci/nat",
+        "e1000e/uio_pci_generic/fullnat",
+        "vmxnet3/vfio-pci/dr",
+        "vmxnet3/uio_pci_generic/nat/2",
+        "e1000/vfio-pci/fullnat/2",
+    ]);
+}
