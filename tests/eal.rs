@@ -14,6 +14,7 @@ use weir::io::dpdk::{
     Clock, Eal, EalConfig, Error, Flushed, MbufPool, Port, PortConfig, TxBuffer, choose_hugepages,
     usable_cpus,
 };
+use weir::io::pci::Dma;
 use weir::packet::{BURST, Burst, Packet, Sent};
 use weir::steering::{DEFAULT_KEY, Steering};
 use weir::units::{PortId, WorkerId};
@@ -94,6 +95,7 @@ fn after(text: &str, key: &str) -> String {
 
 fn port(id: u8, device: &str) -> PortConfig<'_> {
     PortConfig {
+        dma: Dma::Kernel,
         id: PortId(id),
         name: "wan",
         device,
@@ -464,7 +466,7 @@ fn hugepages_are_used_where_enough_are_free() {
             Eal::init(&EalConfig {
                 workers: &[cpu],
                 main_lcore: cpu,
-                hugepages: choose_hugepages(wanted, ORDINARY.memory_mb)?,
+                hugepages: choose_hugepages(wanted, ORDINARY.memory_mb, Dma::Kernel)?,
                 ..ORDINARY
             })
         };

@@ -32,13 +32,15 @@ guest_initramfs() {
     local root=$LAB_DIR/guest
     # shellcheck source=scripts/lib/pack.sh
     . "$LAB_TOP/scripts/lib/pack.sh"
-    mkdir -p "$root"/{bin,proc,sys,dev,run,tmp,mnt/huge,lib,usr,var}
+    mkdir -p "$root"/{bin,proc,sys,dev,etc,run,tmp,mnt/huge,lib,var}
     ln -s ../run "$root/var/run"
     cp "$(command -v busybox)" "$root/bin/busybox"
     ln -s busybox "$root/bin/sh"
     cp -r "$1/lib/modules" "$root/lib/"
     strip --strip-debug -o "$LAB_DIR/weir.stripped" "$WEIR"
     pack "$LAB_DIR/weir.stripped" "$root/weir" mempool_ring bus_vdev bus_pci net_virtio net_e1000 net_vmxnet3 net_ring
+    printf 'root:x:0:0::/tmp:/bin/sh\nweir:x:1000:1000::/tmp:/bin/sh\n' >"$root/etc/passwd"
+    printf 'root:x:0:\nweir:x:1000:\n' >"$root/etc/group"
     cat >"$root/init" <<'END'
 #!/bin/sh
 # Takes lines of shell from the serial line, and says after each how it ended.
@@ -48,6 +50,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs tmpfs /run
+mkdir -m 1777 /run/lock
 mount -t tmpfs tmpfs /tmp
 mount -t hugetlbfs huge /mnt/huge
 ip link set lo up

@@ -1,6 +1,8 @@
 //! `weir check FILE`: every error on stderr, or one line about the file on stdout.
 
 use crate::config::{self, Config};
+use crate::control::preflight::Preflight;
+use crate::io::pci::{Bus, Locking};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,6 +19,11 @@ impl Check {
         match config::load(&self.file, &super::context()) {
             Ok(loaded) => {
                 loaded.warnings.print();
+                // The file may be right and meant for another machine.
+                let machine = Preflight::new(&loaded.config, &Bus::here(), Locking::now());
+                for refusal in machine.refusals {
+                    super::warn(format_args!("on this machine, {refusal}"));
+                }
                 println!("{}: ok: {}", self.file.display(), summary(&loaded.config));
                 ExitCode::SUCCESS
             }

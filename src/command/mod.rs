@@ -81,6 +81,12 @@ fn say(line: impl std::fmt::Display) {
     }
 }
 
+/// Says something doubtful on stderr.
+fn warn(what: impl std::fmt::Display) {
+    // Nobody may be listening.
+    let _ = writeln!(std::io::stderr(), "warning: {what}");
+}
+
 /// Says why on stderr.
 fn fail(why: impl std::fmt::Display) -> ExitCode {
     let why = why.to_string();

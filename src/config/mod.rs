@@ -4,12 +4,14 @@
 //! resolve, numbers are in range, every default is filled in.
 
 mod address;
+mod device;
 mod error;
 mod files;
 mod raw;
 mod validate;
 mod value;
 
+pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
 pub(crate) use files::{MAX_BYTES, bounded};
@@ -134,6 +136,8 @@ pub struct Config {
 pub struct Dpdk {
     /// Forwarding lcores (CPU numbers), at least one.
     pub workers: Vec<usize>,
+    /// The file lists none: fewer may forward, as the devices can.
+    pub default_workers: bool,
     /// The control thread's CPU.
     pub main_lcore: usize,
     pub hugepages: Hugepages,

@@ -5,6 +5,7 @@ use super::listen::{self, Listener};
 use super::machine::{Machine, WorkerQueues};
 use super::memory::{Available, Shortage};
 use super::model::{Device, Model};
+use super::preflight::Refusal;
 use super::reload::reload;
 use super::{Control, Handle, Host, Job, Turn, WorkerHandle};
 use crate::arch::NoMemory;
@@ -37,6 +38,8 @@ pub enum Failure {
     Config(Diagnostics),
     #[error("[api] listen: {0}")]
     Api(#[from] listen::BindError),
+    #[error("{}", one_a_line(.0))]
+    Devices(Vec<Refusal>),
     #[error(transparent)]
     Dpdk(#[from] dpdk::Error),
     #[error(transparent)]
@@ -60,6 +63,11 @@ pub enum Failure {
     Host(String),
     #[error("the control thread cannot start: {0}")]
     Runtime(#[from] io::Error),
+}
+
+fn one_a_line(refusals: &[Refusal]) -> String {
+    let lines: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+    lines.join("\nerror: ")
 }
 
 /// What is free, as a part of a sentence, where the kernel says it.
@@ -89,7 +97,8 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let _entered = runtime.enter();
     let signals = Signals::new()?;
     let listener = Listener::bind(&config.api.listen)?;
-    let machine = Machine::start(&config)?;
+    let mut machine = Machine::start(&config)?;
+    let _locks = std::mem::take(&mut machine.locks);
     let stop = Arc::new(AtomicBool::new(false));
     let (host, worker_ends) = runtime
         .block_on(start_host(&config, &machine))
@@ -180,6 +189,7 @@ fn start(
         unsteered,
         steering,
         workers,
+        ..
     } = machine;
     let clock = Clock::new(&eal);
     let stats = Stats::new(workers.len()).map_err(|why| Failure::Counters {
@@ -209,7 +219,7 @@ fn start(
             mac = %Mac(port.mac()),
             mtu = port.mtu(),
             queues = %format_args!("{} rx, {} tx", port.rx_queues(), port.tx_queues()),
-            link = if link.up { "up" } else { "down" },
+            link = if link.up { "up" } else { "not up yet" },
             "port"
         );
         match unsteered {

@@ -11,6 +11,7 @@ pub mod copies;
 pub mod daemon;
 mod edit;
 mod from_config;
+mod guard;
 mod links;
 mod listen;
 mod machine;
@@ -20,12 +21,14 @@ mod natted;
 pub mod neighbours;
 mod pace;
 mod placing;
+pub mod preflight;
 mod real_ids;
 mod reload;
 pub mod resolver;
 mod service_ids;
 mod show;
 mod stream;
+mod unplug;
 pub mod watch;
 
 use crate::config::{self, Config};
@@ -37,11 +40,13 @@ use crate::units::{PortId, Time};
 use announce::Announcer;
 use changes::{Changes, NeedsRestart};
 use copies::Copies;
+use guard::Guard;
 use links::Links;
 use model::{Conflict, Model};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};
+use unplug::Unplugged;
 use watch::Watch;
 
 /// The most events taken from one worker in one turn: as many as its queue holds.
@@ -62,6 +67,8 @@ pub struct Control {
     started: SystemTime,
     host: Option<Host>,
     links: Links,
+    guard: Guard,
+    unplugged: Unplugged,
 }
 
 /// The companion interfaces.
@@ -137,7 +144,9 @@ impl Control {
             announcer,
             started: SystemTime::now(),
             host: None,
-            links: Links::default(),
+            links: Links::new(now),
+            guard: Guard::default(),
+            unplugged: Unplugged::default(),
         }
     }
 
@@ -176,7 +185,7 @@ impl Control {
             worker.copies.tick(&worker.mailbox);
         }
         self.watch.tick(&self.stats, now);
-        self.links.tick(&self.ports, now);
+        self.look_at_ports(now);
         if self.workers.iter().any(|worker| worker.copies.is_busy()) {
             Turn::Urgent
         } else if busy {
@@ -184,6 +193,31 @@ impl Control {
         } else {
             Turn::Idle
         }
+    }
+
+    /// Once a second.
+    fn look_at_ports(&mut self, now: Time) {
+        let Some(changes) = self.links.tick(&self.ports, now) else {
+            self.unplugged.tick(&self.ports, &self.stats);
+            return;
+        };
+        for port in changes.came_up {
+            self.announcer.repeat(PortId(port as u8), now);
+        }
+        for port in changes.unplugged {
+            self.unplugged.give_up(port, &self.ports[port], &self.stats);
+        }
+        let samples = self
+            .ports
+            .iter()
+            .enumerate()
+            .map(|(n, port)| guard::Sample {
+                port: port.name(),
+                up: self.links.is_up(n),
+                device: port.stats(),
+                own: self.stats.port(n),
+            });
+        self.guard.tick(samples, now);
     }
 
     /// Makes `config` the running configuration.
@@ -259,8 +293,15 @@ impl Control {
         if !idle.is_empty() {
             return Some(format!("{} workers have not started", idle.len()));
         }
+        let unplugged = self.links.unplugged();
+        if !unplugged.is_empty() {
+            return Some(format!("devices are unplugged: {}", unplugged.join(", ")));
+        }
         let down = self.links.down();
-        (!down.is_empty()).then(|| format!("links are down: {}", down.join(", ")))
+        if !down.is_empty() {
+            return Some(format!("links are down: {}", down.join(", ")));
+        }
+        self.guard.complaint()
     }
 }
 

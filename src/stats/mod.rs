@@ -51,6 +51,19 @@ impl Stats {
         self.workers.iter().map(|worker| &***worker)
     }
 
+    /// The frames of a port, by its number, through all workers.
+    pub fn port(&self, number: usize) -> PortTotals {
+        let sum = |counter: fn(&PortStats) -> &Counter| {
+            let counters = self.workers().map(|worker| counter(&worker.ports[number]));
+            counters.map(Counter::get).sum()
+        };
+        PortTotals {
+            rx_packets: sum(|port| &port.rx_packets),
+            tx_packets: sum(|port| &port.tx_packets),
+            tx_refused: sum(|port| &port.tx_refused),
+        }
+    }
+
     /// Reserves the counters of a real server. Called by the control thread before it publishes the real server.
     pub fn ensure(&self, id: RealId) {
         for worker in self.workers() {
@@ -219,6 +232,9 @@ impl WorkerStats {
             Sent::Originated => self.originated.add(frames),
         }
         self.ports[port.index()].tx_packets.add(frames);
+        if refused > 0 {
+            self.ports[port.index()].tx_refused.add(refused);
+        }
         if refused > 0 && kind != Sent::Originated {
             self.drops[DropReason::TxFull as usize].add(refused);
         }
@@ -242,6 +258,17 @@ pub struct PortStats {
     pub rx_packets: Counter,
     pub rx_bytes: Counter,
     pub tx_packets: Counter,
+    pub tx_refused: Counter,
+}
+
+/// The same of all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortTotals {
+    pub rx_packets: u64,
+    /// Frames that the device took.
+    pub tx_packets: u64,
+    /// Frames that it had no room for.
+    pub tx_refused: u64,
 }
 
 /// One real server on one worker: one cache line, the only one that a packet of a known connection counts in.

@@ -1,8 +1,10 @@
 # weir on PCI devices: emulated NICs in a guest, with real clients and servers around it.
 #
-#   scripts/lab tests/lab/pci.sh NIC/DRIVER/MODE[/WORKERS]…
+#   scripts/lab tests/lab/pci.sh NIC/DRIVER/MODE[/WORKERS]… [states] [refusals]
 #
-# NIC: virtio, virtio4 (queue pairs), e1000e, vmxnet3, e1000. DRIVER: vfio-pci, uio_pci_generic. One boot serves all cases.
+# NIC: virtio, virtio4 (queue pairs), e1000e, vmxnet3, e1000. DRIVER: vfio-pci, uio_pci_generic. WORKERS: 0 for weir's own
+# choice. `states`: what happens to running devices; `refusals`: what weir says of those that it cannot have. One boot serves
+# all cases.
 # shellcheck shell=bash
 
 # shellcheck source=scripts/lib/guest.sh
@@ -11,13 +13,15 @@
 vip=192.0.2.80
 
 guest_config() {
-    local wan lan n workers=1 reals
+    local wan lan n workers="workers = [1" reals
     read -r wan lan < <(guest_nic "$1")
     for ((n = 1; n < $3; n++)); do workers+=", $((n % 2 + 1))"; done
+    workers+="]"
+    (($3)) || workers=''
     {
         cat <<END
 [dpdk]
-workers = [$workers]
+$workers
 idle = "adaptive"
 [limits]
 connections = 10000
@@ -76,13 +80,100 @@ digest=$(sha256sum <"$LAB_DIR/files/big")
 
 guest_start
 guest 'echo 200 >/proc/sys/vm/nr_hugepages'
-for case; do
-    IFS=/ read -r nic driver mode workers <<<"$case"
+# guest_case CASE: binds its NICs, and has its configuration there; sets nic, driver, mode, workers, wan, lan.
+guest_case() {
+    IFS=/ read -r nic driver mode workers <<<"$1"
+    workers=${workers:-1}
     read -r wan lan < <(guest_nic "$nic")
     guest_bind "$driver" "$wan" "$lan"
-    guest_config "$nic" "$mode" "${workers:-1}" >"$LAB_DIR/weir.toml"
+    guest_config "$nic" "$mode" "$workers" >"$LAB_DIR/weir.toml"
     guest_put "$LAB_DIR/weir.toml" /tmp/weir.toml
+    guest ': >/tmp/weir.log'
+}
+
+# refused WHAT TEXT [COMMAND]: weir does not start, and says so, in one line for each fault.
+refused() {
+    local said
+    said=$(guest "${3:-weir run --config /tmp/weir.toml} 2>&1") && fail "$1: weir started"
+    [[ $said == *"$2"* ]] || fail "$1: weir said: $said"
+    [[ $said != *dpdk:* ]] || fail "$1: DPDK's words: $said"
+    good "$1: …$2…"
+}
+
+# logged TEXT: weir said so.
+logged() { guest "grep -q '$1' /tmp/weir.log"; }
+
+guest_states() {
+    guest_case virtio/vfio-pci/nat
     guest_weir
-    forwards "$case" "$mode" "$workers"
+    guest 'kill -9 $(cat /tmp/weir.pid); wait $(cat /tmp/weir.pid)' || true
+    guest_weir
+    forwards "after kill -9" nat
+    guest_weir_stop || fail "weir does not stop cleanly"
+
+    monitor set_link virtio-wan off
+    guest ': >/tmp/weir.log'
+    guest 'weir run --config /tmp/weir.toml >>/tmp/weir.log 2>&1 & echo $! >/tmp/weir.pid'
+    within 20 logged ' ready' || fail "weir does not start without a link: $(guest 'cat /tmp/weir.log')"
+    refuse "not ready while a link is down" guest_ready
+    on c1 timeout 20 tcpdump -nn -l -c 1 -i wan 'arp and src host 198.51.100.1 and dst host 198.51.100.1' >"$LAB_DIR/announced" 2>&1 &
+    sleep 1
+    monitor set_link virtio-wan on
+    within 10 guest_ready || fail "weir is not ready when the link is up"
+    check "a link that comes up later is no link that went down" logged 'the link is up.*wan'
+    refuse "… and was not reported as down" logged 'the link is down'
+    wait $! && good "… and hears a gratuitous ARP" || fail "no gratuitous ARP: $(cat "$LAB_DIR/announced")"
+
+    monitor device_del virtio-lan
+    within 10 logged 'the device is unplugged.*lan' || fail "weir does not notice: $(guest 'tail /tmp/weir.log')"
+    good "an unplugged device is noticed"
+    within 10 guest "[ ! -e /sys/bus/pci/devices/$lan ]" || fail "the kernel does not get the device back"
+    good "… and given back"
+    refuse "… weir is not ready then" guest_ready
+    check "… but healthy" guest 'wget -q -O - http://127.0.0.1:9900/health'
+    same "… and answers on the other port" 0 "$(on c1 ping -c 1 -W 5 198.51.100.1 >/dev/null; echo $?)"
+    guest_weir_stop || fail "weir does not stop cleanly without its device: $(guest 'tail /tmp/weir.log')"
+}
+
+guest_refusals() {
+    guest_case e1000/vfio-pci/nat/2
+    refused "two workers on a NIC of one queue" 'list at most 1 in [dpdk] workers'
+    guest "chown weir /dev/vfio/*"
+    refused "little memory may be locked" 'RLIMIT_MEMLOCK' 'ulimit -l 8192; chpst -u weir /weir/weir run --config /tmp/weir.toml'
+    guest "chown root /dev/vfio/*; chmod 600 /dev/vfio/*"
+    refused "another user's device" 'this user may not open /dev/vfio/' 'chpst -u weir /weir/weir run --config /tmp/weir.toml'
+    check "check only warns of the machine" guest 'weir check /tmp/weir.toml'
+
+    guest_case virtio4/uio_pci_generic/nat
+    guest_weir
+    refused "a second weir" 'in use by weir (process' 'sed s/9900/9901/ /tmp/weir.toml >/tmp/b.toml; echo "[api]" >>/tmp/b.toml; echo "listen = \"\"" >>/tmp/b.toml; weir run --config /tmp/b.toml'
+    forwards "the first weir goes on" nat
+    guest_weir_stop || fail "weir does not stop cleanly"
+    guest 'echo 0 >/proc/sys/vm/nr_hugepages'
+    refused "uio without hugepages" 'sysctl vm.nr_hugepages='
+    guest 'echo 200 >/proc/sys/vm/nr_hugepages'
+
+    guest_bind e1000 "$(guest_nic e1000 | cut -d" " -f1)"
+    guest_config e1000 nat 1 >"$LAB_DIR/weir.toml"
+    guest_put "$LAB_DIR/weir.toml" /tmp/weir.toml
+    refused "a device of the kernel's" "belongs to the kernel's driver e1000 as eth"
+    guest "echo $wan >/sys/bus/pci/devices/$wan/driver/unbind"
+    sed "s/$(guest_nic e1000 | cut -d" " -f1)/${wan#0000:}/" "$LAB_DIR/weir.toml" >"$LAB_DIR/other.toml"
+    guest_put "$LAB_DIR/other.toml" /tmp/weir.toml
+    refused "a device without a driver" "driverctl set-override $wan vfio-pci"
+    sed "s/$(guest_nic e1000 | cut -d" " -f1)/0000:09:09.0/" "$LAB_DIR/weir.toml" >"$LAB_DIR/other.toml"
+    guest_put "$LAB_DIR/other.toml" /tmp/weir.toml
+    refused "a device that is not there" 'there is no PCI device 0000:09:09.0; the network devices here are'
+}
+
+for case; do
+    if [[ $case == states || $case == refusals ]]; then
+        "guest_$case"
+        continue
+    fi
+    guest_case "$case"
+    guest_weir
+    forwards "$case" "$mode" "$((workers ? workers : 1))"
     guest_weir_stop || fail "weir does not stop cleanly in the guest"
+    refuse "$case: no interrupt line was turned off" guest "dmesg | grep 'Disabling IRQ'"
 done

@@ -4,7 +4,7 @@ use crate::config::address::Destination;
 use crate::config::error::{At, Log, Span, quote};
 use crate::config::raw;
 use crate::config::value::{Given, List};
-use crate::config::{Config, HostPeer, Port, Queues, Route, StaticNeighbour};
+use crate::config::{Config, HostPeer, Port, Queues, Route, StaticNeighbour, pci_address};
 use ipnet::Ipv4Net;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -463,7 +463,8 @@ fn announced(raw: Given<List<Destination>>, log: &mut Log) -> Vec<Ipv4Net> {
 
 /// Two vdevs of one name, or one PCI address twice: the EAL refuses it, but a replay ignores devices.
 fn one_device(device: &str, at: Span, seen: &mut HashMap<String, Span>, log: &mut Log) {
-    let name = device.split(',').next().unwrap_or_default().to_lowercase();
+    let written = device.split(',').next().unwrap_or_default();
+    let name = pci_address(device).unwrap_or_else(|| written.to_lowercase());
     if let Some(other) = seen.insert(name.clone(), at) {
         log.warning(
             at,
