@@ -97,7 +97,7 @@ guest_start() {
         -machine q35 -accel tcg -cpu max -smp 3 -m 1024 \
         -device intel-iommu,intremap=on,caching-mode=on,device-iotlb=on \
         -kernel "$folder/vmlinux" -initrd "$LAB_DIR/initramfs" \
-        -append "console=ttyS0 quiet loglevel=3 panic=-1 intel_iommu=on iommu=pt nokaslr $*" \
+        -append "console=ttyS0 quiet loglevel=3 panic=-1 intel_iommu=on iommu=pt nokaslr no_timer_check $*" \
         -chardev stdio,id=serial,signal=off -serial chardev:serial \
         -monitor "unix:$LAB_DIR/monitor,server=on,wait=off" \
         "${options[@]}" <&"$guest_in" >"$LAB_DIR/serial.out" 2> >(grep -v libbpf >"$LAB_DIR/qemu.log") &

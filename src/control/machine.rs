@@ -80,11 +80,12 @@ impl Machine {
     /// If a device does not start, or the machine has less memory than the configuration asks for. The latter is told
     /// before anything is touched.
     pub fn start(config: &Config) -> Result<Machine, Failure> {
+        // Before the others look: a weir is told as what it is.
+        let locks = Preflight::lock(config).map_err(Failure::Devices)?;
         let preflight = Preflight::new(config, &Bus::here(), Locking::now());
         if !preflight.refusals.is_empty() {
             return Err(Failure::Devices(preflight.refusals));
         }
-        let locks = Preflight::lock(config).map_err(Failure::Devices)?;
         let cpus = &config.dpdk.workers;
         let Memory {
             mbufs,

@@ -89,3 +89,76 @@ impl Preflight {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use std::os::unix::fs::symlink;
+
+    /// A machine whose devices have these drivers: 0000:01:00.0 the first, 0000:01:00.1 the second.
+    fn machine(drivers: [&str; 2]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let make = |path: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(&path).unwrap();
+            path
+        };
+        make("sys/module/vfio_iommu_type1");
+        for (function, driver) in drivers.iter().enumerate() {
+            let device = make(&format!("sys/bus/pci/devices/0000:01:00.{function}"));
+            std::fs::write(device.join("class"), "0x020000").unwrap();
+            symlink(format!("x/{driver}"), device.join("driver")).unwrap();
+            symlink(format!("x/{function}"), device.join("iommu_group")).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn every_port_is_looked_at_and_what_they_share_once() {
+        /// The drivers, the second port's device, the limit in MB; a part of each refusal.
+        type Case<'a> = ([&'a str; 2], &'a str, Option<u64>, &'a [&'a str]);
+        const WAN: &str = r#"port "wan": 0000:01:00.0 belongs"#;
+        const LAN: &str = r#"port "lan": 0000:01:00.1 belongs"#;
+        let cases: [Case; 7] = [
+            (["vfio-pci"; 2], "01:00.1", None, &[]),
+            (["vfio-pci"; 2], "01:00.1", Some(8), &["RLIMIT_MEMLOCK"]),
+            (["vfio-pci"; 2], "01:00.1", Some(4096), &[]),
+            (["e1000e"; 2], "0000:01:00.1,x=1", Some(8), &[WAN, LAN]),
+            (
+                ["vfio-pci", "e1000e"],
+                "01:00.1",
+                Some(8),
+                &[LAN, "RLIMIT_MEMLOCK"],
+            ),
+            (["vfio-pci", "e1000e"], "net_tap0", None, &[]),
+            (
+                ["vfio-pci", "e1000e"],
+                "net_bonding0,mode=1,slave=01:00.1,slave=net_tap0",
+                None,
+                &[LAN],
+            ),
+        ];
+        for (drivers, second, limit_mb, expected) in cases {
+            let text = format!(
+                "[dpdk]\nworkers = [0]\n[[port]]\nname = \"wan\"\ndevice = \"01:00.0\"\naddresses = \
+                 [\"198.51.100.1/24\"]\n[[port]]\nname = \"lan\"\ndevice = \"{second}\"\naddresses = [\"10.0.0.1/24\"]"
+            );
+            let context = config::Context {
+                schedulers: &crate::sched::NAMES,
+                cpus: None,
+            };
+            let config = config::parse(&text, "test", &context).unwrap().config;
+            let root = machine(drivers);
+            let locking = Locking {
+                limit: limit_mb.map(|mb| mb << 20),
+            };
+            let found = Preflight::new(&config, &Bus::at(root.path()), locking);
+            let found: Vec<_> = found.refusals.iter().map(ToString::to_string).collect();
+            assert_eq!(found.len(), expected.len(), "{second}: {found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.contains(expected), "{second}: {found}");
+            }
+        }
+    }
+}

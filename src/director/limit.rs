@@ -144,7 +144,7 @@ impl AnswerLimits {
         let shares = budget.shares_of(per_second);
         let own = interval * ROWS as u64 * shares as u64;
         let places = self.places(asker, now, shares);
-        let mut places = places.into_iter().flatten();
+        let places = places.into_iter().flatten();
         if (places.clone()).any(|place| take(&budget.shares[place], at, own, SECOND / 2)) {
             return take(&budget.even, at, interval, u64::MAX / 2);
         }

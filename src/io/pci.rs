@@ -140,6 +140,16 @@ impl Bus {
         }
     }
 
+    /// That of a tree of files, as root sees it with nobody connected.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Bus {
+        Bus {
+            root: root.into(),
+            ssh: None,
+            is_root: true,
+        }
+    }
+
     /// How the device at this address (in its full form) reaches memory, if weir can have it.
     pub fn look(&self, address: &str) -> Result<Dma, Fault> {
         let device = self.root.join("sys/bus/pci/devices").join(address);

@@ -139,9 +139,9 @@ guest_refusals() {
     guest_case e1000/vfio-pci/nat/2
     refused "two workers on a NIC of one queue" 'list at most 1 in [dpdk] workers'
     guest "chown weir /dev/vfio/*"
-    refused "little memory may be locked" 'RLIMIT_MEMLOCK' 'ulimit -l 8192; chpst -u weir /weir/weir run --config /tmp/weir.toml'
+    refused "little memory may be locked" 'RLIMIT_MEMLOCK' 'ulimit -l 8192; su weir -c "/weir/weir run --config /tmp/weir.toml"'
     guest "chown root /dev/vfio/*; chmod 600 /dev/vfio/*"
-    refused "another user's device" 'this user may not open /dev/vfio/' 'chpst -u weir /weir/weir run --config /tmp/weir.toml'
+    refused "another user's device" 'this user may not open /dev/vfio/' 'su weir -c "/weir/weir run --config /tmp/weir.toml"'
     check "check only warns of the machine" guest 'weir check /tmp/weir.toml'
 
     guest_case virtio4/uio_pci_generic/nat

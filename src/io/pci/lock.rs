@@ -21,7 +21,7 @@ pub struct Locked {
 }
 
 impl Lock {
-    /// Takes the device at this address.
+    /// Takes the device at this address, if there is one.
     ///
     /// # Errors
     /// If another process has it.
@@ -32,6 +32,10 @@ impl Lock {
     /// `root`: where `sys` and `run` are. Two locks, as neither is seen from everywhere: a network namespace has a `sys` of
     /// its own, a container a `run`. Where one of them cannot be had for another reason, the other has to do.
     pub(super) fn take_in(root: &Path, address: &str) -> Result<Lock, Locked> {
+        let device = root.join("sys/bus/pci/devices").join(address);
+        if !device.exists() {
+            return Ok(Lock { _files: vec![] });
+        }
         let path = root.join("run/lock").join(format!("weir-{address}.lock"));
         // Not made if it is there: fs.protected_regular refuses that for the file of another user.
         let file = File::options().read(true).write(true).open(&path);
@@ -43,7 +47,7 @@ impl Lock {
                 .create(true)
                 .open(&path)
         });
-        let device = File::open(root.join("sys/bus/pci/devices").join(address));
+        let device = File::open(device);
         let mut files = Vec::new();
         for file in [file, device].into_iter().flatten() {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
