@@ -36,7 +36,7 @@ fn emulated_nics_forward_by_vfio_and_uio() {
         "virtio4/vfio-pci/fullnat/4",
         "e1000e/uio_pci_generic/nat",
         "e1000/vfio-pci/dr/0",
-        "states",
+        "states/vfio-pci",
     ]);
 }
 
@@ -58,5 +58,6 @@ fn every_nic_forwards_in_every_mode_by_vfio_and_uio() {
         "vmxnet3/uio_pci_generic/fullnat",
         "e1000/vfio-pci/nat",
         "e1000/uio_pci_generic/fullnat/0",
+        "states/uio_pci_generic",
     ]);
 }

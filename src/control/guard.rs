@@ -2,8 +2,7 @@
 //! none over, is a black hole that nothing else shows.
 
 use crate::io::dpdk::PortStats;
-use crate::stats::PortTotals;
-use crate::units::Time;
+use crate::stats::{PortTotals, QueueTotals};
 use std::collections::VecDeque;
 
 /// Seconds over which counters are compared.
@@ -15,8 +14,8 @@ const FEW: u64 = 8;
 #[derive(Clone, Debug)]
 pub struct Sample<'a> {
     pub port: &'a str,
-    pub up: bool,
-    pub device: PortStats,
+    /// None while the link is down, and where the device does not count.
+    pub device: Option<PortStats>,
     pub own: PortTotals,
 }
 
@@ -42,7 +41,7 @@ struct Port {
 
 impl Guard {
     /// To be called once a second.
-    pub fn tick<'a>(&mut self, samples: impl Iterator<Item = Sample<'a>>, _now: Time) {
+    pub fn tick<'a>(&mut self, samples: impl Iterator<Item = Sample<'a>>) {
         for (n, sample) in samples.enumerate() {
             if n == self.ports.len() {
                 self.ports.push(Port {
@@ -80,21 +79,19 @@ impl Guard {
 
 impl Port {
     fn note(&mut self, sample: Sample) {
-        if !sample.up {
+        let Some(device) = sample.device else {
             self.past.clear();
             self.stalled = Stalled::default();
             return;
-        }
-        self.past.push_back((sample.device, sample.own));
+        };
+        self.past.push_back((device, sample.own));
         if self.past.len() <= WINDOW {
             return;
         }
-        let (first, last) = (self.past[0], self.past[WINDOW]);
-        // Some devices count a second late: weir's counters are those of a second ago.
-        let before_last = self.past[WINDOW - 1];
+        let (first, last) = (&self.past[0], &self.past[WINDOW]);
+        let transmit = transmit_stalls(first, &self.past[WINDOW - 1], last);
+        let receive = receive_stalls(first, last);
         self.past.pop_front();
-        let transmit = transmit_stalls(&first, &before_last, &last);
-        let receive = receive_stalls(&first, &last);
         let before = self.stalled;
         if let Some(transmit) = transmit {
             self.stalled.transmit = transmit;
@@ -126,16 +123,27 @@ impl Port {
 
 type Counters = (PortStats, PortTotals);
 
-/// Whether a quarter or more of what the device took has not left it; none if too little was sent to tell.
+/// Whether a queue takes nothing more, or a quarter or more of what the device took has not left it; none if too little was
+/// sent to tell. Some devices count a second late: what they took is counted until a second before the last.
 fn transmit_stalls(first: &Counters, before_last: &Counters, last: &Counters) -> Option<bool> {
-    let taken = before_last.1.tx_packets.saturating_sub(first.1.tx_packets);
-    let refused = last.1.tx_refused.saturating_sub(first.1.tx_refused);
-    let failed = last.0.tx_errors.saturating_sub(first.0.tx_errors);
-    let sent = last.0.tx_packets.saturating_sub(first.0.tx_packets) + failed;
-    if taken < FEW && refused >= FEW {
-        // Its queue is full, and stays so.
+    let since = |then: &Counters, counter: fn(&QueueTotals) -> u64| -> Vec<u64> {
+        let queues = then.1.tx.iter().zip(&first.1.tx);
+        queues
+            .map(|(then, first)| counter(then).saturating_sub(counter(first)))
+            .collect()
+    };
+    let refused = since(last, |queue| queue.refused);
+    let taken = since(last, |queue| queue.taken);
+    if taken
+        .iter()
+        .zip(&refused)
+        .any(|(taken, refused)| *taken == 0 && *refused >= FEW)
+    {
         return Some(true);
     }
+    let taken: u64 = since(before_last, |queue| queue.taken).iter().sum();
+    let failed = last.0.tx_errors.saturating_sub(first.0.tx_errors);
+    let sent = last.0.tx_packets.saturating_sub(first.0.tx_packets) + failed;
     (taken >= FEW).then(|| sent < taken - taken / 4)
 }
 
@@ -152,7 +160,7 @@ fn receive_stalls(first: &Counters, last: &Counters) -> Option<bool> {
 mod tests {
     use super::*;
 
-    /// What happens in each second: taken, refused, sent by the device; received by it, missed by it, polled.
+    /// What happens in each second: taken and refused of one queue, sent by the device; received by it, missed by it, polled.
     type Second = [u64; 6];
 
     fn run(seconds: &[(Second, bool)]) -> Vec<Stalled> {
@@ -162,23 +170,27 @@ mod tests {
             for (sum, more) in sum.iter_mut().zip(second) {
                 *sum += more;
             }
-            let [tx_packets, tx_refused, sent, received, missed, rx_packets] = sum;
+            let [taken, refused, sent, received, missed, rx_packets] = sum;
             let sample = Sample {
                 port: "wan",
-                up: *up,
-                device: PortStats {
+                device: up.then_some(PortStats {
                     tx_packets: sent,
                     rx_packets: received,
                     rx_missed: missed,
                     ..PortStats::default()
-                },
+                }),
                 own: PortTotals {
                     rx_packets,
-                    tx_packets,
-                    tx_refused,
+                    tx: vec![
+                        QueueTotals {
+                            taken: 0,
+                            refused: 0,
+                        },
+                        QueueTotals { taken, refused },
+                    ],
                 },
             };
-            guard.tick(std::iter::once(sample), Time::default());
+            guard.tick(std::iter::once(sample));
             found.push(guard.stalled(0));
             assert_eq!(
                 guard.complaint().is_some(),
@@ -250,5 +262,30 @@ mod tests {
         let mut silent = vec![([100, 0, 0, 0, 0, 0], true); 8];
         silent.extend([([0; 6], true); 8]);
         assert!(run(&silent)[15].transmit);
+    }
+
+    #[test]
+    fn one_full_queue_among_others_is_enough() {
+        let counters = |busy: u64, refused: u64| -> Counters {
+            let device = PortStats {
+                tx_packets: busy,
+                ..PortStats::default()
+            };
+            let (taken, full) = (busy, refused);
+            let tx = vec![
+                QueueTotals { taken, refused: 0 },
+                QueueTotals {
+                    taken: 512,
+                    refused: full,
+                },
+            ];
+            (device, PortTotals { rx_packets: 0, tx })
+        };
+        let stalls = |refused| {
+            let (first, last) = (counters(1000, 0), counters(9000, refused));
+            transmit_stalls(&first, &last, &last)
+        };
+        assert_eq!(stalls(FEW), Some(true));
+        assert_eq!(stalls(FEW - 1), Some(false));
     }
 }

@@ -234,7 +234,7 @@ fn fitting_workers(config: &Config, devices: &[Probed]) -> u16 {
         Some((most, port)) if most < all => {
             tracing::warn!(
                 port,
-                "the device has transmit queues for {most} workers: {most} of {all} CPUs forward"
+                "every worker needs a transmit queue of its own, and the device has {most}: {most} of {all} CPUs forward"
             );
             most
         }

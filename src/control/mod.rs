@@ -213,11 +213,10 @@ impl Control {
             .enumerate()
             .map(|(n, port)| guard::Sample {
                 port: port.name(),
-                up: self.links.is_up(n),
-                device: port.stats(),
+                device: port.stats().filter(|_| self.links.is_up(n)),
                 own: self.stats.port(n),
             });
-        self.guard.tick(samples, now);
+        self.guard.tick(samples);
     }
 
     /// Makes `config` the running configuration.

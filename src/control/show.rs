@@ -134,7 +134,7 @@ impl Control {
             &'a Option<String>,
         );
         let show = |((port, config), unsteered): Shown| {
-            let (link, stats) = (port.link(), port.stats());
+            let (link, stats) = (port.link(), port.stats().unwrap_or_default());
             let stalled = self.guard.stalled(port.id().index());
             view::Port {
                 port: port.name().to_owned(),

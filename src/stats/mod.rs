@@ -51,16 +51,17 @@ impl Stats {
         self.workers.iter().map(|worker| &***worker)
     }
 
-    /// The frames of a port, by its number, through all workers.
+    /// The frames of a port, by its number.
     pub fn port(&self, number: usize) -> PortTotals {
-        let sum = |counter: fn(&PortStats) -> &Counter| {
-            let counters = self.workers().map(|worker| counter(&worker.ports[number]));
-            counters.map(Counter::get).sum()
-        };
+        let ports = || self.workers().map(|worker| &worker.ports[number]);
         PortTotals {
-            rx_packets: sum(|port| &port.rx_packets),
-            tx_packets: sum(|port| &port.tx_packets),
-            tx_refused: sum(|port| &port.tx_refused),
+            rx_packets: ports().map(|port| port.rx_packets.get()).sum(),
+            tx: ports()
+                .map(|port| QueueTotals {
+                    taken: port.tx_packets.get(),
+                    refused: port.tx_refused.get(),
+                })
+                .collect(),
         }
     }
 
@@ -261,14 +262,20 @@ pub struct PortStats {
     pub tx_refused: Counter,
 }
 
-/// The same of all workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The frames of one port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortTotals {
     pub rx_packets: u64,
+    /// Each worker's transmit queue.
+    pub tx: Vec<QueueTotals>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueTotals {
     /// Frames that the device took.
-    pub tx_packets: u64,
+    pub taken: u64,
     /// Frames that it had no room for.
-    pub tx_refused: u64,
+    pub refused: u64,
 }
 
 /// One real server on one worker: one cache line, the only one that a packet of a known connection counts in.

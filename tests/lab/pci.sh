@@ -1,6 +1,6 @@
 # weir on PCI devices: emulated NICs in a guest, with real clients and servers around it.
 #
-#   scripts/lab tests/lab/pci.sh NIC/DRIVER/MODE[/WORKERS]… [states] [refusals]
+#   scripts/lab tests/lab/pci.sh NIC/DRIVER/MODE[/WORKERS]… [states/DRIVER] [refusals]
 #
 # NIC: virtio, virtio4 (queue pairs), e1000e, vmxnet3, e1000. DRIVER: vfio-pci, uio_pci_generic. WORKERS: 0 for weir's own
 # choice. `states`: what happens to running devices; `refusals`: what weir says of those that it cannot have. One boot serves
@@ -104,7 +104,7 @@ refused() {
 logged() { guest "grep -q '$1' /tmp/weir.log"; }
 
 guest_states() {
-    guest_case virtio/vfio-pci/nat
+    guest_case "virtio/$1/nat"
     guest_weir
     guest 'kill -9 $(cat /tmp/weir.pid); wait $(cat /tmp/weir.pid)' || true
     guest_weir
@@ -146,7 +146,7 @@ guest_refusals() {
 
     guest_case virtio4/uio_pci_generic/nat
     guest_weir
-    refused "a second weir" 'in use by weir (process' 'sed s/9900/9901/ /tmp/weir.toml >/tmp/b.toml; echo "[api]" >>/tmp/b.toml; echo "listen = \"\"" >>/tmp/b.toml; weir run --config /tmp/b.toml'
+    refused "a second weir" 'in use by another weir (process' 'sed s/9900/9901/ /tmp/weir.toml >/tmp/b.toml; echo "[api]" >>/tmp/b.toml; echo "listen = \"\"" >>/tmp/b.toml; weir run --config /tmp/b.toml'
     forwards "the first weir goes on" nat
     guest_weir_stop || fail "weir does not stop cleanly"
     guest 'echo 0 >/proc/sys/vm/nr_hugepages'
@@ -167,13 +167,21 @@ guest_refusals() {
 }
 
 for case; do
-    if [[ $case == states || $case == refusals ]]; then
-        "guest_$case"
+    case $case in
+    states/*)
+        guest_states "${case#*/}"
         continue
-    fi
+        ;;
+    refusals)
+        guest_refusals
+        continue
+        ;;
+    esac
     guest_case "$case"
     guest_weir
     forwards "$case" "$mode" "$((workers ? workers : 1))"
+    [[ ${GUEST_LOG:-} != 1 ]] || guest 'cat /tmp/weir.log'
+    refuse "$case: no device is taken for a black hole" guest "grep -E 'does not send them|hands none over' /tmp/weir.log"
     guest_weir_stop || fail "weir does not stop cleanly in the guest"
     refuse "$case: no interrupt line was turned off" guest "dmesg | grep 'Disabling IRQ'"
 done

@@ -16,7 +16,8 @@ static STARTING: AtomicBool = AtomicBool::new(true);
 
 /// What drivers complain of although nothing is amiss: weir runs without secondary processes, and needs no
 /// flow rules on a TAP; a device need not have interrupts; hugepages of one size are enough, and `eal.rs` has counted them.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 11] = [
+    "Error enabling MSI-X interrupts",
     "Error creating '/var/run/dpdk'",
     "No DPDK runtime directory created",
     "kB hugepages reported on node",

@@ -374,17 +374,17 @@ impl Port {
         TAKEN.lock().remove(&self.device.id);
     }
 
-    pub fn stats(&self) -> PortStats {
+    /// None where the device does not count, or is retired.
+    pub fn stats(&self) -> Option<PortStats> {
         if self.device.is_retired() {
-            return PortStats::default();
+            return None;
         }
         let mut stats = MaybeUninit::<rte_eth_stats>::zeroed();
-        // SAFETY: the device exists; the counters are integers, for which zero is a value.
-        let stats = unsafe {
-            dpdk_sys::rte_eth_stats_get(self.device.id, stats.as_mut_ptr());
-            stats.assume_init()
-        };
-        PortStats {
+        // SAFETY: the device exists, and the pointer is to a local.
+        let code = unsafe { dpdk_sys::rte_eth_stats_get(self.device.id, stats.as_mut_ptr()) };
+        // SAFETY: the counters are integers, for which zero is a value.
+        let stats = unsafe { stats.assume_init() };
+        (code == 0).then_some(PortStats {
             rx_packets: stats.ipackets,
             rx_bytes: stats.ibytes,
             tx_packets: stats.opackets,
@@ -393,7 +393,7 @@ impl Port {
             rx_errors: stats.ierrors,
             tx_errors: stats.oerrors,
             rx_no_mbuf: stats.rx_nombuf,
-        }
+        })
     }
 
     pub(super) fn check(&self, step: &'static str, code: c_int) -> Result<(), Error> {
