@@ -21,7 +21,7 @@ impl Check {
                 loaded.warnings.print();
                 // The file may be right and meant for another machine.
                 let machine = Preflight::new(&loaded.config, &Bus::here(), Locking::now());
-                for refusal in machine.refusals {
+                for refusal in machine.lasting() {
                     super::warn(format_args!("on this machine, {refusal}"));
                 }
                 println!("{}: ok: {}", self.file.display(), summary(&loaded.config));

@@ -65,6 +65,28 @@ impl Preflight {
         }
     }
 
+    /// What is amiss apart from a weir that may run already, with the devices and the memory that the next one will have.
+    pub fn lasting(self) -> impl Iterator<Item = Refusal> {
+        let is_user = |refusal: &Refusal| {
+            matches!(
+                refusal,
+                Refusal::Device {
+                    fault: Fault::InUse { .. },
+                    ..
+                }
+            )
+        };
+        let in_use = self.refusals.iter().any(is_user);
+        self.refusals
+            .into_iter()
+            .filter(move |refusal| match refusal {
+                Refusal::Hugepages(Error::PhysicalHugepages { .. }) => !in_use,
+                // As many may be free when the running one has ended.
+                Refusal::Hugepages(Error::TooFewHugepages { .. }) => false,
+                refusal => !is_user(refusal),
+            })
+    }
+
     /// Takes the PCI devices for this process.
     ///
     /// # Errors
@@ -159,6 +181,47 @@ mod tests {
             for (found, expected) in found.iter().zip(expected) {
                 assert!(found.contains(expected), "{second}: {found}");
             }
+        }
+    }
+
+    #[test]
+    fn a_running_weir_is_nothing_that_is_amiss_with_a_file() {
+        let device = |fault| Refusal::Device {
+            port: "wan".to_owned(),
+            fault,
+        };
+        let in_use = || {
+            device(Fault::InUse {
+                address: "0000:01:00.0".to_owned(),
+                user: "weir (process 1)".to_owned(),
+            })
+        };
+        let no_type1 = || {
+            device(Fault::NoType1 {
+                address: "0000:01:00.1".to_owned(),
+            })
+        };
+        let hugepages = || {
+            Refusal::Hugepages(Error::PhysicalHugepages {
+                needed_mb: 2,
+                free_mb: 0,
+                pages: 1,
+            })
+        };
+        let cases = [
+            (vec![in_use(), hugepages()], 0),
+            (vec![in_use(), no_type1()], 1),
+            (vec![hugepages()], 1),
+            (vec![no_type1(), hugepages()], 2),
+        ];
+        for (refusals, lasting) in cases {
+            let name = format!("{refusals:?}");
+            let preflight = Preflight {
+                dma: vec![],
+                hugepages: false,
+                refusals,
+            };
+            assert_eq!(preflight.lasting().count(), lasting, "{name}");
         }
     }
 }

@@ -180,6 +180,7 @@ for case; do
     guest_case "$case"
     guest_weir
     forwards "$case" "$mode" "$((workers ? workers : 1))"
+    [[ $nic/$workers != virtio4/[2-9] ]] || same "$case: ports whose replies RSS steers" 2 "$(guest 'grep -c "replies steered by RSS" /tmp/weir.log')"
     [[ ${GUEST_LOG:-} != 1 ]] || guest 'cat /tmp/weir.log'
     refuse "$case: no device is taken for a black hole" guest "grep -E 'does not send them|hands none over' /tmp/weir.log"
     guest_weir_stop || fail "weir does not stop cleanly in the guest"
