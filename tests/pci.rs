@@ -41,8 +41,8 @@ fn emulated_nics_forward_by_vfio_and_uio() {
 }
 
 #[test]
-fn a_device_that_cannot_be_had_is_refused_with_its_state_and_the_remedy() {
-    guest(&["refusals"]);
+fn a_device_that_loses_packets_or_cannot_be_had_is_told_with_the_remedy() {
+    guest(&["black-hole", "refusals"]);
 }
 
 #[test]

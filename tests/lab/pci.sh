@@ -1,9 +1,9 @@
 # weir on PCI devices: emulated NICs in a guest, with real clients and servers around it.
 #
-#   scripts/lab tests/lab/pci.sh NIC/DRIVER/MODE[/WORKERS]… [states/DRIVER] [refusals]
+#   scripts/lab tests/lab/pci.sh NIC/DRIVER/MODE[/WORKERS]… [black-hole] [refusals] [states/DRIVER]
 #
 # NIC: virtio, virtio4 (queue pairs), e1000e, vmxnet3, e1000. DRIVER: vfio-pci, uio_pci_generic. WORKERS: 0 for weir's own
-# choice. `states`: what happens to running devices; `refusals`: what weir says of those that it cannot have. One boot serves
+# choice. `black-hole`: a device that sends nothing; `states`: what happens to running devices; `refusals`: what weir says of those that it cannot have. One boot serves
 # all cases.
 # shellcheck shell=bash
 
@@ -135,6 +135,34 @@ guest_states() {
     guest_weir_stop || fail "weir does not stop cleanly without its device: $(guest 'tail /tmp/weir.log')"
 }
 
+# master ADDRESS 7|3: whether a device may read and write memory.
+guest_master() { guest "printf '\\x0$2' | dd of=/sys/bus/pci/devices/$1/config bs=1 seek=4 conv=notrunc 2>/dev/null"; }
+
+stalled() { guest "wget -q -O - http://127.0.0.1:9900/metrics | grep -q '^weir_port_stalled.*$1.* 1$'"; }
+
+# A device that takes packets and sends none, as one does whose access to memory somebody switched off.
+guest_black_hole() {
+    local load
+    guest_case e1000/uio_pci_generic/nat
+    guest_weir
+    forwards "before the black hole" nat
+    guest_master "$lan" 3
+    on c1 python3 -c "
+import socket, time
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    client.sendto(b'?', ('$vip', 53))
+    time.sleep(0.02)" &
+    load=$!
+    within 20 stalled lan || fail "a black hole is not noticed: $(guest 'tail /tmp/weir.log; weir show ports --json')"
+    good "a black hole is in the metrics"
+    check "… in the log" logged 'does not send them.*lan'
+    refuse "… and weir is not ready" guest_ready
+    refuse "… while the other port is fine" stalled wan
+    kill $load
+    guest_weir_stop || fail "weir does not stop cleanly"
+}
+
 guest_refusals() {
     guest_case e1000/vfio-pci/nat/2
     refused "two workers on a NIC of one queue" 'list at most 1 in [dpdk] workers'
@@ -170,6 +198,10 @@ for case; do
     case $case in
     states/*)
         guest_states "${case#*/}"
+        continue
+        ;;
+    black-hole)
+        guest_black_hole
         continue
         ;;
     refusals)
