@@ -8,9 +8,10 @@ use std::process::Command;
 /// What weir calls. The drivers link what they need themselves: the EAL loads them at run time.
 const LIBRARIES: [&str; 4] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool"];
 
-const FUNCTIONS: [&str; 8] = [
+const FUNCTIONS: [&str; 9] = [
     "rte_eal_(init|get_runtime_dir|remote_launch|wait_lcore)",
-    "rte_(dev_probe|rdtsc|get_tsc_hz|strerror|openlog_stream|log_cur_msg_loglevel)",
+    "rte_dev_(probe|remove|event_(callback_register|monitor_start)|hotplug_handle_enable)",
+    "rte_(rdtsc|get_tsc_hz|strerror|openlog_stream|log_cur_msg_loglevel)",
     "rte_lcore_to_socket_id",
     "rte_eth_(rx|tx)_(burst|queue_setup)",
     "rte_eth_(dev_(is_valid_port|configure|start|stop|close|info_get|get_port_by_name|socket_id|adjust_nb_rx_tx_desc|set_mtu|get_mtu|default_mac_addr_set)|macaddr_get|promiscuous_enable|stats_get|dev_rss_(reta_(update|query)|hash_conf_get)|dev_rx_intr_(enable|disable|ctl_q_get_fd))",
@@ -108,7 +109,7 @@ fn bindings(flags: &[String], wrappers: &Path) -> Result<bindgen::Bindings, Stri
     for name in NAMES {
         builder = builder.allowlist_var(name);
     }
-    builder = builder.allowlist_type("weir_mbuf_layout");
+    builder = builder.allowlist_type("weir_mbuf_layout|rte_dev_event_type");
     for name in OPAQUE {
         builder = builder.opaque_type(name);
     }

@@ -135,6 +135,12 @@ pub struct Port {
     pub transmit_errors: u64,
     /// Arrived when the mempool was empty.
     pub no_mbuf: u64,
+    /// The device takes packets and does not send them.
+    #[serde(default)]
+    pub transmit_stalled: bool,
+    /// The device receives packets and hands none over.
+    #[serde(default)]
+    pub receive_stalled: bool,
     /// The interface of the kernel through which the host uses the port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub companion: Option<Companion>,

@@ -17,6 +17,7 @@ use weir::io::dpdk::{
     Clock, Eal, EalConfig, Error, Flushed, MbufPool, Port, PortConfig, TxBuffer, choose_hugepages,
     usable_cpus,
 };
+use weir::io::pci::Dma;
 use weir::packet::{BURST, Burst, Packet, Sent};
 use weir::steering::{DEFAULT_KEY, Steering};
 use weir::units::{PortId, WorkerId};
@@ -129,6 +130,7 @@ fn after(text: &str, key: &str) -> String {
 
 fn port(id: u8, device: &str) -> PortConfig<'_> {
     PortConfig {
+        dma: Dma::Kernel,
         id: PortId(id),
         name: "wan",
         device,
@@ -232,7 +234,7 @@ fn a_capture_passes_through_unchanged_and_every_mbuf_comes_back() {
 
             assert_eq!((flushed.sent.forwarded, flushed.sent.answered), (500, 500));
             assert_eq!(flushed.refused, Default::default());
-            let stats = port.stats();
+            let stats = port.stats().unwrap();
             assert_eq!(
                 (stats.rx_packets, stats.tx_packets, stats.rx_no_mbuf),
                 (1000, 1000, 0)
@@ -309,7 +311,7 @@ fn frames_that_find_no_mbuf_are_counted_and_those_after_them_arrive() {
             let held: Vec<_> = std::iter::from_fn(|| pool.alloc(PortId(0))).collect();
             let mut burst = Burst::new();
             assert_eq!(rx.burst(&mut burst), 0);
-            let lost = port.stats().rx_no_mbuf;
+            let lost = port.stats().unwrap().rx_no_mbuf;
             assert!(lost > 0, "it is not counted");
             drop(held);
             let mut received = Vec::new();
@@ -317,7 +319,7 @@ fn frames_that_find_no_mbuf_are_counted_and_those_after_them_arrive() {
                 received.extend(burst.drain(..).map(|mbuf| mbuf.data().to_vec()));
             }
             assert!(received == frames[lost as usize..], "the others arrive");
-            assert_eq!(port.stats().rx_no_mbuf, lost);
+            assert_eq!(port.stats().unwrap().rx_no_mbuf, lost);
             drop((port, rx));
             assert_eq!(pool.available(), pool.size(), "mbufs are lost");
         },
@@ -499,7 +501,7 @@ fn hugepages_are_used_where_enough_are_free() {
             Eal::init(&EalConfig {
                 workers: &[cpu],
                 main_lcore: cpu,
-                hugepages: choose_hugepages(wanted, ORDINARY.memory_mb)?,
+                hugepages: choose_hugepages(wanted, ORDINARY.memory_mb, Dma::Kernel)?,
                 ..ORDINARY
             })
         };

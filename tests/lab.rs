@@ -97,6 +97,11 @@ fn a_port_may_be_a_bond() {
 }
 
 #[test]
+fn a_bundle_loads_its_own_drivers_only() {
+    lab("bundle", &[]);
+}
+
+#[test]
 fn reloads_under_load_fail_nothing_in_dr() {
     lab("reload", &["dr"]);
 }

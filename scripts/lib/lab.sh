@@ -312,6 +312,7 @@ weir_stop() {
 settled() {
     within 5 balanced || fail "the counts do not add up: $(metrics | grep '_packets_total' | grep -v service)"
     good "received = transmitted + answered + local + queued + dropped"
+    ! grep -E 'does not send them|hands none over' "$LAB_DIR/weir.log" || fail "a device was taken for a black hole"
 }
 
 balanced() {

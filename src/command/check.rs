@@ -1,7 +1,9 @@
 //! `weir check FILE`: every error on stderr, or one line about the file on stdout.
 
-use super::output::diagnose;
+use super::output::{diagnose, tell};
 use crate::config::{self, Config};
+use crate::control::preflight::Preflight;
+use crate::io::pci::{Bus, Locking};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,6 +20,11 @@ impl Check {
         match config::load(&self.file, &super::context()) {
             Ok(loaded) => {
                 diagnose(&loaded.warnings);
+                // The file may be right and meant for another machine.
+                let machine = Preflight::new(&loaded.config, &Bus::here(), Locking::now());
+                for refusal in machine.refusals {
+                    tell(format_args!("warning: on this machine, {refusal}"));
+                }
                 let (file, summary) = (self.file.display(), summary(&loaded.config));
                 super::say(format_args!("{file}: ok: {summary}"));
                 ExitCode::SUCCESS

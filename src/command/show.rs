@@ -247,6 +247,7 @@ fn ports(rows: &[view::Port], out: &mut impl Write) -> io::Result<()> {
     for row in rows {
         let link = match (row.link_up, row.link_speed) {
             (false, _) => "down".to_owned(),
+            _ if row.transmit_stalled || row.receive_stalled => "stalled".to_owned(),
             (true, None) => "up".to_owned(),
             (true, Some(megabits)) => format!("{megabits}M"),
         };

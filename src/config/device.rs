@@ -73,7 +73,7 @@ const BUSES: &[&str] = &[
 
 /// The address that a device string has, in full: `0000:03:00.0`. None if the string is no PCI address, with or without
 /// its domain, and maybe with arguments.
-pub(crate) fn pci_address(device: &str) -> Option<String> {
+pub fn pci_address(device: &str) -> Option<String> {
     let address = name(device);
     let address = address.strip_prefix("pci:").unwrap_or(address);
     let hex =
@@ -87,6 +87,25 @@ pub(crate) fn pci_address(device: &str) -> Option<String> {
     };
     let valid = hex(domain, 4) && hex(bus, 2) && hex(slot, 2) && hex(function, 1);
     valid.then(|| format!("{domain}:{bus}:{slot}.{function}").to_ascii_lowercase())
+}
+
+/// The PCI devices that a device string means: itself, or the members of a bond.
+pub fn pci_devices(device: &str) -> Vec<&str> {
+    if pci_address(device).is_some() {
+        return vec![device];
+    }
+    members(device)
+        .filter(|member| pci_address(member).is_some())
+        .collect()
+}
+
+/// The members of a bond, as they are written.
+fn members(device: &str) -> impl Iterator<Item = &str> {
+    // DPDK 23.11 calls members what were slaves before.
+    device.split(',').skip(1).filter_map(|argument| {
+        let (key, value) = argument.split_once('=')?;
+        ["slave", "member"].contains(&key).then_some(value)
+    })
 }
 
 /// The driver of a virtual device that the string names, if it is a known one.
@@ -110,13 +129,8 @@ pub(super) fn taken(device: &str) -> Vec<String> {
     let one = |name: &str| {
         pci_address(name).unwrap_or_else(|| name.strip_prefix("vdev:").unwrap_or(name).to_owned())
     };
-    // DPDK 23.11 calls members what were slaves before.
-    let members = device.split(',').skip(1).filter_map(|argument| {
-        let (key, value) = argument.split_once('=')?;
-        ["slave", "member"].contains(&key).then_some(value)
-    });
     std::iter::once(name(device))
-        .chain(members)
+        .chain(members(device))
         .map(one)
         .collect()
 }
@@ -221,6 +235,14 @@ mod tests {
         ] {
             assert!(wrong(device).is_some(), "{device}");
         }
+    }
+
+    #[test]
+    fn the_members_of_a_bond_are_devices_too() {
+        let bond = "net_bonding0,mode=4,slave=0000:03:00.0,member=03:00.1,slave=net_tap0";
+        assert_eq!(pci_devices(bond), ["0000:03:00.0", "03:00.1"]);
+        assert_eq!(pci_devices("03:00.1,x=1"), ["03:00.1,x=1"]);
+        assert!(pci_devices("net_tap0").is_empty());
     }
 
     #[test]

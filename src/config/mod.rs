@@ -12,7 +12,7 @@ mod raw;
 mod validate;
 mod value;
 
-pub(crate) use device::pci_address;
+pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
 pub use files::Text;
@@ -169,6 +169,8 @@ pub struct Config {
 pub struct Dpdk {
     /// Forwarding lcores (CPU numbers), at least one.
     pub workers: Vec<usize>,
+    /// The file lists none: fewer may forward, as the devices can.
+    pub default_workers: bool,
     /// The control thread's CPU.
     pub main_lcore: usize,
     pub hugepages: Hugepages,

@@ -51,6 +51,18 @@ impl Announcer {
         }
     }
 
+    /// Announces all addresses of a port whose link has come up: it may lead elsewhere now, and nobody there has heard of
+    /// them.
+    pub fn repeat(&mut self, port: PortId, now: Time) {
+        let here = self.known.iter().filter(|place| place.0 == port);
+        let mut addresses: Vec<_> = here.copied().collect();
+        addresses.sort_unstable();
+        self.queue.extend(&addresses);
+        if !addresses.is_empty() {
+            self.again.push_back((now + AGAIN, addresses));
+        }
+    }
+
     /// Orders what is due, as far as the worker keeps up.
     pub fn tick(&mut self, mailbox: &Mailbox, now: Time) {
         while self.again.front().is_some_and(|(due, _)| *due <= now) {
@@ -250,6 +262,19 @@ mod tests {
             again.contains("100.81") && again.contains("10.0.0.1") && !again.contains("100.80"),
             "{again}"
         );
+    }
+
+    #[test]
+    fn a_link_that_comes_up_hears_the_addresses_that_are_there_twice() {
+        let (mut announcer, mailbox) = (Announcer::default(), Mailbox::default());
+        update(&mut announcer, &service("10.0.1.80"));
+        orders(&mut announcer, &mailbox, 0);
+        orders(&mut announcer, &mailbox, 1000);
+        announcer.repeat(PortId(1), Time::from_nanos(5_000_000_000));
+        let lan = ["1 10.0.0.1", "1 10.0.0.200", "1 10.0.0.201", "1 10.0.1.80"];
+        assert_eq!(orders(&mut announcer, &mailbox, 5000), lan);
+        assert_eq!(orders(&mut announcer, &mailbox, 6000), lan);
+        assert!(orders(&mut announcer, &mailbox, 9000).is_empty());
     }
 
     #[test]

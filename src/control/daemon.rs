@@ -6,6 +6,7 @@ use super::listen::{self, Listener};
 use super::machine::{Machine, WorkerQueues};
 use super::memory::{Available, Shortage};
 use super::model::{Device, Model};
+use super::preflight::Refusal;
 use super::reload::{From, reload};
 use super::serve::serve;
 use super::{Control, Handle, Host, Job, Turn, WorkerHandle};
@@ -49,6 +50,8 @@ pub enum Failure {
     },
     #[error("[api] token_file: {file}: {why}")]
     Token { file: String, why: io::Error },
+    #[error("{}", one_a_line(.0))]
+    Devices(Vec<Refusal>),
     #[error(transparent)]
     Dpdk(#[from] dpdk::Error),
     #[error(transparent)]
@@ -72,6 +75,11 @@ pub enum Failure {
     Host(String),
     #[error("the control thread cannot start: {0}")]
     Runtime(#[from] io::Error),
+}
+
+fn one_a_line(refusals: &[Refusal]) -> String {
+    let lines: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+    lines.join("\nerror: ")
 }
 
 /// What is free, as a part of a sentence, where the kernel says it.
@@ -102,7 +110,8 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let _entered = runtime.enter();
     let signals = Signals::new()?;
     let doors = doors(&config)?;
-    let machine = Machine::start(&config)?;
+    let mut machine = Machine::start(&config)?;
+    let _locks = std::mem::take(&mut machine.locks);
     log::move_to(config.dpdk.main_lcore);
     let stop = Arc::new(AtomicBool::new(false));
     let (host, worker_ends) = runtime
@@ -290,6 +299,7 @@ fn start(
         unsteered,
         steering,
         workers,
+        ..
     } = machine;
     let clock = Clock::new(&eal);
     let stats = Stats::new(workers.len()).map_err(|why| Failure::Counters {
@@ -326,7 +336,7 @@ fn start(
             mac = %Mac(port.mac()),
             mtu = port.mtu(),
             queues = %format_args!("{} rx, {} tx", port.rx_queues(), port.tx_queues()),
-            link = if link.up { "up" } else { "down" },
+            link = if link.up { "up" } else { "not up yet" },
             "port"
         );
         match unsteered {

@@ -5,85 +5,156 @@ use crate::units::Time;
 use std::time::Duration;
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// How long a link may take to come up after the start: copper negotiates for two to four seconds.
+const GRACE: Duration = Duration::from_secs(8);
 
 /// What became of each port's link.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Links {
     due: Time,
+    /// Until then a link that was never up is not reported.
+    patience: Time,
     ports: Vec<(String, State)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Up,
+    /// Not up yet since the start.
+    Starting,
     Down,
-    /// The device does not exist any more.
+    /// The kernel's interface behind the device does not exist any more.
     Gone,
+    /// The device was pulled out of the PCI bus.
+    Unplugged,
+}
+
+/// Ports, by their numbers, whose link is another than a second ago.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub came_up: Vec<usize>,
+    pub unplugged: Vec<usize>,
 }
 
 impl State {
     const fn name(self) -> &'static str {
         match self {
             State::Up => "up",
+            State::Starting => "starting",
             State::Down => "down",
             State::Gone => "gone",
+            State::Unplugged => "unplugged",
         }
     }
 }
 
+/// What a port was before.
+fn name(state: Option<State>) -> &'static str {
+    state.unwrap_or(State::Starting).name()
+}
+
 impl Links {
-    pub fn tick(&mut self, ports: &[Port], now: Time) {
+    pub fn new(now: Time) -> Self {
+        Links {
+            due: now,
+            patience: now + GRACE,
+            ports: Vec::new(),
+        }
+    }
+
+    /// None when it is not time yet.
+    pub fn tick(&mut self, ports: &[Port], now: Time) -> Option<Changes> {
         if now < self.due {
-            return;
+            return None;
         }
         self.due = now + PERIOD;
-        let state = |port: &Port| match (port.is_gone(), port.link().up) {
-            (true, _) => State::Gone,
-            (false, true) => State::Up,
-            (false, false) => State::Down,
+        let state = |port: &Port| {
+            if port.is_unplugged() {
+                State::Unplugged
+            } else if port.is_gone() {
+                State::Gone
+            } else if port.link().up {
+                State::Up
+            } else {
+                State::Down
+            }
         };
         let states = ports
             .iter()
             .map(|port| (port.name().to_owned(), state(port)));
-        self.note(states.collect());
+        Some(self.note(states.collect(), now))
     }
 
-    fn note(&mut self, found: Vec<(String, State)>) {
-        for (n, (port, state)) in found.iter().enumerate() {
-            let before = self.ports.get(n).map_or(State::Up, |(_, before)| *before);
-            match state {
-                _ if *state == before => {}
-                State::Up => {
-                    tracing::info!(
-                        port,
-                        was = before.name(),
-                        now = "up",
-                        "the link is up again"
-                    );
+    fn note(&mut self, mut found: Vec<(String, State)>, now: Time) -> Changes {
+        let mut changes = Changes::default();
+        for (n, (port, state)) in found.iter_mut().enumerate() {
+            let before = self.ports.get(n).map(|(_, before)| *before);
+            if *state == State::Down
+                && matches!(before, None | Some(State::Starting))
+                && now < self.patience
+            {
+                *state = State::Starting;
+            }
+            match (before, *state) {
+                (Some(before), state) if state == before => {}
+                // Nothing comes back under its old name: DPDK has given it up.
+                (Some(State::Unplugged), _) => *state = State::Unplugged,
+                (None, State::Up) | (_, State::Starting) => {}
+                (before, State::Up) => {
+                    match before {
+                        Some(State::Starting) => tracing::info!(port, "the link is up"),
+                        _ => tracing::info!(
+                            port,
+                            was = name(before),
+                            now = "up",
+                            "the link is up again"
+                        ),
+                    }
+                    changes.came_up.push(n);
                 }
-                State::Down => {
-                    tracing::warn!(port, was = before.name(), now = "down", "the link is down");
+                (before, State::Down) => {
+                    tracing::warn!(port, was = name(before), now = "down", "the link is down")
                 }
-                State::Gone => tracing::error!(
+                (before, State::Gone) => tracing::error!(
                     port,
-                    was = before.name(),
+                    was = name(before),
                     "the device is gone: weir has to start again to make or find it anew"
                 ),
+                (_, State::Unplugged) => {
+                    tracing::error!(
+                        port,
+                        "the device is unplugged: the port is given up, the others go on; weir has to start again to use \
+                         another one"
+                    );
+                    changes.unplugged.push(n);
+                }
             }
         }
         self.ports = found;
+        changes
+    }
+
+    /// Whether packets can be expected to pass.
+    pub fn is_up(&self, port: usize) -> bool {
+        self.ports
+            .get(port)
+            .is_some_and(|(_, state)| *state == State::Up)
     }
 
     pub fn down(&self) -> Vec<&str> {
-        self.with(State::Down)
+        self.with(|state| matches!(state, State::Down | State::Starting))
     }
 
     pub fn gone(&self) -> Vec<&str> {
-        self.with(State::Gone)
+        self.with(|state| state == State::Gone)
     }
 
-    fn with(&self, wanted: State) -> Vec<&str> {
-        let ports = self.ports.iter().filter(|(_, state)| *state == wanted);
+    pub fn unplugged(&self) -> Vec<&str> {
+        self.with(|state| state == State::Unplugged)
+    }
+
+    fn with(&self, wanted: impl Fn(State) -> bool) -> Vec<&str> {
+        let ports = self.ports.iter().filter(|(_, state)| wanted(*state));
         ports.map(|(port, _)| port.as_str()).collect()
     }
 }
@@ -92,14 +163,48 @@ impl Links {
 mod tests {
     use super::*;
 
+    fn at(seconds: u64) -> Time {
+        Time::from_nanos(seconds * 1_000_000_000)
+    }
+
     #[test]
     fn links_that_are_down_and_devices_that_are_gone_are_told_apart() {
-        let mut links = Links::default();
+        let mut links = Links::new(at(0));
         assert!(links.down().is_empty() && links.gone().is_empty());
         let found = |wan, lan| vec![("wan".to_owned(), wan), ("lan".to_owned(), lan)];
-        links.note(found(State::Down, State::Up));
+        links.note(found(State::Down, State::Up), at(20));
         assert_eq!((links.down(), links.gone()), (vec!["wan"], vec![]));
-        links.note(found(State::Up, State::Gone));
+        links.note(found(State::Up, State::Gone), at(21));
         assert_eq!((links.down(), links.gone()), (vec![], vec!["lan"]));
+    }
+
+    #[test]
+    fn a_link_comes_up_in_its_time_and_an_unplugged_device_never_again() {
+        use State::{Down, Starting, Unplugged, Up};
+        let mut links = Links::new(at(0));
+        /// When, what is found, what it counts as; whether it came up or was unplugged just then.
+        type Step = (u64, State, State, bool, bool);
+        let steps: [Step; 9] = [
+            (0, Down, Starting, false, false),
+            (3, Down, Starting, false, false),
+            (4, Up, Up, true, false),
+            (5, Up, Up, false, false),
+            (6, Down, Down, false, false),
+            (9, Down, Down, false, false),
+            (10, Up, Up, true, false),
+            (11, Unplugged, Unplugged, false, true),
+            (12, Down, Unplugged, false, false),
+        ];
+        for (time, found, state, came_up, unplugged) in steps {
+            let changes = links.note(vec![("wan".to_owned(), found)], at(time));
+            assert_eq!(links.ports[0].1, state, "{time}");
+            assert_eq!(changes.came_up.len(), usize::from(came_up), "{time}");
+            assert_eq!(changes.unplugged.len(), usize::from(unplugged), "{time}");
+        }
+        let mut links = Links::new(at(0));
+        links.note(vec![("wan".to_owned(), Down)], at(0));
+        assert_eq!(links.down(), ["wan"], "not ready before its link is up");
+        links.note(vec![("wan".to_owned(), Down)], at(8));
+        assert_eq!(links.ports[0].1, Down, "patience ends");
     }
 }

@@ -2,13 +2,16 @@
 
 use super::daemon::Failure;
 use super::memory::{Available, Needs};
+use super::preflight::Preflight;
 use crate::config::{Config, Idle, Queues, RssKey};
 use crate::conn;
 use crate::director::{WAITING_HOPS, WAITING_PACKETS_PER_HOP};
 use crate::host;
 use crate::io::dpdk::{
-    self as dpdk, Eal, EalConfig, Error, MbufPool, Port, PortConfig, RxQueue, TxBuffer, TxQueue,
+    self as dpdk, Eal, EalConfig, Error, MbufPool, Port, PortConfig, Probed, RxQueue, TxBuffer,
+    TxQueue,
 };
+use crate::io::pci::{Bus, Lock, Locking};
 use crate::packet::BURST;
 use crate::steering::{DEFAULT_KEY, KEY_LEN, Steering, TABLE_SIZE, draw_key};
 use crate::units::{PortId, WorkerId};
@@ -29,6 +32,36 @@ pub struct Machine {
     pub steering: Steering,
     /// For each worker, what it polls and where it sends.
     pub workers: Vec<WorkerQueues>,
+    /// To be kept as long as the devices are.
+    pub locks: Vec<Lock>,
+}
+
+/// What the mempool takes.
+pub struct Memory {
+    /// Its size, and what can be in use at once.
+    mbufs: usize,
+    needed: usize,
+    mtu: u16,
+    /// With what drivers take for their queues.
+    pub mb: usize,
+}
+
+impl Memory {
+    pub fn of(config: &Config) -> Memory {
+        let workers = config.dpdk.workers.len();
+        let needed = mbufs(config, workers as u16);
+        let mbufs = config.dpdk.mbufs.unwrap_or(needed);
+        let mtus = config.ports.iter().map(|port| port.mtu);
+        let mtu = mtus.max().unwrap_or(1500);
+        let queues = config.ports.len() * workers;
+        let mb = MbufPool::bytes(mbufs, mtu).div_ceil(1 << 20) + queues * QUEUE_MB;
+        Memory {
+            mbufs,
+            needed,
+            mtu,
+            mb,
+        }
+    }
 }
 
 /// One worker's queues, and the pool on its NUMA node.
@@ -47,30 +80,30 @@ impl Machine {
     /// If a device does not start, or the machine has less memory than the configuration asks for. The latter is told
     /// before anything is touched.
     pub fn start(config: &Config) -> Result<Machine, Failure> {
+        // Before the others look: a weir is told as what it is.
+        let locks = Preflight::lock(config).map_err(Failure::Devices)?;
+        let preflight = Preflight::new(config, &Bus::here(), Locking::now());
+        if !preflight.refusals.is_empty() {
+            return Err(Failure::Devices(preflight.refusals));
+        }
         let cpus = &config.dpdk.workers;
-        let workers = cpus.len() as u16;
-        let needed = mbufs(config, workers);
-        let mbufs = config.dpdk.mbufs.unwrap_or(needed);
+        let Memory {
+            mbufs,
+            needed,
+            mtu,
+            mb: memory_mb,
+        } = Memory::of(config);
         if mbufs < needed {
             tracing::warn!(
                 "[dpdk] mbufs = {mbufs}: ports may run out of buffers, {needed} can be in use at once"
             );
         }
-        let mtu = config
-            .ports
-            .iter()
-            .map(|port| port.mtu)
-            .max()
-            .unwrap_or(1500);
         let devices: Vec<&str> = config
             .ports
             .iter()
             .map(|port| port.device.as_str())
             .collect();
-        let queues = config.ports.len() * cpus.len();
-        let pool_bytes = MbufPool::bytes(mbufs, mtu);
-        let memory_mb = pool_bytes.div_ceil(1 << 20) + queues * QUEUE_MB;
-        let hugepages = dpdk::choose_hugepages(config.dpdk.hugepages, memory_mb)?;
+        let hugepages = preflight.hugepages;
         let needs = Needs {
             workers: cpus.len(),
             connections: config.limits.connections,
@@ -90,37 +123,47 @@ impl Machine {
             extra_args: &config.dpdk.eal_args,
             file_prefix: &format!("weir-{}", std::process::id()),
         })?;
+        let sockets = sockets(&eal, cpus.len());
+        let one_pool = sockets.iter().all(|socket| *socket == sockets[0]);
+        let configured = |n: usize| {
+            let port = &config.ports[n];
+            PortConfig {
+                id: PortId(n as u8),
+                name: &port.name,
+                device: &port.device,
+                mac: port.mac,
+                mtu: port.mtu,
+                queues: port.queues,
+                workers: cpus.len() as u16,
+                one_pool,
+                interrupts: config.dpdk.idle == Idle::Adaptive,
+                dma: preflight.dma[n],
+                rss_key: &DEFAULT_KEY,
+            }
+        };
+        let probed: Vec<Probed> = (0..config.ports.len())
+            .map(|n| Port::probe(&eal, &configured(n)))
+            .collect::<Result<_, _>>()?;
+        let workers = fitting_workers(config, &probed);
+        let cpus = &cpus[..usize::from(workers)];
         // One worker has every flow, whatever the key.
         let key = match (workers, config.dpdk.rss_key) {
             (1, _) | (_, RssKey::Published) => DEFAULT_KEY,
             _ => draw_key(random).map_err(io::Error::from)?,
         };
-        let sockets = sockets(&eal, cpus.len());
-        let one_pool = sockets.iter().all(|socket| *socket == sockets[0]);
-        let attach = |(n, port): (usize, &crate::config::Port)| {
-            Port::attach(
-                &eal,
-                &PortConfig {
-                    id: PortId(n as u8),
-                    name: &port.name,
-                    device: &port.device,
-                    mac: port.mac,
-                    mtu: port.mtu,
-                    queues: port.queues,
-                    workers,
-                    one_pool,
-                    interrupts: config.dpdk.idle == Idle::Adaptive,
-                    rss_key: &key,
-                },
-            )
-        };
-        let mut ports: Vec<Port> = config
-            .ports
-            .iter()
+        let sockets = &sockets[..cpus.len()];
+        let mut ports: Vec<Port> = probed
+            .into_iter()
             .enumerate()
-            .map(attach)
+            .map(|(n, probed)| {
+                probed.attach(&PortConfig {
+                    workers,
+                    rss_key: &key,
+                    ..configured(n)
+                })
+            })
             .collect::<Result<_, _>>()?;
-        let pools = pools(&eal, &sockets, mbufs, mtu)?;
+        let pools = pools(&eal, sockets, mbufs, mtu)?;
         let pool_of: Vec<_> = sockets.iter().map(|socket| pools[socket]).collect();
         let without_queues = |pool: &MbufPool| WorkerQueues {
             pool: *pool,
@@ -162,7 +205,9 @@ impl Machine {
                 (steering, unsteered)
             }
         };
+        dpdk::started();
         Ok(Machine {
+            locks,
             eal,
             pools: pools.into_values().collect(),
             ports,
@@ -170,6 +215,30 @@ impl Machine {
             steering,
             workers: queues,
         })
+    }
+}
+
+/// The workers that the file lists; where it lists none, as many as every device has transmit queues for.
+fn fitting_workers(config: &Config, devices: &[Probed]) -> u16 {
+    let all = config.dpdk.workers.len() as u16;
+    if !config.dpdk.default_workers {
+        return all;
+    }
+    let least = config
+        .ports
+        .iter()
+        .zip(devices)
+        .map(|(port, device)| (device.most_workers().max(1), &port.name))
+        .min();
+    match least {
+        Some((most, port)) if most < all => {
+            tracing::warn!(
+                port,
+                "every worker needs a transmit queue of its own, and the device has {most}: {most} of {all} CPUs forward"
+            );
+            most
+        }
+        _ => all,
     }
 }
 

@@ -25,13 +25,16 @@ mod natted;
 pub mod neighbours;
 mod pace;
 mod placing;
+pub mod preflight;
 mod real_ids;
 mod reload;
 pub mod resolver;
 mod serve;
 mod service_ids;
 mod show;
+mod stalls;
 mod stream;
+mod unplug;
 pub mod watch;
 
 use crate::config::{self, Config};
@@ -50,9 +53,11 @@ use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
 use model::{Conflict, Model};
+use stalls::Stalls;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
+use unplug::Unplugged;
 use watch::Watch;
 
 /// The most events taken from one worker in one turn: as many as its queue holds.
@@ -75,6 +80,8 @@ pub struct Control {
     links: Links,
     panics: Panics,
     edits: Edits,
+    stalls: Stalls,
+    unplugged: Unplugged,
 }
 
 /// The companion interfaces.
@@ -152,9 +159,11 @@ impl Control {
             announcer,
             started: SystemTime::now(),
             host: None,
-            links: Links::default(),
+            links: Links::new(now),
             panics: Panics::new(now),
             edits: Edits::default(),
+            stalls: Stalls::default(),
+            unplugged: Unplugged::default(),
         }
     }
 
@@ -207,7 +216,7 @@ impl Control {
         };
         self.watch.tick(&self.stats, subjects, now);
         self.edits.tick(now);
-        self.links.tick(&self.ports, now);
+        self.look_at_ports(now);
         if self.workers.iter().any(|worker| worker.copies.is_busy()) {
             Turn::Urgent
         } else if busy {
@@ -215,6 +224,30 @@ impl Control {
         } else {
             Turn::Idle
         }
+    }
+
+    /// Once a second.
+    fn look_at_ports(&mut self, now: Time) {
+        let Some(changes) = self.links.tick(&self.ports, now) else {
+            self.unplugged.tick(&self.ports, &self.stats);
+            return;
+        };
+        for port in changes.came_up {
+            self.announcer.repeat(PortId(port as u8), now);
+        }
+        for port in changes.unplugged {
+            self.unplugged.give_up(port, &self.ports[port], &self.stats);
+        }
+        let samples = self
+            .ports
+            .iter()
+            .enumerate()
+            .map(|(n, port)| stalls::Sample {
+                port: port.name(),
+                device: port.stats().filter(|_| self.links.is_up(n)),
+                own: self.stats.port(n),
+            });
+        self.stalls.tick(samples);
     }
 
     /// Makes `config` the running configuration.
@@ -301,7 +334,14 @@ impl Control {
         if !idle.is_empty() {
             return Some(format!("{} workers have not started", idle.len()));
         }
+        let unplugged = self.links.unplugged();
+        if !unplugged.is_empty() {
+            return Some(format!("devices are unplugged: {}", unplugged.join(", ")));
+        }
         let down = self.links.down();
-        (!down.is_empty()).then(|| format!("links are down: {}", down.join(", ")))
+        if !down.is_empty() {
+            return Some(format!("links are down: {}", down.join(", ")));
+        }
+        self.stalls.complaint()
     }
 }

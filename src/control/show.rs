@@ -134,7 +134,8 @@ impl Control {
             &'a Option<String>,
         );
         let show = |((port, config), unsteered): Shown| {
-            let (link, stats) = (port.link(), port.stats());
+            let (link, stats) = (port.link(), port.stats().unwrap_or_default());
+            let stalled = self.stalls.stalled(port.id().index());
             view::Port {
                 port: port.name().to_owned(),
                 device: config.device.clone(),
@@ -160,6 +161,8 @@ impl Control {
                 receive_errors: stats.rx_errors,
                 transmit_errors: stats.tx_errors,
                 no_mbuf: stats.rx_no_mbuf,
+                transmit_stalled: stalled.transmit,
+                receive_stalled: stalled.receive,
                 companion: self.show_companion(port.id(), config),
             }
         };

@@ -3,3 +3,4 @@
 pub mod dpdk;
 pub mod memory;
 pub mod pcap;
+pub mod pci;

@@ -94,6 +94,13 @@ metrics! {
     // Ports, as their devices count.
     Gauge "weir_port_up" ["port"] "1: the link is up."
         Daemon(|daemon, samples| ports(daemon, samples, |port| u64::from(port.link_up)));
+    Gauge "weir_port_stalled" ["port", "direction"] "1: a black hole; in: the device receives packets and hands none over, out: it takes packets and does not send them."
+        Daemon(|daemon, samples| {
+            for port in &daemon.ports {
+                samples.add(&[&port.port, &"in"], u64::from(port.receive_stalled));
+                samples.add(&[&port.port, &"out"], u64::from(port.transmit_stalled));
+            }
+        });
     Counter "weir_port_received_packets_total" ["port"] "Frames that the device received."
         Daemon(|daemon, samples| ports(daemon, samples, |port| port.received_packets));
     Counter "weir_port_received_bytes_total" ["port"] "Bytes that the device received."

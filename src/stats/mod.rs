@@ -51,6 +51,20 @@ impl Stats {
         self.workers.iter().map(|worker| &***worker)
     }
 
+    /// The frames of a port, by its number.
+    pub fn port(&self, number: usize) -> PortTotals {
+        let ports = || self.workers().map(|worker| &worker.ports[number]);
+        PortTotals {
+            rx_packets: ports().map(|port| port.rx_packets.get()).sum(),
+            tx: ports()
+                .map(|port| QueueTotals {
+                    taken: port.tx_packets.get(),
+                    refused: port.tx_refused.get(),
+                })
+                .collect(),
+        }
+    }
+
     /// Reserves the counters of a real server. Called by the control thread before it publishes the real server.
     pub fn ensure(&self, id: RealId) {
         for worker in self.workers() {
@@ -219,6 +233,9 @@ impl WorkerStats {
             Sent::Originated => self.originated.add(frames),
         }
         self.ports[port.index()].tx_packets.add(frames);
+        if refused > 0 {
+            self.ports[port.index()].tx_refused.add(refused);
+        }
         if refused > 0 && kind != Sent::Originated {
             self.drops[DropReason::TxFull as usize].add(refused);
         }
@@ -242,6 +259,23 @@ pub struct PortStats {
     pub rx_packets: Counter,
     pub rx_bytes: Counter,
     pub tx_packets: Counter,
+    pub tx_refused: Counter,
+}
+
+/// The frames of one port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortTotals {
+    pub rx_packets: u64,
+    /// Each worker's transmit queue.
+    pub tx: Vec<QueueTotals>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueTotals {
+    /// Frames that the device took.
+    pub taken: u64,
+    /// Frames that it had no room for.
+    pub refused: u64,
 }
 
 /// One real server on one worker: one cache line, the only one that a packet of a known connection counts in.

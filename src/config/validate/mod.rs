@@ -90,6 +90,7 @@ pub(super) fn added(root: Root, config: &Config, context: &Context, log: &mut Lo
 fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
     let cpus = context.cpus.filter(|cpus| !cpus.is_empty());
     let mut workers: Vec<usize> = Vec::new();
+    let default_workers = matches!(raw.workers, crate::config::value::Given::No);
     let mut first: HashMap<usize, Span> = HashMap::new();
     let idle = raw.idle.get().unwrap_or(Idle::Poll);
     for worker in raw.workers.ok().map_or(&[][..], |list| &list.value.items) {
@@ -158,6 +159,7 @@ fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
     }
     Dpdk {
         workers,
+        default_workers,
         main_lcore,
         hugepages: raw.hugepages.get().unwrap_or(Hugepages::Auto),
         idle,

@@ -1,17 +1,19 @@
 //! The EAL: lcores, memory and buses. Starts once in a process and ends with it.
 
-use super::{Error, error, log};
-use crate::config::{Hugepages, pci_address};
+use super::{Error, error, log, unplug};
+use crate::config::{Hugepages, pci_devices};
+use crate::io::pci::Dma;
 use crate::units::WorkerId;
 use std::ffi::{CStr, CString, OsStr};
 use std::marker::PhantomData;
 use std::os::raw::{c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the EAL needs for itself, in MB, beside the pools.
-const EAL_MEMORY_MB: usize = 64;
+pub const EAL_MEMORY_MB: usize = 64;
 
 /// How to start the EAL.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +51,9 @@ impl Eal {
         static STARTED: AtomicBool = AtomicBool::new(false);
 
         check_cpus(config, &usable_cpus())?;
+        if let Some(drivers) = bundled_drivers() {
+            check_drivers(Path::new(&drivers))?;
+        }
         let args = arguments(config, log::level())
             .into_iter()
             .map(|text| CString::new(text.as_str()).map_err(|_| Error::ZeroByte { text }))
@@ -70,6 +75,13 @@ impl Eal {
             });
         }
         remove_runtime_directory();
+        if config
+            .devices
+            .iter()
+            .any(|device| !pci_devices(device).is_empty())
+        {
+            unplug::watch();
+        }
         Ok(Eal {
             workers: config.workers.len(),
             hugepages: config.hugepages,
@@ -124,6 +136,35 @@ fn remove_runtime_directory() {
     let _ = std::fs::remove_dir(OsStr::from_bytes(directory.to_bytes()));
 }
 
+/// The folder of drivers that a bundle (scripts/bundle) brings along: the only ones then.
+fn bundled_drivers() -> Option<String> {
+    std::env::var("WEIR_DRIVERS").ok()
+}
+
+/// The EAL loads no driver from below a folder that everybody may write to, and says so in a way that helps nobody.
+fn check_drivers(folder: &Path) -> Result<(), Error> {
+    let text = |path: &Path| path.display().to_string();
+    let Ok(real) = folder.canonicalize() else {
+        return Err(Error::NoDrivers {
+            folder: text(folder),
+        });
+    };
+    let is_writable = |path: &&Path| {
+        let mode = path
+            .metadata()
+            .map_or(0, |found| found.permissions().mode());
+        mode & 0o002 != 0
+    };
+    // The EAL looks at the path as it is given as well as at what it leads to.
+    match folder.ancestors().chain(real.ancestors()).find(is_writable) {
+        Some(writable) => Err(Error::InsecureDrivers {
+            folder: text(folder),
+            writable: text(writable),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// The CPUs that this process may run on. To be asked before [`Eal::init`], which pins the calling thread, and
 /// whatever threads it makes afterwards, to the control CPU.
 pub fn usable_cpus() -> Vec<usize> {
@@ -137,23 +178,6 @@ pub fn usable_cpus() -> Vec<usize> {
 /// The control thread is lcore 0, worker n is lcore n + 1, whatever their CPUs.
 pub(super) fn lcore_of(worker: WorkerId) -> u32 {
     u32::from(worker.0) + 1
-}
-
-/// The PCI devices that a device string means: itself, or the members of a bond.
-fn pci_devices(device: &str) -> Vec<&str> {
-    if pci_address(device).is_some() {
-        return vec![device];
-    }
-    // DPDK 23.11 calls members what were slaves before.
-    device
-        .split(',')
-        .filter_map(|argument| {
-            argument
-                .strip_prefix("slave=")
-                .or_else(|| argument.strip_prefix("member="))
-        })
-        .filter(|member| pci_address(member).is_some())
-        .collect()
 }
 
 fn check_cpus(config: &EalConfig, usable: &[usize]) -> Result<(), Error> {
@@ -192,34 +216,54 @@ fn check_cpus(config: &EalConfig, usable: &[usize]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether to use hugepages, where the mempools will take `memory_mb`. Warns when there are too few.
+/// Whether to use hugepages, where the mempools will take `memory_mb` and the devices reach them so. Says so when there
+/// are too few.
 ///
 /// # Errors
-/// If there are too few, and they are required.
-pub fn choose_hugepages(wanted: Hugepages, memory_mb: usize) -> Result<bool, Error> {
+/// If there are too few, and they are required: by the configuration, or by a device that takes physical addresses.
+pub fn choose_hugepages(wanted: Hugepages, memory_mb: usize, dma: Dma) -> Result<bool, Error> {
     let free_mb = free_hugepages_mb(Path::new("/sys/kernel/mm/hugepages"));
-    choose_memory(wanted, memory_mb, free_mb)
+    choose_memory(wanted, memory_mb, free_mb, dma)
 }
 
-fn choose_memory(wanted: Hugepages, memory_mb: usize, free_mb: usize) -> Result<bool, Error> {
+fn choose_memory(
+    wanted: Hugepages,
+    memory_mb: usize,
+    free_mb: usize,
+    dma: Dma,
+) -> Result<bool, Error> {
     let needed_mb = memory_mb + EAL_MEMORY_MB;
     let enough = free_mb >= needed_mb;
-    match wanted {
-        Hugepages::Never => Ok(false),
-        Hugepages::Require if !enough => Err(Error::TooFewHugepages {
+    let pages = needed_mb.div_ceil(2);
+    match (wanted, dma) {
+        (Hugepages::Never, Dma::Physical) => Err(Error::NeedsHugepages),
+        (Hugepages::Never, _) => Ok(false),
+        (Hugepages::Auto, Dma::Physical) if !enough => Err(Error::PhysicalHugepages {
             needed_mb,
             free_mb,
-            pages: needed_mb.div_ceil(2),
+            pages,
         }),
-        Hugepages::Auto if !enough => {
-            tracing::warn!(
+        (Hugepages::Require, _) if !enough => Err(Error::TooFewHugepages {
+            needed_mb,
+            free_mb,
+            pages,
+        }),
+        // An IOMMU makes any memory do.
+        (Hugepages::Auto, Dma::Iommu) if !enough => {
+            tracing::info!(
                 "{free_mb} MB of hugepages are free and {needed_mb} MB are needed: using ordinary memory, which is \
-                 slower and no use to a PCI device (sysctl vm.nr_hugepages={} reserves them)",
-                needed_mb.div_ceil(2)
+                 slower (sysctl vm.nr_hugepages={pages} reserves them)"
             );
             Ok(false)
         }
-        Hugepages::Auto | Hugepages::Require => Ok(true),
+        (Hugepages::Auto, Dma::Kernel) if !enough => {
+            tracing::warn!(
+                "{free_mb} MB of hugepages are free and {needed_mb} MB are needed: using ordinary memory, which is \
+                 slower (sysctl vm.nr_hugepages={pages} reserves them)"
+            );
+            Ok(false)
+        }
+        (Hugepages::Auto | Hugepages::Require, _) => Ok(true),
     }
 }
 
@@ -274,8 +318,7 @@ fn arguments(config: &EalConfig, log_level: &str) -> Vec<String> {
     for device in pci {
         add(&["-a", device]);
     }
-    // A bundle (scripts/bundle) brings its drivers along.
-    if let Ok(drivers) = std::env::var("WEIR_DRIVERS") {
+    if let Some(drivers) = bundled_drivers() {
         args.extend(["-d".to_owned(), drivers]);
     }
     args.extend_from_slice(config.extra_args);
@@ -377,18 +420,54 @@ mod tests {
     }
 
     #[test]
-    fn hugepages_are_used_when_there_are_enough() {
-        let choose = |wanted, free| choose_memory(wanted, 100, free);
-        assert!(choose(Hugepages::Auto, 164).unwrap());
-        assert!(!choose(Hugepages::Auto, 163).unwrap());
-        assert!(!choose(Hugepages::Never, 1000).unwrap());
-        assert!(choose(Hugepages::Require, 164).unwrap());
-        assert!(
-            choose(Hugepages::Require, 163)
-                .unwrap_err()
-                .to_string()
-                .contains("vm.nr_hugepages=82")
-        );
+    fn hugepages_are_used_when_there_are_enough_and_required_where_a_device_needs_them() {
+        use Dma::{Iommu, Kernel, Physical};
+        use Hugepages::{Auto, Never, Require};
+        /// What is wanted, free MB, how devices reach memory; the choice, or what the error names.
+        type Case = (Hugepages, usize, Dma, Result<bool, &'static str>);
+        let cases: [Case; 11] = [
+            (Auto, 164, Kernel, Ok(true)),
+            (Auto, 163, Kernel, Ok(false)),
+            (Auto, 164, Iommu, Ok(true)),
+            (Auto, 163, Iommu, Ok(false)),
+            (Auto, 164, Physical, Ok(true)),
+            (Auto, 163, Physical, Err("vm.nr_hugepages=82")),
+            (Never, 1000, Kernel, Ok(false)),
+            (Never, 1000, Iommu, Ok(false)),
+            (Never, 1000, Physical, Err("hugepages = \"never\"")),
+            (Require, 164, Kernel, Ok(true)),
+            (Require, 163, Physical, Err("vm.nr_hugepages=82")),
+        ];
+        for (wanted, free, dma, expected) in cases {
+            let name = format!("{wanted:?} {free} {dma:?}");
+            match (choose_memory(wanted, 100, free, dma), expected) {
+                (Ok(chosen), Ok(expected)) => assert_eq!(chosen, expected, "{name}"),
+                (Err(error), Err(part)) => {
+                    assert!(error.to_string().contains(part), "{name}: {error}");
+                }
+                (found, _) => panic!("{name}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_bundles_drivers_are_where_only_the_operator_writes() {
+        check_drivers(Path::new("/usr/lib")).unwrap();
+        let top = tempfile::tempdir().unwrap();
+        let folder = top.path().join("open/pmds");
+        std::fs::create_dir_all(&folder).unwrap();
+        let allow = |mode| {
+            let open = top.path().join("open");
+            std::fs::set_permissions(open, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        // The sticky bit changes nothing for the EAL.
+        for mode in [0o777, 0o1777] {
+            allow(mode);
+            let error = check_drivers(&folder).unwrap_err().to_string();
+            assert!(error.contains("open is writable for everybody"), "{error}");
+        }
+        let error = check_drivers(&top.path().join("none")).unwrap_err();
+        assert!(error.to_string().contains("no such folder"), "{error}");
     }
 
     #[test]

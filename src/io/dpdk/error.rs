@@ -25,6 +25,28 @@ pub enum Error {
         free_mb: usize,
         pages: usize,
     },
+    #[error(
+        "a device is bound to uio, and reaches memory by physical addresses, which only hugepages keep: {needed_mb} MB of \
+         them are needed and {free_mb} MB are free; reserve them (sysctl vm.nr_hugepages={pages} for pages of 2 MB), or \
+         bind it to vfio-pci where there is an IOMMU"
+    )]
+    PhysicalHugepages {
+        needed_mb: usize,
+        free_mb: usize,
+        pages: usize,
+    },
+    #[error(
+        "dpdk.hugepages = \"never\", but a device is bound to uio, and reaches memory by physical addresses, which only \
+         hugepages keep: use \"auto\", or bind it to vfio-pci where there is an IOMMU"
+    )]
+    NeedsHugepages,
+    #[error("WEIR_DRIVERS = {folder}: no such folder; the bundle's command `weir` sets it")]
+    NoDrivers { folder: String },
+    #[error(
+        "the drivers in {folder} are not loaded, as {writable} is writable for everybody, who could put others there: unpack \
+         the bundle elsewhere (/opt), or `chmod o-w {writable}`"
+    )]
+    InsecureDrivers { folder: String, writable: String },
     #[error("an argument for DPDK contains a zero byte: {text:?}")]
     ZeroByte { text: String },
     #[error("the EAL did not start: {why}")]
@@ -75,7 +97,7 @@ pub enum Error {
     },
     #[error(
         "port {port:?}: every worker needs a transmit queue of its own, and its device ({driver}) has {most} for \
-         {workers} workers; use fewer workers"
+         {workers} workers; list at most {most} in [dpdk] workers, or leave the key out"
     )]
     TooFewTxQueues {
         port: String,
@@ -91,6 +113,14 @@ pub enum Error {
         port: String,
         driver: String,
         workers: u16,
+    },
+    #[error(
+        "port {port:?}: queues = {queues}, but its device ({driver}) takes 1, 2, 4 or 8 of them only"
+    )]
+    NoPowerOfTwo {
+        port: String,
+        driver: String,
+        queues: u16,
     },
     #[error("worker {worker} did not start on its lcore: {why}")]
     Lcore { worker: u8, why: String },

@@ -3,11 +3,11 @@
 
 use crate::log::{self, Reports};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
 use std::os::raw::{c_char, c_int, c_void};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tracing::Level;
 
-/// How many of the last complaints an error message repeats.
+/// How many complaints an error message repeats: the first ones, which are nearest to the cause.
 const KEPT: usize = 3;
 
 /// How many different complaints are told apart at a time.
@@ -15,11 +15,17 @@ const COMPLAINTS: usize = 64;
 
 static REPORTS: Mutex<Option<Reports<(c_int, String), ()>>> = Mutex::new(None);
 
-static RECENT: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+static RECENT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// While devices start, complaints wait: one that is fatal is a part of weir's own error, and one line is enough.
+static STARTING: AtomicBool = AtomicBool::new(true);
 
 /// What drivers complain of although nothing is amiss: weir runs without secondary processes, and needs no
 /// flow rules on a TAP; a device need not have interrupts; hugepages of one size are enough, and `eal.rs` has counted them.
-const HARMLESS: [&str; 8] = [
+const HARMLESS: [&str; 11] = [
+    "Error enabling MSI-X interrupts",
+    "Error creating '/var/run/dpdk'",
+    "No DPDK runtime directory created",
     "kB hugepages reported on node",
     "Failed to send start req to secondary",
     "Failed to send stop req to secondary",
@@ -31,7 +37,9 @@ const HARMLESS: [&str; 8] = [
 ];
 
 /// What says no more than that something failed, after a line that said what.
-const EMPTY_WORDS: [&str; 2] = [
+const EMPTY_WORDS: [&str; 4] = [
+    "cannot be used",
+    "Bus (pci) probe failed",
     "Failed to attach device on primary process",
     "Driver cannot attach the device",
 ];
@@ -54,10 +62,17 @@ pub(super) fn level() -> &'static str {
     }
 }
 
-/// The last complaints, oldest first, and forgets them.
+/// The complaints since the last call, oldest first.
 pub(super) fn take_recent() -> String {
-    let lines: Vec<String> = RECENT.lock().drain(..).collect();
-    lines.join("; ")
+    std::mem::take(&mut *RECENT.lock()).join("; ")
+}
+
+/// Every device has started: what was complained of was not fatal, and complaints are told as they come from now on.
+pub fn started() {
+    STARTING.store(false, Relaxed);
+    for line in std::mem::take(&mut *RECENT.lock()) {
+        tracing::warn!(target: "dpdk", "{line}");
+    }
 }
 
 unsafe extern "C" fn write(_cookie: *mut c_void, text: *const c_char, length: usize) -> isize {
@@ -87,12 +102,13 @@ fn record(level: c_int, line: &str) {
     if level > WARNING || is_any_of(&HARMLESS) || is_any_of(&EMPTY_WORDS) {
         return tracing::debug!(target: "dpdk", "{line}");
     }
-    let mut recent = RECENT.lock();
-    if recent.len() == KEPT {
-        recent.pop_front();
+    if STARTING.load(Relaxed) {
+        let mut recent = RECENT.lock();
+        if recent.len() < KEPT && !recent.iter().any(|known| known == line) {
+            recent.push(line.to_owned());
+        }
+        return tracing::debug!(target: "dpdk", "{line}");
     }
-    recent.push_back(line.to_owned());
-    drop(recent);
     // A driver may complain of every packet.
     let mut said = REPORTS.lock();
     let (now, reports) = (

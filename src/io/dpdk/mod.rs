@@ -21,14 +21,16 @@ mod queue;
 mod rss;
 mod tap;
 mod tx;
+mod unplug;
 
 pub use clock::{Clock, Cycles};
-pub use eal::{Eal, EalConfig, choose_hugepages, usable_cpus};
+pub use eal::{EAL_MEMORY_MB, Eal, EalConfig, choose_hugepages, usable_cpus};
 pub use error::Error;
 pub use interrupts::Interrupts;
 pub use lcore::Lcore;
+pub use log::started;
 pub use mbuf::Mbuf;
 pub use pool::MbufPool;
-pub use port::{Link, Port, PortConfig, PortQueues, PortStats};
+pub use port::{Link, Port, PortConfig, PortQueues, PortStats, Probed};
 pub use queue::{RxQueue, TxQueue};
 pub use tx::{Flushed, Tally, TxBuffer};

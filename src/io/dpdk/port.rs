@@ -1,9 +1,9 @@
 //! Ports: a device found or made, configured, started, and closed with its last queue.
 
 use super::pool::longest_frame;
-use super::{Eal, Error, MbufPool, RxQueue, TxQueue, error};
-use crate::config::Queues;
-use crate::config::pci_address;
+use super::{Eal, Error, MbufPool, RxQueue, TxQueue, error, unplug};
+use crate::config::{Queues, pci_address};
+use crate::io::pci::Dma;
 use crate::units::PortId;
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_ether_addr};
 use parking_lot::Mutex;
@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::raw::c_int;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Where a driver says nothing of its own.
 const DESCRIPTORS: u16 = 1024;
@@ -35,6 +37,8 @@ pub struct PortConfig<'a> {
     pub one_pool: bool,
     /// Whether idle workers sleep, and want to be woken by packets.
     pub interrupts: bool,
+    /// How the device reaches memory.
+    pub dma: Dma,
     /// What the device is to hash with, to spread packets over its queues.
     pub rss_key: &'a [u8; 40],
 }
@@ -46,22 +50,37 @@ pub(super) static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 #[derive(Debug)]
 pub(super) struct Device {
     id: u16,
+    /// No queue of it may be used any more.
+    is_retired: AtomicBool,
+    is_closed: AtomicBool,
 }
 
 impl Device {
     /// None when it is a port's already.
     fn take(id: u16) -> Option<Device> {
         // Made only if it is ours: dropping one closes the device.
-        TAKEN.lock().insert(id).then(|| Device { id })
+        TAKEN.lock().insert(id).then(|| Device {
+            id,
+            is_retired: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn id(&self) -> u16 {
         self.id
     }
+
+    #[inline(always)]
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired.load(Relaxed)
+    }
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
+        if self.is_closed.load(Relaxed) {
+            return;
+        }
         // SAFETY: the last owner goes, so no queue of the device is in use. Stopping a stopped device is allowed.
         unsafe {
             dpdk_sys::rte_eth_dev_stop(self.id);
@@ -83,6 +102,9 @@ pub struct Port {
     mtu: u16,
     pub(super) rx_queues: u16,
     tx_queues: u16,
+    /// DPDK's name of the device.
+    device_name: String,
+    dma: Dma,
 }
 
 /// The queues of a started port. All receive queues have to be polled; there is a transmit queue for each worker.
@@ -114,17 +136,31 @@ pub struct PortStats {
     pub rx_no_mbuf: u64,
 }
 
-impl Port {
-    /// Finds or makes the device and configures it; [`Port::start`] does the rest.
-    pub fn attach(_eal: &Eal, config: &PortConfig) -> Result<Port, Error> {
-        let device = Arc::new(probe(config)?);
-        let info = device_info(config, &device)?;
-        // SAFETY: a C string of the driver, which stays loaded.
-        let driver = unsafe { CStr::from_ptr(info.driver_name) }
-            .to_string_lossy()
-            .into_owned();
-        let (rx_queues, tx_queues) =
-            choose_queues(config, &driver, info.max_rx_queues, info.max_tx_queues)?;
+/// A device that is there, and what its driver says of it.
+#[derive(Debug)]
+pub struct Probed {
+    device: Arc<Device>,
+    info: rte_eth_dev_info,
+    driver: String,
+    name: String,
+}
+
+impl Probed {
+    /// How many workers the device has transmit queues for.
+    pub fn most_workers(&self) -> u16 {
+        most_queues(&self.driver, &self.info).1
+    }
+
+    /// Makes it a port, and configures it; [`Port::start`] does the rest.
+    pub fn attach(self, config: &PortConfig) -> Result<Port, Error> {
+        let Probed {
+            device,
+            info,
+            driver,
+            name: device_name,
+        } = self;
+        let (most_rx, most_tx) = most_queues(&driver, &info);
+        let (rx_queues, tx_queues) = choose_queues(config, &driver, most_rx, most_tx)?;
         if !(info.min_mtu..=info.max_mtu).contains(&config.mtu) {
             let (min, max) = (info.min_mtu, info.max_mtu);
             return Err(Error::Mtu {
@@ -145,10 +181,35 @@ impl Port {
             mtu: config.mtu,
             rx_queues,
             tx_queues,
+            device_name,
+            dma: config.dma,
         };
         port.configure(config)?;
         port.mac = port.take_mac(config.mac)?;
         Ok(port)
+    }
+}
+
+impl Port {
+    /// Finds or makes the device.
+    pub fn probe(_eal: &Eal, config: &PortConfig) -> Result<Probed, Error> {
+        let device = Arc::new(probe(config)?);
+        let info = device_info(config, &device)?;
+        // SAFETY: a C string of the driver, which stays loaded.
+        let driver = unsafe { CStr::from_ptr(info.driver_name) }
+            .to_string_lossy()
+            .into_owned();
+        Ok(Probed {
+            device,
+            info,
+            driver,
+            name: device_name(config.device),
+        })
+    }
+
+    /// [`Port::probe`] and [`Probed::attach`].
+    pub fn attach(eal: &Eal, config: &PortConfig) -> Result<Port, Error> {
+        Port::probe(eal, config)?.attach(config)
     }
 
     /// Sets the queues up, each with mbufs from its worker's one of `pools`, and lets frames in.
@@ -208,7 +269,7 @@ impl Port {
         }
         Ok(PortQueues {
             rx: (0..self.rx_queues)
-                .map(|queue| RxQueue::new(self.id, queue, &self.device))
+                .map(|queue| RxQueue::new(self.id, queue, &self.device, self.has_interrupts()))
                 .collect(),
             tx: (0..self.tx_queues)
                 .map(|queue| TxQueue::new(self.id, queue, &self.device))
@@ -257,9 +318,18 @@ impl Port {
         unsafe { dpdk_sys::rte_eth_dev_socket_id(self.device.id) }
     }
 
+    /// Whether a packet may interrupt. Under uio it may not: such a line is shared with other devices, and the kernel turns
+    /// it off for all of them when interrupts come faster than the driver acknowledges them.
+    fn has_interrupts(&self) -> bool {
+        self.dma != Dma::Physical
+    }
+
     /// The link as the device last saw it. Does not wait.
     pub fn link(&self) -> Link {
         let (mut up, mut speed) = (false, 0);
+        if self.device.is_retired() {
+            return Link { up, speed: None };
+        }
         // SAFETY: the device exists, and both pointers are to locals. An error leaves them: down.
         unsafe { dpdk_sys::weir_eth_link(self.device.id, &mut up, &mut speed) };
         Link {
@@ -274,14 +344,47 @@ impl Port {
         self.info.if_index != 0 && !unsafe { dpdk_sys::weir_netdev_exists(self.info.if_index) }
     }
 
-    pub fn stats(&self) -> PortStats {
-        let mut stats = MaybeUninit::<rte_eth_stats>::zeroed();
-        // SAFETY: the device exists; the counters are integers, for which zero is a value.
-        let stats = unsafe {
-            dpdk_sys::rte_eth_stats_get(self.device.id, stats.as_mut_ptr());
-            stats.assume_init()
+    /// Whether the device was pulled out of the PCI bus, or is about to be.
+    pub fn is_unplugged(&self) -> bool {
+        let folder = Path::new("/sys/bus/pci/devices").join(&self.device_name);
+        pci_address(&self.device_name).is_some()
+            && (unplug::is_unplugged(&self.device_name) || !folder.exists())
+    }
+
+    /// From now on no queue of the device takes or gives anything. Workers may be in the midst of it still.
+    pub fn retire(&self) {
+        self.device.is_retired.store(true, Relaxed);
+    }
+
+    /// Gives a retired device back to the kernel, when every worker has gone round since.
+    pub fn release(&self) {
+        if !self.device.is_retired() || self.device.is_closed.swap(true, Relaxed) {
+            return;
+        }
+        // SAFETY: no worker uses a queue of a retired device, and this is the only time that it is closed. DPDK's
+        // description of the device lives until the last of these calls.
+        let code = unsafe {
+            dpdk_sys::rte_eth_dev_stop(self.device.id);
+            dpdk_sys::rte_eth_dev_close(self.device.id);
+            dpdk_sys::rte_dev_remove(self.info.device)
         };
-        PortStats {
+        if code != 0 {
+            tracing::debug!(device = self.device_name, code, "giving the device back");
+        }
+        TAKEN.lock().remove(&self.device.id);
+    }
+
+    /// None where the device does not count, or is retired.
+    pub fn stats(&self) -> Option<PortStats> {
+        if self.device.is_retired() {
+            return None;
+        }
+        let mut stats = MaybeUninit::<rte_eth_stats>::zeroed();
+        // SAFETY: the device exists, and the pointer is to a local.
+        let code = unsafe { dpdk_sys::rte_eth_stats_get(self.device.id, stats.as_mut_ptr()) };
+        // SAFETY: the counters are integers, for which zero is a value.
+        let stats = unsafe { stats.assume_init() };
+        (code == 0).then_some(PortStats {
             rx_packets: stats.ipackets,
             rx_bytes: stats.ibytes,
             tx_packets: stats.opackets,
@@ -290,7 +393,7 @@ impl Port {
             rx_errors: stats.ierrors,
             tx_errors: stats.oerrors,
             rx_no_mbuf: stats.rx_nombuf,
-        }
+        })
     }
 
     pub(super) fn check(&self, step: &'static str, code: c_int) -> Result<(), Error> {
@@ -337,7 +440,7 @@ impl Port {
                 )
             }
         };
-        if config.interrupts {
+        if config.interrupts && self.has_interrupts() {
             conf.intr_conf.set_rxq(1);
             // Most drivers that have none ignore that, some refuse it.
             if try_it(&conf) == 0 {
@@ -454,6 +557,15 @@ fn device_info(config: &PortConfig, device: &Device) -> Result<rte_eth_dev_info,
     Ok(unsafe { info.assume_init() })
 }
 
+/// The most receive and transmit queues that work, whatever the driver claims.
+fn most_queues(driver: &str, info: &rte_eth_dev_info) -> (u16, u16) {
+    match driver {
+        // It claims two for every model, but sets up one (82540EM has no more): what the second sends is lost.
+        "net_e1000_em" => (1, 1),
+        _ => (info.max_rx_queues, info.max_tx_queues),
+    }
+}
+
 /// The numbers of receive and transmit queues, given the device's most.
 fn choose_queues(
     config: &PortConfig,
@@ -483,6 +595,31 @@ fn choose_queues(
         }
         Queues::Pairs(queues) => queues,
     };
+    // vmxnet3_dev_configure takes nothing else.
+    if driver == "net_vmxnet3" {
+        let rx = match config.queues {
+            Queues::Auto => 1 << rx.ilog2(),
+            Queues::Pairs(queues) if !queues.is_power_of_two() => {
+                return Err(Error::NoPowerOfTwo {
+                    port,
+                    driver,
+                    queues,
+                });
+            }
+            Queues::Pairs(_) => rx,
+        };
+        // Those beyond the workers' stay empty.
+        let tx = workers.next_power_of_two();
+        return match tx <= most_tx {
+            true => Ok((rx, tx)),
+            false => Err(Error::TooFewTxQueues {
+                port,
+                driver,
+                workers,
+                most: 1 << most_tx.ilog2(),
+            }),
+        };
+    }
     // tap_dev_configure refuses anything else.
     let paired = driver == "net_tap";
     match (paired, rx.cmp(&workers)) {
@@ -517,6 +654,7 @@ mod tests {
             workers,
             one_pool: true,
             interrupts: false,
+            dma: Dma::Kernel,
             rss_key: &[0; 40],
         };
         choose_queues(&config, driver, rx, tx).map_err(|error| error.to_string())
@@ -530,13 +668,41 @@ mod tests {
         assert_eq!(choose(Queues::Pairs(8), 4, "net_ixgbe", 64, 64), Ok((8, 4)));
         let error = choose(Queues::Auto, 2, "net_pcap", 1, 1).unwrap_err();
         assert!(
-            error.contains("has 1 for 2 workers; use fewer workers"),
+            error.contains("has 1 for 2 workers; list at most 1 in [dpdk] workers"),
             "{error}"
         );
         let error = choose(Queues::Pairs(9), 2, "net_x", 8, 8).unwrap_err();
         assert!(
             error.contains("queues = 9") && error.contains("8 receive queues at most"),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn what_a_driver_claims_and_does_not_keep_is_corrected() {
+        // SAFETY: zero is a value of each of its numbers and pointers.
+        let mut info: rte_eth_dev_info = unsafe { MaybeUninit::zeroed().assume_init() };
+        (info.max_rx_queues, info.max_tx_queues) = (2, 2);
+        assert_eq!(most_queues("net_e1000_em", &info), (1, 1));
+        assert_eq!(most_queues("net_e1000_igb", &info), (2, 2));
+    }
+
+    #[test]
+    fn vmxnet3_has_powers_of_two() {
+        let choose = |queues, workers| choose(queues, workers, "net_vmxnet3", 16, 8);
+        for (workers, expected) in [(1, (1, 1)), (2, (2, 2)), (3, (2, 4)), (5, (4, 8))] {
+            assert_eq!(choose(Queues::Auto, workers), Ok(expected), "{workers}");
+        }
+        assert_eq!(choose(Queues::Pairs(4), 3), Ok((4, 4)));
+        assert!(
+            choose(Queues::Pairs(3), 3)
+                .unwrap_err()
+                .contains("1, 2, 4 or 8")
+        );
+        assert!(
+            choose(Queues::Auto, 9)
+                .unwrap_err()
+                .contains("has 8 for 9 workers")
         );
     }
 

@@ -13,8 +13,9 @@ pub struct RxQueue {
     port: PortId,
     device_id: u16,
     queue: u16,
-    /// Keeps the device open; not looked at again.
-    _device: Arc<Device>,
+    has_interrupts: bool,
+    /// Keeps the device open.
+    device: Arc<Device>,
 }
 
 /// A transmit queue of a started port.
@@ -23,16 +24,22 @@ pub struct TxQueue {
     port: PortId,
     device_id: u16,
     queue: u16,
-    _device: Arc<Device>,
+    device: Arc<Device>,
 }
 
 impl RxQueue {
-    pub(super) fn new(port: PortId, queue: u16, device: &Arc<Device>) -> RxQueue {
+    pub(super) fn new(
+        port: PortId,
+        queue: u16,
+        device: &Arc<Device>,
+        has_interrupts: bool,
+    ) -> RxQueue {
         RxQueue {
             port,
             device_id: device.id(),
             queue,
-            _device: Arc::clone(device),
+            has_interrupts,
+            device: Arc::clone(device),
         }
     }
 
@@ -40,14 +47,18 @@ impl RxQueue {
         self.port
     }
 
-    /// DPDK's numbers of the device and of the queue.
-    pub(super) fn numbers(&self) -> (u16, u16) {
-        (self.device_id, self.queue)
+    /// The device and DPDK's number of the queue; none where packets do not interrupt.
+    pub(super) fn interrupt(&self) -> Option<(Arc<Device>, u16)> {
+        self.has_interrupts
+            .then(|| (Arc::clone(&self.device), self.queue))
     }
 
     /// Appends what has arrived to `burst`, as far as there is room; returns how many.
     #[inline]
     pub fn burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
+        if self.device.is_retired() {
+            return 0;
+        }
         let held = burst.len();
         let room = (burst.capacity() - held) as u16;
         // SAFETY: the device is started, the queue one that was set up, and only this thread uses it (`&mut`).
@@ -73,7 +84,7 @@ impl TxQueue {
             port,
             device_id: device.id(),
             queue,
-            _device: Arc::clone(device),
+            device: Arc::clone(device),
         }
     }
 
@@ -84,6 +95,9 @@ impl TxQueue {
     /// Sends frames from the front; returns how many the device took. The others stay.
     #[inline]
     pub fn burst(&mut self, frames: &mut ArrayVec<Mbuf, { TxBuffer::CAPACITY }>) -> usize {
+        if self.device.is_retired() {
+            return 0;
+        }
         let mut taken = 0;
         // Some drivers take a limited number at a time: the device is full when it takes none.
         while taken < frames.len() {

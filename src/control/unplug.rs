@@ -1,0 +1,37 @@
+//! Gives a device that is unplugged back to the kernel, once no worker can be in the midst of it.
+
+use crate::io::dpdk::Port;
+use crate::stats::Stats;
+
+/// Rounds that a worker makes until it has surely seen that a device is retired: the one that it is in, and a whole one.
+const ROUNDS: u64 = 2;
+
+/// The ports whose workers are waited for, each with the workers' rounds then.
+#[derive(Debug, Default)]
+pub struct Unplugged(Vec<(usize, Vec<u64>)>);
+
+impl Unplugged {
+    pub fn give_up(&mut self, number: usize, port: &Port, stats: &Stats) {
+        port.retire();
+        self.0.push((number, rounds(stats)));
+    }
+
+    pub fn tick(&mut self, ports: &[Port], stats: &Stats) {
+        self.0.retain(|(number, then)| {
+            let now = rounds(stats);
+            let passed = now
+                .iter()
+                .zip(then)
+                .all(|(now, then)| now.wrapping_sub(*then) > ROUNDS);
+            if passed {
+                ports[*number].release();
+                tracing::info!(port = ports[*number].name(), "the device is given back");
+            }
+            !passed
+        });
+    }
+}
+
+fn rounds(stats: &Stats) -> Vec<u64> {
+    stats.workers().map(|worker| worker.loops.get()).collect()
+}
