@@ -18,6 +18,7 @@ mod mbuf;
 mod pool;
 mod port;
 mod queue;
+mod queue_count;
 mod rss;
 mod tap;
 mod tx;
