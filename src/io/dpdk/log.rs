@@ -151,6 +151,8 @@ mod tests {
     fn a_driver_that_complains_of_every_packet_is_a_line_a_second() {
         let lines = std::sync::Arc::<AtomicUsize>::default();
         let log = tracing_subscriber::registry().with(Count(lines.clone()));
+        // Until then they wait.
+        started();
         let began = std::time::Instant::now();
         tracing::subscriber::with_default(log, || {
             for _ in 0..24_000 {
