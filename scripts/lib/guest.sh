@@ -102,16 +102,20 @@ guest_start() {
         -monitor "unix:$LAB_DIR/monitor,server=on,wait=off" \
         "${options[@]}" <&"$guest_in" >"$LAB_DIR/serial.out" 2> >(grep -v libbpf >"$LAB_DIR/qemu.log") &
     guest_pid=$!
-    guest_answer 30 >"$LAB_DIR/boot.log" || fail "the guest does not boot: $(tail -n 40 "$LAB_DIR/qemu.log" "$LAB_DIR/boot.log")"
+    guest_answer 90 >"$LAB_DIR/boot.log" || fail "the guest does not boot: $(tail -n 40 "$LAB_DIR/qemu.log" "$LAB_DIR/boot.log")"
     good "a guest has booted: $(guest uname -r)"
 }
 
 # guest_answer SECONDS: prints what the guest says until it is ready for the next command; the last command's status.
 guest_answer() {
-    local line end=$((SECONDS + $1))
+    local line part='' end=$((SECONDS + $1))
     while ((SECONDS < end)) && kill -0 "$guest_pid" 2>/dev/null; do
-        IFS= read -r -t 5 -u "$guest_out" line || continue
-        line=${line%$'\r'}
+        IFS= read -r -t 5 -u "$guest_out" line || {
+            # What has come of a line so far.
+            part+=$line
+            continue
+        }
+        line=$part${line%$'\r'} part=''
         [[ $line != '@@ '* ]] || return "${line#@@ }"
         printf '%s\n' "$line"
     done
