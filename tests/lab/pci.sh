@@ -147,7 +147,7 @@ guest_black_hole() {
     guest_weir
     forwards "before the black hole" nat
     guest_master "$lan" 3
-    on c1 python3 -c "
+    on c1 /usr/bin/python3 -c "
 import socket, time
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 while True:
