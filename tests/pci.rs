@@ -1,5 +1,7 @@
 //! weir on PCI devices: emulated NICs in a guest, with real clients and servers around it (tests/lab/pci.sh). As root only.
 
+#![allow(clippy::print_stderr)]
+
 use std::process::Command;
 use std::sync::Mutex;
 
