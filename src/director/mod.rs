@@ -123,6 +123,8 @@ pub enum Origin {
 /// What the stages of a burst tell each other of one packet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
+    /// Its place.
+    number: u8,
     flow: Flow,
     hash: u64,
     guess: Guess,
@@ -163,7 +165,10 @@ impl<P: Packet> Director<P> {
             waiting: Waiting::new(),
             sweep: Sweep::default(),
             wanted: [Wanted::NONE; WANTED],
-            stage: Some(Box::new([Slot::default(); BURST])),
+            stage: Some(Box::new(std::array::from_fn(|n| Slot {
+                number: n as u8,
+                ..Slot::default()
+            }))),
             origin: Origin::Device,
         })
     }
@@ -240,7 +245,7 @@ impl<P: Packet> Director<P> {
         if any_new {
             self.prefetch_services(slots, tables, &mut services);
         }
-        for (n, (packet, slot)) in burst.drain(..).zip(slots).enumerate() {
+        for (packet, slot) in burst.drain(..).zip(slots) {
             if let Some(other) = &slot.other {
                 self.other(packet, other, tables, now, sink);
                 continue;
@@ -259,7 +264,7 @@ impl<P: Packet> Director<P> {
                 // Counted by the sink's owner, when the device has taken the frame.
                 Ok((out, context)) => sink.decided(port, Verdict::Forward(out), context),
                 Err(packet) => {
-                    let service = services.get(n).copied().flatten();
+                    let service = services.get(usize::from(slot.number)).copied().flatten();
                     self.unusual(packet, slot, service, tables, now, sink);
                 }
             }
