@@ -14,7 +14,7 @@ const DESCRIPTORS: u64 = 65_536;
 pub enum Role {
     /// Reads the configuration again, keeps companions in step, closes devices.
     Control,
-    /// Carries packets.
+    /// Carries packets, or lines of the log.
     Worker,
 }
 

@@ -12,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -26,6 +27,7 @@ pub struct At {
 
 impl At {
     pub fn address(&self) -> Address {
+        IS_NAMED.store(self.api.is_some(), Relaxed);
         self.api.clone().unwrap_or_else(Address::found)
     }
 }
@@ -67,8 +69,15 @@ fn is_of_another_namespace(stream: &std::os::unix::net::UnixStream) -> bool {
     matches!((namespace("self"), theirs), (Ok(here), Ok(there)) if here != there)
 }
 
-/// The token for a daemon's `listen`, in the file that WEIR_TOKEN_FILE names.
-fn token() -> Result<Option<String>, Error> {
+/// Whether somebody has named the daemon's address.
+static IS_NAMED: AtomicBool = AtomicBool::new(false);
+
+/// The token for a daemon's `listen`, in the file that WEIR_TOKEN_FILE names. Only for an address that somebody has named:
+/// where no weir runs, anyone may listen on the default one.
+fn token(address: &Address) -> Result<Option<String>, Error> {
+    if !matches!(address, Address::Tcp(_)) || !IS_NAMED.load(Relaxed) {
+        return Ok(None);
+    }
     let Some(file) = std::env::var_os("WEIR_TOKEN_FILE") else {
         return Ok(None);
     };
@@ -270,7 +279,7 @@ async fn exchange(
         .uri(path)
         .header(header::HOST, host)
         .header(header::CONTENT_TYPE, content_type);
-    if let Some(token) = token()? {
+    if let Some(token) = token(address)? {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
     let request = request

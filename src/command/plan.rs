@@ -27,8 +27,8 @@ impl Plan {
     }
 
     fn ask(&self) -> Result<String, Error> {
-        let body = sent(&texts(&self.file)?);
-        let address = self.at.address();
+        let texts = texts(&self.file)?;
+        let (address, body) = (self.at.of(&texts), sent(&texts));
         let answer = client::post(&address, "/v1/plan", body)?;
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
         let summary = answer["summary"].as_str().map(str::to_owned);

@@ -35,8 +35,7 @@ impl Reload {
             None => (self.at.address(), String::new()),
             Some(file) => {
                 let texts = texts(file)?;
-                let address = self.at.api.clone().or_else(|| control(&texts));
-                (address.unwrap_or_else(Address::found), sent(&texts))
+                (self.at.of(&texts), sent(&texts))
             }
         };
         let answer = client::post(&address, "/v1/reload", body)?;
@@ -60,9 +59,25 @@ pub(super) fn sent(texts: &[Text]) -> String {
     serde_json::json!({ "files": texts }).to_string()
 }
 
+impl At {
+    /// The daemon that a configuration is for: where it says that its control socket is, unless an address is named.
+    pub(super) fn of(&self, texts: &[Text]) -> Address {
+        let named = match self.api {
+            Some(_) => None,
+            None => control(texts),
+        };
+        named.unwrap_or_else(|| self.address())
+    }
+}
+
 /// The control socket that a configuration names; none if it names none, or is not valid: the daemon will say why.
 fn control(texts: &[Text]) -> Option<Address> {
-    let api = config::check_texts(texts.to_vec(), &super::context())
+    // The daemon's CPUs may be others.
+    let context = config::Context {
+        cpus: None,
+        ..super::context()
+    };
+    let api = config::check_texts(texts.to_vec(), &context)
         .ok()?
         .config
         .api;

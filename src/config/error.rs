@@ -417,6 +417,8 @@ pub(super) fn quote(text: &str) -> String {
         .collect();
     // `escape_debug` is for string literals: inside backticks quotes need no escape.
     let shown = shown.replace("\\\"", "\"").replace("\\'", "'");
+    // What is between two backticks is all that is quoted.
+    let shown = shown.replace('`', "'");
     let more = if text.chars().nth(LONGEST).is_some() {
         "…"
     } else {

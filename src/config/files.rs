@@ -18,6 +18,8 @@ const MAX_BYTES_IN_ALL: usize = 256 << 20;
 /// The most files, and the most of them that may include one another in a row.
 const MAX_FILES: usize = 4096;
 const MAX_DEPTH: usize = 16;
+/// The longest name of a file, in bytes: PATH_MAX.
+const MAX_NAME: usize = 4096;
 
 /// One of garbage has an error at every other byte.
 const MAX_SYNTAX_ERRORS: usize = 100;
@@ -77,6 +79,29 @@ impl Files {
         }
         self.broken |= broken;
         root
+    }
+
+    /// What is wrong with texts that somebody else has read: the bounds are those of files.
+    pub fn refuse(texts: &[Text]) -> Option<String> {
+        let bytes: usize = texts.iter().map(|text| text.text.len()).sum();
+        let large = texts.iter().find(|text| text.text.len() > MAX_BYTES);
+        if texts.is_empty() {
+            Some("`files` is empty".to_owned())
+        } else if texts.len() > MAX_FILES {
+            Some(format!(
+                "{} files are too many: at most {MAX_FILES} are read",
+                texts.len()
+            ))
+        } else if texts.iter().any(|text| text.name.len() > MAX_NAME) {
+            Some(format!("a file's name has more than {MAX_NAME} bytes"))
+        } else if let Some(large) = large {
+            let most = MAX_BYTES >> 20;
+            Some(format!("{} has more than {most} MiB", quote(&large.name)))
+        } else {
+            let most = MAX_BYTES_IN_ALL >> 20;
+            (bytes > MAX_BYTES_IN_ALL)
+                .then(|| format!("the files have more than {most} MiB in all"))
+        }
     }
 
     /// Parses one text as the next file.
@@ -323,6 +348,25 @@ fn real(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_that_are_sent_have_the_bounds_of_files() {
+        let text = |name: usize, text: usize| Text {
+            name: "n".repeat(name),
+            text: "t".repeat(text),
+        };
+        assert_eq!(Files::refuse(&[text(MAX_NAME, 10)]), None);
+        assert_eq!(Files::refuse(&[text(1, MAX_BYTES)]), None);
+        for texts in [
+            vec![],
+            vec![text(MAX_NAME + 1, 1)],
+            vec![text(1, MAX_BYTES + 1)],
+            vec![text(1, 1); MAX_FILES + 1],
+            vec![text(1, MAX_BYTES); MAX_BYTES_IN_ALL / MAX_BYTES + 1],
+        ] {
+            assert!(Files::refuse(&texts).is_some(), "{} files", texts.len());
+        }
+    }
 
     #[test]
     fn all_files_together_have_a_bound() {

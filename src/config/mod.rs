@@ -66,6 +66,11 @@ pub fn texts(path: &Path) -> Result<Vec<Text>, Diagnostics> {
     Ok(files.sources.into_iter().map(text).collect())
 }
 
+/// Why texts are not even parsed: they are beyond what is read of files.
+pub fn refuse_texts(texts: &[Text]) -> Option<String> {
+    Files::refuse(texts)
+}
+
 /// Checks the texts of a main file and of those that it includes, as [`texts`] reads them.
 ///
 /// # Errors

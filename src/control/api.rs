@@ -57,7 +57,7 @@ impl Api {
 }
 
 /// The most that a request may send: all files of a configuration, as JSON, or one file.
-const MOST_TEXTS: usize = 384 << 20;
+const MOST_TEXTS: usize = 128 << 20;
 const MOST: usize = config::MAX_BYTES;
 /// How long it may take to send that.
 const SENDING: Duration = Duration::from_secs(60);
@@ -193,7 +193,9 @@ async fn catch_panic(request: Request, next: Next) -> Response {
 /// The answer to a request that the control thread did not take, or did not end.
 pub(super) fn no_answer(why: NoAnswer) -> Response {
     let status = match why {
-        NoAnswer::Stopping | NoAnswer::Degraded => StatusCode::SERVICE_UNAVAILABLE,
+        NoAnswer::Stopping | NoAnswer::TooSlow | NoAnswer::Degraded => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         NoAnswer::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
     };
     error(status, &why.to_string())
@@ -483,7 +485,7 @@ async fn post_reload(
     match wanted(&api, &headers, body) {
         Ok(from) => {
             let done = reload(&api.handle, from, api.context).await;
-            changes_or_refusal(done, &api, peer)
+            changes_or_refusal(done, peer)
         }
         Err(refusal) => *refusal,
     }
@@ -498,7 +500,7 @@ async fn post_plan(
     match wanted(&api, &headers, body) {
         Ok(from) => {
             let planned = plan(&api.handle, from, api.context).await;
-            changes_or_refusal(planned, &api, peer)
+            changes_or_refusal(planned, peer)
         }
         Err(refusal) => *refusal,
     }
@@ -516,7 +518,6 @@ pub(super) fn changed(changes: Changes) -> Response {
 
 fn changes_or_refusal(
     changes: Result<Changes, Refused>,
-    api: &Api,
     peer: Option<Extension<Peer>>,
 ) -> Response {
     match changes {
@@ -527,7 +528,7 @@ fn changes_or_refusal(
         // Of the daemon's own file no line is shown to who may not read it.
         Err(Refused::InvalidFile(diagnostics)) => {
             let shown = match peer {
-                Some(Extension(peer)) if peer.may_read(&api.file) => diagnostics,
+                Some(Extension(peer)) if peer.may_see_files() => diagnostics,
                 _ => diagnostics.without_lines(),
             };
             json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&shown))

@@ -13,6 +13,9 @@ use serde_json::json;
 use std::net::SocketAddrV4;
 use tokio::task::spawn_blocking;
 
+/// The longest name that is looked for, in bytes.
+const MOST_NAME: usize = 4096;
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
@@ -51,6 +54,9 @@ async fn edit(
     let Some(what) = what(wanted.weight) else {
         return error(StatusCode::BAD_REQUEST, "`weight` is missing");
     };
+    if service.len() > MOST_NAME {
+        return error(StatusCode::BAD_REQUEST, "the service's name is too long");
+    }
     let name = service.clone();
     let done = api.handle.change(move |control| {
         let now = control.now();
@@ -98,6 +104,9 @@ pub(super) async fn put_services(
     };
     let context = api.context;
     let name = named.name.unwrap_or_else(|| "services".to_owned());
+    if name.len() > MOST_NAME {
+        return error(StatusCode::BAD_REQUEST, "the name is too long");
+    }
     let around = match api.handle.ask(|control| control.model.surroundings()).await {
         Ok(around) => around,
         Err(why) => return no_answer(why),

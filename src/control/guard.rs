@@ -23,6 +23,8 @@ pub struct Handle(mpsc::Sender<Job>);
 pub enum NoAnswer {
     #[error("weir is stopping")]
     Stopping,
+    #[error("the list was read too slowly")]
+    TooSlow,
     #[error("weir panicked over this request: its log says where; please report it")]
     Panicked,
     #[error(

@@ -31,6 +31,8 @@ pub(super) async fn panic(State(api): State<Api>, Query(place): Query<Where>) ->
         "body" => {
             return stream("text/plain", async |pieces| {
                 pieces.write("half".to_owned()).await?;
+                // Until it is on its way.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 panic!("injected into a body")
             });
         }

@@ -54,10 +54,10 @@ impl From {
                 })?;
                 drop(body);
                 if let Some(files) = sent.files {
-                    let name = match files.first() {
-                        Some(main) => main.name.clone(),
-                        None => return Err(Refused::Malformed("`files` is empty".to_owned())),
-                    };
+                    if let Some(why) = config::refuse_texts(&files) {
+                        return Err(Refused::Malformed(why));
+                    }
+                    let name = files[0].name.clone();
                     let loaded = config::check_texts(files, context).map_err(Refused::Invalid)?;
                     return Ok((name, loaded));
                 }

@@ -117,7 +117,6 @@ pub fn serve(listener: Listener, router: Router, most: usize) -> io::Result<()> 
                     let accepted = listener.accept().await.map(|(stream, _)| {
                         let peer = stream.peer_cred().ok().map(|peer| Peer::Process {
                             uid: peer.uid(),
-                            gid: peer.gid(),
                             pid: peer.pid(),
                         });
                         (stream, peer)

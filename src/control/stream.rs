@@ -1,8 +1,9 @@
 //! Answers that are written while they are read: none is made in one piece that may be long.
 
 use super::NoAnswer;
+use super::api::error;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use hyper::body::Frame;
@@ -11,7 +12,9 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task;
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 
 /// A body that is written while it is read.
 struct Writing(mpsc::Receiver<Result<Bytes, NoAnswer>>);
@@ -55,16 +58,32 @@ impl Pieces {
     }
 }
 
-/// Answers with what `work` writes.
+/// Lists that are read at once, of all doors: each holds what was gathered for it.
+const MOST: usize = 8;
+static LISTS: Semaphore = Semaphore::const_new(MOST);
+/// How long a list may take to be read.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Answers with what `work` writes; a 503 where too many do.
 pub(super) fn stream<F>(content_type: &'static str, work: impl FnOnce(Arc<Pieces>) -> F) -> Response
 where
     F: Future<Output = Result<(), Cut>> + Send + 'static,
 {
+    let Ok(turn) = LISTS.try_acquire() else {
+        let why = "too many lists are being read; ask again";
+        return error(StatusCode::SERVICE_UNAVAILABLE, why);
+    };
     let (sender, receiver) = mpsc::channel(4);
     let pieces = Arc::new(Pieces(sender));
     let work = work(pieces.clone());
     tokio::spawn(async move {
-        let done = AssertUnwindSafe(work).catch_unwind().await;
+        let _turn = turn;
+        let work = AssertUnwindSafe(work).catch_unwind();
+        // Its end is missing then, which is an error to the reader.
+        let Ok(done) = timeout(LONGEST, work).await else {
+            let _ = pieces.0.try_send(Err(NoAnswer::TooSlow));
+            return;
+        };
         if let Err(Cut::NoAnswer(why)) = done.unwrap_or(Err(NoAnswer::Panicked.into())) {
             // An error here, not an end: nobody takes half an answer for the whole.
             let _ = pieces.0.send(Err(why)).await;

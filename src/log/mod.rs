@@ -15,6 +15,7 @@ pub mod testing;
 pub use panics::{abort_on_panic, panics};
 pub use reports::{Due, Reports, Said};
 
+use crate::harden::{self, Role};
 use crate::units::Time;
 use limit::{Limit, Limited};
 use queue::Queue;
@@ -67,7 +68,10 @@ pub fn start() -> io::Result<Log> {
     let (lines, kept_back) = (queue.clone(), limit.clone());
     std::thread::Builder::new()
         .name("log".into())
-        .spawn(move || lines.write_out(Stderr(stderr), |lost| own_lines(lost, &kept_back)))?;
+        .spawn(move || {
+            harden::drop_privileges(Role::Worker);
+            lines.write_out(Stderr(stderr), |lost| own_lines(lost, &kept_back));
+        })?;
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy();
