@@ -48,7 +48,7 @@ fn a_device_that_loses_packets_or_cannot_be_had_is_told_with_the_remedy() {
 }
 
 #[test]
-#[ignore = "a minute: scripts/test --full"]
+#[ignore = "a second boot of the guest for a minute, with further pairs of NIC and driver: scripts/test --full runs it"]
 fn every_nic_forwards_in_every_mode_by_vfio_and_uio() {
     guest(&[
         "virtio/vfio-pci/dr",

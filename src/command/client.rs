@@ -69,11 +69,11 @@ fn is_of_another_namespace(stream: &std::os::unix::net::UnixStream) -> bool {
     matches!((namespace("self"), theirs), (Ok(here), Ok(there)) if here != there)
 }
 
-/// Whether somebody has named the daemon's address.
+/// Whether `--api` or `WEIR_API` gave the daemon's address.
 static IS_NAMED: AtomicBool = AtomicBool::new(false);
 
-/// The token for a daemon's `listen`, in the file that WEIR_TOKEN_FILE names. Only for an address that somebody has named:
-/// where no weir runs, anyone may listen on the default one.
+/// The token in the file that WEIR_TOKEN_FILE names. It goes only to a TCP address that `--api` or `WEIR_API` gave: while weir
+/// is down, any local user can listen on the default address and would get it.
 fn token(address: &Address) -> Result<Option<String>, Error> {
     if !matches!(address, Address::Tcp(_)) || !IS_NAMED.load(Relaxed) {
         return Ok(None);

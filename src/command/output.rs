@@ -39,7 +39,7 @@ fn unwritten(why: &io::Error) -> u8 {
     1
 }
 
-/// Writes a line to stderr. Nobody is left to be told that it is closed.
+/// Writes a line to stderr. An error of that is ignored: there is no other place to report it.
 #[allow(clippy::disallowed_methods)] // This is the one way.
 pub fn tell(line: impl Display) {
     // In one piece: a lock would not keep other processes from writing between.

@@ -49,7 +49,7 @@ impl Reload {
     }
 }
 
-/// The files of a configuration, read with the rights of whoever asks.
+/// Reads a configuration and the files that it includes, with the rights of the user who runs the command.
 pub(super) fn texts(file: &Path) -> Result<Vec<Text>, Error> {
     config::texts(file).map_err(|wrong| Error::Refused(wrong.to_string().trim_end().to_owned()))
 }

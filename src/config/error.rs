@@ -91,7 +91,7 @@ pub(super) struct Log {
     beyond: Finding,
 }
 
-/// The most errors, and the most warnings, that are told of: nobody reads more, and each is to be shown with its line.
+/// The most errors, and the most warnings, that are listed; the others are only counted, which bounds the time and the answer.
 const MOST: usize = 100;
 
 impl Log {

@@ -65,7 +65,7 @@ impl Files {
         Ok(root)
     }
 
-    /// The main file and those that it includes, which somebody else has read.
+    /// Parses texts that a client has read: the main file, and behind it those that it includes.
     pub fn parse_all(&mut self, texts: Vec<Text>, log: &mut Log) -> Root {
         let mut texts = texts.into_iter();
         let mut root = texts

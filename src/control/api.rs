@@ -464,29 +464,14 @@ pub(super) fn posted<T: DeserializeOwned + Default>(
     serde_json::from_slice(body).map_err(|why| Box::new(wrong(why)))
 }
 
-/// Where the configuration of a request comes from: the file of the start, or what is sent.
-fn wanted(api: &Api, headers: &HeaderMap, body: Bytes) -> Result<From, Box<Response>> {
-    is_of_type(headers, "application/json")?;
-    Ok(match body.is_empty() {
-        true => From::File(api.file.clone()),
-        false => From::Sent {
-            body,
-            file: api.file.clone(),
-        },
-    })
-}
-
 async fn post_reload(
     State(api): State<Api>,
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    match wanted(&api, &headers, body) {
-        Ok(from) => {
-            let done = reload(&api.handle, from, api.context).await;
-            changes_or_refusal(done, peer)
-        }
+    match configuration(&api, &headers, body) {
+        Ok(from) => changes_or_refusal(reload(&api.handle, from, api.context).await, peer),
         Err(refusal) => *refusal,
     }
 }
@@ -497,13 +482,20 @@ async fn post_plan(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    match wanted(&api, &headers, body) {
-        Ok(from) => {
-            let planned = plan(&api.handle, from, api.context).await;
-            changes_or_refusal(planned, peer)
-        }
+    match configuration(&api, &headers, body) {
+        Ok(from) => changes_or_refusal(plan(&api.handle, from, api.context).await, peer),
         Err(refusal) => *refusal,
     }
+}
+
+/// Where the configuration of a request comes from: the file of the start, or what is sent.
+fn configuration(api: &Api, headers: &HeaderMap, body: Bytes) -> Result<From, Box<Response>> {
+    is_of_type(headers, "application/json")?;
+    let file = api.file.clone();
+    Ok(match body.is_empty() {
+        true => From::File(file),
+        false => From::Sent { body, file },
+    })
 }
 
 pub(super) fn changed(changes: Changes) -> Response {
