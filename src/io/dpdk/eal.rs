@@ -464,7 +464,7 @@ mod tests {
         for mode in [0o777, 0o1777] {
             allow(mode);
             let error = check_drivers(&folder).unwrap_err().to_string();
-            assert!(error.contains("open is writable for everybody"), "{error}");
+            assert!(error.contains("open is writable by every user"), "{error}");
         }
         let error = check_drivers(&top.path().join("none")).unwrap_err();
         assert!(error.to_string().contains("no such folder"), "{error}");

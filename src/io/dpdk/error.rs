@@ -43,7 +43,7 @@ pub enum Error {
     #[error("WEIR_DRIVERS = {folder}: no such folder; the bundle's command `weir` sets it")]
     NoDrivers { folder: String },
     #[error(
-        "the drivers in {folder} are not loaded, as {writable} is writable for everybody, who could put others there: unpack \
+        "the drivers in {folder} are not loaded, as {writable} is writable by every user, who could put others there: unpack \
          the bundle elsewhere (/opt), or `chmod o-w {writable}`"
     )]
     InsecureDrivers { folder: String, writable: String },
