@@ -401,11 +401,8 @@ async fn scrape(State(api): State<Api>) -> Response {
         let mut services = Vec::with_capacity(all.len());
         for slice in all.chunks(SLICE) {
             let slice = slice.to_vec();
-            services.extend(
-                api.handle
-                    .ask(move |control| control.show_services(&slice))
-                    .await?,
-            );
+            let slice = api.handle.ask(move |control| control.show_services(&slice));
+            services.extend(slice.await?.into_iter().map(metrics::Labelled::from));
         }
         for metric in METRICS {
             let mut family = Family::new(metric);

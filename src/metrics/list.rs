@@ -1,8 +1,7 @@
 //! The list.
 
-use super::{Kind, Metric, Number, Samples, Source};
-use crate::view::{Daemon, Member, Port, Service, Worker};
-use std::fmt::Display;
+use super::{Kind, Labelled, Metric, Number, Samples, Source};
+use crate::view::{Daemon, Member, Port, Worker};
 
 const SERVICE: &[&str] = &["service", "protocol", "address", "port"];
 const SERVICE_DIRECTION: &[&str] = &["service", "protocol", "address", "port", "direction"];
@@ -37,7 +36,7 @@ macro_rules! labels {
 metrics! {
     // The daemon.
     Gauge "weir_build_info" ["version"] "1; the label tells the version."
-        Daemon(|_, samples| samples.add(&[&crate::VERSION], 1));
+        Daemon(|_, samples| samples.add(&[crate::VERSION], 1));
     Gauge "weir_start_time_seconds" [] "When the daemon started, in seconds since 1970."
         Daemon(|daemon, samples| samples.add(&[], daemon.started_s));
     Gauge "weir_generation" [] "Counts the tables published to the workers; 1 is the configuration of the start."
@@ -97,8 +96,8 @@ metrics! {
     Gauge "weir_port_stalled" ["port", "direction"] "1: a black hole; in: the device receives packets and hands none over, out: it takes packets and does not send them."
         Daemon(|daemon, samples| {
             for port in &daemon.ports {
-                samples.add(&[&port.port, &"in"], u64::from(port.receive_stalled));
-                samples.add(&[&port.port, &"out"], u64::from(port.transmit_stalled));
+                samples.add(&[&port.port, "in"], u64::from(port.receive_stalled));
+                samples.add(&[&port.port, "out"], u64::from(port.transmit_stalled));
             }
         });
     Counter "weir_port_received_packets_total" ["port"] "Frames that the device received."
@@ -122,15 +121,15 @@ metrics! {
 
     // Services, with what their former real servers counted.
     Counter "weir_service_connections_total" SERVICE "Connections made."
-        Service(|service, samples| services(service, samples, service.traffic.connections_total));
+        Service(|it, samples| services(it, samples, it.service.traffic.connections_total));
     Counter "weir_service_packets_total" SERVICE_DIRECTION "Packets; in: from clients, out: to clients."
-        Service(|service, samples| service_directions(service, samples, (service.traffic.packets_in, service.traffic.packets_out)));
+        Service(|it, samples| service_directions(it, samples, (it.service.traffic.packets_in, it.service.traffic.packets_out)));
     Counter "weir_service_bytes_total" SERVICE_DIRECTION "IP bytes; in: from clients, out: to clients."
-        Service(|service, samples| service_directions(service, samples, (service.traffic.bytes_in, service.traffic.bytes_out)));
+        Service(|it, samples| service_directions(it, samples, (it.service.traffic.bytes_in, it.service.traffic.bytes_out)));
     Gauge "weir_service_active_connections" SERVICE "Connections that the kernel's IPVS would call active."
-        Service(|service, samples| services(service, samples, service.traffic.active_connections));
+        Service(|it, samples| services(it, samples, it.service.traffic.active_connections));
     Gauge "weir_service_inactive_connections" SERVICE "All other connections."
-        Service(|service, samples| services(service, samples, service.traffic.inactive_connections));
+        Service(|it, samples| services(it, samples, it.service.traffic.inactive_connections));
 
     // Real servers of services.
     Gauge "weir_real_up" REAL "1: a route leads to the real server, and its next hop has not failed to answer ARP."
@@ -152,8 +151,8 @@ metrics! {
 fn companions(daemon: &Daemon, samples: &mut Samples) {
     for port in &daemon.ports {
         if let Some(companion) = &port.companion {
-            samples.add(&[&port.port, &"in"], companion.to_host_packets);
-            samples.add(&[&port.port, &"out"], companion.from_host_packets);
+            samples.add(&[&port.port, "in"], companion.to_host_packets);
+            samples.add(&[&port.port, "out"], companion.from_host_packets);
         }
     }
 }
@@ -164,7 +163,7 @@ fn sum(daemon: &Daemon, value: fn(&Worker) -> u64) -> u64 {
 
 fn workers<V: Number>(daemon: &Daemon, samples: &mut Samples, value: fn(&Worker) -> V) {
     for worker in &daemon.workers {
-        samples.add(&[&worker.worker], value(worker));
+        samples.add(&[&worker.worker.to_string()], value(worker));
     }
 }
 
@@ -196,61 +195,38 @@ fn ports(daemon: &Daemon, samples: &mut Samples, value: fn(&Port) -> u64) {
     }
 }
 
-fn services(service: &Service, samples: &mut Samples, value: impl Number) {
-    samples.add(
-        &[
-            &service.name,
-            &service.protocol,
-            &service.address,
-            &service.port,
-        ],
-        value,
-    );
+fn services(it: &Labelled, samples: &mut Samples, value: impl Number) {
+    samples.add(&of_service(it), value);
 }
 
-fn service_directions(service: &Service, samples: &mut Samples, (inward, outward): (u64, u64)) {
-    for (direction, value) in [("in", inward), ("out", outward)] {
-        samples.add(
-            &[
-                &service.name,
-                &service.protocol,
-                &service.address,
-                &service.port,
-                &direction,
-            ],
-            value,
-        );
+fn service_directions(it: &Labelled, samples: &mut Samples, (inward, outward): (u64, u64)) {
+    let [name, protocol, address, port] = of_service(it);
+    samples.add(&[name, protocol, address, port, "in"], inward);
+    samples.add(&[name, protocol, address, port, "out"], outward);
+}
+
+fn reals(it: &Labelled, samples: &mut Samples, value: fn(&Member) -> u64) {
+    let [name, protocol, address, port] = of_service(it);
+    for (real, text) in it.service.reals.iter().zip(&it.reals) {
+        samples.add(&[name, protocol, address, port, text], value(real));
     }
 }
 
-fn reals(service: &Service, samples: &mut Samples, value: fn(&Member) -> u64) {
-    for real in &service.reals {
-        let values: [&dyn Display; 5] = [
-            &service.name,
-            &service.protocol,
-            &service.address,
-            &service.port,
-            &real.real,
-        ];
-        samples.add(&values, value(real));
-    }
-}
-
-fn real_directions(service: &Service, samples: &mut Samples, values: fn(&Member) -> (u64, u64)) {
-    for real in &service.reals {
+fn real_directions(it: &Labelled, samples: &mut Samples, values: fn(&Member) -> (u64, u64)) {
+    let [name, protocol, address, port] = of_service(it);
+    for (real, text) in it.service.reals.iter().zip(&it.reals) {
         let (inward, outward) = values(real);
-        for (direction, value) in [("in", inward), ("out", outward)] {
-            let Service {
-                name,
-                protocol,
-                address,
-                port,
-                ..
-            } = service;
-            samples.add(
-                &[name, protocol, address, port, &real.real, &direction],
-                value,
-            );
-        }
+        samples.add(&[name, protocol, address, port, text, "in"], inward);
+        samples.add(&[name, protocol, address, port, text, "out"], outward);
     }
+}
+
+/// The values of the labels in [`SERVICE`].
+fn of_service(it: &Labelled) -> [&str; 4] {
+    [
+        &it.service.name,
+        &it.service.protocol,
+        &it.address,
+        &it.port,
+    ]
 }

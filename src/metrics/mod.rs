@@ -9,7 +9,7 @@ pub use list::METRICS;
 
 use crate::view::{Daemon, Service};
 use prometheus::{TextEncoder, proto};
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 
 /// The content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -44,7 +44,27 @@ impl Kind {
 pub enum Source {
     Daemon(fn(&Daemon, &mut Samples)),
     /// Asked once for each service: samples for it and its real servers.
-    Service(fn(&Service, &mut Samples)),
+    Service(fn(&Labelled, &mut Samples)),
+}
+
+/// A service, and the texts of its labels: many metrics have the same.
+pub struct Labelled {
+    service: Service,
+    address: String,
+    port: String,
+    /// Of each real server.
+    reals: Vec<String>,
+}
+
+impl From<Service> for Labelled {
+    fn from(service: Service) -> Self {
+        Labelled {
+            address: service.address.to_string(),
+            port: service.port.to_string(),
+            reals: service.reals.iter().map(|it| it.real.to_string()).collect(),
+            service,
+        }
+    }
 }
 
 /// The samples of one metric, and their text: in pieces, so that none holds those of all services.
@@ -52,6 +72,8 @@ pub struct Family {
     family: proto::MetricFamily,
     kind: Kind,
     labels: &'static [&'static str],
+    /// Samples of this piece. Those behind are of the piece before, and used again: most of their labels stay as they are.
+    used: usize,
     has_header: bool,
 }
 
@@ -68,29 +90,27 @@ impl Family {
             family,
             kind: metric.kind,
             labels: metric.labels,
+            used: 0,
             has_header: false,
         }
     }
 
     /// Where to add samples.
     pub fn samples(&mut self) -> Samples<'_> {
-        Samples {
-            kind: self.kind,
-            labels: self.labels,
-            list: self.family.mut_metric(),
-        }
+        Samples(self)
     }
 
     /// The text of what was added since, with the comments above it the first time.
     pub fn take_text(&mut self) -> String {
         let mut text = String::new();
-        if self.family.get_metric().is_empty() {
+        if self.used == 0 {
             return text;
         }
+        self.family.mut_metric().truncate(self.used);
+        self.used = 0;
         let family = std::slice::from_ref(&self.family);
         // It refuses a family without a name or without samples, which this is not.
         let _ = TextEncoder::new().encode_utf8(family, &mut text);
-        self.family.mut_metric().clear();
         if std::mem::replace(&mut self.has_header, true) {
             let header = text.lines().take_while(|line| line.starts_with('#'));
             let length: usize = header.map(|line| line.len() + 1).sum();
@@ -101,25 +121,31 @@ impl Family {
 }
 
 /// Takes the samples of one metric.
-pub struct Samples<'a> {
-    kind: Kind,
-    labels: &'static [&'static str],
-    list: &'a mut Vec<proto::Metric>,
-}
+pub struct Samples<'a>(&'a mut Family);
 
 impl Samples<'_> {
     /// Adds one; `values` are those of the metric's labels, in their order.
-    pub fn add(&mut self, values: &[&dyn Display], value: impl Number) {
-        debug_assert_eq!(values.len(), self.labels.len(), "{:?}", self.labels);
-        let label = |(name, value): (&&str, &&dyn Display)| {
-            let mut label = proto::LabelPair::default();
-            label.set_name((*name).to_owned());
-            label.set_value(value.to_string());
-            label
-        };
-        let labels = self.labels.iter().zip(values).map(label).collect();
-        let mut sample = proto::Metric::from_label(labels);
-        match self.kind {
+    pub fn add(&mut self, values: &[&str], value: impl Number) {
+        let Family {
+            family,
+            kind,
+            labels,
+            used,
+            ..
+        } = &mut *self.0;
+        debug_assert_eq!(values.len(), labels.len(), "{labels:?}");
+        let samples = family.mut_metric();
+        if samples.len() == *used {
+            samples.push(unlabelled(labels));
+        }
+        let sample = &mut samples[*used];
+        *used += 1;
+        for (label, value) in sample.mut_label().iter_mut().zip(values) {
+            if label.value() != *value {
+                label.set_value((*value).to_owned());
+            }
+        }
+        match kind {
             Kind::Counter => {
                 let mut counter = proto::Counter::default();
                 counter.set_value(value.to_f64());
@@ -131,8 +157,16 @@ impl Samples<'_> {
                 sample.set_gauge(gauge);
             }
         }
-        self.list.push(sample);
     }
+}
+
+fn unlabelled(names: &[&str]) -> proto::Metric {
+    let label = |name: &&str| {
+        let mut label = proto::LabelPair::default();
+        label.set_name((*name).to_owned());
+        label
+    };
+    proto::Metric::from_label(names.iter().map(label).collect())
 }
 
 /// A sample's value. Beyond 2 to the power of 53 it is rounded, as Prometheus does.
@@ -217,7 +251,7 @@ mod tests {
             .unwrap();
         let mut family = Family::new(metric);
         assert_eq!(family.take_text(), "");
-        family.samples().add(&[&"a\"b\\c\nd"], 1);
+        family.samples().add(&["a\"b\\c\nd"], 1);
         let first = family.take_text();
         let (header, sample) = first.split_at(first.find("\nweir_").unwrap() + 1);
         assert_eq!(
@@ -231,11 +265,42 @@ mod tests {
             sample,
             format!("{}{{version=\"a\\\"b\\\\c\\nd\"}} 1\n", metric.name)
         );
-        family.samples().add(&[&"2"], u64::MAX);
+        family.samples().add(&["2"], u64::MAX);
         assert_eq!(
             family.take_text(),
             format!("{}{{version=\"2\"}} 18446744073709552000\n", metric.name)
         );
+    }
+
+    /// What pieces share with those before them does not show.
+    #[test]
+    fn a_piece_shows_its_own_labels_and_no_more_samples_than_it_has() {
+        let metric = METRICS
+            .iter()
+            .find(|metric| metric.labels == ["port", "direction"])
+            .unwrap();
+        let mut family = Family::new(metric);
+        let pieces: &[&[(&str, &str, u64)]] = &[
+            &[("wan", "in", 1), ("wan", "out", 2), ("lan", "in", 3)],
+            &[("lan", "out", 4)],
+            &[("dmz", "in", 5), ("wan", "in", 6)],
+            &[],
+            &[("lan", "in", 7), ("lan", "out", 8), ("lan", "in", 9)],
+        ];
+        for piece in pieces {
+            let mut wanted = String::new();
+            for (port, direction, value) in *piece {
+                family.samples().add(&[port, direction], *value);
+                let labels = format!("port=\"{port}\",direction=\"{direction}\"");
+                wanted += &format!("{}{{{labels}}} {value}\n", metric.name);
+            }
+            let text = family.take_text();
+            let samples: String = text
+                .split_inclusive('\n')
+                .filter(|line| !line.starts_with('#'))
+                .collect();
+            assert_eq!(samples, wanted);
+        }
     }
 
     #[test]
