@@ -1,6 +1,9 @@
 //! `weir top`: what goes through now, worker by worker and service by service.
 
+mod once;
+
 use super::client::{self, Address, At, Error};
+use super::output;
 use super::table::short;
 use crate::view;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -10,7 +13,7 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Row, Table, TableState};
 use ratatui::{DefaultTerminal, Frame};
 use std::collections::{BTreeMap, HashMap};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddrV4;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -23,6 +26,9 @@ pub struct Top {
     /// Time between two looks
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     interval: Duration,
+    /// Print what went through within one interval, all of it, and end
+    #[arg(long)]
+    once: bool,
     #[command(flatten)]
     at: At,
 }
@@ -30,8 +36,8 @@ pub struct Top {
 impl Top {
     /// 0, or 1 if no daemon answers.
     pub fn run(&self) -> ExitCode {
-        if !is_terminal() {
-            return super::fail("weir top draws on a terminal; `weir show services` prints");
+        if !self.once && !is_terminal() {
+            return super::fail("weir top draws on a terminal; `weir top --once` prints");
         }
         let address = self.at.address();
         // Before the screen is taken: a daemon that is not there is told in plain text.
@@ -39,6 +45,9 @@ impl Top {
             Ok(sample) => sample,
             Err(why) => return super::fail(why),
         };
+        if self.once {
+            return self.print(&address, &first);
+        }
         let mut terminal = match ratatui::try_init() {
             Ok(terminal) => terminal,
             Err(why) => return super::fail(format!("the terminal cannot be used: {why}")),
@@ -49,6 +58,22 @@ impl Top {
         match ended {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => super::fail(why),
+        }
+    }
+
+    /// Prints what happened between a first sample and another one.
+    fn print(&self, address: &Address, first: &Sample) -> ExitCode {
+        std::thread::sleep(self.interval);
+        let second = match Sample::take(address) {
+            Ok(sample) => sample,
+            Err(why) => return super::fail(why),
+        };
+        let mut screen = Screen::new(address.to_string());
+        screen.show(first, &second);
+        let mut out = output::out();
+        match once::write(&screen, &mut out).and_then(|()| out.flush()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => output::stop(&why),
         }
     }
 }

@@ -257,6 +257,54 @@ fn sorting_goes_round_the_columns_that_are_shown() {
 }
 
 #[test]
+fn once_prints_every_row_and_column_with_whole_figures() {
+    let start = Instant::now();
+    let mut screen = Screen::new(String::new());
+    let after = start + Duration::from_secs(2);
+    screen.show(&sample(start, 1000), &sample(after, 2_470_001));
+    let mut text = vec![];
+    once::write(&screen, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let lines: Vec<Vec<&str>> = text.lines().map(words).collect();
+    let wanted: &[&[&str]] = &[
+        &WORKER_COLUMNS.map(|(name, _)| name),
+        &["0", "1", "25.0%", "6", "1234501", "1234501", "0", "123450"],
+        &[],
+        &SERVICE_COLUMNS.map(|(name, _)| name),
+        &[
+            "busy",
+            "tcp:192.0.2.2:80",
+            "dr",
+            "1/1",
+            "3",
+            "0",
+            "0",
+            "1234501",
+            "0",
+            "987600400",
+            "0",
+        ],
+        &[
+            "quiet",
+            "tcp:192.0.2.1:80",
+            "dr",
+            "0/1",
+            "3",
+            "0",
+            "0",
+            "0",
+            "0",
+            "0",
+            "0",
+        ],
+        &[],
+        &["Drop", "reason", "Drop/s"],
+        &["no_route", "123450"],
+    ];
+    assert_eq!(lines, wanted, "{text}");
+}
+
+#[test]
 fn a_service_that_began_anew_has_no_negative_rates() {
     let start = Instant::now();
     let mut screen = Screen::new(String::new());
