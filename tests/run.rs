@@ -362,9 +362,16 @@ fn what_cannot_run_is_refused_with_a_reason() {
         text.starts_with("error: ") && text.contains("none.toml"),
         "{text}"
     );
-    let text = refused(&lab.run(&lab.config("", 3).replace("lan.in.pcap", "nowhere.pcap")));
+    // At the line that names the device.
+    let config = lab.config("", 3).replace("lan.in.pcap", "nowhere.pcap");
+    let line = config
+        .lines()
+        .position(|line| line.contains("nowhere.pcap"));
+    let place = format!("lb.toml:{}:", line.unwrap() + 1);
+    let text = refused(&lab.run(&config));
     assert!(
-        text.contains("error: port \"lan\": the device \"net_pcap1,")
+        text.contains(&place)
+            && text.contains(": port \"lan\": the device \"net_pcap1,")
             && text.contains("does not start"),
         "{text}"
     );

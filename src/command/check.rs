@@ -1,8 +1,8 @@
 //! `weir check FILE`: every error on stderr, or one line about the file on stdout.
 
-use super::output::{diagnose, tell};
-use crate::config::{self, Config};
-use crate::control::preflight::Preflight;
+use super::output::diagnose;
+use crate::config::{self, Config, Severity};
+use crate::control::preflight::{Preflight, Refusal, at_device};
 use crate::io::pci::{Bus, Locking};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,9 +22,12 @@ impl Check {
                 diagnose(&loaded.warnings);
                 // The file may be right and meant for another machine.
                 let machine = Preflight::new(&loaded.config, &Bus::here(), Locking::now());
-                for refusal in machine.refusals {
-                    tell(format_args!("warning: on this machine, {refusal}"));
-                }
+                let at = (&loaded.config, loaded.devices.as_slice());
+                let warning = |refusal: Refusal| {
+                    let message = format!("on this machine, {refusal}");
+                    at_device(at, refusal.port(), Severity::Warning, message)
+                };
+                diagnose(&machine.refusals.into_iter().map(warning).collect());
                 let (file, summary) = (self.file.display(), summary(&loaded.config));
                 super::say(format_args!("{file}: ok: {summary}"));
                 ExitCode::SUCCESS

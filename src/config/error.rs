@@ -136,6 +136,16 @@ impl Log {
         &mut self.findings[last]
     }
 
+    /// The places of spans, for what is found later: with messages that are still empty.
+    pub fn places(spans: &[Span], sources: &[Source]) -> Vec<Diagnostic> {
+        let place = |&at: &Span| {
+            let mut log = Log::default();
+            log.error(at, "");
+            log.into_diagnostics(sources).list.pop()
+        };
+        spans.iter().filter_map(place).collect()
+    }
+
     /// Every finding in the order of the files and their lines.
     pub fn into_diagnostics(mut self, sources: &[Source]) -> Diagnostics {
         self.findings.sort_by_key(|finding| finding.at);
@@ -244,7 +254,7 @@ fn boundary(text: &str, at: u32) -> usize {
 }
 
 /// One thing that is wrong, or doubtful.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostic {
     pub severity: Severity,
     /// As the operator named it.
@@ -282,9 +292,19 @@ impl Diagnostic {
         }
     }
 
+    /// The same place with something else to say of it.
+    pub fn saying(&self, severity: Severity, message: String) -> Diagnostic {
+        Diagnostic {
+            severity,
+            message,
+            ..self.clone()
+        }
+    }
+
     /// `lb.toml:12:5: unknown key …`
     fn title(&self) -> String {
         match self.line {
+            0 if self.file.is_empty() => self.message.clone(),
             0 => format!("{}: {}", self.file, self.message),
             line => format!("{}:{line}:{}: {}", self.file, self.column, self.message),
         }
@@ -381,8 +401,14 @@ impl Diagnostics {
 
 impl From<Diagnostic> for Diagnostics {
     fn from(diagnostic: Diagnostic) -> Self {
+        std::iter::once(diagnostic).collect()
+    }
+}
+
+impl FromIterator<Diagnostic> for Diagnostics {
+    fn from_iter<T: IntoIterator<Item = Diagnostic>>(diagnostics: T) -> Self {
         Diagnostics {
-            list: vec![diagnostic],
+            list: diagnostics.into_iter().collect(),
             more: 0,
         }
     }

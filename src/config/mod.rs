@@ -35,6 +35,8 @@ pub struct Loaded {
     pub files: HashSet<PathBuf>,
     /// What is doubtful in it.
     pub warnings: Diagnostics,
+    /// Where each port names its device, for what the machine has to say of that.
+    pub devices: Vec<Diagnostic>,
 }
 
 /// Reads and checks a file and what it includes.
@@ -133,8 +135,9 @@ fn check(root: Root, files: Files, mut log: Log, context: &Context) -> Result<Lo
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
     match config {
-        Some(config) if errors == 0 => Ok(Loaded {
+        Some((config, devices)) if errors == 0 => Ok(Loaded {
             config,
+            devices: Log::places(&devices, &files.sources),
             files: files.seen,
             warnings: diagnostics,
         }),

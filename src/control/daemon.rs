@@ -6,12 +6,12 @@ use super::listen::{self, Listener};
 use super::machine::{Machine, WorkerQueues};
 use super::memory::{Available, Shortage};
 use super::model::{Device, Model};
-use super::preflight::Refusal;
+use super::preflight::{Refusal, at_device};
 use super::reload::{From, reload};
 use super::serve::serve;
 use super::{Control, Handle, Host, Job, Turn, WorkerHandle};
 use crate::arch::NoMemory;
-use crate::config::{self, Config, Diagnostics, Idle};
+use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, Severity};
 use crate::conn;
 use crate::director::{Director, Shared};
 use crate::harden::{self, Role};
@@ -77,6 +77,23 @@ pub enum Failure {
     Runtime(#[from] io::Error),
 }
 
+impl Failure {
+    /// What is amiss with devices is told at the lines that name them.
+    fn at_devices(self, loaded: (&Config, &[Diagnostic])) -> Failure {
+        let at = |port: Option<&str>, message| at_device(loaded, port, Severity::Error, message);
+        match self {
+            Failure::Devices(refusals) => {
+                let refusals = refusals.iter();
+                Failure::Config(refusals.map(|it| at(it.port(), it.to_string())).collect())
+            }
+            Failure::Dpdk(error) if error.port().is_some() => {
+                Failure::Config(at(error.port(), error.to_string()).into())
+            }
+            other => other,
+        }
+    }
+}
+
 fn one_a_line(refusals: &[Refusal]) -> String {
     let lines: Vec<_> = refusals.iter().map(ToString::to_string).collect();
     lines.join("\nerror: ")
@@ -104,13 +121,14 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     if !loaded.warnings.is_empty() {
         log::say(loaded.warnings.text(log::is_coloured()).trim_end());
     }
-    let config = loaded.config;
+    let (config, devices) = (loaded.config, loaded.devices);
     harden::limits();
     let runtime = runtime()?;
     let _entered = runtime.enter();
     let signals = Signals::new()?;
     let doors = doors(&config)?;
-    let mut machine = Machine::start(&config)?;
+    let machine = Machine::start(&config);
+    let mut machine = machine.map_err(|failure| failure.at_devices((&config, &devices)))?;
     let _locks = std::mem::take(&mut machine.locks);
     log::move_to(config.dpdk.main_lcore);
     let stop = Arc::new(AtomicBool::new(false));

@@ -1,7 +1,7 @@
 //! What can be said of the ports' devices before any of them is touched: `weir check` warns of it, `weir run` refuses.
 
 use super::machine::Memory;
-use crate::config::{Config, pci_address, pci_devices};
+use crate::config::{Config, Diagnostic, Severity, pci_address, pci_devices};
 use crate::io::dpdk::{EAL_MEMORY_MB, Error, choose_hugepages};
 use crate::io::pci::{Bus, Dma, Fault, Lock, Locked, Locking};
 
@@ -16,6 +16,35 @@ pub enum Refusal {
     Memory(Fault),
     #[error(transparent)]
     Hugepages(Error),
+}
+
+impl Refusal {
+    /// The port that it is about, if it is about one.
+    pub fn port(&self) -> Option<&str> {
+        match self {
+            Refusal::Device { port, .. } | Refusal::Locked { port, .. } => Some(port),
+            Refusal::Memory(_) | Refusal::Hugepages(_) => None,
+        }
+    }
+}
+
+/// What the machine says of a port's device, at the line that names it; or of itself.
+pub fn at_device(
+    loaded: (&Config, &[Diagnostic]),
+    port: Option<&str>,
+    severity: Severity,
+    message: String,
+) -> Diagnostic {
+    let (config, devices) = loaded;
+    let place = config
+        .ports
+        .iter()
+        .zip(devices)
+        .find(|(named, _)| Some(named.name.as_str()) == port);
+    match place {
+        Some((_, device)) => device.saying(severity, message),
+        None => Diagnostic::default().saying(severity, message),
+    }
 }
 
 /// The devices of a configuration's ports, as this machine has them.

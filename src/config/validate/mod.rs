@@ -24,7 +24,8 @@ use std::path::Path;
 const MAX_WORKERS: usize = 64;
 
 /// Checks everything; what it returns may be used only if `log` holds no error.
-pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
+/// The configuration, and where each of its ports names its device. It may be used only if `log` holds no error.
+pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> (Config, Vec<Span>) {
     let dpdk = dpdk(root.dpdk.into_option().unwrap_or_default(), context, log);
     let mut network = Network::default();
     let driven = context.devices.then_some(dpdk.workers.len());
@@ -37,7 +38,7 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
     let host_peers = network.host_peers(root.host_peer.items(), log);
     pool::reachable(&pools, &network, log);
     let services = service::services(services, &pools, &network, context, log);
-    Config {
+    let config = Config {
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
         dpdk,
@@ -54,7 +55,8 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> Config {
             .collect(),
         services,
         host_peers,
-    }
+    };
+    (config, network.devices)
 }
 
 /// Checks services that are to be added to `config`; what it returns may be used only if `log` holds no error.

@@ -87,6 +87,8 @@ pub(super) struct Network {
     routed: Prefixes,
     /// Some port or its addresses could not be read: nothing is known to be unconnected.
     ports_unknown: bool,
+    /// Where each port names its device.
+    pub devices: Vec<Span>,
     /// Some route could not be read: nothing is known to be unreachable.
     routes_unknown: bool,
     /// Some port has a companion, or that cannot be told.
@@ -226,10 +228,12 @@ impl Network {
                 )
                 .help("write 0 (untagged), or leave the key out");
             }
+            let device_at = port.device.ok().map_or(at, |device| device.at);
             let (Some(name), Some(device)) = (port.name.into_option(), port.device.into_option())
             else {
                 continue;
             };
+            self.devices.push(device_at);
             ports.push(Port {
                 name: name.0,
                 device: device.0,

@@ -126,6 +126,24 @@ pub enum Error {
     Lcore { worker: u8, why: String },
 }
 
+impl Error {
+    /// The port that it is about, if it is about one.
+    pub fn port(&self) -> Option<&str> {
+        match self {
+            Error::Device { port, .. }
+            | Error::DeviceTaken { port, .. }
+            | Error::Step { port, .. }
+            | Error::Mtu { port, .. }
+            | Error::SmallMbufs { port, .. }
+            | Error::TooFewRxQueues { port, .. }
+            | Error::TooFewTxQueues { port, .. }
+            | Error::UnequalQueues { port, .. }
+            | Error::NoPowerOfTwo { port, .. } => Some(port),
+            _ => None,
+        }
+    }
+}
+
 /// The last lines of DPDK's log, which know better, and what it says of an error number of either sign.
 pub(super) fn reason(code: i32) -> String {
     // SAFETY: rte_strerror returns a C string, static or in this thread's buffer, for every number.
