@@ -1,7 +1,8 @@
 //! `weir check FILE`: every error on stderr, or one line about the file on stdout.
 
-use super::output::diagnose;
+use super::output::{diagnose, tell};
 use crate::config::{self, Config, Severity};
+use crate::control::machine::Memory;
 use crate::control::preflight::{Preflight, Refusal, at_device};
 use crate::io::pci::{Bus, Locking};
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ impl Check {
                     at_device(at, refusal.port(), Severity::Warning, message)
                 };
                 diagnose(&machine.refusals.into_iter().map(warning).collect());
+                if let Some(shortage) = Memory::of(&loaded.config).shortage() {
+                    tell(format_args!("warning: {shortage}"));
+                }
                 let (file, summary) = (self.file.display(), summary(&loaded.config));
                 super::say(format_args!("{file}: ok: {summary}"));
                 ExitCode::SUCCESS

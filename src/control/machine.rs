@@ -62,6 +62,14 @@ impl Memory {
             mb,
         }
     }
+
+    /// That the operator's `mbufs` are fewer than can be in use at once, if they are.
+    pub fn shortage(&self) -> Option<String> {
+        let Memory { mbufs, needed, .. } = self;
+        (mbufs < needed).then(|| {
+            format!("[dpdk] mbufs = {mbufs}: ports may run out of buffers, {needed} can be in use at once")
+        })
+    }
 }
 
 /// One worker's queues, and the pool on its NUMA node.
@@ -87,17 +95,16 @@ impl Machine {
             return Err(Failure::Devices(preflight.refusals));
         }
         let cpus = &config.dpdk.workers;
+        let memory = Memory::of(config);
+        if let Some(shortage) = memory.shortage() {
+            tracing::warn!("{shortage}");
+        }
         let Memory {
             mbufs,
-            needed,
             mtu,
             mb: memory_mb,
-        } = Memory::of(config);
-        if mbufs < needed {
-            tracing::warn!(
-                "[dpdk] mbufs = {mbufs}: ports may run out of buffers, {needed} can be in use at once"
-            );
-        }
+            ..
+        } = memory;
         let devices: Vec<&str> = config
             .ports
             .iter()

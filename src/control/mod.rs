@@ -18,7 +18,7 @@ mod guard;
 mod inject;
 mod links;
 mod listen;
-mod machine;
+pub mod machine;
 mod memory;
 pub mod model;
 mod natted;

@@ -46,6 +46,24 @@ fn a_doubtful_file_is_still_good() {
     assert_eq!(output.status.code(), Some(0));
 }
 
+/// A device that is not there is told where it is named, too few packet buffers with how many there may be.
+#[test]
+fn what_this_machine_lacks_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[dpdk]\nworkers = [0]\nmain_lcore = 0\nidle = \"adaptive\"\nmbufs = 1024\n[[port]]\nname = \"wan\"\n\
+                device = \"0000:ff:1f.7\"\naddresses = [\"192.0.2.1/24\"]\n";
+    let output = weir_check(folder.path(), text);
+    let (stdout, stderr) = streams(&output);
+    assert!(stdout.starts_with("lb.toml: ok: 1 port,"), "{stdout}");
+    let place =
+        "warning: lb.toml:8:10: on this machine, port \"wan\": there is no PCI device 0000:ff:1f.7";
+    let short = "warning: [dpdk] mbufs = 1024: ports may run out of buffers, ";
+    let lines: Vec<_> = stderr.lines().collect();
+    assert!(lines.iter().any(|line| line.starts_with(place)), "{stderr}");
+    assert!(lines.iter().any(|line| line.starts_with(short)), "{stderr}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
 #[test]
 fn a_bad_file_has_all_its_errors_on_stderr() {
     let folder = tempfile::tempdir().unwrap();
