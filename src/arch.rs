@@ -40,26 +40,23 @@ pub fn prefetch_all<T>(value: &T) {
     }
 }
 
-/// A bit for each of the eight words that equals `word`, the first one's lowest.
+/// A bit for each of the sixteen bytes that equals `byte`, the first one's lowest.
 #[inline(always)]
-pub fn equal_words(words: &[u16; 8], word: u16) -> u32 {
+pub fn equal_bytes(bytes: &[u8; 16], byte: u8) -> u32 {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 has SSE2, and `words` are the 16 bytes that are loaded, unaligned.
+    // SAFETY: every x86-64 has SSE2, and `bytes` are the 16 bytes that are loaded, unaligned.
     unsafe {
         use std::arch::x86_64::{
-            _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
-            _mm_setzero_si128,
+            _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8,
         };
-        let words = _mm_loadu_si128(words.as_ptr().cast());
-        let equal = _mm_cmpeq_epi16(words, _mm_set1_epi16(word as i16));
-        // One byte for each word, then one bit for each byte.
-        _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())) as u32
+        let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte as i8))) as u32
     }
     #[cfg(not(target_arch = "x86_64"))]
-    words
+    bytes
         .iter()
         .enumerate()
-        .fold(0, |mask, (n, &each)| mask | u32::from(each == word) << n)
+        .fold(0, |mask, (n, &each)| mask | u32::from(each == byte) << n)
 }
 
 /// Memory, or address space for it, that the kernel refuses.
@@ -160,6 +157,8 @@ pub struct GrowingArray<T> {
     capacity: usize,
     /// Elements up to here are there.
     len: AtomicUsize,
+    /// Elements up to here were asked for.
+    wanted: AtomicUsize,
     growing: Mutex<()>,
 }
 
@@ -208,6 +207,7 @@ impl<T: Default> GrowingArray<T> {
             start,
             capacity,
             len: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(0),
             growing: Mutex::new(()),
         })
     }
@@ -215,6 +215,12 @@ impl<T: Default> GrowingArray<T> {
     /// How many elements there can be.
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// How many elements were asked for: those at higher indices are there, perhaps, and not used.
+    #[inline(always)]
+    pub fn used(&self) -> usize {
+        self.wanted.load(Ordering::Relaxed)
     }
 
     /// The element at `index`, if it is there. Never allocates.
@@ -234,6 +240,7 @@ impl<T: Default> GrowingArray<T> {
             return None;
         }
         let growing = self.growing.lock();
+        self.wanted.fetch_max(index + 1, Ordering::Relaxed);
         let len = self.len.load(Ordering::Relaxed);
         if index >= len {
             let new = (index + 1).next_multiple_of(Self::STEP);
@@ -264,12 +271,12 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     #[test]
-    fn equal_words_are_found_at_their_places() {
-        let words = [7, 0, 0x8000, 0xffff, 7, 0x7fff, 1, 7];
-        assert_eq!(equal_words(&words, 7), 0b1001_0001);
-        assert_eq!(equal_words(&words, 0x8000), 0b100);
-        assert_eq!(equal_words(&words, 0xffff), 0b1000);
-        assert_eq!(equal_words(&words, 9), 0);
+    fn equal_bytes_are_found_at_their_places() {
+        let bytes = [7, 0, 0x80, 0xff, 7, 0x7f, 1, 7, 2, 2, 2, 2, 2, 2, 2, 7];
+        assert_eq!(equal_bytes(&bytes, 7), 0b1000_0000_1001_0001);
+        assert_eq!(equal_bytes(&bytes, 0x80), 0b100);
+        assert_eq!(equal_bytes(&bytes, 0xff), 0b1000);
+        assert_eq!(equal_bytes(&bytes, 9), 0);
     }
 
     #[test]

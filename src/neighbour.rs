@@ -10,7 +10,7 @@ use crate::units::{HopId, PortId};
 use crate::wire::Mac;
 use crate::wire::ethernet::ETHERTYPE_IPV4;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// The most neighbours.
 pub const MAX_NEIGHBOURS: usize = 1 << 15;
@@ -83,13 +83,21 @@ impl Link {
     }
 }
 
-/// All that a packet of a known connection needs of its next hop, in two words.
+/// All that a packet of a known connection needs of its next hop.
 #[derive(Clone, Copy, Debug)]
 pub struct Hop {
     /// A packed [`Link`]: MAC address, port, state, first byte lowest.
     link: u64,
-    /// The port's own MAC address and its MTU, first byte lowest.
-    source: u64,
+    source: Source,
+}
+
+/// What frames to a next hop have of their port.
+#[derive(Clone, Copy, Debug, Default)]
+struct Source {
+    /// Its own MAC address, and the Ethertype of IPv4, first byte lowest.
+    header: u64,
+    /// The longest IP packet, in bytes.
+    mtu: u16,
 }
 
 impl Hop {
@@ -106,15 +114,14 @@ impl Hop {
     /// The longest IP packet that its port takes, in bytes.
     #[inline(always)]
     pub fn mtu(self) -> u16 {
-        (self.source >> 48) as u16
+        self.source.mtu
     }
 
     /// The Ethernet header of an IPv4 packet to it: the first eight bytes, and eight from the seventh byte on; each
     /// with the first byte lowest.
     #[inline(always)]
     pub fn ipv4_header(self) -> (u64, u64) {
-        const TYPE: u64 = (ETHERTYPE_IPV4.to_be() as u64) << 48;
-        (self.link, self.source & !(0xffff << 48) | TYPE)
+        (self.link, self.source.header)
     }
 }
 
@@ -122,15 +129,16 @@ impl Hop {
 #[repr(align(32))]
 struct Slot {
     link: AtomicU64,
-    /// As in [`Hop`].
-    source: AtomicU64,
+    /// As in [`Source`].
+    header: AtomicU64,
+    mtu: AtomicU16,
     address: AtomicU32,
 }
 
 #[derive(Debug)]
 pub struct NeighbourTable {
-    /// Of each port, as in [`Hop`].
-    sources: Box<[u64]>,
+    /// Of each port.
+    sources: Box<[Source]>,
     slots: Box<[Slot]>,
     /// Slot number plus one, [`EMPTY`] or [`DELETED`].
     index: Box<[AtomicU32]>,
@@ -140,8 +148,11 @@ impl NeighbourTable {
     /// `ports`: the MAC address and MTU of each port, in the order of their ids.
     pub fn new(ports: impl IntoIterator<Item = (Mac, u16)>) -> Self {
         let source = |(Mac([a, b, c, d, e, f]), mtu): (Mac, u16)| {
-            let [low, high] = mtu.to_le_bytes();
-            u64::from_le_bytes([a, b, c, d, e, f, low, high])
+            let [high, low] = ETHERTYPE_IPV4.to_be_bytes();
+            Source {
+                header: u64::from_le_bytes([a, b, c, d, e, f, high, low]),
+                mtu,
+            }
         };
         NeighbourTable {
             sources: ports.into_iter().map(source).collect(),
@@ -161,7 +172,10 @@ impl NeighbourTable {
         let slot = self.slots.get(hop.index())?;
         Some(Hop {
             link: slot.link.load(Ordering::Relaxed),
-            source: slot.source.load(Ordering::Relaxed),
+            source: Source {
+                header: slot.header.load(Ordering::Relaxed),
+                mtu: slot.mtu.load(Ordering::Relaxed),
+            },
         })
     }
 
@@ -204,8 +218,9 @@ impl NeighbourTable {
         let slot = &self.slots[hop.index()];
         slot.address.store(address.to_bits(), Ordering::Relaxed);
         let source = self.sources.get(link.port.index());
-        slot.source
-            .store(source.copied().unwrap_or_default(), Ordering::Relaxed);
+        let Source { header, mtu } = source.copied().unwrap_or_default();
+        slot.header.store(header, Ordering::Relaxed);
+        slot.mtu.store(mtu, Ordering::Relaxed);
         self.set(hop, link);
         for place in probe(link.port, address) {
             if matches!(self.index[place].load(Ordering::Relaxed), EMPTY | DELETED) {

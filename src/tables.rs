@@ -185,14 +185,48 @@ impl Service {
 pub struct Port {
     pub name: Arc<str>,
     pub mac: Mac,
-    /// Frames to other MAC addresses are taken too: a replay without `mac`, whose captures come from another machine.
-    pub any_mac: bool,
+    pub accepts: Accepts,
     pub mtu: u16,
     /// The host behind it uses the port too.
     pub has_companion: bool,
     pub addresses: Box<[Ipv4Net]>,
     /// Networks beyond its subnets whose VIPs and pool addresses are found on it.
     pub announce: Box<[Ipv4Net]>,
+}
+
+/// The destination MAC addresses that a port accepts, as what a frame's first word is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepts {
+    mask: u64,
+    value: u64,
+}
+
+impl Accepts {
+    /// The address of a station.
+    pub fn only(mac: Mac) -> Self {
+        let [a, b, c, d, e, f] = mac.0;
+        Accepts {
+            mask: u64::MAX >> 16,
+            value: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
+        }
+    }
+
+    /// Every station's: of a replay without `mac`, whose captures come from another machine.
+    pub fn any() -> Self {
+        // The group bit, which a station's address has not.
+        Accepts { mask: 1, value: 0 }
+    }
+
+    /// Returns 0 if the port accepts a frame with these first eight bytes, first byte lowest.
+    #[inline(always)]
+    pub fn differs(self, start: u64) -> u64 {
+        start & self.mask ^ self.value
+    }
+
+    /// Whether frames to any station are accepted.
+    pub fn is_any(self) -> bool {
+        self == Self::any()
+    }
 }
 
 impl Port {

@@ -46,11 +46,11 @@ impl Worker {
                 _ => Pause::LONGEST,
             },
         );
-        let mut then = self.clock.now();
+        // Read once in a loop: the end of one is the beginning of the next.
+        let mut now = self.clock.now();
         while !self.stop.load(Relaxed) {
             self.tables.quiescent();
             let tables = self.tables.read();
-            let now = self.clock.now();
             let mut work = 0;
             // First: what the time since the last loop has ended is not to be found by a packet.
             self.director.poll(tables, now, &mut self.ports);
@@ -76,19 +76,22 @@ impl Worker {
 
             let end = self.clock.now();
             counters.loops.add(1);
-            counters.total_nanos.add(end.since(then).as_nanos() as u64);
+            let nanos = end.nanos().saturating_sub(now.nanos());
+            counters.total_nanos.add(nanos);
             if work > 0 {
-                counters.busy_nanos.add(end.since(then).as_nanos() as u64);
+                counters.busy_nanos.add(nanos);
             }
-            then = end;
+            now = end;
             if let Some(pause) = pause.after(work) {
                 self.tables.offline(|| match &self.interrupts {
                     Some(interrupts) => interrupts.wait(pause),
                     None => std::thread::sleep(pause),
                 });
                 // Asleep is not busy, whatever ended it.
-                then = self.clock.now();
-                counters.total_nanos.add(then.since(end).as_nanos() as u64);
+                now = self.clock.now();
+                counters
+                    .total_nanos
+                    .add(now.nanos().saturating_sub(end.nanos()));
             }
         }
         self.ports.flush();

@@ -4,14 +4,14 @@ use crate::{MAC, frame, per_packet};
 use divan::{Bencher, black_box};
 use weir::director::parse::{Parsed, parse};
 use weir::packet::BURST;
-use weir::tables::Port;
+use weir::tables::{Accepts, Port};
 
 #[divan::bench]
 fn udp_burst(bencher: Bencher) {
     let port = Port {
         name: "wan".into(),
         mac: MAC,
-        any_mac: false,
+        accepts: Accepts::only(MAC),
         mtu: 1500,
         has_companion: false,
         addresses: Box::default(),

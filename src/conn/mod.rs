@@ -11,4 +11,4 @@ pub use entry::{ConnId, Connection, FlowKey, Translation, Worth};
 pub use entry6::{Connection6, FlowKey6};
 pub use local_port::Pool;
 pub use state::{Direction, State, Timeouts};
-pub use table::{Entry, Found, Guess, Table};
+pub use table::{Entry, Found, Place, Table};

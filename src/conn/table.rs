@@ -1,12 +1,12 @@
 //! The connection table of one worker: a slab of entries, and an index that finds them by either key.
 //!
-//! The index is an array of buckets of one cache line: eight 16-bit signatures, compared together, and beside them
+//! The index is an array of buckets of one cache line: twelve 8-bit signatures, compared together, and beside them
 //! the numbers of the entries. A bucket that is full sends its entries on to the next one and counts them, so a
 //! search ends at the first bucket that has sent nothing on, and removing an entry leaves no tombstone.
 //! All memory is reserved at start.
 
 use super::entry::{ConnId, Connection};
-use crate::arch::{HugeSlice, NoMemory, equal_words, prefetch};
+use crate::arch::{HugeSlice, NoMemory, equal_bytes, prefetch};
 
 /// What a table holds: a connection with a key for each direction.
 pub trait Entry: Copy {
@@ -26,34 +26,78 @@ pub trait Entry: Copy {
     fn set_link(&mut self, number: u32);
 }
 
-const SLOTS: usize = 8;
+const SLOTS: usize = 12;
+const ALL: u32 = (1 << SLOTS) - 1;
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Bucket {
-    /// 0: free.
-    signatures: [u16; SLOTS],
-    /// Entry number, and in the lowest bit which of its keys this is (1: the reply's).
-    entries: [u32; SLOTS],
-    /// Keys that belong here or before, and are stored further on.
-    passed_on: u32,
-    _spare: [u32; 3],
+    /// One for each slot, 0 of a free one; behind them, lowest byte first, how many keys that belong here or before are stored
+    /// further on.
+    head: [u8; 16],
+    entries: [Place; SLOTS],
 }
 
 const _: () = assert!(size_of::<Bucket>() == 64, "a bucket fills one cache line");
 
 impl Bucket {
     const EMPTY: Bucket = Bucket {
-        signatures: [0; SLOTS],
-        entries: [0; SLOTS],
-        passed_on: 0,
-        _spare: [0; 3],
+        head: [0; 16],
+        entries: [Place(0); SLOTS],
     };
 
     /// A bit for each slot that has this signature.
     #[inline(always)]
-    fn matches(&self, signature: u16) -> u32 {
-        equal_words(&self.signatures, signature)
+    fn matches(&self, signature: u8) -> u32 {
+        equal_bytes(&self.head, signature) & ALL
+    }
+
+    /// Keys that belong here or before, and are stored further on.
+    #[inline(always)]
+    fn passed_on(&self) -> u32 {
+        let [.., a, b, c, d] = self.head;
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    fn set_passed_on(&mut self, keys: u32) {
+        self.head[SLOTS..].copy_from_slice(&keys.to_le_bytes());
+    }
+}
+
+/// The number of an entry, and in the lowest bit by which of its keys (1: the reply's).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u32);
+
+impl Place {
+    pub const NONE: Place = Place(u32::MAX);
+
+    fn new(id: u32, reply: bool) -> Place {
+        Place(id << 1 | u32::from(reply))
+    }
+
+    #[inline(always)]
+    fn index(self) -> usize {
+        (self.0 >> 1) as usize
+    }
+
+    #[inline(always)]
+    fn is_reply(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    /// The connection, if it is one.
+    #[inline(always)]
+    pub fn found(self) -> Option<Found> {
+        (self != Place::NONE).then_some(Found {
+            id: ConnId(self.0 >> 1),
+            reply: self.is_reply(),
+        })
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Place(0)
     }
 }
 
@@ -63,10 +107,6 @@ pub struct Found {
     pub id: ConnId,
     pub reply: bool,
 }
-
-/// Where a connection may be found ([`Table::guess`]).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Guess(u32);
 
 /// `E`: of IPv4 connections, unless another one is named.
 pub struct Table<E = Connection> {
@@ -86,8 +126,8 @@ const END: u32 = u32::MAX;
 
 /// The low bits of a hash, by which a slot is told; the high bits choose the bucket.
 #[inline(always)]
-fn signature(hash: u64) -> u16 {
-    (hash as u16).max(1)
+fn signature(hash: u64) -> u8 {
+    (hash as u8).max(1)
 }
 
 /// A table to look many keys up in: where its memory is need not be read again for each.
@@ -114,70 +154,56 @@ impl<E: Entry> Lookup<'_, E> {
         prefetch(&self.buckets[self.home(hash)]);
     }
 
-    /// The entry that most probably has this hash, which it starts to fetch.
+    /// The place that most probably has this hash, whose entry it starts to fetch.
     #[inline(always)]
-    pub fn guess(&self, hash: u64) -> Guess {
+    pub fn guess(&self, hash: u64) -> Place {
         let bucket = &self.buckets[self.home(hash)];
         let matches = bucket.matches(signature(hash));
-        // Without a match the number is some slot's: a live key's, or 0.
-        let number = bucket.entries[matches.trailing_zeros() as usize % SLOTS];
-        prefetch(&self.entries[(number >> 1) as usize]);
-        Guess(number)
+        // Without a match it is the last slot's: a live key's, or the first entry's.
+        let slot = (matches | 1 << (SLOTS - 1)).trailing_zeros();
+        let place = bucket.entries[slot as usize];
+        prefetch(&self.entries[place.index()]);
+        place
     }
 
-    /// As [`find`](Self::find), with a look at the guessed entry first.
+    /// The entry at a guessed place, if it has this key.
     #[inline(always)]
-    pub fn find_guessed(&self, guess: Guess, hash: u64, key: &E::Key) -> Option<Found> {
-        let Guess(number) = guess;
-        let entry = &self.entries[(number >> 1) as usize];
-        let reply = number & 1 == 1;
+    pub fn at(&self, place: Place, key: &E::Key) -> Option<&E> {
+        let entry = &self.entries[place.index()];
+        let found = match place.is_reply() {
+            true => entry.reply(),
+            false => entry.request(),
+        };
         // A free entry has a key that no packet can have.
-        if key
-            == if reply {
-                entry.reply()
-            } else {
-                entry.request()
-            }
-        {
-            return Some(Found {
-                id: ConnId(number >> 1),
-                reply,
-            });
-        }
-        self.find(hash, key)
+        (found == key).then_some(entry)
     }
 
-    /// The connection of a packet.
+    /// Where the connection of a packet is, or [`Place::NONE`].
     #[inline]
-    pub fn find(&self, hash: u64, key: &E::Key) -> Option<Found> {
+    pub fn place(&self, hash: u64, key: &E::Key) -> Place {
         let signature = signature(hash);
         let mut home = self.home(hash);
         loop {
             let bucket = &self.buckets[home];
             let mut matches = bucket.matches(signature);
             while matches != 0 {
-                let number = bucket.entries[matches.trailing_zeros() as usize];
-                let reply = number & 1 == 1;
-                let entry = &self.entries[(number >> 1) as usize];
-                if key
-                    == if reply {
-                        entry.reply()
-                    } else {
-                        entry.request()
-                    }
-                {
-                    return Some(Found {
-                        id: ConnId(number >> 1),
-                        reply,
-                    });
+                let place = bucket.entries[matches.trailing_zeros() as usize];
+                if self.at(place, key).is_some() {
+                    return place;
                 }
                 matches &= matches - 1;
             }
-            if bucket.passed_on == 0 {
-                return None;
+            if bucket.passed_on() == 0 {
+                return Place::NONE;
             }
             home = self.next(home);
         }
+    }
+
+    /// The connection of a packet.
+    #[inline]
+    pub fn find(&self, hash: u64, key: &E::Key) -> Option<Found> {
+        self.place(hash, key).found()
     }
 
     #[inline]
@@ -218,9 +244,9 @@ impl<E: Entry> Table<E> {
         })
     }
 
-    /// At most half of the slots are taken: of a hundred buckets two overflow then.
+    /// At most 45 % of the slots are taken: of a thousand buckets four overflow then.
     fn buckets(capacity: usize) -> usize {
-        (capacity * 2 * 2).div_ceil(SLOTS).max(2)
+        (capacity * 2 * 20).div_ceil(SLOTS * 9).max(2)
     }
 
     /// The memory of a table with room for `capacity` connections, in bytes.
@@ -286,7 +312,7 @@ impl<E: Entry> Table<E> {
 
     /// The entry that most probably has this hash, which it starts to fetch.
     #[inline(always)]
-    pub fn guess(&self, hash: u64) -> Guess {
+    pub fn guess(&self, hash: u64) -> Place {
         self.lookup().guess(hash)
     }
 
@@ -324,9 +350,9 @@ impl<E: Entry> Table<E> {
     pub fn add(&mut self, connection: E, request: u64, reply: Option<u64>) -> Option<ConnId> {
         let id = self.take()?;
         self.entries[id as usize] = connection;
-        self.link(request, id << 1);
+        self.link(request, Place::new(id, false));
         if let Some(reply) = reply {
-            self.link(reply, id << 1 | 1);
+            self.link(reply, Place::new(id, true));
         }
         self.live += 1;
         self.version = self.version.wrapping_add(1);
@@ -346,39 +372,39 @@ impl<E: Entry> Table<E> {
         })
     }
 
-    fn link(&mut self, hash: u64, number: u32) {
-        let mut place = self.home(hash);
+    fn link(&mut self, hash: u64, place: Place) {
+        let mut at = self.home(hash);
         loop {
-            let bucket = &mut self.buckets[place];
+            let bucket = &mut self.buckets[at];
             let free = bucket.matches(0);
             if free != 0 {
                 let slot = free.trailing_zeros() as usize;
-                bucket.signatures[slot] = signature(hash);
-                bucket.entries[slot] = number;
+                bucket.head[slot] = signature(hash);
+                bucket.entries[slot] = place;
                 return;
             }
-            bucket.passed_on += 1;
-            place = self.next(place);
+            bucket.set_passed_on(bucket.passed_on() + 1);
+            at = self.next(at);
         }
     }
 
-    fn unlink(&mut self, hash: u64, number: u32) {
-        let mut place = self.home(hash);
+    fn unlink(&mut self, hash: u64, place: Place) {
+        let mut at = self.home(hash);
         loop {
-            let bucket = &mut self.buckets[place];
+            let bucket = &mut self.buckets[at];
             let mut matches = bucket.matches(signature(hash));
             while matches != 0 {
                 let slot = matches.trailing_zeros() as usize;
-                if bucket.entries[slot] == number {
-                    bucket.signatures[slot] = 0;
+                if bucket.entries[slot] == place {
+                    bucket.head[slot] = 0;
                     // What a guess without a match looks at must not be some connection's reply.
-                    bucket.entries[slot] = 0;
+                    bucket.entries[slot] = Place::default();
                     return;
                 }
                 matches &= matches - 1;
             }
-            bucket.passed_on -= 1;
-            place = self.next(place);
+            bucket.set_passed_on(bucket.passed_on() - 1);
+            at = self.next(at);
         }
     }
 
@@ -396,9 +422,9 @@ impl<E: Entry> Table<E> {
     pub fn remove(&mut self, id: ConnId) {
         let entry = self.entries[id.0 as usize];
         debug_assert!(entry.is_live());
-        self.unlink(self.hash(entry.request()), id.0 << 1);
+        self.unlink(self.hash(entry.request()), Place::new(id.0, false));
         if entry.is_two_way() {
-            self.unlink(self.hash(entry.reply()), id.0 << 1 | 1);
+            self.unlink(self.hash(entry.reply()), Place::new(id.0, true));
         }
         let slot = &mut self.entries[id.0 as usize];
         *slot = E::FREE;
@@ -416,6 +442,12 @@ impl<E: Entry> Table<E> {
     #[inline(always)]
     pub fn get_mut(&mut self, id: ConnId) -> &mut E {
         &mut self.entries[id.0 as usize]
+    }
+
+    /// The entry of a place, unless that is [`Place::NONE`]; and whether it is the reply's key that leads there.
+    #[inline(always)]
+    pub fn entry_mut(&mut self, place: Place) -> Option<(&mut E, bool)> {
+        Some((self.entries.get_mut(place.index())?, place.is_reply()))
     }
 
     /// The live connection of a number, if there is one.

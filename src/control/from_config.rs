@@ -3,7 +3,7 @@
 use crate::config::{self, Config};
 use crate::conn::Pool;
 use crate::service::ServiceKey;
-use crate::tables::{Owner, Port};
+use crate::tables::{Accepts, Owner, Port};
 use crate::units::PortId;
 use crate::wire::Mac;
 use std::net::Ipv4Addr;
@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
     pub mac: Mac,
-    /// See [`Port::any_mac`].
+    /// See [`Accepts::any`].
     pub any_mac: bool,
 }
 
@@ -43,7 +43,10 @@ pub(super) fn port_table(port: &config::Port, device: Device) -> Port {
     Port {
         name: port.name.as_str().into(),
         mac: device.mac,
-        any_mac: device.any_mac,
+        accepts: match device.any_mac {
+            true => Accepts::any(),
+            false => Accepts::only(device.mac),
+        },
         mtu: port.mtu,
         has_companion: port.companion.is_some(),
         addresses: port.addresses.as_slice().into(),

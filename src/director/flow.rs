@@ -1,10 +1,10 @@
 //! TCP and UDP: known connections, and the way out. A flow's first packet is in [`new`](super::new).
 
-use super::parse::{Flow, PROTOCOL_TCP};
+use super::parse::{Flow, Kind, PROTOCOL_TCP};
 use super::{Director, Outcome, is_tcp};
 use crate::config::Protocol;
 use crate::conn::state::next_tcp;
-use crate::conn::{Connection, Direction, FlowKey, Found, State};
+use crate::conn::{Connection, Direction, FlowKey, Found, Place, State};
 use crate::forward::rewrite::{Layout, rewrite, rewrite_usual, set_macs};
 use crate::neighbour::LinkState;
 use crate::packet::{Packet, Sent, Sink};
@@ -13,11 +13,8 @@ use crate::stats::RealStats;
 use crate::tables::Tables;
 use crate::units::{HopId, PortId, Time};
 use crate::verdict::{Context, DropReason, ReplyReason, Verdict};
-use crate::wire::tcp::{self, Flags};
+use crate::wire::tcp;
 use std::net::Ipv4Addr;
-
-/// Flags of a segment that simply goes on: of these it has ACK alone.
-const ORDINARY: u8 = Flags::SYN | Flags::RST | Flags::ACK;
 
 /// Where in a frame of the usual layout TCP's acknowledgement number is.
 const ACKNOWLEDGED: usize = Layout::USUAL.l4 as usize + 8;
@@ -30,41 +27,39 @@ impl<P: Packet> Director<P> {
         &mut self,
         mut packet: P,
         flow: &Flow,
-        found: Found,
+        place: Place,
         tables: &Tables,
         now: Time,
         sink: &mut S,
     ) -> Result<(PortId, Context), P> {
-        let connection = self.live.table.get_mut(found.id);
+        let Some((connection, reply)) = self.live.table.entry_mut(place) else {
+            return Err(packet);
+        };
         let Some(real) = self.live.counters.reals.get(connection.real.index()) else {
             return Err(packet);
         };
-        let Some(hop) = tables.neighbours.hop(connection.any_hop(found.reply)) else {
+        let Some(hop) = tables.neighbours.hop(connection.any_hop(reply)) else {
             return Err(packet);
         };
         let usual = hop.is_reachable()
-            && real.standing.admits(found.reply, packet.port())
+            && real.standing.admits(reply, packet.port())
             && connection.route_generation == tables.route_generation
-            && flow.layout == Layout::USUAL
             && flow.length <= hop.mtu()
-            && flow.ttl > 1
             && !connection.is_silent(&tables.timeouts, now.millis());
         if !usual {
             return Err(packet);
         }
-        if is_tcp(flow) {
-            let direction = direction(connection, found.reply);
-            if flow.flags.0 & ORDINARY != Flags::ACK
-                || next_tcp(connection.state, direction, flow.flags) != connection.state
-            {
+        if flow.kind == Kind::Segment {
+            let direction = direction(connection, reply);
+            if next_tcp(connection.state, direction, flow.flags) != connection.state {
                 return Err(packet);
             }
             if let Some(acknowledged) = packet.data().get(ACKNOWLEDGED..ACKNOWLEDGED + 4) {
                 let acknowledged = acknowledged.try_into().unwrap_or_default();
-                connection.note_segment(found.reply, u32::from_le_bytes(acknowledged));
+                connection.note_segment(reply, u32::from_le_bytes(acknowledged));
             }
         } else {
-            connection.note_datagram(found.reply);
+            connection.note_datagram(reply);
         }
         let context = Context {
             real: Some(connection.real),
@@ -73,8 +68,9 @@ impl<P: Packet> Director<P> {
         };
         connection.last_seen = now.millis();
 
-        count(real, flow, found.reply);
-        rewrite_usual(packet.data_mut(), connection, found.reply, hop);
+        count(real, flow, reply);
+        let is_tcp = flow.kind == Kind::Segment;
+        rewrite_usual(packet.data_mut(), is_tcp, connection, reply, hop);
         let port = hop.port();
         sink.send(port, packet, Sent::Forwarded);
         Ok((port, context))

@@ -25,21 +25,22 @@ mod sweep;
 mod waiting;
 
 use crate::arch::{NoMemory, prefetch, prefetch_all};
-use crate::conn::{FlowKey, Found, Guess, Table, local_port};
+use crate::conn::table::Lookup;
+use crate::conn::{FlowKey, Place, Table, local_port};
 use crate::exchange::{ConnectionChunk, Mailbox, Order};
 use crate::packet::{BURST, Burst, Packet, Sent, Sink};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
 use crate::stats::{MAX_PORTS, RealStats, Stats, WorkerStats};
 use crate::steering::Steering;
-use crate::tables::{Service, Tables};
+use crate::tables::{Port, Service, Tables};
 use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{Context, DropReason, LocalReason, Verdict};
 use crate::wire::Mac;
 use arrayvec::ArrayVec;
 pub use limit::AnswerLimits;
 use live::Live;
-use parse::{Flow, Parsed, is_bad_source_mac, mend, parse_unusual, parse_usual};
+use parse::{Flow, Kind, Parsed, is_bad_source_mac, mend, parse_unusual, parse_usual};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -63,7 +64,7 @@ pub struct Director<P> {
     waiting: Waiting<P>,
     sweep: Sweep,
     wanted: [Wanted; WANTED],
-    stage: Option<Box<[Slot; BURST]>>,
+    stage: Option<Box<Stage>>,
     /// Of the burst that is worked on.
     origin: Origin,
 }
@@ -120,18 +121,24 @@ pub enum Origin {
     Worker,
 }
 
-/// What the stages of a burst tell each other of one packet.
+/// What the stages of a burst tell each other.
+struct Stage {
+    slots: [Slot; BURST],
+    /// What each packet is if it is no flow; its slot's kind is [`Kind::Unusual`] then.
+    others: [Option<Parsed>; BURST],
+}
+
+/// What the stages tell each other of a flow's packet: one cache line.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 struct Slot {
-    /// Its place.
-    number: u8,
     flow: Flow,
     hash: u64,
-    guess: Guess,
-    found: Option<Found>,
-    /// What it is if it is no flow.
-    other: Option<Parsed>,
+    place: Place,
 }
+
+/// So many real servers' counters stay in the nearest cache: to fetch those of each packet ahead costs more than it saves.
+const FEW_REALS: usize = 256;
 
 /// A flow without a connection, on its way to get one.
 struct New<'a> {
@@ -165,10 +172,10 @@ impl<P: Packet> Director<P> {
             waiting: Waiting::new(),
             sweep: Sweep::default(),
             wanted: [Wanted::NONE; WANTED],
-            stage: Some(Box::new(std::array::from_fn(|n| Slot {
-                number: n as u8,
-                ..Slot::default()
-            }))),
+            stage: Some(Box::new(Stage {
+                slots: [Slot::default(); BURST],
+                others: [None; BURST],
+            })),
             origin: Origin::Device,
         })
     }
@@ -205,67 +212,67 @@ impl<P: Packet> Director<P> {
         };
         let lookup = self.live.table.lookup();
         let mut any_to_mend = false;
-        for (packet, slot) in burst.iter().zip(&mut *stage) {
+        let Stage { slots, others } = &mut *stage;
+        for ((packet, slot), other) in burst.iter().zip(slots).zip(others) {
             let (frame, port) = (packet.data(), tables.port(packet.port()));
-            if !parse_usual(frame, port, &mut slot.flow) {
-                match parse_unusual(frame, port) {
-                    Parsed::Flow(flow) => slot.flow = flow,
-                    other => {
-                        any_to_mend |= other == Parsed::Mend;
-                        slot.other = Some(other);
-                        continue;
-                    }
-                }
+            if parse_usual(frame, port, &mut slot.flow) {
+                *other = None;
+            } else {
+                any_to_mend |= parse_other(frame, port, &mut slot.flow, other);
             }
-            slot.other = None;
+            // Of what is no flow, a former packet's: no harm is done.
             slot.hash = lookup.hash(&slot.flow.key);
             lookup.prefetch_bucket(slot.hash);
         }
         if any_to_mend {
-            self.mend(burst, &mut stage[..], tables);
+            self.mend(burst, &mut stage, tables);
         }
-        let slots = &mut stage[..burst.len()];
+        let Stage { slots, others } = &mut *stage;
+        let slots = &mut slots[..burst.len()];
         for slot in slots.iter_mut() {
-            // Of what is no flow, a former packet's: no harm is done.
-            slot.guess = lookup.guess(slot.hash);
+            slot.place = lookup.guess(slot.hash);
         }
         let version = self.live.table.version();
         let reals = &self.live.counters.reals;
+        let are_many = reals.used() > FEW_REALS;
         let mut any_new = false;
-        for slot in slots.iter_mut() {
-            slot.found = lookup.find_guessed(slot.guess, slot.hash, &slot.flow.key);
-            any_new |= slot.found.is_none();
-            if let Some(found) = slot.found
-                && let Some(stats) = reals.get(lookup.get(found.id).real.index())
-            {
-                prefetch(stats);
+        for (slot, other) in slots.iter_mut().zip(&*others) {
+            match lookup.at(slot.place, &slot.flow.key) {
+                Some(connection) => {
+                    if are_many && let Some(stats) = reals.get(connection.real.index()) {
+                        prefetch(stats);
+                    }
+                }
+                None => any_new |= find_elsewhere(&lookup, slot, other),
             }
         }
         let mut services = ArrayVec::new();
         if any_new {
-            self.prefetch_services(slots, tables, &mut services);
+            self.prefetch_services(slots, others, tables, &mut services);
         }
-        for (packet, slot) in burst.drain(..).zip(slots) {
-            if let Some(other) = &slot.other {
-                self.other(packet, other, tables, now, sink);
-                continue;
-            }
-            let flow = &slot.flow;
-            // A packet before this one may have made or ended the connection.
-            if self.live.table.version() != version {
-                slot.found = self.live.table.find(slot.hash, &flow.key);
+        // Whether a packet of this burst has made or ended a connection.
+        let mut has_changed = false;
+        for ((n, slot), packet) in slots.iter_mut().enumerate().zip(burst.drain(..)) {
+            if has_changed {
+                slot.place = self.live.table.lookup().place(slot.hash, &slot.flow.key);
             }
             let port = packet.port();
-            let known = match slot.found {
-                Some(found) => self.known(packet, flow, found, tables, now, sink),
-                None => Err(packet),
+            let known = match slot.flow.kind {
+                Kind::Unusual => Err(packet),
+                _ => self.known(packet, &slot.flow, slot.place, tables, now, sink),
             };
             match known {
                 // Counted by the sink's owner, when the device has taken the frame.
                 Ok((out, context)) => sink.decided(port, Verdict::Forward(out), context),
                 Err(packet) => {
-                    let service = services.get(usize::from(slot.number)).copied().flatten();
-                    self.unusual(packet, slot, service, tables, now, sink);
+                    match &others[n] {
+                        Some(other) => self.other(packet, other, tables, now, sink),
+                        None => {
+                            let service = services.get(n).copied().flatten();
+                            self.unusual(packet, slot, service, tables, now, sink);
+                        }
+                    }
+                    has_changed |= self.live.table.version() != version;
                 }
             }
         }
@@ -274,13 +281,14 @@ impl<P: Packet> Director<P> {
 
     /// Takes priority tags and trailers off, and parses the packets then.
     #[cold]
-    fn mend(&self, burst: &mut Burst<P>, slots: &mut [Slot], tables: &Tables) {
-        for (packet, slot) in burst.iter_mut().zip(slots) {
-            if slot.other != Some(Parsed::Mend) {
+    fn mend(&self, burst: &mut Burst<P>, stage: &mut Stage, tables: &Tables) {
+        let Stage { slots, others } = stage;
+        for ((packet, slot), other) in burst.iter_mut().zip(slots).zip(others) {
+            if *other != Some(Parsed::Mend) {
                 continue;
             }
             let port = tables.port(packet.port());
-            slot.other = match mend(packet, port) {
+            *other = match mend(packet, port) {
                 Parsed::Flow(flow) => {
                     slot.flow = flow;
                     slot.hash = self.live.table.hash(&flow.key);
@@ -304,7 +312,7 @@ impl<P: Packet> Director<P> {
     ) {
         let port = packet.port();
         let flow = &slot.flow;
-        let (verdict, context) = match slot.found {
+        let (verdict, context) = match slot.place.found() {
             _ if is_own_or_no_mac(packet.data(), port, tables) => {
                 (Verdict::Drop(DropReason::BadSourceMac), Context::default())
             }
@@ -370,15 +378,16 @@ impl<P: Packet> Director<P> {
     fn prefetch_services<'t>(
         &self,
         slots: &[Slot],
+        others: &[Option<Parsed>],
         tables: &'t Tables,
         services: &mut ArrayVec<Option<&'t Service>, BURST>,
     ) {
-        let is_new = |slot: &Slot| {
-            slot.found.is_none() && slot.other.is_none() && self.is_probably_ours(&slot.flow.key)
+        let is_new = |slot: &Slot, other: &Option<Parsed>| {
+            slot.place == Place::NONE && other.is_none() && self.is_probably_ours(&slot.flow.key)
         };
         let mut keys = ArrayVec::<Option<ServiceKey>, BURST>::new();
-        for slot in slots {
-            let key = is_new(slot).then(|| flow::service_key(&slot.flow.key));
+        for (slot, other) in slots.iter().zip(others) {
+            let key = is_new(slot, other).then(|| flow::service_key(&slot.flow.key));
             if let Some(key) = &key {
                 tables.services.prefetch_place(key);
                 tables.addresses.prefetch_place(&slot.flow.key.source());
@@ -549,6 +558,34 @@ impl<P: Packet> Director<P> {
     pub fn connections(&self) -> &Table {
         &self.live.table
     }
+}
+
+/// Parses what is not a usual frame. Returns whether it is to be mended.
+#[cold]
+#[inline(never)]
+fn parse_other(frame: &[u8], port: &Port, flow: &mut Flow, other: &mut Option<Parsed>) -> bool {
+    match parse_unusual(frame, port) {
+        Parsed::Flow(parsed) => {
+            (*flow, *other) = (parsed, None);
+            false
+        }
+        parsed => {
+            flow.kind = Kind::Unusual;
+            *other = Some(parsed);
+            parsed == Parsed::Mend
+        }
+    }
+}
+
+/// Looks for the connection of a packet that is not where it was guessed. Returns whether it is a flow without one.
+#[cold]
+#[inline(never)]
+fn find_elsewhere(lookup: &Lookup, slot: &mut Slot, other: &Option<Parsed>) -> bool {
+    slot.place = match other {
+        None => lookup.place(slot.hash, &slot.flow.key),
+        Some(_) => Place::NONE,
+    };
+    slot.place == Place::NONE && other.is_none()
 }
 
 /// Whether the source MAC address is none that another station can have, see [`is_bad_source_mac`], or another port's.

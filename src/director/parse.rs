@@ -34,6 +34,41 @@ pub struct Flow {
     pub ttl: u8,
     /// The IP packet's length in bytes.
     pub length: u16,
+    pub kind: Kind,
+}
+
+/// What of a packet alone says whether it simply goes on if its connection is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// It has to be looked at: IP options, a TTL that runs out here, a segment that opens, ends or changes something.
+    #[default]
+    Unusual,
+    Datagram,
+    /// With ACK, and neither SYN nor RST.
+    Segment,
+}
+
+impl Kind {
+    /// Of a UDP datagram of the usual layout.
+    #[inline(always)]
+    fn of_datagram(ttl: u8) -> Kind {
+        match ttl > 1 {
+            true => Kind::Datagram,
+            false => Kind::Unusual,
+        }
+    }
+
+    /// Of a TCP segment of the usual layout.
+    #[inline(always)]
+    fn of_segment(flags: Flags, ttl: u8) -> Kind {
+        /// Of these a usual segment has ACK alone.
+        const TELLING: u8 = Flags::SYN | Flags::RST | Flags::ACK;
+        match ttl > 1 && flags.0 & TELLING == Flags::ACK {
+            true => Kind::Segment,
+            false => Kind::Unusual,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +135,6 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
             header[at + 7],
         ])
     };
-    // Where ports differ in it, a branch would be guessed wrong.
-    let to_us = (header[..6] == port.mac.0) | (port.any_mac & (header[0] & 1 == 0));
     // Ethertype, version, header length, TOS, total length, identification.
     let first = word(12);
     // Fragment, TTL, protocol, checksum, half of the source address.
@@ -112,9 +145,9 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
     let ports = word(34);
     let length = (first >> 32) as u16;
     let length = length.swap_bytes();
-    let is_plain_ipv4 = first & 0xff_ffff == 0x45_0008;
-    let is_no_fragment = second & 0xff3f == 0;
-    if !(to_us && is_plain_ipv4 && is_no_fragment && is_header_right(first, second, addresses)) {
+    // For another station, or not IPv4 without options, or a fragment: one branch for all.
+    let differs = port.accepts.differs(word(0)) | first & 0xff_ffff ^ 0x45_0008 | second & 0xff3f;
+    if differs != 0 || !is_header_right(first, second, addresses) {
         return false;
     }
     // A branch of its own costs a frame without a trailer nothing: it takes the place of the comparison with the length.
@@ -125,12 +158,13 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
         return false;
     };
     let protocol = (second >> 24) as u8;
-    flow.flags = if protocol == PROTOCOL_UDP {
+    let ttl = (second >> 16) as u8;
+    (flow.flags, flow.kind) = if protocol == PROTOCOL_UDP {
         let length = ((ports >> 32) as u16).swap_bytes();
         if length < 8 || length > room {
             return false;
         }
-        Flags(0)
+        (Flags(0), Kind::of_datagram(ttl))
     } else if protocol == PROTOCOL_TCP {
         let Some(tcp) = frame[IP + 20..].first_chunk::<20>() else {
             return false;
@@ -139,13 +173,14 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
         if length < 20 || length > room {
             return false;
         }
-        Flags(tcp[13])
+        let flags = Flags(tcp[13]);
+        (flags, Kind::of_segment(flags, ttl))
     } else {
         return false;
     };
     flow.key = FlowKey::from_wire(addresses, ports as u32, protocol);
     flow.layout = Layout::USUAL;
-    flow.ttl = (second >> 16) as u8;
+    flow.ttl = ttl;
     flow.length = length;
     true
 }
@@ -156,11 +191,11 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
 fn is_header_right(first: u64, second: u64, addresses: u64) -> bool {
     // Without the Ethertype, and without the half of the source address that `second` has.
     let (sum, carry) = second.overflowing_add((first >> 16) + (addresses >> 16));
-    let sum = (sum & 0xffff_ffff) + (sum >> 32) + u64::from(carry);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    // The version is not 0, and so the sum is not.
-    sum == 0xffff
+    let sum = sum.wrapping_add(carry.into());
+    // It is a multiple of 0xffff if and only if its product with the inverse of that, modulo 2 to the power of 64, is one of
+    // the smallest numbers. The version is not 0, and so the sum is not.
+    const NEGATIVE_INVERSE: u64 = u64::MAX / 0xffff;
+    sum.wrapping_mul(NEGATIVE_INVERSE).wrapping_neg() <= u64::MAX / 0xffff
 }
 
 /// RFC 1122 section 3.2.1.3: what may not be a source address. 240/4 is reserved, and no one's either.
@@ -215,7 +250,7 @@ pub(super) fn parse_any(frame: &[u8], port: &Port) -> Parsed {
         return Parsed::Bad(DropReason::Truncated);
     };
     let to_all = header[0] & 1 != 0;
-    if header[..6] != port.mac.0 && !to_all && !port.any_mac {
+    if header[..6] != port.mac.0 && !to_all && !port.accepts.is_any() {
         return Parsed::Bad(DropReason::OtherHost);
     }
     if is_bad_source_mac(frame, port) {
@@ -323,6 +358,11 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
         flags,
         ttl: ip[8],
         length,
+        kind: match (layout, protocol) {
+            (Layout::USUAL, PROTOCOL_TCP) => Kind::of_segment(flags, ip[8]),
+            (Layout::USUAL, _) => Kind::of_datagram(ip[8]),
+            _ => Kind::Unusual,
+        },
     })
 }
 
@@ -330,6 +370,7 @@ fn parse_ipv4(frame: &[u8]) -> Parsed {
 mod tests {
     use super::*;
     use crate::io::memory::Memory;
+    use crate::tables::Accepts;
     use crate::units::PortId;
     use crate::wire::Mac;
     use proptest::prelude::*;
@@ -341,7 +382,10 @@ mod tests {
         Port {
             name: "wan".into(),
             mac: MAC,
-            any_mac,
+            accepts: match any_mac {
+                true => Accepts::any(),
+                false => Accepts::only(MAC),
+            },
             mtu: 1500,
             has_companion: false,
             addresses: Box::default(),

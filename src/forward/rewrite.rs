@@ -21,7 +21,13 @@ impl Layout {
 
 /// Does to a frame of the usual layout all that forwarding it takes: as [`rewrite`], and its Ethernet header.
 #[inline(always)]
-pub fn rewrite_usual(frame: &mut [u8], connection: &Connection, reply: bool, hop: Hop) {
+pub fn rewrite_usual(
+    frame: &mut [u8],
+    is_tcp: bool,
+    connection: &Connection,
+    reply: bool,
+    hop: Hop,
+) {
     let Some((headers, rest)) = frame.split_first_chunk_mut::<42>() else {
         return;
     };
@@ -36,7 +42,7 @@ pub fn rewrite_usual(frame: &mut [u8], connection: &Connection, reply: bool, hop
     };
     if connection.translates() {
         let tcp_checksum = rest.get_mut(8..10).and_then(|field| field.try_into().ok());
-        translate_headers(ip, ports, tcp_checksum, connection, reply);
+        translate_headers(ip, ports, is_tcp, tcp_checksum, connection, reply);
     } else {
         decrement_ttl(ip, Delta::TTL);
     }
@@ -69,7 +75,8 @@ pub fn translate(frame: &mut [u8], layout: Layout, connection: &Connection, repl
     };
     let tcp_checksum = rest.get_mut(8..10).and_then(|field| field.try_into().ok());
     if let Some(ip) = ip {
-        translate_headers(ip, ports, tcp_checksum, connection, reply);
+        let is_tcp = connection.request.protocol() == PROTOCOL_TCP;
+        translate_headers(ip, ports, is_tcp, tcp_checksum, connection, reply);
     }
 }
 
@@ -77,6 +84,7 @@ pub fn translate(frame: &mut [u8], layout: Layout, connection: &Connection, repl
 fn translate_headers(
     ip: &mut [u8; 20],
     ports: &mut [u8; 8],
+    is_tcp: bool,
     tcp_checksum: Option<&mut [u8; 2]>,
     connection: &Connection,
     reply: bool,
@@ -86,7 +94,7 @@ fn translate_headers(
     ip[12..20].copy_from_slice(&to.wire_addresses().to_le_bytes());
     decrement_ttl(ip, ip_delta);
     ports[0..4].copy_from_slice(&to.wire_ports().to_le_bytes());
-    if to.protocol() == PROTOCOL_TCP {
+    if is_tcp {
         if let Some(field) = tcp_checksum {
             l4_delta.apply(field);
         }
@@ -129,7 +137,7 @@ mod tests {
     use crate::conn::FlowKey;
     use crate::director::parse::{Parsed, parse};
     use crate::forward::{MODES, mode};
-    use crate::tables::Port;
+    use crate::tables::{Accepts, Port};
     use crate::units::RealId;
     use crate::wire::checksum::{fold, partial, pseudo_header_v4, sum};
     use crate::wire::ethernet;
@@ -142,7 +150,7 @@ mod tests {
         Port {
             name: "wan".into(),
             mac: MAC,
-            any_mac: false,
+            accepts: Accepts::only(MAC),
             mtu: 1500,
             has_companion: false,
             addresses: Box::default(),

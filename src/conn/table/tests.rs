@@ -124,12 +124,7 @@ fn a_full_table_takes_no_more_and_recovers() {
         table.remove(id);
     }
     assert!(table.is_empty());
-    assert!(
-        table
-            .buckets
-            .iter()
-            .all(|bucket| bucket.passed_on == 0 && bucket.signatures == [0; SLOTS])
-    );
+    assert!(table.buckets.iter().all(|bucket| bucket.head == [0; 16]));
     assert!(table.insert(v4(2_000, 2_000, true)).is_some());
 }
 
@@ -141,13 +136,13 @@ fn spreads<E: Entry>(make: impl Fn(u32) -> E) {
         for n in 0..COUNT {
             assert!(table.insert(make(n)).is_some());
         }
-        let passed = table.buckets.iter().filter(|bucket| bucket.passed_on > 0);
+        let passed = table.buckets.iter().filter(|bucket| bucket.passed_on() > 0);
         let share = passed.count() as f64 / table.buckets.len() as f64;
         assert!(share < 0.05, "{share} of the buckets overflow");
         let wrong = (0..COUNT).filter(|n| {
             let key = *make(*n).request();
-            let Guess(number) = table.guess(table.hash(&key));
-            *table.entries[(number >> 1) as usize].request() != key
+            let place = table.guess(table.hash(&key));
+            table.lookup().at(place, &key).is_none()
         });
         let share = wrong.count() as f64 / f64::from(COUNT);
         assert!(share < 0.03, "{share} of the guesses are wrong");
@@ -172,7 +167,7 @@ fn consecutive_addresses_and_ports_spread_over_the_table() {
 }
 
 #[test]
-fn a_connection_takes_96_bytes_and_160_with_ipv6() {
-    assert_eq!(Table::<Connection>::bytes(1_000_000), 96_000_000);
-    assert_eq!(Table::<Connection6>::bytes(1_000_000), 160_000_000);
+fn a_connection_takes_88_bytes_and_152_with_ipv6() {
+    assert!(Table::<Connection>::bytes(1_000_000) <= 88_000_000);
+    assert!(Table::<Connection6>::bytes(1_000_000) <= 152_000_000);
 }
