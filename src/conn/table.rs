@@ -65,7 +65,7 @@ impl Bucket {
 }
 
 /// The number of an entry, and in the lowest bit by which of its keys (1: the reply's).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place(u32);
 
 impl Place {
@@ -92,12 +92,6 @@ impl Place {
             id: ConnId(self.0 >> 1),
             reply: self.is_reply(),
         })
-    }
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Place(0)
     }
 }
 
