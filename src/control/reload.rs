@@ -38,6 +38,7 @@ pub enum From {
 #[serde(deny_unknown_fields)]
 struct Sent {
     /// The main file, and behind it those that it includes, in their order.
+    #[serde(default, deserialize_with = "config::some_texts")]
     files: Option<Vec<Text>>,
 }
 
