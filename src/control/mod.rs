@@ -52,6 +52,7 @@ use edits::Edits;
 use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
+pub(crate) use listen::reachable;
 use model::{Conflict, Model};
 use stalls::Stalls;
 use std::sync::Arc;
