@@ -240,3 +240,17 @@ fn the_unit_exposes_little() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[test]
+fn the_unit_reloads_by_the_file_that_it_starts_with() {
+    let unit = std::fs::read_to_string(format!("{TOP}/config/weir.service")).unwrap();
+    let file = |key: &str| {
+        let line = unit.lines().find(|line| line.starts_with(key));
+        let line = line.unwrap_or_else(|| panic!("{key} is missing"));
+        let (_, file) = line
+            .split_once(" --config ")
+            .unwrap_or_else(|| panic!("{line}"));
+        file.to_owned()
+    };
+    assert_eq!(file("ExecReload="), file("ExecStart="));
+}

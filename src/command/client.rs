@@ -1,6 +1,7 @@
 //! How the tools talk to a running daemon: HTTP over TCP or a unix socket.
 
-use crate::config::Api;
+use crate::config::{self, Api, Listen};
+use crate::control::reachable;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -10,7 +11,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -23,12 +24,42 @@ pub struct At {
     /// The daemon's [api] control or listen: unix:/path, or an address and port; default: the control socket, else 127.0.0.1:9900
     #[arg(long, env = "WEIR_API", value_name = "ADDR")]
     pub api: Option<Address>,
+    /// The daemon's configuration file: asks the control socket that it names, whatever else is wrong in it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 impl At {
-    pub fn address(&self) -> Address {
+    /// The daemon's address: of `--config`, else of `--api` or `WEIR_API`, else where a weir is by default.
+    pub fn address(&self) -> Result<Address, Error> {
+        if let Some(file) = &self.config {
+            return of_file(file);
+        }
         IS_NAMED.store(self.api.is_some(), Relaxed);
-        self.api.clone().unwrap_or_else(Address::found)
+        Ok(self.api.clone().unwrap_or_else(Address::found))
+    }
+
+    /// The same for a command that is given a configuration, whose control socket is asked unless another daemon is named.
+    pub fn address_for(&self, file: &Path) -> Result<Address, Error> {
+        match (&self.config, &self.api) {
+            (None, None) => of_file(file),
+            _ => self.address(),
+        }
+    }
+}
+
+/// Where a configuration says that changes are taken; what it does not say is as by default.
+fn of_file(file: &Path) -> Result<Address, Error> {
+    let api = config::api(file)
+        .map_err(|wrong| Error::Refused(wrong.to_string().trim_end().to_owned()))?;
+    match (api.control, api.listen) {
+        (Some(_), _) if api.control_is_default => Ok(Address::found()),
+        (Some(path), _) | (None, Listen::Unix(path)) => Ok(Address::Unix(path)),
+        (None, Listen::Tcp(address)) => Ok(Address::Tcp(reachable(address))),
+        (None, Listen::Off) => Err(Error::Refused(format!(
+            "{}: [api] has neither a `control` socket nor `listen`: such a weir takes SIGHUP only",
+            file.display()
+        ))),
     }
 }
 

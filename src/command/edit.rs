@@ -76,7 +76,11 @@ impl Add {
             Ok(text) => {
                 let name = client::encode(&self.file.display().to_string());
                 let path = format!("/v1/services?name={name}");
-                told(client::put(&self.at.address(), &path, text))
+                told(
+                    self.at
+                        .address()
+                        .and_then(|at| client::put(&at, &path, text)),
+                )
             }
             Err(why) => super::fail(format!("{}: {why}", self.file.display())),
         }
@@ -97,7 +101,7 @@ impl Remove {
     /// 0 if the daemon has the service no more.
     pub fn run(&self) -> ExitCode {
         let path = format!("/v1/services?service={}", client::encode(&self.service));
-        told(client::delete(&self.at.address(), &path))
+        told(self.at.address().and_then(|at| client::delete(&at, &path)))
     }
 }
 
@@ -150,7 +154,7 @@ impl Which {
                 self.real
             )));
         }
-        let address = self.at.address();
+        let address = self.at.address()?;
         let mut body = json!({ "service": self.service, "real": self.real });
         if let Some(weight) = weight {
             body["weight"] = weight.into();

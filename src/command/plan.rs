@@ -28,7 +28,7 @@ impl Plan {
 
     fn ask(&self) -> Result<String, Error> {
         let texts = texts(&self.file)?;
-        let (address, body) = (self.at.of(&texts), sent(&texts));
+        let (address, body) = (self.at.address_for(&self.file)?, sent(&texts));
         let answer = client::post(&address, "/v1/plan", body)?;
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
         let summary = answer["summary"].as_str().map(str::to_owned);

@@ -1,6 +1,6 @@
 //! `weir reload [FILE]`: a changed file becomes the running configuration.
 
-use super::client::{self, Address, At, Error};
+use super::client::{self, At, Error};
 use crate::config::{self, Text};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 /// Apply a changed configuration file to the running daemon
 ///
 /// Without FILE the daemon reads the file that it was started with again; FILE is in force until the next reload.
-/// Without --api (or WEIR_API) the daemon is looked for where FILE says that its control socket is.
+/// Without --config and --api (or WEIR_API) the daemon is looked for where FILE says that its control socket is.
 #[derive(Debug, clap::Args)]
 pub struct Reload {
     /// The file; what it includes is read here too, and sent to the daemon
@@ -32,10 +32,10 @@ impl Reload {
     /// What has changed.
     fn apply(&self) -> Result<String, Error> {
         let (address, body) = match &self.file {
-            None => (self.at.address(), String::new()),
+            None => (self.at.address()?, String::new()),
             Some(file) => {
                 let texts = texts(file)?;
-                (self.at.of(&texts), sent(&texts))
+                (self.at.address_for(file)?, sent(&texts))
             }
         };
         let answer = client::post(&address, "/v1/reload", body)?;
@@ -57,30 +57,4 @@ pub(super) fn texts(file: &Path) -> Result<Vec<Text>, Error> {
 /// The body of a request that has them.
 pub(super) fn sent(texts: &[Text]) -> String {
     serde_json::json!({ "files": texts }).to_string()
-}
-
-impl At {
-    /// The daemon that a configuration is for: where it says that its control socket is, unless an address is named.
-    pub(super) fn of(&self, texts: &[Text]) -> Address {
-        let named = match self.api {
-            Some(_) => None,
-            None => control(texts),
-        };
-        named.unwrap_or_else(|| self.address())
-    }
-}
-
-/// The control socket that a configuration names; none if it names none, or is not valid: the daemon will say why.
-fn control(texts: &[Text]) -> Option<Address> {
-    // The daemon's CPUs may be others.
-    let context = config::Context {
-        cpus: None,
-        ..super::context()
-    };
-    let api = config::check_texts(texts.to_vec(), &context)
-        .ok()?
-        .config
-        .api;
-    let named = api.control.filter(|_| !api.control_is_default);
-    named.map(Address::Unix)
 }

@@ -70,7 +70,7 @@ impl Show {
 
     fn show(&self, out: &mut impl Write) -> Result<(), Error> {
         if self.json {
-            return client::get(&self.at.address(), &self.path(), |piece| {
+            return client::get(&self.at.address()?, &self.path(), |piece| {
                 out.write_all(piece)
             });
         }
@@ -110,7 +110,7 @@ impl Show {
     }
 
     fn rows<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
-        client::rows(&self.at.address(), &self.path())
+        client::rows(&self.at.address()?, &self.path())
     }
 
     /// In columns of a fixed width: there may be millions, and they are not gathered first.
@@ -119,21 +119,25 @@ impl Show {
             "{:<5} {:>6} {:<12} {:<21} {:<21} {:<21} {:<21} {:<6} Service\n",
             "Prot", "Expire", "State", "Client", "Virtual", "Local", "Real", "Worker"
         ));
-        client::each(&self.at.address(), &self.path(), |row: view::Connection| {
-            out.write_all(heading.take().unwrap_or_default().as_bytes())?;
-            let expire = format!("{}:{:02}", row.expires_s / 60, row.expires_s % 60);
-            let local = row.local.map_or("-".to_owned(), |local| local.to_string());
-            let [client, vip, real] =
-                [row.client, row.vip, row.real].map(|address| address.to_string());
-            let service = row.service.as_deref().unwrap_or("-");
-            writeln!(
-                out,
-                "{:<5} {expire:>6} {:<12} {client:<21} {vip:<21} {local:<21} {real:<21} {:<6} {service}",
-                row.protocol.to_uppercase(),
-                row.state.to_uppercase(),
-                row.worker
-            )
-        })?;
+        client::each(
+            &self.at.address()?,
+            &self.path(),
+            |row: view::Connection| {
+                out.write_all(heading.take().unwrap_or_default().as_bytes())?;
+                let expire = format!("{}:{:02}", row.expires_s / 60, row.expires_s % 60);
+                let local = row.local.map_or("-".to_owned(), |local| local.to_string());
+                let [client, vip, real] =
+                    [row.client, row.vip, row.real].map(|address| address.to_string());
+                let service = row.service.as_deref().unwrap_or("-");
+                writeln!(
+                    out,
+                    "{:<5} {expire:>6} {:<12} {client:<21} {vip:<21} {local:<21} {real:<21} {:<6} {service}",
+                    row.protocol.to_uppercase(),
+                    row.state.to_uppercase(),
+                    row.worker
+                )
+            },
+        )?;
         Ok(out.write_all(heading.take().unwrap_or_default().as_bytes())?)
     }
 }

@@ -39,7 +39,10 @@ impl Top {
         if !self.once && !is_terminal() {
             return super::fail("weir top draws on a terminal; `weir top --once` prints");
         }
-        let address = self.at.address();
+        let address = match self.at.address() {
+            Ok(address) => address,
+            Err(why) => return super::fail(why),
+        };
         // Before the screen is taken: a daemon that is not there is told in plain text.
         let first = match Sample::take(&address) {
             Ok(sample) => sample,

@@ -110,6 +110,11 @@ impl Log {
         self.findings.last_mut()
     }
 
+    /// Whether further errors are only counted: what they would say need not be made up.
+    pub fn is_full(&self) -> bool {
+        self.errors >= MOST
+    }
+
     /// Errors so far.
     pub fn errors(&self) -> usize {
         self.errors

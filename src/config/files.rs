@@ -3,9 +3,12 @@
 use super::error::{Diagnostic, Diagnostics, Log, Source, Span, quote};
 use super::hints;
 use super::raw::Root;
+use super::size;
 use super::value::Value;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
@@ -32,6 +35,30 @@ pub struct Text {
     pub text: String,
 }
 
+/// Reads a list of texts, up to one more than are taken of it: an empty one has few bytes, and takes many.
+pub fn some_texts<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Text>>, D::Error> {
+    struct Texts;
+    impl<'de> Visitor<'de> for Texts {
+        type Value = Vec<Text>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX_FILES} files")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Text>, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = list.next_element()? {
+                if texts.len() == MAX_FILES {
+                    return Err(de::Error::invalid_length(MAX_FILES + 1, &self));
+                }
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+    from.deserialize_seq(Texts).map(Some)
+}
+
 /// The files of one configuration.
 #[derive(Debug, Default)]
 pub(super) struct Files {
@@ -42,6 +69,8 @@ pub(super) struct Files {
     bytes: usize,
     /// From the main file to the one being read.
     open: Vec<PathBuf>,
+    /// What the parser makes of a file that is no TOML is taken as well.
+    pub despite_errors: bool,
     /// Some file could not be read: what seems to be missing may be in there.
     pub broken: bool,
 }
@@ -107,6 +136,11 @@ impl Files {
     /// Parses one text as the next file.
     pub fn parse(&mut self, name: String, text: String, log: &mut Log) -> Root {
         let file = self.sources.len() as u32;
+        if !size::is_acceptable(&text, file, log) {
+            self.broken = true;
+            self.sources.push(Source { name, text });
+            return Root::default();
+        }
         let (table, errors) = DeTable::parse_recoverable(&text);
         let mut broken = false;
         // One finding for each line that only lacks quotes, however much the parser finds in it.
@@ -141,7 +175,7 @@ impl Files {
                 .help("see https://toml.io for the syntax");
         }
         self.broken |= broken;
-        let root = if broken {
+        let root = if broken && !self.despite_errors {
             Root::default()
         } else {
             let whole = Span::new(file, 0..0);
@@ -366,6 +400,19 @@ mod tests {
         ] {
             assert!(Files::refuse(&texts).is_some(), "{} files", texts.len());
         }
+    }
+
+    #[test]
+    fn of_a_list_of_empty_texts_no_more_are_kept_than_are_taken() {
+        let read = |count: usize| {
+            let list = vec![r#"{"name":"","text":""}"#; count].join(",");
+            let list = format!("[{list}]");
+            let read = some_texts(&mut serde_json::Deserializer::from_str(&list));
+            read.map(|texts| texts.unwrap().len())
+        };
+        assert_eq!(read(MAX_FILES).unwrap(), MAX_FILES);
+        let why = read(MAX_FILES + 1).unwrap_err().to_string();
+        assert!(why.contains("at most 4096 files"), "{why}");
     }
 
     #[test]

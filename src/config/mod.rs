@@ -9,6 +9,7 @@ mod error;
 mod files;
 mod hints;
 mod raw;
+mod size;
 mod validate;
 mod value;
 
@@ -16,7 +17,7 @@ pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
 pub use files::Text;
-pub(crate) use files::{MAX_BYTES, bounded};
+pub(crate) use files::{MAX_BYTES, bounded, some_texts};
 
 use error::{Log, Source};
 use files::Files;
@@ -71,6 +72,21 @@ pub fn texts(path: &Path) -> Result<Vec<Text>, Diagnostics> {
 /// Why texts are not even parsed: they are beyond what is read of files.
 pub fn refuse_texts(texts: &[Text]) -> Option<String> {
     Files::refuse(texts)
+}
+
+/// The `[api]` of a file and of what it includes, whatever else is wrong there; its own mistakes leave the defaults.
+///
+/// # Errors
+///
+/// If the file cannot be read.
+pub fn api(path: &Path) -> Result<Api, Diagnostics> {
+    let (mut files, mut log) = (Files::default(), Log::default());
+    files.despite_errors = true;
+    let root = files.read(path, &mut log)?;
+    Ok(validate::api(
+        root.api.into_option().unwrap_or_default(),
+        &mut log,
+    ))
 }
 
 /// Checks the texts of a main file and of those that it includes, as [`texts`] reads them.

@@ -175,6 +175,10 @@ fn unknown_key(
     at: Span,
     log: &mut Log,
 ) {
+    if log.is_full() {
+        log.error(at, "");
+        return;
+    }
     let hint = hints::of_key(key, value, table);
     let keys = hints::offered(table, keys);
     let guess = match hint {

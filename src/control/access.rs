@@ -40,6 +40,12 @@ impl Peer {
     }
 }
 
+impl Peer {
+    pub fn is_root(&self) -> bool {
+        matches!(*self, Peer::Process { uid: 0, .. })
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

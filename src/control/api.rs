@@ -7,6 +7,7 @@
 use super::access::{Door, Peer, guard};
 use super::changes::Changes;
 use super::edit;
+use super::receive::{Lanes, receive};
 use super::reload::{From, Refused, plan, reload};
 use super::stream::{Array, stream};
 use super::{Control, Handle, NoAnswer};
@@ -16,9 +17,9 @@ use crate::log;
 use crate::metrics::{self, Family, METRICS, Source};
 use crate::units::ServiceId;
 use crate::view;
-use axum::body::{self, Body, Bytes};
+use axum::body::{self, Bytes};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -31,9 +32,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 /// What the API needs.
 #[derive(Clone)]
@@ -42,7 +40,7 @@ pub struct Api {
     /// The `--config` of the start.
     pub file: Arc<Path>,
     pub context: config::Context<'static>,
-    changes: Arc<Semaphore>,
+    pub lanes: Arc<Lanes>,
 }
 
 impl Api {
@@ -51,18 +49,11 @@ impl Api {
             handle,
             file: file.into(),
             context,
-            changes: Arc::new(Semaphore::new(CHANGES)),
+            lanes: Arc::default(),
         }
     }
 }
 
-/// The most that a request may send: all files of a configuration, as JSON, or one file.
-const MOST_TEXTS: usize = 128 << 20;
-const MOST: usize = config::MAX_BYTES;
-/// How long it may take to send that.
-const SENDING: Duration = Duration::from_secs(60);
-/// Changes that are worked on at once.
-const CHANGES: usize = 4;
 /// The header `server` of every answer, by which an answer is known for weir's.
 pub(super) const SERVER: &str = "weir";
 
@@ -119,7 +110,7 @@ pub fn router(api: Api, door: Door, is_loopback: bool) -> Router {
             )
         });
     #[cfg(debug_assertions)]
-    let router = router.route("/v1/panic", post(super::inject::panic));
+    let router = router.route("/v1/inject", post(super::inject::inject));
     let router = router
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(api.clone(), receive))
@@ -156,32 +147,6 @@ async fn as_weir(request: Request, next: Next) -> Response {
         .headers_mut()
         .insert(header::SERVER, HeaderValue::from_static(SERVER));
     answer
-}
-
-/// Receives what is sent, before anybody works on it: so much of it, of so many, in so much time.
-async fn receive(State(api): State<Api>, request: Request, next: Next) -> Response {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        return next.run(request).await;
-    }
-    let Ok(_turn) = api.changes.acquire().await else {
-        return no_answer(NoAnswer::Stopping);
-    };
-    let most = match request.uri().path() {
-        "/v1/reload" | "/v1/plan" => MOST_TEXTS,
-        _ => MOST,
-    };
-    let (parts, body) = request.into_parts();
-    match timeout(SENDING, body::to_bytes(body, most)).await {
-        Ok(Ok(body)) => next.run(Request::from_parts(parts, Body::from(body))).await,
-        Ok(Err(_)) => error(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            &format!("the body was cut off, or has more than {} MiB", most >> 20),
-        ),
-        Err(_) => error(
-            StatusCode::REQUEST_TIMEOUT,
-            &format!("the body did not come within {} s", SENDING.as_secs()),
-        ),
-    }
 }
 
 /// A handler that panics ends its own request.

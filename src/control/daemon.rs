@@ -167,6 +167,8 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     tracing::info!("{why}: stopping");
     drop(serving);
     manager.tell(NotifyState::Stopping);
+    #[cfg(debug_assertions)]
+    super::inject::stop();
     stop.store(true, Relaxed);
     for worker in workers {
         worker.join();

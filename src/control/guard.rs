@@ -8,15 +8,27 @@ use super::{Control, Turn};
 use crate::log;
 use crate::units::Time;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 
 /// Something that the control thread does between two turns.
 pub type Job = Box<dyn FnOnce(&mut Control) + Send>;
 
 /// Where to hand jobs in.
 #[derive(Clone, Debug)]
-pub struct Handle(mpsc::Sender<Job>);
+pub struct Handle {
+    jobs: mpsc::Sender<Job>,
+    changes: Arc<Mutex<()>>,
+}
+
+/// The right to change what is configured, from when the change is read until it is applied. One at a time, in the order in
+/// which they were asked for: what was read earlier is never applied later.
+#[derive(Debug)]
+pub struct Changing {
+    handle: Handle,
+    _only: OwnedMutexGuard<()>,
+}
 
 /// Why a job was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +48,17 @@ pub enum NoAnswer {
 impl Handle {
     pub fn new() -> (Handle, mpsc::Receiver<Job>) {
         let (sender, receiver) = mpsc::channel(64);
-        (Handle(sender), receiver)
+        let changes = Arc::default();
+        let jobs = sender;
+        (Handle { jobs, changes }, receiver)
+    }
+
+    /// Waits until no other change is being made. To be had before anything is read that the change depends on.
+    pub async fn changing(&self) -> Changing {
+        Changing {
+            handle: self.clone(),
+            _only: self.changes.clone().lock_owned().await,
+        }
     }
 
     /// What `question` finds out.
@@ -58,18 +80,6 @@ impl Handle {
         self.hand_in(move |control| control.guarded(order)).await
     }
 
-    /// Changes what is configured, unless a panic has left the control half-changed.
-    pub async fn change<R: Send + 'static>(
-        &self,
-        change: impl FnOnce(&mut Control) -> R + Send + 'static,
-    ) -> Result<R, NoAnswer> {
-        self.hand_in(move |control| match control.panics.is_degraded {
-            true => Err(NoAnswer::Degraded),
-            false => control.guarded(change),
-        })
-        .await
-    }
-
     async fn hand_in<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Control) -> Result<R, NoAnswer> + Send + 'static,
@@ -79,8 +89,23 @@ impl Handle {
             // Whoever asked may have hung up.
             let _ = sender.send(work(control));
         });
-        self.0.send(job).await.map_err(|_| NoAnswer::Stopping)?;
+        self.jobs.send(job).await.map_err(|_| NoAnswer::Stopping)?;
         receiver.await.map_err(|_| NoAnswer::Stopping)?
+    }
+}
+
+impl Changing {
+    /// Changes what is configured, unless a panic has left the control half-changed.
+    pub async fn change<R: Send + 'static>(
+        self,
+        change: impl FnOnce(&mut Control) -> R + Send + 'static,
+    ) -> Result<R, NoAnswer> {
+        self.handle
+            .hand_in(move |control| match control.panics.is_degraded {
+                true => Err(NoAnswer::Degraded),
+                false => control.guarded(change),
+            })
+            .await
     }
 }
 

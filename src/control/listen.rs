@@ -2,9 +2,12 @@
 
 use super::api::SERVER;
 use crate::config::{Api, Listen};
+use rustix::fs::Mode;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -105,15 +108,15 @@ impl Listener {
         } else if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory).map_err(failed)?;
         }
-        let listener = UnixListener::bind(path).map_err(failed)?;
+        let socket = bind_private(path).map_err(failed)?;
         let file = SocketFile(path.to_owned());
         if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP) {
             // Not where weir is neither root nor in the group: then it is its own group's.
             let _ = chown(path, None, Some(group.gid.as_raw()));
         }
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Listener::Unix(listener, file))
+        net::listen(&socket, BACKLOG).map_err(|why| failed(why.into()))?;
+        Ok(Listener::Unix(UnixListener::from(socket), file))
     }
 
     /// Whether only this machine's own programs get here.
@@ -128,6 +131,20 @@ impl Listener {
     pub fn is_loopback(&self) -> bool {
         matches!(self, Listener::Tcp(..)) && self.is_local()
     }
+}
+
+/// Connections that wait to be accepted, as std has it.
+const BACKLOG: i32 = 128;
+
+/// A socket at a path that nobody but its owner may open, whatever the umask is, and that does not listen yet.
+fn bind_private(path: &Path) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // Before it has a name: Linux gives the name the mode of the socket, less the umask (unix_bind_bsd in net/unix/af_unix.c).
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    net::bind(&socket, &address)?;
+    Ok(socket)
 }
 
 /// How long another program is waited for.
@@ -161,7 +178,7 @@ fn is_weirs(answer: &str) -> bool {
 }
 
 /// Where an address that is listened on is reached.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -176,6 +193,51 @@ impl fmt::Display for Listener {
         match self {
             Listener::Tcp(_, address) => address.fmt(f),
             Listener::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    /// A thread with an umask of its own.
+    fn with_umask<T: Send>(umask: Mode, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+                rustix::process::umask(umask);
+                work()
+            });
+            thread.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn a_unix_socket_is_never_open_to_more_than_its_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.sock");
+        for umask in [0, 0o022, 0o027, 0o077] {
+            with_umask(Mode::from_raw_mode(umask), || {
+                let socket = bind_private(&path).unwrap();
+                assert_eq!(mode(&path), 0o600, "umask {umask:03o}");
+                assert!(
+                    UnixStream::connect(&path).is_err(),
+                    "it does not listen yet"
+                );
+                drop(socket);
+                // What is left behind is replaced.
+                let listener = Listener::bind(&Listen::Unix(path.clone()));
+                let listener = listener.unwrap().unwrap();
+                assert_eq!(mode(&path), 0o660, "umask {umask:03o}");
+                UnixStream::connect(&path).unwrap();
+                drop(listener);
+                assert!(!path.exists());
+            });
         }
     }
 }

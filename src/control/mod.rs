@@ -27,6 +27,7 @@ mod pace;
 mod placing;
 pub mod preflight;
 mod real_ids;
+mod receive;
 mod reload;
 pub mod resolver;
 mod serve;
@@ -52,6 +53,7 @@ use edits::Edits;
 use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
+pub(crate) use listen::reachable;
 use model::{Conflict, Model};
 use stalls::Stalls;
 use std::sync::Arc;
@@ -91,6 +93,16 @@ pub struct Host {
 }
 
 impl Host {
+    /// Why the host has no way through weir any more, if it has none.
+    fn complaint(&self) -> Option<String> {
+        if self.carrier.stats.panicked.get() > 0 {
+            let why = "the companions' thread panicked, see the log: forwarding goes on, the host has no way through weir";
+            return Some(why.to_owned());
+        }
+        let gone = self.gone();
+        (!gone.is_empty()).then(|| format!("companion interfaces are gone: {}", gone.join(", ")))
+    }
+
     /// The interfaces that somebody removed: weir makes them when it starts.
     fn gone(&self) -> Vec<&str> {
         let is_gone = |port: usize| self.carrier.stats.gone[port].get() > 0;
@@ -313,8 +325,7 @@ impl Control {
         if !gone.is_empty() {
             return Some(format!("devices are gone: {}", gone.join(", ")));
         }
-        let gone = self.host.as_ref().map(Host::gone).unwrap_or_default();
-        (!gone.is_empty()).then(|| format!("companion interfaces are gone: {}", gone.join(", ")))
+        self.host.as_ref().and_then(Host::complaint)
     }
 
     /// Why the daemon is not healthy, if it is not. What a panic left behind is no reason to end forwarding: an operator

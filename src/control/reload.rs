@@ -38,6 +38,7 @@ pub enum From {
 #[serde(deny_unknown_fields)]
 struct Sent {
     /// The main file, and behind it those that it includes, in their order.
+    #[serde(default, deserialize_with = "config::some_texts")]
     files: Option<Vec<Text>>,
 }
 
@@ -71,7 +72,13 @@ impl From {
 
 /// Reads and checks beside every other work.
 async fn load(from: From, context: config::Context<'static>) -> Result<(String, Loaded), Refused> {
-    let loaded = tokio::task::spawn_blocking(move || from.load(&context)).await;
+    let loaded = tokio::task::spawn_blocking(move || {
+        let loaded = from.load(&context);
+        #[cfg(debug_assertions)]
+        super::inject::read();
+        loaded
+    });
+    let loaded = loaded.await;
     // It can only have panicked.
     loaded.map_err(|_| NoAnswer::Panicked)?
 }
@@ -87,14 +94,15 @@ pub async fn plan(
     Ok(changes.await??)
 }
 
-/// Applies a configuration in one of the control thread's turns.
+/// Applies a configuration in one of the control thread's turns. No other change comes between the reading and the applying.
 pub async fn reload(
     handle: &Handle,
     from: From,
     context: config::Context<'static>,
 ) -> Result<Changes, Refused> {
+    let changing = handle.changing().await;
     let (name, loaded) = load(from, context).await?;
-    let changes = handle.change(move |control| {
+    let changes = changing.change(move |control| {
         let now = control.now();
         control.edits.warnings(&loaded.warnings, now);
         let changes = control.apply(loaded.config)?;

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,7 +29,11 @@ const STALL: Duration = Duration::from_secs(20);
 /// Between two attempts where no connection can be accepted (EMFILE, ENFILE).
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The places for connections. When all are taken, the one that has waited for a request for longest gives way.
+/// Places that only root gets when all others are taken.
+const ROOTS: usize = 16;
+
+/// The places for connections. When all are taken, the one that has waited for a request for longest gives way; then the one
+/// whose request has been coming in for longest.
 struct Places {
     most: usize,
     taken: Mutex<Vec<Arc<Place>>>,
@@ -37,6 +41,9 @@ struct Places {
 
 #[derive(Default)]
 struct Place {
+    /// A request has begun to come.
+    is_asked: AtomicBool,
+    /// And is there as a whole.
     is_answering: AtomicBool,
     gives_way: Notify,
 }
@@ -50,12 +57,17 @@ impl Places {
     }
 
     /// None: every connection has a request.
-    fn take(self: &Arc<Self>) -> Option<Taken> {
+    fn take(self: &Arc<Self>, is_root: bool) -> Option<Taken> {
         let mut taken = self.taken.lock();
         if taken.len() >= self.most {
-            let idle = |place: &Arc<Place>| !place.is_answering.load(Relaxed);
-            let first = taken.iter().position(idle)?;
-            taken.remove(first).gives_way.notify_one();
+            let idle = |place: &Arc<Place>| !place.is_asked.load(Relaxed);
+            let coming = |place: &Arc<Place>| !place.is_answering.load(Relaxed);
+            let first = taken.iter().position(idle);
+            match first.or_else(|| taken.iter().position(coming)) {
+                Some(first) => taken.remove(first).gives_way.notify_one(),
+                None if is_root && taken.len() < self.most + ROOTS => {}
+                None => return None,
+            }
         }
         let place = Arc::<Place>::default();
         taken.push(place.clone());
@@ -79,18 +91,24 @@ impl Drop for Taken {
     }
 }
 
-/// That a request is being answered, until it is dropped.
-struct Answering(Arc<Place>);
+/// A request, until it is dropped.
+pub(super) struct Receipt(Arc<Place>);
 
-impl Answering {
-    fn at(place: &Arc<Place>) -> Self {
-        place.is_answering.store(true, Relaxed);
-        Answering(place.clone())
+impl Receipt {
+    fn at(place: &Arc<Place>) -> Arc<Self> {
+        place.is_asked.store(true, Relaxed);
+        Arc::new(Receipt(place.clone()))
+    }
+
+    /// All of it is there: its connection gives way to no other until it is answered.
+    pub fn received(&self) {
+        self.0.is_answering.store(true, Relaxed);
     }
 }
 
-impl Drop for Answering {
+impl Drop for Receipt {
     fn drop(&mut self) {
+        self.0.is_asked.store(false, Relaxed);
         self.0.is_answering.store(false, Relaxed);
     }
 }
@@ -136,7 +154,7 @@ where
 {
     match accepted {
         Ok((stream, peer)) => {
-            if let Some(taken) = places.take() {
+            if let Some(taken) = places.take(peer.as_ref().is_some_and(Peer::is_root)) {
                 tokio::spawn(converse(stream, peer, router.clone(), taken));
             }
         }
@@ -156,7 +174,11 @@ where
     stream.set_write_timeout(Some(STALL));
     let place = taken.place.clone();
     let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
-        let answering = Answering::at(&place);
+        let receipt = Receipt::at(&place);
+        if request.body().is_end_stream() {
+            receipt.received();
+        }
+        request.extensions_mut().insert(receipt.clone());
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
@@ -168,7 +190,7 @@ where
             answer.map(|answer| {
                 answer.map(|body| {
                     body.map_frame(move |frame| {
-                        let _until_then = &answering;
+                        let _until_then = &receipt;
                         frame
                     })
                 })
@@ -194,25 +216,44 @@ mod tests {
     #[test]
     fn who_waits_for_longest_gives_way_and_nobody_who_is_answered() {
         let places = Places::new(3);
-        let first = places.take().unwrap();
-        let second = places.take().unwrap();
-        let third = places.take().unwrap();
-        let busy = Answering::at(&first.place);
+        let take = || places.take(false);
+        let first = take().unwrap();
+        let second = take().unwrap();
+        let third = take().unwrap();
+        let answer = |taken: &Taken| {
+            let receipt = Receipt::at(&taken.place);
+            receipt.received();
+            receipt
+        };
+        let busy = answer(&first);
         let gave_way = |taken: &Taken| {
             let places = taken.places.taken.lock();
             !places.iter().any(|place| Arc::ptr_eq(place, &taken.place))
         };
-        let fourth = places.take().unwrap();
+        let fourth = take().unwrap();
         assert!(gave_way(&second) && !gave_way(&first) && !gave_way(&third));
         drop(busy);
-        let fifth = places.take().unwrap();
-        assert!(gave_way(&first) && !gave_way(&third) && !gave_way(&fourth));
-        let _busy = [&third, &fourth, &fifth].map(|taken| Answering::at(&taken.place));
-        assert!(places.take().is_none());
+        // A request that comes in is worth more than none.
+        let coming = Receipt::at(&first.place);
+        let fifth = take().unwrap();
+        assert!(gave_way(&third) && !gave_way(&first) && !gave_way(&fourth));
+        let _busy = [&fourth, &fifth].map(answer);
+        let sixth = take().unwrap();
+        assert!(gave_way(&first));
+        let _busy = answer(&sixth);
+        assert!(take().is_none());
         // Those that gave way leave no place twice.
-        drop((first, second));
-        assert!(places.take().is_none());
-        drop(third);
-        assert!(places.take().is_some());
+        drop((coming, first, second, third));
+        assert!(take().is_none());
+        // Root gets in all the same, as often as it is bearable.
+        let roots = (0..ROOTS).map(|_| {
+            let root = places.take(true).unwrap();
+            (answer(&root), root)
+        });
+        let roots: Vec<_> = roots.collect();
+        assert!(places.take(true).is_none() && take().is_none());
+        drop(roots);
+        drop(fourth);
+        assert!(take().is_some());
     }
 }

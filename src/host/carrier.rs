@@ -93,6 +93,8 @@ pub struct HostStats {
     pub refused: [Counter; MAX_PORTS],
     /// Somebody removed the interface: 1.
     pub gone: [Counter; MAX_PORTS],
+    /// The thread panicked, and carries nothing any more: 1.
+    pub panicked: Counter,
 }
 
 /// The running thread: ends when this is dropped.
@@ -100,6 +102,8 @@ pub struct Carrier {
     pub stats: Arc<HostStats>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    #[cfg(debug_assertions)]
+    panic: Arc<AtomicBool>,
 }
 
 impl Carrier {
@@ -122,7 +126,11 @@ impl Carrier {
             stats: stats.clone(),
             empty: None,
             back: VecDeque::new(),
+            #[cfg(debug_assertions)]
+            panic: Arc::default(),
         };
+        #[cfg(debug_assertions)]
+        let panic = work.panic.clone();
         let stopped = stop.clone();
         let thread = std::thread::Builder::new()
             .name("companion".into())
@@ -134,8 +142,16 @@ impl Carrier {
             stats,
             stop,
             thread: Some(thread),
+            #[cfg(debug_assertions)]
+            panic,
         };
         Ok((carrier, worker_ends))
+    }
+
+    /// For tests: has the thread panic.
+    #[cfg(debug_assertions)]
+    pub fn panic(&self) {
+        self.panic.store(true, Relaxed);
     }
 }
 
@@ -157,6 +173,8 @@ struct Work {
     empty: Option<Mbuf>,
     /// What the first worker's ring has no room for yet.
     back: VecDeque<FromHost>,
+    #[cfg(debug_assertions)]
+    panic: Arc<AtomicBool>,
 }
 
 impl Work {
@@ -165,11 +183,7 @@ impl Work {
         match catch_unwind(AssertUnwindSafe(|| work.carry(stop))) {
             Ok(()) => drop(ManuallyDrop::into_inner(work)),
             // Its mbufs stay where they are, since the workers go on; the host has no way through weir any more.
-            Err(_) => {
-                for tap in &work.taps {
-                    work.stats.gone[tap.port.index()].set(1);
-                }
-            }
+            Err(_) => work.stats.panicked.set(1),
         }
     }
 
@@ -177,6 +191,10 @@ impl Work {
         while !stop.load(Relaxed) {
             let carried = self.carry_up() + self.carry_down();
             self.hand_back();
+            #[cfg(debug_assertions)]
+            if self.panic.load(Relaxed) {
+                panic!("injected into the companions' thread");
+            }
             if carried == 0 {
                 self.nap();
             }

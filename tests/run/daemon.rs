@@ -215,6 +215,10 @@ impl Drop for Guard {
     }
 }
 
+fn weir_command() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_weir"))
+}
+
 /// A running daemon.
 pub struct Daemon {
     process: Guard,
@@ -230,7 +234,17 @@ impl Daemon {
     /// `api`: as the configuration says it.
     pub fn start_at(lab: &Lab, config: &str, api: &str) -> Daemon {
         let log = File::create(lab.path("log")).unwrap();
-        let mut daemon = Self::spawn(lab, config, api, log.into());
+        let mut daemon = Self::spawn(weir_command(), lab, config, api, log.into());
+        daemon.wait_until(|daemon| daemon.log().contains(" ready\n"));
+        daemon
+    }
+
+    /// In a network namespace of its own, for companions. Only root can make one.
+    pub fn start_in_namespace(lab: &Lab, config: &str) -> Daemon {
+        let log = File::create(lab.path("log")).unwrap();
+        let mut command = Command::new("unshare");
+        command.arg("--net").arg(env!("CARGO_BIN_EXE_weir"));
+        let mut daemon = Self::spawn(command, lab, config, &lab.api(), log.into());
         daemon.wait_until(|daemon| daemon.log().contains(" ready\n"));
         daemon
     }
@@ -238,7 +252,7 @@ impl Daemon {
     /// Its log is not the test's to read.
     pub fn start_with_log(lab: &Lab, config: &str, stderr: Stdio) -> Daemon {
         lab.write("log", "");
-        let mut daemon = Self::spawn(lab, config, &lab.api(), stderr);
+        let mut daemon = Self::spawn(weir_command(), lab, config, &lab.api(), stderr);
         daemon.wait_until(|daemon| {
             let socket = daemon.api.strip_prefix("unix:").unwrap();
             UnixStream::connect(socket).is_ok()
@@ -246,9 +260,8 @@ impl Daemon {
         daemon
     }
 
-    fn spawn(lab: &Lab, config: &str, api: &str, stderr: Stdio) -> Daemon {
+    fn spawn(mut command: Command, lab: &Lab, config: &str, api: &str, stderr: Stdio) -> Daemon {
         let (file, log) = (lab.write("lb.toml", config), lab.path("log"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command
             .arg("run")
             .arg("--config")
@@ -351,6 +364,12 @@ impl Daemon {
 
     pub fn table(&self, what: &str) -> String {
         self.shown(&[what])
+    }
+
+    /// Has something go wrong or take its time (src/control/inject.rs). Debug builds only.
+    pub fn inject(&self, place: &str) -> (u16, String) {
+        let request = format!("POST /v1/inject?in={place} HTTP/1.0\r\ncontent-length: 0\r\n\r\n");
+        self.request(&request)
     }
 
     pub fn id(&self) -> u32 {

@@ -4,7 +4,7 @@ use super::daemon::{Daemon, Lab, weir_into};
 use super::{arp_request, samples, syns};
 use std::fs::File;
 use std::io::{PipeReader, Read, Write, pipe};
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A line a second at the very least: another host claims the VIP again and again.
@@ -84,6 +84,86 @@ fn a_log_that_cannot_be_written_keeps_weir_from_nothing() {
             assert!(!text.contains("panic"), "{text}");
         }
     }
+}
+
+/// A file system of 64 KiB in a mount namespace of its own, which lives as long as this.
+struct SmallDisk(Child);
+
+impl SmallDisk {
+    fn new(lab: &Lab) -> SmallDisk {
+        let mount = "mount -t tmpfs -o size=64k none \"$0\" && echo mounted && read line";
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", mount])
+            .arg(lab.path(""));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut disk = SmallDisk(command.spawn().unwrap());
+        let mut word = [0; 7];
+        let stdout = disk.0.stdout.as_mut().unwrap();
+        stdout.read_exact(&mut word).unwrap();
+        assert_eq!(&word, b"mounted");
+        disk
+    }
+
+    /// As the namespace sees a file of the lab's folder.
+    fn path(&self, lab: &Lab, name: &str) -> String {
+        format!("/proc/{}/root{}", self.0.id(), lab.path(name).display())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_a_full_disk_has_lost_of_the_log_is_told_when_there_is_room() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.receives("wan", &claims());
+    let disk = SmallDisk::new(&lab);
+    let log = File::create(disk.path(&lab, "log")).unwrap();
+    let ballast = disk.path(&lab, "ballast");
+    // One page is left: for the first lines of the start.
+    std::fs::write(&ballast, vec![0; 60 << 10]).unwrap();
+    let daemon = Daemon::start_with_log(&lab, &lab.config("", 3), log.into());
+    let lost = |daemon: &Daemon| samples(&daemon.get("/metrics"))["weir_log_lost_lines_total"];
+    // Each refusal is a line: the page is full soon.
+    daemon.wait(|daemon| {
+        let _ = daemon.request("POST /v1/nothing HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
+        lab.write("lb.toml", &lab.config("", 3));
+        assert!(daemon.tool(&["reload"]).status.success());
+        (lost(daemon) > 0.0).then_some(())
+    });
+    assert_eq!(daemon.get("/health"), "ok\n");
+    assert_eq!(daemon.get("/ready"), "ok\n");
+    lab.write("lb.toml", &lab.config("", 7));
+    daemon.signal("HUP");
+    daemon.wait(|daemon| (daemon.show("reals")[0]["weight"] == 7).then_some(()));
+    std::fs::remove_file(ballast).unwrap();
+    daemon.wait(|daemon| {
+        assert!(
+            daemon
+                .tool(&["drain", "web", "10.0.0.11:8080"])
+                .status
+                .success()
+        );
+        let text = std::fs::read_to_string(disk.path(&lab, "log")).unwrap();
+        text.contains("lost").then_some(())
+    });
+    let began = Instant::now();
+    let status = daemon.end("TERM");
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(began.elapsed() < Duration::from_secs(1));
+    let text = std::fs::read_to_string(disk.path(&lab, "log")).unwrap();
+    assert!(
+        text.ends_with("stopped\n") && !text.contains("panic"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -202,11 +282,6 @@ fn forwards(lab: &Lab) -> String {
         .replace(&format!(",tx_pcap={directory}lan.out.pcap"), "")
 }
 
-fn inject(daemon: &Daemon, place: &str) -> (u16, String) {
-    let request = format!("POST /v1/panic?in={place} HTTP/1.0\r\ncontent-length: 0\r\n\r\n");
-    daemon.request(&request)
-}
-
 fn health(daemon: &Daemon) -> (u16, String) {
     daemon.request("GET /health HTTP/1.0\r\n\r\n")
 }
@@ -235,7 +310,7 @@ fn a_panic_ends_its_own_request_and_neither_forwarding_nor_what_comes_later() {
         ("body", 200),
         ("task", 200),
     ] {
-        let (status, body) = inject(&daemon, place);
+        let (status, body) = daemon.inject(place);
         assert_eq!(status, answer, "{place}: {body}");
         if answer == 500 {
             assert!(body.contains("its log says where"), "{place}: {body}");
@@ -271,7 +346,7 @@ fn a_panic_in_a_change_or_a_turn_is_told_by_health_and_stops_changes_only() {
     for (place, answer) in [("change", 500), ("turn", 200)] {
         let lab = Lab::new();
         let daemon = Daemon::start(&lab, &forwards(&lab));
-        assert_eq!(inject(&daemon, place).0, answer, "{place}");
+        assert_eq!(daemon.inject(place).0, answer, "{place}");
         let text = daemon.wait(|daemon| {
             let (status, text) = health(daemon);
             (status == 503).then_some(text)
@@ -309,7 +384,7 @@ fn a_control_thread_that_panics_in_every_turn_hangs_and_says_so() {
     }
     let lab = Lab::new();
     let daemon = Daemon::start(&lab, &forwards(&lab));
-    assert_eq!(inject(&daemon, "turns").0, 200);
+    assert_eq!(daemon.inject("turns").0, 200);
     daemon.wait(|daemon| {
         health(daemon)
             .1
@@ -320,5 +395,39 @@ fn a_control_thread_that_panics_in_every_turn_hangs_and_says_so() {
     let log = daemon.log();
     let lines = log.matches("panic: injected into a turn").count();
     assert!((1..=6).contains(&lines), "{log}");
+    daemon.stop();
+}
+
+#[test]
+fn a_panic_of_the_companions_thread_ends_the_hosts_way_and_not_forwarding() {
+    if !cfg!(debug_assertions) || !rustix::process::getuid().is_root() {
+        return;
+    }
+    let lab = Lab::new();
+    let mac = "mac = \"02:00:00:00:00:01\"";
+    let config = forwards(&lab).replace(mac, &format!("{mac}\ncompanion = \"wan0\""));
+    let daemon = Daemon::start_in_namespace(&lab, &config);
+    still_forwards(&daemon);
+    assert_eq!(health(&daemon), (200, "ok\n".to_owned()));
+    assert_eq!(daemon.inject("companions").0, 200);
+    let text = daemon.wait(|daemon| {
+        let (status, text) = health(daemon);
+        (status == 503).then_some(text)
+    });
+    assert!(
+        text.contains("the companions' thread panicked") && text.contains("forwarding goes on"),
+        "{text}"
+    );
+    let log = daemon.log();
+    assert!(
+        log.contains("panic: injected into the companions' thread"),
+        "{log}"
+    );
+    assert_eq!(samples(&daemon.get("/metrics"))["weir_panics_total"], 1.0);
+    // What comes for the host meanwhile is dropped, and keeps no worker from anything.
+    still_forwards(&daemon);
+    lab.write("lb.toml", &config.replace("weight = 3", "weight = 5"));
+    assert!(daemon.tool(&["reload"]).status.success());
+    assert_eq!(daemon.show("reals")[0]["weight"], 5);
     daemon.stop();
 }

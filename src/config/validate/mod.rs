@@ -187,7 +187,7 @@ fn exists(cpu: usize, cpus: Option<&[usize]>, at: Span, log: &mut Log) {
     }
 }
 
-fn api(raw: raw::Api, log: &mut Log) -> Api {
+pub(super) fn api(raw: raw::Api, log: &mut Log) -> Api {
     let default = || Listen::Tcp(([127, 0, 0, 1], 9900).into());
     if let (Some(listen), Some(control)) = (raw.listen.ok(), raw.control.ok())
         && let (Listen::Unix(socket), Some(path)) = (&listen.value, &control.value.0)

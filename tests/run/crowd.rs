@@ -1,0 +1,256 @@
+//! Many who ask at once: slow ones keep nobody waiting, and changes are made in the order in which they were asked for.
+
+use super::*;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+/// The most that a change may take, beside others that take their time.
+const SOON: Duration = Duration::from_secs(2);
+
+fn sends(lab: &Lab, text: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(lab.path("weir.sock")).unwrap();
+    let patience = Some(Duration::from_secs(30));
+    stream.set_read_timeout(patience).unwrap();
+    stream.set_write_timeout(patience).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    stream
+}
+
+/// A request of a body that is `length` long, and whose end never comes.
+fn half_body(lab: &Lab, path: &str, length: usize, sent: usize) -> UnixStream {
+    let body = " ".repeat(sent);
+    sends(
+        lab,
+        &format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        ),
+    )
+}
+
+fn soon(daemon: &Daemon, arguments: &[&str]) -> Output {
+    let began = Instant::now();
+    let output = daemon.tool(arguments);
+    let took = began.elapsed();
+    assert!(took < SOON, "{arguments:?}: {took:?}");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    output
+}
+
+#[test]
+fn bodies_that_never_come_keep_no_change_waiting() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let began = Instant::now();
+    let mut halves: Vec<_> = ["/v1/reload", "/v1/weight"]
+        .iter()
+        .flat_map(|path| [(*path, 1000, 1); 4])
+        .chain([("/v1/plan", 8 << 20, 100_000); 5])
+        .map(|(path, length, sent)| half_body(&lab, path, length, sent))
+        .collect();
+    soon(&daemon, &["weight", "web", "10.0.0.11:8080", "5"]);
+    assert_eq!(daemon.show("reals")[0]["weight"], 5);
+    soon(&daemon, &["reload"]);
+    assert_eq!(daemon.show("reals")[0]["weight"], 3);
+    // Those of small ones are all told so at once.
+    for half in &mut halves[..8] {
+        let mut answer = String::new();
+        half.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(answer.contains("nothing came of the body"), "{answer}");
+    }
+    let took = began.elapsed();
+    assert!((4..15).contains(&took.as_secs()), "{took:?}");
+    daemon.stop();
+}
+
+#[test]
+fn connections_that_send_half_a_request_give_way_to_whole_ones() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let halves: Vec<_> = (0..300)
+        .map(|_| half_body(&lab, "/v1/weight", 1000, 1))
+        .collect();
+    soon(&daemon, &["weight", "web", "10.0.0.11:8080", "5"]);
+    soon(&daemon, &["show", "reals"]);
+    drop(halves);
+    daemon.stop();
+}
+
+#[test]
+fn changes_are_made_in_the_order_in_which_they_were_asked_for() {
+    if !cfg!(debug_assertions) {
+        // A release has no way to make the first one slow.
+        return;
+    }
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 1));
+    let weight = || daemon.show("reals")[0]["weight"].as_u64().unwrap();
+    let file = |name: &str, weight: u16| {
+        let path = lab.write(name, &lab.config("", weight));
+        path.to_str().unwrap().to_owned()
+    };
+    let (five, seven) = (file("five.toml", 5), file("seven.toml", 7));
+    let slow = |arguments: &[&str], then: &dyn Fn()| {
+        assert_eq!(daemon.inject("reading").0, 200);
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| daemon.tool(arguments));
+            std::thread::sleep(Duration::from_millis(500));
+            then();
+            let output = first.join().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        });
+    };
+    let change = |arguments: &[&str]| {
+        let output = daemon.tool(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    };
+
+    slow(&["reload", &five], &|| {
+        // What changes nothing need not wait.
+        soon(&daemon, &["plan", &seven]);
+        assert_eq!(weight(), 1);
+        change(&["reload", &seven]);
+    });
+    assert_eq!(weight(), 7, "reload, reload");
+
+    slow(&["reload", &five], &|| {
+        change(&["weight", "web", "10.0.0.11:8080", "9"])
+    });
+    assert_eq!(weight(), 9, "reload, weight");
+
+    file("lb.toml", 11);
+    slow(&["reload", &five], &|| daemon.signal("HUP"));
+    daemon.wait(|_| (weight() == 11).then_some(()));
+
+    assert_eq!(daemon.inject("reading").0, 200);
+    file("lb.toml", 13);
+    daemon.signal("HUP");
+    std::thread::sleep(Duration::from_millis(500));
+    change(&["weight", "web", "10.0.0.11:8080", "15"]);
+    assert_eq!(weight(), 15, "SIGHUP, weight");
+
+    let more = "[[service]]\nname = \"more\"\naddress = \"192.0.2.90\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\n\
+                [[service.real]]\naddress = \"10.0.0.11\"\n";
+    let more = lab.write("more.toml", more);
+    slow(&["add", more.to_str().unwrap()], &|| {
+        change(&["remove", "more"])
+    });
+    slow(&["add", more.to_str().unwrap()], &|| change(&["reload"]));
+    let left = daemon.show("services");
+    assert_eq!(left.as_array().unwrap().len(), 2, "add, reload: {left}");
+    daemon.stop();
+}
+
+#[test]
+fn a_list_that_nobody_reads_gives_way_to_one_that_is_read() {
+    let lab = Lab::new();
+    lab.receives("wan", &syns(8000));
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    daemon.wait(|daemon| {
+        let sent = &daemon.show("workers")[0]["transmitted_packets"];
+        (sent.as_u64().unwrap() > 6000).then_some(())
+    });
+    let list = "GET /v1/connections HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut unread: Vec<_> = (0..8).map(|_| sends(&lab, list)).collect();
+    // They are all being written, and none of them stands still for long.
+    let text = daemon.wait(|daemon| {
+        let output = daemon.tool(&["show", "ports"]);
+        (!output.status.success()).then(|| refused(&output))
+    });
+    assert!(text.contains("too many lists are being read"), "{text}");
+    let began = Instant::now();
+    let rows = daemon.wait(|daemon| {
+        let output = daemon.tool(&["show", "connections", "--json"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        output.status.success().then(|| json(&text))
+    });
+    assert!(rows.as_array().unwrap().len() > 6000);
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    // The one that gave way has no end, so that its reader does not take it for the whole.
+    let whole = unread.iter_mut().filter_map(|stream| {
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).ok()?;
+        text.ends_with(b"0\r\n\r\n").then_some(())
+    });
+    assert!(whole.count() < 8);
+    daemon.stop();
+}
+
+#[test]
+fn the_second_signal_ends_weir_at_once() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    for (first, second) in [("TERM", "TERM"), ("TERM", "INT"), ("INT", "TERM")] {
+        let lab = Lab::new();
+        let daemon = Daemon::start(&lab, &lab.config("", 1));
+        assert_eq!(daemon.inject("stop").0, 200);
+        daemon.signal(first);
+        let line = format!("SIG{first}: stopping");
+        let end = Instant::now() + Duration::from_secs(10);
+        while !daemon.log().contains(&line) {
+            assert!(Instant::now() < end, "{}", daemon.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        let began = Instant::now();
+        let status = daemon.end(second);
+        assert_eq!(status.code(), Some(1), "{first}, {second}: {status}");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(1), "{first}, {second}: {took:?}");
+    }
+}
+
+#[test]
+fn commands_find_the_daemon_by_its_configuration_whatever_is_wrong_in_it() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let file = lab.path("lb.toml");
+    let file = file.to_str().unwrap();
+    let elsewhere = "unix:/nowhere.sock";
+    let done = |arguments: &[&str]| {
+        let output = weir(&[arguments, &["--config", file]].concat());
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        output
+    };
+    done(&["weight", "web", "10.0.0.11:8080", "5"]);
+    done(&["show", "reals", "--json"]);
+    done(&["plan", file]);
+    done(&["drain", "web", "10.0.0.12:8080", "--api", elsewhere]);
+    lab.write("lb.toml", &lab.config("", 7));
+    done(&["reload"]);
+    assert_eq!(daemon.show("reals")[0]["weight"], 7);
+    // As the unit reloads: the diagnostics are the daemon's, not an error of a daemon that is looked for elsewhere.
+    for (from, to, why) in [
+        ("\"wrr\"", "\"wrx\"", "unknown scheduler `wrx`"),
+        ("\"wrr\"", "wrr", "not TOML"),
+        ("[[neighbour]]", "[[neigbour]]", "unknown key `neigbour`"),
+    ] {
+        lab.write("lb.toml", &lab.config("", 9).replace(from, to));
+        let text = refused(&weir(&["reload", "--config", file]));
+        assert!(text.contains(why), "{text}");
+    }
+    let text = refused(&weir(&["reload", "--config", "/nowhere.toml"]));
+    assert!(
+        text.contains("/nowhere.toml") && text.contains("cannot read"),
+        "{text}"
+    );
+    let api = format!("control = \"{}\"", lab.api());
+    let off = lab.write(
+        "off.toml",
+        &lab.config("", 3).replace(&api, "control = \"\""),
+    );
+    let text = refused(&weir(&["reload", "--config", off.to_str().unwrap()]));
+    assert!(
+        text.contains("neither a `control` socket nor `listen`"),
+        "{text}"
+    );
+    assert_eq!(daemon.show("reals")[0]["weight"], 7);
+    daemon.stop();
+}
