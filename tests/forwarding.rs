@@ -36,6 +36,16 @@ fn seven_workers_do_as_one_does() {
 }
 
 #[test]
+fn bursts_do_as_single_packets_do() {
+    run(&["--burst", "32"]);
+}
+
+#[test]
+fn bursts_of_four_workers_do_as_single_packets_do() {
+    run(&["--workers", "4", "--burst", "32"]);
+}
+
+#[test]
 fn every_drop_reason_has_a_case() {
     run(&["--reasons"]);
 }

@@ -1,15 +1,15 @@
-//! Rewriting the frames of a burst, per forwarding mode and direction.
+//! Rewriting the frames of a burst, per forwarding mode and direction: what the director does to a packet of a known
+//! connection.
 
 use crate::{MAC, frame, per_packet, request};
 use divan::{Bencher, black_box};
 use std::net::Ipv4Addr;
 use weir::conn::Connection;
-use weir::forward::rewrite::{Layout, pass, set_macs, translate};
+use weir::forward::rewrite::rewrite_usual;
 use weir::forward::{MODES, Mode};
+use weir::neighbour::{Hop, Link, LinkState, NeighbourTable};
 use weir::packet::BURST;
-use weir::units::RealId;
-
-const LAYOUT: Layout = Layout { ip: 14, l4: 34 };
+use weir::units::{HopId, PortId, RealId};
 
 fn burst(mode: &Mode) -> Vec<(Vec<u8>, Connection)> {
     let one = |n| {
@@ -38,14 +38,21 @@ fn reply_burst(bencher: Bencher, name: &str) {
 fn rewrite(bencher: Bencher, name: &str, reply: bool) {
     let mode = weir::forward::mode(name).expect("a mode");
     let mut burst = burst(mode);
+    let hop = black_box(hop());
     bencher.counter(per_packet()).bench_local(|| {
         for (frame, connection) in black_box(&mut burst) {
-            if connection.translates() {
-                translate(frame, LAYOUT, connection, reply);
-            } else {
-                pass(frame, LAYOUT);
-            }
-            set_macs(frame, MAC, MAC);
+            rewrite_usual(frame, false, connection, reply, hop);
         }
     });
+}
+
+fn hop() -> Hop {
+    let table = NeighbourTable::new([(MAC, 1500)]);
+    let link = Link {
+        mac: MAC,
+        port: PortId(0),
+        state: LinkState::Reachable,
+    };
+    table.insert(HopId(0), Ipv4Addr::new(10, 0, 0, 11), link);
+    table.hop(HopId(0)).expect("it was just made known")
 }

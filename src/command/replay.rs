@@ -3,6 +3,7 @@
 use super::output::{diagnose, tell};
 use crate::config::{self, Config, did_you_mean};
 use crate::io::pcap::{Capture, Resolution, Writer};
+use crate::packet::BURST;
 use crate::replay::{Input, Replay as Engine, explain, merge};
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
@@ -35,6 +36,9 @@ pub struct Replay {
     /// How many workers share the packets, by the hash of a NIC with the default key; they take turns in one thread
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     workers: u8,
+    /// How many packets go through the director at once, at most, of those that came within 10 microseconds
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=BURST as i64))]
+    burst: u8,
     /// Print what was counted to stdout, as JSON
     #[arg(long)]
     json: bool,
@@ -90,14 +94,19 @@ impl Replay {
         let mut engine = Engine::new(config, usize::from(self.workers), packets, start)
             .map_err(|error| vec![error.to_string()])?;
         let mut outputs = Outputs::create(self, loaded, resolution)?;
-        for (n, (port, time, frame)) in (0..).zip(received) {
-            let decision = engine.receive(port, frame, time);
+        let (mut n, burst) = (0, usize::from(self.burst));
+        while received.peek().is_some() {
+            let packets = engine.gather(&mut received, burst);
+            let decisions = engine.receive_together(&packets, burst);
             for sent in engine.take_frames() {
                 outputs.transmit(sent.port, sent.time, sent.bytes())?;
             }
-            if let Some((file, out)) = &mut outputs.explain {
-                explain(out, &engine, n, port, frame, &decision)
-                    .map_err(|error| unwritable(file, &error))?;
+            for ((port, _, frame), decision) in packets.iter().zip(&decisions) {
+                if let Some((file, out)) = &mut outputs.explain {
+                    explain(out, &engine, n, *port, frame, decision)
+                        .map_err(|error| unwritable(file, &error))?;
+                }
+                n += 1;
             }
             if cfg!(debug_assertions) {
                 engine.check().map_err(|error| vec![error.to_string()])?;

@@ -137,8 +137,9 @@ mod tests {
     use crate::conn::FlowKey;
     use crate::director::parse::{Parsed, parse};
     use crate::forward::{MODES, mode};
+    use crate::neighbour::{Link, LinkState, NeighbourTable};
     use crate::tables::{Accepts, Port};
-    use crate::units::RealId;
+    use crate::units::{HopId, PortId, RealId};
     use crate::wire::checksum::{fold, partial, pseudo_header_v4, sum};
     use crate::wire::ethernet;
     use proptest::prelude::*;
@@ -156,6 +157,14 @@ mod tests {
             addresses: Box::default(),
             announce: Box::default(),
         }
+    }
+
+    /// A next hop, reached from a port with that MAC address.
+    fn hop(mac: Mac, source: Mac) -> Hop {
+        let table = NeighbourTable::new([(source, 1500)]);
+        let (port, state) = (PortId(0), LinkState::Reachable);
+        table.insert(HopId(0), Ipv4Addr::LOCALHOST, Link { mac, port, state });
+        table.hop(HopId(0)).unwrap()
     }
 
     /// A frame with this key, a TTL and a payload, all its checksums right.
@@ -261,6 +270,82 @@ mod tests {
                 none[at..at + 2].fill(0);
                 translate(&mut none, flow.layout, &connection, false);
                 prop_assert_eq!(read(&none), 0);
+            }
+        }
+
+        /// The usual way is the general one, of a usual frame: TOS, identification, DF and whatever the checksums are.
+        #[test]
+        fn the_usual_rewrite_is_the_general_one(
+            addresses in (address(), address(), address(), address()),
+            ports: (u16, u16, u16, u16),
+            place in 0..MODES.len(),
+            tcp: bool,
+            is_reply: bool,
+            ttl in 2u8..=255,
+            (tos, id, is_whole) in (any::<u8>(), any::<u16>(), any::<bool>()),
+            checksum in prop_oneof![
+                4 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(0xffff)), 1 => any::<u16>().prop_map(Some),
+                1 => Just(Some(1)), 1 => Just(Some(0xfffe)),
+            ],
+            payload in prop::collection::vec(any::<u8>(), 0..50),
+            macs: ([u8; 6], [u8; 6]),
+        ) {
+            let protocol = if tcp { 6 } else { 17 };
+            let (client, vip, local, real) = addresses;
+            let request = FlowKey::new(client, ports.0, vip, ports.1, protocol);
+            let mode = &MODES[place];
+            let local = mode.uses_pool.then_some((local, ports.2));
+            let translation = mode.translation(&request, (real, ports.3), local);
+            let connection = Connection::new(request, translation, RealId(0));
+            let reply = is_reply && mode.sees_replies;
+            let key = if reply { connection.reply } else { request };
+
+            let mut before = frame(&key, ttl, &payload);
+            before[15] = tos;
+            before[18..20].copy_from_slice(&id.to_be_bytes());
+            before[20] = if is_whole { 0x40 } else { 0 };
+            before[24..26].fill(0);
+            let header = !sum(&before[14..34]);
+            before[24..26].copy_from_slice(&header.to_be_bytes());
+            if let Some(checksum) = checksum {
+                let at = 34 + if tcp { 16 } else { 6 };
+                before[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+            }
+            let Parsed::Flow(flow) = parse(&before, &port()) else { panic!("not understood") };
+            prop_assert_eq!(flow.layout, Layout::USUAL);
+
+            let (destination, source) = (Mac(macs.0), Mac(macs.1));
+            let (mut general, mut usual) = (before.clone(), before);
+            rewrite(&mut general, flow.layout, &connection, reply);
+            set_macs(&mut general, destination, source);
+            rewrite_usual(&mut usual, tcp, &connection, reply, hop(destination, source));
+            prop_assert_eq!(&usual, &general);
+            prop_assert_eq!(sum(&usual[14..34]), 0xffff, "the header's checksum is right");
+        }
+
+        /// A frame with IP options is not of the usual layout, and so never rewritten as one.
+        #[test]
+        fn options_have_a_layout_of_their_own(
+            addresses in (address(), address()),
+            tcp: bool,
+            words in 1u8..=10,
+        ) {
+            let key = FlowKey::new(addresses.0, 1, addresses.1, 2, if tcp { 6 } else { 17 });
+            let mut frame = frame(&key, 64, b"data");
+            let options = usize::from(words) * 4;
+            // No operation, RFC 791 section 3.1.
+            frame.splice(34..34, std::iter::repeat_n(1, options));
+            frame[14] += words;
+            let length = (frame.len() - 14) as u16;
+            frame[16..18].copy_from_slice(&length.to_be_bytes());
+            frame[24..26].fill(0);
+            let header = !sum(&frame[14..34 + options]);
+            frame[24..26].copy_from_slice(&header.to_be_bytes());
+            match parse(&frame, &port()) {
+                Parsed::Flow(flow) => {
+                    prop_assert_eq!(flow.layout, Layout { ip: 14, l4: 34 + options as u8 });
+                }
+                other => prop_assert!(matches!(other, Parsed::Bad(_)), "{:?}", other),
             }
         }
 

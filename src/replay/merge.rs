@@ -11,10 +11,13 @@ pub struct Input {
     pub capture: Capture,
 }
 
+/// A received packet: its port, its timestamp and the frame.
+pub type Received<'a> = (PortId, Time, &'a [u8]);
+
 /// All packets in the order of their timestamps; at the same time, in the order of the inputs.
 ///
 /// Each capture keeps its own order: a timestamp that goes back counts as the one before it.
-pub fn merge(inputs: &[Input]) -> impl Iterator<Item = (PortId, Time, &[u8])> {
+pub fn merge(inputs: &[Input]) -> impl Iterator<Item = Received<'_>> {
     let mut heads: Vec<Peekable<_>> = inputs
         .iter()
         .map(|input| in_order(input).peekable())
@@ -29,7 +32,7 @@ pub fn merge(inputs: &[Input]) -> impl Iterator<Item = (PortId, Time, &[u8])> {
     })
 }
 
-fn in_order(input: &Input) -> impl Iterator<Item = (PortId, Time, &[u8])> {
+fn in_order(input: &Input) -> impl Iterator<Item = Received<'_>> {
     input
         .capture
         .frames()

@@ -3,22 +3,25 @@
 //! It drives the director, the neighbours and the expiry exactly as a worker and the control thread do, except that
 //! time only moves when a packet comes. Before a packet is processed, everything that was due until then happens at
 //! its own time; after it, whatever it set off (an ARP request, the packets that an ARP answer releases) happens at
-//! the packet's time. A replay begins after start-up: nothing announces itself.
+//! the packet's time. Packets may come in together, as a worker finds them when it polls its queues: then the same holds
+//! of all of them as of one. A replay begins after start-up: nothing announces itself.
 
 mod explain;
 mod merge;
+mod outbox;
 
 pub use explain::explain;
-pub use merge::{Input, merge};
+pub use merge::{Input, Received, merge};
 
 use crate::arch::NoMemory;
 use crate::config::Config;
+use crate::conn::Connection;
 use crate::control::changes::{Changes, NeedsRestart};
 use crate::control::model::{Device, Model};
 use crate::director::{Director, Origin, Shared};
 use crate::exchange::Mailbox;
 use crate::io::memory::Memory;
-use crate::packet::{Burst, Packet, Priority, Sent, Sink};
+use crate::packet::{BURST, Burst};
 use crate::rcu::Reader;
 use crate::stats::{Stats, WorkerStats};
 use crate::steering::{DEFAULT_KEY, Steering};
@@ -26,11 +29,18 @@ use crate::tables::Tables;
 use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{Context, Verdict};
 use crate::wire::Mac;
+use outbox::{Numbered, Outbox};
+use std::iter::Peekable;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Instead of a daemon's secret: the same hashes and local ports in every replay.
 const SEED: u64 = 0x7765_6972;
+
+/// Packets come in together if they come within so long of the first of them: a busy worker is about as long away from
+/// its queues.
+pub const WINDOW: Duration = Duration::from_micros(10);
 
 /// A dataplane without a clock and devices of its own. Several workers take turns in one thread; frames are spread over
 /// them as a NIC with the default key does.
@@ -113,17 +123,9 @@ impl Replay {
             })
         };
         let workers = readers.into_iter().enumerate().map(worker);
-        let workers = workers.collect::<Result<_, _>>()?;
-        let outbox = Outbox {
-            worker: WorkerId(0),
-            stats: shared.stats.clone(),
-            clock: start,
-            frames: Vec::new(),
-            sent: vec![0; config.ports.len()],
-            last: None,
-            decided: None,
-            handed_over: None,
-        };
+        let workers = workers.collect::<Result<Vec<_>, _>>()?;
+        let ports = config.ports.len();
+        let outbox = Outbox::new(shared.stats.clone(), ports, workers.len(), start);
         Ok(Replay {
             model,
             workers,
@@ -135,45 +137,88 @@ impl Replay {
 
     /// Receives a frame by `port` at `time`, and does all that follows from it.
     pub fn receive(&mut self, port: PortId, frame: &[u8], time: Time) -> Decision {
-        self.advance(time);
-        self.outbox.last = None;
-        let mut worker = self.shared.steering.worker_of(frame);
-        self.process(worker, Memory::new(port, frame), Origin::Device);
-        while let Some((owner, packet)) = self.outbox.handed_over.take() {
-            worker = owner;
-            self.process(worker, packet, Origin::Worker);
-        }
-        let (verdict, context) = self
-            .outbox
-            .decided
-            .take()
-            .expect("the director decides on every packet");
-        // A known connection's service is its real server's.
-        let of_real = || self.shared.stats.service_of(context.real?);
-        let context = Context {
-            service: context.service.or_else(of_real),
-            ..context
-        };
-        let decision = Decision {
-            worker,
-            time: self.clock,
-            verdict,
-            context,
-            out_n: self.outbox.last,
-        };
-        self.settle();
-        decision
+        let mut decisions = self.receive_together(&[(port, time, frame)], 1);
+        decisions.pop().expect("one decision a packet")
     }
 
-    fn process(&mut self, worker: WorkerId, packet: Memory, origin: Origin) {
-        let mut burst = Burst::new();
-        burst.push(packet);
-        self.outbox.worker = worker;
-        let worker = &mut self.workers[worker.index()];
-        let (tables, sink) = (worker.reader.read(), &mut self.outbox);
-        worker
-            .director
-            .process(&mut burst, origin, tables, self.clock, sink);
+    /// Takes packets off that come in together, up to `most` of them: those within [`WINDOW`] of the first, as long as
+    /// nothing is due in between.
+    pub fn gather<'a>(
+        &mut self,
+        packets: &mut Peekable<impl Iterator<Item = Received<'a>>>,
+        most: usize,
+    ) -> Vec<Received<'a>> {
+        let Some((_, first, _)) = packets.peek() else {
+            return Vec::new();
+        };
+        let end = *first + WINDOW;
+        self.advance(*first);
+        let due = self.model.resolver.next_due();
+        let mut together = Vec::new();
+        let comes_along =
+            |(_, time, _): &Received| *time < end && due.is_none_or(|due| *time < due);
+        while together.len() < most.max(1)
+            && let Some(packet) = packets.next_if(comes_along)
+        {
+            together.push(packet);
+        }
+        together
+    }
+
+    /// Receives packets that come in together, and does all that follows from them; returns what became of each.
+    ///
+    /// The workers take turns. Each polls what the others have handed over to it, and then its own packets, in bursts of at
+    /// most `burst`. The clock stands at the timestamp of the first packet meanwhile, as a worker reads it before it polls;
+    /// what the control thread does about them comes after all of them. Frames have the timestamps, and come in the order,
+    /// of the packets that caused them.
+    pub fn receive_together(&mut self, packets: &[Received], burst: usize) -> Vec<Decision> {
+        let Some((_, first, _)) = packets.first() else {
+            return Vec::new();
+        };
+        self.advance(*first);
+        let mut last = self.clock;
+        self.outbox.begin(packets.iter().map(|(_, time, _)| {
+            last = last.max(*time);
+            last
+        }));
+        let mut shares: Vec<Vec<Numbered>> = self.workers.iter().map(|_| Vec::new()).collect();
+        for (number, (port, _, frame)) in packets.iter().enumerate() {
+            let worker = self.shared.steering.worker_of(frame);
+            shares[worker.index()].push((number, Memory::new(*port, frame)));
+        }
+        let mut any_left = true;
+        while any_left {
+            for (worker, share) in shares.iter_mut().enumerate() {
+                let taken_over = self.outbox.take_handed_over(worker);
+                self.process(worker, taken_over, Origin::Worker, burst);
+                self.process(worker, std::mem::take(share), Origin::Device, burst);
+            }
+            any_left = self.outbox.has_handed_over();
+        }
+        let mut decisions = self.outbox.end();
+        for Decision { context, .. } in &mut decisions {
+            // A known connection's service is its real server's.
+            let of_real = |real| self.shared.stats.service_of(real);
+            context.service = context.service.or_else(|| context.real.and_then(of_real));
+        }
+        self.set_clock(last);
+        self.settle();
+        decisions
+    }
+
+    /// Gives packets to the director of a worker, in bursts of at most `most`.
+    fn process(&mut self, worker: usize, packets: Vec<Numbered>, origin: Origin, most: usize) {
+        let worker = &mut self.workers[worker];
+        let mut packets = packets.into_iter().peekable();
+        while packets.peek().is_some() {
+            let (numbers, mut burst): (Vec<_>, Burst<_>) =
+                packets.by_ref().take(most.clamp(1, BURST)).unzip();
+            let (tables, sink) = (worker.reader.read(), &mut self.outbox);
+            sink.expect(worker.director.worker(), numbers.into_iter());
+            worker
+                .director
+                .process(&mut burst, origin, tables, self.clock, sink);
+        }
     }
 
     /// Changes the configuration at `time`, as a reload of a running daemon does.
@@ -246,7 +291,16 @@ impl Replay {
 
     /// The frames sent since the last call, in the order of their sending.
     pub fn take_frames(&mut self) -> impl Iterator<Item = Frame> {
-        self.outbox.frames.drain(..)
+        self.outbox.take_frames()
+    }
+
+    /// The live connections with the worker that has each, in the order of their places in its table.
+    pub fn connections(&self) -> impl Iterator<Item = (WorkerId, &Connection)> {
+        self.workers.iter().flat_map(|worker| {
+            let table = worker.director.connections();
+            let live = (0..table.high_water()).filter_map(|number| table.live(number));
+            live.map(|connection| (worker.director.worker(), connection))
+        })
     }
 
     /// What was counted.
@@ -291,60 +345,5 @@ fn device(number: u8, mac: Option<[u8; 6]>) -> Device {
             mac: Mac([0x02, b'w', b'e', b'i', b'r', number]),
             any_mac: true,
         },
-    }
-}
-
-/// Takes what the director sends.
-struct Outbox {
-    /// Who sends.
-    worker: WorkerId,
-    stats: Arc<Stats>,
-    clock: Time,
-    /// Not yet taken.
-    frames: Vec<Frame>,
-    /// For each port, how many frames were sent.
-    sent: Vec<u64>,
-    /// Of the last frame, its number on its port.
-    last: Option<u64>,
-    decided: Option<(Verdict, Context)>,
-    handed_over: Option<(WorkerId, Memory)>,
-}
-
-impl Sink for Outbox {
-    type Packet = Memory;
-
-    fn send(&mut self, port: PortId, packet: Memory, kind: Sent) {
-        let sent = &mut self.sent[port.index()];
-        self.last = Some(*sent);
-        *sent += 1;
-        self.stats.worker(self.worker).sent(port, kind, 1, 0);
-        self.frames.push(Frame {
-            port,
-            time: self.clock,
-            packet,
-        });
-    }
-
-    fn alloc(&mut self, port: PortId) -> Option<Memory> {
-        Some(Memory::new(port, &[]))
-    }
-
-    fn local(&mut self, _port: PortId, _packet: Memory, _priority: Priority) -> bool {
-        true
-    }
-
-    fn hand_over(&mut self, to: WorkerId, packet: Memory) -> bool {
-        self.handed_over = Some((to, packet));
-        true
-    }
-
-    fn decided(&mut self, _port: PortId, verdict: Verdict, context: Context) {
-        self.decided = Some((verdict, context));
-    }
-}
-
-impl Frame {
-    pub fn bytes(&self) -> &[u8] {
-        self.packet.data()
     }
 }

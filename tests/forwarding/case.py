@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ANY = object()
+NEXT = 0.001  # seconds from one step to the next, if the case does not say
 
 
 @dataclass
@@ -59,14 +60,14 @@ class Step:
     packet: Any
     expect: Any
     at: float = None
-    after: float = 0.001
+    after: float = NEXT
 
 
-def wan(packet, expect=ends, at=None, after=0.001):
+def wan(packet, expect=ends, at=None, after=NEXT):
     return Step("wan", packet, expect, at, after)
 
 
-def lan(packet, expect=ends, at=None, after=0.001):
+def lan(packet, expect=ends, at=None, after=NEXT):
     return Step("lan", packet, expect, at, after)
 
 

@@ -43,8 +43,20 @@ fn ports(source: u16, destination: u16) -> Vec<u8> {
 }
 
 pub fn segment(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8) -> Vec<u8> {
+    numbered(from, to, flags, 1, 0)
+}
+
+/// A segment with these numbers.
+pub fn numbered(
+    from: (Ipv4Addr, u16),
+    to: (Ipv4Addr, u16),
+    flags: u8,
+    sequence: u32,
+    acknowledged: u32,
+) -> Vec<u8> {
     let mut l4 = ports(from.1, to.1);
-    l4.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
+    l4.extend([sequence.to_be_bytes(), acknowledged.to_be_bytes()].concat());
+    l4.extend([0x50, flags, 0x20, 0, 0, 0, 0, 0]);
     ipv4(from.0, to.0, 6, l4)
 }
 

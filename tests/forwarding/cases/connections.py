@@ -227,7 +227,8 @@ CASES = [
         wan(tcp(client(9), VIP), drop("connection_table_full"), after=890),
         wan(tcp(client(9), VIP), forward("lan", A, new=True), after=15),
     ]),
-    Case("a_full_table_gives_the_oldest_half_open_connection_up", full(), opened(4, forward("lan", A, new=True))
+    Case("a_full_table_gives_the_oldest_half_open_connection_up", full(),
+         [replace(step, after=0.002) for step in opened(4, forward("lan", A, new=True))]  # so that one is the oldest
          + [lan(reply_to(0), forward("wan")), wan(tcp(CLIENT, VIP, "A", sport=1000, ack=1001), forward("lan", A, state="established"))]
          + opened(2, forward("lan", A, new=True), first=2000)
          + [wan(tcp(CLIENT, VIP, "A", sport=1000), forward("lan", A, new=False)),

@@ -1,0 +1,148 @@
+//! Takes what the directors send, and says which received packet caused it.
+
+use super::{Decision, Frame};
+use crate::io::memory::Memory;
+use crate::packet::{Packet, Priority, Sent, Sink};
+use crate::stats::Stats;
+use crate::units::{PortId, Time, WorkerId};
+use crate::verdict::{Context, Verdict};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A packet, and its place among those that came in together.
+pub(super) type Numbered = (usize, Memory);
+
+/// Every director's sink.
+pub(super) struct Outbox {
+    /// The worker whose director is at work.
+    pub worker: WorkerId,
+    /// The timestamp of what no packet causes.
+    pub clock: Time,
+    stats: Arc<Stats>,
+    /// Not yet taken.
+    frames: Vec<Frame>,
+    /// For each port, how many frames were sent.
+    sent: Vec<u64>,
+    /// The timestamps of the packets that came in together.
+    times: Vec<Time>,
+    /// Those of them that the director still has, in the order of its decisions.
+    current: VecDeque<usize>,
+    /// What they caused so far, and which of them.
+    caused: Vec<(usize, Frame)>,
+    decided: Vec<Option<(WorkerId, Verdict, Context)>>,
+    /// For each worker, what others have handed over to it.
+    handed_over: Vec<Vec<Numbered>>,
+}
+
+impl Outbox {
+    pub fn new(stats: Arc<Stats>, ports: usize, workers: usize, clock: Time) -> Self {
+        Outbox {
+            worker: WorkerId(0),
+            clock,
+            stats,
+            frames: Vec::new(),
+            sent: vec![0; ports],
+            times: Vec::new(),
+            current: VecDeque::new(),
+            caused: Vec::new(),
+            decided: Vec::new(),
+            handed_over: (0..workers).map(|_| Vec::new()).collect(),
+        }
+    }
+
+    /// Packets with these timestamps have come in together.
+    pub fn begin(&mut self, times: impl Iterator<Item = Time>) {
+        self.times.extend(times);
+        self.decided.resize(self.times.len(), None);
+    }
+
+    /// A burst of these goes to the director of `worker` next.
+    pub fn expect(&mut self, worker: WorkerId, numbers: impl Iterator<Item = usize>) {
+        self.worker = worker;
+        self.current.extend(numbers);
+    }
+
+    /// Takes what the other workers have handed over to `worker`.
+    pub fn take_handed_over(&mut self, worker: usize) -> Vec<Numbered> {
+        std::mem::take(&mut self.handed_over[worker])
+    }
+
+    pub fn has_handed_over(&self) -> bool {
+        self.handed_over.iter().any(|ring| !ring.is_empty())
+    }
+
+    /// Puts the frames that were sent since [`begin`](Self::begin) into the order of the packets that caused them, and
+    /// returns what became of each packet.
+    pub fn end(&mut self) -> Vec<Decision> {
+        self.caused.sort_by_key(|(number, _)| *number);
+        let mut last = vec![None; self.times.len()];
+        for (number, frame) in self.caused.drain(..) {
+            let sent = &mut self.sent[frame.port.index()];
+            last[number] = Some(*sent);
+            *sent += 1;
+            self.frames.push(frame);
+        }
+        let decisions = self.times.drain(..).zip(self.decided.drain(..)).zip(last);
+        let decision = |((time, decided), last): ((Time, Option<_>), Option<u64>)| {
+            let (worker, verdict, context) = decided.expect("the director decides on every packet");
+            let is_sent = matches!(verdict, Verdict::Forward(_) | Verdict::Reply(..));
+            Decision {
+                worker,
+                time,
+                verdict,
+                context,
+                out_n: last.filter(|_| is_sent),
+            }
+        };
+        decisions.map(decision).collect()
+    }
+
+    /// The frames sent since the last call, in the order of their sending.
+    pub fn take_frames(&mut self) -> impl Iterator<Item = Frame> {
+        self.frames.drain(..)
+    }
+}
+
+impl Sink for Outbox {
+    type Packet = Memory;
+
+    fn send(&mut self, port: PortId, packet: Memory, kind: Sent) {
+        self.stats.worker(self.worker).sent(port, kind, 1, 0);
+        let frame = |time| Frame { port, time, packet };
+        match self.current.front() {
+            Some(&number) => self.caused.push((number, frame(self.times[number]))),
+            None => {
+                self.sent[port.index()] += 1;
+                self.frames.push(frame(self.clock));
+            }
+        }
+    }
+
+    fn alloc(&mut self, port: PortId) -> Option<Memory> {
+        Some(Memory::new(port, &[]))
+    }
+
+    fn local(&mut self, _port: PortId, _packet: Memory, _priority: Priority) -> bool {
+        true
+    }
+
+    fn hand_over(&mut self, to: WorkerId, packet: Memory) -> bool {
+        let &number = self
+            .current
+            .front()
+            .expect("only a received packet is handed over");
+        self.handed_over[to.index()].push((number, packet));
+        true
+    }
+
+    fn decided(&mut self, _port: PortId, verdict: Verdict, context: Context) {
+        let number = self.current.pop_front().expect("one decision a packet");
+        self.decided[number] = Some((self.worker, verdict, context));
+    }
+}
+
+impl Frame {
+    pub fn bytes(&self) -> &[u8] {
+        self.packet.data()
+    }
+}
