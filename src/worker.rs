@@ -4,7 +4,7 @@
 //! them (`idle = "adaptive"`).
 
 use crate::config::Idle;
-use crate::director::{Director, Origin};
+use crate::director::{Director, Origin, Turn};
 use crate::host::WorkerEnd;
 use crate::io::dpdk::{Clock, Interrupts, Mbuf, MbufPool, RxQueue, TxBuffer, TxQueue};
 use crate::packet::{Burst, Packet, Priority, Sent, Sink};
@@ -53,13 +53,16 @@ impl Worker {
             let tables = self.tables.read();
             let mut work = 0;
             // First: what the time since the last loop has ended is not to be found by a packet.
-            self.director.poll(tables, now, &mut self.ports);
+            self.director.poll(Turn::new(tables, now, &mut self.ports));
             for ring in &mut self.inbox {
                 let taken = ring.take(&mut burst);
                 if taken > 0 {
                     work += taken;
-                    self.director
-                        .process(&mut burst, Origin::Worker, tables, now, &mut self.ports);
+                    self.director.process(
+                        &mut burst,
+                        Origin::Worker,
+                        Turn::new(tables, now, &mut self.ports),
+                    );
                 }
             }
             for queue in &mut self.rx {
@@ -67,8 +70,11 @@ impl Worker {
                 if received > 0 {
                     work += received;
                     count(counters, queue.port(), &burst);
-                    self.director
-                        .process(&mut burst, Origin::Device, tables, now, &mut self.ports);
+                    self.director.process(
+                        &mut burst,
+                        Origin::Device,
+                        Turn::new(tables, now, &mut self.ports),
+                    );
                 }
             }
             work += self.ports.serve_host();

@@ -3,6 +3,7 @@
 
 use super::Bench;
 use crate::control::model::Model;
+use crate::director::Turn;
 use crate::exchange::{ConnectionChunk, Mailbox, Order};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -96,7 +97,11 @@ impl Bench {
                     if gap > seen.longest.load(Relaxed) {
                         seen.longest.store(gap, Relaxed);
                     }
-                    director.poll(tables, start + polled.duration_since(began), pool);
+                    director.poll(Turn::new(
+                        tables,
+                        start + polled.duration_since(began),
+                        pool,
+                    ));
                     seen.generation.store(tables.generation.0, Relaxed);
                     if seen.one_cpu {
                         seen.pause();

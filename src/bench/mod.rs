@@ -15,7 +15,7 @@ mod traffic;
 
 use crate::config::Config;
 use crate::control::model::{Device, Model};
-use crate::director::{Director, Origin, Shared};
+use crate::director::{Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::packet::{BURST, Burst, Errand, Packet, Priority, Sent, Sink};
 use crate::rcu::Reader;
@@ -211,9 +211,13 @@ impl Bench {
         self.now = self.now + step;
         self.reader.quiescent();
         let tables = self.reader.read();
+        self.director.process(
+            &mut burst,
+            Origin::Device,
+            Turn::new(tables, self.now, &mut self.pool),
+        );
         self.director
-            .process(&mut burst, Origin::Device, tables, self.now, &mut self.pool);
-        self.director.poll(tables, self.now, &mut self.pool);
+            .poll(Turn::new(tables, self.now, &mut self.pool));
         // Nobody resolves neighbours here: they are configured.
         if !self.mailbox.events.is_empty() {
             while self.mailbox.events.pop().is_some() {}
@@ -266,7 +270,8 @@ impl Bench {
             self.now = self.now + Duration::from_millis(1);
             self.reader.quiescent();
             let tables = self.reader.read();
-            self.director.poll(tables, self.now, &mut self.pool);
+            self.director
+                .poll(Turn::new(tables, self.now, &mut self.pool));
         }
         cpu_time() - before
     }

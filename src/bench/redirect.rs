@@ -6,7 +6,7 @@ use super::{MEMORY, Recycled, Traffic, cpu_time, devices, traffic};
 use crate::config::Config;
 use crate::conn::FlowKey;
 use crate::control::model::Model;
-use crate::director::{Director, Origin, Shared};
+use crate::director::{Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::packet::{BURST, Burst, Priority, Sent, Sink};
 use crate::rcu::Reader;
@@ -98,9 +98,7 @@ impl Two {
             director.process(
                 &mut burst,
                 Origin::Device,
-                reader.read(),
-                now,
-                &mut self.between,
+                Turn::new(reader.read(), now, &mut self.between),
             );
             self.between.ring.publish();
             self.handed.take(&mut burst);
@@ -108,9 +106,7 @@ impl Two {
             director.process(
                 &mut burst,
                 Origin::Worker,
-                reader.read(),
-                now,
-                &mut self.between,
+                Turn::new(reader.read(), now, &mut self.between),
             );
         }
         let packets = (bursts * BURST) as f64;

@@ -9,7 +9,7 @@
 use super::host_peer::is_host_peers;
 use super::limit::{AnswerKind, Asker};
 use super::parse::{Datagram, Flow, PROTOCOL_ICMP};
-use super::{Director, Outcome, is_tcp};
+use super::{Core, Outcome, Turn, is_tcp};
 use crate::exchange::News;
 use crate::packet::{Packet, Priority, Sent, Sink};
 use crate::tables::{Owner, Tables};
@@ -22,14 +22,13 @@ use std::net::Ipv4Addr;
 /// The largest answer: an ICMP error of 576 bytes (RFC 1812 section 4.3.2.3) in its frame.
 const MAX_ANSWER: usize = ethernet::HEADER_LEN + 576;
 
-impl<P: Packet> Director<P> {
+impl<P: Packet> Core<P> {
     pub(super) fn arp<S: Sink<Packet = P>>(
         &mut self,
         mut packet: P,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Outcome {
+        let (tables, now) = (turn.tables, turn.now);
         let port = packet.port();
         let table = tables.port(port);
         let repr = packet
@@ -60,7 +59,7 @@ impl<P: Packet> Director<P> {
                 } else {
                     match build::arp_reply_in_place(packet.data_mut(), table.mac) {
                         Some(_) => {
-                            sink.send(port, packet, Sent::Answered);
+                            turn.sink.send(port, packet, Sent::Answered);
                             Verdict::Reply(port, ReplyReason::Arp)
                         }
                         None => Verdict::Drop(DropReason::BadArp),
@@ -72,7 +71,7 @@ impl<P: Packet> Director<P> {
                     self.mailbox.tell(port, repr, news);
                 }
                 // The host may have asked.
-                self.deliver(packet, port, LocalReason::Arp, tables, now, sink)
+                self.deliver(packet, port, LocalReason::Arp, turn)
             }
         };
         (verdict, Context::default())
@@ -83,10 +82,9 @@ impl<P: Packet> Director<P> {
         &mut self,
         packet: P,
         datagram: &Datagram,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Outcome {
+        let tables = turn.tables;
         let owner = tables.addresses.get(&datagram.destination);
         let is_echo_request = |packet: &P| {
             let message = packet.data().get(usize::from(datagram.layout.l4));
@@ -96,7 +94,7 @@ impl<P: Packet> Director<P> {
             && tables.port(owner).has_companion
             && (datagram.is_fragment || !is_echo_request(&packet))
         {
-            self.deliver(packet, owner, LocalReason::ToPortAddress, tables, now, sink)
+            self.deliver(packet, owner, LocalReason::ToPortAddress, turn)
         } else if datagram.is_fragment {
             Verdict::Drop(DropReason::Fragment)
         } else if datagram.protocol == PROTOCOL_ICMP {
@@ -113,11 +111,11 @@ impl<P: Packet> Director<P> {
                     if tables.is_bad_source(datagram.source) {
                         Verdict::Drop(DropReason::BadSource)
                     } else {
-                        self.echo(packet, end, tables, now, sink)
+                        self.echo(packet, end, turn)
                     }
                 }
                 (Some(_), Some(&Owner::Port(owner))) => {
-                    self.deliver(packet, owner, LocalReason::ToPortAddress, tables, now, sink)
+                    self.deliver(packet, owner, LocalReason::ToPortAddress, turn)
                 }
                 (Some(_), Some(_)) => Verdict::Drop(DropReason::IcmpUnsupported),
                 (Some(_), None) => Verdict::Drop(DropReason::NotForUs),
@@ -125,7 +123,7 @@ impl<P: Packet> Director<P> {
         } else {
             match owner {
                 Some(&Owner::Port(owner)) => {
-                    self.deliver(packet, owner, LocalReason::ToPortAddress, tables, now, sink)
+                    self.deliver(packet, owner, LocalReason::ToPortAddress, turn)
                 }
                 Some(_) => Verdict::Drop(DropReason::UnsupportedProtocol),
                 None => Verdict::Drop(DropReason::NotForUs),
@@ -139,10 +137,9 @@ impl<P: Packet> Director<P> {
         &mut self,
         mut packet: P,
         end: usize,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Verdict {
+        let (tables, now) = (turn.tables, turn.now);
         if let Err(reason) = self.may_answer(AnswerKind::IcmpEcho, &packet, tables, now) {
             return Verdict::Drop(reason);
         }
@@ -151,7 +148,7 @@ impl<P: Packet> Director<P> {
         if !packet.resize(end) || build::echo_reply_in_place(packet.data_mut(), mac).is_none() {
             return Verdict::Drop(DropReason::BadL4Header);
         }
-        sink.send(port, packet, Sent::Answered);
+        turn.sink.send(port, packet, Sent::Answered);
         Verdict::Reply(port, ReplyReason::IcmpEcho)
     }
 
@@ -161,10 +158,9 @@ impl<P: Packet> Director<P> {
         packet: P,
         port: PortId,
         reason: LocalReason,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Verdict {
+        let (tables, now) = (turn.tables, turn.now);
         // What goes nowhere takes nothing from what does.
         let priority = match tables.port(port).has_companion {
             true => self.host_priority(&packet, tables, now),
@@ -172,7 +168,7 @@ impl<P: Packet> Director<P> {
         };
         match priority {
             None => Verdict::Drop(DropReason::HostRateLimited),
-            Some(priority) if sink.local(port, packet, priority) => Verdict::Local(reason),
+            Some(priority) if turn.sink.local(port, packet, priority) => Verdict::Local(reason),
             Some(_) => Verdict::Drop(DropReason::HostQueueFull),
         }
     }
@@ -232,10 +228,9 @@ impl<P: Packet> Director<P> {
         packet: P,
         flow: &Flow,
         reason: ReplyReason,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Verdict {
+        let tables = turn.tables;
         // A reset is never answered, nor counted against the limit.
         if tables.answers_per_second == 0 || flow.flags.rst() {
             return Verdict::Drop(match reason {
@@ -245,7 +240,7 @@ impl<P: Packet> Director<P> {
             });
         }
         if is_tcp(flow) {
-            return self.reset(packet, reason, tables, now, sink);
+            return self.reset(packet, reason, turn);
         }
         let error = Error {
             kind: icmp::DESTINATION_UNREACHABLE,
@@ -253,7 +248,7 @@ impl<P: Packet> Director<P> {
             rest: 0,
             from: flow.key.destination(),
         };
-        self.icmp_error(packet, error, reason, tables, now, sink)
+        self.icmp_error(packet, error, reason, turn)
     }
 
     /// The next hop towards the real server does not answer: "host unreachable" from the VIP, as a router says it
@@ -264,10 +259,9 @@ impl<P: Packet> Director<P> {
         packet: P,
         vip: Ipv4Addr,
         reason: ReplyReason,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Verdict {
+        let tables = turn.tables;
         if tables.answers_per_second == 0 {
             return Verdict::Drop(DropReason::NeighbourFailed);
         }
@@ -277,7 +271,7 @@ impl<P: Packet> Director<P> {
             rest: 0,
             from: vip,
         };
-        self.icmp_error(packet, error, reason, tables, now, sink)
+        self.icmp_error(packet, error, reason, turn)
     }
 
     /// Answers a TCP segment with a reset from its destination (RFC 9293 section 3.10.7.1).
@@ -285,10 +279,9 @@ impl<P: Packet> Director<P> {
         &mut self,
         packet: P,
         reason: ReplyReason,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Verdict {
+        let (tables, now) = (turn.tables, turn.now);
         if let Err(reason) = self.may_answer(AnswerKind::Reset, &packet, tables, now) {
             return Verdict::Drop(reason);
         }
@@ -297,7 +290,7 @@ impl<P: Packet> Director<P> {
             reason,
             DropReason::NoConnection,
             tables,
-            sink,
+            turn.sink,
             build::tcp_reset,
         )
     }
@@ -308,9 +301,7 @@ impl<P: Packet> Director<P> {
         &mut self,
         packet: P,
         vip: Ipv4Addr,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let error = Error {
             kind: icmp::TIME_EXCEEDED,
@@ -318,7 +309,7 @@ impl<P: Packet> Director<P> {
             rest: 0,
             from: vip,
         };
-        self.icmp_error(packet, error, ReplyReason::TtlExceeded, tables, now, sink)
+        self.icmp_error(packet, error, ReplyReason::TtlExceeded, turn)
     }
 
     /// Larger than the out port's MTU: "fragmentation needed" from the VIP where DF is set (RFC 1191 section 4).
@@ -328,9 +319,7 @@ impl<P: Packet> Director<P> {
         packet: P,
         vip: Ipv4Addr,
         mtu: u16,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let flags = packet
             .data()
@@ -346,7 +335,7 @@ impl<P: Packet> Director<P> {
             rest: u32::from(mtu),
             from: vip,
         };
-        self.icmp_error(packet, error, ReplyReason::TooBig, tables, now, sink)
+        self.icmp_error(packet, error, ReplyReason::TooBig, turn)
     }
 
     /// Answers a packet with an ICMP error that quotes it. The packet must not have been rewritten.
@@ -355,10 +344,9 @@ impl<P: Packet> Director<P> {
         packet: P,
         error: Error,
         reason: ReplyReason,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Verdict {
+        let (tables, now) = (turn.tables, turn.now);
         if let Err(reason) = self.may_answer(AnswerKind::IcmpError, &packet, tables, now) {
             return Verdict::Drop(reason);
         }
@@ -367,7 +355,7 @@ impl<P: Packet> Director<P> {
             reason,
             DropReason::BadL4Header,
             tables,
-            sink,
+            turn.sink,
             |frame, offending, mac| {
                 build::icmp_error(
                     frame, offending, mac, error.from, error.kind, error.code, error.rest,

@@ -1,7 +1,7 @@
 //! TCP and UDP: known connections, and the way out. A flow's first packet is in [`new`](super::new).
 
 use super::parse::{Flow, Kind, PROTOCOL_TCP};
-use super::{Director, Outcome, is_tcp};
+use super::{Core, Outcome, Turn, is_tcp};
 use crate::config::Protocol;
 use crate::conn::state::next_tcp;
 use crate::conn::{Connection, Direction, FlowKey, Found, Place, State};
@@ -11,7 +11,7 @@ use crate::packet::{Packet, Sent, Sink};
 use crate::service::ServiceKey;
 use crate::stats::RealStats;
 use crate::tables::Tables;
-use crate::units::{HopId, PortId, Time};
+use crate::units::{HopId, PortId};
 use crate::verdict::{Context, DropReason, ReplyReason, Verdict};
 use crate::wire::tcp;
 use std::net::Ipv4Addr;
@@ -19,7 +19,7 @@ use std::net::Ipv4Addr;
 /// Where in a frame of the usual layout TCP's acknowledgement number is.
 const ACKNOWLEDGED: usize = Layout::USUAL.l4 as usize + 8;
 
-impl<P: Packet> Director<P> {
+impl<P: Packet> Core<P> {
     /// A packet of a known connection, which most probably goes on to its next hop: says by which port. Every other
     /// comes back untouched, nothing counted and nothing changed, for [`Self::known_unusual`].
     #[inline(always)]
@@ -28,10 +28,9 @@ impl<P: Packet> Director<P> {
         mut packet: P,
         flow: &Flow,
         place: Place,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Result<(PortId, Context), P> {
+        let (tables, now) = (turn.tables, turn.now);
         let Some((connection, reply)) = self.live.table.entry_mut(place) else {
             return Err(packet);
         };
@@ -72,7 +71,7 @@ impl<P: Packet> Director<P> {
         let is_tcp = flow.kind == Kind::Segment;
         rewrite_usual(packet.data_mut(), is_tcp, connection, reply, hop);
         let port = hop.port();
-        sink.send(port, packet, Sent::Forwarded);
+        turn.sink.send(port, packet, Sent::Forwarded);
         Ok((port, context))
     }
 
@@ -83,15 +82,14 @@ impl<P: Packet> Director<P> {
         packet: P,
         flow: &Flow,
         found: Found,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Outcome {
+        let (tables, now) = (turn.tables, turn.now);
         let connection = *self.live.table.get(found.id);
         let real = match self.live.counters.reals.get(connection.real.index()) {
             // Replies of a removed real server still pass: the client's next packet is told.
             Some(real) if found.reply || !real.is_removed() => real,
-            _ => return self.orphan(packet, flow, found, tables, now, sink),
+            _ => return self.orphan(packet, flow, found, turn),
         };
         let mut context = Context {
             real: Some(connection.real),
@@ -112,11 +110,11 @@ impl<P: Packet> Director<P> {
         {
             self.live.end(found.id);
             let service = tables.service(&service_key(&flow.key));
-            return self.unknown(packet, flow, service, tables, now, sink);
+            return self.unknown(packet, flow, service, turn);
         }
         if flow.ttl <= 1 {
             let vip = connection.request.destination();
-            return (self.ttl_exceeded(packet, vip, tables, now, sink), context);
+            return (self.ttl_exceeded(packet, vip, turn), context);
         }
         let mut renews = !real.is_removed();
         if opens && connection.is_two_way() && connection.state.is_half_closed() {
@@ -147,15 +145,7 @@ impl<P: Packet> Director<P> {
             }
         }
         let mut connection = *connection;
-        let verdict = self.forward(
-            packet,
-            flow,
-            &mut connection,
-            found.reply,
-            tables,
-            now,
-            sink,
-        );
+        let verdict = self.forward(packet, flow, &mut connection, found.reply, turn);
         self.live.table.get_mut(found.id).remember_hops(&connection);
         (verdict, context)
     }
@@ -250,10 +240,9 @@ impl<P: Packet> Director<P> {
         flow: &Flow,
         connection: &mut Connection,
         reply: bool,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Verdict {
+        let (tables, now) = (turn.tables, turn.now);
         if connection.route_generation != tables.route_generation {
             connection.forget_hops(tables.route_generation);
         }
@@ -273,12 +262,12 @@ impl<P: Packet> Director<P> {
         };
         let (port, vip) = (way.port, connection.request.destination());
         if flow.length > tables.port(port).mtu {
-            return self.too_big(packet, vip, tables.port(port).mtu, tables, now, sink);
+            return self.too_big(packet, vip, tables.port(port).mtu, turn);
         }
         if !reply && way.has_failed(tables) {
             self.want(port, way.address, now);
             let reason = ReplyReason::HostUnreachable;
-            return self.host_unreachable(packet, vip, reason, tables, now, sink);
+            return self.host_unreachable(packet, vip, reason, turn);
         }
         rewrite(packet.data_mut(), flow.layout, connection, reply);
         let link = way.hop.map(|hop| tables.neighbours.link(hop));
@@ -288,7 +277,7 @@ impl<P: Packet> Director<P> {
                     self.want(port, way.address, now);
                 }
                 set_macs(packet.data_mut(), link.mac, tables.port(port).mac);
-                sink.send(port, packet, Sent::Forwarded);
+                turn.sink.send(port, packet, Sent::Forwarded);
                 Verdict::Forward(port)
             }
             _ => {
@@ -311,10 +300,9 @@ impl<P: Packet> Director<P> {
         packet: P,
         flow: &Flow,
         found: Found,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Outcome {
+        let (tables, now) = (turn.tables, turn.now);
         let connection = *self.live.table.get(found.id);
         let ends = connection.is_expired(&tables.timeouts, now.millis())
             || !is_tcp(flow)
@@ -323,7 +311,7 @@ impl<P: Packet> Director<P> {
         if ends {
             self.live.end(found.id);
             let service = tables.service(&service_key(&flow.key));
-            return self.unknown(packet, flow, service, tables, now, sink);
+            return self.unknown(packet, flow, service, turn);
         }
         if connection.state != State::Close {
             self.live.enter(found.id, State::Close);
@@ -333,10 +321,7 @@ impl<P: Packet> Director<P> {
             real: Some(connection.real),
             ..Context::default()
         };
-        (
-            self.reset(packet, ReplyReason::RealRemoved, tables, now, sink),
-            context,
-        )
+        (self.reset(packet, ReplyReason::RealRemoved, turn), context)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::flow::{Way, count, direction, resolve, service_key};
 use super::live::{Live, Rivals, Room};
 use super::parse::Flow;
-use super::{Director, Origin, Outcome, is_tcp};
+use super::{Core, Origin, Outcome, Turn, is_tcp};
 use crate::config::{UnknownTcp, WhenUnavailable};
 use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
@@ -64,7 +64,7 @@ enum Unscheduled {
     NoRoute,
 }
 
-impl<P: Packet> Director<P> {
+impl<P: Packet> Core<P> {
     /// A packet that belongs to no connection, and the service that it is to.
     #[inline(never)]
     pub(super) fn unknown<S: Sink<Packet = P>>(
@@ -73,10 +73,9 @@ impl<P: Packet> Director<P> {
         flow: &Flow,
         service: Option<&Service>,
 
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Outcome {
+        let (tables, now) = (turn.tables, turn.now);
         let key = &flow.key;
         let tcp = is_tcp(flow);
         let opens = !tcp || flow.flags.opens();
@@ -96,43 +95,34 @@ impl<P: Packet> Director<P> {
         if let Some((worker, errand)) =
             self.request_elsewhere(flow, service, errand, tables, opens, now)
         {
-            return self.hand_over(packet, worker, errand, sink);
+            return self.hand_over(packet, worker, errand, turn.sink);
         }
         match owner {
             Some(Owner::Vip) => {}
             Some(&Owner::Port(port)) => {
                 let reason = LocalReason::ToPortAddress;
-                return (
-                    self.deliver(packet, port, reason, tables, now, sink),
-                    nobody,
-                );
+                return (self.deliver(packet, port, reason, turn), nobody);
             }
             Some(Owner::Pool) => {
                 if let Some(worker) = self.local_elsewhere(flow) {
-                    return self.hand_over(packet, worker, Errand::Find, sink);
+                    return self.hand_over(packet, worker, Errand::Find, turn.sink);
                 }
                 let policy = tables.unknown_tcp;
-                return (
-                    self.no_connection(packet, flow, policy, tables, now, sink),
-                    nobody,
-                );
+                return (self.no_connection(packet, flow, policy, turn), nobody);
             }
             None => {
                 if let Some(worker) = self.reply_elsewhere(flow, tables) {
-                    return self.hand_over(packet, worker, Errand::Find, sink);
+                    return self.hand_over(packet, worker, Errand::Find, turn.sink);
                 }
-                return (self.stray_reply(packet, flow, tables, now, sink), nobody);
+                return (self.stray_reply(packet, flow, turn), nobody);
             }
         }
         if flow.ttl <= 1 {
-            return (
-                self.ttl_exceeded(packet, key.destination(), tables, now, sink),
-                nobody,
-            );
+            return (self.ttl_exceeded(packet, key.destination(), turn), nobody);
         }
         let Some(service) = service else {
             return (
-                self.refuse(packet, flow, ReplyReason::NoService, tables, now, sink),
+                self.refuse(packet, flow, ReplyReason::NoService, turn),
                 nobody,
             );
         };
@@ -143,10 +133,7 @@ impl<P: Packet> Director<P> {
         let is_stateless = !service.mode.sees_replies && service.scheduler_kind.is_stateless;
         if !opens && !is_stateless {
             let policy = service.unknown_tcp.unwrap_or(tables.unknown_tcp);
-            return (
-                self.no_connection(packet, flow, policy, tables, now, sink),
-                context,
-            );
+            return (self.no_connection(packet, flow, policy, turn), context);
         }
         let mut tried = Tried {
             elsewhere: errand.taken(),
@@ -184,7 +171,7 @@ impl<P: Packet> Director<P> {
                                     packet,
                                     worker,
                                     Errand::Make(Taken::NONE),
-                                    sink,
+                                    turn.sink,
                                 );
                             }
                             effort = Effort::last();
@@ -197,7 +184,7 @@ impl<P: Packet> Director<P> {
                             false => self.first_with_pairs(flow, service),
                         };
                         if let Some(worker) = next {
-                            return self.hand_over(packet, worker, Errand::Take, sink);
+                            return self.hand_over(packet, worker, Errand::Take, turn.sink);
                         }
                     }
                     if matches!(errand, Errand::Make(_))
@@ -205,7 +192,7 @@ impl<P: Packet> Director<P> {
                         && let Some(worker) = self.first_to_clear(flow, service, tables)
                     {
                         let errand = Errand::Clear(tried.elsewhere);
-                        return self.hand_over(packet, worker, errand, sink);
+                        return self.hand_over(packet, worker, errand, turn.sink);
                     }
                     let verdict = match (not_here, why) {
                         (Some(reason), _) => Verdict::Drop(reason),
@@ -219,37 +206,22 @@ impl<P: Packet> Director<P> {
                             packet,
                             key.destination(),
                             ReplyReason::NoRealServer,
-                            tables,
-                            now,
-                            sink,
+                            turn,
                         ),
-                        _ => {
-                            self.refuse(packet, flow, ReplyReason::NoRealServer, tables, now, sink)
-                        }
+                        _ => self.refuse(packet, flow, ReplyReason::NoRealServer, turn),
                     };
                     return (verdict, context);
                 }
             };
             context.real = Some(real.id);
-            let connected = self.connect(
-                flow,
-                service,
-                real,
-                way,
-                template,
-                &mut effort,
-                tables,
-                now,
-                sink,
-            );
+            let connected = self.connect(flow, service, real, way, template, &mut effort, turn);
             match connected {
                 Ok(id) => {
                     context.new_connection = true;
                     let found = Found { id, reply: false };
                     let mut connection = *self.live.table.get(id);
                     context.state = Some(connection.state.name());
-                    let verdict =
-                        self.forward(packet, flow, &mut connection, false, tables, now, sink);
+                    let verdict = self.forward(packet, flow, &mut connection, false, turn);
                     self.live.table.get_mut(found.id).remember_hops(&connection);
                     return (verdict, context);
                 }
@@ -273,10 +245,7 @@ impl<P: Packet> Director<P> {
                         {
                             context.new_connection = true;
                             let connection = self.unkept(flow, service, real);
-                            return (
-                                self.pass(packet, flow, connection, tables, now, sink),
-                                context,
-                            );
+                            return (self.pass(packet, flow, connection, turn), context);
                         }
                         Unmade::Drop(reason) => {
                             return (Verdict::Drop(reason), context);
@@ -293,13 +262,11 @@ impl<P: Packet> Director<P> {
         packet: P,
         flow: &Flow,
         policy: UnknownTcp,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Verdict {
         match policy {
             UnknownTcp::Reset if is_tcp(flow) && !flow.flags.opens() => {
-                self.refuse(packet, flow, ReplyReason::NoConnection, tables, now, sink)
+                self.refuse(packet, flow, ReplyReason::NoConnection, turn)
             }
             _ => Verdict::Drop(DropReason::NoConnection),
         }
@@ -311,10 +278,9 @@ impl<P: Packet> Director<P> {
         &mut self,
         packet: P,
         flow: &Flow,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Verdict {
+        let tables = turn.tables;
         let key = &flow.key;
         if !is_tcp(flow) || flow.flags.opens() {
             return Verdict::Drop(DropReason::NotForUs);
@@ -339,7 +305,7 @@ impl<P: Packet> Director<P> {
         let service = tables.service(&first.service);
         let policy = service.and_then(|service| service.unknown_tcp);
         let policy = policy.unwrap_or(tables.unknown_tcp);
-        self.no_connection(packet, flow, policy, tables, now, sink)
+        self.no_connection(packet, flow, policy, turn)
     }
 
     /// What a packet's connection would be, where none is kept: of a mode without replies.
@@ -355,14 +321,12 @@ impl<P: Packet> Director<P> {
         packet: P,
         flow: &Flow,
         mut connection: Connection,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Verdict {
         if let Some(real) = self.live.counters.reals.get(connection.real.index()) {
             count(real, flow, false);
         }
-        self.forward(packet, flow, &mut connection, false, tables, now, sink)
+        self.forward(packet, flow, &mut connection, false, turn)
     }
 
     /// Makes the connection of a client's first packet.
@@ -375,10 +339,9 @@ impl<P: Packet> Director<P> {
         way: Way,
         template: Option<ConnId>,
         effort: &mut Effort,
-        tables: &Tables,
-        now: Time,
-        sink: &mut S,
+        turn: &mut Turn<'_, S>,
     ) -> Result<ConnId, Unmade> {
+        let (tables, now) = (turn.tables, turn.now);
         let key = &flow.key;
         let coarse = now.millis();
         let tcp = is_tcp(flow);
@@ -388,7 +351,7 @@ impl<P: Packet> Director<P> {
         let hash = self.live.table.hash(key);
         let syn = tcp.then_some(hash);
         let room = self.live.make_room(service.id, syn, coarse);
-        self.reset_given_up(tables, sink);
+        self.reset_given_up(tables, turn.sink);
         match room {
             Room::Yes => {}
             Room::No => return Err(Unmade::Drop(DropReason::ConnectionTableFull)),
@@ -402,8 +365,8 @@ impl<P: Packet> Director<P> {
             Some(pool) => {
                 let pair =
                     self.local_pair(pool, service, &real, reply_key, syn, effort, tables, coarse)?;
-                self.reset_given_up(tables, sink);
-                self.reset_left(&reply_key(pair), tables, sink);
+                self.reset_given_up(tables, turn.sink);
+                self.reset_left(&reply_key(pair), tables, turn.sink);
                 Some(pair)
             }
         };

@@ -15,7 +15,7 @@ use super::flow::service_key;
 use super::live::Rivals;
 use super::new::could_serve;
 use super::parse::Flow;
-use super::{Director, Origin, Outcome};
+use super::{Core, Origin, Outcome};
 use crate::conn::FlowKey;
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
@@ -149,7 +149,7 @@ impl Workers {
     }
 }
 
-impl<P: Packet> Director<P> {
+impl<P: Packet> Core<P> {
     /// Whether it is alone, and everything its own.
     #[inline(always)]
     pub(super) fn is_alone(&self) -> bool {

@@ -4,7 +4,7 @@
 //! packet of a connection that should have ended finds it ended, wherever the hand is. In memory order: the processor
 //! fetches ahead, and a sweep of a million entries costs a few milliseconds, spread over two seconds.
 
-use super::Director;
+use super::Core;
 use crate::arch::prefetch;
 use crate::conn::{ConnId, State};
 use crate::packet::Packet;
@@ -27,6 +27,11 @@ impl Sweep {
     pub(super) fn connection_made(&mut self) {
         self.owed = self.owed.saturating_add(2);
     }
+
+    /// Whether the hand is behind the clock.
+    pub(super) fn is_behind(&self) -> bool {
+        self.owed > 0
+    }
 }
 
 /// The hand moves at most once in so many nanoseconds …
@@ -39,7 +44,7 @@ const PER_SECOND: u64 = 1_000_000;
 /// Entries looked at together.
 const TOGETHER: usize = 64;
 
-impl<P: Packet> Director<P> {
+impl<P: Packet> Core<P> {
     pub(super) fn sweep(&mut self, tables: &Tables, now: Time) {
         // Compared as a number: this comes by in every loop.
         let elapsed = now.nanos().saturating_sub(self.sweep.last.nanos());
@@ -93,11 +98,6 @@ impl<P: Packet> Director<P> {
                 }
             }
         }
-    }
-
-    /// Whether the hand is behind the clock: a replay, whose clock jumps, sweeps on until it is not.
-    pub fn is_behind(&self) -> bool {
-        self.sweep.owed > 0
     }
 
     fn should_end(&self, id: ConnId, tables: &Tables, now: Time) -> bool {

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::conn::Connection;
 use crate::control::changes::{Changes, NeedsRestart};
 use crate::control::model::{Device, Model};
-use crate::director::{Director, Origin, Shared};
+use crate::director::{Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::io::memory::Memory;
 use crate::packet::{BURST, Burst};
@@ -217,7 +217,7 @@ impl Replay {
             sink.expect(worker.director.worker(), numbers.into_iter());
             worker
                 .director
-                .process(&mut burst, origin, tables, self.clock, sink);
+                .process(&mut burst, origin, Turn::new(tables, self.clock, sink));
         }
     }
 
@@ -286,7 +286,9 @@ impl Replay {
         let worker = &mut self.workers[n];
         self.outbox.worker = worker.director.worker();
         let tables = worker.reader.read();
-        worker.director.poll(tables, self.clock, &mut self.outbox);
+        worker
+            .director
+            .poll(Turn::new(tables, self.clock, &mut self.outbox));
     }
 
     /// The frames sent since the last call, in the order of their sending.

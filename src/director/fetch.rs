@@ -1,0 +1,120 @@
+//! Fetches ahead what the new connections of a burst will need, so that their cache misses overlap.
+
+use super::parse::{Flow, Parsed};
+use super::stage::{Slot, Stage};
+use super::{Core, flow};
+use crate::arch::{prefetch, prefetch_all};
+use crate::conn::{FlowKey, Place, local_port};
+use crate::packet::{BURST, Packet};
+use crate::sched::Client;
+use crate::service::{Real, ServiceKey};
+use crate::stats::RealStats;
+use crate::tables::{Service, Tables};
+use arrayvec::ArrayVec;
+
+/// A flow without a connection, on its way to get one.
+struct New<'a> {
+    flow: &'a Flow,
+    service: &'a Service,
+    /// How many before it, in one go, are the same service's.
+    ahead: usize,
+    /// The real server that it will probably go to.
+    expected: Option<(&'a Real, &'a RealStats)>,
+}
+
+impl<P: Packet> Core<P> {
+    /// Fetches what new connections will need, each step for all of them, so that their cache misses overlap: the
+    /// service, what it leads to, the counters of the real server, the place of the reply's key. Returns the services that
+    /// the first `count` packets are to, of those that are to become this worker's connections.
+    #[inline(never)]
+    pub(super) fn fetch_services<'t>(
+        &self,
+        stage: &Stage,
+        count: usize,
+        tables: &'t Tables,
+    ) -> ArrayVec<Option<&'t Service>, BURST> {
+        let (slots, others) = (&stage.slots[..count], &stage.others[..count]);
+        let is_new = |slot: &Slot, other: &Option<Parsed>| {
+            slot.place == Place::NONE && other.is_none() && self.is_probably_ours(&slot.flow.key)
+        };
+        let mut keys = ArrayVec::<Option<ServiceKey>, BURST>::new();
+        for (slot, other) in slots.iter().zip(others) {
+            let key = is_new(slot, other).then(|| flow::service_key(&slot.flow.key));
+            if let Some(key) = &key {
+                tables.services.prefetch_place(key);
+                tables.addresses.prefetch_place(&slot.flow.key.source());
+            }
+            keys.push(key);
+        }
+        for key in keys.iter().flatten() {
+            tables.services.prefetch(key);
+        }
+        let mut services = ArrayVec::<Option<&Service>, BURST>::new();
+        for key in keys {
+            let service = key.and_then(|key| tables.service(&key));
+            if let Some(service) = service {
+                prefetch_all(service);
+            }
+            services.push(service);
+        }
+        let mut new = ArrayVec::<New, BURST>::new();
+        for (slot, service) in slots.iter().zip(&services) {
+            if let Some(service) = service {
+                let ahead = match new.last() {
+                    Some(last) if std::ptr::eq(last.service, *service) => last.ahead + 1,
+                    _ => 0,
+                };
+                new.push(New {
+                    flow: &slot.flow,
+                    service,
+                    ahead,
+                    expected: None,
+                });
+            }
+        }
+        for New { service, .. } in &new {
+            prefetch(&*service.reals);
+            prefetch(service.cursor(self.worker));
+        }
+        for new in &mut new {
+            let (key, service) = (&new.flow.key, new.service);
+            let client = Client {
+                address: key.source(),
+                port: key.source_port(),
+            };
+            let cursor = service.cursor(self.worker);
+            let place = service
+                .scheduler
+                .expect(&service.reals, client, cursor, new.ahead);
+            if let Some(real) = service.reals.get(place)
+                && let Some(stats) = self.counters().reals.get(real.id.index())
+            {
+                prefetch(stats);
+                new.expected = Some((real, stats));
+            }
+        }
+        for New {
+            flow,
+            service,
+            expected,
+            ..
+        } in &new
+        {
+            let Some((real, stats)) = expected else {
+                continue;
+            };
+            let key = &flow.key;
+            let (address, port) = match &service.pool {
+                Some(pool) => local_port::expected(pool, stats),
+                None if service.mode.sees_replies => (key.source(), key.source_port()),
+                None => continue,
+            };
+            let real_port = real.port_for(key.destination_port());
+            let reply = FlowKey::new(real.address, real_port, address, port, key.protocol());
+            self.live
+                .table
+                .prefetch_bucket(self.live.table.hash(&reply));
+        }
+        services
+    }
+}
