@@ -1,4 +1,4 @@
-//! TCP and UDP: known connections, and the way out. A flow's first packet is in [`new`](super::new).
+//! TCP and UDP: known connections, and the way out. A flow's first packet is in [`unknown`](super::unknown).
 
 use super::parse::{Flow, Kind, PROTOCOL_TCP};
 use super::{Core, Outcome, Turn, is_tcp};

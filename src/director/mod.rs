@@ -5,10 +5,13 @@
 //! so that the cache misses of one stage overlap: parse, hash and fetch buckets, fetch entries, find and fetch counters,
 //! decide.
 //!
-//! The decision is in [`flow`] for TCP and UDP, in [`new`] for their first packets, in [`answer`] for what weir answers
-//! itself. [`live`] has the connections, and what is given up when something is full.
+//! The stages before the decisions are in [`stage`] and [`fetch`]. Packets of known connections are decided on in [`flow`],
+//! which nearly all are; others of TCP and UDP in [`unknown`], with [`schedule`] and [`connect`] for a client's first; what
+//! weir answers itself or leaves to the host in [`answer`]. [`live`] has the connections, and what is given up when
+//! something is full.
 
 mod answer;
+mod connect;
 mod fetch;
 mod flood;
 mod flow;
@@ -19,12 +22,13 @@ mod limit_model;
 #[cfg(test)]
 mod limit_tests;
 mod live;
-mod new;
 mod orders;
 mod ownership;
 pub mod parse;
+mod schedule;
 mod stage;
 mod sweep;
+mod unknown;
 mod waiting;
 
 use crate::arch::NoMemory;

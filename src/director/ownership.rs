@@ -13,8 +13,8 @@
 
 use super::flow::service_key;
 use super::live::Rivals;
-use super::new::could_serve;
 use super::parse::Flow;
+use super::schedule::could_serve;
 use super::{Core, Origin, Outcome};
 use crate::conn::FlowKey;
 use crate::packet::{Errand, Packet, Sink, Taken};

@@ -1,0 +1,255 @@
+//! Comes here: a client's first packet, with the real server that was chosen for it. Makes the connection: room for it, a
+//! local pair, its entry.
+
+use super::flow::{Way, count, direction, resolve};
+use super::live::{Live, Rivals, Room};
+use super::parse::Flow;
+use super::{Core, Turn, is_tcp};
+use crate::conn::entry::NO_TEMPLATE;
+use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
+use crate::conn::state::next_tcp;
+use crate::conn::{ConnId, Connection, FlowKey, Pool, State, Worth};
+use crate::packet::{Packet, Sent, Sink};
+use crate::service::Real;
+use crate::tables::{Service, Tables};
+use crate::units::{Millis, WorkerId};
+use crate::verdict::DropReason;
+use crate::wire::build;
+
+/// Why there is no connection.
+pub(super) enum Unmade {
+    /// For this packet.
+    Drop(DropReason),
+    /// With this real server: another one may have what it takes.
+    NotHere(DropReason),
+}
+
+impl<P: Packet> Core<P> {
+    /// Makes the connection of a client's first packet.
+    #[expect(clippy::too_many_arguments)]
+    pub(super) fn connect<S: Sink<Packet = P>>(
+        &mut self,
+        flow: &Flow,
+        service: &Service,
+        real: Real,
+        way: Way,
+        template: Option<ConnId>,
+        effort: &mut Effort,
+        turn: &mut Turn<'_, S>,
+    ) -> Result<ConnId, Unmade> {
+        let (tables, now) = (turn.tables, turn.now);
+        let key = &flow.key;
+        let coarse = now.millis();
+        let tcp = is_tcp(flow);
+        if service.pool.is_none() && key.source() == real.address {
+            return Err(Unmade::Drop(DropReason::Hairpin));
+        }
+        let hash = self.live.table.hash(key);
+        let syn = tcp.then_some(hash);
+        let room = self.live.make_room(service.id, syn, coarse);
+        self.reset_given_up(tables, turn.sink);
+        match room {
+            Room::Yes => {}
+            Room::No => return Err(Unmade::Drop(DropReason::ConnectionTableFull)),
+            Room::Later => return Err(Unmade::Drop(DropReason::SynFlood)),
+        }
+        let real_port = real.port_for(key.destination_port());
+        let reply_key =
+            |(address, port)| FlowKey::new(real.address, real_port, address, port, key.protocol());
+        let local = match &service.pool {
+            None => None,
+            Some(pool) => {
+                let pair =
+                    self.local_pair(pool, service, &real, reply_key, syn, effort, tables, coarse)?;
+                self.reset_given_up(tables, turn.sink);
+                self.reset_left(&reply_key(pair), tables, turn.sink);
+                Some(pair)
+            }
+        };
+        let translation = service
+            .mode
+            .translation(key, (real.address, real_port), local);
+        let mut connection = Connection::new(*key, translation, real.id);
+        connection.state = match tcp {
+            true => next_tcp(State::None, direction(&connection, false), flow.flags),
+            false => State::Udp,
+        };
+        // Without replies a scheduled segment in mid-connection may end it as soon as it begins.
+        if connection.state == State::None {
+            connection.state = State::Handshaken;
+        }
+        connection.last_seen = coarse;
+        connection.route_generation = tables.route_generation;
+        connection.set_hop(false, way.hop);
+        connection.template = template.map_or(NO_TEMPLATE, |template| template.0);
+        let is_active = connection.state.is_active();
+        let reply = connection.is_two_way().then_some(connection.reply);
+        let is_taken = match reply {
+            // A pair was chosen for which nobody has this key.
+            Some(reply) if local.is_some() => reply == *key,
+            Some(reply) => reply == *key || !self.live.vacate(&reply, Rivals::Idle, tables, coarse),
+            None => false,
+        };
+        if is_taken {
+            return Err(Unmade::NotHere(DropReason::AmbiguousReply));
+        }
+        if local.is_some() && service.persistence.is_none() && self.is_stray(flow) {
+            connection.set_stray();
+        }
+        let reply = reply.map(|reply| self.live.table.hash(&reply));
+        let id = self.live.add(connection, hash, reply, service.id);
+        let id = id.ok_or(Unmade::Drop(DropReason::ConnectionTableFull))?;
+        if !tcp && !connection.is_two_way() {
+            self.live.assure(&connection);
+        }
+        self.sweep.connection_made();
+        // Reserved before the real server was published.
+        if let Some(stats) = self.live.counters.reals.get(real.id.index()) {
+            stats.connections.add(1);
+            match is_active {
+                true => stats.active.inc(),
+                false => stats.inactive.inc(),
+            }
+            count(stats, flow, false);
+        }
+        Ok(id)
+    }
+
+    /// A local pair towards a real server: a free one, or one that another connection is given up for.
+    #[expect(clippy::too_many_arguments)]
+    fn local_pair(
+        &mut self,
+        pool: &Pool,
+        service: &Service,
+        real: &Real,
+        reply_key: impl Fn(Pair) -> FlowKey,
+        syn: Option<u64>,
+        effort: &mut Effort,
+        tables: &Tables,
+        now: Millis,
+    ) -> Result<Pair, Unmade> {
+        // The counters' memory, which the table's borrower does not change.
+        let counters = self.live.counters.clone();
+        let exhausted = Unmade::NotHere(DropReason::LocalPortsExhausted);
+        let Some(stats) = counters.reals.get(real.id.index()) else {
+            return Err(exhausted);
+        };
+        let hint = self.live.take_hint(real.id);
+        let mut pairs = Local {
+            live: &mut self.live,
+            shared: &self.shared.steering,
+            worker: self.worker,
+            reply_key: &reply_key,
+            tables,
+            now,
+        };
+        let hinted = hint
+            .filter(|pair| pool.contains(*pair) && pairs.is_ours(*pair))
+            .and_then(|pair| match pairs.look(pair) {
+                Look::Free => Some(Choice::Free(pair)),
+                Look::Held(held) if effort.takes_idle || held.worth != Worth::Idle => {
+                    Some(Choice::Held(pair, held))
+                }
+                Look::Held(_) | Look::Kept => None,
+            });
+        let start = u64::from(real.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let start = (self.shared.seed ^ start) as u32;
+        let chosen = hinted.or_else(|| choose(pool, stats, start, now, effort, &mut pairs));
+        // Where the next connection to this real server will look: in this burst, most probably.
+        pairs.fetch(expected(pool, stats));
+        match chosen {
+            None => Err(exhausted),
+            Some(Choice::Free(pair)) => Ok(pair),
+            Some(Choice::Held(pair, held)) => {
+                // One pair in N is this worker's, and a flood is spread over all real servers.
+                let all = u64::from(pool.size()) * service.reals.len() as u64;
+                let places = all / self.shared.steering.workers() as u64;
+                let places = u32::try_from(places).unwrap_or(u32::MAX);
+                match self.live.give_up(held, places, syn, now) {
+                    Room::Yes => Ok(pair),
+                    _ => Err(Unmade::NotHere(DropReason::SynFlood)),
+                }
+            }
+        }
+    }
+
+    /// Ends at their real servers the connections that were given up just now: their local pairs are free.
+    fn reset_given_up<S: Sink<Packet = P>>(&mut self, tables: &Tables, sink: &mut S) {
+        while let Some(reply) = self.live.take_given_up() {
+            self.reset_left(&reply, tables, sink);
+        }
+    }
+
+    /// Ends at its real server what a local pair was used for until now, so that the next connection from it meets nothing
+    /// of the old one: a reset with the sequence number that the real server takes next (RFC 9293 section 3.10.7.4;
+    /// TIME-WAIT ends by it as well, so that RFC 6191 is not needed). `reply`: the key of its replies to the pair.
+    fn reset_left<S: Sink<Packet = P>>(&mut self, reply: &FlowKey, tables: &Tables, sink: &mut S) {
+        let Some(sequence) = self.live.take_left(reply) else {
+            return;
+        };
+        let hop = resolve(tables, reply.source()).and_then(|way| way.hop);
+        let Some(link) = hop.map(|hop| tables.neighbours.link(hop)) else {
+            return;
+        };
+        let source = tables.port(link.port).mac;
+        if link.is_usable()
+            && let Some(mut packet) = sink.alloc(link.port)
+            && packet.resize(build::RESET_LEN)
+            && build::reset(
+                packet.data_mut(),
+                (link.mac, source),
+                (reply.destination(), reply.destination_port()),
+                (reply.source(), reply.source_port()),
+                sequence,
+            )
+            .is_some()
+        {
+            sink.send(link.port, packet, Sent::Originated);
+        }
+    }
+}
+
+/// A worker's view of the local pairs towards one real server.
+struct Local<'a, K> {
+    live: &'a mut Live,
+    shared: &'a crate::steering::Steering,
+    worker: WorkerId,
+    reply_key: &'a K,
+    tables: &'a Tables,
+    now: Millis,
+}
+
+impl<K: Fn(Pair) -> FlowKey> Pairs for Local<'_, K> {
+    fn is_ours(&self, pair: Pair) -> bool {
+        self.shared.owner(&(self.reply_key)(pair)) == self.worker
+    }
+
+    fn fetch(&self, pair: Pair) {
+        let table = &self.live.table;
+        table.prefetch_bucket(table.hash(&(self.reply_key)(pair)));
+    }
+
+    fn guess(&self, pair: Pair) {
+        let table = &self.live.table;
+        table.guess(table.hash(&(self.reply_key)(pair)));
+    }
+
+    fn look(&mut self, pair: Pair) -> Look {
+        let key = (self.reply_key)(pair);
+        let table = &self.live.table;
+        let Some(found) = table.find(table.hash(&key), &key) else {
+            return Look::Free;
+        };
+        if table
+            .get(found.id)
+            .is_expired(&self.tables.timeouts, self.now)
+        {
+            self.live.end(found.id);
+            return Look::Free;
+        }
+        match self.live.held(found.id, self.now) {
+            Some(held) => Look::Held(held),
+            None => Look::Kept,
+        }
+    }
+}

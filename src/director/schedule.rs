@@ -1,0 +1,175 @@
+//! Comes here: a client's first packet. Chooses the real server of its connection, and the template that binds the client to
+//! it.
+
+use super::flow::{Way, resolve};
+use super::live::Room;
+use super::parse::Flow;
+use super::{Core, is_tcp};
+use crate::conn::{ConnId, Connection, FlowKey};
+use crate::packet::{Packet, Taken};
+use crate::sched::Client;
+use crate::service::Real;
+use crate::tables::{Service, Tables};
+use crate::units::{RealId, Time};
+use arrayvec::ArrayVec;
+use std::cell::Cell;
+use std::net::Ipv4Addr;
+
+/// In the protocol field of a template's key, which no packet has.
+const TEMPLATE: u8 = 0x80;
+
+/// Real servers that a new connection is tried with, where one cannot take it.
+const TRIES: usize = 16;
+
+/// Real servers that cannot take a new connection.
+#[derive(Default)]
+pub(super) struct Tried {
+    pub here: ArrayVec<RealId, TRIES>,
+    /// What other workers have said.
+    pub elsewhere: Taken,
+    /// All but the one that another worker has made free, if any.
+    pub all_but: Option<Option<RealId>>,
+}
+
+impl Tried {
+    pub fn has_any(&self) -> bool {
+        !self.here.is_empty() || !self.elsewhere.is_empty() || self.all_but.is_some()
+    }
+
+    pub fn has(&self, real: RealId) -> bool {
+        self.elsewhere.has(real)
+            || self.here.contains(&real)
+            || self.all_but.is_some_and(|freed| freed != Some(real))
+    }
+}
+
+/// Why there is no real server.
+pub(super) enum Unscheduled {
+    /// None has a weight.
+    NoRealServer,
+    /// Those that have a weight cannot be reached; one of the ways that have failed.
+    Unreachable(Option<Way>),
+    NoRoute,
+}
+
+impl<P: Packet> Core<P> {
+    /// The real server of a new connection, the way to it, and the template that binds the client to it, held for the
+    /// connection; none without persistence, or without room for a new one.
+    pub(super) fn schedule(
+        &mut self,
+        service: &Service,
+        flow: &Flow,
+        now: Time,
+        tables: &Tables,
+        tried: &Tried,
+        has_room_for_template: bool,
+    ) -> Result<(Real, Way, Option<ConnId>), Unscheduled> {
+        let key = &flow.key;
+        let Some(persistence) = service.persistence else {
+            let (real, way) = self.choose(service, flow, tables, tried)?;
+            return Ok((real, way, None));
+        };
+        // As the kernel's `ip_vs_sched_persist`: the client's masked address and port 0, to the service's own port.
+        let masked = Ipv4Addr::from_bits(key.source().to_bits() & persistence.mask);
+        let template_key = FlowKey::new(
+            masked,
+            0,
+            key.destination(),
+            service.key.port,
+            key.protocol() | TEMPLATE,
+        );
+        let hash = self.live.table.hash(&template_key);
+        let Some(found) = self.live.table.find(hash, &template_key) else {
+            let (real, way) = self.choose(service, flow, tables, tried)?;
+            let syn = is_tcp(flow).then(|| self.live.table.hash(key));
+            if !has_room_for_template
+                || self.live.make_room(service.id, syn, now.millis()) != Room::Yes
+            {
+                return Ok((real, way, None));
+            }
+            let timeout_ms = persistence.timeout.as_millis() as u32;
+            let mut template = Connection::template(template_key, timeout_ms, service.id, real.id);
+            template.last_seen = now.millis();
+            // Held from the beginning: what makes room for the connection must not take it.
+            template.set_controlled(1);
+            let id = self.live.add(template, hash, None, service.id);
+            return Ok((real, way, id));
+        };
+        let template = *self.live.table.get(found.id);
+        // One that expired, or whose real server is gone, drained or not to be reached, binds to another from now on
+        // (`expire_quiescent_template`).
+        let bound = (!template.is_expired(&tables.timeouts, now.millis()))
+            .then(|| service.reals.iter().find(|real| real.id == template.real))
+            .flatten()
+            .filter(|real| real.weight > 0 || persistence.through_drain)
+            .and_then(|real| Some((*real, usable_way(real, tables, tried)?)));
+        let (real, way) = match bound {
+            Some(bound) => bound,
+            None => self.choose(service, flow, tables, tried)?,
+        };
+        let template = self.live.table.get_mut(found.id);
+        // Where the bound one only lacks what this connection takes, the client's next ones are its own again.
+        if !tried.has(template.real) {
+            template.real = real.id;
+        }
+        template.last_seen = now.millis();
+        template.set_controlled(template.controlled() + 1);
+        Ok((real, way, Some(found.id)))
+    }
+
+    /// The scheduler's choice among the real servers that can be reached and were not tried, and the way to it.
+    fn choose(
+        &self,
+        service: &Service,
+        flow: &Flow,
+        tables: &Tables,
+        tried: &Tried,
+    ) -> Result<(Real, Way), Unscheduled> {
+        let client = Client {
+            address: flow.key.source(),
+            port: flow.key.source_port(),
+        };
+        let cursor = service.cursor(self.worker);
+        let last = Cell::new(None);
+        let passed_over = Cell::new(None);
+        let usable = |real: &Real| {
+            let way = usable_way(real, tables, tried);
+            match way {
+                Some(way) => last.set(Some((real.id, way))),
+                None => passed_over.set(Some(real.address)),
+            }
+            way.is_some()
+        };
+        let place =
+            service
+                .scheduler
+                .pick(&service.reals, client, cursor, &self.shared.stats, &usable);
+        let chosen = place.and_then(|place| service.reals.get(place));
+        let Some(real) = chosen else {
+            return Err(match passed_over.get() {
+                Some(address) => Unscheduled::Unreachable(resolve(tables, address)),
+                None => Unscheduled::NoRealServer,
+            });
+        };
+        // The one that it asked about last, most often.
+        let way = match last.get() {
+            Some((id, way)) if id == real.id => Some(way),
+            _ => resolve(tables, real.address),
+        };
+        let way = way.ok_or(Unscheduled::NoRoute)?;
+        Ok((*real, way))
+    }
+}
+
+/// Whether a new connection may go to a real server that it has not been tried with.
+pub(super) fn could_serve(service: &Service, real: &Real, tables: &Tables) -> bool {
+    let persistence = service.persistence.as_ref();
+    let through_drain = persistence.is_some_and(|persistence| persistence.through_drain);
+    (real.weight > 0 || through_drain) && usable_way(real, tables, &Tried::default()).is_some()
+}
+
+/// The way to a real server that was not tried, if its next hop has not failed.
+fn usable_way(real: &Real, tables: &Tables, tried: &Tried) -> Option<Way> {
+    let way = resolve(tables, real.address)?;
+    (!tried.has(real.id) && !way.has_failed(tables)).then_some(way)
+}

@@ -1,0 +1,280 @@
+//! Comes here: a packet of TCP or UDP that belongs to no connection. Whose it is, and what becomes of it: a connection, an
+//! answer, another worker, or nothing.
+
+use super::connect::Unmade;
+use super::flow::{count, service_key};
+use super::parse::Flow;
+use super::schedule::{Tried, Unscheduled, could_serve};
+use super::{Core, Origin, Outcome, Turn, is_tcp};
+use crate::config::{UnknownTcp, WhenUnavailable};
+use crate::conn::local_port::Effort;
+use crate::conn::{Connection, Found};
+use crate::packet::{Errand, Packet, Sink, Taken};
+use crate::service::{Real, ServiceKey};
+use crate::tables::{Owner, Service};
+use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
+
+impl<P: Packet> Core<P> {
+    /// A packet that belongs to no connection, and the service that it is to.
+    #[inline(never)]
+    pub(super) fn unknown<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow,
+        service: Option<&Service>,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        let (tables, now) = (turn.tables, turn.now);
+        let key = &flow.key;
+        let tcp = is_tcp(flow);
+        let opens = !tcp || flow.flags.opens();
+        let nobody = Context::default();
+        let owner = match service {
+            // Where a service is, nothing else is.
+            Some(_) => Some(&Owner::Vip),
+            None => tables.addresses.get(&key.destination()),
+        };
+        if owner.is_some() && tables.is_bad_source(key.source()) {
+            return (Verdict::Drop(DropReason::BadSource), nobody);
+        }
+        let errand = match self.origin {
+            Origin::Device => Errand::Find,
+            Origin::Worker => packet.errand(),
+        };
+        if let Some((worker, errand)) =
+            self.request_elsewhere(flow, service, errand, tables, opens, now)
+        {
+            return self.hand_over(packet, worker, errand, turn.sink);
+        }
+        match owner {
+            Some(Owner::Vip) => {}
+            Some(&Owner::Port(port)) => {
+                let reason = LocalReason::ToPortAddress;
+                return (self.deliver(packet, port, reason, turn), nobody);
+            }
+            Some(Owner::Pool) => {
+                if let Some(worker) = self.local_elsewhere(flow) {
+                    return self.hand_over(packet, worker, Errand::Find, turn.sink);
+                }
+                let policy = tables.unknown_tcp;
+                return (self.no_connection(packet, flow, policy, turn), nobody);
+            }
+            None => {
+                if let Some(worker) = self.reply_elsewhere(flow, tables) {
+                    return self.hand_over(packet, worker, Errand::Find, turn.sink);
+                }
+                return (self.stray_reply(packet, flow, turn), nobody);
+            }
+        }
+        if flow.ttl <= 1 {
+            return (self.ttl_exceeded(packet, key.destination(), turn), nobody);
+        }
+        let Some(service) = service else {
+            return (
+                self.refuse(packet, flow, ReplyReason::NoService, turn),
+                nobody,
+            );
+        };
+        let mut context = Context {
+            service: Some(service.id),
+            ..nobody
+        };
+        let is_stateless = !service.mode.sees_replies && service.scheduler_kind.is_stateless;
+        if !opens && !is_stateless {
+            let policy = service.unknown_tcp.unwrap_or(tables.unknown_tcp);
+            return (self.no_connection(packet, flow, policy, turn), context);
+        }
+        let mut tried = Tried {
+            elsewhere: errand.taken(),
+            all_but: match errand {
+                Errand::Last(freed) => Some(freed),
+                _ => None,
+            },
+            ..Tried::default()
+        };
+        let is_taken = |real: &Real| tried.has(real.id) && could_serve(service, real, tables);
+        let is_any_taken = tried.has_any() && service.reals.iter().any(is_taken);
+        let mut not_here = is_any_taken.then_some(DropReason::AmbiguousReply);
+        let mut has_room_for_template = true;
+        let is_taking = errand == Errand::Take;
+        let mut effort = match is_taking {
+            true => Effort::last(),
+            false => Effort::default(),
+        };
+        loop {
+            let scheduled = match tried.here.is_full() {
+                true => Err(Unscheduled::NoRealServer),
+                false => self.schedule(service, flow, now, tables, &tried, has_room_for_template),
+            };
+            let (real, way, template) = match scheduled {
+                Ok(chosen) => chosen,
+                Err(why) => {
+                    if let Unscheduled::Unreachable(Some(way)) = why {
+                        self.want(way.port, way.address, now);
+                    }
+                    if not_here == Some(DropReason::LocalPortsExhausted) {
+                        // Other workers have other local pairs: first each is asked for a free one.
+                        if !effort.takes_idle {
+                            if let Some(worker) = self.next_with_pairs(flow, service) {
+                                return self.hand_over(
+                                    packet,
+                                    worker,
+                                    Errand::Make(Taken::NONE),
+                                    turn.sink,
+                                );
+                            }
+                            effort = Effort::last();
+                            tried.here.clear();
+                            not_here = None;
+                            continue;
+                        }
+                        let next = match is_taking {
+                            true => self.next_with_pairs(flow, service),
+                            false => self.first_with_pairs(flow, service),
+                        };
+                        if let Some(worker) = next {
+                            return self.hand_over(packet, worker, Errand::Take, turn.sink);
+                        }
+                    }
+                    if matches!(errand, Errand::Make(_))
+                        && is_any_taken
+                        && let Some(worker) = self.first_to_clear(flow, service, tables)
+                    {
+                        let errand = Errand::Clear(tried.elsewhere);
+                        return self.hand_over(packet, worker, errand, turn.sink);
+                    }
+                    let verdict = match (not_here, why) {
+                        (Some(reason), _) => Verdict::Drop(reason),
+                        (None, Unscheduled::NoRoute | Unscheduled::Unreachable(None)) => {
+                            Verdict::Drop(DropReason::NoRoute)
+                        }
+                        _ if service.when_unavailable == WhenUnavailable::Drop => {
+                            Verdict::Drop(DropReason::NoRealServer)
+                        }
+                        (None, Unscheduled::Unreachable(_)) if !tcp => self.host_unreachable(
+                            packet,
+                            key.destination(),
+                            ReplyReason::NoRealServer,
+                            turn,
+                        ),
+                        _ => self.refuse(packet, flow, ReplyReason::NoRealServer, turn),
+                    };
+                    return (verdict, context);
+                }
+            };
+            context.real = Some(real.id);
+            let connected = self.connect(flow, service, real, way, template, &mut effort, turn);
+            match connected {
+                Ok(id) => {
+                    context.new_connection = true;
+                    let found = Found { id, reply: false };
+                    let mut connection = *self.live.table.get(id);
+                    context.state = Some(connection.state.name());
+                    let verdict = self.forward(packet, flow, &mut connection, false, turn);
+                    self.live.table.get_mut(found.id).remember_hops(&connection);
+                    return (verdict, context);
+                }
+                Err(unmade) => {
+                    if let Some(template) = template {
+                        self.live.release(template);
+                    }
+                    match unmade {
+                        Unmade::NotHere(reason) => {
+                            tried.here.push(real.id);
+                            not_here = Some(reason);
+                        }
+                        // The client is served for once, though not bound.
+                        Unmade::Drop(DropReason::ConnectionTableFull)
+                            if template.is_some() && has_room_for_template =>
+                        {
+                            has_room_for_template = false;
+                        }
+                        Unmade::Drop(DropReason::ConnectionTableFull | DropReason::SynFlood)
+                            if is_stateless =>
+                        {
+                            context.new_connection = true;
+                            let connection = self.unkept(flow, service, real);
+                            return (self.pass(packet, flow, connection, turn), context);
+                        }
+                        Unmade::Drop(reason) => {
+                            return (Verdict::Drop(reason), context);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A TCP segment, no SYN, of no connection: both ends hear at once that there is none (RFC 9293 section 3.10.7.1).
+    fn no_connection<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow,
+        policy: UnknownTcp,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        match policy {
+            UnknownTcp::Reset if is_tcp(flow) && !flow.flags.opens() => {
+                self.refuse(packet, flow, ReplyReason::NoConnection, turn)
+            }
+            _ => Verdict::Drop(DropReason::NoConnection),
+        }
+    }
+
+    /// A packet to no address of weir's own and of no connection: a nat real server's segment is answered, on the port
+    /// that leads to the real server.
+    fn stray_reply<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        let tables = turn.tables;
+        let key = &flow.key;
+        if !is_tcp(flow) || flow.flags.opens() {
+            return Verdict::Drop(DropReason::NotForUs);
+        }
+        let from = ServiceKey {
+            address: key.source(),
+            port: key.source_port(),
+            ..service_key(key)
+        };
+        let any = ServiceKey { port: 0, ..from };
+        let services = [tables.natted.get(&from), tables.natted.get(&any)];
+        let mut services = services
+            .into_iter()
+            .flatten()
+            .flat_map(|them| them.services.iter());
+        let Some(first) = services.next() else {
+            return Verdict::Drop(DropReason::NoConnection);
+        };
+        if !tables.is_way_to(packet.port(), key.source()) {
+            return Verdict::Drop(DropReason::WrongPort);
+        }
+        let service = tables.service(&first.service);
+        let policy = service.and_then(|service| service.unknown_tcp);
+        let policy = policy.unwrap_or(tables.unknown_tcp);
+        self.no_connection(packet, flow, policy, turn)
+    }
+
+    /// What a packet's connection would be, where none is kept: of a mode without replies.
+    fn unkept(&self, flow: &Flow, service: &Service, real: Real) -> Connection {
+        let to = (real.address, real.port_for(flow.key.destination_port()));
+        let translation = service.mode.translation(&flow.key, to, None);
+        Connection::new(flow.key, translation, real.id)
+    }
+
+    /// Sends a packet on without a connection.
+    fn pass<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow,
+        mut connection: Connection,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        if let Some(real) = self.live.counters.reals.get(connection.real.index()) {
+            count(real, flow, false);
+        }
+        self.forward(packet, flow, &mut connection, false, turn)
+    }
+}
