@@ -40,6 +40,11 @@ pub fn prefetch_all<T>(value: &T) {
     }
 }
 
+/// Says that the branch it stands in is seldom taken (as `std::hint::cold_path` of newer compilers).
+#[cold]
+#[inline(always)]
+pub const fn cold_path() {}
+
 /// A bit for each of the sixteen bytes that equals `byte`, the first one's lowest.
 #[inline(always)]
 pub fn equal_bytes(bytes: &[u8; 16], byte: u8) -> u32 {

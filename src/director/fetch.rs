@@ -1,6 +1,6 @@
 //! Fetches ahead what the new connections of a burst will need, so that their cache misses overlap.
 
-use super::parse::{Flow, Parsed};
+use super::parse::{Flow, Kind};
 use super::stage::{Slot, Stage};
 use super::{Core, flow};
 use crate::arch::{prefetch, prefetch_all};
@@ -33,13 +33,14 @@ impl<P: Packet> Core<P> {
         count: usize,
         tables: &'t Tables,
     ) -> ArrayVec<Option<&'t Service>, BURST> {
-        let (slots, others) = (&stage.slots[..count], &stage.others[..count]);
-        let is_new = |slot: &Slot, other: &Option<Parsed>| {
-            slot.place == Place::NONE && other.is_none() && self.is_probably_ours(&slot.flow.key)
+        let slots = &stage.slots[..count];
+        let is_new = |slot: &Slot| {
+            let is_flow = slot.flow.kind != Kind::Other;
+            slot.place == Place::NONE && is_flow && self.is_probably_ours(&slot.flow.key)
         };
         let mut keys = ArrayVec::<Option<ServiceKey>, BURST>::new();
-        for (slot, other) in slots.iter().zip(others) {
-            let key = is_new(slot, other).then(|| flow::service_key(&slot.flow.key));
+        for slot in slots {
+            let key = is_new(slot).then(|| flow::service_key(&slot.flow.key));
             if let Some(key) = &key {
                 tables.services.prefetch_place(key);
                 tables.addresses.prefetch_place(&slot.flow.key.source());

@@ -31,7 +31,7 @@ mod sweep;
 mod unknown;
 mod waiting;
 
-use crate::arch::NoMemory;
+use crate::arch::{NoMemory, cold_path};
 use crate::conn::Table;
 use crate::exchange::Mailbox;
 use crate::packet::{Burst, Packet, Sink};
@@ -245,23 +245,25 @@ impl<P: Packet> Core<P> {
         let version = self.live.table.version();
         // Whether a packet of this burst has made or ended a connection: what was found before may be wrong then.
         let mut has_changed = false;
-        let slots = stage.slots.iter_mut().enumerate();
-        for ((n, slot), packet) in slots.zip(burst.drain(..)) {
+        for (packet, slot) in burst.drain(..).zip(&mut stage.slots) {
             if has_changed {
+                cold_path();
                 slot.place = self.live.table.lookup().place(slot.hash, &slot.flow.key);
             }
             let port = packet.port();
-            let known = match slot.flow.kind {
-                Kind::Unusual => Err(packet),
-                _ => self.known(packet, &slot.flow, slot.place, turn),
+            let known = match slot.flow.kind > Kind::Unusual {
+                true => self.known(packet, &slot.flow, slot.place, turn),
+                false => Err(packet),
             };
             match known {
                 // Counted by the sink's owner, when the device has taken the frame.
                 Ok((out, context)) => turn.sink.decided(port, Verdict::Forward(out), context),
                 Err(packet) => {
-                    match &stage.others[n] {
-                        Some(other) => self.other(packet, other, turn),
-                        None => {
+                    cold_path();
+                    let n = usize::from(slot.number);
+                    match slot.flow.kind {
+                        Kind::Other => self.other(packet, &stage.others[n], turn),
+                        _ => {
                             let service = services.get(n).copied().flatten();
                             self.unusual(packet, slot, service, turn);
                         }

@@ -41,8 +41,10 @@ pub struct Flow {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
-    /// It has to be looked at: IP options, a TTL that runs out here, a segment that opens, ends or changes something.
+    /// It is no flow's, or not parsed.
     #[default]
+    Other,
+    /// It has to be looked at: IP options, a TTL that runs out here, a segment that opens, ends or changes something.
     Unusual,
     Datagram,
     /// With ACK, and neither SYN nor RST.

@@ -1,7 +1,7 @@
 //! The stages of a burst before its decisions: each goes over all of its packets, so that their cache misses overlap.
 
 use super::parse::{Flow, Kind, Parsed, mend, parse_unusual, parse_usual};
-use crate::arch::{GrowingArray, prefetch};
+use crate::arch::{GrowingArray, cold_path, prefetch};
 use crate::conn::Place;
 use crate::conn::table::Lookup;
 use crate::packet::{BURST, Burst, Packet};
@@ -11,8 +11,8 @@ use crate::tables::{Port, Tables};
 /// What the stages of a burst tell each other.
 pub(super) struct Stage {
     pub slots: [Slot; BURST],
-    /// What each packet is if it is no flow; its slot's kind is [`Kind::Unusual`] then.
-    pub others: [Option<Parsed>; BURST],
+    /// What each packet is whose slot's kind is [`Kind::Other`]; of the others, anything.
+    pub others: [Parsed; BURST],
 }
 
 /// What the stages tell each other of a flow's packet: one cache line.
@@ -22,6 +22,8 @@ pub(super) struct Slot {
     pub flow: Flow,
     pub hash: u64,
     pub place: Place,
+    /// Its place in the stage.
+    pub number: u8,
 }
 
 /// So many real servers' counters stay in the nearest cache: to fetch those of each packet ahead costs more than it saves.
@@ -30,22 +32,32 @@ const FEW_REALS: usize = 256;
 impl Stage {
     pub fn new() -> Self {
         Stage {
-            slots: [Slot::default(); BURST],
-            others: [None; BURST],
+            slots: std::array::from_fn(|n| Slot {
+                number: n as u8,
+                ..Slot::default()
+            }),
+            others: [Parsed::Arp; BURST],
         }
     }
 
     /// Parses the frames, and fetches the bucket of each flow's hash.
     #[inline(always)]
     pub fn parse<P: Packet>(&mut self, burst: &mut Burst<P>, tables: &Tables, lookup: &Lookup) {
+        let Some(first) = burst.first() else {
+            return;
+        };
         let mut any_to_mend = false;
-        let slots = self.slots.iter_mut().zip(&mut self.others);
-        for (packet, (slot, other)) in burst.iter().zip(slots) {
-            let (frame, port) = (packet.data(), tables.port(packet.port()));
-            if parse_usual(frame, port, &mut slot.flow) {
-                *other = None;
-            } else {
-                any_to_mend |= parse_other(frame, port, &mut slot.flow, other);
+        // Most often that of all packets.
+        let mut port = (first.port(), tables.port(first.port()));
+        for (packet, slot) in burst.iter().zip(&mut self.slots) {
+            if packet.port() != port.0 {
+                cold_path();
+                port = (packet.port(), tables.port(packet.port()));
+            }
+            let frame = packet.data();
+            if !parse_usual(frame, port.1, &mut slot.flow) {
+                cold_path();
+                any_to_mend |= parse_other(frame, port.1, slot, &mut self.others);
             }
             // Of what is no flow, a former packet's: no harm is done.
             slot.hash = lookup.hash(&slot.flow.key);
@@ -61,25 +73,23 @@ impl Stage {
     fn mend<P: Packet>(&mut self, burst: &mut Burst<P>, tables: &Tables, lookup: &Lookup) {
         let slots = self.slots.iter_mut().zip(&mut self.others);
         for (packet, (slot, other)) in burst.iter_mut().zip(slots) {
-            if *other != Some(Parsed::Mend) {
+            if slot.flow.kind != Kind::Other || *other != Parsed::Mend {
                 continue;
             }
-            let port = tables.port(packet.port());
-            *other = match mend(packet, port) {
+            match mend(packet, tables.port(packet.port())) {
                 Parsed::Flow(flow) => {
                     slot.flow = flow;
                     slot.hash = lookup.hash(&flow.key);
-                    None
                 }
-                other => Some(other),
-            };
+                parsed => *other = parsed,
+            }
         }
     }
 
     /// Guesses where each of the first `count` connections is, and fetches the entry.
     #[inline(always)]
     pub fn guess(&mut self, count: usize, lookup: &Lookup) {
-        for slot in self.slots.iter_mut().take(count) {
+        for slot in &mut self.slots[..count] {
             slot.place = lookup.guess(slot.hash);
         }
     }
@@ -90,14 +100,14 @@ impl Stage {
     pub fn find(&mut self, count: usize, lookup: &Lookup, reals: &GrowingArray<RealStats>) -> bool {
         let are_many = reals.used() > FEW_REALS;
         let mut any_new = false;
-        for (slot, other) in self.slots.iter_mut().zip(&self.others).take(count) {
+        for slot in &mut self.slots[..count] {
             match lookup.at(slot.place, &slot.flow.key) {
                 Some(connection) => {
                     if are_many && let Some(stats) = reals.get(connection.real.index()) {
                         prefetch(stats);
                     }
                 }
-                None => any_new |= find_elsewhere(lookup, slot, other),
+                None => any_new |= find_elsewhere(lookup, slot),
             }
         }
         any_new
@@ -107,15 +117,15 @@ impl Stage {
 /// Parses what is not a usual frame. Returns whether it is to be mended.
 #[cold]
 #[inline(never)]
-fn parse_other(frame: &[u8], port: &Port, flow: &mut Flow, other: &mut Option<Parsed>) -> bool {
+fn parse_other(frame: &[u8], port: &Port, slot: &mut Slot, others: &mut [Parsed; BURST]) -> bool {
     match parse_unusual(frame, port) {
-        Parsed::Flow(parsed) => {
-            (*flow, *other) = (parsed, None);
+        Parsed::Flow(flow) => {
+            slot.flow = flow;
             false
         }
         parsed => {
-            flow.kind = Kind::Unusual;
-            *other = Some(parsed);
+            slot.flow.kind = Kind::Other;
+            others[usize::from(slot.number)] = parsed;
             parsed == Parsed::Mend
         }
     }
@@ -124,10 +134,11 @@ fn parse_other(frame: &[u8], port: &Port, flow: &mut Flow, other: &mut Option<Pa
 /// Looks for the connection of a packet that is not where it was guessed. Returns whether it is a flow without one.
 #[cold]
 #[inline(never)]
-fn find_elsewhere(lookup: &Lookup, slot: &mut Slot, other: &Option<Parsed>) -> bool {
-    slot.place = match other {
-        None => lookup.place(slot.hash, &slot.flow.key),
-        Some(_) => Place::NONE,
+fn find_elsewhere(lookup: &Lookup, slot: &mut Slot) -> bool {
+    let is_flow = slot.flow.kind != Kind::Other;
+    slot.place = match is_flow {
+        true => lookup.place(slot.hash, &slot.flow.key),
+        false => Place::NONE,
     };
-    slot.place == Place::NONE && other.is_none()
+    is_flow && slot.place == Place::NONE
 }
