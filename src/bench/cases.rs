@@ -47,6 +47,11 @@ pub static CASES: &[Case] = &[
         run: both_directions,
     },
     Case {
+        name: "drops",
+        description: "packets that lead to nothing, among none that do",
+        run: drops,
+    },
+    Case {
         name: "new",
         description: "new connections, steady, with expiry",
         run: new_connections,
@@ -177,6 +182,51 @@ fn both_directions(quick: bool, report: &mut dyn FnMut(Figure)) {
                 per: "packet",
             });
         }
+    }
+}
+
+/// What a flood may be made of. Its answers are limited, and nearly none is given.
+fn drops(quick: bool, report: &mut dyn FnMut(Figure)) {
+    const ACK: u8 = 0x10;
+    let flows = 1_000;
+    let nobody = |n| Flow {
+        destination: (Ipv4Addr::new(192, 0, 2, 1), 53),
+        ..flow(n)
+    };
+    let no_service = |n| Flow {
+        destination: (flow(n).destination.0, 9),
+        ..flow(n)
+    };
+    let known = (0..flows).map(flow).collect::<Vec<_>>();
+    let kinds = [
+        ("udp", "known", None, known.clone()),
+        (
+            "udp",
+            "to nobody's address",
+            None,
+            (0..flows).map(nobody).collect(),
+        ),
+        (
+            "udp",
+            "to a VIP's port without service",
+            None,
+            (0..flows).map(no_service).collect(),
+        ),
+        ("tcp", "ACK without connection", Some(ACK), known),
+    ];
+    for (protocol, what, flags, flows) in kinds {
+        let count = flows.len();
+        let mut bench = Bench::new(&config("fullnat", protocol, 0), 2 * count);
+        let mut traffic = Traffic::new(flows, flags, 64);
+        bench.run(&mut traffic, count.div_ceil(BURST), Duration::ZERO);
+        let cost = bench.run(&mut traffic, bursts(count, quick), Duration::ZERO);
+        let forwarded = cost.forwarded * 100.0;
+        report(Figure {
+            case: "drops",
+            what: format!("{what}, {forwarded:.0} % forwarded"),
+            nanos: cost.nanos,
+            per: "packet",
+        });
     }
 }
 

@@ -22,45 +22,55 @@ struct New<'a> {
     expected: Option<(&'a Real, &'a RealStats)>,
 }
 
+/// For each packet of a burst, the service that it is to, if that was looked up.
+pub(super) type LookedUp<'t> = ArrayVec<Option<Option<&'t Service>>, BURST>;
+
 impl<P: Packet> Core<P> {
     /// Fetches what new connections will need, each step for all of them, so that their cache misses overlap: the
-    /// service, what it leads to, the counters of the real server, the place of the reply's key. Returns the services that
-    /// the first `count` packets are to, of those that are to become this worker's connections.
+    /// service, what it leads to, the counters of the real server, the place of the reply's key. Returns what was looked up
+    /// of the first `count` packets.
     #[inline(never)]
     pub(super) fn fetch_services<'t>(
         &self,
         stage: &Stage,
         count: usize,
         tables: &'t Tables,
-    ) -> ArrayVec<Option<&'t Service>, BURST> {
+    ) -> LookedUp<'t> {
         let slots = &stage.slots[..count];
         let is_new = |slot: &Slot| {
             let is_flow = slot.flow.kind != Kind::Other;
             slot.place == Place::NONE && is_flow && self.is_probably_ours(&slot.flow.key)
         };
         let mut keys = ArrayVec::<Option<ServiceKey>, BURST>::new();
+        let mut services = LookedUp::new();
         for slot in slots {
-            let key = is_new(slot).then(|| flow::service_key(&slot.flow.key));
-            if let Some(key) = &key {
-                tables.services.prefetch_place(key);
-                tables.addresses.prefetch_place(&slot.flow.key.source());
-            }
-            keys.push(key);
+            let key = &slot.flow.key;
+            let is_new = is_new(slot);
+            // Every service's address is there: what is to none of them is most often to nobody.
+            let is_to_us = is_new && tables.addresses.get(&key.destination()).is_some();
+            services.push(is_new.then_some(None));
+            keys.push(is_to_us.then(|| {
+                let service = flow::service_key(key);
+                tables.services.prefetch_place(&service);
+                tables.addresses.prefetch_place(&key.source());
+                service
+            }));
         }
         for key in keys.iter().flatten() {
             tables.services.prefetch(key);
         }
-        let mut services = ArrayVec::<Option<&Service>, BURST>::new();
-        for key in keys {
-            let service = key.and_then(|key| tables.service(&key));
-            if let Some(service) = service {
-                prefetch_all(service);
+        for (key, service) in keys.iter().zip(&mut services) {
+            if let Some(key) = key {
+                let found = tables.service(key);
+                if let Some(found) = found {
+                    prefetch_all(found);
+                }
+                *service = Some(found);
             }
-            services.push(service);
         }
         let mut new = ArrayVec::<New, BURST>::new();
         for (slot, service) in slots.iter().zip(&services) {
-            if let Some(service) = service {
+            if let Some(Some(service)) = service {
                 let ahead = match new.last() {
                     Some(last) if std::ptr::eq(last.service, *service) => last.ahead + 1,
                     _ => 0,

@@ -169,7 +169,7 @@ impl AnswerLimits {
             asker.service,
         ];
         std::array::from_fn(|row| {
-            let hash = mix(keys[row] ^ mix(seed.wrapping_add(row as u64)));
+            let hash = mix(keys[row] ^ seed.rotate_left(16 * row as u32));
             // The high half of a product is below its factor: a place without a division.
             let place = ((hash >> 32) * shares as u64) >> 32;
             (shares > 0).then_some(row * shares + place as usize)

@@ -41,6 +41,7 @@ use crate::tables::{Service, Tables};
 use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{Context, DropReason, LocalReason, Verdict};
 use arrayvec::ArrayVec;
+use fetch::LookedUp;
 pub use limit::AnswerLimits;
 use live::Live;
 use parse::{Flow, Kind, Parsed, is_bad_source_mac};
@@ -239,7 +240,7 @@ impl<P: Packet> Core<P> {
         &mut self,
         burst: &mut Burst<P>,
         stage: &mut Stage,
-        services: &[Option<&Service>],
+        services: &LookedUp,
         turn: &mut Turn<'_, S>,
     ) {
         let version = self.live.table.version();
@@ -264,8 +265,7 @@ impl<P: Packet> Core<P> {
                     match slot.flow.kind {
                         Kind::Other => self.other(packet, &stage.others[n], turn),
                         _ => {
-                            let service = services.get(n).copied().flatten();
-                            self.unusual(packet, slot, service, turn);
+                            self.unusual(packet, slot, services.get(n).copied().flatten(), turn);
                         }
                     }
                     has_changed |= self.live.table.version() != version;
@@ -274,13 +274,13 @@ impl<P: Packet> Core<P> {
         }
     }
 
-    /// A packet of a flow that does not simply go on; and the service that it is to, if that is known already.
+    /// A packet of a flow that does not simply go on; and the service that it is to, if that was looked up already.
     #[inline(never)]
     fn unusual<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         slot: &Slot,
-        service: Option<&Service>,
+        service: Option<Option<&Service>>,
         turn: &mut Turn<'_, S>,
     ) {
         let tables = turn.tables;
@@ -295,7 +295,8 @@ impl<P: Packet> Core<P> {
             }
             Some(found) => self.known_unusual(packet, flow, found, turn),
             None => {
-                let service = service.or_else(|| tables.service(&flow::service_key(&flow.key)));
+                let key = flow::service_key(&flow.key);
+                let service = service.unwrap_or_else(|| tables.service(&key));
                 self.unknown(packet, flow, service, turn)
             }
         };
