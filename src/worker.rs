@@ -6,7 +6,7 @@
 use crate::config::Idle;
 use crate::director::{Director, Origin, Turn};
 use crate::host::WorkerEnd;
-use crate::io::dpdk::{Clock, Interrupts, Mbuf, MbufPool, RxQueue, TxBuffer, TxQueue};
+use crate::io::dpdk::{Clock, Flushed, Interrupts, Mbuf, MbufPool, RxQueue, TxBuffer, TxQueue};
 use crate::packet::{Burst, Packet, Priority, Sent, Sink};
 use crate::rcu::Reader;
 use crate::ring::{Consumer, Producer, ring};
@@ -222,26 +222,18 @@ fn flush(counters: &WorkerStats, queue: &mut TxQueue, buffer: &mut TxBuffer) -> 
     if buffer.is_empty() {
         return 0;
     }
-    let flushed = buffer.flush(queue);
-    let (sent, refused) = (flushed.sent, flushed.refused);
-    counters.sent(
-        queue.port(),
-        Sent::Forwarded,
-        sent.forwarded,
-        refused.forwarded,
-    );
-    counters.sent(
-        queue.port(),
-        Sent::Answered,
-        sent.answered,
-        refused.answered,
-    );
-    counters.sent(
-        queue.port(),
-        Sent::Originated,
-        sent.originated,
-        refused.originated,
-    );
+    let Flushed { sent, refused } = buffer.flush(queue);
+    let kinds = [
+        (Sent::Forwarded, sent.forwarded, refused.forwarded),
+        (Sent::Answered, sent.answered, refused.answered),
+        (Sent::Originated, sent.originated, refused.originated),
+    ];
+    for (kind, sent, refused) in kinds {
+        // Nearly always all are of one kind.
+        if sent + refused > 0 {
+            counters.sent(queue.port(), kind, sent, refused);
+        }
+    }
     (sent.forwarded + sent.answered + sent.originated) as usize
 }
 

@@ -96,6 +96,16 @@ impl Kinds {
 
     /// Of `frames` frames the first `sent` left.
     fn split(self, sent: usize, frames: usize) -> Flushed {
+        if self.answered | self.originated == 0 {
+            let forwarded = |frames| Tally {
+                forwarded: frames as u64,
+                ..Tally::default()
+            };
+            return Flushed {
+                sent: forwarded(sent),
+                refused: forwarded(frames - sent),
+            };
+        }
         let gone = low_bits(sent);
         Flushed {
             sent: self.tally(gone),
