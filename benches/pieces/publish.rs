@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use weir::config::{self, Config};
-use weir::control::model::{Device, Model};
+use weir::model::{Device, Model};
 use weir::stats::Stats;
 use weir::units::Time;
 

@@ -6,7 +6,7 @@ use super::traffic::Flow;
 use super::{Bench, Traffic, memory, redirect, routes, services};
 use crate::config::{self, Config};
 use crate::conn::{Connection, Table};
-use crate::control::model::key;
+use crate::model::key;
 use crate::packet::BURST;
 use crate::units::Time;
 use std::net::Ipv4Addr;

@@ -107,7 +107,7 @@ fn announced(config: &Config, tables: &Tables) -> HashSet<(PortId, Ipv4Addr)> {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::control::model::{Device, Model};
+    use crate::model::{Device, Model};
     use crate::stats::Stats;
     use crate::wire::Mac;
     use std::sync::Arc;

@@ -4,21 +4,17 @@
 //! services and real servers their identity, `services` has the changes of single ones.
 
 #[cfg(test)]
-mod beginnings_test;
+mod beginnings_tests;
+mod changes;
+mod from_config;
+mod natted;
+mod placing;
 mod reach;
+mod real_ids;
 mod registry;
+mod service_ids;
 mod services;
 
-use super::changes::{Changes, NeedsRestart};
-pub use super::from_config::{Device, key};
-use super::from_config::{owners, pool_table, port_of, port_table};
-use super::natted::Natted;
-use super::neighbours::Network;
-use super::placing::Placing;
-pub use super::real_ids::Place;
-use super::real_ids::RealIds;
-use super::resolver::Resolver;
-use super::service_ids::ServiceIds;
 use crate::config::{Config, ReversePath};
 use crate::conn::Pool;
 use crate::exchange::Event;
@@ -26,14 +22,24 @@ use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
 use crate::rcu::map::Map;
 use crate::rcu::{Publisher, Reader, domain};
+use crate::resolver::Resolver;
+use crate::resolver::neighbours::Network;
 use crate::service::ServiceKey;
 use crate::stats::Stats;
 use crate::tables::{Owner, Route, Service, Tables};
 use crate::units::{Generation, HopId, PortId, Time};
 use crate::wire::Mac;
+pub use changes::{Changes, NeedsRestart, NoSuchReal};
+pub use from_config::{Device, key};
+use from_config::{owners, pool_table, port_of, port_table};
 use ipnet::Ipv4Net;
-pub(super) use reach::names;
+use natted::Natted;
+use placing::Placing;
+pub use reach::names;
+pub use real_ids::Place;
+use real_ids::RealIds;
 use registry::Registered;
+use service_ids::ServiceIds;
 pub use services::{Conflict, Edit};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;

@@ -2,9 +2,8 @@
 //!
 //! A service that goes leaves its ids until its last connection is gone; one that comes back has them again.
 
-use super::{Model, Service, key};
+use super::{Model, Place, Service, key};
 use crate::config::{self, Config};
-use crate::control::real_ids::Place;
 use crate::forward;
 use crate::sched::{self, Cursor};
 use crate::service::{Persistence, Real, ServiceKey};

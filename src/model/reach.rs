@@ -1,9 +1,9 @@
 //! What the log says of real servers and gateways that begin or cease to answer: one line each, with what depends on it.
 
 use super::{Model, key};
-use crate::control::resolver::{Reached, ReachedLines};
 use crate::log::Said;
 use crate::neighbour::LinkState;
+use crate::resolver::{Reached, ReachedLines};
 use crate::units::PortId;
 use std::fmt::Display;
 use std::net::Ipv4Addr;
@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 const NAMES: usize = 4;
 
 /// `web, dns and 3 more`
-pub(in crate::control) fn names(all: impl IntoIterator<Item = impl Display>) -> String {
+pub fn names(all: impl IntoIterator<Item = impl Display>) -> String {
     let mut all = all.into_iter();
     let named: Vec<_> = all.by_ref().take(NAMES).map(|it| it.to_string()).collect();
     match (named.join(", "), all.count()) {
@@ -82,7 +82,7 @@ impl Model {
     }
 
     /// The next hops in a state, for a line of the log.
-    pub(in crate::control) fn next_hops(&self, state: LinkState) -> String {
+    pub fn next_hops(&self, state: LinkState) -> String {
         let tables = self.publisher.current();
         let hops = self.resolver.neighbours().iter();
         let hops = hops.filter(|(_, _, link, _)| link.state == state);

@@ -1,8 +1,7 @@
 //! Changes of single services: each is one publication, and the same work among 10 services and among 100,000.
 
-use super::{Model, key};
+use super::{Changes, Model, NoSuchReal, key};
 use crate::config;
-use crate::control::changes::{Changes, NoSuchReal};
 use crate::service::{Real, ServiceKey};
 use std::net::Ipv4Addr;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config;
-use crate::control::model::{Device, Model};
+use crate::model::{Device, Model};
 use crate::rcu::Reader;
 use crate::stats::Stats;
 use std::fmt::Write as _;
