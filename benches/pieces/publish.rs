@@ -22,7 +22,6 @@ fn config(services: usize) -> Config {
         real = [{ address = "10.0.0.11" }, { address = "10.0.0.12" }, { address = "10.0.0.13" }, { address = "10.0.0.14" }]
     "#;
     let context = config::Context {
-        schedulers: &weir::sched::NAMES,
         cpus: None,
         devices: false,
     };

@@ -91,7 +91,6 @@ pub(super) async fn put_services(
     let Ok(text) = String::from_utf8(body.into()) else {
         return error(StatusCode::BAD_REQUEST, "the body is not UTF-8");
     };
-    let context = api.context;
     let name = named.name.unwrap_or_else(|| "services".to_owned());
     if name.len() > MOST_NAME {
         return error(StatusCode::BAD_REQUEST, "the name is too long");
@@ -103,7 +102,7 @@ pub(super) async fn put_services(
         Err(why) => return no_answer(why),
     };
     let checked = spawn_blocking(move || {
-        let checked = config::services(&text, &name, &around, &context);
+        let checked = config::services(&text, &name, &around);
         #[cfg(debug_assertions)]
         crate::control::inject::read();
         checked

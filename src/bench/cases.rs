@@ -270,7 +270,7 @@ fn publish(quick: bool, report: &mut dyn FnMut(Figure)) {
 fn publish_maglev(report: &mut dyn FnMut(Figure)) {
     let mut config = config("nat", "udp", 0);
     let service = &mut config.services[0];
-    service.scheduler = "mh".to_owned();
+    service.scheduler = config::Scheduler::Mh;
     let real = |n: u8| config::Real {
         address: Ipv4Addr::new(10, 0, 0, 11 + n),
         port: service.port,

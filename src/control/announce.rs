@@ -114,7 +114,6 @@ mod tests {
 
     fn model_of(text: &str) -> Model {
         let context = config::Context {
-            schedulers: &crate::sched::NAMES,
             cpus: None,
             devices: false,
         };

@@ -30,7 +30,6 @@ addresses = ["10.0.0.1/16"]
         }
     }
     let context = config::Context {
-        schedulers: &crate::sched::NAMES,
         cpus: None,
         devices: false,
     };

@@ -173,8 +173,8 @@ impl Model {
                 }
             })
             .collect();
-        let kind = sched::kind(&service.scheduler).unwrap_or(&sched::KINDS[0]);
-        let mode = forward::mode(service.mode.name()).unwrap_or(&forward::MODES[0]);
+        let kind = sched::kind(service.scheduler);
+        let mode = forward::Mode::of(&service.mode);
         let pool = match &service.mode {
             config::Mode::Fullnat { pool } => self.pools.get(pool).cloned(),
             _ => None,

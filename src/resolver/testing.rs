@@ -40,7 +40,6 @@ pub fn reals(count: u8) -> String {
 
 pub fn parse(reals: &str) -> config::Config {
     let context = config::Context {
-        schedulers: &crate::sched::NAMES,
         cpus: None,
         devices: false,
     };
