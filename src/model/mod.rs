@@ -1,22 +1,17 @@
-//! The control thread's own view of the configuration, and how a change of it becomes one publication.
+//! What is configured, and how a change of it becomes one publication. No thread, no I/O: the control thread runs it on the
+//! real clock, a replay on that of its captures.
 //!
-//! A new configuration is compared with the current one; what is the same is not touched. `registry` keeps what gives
-//! services and real servers their identity, `services` has the changes of single ones.
+//! A new configuration is compared with the current one; what is the same is not touched. [`services`] has everything that
+//! is known of services; the neighbours that a configuration needs are the [resolver's](crate::resolver).
 
 #[cfg(test)]
 mod beginnings_tests;
 mod changes;
 mod from_config;
-mod natted;
-mod placing;
 mod reach;
-mod real_ids;
-mod registry;
-mod service_ids;
 mod services;
 
-use crate::config::{Config, ReversePath};
-use crate::conn::Pool;
+use crate::config::Config;
 use crate::exchange::Event;
 use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
@@ -25,80 +20,34 @@ use crate::rcu::{Publisher, Reader, domain};
 use crate::resolver::Resolver;
 use crate::resolver::neighbours::Network;
 use crate::service::ServiceKey;
-use crate::stats::Stats;
-use crate::tables::{Owner, Route, Service, Tables};
-use crate::units::{Generation, HopId, PortId, Time};
+use crate::stats::{RealTotals, Stats};
+use crate::tables::{Clients, Route, Service, Tables};
+use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
 pub use changes::{Changes, NeedsRestart, NoSuchReal};
 pub use from_config::{Device, key};
-use from_config::{owners, pool_table, port_of, port_table};
+use from_config::{port_of, port_table};
 use ipnet::Ipv4Net;
-use natted::Natted;
-use placing::Placing;
 pub use reach::names;
-pub use real_ids::Place;
-use real_ids::RealIds;
-use registry::Registered;
-use service_ids::ServiceIds;
-pub use services::{Conflict, Edit};
+use services::Services;
+pub use services::{Conflict, Edit, Place};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub struct Model {
-    config: Config,
     devices: Vec<Device>,
     stats: Arc<Stats>,
-    workers: usize,
     publisher: Publisher<Tables>,
-    services: Map<ServiceKey, Arc<Service>>,
-    natted: Natted,
-    placing: Placing,
-    addresses: Map<Ipv4Addr, Owner>,
-    /// Per VIP, how many services it has.
-    vips: HashMap<Ipv4Addr, usize>,
-    /// Per service, what outlives its changes; of a removed one, until its last connection is gone.
-    registry: HashMap<ServiceKey, Registered>,
-    pools: HashMap<String, Arc<Pool>>,
-    reals: RealIds,
-    service_ids: ServiceIds,
+    services: Services,
     pub resolver: Resolver,
-    /// The weights that drained real servers had.
-    drained: HashMap<(ServiceKey, (Ipv4Addr, u16)), u16>,
-    /// Where in the configuration a service is.
-    places: HashMap<ServiceKey, usize>,
-    names: HashMap<String, ServiceKey>,
-    /// Per address, how many services it is a real server of.
-    real_addresses: HashMap<Ipv4Addr, usize>,
-    ways: Ways,
     /// Neighbours' slots to be used again when every worker reads the present generation.
     retired_hops: Vec<HopId>,
     drained_at: Time,
-    /// See [`Model::with_beginnings`].
-    beginnings: Option<u64>,
 }
 
-/// What decides by which ports a real server's replies may come in.
-struct Ways {
-    routes: Arc<Lpm<Route>>,
-    reverse_path: ReversePath,
-}
-
-impl Ways {
-    /// A bit for each port.
-    fn reply_ports(&self, real: Ipv4Addr) -> u16 {
-        match self.reverse_path {
-            ReversePath::Loose => u16::MAX,
-            ReversePath::Strict => {
-                let route = self.routes.get(real);
-                route.map_or(0, |route| 1 << route.port.0)
-            }
-        }
-    }
-}
-
-/// How often real servers that are configured no more are looked at.
+/// How often real servers that are no longer configured are looked at.
 const DRAIN_CHECK: Duration = Duration::from_secs(1);
 
 impl Model {
@@ -125,23 +74,21 @@ impl Model {
         now: Time,
     ) -> (Self, Vec<Reader<Tables>>) {
         let workers = stats.workers().count();
-        let mut services = Map::new(seed);
-        let mut addresses = Map::new(seed);
-        let mut natted = Natted::new(seed);
-        let mut placing = Placing::new(seed);
         let sources = devices.iter().zip(&config.ports);
         let sources = sources.map(|(device, port)| (device.mac, port.mtu));
         let resolver = Resolver::new(Arc::new(NeighbourTable::new(sources)));
-        let (placements, clients) = placing.freeze();
         let tables = Tables {
             generation: Generation(0),
             route_generation: 0,
             ports: Arc::default(),
-            addresses: addresses.freeze(),
-            services: services.freeze(),
-            natted: natted.freeze(),
-            placements,
-            clients,
+            addresses: Map::new(seed).freeze(),
+            services: Map::new(seed).freeze(),
+            natted: Map::new(seed).freeze(),
+            placements: Map::new(seed).freeze(),
+            clients: Clients {
+                mask: None,
+                former: [].into(),
+            },
             any_departed: false,
             routes: Arc::new(Lpm::default()),
             neighbours: resolver.neighbours().table().clone(),
@@ -164,44 +111,25 @@ impl Model {
             ..config.clone()
         };
         let mut model = Model {
-            config: nothing,
             devices,
-            stats,
-            workers,
             publisher,
-            services,
-            natted,
-            placing,
-            addresses,
-            vips: HashMap::new(),
-            registry: HashMap::new(),
-            pools: HashMap::new(),
-            reals: RealIds::default(),
-            service_ids: ServiceIds::default(),
+            services: Services::new(nothing, stats.clone(), seed, beginnings),
+            stats,
             resolver,
-            drained: HashMap::new(),
-            places: HashMap::new(),
-            names: HashMap::new(),
-            real_addresses: HashMap::new(),
-            ways: Ways {
-                routes: Arc::new(Lpm::default()),
-                reverse_path: config.reverse_path,
-            },
             retired_hops: Vec::new(),
             drained_at: now,
-            beginnings,
         };
         model.change(config.clone(), now);
         (model, readers)
     }
 
     pub fn config(&self) -> &Config {
-        &self.config
+        self.services.config()
     }
 
     /// The configuration without its services: what new ones are checked against.
     pub fn surroundings(&self) -> Config {
-        let config = &self.config;
+        let config = self.config();
         Config {
             services: Vec::new(),
             dpdk: config.dpdk.clone(),
@@ -229,21 +157,53 @@ impl Model {
         &mut self.publisher
     }
 
-    /// The services by name of their key, in the order of the configuration.
+    /// The services in the order of the configuration.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.config
-            .services
-            .iter()
-            .filter_map(|service| self.services.get(&key(service)))
+        self.services.iter()
     }
 
     pub fn find(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
         self.services.get(key)
     }
 
+    /// The service of a name, or of a key as it is written: `tcp:192.0.2.80:80`.
+    pub fn find_service(&self, name: &str) -> Option<ServiceKey> {
+        self.services.find(name)
+    }
+
+    /// A configured service by its id.
+    pub fn service(&self, id: ServiceId) -> Option<&Arc<Service>> {
+        self.find(self.services.registry().key(id)?)
+    }
+
+    /// The name of a service: also of one that was removed, while it has connections.
+    pub fn service_name(&self, id: ServiceId) -> Option<Arc<str>> {
+        self.services.registry().name(id)
+    }
+
+    /// The service, address and port of a real server: also of one that was removed, while it has connections.
+    pub fn real(&self, id: RealId) -> Option<&Place> {
+        self.services.registry().real(id)
+    }
+
+    /// The service of a real server: also of one that was removed, while it has connections.
+    pub fn service_of(&self, id: RealId) -> Option<ServiceId> {
+        self.services.registry().service_of(id)
+    }
+
+    /// What a real server counted since it was configured.
+    pub fn real_totals(&self, id: RealId) -> RealTotals {
+        self.services.real_totals(id)
+    }
+
+    /// What a service counted, with the real servers that it no longer has.
+    pub fn service_totals(&self, service: &Service) -> RealTotals {
+        self.services.totals(service)
+    }
+
     /// Whether `new` can become the running configuration.
     pub fn check_change(&self, new: &Config) -> Result<(), NeedsRestart> {
-        NeedsRestart::check(&self.config, new)
+        NeedsRestart::check(self.config(), new)
     }
 
     /// Makes `new` the running configuration: one publication, whatever the number of changes.
@@ -253,54 +213,21 @@ impl Model {
     }
 
     fn change(&mut self, new: Config, now: Time) -> Changes {
-        let changes = Changes::between(&self.config, &new);
-        let old = std::mem::replace(&mut self.config, new.clone());
-        // The file says what the weights are.
-        self.drained.clear();
-        let mut next = self.publisher.current().clone();
-
-        if new.timeouts != old.timeouts {
-            next.timeouts = (&new.timeouts).into();
-        }
-        if new.limits != old.limits {
-            next.answers_per_second = new.limits.answers_per_second;
-            next.host_packets_per_second = new.limits.host_packets_per_second;
-            next.host_peer_packets_per_second = new.limits.host_peer_packets_per_second;
-        }
-        if new.host_peers != old.host_peers {
+        let old = self.services.config();
+        let changes = Changes::between(old, &new);
+        let ports = (new.ports != old.ports).then(|| -> Arc<[_]> {
+            let ports = new.ports.iter().zip(&self.devices);
+            ports
+                .map(|(port, device)| port_table(port, *device))
+                .collect()
+        });
+        let host_peers = (new.host_peers != old.host_peers).then(|| {
             let mut peers = new.host_peers.clone();
             peers.sort_unstable_by_key(|peer| peer.address);
-            next.host_peers = peers.into();
-        }
-        let owners_changed = new.ports != old.ports || new.pools != old.pools;
-        if owners_changed {
-            for (address, _) in owners(&old) {
-                self.addresses.remove(&address);
-            }
-        }
-        if new.ports != old.ports {
-            next.ports = new
-                .ports
-                .iter()
-                .zip(&self.devices)
-                .map(|(port, device)| port_table(port, *device))
-                .collect();
-        }
-        if new.pools != old.pools {
-            self.pools = new
-                .pools
-                .iter()
-                .map(|pool| (pool.name.clone(), Arc::new(pool_table(pool))))
-                .collect();
-        }
-        if new.neighbours != old.neighbours || new.ports != old.ports {
-            let placed = |config: &Config| -> HashMap<(PortId, Ipv4Addr), Mac> {
-                let neighbours = config.neighbours.iter();
-                neighbours
-                    .filter_map(|n| Some(((port_of(config, n.address)?, n.address), Mac(n.mac))))
-                    .collect()
-            };
-            let (before, after) = (placed(&old), placed(&new));
+            peers.into()
+        });
+        if new.neighbours != old.neighbours || ports.is_some() {
+            let (before, after) = (static_neighbours(old), static_neighbours(&new));
             for (port, address) in before.keys().filter(|place| !after.contains_key(place)) {
                 self.resolver.unset_static(*port, *address, now);
             }
@@ -308,47 +235,85 @@ impl Model {
                 self.resolver.set_static(port, address, mac, now);
             }
         }
-        if new.routes != old.routes || new.ports != old.ports {
-            next.routes = Arc::new(self.routes(&new, now));
+        let routes = (new.routes != old.routes || ports.is_some()).then(|| {
+            let routes = Arc::new(routes(&mut self.resolver, &new, now));
             self.resolver.look_at_all();
-            next.route_generation = next.route_generation.wrapping_add(1);
-        }
-        next.unknown_tcp = new.unknown_tcp;
-        next.reverse_path = new.reverse_path;
-        let ways_changed = !Arc::ptr_eq(&self.ways.routes, &next.routes)
-            || self.ways.reverse_path != new.reverse_path;
-        self.ways = Ways {
-            routes: next.routes.clone(),
-            reverse_path: new.reverse_path,
-        };
-        self.change_services(&old, &new);
-        if ways_changed {
-            for service in &new.services {
-                if let Some(service) = self.services.get(&key(service)) {
-                    service
-                        .reals
-                        .iter()
-                        .for_each(|real| self.stand(service.id, real));
-                }
+            routes
+        });
+        let timeouts = (&new.timeouts).into();
+        let (reverse_path, unknown_tcp) = (new.reverse_path, new.unknown_tcp);
+        let limits = new.limits.clone();
+        self.services.replace(new, routes.clone());
+        self.publish(|next| {
+            next.timeouts = timeouts;
+            next.reverse_path = reverse_path;
+            next.unknown_tcp = unknown_tcp;
+            next.answers_per_second = limits.answers_per_second;
+            next.host_packets_per_second = limits.host_packets_per_second;
+            next.host_peer_packets_per_second = limits.host_peer_packets_per_second;
+            if let Some(ports) = ports {
+                next.ports = ports;
             }
-        }
-        self.places = new
-            .services
-            .iter()
-            .enumerate()
-            .map(|(place, service)| (key(service), place))
-            .collect();
-        // Last: an address may have been a VIP until now.
-        if owners_changed {
-            for (address, owner) in owners(&new) {
-                self.addresses.insert(address, owner);
+            if let Some(host_peers) = host_peers {
+                next.host_peers = host_peers;
             }
-        }
-
-        next.addresses = self.addresses.freeze();
-        self.freeze_services(&mut next);
-        self.publish(next);
+            if let Some(routes) = routes {
+                next.routes = routes;
+                next.route_generation = next.route_generation.wrapping_add(1);
+            }
+        });
         changes
+    }
+
+    /// Adds services, or puts them in the place of their former versions: all in one publication, or none.
+    pub fn set_services(
+        &mut self,
+        services: Vec<crate::config::Service>,
+    ) -> Result<Changes, Conflict> {
+        let changes = self.services.set(services)?;
+        self.publish(|_| {});
+        Ok(changes)
+    }
+
+    /// Takes a service away, as if it were no longer in the file.
+    pub fn unset_service(&mut self, key: &ServiceKey) -> Option<Changes> {
+        let changes = self.services.unset(key)?;
+        self.publish(|_| {});
+        Some(changes)
+    }
+
+    /// Gives a real server another weight: one publication.
+    ///
+    /// # Errors
+    ///
+    /// If the service has no such real server.
+    pub fn set_weight(
+        &mut self,
+        key: &ServiceKey,
+        real: (Ipv4Addr, u16),
+        weight: u16,
+    ) -> Result<(), NoSuchReal> {
+        self.services.set_weight(key, real, weight)?;
+        self.publish(|_| {});
+        Ok(())
+    }
+
+    /// Gives a real server no new connections, or its former share again: returns its weight before and after.
+    ///
+    /// # Errors
+    ///
+    /// If the service has no such real server.
+    pub fn edit(
+        &mut self,
+        key: &ServiceKey,
+        real: (Ipv4Addr, u16),
+        edit: Edit,
+    ) -> Result<(u16, u16), NoSuchReal> {
+        let (before, after) = self.services.edit(key, real, edit)?;
+        if after != before {
+            self.publish(|_| {});
+        }
+        Ok((before, after))
     }
 
     /// What is due from time to time: neighbours, ids whose connections are gone, tables that no worker reads any more.
@@ -356,21 +321,21 @@ impl Model {
     pub fn tick(&mut self, now: Time) {
         let network = Network {
             tables: self.publisher.current(),
-            reals: &self.real_addresses,
+            reals: self.services.real_addresses(),
         };
         self.resolver.tick(&network, now);
         let reached = self.resolver.take_reached(now);
         self.say_reached(reached);
         let network = Network {
             tables: self.publisher.current(),
-            reals: &self.real_addresses,
+            reals: self.services.real_addresses(),
         };
         if self.retired_hops.is_empty() && self.resolver.neighbours().is_crowded(now) {
             self.retired_hops = self.resolver.retire_unused(&network, now);
             if !self.retired_hops.is_empty() {
-                let mut next = self.publisher.current().clone();
-                next.route_generation = next.route_generation.wrapping_add(1);
-                self.publish(next);
+                self.publish(|next| {
+                    next.route_generation = next.route_generation.wrapping_add(1);
+                });
             }
         }
         self.publisher.reclaim();
@@ -380,11 +345,13 @@ impl Model {
                 self.resolver
                     .release(std::mem::take(&mut self.retired_hops));
             }
-            self.service_ids.reuse_released();
-            let any_draining = self.reals.any_draining() || !self.service_ids.departed.is_empty();
-            if any_draining && now.since(self.drained_at) >= DRAIN_CHECK {
+            self.services.reuse_released();
+            let is_due = now.since(self.drained_at) >= DRAIN_CHECK;
+            if self.services.any_draining() && is_due {
                 self.drained_at = now;
-                self.release_drained(now);
+                if self.services.release_drained(now) {
+                    self.publish(|_| {});
+                }
             }
         }
     }
@@ -393,47 +360,62 @@ impl Model {
     pub fn event(&mut self, event: Event, now: Time) {
         let network = Network {
             tables: self.publisher.current(),
-            reals: &self.real_addresses,
+            reals: self.services.real_addresses(),
         };
         self.resolver.event(event, &network, now);
     }
 
-    /// Publishes `next` as the next generation.
-    fn publish(&mut self, mut next: Tables) {
+    /// Publishes the services as they are, and what `change` makes of the other tables, as the next generation.
+    fn publish(&mut self, change: impl FnOnce(&mut Tables)) {
+        let mut next = self.publisher.current().clone();
+        change(&mut next);
+        self.services.freeze(&mut next);
         next.generation = Generation(next.generation.0 + 1);
         self.publisher.publish(Box::new(next));
+        for real in self.services.take_new_reals() {
+            self.resolver.look_at(real);
+        }
     }
+}
 
-    fn routes(&mut self, config: &Config, now: Time) -> Lpm<Route> {
-        let mut routes: Vec<(Ipv4Net, Route)> = Vec::new();
-        for (n, port) in config.ports.iter().enumerate() {
-            let route = Route {
-                port: PortId(n as u8),
-                gateway: None,
-            };
-            routes.extend(port.addresses.iter().map(|net| (net.trunc(), route)));
-        }
-        self.resolver.unpin_all();
-        let mut left_out = Vec::new();
-        for route in &config.routes {
-            let Some(port) = port_of(config, route.via) else {
-                continue;
-            };
-            match self.resolver.pin(port, route.via, now) {
-                Some(hop) => routes.push((
-                    route.to,
-                    Route {
-                        port,
-                        gateway: Some((hop, route.via)),
-                    },
-                )),
-                None => left_out.push(format!("{} via {}", route.to, route.via)),
-            }
-        }
-        if !left_out.is_empty() {
-            let routes = names(left_out);
-            tracing::warn!(routes, "routes left out: the neighbour table is full");
-        }
-        Lpm::from_routes(routes)
+/// The `[[neighbour]]`s that are on a port's link.
+fn static_neighbours(config: &Config) -> HashMap<(PortId, Ipv4Addr), Mac> {
+    let neighbours = config.neighbours.iter();
+    neighbours
+        .filter_map(|n| Some(((port_of(config, n.address)?, n.address), Mac(n.mac))))
+        .collect()
+}
+
+/// The routing table of a configuration, whose gateways keep their slots.
+fn routes(resolver: &mut Resolver, config: &Config, now: Time) -> Lpm<Route> {
+    let mut routes: Vec<(Ipv4Net, Route)> = Vec::new();
+    for (n, port) in config.ports.iter().enumerate() {
+        let route = Route {
+            port: PortId(n as u8),
+            gateway: None,
+        };
+        routes.extend(port.addresses.iter().map(|net| (net.trunc(), route)));
     }
+    resolver.unpin_all();
+    let mut left_out = Vec::new();
+    for route in &config.routes {
+        let Some(port) = port_of(config, route.via) else {
+            continue;
+        };
+        match resolver.pin(port, route.via, now) {
+            Some(hop) => routes.push((
+                route.to,
+                Route {
+                    port,
+                    gateway: Some((hop, route.via)),
+                },
+            )),
+            None => left_out.push(format!("{} via {}", route.to, route.via)),
+        }
+    }
+    if !left_out.is_empty() {
+        let routes = names(left_out);
+        tracing::warn!(routes, "routes left out: the neighbour table is full");
+    }
+    Lpm::from_routes(routes)
 }

@@ -41,7 +41,7 @@ impl Model {
         let (mac, changes) = (said.last.mac, said.count);
         let is_up = said.last.after != LinkState::Failed;
         let services = self.services_of(address);
-        if self.real_addresses.contains_key(&address) {
+        if self.services.real_addresses().contains_key(&address) {
             match is_up {
                 true => {
                     tracing::info!(real = %address, %port, %mac, services, was, now, changes, "real server is up: it answers ARP")
@@ -51,8 +51,13 @@ impl Model {
                 }
             }
         }
-        if self.config.routes.iter().any(|route| route.via == address) {
-            let behind = self.real_addresses.keys().filter(|real| {
+        if self
+            .config()
+            .routes
+            .iter()
+            .any(|route| route.via == address)
+        {
+            let behind = self.services.real_addresses().keys().filter(|real| {
                 let gateway = tables.routes.get(**real).and_then(|route| route.gateway);
                 gateway.is_some_and(|(_, via)| via == address)
             });
@@ -76,7 +81,7 @@ impl Model {
             let reals = &service.reals;
             reals.iter().any(|member| member.address == real)
         };
-        let services = self.config.services.iter().filter(has);
+        let services = self.config().services.iter().filter(has);
         let named = services.filter_map(|service| self.services.get(&key(service)));
         names(named.map(|service| &service.name))
     }
