@@ -7,7 +7,6 @@ use std::time::Duration;
 use weir::config::{Config, Context, parse};
 use weir::packet::BURST;
 use weir::replay::{Received, Replay};
-use weir::sched;
 use weir::units::{PortId, Time};
 
 const START: Time = Time::from_nanos(1_700_000_000_000_000_000);
@@ -16,7 +15,6 @@ fn config() -> &'static Config {
     static CONFIG: OnceLock<Config> = OnceLock::new();
     CONFIG.get_or_init(|| {
         let context = Context {
-            schedulers: &sched::NAMES,
             cpus: None,
             devices: false,
         };

@@ -5,12 +5,14 @@
 /// The package's version; of a release build also the commit that it is built from, and its date.
 pub const VERSION: &str = env!("WEIR_VERSION");
 
+pub mod api;
 pub mod arch;
 pub mod bench;
 pub mod command;
 pub mod config;
 pub mod conn;
 pub mod control;
+pub mod daemon;
 pub mod director;
 pub mod exchange;
 pub mod forward;
@@ -20,10 +22,12 @@ pub mod io;
 pub mod log;
 pub mod lpm;
 pub mod metrics;
+pub mod model;
 pub mod neighbour;
 pub mod packet;
 pub mod rcu;
 pub mod replay;
+pub mod resolver;
 pub mod ring;
 pub mod sched;
 pub mod service;

@@ -1,6 +1,6 @@
 //! The neighbour table: which MAC address, out of which port, a next hop has.
 //!
-//! One writer (the control thread, see `control/neighbours.rs`), any number of readers. A neighbour is one 64-bit word,
+//! One writer (the control thread, see `resolver/neighbours.rs`), any number of readers. A neighbour is one 64-bit word,
 //! so learning or losing one is a single store that every worker sees, with nothing to publish. Slots are found by
 //! (port, address) through an open-addressed index, and remembered by [`HopId`] afterwards. A slot is given to
 //! another address only after every connection was told to forget its next hops

@@ -24,15 +24,25 @@ fn documented(root: &Path) -> Rooms {
     rooms
 }
 
-/// Every `crate::room` that a source file names outside of its tests.
-fn uses_of(file: &Path, rooms: &Rooms, uses: &mut BTreeSet<String>) {
+/// A source file without its tests and comments.
+fn code_of(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap();
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-    let code: String = code
+    let code = code
         .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect::<Vec<_>>()
-        .join("\n");
+        .filter(|line| !line.trim_start().starts_with("//"));
+    code.collect::<Vec<_>>().join("\n")
+}
+
+/// A test module of its own is no part of the room.
+fn is_test(file: &Path) -> bool {
+    let name = file.file_stem().unwrap().to_str().unwrap();
+    name.ends_with("tests") || name == "testing"
+}
+
+/// Every `crate::room` that a source file names outside of its tests.
+fn uses_of(file: &Path, rooms: &Rooms, uses: &mut BTreeSet<String>) {
+    let code = code_of(file);
     for found in code.split("crate::").skip(1) {
         // `use crate::{a::X, b}` as well as `crate::a::X`.
         let list = match found.strip_prefix('{') {
@@ -76,9 +86,7 @@ fn rooms_use_what_the_architecture_says_and_nothing_else() {
         walk(&path, &mut files);
         let uses = actual.entry(room.clone()).or_default();
         for file in files {
-            // A test module of its own is no part of the room.
-            let name = file.file_stem().unwrap().to_str().unwrap();
-            if !name.ends_with("tests") && name != "testing" {
+            if !is_test(&file) {
                 uses_of(&file, &documented, uses);
             }
         }
@@ -129,6 +137,50 @@ fn dependencies_point_one_way() {
         assert!(!next.is_empty(), "these use each other: {left:?}");
         placed.extend(next);
     }
+}
+
+/// Rooms that run anywhere: on the daemon's clock, on a replay's, in a test.
+const PURE: [&str; 3] = ["director", "resolver", "model"];
+
+/// What such a room does not name. Of `std::net` it has the addresses.
+const IMPURE: [&str; 15] = [
+    "tokio",
+    "axum",
+    "hyper",
+    "rustix",
+    "std::thread",
+    "std::fs",
+    "std::io",
+    "std::env",
+    "std::process",
+    "std::os",
+    "TcpStream",
+    "UdpSocket",
+    "UnixStream",
+    "Instant",
+    "SystemTime",
+];
+
+#[test]
+fn pure_rooms_have_no_thread_no_clock_and_no_io() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    assert!(text.contains("`director`, `resolver` and `model` have no thread"));
+    let mut faults = vec![];
+    for room in PURE {
+        let mut files = vec![];
+        walk(&root.join("src").join(room), &mut files);
+        assert!(!files.is_empty(), "{room}");
+        for file in files.iter().filter(|file| !is_test(file)) {
+            let code = code_of(file);
+            // Of a group no one would see what is in it.
+            assert!(!code.contains("use std::{"), "{}", file.display());
+            for impure in IMPURE.iter().filter(|impure| code.contains(*impure)) {
+                faults.push(format!("{} names {impure}", file.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
 #[test]

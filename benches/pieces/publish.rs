@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use weir::config::{self, Config};
-use weir::control::model::{Device, Model};
+use weir::model::{Device, Model};
 use weir::stats::Stats;
 use weir::units::Time;
 
@@ -22,7 +22,6 @@ fn config(services: usize) -> Config {
         real = [{ address = "10.0.0.11" }, { address = "10.0.0.12" }, { address = "10.0.0.13" }, { address = "10.0.0.14" }]
     "#;
     let context = config::Context {
-        schedulers: &weir::sched::NAMES,
         cpus: None,
         devices: false,
     };

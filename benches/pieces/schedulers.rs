@@ -3,10 +3,14 @@
 use crate::scatter;
 use divan::{Bencher, black_box};
 use std::net::Ipv4Addr;
-use weir::sched::{Client, Cursor, NAMES, kind};
+use weir::sched::{Client, Cursor, Kind, kinds};
 use weir::service::Real;
 use weir::stats::Stats;
 use weir::units::RealId;
+
+fn named(name: &str) -> &'static Kind {
+    kinds().find(|kind| kind.name == name).expect("a scheduler")
+}
 
 fn reals(count: u32) -> Vec<Real> {
     let real = |n| Real {
@@ -18,14 +22,14 @@ fn reals(count: u32) -> Vec<Real> {
     (0..count).map(real).collect()
 }
 
-#[divan::bench(args = NAMES, consts = [4, 64])]
+#[divan::bench(args = kinds().map(|kind| kind.name), consts = [4, 64])]
 fn pick<const REALS: u32>(bencher: Bencher, name: &str) {
     let stats = Stats::new(1).unwrap();
     let reals = reals(REALS);
     for real in &reals {
         stats.ensure(real.id);
     }
-    let scheduler = (kind(name).expect("a scheduler").new)(&reals);
+    let scheduler = (named(name).new)(&reals);
     let cursor = Cursor::default();
     let mut client = 0;
     bencher.bench_local(|| {
@@ -39,9 +43,9 @@ fn pick<const REALS: u32>(bencher: Bencher, name: &str) {
 }
 
 /// Dropped each time: `mh` would find the table that is in use.
-#[divan::bench(args = NAMES, consts = [10, 100])]
+#[divan::bench(args = kinds().map(|kind| kind.name), consts = [10, 100])]
 fn build<const REALS: u32>(bencher: Bencher, name: &str) {
-    let kind = kind(name).expect("a scheduler");
+    let kind = named(name);
     let reals = reals(REALS);
     bencher.bench_local(|| drop((kind.new)(black_box(&reals))));
 }

@@ -3,10 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use weir::config::{Context, parse};
-use weir::sched;
 
 fuzz_target!(|text: &str| {
-    let context = Context { schedulers: &sched::NAMES, cpus: Some(&[0, 1]), devices: true };
+    let context = Context { cpus: Some(&[0, 1]), devices: true };
     if let Err(errors) = parse(text, "fuzz.toml", &context) {
         assert!(!errors.is_empty());
         assert!(!errors.to_string().is_empty());

@@ -6,7 +6,7 @@ use super::traffic::Flow;
 use super::{Bench, Traffic, memory, redirect, routes, services};
 use crate::config::{self, Config};
 use crate::conn::{Connection, Table};
-use crate::control::model::key;
+use crate::model::key;
 use crate::packet::BURST;
 use crate::units::Time;
 use std::net::Ipv4Addr;
@@ -320,7 +320,7 @@ fn publish(quick: bool, report: &mut dyn FnMut(Figure)) {
 fn publish_maglev(report: &mut dyn FnMut(Figure)) {
     let mut config = config("nat", "udp", 0);
     let service = &mut config.services[0];
-    service.scheduler = "mh".to_owned();
+    service.scheduler = config::Scheduler::Mh;
     let real = |n: u8| config::Real {
         address: Ipv4Addr::new(10, 0, 0, 11 + n),
         port: service.port,

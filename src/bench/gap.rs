@@ -2,9 +2,9 @@
 //! soon a change is visible. Wall time, of two threads: on a machine that others use, the baseline says how much.
 
 use super::Bench;
-use crate::control::model::Model;
 use crate::director::Turn;
 use crate::exchange::{ConnectionChunk, Mailbox, Order};
+use crate::model::Model;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 

@@ -14,9 +14,9 @@ mod setup;
 mod traffic;
 
 use crate::config::Config;
-use crate::control::model::{Device, Model};
 use crate::director::{Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
+use crate::model::{Device, Model};
 use crate::packet::{BURST, Burst, Errand, Packet, Priority, Sent, Sink};
 use crate::rcu::Reader;
 use crate::stats::Stats;

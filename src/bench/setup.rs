@@ -4,7 +4,6 @@ use super::traffic::Flow;
 use super::{Bench, Traffic};
 use crate::config::{self, Config, Context};
 use crate::packet::BURST;
-use crate::sched;
 use crate::units::PortId;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -89,7 +88,6 @@ impl Setup {
 
     pub fn config(&self) -> Config {
         let context = Context {
-            schedulers: &sched::NAMES,
             cpus: None,
             devices: false,
         };

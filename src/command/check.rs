@@ -2,8 +2,8 @@
 
 use super::output::{diagnose, tell};
 use crate::config::{self, Config, Severity};
-use crate::control::machine::Memory;
-use crate::control::preflight::{Preflight, Refusal, at_device};
+use crate::daemon::machine::Memory;
+use crate::daemon::preflight::{Preflight, Refusal, at_device};
 use crate::io::pci::{Bus, Locking};
 use std::path::PathBuf;
 use std::process::ExitCode;

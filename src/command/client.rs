@@ -1,7 +1,7 @@
 //! How the tools talk to a running daemon: HTTP over TCP or a unix socket.
 
+use crate::api::listen::reachable;
 use crate::config::{self, Api, Listen};
-use crate::control::reachable;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;

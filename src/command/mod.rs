@@ -13,7 +13,7 @@ mod show;
 mod table;
 mod top;
 
-use crate::{config, sched};
+use crate::config;
 use output::{fail, say};
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -70,7 +70,6 @@ pub fn cpus() -> &'static [usize] {
 /// The world around a configuration file on this machine.
 pub fn context() -> config::Context<'static> {
     config::Context {
-        schedulers: &sched::NAMES,
         cpus: Some(cpus()),
         devices: true,
     }

@@ -54,7 +54,6 @@ impl Replay {
         let context = config::Context {
             cpus: None,
             devices: false,
-            ..super::context()
         };
         let loaded = match config::load(&self.config, &context) {
             Ok(loaded) => loaded,

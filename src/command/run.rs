@@ -1,7 +1,7 @@
 //! `weir run`: the daemon, in the foreground.
 
 use super::output::error;
-use crate::control::daemon::{self, Failure};
+use crate::daemon::{self, Failure};
 use crate::log;
 use std::path::PathBuf;
 use std::process::ExitCode;

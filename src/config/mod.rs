@@ -124,13 +124,12 @@ pub fn services(
     text: &str,
     name: &str,
     config: &Config,
-    context: &Context,
 ) -> Result<(Vec<Service>, Diagnostics), Diagnostics> {
     let (mut files, mut log) = (Files::default(), Log::default());
     let root = files.parse(name.to_owned(), text.to_owned(), &mut log);
     let services = match files.broken {
         true => vec![],
-        false => validate::added(root, config, context, &mut log),
+        false => validate::added(root, config, &mut log),
     };
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
@@ -164,8 +163,6 @@ fn check(root: Root, files: Files, mut log: Log, context: &Context) -> Result<Lo
 /// What the checks need to know of the world around the file.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// The names that `scheduler` may take.
-    pub schedulers: &'a [&'a str],
     /// The CPUs that this process may run on; none: not checked (a replay runs anywhere).
     pub cpus: Option<&'a [usize]>,
     /// Whether the EAL is to take `device` and `eal_args`: a replay ignores them, and what is wrong with them.
@@ -386,14 +383,35 @@ pub enum Mode {
     },
 }
 
-impl Mode {
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Mode::Dr => "dr",
-            Mode::Nat => "nat",
-            Mode::Fullnat { .. } => "fullnat",
+/// One list for the enum, its values and their names.
+macro_rules! schedulers {
+    ($($scheduler:ident $name:literal,)*) => {
+        /// Which real server a new connection goes to. What each does is in [`sched`](crate::sched).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Scheduler {
+            $($scheduler,)*
         }
-    }
+
+        impl Scheduler {
+            pub const ALL: &'static [Scheduler] = &[$(Scheduler::$scheduler,)*];
+
+            /// As `scheduler` has it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Scheduler::$scheduler => $name,)*
+                }
+            }
+        }
+    };
+}
+
+schedulers! {
+    Rr "rr",
+    Wrr "wrr",
+    Lc "lc",
+    Wlc "wlc",
+    Sh "sh",
+    Mh "mh",
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -405,8 +423,8 @@ pub struct Service {
     /// 0: every port.
     pub port: u16,
     pub mode: Mode,
-    /// One of [`Context::schedulers`]; default `wlc`, as ipvsadm's.
-    pub scheduler: String,
+    /// Default `wlc`, as ipvsadm's.
+    pub scheduler: Scheduler,
     pub persistence: Option<Persistence>,
     pub when_unavailable: WhenUnavailable,
     /// None: as the whole file says.

@@ -110,7 +110,6 @@ mod tests {
     #[test]
     fn the_error_says_where_and_what_to_do() {
         let context = crate::config::Context {
-            schedulers: &["rr"],
             cpus: None,
             devices: false,
         };

@@ -107,14 +107,13 @@ fn announced(config: &Config, tables: &Tables) -> HashSet<(PortId, Ipv4Addr)> {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::control::model::{Device, Model};
+    use crate::model::{Device, Model};
     use crate::stats::Stats;
     use crate::wire::Mac;
     use std::sync::Arc;
 
     fn model_of(text: &str) -> Model {
         let context = config::Context {
-            schedulers: &crate::sched::NAMES,
             cpus: None,
             devices: false,
         };

@@ -1,9 +1,9 @@
 //! What the log says of changes that were asked for. Whoever reaches the API asks as often as he likes; so each line comes
 //! through [`Reports`].
 
-use super::model::names;
 use crate::config::Diagnostics;
 use crate::log::{Reports, Said};
+use crate::model::names;
 use crate::units::Time;
 use std::net::SocketAddrV4;
 

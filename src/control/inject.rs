@@ -1,12 +1,6 @@
-//! Panics and delays on demand, for the tests: `POST /v1/inject?in=PLACE`. Only debug builds have this.
+//! Panics and delays on demand, for the tests: what `POST /v1/inject` sets up. Only debug builds have this.
 
-use super::api::{Api, changed, error};
-use super::changes::Changes;
-use super::stream::stream;
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use super::Control;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -19,13 +13,15 @@ static STOPPING: AtomicBool = AtomicBool::new(false);
 const READING_TAKES: Duration = Duration::from_secs(3);
 const STOPPING_TAKES: Duration = Duration::from_secs(60);
 
-pub(super) fn read() {
+/// A change has been read, and is not applied yet.
+pub fn read() {
     if READING.swap(false, Relaxed) {
         std::thread::sleep(READING_TAKES);
     }
 }
 
-pub(super) fn stop() {
+/// The daemon stops.
+pub fn stop() {
     if STOPPING.load(Relaxed) {
         std::thread::sleep(STOPPING_TAKES);
     }
@@ -39,62 +35,27 @@ pub(super) fn turn() {
     }
 }
 
-#[derive(Deserialize)]
-pub(super) struct Where {
-    r#in: String,
+/// Has so many turns panic.
+pub fn fail_turns(turns: usize) {
+    TURNS.store(turns, Relaxed);
 }
 
-pub(super) async fn inject(State(api): State<Api>, Query(place): Query<Where>) -> Response {
-    let done = match &*place.r#in {
-        "handler" => panic!("injected into a handler"),
-        "body" => {
-            return stream("text/plain", async |pieces| {
-                pieces.write("half".to_owned()).await?;
-                // Until it is on its way.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                panic!("injected into a body")
-            });
+/// Has the next change that is read take its time.
+pub fn delay_reading() {
+    READING.store(true, Relaxed);
+}
+
+/// Has the stop take its time.
+pub fn delay_stopping() {
+    STOPPING.store(true, Relaxed);
+}
+
+impl Control {
+    /// Has the companions' thread panic.
+    pub fn fail_companions(&self) {
+        match &self.host {
+            Some(host) => host.carrier.panic(),
+            None => panic!("there are no companions"),
         }
-        "task" => {
-            tokio::spawn(async { panic!("injected into a task") });
-            return "ok\n".into_response();
-        }
-        "turn" => {
-            TURNS.store(1, Relaxed);
-            return "ok\n".into_response();
-        }
-        "turns" => {
-            TURNS.store(usize::MAX, Relaxed);
-            return "ok\n".into_response();
-        }
-        "reading" => {
-            READING.store(true, Relaxed);
-            return "ok\n".into_response();
-        }
-        "stop" => {
-            STOPPING.store(true, Relaxed);
-            return "ok\n".into_response();
-        }
-        "companions" => {
-            let asked = api.handle.ask(|control| match &control.host {
-                Some(host) => host.carrier.panic(),
-                None => panic!("there are no companions"),
-            });
-            asked.await.map(|()| Changes::default())
-        }
-        "question" => {
-            let asked = api.handle.ask(|_| panic!("injected into a question"));
-            asked.await.map(|()| Changes::default())
-        }
-        "change" => {
-            let changing = api.handle.changing().await;
-            let changed = changing.change(|_| panic!("injected into a change"));
-            changed.await.map(|()| Changes::default())
-        }
-        _ => return error(StatusCode::BAD_REQUEST, "there is no such place"),
-    };
-    match done {
-        Ok(changes) => changed(changes),
-        Err(why) => super::api::no_answer(why),
     }
 }

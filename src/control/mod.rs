@@ -4,58 +4,35 @@
 //! change something hands it a [`Job`] by a [`Handle`]: a closure that gets the control to itself for a moment, and
 //! must not take longer than that.
 
-mod access;
-pub mod announce;
-pub mod api;
-pub mod changes;
-pub mod copies;
-pub mod daemon;
-mod edit;
+mod announce;
+mod copies;
 mod edits;
-mod from_config;
 mod guard;
 #[cfg(debug_assertions)]
-mod inject;
+pub mod inject;
 mod links;
-mod listen;
-pub mod machine;
-mod memory;
-pub mod model;
-mod natted;
-pub mod neighbours;
-mod pace;
-mod placing;
-pub mod preflight;
-mod real_ids;
-mod receive;
-mod reload;
-pub mod resolver;
-mod serve;
-mod service_ids;
 mod show;
 mod stalls;
-mod stream;
 mod unplug;
-pub mod watch;
+mod watch;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Diagnostics, Loaded};
 use crate::exchange::{ConnectionChunk, Mailbox};
 use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, MbufPool, Port};
+use crate::model::{Changes, Conflict, Edit, Model, NeedsRestart};
 use crate::neighbour::LinkState;
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
 use crate::verdict::DropReason;
 use announce::Announcer;
-use changes::{Changes, NeedsRestart};
 use copies::Copies;
 use edits::Edits;
 use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
-pub(crate) use listen::reachable;
-use model::{Conflict, Model};
 use stalls::Stalls;
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
@@ -133,6 +110,15 @@ impl WorkerHandle {
             capacity,
         }
     }
+}
+
+/// What an edit names, and weir does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    #[error("there is no service {0:?}")]
+    Service(String),
+    #[error("the service {0:?} has no real server {1}")]
+    Real(String, SocketAddrV4),
 }
 
 /// What a turn of the control thread found.
@@ -262,47 +248,92 @@ impl Control {
         self.stalls.tick(samples);
     }
 
-    /// Makes `config` the running configuration.
-    pub fn apply(&mut self, config: Config) -> Result<Changes, NeedsRestart> {
+    /// Makes what was loaded from `file` the running configuration.
+    ///
+    /// # Errors
+    ///
+    /// If something differs that cannot change while weir runs; then nothing changes.
+    pub fn reload(&mut self, file: &str, loaded: Loaded) -> Result<Changes, NeedsRestart> {
         let now = self.now();
-        let changes = self.model.apply(config, now)?;
+        self.edits.warnings(&loaded.warnings, now);
+        let changes = self.model.apply(loaded.config, now)?;
         let (config, tables) = (self.model.config(), self.model.tables());
         self.announcer.update(config, tables, now);
         if let Some(host) = &self.host {
             host.kernel.update(self.model.config());
         }
+        self.edits.reloaded(file, &changes, now);
         Ok(changes)
     }
 
-    /// Adds services, or puts them in the place of their former versions, until the next [`apply`](Self::apply).
-    pub fn set_services(&mut self, services: Vec<config::Service>) -> Result<Changes, Conflict> {
+    /// Adds services, or puts them in the place of their former versions, until the next [`reload`](Self::reload).
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be beside the others; then nothing changes.
+    pub fn set_services(
+        &mut self,
+        services: Vec<config::Service>,
+        warnings: &Diagnostics,
+    ) -> Result<Changes, Conflict> {
         let now = self.now();
+        self.edits.warnings(warnings, now);
         let vips: Vec<_> = services.iter().map(|service| service.address).collect();
+        let names: Vec<_> = services
+            .iter()
+            .map(|service| service.name.clone())
+            .collect();
         let changes = self.model.set_services(services)?;
         for vip in vips {
             self.announcer.add(self.model.tables(), vip, now);
         }
+        self.edits.set(&names, &changes, now);
         Ok(changes)
     }
 
-    /// Takes a service away until the next [`apply`](Self::apply); none if there is none.
+    /// Takes a service away until the next [`reload`](Self::reload); none if there is none.
     pub fn unset_service(&mut self, name: &str) -> Option<Changes> {
         let key = self.model.find_service(name)?;
         let changes = self.model.unset_service(&key)?;
         if self.model.tables().addresses.get(&key.address).is_none() {
             self.announcer.remove(self.model.tables(), key.address);
         }
+        self.edits.removed(name, &changes, self.now());
         Some(changes)
     }
 
-    /// What [`apply`](Self::apply) would change.
+    /// Changes the weight of one real server until the next [`reload`](Self::reload): returns it before and after.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such service, or the service has no such real server.
+    pub fn edit_real(
+        &mut self,
+        service: &str,
+        real: SocketAddrV4,
+        edit: Edit,
+    ) -> Result<(u16, u16), Missing> {
+        let key = self.model.find_service(service);
+        let key = key.ok_or_else(|| Missing::Service(service.to_owned()))?;
+        let change = self.model.edit(&key, (*real.ip(), real.port()), edit);
+        let change = change.map_err(|_| Missing::Real(service.to_owned(), real))?;
+        self.edits.weight(service, real, change, self.now());
+        Ok(change)
+    }
+
+    /// The configuration that new services are checked against.
+    pub fn surroundings(&self) -> Config {
+        self.model.surroundings()
+    }
+
+    /// What [`reload`](Self::reload) would change.
     pub fn plan(&self, config: &Config) -> Result<Changes, NeedsRestart> {
         self.model.check_change(config)?;
         Ok(Changes::between(self.model.config(), config))
     }
 
     /// Has a worker copy a part of its connection table.
-    fn copy(
+    pub fn copy(
         &mut self,
         worker: usize,
         chunk: Box<ConnectionChunk>,
@@ -311,7 +342,7 @@ impl Control {
     }
 
     /// Why weir must be started anew, if it must.
-    fn complaint(&self) -> Option<String> {
+    pub fn complaint(&self) -> Option<String> {
         let now = self.now();
         // First: nobody looks at the workers then.
         if let Some(stuck) = self.panics.stuck(now) {
@@ -330,12 +361,12 @@ impl Control {
 
     /// Why the daemon is not healthy, if it is not. What a panic left behind is no reason to end forwarding: an operator
     /// chooses when to restart weir.
-    fn illness(&self) -> Option<String> {
+    pub fn illness(&self) -> Option<String> {
         self.complaint().or(self.panics.illness())
     }
 
     /// Why the daemon does not forward yet, if it does not.
-    fn unready(&self) -> Option<String> {
+    pub fn unready(&self) -> Option<String> {
         let idle: Vec<_> = self
             .stats
             .workers()

@@ -5,6 +5,7 @@
 
 pub mod rewrite;
 
+use crate::config;
 use crate::conn::{FlowKey, Translation};
 use std::net::Ipv4Addr;
 
@@ -22,36 +23,47 @@ pub struct Mode {
     pub sees_replies: bool,
 }
 
+const DR: Mode = Mode {
+    name: "dr",
+    description: "direct routing: only the MAC addresses change, the real server answers the client itself",
+    translates: false,
+    uses_pool: false,
+    sees_replies: false,
+};
+
+const NAT: Mode = Mode {
+    name: "nat",
+    description: "the destination becomes the real server, whose gateway weir is",
+    translates: true,
+    uses_pool: false,
+    sees_replies: true,
+};
+
+const FULLNAT: Mode = Mode {
+    name: "fullnat",
+    description: "source and destination are rewritten both ways; nothing is asked of the network",
+    translates: true,
+    uses_pool: true,
+    sees_replies: true,
+};
+
 /// Every mode.
-pub static MODES: &[Mode] = &[
-    Mode {
-        name: "dr",
-        description: "direct routing: only the MAC addresses change, the real server answers the client itself",
-        translates: false,
-        uses_pool: false,
-        sees_replies: false,
-    },
-    Mode {
-        name: "nat",
-        description: "the destination becomes the real server, whose gateway weir is",
-        translates: true,
-        uses_pool: false,
-        sees_replies: true,
-    },
-    Mode {
-        name: "fullnat",
-        description: "source and destination are rewritten both ways; nothing is asked of the network",
-        translates: true,
-        uses_pool: true,
-        sees_replies: true,
-    },
-];
+pub static MODES: &[Mode] = &[DR, NAT, FULLNAT];
 
 pub fn mode(name: &str) -> Option<&'static Mode> {
     MODES.iter().find(|mode| mode.name == name)
 }
 
 impl Mode {
+    /// What a configured mode is.
+    pub const fn of(mode: &config::Mode) -> &'static Mode {
+        match mode {
+            config::Mode::Dr => &DR,
+            config::Mode::Nat => &NAT,
+            config::Mode::Fullnat { .. } => &FULLNAT,
+        }
+    }
+
     /// Where a connection's packets go and come from. `local` is the address and port of the pool, if one is used.
     pub fn translation(
         &self,
@@ -72,6 +84,46 @@ impl Mode {
             },
             is_applied: self.translates,
             sees_replies: self.sees_replies,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_is_what_the_configuration_calls_it() {
+        let context = config::Context {
+            cpus: None,
+            devices: false,
+        };
+        for mode in MODES {
+            let pool = match mode.uses_pool {
+                true => "local_pool = \"pool\"",
+                false => "",
+            };
+            let text = format!(
+                r#"
+                [[port]]
+                name = "lan"
+                device = "net_null0"
+                addresses = ["10.0.0.1/24"]
+                [[local_pool]]
+                name = "pool"
+                addresses = ["10.0.0.2"]
+                [[service]]
+                address = "192.0.2.80"
+                port = 80
+                protocol = "tcp"
+                mode = "{}"
+                {pool}
+                "#,
+                mode.name
+            );
+            let loaded = config::parse(&text, "test", &context);
+            let config = loaded.unwrap_or_else(|why| panic!("{why}")).config;
+            assert_eq!(Mode::of(&config.services[0].mode), mode);
         }
     }
 }

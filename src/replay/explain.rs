@@ -1,9 +1,9 @@
 //! One line of JSON for each received packet: what was decided, and why.
 
 use super::{Decision, Replay};
-use crate::control::model::Place;
 use crate::director::parse::{Parsed, receive};
 use crate::io::memory::Memory;
+use crate::model::Place;
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
 use crate::verdict::Verdict;

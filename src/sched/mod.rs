@@ -1,7 +1,7 @@
 //! Schedulers: which real server a new connection goes to.
 //!
-//! Each is a file here and a line of [`KINDS`]; the configuration, its errors, the documentation and the tests
-//! read that list. Whatever a choice needs beyond its arguments is built once, by the control thread, when the
+//! Each is a line of [`config::Scheduler`], which the configuration and its errors read, and a file here; without an arm
+//! in [`kind`] it does not compile. The common tests run over [`kinds`]. Whatever a choice needs beyond its arguments is built once, by the control thread, when the
 //! service or one of its real servers changes.
 //!
 //! The rules are those of the kernel's `ip_vs_rr.c` and its siblings, its order included: the list of real servers
@@ -13,6 +13,7 @@ mod rr;
 mod sh;
 mod wrr;
 
+use crate::config;
 use crate::service::Real;
 use crate::stats::Stats;
 use crate::units::RealId;
@@ -114,22 +115,23 @@ pub struct Kind {
     pub new: fn(&[Real]) -> Box<dyn Scheduler>,
 }
 
-/// Every scheduler.
-pub static KINDS: &[Kind] = &[rr::KIND, wrr::KIND, lc::LC, lc::WLC, sh::KIND, mh::KIND];
-
-/// The names of [`KINDS`].
-pub static NAMES: [&str; KINDS.len()] = {
-    let mut names = [""; KINDS.len()];
-    let mut n = 0;
-    while n < names.len() {
-        names[n] = KINDS[n].name;
-        n += 1;
+/// What a configured scheduler is.
+pub const fn kind(scheduler: config::Scheduler) -> &'static Kind {
+    match scheduler {
+        config::Scheduler::Rr => &rr::KIND,
+        config::Scheduler::Wrr => &wrr::KIND,
+        config::Scheduler::Lc => &lc::LC,
+        config::Scheduler::Wlc => &lc::WLC,
+        config::Scheduler::Sh => &sh::KIND,
+        config::Scheduler::Mh => &mh::KIND,
     }
-    names
-};
+}
 
-pub fn kind(name: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|kind| kind.name == name)
+/// Every scheduler.
+pub fn kinds() -> impl Iterator<Item = &'static Kind> {
+    config::Scheduler::ALL
+        .iter()
+        .map(|scheduler| kind(*scheduler))
 }
 
 /// The place of the real server that was chosen last, if it is still there.
@@ -159,7 +161,7 @@ pub(crate) mod testing {
 
     impl Lab {
         pub fn new(kind: &'static str, weights: &[u16]) -> Self {
-            let kind = super::kind(kind).unwrap();
+            let kind = kinds().find(|it| it.name == kind).unwrap();
             let stats = Stats::new(1).unwrap();
             let scheduler = (kind.new)(&[]);
             let mut lab = Lab {
@@ -237,8 +239,15 @@ pub(crate) mod testing {
     }
 
     #[test]
+    fn a_scheduler_is_what_the_configuration_calls_it() {
+        for scheduler in config::Scheduler::ALL {
+            assert_eq!(kind(*scheduler).name, scheduler.name());
+        }
+    }
+
+    #[test]
     fn without_a_weight_above_0_no_scheduler_chooses_or_hangs() {
-        for kind in KINDS {
+        for kind in kinds() {
             assert_eq!(Lab::new(kind.name, &[]).sequence(3), "---", "{}", kind.name);
             assert_eq!(
                 Lab::new(kind.name, &[0, 0, 0]).sequence(3),
@@ -251,7 +260,7 @@ pub(crate) mod testing {
 
     #[test]
     fn weight_0_gets_no_new_connections() {
-        for kind in KINDS {
+        for kind in kinds() {
             assert!(
                 !Lab::new(kind.name, &[1, 0, 2])
                     .sequence(300)
@@ -264,7 +273,7 @@ pub(crate) mod testing {
 
     #[test]
     fn what_is_not_usable_is_passed_over_and_its_share_goes_to_the_others() {
-        for kind in KINDS {
+        for kind in kinds() {
             for weights in [
                 [1, 1, 1, 1],
                 [2, 7, 1, 3],
@@ -385,7 +394,7 @@ pub(crate) mod testing {
 
     #[test]
     fn removing_or_adding_real_servers_in_mid_sequence_is_survived() {
-        for kind in KINDS {
+        for kind in kinds() {
             let mut lab = Lab::new(kind.name, &[3, 2, 1, 5]);
             lab.sequence(5);
             let removed = lab.reals.remove(2);

@@ -112,7 +112,6 @@ fn a_replay_does_not_look_at_devices() {
     let replay = Context {
         cpus: None,
         devices: false,
-        ..CONTEXT
     };
     let text = r#"
 [dpdk]

@@ -11,7 +11,6 @@ use weir::config::{self, Config, Context, Diagnostics, Loaded};
 const EXAMPLE: &str = include_str!("../../config/example.toml");
 const MINIMAL: &str = include_str!("../../config/minimal.toml");
 const CONTEXT: Context = Context {
-    schedulers: &["rr", "wrr", "lc", "wlc", "sh", "mh"],
     cpus: Some(&[0, 1, 2, 3]),
     devices: true,
 };

@@ -105,9 +105,9 @@ fn the_example_says_what_its_comments_say() {
             .collect::<Vec<_>>(),
         [(8080, 3), (8080, 1)]
     );
-    assert_eq!((dns.scheduler.as_str(), dns.reals[0].port), ("sh", 53));
+    assert_eq!((dns.scheduler.name(), dns.reals[0].port), ("sh", 53));
     assert_eq!(
-        (all.scheduler.as_str(), all.port, all.reals[0].port),
+        (all.scheduler.name(), all.port, all.reals[0].port),
         ("wlc", 0, 0)
     );
 }
@@ -140,7 +140,7 @@ fn every_default_is_filled_in() {
     );
     let service = &config.services[0];
     assert_eq!(
-        (service.name.as_str(), service.scheduler.as_str()),
+        (service.name.as_str(), service.scheduler.name()),
         ("tcp:10.0.0.80:80", "wlc")
     );
     assert_eq!(

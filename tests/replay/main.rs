@@ -86,7 +86,6 @@ mac     = "02:00:00:00:01:11"
 /// Reads a configuration that is good.
 fn parse(text: &str) -> Config {
     let context = Context {
-        schedulers: &weir::sched::NAMES,
         cpus: None,
         devices: false,
     };

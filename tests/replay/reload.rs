@@ -74,7 +74,7 @@ impl Lab {
         decision
     }
 
-    fn reload(&mut self, config: Config) -> weir::control::changes::Changes {
+    fn reload(&mut self, config: Config) -> weir::model::Changes {
         self.replay
             .reload(config, Time::from_nanos(self.now))
             .unwrap()

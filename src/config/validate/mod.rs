@@ -37,7 +37,7 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> (Config,
     let neighbours = network.neighbours(root.neighbour.items(), log);
     let host_peers = network.host_peers(root.host_peer.items(), log);
     pool::reachable(&pools, &network, log);
-    let services = service::services(services, &pools, &network, context, log);
+    let services = service::services(services, &pools, &network, log);
     let config = Config {
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
@@ -60,7 +60,7 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> (Config,
 }
 
 /// Checks services that are to be added to `config`; what it returns may be used only if `log` holds no error.
-pub(super) fn added(root: Root, config: &Config, context: &Context, log: &mut Log) -> Vec<Service> {
+pub(super) fn added(root: Root, config: &Config, log: &mut Log) -> Vec<Service> {
     let others = [
         root.include.ok().map(|found| found.at),
         root.reverse_path.ok().map(|found| found.at),
@@ -86,7 +86,7 @@ pub(super) fn added(root: Root, config: &Config, context: &Context, log: &mut Lo
     }
     let mut network = Network::of(config);
     network.vips(&services, log);
-    service::services(services, &Pools::of(config), &network, context, log)
+    service::services(services, &Pools::of(config), &network, log)
 }
 
 fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {

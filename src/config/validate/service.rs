@@ -5,7 +5,7 @@ use super::pool::Pools;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::raw;
 use crate::config::value::{Given, Int, ModeWord};
-use crate::config::{Context, Mode, Persistence, Protocol, Real, Service, WhenUnavailable};
+use crate::config::{Mode, Persistence, Protocol, Real, Scheduler, Service, WhenUnavailable};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -19,13 +19,11 @@ pub(super) fn services(
     raw: Vec<At<raw::Service>>,
     pools: &Pools,
     network: &Network,
-    context: &Context,
     log: &mut Log,
 ) -> Vec<Service> {
     let mut check = Check {
         pools,
         network,
-        context,
         log,
         names: Unique::default(),
         keys: HashMap::new(),
@@ -38,7 +36,6 @@ pub(super) fn services(
 struct Check<'a> {
     pools: &'a Pools,
     network: &'a Network,
-    context: &'a Context<'a>,
     log: &'a mut Log,
     names: Unique,
     keys: HashMap<(Protocol, Ipv4Addr, u16), Span>,
@@ -189,17 +186,18 @@ impl Check<'_> {
         }
     }
 
-    fn scheduler(&mut self, raw: &Given<String>) -> Option<String> {
+    fn scheduler(&mut self, raw: &Given<String>) -> Option<Scheduler> {
         let scheduler = match raw {
-            Given::No => return Some("wlc".to_owned()),
+            Given::No => return Some(Scheduler::Wlc),
             Given::Bad => return None,
             Given::Yes(scheduler) => scheduler,
         };
         let written = scheduler.value.as_str();
-        let known = self.context.schedulers;
-        if known.contains(&written) {
-            return Some(written.to_owned());
+        let mut all = Scheduler::ALL.iter().copied();
+        if let Some(found) = all.find(|scheduler| scheduler.name() == written) {
+            return Some(found);
         }
+        let known: Vec<_> = Scheduler::ALL.iter().map(|known| known.name()).collect();
         let message = if IPVS_SCHEDULERS.contains(&written) {
             format!(
                 "the scheduler {} is not supported by this version of weir yet",

@@ -59,7 +59,6 @@ impl Setup {
     pub fn config(&self) -> Config {
         let text = self.text();
         let context = Context {
-            schedulers: &weir::sched::NAMES,
             cpus: None,
             devices: false,
         };

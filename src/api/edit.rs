@@ -1,9 +1,10 @@
 //! `/v1/weight`, `/v1/drain`, `/v1/enable`: one real server, now. PUT and DELETE of `/v1/services`: single services.
 
-use super::NoAnswer;
-use super::api::{Api, changed, error, invalid, is_of_type, json_response, no_answer, posted};
-use super::model::{Conflict, Edit};
+use super::answer::{changed, error, invalid, is_of_type, json_response, no_answer, posted};
+use super::state::Api;
 use crate::config;
+use crate::control::NoAnswer;
+use crate::model::Edit;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -59,26 +60,13 @@ async fn edit(
     }
     let name = service.clone();
     let changing = api.handle.changing().await;
-    let done = changing.change(move |control| {
-        let now = control.now();
-        let service = control.find_service(&name);
-        let service = service.and_then(|id| control.model.service(id));
-        let key = service
-            .ok_or_else(|| format!("there is no service {name:?}"))?
-            .key;
-        let missing = |_| format!("the service {name:?} has no real server {real}");
-        control
-            .model
-            .edit(&key, (*real.ip(), real.port()), what)
-            .map_err(missing)
-            .inspect(|change| control.edits.weight(&name, real, *change, now))
-    });
+    let done = changing.change(move |control| control.edit_real(&name, real, what));
     match done.await {
         Ok(Ok((before, after))) => json_response(
             StatusCode::OK,
             json!({ "service": service, "real": real, "before": before, "after": after }),
         ),
-        Ok(Err(why)) => error(StatusCode::NOT_FOUND, &why),
+        Ok(Err(why)) => error(StatusCode::NOT_FOUND, &why.to_string()),
         Err(why) => no_answer(why),
     }
 }
@@ -103,21 +91,20 @@ pub(super) async fn put_services(
     let Ok(text) = String::from_utf8(body.into()) else {
         return error(StatusCode::BAD_REQUEST, "the body is not UTF-8");
     };
-    let context = api.context;
     let name = named.name.unwrap_or_else(|| "services".to_owned());
     if name.len() > MOST_NAME {
         return error(StatusCode::BAD_REQUEST, "the name is too long");
     }
     // Nothing changes what the services are checked against until they are set.
     let changing = api.handle.changing().await;
-    let around = match api.handle.ask(|control| control.model.surroundings()).await {
+    let around = match api.handle.ask(|control| control.surroundings()).await {
         Ok(around) => around,
         Err(why) => return no_answer(why),
     };
     let checked = spawn_blocking(move || {
-        let checked = config::services(&text, &name, &around, &context);
+        let checked = config::services(&text, &name, &around);
         #[cfg(debug_assertions)]
-        super::inject::read();
+        crate::control::inject::read();
         checked
     });
     let (services, warnings) = match checked.await {
@@ -126,15 +113,7 @@ pub(super) async fn put_services(
         // It can only have panicked.
         Err(_) => return no_answer(NoAnswer::Panicked),
     };
-    let done = changing.change(move |control| {
-        let now = control.now();
-        control.edits.warnings(&warnings, now);
-        let names = services.iter().map(|service| service.name.clone());
-        let names: Vec<_> = names.collect();
-        let changes = control.set_services(services)?;
-        control.edits.set(&names, &changes, now);
-        Ok::<_, Conflict>(changes)
-    });
+    let done = changing.change(move |control| control.set_services(services, &warnings));
     match done.await {
         Ok(Ok(changes)) => changed(changes),
         Ok(Err(why)) => error(StatusCode::CONFLICT, &why.to_string()),
@@ -158,14 +137,8 @@ pub(super) async fn delete_service(
     };
     let name = service.clone();
     let changing = api.handle.changing().await;
-    match changing
-        .change(move |control| {
-            let (changes, now) = (control.unset_service(&name)?, control.now());
-            control.edits.removed(&name, &changes, now);
-            Some(changes)
-        })
-        .await
-    {
+    let done = changing.change(move |control| control.unset_service(&name));
+    match done.await {
         Ok(Some(changes)) => changed(changes),
         Ok(None) => error(
             StatusCode::NOT_FOUND,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config;
-use crate::control::model::{Device, Model};
+use crate::model::{Device, Model};
 use crate::rcu::Reader;
 use crate::stats::Stats;
 use std::fmt::Write as _;
@@ -40,7 +40,6 @@ pub fn reals(count: u8) -> String {
 
 pub fn parse(reals: &str) -> config::Config {
     let context = config::Context {
-        schedulers: &crate::sched::NAMES,
         cpus: None,
         devices: false,
     };

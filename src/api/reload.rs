@@ -1,9 +1,16 @@
 //! A changed file becomes the running configuration, or nothing changes.
 
-use super::changes::{Changes, NeedsRestart};
-use super::{Handle, NoAnswer};
+use super::access::Peer;
+use super::answer::{changed, error, invalid, is_of_type, json_response, no_answer};
+use super::state::Api;
 use crate::config::{self, Diagnostics, Loaded, Text};
+use crate::control::{Handle, NoAnswer};
+use crate::model::{Changes, NeedsRestart};
+use axum::Extension;
 use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde::Deserialize;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,7 +82,7 @@ async fn load(from: From, context: config::Context<'static>) -> Result<(String, 
     let loaded = tokio::task::spawn_blocking(move || {
         let loaded = from.load(&context);
         #[cfg(debug_assertions)]
-        super::inject::read();
+        crate::control::inject::read();
         loaded
     });
     let loaded = loaded.await;
@@ -102,12 +109,67 @@ pub async fn reload(
 ) -> Result<Changes, Refused> {
     let changing = handle.changing().await;
     let (name, loaded) = load(from, context).await?;
-    let changes = changing.change(move |control| {
-        let now = control.now();
-        control.edits.warnings(&loaded.warnings, now);
-        let changes = control.apply(loaded.config)?;
-        control.edits.reloaded(&name, &changes, now);
-        Ok::<_, NeedsRestart>(changes)
-    });
+    let changes = changing.change(move |control| control.reload(&name, loaded));
     Ok(changes.await??)
+}
+
+pub(super) async fn post_reload(
+    State(api): State<Api>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match configuration(&api, &headers, body) {
+        Ok(from) => changes_or_refusal(reload(&api.handle, from, api.context).await, peer),
+        Err(refusal) => *refusal,
+    }
+}
+
+pub(super) async fn post_plan(
+    State(api): State<Api>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match configuration(&api, &headers, body) {
+        Ok(from) => changes_or_refusal(plan(&api.handle, from, api.context).await, peer),
+        Err(refusal) => *refusal,
+    }
+}
+
+/// Where the configuration of a request comes from: the file of the start, or what is sent.
+fn configuration(api: &Api, headers: &HeaderMap, body: Bytes) -> Result<From, Box<Response>> {
+    is_of_type(headers, "application/json")?;
+    let file = api.file.clone();
+    Ok(match body.is_empty() {
+        true => From::File(file),
+        false => From::Sent { body, file },
+    })
+}
+
+fn changes_or_refusal(
+    changes: Result<Changes, Refused>,
+    peer: Option<Extension<Peer>>,
+) -> Response {
+    match changes {
+        Ok(changes) => changed(changes),
+        Err(Refused::Invalid(diagnostics)) => {
+            json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&diagnostics))
+        }
+        // Of the daemon's own file no line is shown to who may not read it.
+        Err(Refused::InvalidFile(diagnostics)) => {
+            let shown = match peer {
+                Some(Extension(peer)) if peer.may_see_files() => diagnostics,
+                _ => diagnostics.without_lines(),
+            };
+            json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&shown))
+        }
+        Err(refused @ Refused::Malformed(_)) => {
+            error(StatusCode::BAD_REQUEST, &refused.to_string())
+        }
+        Err(refused @ Refused::NeedsRestart(_)) => {
+            error(StatusCode::CONFLICT, &refused.to_string())
+        }
+        Err(Refused::NoAnswer(why)) => no_answer(why),
+    }
 }

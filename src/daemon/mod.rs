@@ -1,27 +1,31 @@
 //! `weir run`: starts everything, takes the control thread's turns, and stops everything again.
 
-use super::access::{self, Door};
-use super::api::{self, Api};
-use super::listen::{self, Listener};
-use super::machine::{Machine, WorkerQueues};
-use super::memory::{Available, Shortage};
-use super::model::{Device, Model};
-use super::preflight::{Refusal, at_device};
-use super::reload::{From, reload};
-use super::serve::serve;
-use super::{Control, Handle, Host, Job, Turn, WorkerHandle};
+pub mod machine;
+mod memory;
+pub mod preflight;
+
+use crate::api::access::{self, Door};
+use crate::api::listen::{self, Listener};
+use crate::api::reload::{From, reload};
+use crate::api::serve::serve;
+use crate::api::{self, Api};
 use crate::arch::NoMemory;
 use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, Severity};
 use crate::conn;
+use crate::control::{Control, Handle, Host, Job, Turn, WorkerHandle};
 use crate::director::{Director, Shared};
 use crate::harden::{self, Role};
 use crate::host::{Carrier, Interface, Kernel, Tap, WorkerEnd};
 use crate::io::dpdk::{self, Clock, Interrupts, Lcore, MbufPool};
 use crate::log;
+use crate::model::{Device, Model};
 use crate::stats::Stats;
 use crate::units::WorkerId;
 use crate::wire::Mac;
 use crate::worker::{Ports, Worker, rings};
+use machine::{Machine, WorkerQueues};
+use memory::{Available, Shortage};
+use preflight::{Refusal, at_device};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fmt;
@@ -168,7 +172,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     drop(serving);
     manager.tell(NotifyState::Stopping);
     #[cfg(debug_assertions)]
-    super::inject::stop();
+    crate::control::inject::stop();
     stop.store(true, Relaxed);
     for worker in workers {
         worker.join();

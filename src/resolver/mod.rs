@@ -10,9 +10,9 @@
 
 mod agenda;
 mod journal;
+pub mod neighbours;
+mod pace;
 
-use super::neighbours::{Neighbours, Network};
-use super::pace::Pace;
 use crate::exchange::{Event, Order};
 use crate::log::Said;
 use crate::neighbour::{Link, LinkState, NeighbourTable};
@@ -22,6 +22,8 @@ use crate::wire::{Mac, arp};
 use agenda::Agenda;
 use journal::{Journal, Moved, Place};
 pub use journal::{Reached, ReachedLines};
+use neighbours::{Neighbours, Network};
+use pace::Pace;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;

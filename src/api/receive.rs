@@ -3,11 +3,11 @@
 //! A small body waits in memory, and keeps nothing from anyone else while it comes. A large one has a place as long as its
 //! bytes flow. Root has places of its own, so that whoever else may change things keeps it waiting for nothing.
 
-use super::NoAnswer;
 use super::access::Peer;
-use super::api::{Api, error, no_answer};
+use super::answer::{error, no_answer};
 use super::serve::Receipt;
 use crate::config;
+use crate::control::NoAnswer;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
@@ -148,12 +148,16 @@ impl Lane {
     }
 }
 
-pub(super) async fn receive(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(super) async fn receive(
+    State(lanes): State<Arc<Lanes>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    let lane = api.lanes.of(parts.extensions.get());
+    let lane = lanes.of(parts.extensions.get());
     let is_configuration = matches!(parts.uri.path(), "/v1/reload" | "/v1/plan");
     let most = if is_configuration { MOST_TEXTS } else { MOST };
     let (body, place) = match lane.take(body, most).await {

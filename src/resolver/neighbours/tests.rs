@@ -1,5 +1,5 @@
 use super::*;
-use crate::control::resolver::testing::*;
+use crate::resolver::testing::*;
 use crate::wire::arp;
 
 impl Neighbours {

@@ -1,6 +1,6 @@
 //! Brings the EAL, the mempool and the ports up, as a configuration asks for.
 
-use super::daemon::Failure;
+use super::Failure;
 use super::memory::{Available, Needs};
 use super::preflight::Preflight;
 use crate::config::{Config, Idle, Queues, RssKey};

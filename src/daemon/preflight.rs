@@ -196,7 +196,6 @@ mod tests {
                  [\"198.51.100.1/24\"]\n[[port]]\nname = \"lan\"\ndevice = \"{second}\"\naddresses = [\"10.0.0.1/24\"]"
             );
             let context = config::Context {
-                schedulers: &crate::sched::NAMES,
                 cpus: None,
                 devices: true,
             };

@@ -3,7 +3,7 @@
 //! Changes come by the control socket, whose permissions say who may use it, or with the token. `listen` is for reading: on
 //! loopback everything, beyond it the metrics and whether weir is well.
 
-use super::api::error;
+use super::answer::error;
 use super::listen::Listener;
 use crate::config;
 use axum::extract::{Request, State};

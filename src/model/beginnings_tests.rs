@@ -1,7 +1,7 @@
 //! Where the schedulers of many services begin.
 
 use crate::config;
-use crate::control::model::{Device, Model};
+use crate::model::{Device, Model};
 use crate::sched::Client;
 use crate::stats::Stats;
 use crate::units::{Time, WorkerId};
@@ -30,7 +30,6 @@ addresses = ["10.0.0.1/16"]
         }
     }
     let context = config::Context {
-        schedulers: &crate::sched::NAMES,
         cpus: None,
         devices: false,
     };

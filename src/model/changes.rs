@@ -1,6 +1,6 @@
 //! What a change of the configuration consists of, and what cannot be changed.
 
-use super::model::key;
+use super::from_config::key;
 use crate::config::{self, Config};
 use std::collections::{HashMap, HashSet};
 

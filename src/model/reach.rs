@@ -1,9 +1,9 @@
 //! What the log says of real servers and gateways that begin or cease to answer: one line each, with what depends on it.
 
 use super::{Model, key};
-use crate::control::resolver::{Reached, ReachedLines};
 use crate::log::Said;
 use crate::neighbour::LinkState;
+use crate::resolver::{Reached, ReachedLines};
 use crate::units::PortId;
 use std::fmt::Display;
 use std::net::Ipv4Addr;
@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 const NAMES: usize = 4;
 
 /// `web, dns and 3 more`
-pub(in crate::control) fn names(all: impl IntoIterator<Item = impl Display>) -> String {
+pub fn names(all: impl IntoIterator<Item = impl Display>) -> String {
     let mut all = all.into_iter();
     let named: Vec<_> = all.by_ref().take(NAMES).map(|it| it.to_string()).collect();
     match (named.join(", "), all.count()) {
@@ -41,7 +41,7 @@ impl Model {
         let (mac, changes) = (said.last.mac, said.count);
         let is_up = said.last.after != LinkState::Failed;
         let services = self.services_of(address);
-        if self.real_addresses.contains_key(&address) {
+        if self.services.real_addresses().contains_key(&address) {
             match is_up {
                 true => {
                     tracing::info!(real = %address, %port, %mac, services, was, now, changes, "real server is up: it answers ARP")
@@ -51,8 +51,13 @@ impl Model {
                 }
             }
         }
-        if self.config.routes.iter().any(|route| route.via == address) {
-            let behind = self.real_addresses.keys().filter(|real| {
+        if self
+            .config()
+            .routes
+            .iter()
+            .any(|route| route.via == address)
+        {
+            let behind = self.services.real_addresses().keys().filter(|real| {
                 let gateway = tables.routes.get(**real).and_then(|route| route.gateway);
                 gateway.is_some_and(|(_, via)| via == address)
             });
@@ -76,13 +81,13 @@ impl Model {
             let reals = &service.reals;
             reals.iter().any(|member| member.address == real)
         };
-        let services = self.config.services.iter().filter(has);
+        let services = self.config().services.iter().filter(has);
         let named = services.filter_map(|service| self.services.get(&key(service)));
         names(named.map(|service| &service.name))
     }
 
     /// The next hops in a state, for a line of the log.
-    pub(in crate::control) fn next_hops(&self, state: LinkState) -> String {
+    pub fn next_hops(&self, state: LinkState) -> String {
         let tables = self.publisher.current();
         let hops = self.resolver.neighbours().iter();
         let hops = hops.filter(|(_, _, link, _)| link.state == state);

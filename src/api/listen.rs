@@ -1,6 +1,5 @@
 //! Where the API is to be had: a TCP address or a unix socket.
 
-use super::api::SERVER;
 use crate::config::{Api, Listen};
 use rustix::fs::Mode;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -12,6 +11,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The header `server` of every answer, by which an answer is known for weir's.
+pub(super) const SERVER: &str = "weir";
 
 /// Whoever is in it may use weir's sockets, where the machine has it.
 const GROUP: &str = "weir";
@@ -178,7 +180,7 @@ fn is_weirs(answer: &str) -> bool {
 }
 
 /// Where an address that is listened on is reached.
-pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

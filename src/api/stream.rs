@@ -1,7 +1,7 @@
 //! Answers that are written while they are read: none is made in one piece that may be long.
 
-use super::NoAnswer;
-use super::api::error;
+use super::answer::error;
+use crate::control::NoAnswer;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};

@@ -1,0 +1,177 @@
+//! What is read by GET: rows for `weir show`, and `/metrics`.
+
+use super::answer::error;
+use super::state::Api;
+use super::stream::{Array, stream};
+use crate::control::{Control, NoAnswer};
+use crate::exchange::ConnectionChunk;
+use crate::metrics::{self, Family, METRICS, Source};
+use crate::units::ServiceId;
+use crate::view;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+/// Services shown in one go.
+const SLICE: usize = 128;
+
+/// Rows of which there are not many.
+pub(super) async fn rows<T: Serialize + Send + 'static>(
+    api: Api,
+    show: fn(&Control) -> Vec<T>,
+) -> Response {
+    stream("application/json", async move |pieces| {
+        let mut array = Array::new(pieces);
+        array.add(api.handle.ask(show).await?).await?;
+        array.end().await
+    })
+}
+
+pub(super) async fn services(State(api): State<Api>, Query(which): Query<Which>) -> Response {
+    each_service(api, which, |service, rows| rows.push(service)).await
+}
+
+pub(super) async fn reals(State(api): State<Api>, Query(which): Query<Which>) -> Response {
+    each_service(api, which, |service, rows| {
+        rows.extend(service.into_reals())
+    })
+    .await
+}
+
+/// The rows that `add` makes of every service that is wanted.
+async fn each_service<T: Serialize + Send + 'static>(
+    api: Api,
+    which: Which,
+    add: fn(view::Service, &mut Vec<T>),
+) -> Response {
+    let only = match which.service_id(&api).await {
+        Ok(only) => only,
+        Err(refusal) => return *refusal,
+    };
+    stream("application/json", async move |pieces| {
+        let mut array = Array::new(pieces);
+        let mut left = which.limit.unwrap_or(usize::MAX);
+        let mut all = api.handle.ask(Control::services).await?;
+        all.retain(|service| only.is_none_or(|only| service.id == only));
+        for slice in all.chunks(SLICE) {
+            if left == 0 {
+                break;
+            }
+            let slice = slice.to_vec();
+            let mut rows = Vec::new();
+            for service in api
+                .handle
+                .ask(move |control| control.show_services(&slice))
+                .await?
+            {
+                add(service, &mut rows);
+            }
+            rows.truncate(left);
+            left -= rows.len();
+            array.add(rows).await?;
+        }
+        array.end().await
+    })
+}
+
+pub(super) async fn connections(State(api): State<Api>, Query(which): Query<Which>) -> Response {
+    let only = match which.service_id(&api).await {
+        Ok(only) => only,
+        Err(refusal) => return *refusal,
+    };
+    stream("application/json", async move |pieces| {
+        let mut array = Array::new(pieces);
+        let mut left = which.limit.unwrap_or(usize::MAX);
+        let mut chunk = Box::new(ConnectionChunk::new());
+        for worker in 0.. {
+            chunk.next = 0;
+            while chunk.next != ConnectionChunk::END && left > 0 {
+                let Some(copied) = api
+                    .handle
+                    .order(move |control| control.copy(worker, chunk))
+                    .await?
+                else {
+                    return array.end().await;
+                };
+                let copied = copied.await.map_err(|_| NoAnswer::Stopping)?;
+                let (shown, used) = api
+                    .handle
+                    .ask(move |control| (control.show_connections(worker, &copied, only), copied))
+                    .await?;
+                chunk = used;
+                let count = shown.len().min(left);
+                left -= count;
+                array.add(shown.into_iter().take(count)).await?;
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        array.end().await
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    /// Only those of this service.
+    service: Option<String>,
+    /// At most so many.
+    limit: Option<usize>,
+}
+
+impl Which {
+    /// The service that is named, if one is.
+    async fn service_id(&self, api: &Api) -> Result<Option<ServiceId>, Box<Response>> {
+        let Some(name) = self.service.clone() else {
+            return Ok(None);
+        };
+        let find = |name: &str| {
+            let wanted = name.to_owned();
+            api.handle.ask(move |control| control.find_service(&wanted))
+        };
+        let (status, why) = match find(&name).await {
+            Ok(Some(id)) => return Ok(Some(id)),
+            Ok(None) => (
+                StatusCode::NOT_FOUND,
+                format!("there is no service {name:?}"),
+            ),
+            Err(stopping) => (StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()),
+        };
+        Err(Box::new(error(status, &why)))
+    }
+}
+
+pub(super) async fn scrape(State(api): State<Api>) -> Response {
+    stream(metrics::CONTENT_TYPE, async move |pieces| {
+        let (daemon, all) = api
+            .handle
+            .ask(|control| (control.show_daemon(), control.services()))
+            .await?;
+        // Gathered once: all metrics are of the same moment, or nearly.
+        let mut services = Vec::with_capacity(all.len());
+        for slice in all.chunks(SLICE) {
+            let slice = slice.to_vec();
+            let slice = api.handle.ask(move |control| control.show_services(&slice));
+            services.extend(slice.await?.into_iter().map(metrics::Labelled::from));
+        }
+        for metric in METRICS {
+            let mut family = Family::new(metric);
+            match metric.source {
+                Source::Daemon(collect) => collect(&daemon, &mut family.samples()),
+                Source::Service(collect) => {
+                    for slice in services.chunks(SLICE) {
+                        slice
+                            .iter()
+                            .for_each(|service| collect(service, &mut family.samples()));
+                        pieces.write(family.take_text()).await?;
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+            pieces.write(family.take_text()).await?;
+        }
+        Ok(())
+    })
+}

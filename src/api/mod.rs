@@ -1,0 +1,217 @@
+//! The HTTP API: what `weir show` and Prometheus read, and what `weir reload` asks for.
+//!
+//! It has a thread of its own, and asks the control thread for what it needs, between its turns. So no answer is made in one
+//! piece that may be long: rows are asked for a few at a time, and written as they come, one a line. What is sent is read
+//! and checked beside both.
+
+pub mod access;
+mod answer;
+mod edit;
+#[cfg(debug_assertions)]
+mod inject;
+pub mod listen;
+mod lists;
+mod receive;
+pub mod reload;
+pub mod serve;
+mod state;
+mod stream;
+
+use crate::control::{Control, NoAnswer};
+use crate::log;
+use access::{Door, guard};
+use answer::{error, no_answer};
+use axum::Router;
+use axum::body;
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::FutureExt;
+use listen::SERVER;
+use receive::receive;
+use serde::Deserialize;
+pub use state::Api;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+/// The API behind a door. `is_loopback`: a browser of this machine gets there.
+pub fn router(api: Api, door: Door, is_loopback: bool) -> Router {
+    let router = Router::new()
+        .route("/metrics", get(lists::scrape))
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route(
+            "/v1/services",
+            get(lists::services)
+                .put(edit::put_services)
+                .delete(edit::delete_service),
+        )
+        .route("/v1/reals", get(lists::reals))
+        .route("/v1/connections", get(lists::connections))
+        .route(
+            "/v1/ports",
+            get(async |State(api): State<Api>, _: Plain| {
+                lists::rows(api, |control| control.show_ports()).await
+            }),
+        )
+        .route(
+            "/v1/workers",
+            get(async |State(api): State<Api>, _: Plain| {
+                lists::rows(api, |control| control.show_workers()).await
+            }),
+        )
+        .route(
+            "/v1/neighbours",
+            get(async |State(api): State<Api>, _: Plain| {
+                lists::rows(api, |control| control.show_neighbours()).await
+            }),
+        )
+        .route(
+            "/v1/routes",
+            get(async |State(api): State<Api>, _: Plain| {
+                lists::rows(api, |control| control.show_routes()).await
+            }),
+        )
+        .route("/v1/reload", post(reload::post_reload))
+        .route("/v1/plan", post(reload::post_plan))
+        .route("/v1/weight", post(edit::weight))
+        .route("/v1/drain", post(edit::drain))
+        .route("/v1/enable", post(edit::enable))
+        .fallback(async || {
+            error(
+                StatusCode::NOT_FOUND,
+                "there is nothing here; see /metrics, /health, /ready, /v1/services …",
+            )
+        });
+    #[cfg(debug_assertions)]
+    let router = router.route("/v1/inject", post(inject::post_inject));
+    let router = router
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(api.lanes.clone(), receive))
+        .layer(middleware::from_fn_with_state(Arc::new(door), guard))
+        .with_state(api)
+        .layer(middleware::from_fn(catch_panic));
+    let router = match is_loopback {
+        true => router.layer(middleware::from_fn(check_host)),
+        false => router,
+    };
+    router.layer(middleware::from_fn(as_weir))
+}
+
+/// Says whose answer it is; and what the framework refuses (a query, a method, a body) is told as weir's own errors are.
+async fn as_weir(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let mut answer = next.run(request).await;
+    let told = answer.headers().get(header::CONTENT_TYPE);
+    let is_json = told.is_some_and(|told| told == "application/json");
+    if answer.status().is_client_error() && !is_json {
+        let status = answer.status();
+        let said = body::to_bytes(answer.into_body(), 4096).await;
+        let said = said.unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        answer = match (status, said.trim()) {
+            (StatusCode::METHOD_NOT_ALLOWED, _) => {
+                error(status, &format!("this address does not take {method}"))
+            }
+            (_, "") => error(status, status.canonical_reason().unwrap_or("refused")),
+            (_, said) => error(status, said),
+        };
+    }
+    answer
+        .headers_mut()
+        .insert(header::SERVER, HeaderValue::from_static(SERVER));
+    answer
+}
+
+/// A handler that panics ends its own request.
+async fn catch_panic(request: Request, next: Next) -> Response {
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    answer.unwrap_or_else(|_| no_answer(NoAnswer::Panicked))
+}
+
+async fn health(State(api): State<Api>) -> Response {
+    probe(api.handle.ask(Control::illness).await)
+}
+
+async fn ready(State(api): State<Api>) -> Response {
+    probe(
+        api.handle
+            .ask(|control| control.complaint().or(control.unready()))
+            .await,
+    )
+}
+
+fn probe(answer: Result<Option<String>, NoAnswer>) -> Response {
+    match answer {
+        Ok(None) => match log::panics() {
+            0 => (StatusCode::OK, "ok\n").into_response(),
+            n => {
+                let text = format!("ok; panics since the start: {n}, see the log\n");
+                (StatusCode::OK, text).into_response()
+            }
+        },
+        Ok(Some(why)) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+/// A page of another site that has its name point to this machine (DNS rebinding) gets nothing: on a loopback address
+/// requests are for an IP address or for localhost.
+async fn check_host(request: Request, next: Next) -> Response {
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .map(|host| host.to_str().unwrap_or("?"));
+    if host.is_none_or(is_local) {
+        next.run(request).await
+    } else {
+        error(
+            StatusCode::MISDIRECTED_REQUEST,
+            "ask for an IP address or for localhost",
+        )
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    let is_ip = host.parse::<SocketAddr>().is_ok()
+        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    is_ip || host.split(':').next() == Some("localhost")
+}
+
+/// Of an address that takes no query.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+type Plain = Query<Nothing>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_may_be_made_to_point_here_are_not_local() {
+        for host in [
+            "127.0.0.1:9900",
+            "127.0.0.1",
+            "[::1]:9900",
+            "[::1]",
+            "localhost",
+            "localhost:9900",
+        ] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:9900",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "?",
+        ] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What every request of the API is answered from.
+
+use super::receive::Lanes;
+use crate::config;
+use crate::control::Handle;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What the API needs.
+#[derive(Clone)]
+pub struct Api {
+    pub handle: Handle,
+    /// The `--config` of the start.
+    pub file: Arc<Path>,
+    pub context: config::Context<'static>,
+    pub lanes: Arc<Lanes>,
+}
+
+impl Api {
+    pub fn new(handle: Handle, file: &Path, context: config::Context<'static>) -> Self {
+        Api {
+            handle,
+            file: file.into(),
+            context,
+            lanes: Arc::default(),
+        }
+    }
+}

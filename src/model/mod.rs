@@ -1,0 +1,421 @@
+//! What is configured, and how a change of it becomes one publication. No thread, no I/O: the control thread runs it on the
+//! real clock, a replay on that of its captures.
+//!
+//! A new configuration is compared with the current one; what is the same is not touched. [`services`] has everything that
+//! is known of services; the neighbours that a configuration needs are the [resolver's](crate::resolver).
+
+#[cfg(test)]
+mod beginnings_tests;
+mod changes;
+mod from_config;
+mod reach;
+mod services;
+
+use crate::config::Config;
+use crate::exchange::Event;
+use crate::lpm::Lpm;
+use crate::neighbour::NeighbourTable;
+use crate::rcu::map::Map;
+use crate::rcu::{Publisher, Reader, domain};
+use crate::resolver::Resolver;
+use crate::resolver::neighbours::Network;
+use crate::service::ServiceKey;
+use crate::stats::{RealTotals, Stats};
+use crate::tables::{Clients, Route, Service, Tables};
+use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
+use crate::wire::Mac;
+pub use changes::{Changes, NeedsRestart, NoSuchReal};
+pub use from_config::{Device, key};
+use from_config::{port_of, port_table};
+use ipnet::Ipv4Net;
+pub use reach::names;
+use services::Services;
+pub use services::{Conflict, Edit, Place};
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub struct Model {
+    devices: Vec<Device>,
+    stats: Arc<Stats>,
+    publisher: Publisher<Tables>,
+    services: Services,
+    pub resolver: Resolver,
+    /// Neighbours' slots to be used again when every worker reads the present generation.
+    retired_hops: Vec<HopId>,
+    drained_at: Time,
+}
+
+/// How often real servers that are no longer configured are looked at.
+const DRAIN_CHECK: Duration = Duration::from_secs(1);
+
+impl Model {
+    /// The model of a first configuration, and a reader of its tables for each worker.
+    /// `devices`: one for each `[[port]]`. `seed`: a secret of this run, or a constant in a replay.
+    pub fn new(
+        config: &Config,
+        devices: Vec<Device>,
+        stats: Arc<Stats>,
+        seed: u64,
+        now: Time,
+    ) -> (Self, Vec<Reader<Tables>>) {
+        Self::with_beginnings(config, devices, stats, seed, None, now)
+    }
+
+    /// As [`Model::new`]; with a seed for `beginnings` each service's scheduler begins at another real server. Without,
+    /// every one begins at the head of its list, as a replay's do.
+    pub fn with_beginnings(
+        config: &Config,
+        devices: Vec<Device>,
+        stats: Arc<Stats>,
+        seed: u64,
+        beginnings: Option<u64>,
+        now: Time,
+    ) -> (Self, Vec<Reader<Tables>>) {
+        let workers = stats.workers().count();
+        let sources = devices.iter().zip(&config.ports);
+        let sources = sources.map(|(device, port)| (device.mac, port.mtu));
+        let resolver = Resolver::new(Arc::new(NeighbourTable::new(sources)));
+        let tables = Tables {
+            generation: Generation(0),
+            route_generation: 0,
+            ports: Arc::default(),
+            addresses: Map::new(seed).freeze(),
+            services: Map::new(seed).freeze(),
+            natted: Map::new(seed).freeze(),
+            placements: Map::new(seed).freeze(),
+            clients: Clients {
+                mask: None,
+                former: [].into(),
+            },
+            any_departed: false,
+            routes: Arc::new(Lpm::default()),
+            neighbours: resolver.neighbours().table().clone(),
+            timeouts: (&config.timeouts).into(),
+            reverse_path: config.reverse_path,
+            unknown_tcp: config.unknown_tcp,
+            answers_per_second: config.limits.answers_per_second,
+            host_packets_per_second: config.limits.host_packets_per_second,
+            host_peer_packets_per_second: config.limits.host_peer_packets_per_second,
+            host_peers: Arc::default(),
+        };
+        let (publisher, readers) = domain(Box::new(tables), workers);
+        let nothing = Config {
+            ports: vec![],
+            routes: vec![],
+            neighbours: vec![],
+            pools: vec![],
+            services: vec![],
+            host_peers: vec![],
+            ..config.clone()
+        };
+        let mut model = Model {
+            devices,
+            publisher,
+            services: Services::new(nothing, stats.clone(), seed, beginnings),
+            stats,
+            resolver,
+            retired_hops: Vec::new(),
+            drained_at: now,
+        };
+        model.change(config.clone(), now);
+        (model, readers)
+    }
+
+    pub fn config(&self) -> &Config {
+        self.services.config()
+    }
+
+    /// The configuration without its services: what new ones are checked against.
+    pub fn surroundings(&self) -> Config {
+        let config = self.config();
+        Config {
+            services: Vec::new(),
+            dpdk: config.dpdk.clone(),
+            api: config.api.clone(),
+            limits: config.limits.clone(),
+            timeouts: config.timeouts.clone(),
+            ports: config.ports.clone(),
+            routes: config.routes.clone(),
+            neighbours: config.neighbours.clone(),
+            pools: config.pools.clone(),
+            host_peers: config.host_peers.clone(),
+            ..*config
+        }
+    }
+
+    pub fn tables(&self) -> &Tables {
+        self.publisher.current()
+    }
+
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    pub fn publisher(&mut self) -> &mut Publisher<Tables> {
+        &mut self.publisher
+    }
+
+    /// The services in the order of the configuration.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.iter()
+    }
+
+    pub fn find(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.services.get(key)
+    }
+
+    /// The service of a name, or of a key as it is written: `tcp:192.0.2.80:80`.
+    pub fn find_service(&self, name: &str) -> Option<ServiceKey> {
+        self.services.find(name)
+    }
+
+    /// A configured service by its id.
+    pub fn service(&self, id: ServiceId) -> Option<&Arc<Service>> {
+        self.find(self.services.registry().key(id)?)
+    }
+
+    /// The name of a service: also of one that was removed, while it has connections.
+    pub fn service_name(&self, id: ServiceId) -> Option<Arc<str>> {
+        self.services.registry().name(id)
+    }
+
+    /// The service, address and port of a real server: also of one that was removed, while it has connections.
+    pub fn real(&self, id: RealId) -> Option<&Place> {
+        self.services.registry().real(id)
+    }
+
+    /// The service of a real server: also of one that was removed, while it has connections.
+    pub fn service_of(&self, id: RealId) -> Option<ServiceId> {
+        self.services.registry().service_of(id)
+    }
+
+    /// What a real server counted since it was configured.
+    pub fn real_totals(&self, id: RealId) -> RealTotals {
+        self.services.real_totals(id)
+    }
+
+    /// What a service counted, with the real servers that it no longer has.
+    pub fn service_totals(&self, service: &Service) -> RealTotals {
+        self.services.totals(service)
+    }
+
+    /// Whether `new` can become the running configuration.
+    pub fn check_change(&self, new: &Config) -> Result<(), NeedsRestart> {
+        NeedsRestart::check(self.config(), new)
+    }
+
+    /// Makes `new` the running configuration: one publication, whatever the number of changes.
+    pub fn apply(&mut self, new: Config, now: Time) -> Result<Changes, NeedsRestart> {
+        self.check_change(&new)?;
+        Ok(self.change(new, now))
+    }
+
+    fn change(&mut self, new: Config, now: Time) -> Changes {
+        let old = self.services.config();
+        let changes = Changes::between(old, &new);
+        let ports = (new.ports != old.ports).then(|| -> Arc<[_]> {
+            let ports = new.ports.iter().zip(&self.devices);
+            ports
+                .map(|(port, device)| port_table(port, *device))
+                .collect()
+        });
+        let host_peers = (new.host_peers != old.host_peers).then(|| {
+            let mut peers = new.host_peers.clone();
+            peers.sort_unstable_by_key(|peer| peer.address);
+            peers.into()
+        });
+        if new.neighbours != old.neighbours || ports.is_some() {
+            let (before, after) = (static_neighbours(old), static_neighbours(&new));
+            for (port, address) in before.keys().filter(|place| !after.contains_key(place)) {
+                self.resolver.unset_static(*port, *address, now);
+            }
+            for (&(port, address), &mac) in &after {
+                self.resolver.set_static(port, address, mac, now);
+            }
+        }
+        let routes = (new.routes != old.routes || ports.is_some()).then(|| {
+            let routes = Arc::new(routes(&mut self.resolver, &new, now));
+            self.resolver.look_at_all();
+            routes
+        });
+        let timeouts = (&new.timeouts).into();
+        let (reverse_path, unknown_tcp) = (new.reverse_path, new.unknown_tcp);
+        let limits = new.limits.clone();
+        self.services.replace(new, routes.clone());
+        self.publish(|next| {
+            next.timeouts = timeouts;
+            next.reverse_path = reverse_path;
+            next.unknown_tcp = unknown_tcp;
+            next.answers_per_second = limits.answers_per_second;
+            next.host_packets_per_second = limits.host_packets_per_second;
+            next.host_peer_packets_per_second = limits.host_peer_packets_per_second;
+            if let Some(ports) = ports {
+                next.ports = ports;
+            }
+            if let Some(host_peers) = host_peers {
+                next.host_peers = host_peers;
+            }
+            if let Some(routes) = routes {
+                next.routes = routes;
+                next.route_generation = next.route_generation.wrapping_add(1);
+            }
+        });
+        changes
+    }
+
+    /// Adds services, or puts them in the place of their former versions: all in one publication, or none.
+    pub fn set_services(
+        &mut self,
+        services: Vec<crate::config::Service>,
+    ) -> Result<Changes, Conflict> {
+        let changes = self.services.set(services)?;
+        self.publish(|_| {});
+        Ok(changes)
+    }
+
+    /// Takes a service away, as if it were no longer in the file.
+    pub fn unset_service(&mut self, key: &ServiceKey) -> Option<Changes> {
+        let changes = self.services.unset(key)?;
+        self.publish(|_| {});
+        Some(changes)
+    }
+
+    /// Gives a real server another weight: one publication.
+    ///
+    /// # Errors
+    ///
+    /// If the service has no such real server.
+    pub fn set_weight(
+        &mut self,
+        key: &ServiceKey,
+        real: (Ipv4Addr, u16),
+        weight: u16,
+    ) -> Result<(), NoSuchReal> {
+        self.services.set_weight(key, real, weight)?;
+        self.publish(|_| {});
+        Ok(())
+    }
+
+    /// Gives a real server no new connections, or its former share again: returns its weight before and after.
+    ///
+    /// # Errors
+    ///
+    /// If the service has no such real server.
+    pub fn edit(
+        &mut self,
+        key: &ServiceKey,
+        real: (Ipv4Addr, u16),
+        edit: Edit,
+    ) -> Result<(u16, u16), NoSuchReal> {
+        let (before, after) = self.services.edit(key, real, edit)?;
+        if after != before {
+            self.publish(|_| {});
+        }
+        Ok((before, after))
+    }
+
+    /// What is due from time to time: neighbours, ids whose connections are gone, tables that no worker reads any more.
+    /// Call it at least every few milliseconds.
+    pub fn tick(&mut self, now: Time) {
+        let network = Network {
+            tables: self.publisher.current(),
+            reals: self.services.real_addresses(),
+        };
+        self.resolver.tick(&network, now);
+        let reached = self.resolver.take_reached(now);
+        self.say_reached(reached);
+        let network = Network {
+            tables: self.publisher.current(),
+            reals: self.services.real_addresses(),
+        };
+        if self.retired_hops.is_empty() && self.resolver.neighbours().is_crowded(now) {
+            self.retired_hops = self.resolver.retire_unused(&network, now);
+            if !self.retired_hops.is_empty() {
+                self.publish(|next| {
+                    next.route_generation = next.route_generation.wrapping_add(1);
+                });
+            }
+        }
+        self.publisher.reclaim();
+        // Ids are used again only when no worker reads tables any more that still name their former owners.
+        if self.publisher.pending() == 0 {
+            if !self.retired_hops.is_empty() {
+                self.resolver
+                    .release(std::mem::take(&mut self.retired_hops));
+            }
+            self.services.reuse_released();
+            let is_due = now.since(self.drained_at) >= DRAIN_CHECK;
+            if self.services.any_draining() && is_due {
+                self.drained_at = now;
+                if self.services.release_drained(now) {
+                    self.publish(|_| {});
+                }
+            }
+        }
+    }
+
+    /// Hands an event of a worker to the resolver.
+    pub fn event(&mut self, event: Event, now: Time) {
+        let network = Network {
+            tables: self.publisher.current(),
+            reals: self.services.real_addresses(),
+        };
+        self.resolver.event(event, &network, now);
+    }
+
+    /// Publishes the services as they are, and what `change` makes of the other tables, as the next generation.
+    fn publish(&mut self, change: impl FnOnce(&mut Tables)) {
+        let mut next = self.publisher.current().clone();
+        change(&mut next);
+        self.services.freeze(&mut next);
+        next.generation = Generation(next.generation.0 + 1);
+        self.publisher.publish(Box::new(next));
+        for real in self.services.take_new_reals() {
+            self.resolver.look_at(real);
+        }
+    }
+}
+
+/// The `[[neighbour]]`s that are on a port's link.
+fn static_neighbours(config: &Config) -> HashMap<(PortId, Ipv4Addr), Mac> {
+    let neighbours = config.neighbours.iter();
+    neighbours
+        .filter_map(|n| Some(((port_of(config, n.address)?, n.address), Mac(n.mac))))
+        .collect()
+}
+
+/// The routing table of a configuration, whose gateways keep their slots.
+fn routes(resolver: &mut Resolver, config: &Config, now: Time) -> Lpm<Route> {
+    let mut routes: Vec<(Ipv4Net, Route)> = Vec::new();
+    for (n, port) in config.ports.iter().enumerate() {
+        let route = Route {
+            port: PortId(n as u8),
+            gateway: None,
+        };
+        routes.extend(port.addresses.iter().map(|net| (net.trunc(), route)));
+    }
+    resolver.unpin_all();
+    let mut left_out = Vec::new();
+    for route in &config.routes {
+        let Some(port) = port_of(config, route.via) else {
+            continue;
+        };
+        match resolver.pin(port, route.via, now) {
+            Some(hop) => routes.push((
+                route.to,
+                Route {
+                    port,
+                    gateway: Some((hop, route.via)),
+                },
+            )),
+            None => left_out.push(format!("{} via {}", route.to, route.via)),
+        }
+    }
+    if !left_out.is_empty() {
+        let routes = names(left_out);
+        tracing::warn!(routes, "routes left out: the neighbour table is full");
+    }
+    Lpm::from_routes(routes)
+}

@@ -1,0 +1,460 @@
+//! Owns the services with all that is known of them. A change of the configured ones is followed by every index in one place,
+//! and one publication takes all of them.
+
+mod configured;
+mod counts;
+mod natted;
+mod placing;
+mod real_ids;
+mod registry;
+mod service_ids;
+
+use super::changes::{Changes, NoSuchReal};
+use super::from_config::{key, owners, pool_table};
+use crate::config::{self, Config, ReversePath};
+use crate::conn::Pool;
+use crate::forward;
+use crate::lpm::Lpm;
+use crate::rcu::map::Map;
+use crate::sched;
+use crate::service::{Persistence, Real, ServiceKey};
+use crate::stats::{RealTotals, Stats};
+use crate::tables::{Owner, Requests, Route, Service, Tables};
+use crate::units::{RealId, ServiceId, Time};
+pub use configured::Edit;
+use configured::{At, Change, Configured};
+use counts::Counts;
+use natted::Natted;
+use placing::Placing;
+pub use real_ids::Place;
+use registry::{Registry, Released};
+use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+/// Why a service cannot be added beside the others.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    #[error(
+        "the name {0:?} is that of the service {1}; remove that one first, or write another name"
+    )]
+    Name(String, ServiceKey),
+    #[error("the VIP {0} is the address of a real server of another service")]
+    VipIsReal(Ipv4Addr),
+    #[error("the real server {0} is a VIP of weir's own")]
+    RealIsVip(Ipv4Addr),
+}
+
+pub(super) struct Services {
+    configured: Configured,
+    indexes: Indexes,
+    around: Around,
+}
+
+/// What follows from the configured services, and from those that there were.
+struct Indexes {
+    names: HashMap<String, ServiceKey>,
+    vips: Counts,
+    real_addresses: Counts,
+    /// Addresses of real servers since the last publication.
+    new_reals: Vec<Ipv4Addr>,
+    /// Those of ports and pools, too.
+    addresses: Map<Ipv4Addr, Owner>,
+    running: Map<ServiceKey, Arc<Service>>,
+    registry: Registry,
+    natted: Natted,
+    placing: Placing,
+}
+
+/// What services are made of beside their own configuration.
+struct Around {
+    stats: Arc<Stats>,
+    /// See [`Model::with_beginnings`](super::Model::with_beginnings).
+    beginnings: Option<u64>,
+    pools: HashMap<String, Arc<Pool>>,
+    routes: Arc<Lpm<Route>>,
+    reverse_path: ReversePath,
+}
+
+impl Around {
+    /// The ports by which a real server's replies may come in: a bit for each.
+    fn reply_ports(&self, real: Ipv4Addr) -> u16 {
+        match self.reverse_path {
+            ReversePath::Loose => u16::MAX,
+            ReversePath::Strict => {
+                let route = self.routes.get(real);
+                route.map_or(0, |route| 1 << route.port.0)
+            }
+        }
+    }
+
+    /// Tells the workers whether a real server takes new connections, and where its replies come in.
+    fn stand(&self, service: ServiceId, real: &Real) {
+        let ports = self.reply_ports(real.address);
+        self.stats.tell(real.id, |told| {
+            told.standing.set(service, real.weight > 0, ports);
+        });
+    }
+}
+
+impl Services {
+    /// `config` has no ports, pools or services yet.
+    pub(super) fn new(
+        config: Config,
+        stats: Arc<Stats>,
+        seed: u64,
+        beginnings: Option<u64>,
+    ) -> Self {
+        Services {
+            around: Around {
+                stats,
+                beginnings,
+                pools: HashMap::new(),
+                routes: Arc::default(),
+                reverse_path: config.reverse_path,
+            },
+            configured: Configured::new(config),
+            indexes: Indexes {
+                names: HashMap::new(),
+                vips: Counts::default(),
+                real_addresses: Counts::default(),
+                new_reals: Vec::new(),
+                addresses: Map::new(seed),
+                running: Map::new(seed),
+                registry: Registry::default(),
+                natted: Natted::new(seed),
+                placing: Placing::new(seed),
+            },
+        }
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        self.configured.config()
+    }
+
+    /// Goes to another configuration; a service that is the same is not touched. `routes`: if they are others.
+    pub(super) fn replace(&mut self, new: Config, routes: Option<Arc<Lpm<Route>>>) {
+        let old = self.configured.replace(new);
+        let new = self.configured.config();
+        let (indexes, around) = (&mut self.indexes, &mut self.around);
+        let pools_changed = new.pools != old.pools;
+        let owners_changed = new.ports != old.ports || pools_changed;
+        if owners_changed {
+            for (address, _) in owners(&old) {
+                indexes.addresses.remove(&address);
+            }
+        }
+        if pools_changed {
+            let table = |pool: &config::LocalPool| (pool.name.clone(), Arc::new(pool_table(pool)));
+            around.pools = new.pools.iter().map(table).collect();
+        }
+        let ways_changed = routes.is_some() || around.reverse_path != new.reverse_path;
+        around.reverse_path = new.reverse_path;
+        if let Some(routes) = routes {
+            around.routes = routes;
+        }
+        let before: HashMap<ServiceKey, &config::Service> =
+            old.services.iter().map(|s| (key(s), s)).collect();
+        let after: HashSet<ServiceKey> = new.services.iter().map(key).collect();
+        for service in &old.services {
+            if !after.contains(&key(service)) {
+                indexes.follow(Some(service), None, around);
+            }
+        }
+        for service in &new.services {
+            let before = before.get(&key(service)).copied();
+            let has_other_pool =
+                pools_changed && matches!(service.mode, config::Mode::Fullnat { .. });
+            if before != Some(service) || has_other_pool {
+                indexes.follow(before, Some(service), around);
+            }
+        }
+        if ways_changed {
+            let running = new.services.iter();
+            for service in running.filter_map(|service| indexes.running.get(&key(service))) {
+                let reals = service.reals.iter();
+                reals.for_each(|real| around.stand(service.id, real));
+            }
+        }
+        // Last: an address may have been a VIP until now.
+        if owners_changed {
+            for (address, owner) in owners(new) {
+                indexes.addresses.insert(address, owner);
+            }
+        }
+    }
+
+    /// Adds services, or puts them in the place of their former versions: all of them, or none.
+    pub(super) fn set(&mut self, services: Vec<config::Service>) -> Result<Changes, Conflict> {
+        services.iter().try_for_each(|service| self.fits(service))?;
+        let mut changes = Changes::default();
+        for service in services {
+            let change = self.configured.set(service);
+            changes.count_service(change.before.as_ref(), change.after);
+            self.indexes.follow_change(change, &self.around);
+        }
+        Ok(changes)
+    }
+
+    /// Takes a service away.
+    pub(super) fn unset(&mut self, key: &ServiceKey) -> Option<Changes> {
+        let change = self.configured.unset(key)?;
+        let mut changes = Changes::default();
+        changes.count_service(change.before.as_ref(), change.after);
+        self.indexes.follow_change(change, &self.around);
+        Some(changes)
+    }
+
+    /// Gives a real server another weight.
+    pub(super) fn set_weight(
+        &mut self,
+        key: &ServiceKey,
+        real: At,
+        weight: u16,
+    ) -> Result<(), NoSuchReal> {
+        let change = self.configured.set_weight(key, real, weight)?;
+        self.indexes.follow_change(change, &self.around);
+        Ok(())
+    }
+
+    /// Does what an operator wants with a real server's weight; returns it before and after.
+    pub(super) fn edit(
+        &mut self,
+        key: &ServiceKey,
+        real: At,
+        edit: Edit,
+    ) -> Result<(u16, u16), NoSuchReal> {
+        let (before, after) = self.configured.edit(key, real, edit)?;
+        if after != before {
+            self.set_weight(key, real, after)?;
+        }
+        Ok((before, after))
+    }
+
+    fn fits(&self, service: &config::Service) -> Result<(), Conflict> {
+        let Indexes {
+            names,
+            vips,
+            real_addresses,
+            ..
+        } = &self.indexes;
+        let key = key(service);
+        match names.get(&service.name) {
+            Some(other) if *other != key => {
+                return Err(Conflict::Name(service.name.clone(), *other));
+            }
+            _ => {}
+        }
+        if !vips.contains(key.address) && real_addresses.contains(key.address) {
+            return Err(Conflict::VipIsReal(key.address));
+        }
+        let mut reals = service.reals.iter().map(|real| real.address);
+        match reals.find(|real| vips.contains(*real)) {
+            Some(real) => Err(Conflict::RealIsVip(real)),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts everything as it is into the next tables.
+    pub(super) fn freeze(&mut self, next: &mut Tables) {
+        let Indexes {
+            names: _,
+            vips: _,
+            real_addresses: _,
+            new_reals: _,
+            addresses,
+            running,
+            registry,
+            natted,
+            placing,
+        } = &mut self.indexes;
+        next.addresses = addresses.freeze();
+        next.services = running.freeze();
+        next.any_departed = registry.any_departed();
+        next.natted = natted.freeze();
+        (next.placements, next.clients) = placing.freeze();
+    }
+
+    /// The addresses that have become those of real servers since the last call.
+    pub(super) fn take_new_reals(&mut self) -> Vec<Ipv4Addr> {
+        std::mem::take(&mut self.indexes.new_reals)
+    }
+
+    /// Whether a removed service or real server may have connections left.
+    pub(super) fn any_draining(&self) -> bool {
+        self.indexes.registry.any_draining()
+    }
+
+    /// Forgets the removed real servers and services that have no connections left. Returns whether there is something to
+    /// publish: the ids are given to other services when no worker reads tables any longer that name them.
+    pub(super) fn release_drained(&mut self, now: Time) -> bool {
+        let Indexes {
+            registry,
+            natted,
+            placing,
+            ..
+        } = &mut self.indexes;
+        let Released { reals, services } = registry.release_drained(&self.around.stats, now);
+        for (key, address, port) in reals {
+            natted.forget(&key, address, port);
+        }
+        services.iter().for_each(|key| placing.forget(key));
+        !services.is_empty()
+    }
+
+    /// No worker reads older tables: ids of services that were released may be given to others.
+    pub(super) fn reuse_released(&mut self) {
+        self.indexes.registry.reuse_released();
+    }
+
+    /// The addresses of real servers, with the number of services that each is of.
+    pub(super) fn real_addresses(&self) -> &HashMap<Ipv4Addr, usize> {
+        self.indexes.real_addresses.all()
+    }
+
+    /// In the order of the configuration.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
+        let services = self.config().services.iter();
+        services.filter_map(|service| self.get(&key(service)))
+    }
+
+    pub(super) fn get(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.indexes.running.get(key)
+    }
+
+    /// The service of a name, or of a key as it is written: `tcp:192.0.2.80:80`.
+    pub(super) fn find(&self, name: &str) -> Option<ServiceKey> {
+        let by_key = || name.parse().ok().filter(|key| self.get(key).is_some());
+        self.indexes.names.get(name).copied().or_else(by_key)
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.indexes.registry
+    }
+
+    /// What a service counted, with the real servers that it no longer has.
+    pub(super) fn totals(&self, service: &Service) -> RealTotals {
+        let current = service.reals.iter().map(|real| real.id);
+        let registry = &self.indexes.registry;
+        registry.service_totals(&self.around.stats, &service.key, current)
+    }
+
+    pub(super) fn real_totals(&self, id: RealId) -> RealTotals {
+        self.indexes.registry.real_totals(&self.around.stats, id)
+    }
+}
+
+impl Indexes {
+    fn follow_change(&mut self, change: Change<'_>, around: &Around) {
+        self.follow(change.before.as_ref(), change.after, around);
+    }
+
+    /// Follows a service from its former version to its present one; none: it was not, or is no longer. The only way in
+    /// which an index learns of a service. Each is named here, so that none is forgotten.
+    fn follow(
+        &mut self,
+        before: Option<&config::Service>,
+        after: Option<&config::Service>,
+        around: &Around,
+    ) {
+        let Indexes {
+            names,
+            vips,
+            real_addresses,
+            new_reals,
+            addresses,
+            running,
+            registry,
+            natted,
+            placing,
+        } = self;
+        let Some(key) = before.or(after).map(key) else {
+            return;
+        };
+        // Another service of the same change may have its former name by now.
+        if let Some(before) = before
+            && names.get(&before.name) == Some(&key)
+        {
+            names.remove(&before.name);
+        }
+        if let Some(after) = after {
+            names.insert(after.name.clone(), key);
+        }
+        let reals = |service: Option<&config::Service>| -> Vec<Ipv4Addr> {
+            let reals = service.into_iter().flat_map(|service| &service.reals);
+            reals.map(|real| real.address).collect()
+        };
+        let (former, present) = (reals(before), reals(after));
+        if former != present {
+            // First: what is in both stays.
+            new_reals.extend(present.into_iter().filter(|real| real_addresses.add(*real)));
+            for real in former {
+                real_addresses.remove(real);
+            }
+        }
+        if before.is_none() && vips.add(key.address) {
+            addresses.insert(key.address, Owner::Vip);
+        }
+        if after.is_none() && vips.remove(key.address) {
+            addresses.remove(&key.address);
+        }
+        let Some(service) = after else {
+            running.remove(&key);
+            placing.retire(&key);
+            registry.retire(&around.stats, &key);
+            return;
+        };
+        let persistence = service.persistence.map(|persistence| Persistence {
+            timeout: persistence.timeout,
+            mask: mask(&persistence),
+            through_drain: persistence.through_drain,
+        });
+        let registered = registry.put(service, &around.stats, around.beginnings);
+        for real in &registered.reals {
+            around.stand(registered.id, real);
+        }
+        let mode = forward::Mode::of(&service.mode);
+        let pool = match &service.mode {
+            config::Mode::Fullnat { pool } => around.pools.get(pool).cloned(),
+            config::Mode::Dr | config::Mode::Nat => None,
+        };
+        let is_nat = mode.sees_replies && pool.is_none();
+        if is_nat {
+            let id = registered.id;
+            let requests = Requests { service: key, id };
+            for real in &registered.reals {
+                natted.remember(requests, real.address, real.port);
+            }
+        }
+        let bits = persistence.map(|persistence| persistence.mask);
+        placing.put(key, is_nat, bits, natted);
+        let kind = sched::kind(service.scheduler);
+        running.insert(
+            key,
+            Arc::new(Service {
+                id: registered.id,
+                name: registered.name,
+                key,
+                mode,
+                scheduler_kind: kind,
+                scheduler: (kind.new)(&registered.reals),
+                reals: registered.reals,
+                pool,
+                persistence,
+                when_unavailable: service.when_unavailable,
+                unknown_tcp: service.unknown_tcp,
+                cursors: registered.cursors,
+            }),
+        );
+    }
+}
+
+/// Which bits of a client's address count.
+fn mask(persistence: &config::Persistence) -> u32 {
+    u32::MAX
+        .checked_shl(32 - u32::from(persistence.prefix_v4))
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Owns what of a service and its real servers outlives a change: their ids, counters, names and scheduler cursors.
+//!
+//! A service that goes leaves its ids until its last connection is gone; one that comes back has them again.
+
+use super::real_ids::{Place, RealIds};
+use super::service_ids::ServiceIds;
+use crate::config;
+use crate::model::from_config::key;
+use crate::sched::Cursor;
+use crate::service::{Real, ServiceKey};
+use crate::stats::{RealTotals, Stats};
+use crate::units::{RealId, ServiceId, Time};
+use crossbeam_utils::CachePadded;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Default)]
+pub(in crate::model) struct Registry {
+    /// Of a removed service, until its last connection is gone.
+    services: HashMap<ServiceKey, Registered>,
+    reals: RealIds,
+    ids: ServiceIds,
+}
+
+/// What of a service outlives its changes.
+struct Registered {
+    id: ServiceId,
+    name: Arc<str>,
+    cursors: Arc<[CachePadded<Cursor>]>,
+    reals: HashMap<(Ipv4Addr, u16), RealId>,
+    /// Real servers that are no longer configured, and may have connections left.
+    draining: HashSet<RealId>,
+    /// How long a persistence template of it may live.
+    templates: Option<Duration>,
+    /// What real servers that are gone have counted.
+    past: RealTotals,
+}
+
+/// What a configured service is made of that outlives it.
+pub(super) struct Kept {
+    pub id: ServiceId,
+    pub name: Arc<str>,
+    pub cursors: Arc<[CachePadded<Cursor>]>,
+    /// The last of the configuration first.
+    pub reals: Box<[Real]>,
+}
+
+/// What has no connections left.
+pub(super) struct Released {
+    pub reals: Vec<Place>,
+    pub services: Vec<ServiceKey>,
+}
+
+impl Registry {
+    /// The key of a service: also of one that was removed, while it has connections.
+    pub(in crate::model) fn key(&self, id: ServiceId) -> Option<&ServiceKey> {
+        self.ids.key(id)
+    }
+
+    /// The name of a service: also of one that was removed, while it has connections.
+    pub(in crate::model) fn name(&self, id: ServiceId) -> Option<Arc<str>> {
+        Some(self.services.get(self.key(id)?)?.name.clone())
+    }
+
+    /// The service, address and port of a real server: also of one that was removed, while it has connections.
+    pub(in crate::model) fn real(&self, id: RealId) -> Option<&Place> {
+        self.reals.place(id)
+    }
+
+    /// The service of a real server: also of one that was removed, while it has connections.
+    pub(in crate::model) fn service_of(&self, id: RealId) -> Option<ServiceId> {
+        let (key, ..) = self.real(id)?;
+        Some(self.services.get(key)?.id)
+    }
+
+    /// What a real server counted since it was configured.
+    pub(super) fn real_totals(&self, stats: &Stats, id: RealId) -> RealTotals {
+        self.reals.totals(stats, id)
+    }
+
+    /// What a service counted, with the real servers that it no longer has.
+    pub(super) fn service_totals(
+        &self,
+        stats: &Stats,
+        key: &ServiceKey,
+        current: impl Iterator<Item = RealId>,
+    ) -> RealTotals {
+        let registered = self.services.get(key);
+        let past = registered.map_or(RealTotals::default(), |registered| registered.past);
+        let draining = registered.map(|registered| registered.draining.iter().copied());
+        current
+            .chain(draining.into_iter().flatten())
+            .fold(past, |sum, id| sum + self.real_totals(stats, id))
+    }
+
+    /// Gives a service that is added or changed what it had before, or something new.
+    pub(super) fn put(
+        &mut self,
+        service: &config::Service,
+        stats: &Stats,
+        beginnings: Option<u64>,
+    ) -> Kept {
+        let Registry {
+            services,
+            reals: real_ids,
+            ids,
+        } = self;
+        let key = key(service);
+        ids.departed.remove(&key);
+        let name: Arc<str> = service.name.as_str().into();
+        let workers = stats.workers().count() as u32;
+        let beginning = beginnings.map_or(0, |seed| {
+            // By its key, so that no pattern in the list of services becomes one of beginnings.
+            let mut hash = DefaultHasher::new();
+            (seed, key).hash(&mut hash);
+            hash.finish() as u32
+        });
+        let registered = services.entry(key).or_insert_with(|| Registered {
+            id: ids.allocate(stats, key),
+            name: name.clone(),
+            cursors: (0..workers)
+                .map(|n| CachePadded::new(Cursor::new(n, workers, beginning)))
+                .collect(),
+            reals: HashMap::new(),
+            draining: HashSet::new(),
+            templates: None,
+            past: RealTotals::default(),
+        });
+        registered.name = name.clone();
+        let templates = service.persistence.map(|persistence| persistence.timeout);
+        registered.templates = registered.templates.max(templates);
+        let at = |real: &config::Real| (real.address, real.port);
+        let wanted: HashSet<_> = service.reals.iter().map(at).collect();
+        let gone = registered.reals.extract_if(|at, _| !wanted.contains(at));
+        for ((address, port), id) in gone {
+            real_ids.retire(stats, id, (key, address, port), registered.templates);
+            registered.draining.insert(id);
+        }
+        let reals = service.reals.iter().rev().map(|real| {
+            let id = registered.reals.entry(at(real));
+            let id =
+                *id.or_insert_with(|| real_ids.allocate(stats, (key, real.address, real.port)));
+            registered.draining.remove(&id);
+            Real {
+                id,
+                address: real.address,
+                port: real.port,
+                weight: real.weight,
+            }
+        });
+        Kept {
+            reals: reals.collect(),
+            id: registered.id,
+            cursors: registered.cursors.clone(),
+            name,
+        }
+    }
+
+    /// The service is no longer configured; its connections are to end.
+    pub(super) fn retire(&mut self, stats: &Stats, key: &ServiceKey) {
+        self.ids.departed.insert(*key);
+        if let Some(registered) = self.services.get_mut(key) {
+            for ((address, port), id) in registered.reals.drain() {
+                let place = (*key, address, port);
+                self.reals.retire(stats, id, place, registered.templates);
+                registered.draining.insert(id);
+            }
+        }
+    }
+
+    /// Whether a removed service has connections left.
+    pub(super) fn any_departed(&self) -> bool {
+        !self.ids.departed.is_empty()
+    }
+
+    pub(super) fn any_draining(&self) -> bool {
+        self.reals.any_draining() || self.any_departed()
+    }
+
+    /// Forgets what has no connections left.
+    pub(super) fn release_drained(&mut self, stats: &Stats, now: Time) -> Released {
+        let mut reals = Vec::new();
+        for id in self.reals.drained(stats, now) {
+            let totals = self.reals.totals(stats, id);
+            let Some(place) = self.reals.release(stats, id) else {
+                continue;
+            };
+            if let Some(registered) = self.services.get_mut(&place.0) {
+                registered.past = registered.past + totals;
+                registered.draining.remove(&id);
+            }
+            reals.push(place);
+        }
+        let is_over = |key: &&ServiceKey| {
+            let registered = self.services.get(*key);
+            registered.is_none_or(|of| of.draining.is_empty() && stats.live(of.id) == 0)
+        };
+        let over = self.ids.departed.iter().filter(is_over);
+        let services: Vec<_> = over.copied().collect();
+        for key in &services {
+            if let Some(registered) = self.services.remove(key) {
+                self.ids.release(registered.id, key);
+            }
+        }
+        Released { reals, services }
+    }
+
+    /// No worker reads tables from before the last release: the ids may be given to other services.
+    pub(super) fn reuse_released(&mut self) {
+        self.ids.reuse_released();
+    }
+}
