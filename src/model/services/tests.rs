@@ -55,6 +55,8 @@ struct Wanted {
 #[derive(Clone, Debug)]
 enum Step {
     Apply(World, Vec<Wanted>),
+    /// Another world for the same services.
+    Rewire(World),
     Set(Vec<Wanted>),
     /// By its place in the configuration, modulo their number; so is the real server.
     Unset(usize),
@@ -115,6 +117,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = prop_oneof![
         2 => (worlds(), services()).prop_map(|(world, services)| Step::Apply(world, services)),
+        2 => worlds().prop_map(Step::Rewire),
         3 => services().prop_map(Step::Set),
         2 => (0usize..8).prop_map(Step::Unset),
         3 => (0usize..8, 0usize..4, edit).prop_map(|(n, real, edit)| Step::Edit(n, real, edit)),
@@ -250,6 +253,16 @@ impl Lab {
                     self.model.apply(config, self.now).unwrap();
                 }
             }
+            Step::Rewire(world) => {
+                let is_used = |service: &config::Service| service.address.octets()[3] == VIPS;
+                if world.has_vip && self.expected.iter().any(is_used) {
+                    return;
+                }
+                let mut config = parse(world, &[]).unwrap();
+                config.services = self.expected.clone();
+                self.drained.clear();
+                self.model.apply(config, self.now).unwrap();
+            }
             Step::Set(services) => {
                 let around = self.model.surroundings();
                 let text = text_of_services(services);
@@ -274,6 +287,9 @@ impl Lab {
                 self.drained.retain(|(of, _), _| *of != its);
                 assert!(self.model.unset_service(&its).is_some());
                 assert!(self.model.unset_service(&its).is_none());
+                // Its connections are told so where they are.
+                assert!(self.model.tables().any_departed);
+                assert!(self.model.tables().placements.get(&its).is_some());
             }
             Step::Edit(n, real, edit) => {
                 let Some(n) = place(*n) else { return };
@@ -452,6 +468,40 @@ fn was_nat(config: &Config, service: &ServiceKey, place: &ServiceKey) -> bool {
         })
 }
 
+/// What the tables have of a service, by its configuration alone: a fault that a fresh model has too is one.
+fn check_by_hand(tables: &Tables, service: &config::Service) {
+    let its = key(service);
+    assert_eq!(tables.addresses.get(&its.address), Some(&Owner::Vip));
+    let is_nat = service.mode == config::Mode::Nat;
+    for real in service.reals.iter().filter(|_| is_nat) {
+        let port = if real.port == 0 {
+            service.port
+        } else {
+            real.port
+        };
+        let address = real.address;
+        let place = ServiceKey {
+            address,
+            port,
+            ..its
+        };
+        let replies = tables.natted.get(&place);
+        let replies = replies
+            .map(|replies| &*replies.services)
+            .unwrap_or_default();
+        assert!(replies.iter().any(|of| of.service == its), "{place}");
+    }
+    let rule = tables.placements.get(&its);
+    let rule = rule.map_or(Placement::Rss, |placements| placements.current);
+    match service.persistence {
+        Some(persistence) if !is_nat => assert_eq!(rule, Placement::Template(mask(&persistence))),
+        Some(_) => assert_eq!(rule, Placement::Client),
+        None if is_nat && service.port == 0 => assert_eq!(rule, Placement::Client),
+        None if !is_nat => assert_eq!(rule, Placement::Rss),
+        None => {}
+    }
+}
+
 /// Holds a model against a fresh one of its configuration. `is_quiet`: nothing that is no longer configured is left.
 fn compare(lab: &Lab, is_quiet: bool) {
     let config = lab.model.config();
@@ -507,6 +557,7 @@ fn compare(lab: &Lab, is_quiet: bool) {
     for service in &config.services {
         let its = key(service);
         assert_eq!(after.configured.get(&its), Some(service));
+        check_by_hand(lab.model.tables(), service);
     }
 }
 
