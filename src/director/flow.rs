@@ -233,7 +233,6 @@ impl<P: Packet> Core<P> {
     }
 
     /// Rewrites a packet of a connection and sends it to its next hop, which has to be found or asked for perhaps.
-    #[expect(clippy::too_many_arguments)]
     pub(super) fn forward<S: Sink<Packet = P>>(
         &mut self,
         mut packet: P,
