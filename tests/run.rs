@@ -15,6 +15,7 @@ mod frames;
 mod log;
 #[path = "run/mutated.rs"]
 mod mutated;
+mod skip;
 #[path = "run/strangers.rs"]
 mod strangers;
 
