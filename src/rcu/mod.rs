@@ -19,7 +19,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-pub use domain::{Hung, Publisher, Reader, domain};
+pub use domain::{Publisher, Reader, domain};
 
 /// What `domain` synchronises with. The model test compiles the same file against loom's versions.
 mod sync {

@@ -360,11 +360,6 @@ impl RealStats {
     pub fn is_removed(&self) -> bool {
         self.standing.is_removed()
     }
-
-    /// Live connections on this worker.
-    pub fn live(&self) -> u32 {
-        self.active.get().wrapping_add(self.inactive.get())
-    }
 }
 
 /// A real server's counters, summed.
