@@ -223,7 +223,7 @@ impl Model {
         &mut self.publisher
     }
 
-    /// The services by name of their key, in the order of the configuration.
+    /// Returns the services in the order of the configuration.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.config
             .services
