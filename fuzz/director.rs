@@ -1,6 +1,6 @@
 //! Whatever comes in on the wire ends in a verdict, every packet is accounted for, and a burst is its packets one by one.
 //!
-//! The body of the fuzz target `director`, which the tests run as well.
+//! The body of the fuzz target `director`, which the tests run as well, over inputs of their own and `regressions/director`.
 
 use std::sync::OnceLock;
 use std::time::Duration;

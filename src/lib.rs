@@ -1,12 +1,13 @@
 //! weir: a layer-4 load balancer on DPDK.
 //!
-//! Dependencies point one way, down this list; `tests/layering.rs` holds it against the code (see ARCHITECTURE.md).
+//! Dependencies point one way, down this list; `tests/layering.rs` holds it against the code (see ARCHITECTURE.md). What is
+//! public is there for the binary, the tests, the benchmarks and the fuzz targets.
 
 /// The package's version; of a release build also the commit that it is built from, and its date.
 pub const VERSION: &str = env!("WEIR_VERSION");
 
-pub mod api;
-pub mod arch;
+pub(crate) mod api;
+pub(crate) mod arch;
 pub mod bench;
 pub mod command;
 pub mod config;
@@ -14,13 +15,13 @@ pub mod conn;
 pub mod control;
 pub mod daemon;
 pub mod director;
-pub mod exchange;
+pub(crate) mod exchange;
 pub mod forward;
-pub mod harden;
-pub mod host;
+pub(crate) mod harden;
+pub(crate) mod host;
 pub mod io;
 pub mod log;
-pub mod lpm;
+pub(crate) mod lpm;
 pub mod metrics;
 pub mod model;
 pub mod neighbour;
@@ -36,6 +37,6 @@ pub mod steering;
 pub mod tables;
 pub mod units;
 pub mod verdict;
-pub mod view;
+pub(crate) mod view;
 pub mod wire;
-pub mod worker;
+pub(crate) mod worker;

@@ -34,7 +34,7 @@ id!(
     WorkerId(u8)
 );
 id!(
-    /// A virtual service. Reused only after its last connection is gone.
+    /// A virtual service. Given to another only when no connection has it, and no worker reads tables that name it.
     ServiceId(u32)
 );
 id!(

@@ -70,7 +70,7 @@ drop_reasons! {
     HostRateLimited, "host_rate_limited", "For the host itself, but more than `host_packets_per_second` came by the port, and the sender's share of them was used up.";
     HostQueueFull, "host_queue_full", "For the host itself, which takes packets more slowly than they come.";
     NoBuffer, "no_buffer", "The packet's mbuf had no room for an answer.";
-    RedirectFull, "redirect_full", "The packet belongs to a connection of another worker, who takes packets more slowly than they come.";
+    RedirectFull, "redirect_full", "The packet belongs to a connection of another worker, and the ring to that worker was full.";
     TxFull, "tx_full", "The device's transmit queue was full.";
 }
 

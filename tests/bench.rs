@@ -1,7 +1,7 @@
 //! `weir bench` measures what it says: a case runs, and every packet that should be forwarded is. That each flow has its
 //! connection is asserted by the cases themselves.
 
-#![allow(clippy::print_stderr)] // Why a test is skipped.
+mod skip;
 
 use weir::bench::cases::CASES;
 
@@ -76,8 +76,7 @@ fn changes_are_measured_on_one_cpu_as_well() {
 #[test]
 fn several_workers_are_measured_beside_one() {
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
-        eprintln!("skipped: it takes two CPUs");
-        return;
+        return skip::skip("it takes two CPUs");
     }
     let top = env!("CARGO_MANIFEST_DIR");
     let done = std::process::Command::new(format!("{top}/scripts/bench"))

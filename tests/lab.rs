@@ -1,6 +1,6 @@
 //! Real clients and real servers around a running weir, in network namespaces (scripts/lab). As root only.
 
-#![allow(clippy::print_stderr)] // Why a test is skipped.
+mod skip;
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -15,8 +15,7 @@ fn lab(scenario: &str, arguments: &[&str]) {
 /// With so many workers, on two cores.
 fn lab_with(workers: usize, scenario: &str, arguments: &[&str]) {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: network namespaces take root");
-        return;
+        return skip::skip("network namespaces take root");
     }
     let _machine = MACHINE.lock();
     let top = env!("CARGO_MANIFEST_DIR");

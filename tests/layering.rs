@@ -1,4 +1,4 @@
-//! ARCHITECTURE.md lists what each room may use of the others. This holds the code against it, both ways.
+//! ARCHITECTURE.md lists what each room may use of the others, and draws a packet's way. This holds the code against both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -208,4 +208,109 @@ fn unsafe_code_is_allowed_only_where_the_architecture_says() {
             "src/ring/mod.rs"
         ]
     );
+}
+
+/// The files and verdicts of the picture in ARCHITECTURE.md by their id, and its arrows.
+type Picture = (BTreeMap<String, String>, BTreeSet<(String, String)>);
+
+fn picture(root: &Path) -> Picture {
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let text = text.split("```mermaid\nflowchart TD\n").nth(1).unwrap();
+    let (mut nodes, mut arrows) = (BTreeMap::new(), BTreeSet::new());
+    for line in text.split("```").next().unwrap().lines().map(str::trim) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words.iter().position(|word| *word == "-->") {
+            Some(at) => {
+                arrows.insert((words[0].to_owned(), words[at + 1].to_owned()));
+            }
+            None if words.is_empty() => {}
+            None => {
+                let (id, label) = line.split_once(['[', '(']).unwrap();
+                let label = label.trim_matches(['[', ']', '(', ')', '"']);
+                let file = label.split(':').next().unwrap();
+                nodes.insert(id.to_owned(), file.to_owned());
+            }
+        }
+    }
+    assert!(nodes.len() > 10 && arrows.len() > 10, "it was found");
+    (nodes, arrows)
+}
+
+/// A file's code without comments and tests, and without `Core::count`, which names every verdict and gives none.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let (before, rest) = text.split_once("    fn count(&self").unwrap_or((text, ""));
+    let after = rest.split_once("\n    }\n").map_or("", |(_, after)| after);
+    let lines = before.lines().chain(after.lines());
+    lines
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The functions that other files may call.
+fn functions(code: &str) -> Vec<&str> {
+    let declared = code.split("fn ").zip(code.split("fn ").skip(1));
+    declared
+        .filter(|(before, _)| before.trim_end().ends_with(['b', ')']))
+        .map(|(_, name)| name.split(['(', '<']).next().unwrap())
+        .collect()
+}
+
+#[test]
+fn the_picture_of_a_packets_way_is_that_of_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (nodes, arrows) = picture(root);
+    let is_verdict = |id: &str| id.starts_with(char::is_uppercase);
+    let mut faults = vec![];
+
+    let list = fs::read_to_string(root.join("src/verdict.rs")).unwrap();
+    let list = list.split("pub enum Verdict {").nth(1).unwrap();
+    let list = list.split("\n}").next().unwrap();
+    let verdicts: BTreeSet<_> = list
+        .lines()
+        .filter(|line| !line.trim().is_empty() && !line.trim().starts_with("//"))
+        .map(|line| line.trim().split(['(', ',']).next().unwrap().to_owned())
+        .collect();
+    let drawn: BTreeSet<_> = nodes.keys().filter(|id| is_verdict(id)).cloned().collect();
+    assert_eq!(drawn, verdicts);
+
+    let mut files = BTreeMap::new();
+    for (id, file) in nodes.iter().filter(|(id, _)| !is_verdict(id)) {
+        files.insert(id.as_str(), code(&root.join("src").join(file)));
+    }
+    for entry in fs::read_dir(root.join("src/director")).unwrap() {
+        let path = entry.unwrap().path();
+        let id = path.file_stem().unwrap().to_str().unwrap();
+        let is_of_tests = id.ends_with("_tests") || id.ends_with("_model");
+        if !is_of_tests && !files.contains_key(id) {
+            faults.push(format!("director/{id}.rs is not drawn"));
+        }
+    }
+
+    for (from, to) in arrows.iter().filter(|(_, to)| !is_verdict(to)) {
+        let calls = functions(&files[to.as_str()]).into_iter().any(|name| {
+            let caller = &files[from.as_str()];
+            [
+                format!(".{name}("),
+                format!(":{name}("),
+                format!(" {name}("),
+            ]
+            .iter()
+            .any(|call| caller.contains(call))
+        });
+        if !calls {
+            faults.push(format!("{from} calls nothing of {to}"));
+        }
+    }
+    for verdict in &verdicts {
+        for (id, code) in &files {
+            let given = id != &"worker" && code.contains(&format!("Verdict::{verdict}("));
+            if given != arrows.contains(&((*id).to_owned(), verdict.clone())) {
+                faults.push(format!("{id} gives {verdict}: {given}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }

@@ -1,6 +1,6 @@
 //! weir on PCI devices: emulated NICs in a guest, with real clients and servers around it (tests/lab/pci.sh). As root only.
 
-#![allow(clippy::print_stderr)]
+mod skip;
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -10,8 +10,7 @@ static MACHINE: Mutex<()> = Mutex::new(());
 
 fn guest(cases: &[&str]) {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: network namespaces take root");
-        return;
+        return skip::skip("network namespaces take root");
     }
     let _machine = MACHINE.lock();
     let top = env!("CARGO_MANIFEST_DIR");

@@ -15,6 +15,7 @@ mod frames;
 mod log;
 #[path = "run/mutated.rs"]
 mod mutated;
+mod skip;
 #[path = "run/strangers.rs"]
 mod strangers;
 
@@ -400,7 +401,7 @@ fn memory_that_cannot_be_had_is_an_error_before_any_packet_is_touched() {
     let last = text.lines().last().unwrap();
     assert!(
         last.starts_with(
-            "error: [limits] connections = 20000000: the kernel refuses 1832 MiB of memory for the connection table of worker 0"
+            "error: [limits] connections = 20000000: the kernel refuses 1673 MiB of memory for the connection table of worker 0"
         ) && last.contains("lower `connections`"),
         "{text}"
     );

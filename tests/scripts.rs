@@ -1,5 +1,7 @@
 //! The scripts: what they pack, wait for, and which Python they take.
 
+mod skip;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -160,8 +162,7 @@ fn tests_and_scripts_take_debians_python() {
 #[test]
 fn setup_waits_for_another_apt() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: it installs as root only");
-        return;
+        return skip::skip("it installs as root only");
     }
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str| {
@@ -253,4 +254,64 @@ fn the_unit_reloads_by_the_file_that_it_starts_with() {
         file.to_owned()
     };
     assert_eq!(file("ExecReload="), file("ExecStart="));
+}
+
+/// What a test writes that is skipped while it runs; libtest takes it for passed.
+#[test]
+fn skipped_tests_are_counted_as_skipped() {
+    const ALONE: &str = "WEIR_TEST_SKIPS";
+    if std::env::var_os(ALONE).is_some() {
+        return skip::skip("it is the test's own");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (log, skipped) = (folder.path().join("log"), folder.path().join("skipped"));
+    let itself = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "skipped_tests_are_counted_as_skipped"])
+        .env(ALONE, "1")
+        .env("WEIR_SKIPPED", &skipped)
+        .output()
+        .unwrap();
+    assert!(itself.status.success(), "{itself:?}");
+    let mut told = String::from_utf8(itself.stdout).unwrap();
+    told += "test result: FAILED. 7 passed; 2 failed; 3 ignored; 0 measured; 0 filtered out\n";
+    std::fs::write(&log, told).unwrap();
+    let line = std::fs::read_to_string(&skipped).unwrap();
+    assert!(line.ends_with(": it is the test's own\n"), "{line}");
+
+    let told = succeed(
+        Command::new("bash")
+            .args(["-c", ". scripts/lib/summary.sh; summary \"$@\"", "bash"])
+            .args([&log, &skipped])
+            .current_dir(TOP),
+    );
+    assert_eq!(
+        told,
+        format!("skipped: {line}7 passed, 2 failed, 4 skipped\n")
+    );
+}
+
+/// What the repository says of its toolchain agrees with itself.
+#[test]
+fn contributors_are_told_of_every_script_and_the_oldest_toolchain() {
+    let read = |name: &str| std::fs::read_to_string(format!("{TOP}/{name}")).unwrap();
+    let told = read("CONTRIBUTING.md");
+    for entry in std::fs::read_dir(format!("{TOP}/scripts")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let is_told = name == "lib" || told.contains(&format!("scripts/{name}"));
+        assert!(is_told, "CONTRIBUTING.md lacks scripts/{name}");
+    }
+    for entry in std::fs::read_dir(format!("{TOP}/tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let is_binary =
+            path.extension().is_some_and(|end| end == "rs") || path.join("main.rs").exists();
+        let is_told = !is_binary || told.contains(&format!("`{name}`"));
+        assert!(is_told, "CONTRIBUTING.md lacks the tests of {name}");
+    }
+    let oldest = read("Cargo.toml");
+    let oldest = oldest
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = \"")?.strip_suffix('"'))
+        .unwrap();
+    assert!(told.contains(&format!("Rust {oldest}")), "{oldest}");
 }

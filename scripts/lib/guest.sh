@@ -66,18 +66,21 @@ END
     (cd "$root" && find . | cpio --quiet -o -H newc) >"$2"
 }
 
-# guest_start [KERNEL-ARGUMENT…]: 1 GiB, three CPUs, a virtual IOMMU. The kernel's drivers of the NICs are not loaded.
+# guest_start: 1 GiB, three CPUs, a virtual IOMMU. The kernel's drivers of the NICs are not loaded.
 guest_start() {
-    local folder nic name wan lan model queues n=0 side place
+    local folder nic name wan lan model queues multi_queue n=0 side place
     folder=$(find "$LAB_TOP/target/guest" -maxdepth 1 -name 'linux-image-*' 2>/dev/null | sort -V | tail -n 1)
     [[ -n $folder ]] || fail "no kernel for the guest: scripts/setup guest"
     guest_initramfs "$folder" "$LAB_DIR/initramfs"
     local options=()
     for nic in "${guest_nics[@]}"; do
+        # shellcheck disable=SC2034 # $wan and $lan are read as ${!side}
         read -r name wan lan model queues <<<"$nic"
+        multi_queue=()
+        ((queues == 1)) || multi_queue=(multi_queue)
         for side in wan lan; do
             n=$((n + 1))
-            ip -n weir tuntap add "$name.$side" mode tap $( ((queues > 1)) && echo multi_queue)
+            ip -n weir tuntap add "$name.$side" mode tap "${multi_queue[@]}"
             ip -n weir link set "$name.$side" master "$side" up
             place=${!side}
             if [[ $place == 0000:00:* ]]; then
@@ -97,7 +100,7 @@ guest_start() {
         -machine q35 -accel tcg -cpu max -smp 3 -m 1024 \
         -device intel-iommu,intremap=on,caching-mode=on,device-iotlb=on \
         -kernel "$folder/vmlinux" -initrd "$LAB_DIR/initramfs" \
-        -append "console=ttyS0 quiet loglevel=3 panic=-1 intel_iommu=on iommu=pt nokaslr no_timer_check $*" \
+        -append "console=ttyS0 quiet loglevel=3 panic=-1 intel_iommu=on iommu=pt nokaslr no_timer_check" \
         -chardev stdio,id=serial,signal=off -serial chardev:serial \
         -monitor "unix:$LAB_DIR/monitor,server=on,wait=off" \
         "${options[@]}" <&"$guest_in" >"$LAB_DIR/serial.out" 2> >(grep -v libbpf >"$LAB_DIR/qemu.log") &

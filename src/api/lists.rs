@@ -5,7 +5,7 @@ use super::state::Api;
 use super::stream::{Array, stream};
 use crate::control::{Control, NoAnswer};
 use crate::exchange::ConnectionChunk;
-use crate::metrics::{self, Family, METRICS, Source};
+use crate::metrics::{self, Family, METRICS, Metric, Source};
 use crate::units::ServiceId;
 use crate::view;
 use axum::extract::{Query, State};
@@ -145,18 +145,26 @@ impl Which {
 
 pub(super) async fn scrape(State(api): State<Api>) -> Response {
     stream(metrics::CONTENT_TYPE, async move |pieces| {
-        let (daemon, all) = api
+        let (daemon, all, per_real) = api
             .handle
-            .ask(|control| (control.show_daemon(), control.services()))
+            .ask(|control| {
+                (
+                    control.show_daemon(),
+                    control.services(),
+                    control.shows_reals(),
+                )
+            })
             .await?;
+        let labelled = |service| metrics::Labelled::new(service, per_real);
         // Gathered once: all metrics are of the same moment, or nearly.
         let mut services = Vec::with_capacity(all.len());
         for slice in all.chunks(SLICE) {
             let slice = slice.to_vec();
             let slice = api.handle.ask(move |control| control.show_services(&slice));
-            services.extend(slice.await?.into_iter().map(metrics::Labelled::from));
+            services.extend(slice.await?.into_iter().map(labelled));
         }
-        for metric in METRICS {
+        let wanted = |metric: &&Metric| per_real || !metric.is_per_real();
+        for metric in METRICS.iter().filter(wanted) {
             let mut family = Family::new(metric);
             match metric.source {
                 Source::Daemon(collect) => collect(&daemon, &mut family.samples()),

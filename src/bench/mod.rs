@@ -27,7 +27,8 @@ use crate::wire::Mac;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use traffic::{Traffic, frame};
+pub use setup::{LAN, Setup};
+pub use traffic::{Flow, Traffic, frame};
 
 /// Bytes of a buffer: the longest frame of the benchmark, and cache lines as in an mbuf.
 const FRAME: usize = 1664;
@@ -138,6 +139,7 @@ impl Sink for Pool {
 pub struct Bench {
     pub model: Model,
     pub now: Time,
+    pub stats: Arc<Stats>,
     reader: Reader<Tables>,
     director: Director<Recycled>,
     mailbox: Arc<Mailbox>,
@@ -163,7 +165,7 @@ impl Bench {
         let mut reader = readers.swap_remove(0);
         reader.quiescent();
         let mailbox = Arc::new(Mailbox::default());
-        let shared = Shared::new(stats, Steering::new(DEFAULT_KEY, 1), 0x5eed);
+        let shared = Shared::new(stats.clone(), Steering::new(DEFAULT_KEY, 1), 0x5eed);
         let director = Director::new(WorkerId(0), connections, shared, mailbox.clone());
         let director = director.expect(MEMORY);
         // As many as a NIC's ring and a cache of the mempool hold.
@@ -175,6 +177,7 @@ impl Bench {
         Bench {
             model,
             now,
+            stats,
             reader,
             director,
             mailbox,
@@ -205,8 +208,9 @@ impl Bench {
         }
     }
 
+    /// Sends a burst of the traffic through, the clock moving by `step` before it.
     #[inline(never)]
-    fn burst(&mut self, traffic: &mut Traffic, step: Duration) {
+    pub fn burst(&mut self, traffic: &mut Traffic, step: Duration) {
         let mut burst = Burst::new();
         self.fill(traffic, &mut burst);
         self.now = self.now + step;

@@ -17,7 +17,7 @@ const VIP: u32 = 0xc612_0001;
 const SERVER: u32 = 0x0a00_000b;
 /// 100.64.1.0, on the WAN's side.
 const GATEWAY: u32 = 0x6440_0100;
-/// 16.0.0.0: where the clients of [`far_flow`] are.
+/// 16.0.0.0: where the clients of [`Setup::far_flow`] are.
 const FAR: u32 = 0x1000_0000;
 
 /// The sizes of a configuration.
@@ -34,7 +34,7 @@ pub struct Setup {
     pub servers: usize,
     /// Routers that the routes lead to, each in turn; a neighbour each.
     pub gateways: usize,
-    /// The default route, and networks of the clients of [`far_flow`].
+    /// The default route, and networks of the clients of [`Setup::far_flow`].
     pub routes: usize,
 }
 

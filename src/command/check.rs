@@ -28,7 +28,8 @@ impl Check {
                     let message = format!("on this machine, {refusal}");
                     at_device(at, refusal.port(), Severity::Warning, message)
                 };
-                diagnose(&machine.refusals.into_iter().map(warning).collect());
+                // Nor is it a fault of the file that a running weir has its devices.
+                diagnose(&machine.lasting().map(warning).collect());
                 if let Some(shortage) = Memory::of(&loaded.config).shortage() {
                     tell(format_args!("warning: {shortage}"));
                 }

@@ -21,8 +21,14 @@ use tokio::net::{TcpStream, UnixStream};
 /// Where the daemon's API is.
 #[derive(Debug, clap::Args)]
 pub struct At {
-    /// The daemon's [api] control or listen: unix:/path, or an address and port; default: the control socket, else 127.0.0.1:9900
-    #[arg(long, env = "WEIR_API", value_name = "ADDR")]
+    // Not a doc comment: rustdoc would take `[api]` for a link.
+    #[arg(
+        long,
+        env = "WEIR_API",
+        value_name = "ADDR",
+        help = "The daemon's [api] control or listen: unix:/path, or an address and port; default: the control socket, \
+                else 127.0.0.1:9900"
+    )]
     pub api: Option<Address>,
     /// The daemon's configuration file: asks the control socket that it names, whatever else is wrong in it
     #[arg(long, value_name = "FILE")]

@@ -178,6 +178,7 @@ pub struct Config {
     pub api: Api,
     pub limits: Limits,
     pub timeouts: Timeouts,
+    pub metrics: Metrics,
     pub ports: Vec<Port>,
     pub routes: Vec<Route>,
     pub neighbours: Vec<StaticNeighbour>,
@@ -247,6 +248,13 @@ pub enum Listen {
     Off,
     Tcp(std::net::SocketAddr),
     Unix(PathBuf),
+}
+
+/// `[metrics]`: what `/metrics` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Whether real servers have samples of their own.
+    pub per_real: bool,
 }
 
 /// `[limits]`: what is reserved at start, and how often weir answers.

@@ -71,6 +71,7 @@ tables! {
         api: Api;
         limits: Limits;
         timeouts: Timeouts;
+        metrics: Metrics;
         port: List<Port>;
         route: List<Route>;
         neighbour: List<Neighbour>;
@@ -111,6 +112,9 @@ tables! {
         tcp_listen: Duration;
         tcp_synack: Duration;
         udp: Duration;
+    }
+    Metrics "[metrics]" {
+        per_real: bool;
     }
     Port "[[port]]" {
         name: Name, required;
@@ -213,6 +217,7 @@ impl Root {
         only_once(&mut self.api, other.api, "[api]", log);
         only_once(&mut self.limits, other.limits, "[limits]", log);
         only_once(&mut self.timeouts, other.timeouts, "[timeouts]", log);
+        only_once(&mut self.metrics, other.metrics, "[metrics]", log);
         append(&mut self.port, other.port);
         append(&mut self.route, other.route);
         append(&mut self.neighbour, other.neighbour);

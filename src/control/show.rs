@@ -22,6 +22,11 @@ impl Control {
         self.model.services().cloned().collect()
     }
 
+    /// Whether a scrape has samples for each real server.
+    pub fn shows_reals(&self) -> bool {
+        self.model.config().metrics.per_real
+    }
+
     pub fn show_services(&self, services: &[Arc<tables::Service>]) -> Vec<view::Service> {
         services
             .iter()

@@ -435,11 +435,12 @@ fn start(
                     return;
                 }
             };
+            // Before weir is ready: then nothing is to be had from a worker.
+            harden::drop_privileges(Role::Worker);
             // Both fail only when the start is given up.
             if made.send(Ok(())).is_err() || opened.recv().is_err() {
                 return;
             }
-            harden::drop_privileges(Role::Worker);
             Worker {
                 director,
                 tables,

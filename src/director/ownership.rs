@@ -1,6 +1,6 @@
 //! Finds the worker that owns a packet's connection when this worker has none for it.
 //!
-//! A connection lives on one worker. By which rule that is, the service's [`Placements`](crate::tables::Placements) say; without any it is the
+//! A connection lives on one worker. By which rule that is, the service's [`Placements`] say; without any it is the
 //! worker that a NIC's receive-side scaling brings requests to, and replies of fullnat likewise, since their local port
 //! was chosen for that. On a device that spreads packets in another way, for nat's replies, and where another rule holds,
 //! the worker that receives a packet hands it over to the owner.

@@ -9,7 +9,7 @@
 mod carrier;
 mod kernel;
 
-pub use carrier::{Carrier, HostStats, Tap};
+pub use carrier::{Carrier, Tap};
 pub use kernel::{Interface, Kernel};
 
 use crate::io::dpdk::{Mbuf, MbufPool};

@@ -3,7 +3,7 @@
 //! Logging never ends, blocks or delays anything. A line goes into a bounded queue ([`queue`]), which a thread of its own
 //! writes out; what does not fit, or cannot be written (a full disk, a pipe that nobody reads), is counted and told in
 //! one line when lines can be written again. What strangers send writes no unbounded log: each place in the code has so
-//! many lines a second ([`limit`]), and what names a subject one for each ([`Reports`]). A panic is one line, and a count ([`panics`]).
+//! many lines a second ([`limit`]), and what names a subject one for each ([`Reports`]). A panic is one line, and a count ([`panics()`]).
 
 mod limit;
 mod panics;

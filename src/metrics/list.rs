@@ -63,7 +63,7 @@ metrics! {
     // Packets: received + taken over = transmitted + answered + local + queued + handed over + the sum of dropped.
     Counter "weir_received_packets_total" ["worker"] "Packets received."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.received_packets));
-    Counter "weir_handed_over_packets_total" ["worker"] "Received packets that were left to another worker, who owns the connection."
+    Counter "weir_handed_over_packets_total" ["worker"] "Received packets that were handed to the worker that owns the connection."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.handed_over_packets));
     Counter "weir_taken_over_packets_total" ["worker"] "Packets that other workers received, and this one decided on."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.taken_over_packets));

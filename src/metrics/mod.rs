@@ -9,7 +9,6 @@ pub use list::METRICS;
 
 use crate::view::{Daemon, Service};
 use prometheus::{TextEncoder, proto};
-use std::fmt::Write;
 
 /// The content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -22,6 +21,13 @@ pub struct Metric {
     /// The labels that its samples carry.
     pub labels: &'static [&'static str],
     pub source: Source,
+}
+
+impl Metric {
+    /// Whether it has samples for each real server: left out by `per_real = false`.
+    pub fn is_per_real(&self) -> bool {
+        self.labels.contains(&"real")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +62,12 @@ pub struct Labelled {
     reals: Vec<String>,
 }
 
-impl From<Service> for Labelled {
-    fn from(service: Service) -> Self {
+impl Labelled {
+    /// Without its real servers, unless `per_real`.
+    pub fn new(mut service: Service, per_real: bool) -> Self {
+        if !per_real {
+            service.reals = Vec::new();
+        }
         Labelled {
             address: service.address.to_string(),
             port: service.port.to_string(),
@@ -191,36 +201,44 @@ macro_rules! numbers {
 
 numbers! { i32 u8 u16 u32 u64 usize f64 }
 
-/// `docs/metrics.md`.
-pub fn documentation() -> String {
-    let mut text = String::from(
-        "# Metrics\n\n`GET /metrics` of the API, in Prometheus's text format. This page is made from the list in\n\
-         `src/metrics/list.rs`; a test compares them.\n\n\
-         `port` is a service's port where there is an `address`, else the name of a `[[port]]`.\n\n\
-         | metric | type | labels | |\n|---|---|---|---|\n",
-    );
-    for metric in METRICS {
-        let labels: Vec<_> = metric
-            .labels
-            .iter()
-            .map(|label| format!("`{label}`"))
-            .collect();
-        let _ = writeln!(
-            text,
-            "| `{}` | {} | {} | {} |",
-            metric.name,
-            metric.kind.name(),
-            labels.join(", "),
-            metric.help
-        );
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
+    use std::fmt::Write;
+
+    /// `docs/metrics.md`.
+    fn documentation() -> String {
+        let left_out: Vec<_> = METRICS
+            .iter()
+            .filter(|metric| metric.is_per_real())
+            .map(|metric| format!("`{}`", metric.name))
+            .collect();
+        let mut text = format!(
+            "# Metrics\n\n`GET /metrics` of the API, in Prometheus's text format. This page is made from the list in\n\
+             `src/metrics/list.rs`; a test compares them.\n\n\
+             `port` is a service's port where there is an `address`, else the name of a `[[port]]`.\n\n\
+             `[metrics] per_real = false` leaves out the metrics with the label `real`: {}.\n\n\
+             | metric | type | labels | |\n|---|---|---|---|\n",
+            left_out.join(", "),
+        );
+        for metric in METRICS {
+            let labels: Vec<_> = metric
+                .labels
+                .iter()
+                .map(|label| format!("`{label}`"))
+                .collect();
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {} | {} |",
+                metric.name,
+                metric.kind.name(),
+                labels.join(", "),
+                metric.help
+            );
+        }
+        text
+    }
 
     #[test]
     fn names_follow_the_convention_and_are_given_once() {

@@ -39,6 +39,7 @@ impl Changes {
             (new.unknown_tcp != old.unknown_tcp, "unknown_tcp"),
             (new.timeouts != old.timeouts, "[timeouts]"),
             (new.limits != old.limits, "[limits]"),
+            (new.metrics != old.metrics, "[metrics]"),
             (new.ports != old.ports, "addresses of ports"),
             (new.pools != old.pools, "[[local_pool]]"),
             (new.neighbours != old.neighbours, "[[neighbour]]"),

@@ -21,17 +21,13 @@
 
 use super::sync::{Arc, AtomicPtr, AtomicU64, Mutex, fence};
 use crate::units::Generation;
-use crossbeam_utils::{Backoff, CachePadded};
+use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::time::{Duration, Instant};
 
 /// In a reader's slot: it holds nothing. Larger than every generation.
 const OFFLINE: u64 = u64::MAX;
-
-/// How long [`Publisher::synchronize`] sleeps between two looks, once spinning has not helped.
-const NAP: Duration = Duration::from_micros(50);
 
 struct Shared<T> {
     published: CachePadded<Published<T>>,
@@ -142,8 +138,8 @@ impl<T: Send + Sync> Publisher<T> {
         self.retired.len()
     }
 
-    /// Makes `new` the current value. The old one is freed by a later [`reclaim`](Self::reclaim) or
-    /// [`synchronize`](Self::synchronize). Never waits.
+    /// Makes `new` the current value. The old one is freed by a later [`reclaim`](Self::reclaim).
+    /// Never waits.
     pub fn publish(&mut self, new: Box<T>) -> Generation {
         let Published {
             current,
@@ -201,32 +197,6 @@ impl<T: Send + Sync> Publisher<T> {
             .filter(|&index| behind(&self.shared.slots[index]))
             .collect()
     }
-
-    /// Waits until every reader has come to the current value, frees all former ones, and says how many. For the
-    /// control thread: spins a little, then sleeps between its looks.
-    ///
-    /// # Errors
-    /// At the deadline, the readers that have passed no quiescent state. What they do not hold up is freed.
-    pub fn synchronize(&mut self, deadline: Instant) -> Result<usize, Hung> {
-        let backoff = Backoff::new();
-        let mut freed = 0;
-        loop {
-            let late = Instant::now() >= deadline;
-            freed += self.reclaim();
-            if self.retired.is_empty() {
-                return Ok(freed);
-            }
-            let readers = if late { self.behind() } else { Vec::new() };
-            if !readers.is_empty() {
-                return Err(Hung { readers });
-            }
-            if backoff.is_completed() {
-                std::thread::sleep(NAP);
-            } else {
-                backoff.snooze();
-            }
-        }
-    }
 }
 
 impl<T> Drop for Publisher<T> {
@@ -238,14 +208,6 @@ impl<T> Drop for Publisher<T> {
             .lock()
             .expect("nothing panics under this lock") = std::mem::take(&mut self.retired);
     }
-}
-
-/// Readers that passed no quiescent state before a deadline.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no quiescent state in time by readers {readers:?}")]
-pub struct Hung {
-    /// By their index in what [`domain`] returned.
-    pub readers: Vec<usize>,
 }
 
 /// One worker's view of the published value.

@@ -18,7 +18,7 @@
 //! - A snapshot holds its era, the era the next one, and so on, all by counted pointers. So an era lives as long as
 //!   any snapshot of it or of an older one, and what was replaced in it is freed with it: after the last reader.
 //!
-//! Counting is by snapshot, not by child, so it costs a reader nothing: with [`super::domain`], workers borrow the
+//! Counting is by snapshot, not by child, so it costs a reader nothing: with [`super::domain()`], workers borrow the
 //! one snapshot inside the published value. This is safe in any hands: a snapshot may be cloned, kept and dropped in
 //! any order and on any thread, also after the map is gone.
 

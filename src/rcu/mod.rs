@@ -1,6 +1,6 @@
 //! Read-copy-update: how the control thread changes what the workers read, without a lock on their side.
 //!
-//! - [`domain`] ties one [`Publisher`] to its [`Reader`]s. The publisher swaps one pointer; each reader says once
+//! - [`domain()`] ties one [`Publisher`] to its [`Reader`]s. The publisher swaps one pointer; each reader says once
 //!   per burst loop that it holds nothing of the old value any more (a *quiescent state*); when all have said so,
 //!   the old value is freed. Readers only ever do plain loads, and one store after each publication.
 //! - [`map`] is a hash map for published values: taking an immutable snapshot of it and changing one entry
@@ -19,7 +19,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-pub use domain::{Hung, Publisher, Reader, domain};
+pub use domain::{Publisher, Reader, domain};
 
 /// What `domain` synchronises with. The model test compiles the same file against loom's versions.
 mod sync {

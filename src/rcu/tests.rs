@@ -1,10 +1,9 @@
 //! The domain with real threads, and together with the map.
 
+use super::domain;
 use super::map::{Map, Snapshot};
-use super::{Hung, domain};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
 
 /// Writes its number into a list when it is dropped.
 struct Logged(u32, Arc<Mutex<Vec<u32>>>);
@@ -20,10 +19,6 @@ fn log() -> (Arc<Mutex<Vec<u32>>>, impl Fn(u32) -> Box<Logged>) {
     (Arc::clone(&log), move |number| {
         Box::new(Logged(number, Arc::clone(&log)))
     })
-}
-
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(60)
 }
 
 #[test]
@@ -102,35 +97,16 @@ fn a_panic_while_offline_brings_the_reader_back() {
 }
 
 #[test]
-fn synchronize_names_the_readers_that_hang() {
+fn readers_behind_are_named_until_each_has_passed_a_quiescent_state() {
     let (mut publisher, mut readers) = domain(Box::new(1), 3);
     publisher.publish(Box::new(2));
     readers[1].quiescent();
-    assert_eq!(
-        publisher.synchronize(Instant::now()),
-        Err(Hung {
-            readers: vec![0, 2]
-        })
-    );
+    assert_eq!(publisher.behind(), [0, 2]);
+    assert_eq!(publisher.reclaim(), 0);
     readers[0].quiescent();
     readers[2].quiescent();
-    assert_eq!(publisher.synchronize(soon()), Ok(1));
-    assert_eq!(publisher.synchronize(Instant::now()), Ok(0));
-}
-
-#[test]
-fn synchronize_waits_for_a_slow_reader() {
-    let (mut publisher, mut readers) = domain(Box::new(1), 1);
-    publisher.publish(Box::new(2));
-    let (sender, receiver) = mpsc::channel();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            receiver.recv().unwrap();
-            readers[0].quiescent();
-        });
-        sender.send(()).unwrap();
-        assert_eq!(publisher.synchronize(soon()), Ok(1));
-    });
+    assert!(publisher.behind().is_empty());
+    assert_eq!((publisher.reclaim(), publisher.reclaim()), (1, 0));
 }
 
 /// The alive ones of these are counted.
@@ -187,8 +163,10 @@ fn readers_of_a_changing_map_see_whole_tables_only() {
                 publisher.reclaim();
             }
         }
-        publisher.synchronize(soon()).unwrap();
     });
+    // The readers are gone, and hold nothing.
+    publisher.reclaim();
+    assert_eq!(publisher.pending(), 0);
     assert_eq!(alive.load(Relaxed) as u64, KEYS);
     drop((map, publisher));
     assert_eq!(alive.load(Relaxed), 0);

@@ -325,7 +325,7 @@ impl Replay {
         &self.model
     }
 
-    /// Holds the invariant *received = transmitted + answered + local + queued + Σ drops*.
+    /// Checks that *received + taken over = transmitted + answered + local + queued + handed over + Σ drops*, on each worker.
     pub fn check(&self) -> Result<(), Unaccounted> {
         let packets = self.stats().workers().map(WorkerStats::unaccounted);
         match packets.map(i64::abs).sum() {

@@ -1,8 +1,8 @@
 //! Schedulers: which real server a new connection goes to.
 //!
 //! Each is a line of [`config::Scheduler`], which the configuration and its errors read, and a file here; without an arm
-//! in [`kind`] it does not compile. The common tests run over [`kinds`]. Whatever a choice needs beyond its arguments is built once, by the control thread, when the
-//! service or one of its real servers changes.
+//! in [`kind`] it does not compile. The common tests run over [`kinds`]. Whatever a choice needs beyond its arguments is
+//! built once, by the control thread, when the service or one of its real servers changes.
 //!
 //! The rules are those of the kernel's `ip_vs_rr.c` and its siblings, its order included: the list of real servers
 //! that they walk runs from the last of the configuration to its first, since the kernel adds at the head.

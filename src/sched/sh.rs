@@ -26,7 +26,7 @@ struct SourceHash {
 
 impl SourceHash {
     fn new(reals: &[Real]) -> Self {
-        // A real server of weight 0 has its place too: whoever falls on it falls further, and back when it returns.
+        // A real server of weight 0 keeps its place: clients that hash to it move on to another, and return when it does.
         let turns = reals.iter().enumerate().flat_map(|(place, real)| {
             std::iter::repeat_n(place as u16, usize::from(real.weight.max(1)))
         });

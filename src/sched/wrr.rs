@@ -2,7 +2,7 @@
 //!
 //! The threshold `cw` falls from the largest weight to 1 in steps of the greatest common divisor of all weights;
 //! in each round all real servers of at least that weight have their turn. As in the kernel, where real servers
-//! are added one by one, the first round of a new service is the one of everybody. Unlike there
+//! are added one by one, the first round of a new service takes every real server. Unlike there
 //! (`ip_vs_wrr_dest_changed`), a change of the real servers or their weights does not begin at the head of the list again:
 //! with weights that are edited all the time, the first of the list would get everything.
 

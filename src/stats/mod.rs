@@ -241,7 +241,7 @@ impl WorkerStats {
         }
     }
 
-    /// Received packets that have found no end yet or one that is not counted: always 0 between two bursts.
+    /// Returns how many received packets have not ended yet, or ended uncounted: always 0 between two bursts.
     pub fn unaccounted(&self) -> i64 {
         let ended = self.transmitted.get()
             + self.answered.get()
@@ -359,11 +359,6 @@ impl RealStats {
     #[inline]
     pub fn is_removed(&self) -> bool {
         self.standing.is_removed()
-    }
-
-    /// Live connections on this worker.
-    pub fn live(&self) -> u32 {
-        self.active.get().wrapping_add(self.inactive.get())
     }
 }
 

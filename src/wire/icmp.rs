@@ -41,9 +41,4 @@ impl<T: AsRef<[u8]>> Icmp<T> {
             DESTINATION_UNREACHABLE | SOURCE_QUENCH | REDIRECT | TIME_EXCEEDED | PARAMETER_PROBLEM
         )
     }
-
-    /// Whether the checksum over the whole message is right.
-    pub fn checksum_ok(&self) -> bool {
-        super::checksum::sum(self.0.as_ref()) == 0xffff
-    }
 }

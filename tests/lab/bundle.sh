@@ -2,6 +2,7 @@
 #
 #   scripts/lab tests/lab/bundle.sh
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # $weir_pid is of scripts/lib/lab.sh
 
 # shellcheck source=scripts/lib/pack.sh
 . "$LAB_TOP/scripts/lib/pack.sh"

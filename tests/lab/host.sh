@@ -1,5 +1,6 @@
 # The host behind weir uses the same port: ping, TCP both ways, a BGP session of BIRD's that announces the VIP.
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # $weir_pid is of scripts/lib/lab.sh
 
 vip=192.0.2.80
 # In this lab the host is also the bridge that weir's port is plugged into: only the companion is to answer for its

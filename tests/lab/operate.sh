@@ -1,5 +1,6 @@
 # What an operator sees of a running weir: answers, refusals, tools, signals.
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # $weir_pid is of scripts/lib/lab.sh
 
 vip=192.0.2.80
 client c1 198.51.100.11

@@ -1,5 +1,6 @@
 # What goes wrong is noticed, told, and over when it is over: links, devices, the service manager's watchdog.
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # $weir_pid is of scripts/lib/lab.sh
 
 vip=192.0.2.80
 client c1 198.51.100.11

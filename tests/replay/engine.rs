@@ -1,8 +1,5 @@
 //! Whatever comes in ends in exactly one way.
 
-#[path = "../../fuzz/director.rs"]
-mod fuzz;
-
 use super::frames::{CLIENT, REAL, SYN, arp_answer, arp_question, query, tcp, udp};
 use super::{CONFIG, SECOND, STATIC_REAL, T, parse};
 use proptest::prelude::*;
@@ -26,7 +23,7 @@ fn known_frame() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// A frame of a known kind, then a few bytes of it changed, then cut; or anything.
-fn frame() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn frame() -> impl Strategy<Value = Vec<u8>> {
     let damage = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
     let damaged = (
         known_frame(),
@@ -83,30 +80,6 @@ proptest! {
             worker.transmitted.get() + worker.answered.get() + worker.originated.get()
         });
         prop_assert_eq!(counted, sent[0] + sent[1]);
-    }
-}
-
-/// An input of the fuzz target: frames as it knows them, or any bytes.
-fn fuzz_input() -> impl Strategy<Value = Vec<u8>> {
-    let wait = prop_oneof![4 => Just(0), 1 => any::<u8>()];
-    let frames = prop::collection::vec((0..2u8, wait, frame()), 0..80);
-    let input = (any::<u8>(), frames).prop_map(|(workers, frames)| {
-        let mut input = vec![workers];
-        for (port, wait, frame) in frames {
-            input.extend([port, wait, frame.len() as u8]);
-            input.extend(frame);
-        }
-        input
-    });
-    prop_oneof![8 => input, 1 => prop::collection::vec(any::<u8>(), 0..300)]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn the_fuzz_target_holds(input in fuzz_input()) {
-        fuzz::run(&input);
     }
 }
 

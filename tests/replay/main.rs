@@ -5,6 +5,7 @@ mod captures;
 mod days;
 mod engine;
 mod frames;
+mod fuzz;
 mod neighbours;
 mod pressure;
 mod promises;

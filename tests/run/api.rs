@@ -261,3 +261,33 @@ fn the_unix_socket_is_for_its_group_and_goes_with_the_daemon() {
         "{text}"
     );
 }
+
+#[test]
+fn metrics_of_real_servers_are_left_out_by_choice() {
+    let lab = Lab::new();
+    let config = |per_real: bool| lab.config("", 3) + &format!("[metrics]\nper_real = {per_real}");
+    let daemon = Daemon::start(&lab, &config(false));
+    let scrape = || samples(&daemon.get("/metrics"));
+    let of_reals = |samples: &BTreeMap<String, f64>| {
+        let names = samples.keys().filter(|name| name.contains("real=\""));
+        names.count()
+    };
+    let without = scrape();
+    assert_eq!(of_reals(&without), 0, "{without:?}");
+    let text = daemon.get("/metrics");
+    assert!(!text.contains("weir_real_"), "no bare headers: {text}");
+    // Three real servers, nine samples each; and nothing else is more.
+    lab.write("lb.toml", &config(true));
+    let done = daemon.tool(&["reload"]);
+    let told = String::from_utf8_lossy(&done.stdout);
+    assert!(told.contains("[metrics] changed"), "{done:?}");
+    let with = scrape();
+    assert_eq!(of_reals(&with), 27);
+    assert_eq!(with.len(), without.len() + 27);
+    assert!(
+        with.keys()
+            .filter(|it| !it.contains("real=\""))
+            .eq(without.keys())
+    );
+    daemon.stop();
+}

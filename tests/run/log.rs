@@ -1,6 +1,7 @@
 //! A log that cannot be written, a reader that does not read, and panics: nothing of that ends or delays weir.
 
 use super::daemon::{Daemon, Lab, weir_into};
+use super::skip::skip;
 use super::{arp_request, samples, syns};
 use std::fs::File;
 use std::io::{PipeReader, Read, Write, pipe};
@@ -121,7 +122,7 @@ impl Drop for SmallDisk {
 #[test]
 fn what_a_full_disk_has_lost_of_the_log_is_told_when_there_is_room() {
     if !rustix::process::getuid().is_root() {
-        return;
+        return skip("mounting takes root");
     }
     let lab = Lab::new();
     lab.receives("wan", &claims());
@@ -401,7 +402,7 @@ fn a_control_thread_that_panics_in_every_turn_hangs_and_says_so() {
 #[test]
 fn a_panic_of_the_companions_thread_ends_the_hosts_way_and_not_forwarding() {
     if !cfg!(debug_assertions) || !rustix::process::getuid().is_root() {
-        return;
+        return skip("it takes root, and a weir whose panics can be injected");
     }
     let lab = Lab::new();
     let mac = "mac = \"02:00:00:00:00:01\"";

@@ -12,8 +12,8 @@ use super::error::{Log, Span};
 use super::raw::{self, Root};
 
 use super::{
-    Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, ReversePath, RssKey, Service,
-    Timeouts, UnknownTcp,
+    Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Metrics, ReversePath, RssKey,
+    Service, Timeouts, UnknownTcp,
 };
 use network::Network;
 use pool::Pools;
@@ -23,8 +23,7 @@ use std::path::Path;
 /// The most workers: each has a queue on every port.
 const MAX_WORKERS: usize = 64;
 
-/// Checks everything; what it returns may be used only if `log` holds no error.
-/// The configuration, and where each of its ports names its device. It may be used only if `log` holds no error.
+/// Checks everything. Returns the configuration, and where each of its ports names its device: they may be used only if `log` holds no error.
 pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> (Config, Vec<Span>) {
     let dpdk = dpdk(root.dpdk.into_option().unwrap_or_default(), context, log);
     let mut network = Network::default();
@@ -45,6 +44,7 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> (Config,
         api: api(root.api.into_option().unwrap_or_default(), log),
         limits: limits(root.limits.into_option().unwrap_or_default()),
         timeouts: timeouts(root.timeouts.into_option().unwrap_or_default()),
+        metrics: metrics(root.metrics.into_option().unwrap_or_default()),
         ports,
         routes,
         neighbours,
@@ -69,6 +69,7 @@ pub(super) fn added(root: Root, config: &Config, log: &mut Log) -> Vec<Service> 
         root.api.ok().map(|found| found.at),
         root.limits.ok().map(|found| found.at),
         root.timeouts.ok().map(|found| found.at),
+        root.metrics.ok().map(|found| found.at),
         root.port.ok().map(|found| found.at),
         root.route.ok().map(|found| found.at),
         root.neighbour.ok().map(|found| found.at),
@@ -230,6 +231,12 @@ fn limits(raw: raw::Limits) -> Limits {
             .host_peer_packets_per_second
             .get()
             .map_or(10_000, |limit| limit.0),
+    }
+}
+
+fn metrics(raw: raw::Metrics) -> Metrics {
+    Metrics {
+        per_real: raw.per_real.get().unwrap_or(true),
     }
 }
 

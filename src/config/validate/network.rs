@@ -138,12 +138,12 @@ impl Network {
         }
     }
 
-    /// Whether a port is known to be in the address's subnet, or that cannot be told.
+    /// Returns false only if no port is in the address's subnet: true as well while ports are missing because of other errors.
     pub fn connected(&self, address: Ipv4Addr) -> bool {
         self.ports_unknown || self.connected.contain(address)
     }
 
-    /// Whether a port's subnet or a route holds the address, or that cannot be told.
+    /// Returns false only if neither a port's subnet nor a route holds the address, as [`connected`](Self::connected).
     pub fn reachable(&self, address: Ipv4Addr) -> bool {
         self.routes_unknown || self.routed.contain(address) || self.connected(address)
     }

@@ -13,7 +13,6 @@ pub type Cycles = u64;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Cycles,
-    hertz: u64,
     /// Nanoseconds a cycle, as a binary fraction of 32 places.
     scale: u64,
 }
@@ -29,7 +28,6 @@ impl Clock {
     fn from(origin: Cycles, hertz: u64) -> Clock {
         Clock {
             origin,
-            hertz,
             scale: scale(hertz),
         }
     }
@@ -39,7 +37,7 @@ impl Clock {
         self.at(self.cycles())
     }
 
-    /// Cycles since the origin: what a busy ratio is made of.
+    /// Cycles since the origin.
     #[inline]
     pub fn cycles(&self) -> Cycles {
         self.cycles_at(rdtsc())
@@ -55,11 +53,6 @@ impl Clock {
     #[inline]
     pub fn at(&self, cycles: Cycles) -> Time {
         Time::from_nanos(nanos(cycles, self.scale))
-    }
-
-    /// Cycles a second.
-    pub fn hertz(&self) -> u64 {
-        self.hertz
     }
 }
 

@@ -128,7 +128,7 @@ fn without_stdout<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// The EAL makes a directory for the files of other modes than weir's, and leaves it. Empty it is of no use.
+/// Removes the EAL's runtime directory, which it makes and leaves although weir has it keep no files there.
 fn remove_runtime_directory() {
     // SAFETY: the EAL runs, so this is a C string that nobody changes any more.
     let directory = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };

@@ -48,16 +48,6 @@ impl Mbuf {
         unsafe { mbuf::pkt_len(self.raw()) as usize }
     }
 
-    /// The RSS hash that the device computed, where it did.
-    #[inline]
-    pub fn rss_hash(&self) -> Option<u32> {
-        // SAFETY: `self` owns a live mbuf.
-        unsafe {
-            let hashed = mbuf::ol_flags(self.raw()) & dpdk_sys::WEIR_RX_RSS_HASH != 0;
-            hashed.then(|| mbuf::rss(self.raw()))
-        }
-    }
-
     /// Frees them all in one call.
     pub(super) fn free_all<const N: usize>(frames: &mut ArrayVec<Mbuf, N>) {
         let count = frames.len();

@@ -213,7 +213,7 @@ impl Port {
         Port::probe(eal, config)?.attach(config)
     }
 
-    /// Sets the queues up, each with mbufs from its worker's one of `pools`, and lets frames in.
+    /// Sets the queues up, each filled from its worker's mempool in `pools`, and starts the device.
     pub fn start(&mut self, pools: &[MbufPool]) -> Result<PortQueues, Error> {
         let room = pools.iter().map(MbufPool::frame_room).min().unwrap_or(0);
         if room < longest_frame(self.mtu) {

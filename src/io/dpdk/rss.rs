@@ -8,7 +8,7 @@ impl Port {
     /// Has the started device spread packets by their hash: to the queue of `queue_of[hash % queue_of.len()]`.
     ///
     /// # Errors
-    /// Why it does not, for a person: then whatever it does instead is its own.
+    /// Why the device does not, as a message for the operator. It then spreads packets in its own way.
     pub fn spread(&self, key: &[u8; 40], queue_of: &[u16]) -> Result<(), String> {
         let size = self.info.reta_size;
         let flows = self.info.flow_type_rss_offloads;

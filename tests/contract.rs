@@ -1,0 +1,301 @@
+//! What each way through the director costs, in instructions per packet, against `contract.txt`: within 1 %.
+//!
+//! Callgrind counts them, within `Director::process` only, in bursts of 64, so the numbers do not depend on the machine's speed.
+//! They depend on the compiler: what is measured is the dev profile of Cargo.toml, which the other tests have built already,
+//! without incremental compilation, which inlines less. Another build, or another rustc than the file's, is not measured.
+
+mod skip;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use weir::bench::{Bench, Flow, LAN, Setup, Traffic};
+use weir::packet::BURST;
+use weir::verdict::DropReason;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract.txt");
+const TOLERANCE: f64 = 0.01;
+
+/// Bursts of each way that are counted.
+const BURSTS: usize = 20;
+const PACKETS: usize = BURSTS * BURST;
+
+const SYN: u8 = 2;
+const PSH: u8 = 8;
+const ACK: u8 = 16;
+
+/// Callgrind writes what it has counted so far, and begins anew, before each call of this.
+#[inline(never)]
+fn phase(way: &str) {
+    std::hint::black_box(way);
+}
+
+fn send(bench: &mut Bench, traffic: &mut Traffic, bursts: usize) {
+    (0..bursts).for_each(|_| bench.burst(traffic, Duration::ZERO));
+}
+
+fn send_each(bench: &mut Bench, flows: &[Flow], flags: Option<u8>) {
+    let mut traffic = Traffic::new(flows.iter().copied(), flags, 64);
+    send(bench, &mut traffic, flows.len() / BURST);
+}
+
+/// Counts one way; what it is comes to stdout. `is_so`: how many of the packets ended as they should.
+#[allow(clippy::print_stdout)]
+fn count(way: &str, bench: &mut Bench, traffic: &mut Traffic, is_so: impl Fn(&Bench) -> u64) {
+    let before = is_so(bench);
+    phase(way);
+    send(bench, traffic, BURSTS);
+    phase("");
+    assert_eq!(is_so(bench) - before, PACKETS as u64, "{way}");
+    println!("way: {way}");
+}
+
+fn forwarded(bench: &Bench) -> u64 {
+    bench.stats.total(|worker| worker.received.get())
+        - bench.stats.total(|worker| {
+            let drops = DropReason::ALL
+                .iter()
+                .map(|reason| worker.drops(*reason).get());
+            drops.sum::<u64>() + worker.queued.get()
+        })
+        - answered(bench)
+}
+
+fn answered(bench: &Bench) -> u64 {
+    let reasons = weir::verdict::ReplyReason::ALL;
+    bench.stats.total(|worker| {
+        reasons
+            .iter()
+            .map(|&reason| worker.replies(reason).get())
+            .sum()
+    })
+}
+
+fn dropped(reason: DropReason) -> impl Fn(&Bench) -> u64 {
+    move |bench| bench.stats.total(|worker| worker.drops(reason).get())
+}
+
+/// Known and new connections of a service.
+fn connections(mode: &'static str, protocol: &'static str) {
+    let setup = Setup::new(mode, protocol);
+    let mut bench = Bench::new(&setup.config(), 16_384);
+    let is_tcp = protocol == "tcp";
+    let flags = |flags: u8| is_tcp.then_some(flags);
+    let flows: Vec<Flow> = (0..256).map(|n| setup.flow(n, 1)).collect();
+    send_each(&mut bench, &flows, flags(SYN));
+    let replies = bench.replies(LAN);
+    let sees_replies = mode != "dr";
+    if sees_replies {
+        send_each(&mut bench, &replies, flags(SYN | ACK));
+    }
+    for _ in 0..2 {
+        send_each(&mut bench, &flows, flags(ACK));
+    }
+    let mut known = Traffic::new(flows.iter().copied(), flags(PSH | ACK), 64);
+    let way = |what: &str| format!("{mode} {protocol} {what}");
+    count(&way("known"), &mut bench, &mut known, forwarded);
+    if sees_replies {
+        let mut known = Traffic::new(replies, flags(PSH | ACK), 64);
+        count(&way("reply"), &mut bench, &mut known, forwarded);
+    }
+    let new = (256..256 + PACKETS).map(|n| setup.flow(n, 1));
+    let mut new = Traffic::new(new, flags(SYN), 64);
+    let before = bench.connections();
+    count(&way("new"), &mut bench, &mut new, forwarded);
+    assert_eq!(bench.connections() - before, PACKETS);
+}
+
+/// Packets that nothing is done for; where an answer is due, the limit for answers is reached.
+fn drops(protocol: &'static str) {
+    let setup = Setup::new("fullnat", protocol);
+    let mut bench = Bench::new(&setup.config(), 16_384);
+    let flows = |change: fn(Flow) -> Flow| (0..256).map(move |n| change(setup.flow(n, 1)));
+    let nobodys = |flow: Flow| Flow {
+        destination: ([198, 19, 0, 1].into(), 53),
+        ..flow
+    };
+    let no_service = |flow: Flow| Flow {
+        destination: (flow.destination.0, 99),
+        ..flow
+    };
+    let flags = |flags: u8| (protocol == "tcp").then_some(flags);
+    let mut ways = vec![
+        (
+            "unknown address",
+            Traffic::new(flows(nobodys), flags(SYN), 64),
+            DropReason::NotForUs,
+        ),
+        (
+            "no service",
+            Traffic::new(flows(no_service), flags(SYN), 64),
+            DropReason::RateLimited,
+        ),
+    ];
+    if protocol == "tcp" {
+        let stray = Traffic::new(flows(|flow| flow), flags(ACK), 64);
+        ways.push(("ack without connection", stray, DropReason::RateLimited));
+    }
+    for (what, mut traffic, reason) in ways {
+        send(&mut bench, &mut traffic, 200);
+        count(
+            &format!("{protocol} {what}"),
+            &mut bench,
+            &mut traffic,
+            dropped(reason),
+        );
+    }
+}
+
+const ALONE: &str = "WEIR_TEST_ALONE";
+
+/// Runs every way below callgrind: instructions per packet by the way's name.
+fn measure() -> BTreeMap<String, f64> {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new("valgrind")
+        .args([
+            "--tool=callgrind",
+            "--combine-dumps=no",
+            "--collect-atstart=no",
+        ])
+        .arg(format!(
+            "--callgrind-out-file={}",
+            folder.path().join("out").display()
+        ))
+        .args([
+            "--toggle-collect=*director*Director*process*",
+            "--dump-before=contract::phase*",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "ways_cost_what_the_contract_says",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(ALONE, "1")
+        .output()
+        .expect("valgrind starts: scripts/setup test");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let ways = said
+        .lines()
+        .filter_map(|line| line.split_once("way: ").map(|(_, way)| way));
+    // Before a way, one dump of what comes before it; behind it, its own.
+    let mut counts = BTreeMap::new();
+    for (n, way) in ways.enumerate() {
+        let dump = folder.path().join(format!("out.{}", 2 * n + 2));
+        let dump = std::fs::read_to_string(&dump).unwrap_or_else(|error| panic!("{error}: {said}"));
+        let total = dump.lines().find_map(|line| line.strip_prefix("summary: "));
+        let total: f64 = total
+            .and_then(|line| line.trim().parse().ok())
+            .expect("a sum");
+        assert!(total > 0.0, "{way}: callgrind has found Director::process");
+        counts.insert(way.to_owned(), total / PACKETS as f64);
+    }
+    counts
+}
+
+fn rustc() -> String {
+    let output = Command::new("rustc")
+        .arg("--version")
+        .output()
+        .expect("rustc starts");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// The file for these counts.
+fn written(counts: &BTreeMap<String, f64>) -> String {
+    let mut text = String::from(
+        "# Instructions per packet in Director::process, by callgrind, in bursts of 64: the dev profile (opt-level 1, debug\n\
+         # assertions), CARGO_INCREMENTAL=0. tests/contract.rs measures them. scripts/contract --write writes this file.\n",
+    );
+    let _ = writeln!(text, "# {}", rustc());
+    for (way, count) in counts {
+        let _ = writeln!(text, "{way:<32}{count:>8.1}");
+    }
+    text
+}
+
+fn read(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let row = |line: &str| {
+        let (way, count) = line.rsplit_once(' ').expect("a way and its count");
+        (way.trim().to_owned(), count.parse().expect("a count"))
+    };
+    lines.map(row).collect()
+}
+
+/// What differs from the contract by more than it allows, a line each.
+fn breaches(contract: &BTreeMap<String, f64>, counts: &BTreeMap<String, f64>) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (way, count) in counts {
+        match contract.get(way) {
+            None => breaches.push(format!("{way}: {count:.1}, not in the contract")),
+            Some(agreed) if (count / agreed - 1.0).abs() > TOLERANCE => {
+                let percent = (count / agreed - 1.0) * 100.0;
+                breaches.push(format!(
+                    "{way}: {agreed:.1} -> {count:.1} ({percent:+.1} %)"
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = contract.keys().filter(|way| !counts.contains_key(*way));
+    breaches.extend(gone.map(|way| format!("{way}: in the contract, not measured")));
+    breaches
+}
+
+#[test]
+fn ways_cost_what_the_contract_says() {
+    if std::env::var_os(ALONE).is_some() {
+        for mode in ["dr", "nat", "fullnat"] {
+            connections(mode, "tcp");
+            connections(mode, "udp");
+        }
+        drops("tcp");
+        return drops("udp");
+    }
+    if !cfg!(debug_assertions) || option_env!("CARGO_INCREMENTAL") != Some("0") {
+        return skip::skip("built otherwise than the contract says: scripts/contract");
+    }
+    let file = std::fs::read_to_string(Path::new(FILE)).unwrap_or_default();
+    let is_new = std::env::var_os("WEIR_WRITE_CONTRACT").is_some();
+    if !is_new
+        && !file
+            .lines()
+            .any(|line| line.strip_prefix("# ") == Some(&rustc()))
+    {
+        return skip::skip("the contract is of another rustc: scripts/contract --write");
+    }
+    let counts = measure();
+    if is_new {
+        std::fs::write(FILE, written(&counts)).unwrap();
+        return;
+    }
+    let breaches = breaches(&read(&file), &counts);
+    assert!(
+        breaches.is_empty(),
+        "instructions per packet, by more than 1 %:\n{}\nwhere this is meant: scripts/contract --write",
+        breaches.join("\n")
+    );
+}
+
+#[test]
+fn a_contract_is_read_as_it_is_written_and_breached_either_way() {
+    let counts = BTreeMap::from([("dr tcp new", 1000.0), ("udp no service", 200.0)]);
+    let counts: BTreeMap<_, _> = counts
+        .into_iter()
+        .map(|(way, n)| (way.to_owned(), n))
+        .collect();
+    let contract = read(&written(&counts));
+    assert_eq!(contract, counts);
+    for (count, breached) in [(1009.0, 0), (991.0, 0), (1011.0, 1), (989.0, 1)] {
+        let mut now = counts.clone();
+        now.insert("dr tcp new".to_owned(), count);
+        assert_eq!(breaches(&contract, &now).len(), breached, "{count}");
+    }
+    let one = BTreeMap::from([("new way".to_owned(), 1.0)]);
+    assert_eq!(breaches(&contract, &one).len(), 3);
+}

@@ -1,0 +1,66 @@
+//! The bodies of the fuzz targets, without a fuzzer: over inputs that once failed, and the director's over frames.
+
+#[path = "../../fuzz/capture.rs"]
+mod capture;
+#[path = "../../fuzz/config.rs"]
+mod config;
+#[path = "../../fuzz/director.rs"]
+mod director;
+
+use super::engine::frame;
+use proptest::prelude::*;
+use std::path::Path;
+
+const FUZZ: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz");
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|_| panic!("no {}", folder.display()));
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// scripts/fuzz leaves there what a target failed on; a few other files show that they are read.
+#[test]
+fn what_a_fuzz_target_once_failed_on_it_passes() {
+    for target in files(&Path::new(FUZZ).join("fuzz_targets")) {
+        let name = target.file_stem().unwrap().to_str().unwrap();
+        let run: fn(&[u8]) = match name {
+            "capture" => capture::run,
+            "config" => config::run,
+            "director" => director::run,
+            _ => panic!("fuzz target {name} has no body here"),
+        };
+        let inputs = files(&Path::new(FUZZ).join("regressions").join(name));
+        assert!(!inputs.is_empty(), "{name}");
+        for input in inputs {
+            let bytes = std::fs::read(&input).unwrap();
+            let passed = std::panic::catch_unwind(|| run(&bytes));
+            assert!(passed.is_ok(), "{name} fails on {}", input.display());
+        }
+    }
+}
+
+/// An input of the fuzz target: frames as it knows them, or any bytes.
+fn fuzz_input() -> impl Strategy<Value = Vec<u8>> {
+    let wait = prop_oneof![4 => Just(0), 1 => any::<u8>()];
+    let frames = prop::collection::vec((0..2u8, wait, frame()), 0..80);
+    let input = (any::<u8>(), frames).prop_map(|(workers, frames)| {
+        let mut input = vec![workers];
+        for (port, wait, frame) in frames {
+            input.extend([port, wait, frame.len() as u8]);
+            input.extend(frame);
+        }
+        input
+    });
+    prop_oneof![8 => input, 1 => prop::collection::vec(any::<u8>(), 0..300)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_fuzz_target_holds(input in fuzz_input()) {
+        director::run(&input);
+    }
+}
