@@ -405,7 +405,7 @@ fn memory_that_cannot_be_had_is_an_error_before_any_packet_is_touched() {
         ) && last.contains("lower `connections`"),
         "{text}"
     );
-    let text = refused(&lab.run_with_address_space(&limit(1000), 250 << 20));
+    let text = refused(&lab.run_with_address_space(&limit(1000), 350 << 20));
     assert!(
         text.contains("error: the kernel refuses ")
             && text.contains("use fewer, or give the process more (ulimit -v)"),

@@ -74,19 +74,21 @@ pub fn refuse_texts(texts: &[Text]) -> Option<String> {
     Files::refuse(texts)
 }
 
-/// The `[api]` of a file and of what it includes, whatever else is wrong there; its own mistakes leave the defaults.
+/// The `[api]` of a file and of what it includes, whatever else is wrong there, if it names a control socket. Where it does
+/// not, that could be by a mistake, and the default be another weir's.
 ///
 /// # Errors
 ///
-/// If the file cannot be read.
+/// If the file cannot be read; all that is wrong with it, where it names no control socket.
 pub fn api(path: &Path) -> Result<Api, Diagnostics> {
     let (mut files, mut log) = (Files::default(), Log::default());
     files.despite_errors = true;
     let root = files.read(path, &mut log)?;
-    Ok(validate::api(
-        root.api.into_option().unwrap_or_default(),
-        &mut log,
-    ))
+    let api = validate::api(root.api.into_option().unwrap_or_default(), &mut log);
+    if api.control_is_default && log.errors() > 0 {
+        return Err(log.into_diagnostics(&files.sources));
+    }
+    Ok(api)
 }
 
 /// Checks the texts of a main file and of those that it includes, as [`texts`] reads them.

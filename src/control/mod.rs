@@ -70,12 +70,18 @@ pub struct Host {
 }
 
 impl Host {
-    /// Why the host has no way through weir any more, if it has none.
+    /// That a panic has left the host without a way through weir, if one has.
+    fn illness(&self) -> Option<String> {
+        let has_panicked = self.carrier.stats.panicked.get() > 0;
+        has_panicked.then(|| {
+            "the companions' thread panicked, see the log: forwarding goes on, the host has no way through weir until weir is \
+             restarted"
+                .to_owned()
+        })
+    }
+
+    /// Which companion interfaces are gone, if some are.
     fn complaint(&self) -> Option<String> {
-        if self.carrier.stats.panicked.get() > 0 {
-            let why = "the companions' thread panicked, see the log: forwarding goes on, the host has no way through weir";
-            return Some(why.to_owned());
-        }
         let gone = self.gone();
         (!gone.is_empty()).then(|| format!("companion interfaces are gone: {}", gone.join(", ")))
     }
@@ -362,7 +368,8 @@ impl Control {
     /// Why the daemon is not healthy, if it is not. What a panic left behind is no reason to end forwarding: an operator
     /// chooses when to restart weir.
     pub fn illness(&self) -> Option<String> {
-        self.complaint().or(self.panics.illness())
+        let host = self.host.as_ref().and_then(Host::illness);
+        self.complaint().or(host).or(self.panics.illness())
     }
 
     /// Why the daemon does not forward yet, if it does not.
@@ -375,6 +382,9 @@ impl Control {
             .collect();
         if !idle.is_empty() {
             return Some(format!("{} workers have not started", idle.len()));
+        }
+        if let Some(host) = self.host.as_ref().and_then(Host::illness) {
+            return Some(host);
         }
         let unplugged = self.links.unplugged();
         if !unplugged.is_empty() {

@@ -130,6 +130,8 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let runtime = runtime()?;
     let _entered = runtime.enter();
     let signals = Signals::new()?;
+    let starting = Arc::new(AtomicBool::new(true));
+    end_at_a_signal(&starting, 0);
     let doors = doors(&config)?;
     let machine = Machine::start(&config);
     let mut machine = machine.map_err(|failure| failure.at_devices((&config, &devices)))?;
@@ -158,6 +160,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     }
     harden::drop_privileges(Role::Control);
     let serving = Serving::start(doors, Api::new(handle.clone(), file, context))?;
+    starting.store(false, Relaxed);
     tracing::info!("ready");
     let manager = Manager::ready();
     let why = runtime.block_on(take_turns(
@@ -167,7 +170,8 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
         &manager,
         reload_file,
     ));
-    end_at_the_next_signal();
+    // Whoever sends a second one does not want to wait for devices.
+    end_at_a_signal(&Arc::new(AtomicBool::new(true)), 1);
     tracing::info!("{why}: stopping");
     drop(serving);
     manager.tell(NotifyState::Stopping);
@@ -254,14 +258,14 @@ impl Drop for Serving {
     }
 }
 
-/// From now on SIGTERM and SIGINT end the process at once: whoever sends a second one does not want to wait for devices.
-fn end_at_the_next_signal() {
-    let stopping = Arc::new(AtomicBool::new(true));
+/// As long as `holds`, SIGTERM and SIGINT end the process at once, with that exit code: what it holds goes with it, but for
+/// its unix sockets, which the next weir finds left behind.
+fn end_at_a_signal(holds: &Arc<AtomicBool>, code: i32) {
     for signal in [SIGTERM, SIGINT] {
         if let Err(why) =
-            signal_hook::flag::register_conditional_shutdown(signal, 1, stopping.clone())
+            signal_hook::flag::register_conditional_shutdown(signal, code, holds.clone())
         {
-            tracing::warn!("a second signal is not heard: {why}");
+            tracing::warn!("signals are not heard now: {why}");
         }
     }
 }

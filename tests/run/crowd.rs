@@ -3,7 +3,7 @@
 use super::*;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The most that a change may take, beside others that take their time.
@@ -204,6 +204,72 @@ fn the_second_signal_ends_weir_at_once() {
         assert_eq!(status.code(), Some(1), "{first}, {second}: {status}");
         let took = began.elapsed();
         assert!(took < Duration::from_secs(1), "{first}, {second}: {took:?}");
+    }
+}
+
+/// A mistake above or in [api] leads to no other weir: the one that has the default socket, or the default address.
+#[test]
+fn a_mistake_in_a_configuration_leads_its_commands_to_no_other_weir() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let good = lab.config("", 9);
+    let key = "control =";
+    let slips = [
+        (format!("note = \"\"\"\n{good}"), "not TOML"),
+        (good.replace(key, "contrl ="), "unknown key `contrl`"),
+        (good.replace("unix:", ""), "control"),
+        (
+            format!("x = [{}]\n{good}", "1,".repeat(2_000_001)),
+            "more values",
+        ),
+    ];
+    for (text, why) in slips {
+        let file = lab.write("slip.toml", &text);
+        for command in [&["reload"][..], &["drain", "web", "10.0.0.11:8080"]] {
+            let output = weir(&[command, &["--config", file.to_str().unwrap()]].concat());
+            let said = refused(&output);
+            assert!(said.contains("slip.toml") && said.contains(why), "{said}");
+        }
+    }
+    assert_eq!(daemon.show("reals")[0]["weight"], 3);
+    daemon.stop();
+}
+
+/// Before it is ready: while it touches the memory of its table.
+#[test]
+fn a_signal_ends_a_start_at_once() {
+    for name in ["TERM", "INT"] {
+        let lab = Lab::new();
+        let large = "connections = 40000000";
+        let config = lab.config("", 1).replace("connections = 10000", large);
+        let file = lab.write("lb.toml", &config);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(["run", "--config", file.to_str().unwrap()]);
+        let mut daemon = command.stderr(Stdio::null()).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        let pid = daemon.id().to_string();
+        // Its device is there, and much of its table is not.
+        let has_begun = || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+            let pages: usize = status.split_whitespace().nth(1).unwrap().parse().unwrap();
+            pages * 4096 > 300 << 20
+        };
+        while !has_begun() {
+            assert!(Instant::now() < end, "it does not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let began = Instant::now();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(sent.unwrap().success());
+        let status = daemon.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{status}");
+        assert!(
+            began.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            began.elapsed()
+        );
     }
 }
 
