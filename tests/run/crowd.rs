@@ -423,7 +423,7 @@ fn what_is_refused_anyway_is_refused_before_its_body() {
         ("POST /v1/no", 1000, 404),
         ("POST /v1/services", 1000, 405),
         ("POST /v1/weight", (16 << 20) + 1, 413),
-        ("PUT /v1/services", 1 << 40, 413),
+        ("PUT /v1/services", 1_u64 << 40, 413),
         ("POST /v1/plan", (128 << 20) + 1, 413),
     ] {
         let began = Instant::now();
