@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
 use serde_json::json;
 
 pub(super) fn error(status: StatusCode, message: &str) -> Response {
@@ -57,7 +57,15 @@ pub(super) fn posted<T: DeserializeOwned + Default>(
         return Ok(T::default());
     }
     let wrong = |why: serde_json::Error| error(StatusCode::BAD_REQUEST, &why.to_string());
-    serde_json::from_slice(body).map_err(|why| Box::new(wrong(why)))
+    object(body).map_err(|why| Box::new(wrong(why)))
+}
+
+/// A JSON object; serde would take an array for one as well, its values by their order.
+pub(super) fn object<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    match text.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(text),
+        _ => Err(serde_json::Error::custom("this is no JSON object")),
+    }
 }
 
 /// What a reload changed, in numbers and in words.

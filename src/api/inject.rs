@@ -2,7 +2,7 @@
 
 use super::answer::{changed, error, no_answer};
 use super::state::Api;
-use super::stream::stream;
+use super::stream::{Reader, stream};
 use crate::control::{Control, inject};
 use crate::model::Changes;
 use axum::extract::{Query, State};
@@ -16,11 +16,15 @@ pub(super) struct Where {
     r#in: String,
 }
 
-pub(super) async fn post_inject(State(api): State<Api>, Query(place): Query<Where>) -> Response {
+pub(super) async fn post_inject(
+    State(api): State<Api>,
+    reader: Reader,
+    Query(place): Query<Where>,
+) -> Response {
     let done = match &*place.r#in {
         "handler" => panic!("injected into a handler"),
         "body" => {
-            return stream("text/plain", async |pieces| {
+            return stream(&reader, "text/plain", async |pieces| {
                 pieces.write("half".to_owned()).await?;
                 // Until it is on its way.
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,12 +25,32 @@ pub enum Listener {
 }
 
 /// Removes the socket when the daemon stops.
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode; none: it was gone at once.
+    made: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> Self {
+        SocketFile {
+            path: path.to_owned(),
+            made: Self::identity(path),
+        }
+    }
+
+    fn identity(path: &Path) -> Option<(u64, u64)> {
+        let found = std::fs::symlink_metadata(path).ok()?;
+        Some((found.dev(), found.ino()))
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody else may have removed it.
-        let _ = std::fs::remove_file(&self.0);
+        // Somebody else may have removed it, or put another in its place.
+        if self.made.is_some() && self.made == Self::identity(&self.path) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -94,25 +114,35 @@ impl Listener {
     fn bind_unix(path: &Path) -> Result<Self, BindError> {
         let at = || format!("unix:{}", path.display());
         let failed = |why| BindError::Bind { at: at(), why };
+        // Asked before there is a socket: a directory of users on the network may take its time.
+        let group = nix::unistd::Group::from_name(GROUP).ok().flatten();
         if let Ok(found) = std::fs::symlink_metadata(path) {
             if !found.file_type().is_socket() {
                 return Err(BindError::NoSocket(path.display().to_string()));
             }
-            // One that nobody answers was left behind.
-            if let Ok(stream) = UnixStream::connect(path) {
-                return Err(taken(at(), || {
-                    stream.set_read_timeout(Some(PATIENCE))?;
-                    stream.set_write_timeout(Some(PATIENCE))?;
-                    Ok(stream)
-                }));
+            match connect(path) {
+                // One that nobody listens on was left behind.
+                Err(why) if why.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path).map_err(failed)?;
+                }
+                Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+                Err(why) if why.kind() != io::ErrorKind::WouldBlock => return Err(failed(why)),
+                stream => {
+                    return Err(taken(at(), || {
+                        let stream = stream?;
+                        stream.set_nonblocking(false)?;
+                        stream.set_read_timeout(Some(PATIENCE))?;
+                        stream.set_write_timeout(Some(PATIENCE))?;
+                        Ok(stream)
+                    }));
+                }
             }
-            std::fs::remove_file(path).map_err(failed)?;
         } else if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory).map_err(failed)?;
         }
         let socket = bind_private(path).map_err(failed)?;
-        let file = SocketFile(path.to_owned());
-        if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP) {
+        let file = SocketFile::new(path);
+        if let Some(group) = group {
             // Not where weir is neither root nor in the group: then it is its own group's.
             let _ = chown(path, None, Some(group.gid.as_raw()));
         }
@@ -135,8 +165,17 @@ impl Listener {
     }
 }
 
-/// Connections that wait to be accepted, as std has it.
-const BACKLOG: i32 = 128;
+/// Connections that wait to be accepted; the kernel takes net.core.somaxconn of them.
+const BACKLOG: i32 = 4096;
+
+/// A connection to a unix socket, which does not block: EAGAIN where as many wait to be accepted as may.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    net::connect(&socket, &address)?;
+    Ok(UnixStream::from(socket))
+}
 
 /// A socket at a path that nobody but its owner may open, whatever the umask is, and that does not listen yet.
 fn bind_private(path: &Path) -> io::Result<OwnedFd> {
@@ -194,7 +233,7 @@ impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Listener::Tcp(_, address) => address.fmt(f),
-            Listener::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
+            Listener::Unix(_, file) => write!(f, "unix:{}", file.path.display()),
         }
     }
 }
@@ -217,6 +256,31 @@ mod tests {
             });
             thread.join().unwrap()
         })
+    }
+
+    #[test]
+    fn only_a_socket_that_was_left_behind_is_replaced_and_only_its_own_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.sock");
+        let bind = || Listener::bind(&Listen::Unix(path.clone()));
+        // Somebody's whose queue is full: it listens all the same.
+        let socket = bind_private(&path).unwrap();
+        net::listen(&socket, 0).unwrap();
+        let _waiting = connect(&path).unwrap();
+        assert_eq!(
+            connect(&path).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        assert!(matches!(bind(), Err(BindError::TakenByOther(..))));
+        assert!(path.exists());
+        drop(socket);
+        let first = bind().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let second = bind().unwrap();
+        drop(first);
+        UnixStream::connect(&path).unwrap();
+        drop(second);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -1,39 +1,58 @@
 //! What is read by GET: rows for `weir show`, and `/metrics`.
 
-use super::answer::error;
+use super::answer::{error, no_answer};
 use super::state::Api;
-use super::stream::{Array, stream};
+use super::stream::{Array, Reader, array, stream};
 use crate::control::{Control, NoAnswer};
 use crate::exchange::ConnectionChunk;
 use crate::metrics::{self, Family, METRICS, Metric, Source};
 use crate::units::ServiceId;
 use crate::view;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 /// Services shown in one go.
 const SLICE: usize = 128;
 
+/// An answer of so many bytes needs no place among the lists.
+const SHORT: usize = 64 << 10;
+
 /// Rows of which there are not many.
 pub(super) async fn rows<T: Serialize + Send + 'static>(
     api: Api,
+    reader: Reader,
     show: fn(&Control) -> Vec<T>,
 ) -> Response {
-    stream("application/json", async move |pieces| {
-        let mut array = Array::new(pieces);
-        array.add(api.handle.ask(show).await?).await?;
-        array.end().await
+    let rows = match api.handle.ask(show).await {
+        Ok(rows) => rows,
+        Err(why) => return no_answer(why),
+    };
+    let text = array(rows);
+    let content_type = "application/json";
+    if text.len() <= SHORT {
+        return ([(header::CONTENT_TYPE, content_type)], text).into_response();
+    }
+    stream(&reader, content_type, async move |pieces| {
+        pieces.write(text).await
     })
 }
 
-pub(super) async fn services(State(api): State<Api>, Query(which): Query<Which>) -> Response {
-    each_service(api, which, |service, rows| rows.push(service)).await
+pub(super) async fn services(
+    State(api): State<Api>,
+    reader: Reader,
+    Query(which): Query<Which>,
+) -> Response {
+    each_service(api, reader, which, |service, rows| rows.push(service)).await
 }
 
-pub(super) async fn reals(State(api): State<Api>, Query(which): Query<Which>) -> Response {
-    each_service(api, which, |service, rows| {
+pub(super) async fn reals(
+    State(api): State<Api>,
+    reader: Reader,
+    Query(which): Query<Which>,
+) -> Response {
+    each_service(api, reader, which, |service, rows| {
         rows.extend(service.into_reals())
     })
     .await
@@ -42,6 +61,7 @@ pub(super) async fn reals(State(api): State<Api>, Query(which): Query<Which>) ->
 /// The rows that `add` makes of every service that is wanted.
 async fn each_service<T: Serialize + Send + 'static>(
     api: Api,
+    reader: Reader,
     which: Which,
     add: fn(view::Service, &mut Vec<T>),
 ) -> Response {
@@ -49,7 +69,7 @@ async fn each_service<T: Serialize + Send + 'static>(
         Ok(only) => only,
         Err(refusal) => return *refusal,
     };
-    stream("application/json", async move |pieces| {
+    stream(&reader, "application/json", async move |pieces| {
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
         let mut all = api.handle.ask(Control::services).await?;
@@ -75,12 +95,16 @@ async fn each_service<T: Serialize + Send + 'static>(
     })
 }
 
-pub(super) async fn connections(State(api): State<Api>, Query(which): Query<Which>) -> Response {
+pub(super) async fn connections(
+    State(api): State<Api>,
+    reader: Reader,
+    Query(which): Query<Which>,
+) -> Response {
     let only = match which.service_id(&api).await {
         Ok(only) => only,
         Err(refusal) => return *refusal,
     };
-    stream("application/json", async move |pieces| {
+    stream(&reader, "application/json", async move |pieces| {
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
         let mut chunk = Box::new(ConnectionChunk::new());
@@ -143,8 +167,8 @@ impl Which {
     }
 }
 
-pub(super) async fn scrape(State(api): State<Api>) -> Response {
-    stream(metrics::CONTENT_TYPE, async move |pieces| {
+pub(super) async fn scrape(State(api): State<Api>, reader: Reader) -> Response {
+    stream(&reader, metrics::CONTENT_TYPE, async move |pieces| {
         let (daemon, all, per_real) = api
             .handle
             .ask(|control| {

@@ -27,7 +27,7 @@ use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use futures_util::FutureExt;
 use listen::SERVER;
 use receive::receive;
@@ -36,50 +36,63 @@ pub use state::Api;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use stream::Reader;
 
 /// The API behind a door. `is_loopback`: a browser of this machine gets there.
 pub fn router(api: Api, door: Door, is_loopback: bool) -> Router {
+    // Nobody who reads by one door takes a place of another.
+    let api = Api {
+        lists: Arc::default(),
+        ..api
+    };
+    let lanes = api.lanes.clone();
+    // What no handler takes is refused without its body.
+    let received = |handlers: MethodRouter<Api>| {
+        handlers.route_layer(middleware::from_fn_with_state(lanes.clone(), receive))
+    };
     let router = Router::new()
         .route("/metrics", get(lists::scrape))
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route(
             "/v1/services",
-            get(lists::services)
-                .put(edit::put_services)
-                .delete(edit::delete_service),
+            received(
+                get(lists::services)
+                    .put(edit::put_services)
+                    .delete(edit::delete_service),
+            ),
         )
         .route("/v1/reals", get(lists::reals))
         .route("/v1/connections", get(lists::connections))
         .route(
             "/v1/ports",
-            get(async |State(api): State<Api>, _: Plain| {
-                lists::rows(api, |control| control.show_ports()).await
+            get(async |State(api): State<Api>, reader: Reader, _: Plain| {
+                lists::rows(api, reader, |control| control.show_ports()).await
             }),
         )
         .route(
             "/v1/workers",
-            get(async |State(api): State<Api>, _: Plain| {
-                lists::rows(api, |control| control.show_workers()).await
+            get(async |State(api): State<Api>, reader: Reader, _: Plain| {
+                lists::rows(api, reader, |control| control.show_workers()).await
             }),
         )
         .route(
             "/v1/neighbours",
-            get(async |State(api): State<Api>, _: Plain| {
-                lists::rows(api, |control| control.show_neighbours()).await
+            get(async |State(api): State<Api>, reader: Reader, _: Plain| {
+                lists::rows(api, reader, |control| control.show_neighbours()).await
             }),
         )
         .route(
             "/v1/routes",
-            get(async |State(api): State<Api>, _: Plain| {
-                lists::rows(api, |control| control.show_routes()).await
+            get(async |State(api): State<Api>, reader: Reader, _: Plain| {
+                lists::rows(api, reader, |control| control.show_routes()).await
             }),
         )
-        .route("/v1/reload", post(reload::post_reload))
-        .route("/v1/plan", post(reload::post_plan))
-        .route("/v1/weight", post(edit::weight))
-        .route("/v1/drain", post(edit::drain))
-        .route("/v1/enable", post(edit::enable))
+        .route("/v1/reload", received(post(reload::post_reload)))
+        .route("/v1/plan", received(post(reload::post_plan)))
+        .route("/v1/weight", received(post(edit::weight)))
+        .route("/v1/drain", received(post(edit::drain)))
+        .route("/v1/enable", received(post(edit::enable)))
         .fallback(async || {
             error(
                 StatusCode::NOT_FOUND,
@@ -87,10 +100,9 @@ pub fn router(api: Api, door: Door, is_loopback: bool) -> Router {
             )
         });
     #[cfg(debug_assertions)]
-    let router = router.route("/v1/inject", post(inject::post_inject));
+    let router = router.route("/v1/inject", received(post(inject::post_inject)));
     let router = router
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(api.lanes.clone(), receive))
         .layer(middleware::from_fn_with_state(Arc::new(door), guard))
         .with_state(api)
         .layer(middleware::from_fn(catch_panic));

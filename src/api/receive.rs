@@ -8,7 +8,7 @@ use super::answer::{error, no_answer};
 use super::serve::Receipt;
 use crate::config;
 use crate::control::NoAnswer;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
@@ -19,9 +19,14 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
+const RELOAD: &str = "/v1/reload";
+const PLAN: &str = "/v1/plan";
+
 /// The most that a request may send: all files of a configuration, as JSON, or one file.
 const MOST_TEXTS: usize = 128 << 20;
 const MOST: usize = config::MAX_BYTES;
+/// How long the rest of a refused body is taken.
+const LINGER: Duration = Duration::from_secs(2);
 /// A body of so many bytes needs no place.
 const SMALL: usize = 64 << 10;
 /// How long a body may take, and how long nothing of it may come.
@@ -31,7 +36,7 @@ const STALL: Duration = Duration::from_secs(5);
 const PACE: usize = 64 << 10;
 
 /// Who is received and worked for at once.
-struct Lane {
+struct Work {
     /// Large bodies that come in, or wait for their work: each may have [`MOST_TEXTS`].
     large: Semaphore,
     /// Of these, one is worked on at a time: the parser takes far more memory than its text.
@@ -40,12 +45,28 @@ struct Lane {
     small: Semaphore,
 }
 
-impl Default for Lane {
+impl Default for Work {
     fn default() -> Self {
-        Lane {
+        Work {
             large: Semaphore::new(4),
             parsing: Semaphore::new(1),
             small: Semaphore::new(4),
+        }
+    }
+}
+
+/// Changes wait for each other, and plans for no change: each have places of their own.
+#[derive(Default)]
+struct Lane {
+    changes: Work,
+    plans: Work,
+}
+
+impl Lane {
+    fn of(&self, path: &str) -> &Work {
+        match path {
+            PLAN => &self.plans,
+            _ => &self.changes,
         }
     }
 }
@@ -95,13 +116,18 @@ impl NotTaken {
     }
 }
 
-impl Lane {
+impl Work {
     /// A whole body, and the place of a large one.
     async fn take(
         &self,
         mut body: Body,
         most: usize,
     ) -> Result<(Bytes, Option<SemaphorePermit<'_>>), NotTaken> {
+        // As Content-Length tells.
+        if body.size_hint().lower() > most as u64 {
+            linger(body);
+            return Err(NotTaken::TooLong(most));
+        }
         let mut bytes = Vec::new();
         let mut place = None;
         let mut end = Instant::now() + SENDING;
@@ -122,6 +148,7 @@ impl Lane {
             let piece = piece.unwrap_or_default();
             let length = bytes.len() + piece.len();
             if length > most {
+                linger(body);
                 return Err(NotTaken::TooLong(most));
             }
             if place.is_none() && length > SMALL {
@@ -148,6 +175,13 @@ impl Lane {
     }
 }
 
+/// Takes what is on its way for a while, and forgets it: a connection that is closed before has the other end lose the answer.
+fn linger(mut body: Body) {
+    tokio::spawn(timeout(LINGER, async move {
+        while let Some(Ok(_)) = body.frame().await {}
+    }));
+}
+
 pub(super) async fn receive(
     State(lanes): State<Arc<Lanes>>,
     request: Request,
@@ -157,8 +191,8 @@ pub(super) async fn receive(
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    let lane = lanes.of(parts.extensions.get());
-    let is_configuration = matches!(parts.uri.path(), "/v1/reload" | "/v1/plan");
+    let lane = lanes.of(parts.extensions.get()).of(parts.uri.path());
+    let is_configuration = matches!(parts.uri.path(), RELOAD | PLAN);
     let most = if is_configuration { MOST_TEXTS } else { MOST };
     let (body, place) = match lane.take(body, most).await {
         Ok(taken) => taken,
@@ -181,7 +215,10 @@ pub(super) async fn receive(
 mod tests {
     use super::*;
     use futures_util::stream::{self, Stream, StreamExt};
+    use hyper::body::{Frame, SizeHint};
     use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task;
 
     /// Pieces of so many bytes, one after each pause; then nothing for ever, or the end.
     fn pieces(
@@ -203,7 +240,7 @@ mod tests {
 
     /// What becomes of it, and after how many seconds.
     async fn taken(
-        lane: &Lane,
+        lane: &Work,
         body: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static,
     ) -> (Result<usize, NotTaken>, u64) {
         let began = Instant::now();
@@ -227,7 +264,7 @@ mod tests {
     #[test]
     fn a_body_that_stalls_or_trickles_is_ended() {
         run(async {
-            let lane = Lane::default();
+            let lane = Work::default();
             for (count, bytes, pause, ends, becomes) in [
                 (0, 0, SECOND, true, (Ok(0), 0)),
                 (3, 10, SECOND, true, (Ok(30), 3)),
@@ -257,7 +294,7 @@ mod tests {
     #[test]
     fn large_bodies_on_their_way_keep_out_large_ones_only_and_only_while_they_flow() {
         run(async {
-            let lane = Arc::new(Lane::default());
+            let lane = Arc::new(Work::default());
             for _ in 0..4 {
                 let lane = lane.clone();
                 tokio::spawn(async move {
@@ -270,6 +307,47 @@ mod tests {
             assert_eq!(taken(&lane, small).await, (Ok(SMALL), 0));
             let large = pieces(2, SMALL, Duration::ZERO, true);
             assert_eq!(taken(&lane, large).await, (Ok(2 * SMALL), 4));
+        });
+    }
+
+    #[test]
+    fn plans_and_changes_have_places_of_their_own() {
+        let lane = Lane::default();
+        for path in [RELOAD, "/v1/weight", "/v1/services"] {
+            assert!(std::ptr::eq(lane.of(path), &lane.changes), "{path}");
+        }
+        assert!(std::ptr::eq(lane.of(PLAN), &lane.plans));
+    }
+
+    #[test]
+    fn a_length_beyond_the_most_is_refused_before_anything_comes() {
+        /// Says how long it is, and never comes.
+        struct Announced(u64);
+        impl HttpBody for Announced {
+            type Data = Bytes;
+            type Error = Infallible;
+
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                _: &mut task::Context<'_>,
+            ) -> task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+                task::Poll::Pending
+            }
+
+            fn size_hint(&self) -> SizeHint {
+                SizeHint::with_exact(self.0)
+            }
+        }
+        run(async {
+            let lane = Work::default();
+            for (length, becomes) in [
+                (MOST, NotTaken::Stalled),
+                (MOST + 1, NotTaken::TooLong(MOST)),
+            ] {
+                let body = Body::new(Announced(length as u64));
+                let taken = lane.take(body, MOST).await.map(|_| ());
+                assert_eq!(taken, Err(becomes), "{length}");
+            }
         });
     }
 

@@ -1,7 +1,7 @@
 //! A changed file becomes the running configuration, or nothing changes.
 
 use super::access::Peer;
-use super::answer::{changed, error, invalid, is_of_type, json_response, no_answer};
+use super::answer::{changed, error, invalid, is_of_type, json_response, no_answer, object};
 use super::state::Api;
 use crate::config::{self, Diagnostics, Loaded, Text};
 use crate::control::{Handle, NoAnswer};
@@ -55,7 +55,7 @@ impl From {
         let file = match self {
             From::File(file) => file,
             From::Sent { body, file } => {
-                let sent: Sent = serde_json::from_slice(&body).map_err(|why| {
+                let sent: Sent = object(&body).map_err(|why| {
                     Refused::Malformed(format!(
                         "{why}; send {{\"files\": [{{\"name\": …, \"text\": …}}]}}, or nothing"
                     ))

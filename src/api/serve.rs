@@ -11,7 +11,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -32,15 +35,37 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Places that only root gets when all others are taken.
 const ROOTS: usize = 16;
 
-/// The places for connections. When all are taken, the one that has waited for a request for longest gives way; then the one
-/// whose request has been coming in for longest.
+/// The places for connections. When all are taken, one of who has the most of them gives way: the one that has waited for a
+/// request for longest; then the one whose request has been coming in for longest. Root's give way to root only.
 struct Places {
     most: usize,
     taken: Mutex<Vec<Arc<Place>>>,
 }
 
-#[derive(Default)]
+/// Whose a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Owner {
+    Unknown,
+    User(u32),
+    Host(IpAddr),
+}
+
+impl Owner {
+    fn of(peer: Option<&Peer>) -> Owner {
+        match peer {
+            None => Owner::Unknown,
+            Some(Peer::Process { uid, .. }) => Owner::User(*uid),
+            Some(Peer::Tcp(address)) => Owner::Host(address.ip()),
+        }
+    }
+
+    fn is_root(self) -> bool {
+        self == Owner::User(0)
+    }
+}
+
 struct Place {
+    owner: Owner,
     /// A request has begun to come.
     is_asked: AtomicBool,
     /// And is there as a whole.
@@ -56,25 +81,45 @@ impl Places {
         })
     }
 
-    /// None: every connection has a request.
-    fn take(self: &Arc<Self>, is_root: bool) -> Option<Taken> {
+    /// None: every connection that could give way has a request.
+    fn take(self: &Arc<Self>, owner: Owner) -> Option<Taken> {
         let mut taken = self.taken.lock();
         if taken.len() >= self.most {
-            let idle = |place: &Arc<Place>| !place.is_asked.load(Relaxed);
-            let coming = |place: &Arc<Place>| !place.is_answering.load(Relaxed);
-            let first = taken.iter().position(idle);
-            match first.or_else(|| taken.iter().position(coming)) {
+            match Self::to_give_way(&taken, owner) {
                 Some(first) => taken.remove(first).gives_way.notify_one(),
-                None if is_root && taken.len() < self.most + ROOTS => {}
+                None if owner.is_root() && taken.len() < self.most + ROOTS => {}
                 None => return None,
             }
         }
-        let place = Arc::<Place>::default();
+        let place = Arc::new(Place {
+            owner,
+            is_asked: AtomicBool::default(),
+            is_answering: AtomicBool::default(),
+            gives_way: Notify::new(),
+        });
         taken.push(place.clone());
         Some(Taken {
             places: self.clone(),
             place,
         })
+    }
+
+    /// Which connection gives way to a new one of `owner`.
+    fn to_give_way(taken: &[Arc<Place>], owner: Owner) -> Option<usize> {
+        // The new one counts as well.
+        let mut held = HashMap::from([(owner, 1)]);
+        for place in taken {
+            *held.entry(place.owner).or_insert(0) += 1;
+        }
+        let may = |place: &Place| {
+            !place.is_answering.load(Relaxed) && (owner.is_root() || !place.owner.is_root())
+        };
+        let candidates = taken.iter().enumerate().filter(|(_, place)| may(place));
+        let first = candidates.min_by_key(|(_, place)| {
+            let (is_asked, held) = (place.is_asked.load(Relaxed), held[&place.owner]);
+            (place.owner.is_root(), Reverse(held), is_asked)
+        });
+        first.map(|(n, _)| n)
     }
 }
 
@@ -154,7 +199,7 @@ where
 {
     match accepted {
         Ok((stream, peer)) => {
-            if let Some(taken) = places.take(peer.as_ref().is_some_and(Peer::is_root)) {
+            if let Some(taken) = places.take(Owner::of(peer.as_ref())) {
                 tokio::spawn(converse(stream, peer, router.clone(), taken));
             }
         }
@@ -213,10 +258,47 @@ where
 mod tests {
     use super::*;
 
+    const ROOT: Owner = Owner::User(0);
+    const SOMEBODY: Owner = Owner::User(1);
+
+    #[test]
+    fn who_has_the_most_gives_way_and_root_to_nobody_else() {
+        let gave_way = |taken: &Taken| {
+            let places = taken.places.taken.lock();
+            !places.iter().any(|place| Arc::ptr_eq(place, &taken.place))
+        };
+        let places = Places::new(4);
+        let root = places.take(ROOT).unwrap();
+        let other = places.take(Owner::User(2)).unwrap();
+        let mut many = vec![
+            places.take(SOMEBODY).unwrap(),
+            places.take(SOMEBODY).unwrap(),
+        ];
+        // Again and again: only what is its own.
+        for _ in 0..10 {
+            let first = many.len() - 2;
+            many.push(places.take(SOMEBODY).unwrap());
+            assert!(gave_way(&many[first]) && !gave_way(&root) && !gave_way(&other));
+        }
+        // A request that is coming in is worth no more when it is one of many.
+        let _coming = [&many[10], &many[11]].map(|taken| Receipt::at(&taken.place));
+        let _third = places.take(Owner::User(3)).unwrap();
+        assert!(gave_way(&many[10]) && !gave_way(&other));
+        let another = places.take(ROOT).unwrap();
+        assert!(gave_way(&other) && !gave_way(&root) && !gave_way(&another));
+        assert!(!gave_way(&many[11]));
+
+        let places = Places::new(2);
+        let roots = [places.take(ROOT).unwrap(), places.take(ROOT).unwrap()];
+        assert!(places.take(SOMEBODY).is_none());
+        let _root = places.take(ROOT).unwrap();
+        assert!(gave_way(&roots[0]) && !gave_way(&roots[1]));
+    }
+
     #[test]
     fn who_waits_for_longest_gives_way_and_nobody_who_is_answered() {
         let places = Places::new(3);
-        let take = || places.take(false);
+        let take = || places.take(SOMEBODY);
         let first = take().unwrap();
         let second = take().unwrap();
         let third = take().unwrap();
@@ -247,11 +329,11 @@ mod tests {
         assert!(take().is_none());
         // Root gets in all the same, as often as it is bearable.
         let roots = (0..ROOTS).map(|_| {
-            let root = places.take(true).unwrap();
+            let root = places.take(ROOT).unwrap();
             (answer(&root), root)
         });
         let roots: Vec<_> = roots.collect();
-        assert!(places.take(true).is_none() && take().is_none());
+        assert!(places.take(ROOT).is_none() && take().is_none());
         drop(roots);
         drop(fourth);
         assert!(take().is_some());

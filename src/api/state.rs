@@ -1,6 +1,7 @@
 //! What every request of the API is answered from.
 
 use super::receive::Lanes;
+use super::stream::Lists;
 use crate::config;
 use crate::control::Handle;
 use std::path::Path;
@@ -14,6 +15,8 @@ pub struct Api {
     pub file: Arc<Path>,
     pub context: config::Context<'static>,
     pub lanes: Arc<Lanes>,
+    /// Of one door.
+    pub(super) lists: Arc<Lists>,
 }
 
 impl Api {
@@ -23,6 +26,7 @@ impl Api {
             file: file.into(),
             context,
             lanes: Arc::default(),
+            lists: Arc::default(),
         }
     }
 }

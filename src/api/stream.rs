@@ -1,14 +1,20 @@
 //! Answers that are written while they are read: none is made in one piece that may be long.
 
+use super::access::Peer;
 use super::answer::error;
+use super::state::Api;
 use crate::control::NoAnswer;
+use crate::metrics;
 use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use hyper::body::Frame;
 use parking_lot::Mutex;
 use serde::Serialize;
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -65,54 +71,114 @@ impl Pieces {
     }
 
     async fn send(&self, piece: Piece) -> Result<(), Cut> {
-        self.sender.send(piece).await.map_err(|_| Cut::HungUp)?;
-        *self.list.moved.lock() = Instant::now();
-        Ok(())
+        *self.list.waits_since.lock() = Some(Instant::now());
+        let sent = self.sender.send(piece).await;
+        *self.list.waits_since.lock() = None;
+        sent.map_err(|_| Cut::HungUp)
     }
 }
 
-/// Lists that are read at once, of all doors: each holds what was gathered for it.
+/// Lists that are read at once behind one door: each holds what was gathered for it.
 const MOST: usize = 8;
-static LISTS: Lists = Lists(Mutex::new(Vec::new()));
+/// Places that only root gets when all others are taken, and one for a scrape.
+const ROOTS: usize = 4;
+const SCRAPES: usize = 1;
 /// How long a list may take to be read.
 const LONGEST: Duration = Duration::from_secs(60);
 /// One of which nothing was read for so long gives way to another.
 const STALL: Duration = Duration::from_secs(3);
 
-/// The lists that are being read.
-struct Lists(Mutex<Vec<Arc<List>>>);
+/// Which places a list may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    Anyone,
+    Scrape,
+    Root,
+}
+
+impl Lane {
+    const fn most(self) -> usize {
+        match self {
+            Lane::Anyone => MOST,
+            Lane::Scrape => SCRAPES,
+            Lane::Root => ROOTS,
+        }
+    }
+}
+
+/// The lists that are being read behind one door.
+#[derive(Default)]
+pub struct Lists(Mutex<Vec<Arc<List>>>);
 
 struct List {
-    /// When its reader last made room for a piece.
-    moved: Mutex<Instant>,
+    lane: Lane,
+    /// Since when its reader is waited for; none while it is gathered.
+    waits_since: Mutex<Option<Instant>>,
     gives_way: Notify,
 }
 
 /// A place among the lists, until it is dropped.
 struct Place {
-    lists: &'static Lists,
+    lists: Arc<Lists>,
     list: Arc<List>,
 }
 
-impl Lists {
-    /// None: all places are taken by readers that read.
-    fn enter(&'static self) -> Option<Place> {
-        let mut lists = self.0.lock();
-        let now = Instant::now();
-        if lists.len() >= MOST {
-            let moved = lists.iter().map(|list| *list.moved.lock());
-            let (slowest, moved) = moved.enumerate().min_by_key(|(_, moved)| *moved)?;
-            if now.duration_since(moved) < STALL {
-                return None;
-            }
-            lists.swap_remove(slowest).gives_way.notify_one();
-        }
+/// Who reads: taken from a request.
+pub(super) struct Reader {
+    lists: Arc<Lists>,
+    is_root: bool,
+}
+
+impl FromRequestParts<Api> for Reader {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<Peer>();
+        Ok(Reader {
+            lists: api.lists.clone(),
+            is_root: peer.is_some_and(Peer::is_root),
+        })
+    }
+}
+
+impl Reader {
+    /// None: all its places are taken by readers that read.
+    fn enter(&self, is_scrape: bool) -> Option<Place> {
+        let lanes = [
+            (Lane::Anyone, true),
+            (Lane::Scrape, is_scrape),
+            (Lane::Root, self.is_root),
+        ];
+        let lanes = lanes.into_iter().filter(|(_, may)| *may);
+        let lanes = || lanes.clone().map(|(lane, _)| lane);
+        let mut lists = self.lists.0.lock();
+        let free = lanes()
+            .find(|lane| lists.iter().filter(|list| list.lane == *lane).count() < lane.most());
+        let lane = free.or_else(|| {
+            let waits = lists
+                .iter()
+                .map(|list| (list.lane, *list.waits_since.lock()));
+            let slowest = waits
+                .enumerate()
+                .filter(|(_, (lane, _))| lanes().any(|may| may == *lane))
+                .filter_map(|(n, (lane, since))| Some((since?, n, lane)))
+                .filter(|(since, ..)| since.elapsed() >= STALL)
+                .min_by_key(|(since, ..)| *since);
+            slowest.map(|(_, n, lane)| {
+                lists.swap_remove(n).gives_way.notify_one();
+                lane
+            })
+        })?;
         let list = Arc::new(List {
-            moved: Mutex::new(now),
+            lane,
+            waits_since: Mutex::default(),
             gives_way: Notify::new(),
         });
         lists.push(list.clone());
-        Some(Place { lists: self, list })
+        Some(Place {
+            lists: self.lists.clone(),
+            list,
+        })
     }
 }
 
@@ -124,11 +190,15 @@ impl Drop for Place {
 }
 
 /// Answers with what `work` writes; a 503 where too many do.
-pub(super) fn stream<F>(content_type: &'static str, work: impl FnOnce(Arc<Pieces>) -> F) -> Response
+pub(super) fn stream<F>(
+    reader: &Reader,
+    content_type: &'static str,
+    work: impl FnOnce(Arc<Pieces>) -> F,
+) -> Response
 where
     F: Future<Output = Result<(), Cut>> + Send + 'static,
 {
-    let Some(place) = LISTS.enter() else {
+    let Some(place) = reader.enter(content_type == metrics::CONTENT_TYPE) else {
         let why = "too many lists are being read; ask again";
         return error(StatusCode::SERVICE_UNAVAILABLE, why);
     };
@@ -175,56 +245,104 @@ impl Array {
         &mut self,
         rows: impl IntoIterator<Item = T>,
     ) -> Result<(), Cut> {
-        let mut text = String::new();
-        for row in rows {
-            text += if self.written == 0 { "[\n" } else { ",\n" };
-            text += &serde_json::to_string(&row).unwrap_or_default();
-            self.written += 1;
-        }
+        let text = lines(rows, &mut self.written);
         self.pieces.write(text).await
     }
 
     pub(super) async fn end(self) -> Result<(), Cut> {
-        let end = if self.written == 0 { "[]\n" } else { "\n]\n" };
-        self.pieces.write(end.to_owned()).await
+        self.pieces.write(end(self.written).to_owned()).await
     }
+}
+
+fn lines<T: Serialize>(rows: impl IntoIterator<Item = T>, written: &mut usize) -> String {
+    let mut text = String::new();
+    for row in rows {
+        text += if *written == 0 { "[\n" } else { ",\n" };
+        text += &serde_json::to_string(&row).unwrap_or_default();
+        *written += 1;
+    }
+    text
+}
+
+fn end(written: usize) -> &'static str {
+    if written == 0 { "[]\n" } else { "\n]\n" }
+}
+
+/// A whole array, as [`Array`] writes it.
+pub(super) fn array<T: Serialize>(rows: impl IntoIterator<Item = T>) -> String {
+    let mut written = 0;
+    lines(rows, &mut written) + end(written)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn readers() -> (Arc<Lists>, impl Fn(bool, bool) -> Option<Place>) {
+        let lists = Arc::<Lists>::default();
+        let those = lists.clone();
+        let enter = move |is_root, is_scrape| {
+            let lists = those.clone();
+            Reader { lists, is_root }.enter(is_scrape)
+        };
+        (lists, enter)
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn the_list_that_has_not_moved_for_longest_gives_way() {
-        static LISTS: Lists = Lists(Mutex::new(Vec::new()));
+    async fn the_list_whose_reader_is_waited_for_longest_gives_way() {
         let second = Duration::from_secs(1);
+        let (lists, enter) = readers();
+        let enter = || enter(false, false);
+        let waits = |place: &Place| *place.list.waits_since.lock() = Some(Instant::now());
         let mut places = Vec::new();
         for _ in 0..MOST {
-            places.push(LISTS.enter().unwrap());
+            let place = enter().unwrap();
+            waits(&place);
+            places.push(place);
             tokio::time::advance(second / 100).await;
         }
-        assert!(LISTS.enter().is_none(), "nobody is slow yet");
+        assert!(enter().is_none(), "nobody is slow yet");
         tokio::time::advance(STALL).await;
         let is_there = |place: &Place| {
-            LISTS
-                .0
-                .lock()
-                .iter()
-                .any(|list| Arc::ptr_eq(list, &place.list))
+            let lists = place.lists.0.lock();
+            lists.iter().any(|list| Arc::ptr_eq(list, &place.list))
         };
-        *places[0].list.moved.lock() = Instant::now();
-        let ninth = LISTS.enter().unwrap();
+        waits(&places[0]);
+        // Nothing is there for its reader yet.
+        *places[1].list.waits_since.lock() = None;
+        let ninth = enter().unwrap();
         let there: Vec<_> = places.iter().map(is_there).collect();
         assert_eq!(there.iter().filter(|is| !**is).count(), 1);
-        assert!(!there[1], "{there:?}");
-        places[1].list.gives_way.notified().await;
+        assert!(!there[2], "{there:?}");
+        places[2].list.gives_way.notified().await;
         // The one that gave way takes no place with it.
-        drop(places.remove(1));
-        assert_eq!(LISTS.0.lock().len(), MOST);
+        drop(places.remove(2));
+        assert_eq!(lists.0.lock().len(), MOST);
         drop(ninth);
-        assert_eq!(LISTS.0.lock().len(), MOST - 1);
-        let _again = LISTS.enter().unwrap();
-        assert_eq!(LISTS.0.lock().len(), MOST);
+        assert_eq!(lists.0.lock().len(), MOST - 1);
+        let _again = enter().unwrap();
+        assert_eq!(lists.0.lock().len(), MOST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn root_and_scrapes_have_places_that_nobody_else_gets() {
+        let (_, enter) = readers();
+        let anyone: Vec<_> = (0..MOST).map(|_| enter(false, false).unwrap()).collect();
+        assert!(enter(false, false).is_none());
+        let scrape = enter(false, true).unwrap();
+        assert!(enter(false, true).is_none());
+        let roots: Vec<_> = (0..ROOTS).map(|_| enter(true, false).unwrap()).collect();
+        assert!(enter(true, false).is_none() && enter(true, true).is_none());
+        // Root's lists that nobody reads are in nobody's way but root's.
+        *roots[0].list.waits_since.lock() = Some(Instant::now());
+        tokio::time::advance(STALL).await;
+        assert!(enter(false, false).is_none() && enter(false, true).is_none());
+        let root = enter(true, false).unwrap();
+        drop((scrape, roots, root));
+        let _scrape = enter(false, true).unwrap();
+        assert!(enter(false, false).is_none());
+        drop(anyone);
+        assert!(enter(false, false).is_some());
     }
 
     #[tokio::test]

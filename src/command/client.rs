@@ -1,6 +1,6 @@
 //! How the tools talk to a running daemon: HTTP over TCP or a unix socket.
 
-use crate::api::listen::reachable;
+use crate::api::listen::{connect, reachable};
 use crate::config::{self, Api, Listen};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, sleep};
 
 /// Where the daemon's API is.
 #[derive(Debug, clap::Args)]
@@ -87,8 +88,11 @@ impl Address {
     /// namespace has its own 127.0.0.1, and all of them have one /run.
     pub fn found() -> Address {
         let control = PathBuf::from(Api::CONTROL);
-        let answers = std::os::unix::net::UnixStream::connect(&control)
-            .is_ok_and(|stream| !is_of_another_namespace(&stream));
+        let answers = match connect(&control) {
+            Ok(stream) => !is_of_another_namespace(&stream),
+            // Somebody listens, and has much to do.
+            Err(why) => why.kind() == io::ErrorKind::WouldBlock,
+        };
         match answers {
             true => Address::Unix(control),
             false => Address::default(),
@@ -157,6 +161,10 @@ pub enum Error {
     NotRunning(Address, io::Error),
     #[error("what answers at {0} is no weir: {1}; --api or WEIR_API says where weir listens")]
     NotWeir(Address, String),
+    #[error("weir closed the connection before it answered ({0}); ask again")]
+    Closed(Address),
+    #[error("weir has too much to do to answer at {0} ({1}); ask again")]
+    Busy(Address, io::Error),
     #[error(
         "what listens at {0} does not answer: it is no weir, or it hangs; --api or WEIR_API says where weir listens"
     )]
@@ -256,19 +264,61 @@ fn call(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let body = Bytes::from(body);
     runtime.block_on(async {
-        let nobody = |why| Error::NotRunning(address.clone(), why);
-        match address {
-            Address::Tcp(socket) => {
-                let stream = TcpStream::connect(socket).await.map_err(nobody)?;
-                exchange(address, stream, method, path, body, take).await
-            }
-            Address::Unix(socket) => {
-                let stream = UnixStream::connect(socket).await.map_err(nobody)?;
-                exchange(address, stream, method, path, body, take).await
+        let end = Instant::now() + RETRYING;
+        loop {
+            let asked = match address {
+                Address::Tcp(socket) => match TcpStream::connect(socket).await {
+                    Ok(stream) => ask(address, stream, &method, path, body.clone()).await,
+                    Err(why) => Err(Error::NotRunning(address.clone(), why)),
+                },
+                Address::Unix(socket) => match UnixStream::connect(socket).await {
+                    Ok(stream) => ask(address, stream, &method, path, body.clone()).await,
+                    Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
+                        Err(Error::Busy(address.clone(), why))
+                    }
+                    Err(why) => Err(Error::NotRunning(address.clone(), why)),
+                },
+            };
+            match asked {
+                Ok(answer) => return read(address, path, answer, take).await,
+                Err(why) if why.may_pass(&method) && Instant::now() < end => sleep(PAUSE).await,
+                Err(why) => return Err(why),
             }
         }
     })
+}
+
+/// How long, and how often, what does not answer is asked again.
+const RETRYING: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
+
+impl Error {
+    /// Whether the same request may be answered in a moment: weir starts, or its places are all taken.
+    fn may_pass(&self, method: &Method) -> bool {
+        match self {
+            Error::Busy(..) => true,
+            // A deletion that was made without an answer would be told of as an error.
+            Error::Closed(_) => *method != Method::DELETE,
+            Error::NotRunning(Address::Unix(_), why) => {
+                why.kind() == io::ErrorKind::ConnectionRefused
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether the other end closed the connection, and answered nothing.
+fn is_closed(why: &hyper::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    let cause = std::error::Error::source(why).and_then(|cause| cause.downcast_ref::<io::Error>());
+    let is_reset =
+        |cause: &io::Error| matches!(cause.kind(), BrokenPipe | ConnectionReset | NotConnected);
+    why.is_incomplete_message()
+        || why.is_canceled()
+        || why.is_closed()
+        || cause.is_some_and(is_reset)
 }
 
 /// Text for the query of an address.
@@ -285,34 +335,37 @@ pub fn encode(text: &str) -> String {
         .collect()
 }
 
-async fn exchange(
+/// The beginning of the answer.
+async fn ask(
     address: &Address,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    method: Method,
+    method: &Method,
     path: &str,
-    body: String,
-    mut take: impl FnMut(&[u8]) -> io::Result<()>,
-) -> Result<(), Error> {
-    let broken = |why: hyper::Error| Error::NotWeir(address.clone(), why.to_string());
+    body: Bytes,
+) -> Result<Response<Incoming>, Error> {
+    let broken = |why: hyper::Error| match is_closed(&why) {
+        true => Error::Closed(address.clone()),
+        false => Error::NotWeir(address.clone(), why.to_string()),
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    let driver = tokio::spawn(connection);
+    tokio::spawn(connection);
     let host = match address {
         Address::Tcp(address) => address.to_string(),
         Address::Unix(_) => "localhost".to_owned(),
     };
-    let content_type = match method {
+    let content_type = match *method {
         Method::PUT => "application/toml",
         _ => "application/json",
     };
     // A list is begun at once; a change may be a large file.
-    let patience = match method {
+    let patience = match *method {
         Method::GET => Duration::from_secs(10),
         _ => Duration::from_secs(300),
     };
     let mut request = Request::builder()
-        .method(method)
+        .method(method.clone())
         .uri(path)
         .header(header::HOST, host)
         .header(header::CONTENT_TYPE, content_type);
@@ -320,12 +373,21 @@ async fn exchange(
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
     let request = request
-        .body(Full::new(Bytes::from(body)))
+        .body(Full::new(body))
         .map_err(|why| Error::Refused(why.to_string()))?;
     let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
-    let mut answer = answer
+    answer
         .map_err(|_| Error::Silent(address.clone()))?
-        .map_err(broken)?;
+        .map_err(broken)
+}
+
+async fn read(
+    address: &Address,
+    path: &str,
+    mut answer: Response<Incoming>,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), Error> {
+    let broken = |why: hyper::Error| Error::NotWeir(address.clone(), why.to_string());
     let has = |name, value: &str| {
         let found = answer.headers().get(name);
         found.is_some_and(|found| found.as_bytes() == value.as_bytes())
@@ -349,7 +411,6 @@ async fn exchange(
             take(&piece)?;
         }
     }
-    driver.abort();
     Ok(())
 }
 

@@ -1,9 +1,14 @@
 //! Many who ask at once: slow ones keep nobody waiting, and changes are made in the order in which they were asked for.
 
 use super::*;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// The most that a change may take, beside others that take their time.
@@ -153,13 +158,22 @@ fn a_list_that_nobody_reads_gives_way_to_one_that_is_read() {
         (sent.as_u64().unwrap() > 6000).then_some(())
     });
     let list = "GET /v1/connections HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    let mut unread: Vec<_> = (0..8).map(|_| sends(&lab, list)).collect();
+    // With those that only root gets.
+    let places = if rustix::process::getuid().is_root() {
+        12
+    } else {
+        8
+    };
+    let mut unread: Vec<_> = (0..places).map(|_| sends(&lab, list)).collect();
     // They are all being written, and none of them stands still for long.
     let text = daemon.wait(|daemon| {
-        let output = daemon.tool(&["show", "ports"]);
+        let output = daemon.tool(&["show", "services"]);
         (!output.status.success()).then(|| refused(&output))
     });
     assert!(text.contains("too many lists are being read"), "{text}");
+    // A short answer takes no place, and one is kept for a scrape.
+    soon(&daemon, &["show", "ports"]);
+    daemon.get("/metrics");
     let began = Instant::now();
     let rows = daemon.wait(|daemon| {
         let output = daemon.tool(&["show", "connections", "--json"]);
@@ -178,7 +192,7 @@ fn a_list_that_nobody_reads_gives_way_to_one_that_is_read() {
         stream.read_to_end(&mut text).ok()?;
         text.ends_with(b"0\r\n\r\n").then_some(())
     });
-    assert!(whole.count() < 8);
+    assert!(whole.count() < places);
     daemon.stop();
 }
 
@@ -319,4 +333,221 @@ fn commands_find_the_daemon_by_its_configuration_whatever_is_wrong_in_it() {
     );
     assert_eq!(daemon.show("reals")[0]["weight"], 7);
     daemon.stop();
+}
+
+/// Repeats what it does on so many threads, until `then` is done.
+fn beside<T>(threads: usize, work: impl Fn() + Sync, then: impl FnOnce() -> T) -> T {
+    struct Ends<'a>(&'a AtomicBool);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !is_over.load(Relaxed) {
+                    work();
+                }
+            });
+        }
+        let _ends = Ends(&is_over);
+        // Until they are at it.
+        std::thread::sleep(Duration::from_millis(500));
+        then()
+    })
+}
+
+#[test]
+fn readers_on_listen_keep_no_list_and_no_scrape_from_the_control_socket() {
+    let lab = Lab::new();
+    lab.receives("wan", &syns(4000));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    drop(listener);
+    let config = lab.config("", 3);
+    let config = config.replace("listen = \"\"", &format!("listen = \"{at}\""));
+    let daemon = Daemon::start(&lab, &config);
+    let get = |path: &str| {
+        let mut text = Vec::new();
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.set_read_timeout(Some(SOON * 5)).unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+        // It may be closed in favour of another one.
+        let _ = stream.write_all(request.as_bytes());
+        let _ = stream.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    let refused = AtomicUsize::new(0);
+    let read = || {
+        if get("/v1/connections").starts_with("HTTP/1.1 503 ") {
+            refused.fetch_add(1, Relaxed);
+        }
+    };
+    beside(24, read, || {
+        for _ in 0..10 {
+            for what in ["ports", "services", "reals", "neighbours"] {
+                let output = daemon.tool(&["show", what]);
+                assert!(output.status.success(), "{what}: {output:?}");
+            }
+            daemon.get("/metrics");
+            let scrape = get("/metrics");
+            assert!(scrape.starts_with("HTTP/1.1 200 "), "{scrape:.200}");
+        }
+    });
+    assert!(refused.into_inner() > 0, "all places were taken");
+    daemon.stop();
+}
+
+#[test]
+fn a_member_of_the_group_keeps_root_from_nothing() {
+    if !rustix::process::getuid().is_root() {
+        return skip::skip("it takes root");
+    }
+    let lab = Lab::new();
+    std::fs::set_permissions(lab.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let socket = lab.path("weir.sock");
+    let group = std::fs::metadata(&socket).unwrap().gid();
+    thread_local!(static HALVES: RefCell<VecDeque<UnixStream>> = RefCell::default());
+    let opened = AtomicUsize::new(0);
+    let open = || {
+        HALVES.with_borrow_mut(|halves| {
+            if halves.is_empty() {
+                // Of this thread only.
+                let nobody = rustix::process::Uid::from_raw(65534);
+                rustix::thread::set_thread_gid(rustix::process::Gid::from_raw(group)).unwrap();
+                rustix::thread::set_thread_uid(nobody).unwrap();
+            }
+            let Ok(mut half) = UnixStream::connect(&socket) else {
+                return;
+            };
+            opened.fetch_add(1, Relaxed);
+            let _ = half.write_all(b"POST /v1/weight HTTP/1.1\r\nHost: local");
+            halves.push_back(half);
+            if halves.len() > 60 {
+                halves.pop_front();
+            }
+        })
+    };
+    beside(6, open, || {
+        for n in 1..=20 {
+            soon(
+                &daemon,
+                &["weight", "web", "10.0.0.11:8080", &n.to_string()],
+            );
+            soon(&daemon, &["show", "reals"]);
+            // Without the patience of the tools.
+            assert_eq!(daemon.get("/health"), "ok\n");
+        }
+    });
+    assert!(opened.into_inner() > 300);
+    daemon.stop();
+}
+
+#[test]
+fn a_plan_waits_for_no_change_however_many_wait() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let file = lab.path("lb.toml");
+    let file = file.to_str().unwrap();
+    assert_eq!(daemon.inject("reading").0, 200);
+    std::thread::scope(|scope| {
+        let daemon = &daemon;
+        let began = Instant::now();
+        let reload = scope.spawn(|| daemon.tool(&["reload"]));
+        std::thread::sleep(Duration::from_millis(300));
+        let changes: Vec<_> = (5..10)
+            .map(|n| {
+                let n = n.to_string();
+                scope.spawn(move || daemon.tool(&["weight", "web", "10.0.0.11:8080", &n]))
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        soon(daemon, &["plan", file]);
+        let planned = began.elapsed();
+        assert!(changes.iter().all(|change| !change.is_finished()));
+        for change in changes {
+            assert!(change.join().unwrap().status.success());
+        }
+        assert!(reload.join().unwrap().status.success());
+        assert!(planned < began.elapsed());
+    });
+    daemon.stop();
+}
+
+#[test]
+fn what_is_refused_anyway_is_refused_before_its_body() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    for (request, length, status) in [
+        ("POST /v1/no", 1000, 404),
+        ("POST /v1/services", 1000, 405),
+        ("POST /v1/weight", (16 << 20) + 1, 413),
+        ("PUT /v1/services", 1_u64 << 40, 413),
+        ("POST /v1/plan", (128 << 20) + 1, 413),
+    ] {
+        let began = Instant::now();
+        let mut stream = sends(
+            &lab,
+            &format!("{request} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{{"),
+        );
+        let mut answer = [0; 1024];
+        let read = stream.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        let took = began.elapsed();
+        let begins = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&begins), "{request}: {answer}");
+        assert!(took < SOON, "{request}: {took:?}");
+    }
+    for body in [r#"{"files": null}"#, "null", "[]", r#"{"files": []}"#] {
+        let (status, said) = daemon.request(&format!(
+            "POST /v1/reload HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        assert_eq!(status, 400, "{body}: {said}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_connection_that_is_closed_before_an_answer_is_asked_again() {
+    let lab = Lab::new();
+    let path = lab.path("other.sock");
+    let api = format!("unix:{}", path.display());
+    // Left behind, until a weir listens on it.
+    drop(UnixListener::bind(&path).unwrap());
+    let answer = "HTTP/1.1 200 OK\r\nServer: weir\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n[]\n";
+    let at = path.clone();
+    let serve = move |closes: usize| {
+        std::thread::sleep(Duration::from_millis(300));
+        std::fs::remove_file(&at).unwrap();
+        let listener = UnixListener::bind(&at).unwrap();
+        for n in 0.. {
+            let (mut stream, _) = listener.accept().unwrap();
+            if n >= closes {
+                let _ = stream.read(&mut [0; 1024]);
+                stream.write_all(answer.as_bytes()).unwrap();
+                break;
+            }
+        }
+    };
+    // Not joined: where nobody asks again it waits for ever.
+    std::thread::spawn(move || serve(5));
+    let output = weir(&["show", "ports", "--json", "--api", &api]);
+    assert!(output.status.success(), "{output:?}");
+    // One that closes all of them.
+    std::fs::remove_file(&path).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let text = refused(&weir(&["show", "ports", "--api", &api]));
+    assert!(
+        text.contains("closed the connection before it answered") && text.contains("ask again"),
+        "{text}"
+    );
 }
