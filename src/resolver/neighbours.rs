@@ -2,7 +2,7 @@
 //!
 //! A gateway, a real server or a `[[neighbour]]` keeps its slot. A next hop of packets and a stranger (a host that is
 //! known only because it asked for an address of weir's own) have one while there is room. What is asked about a
-//! neighbour and believed of it is the [resolver's](super::resolver).
+//! neighbour and believed of it is the [resolver's](super).
 
 use crate::neighbour::{Link, LinkState, MAX_NEIGHBOURS, NeighbourTable};
 use crate::tables::{Route, Tables};
