@@ -198,7 +198,7 @@ pub(super) async fn guard(State(door): State<Arc<Door>>, request: Request, next:
     }
     let by = request.extensions().get::<Peer>().copied();
     let what = format!("{} {}", request.method(), request.uri().path());
-    // Whoever hangs up meanwhile is told of all the same.
+    // A change is logged even if its caller hangs up meanwhile.
     let done = tokio::spawn(async move {
         let response = next.run(request).await;
         let by = by.map_or("?".to_owned(), |peer| peer.to_string());

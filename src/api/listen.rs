@@ -1,4 +1,4 @@
-//! Where the API is to be had: a TCP address or a unix socket.
+//! The API's listening sockets: a TCP address or a unix socket.
 
 use crate::config::{Api, Listen};
 use rustix::fs::Mode;
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// The header `server` of every answer, by which an answer is known for weir's.
 pub(super) const SERVER: &str = "weir";
 
-/// Whoever is in it may use weir's sockets, where the machine has it.
+/// The group whose members may use weir's sockets, if the machine has such a group.
 const GROUP: &str = "weir";
 
 /// A socket that is bound, and does not block.
@@ -47,7 +47,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody else may have removed it, or put another in its place.
+        // Another process may have removed the socket, or made one of its own at the same path.
         if self.made.is_some() && self.made == Self::identity(&self.path) {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -121,7 +121,7 @@ impl Listener {
                 return Err(BindError::NoSocket(path.display().to_string()));
             }
             match connect(path) {
-                // One that nobody listens on was left behind.
+                // No process listens on it: a weir that ended has left it behind.
                 Err(why) if why.kind() == io::ErrorKind::ConnectionRefused => {
                     std::fs::remove_file(path).map_err(failed)?;
                 }
@@ -177,7 +177,7 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
-/// A socket at a path that nobody but its owner may open, whatever the umask is, and that does not listen yet.
+/// Makes a socket at a path, which only its owner may open, whatever the umask is. It does not listen yet.
 fn bind_private(path: &Path) -> io::Result<OwnedFd> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -263,7 +263,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weir.sock");
         let bind = || Listener::bind(&Listen::Unix(path.clone()));
-        // Somebody's whose queue is full: it listens all the same.
+        // The queue of connections is full: a process does listen there.
         let socket = bind_private(&path).unwrap();
         net::listen(&socket, 0).unwrap();
         let _waiting = connect(&path).unwrap();

@@ -40,7 +40,7 @@ use stream::Reader;
 
 /// The API behind a door. `is_loopback`: a browser of this machine gets there.
 pub fn router(api: Api, door: Door, is_loopback: bool) -> Router {
-    // Nobody who reads by one door takes a place of another.
+    // Each door has places of its own: readers at one take none from those at another.
     let api = Api {
         lists: Arc::default(),
         ..api

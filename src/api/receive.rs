@@ -1,7 +1,8 @@
 //! Receives what is sent, before anything works on it: so much of it, of so many, in so much time.
 //!
 //! A small body waits in memory, and keeps nothing from anyone else while it comes. A large one has a place as long as its
-//! bytes flow. Root has places of its own, so that whoever else may change things keeps it waiting for nothing.
+//! bytes flow. Root has places of its own, which others cannot fill. The order
+//! of changes is one for all: root's wait for those before it, as long as these are checked.
 
 use super::access::Peer;
 use super::answer::{error, no_answer};
