@@ -69,6 +69,18 @@ impl Tables {
         service.map(|service| &**service)
     }
 
+    /// Whose the destination of a packet is, and its service.
+    #[inline]
+    pub fn target(&self, key: &ServiceKey) -> Target<'_> {
+        let service = self.service(key);
+        let owner = match service {
+            // Where a service is, nothing else is.
+            Some(_) => Some(&Owner::Vip),
+            None => self.addresses.get(&key.address),
+        };
+        Target { owner, service }
+    }
+
     #[inline]
     pub fn port(&self, id: PortId) -> &Port {
         &self.ports[id.index()]
@@ -271,6 +283,14 @@ pub enum Owner {
     Vip,
     Port(PortId),
     Pool,
+}
+
+/// What a packet's destination is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Target<'t> {
+    /// None: no address of weir's own.
+    pub owner: Option<&'t Owner>,
+    pub service: Option<&'t Service>,
 }
 
 /// Where a route leads.

@@ -202,13 +202,21 @@ impl<P: Packet> Core<P> {
         tables: &Tables,
         now: Time,
     ) -> Result<(), DropReason> {
+        let limits = &self.shared.limits;
+        let (port, limit) = (packet.port(), tables.answers_per_second);
+        let asker = asker(packet.data());
+        // First what a flood is dropped by: a checksum takes the longer, the longer the packet.
+        if !limits.would_allow(kind, port, &asker, now, limit) {
+            return Err(DropReason::RateLimited);
+        }
         let is_right = |ip: Ipv4| ip.is_l4_checksum_right();
         if !Ipv4::of(packet.data()).is_some_and(is_right) {
-            Err(DropReason::BadL4Checksum)
-        } else if !self.is_within_limit(kind, packet, tables, now) {
-            Err(DropReason::RateLimited)
-        } else {
-            Ok(())
+            return Err(DropReason::BadL4Checksum);
+        }
+        match limits.allow(kind, port, &asker, now, limit) {
+            true => Ok(()),
+            // Another worker was faster.
+            false => Err(DropReason::RateLimited),
         }
     }
 
@@ -219,6 +227,28 @@ impl<P: Packet> Core<P> {
         self.shared
             .limits
             .allow(kind, packet.port(), &asker, now, limit)
+    }
+
+    /// Whether the limit is still reached for a flow's packet to a destination where it was before, see [`Refused`](super::refused::Refused).
+    #[inline]
+    pub(super) fn is_refused_again(
+        &self,
+        flow: &Flow,
+        port: PortId,
+        tables: &Tables,
+        now: Time,
+    ) -> bool {
+        let Some(kind) = self.refused.answer(flow, tables.generation) else {
+            return false;
+        };
+        let key = &flow.key;
+        let service = u32::from(key.protocol()) << 16 | u32::from(key.destination_port());
+        let asker = Asker::of_prefix(key.source(), key.destination(), service);
+        let limit = tables.answers_per_second;
+        !self
+            .shared
+            .limits
+            .would_allow(kind, port, &asker, now, limit)
     }
 
     /// Refuses a packet: TCP by a reset, UDP by "port unreachable", both from the packet's destination, so it must not have

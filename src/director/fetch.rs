@@ -9,7 +9,7 @@ use crate::packet::{BURST, Packet};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
 use crate::stats::RealStats;
-use crate::tables::{Service, Tables};
+use crate::tables::{Owner, Service, Tables, Target};
 use arrayvec::ArrayVec;
 
 /// A flow without a connection, on its way to get one.
@@ -22,8 +22,8 @@ struct New<'a> {
     expected: Option<(&'a Real, &'a RealStats)>,
 }
 
-/// For each packet of a burst, the service that it is to, if that was looked up.
-pub(super) type LookedUp<'t> = ArrayVec<Option<Option<&'t Service>>, BURST>;
+/// For each packet of a burst, what it is to, if that was looked up.
+pub(super) type LookedUp<'t> = ArrayVec<Option<Target<'t>>, BURST>;
 
 impl<P: Packet> Core<P> {
     /// Fetches what new connections will need, each step for all of them, so that their cache misses overlap: the
@@ -39,17 +39,21 @@ impl<P: Packet> Core<P> {
         let slots = &stage.slots[..count];
         let is_new = |slot: &Slot| {
             let is_flow = slot.flow.kind != Kind::Other;
-            slot.place == Place::NONE && is_flow && self.is_probably_ours(&slot.flow.key)
+            let is_new = slot.place == Place::NONE && is_flow;
+            let was_refused = |flow| self.refused.answer(flow, tables.generation).is_some();
+            is_new && !was_refused(&slot.flow) && self.is_probably_ours(&slot.flow.key)
         };
         let mut keys = ArrayVec::<Option<ServiceKey>, BURST>::new();
-        let mut services = LookedUp::new();
+        let mut targets = LookedUp::new();
         for slot in slots {
             let key = &slot.flow.key;
-            let is_new = is_new(slot);
+            let owner = is_new(slot).then(|| tables.addresses.get(&key.destination()));
+            targets.push(owner.map(|owner| Target {
+                owner,
+                service: None,
+            }));
             // Every service's address is there: what is to none of them is most often to nobody.
-            let is_to_us = is_new && tables.addresses.get(&key.destination()).is_some();
-            services.push(is_new.then_some(None));
-            keys.push(is_to_us.then(|| {
+            keys.push(owner.flatten().map(|_| {
                 let service = flow::service_key(key);
                 tables.services.prefetch_place(&service);
                 tables.addresses.prefetch_place(&key.source());
@@ -59,20 +63,17 @@ impl<P: Packet> Core<P> {
         for key in keys.iter().flatten() {
             tables.services.prefetch(key);
         }
-        for (key, service) in keys.iter().zip(&mut services) {
-            if let Some(key) = key {
-                let found = tables.service(key);
-                if let Some(found) = found {
-                    prefetch_all(found);
-                }
-                *service = Some(found);
-            }
-        }
         let mut new = ArrayVec::<New, BURST>::new();
-        for (slot, service) in slots.iter().zip(&services) {
-            if let Some(Some(service)) = service {
+        for ((slot, key), target) in slots.iter().zip(&keys).zip(&mut targets) {
+            if let (Some(key), Some(target)) = (key, target)
+                && let Some(service) = tables.service(key)
+            {
+                prefetch_all(service);
+                // Where a service is, nothing else is.
+                target.owner = Some(&Owner::Vip);
+                target.service = Some(service);
                 let ahead = match new.last() {
-                    Some(last) if std::ptr::eq(last.service, *service) => last.ahead + 1,
+                    Some(last) if std::ptr::eq(last.service, service) => last.ahead + 1,
                     _ => 0,
                 };
                 new.push(New {
@@ -126,6 +127,6 @@ impl<P: Packet> Core<P> {
                 .table
                 .prefetch_bucket(self.live.table.hash(&reply));
         }
-        services
+        targets
     }
 }

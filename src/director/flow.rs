@@ -109,8 +109,8 @@ impl<P: Packet> Core<P> {
             || opens && self.starts_anew(&connection, tables)
         {
             self.live.end(found.id);
-            let service = tables.service(&service_key(&flow.key));
-            return self.unknown(packet, flow, service, turn);
+            let target = tables.target(&service_key(&flow.key));
+            return self.unknown(packet, flow, target, turn);
         }
         if flow.ttl <= 1 {
             let vip = connection.request.destination();
@@ -309,8 +309,8 @@ impl<P: Packet> Core<P> {
             || flow.flags.rst();
         if ends {
             self.live.end(found.id);
-            let service = tables.service(&service_key(&flow.key));
-            return self.unknown(packet, flow, service, turn);
+            let target = tables.target(&service_key(&flow.key));
+            return self.unknown(packet, flow, target, turn);
         }
         if connection.state != State::Close {
             self.live.enter(found.id, State::Close);

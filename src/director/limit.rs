@@ -132,7 +132,35 @@ impl AnswerLimits {
         now: Time,
         per_second: u32,
     ) -> bool {
-        let Some(interval) = SECOND.checked_div(u64::from(per_second)) else {
+        self.decide(kind, port, asker, now, per_second, take)
+    }
+
+    /// Whether [`allow`](Self::allow) would say yes now, which this does not count as a yes.
+    #[inline]
+    pub fn would_allow(
+        &self,
+        kind: AnswerKind,
+        port: PortId,
+        asker: &Asker,
+        now: Time,
+        per_second: u32,
+    ) -> bool {
+        self.decide(kind, port, asker, now, per_second, could_take)
+    }
+
+    /// `take`: see [`take`].
+    #[inline(always)]
+    fn decide(
+        &self,
+        kind: AnswerKind,
+        port: PortId,
+        asker: &Asker,
+        now: Time,
+        per_second: u32,
+        take: impl Fn(&AtomicU64, u64, u64, u64) -> bool,
+    ) -> bool {
+        // In 32 bits, which a second's nanoseconds have room in: the faster division.
+        let Some(interval) = (SECOND as u32).checked_div(per_second).map(u64::from) else {
             return false;
         };
         let Some(budget) = self.budgets.get(port.index() * KINDS + kind as usize) else {
@@ -142,38 +170,48 @@ impl AnswerLimits {
         // All shares together allow half a second's worth at once and then the rate, so that they are always covered
         // by the half second that `even` may go beyond its own limit.
         let shares = budget.shares_of(per_second);
-        let own = interval * ROWS as u64 * shares as u64;
-        let places = self.places(asker, now, shares);
-        let places = places.into_iter().flatten();
-        if (places.clone()).any(|place| take(&budget.shares[place], at, own, SECOND / 2)) {
-            return take(&budget.even, at, interval, u64::MAX / 2);
+        let mut goes_ahead = false;
+        if let Some(places) = self.places(asker, now, shares) {
+            let own = interval * ROWS as u64 * shares as u64;
+            for place in places {
+                if take(&budget.shares[place], at, own, SECOND / 2) {
+                    return take(&budget.even, at, interval, u64::MAX / 2);
+                }
+            }
+            let in_use = budget.in_use(at, shares);
+            for (place, in_use) in places.into_iter().zip(in_use) {
+                // Three sixteenths of the rate for the row.
+                let part = interval * 16 / 3 * in_use.max(LEAST_IN_USE);
+                if in_use <= MOST_IN_USE && take(&budget.parts[place], at, part, SECOND / 2) {
+                    goes_ahead = true;
+                    break;
+                }
+            }
         }
-        let in_use = budget.in_use(at, shares);
-        let goes_ahead = places.zip(in_use).any(|(place, in_use)| {
-            // Three sixteenths of the rate for the row.
-            let part = interval * 16 / 3 * in_use.max(LEAST_IN_USE);
-            in_use <= MOST_IN_USE && take(&budget.parts[place], at, part, SECOND / 2)
-        });
         let ahead = if goes_ahead { AHEAD } else { 0 };
         take(&budget.even, at, interval, SECOND + ahead)
     }
 
     /// The buckets of a packet in a budget whose rows have `shares` of them in use.
-    pub(super) fn places(&self, asker: &Asker, now: Time, shares: usize) -> [Option<usize>; ROWS] {
+    #[inline(always)]
+    pub(super) fn places(&self, asker: &Asker, now: Time, shares: usize) -> Option<[usize; ROWS]> {
+        if shares == 0 {
+            return None;
+        }
         // About 69 seconds.
         let seed = self.seed ^ (now.nanos() >> 36);
-        let keys = [
-            u64::from(asker.source),
-            u64::from(asker.source),
-            u64::from(asker.address),
-            asker.service,
-        ];
-        std::array::from_fn(|row| {
-            let hash = mix(keys[row] ^ seed.rotate_left(16 * row as u32));
-            // The high half of a product is below its factor: a place without a division.
-            let place = ((hash >> 32) * shares as u64) >> 32;
-            (shares > 0).then_some(row * shares + place as usize)
-        })
+        let source = mix(u64::from(asker.source) ^ seed);
+        let address = mix(u64::from(asker.address) ^ seed.rotate_left(32));
+        let service = mix(asker.service ^ seed.rotate_left(48));
+        // The high half of a product is below its factor: a place without a division.
+        let place = |row: usize, hash: u64| row * shares + ((hash * shares as u64) >> 32) as usize;
+        Some([
+            place(0, source >> 32),
+            // The sender's other half.
+            place(1, source & 0xffff_ffff),
+            place(2, address >> 32),
+            place(3, service >> 32),
+        ])
     }
 
     /// How many buckets of each row a limit of `per_second` uses.
@@ -219,6 +257,12 @@ fn take(even: &AtomicU64, now: u64, interval: u64, ahead: u64) -> bool {
         (next <= now + ahead).then_some(next)
     };
     even.fetch_update(Relaxed, Relaxed, next).is_ok()
+}
+
+/// Whether [`take`] would.
+#[inline(always)]
+fn could_take(even: &AtomicU64, now: u64, interval: u64, ahead: u64) -> bool {
+    even.load(Relaxed).max(now) + interval <= now + ahead
 }
 
 /// Spreads a number over 64 bits (the finalizer of MurmurHash3).

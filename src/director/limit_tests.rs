@@ -185,7 +185,10 @@ proptest! {
                     let prefix = if is_forged { prefix * 400 + n } else { prefix };
                     let asker = client(prefix, vip(n_vip), port);
                     note(&asker);
-                    total += u64::from(limits.allow(AnswerKind::Reset, PortId(0), &asker, now, per_second));
+                    let expected = limits.would_allow(AnswerKind::Reset, PortId(0), &asker, now, per_second);
+                    let allowed = limits.allow(AnswerKind::Reset, PortId(0), &asker, now, per_second);
+                    prop_assert_eq!(allowed, expected);
+                    total += u64::from(allowed);
                 }
             }
             quiet.iter().for_each(&mut note);
@@ -195,7 +198,9 @@ proptest! {
                     continue;
                 }
                 *due = now.nanos() + pause;
+                let expected = limits.would_allow(AnswerKind::Reset, PortId(0), asker, now, per_second);
                 let allowed = limits.allow(AnswerKind::Reset, PortId(0), asker, now, per_second);
+                prop_assert_eq!(allowed, expected);
                 total += u64::from(allowed);
                 let is_its_own = |place: usize| {
                     spent.iter().all(|users| users.get(&place).is_none_or(|users| users == &[*asker]))

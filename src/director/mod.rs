@@ -25,6 +25,7 @@ mod live;
 mod orders;
 mod ownership;
 pub mod parse;
+mod refused;
 mod schedule;
 mod stage;
 mod sweep;
@@ -37,7 +38,7 @@ use crate::exchange::Mailbox;
 use crate::packet::{Burst, Packet, Sink};
 use crate::stats::{MAX_PORTS, Stats, WorkerStats};
 use crate::steering::Steering;
-use crate::tables::{Service, Tables};
+use crate::tables::{Tables, Target};
 use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{Context, DropReason, LocalReason, Verdict};
 use arrayvec::ArrayVec;
@@ -45,6 +46,7 @@ use fetch::LookedUp;
 pub use limit::AnswerLimits;
 use live::Live;
 use parse::{Flow, Kind, Parsed, is_bad_source_mac};
+use refused::Refused;
 use stage::{Slot, Stage};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -73,6 +75,7 @@ struct Core<P> {
     mailbox: Arc<Mailbox>,
     live: Live,
     waiting: Waiting<P>,
+    refused: Refused,
     sweep: Sweep,
     wanted: [Wanted; WANTED],
     /// Of the burst that is worked on.
@@ -165,6 +168,7 @@ impl<P: Packet> Director<P> {
             shared,
             mailbox,
             waiting: Waiting::new(),
+            refused: Refused::new(),
             sweep: Sweep::default(),
             wanted: [Wanted::NONE; WANTED],
             origin: Origin::Device,
@@ -197,11 +201,11 @@ impl<P: Packet> Director<P> {
         stage.parse(burst, turn.tables, &lookup);
         stage.guess(burst.len(), &lookup);
         let any_new = stage.find(burst.len(), &lookup, &core.live.counters.reals);
-        let services = match any_new {
+        let targets = match any_new {
             true => core.fetch_services(stage, burst.len(), turn.tables),
             false => ArrayVec::new(),
         };
-        core.decide(burst, stage, &services, &mut turn);
+        core.decide(burst, stage, &targets, &mut turn);
     }
 
     /// What a worker does besides packets, once a loop: waiting packets, the control thread's orders, expiry.
@@ -240,7 +244,7 @@ impl<P: Packet> Core<P> {
         &mut self,
         burst: &mut Burst<P>,
         stage: &mut Stage,
-        services: &LookedUp,
+        targets: &LookedUp,
         turn: &mut Turn<'_, S>,
     ) {
         let version = self.live.table.version();
@@ -265,7 +269,7 @@ impl<P: Packet> Core<P> {
                     match slot.flow.kind {
                         Kind::Other => self.other(packet, &stage.others[n], turn),
                         _ => {
-                            self.unusual(packet, slot, services.get(n).copied().flatten(), turn);
+                            self.unusual(packet, slot, targets.get(n).copied().flatten(), turn);
                         }
                     }
                     has_changed |= self.live.table.version() != version;
@@ -274,13 +278,13 @@ impl<P: Packet> Core<P> {
         }
     }
 
-    /// A packet of a flow that does not simply go on; and the service that it is to, if that was looked up already.
+    /// A packet of a flow that does not simply go on; and what it is to, if that was looked up already.
     #[inline(never)]
     fn unusual<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         slot: &Slot,
-        service: Option<Option<&Service>>,
+        target: Option<Target>,
         turn: &mut Turn<'_, S>,
     ) {
         let tables = turn.tables;
@@ -294,10 +298,12 @@ impl<P: Packet> Core<P> {
                 (Verdict::Drop(DropReason::BadSource), Context::default())
             }
             Some(found) => self.known_unusual(packet, flow, found, turn),
+            None if self.is_refused_again(flow, port, tables, turn.now) => {
+                (Verdict::Drop(DropReason::RateLimited), Context::default())
+            }
             None => {
-                let key = flow::service_key(&flow.key);
-                let service = service.unwrap_or_else(|| tables.service(&key));
-                self.unknown(packet, flow, service, turn)
+                let target = target.unwrap_or_else(|| tables.target(&flow::service_key(&flow.key)));
+                self.unknown(packet, flow, target, turn)
             }
         };
         self.count(verdict);

@@ -11,17 +11,17 @@ use crate::conn::local_port::Effort;
 use crate::conn::{Connection, Found};
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
-use crate::tables::{Owner, Service};
+use crate::tables::{Owner, Service, Tables, Target};
 use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
 
 impl<P: Packet> Core<P> {
-    /// A packet that belongs to no connection, and the service that it is to.
+    /// A packet that belongs to no connection, and what it is to.
     #[inline(never)]
     pub(super) fn unknown<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         flow: &Flow,
-        service: Option<&Service>,
+        Target { owner, service }: Target,
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
         let (tables, now) = (turn.tables, turn.now);
@@ -29,11 +29,6 @@ impl<P: Packet> Core<P> {
         let tcp = is_tcp(flow);
         let opens = !tcp || flow.flags.opens();
         let nobody = Context::default();
-        let owner = match service {
-            // Where a service is, nothing else is.
-            Some(_) => Some(&Owner::Vip),
-            None => tables.addresses.get(&key.destination()),
-        };
         if owner.is_some() && tables.is_bad_source(key.source()) {
             return (Verdict::Drop(DropReason::BadSource), nobody);
         }
@@ -69,11 +64,12 @@ impl<P: Packet> Core<P> {
         if flow.ttl <= 1 {
             return (self.ttl_exceeded(packet, key.destination(), turn), nobody);
         }
+        // Whether what comes now is decided on by the packet's destination alone.
+        let is_decided_here = self.is_alone() || (service.is_none() && !tables.any_departed);
         let Some(service) = service else {
-            return (
-                self.refuse(packet, flow, ReplyReason::NoService, turn),
-                nobody,
-            );
+            let verdict = self.refuse(packet, flow, ReplyReason::NoService, turn);
+            self.note_refused(verdict, flow, is_decided_here, tables);
+            return (verdict, nobody);
         };
         let mut context = Context {
             service: Some(service.id),
@@ -82,7 +78,9 @@ impl<P: Packet> Core<P> {
         let is_stateless = !service.mode.sees_replies && service.scheduler_kind.is_stateless;
         if !opens && !is_stateless {
             let policy = service.unknown_tcp.unwrap_or(tables.unknown_tcp);
-            return (self.no_connection(packet, flow, policy, turn), context);
+            let verdict = self.no_connection(packet, flow, policy, turn);
+            self.note_refused(verdict, flow, is_decided_here, tables);
+            return (verdict, context);
         }
         let mut tried = Tried {
             elsewhere: errand.taken(),
@@ -218,6 +216,19 @@ impl<P: Packet> Core<P> {
                 self.refuse(packet, flow, ReplyReason::NoConnection, turn)
             }
             _ => Verdict::Drop(DropReason::NoConnection),
+        }
+    }
+
+    /// Remembers a packet that the limit refused an answer, if its destination alone decided that one was due.
+    fn note_refused(
+        &mut self,
+        verdict: Verdict,
+        flow: &Flow,
+        is_decided_here: bool,
+        tables: &Tables,
+    ) {
+        if is_decided_here && verdict == Verdict::Drop(DropReason::RateLimited) {
+            self.refused.note(flow, tables.generation);
         }
     }
 

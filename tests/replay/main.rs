@@ -9,6 +9,7 @@ mod fuzz;
 mod neighbours;
 mod pressure;
 mod promises;
+mod refused;
 mod reload;
 mod rivals;
 // The tests and the benchmark use a part of it each.
