@@ -108,6 +108,11 @@ pub trait Packet: Sized {
     /// Makes the frame `len` bytes long: cuts its end off, or adds bytes of any value there.
     /// Returns false, and changes nothing, where the buffer has no room for that.
     fn resize(&mut self, len: usize) -> bool;
+    /// Puts `count` bytes of any value before the frame's first. Returns false, and changes nothing, where the buffer has no
+    /// room there.
+    fn grow_front(&mut self, count: usize) -> bool;
+    /// Takes the frame's first `count` bytes away. Returns false, and changes nothing, where it has no more than those.
+    fn trim_front(&mut self, count: usize) -> bool;
     /// Notes on a packet for what it is handed over.
     fn set_errand(&mut self, errand: Errand);
     /// Returns what the worker that handed the packet over has noted; of a packet from a device, any value.

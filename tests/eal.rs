@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use weir::config::{Hugepages, Queues};
 use weir::io::dpdk::{
-    Clock, Eal, EalConfig, Error, Flushed, MbufPool, Port, PortConfig, TxBuffer, choose_hugepages,
-    usable_cpus,
+    Clock, Device, DeviceConfig, Eal, EalConfig, Error, Flushed, MbufPool, TxBuffer,
+    choose_hugepages, usable_cpus,
 };
 use weir::io::pci::Dma;
 use weir::packet::{BURST, Burst, Packet, Sent};
@@ -130,8 +130,8 @@ fn after(text: &str, key: &str) -> String {
     words.nth(1).unwrap_or_default().to_owned()
 }
 
-fn port(id: u8, device: &str) -> PortConfig<'_> {
-    PortConfig {
+fn port(id: u8, device: &str) -> DeviceConfig<'_> {
+    DeviceConfig {
         dma: Dma::Kernel,
         id: PortId(id),
         name: "wan",
@@ -197,9 +197,9 @@ fn a_capture_passes_through_unchanged_and_every_mbuf_comes_back() {
                 input.display(),
                 output.display()
             );
-            let mut port = Port::attach(
+            let mut port = Device::attach(
                 &eal,
-                &PortConfig {
+                &DeviceConfig {
                     mac: Some([2, 0, 0, 0, 0, 9]),
                     ..port(7, &device)
                 },
@@ -257,7 +257,7 @@ fn what_the_device_refuses_is_counted_and_freed() {
         let eal = eal();
         let pool = MbufPool::new(&eal, 8191, 1500, -1).unwrap();
         // Its transmit ring is its receive ring, of a fixed length: full after a while.
-        let mut port = Port::attach(&eal, &port(0, "net_ring0")).unwrap();
+        let mut port = Device::attach(&eal, &port(0, "net_ring0")).unwrap();
         let mut queues = port.start(&[pool]).unwrap();
         let (mut rx, mut tx) = (queues.rx.remove(0), queues.tx.remove(0));
 
@@ -307,7 +307,7 @@ fn frames_that_find_no_mbuf_are_counted_and_those_after_them_arrive() {
             let eal = eal();
             let pool = MbufPool::new(&eal, 1023, 1500, -1).unwrap();
             let device = format!("net_pcap0,rx_pcap={}", input.display());
-            let mut port = Port::attach(&eal, &port(0, &device)).unwrap();
+            let mut port = Device::attach(&eal, &port(0, &device)).unwrap();
             let mut rx = port.start(&[pool]).unwrap().rx.remove(0);
 
             let held: Vec<_> = std::iter::from_fn(|| pool.alloc(PortId(0))).collect();
@@ -335,7 +335,7 @@ fn a_worker_takes_its_queues_to_its_lcore_and_returns_what_it_found() {
         || {
             let eal = eal();
             let pool = MbufPool::new(&eal, 1023, 1500, -1).unwrap();
-            let mut port = Port::attach(&eal, &port(0, "net_null0,size=64")).unwrap();
+            let mut port = Device::attach(&eal, &port(0, "net_null0,size=64")).unwrap();
             let mut rx = port.start(&[pool]).unwrap().rx.remove(0);
             let (clock, before) = (Clock::new(&eal), Clock::new(&eal).now());
             let ready = Arc::new(AtomicBool::new(false));
@@ -360,31 +360,46 @@ fn a_worker_takes_its_queues_to_its_lcore_and_returns_what_it_found() {
 }
 
 #[test]
-fn an_mbuf_grows_to_its_room_and_no_further() {
-    alone("an_mbuf_grows_to_its_room_and_no_further", || {
-        let eal = eal();
-        let pool = MbufPool::new(&eal, 63, 9000, -1).unwrap();
-        let mut mbuf = pool.alloc(PortId(3)).unwrap();
-        assert_eq!((mbuf.port(), mbuf.data().len()), (PortId(3), 0));
-        assert!(mbuf.resize(9018));
-        mbuf.data_mut().fill(0xab);
-        assert!(!mbuf.resize(20_000));
-        assert_eq!((mbuf.data().len(), mbuf.frame_len()), (9018, 9018));
-        assert!(mbuf.resize(42) && mbuf.data() == [0xab; 42]);
+fn an_mbuf_grows_to_its_room_at_either_end_and_no_further() {
+    alone(
+        "an_mbuf_grows_to_its_room_at_either_end_and_no_further",
+        || {
+            let eal = eal();
+            let pool = MbufPool::new(&eal, 63, 9000, -1).unwrap();
+            let mut mbuf = pool.alloc(PortId(3)).unwrap();
+            assert_eq!((mbuf.port(), mbuf.data().len()), (PortId(3), 0));
+            assert!(mbuf.resize(9018));
+            mbuf.data_mut().fill(0xab);
+            assert!(!mbuf.resize(20_000));
+            assert_eq!((mbuf.data().len(), mbuf.frame_len()), (9018, 9018));
+            assert!(mbuf.resize(42) && mbuf.data() == [0xab; 42]);
 
-        let others: Vec<_> = std::iter::from_fn(|| pool.alloc(PortId(0))).collect();
-        assert_eq!((others.len(), pool.available()), (62, 0));
-        drop((mbuf, others));
-        assert_eq!(pool.available(), 63);
-    });
+            mbuf.data_mut()[..2].copy_from_slice(&[1, 2]);
+            assert!(!mbuf.trim_front(42) && mbuf.trim_front(1));
+            assert_eq!(
+                (mbuf.data()[0], mbuf.data().len(), mbuf.frame_len()),
+                (2, 41, 41)
+            );
+            // What DPDK leaves before a frame, and the byte that was taken away.
+            assert!(!mbuf.grow_front(130) && mbuf.grow_front(129));
+            assert_eq!((mbuf.data().len(), mbuf.frame_len()), (170, 170));
+            assert_eq!(mbuf.data()[128..131], [1, 2, 0xab]);
+            assert!(!mbuf.grow_front(1) && mbuf.trim_front(128) && mbuf.data()[..2] == [1, 2]);
+
+            let others: Vec<_> = std::iter::from_fn(|| pool.alloc(PortId(0))).collect();
+            assert_eq!((others.len(), pool.available()), (62, 0));
+            drop((mbuf, others));
+            assert_eq!(pool.available(), 63);
+        },
+    );
 }
 
 #[test]
 fn what_does_not_start_says_why() {
     alone("what_does_not_start_says_why", || {
         let eal = eal();
-        let refused = |config: &PortConfig| {
-            let error = Port::attach(&eal, config).unwrap_err().to_string();
+        let refused = |config: &DeviceConfig| {
+            let error = Device::attach(&eal, config).unwrap_err().to_string();
             eprintln!("{error}");
             error
         };
@@ -404,7 +419,7 @@ fn what_does_not_start_says_why() {
             "net_pcap1,tx_pcap={}",
             directory.path().join("out.pcap").display()
         );
-        let error = refused(&PortConfig {
+        let error = refused(&DeviceConfig {
             workers: 2,
             ..port(0, &output)
         });
@@ -412,15 +427,15 @@ fn what_does_not_start_says_why() {
         let error = refused(&port(0, "0000:ff:1f.7"));
         assert!(error.contains("0000:ff:1f.7"), "{error}");
 
-        let mut null = Port::attach(&eal, &port(0, "net_null1")).unwrap();
+        let mut null = Device::attach(&eal, &port(0, "net_null1")).unwrap();
         assert!(matches!(
-            Port::attach(&eal, &port(1, "net_null1")),
+            Device::attach(&eal, &port(1, "net_null1")),
             Err(Error::DeviceTaken { .. })
         ));
         let pool = MbufPool::new(&eal, 127, 1500, -1).unwrap();
-        let mut jumbo = Port::attach(
+        let mut jumbo = Device::attach(
             &eal,
-            &PortConfig {
+            &DeviceConfig {
                 mtu: 9000,
                 ..port(2, "net_null2")
             },
@@ -463,12 +478,12 @@ fn the_kernel_side_of_a_tap_has_an_address_of_its_own() {
         let pool = MbufPool::new(&eal, 4095, 1400, -1).unwrap();
         let mac = [2, 0, 0, 0, 0, 1];
         let device = "net_tap0,iface=wtest0";
-        let config = PortConfig {
+        let config = DeviceConfig {
             mac: Some(mac),
             mtu: 1400,
             ..port(0, device)
         };
-        let mut port = Port::attach(&eal, &config).unwrap();
+        let mut port = Device::attach(&eal, &config).unwrap();
         let queues = port.start(&[pool]).unwrap();
 
         let link = Command::new("ip")
@@ -552,12 +567,12 @@ fn a_device_that_hashes_spreads_packets_as_it_is_told_and_others_say_why_not() {
             let eal = eal();
             let pool = MbufPool::new(&eal, 8192, 1500, -1).unwrap();
             let start = |id, device, queues| {
-                let config = PortConfig {
+                let config = DeviceConfig {
                     queues: Queues::Pairs(queues),
                     workers: queues,
                     ..port(id, device)
                 };
-                let mut port = Port::attach(&eal, &config).unwrap();
+                let mut port = Device::attach(&eal, &config).unwrap();
                 let queues = port.start(&[pool]).unwrap();
                 (port, queues)
             };

@@ -92,6 +92,27 @@ impl Packet for Recycled {
         fits
     }
 
+    // There is no headroom: the frame moves.
+    fn grow_front(&mut self, count: usize) -> bool {
+        let length = self.length();
+        let fits = length + count <= FRAME;
+        if fits {
+            self.frame.copy_within(..length, count);
+            self.describe(self.port(), length + count);
+        }
+        fits
+    }
+
+    fn trim_front(&mut self, count: usize) -> bool {
+        let length = self.length();
+        let fits = count < length;
+        if fits {
+            self.frame.copy_within(count..length, 0);
+            self.describe(self.port(), length - count);
+        }
+        fits
+    }
+
     fn set_errand(&mut self, errand: Errand) {
         self.about = u64::from(self.about as u32) | u64::from(errand.number()) << ERRAND;
     }

@@ -1,6 +1,6 @@
 //! Looks at the ports' links once a second.
 
-use crate::io::dpdk::Port;
+use crate::io::dpdk::Device;
 use crate::units::Time;
 use std::time::Duration;
 
@@ -63,12 +63,12 @@ impl Links {
     }
 
     /// None when it is not time yet.
-    pub fn tick(&mut self, ports: &[Port], now: Time) -> Option<Changes> {
+    pub fn tick(&mut self, ports: &[Device], now: Time) -> Option<Changes> {
         if now < self.due {
             return None;
         }
         self.due = now + PERIOD;
-        let state = |port: &Port| {
+        let state = |port: &Device| {
             if port.is_unplugged() {
                 State::Unplugged
             } else if port.is_gone() {

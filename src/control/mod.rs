@@ -19,7 +19,7 @@ mod watch;
 use crate::config::{self, Config, Diagnostics, Loaded};
 use crate::exchange::{ConnectionChunk, Mailbox};
 use crate::host::{Carrier, Kernel};
-use crate::io::dpdk::{Clock, MbufPool, Port};
+use crate::io::dpdk::{Clock, Device, MbufPool};
 use crate::model::{Changes, Conflict, Edit, Model, NeedsRestart};
 use crate::neighbour::LinkState;
 use crate::stats::Stats;
@@ -47,7 +47,7 @@ pub struct Control {
     model: Model,
     stats: Arc<Stats>,
     workers: Vec<WorkerHandle>,
-    ports: Vec<Port>,
+    ports: Vec<Device>,
     /// For each port, why its device does not bring packets to the workers that own them, if it does not.
     unsteered: Vec<Option<String>>,
     pools: Vec<MbufPool>,
@@ -143,7 +143,7 @@ impl Control {
     pub fn new(
         model: Model,
         workers: Vec<WorkerHandle>,
-        ports: Vec<Port>,
+        ports: Vec<Device>,
         unsteered: Vec<Option<String>>,
         pools: Vec<MbufPool>,
         clock: Clock,

@@ -135,7 +135,7 @@ impl Control {
 
     pub fn show_ports(&self) -> Vec<view::Port> {
         type Shown<'a> = (
-            (&'a crate::io::dpdk::Port, &'a config::Port),
+            (&'a crate::io::dpdk::Device, &'a config::Port),
             &'a Option<String>,
         );
         let show = |((port, config), unsteered): Shown| {

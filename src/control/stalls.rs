@@ -1,7 +1,7 @@
 //! Holds each device's counters against weir's own: a device that takes packets and sends none, or receives some and hands
 //! none over, is a black hole that nothing else shows.
 
-use crate::io::dpdk::PortStats;
+use crate::io::dpdk::DeviceStats;
 use crate::stats::{PortTotals, QueueTotals};
 use std::collections::VecDeque;
 
@@ -15,7 +15,7 @@ const FEW: u64 = 8;
 pub struct Sample<'a> {
     pub port: &'a str,
     /// None while the link is down, and where the device does not count.
-    pub device: Option<PortStats>,
+    pub device: Option<DeviceStats>,
     pub own: PortTotals,
 }
 
@@ -35,7 +35,7 @@ pub struct Stalls {
 struct Port {
     name: String,
     /// The last seconds with the link up, oldest first.
-    past: VecDeque<(PortStats, PortTotals)>,
+    past: VecDeque<(DeviceStats, PortTotals)>,
     stalled: Stalled,
 }
 
@@ -121,7 +121,7 @@ impl Port {
     }
 }
 
-type Counters = (PortStats, PortTotals);
+type Counters = (DeviceStats, PortTotals);
 
 /// Whether a queue takes nothing more, or a quarter or more of what the device took has not left it; none if too little was
 /// sent to tell. Some devices count a second late: what they took is counted until a second before the last.
@@ -149,7 +149,8 @@ fn transmit_stalls(first: &Counters, before_last: &Counters, last: &Counters) ->
 
 /// Whether all of what the device received was lost; none if too little came to tell.
 fn receive_stalls(first: &Counters, last: &Counters) -> Option<bool> {
-    let since = |counter: fn(&PortStats) -> u64| counter(&last.0).saturating_sub(counter(&first.0));
+    let since =
+        |counter: fn(&DeviceStats) -> u64| counter(&last.0).saturating_sub(counter(&first.0));
     let lost = since(|stats| stats.rx_missed) + since(|stats| stats.rx_no_mbuf);
     let came = since(|stats| stats.rx_packets) + lost;
     let polled = last.1.rx_packets.saturating_sub(first.1.rx_packets);
@@ -173,11 +174,11 @@ mod tests {
             let [taken, refused, sent, received, missed, rx_packets] = sum;
             let sample = Sample {
                 port: "wan",
-                device: up.then_some(PortStats {
+                device: up.then_some(DeviceStats {
                     tx_packets: sent,
                     rx_packets: received,
                     rx_missed: missed,
-                    ..PortStats::default()
+                    ..DeviceStats::default()
                 }),
                 own: PortTotals {
                     rx_packets,
@@ -267,9 +268,9 @@ mod tests {
     #[test]
     fn one_full_queue_among_others_is_enough() {
         let counters = |busy: u64, refused: u64| -> Counters {
-            let device = PortStats {
+            let device = DeviceStats {
                 tx_packets: busy,
-                ..PortStats::default()
+                ..DeviceStats::default()
             };
             let (taken, full) = (busy, refused);
             let tx = vec![

@@ -1,6 +1,6 @@
 //! Gives a device that is unplugged back to the kernel, once no worker can be in the midst of it.
 
-use crate::io::dpdk::Port;
+use crate::io::dpdk::Device;
 use crate::stats::Stats;
 
 /// Rounds that a worker makes until it has surely seen that a device is retired: the one that it is in, and a whole one.
@@ -11,12 +11,12 @@ const ROUNDS: u64 = 2;
 pub struct Unplugged(Vec<(usize, Vec<u64>)>);
 
 impl Unplugged {
-    pub fn give_up(&mut self, number: usize, port: &Port, stats: &Stats) {
+    pub fn give_up(&mut self, number: usize, port: &Device, stats: &Stats) {
         port.retire();
         self.0.push((number, rounds(stats)));
     }
 
-    pub fn tick(&mut self, ports: &[Port], stats: &Stats) {
+    pub fn tick(&mut self, ports: &[Device], stats: &Stats) {
         self.0.retain(|(number, then)| {
             let now = rounds(stats);
             let passed = now

@@ -8,7 +8,7 @@ use crate::conn;
 use crate::director::{WAITING_HOPS, WAITING_PACKETS_PER_HOP};
 use crate::host;
 use crate::io::dpdk::{
-    self as dpdk, Eal, EalConfig, Error, MbufPool, Port, PortConfig, Probed, RxQueue, TxBuffer,
+    self as dpdk, Device, DeviceConfig, Eal, EalConfig, Error, MbufPool, Probed, RxQueue, TxBuffer,
     TxQueue,
 };
 use crate::io::pci::{Bus, Lock, Locking};
@@ -25,7 +25,7 @@ pub struct Machine {
     pub eal: Eal,
     /// One on each NUMA node that has workers.
     pub pools: Vec<MbufPool>,
-    pub ports: Vec<Port>,
+    pub ports: Vec<Device>,
     /// For each port, why its device does not bring packets to the workers that own them, if it does not.
     pub unsteered: Vec<Option<String>>,
     /// As the devices spread packets, as far as they do.
@@ -134,7 +134,7 @@ impl Machine {
         let one_pool = sockets.iter().all(|socket| *socket == sockets[0]);
         let configured = |n: usize| {
             let port = &config.ports[n];
-            PortConfig {
+            DeviceConfig {
                 id: PortId(n as u8),
                 name: &port.name,
                 device: &port.device,
@@ -149,7 +149,7 @@ impl Machine {
             }
         };
         let probed: Vec<Probed> = (0..config.ports.len())
-            .map(|n| Port::probe(&eal, &configured(n)))
+            .map(|n| Device::probe(&eal, &configured(n)))
             .collect::<Result<_, _>>()?;
         let workers = fitting_workers(config, &probed);
         let cpus = &cpus[..usize::from(workers)];
@@ -159,11 +159,11 @@ impl Machine {
             _ => draw_key(random).map_err(io::Error::from)?,
         };
         let sockets = &sockets[..cpus.len()];
-        let mut ports: Vec<Port> = probed
+        let mut ports: Vec<Device> = probed
             .into_iter()
             .enumerate()
             .map(|(n, probed)| {
-                probed.attach(&PortConfig {
+                probed.attach(&DeviceConfig {
                     workers,
                     rss_key: &key,
                     ..configured(n)
@@ -180,7 +180,7 @@ impl Machine {
         let mut queues: Vec<_> = pool_of.iter().map(without_queues).collect();
         let size = ports
             .iter()
-            .map(Port::indirections)
+            .map(Device::indirections)
             .filter(|&size| size > 0);
         let size = size.map(usize::from).filter(|size| size.is_power_of_two());
         let size = size.min().map_or(TABLE_SIZE, |size| size.min(TABLE_SIZE));
@@ -200,7 +200,7 @@ impl Machine {
                 // A worker's first queue has its number.
                 let queue_of = steering.table()[..size].iter();
                 let queue_of: Vec<_> = queue_of.map(|worker| u16::from(worker.0)).collect();
-                let (agreed, unsteered) = agree(&ports, key, Port::hash_key, |port, key| {
+                let (agreed, unsteered) = agree(&ports, key, Device::hash_key, |port, key| {
                     port.spread(key, &queue_of)
                 });
                 if agreed != key {
@@ -314,7 +314,7 @@ fn mbufs(config: &Config, workers: u16) -> usize {
             Queues::Auto => workers,
             Queues::Pairs(pairs) => pairs,
         };
-        Port::mbufs_in_queues(rx, rx.max(workers))
+        Device::mbufs_in_queues(rx, rx.max(workers))
     };
     let caches = (usize::from(workers) + 1) * MbufPool::CACHE * 3 / 2;
     let worker =

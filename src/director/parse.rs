@@ -222,12 +222,9 @@ pub(super) fn is_bad_source_mac(frame: &[u8], port: &Port) -> bool {
 #[cold]
 pub(super) fn mend<P: Packet>(packet: &mut P, port: &Port) -> Parsed {
     if ethernet::is_priority_tagged(packet.data()) {
-        let length = packet.data().len() - ethernet::TAG_LEN;
-        let tag_end = 12 + ethernet::TAG_LEN;
-        packet.data_mut().copy_within(tag_end.., 12);
-        if !packet.resize(length) {
-            return Parsed::Bad(DropReason::Vlan);
-        }
+        // The addresses take the tag's place.
+        packet.data_mut().copy_within(..12, ethernet::TAG_LEN);
+        packet.trim_front(ethernet::TAG_LEN);
     }
     if let Some(length) = without_trailer(packet.data()) {
         // A buffer in several pieces keeps it; its frame is longer than the port's MTU allows.

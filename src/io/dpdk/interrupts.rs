@@ -4,7 +4,7 @@
 //! the rest of one.
 
 use super::RxQueue;
-use super::port::Device;
+use super::device::Ethdev;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use std::mem::MaybeUninit;
@@ -16,7 +16,7 @@ use std::time::Duration;
 pub struct Interrupts {
     epoll: OwnedFd,
     /// The device and DPDK's number of the queue.
-    queues: Vec<(Arc<Device>, u16)>,
+    queues: Vec<(Arc<Ethdev>, u16)>,
 }
 
 impl Interrupts {

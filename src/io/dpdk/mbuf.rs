@@ -114,6 +114,38 @@ impl Packet for Mbuf {
         true
     }
 
+    #[inline]
+    fn grow_front(&mut self, count: usize) -> bool {
+        // SAFETY: `self` owns a live mbuf; it grows into the headroom, which ends at data_off.
+        unsafe {
+            let headroom = mbuf::data_off(self.raw());
+            if count > usize::from(headroom) {
+                return false;
+            }
+            let count = count as u16;
+            mbuf::set_data_off(self.raw(), headroom - count);
+            mbuf::set_data_len(self.raw(), mbuf::data_len(self.raw()) + count);
+            mbuf::set_pkt_len(self.raw(), mbuf::pkt_len(self.raw()) + u32::from(count));
+        }
+        true
+    }
+
+    #[inline]
+    fn trim_front(&mut self, count: usize) -> bool {
+        // SAFETY: `self` owns a live mbuf, and the first segment is longer than what goes.
+        unsafe {
+            let length = mbuf::data_len(self.raw());
+            if count >= usize::from(length) {
+                return false;
+            }
+            let count = count as u16;
+            mbuf::set_data_off(self.raw(), mbuf::data_off(self.raw()) + count);
+            mbuf::set_data_len(self.raw(), length - count);
+            mbuf::set_pkt_len(self.raw(), mbuf::pkt_len(self.raw()) - u32::from(count));
+        }
+        true
+    }
+
     // The RSS hash has told its queue by now, and nothing on the way out reads it: its place holds the note.
     #[inline]
     fn set_errand(&mut self, errand: Errand) {

@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 mod clock;
+mod device;
 mod eal;
 mod error;
 mod interrupts;
@@ -16,7 +17,6 @@ mod lcore;
 mod log;
 mod mbuf;
 mod pool;
-mod port;
 mod queue;
 mod queue_count;
 mod rss;
@@ -25,6 +25,7 @@ mod tx;
 mod unplug;
 
 pub use clock::{Clock, Cycles};
+pub use device::{Device, DeviceConfig, DeviceQueues, DeviceStats, Link, Probed};
 pub use eal::{EAL_MEMORY_MB, Eal, EalConfig, choose_hugepages, usable_cpus};
 pub use error::Error;
 pub use interrupts::Interrupts;
@@ -32,6 +33,5 @@ pub use lcore::Lcore;
 pub use log::started;
 pub use mbuf::Mbuf;
 pub use pool::MbufPool;
-pub use port::{Link, Port, PortConfig, PortQueues, PortStats, Probed};
 pub use queue::{RxQueue, TxQueue};
 pub use tx::{Flushed, Tally, TxBuffer};

@@ -1,6 +1,6 @@
 //! Receive and transmit queues. Each is used by one thread at a time, as `&mut` sees to.
 
-use super::port::Device;
+use super::device::Ethdev;
 use super::{Mbuf, TxBuffer};
 use crate::packet::Burst;
 use crate::units::PortId;
@@ -15,7 +15,7 @@ pub struct RxQueue {
     queue: u16,
     has_interrupts: bool,
     /// Keeps the device open.
-    device: Arc<Device>,
+    device: Arc<Ethdev>,
 }
 
 /// A transmit queue of a started port.
@@ -24,14 +24,14 @@ pub struct TxQueue {
     port: PortId,
     device_id: u16,
     queue: u16,
-    device: Arc<Device>,
+    device: Arc<Ethdev>,
 }
 
 impl RxQueue {
     pub(super) fn new(
         port: PortId,
         queue: u16,
-        device: &Arc<Device>,
+        device: &Arc<Ethdev>,
         has_interrupts: bool,
     ) -> RxQueue {
         RxQueue {
@@ -48,7 +48,7 @@ impl RxQueue {
     }
 
     /// The device and DPDK's number of the queue; none where packets do not interrupt.
-    pub(super) fn interrupt(&self) -> Option<(Arc<Device>, u16)> {
+    pub(super) fn interrupt(&self) -> Option<(Arc<Ethdev>, u16)> {
         self.has_interrupts
             .then(|| (Arc::clone(&self.device), self.queue))
     }
@@ -79,7 +79,7 @@ impl RxQueue {
 }
 
 impl TxQueue {
-    pub(super) fn new(port: PortId, queue: u16, device: &Arc<Device>) -> TxQueue {
+    pub(super) fn new(port: PortId, queue: u16, device: &Arc<Ethdev>) -> TxQueue {
         TxQueue {
             port,
             device_id: device.id(),

@@ -1,6 +1,6 @@
 //! How many queues a port gets: what its driver says that it has, corrected where that is known not to be so.
 
-use super::{Error, PortConfig};
+use super::{DeviceConfig, Error};
 use crate::config::Queues;
 use dpdk_sys::rte_eth_dev_info;
 
@@ -15,7 +15,7 @@ pub(super) fn most_queues(driver: &str, info: &rte_eth_dev_info) -> (u16, u16) {
 
 /// The numbers of receive and transmit queues, given the device's most.
 pub(super) fn choose_queues(
-    config: &PortConfig,
+    config: &DeviceConfig,
     driver: &str,
     most_rx: u16,
     most_tx: u16,
@@ -94,7 +94,7 @@ mod tests {
         rx: u16,
         tx: u16,
     ) -> Result<(u16, u16), String> {
-        let config = PortConfig {
+        let config = DeviceConfig {
             id: PortId(0),
             name: "wan",
             device: "x",

@@ -1,10 +1,10 @@
 //! Receive-side scaling: how a device spreads packets over its queues.
 
-use super::Port;
+use super::Device;
 use dpdk_sys::{rte_eth_rss_conf, rte_eth_rss_reta_entry64};
 use std::mem::MaybeUninit;
 
-impl Port {
+impl Device {
     /// Has the started device spread packets by their hash: to the queue of `queue_of[hash % queue_of.len()]`.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Port {
         let mut table: Vec<_> = (0..usize::from(size).div_ceil(64)).map(group).collect();
         // SAFETY: the device exists; the table has a group for every 64 of `size` entries.
         let code = unsafe {
-            dpdk_sys::rte_eth_dev_rss_reta_update(self.device.id(), table.as_mut_ptr(), size)
+            dpdk_sys::rte_eth_dev_rss_reta_update(self.ethdev.id(), table.as_mut_ptr(), size)
         };
         self.check("writing its indirection table", code)
             .map_err(|error| error.to_string())?;
@@ -52,7 +52,7 @@ impl Port {
         }
         // SAFETY: as above.
         let code = unsafe {
-            dpdk_sys::rte_eth_dev_rss_reta_query(self.device.id(), table.as_mut_ptr(), size)
+            dpdk_sys::rte_eth_dev_rss_reta_query(self.ethdev.id(), table.as_mut_ptr(), size)
         };
         self.check("reading its indirection table", code)
             .map_err(|error| error.to_string())?;
@@ -86,7 +86,7 @@ impl Port {
         conf.rss_key = key.as_mut_ptr();
         conf.rss_key_len = key.len() as u8;
         // SAFETY: the device exists; the key has as many bytes as it says.
-        let code = unsafe { dpdk_sys::rte_eth_dev_rss_hash_conf_get(self.device.id(), &mut conf) };
+        let code = unsafe { dpdk_sys::rte_eth_dev_rss_hash_conf_get(self.ethdev.id(), &mut conf) };
         self.check("reading its hash key", code)
             .map_err(|error| error.to_string())?;
         Ok((key, conf.rss_hf))

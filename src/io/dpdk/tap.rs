@@ -4,16 +4,16 @@
 //! one address: a Linux bridge with that interface in it takes frames to the port's MAC for its own (a permanent
 //! fdb entry) and never passes them on, so nothing reaches the port. Neither net_tap's `mac=` argument nor
 //! setting the port's MAC helps: both set both sides. What works is to give the kernel's side another address
-//! afterwards; the driver does not look at it again. [`Port::start`] does that: the kernel's side gets the
+//! afterwards; the driver does not look at it again. [`Device::start`] does that: the kernel's side gets the
 //! port's address with its second byte inverted.
 
-use super::port::TAKEN;
-use super::{Error, Port};
+use super::device::TAKEN;
+use super::{Device, Error};
 use dpdk_sys::{rte_eth_dev_info, rte_ether_addr};
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
-impl Port {
+impl Device {
     /// See the module: the kernel's side of a TAP must not answer to the TAP's address.
     pub(super) fn part_from_kernel_mac(
         &self,

@@ -1,4 +1,4 @@
-//! Ports: a device found or made, configured, started, and closed with its last queue.
+//! Devices: found or made, configured, started, and closed with the last queue.
 
 use super::pool::longest_frame;
 use super::queue_count::{choose_queues, most_queues};
@@ -20,9 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 const DESCRIPTORS: u16 = 1024;
 const ENOTSUP: c_int = 95;
 
-/// What a port is to be.
+/// How a device is to serve as a `[[port]]`.
 #[derive(Clone, Copy, Debug)]
-pub struct PortConfig<'a> {
+pub struct DeviceConfig<'a> {
     pub id: PortId,
     pub name: &'a str,
     /// A PCI address or a vdev string, as the EAL takes it.
@@ -44,23 +44,23 @@ pub struct PortConfig<'a> {
     pub rss_key: &'a [u8; 40],
 }
 
-/// DPDK's numbers of the devices that are ports.
+/// DPDK's numbers of the devices that are in use.
 pub(super) static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// A device that is a port: closed when the last part of the port goes.
+/// DPDK's own device, which it calls a port: closed when the last of its queues goes.
 #[derive(Debug)]
-pub(super) struct Device {
+pub(super) struct Ethdev {
     id: u16,
     /// No queue of it may be used any more.
     is_retired: AtomicBool,
     is_closed: AtomicBool,
 }
 
-impl Device {
-    /// None when it is a port's already.
-    fn take(id: u16) -> Option<Device> {
+impl Ethdev {
+    /// None when it is in use already.
+    fn take(id: u16) -> Option<Ethdev> {
         // Made only if it is ours: dropping one closes the device.
-        TAKEN.lock().insert(id).then(|| Device {
+        TAKEN.lock().insert(id).then(|| Ethdev {
             id,
             is_retired: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
@@ -77,7 +77,7 @@ impl Device {
     }
 }
 
-impl Drop for Device {
+impl Drop for Ethdev {
     fn drop(&mut self) {
         if self.is_closed.load(Relaxed) {
             return;
@@ -91,12 +91,12 @@ impl Drop for Device {
     }
 }
 
-/// A device that serves as a `[[port]]`. It stays open until this and the last of its queues are dropped.
+/// A NIC or vdev that serves as a `[[port]]`. It stays open until this and the last of its queues are dropped.
 #[derive(Debug)]
-pub struct Port {
+pub struct Device {
     id: PortId,
     name: String,
-    pub(super) device: Arc<Device>,
+    pub(super) ethdev: Arc<Ethdev>,
     pub(super) info: rte_eth_dev_info,
     pub(super) driver: String,
     pub(super) mac: [u8; 6],
@@ -108,9 +108,9 @@ pub struct Port {
     dma: Dma,
 }
 
-/// The queues of a started port. All receive queues have to be polled; there is a transmit queue for each worker.
+/// The queues of a started device. All receive queues have to be polled; there is a transmit queue for each worker.
 #[derive(Debug)]
-pub struct PortQueues {
+pub struct DeviceQueues {
     pub rx: Vec<RxQueue>,
     pub tx: Vec<TxQueue>,
 }
@@ -124,7 +124,7 @@ pub struct Link {
 
 /// The device's own counters, since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PortStats {
+pub struct DeviceStats {
     pub rx_packets: u64,
     pub rx_bytes: u64,
     pub tx_packets: u64,
@@ -140,7 +140,7 @@ pub struct PortStats {
 /// A device that is there, and what its driver says of it.
 #[derive(Debug)]
 pub struct Probed {
-    device: Arc<Device>,
+    device: Arc<Ethdev>,
     info: rte_eth_dev_info,
     driver: String,
     name: String,
@@ -152,8 +152,8 @@ impl Probed {
         most_queues(&self.driver, &self.info).1
     }
 
-    /// Makes it a port, and configures it; [`Port::start`] does the rest.
-    pub fn attach(self, config: &PortConfig) -> Result<Port, Error> {
+    /// Configures it; [`Device::start`] does the rest.
+    pub fn attach(self, config: &DeviceConfig) -> Result<Device, Error> {
         let Probed {
             device,
             info,
@@ -172,10 +172,10 @@ impl Probed {
                 max,
             });
         }
-        let mut port = Port {
+        let mut attached = Device {
             id: config.id,
             name: config.name.to_owned(),
-            device,
+            ethdev: device,
             info,
             driver,
             mac: [0; 6],
@@ -185,15 +185,15 @@ impl Probed {
             device_name,
             dma: config.dma,
         };
-        port.configure(config)?;
-        port.mac = port.take_mac(config.mac)?;
-        Ok(port)
+        attached.configure(config)?;
+        attached.mac = attached.take_mac(config.mac)?;
+        Ok(attached)
     }
 }
 
-impl Port {
+impl Device {
     /// Finds or makes the device.
-    pub fn probe(_eal: &Eal, config: &PortConfig) -> Result<Probed, Error> {
+    pub fn probe(_eal: &Eal, config: &DeviceConfig) -> Result<Probed, Error> {
         let device = Arc::new(probe(config)?);
         let info = device_info(config, &device)?;
         // SAFETY: a C string of the driver, which stays loaded.
@@ -208,13 +208,13 @@ impl Port {
         })
     }
 
-    /// [`Port::probe`] and [`Probed::attach`].
-    pub fn attach(eal: &Eal, config: &PortConfig) -> Result<Port, Error> {
-        Port::probe(eal, config)?.attach(config)
+    /// [`Device::probe`] and [`Probed::attach`].
+    pub fn attach(eal: &Eal, config: &DeviceConfig) -> Result<Device, Error> {
+        Device::probe(eal, config)?.attach(config)
     }
 
     /// Sets the queues up, each filled from its worker's mempool in `pools`, and starts the device.
-    pub fn start(&mut self, pools: &[MbufPool]) -> Result<PortQueues, Error> {
+    pub fn start(&mut self, pools: &[MbufPool]) -> Result<DeviceQueues, Error> {
         let room = pools.iter().map(MbufPool::frame_room).min().unwrap_or(0);
         if room < longest_frame(self.mtu) {
             return Err(Error::SmallMbufs {
@@ -223,7 +223,7 @@ impl Port {
                 room,
             });
         }
-        let id = self.device.id;
+        let id = self.ethdev.id;
         let (mut rx_descriptors, mut tx_descriptors) = (DESCRIPTORS, DESCRIPTORS);
         // SAFETY: the device is configured, and both pointers are to locals.
         let code = unsafe {
@@ -268,12 +268,12 @@ impl Port {
             "net_bonding" => self.part_members_from_kernel_mac()?,
             _ => {}
         }
-        Ok(PortQueues {
+        Ok(DeviceQueues {
             rx: (0..self.rx_queues)
-                .map(|queue| RxQueue::new(self.id, queue, &self.device, self.has_interrupts()))
+                .map(|queue| RxQueue::new(self.id, queue, &self.ethdev, self.has_interrupts()))
                 .collect(),
             tx: (0..self.tx_queues)
-                .map(|queue| TxQueue::new(self.id, queue, &self.device))
+                .map(|queue| TxQueue::new(self.id, queue, &self.ethdev))
                 .collect(),
         })
     }
@@ -316,7 +316,7 @@ impl Port {
     /// The device's NUMA node; -1 where it has none.
     pub fn socket(&self) -> i32 {
         // SAFETY: the device exists.
-        unsafe { dpdk_sys::rte_eth_dev_socket_id(self.device.id) }
+        unsafe { dpdk_sys::rte_eth_dev_socket_id(self.ethdev.id) }
     }
 
     /// Whether a packet may interrupt. Under uio it may not: such a line is shared with other devices, and the kernel turns
@@ -328,11 +328,11 @@ impl Port {
     /// The link as the device last saw it. Does not wait.
     pub fn link(&self) -> Link {
         let (mut up, mut speed) = (false, 0);
-        if self.device.is_retired() {
+        if self.ethdev.is_retired() {
             return Link { up, speed: None };
         }
         // SAFETY: the device exists, and both pointers are to locals. An error leaves them: down.
-        unsafe { dpdk_sys::weir_eth_link(self.device.id, &mut up, &mut speed) };
+        unsafe { dpdk_sys::weir_eth_link(self.ethdev.id, &mut up, &mut speed) };
         Link {
             up,
             speed: (speed != 0).then_some(speed),
@@ -354,38 +354,38 @@ impl Port {
 
     /// From now on no queue of the device takes or gives anything. Workers may be in the midst of it still.
     pub fn retire(&self) {
-        self.device.is_retired.store(true, Relaxed);
+        self.ethdev.is_retired.store(true, Relaxed);
     }
 
     /// Gives a retired device back to the kernel, when every worker has gone round since.
     pub fn release(&self) {
-        if !self.device.is_retired() || self.device.is_closed.swap(true, Relaxed) {
+        if !self.ethdev.is_retired() || self.ethdev.is_closed.swap(true, Relaxed) {
             return;
         }
         // SAFETY: no worker uses a queue of a retired device, and this is the only time that it is closed. DPDK's
         // description of the device lives until the last of these calls.
         let code = unsafe {
-            dpdk_sys::rte_eth_dev_stop(self.device.id);
-            dpdk_sys::rte_eth_dev_close(self.device.id);
+            dpdk_sys::rte_eth_dev_stop(self.ethdev.id);
+            dpdk_sys::rte_eth_dev_close(self.ethdev.id);
             dpdk_sys::rte_dev_remove(self.info.device)
         };
         if code != 0 {
             tracing::debug!(device = self.device_name, code, "giving the device back");
         }
-        TAKEN.lock().remove(&self.device.id);
+        TAKEN.lock().remove(&self.ethdev.id);
     }
 
     /// None where the device does not count, or is retired.
-    pub fn stats(&self) -> Option<PortStats> {
-        if self.device.is_retired() {
+    pub fn stats(&self) -> Option<DeviceStats> {
+        if self.ethdev.is_retired() {
             return None;
         }
         let mut stats = MaybeUninit::<rte_eth_stats>::zeroed();
         // SAFETY: the device exists, and the pointer is to a local.
-        let code = unsafe { dpdk_sys::rte_eth_stats_get(self.device.id, stats.as_mut_ptr()) };
+        let code = unsafe { dpdk_sys::rte_eth_stats_get(self.ethdev.id, stats.as_mut_ptr()) };
         // SAFETY: the counters are integers, for which zero is a value.
         let stats = unsafe { stats.assume_init() };
-        (code == 0).then_some(PortStats {
+        (code == 0).then_some(DeviceStats {
             rx_packets: stats.ipackets,
             rx_bytes: stats.ibytes,
             tx_packets: stats.opackets,
@@ -410,7 +410,7 @@ impl Port {
         })
     }
 
-    fn configure(&self, config: &PortConfig) -> Result<(), Error> {
+    fn configure(&self, config: &DeviceConfig) -> Result<(), Error> {
         let key = self.rss_key(config.rss_key);
         // SAFETY: zero is "default" in each of its numbers and pointers.
         let mut conf: rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -434,7 +434,7 @@ impl Port {
             // SAFETY: the device exists and is stopped; the configuration is copied.
             unsafe {
                 dpdk_sys::rte_eth_dev_configure(
-                    self.device.id,
+                    self.ethdev.id,
                     self.rx_queues,
                     self.tx_queues,
                     conf,
@@ -460,17 +460,17 @@ impl Port {
         };
         let Some(mac) = wanted else {
             // SAFETY: the device exists, and the pointer is to a local.
-            let code = unsafe { dpdk_sys::rte_eth_macaddr_get(self.device.id, &mut address) };
+            let code = unsafe { dpdk_sys::rte_eth_macaddr_get(self.ethdev.id, &mut address) };
             return self
                 .check("reading its MAC address", code)
                 .map(|()| address.addr_bytes);
         };
         // SAFETY: as above.
         let code =
-            unsafe { dpdk_sys::rte_eth_dev_default_mac_addr_set(self.device.id, &mut address) };
+            unsafe { dpdk_sys::rte_eth_dev_default_mac_addr_set(self.ethdev.id, &mut address) };
         if code == -ENOTSUP {
             // SAFETY: the device exists.
-            let code = unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.device.id) };
+            let code = unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.ethdev.id) };
             // A driver without that switch (a file, a ring) shows every frame anyway.
             if code != -ENOTSUP {
                 self.check("showing every frame", code)?;
@@ -484,7 +484,7 @@ impl Port {
     /// Drivers that took the MTU with the configuration need not know how to change it.
     fn apply_mtu(&self) -> Result<(), Error> {
         // SAFETY: the device exists.
-        let code = unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.device.id, self.mtu) };
+        let code = unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.ethdev.id, self.mtu) };
         if code == -ENOTSUP {
             Ok(())
         } else {
@@ -494,7 +494,7 @@ impl Port {
 }
 
 /// The port's device, made if it is a virtual one.
-fn probe(config: &PortConfig) -> Result<Device, Error> {
+fn probe(config: &DeviceConfig) -> Result<Ethdev, Error> {
     let (port, device) = (config.name.to_owned(), config.device.to_owned());
     let c_string = |text: &str| {
         CString::new(text).map_err(|_| Error::ZeroByte {
@@ -531,7 +531,7 @@ fn probe(config: &PortConfig) -> Result<Device, Error> {
             id
         }
     };
-    Device::take(id).ok_or(Error::DeviceTaken { port, device })
+    Ethdev::take(id).ok_or(Error::DeviceTaken { port, device })
 }
 
 /// DPDK's name of the device that a device string means.
@@ -542,7 +542,7 @@ fn device_name(device: &str) -> String {
     })
 }
 
-fn device_info(config: &PortConfig, device: &Device) -> Result<rte_eth_dev_info, Error> {
+fn device_info(config: &DeviceConfig, device: &Ethdev) -> Result<rte_eth_dev_info, Error> {
     let mut info = MaybeUninit::<rte_eth_dev_info>::zeroed();
     // SAFETY: the device exists, and the pointer is to a local.
     let code = unsafe { dpdk_sys::rte_eth_dev_info_get(device.id, info.as_mut_ptr()) };
