@@ -20,8 +20,9 @@ from traffic import LEAST_FRAMES, SERVICE_PORT, VIP, Load, clients, evenly, fram
 REALS = [f"10.0.0.{last}" for last in range(11, 15)]
 # Mbufs beside those that net_pcap keeps.
 SPARE_MBUFS = 16384
-# What an mbuf of 2048 bytes takes, in bytes.
+# What an mbuf of 2048 bytes takes, in bytes. Of ordinary memory, a page: no mbuf crosses the end of one.
 MBUF = 2048 + 128 + 256
+MBUF_IN_PAGES = 4096
 START = 30.0
 
 
@@ -137,7 +138,7 @@ class Testpmd(Arm):
 
     def start(self):
         bench = self.bench
-        memory = ["--in-memory"] if bench.hugepages else ["--no-huge", "-m", str(self.mbufs * MBUF // 2**20 + 256)]
+        memory = ["--in-memory"] if bench.hugepages else ["--no-huge", "-m", str(self.mbufs * MBUF_IN_PAGES // 2**20 + 256)]
         self.spawn(
             # Line by line: what it answers comes before its prompt.
             ["stdbuf", "-oL", "dpdk-testpmd", "--lcores", f"0@{bench.main_cpu},1@{bench.worker_cpu}", "--main-lcore", "0", "--no-pci"]
