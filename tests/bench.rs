@@ -3,7 +3,10 @@
 
 mod skip;
 
+use std::os::unix::fs::PermissionsExt;
 use weir::bench::cases::CASES;
+
+const TOP: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Runs a case's quick form.
 fn check(name: &str) {
@@ -82,8 +85,7 @@ fn several_workers_are_measured_beside_one() {
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
         return skip::skip("it takes two CPUs");
     }
-    let top = env!("CARGO_MANIFEST_DIR");
-    let done = std::process::Command::new(format!("{top}/scripts/bench"))
+    let done = std::process::Command::new(format!("{TOP}/scripts/bench"))
         .args(["--workers", "2", "--quick", "--rounds", "1", "--no-huge"])
         .args(["--weir", env!("CARGO_BIN_EXE_weir")])
         .output()
@@ -96,13 +98,140 @@ fn several_workers_are_measured_beside_one() {
     assert!(out.contains("| weir, 2 workers |"), "{out}{err}");
 }
 
-/// scripts/bench: a bad figure misses its goal, a good one meets it.
+/// Runs scripts/bench briefly, in ordinary memory, beside testpmd; none where there is no testpmd, or one CPU only.
+fn beside_testpmd(arguments: &[&str]) -> Option<std::process::Output> {
+    let testpmd = std::process::Command::new("dpdk-testpmd")
+        .arg("--version")
+        .output();
+    if testpmd.is_err() {
+        skip::skip("it takes dpdk-testpmd");
+        return None;
+    }
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
+        skip::skip("it takes two CPUs");
+        return None;
+    }
+    let done = std::process::Command::new(format!("{TOP}/scripts/bench"))
+        .args(["--quick", "--rounds", "1", "--no-huge"])
+        .args(arguments)
+        .output();
+    Some(done.expect("scripts/bench starts"))
+}
+
+/// scripts/bench: another binary of weir in the same rounds, under a name of its own.
 #[test]
-fn goals_are_held_against_figures_the_right_way_round() {
-    let done = std::process::Command::new("/usr/bin/python3")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goals.py"))
-        .output()
-        .expect("python3 starts");
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{said}");
+fn a_second_binary_is_measured_beside_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("weir-other");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_weir"), &other).unwrap();
+    let arguments = [
+        "--case",
+        "fullnat-1k-burst4",
+        "--weir",
+        env!("CARGO_BIN_EXE_weir"),
+        "--against",
+        other.to_str().unwrap(),
+    ];
+    let Some(done) = beside_testpmd(&arguments) else {
+        return;
+    };
+    let out = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{done:?}");
+    for told in [
+        "| udp, polls of 4 | weir fullnat ",
+        "| udp, polls of 4 | weir-other fullnat |",
+        "| / weir-other |",
+        "| fullnat udp, polls of 4 packets, net_pcap: cycles |",
+        "Goals that were not measured:\n  fullnat udp, 1,000 flows, net_pcap: rate / 5tswap's: ",
+    ] {
+        assert!(out.contains(told), "{told}: {out}");
+    }
+}
+
+/// scripts/bench: known TCP connections and UDP flows in random order, each packet forwarded.
+#[test]
+fn tcp_and_udp_are_measured_mixed_and_alone() {
+    let arguments = [
+        "--case",
+        "fullnat-1k-mixed",
+        "--weir",
+        env!("CARGO_BIN_EXE_weir"),
+    ];
+    let Some(done) = beside_testpmd(&arguments) else {
+        return;
+    };
+    let out = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{done:?}");
+    for traffic in ["udp + tcp", "udp      ", "tcp      "] {
+        let row = format!("| {traffic} | weir fullnat ");
+        assert!(out.contains(&row), "{row}: {out}");
+    }
+    assert!(out.contains("cycles / the mean of both alone |"), "{out}");
+}
+
+/// scripts/bench: a program that does not forward is tried twice; then what the others did is told all the same.
+#[test]
+fn what_was_measured_is_told_when_a_program_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broken, json) = (folder.path().join("weir"), folder.path().join("json"));
+    std::fs::write(&broken, "#!/bin/sh\necho it is broken >&2\nexit 3\n").unwrap();
+    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let arguments = [
+        "--case",
+        "fullnat-1",
+        "--weir",
+        broken.to_str().unwrap(),
+        "--json",
+        json.to_str().unwrap(),
+    ];
+    let Some(done) = beside_testpmd(&arguments) else {
+        return;
+    };
+    let (out, err) = (
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr),
+    );
+    assert_eq!(done.status.code(), Some(1), "{out}{err}");
+    assert!(out.contains("| testpmd 5tswap "), "{out}{err}");
+    assert_eq!(err.matches("once more").count(), 1, "{err}");
+    let failure = "\nerror: weir fullnat: no API; it ended with 3:\nit is broken\n";
+    assert!(err.ends_with(failure), "{err}");
+    let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(told["forwarding"][0]["program"], "testpmd io", "{told}");
+    assert!(
+        told["failure"].as_str().unwrap().contains("no API"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_binary_that_is_not_there_is_an_error() {
+    for arguments in [
+        &["--against", "/no/such/weir"][..],
+        &["--weir", "/no/such/weir"],
+        &["--weir", "/etc/passwd"],
+        &["--against", env!("CARGO_BIN_EXE_weir"), "--workers", "2"],
+    ] {
+        let done = std::process::Command::new(format!("{TOP}/scripts/bench"))
+            .args(arguments)
+            .output()
+            .expect("scripts/bench starts");
+        let err = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{err}");
+        let told = format!("error: {}: ", arguments[0]);
+        assert!(err.contains(&told), "{err}");
+    }
+}
+
+/// scripts/bench: a bad figure misses its goal, a good one meets it; what is measured again, and which packets are sent.
+#[test]
+fn the_parts_of_the_script_that_measure_nothing_do_what_they_say() {
+    for tests in ["goals", "measuring"] {
+        let done = std::process::Command::new("/usr/bin/python3")
+            .arg(format!("{TOP}/tests/{tests}.py"))
+            .output()
+            .expect("python3 starts");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{said}");
+    }
 }

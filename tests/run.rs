@@ -449,3 +449,24 @@ fn an_interrupt_stops_it_as_cleanly() {
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"))
 }
+
+#[test]
+fn a_worker_takes_at_most_a_burst_of_packets_in_a_loop() {
+    let lab = Lab::new();
+    let stranger = ([203, 0, 113, 1], 80);
+    let packets = (0..128).map(|n| tcp((CLIENT, 20_000 + n), stranger, SYN, 64));
+    lab.receives("wan", &packets.collect::<Vec<_>>());
+    for (key, least, most) in [("burst = 2", 1.5, 2.01), ("", 32.0, 64.1)] {
+        // A receive queue that is always full.
+        let config = (lab.config("", 3))
+            .replacen(",tx_pcap", ",infinite_rx=1,tx_pcap", 1)
+            .replacen("idle =", &format!("{key}\nidle ="), 1);
+        let daemon = Daemon::start(&lab, &config);
+        let in_a_loop = daemon.wait(|daemon| {
+            let workers: Value = serde_json::from_str(&daemon.get("/v1/workers")).unwrap();
+            let number = |key: &str| workers[0][key].as_f64().unwrap();
+            (number("loops") > 20_000.0).then(|| number("received_packets") / number("loops"))
+        });
+        assert!((least..most).contains(&in_a_loop), "{key}: {in_a_loop}");
+    }
+}

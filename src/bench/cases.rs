@@ -189,7 +189,7 @@ fn both_directions(quick: bool, report: &mut dyn FnMut(Figure)) {
 fn drops(quick: bool, report: &mut dyn FnMut(Figure)) {
     const ACK: u8 = 0x10;
     let flows = 1_000;
-    let nobody = |n| Flow {
+    let no_address = |n| Flow {
         destination: (Ipv4Addr::new(192, 0, 2, 1), 53),
         ..flow(n)
     };
@@ -202,9 +202,9 @@ fn drops(quick: bool, report: &mut dyn FnMut(Figure)) {
         ("udp", "known", None, known.clone()),
         (
             "udp",
-            "to nobody's address",
+            "to an address that weir does not have",
             None,
-            (0..flows).map(nobody).collect(),
+            (0..flows).map(no_address).collect(),
         ),
         (
             "udp",

@@ -202,6 +202,8 @@ pub struct Dpdk {
     pub rss_key: RssKey,
     /// The size of the mempool; none: what the queues and workers can hold.
     pub mbufs: Option<usize>,
+    /// The most packets that a worker takes from a receive queue at once.
+    pub burst: u16,
     pub eal_args: Vec<String>,
 }
 

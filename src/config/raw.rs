@@ -86,6 +86,7 @@ tables! {
         idle: Idle;
         rss_key: RssKey;
         mbufs: Int<1024, 16_777_216>;
+        burst: Int<1, 64>;
         eal_args: List<String>;
     }
     Api "[api]" {

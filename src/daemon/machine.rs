@@ -186,7 +186,8 @@ impl Machine {
         let size = size.min().map_or(TABLE_SIZE, |size| size.min(TABLE_SIZE));
         for port in &mut ports {
             let started = port.start(&pool_of)?;
-            for (n, queue) in started.rx.into_iter().enumerate() {
+            for (n, mut queue) in started.rx.into_iter().enumerate() {
+                queue.set_most(config.dpdk.burst);
                 queues[n % cpus.len()].rx.push((n, queue));
             }
             for (worker, queue) in queues.iter_mut().zip(started.tx) {

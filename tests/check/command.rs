@@ -76,7 +76,7 @@ fn a_bad_file_has_all_its_errors_on_stderr() {
 2 | idel = 1
   | ^^^^
   |
-help: the keys of [dpdk] are: workers, main_lcore, hugepages, idle, rss_key, mbufs, eal_args
+help: the keys of [dpdk] are: workers, main_lcore, hugepages, idle, rss_key, mbufs, burst, eal_args
 error: lb.toml:4:15: `0` is out of range for `connections`
   |
 4 | connections = 0

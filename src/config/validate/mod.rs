@@ -168,6 +168,7 @@ fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
         idle,
         rss_key: raw.rss_key.get().unwrap_or(RssKey::Random),
         mbufs: raw.mbufs.get().map(|mbufs| mbufs.0 as usize),
+        burst: raw.burst.get().map_or(64, |burst| burst.0 as u16),
         eal_args: eal_args.into_iter().map(|arg| arg.value).collect(),
     }
 }

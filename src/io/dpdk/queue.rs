@@ -2,7 +2,7 @@
 
 use super::device::Ethdev;
 use super::{Mbuf, TxBuffer};
-use crate::packet::Burst;
+use crate::packet::{BURST, Burst};
 use crate::units::PortId;
 use arrayvec::ArrayVec;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ pub struct RxQueue {
     device_id: u16,
     queue: u16,
     has_interrupts: bool,
+    /// The most packets taken at once.
+    most: u16,
     /// Keeps the device open.
     device: Arc<Ethdev>,
 }
@@ -39,6 +41,7 @@ impl RxQueue {
             device_id: device.id(),
             queue,
             has_interrupts,
+            most: BURST as u16,
             device: Arc::clone(device),
         }
     }
@@ -53,14 +56,19 @@ impl RxQueue {
             .then(|| (Arc::clone(&self.device), self.queue))
     }
 
-    /// Appends what has arrived to `burst`, as far as there is room; returns how many.
+    /// Takes at most this many packets at once from now on.
+    pub fn set_most(&mut self, packets: u16) {
+        self.most = packets;
+    }
+
+    /// Appends what has arrived to `burst`, as far as there is room and the queue's limit goes; returns how many.
     #[inline]
     pub fn burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
         if self.device.is_retired() {
             return 0;
         }
         let held = burst.len();
-        let room = (burst.capacity() - held) as u16;
+        let room = ((burst.capacity() - held) as u16).min(self.most);
         // SAFETY: the device is started, the queue one that was set up, and only this thread uses it (`&mut`).
         // DPDK writes at most `room` pointers behind the `held` ones; an Mbuf is such a pointer, and the first
         // `received` are live mbufs that are ours now.

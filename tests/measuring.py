@@ -1,0 +1,197 @@
+"""The parts of scripts/bench that measure nothing themselves: what is taken again, which packets are sent, what the tables say."""
+
+import io
+import random
+import struct
+import sys
+import tempfile
+import unittest
+from collections import Counter
+from contextlib import redirect_stdout
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts" / "lib"))
+import tables  # noqa: E402
+import traffic  # noqa: E402
+from arms import Program, named  # noqa: E402
+from attempts import AGAIN, Failure, least_starved, twice  # noqa: E402
+from traffic import ACK, IMIX, LOADS, SYN, Load, clients, evenly, frame, imix, write_capture, write_openings, zipf  # noqa: E402
+
+
+class Attempts(unittest.TestCase):
+    def measure(self, *shares):
+        """What is kept of attempts with these shares of the CPU, and how many are left."""
+        left = list(shares)
+        kept = least_starved(lambda: {"share": left.pop(0), "pps": len(left)})
+        return kept["share"], kept["attempts"], len(left)
+
+    def test_a_thread_that_had_its_cpu_is_measured_once(self):
+        self.assertEqual(self.measure(0.9, 1.0), (0.9, 1, 1))
+
+    def test_a_starved_one_is_measured_until_it_was_not(self):
+        self.assertEqual(self.measure(0.3, 0.89, 0.95, 1.0), (0.95, 3, 1))
+
+    def test_the_least_starved_attempt_counts_when_all_were(self):
+        self.assertEqual(AGAIN, 3)
+        self.assertEqual(self.measure(0.3, 0.8, 0.5, 0.2, 1.0), (0.8, 4, 1))
+
+    def test_the_whole_attempt_is_kept_not_its_share_alone(self):
+        attempts = iter([{"share": 0.7, "pps": 5}, {"share": 0.2, "pps": 9}, {"share": 0.1, "pps": 8}, {"share": 0.3, "pps": 7}])
+        self.assertEqual(least_starved(lambda: next(attempts))["pps"], 5)
+
+    def test_what_fails_runs_once_more_and_only_once(self):
+        told = []
+
+        def run(failures):
+            if failures:
+                raise failures.pop(0)
+            return "done"
+
+        one, two = Failure("one"), Failure("two")
+        self.assertEqual(twice(lambda: run([]), told.append), "done")
+        self.assertEqual(told, [])
+        failures = [one]
+        self.assertEqual(twice(lambda: run(failures), told.append), "done")
+        self.assertEqual(told, [one])
+        failures = [one, two]
+        with self.assertRaises(Failure) as raised:
+            twice(lambda: run(failures), told.append)
+        self.assertIs(raised.exception, two)
+
+    def test_a_mistake_of_the_script_itself_is_not_tried_again(self):
+        with self.assertRaises(KeyError):
+            twice(lambda: {}["nothing"], self.fail)
+
+
+class Traffic(unittest.TestCase):
+    def test_imix_has_its_proportions_exactly(self):
+        frames = LOADS["1k-imix"].frames
+        self.assertGreaterEqual(frames, 1024)
+        count = Counter(imix(frames, random.Random(1)))
+        self.assertEqual(sum(IMIX.values()), 12)
+        self.assertEqual(count, {length: times * frames // 12 for length, times in {64: 7, 570: 4, 1518: 1}.items()})
+
+    def test_imix_is_in_no_order(self):
+        lengths = imix(1200, random.Random(1))
+        self.assertNotEqual(lengths, imix(1200, random.Random(2)))
+        self.assertEqual(lengths, imix(1200, random.Random(1)))
+        # Of 1200, a twelfth is 100: the first tenth has some of each.
+        self.assertEqual(set(lengths[:120]), set(IMIX))
+
+    def test_zipf_draws_each_flow_by_its_rank(self):
+        flows, frames = 1_000, 200_000
+        count = Counter(zipf(flows, frames, random.Random(1)))
+        whole = sum(1 / rank for rank in range(1, flows + 1))
+        for rank in (1, 2, 10, 100):
+            expected = frames / whole / rank
+            # Six standard deviations.
+            self.assertAlmostEqual(count[rank - 1], expected, delta=6 * expected**0.5, msg=rank)
+        self.assertLessEqual(max(count), flows - 1)
+        self.assertEqual(zipf(flows, 100, random.Random(7)), zipf(flows, 100, random.Random(7)))
+
+    def test_even_traffic_has_each_flow_as_often_as_any_other(self):
+        chosen = evenly(7, 70, random.Random(1))
+        self.assertEqual(set(Counter(chosen).values()), {10})
+        self.assertNotEqual(chosen, sorted(chosen))
+
+    def test_frames_have_right_checksums_and_no_padding(self):
+        for client in clients(20, random.Random(3)):
+            for tcp in (None, SYN, ACK):
+                for length in (64, 570, 1500, 1518):
+                    whole = frame(client, length, tcp)
+                    self.assertEqual(len(whole), length - 4)
+                    ip, segment = whole[14:34], whole[34:]
+                    self.assertEqual(traffic.checksum(ip), 0)
+                    self.assertEqual(struct.unpack("!H", ip[2:4])[0], length - 18)
+                    pseudo = ip[12:] + struct.pack("!HH", ip[9], len(segment))
+                    self.assertEqual(traffic.checksum(pseudo + segment), 0)
+                    self.assertEqual(ip[9], 17 if tcp is None else 6)
+                    if tcp:
+                        self.assertEqual(segment[13], tcp)
+
+    def test_connections_are_opened_by_the_second_port_before_the_first_uses_them(self):
+        load = Load(50, kind="mixed")
+        with tempfile.TemporaryDirectory() as folder:
+            flows, openings = Path(folder) / "flows", Path(folder) / "openings"
+            write_capture(flows, load, tcp=0.5)
+            write_openings(openings, load, tcp=0.5)
+            key = lambda one: (one[23], one[26:30], one[34:36])
+            loop, once = frames_of(flows), frames_of(openings)
+        self.assertEqual({one[:6] for one in loop}, {traffic.PORT_MACS[0]})
+        self.assertEqual({one[:6] for one in once}, {traffic.PORT_MACS[1]})
+        # In the loop, no segment opens or ends anything.
+        self.assertEqual({one[47] for one in loop if one[23] == 6}, {ACK})
+        self.assertEqual(Counter(one[23] for one in once), {6: 50, 17: 25})
+        self.assertEqual({key(one) for one in loop}, {key(one) for one in once})
+        opened = [one[47] for one in once if one[23] == 6]
+        self.assertEqual(opened, [SYN] * 25 + [ACK] * 25)
+
+    def test_every_load_says_what_it_is(self):
+        self.assertEqual(LOADS["1k-burst2"].words, "udp, polls of 2")
+        self.assertEqual(LOADS["1k-imix"].bytes, "IMIX")
+        told = [(load.flows, load.bytes, load.words) for load in LOADS.values() if load.kind != "mixed"]
+        self.assertEqual(len(set(told)), len(told))
+
+
+def frames_of(path):
+    data, frames, at = path.read_bytes(), [], 24
+    while at < len(data):
+        length = struct.unpack("<I", data[at + 8 : at + 12])[0]
+        frames.append(data[at + 16 : at + 16 + length])
+        at += 16 + length
+    return frames
+
+
+def measured(program, *rates, load="1k", traffic="udp", share=1.0, attempts=1):
+    rounds = [{"pps": rate, "share": share, "attempts": attempts} for rate in rates]
+    binary, mode = program.rsplit(" ", 1)
+    return {"load": load, "binary": binary, "mode": mode, "traffic": traffic, "rounds": rounds}
+
+
+class Tables(unittest.TestCase):
+    def test_own_cycles_and_ratios_are_between_neighbours_of_a_round(self):
+        forwarded = [
+            measured("testpmd io", 100.0, 50.0),
+            measured("testpmd 5tswap", 80.0, 40.0),
+            measured("weir fullnat", 50.0, 25.0, share=0.5, attempts=4),
+            measured("old/weir fullnat", 25.0, 12.5),
+        ]
+        rows = {row["program"]: row for row in tables.summary(forwarded, ["old/weir"], 1000.0)}
+        weir = rows["weir fullnat"]
+        self.assertEqual((weir["to_5tswap"], weir["to_against"]), (0.625, {"old/weir": 2.0}))
+        # 20 - 10 and 40 - 20.
+        self.assertEqual(weir["own_cycles"], 15)
+        self.assertEqual((weir["cpu_share"], weir["again"]), (0.5, 6))
+        self.assertEqual(weir["to_macswap"], None)
+        self.assertEqual(rows["old/weir fullnat"]["to_against"], {})
+
+    def test_what_was_not_reached_is_left_out_and_the_rest_is_told(self):
+        # The second round came to the last of the programs only, in the other direction.
+        forwarded = [measured("testpmd io", 100.0), measured("testpmd 5tswap"), measured("weir fullnat", 50.0, 20.0), measured("weir dr")]
+        rows = {row["program"]: row for row in tables.summary(forwarded, [], 1000.0)}
+        self.assertEqual(set(rows), {"testpmd io", "weir fullnat"})
+        self.assertEqual((rows["weir fullnat"]["own_cycles"], rows["weir fullnat"]["to_5tswap"]), (10, None))
+        out = io.StringIO()
+        with redirect_stdout(out):
+            tables.print_forwarding(list(rows.values()), [])
+        self.assertIn("| weir fullnat |", out.getvalue())
+
+    def test_kinds_of_traffic_with_the_same_load_stay_apart(self):
+        forwarded = [measured("testpmd io", 100.0, load="1k-mixed")]
+        forwarded += [measured("weir fullnat", rate, load="1k-mixed", traffic=of) for of, rate in (("udp", 50.0), ("tcp", 40.0))]
+        rows = {row["traffic"]: row for row in tables.summary(forwarded, [], 1000.0) if row["program"] != "testpmd io"}
+        self.assertEqual((rows["udp"]["own_cycles"], rows["tcp"]["own_cycles"]), (10, 15))
+
+    def test_binaries_have_different_names_and_none_is_called_like_the_measured_one(self):
+        name = lambda *paths: [program.name for program in named([Path(path) for path in paths])]
+        self.assertEqual(name("/a/weir-old"), ["weir-old"])
+        self.assertEqual(name("/a/release/weir"), ["release/weir"])
+        self.assertEqual(name("/a/release/weir", "/b/release/weir"), ["a/release/weir", "b/release/weir"])
+        self.assertEqual(name("/a/old", "/a/old"), ["old"])
+        self.assertEqual(name("/weir", "/a b/weir"), ["/weir", "a b/weir"])
+        self.assertEqual(named([Path("/a/weir-old")]), [Program("weir-old", Path("/a/weir-old"))])
+
+
+if __name__ == "__main__":
+    unittest.main()
