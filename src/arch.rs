@@ -64,6 +64,25 @@ pub fn equal_bytes(bytes: &[u8; 16], byte: u8) -> u32 {
         .fold(0, |mask, (n, &each)| mask | u32::from(each == byte) << n)
 }
 
+/// Makes large buffers mappings of their own, whatever was freed before: what is read once, such as a file, then leaves no
+/// hole among what stays.
+pub fn map_large_buffers() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a setting of the allocator, at a time when no other thread changes one.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
+}
+
+/// Gives memory that was freed back to the kernel, as far as its pages are free as a whole.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches only memory that the allocator has for itself.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Memory, or address space for it, that the kernel refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel refuses {} MiB of memory", bytes.div_ceil(1 << 20))]
@@ -244,8 +263,11 @@ impl<T: Default> GrowingArray<T> {
         if index >= self.capacity {
             return None;
         }
-        let growing = self.growing.lock();
         self.wanted.fetch_max(index + 1, Ordering::Relaxed);
+        if let Some(there) = self.get(index) {
+            return Some(there);
+        }
+        let growing = self.growing.lock();
         let len = self.len.load(Ordering::Relaxed);
         if index >= len {
             let new = (index + 1).next_multiple_of(Self::STEP);

@@ -13,6 +13,8 @@ mod daemon;
 mod frames;
 #[path = "run/log.rs"]
 mod log;
+#[path = "run/memory.rs"]
+mod memory;
 #[path = "run/mutated.rs"]
 mod mutated;
 mod skip;

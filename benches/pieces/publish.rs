@@ -31,11 +31,11 @@ fn config(services: usize) -> Config {
     let first = config.services[0].clone();
     config.services = (0..services)
         .map(|n| {
-            let mut service = first.clone();
+            let mut service = config::Service::clone(&first);
             service.name = format!("service-{n}");
             service.address = Ipv4Addr::from_bits(0xc000_0201 + n as u32 / 50_000);
             service.port = 1 + (n % 50_000) as u16;
-            service
+            Arc::new(service)
         })
         .collect();
     config
@@ -60,7 +60,7 @@ fn change_one_service(bencher: Bencher, services: usize) {
     let next = || {
         weight += 1;
         let mut next = config.clone();
-        next.services[services / 2].reals[1].weight = weight;
+        Arc::make_mut(&mut next.services[services / 2]).reals[1].weight = weight;
         next
     };
     bencher.with_inputs(next).bench_local_values(|next| {

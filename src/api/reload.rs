@@ -3,7 +3,8 @@
 use super::access::Peer;
 use super::answer::{changed, error, invalid, is_of_type, json_response, no_answer, object};
 use super::state::Api;
-use crate::config::{self, Diagnostics, Loaded, Text};
+use crate::arch::give_back_memory;
+use crate::config::{self, Diagnostics, Known, Loaded, Text};
 use crate::control::{Handle, NoAnswer};
 use crate::model::{Changes, NeedsRestart};
 use axum::Extension;
@@ -51,7 +52,7 @@ struct Sent {
 
 impl From {
     /// What it is called in the log.
-    fn load(self, context: &config::Context) -> Result<(String, Loaded), Refused> {
+    fn load(self, context: &config::Context, known: &Known) -> Result<(String, Loaded), Refused> {
         let file = match self {
             From::File(file) => file,
             From::Sent { body, file } => {
@@ -66,21 +67,27 @@ impl From {
                         return Err(Refused::Malformed(why));
                     }
                     let name = files[0].name.clone();
-                    let loaded = config::check_texts(files, context).map_err(Refused::Invalid)?;
+                    let loaded =
+                        config::check_texts(files, context, known).map_err(Refused::Invalid)?;
                     return Ok((name, loaded));
                 }
                 file
             }
         };
-        let loaded = config::load(&file, context).map_err(Refused::InvalidFile)?;
+        let loaded = config::load_after(&file, context, known).map_err(Refused::InvalidFile)?;
         Ok((file.display().to_string(), loaded))
     }
 }
 
 /// Reads and checks beside every other work.
-async fn load(from: From, context: config::Context<'static>) -> Result<(String, Loaded), Refused> {
+async fn load(
+    handle: &Handle,
+    from: From,
+    context: config::Context<'static>,
+) -> Result<(String, Loaded), Refused> {
+    let known = handle.ask(|control| control.known()).await?;
     let loaded = tokio::task::spawn_blocking(move || {
-        let loaded = from.load(&context);
+        let loaded = from.load(&context, &known);
         #[cfg(debug_assertions)]
         crate::control::inject::read();
         loaded
@@ -96,7 +103,7 @@ pub async fn plan(
     from: From,
     context: config::Context<'static>,
 ) -> Result<Changes, Refused> {
-    let (_, loaded) = load(from, context).await?;
+    let (_, loaded) = load(handle, from, context).await?;
     let changes = handle.ask(move |control| control.plan(&loaded.config));
     Ok(changes.await??)
 }
@@ -108,9 +115,12 @@ pub async fn reload(
     context: config::Context<'static>,
 ) -> Result<Changes, Refused> {
     let changing = handle.changing().await;
-    let (name, loaded) = load(from, context).await?;
+    let (name, loaded) = load(handle, from, context).await?;
     let changes = changing.change(move |control| control.reload(&name, loaded));
-    Ok(changes.await??)
+    let changes = changes.await;
+    // What reading a large file has left behind.
+    let _ = tokio::task::spawn_blocking(give_back_memory).await;
+    Ok(changes??)
 }
 
 pub(super) async fn post_reload(

@@ -255,13 +255,14 @@ impl Array {
 }
 
 fn lines<T: Serialize>(rows: impl IntoIterator<Item = T>, written: &mut usize) -> String {
-    let mut text = String::new();
+    let mut text = Vec::new();
     for row in rows {
-        text += if *written == 0 { "[\n" } else { ",\n" };
-        text += &serde_json::to_string(&row).unwrap_or_default();
+        text.extend_from_slice(if *written == 0 { b"[\n" } else { b",\n" });
+        // Rows are plain data, and memory takes all of it: it cannot fail.
+        let _ = serde_json::to_writer(&mut text, &row);
         *written += 1;
     }
-    text
+    String::from_utf8(text).unwrap_or_default()
 }
 
 fn end(written: usize) -> &'static str {

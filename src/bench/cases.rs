@@ -269,7 +269,7 @@ fn publish(quick: bool, report: &mut dyn FnMut(Figure)) {
             })
             .collect();
         let extra = {
-            let mut service = bench.model.config().services[0].clone();
+            let mut service = config::Service::clone(&bench.model.config().services[0]);
             service.name = "extra".to_owned();
             // On a VIP of its own: of the range of RFC 5737.
             service.address = Ipv4Addr::new(203, 0, 113, 1);
@@ -319,7 +319,7 @@ fn publish(quick: bool, report: &mut dyn FnMut(Figure)) {
 /// The same where the change takes a new table of `mh`.
 fn publish_maglev(report: &mut dyn FnMut(Figure)) {
     let mut config = config("nat", "udp", 0);
-    let service = &mut config.services[0];
+    let service = std::sync::Arc::make_mut(&mut config.services[0]);
     service.scheduler = config::Scheduler::Mh;
     let real = |n: u8| config::Real {
         address: Ipv4Addr::new(10, 0, 0, 11 + n),

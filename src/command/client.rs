@@ -186,11 +186,40 @@ pub fn get(
     call(address, Method::GET, path, String::new(), take)
 }
 
-/// Asks for a list, and takes its rows as they come: each is a line of its own.
+/// Why a row ends a list.
+pub enum Stop {
+    Unreadable(serde_json::Error),
+    Io(io::Error),
+}
+
+impl From<serde_json::Error> for Stop {
+    fn from(why: serde_json::Error) -> Self {
+        Stop::Unreadable(why)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(why: io::Error) -> Self {
+        Stop::Io(why)
+    }
+}
+
+/// Asks for a list, and takes its rows as they come.
 pub fn each<T: DeserializeOwned>(
     address: &Address,
     path: &str,
     mut take: impl FnMut(T) -> io::Result<()>,
+) -> Result<(), Error> {
+    each_line(address, path, |line| {
+        Ok(take(serde_json::from_slice(line)?)?)
+    })
+}
+
+/// Asks for a list, and takes its rows as they come: each is a line of its own.
+pub fn each_line(
+    address: &Address,
+    path: &str,
+    mut take: impl FnMut(&[u8]) -> Result<(), Stop>,
 ) -> Result<(), Error> {
     let mut rest = Vec::new();
     let mut unreadable = None;
@@ -202,10 +231,10 @@ pub fn each<T: DeserializeOwned>(
         for line in rest[..end].split(|&byte| byte == b'\n') {
             let line = line.strip_suffix(b",").unwrap_or(line);
             if line.starts_with(b"{") {
-                let row = serde_json::from_slice(line);
-                match row {
-                    Ok(row) => take(row)?,
-                    Err(why) => {
+                match take(line) {
+                    Ok(()) => {}
+                    Err(Stop::Io(why)) => return Err(why),
+                    Err(Stop::Unreadable(why)) => {
                         unreadable = Some(why);
                         return Err(io::ErrorKind::InvalidData.into());
                     }

@@ -2,12 +2,14 @@
 
 use super::client::{self, At, Error};
 use super::output;
-use super::table::{print, short, table};
+use super::table::{Columns, print, short, table};
 use crate::view;
 use clap::ValueEnum;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
 use std::io::{self, Write};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::ExitCode;
 
 /// Show the running state
@@ -75,8 +77,8 @@ impl Show {
             });
         }
         match self.what {
-            What::Services => services(&self.rows()?, out),
-            What::Reals => reals(&self.rows()?, out),
+            What::Services => return self.services(out),
+            What::Reals => return self.reals(out),
             What::Connections => return self.connections(out),
             What::Ports => ports(&self.rows()?, out),
             What::Workers => workers(&self.rows()?, out),
@@ -113,6 +115,42 @@ impl Show {
         client::rows(&self.at.address()?, &self.path())
     }
 
+    fn services(&self, out: &mut impl Write) -> Result<(), Error> {
+        let mut table = Services::new(out)?;
+        client::each_line(&self.at.address()?, &self.path(), |line| {
+            Ok(serde_json::from_slice(line).map(|row| table.add(&row))??)
+        })?;
+        Ok(table.0.end()?)
+    }
+
+    fn reals(&self, out: &mut impl Write) -> Result<(), Error> {
+        let [l, r] = [false, true];
+        let mut table = Columns::new(&[l, l, l, l, r, l, r, r, r, r, r, r, r], out);
+        table.row([
+            "Service", "Prot", "Virtual", "Real", "Weight", "Up", "Active", "Inactive", "Conns",
+            "InPkts", "OutPkts", "InBytes", "OutBytes",
+        ])?;
+        client::each(&self.at.address()?, &self.path(), |row: view::Real| {
+            let traffic = &row.member.traffic;
+            table.row([
+                &row.service,
+                &row.protocol.to_uppercase(),
+                &row.vip.to_string(),
+                &row.member.real.to_string(),
+                &row.member.weight.to_string(),
+                if row.member.up { "yes" } else { "no" },
+                &traffic.active_connections.to_string(),
+                &traffic.inactive_connections.to_string(),
+                &short(traffic.connections_total),
+                &short(traffic.packets_in),
+                &short(traffic.packets_out),
+                &short(traffic.bytes_in),
+                &short(traffic.bytes_out),
+            ])
+        })?;
+        Ok(table.end()?)
+    }
+
     /// In columns of a fixed width: there may be millions, and they are not gathered first.
     fn connections(&self, out: &mut impl Write) -> Result<(), Error> {
         let mut heading = Some(format!(
@@ -142,28 +180,57 @@ impl Show {
     }
 }
 
+/// What the table has of a service: the rest of its row is passed over.
+#[derive(Deserialize)]
+struct ServiceRow<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    protocol: Cow<'a, str>,
+    address: Ipv4Addr,
+    port: u16,
+    #[serde(borrow)]
+    mode: Cow<'a, str>,
+    #[serde(borrow)]
+    scheduler: Cow<'a, str>,
+    #[serde(borrow, default)]
+    local_pool: Option<Cow<'a, str>>,
+    persistence_s: Option<u64>,
+    #[serde(borrow)]
+    reals: Vec<MemberRow<'a>>,
+}
+
+#[derive(Deserialize)]
+struct MemberRow<'a> {
+    #[serde(borrow)]
+    real: Cow<'a, str>,
+    weight: u16,
+    up: bool,
+    active_connections: u32,
+    inactive_connections: u32,
+}
+
 /// As `ipvsadm -Ln`, with the names that weir has.
-fn services(rows: &[view::Service], out: &mut impl Write) -> io::Result<()> {
-    let mut table = table(&[
-        "Prot",
-        "LocalAddress:Port",
-        "Scheduler",
-        "Flags",
-        ">",
-        ">",
-        ">",
-    ]);
-    table.add_row([
-        "  ->",
-        "RemoteAddress:Port",
-        "Forward",
-        "",
-        "Weight",
-        "ActiveConn",
-        "InActConn",
-    ]);
-    for row in rows {
-        let mut flags = row.name.clone();
+struct Services<'a, W>(Columns<'a, W>);
+
+impl<'a, W: Write> Services<'a, W> {
+    fn new(out: &'a mut W) -> io::Result<Self> {
+        let mut columns = Columns::new(&[false, false, false, false, true, true, true], out);
+        columns.row(["Prot", "LocalAddress:Port", "Scheduler", "Flags"])?;
+        columns.row([
+            "  ->",
+            "RemoteAddress:Port",
+            "Forward",
+            "",
+            "Weight",
+            "ActiveConn",
+            "InActConn",
+        ])?;
+        Ok(Services(columns))
+    }
+
+    fn add(&mut self, row: &ServiceRow) -> io::Result<()> {
+        let mut flags = row.name.to_string();
         if let Some(pool) = &row.local_pool {
             flags += &format!(" pool {pool}");
         }
@@ -171,62 +238,21 @@ fn services(rows: &[view::Service], out: &mut impl Write) -> io::Result<()> {
             flags += &format!(" persistent {seconds}");
         }
         let address = SocketAddrV4::new(row.address, row.port).to_string();
-        table.add_row([
-            row.protocol.to_uppercase(),
-            address,
-            row.scheduler.clone(),
-            flags,
-        ]);
+        let protocol = row.protocol.to_uppercase();
+        self.0.row([&protocol, &address, &row.scheduler, &flags])?;
         for member in &row.reals {
-            table.add_row([
-                "  ->".to_owned(),
-                member.real.to_string(),
-                row.mode.clone(),
-                if member.up { "" } else { "down" }.to_owned(),
-                member.weight.to_string(),
-                member.traffic.active_connections.to_string(),
-                member.traffic.inactive_connections.to_string(),
-            ]);
+            self.0.row([
+                "  ->",
+                &member.real,
+                &row.mode,
+                if member.up { "" } else { "down" },
+                &member.weight.to_string(),
+                &member.active_connections.to_string(),
+                &member.inactive_connections.to_string(),
+            ])?;
         }
+        Ok(())
     }
-    print(&table, out)
-}
-
-fn reals(rows: &[view::Real], out: &mut impl Write) -> io::Result<()> {
-    let mut table = table(&[
-        "Service",
-        "Prot",
-        "Virtual",
-        "Real",
-        ">Weight",
-        "Up",
-        ">Active",
-        ">Inactive",
-        ">Conns",
-        ">InPkts",
-        ">OutPkts",
-        ">InBytes",
-        ">OutBytes",
-    ]);
-    for row in rows {
-        let traffic = &row.member.traffic;
-        table.add_row([
-            row.service.clone(),
-            row.protocol.to_uppercase(),
-            row.vip.to_string(),
-            row.member.real.to_string(),
-            row.member.weight.to_string(),
-            if row.member.up { "yes" } else { "no" }.to_owned(),
-            traffic.active_connections.to_string(),
-            traffic.inactive_connections.to_string(),
-            short(traffic.connections_total),
-            short(traffic.packets_in),
-            short(traffic.packets_out),
-            short(traffic.bytes_in),
-            short(traffic.bytes_out),
-        ]);
-    }
-    print(&table, out)
 }
 
 fn ports(rows: &[view::Port], out: &mut impl Write) -> io::Result<()> {
@@ -390,7 +416,10 @@ mod tests {
             reals: vec![member(11, 3), member(12, 1)],
         };
         let mut out = Vec::new();
-        services(&[service], &mut out).unwrap();
+        let row = serde_json::to_string(&service).unwrap();
+        let mut table = Services::new(&mut out).unwrap();
+        table.add(&serde_json::from_str(&row).unwrap()).unwrap();
+        table.0.end().unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "\

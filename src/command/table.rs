@@ -1,6 +1,7 @@
 //! Rows as tables, in columns that are as wide as they must be.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use unicode_width::UnicodeWidthStr;
 
 /// A table without lines. A `>` at the start of a heading aligns its column to the right.
 pub fn table(headings: &[&str]) -> Table {
@@ -29,6 +30,77 @@ pub fn print(table: &Table, out: &mut impl std::io::Write) -> std::io::Result<()
         .try_for_each(|line| writeln!(out, "{}", line.trim_end()))
 }
 
+/// A table that may be long: its columns are as wide as its first rows need, and the rows go out as they come.
+pub struct Columns<'a, W> {
+    out: &'a mut W,
+    /// Whether each column is aligned to the right.
+    is_right: Vec<bool>,
+    widths: Vec<usize>,
+    /// The first rows, until the widths are known.
+    first: Vec<Vec<String>>,
+    is_open: bool,
+    line: String,
+}
+
+impl<'a, W: std::io::Write> Columns<'a, W> {
+    /// Rows that tell how wide the columns are.
+    const FIRST: usize = 4096;
+
+    pub fn new(is_right: &[bool], out: &'a mut W) -> Self {
+        Columns {
+            out,
+            is_right: is_right.to_vec(),
+            widths: vec![0; is_right.len()],
+            first: Vec::new(),
+            is_open: false,
+            line: String::new(),
+        }
+    }
+
+    /// Adds a row; cells that it lacks are empty.
+    pub fn row<const N: usize>(&mut self, cells: [&str; N]) -> std::io::Result<()> {
+        if self.is_open {
+            return self.write(&cells);
+        }
+        for (width, cell) in self.widths.iter_mut().zip(cells) {
+            *width = cell.width().max(*width);
+        }
+        self.first.push(cells.map(str::to_owned).into());
+        if self.first.len() >= Self::FIRST {
+            self.open()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left.
+    pub fn end(mut self) -> std::io::Result<()> {
+        self.open()
+    }
+
+    fn open(&mut self) -> std::io::Result<()> {
+        self.is_open = true;
+        for row in std::mem::take(&mut self.first) {
+            let cells: Vec<_> = row.iter().map(String::as_str).collect();
+            self.write(&cells)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, cells: &[&str]) -> std::io::Result<()> {
+        self.line.clear();
+        for ((cell, width), is_right) in cells.iter().zip(&self.widths).zip(&self.is_right) {
+            let blanks = width.saturating_sub(cell.width());
+            let (before, after) = if *is_right { (blanks, 0) } else { (0, blanks) };
+            self.line.extend(std::iter::repeat_n(' ', before));
+            self.line += cell;
+            self.line.extend(std::iter::repeat_n(' ', after + 2));
+        }
+        self.line.truncate(self.line.trim_end().len());
+        self.line.push('\n');
+        self.out.write_all(self.line.as_bytes())
+    }
+}
+
 /// `1234567` as `1.23M`: as many digits as a glance takes in.
 pub fn short(count: u64) -> String {
     let mut value = count as f64;
@@ -49,6 +121,29 @@ pub fn short(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_the_first_rows_need() {
+        let table = |rows: &[[&str; 3]]| {
+            let mut out = Vec::new();
+            let mut columns = Columns::new(&[false, true, false], &mut out);
+            rows.iter().for_each(|row| columns.row(*row).unwrap());
+            columns.row(["end"]).unwrap();
+            columns.end().unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            table(&[["a", "1", "x"], ["größer", "22", ""], ["b", "3", "y"]]),
+            "a        1  x\ngrößer  22\nb        3  y\nend\n"
+        );
+        // What comes later and is wider moves what is behind it.
+        let mut rows = vec![["a", "1", "x"]; Columns::<Vec<u8>>::FIRST];
+        rows.push(["wider", "1", "x"]);
+        let text = table(&rows);
+        assert_eq!(text.lines().next(), Some("a  1  x"));
+        assert_eq!(text.lines().nth(rows.len() - 1), Some("wider  1  x"));
+        assert_eq!(text.lines().count(), rows.len() + 1);
+    }
 
     #[test]
     fn counts_are_shortened_to_three_digits() {

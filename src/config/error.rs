@@ -84,6 +84,8 @@ impl Finding {
 pub(super) struct Log {
     /// The key that is being read, for messages.
     pub key: &'static str,
+    /// Where in its file the text begins that is being read.
+    begins: usize,
     findings: Vec<Finding>,
     errors: usize,
     warnings: usize,
@@ -95,6 +97,24 @@ pub(super) struct Log {
 const MOST: usize = 100;
 
 impl Log {
+    /// For a text that begins there in its file.
+    pub fn from(begins: usize) -> Self {
+        Log {
+            begins,
+            ..Log::default()
+        }
+    }
+
+    /// The place of a part of the text that is being read.
+    pub fn span(&self, file: u32, range: std::ops::Range<usize>) -> Span {
+        Span::new(file, range.start + self.begins..range.end + self.begins)
+    }
+
+    /// Findings so far.
+    pub fn findings(&self) -> usize {
+        self.errors + self.warnings
+    }
+
     pub fn error(&mut self, at: Span, message: impl Into<String>) -> &mut Finding {
         self.errors += 1;
         self.push(Severity::Error, self.errors, at, message.into())

@@ -2,6 +2,7 @@
 
 use super::error::{Diagnostic, Diagnostics, Log, Source, Span, quote};
 use super::hints;
+use super::pieces::{self, Item, Known};
 use super::raw::Root;
 use super::size;
 use super::value::Value;
@@ -67,15 +68,30 @@ pub(super) struct Files {
     pub seen: HashSet<PathBuf>,
     /// Of their texts.
     bytes: usize,
+    /// The services, in the order of the files and in them.
+    pub services: Vec<Item>,
     /// From the main file to the one being read.
     open: Vec<PathBuf>,
     /// What the parser makes of a file that is no TOML is taken as well.
     pub despite_errors: bool,
+    /// Files are read in pieces, some of which may be known.
+    pub known: Option<Known>,
+    /// Those that the next configuration may have as well.
+    pub next_known: Known,
     /// Some file could not be read: what seems to be missing may be in there.
     pub broken: bool,
 }
 
 impl Files {
+    /// Reads files in pieces: where an error is found its place may not be.
+    pub fn in_pieces(known: &Known) -> Files {
+        Files {
+            known: Some(known.clone()),
+            next_known: known.next(),
+            ..Files::default()
+        }
+    }
+
     /// The main file, with everything that it includes.
     pub fn read(&mut self, path: &Path, log: &mut Log) -> Result<Root, Diagnostics> {
         let name = path.display().to_string();
@@ -136,6 +152,11 @@ impl Files {
     /// Parses one text as the next file.
     pub fn parse(&mut self, name: String, text: String, log: &mut Log) -> Root {
         let file = self.sources.len() as u32;
+        if let Some(root) = self.parse_pieces(&text, file, log) {
+            self.bytes += text.len();
+            self.sources.push(Source { name, text });
+            return root;
+        }
         if !size::is_acceptable(&text, file, log) {
             self.broken = true;
             self.sources.push(Source { name, text });
@@ -175,15 +196,37 @@ impl Files {
                 .help("see https://toml.io for the syntax");
         }
         self.broken |= broken;
-        let root = if broken && !self.despite_errors {
+        let mut root = if broken && !self.despite_errors {
             Root::default()
         } else {
             let whole = Span::new(file, 0..0);
             Root::read(&DeValue::Table(table.into_inner()), whole, log).unwrap_or_default()
         };
+        let services = std::mem::take(&mut root.service).items();
+        self.services
+            .extend(services.into_iter().map(Box::new).map(Item::Written));
         self.bytes += text.len();
         self.sources.push(Source { name, text });
         root
+    }
+
+    /// Parses a text in pieces. None: as a whole, please.
+    fn parse_pieces(&mut self, text: &str, file: u32, log: &mut Log) -> Option<Root> {
+        let cut = pieces::cut(text, self.known.as_ref()?, size::MOST)?;
+        let (rest, errors) = DeTable::parse_recoverable(&cut.rest);
+        if !errors.is_empty() {
+            return None;
+        }
+        let items = pieces::read(text, file, &cut.services)?;
+        for (piece, item) in cut.services.iter().zip(&items) {
+            if let Item::Checked(service) = item {
+                self.next_known.add(piece, service.clone());
+            }
+        }
+        self.services.extend(items);
+        let whole = Span::new(file, 0..0);
+        let rest = DeValue::Table(rest.into_inner());
+        Some(Root::read(&rest, whole, log).unwrap_or_default())
     }
 
     fn include(&mut self, path: &Path, root: &mut Root, log: &mut Log) {

@@ -8,6 +8,8 @@ mod device;
 mod error;
 mod files;
 mod hints;
+mod pieces;
+mod plain;
 mod raw;
 mod size;
 mod validate;
@@ -18,6 +20,7 @@ pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
 pub use files::Text;
 pub(crate) use files::{MAX_BYTES, bounded, some_texts};
+pub use pieces::Known;
 
 use error::{Log, Source};
 use files::Files;
@@ -26,6 +29,7 @@ use raw::Root;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A configuration that can be used.
@@ -38,6 +42,8 @@ pub struct Loaded {
     pub warnings: Diagnostics,
     /// Where each port names its device, for what the machine has to say of that.
     pub devices: Vec<Diagnostic>,
+    /// Its services by their texts, for the next one.
+    pub known: Known,
 }
 
 /// Reads and checks a file and what it includes.
@@ -46,6 +52,21 @@ pub struct Loaded {
 ///
 /// Everything that is wrong with it, in one pass, warnings included.
 pub fn load(path: &Path, context: &Context) -> Result<Loaded, Diagnostics> {
+    load_after(path, context, &Known::default())
+}
+
+/// As [`load`]: services that are written as in a former configuration are taken from there.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_after(path: &Path, context: &Context, known: &Known) -> Result<Loaded, Diagnostics> {
+    let (mut files, mut log) = (Files::in_pieces(known), Log::default());
+    let root = files.read(path, &mut log)?;
+    if let Ok(loaded) = check_pieces(root, files, log, context) {
+        return Ok(loaded);
+    }
+    // In one piece, to say what is wrong where.
     let (mut files, mut log) = (Files::default(), Log::default());
     let root = files.read(path, &mut log)?;
     check(root, files, log, context)
@@ -57,16 +78,12 @@ pub fn load(path: &Path, context: &Context) -> Result<Loaded, Diagnostics> {
 ///
 /// If one of them cannot be read, or is no TOML, so that it cannot be told what it includes.
 pub fn texts(path: &Path) -> Result<Vec<Text>, Diagnostics> {
-    let (mut files, mut log) = (Files::default(), Log::default());
+    let (mut files, mut log) = (Files::in_pieces(&Known::default()), Log::default());
     files.read(path, &mut log)?;
     if files.broken {
         return Err(log.into_diagnostics(&files.sources));
     }
-    let text = |source: Source| Text {
-        name: source.name,
-        text: source.text,
-    };
-    Ok(files.sources.into_iter().map(text).collect())
+    Ok(files.sources.into_iter().map(Text::from).collect())
 }
 
 /// Why texts are not even parsed: they are beyond what is read of files.
@@ -81,7 +98,7 @@ pub fn refuse_texts(texts: &[Text]) -> Option<String> {
 ///
 /// If the file cannot be read; all that is wrong with it, where it names no control socket.
 pub fn api(path: &Path) -> Result<Api, Diagnostics> {
-    let (mut files, mut log) = (Files::default(), Log::default());
+    let (mut files, mut log) = (Files::in_pieces(&Known::default()), Log::default());
     files.despite_errors = true;
     let root = files.read(path, &mut log)?;
     let api = validate::api(root.api.into_option().unwrap_or_default(), &mut log);
@@ -96,10 +113,30 @@ pub fn api(path: &Path) -> Result<Api, Diagnostics> {
 /// # Errors
 ///
 /// As [`load`].
-pub fn check_texts(texts: Vec<Text>, context: &Context) -> Result<Loaded, Diagnostics> {
+pub fn check_texts(
+    texts: Vec<Text>,
+    context: &Context,
+    known: &Known,
+) -> Result<Loaded, Diagnostics> {
+    let (mut files, mut log) = (Files::in_pieces(known), Log::default());
+    let root = files.parse_all(texts, &mut log);
+    let texts = match check_pieces(root, files, log, context) {
+        Ok(loaded) => return Ok(loaded),
+        Err(sources) => sources.into_iter().map(Text::from).collect(),
+    };
+    // In one piece, to say what is wrong where.
     let (mut files, mut log) = (Files::default(), Log::default());
     let root = files.parse_all(texts, &mut log);
     check(root, files, log, context)
+}
+
+impl From<Source> for Text {
+    fn from(source: Source) -> Text {
+        Text {
+            name: source.name,
+            text: source.text,
+        }
+    }
 }
 
 /// Checks a text; `name` stands for it in diagnostics. It cannot include files: its `include` has no folder.
@@ -126,12 +163,12 @@ pub fn services(
     text: &str,
     name: &str,
     config: &Config,
-) -> Result<(Vec<Service>, Diagnostics), Diagnostics> {
+) -> Result<(Vec<Arc<Service>>, Diagnostics), Diagnostics> {
     let (mut files, mut log) = (Files::default(), Log::default());
     let root = files.parse(name.to_owned(), text.to_owned(), &mut log);
     let services = match files.broken {
         true => vec![],
-        false => validate::added(root, config, &mut log),
+        false => validate::added(root, files.services, config, &mut log),
     };
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
@@ -146,9 +183,33 @@ pub fn keys() -> &'static [(&'static str, &'static [&'static str])] {
     raw::TABLES
 }
 
+/// Checks files that were read in pieces. If there is an error its place may not be known: then the texts come back.
+fn check_pieces(
+    root: Root,
+    files: Files,
+    mut log: Log,
+    context: &Context,
+) -> Result<Loaded, Vec<Source>> {
+    if files.broken || log.errors() > 0 {
+        return Err(files.sources);
+    }
+    let (config, devices) = validate::validate(root, files.services, context, &mut log);
+    if log.errors() > 0 {
+        return Err(files.sources);
+    }
+    Ok(Loaded {
+        config,
+        devices: Log::places(&devices, &files.sources),
+        files: files.seen,
+        warnings: log.into_diagnostics(&files.sources),
+        known: files.next_known,
+    })
+}
+
 fn check(root: Root, files: Files, mut log: Log, context: &Context) -> Result<Loaded, Diagnostics> {
     // What a broken file says cannot be told, so nothing is said about what may be missing.
-    let config = (!files.broken).then(|| validate::validate(root, context, &mut log));
+    let services = files.services;
+    let config = (!files.broken).then(|| validate::validate(root, services, context, &mut log));
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
     match config {
@@ -157,6 +218,7 @@ fn check(root: Root, files: Files, mut log: Log, context: &Context) -> Result<Lo
             devices: Log::places(&devices, &files.sources),
             files: files.seen,
             warnings: diagnostics,
+            known: files.next_known,
         }),
         _ => Err(diagnostics),
     }
@@ -185,7 +247,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     pub neighbours: Vec<StaticNeighbour>,
     pub pools: Vec<LocalPool>,
-    pub services: Vec<Service>,
+    pub services: Vec<Arc<Service>>,
     pub host_peers: Vec<HostPeer>,
 }
 

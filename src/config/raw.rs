@@ -42,7 +42,7 @@ macro_rules! tables {
                                 log.key = stringify!($key);
                                 this.$key = Given::read(value, at.file, log);
                             })*
-                            unknown => unknown_key(unknown, value.get_ref(), $title, Self::KEYS, Span::new(at.file, key.span()), log),
+                            unknown => unknown_key(unknown, value.get_ref(), $title, Self::KEYS, log.span(at.file, key.span()), log),
                         }
                     }
                     $($(

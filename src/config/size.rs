@@ -6,27 +6,32 @@ use toml_parser::lexer::TokenKind;
 
 /// The most that is parsed of one file. A table with one key costs at least 3, and 1.5 KB; so no file of 16 MiB takes more
 /// than about 2 GB while it is parsed. Files of real servers with all their keys cost 1.5 million for 16 MiB.
-const MOST: usize = 2_000_000;
+pub(super) const MOST: usize = 2_000_000;
 /// What each further part of a dotted key costs: it is a table of its own.
 const DOT: usize = 4;
 
-/// False, with an error logged, if a text has more values and tables than a configuration has use for. Nothing is allocated.
-pub(super) fn is_bounded(text: &str, file: u32, most: usize, log: &mut Log) -> bool {
-    let mut cost = 0;
-    // Dots since the last token that is no part of a dotted key.
-    let mut dots = 0;
-    for token in Source::new(text).lex() {
-        cost += match token.kind() {
+/// What the values and tables of a text cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cost {
+    total: usize,
+    /// Dots since the last token that is no part of a dotted key.
+    dots: usize,
+}
+
+impl Cost {
+    #[inline]
+    pub(super) fn add(&mut self, kind: TokenKind) {
+        self.total += match kind {
             TokenKind::Dot => {
-                dots += 1;
-                if dots == 1 { 1 } else { DOT }
+                self.dots += 1;
+                if self.dots == 1 { 1 } else { DOT }
             }
             TokenKind::Atom
             | TokenKind::Whitespace
             | TokenKind::BasicString
             | TokenKind::LiteralString => 0,
             kind => {
-                dots = 0;
+                self.dots = 0;
                 let opens = matches!(
                     kind,
                     TokenKind::Equals
@@ -37,7 +42,24 @@ pub(super) fn is_bounded(text: &str, file: u32, most: usize, log: &mut Log) -> b
                 usize::from(opens)
             }
         };
-        if cost > most {
+    }
+
+    /// Adds what a part of the text costs.
+    pub(super) fn add_part(&mut self, cost: usize) {
+        self.total += cost;
+    }
+
+    pub(super) fn total(self) -> usize {
+        self.total
+    }
+}
+
+/// False, with an error logged, if a text has more values and tables than a configuration has use for. Nothing is allocated.
+pub(super) fn is_bounded(text: &str, file: u32, most: usize, log: &mut Log) -> bool {
+    let mut cost = Cost::default();
+    for token in Source::new(text).lex() {
+        cost.add(token.kind());
+        if cost.total() > most {
             let span = token.span();
             let at = Span::new(file, span.start()..span.end());
             log.error(

@@ -36,7 +36,7 @@ pub(super) enum Given<T> {
 
 impl<T: Value> Given<T> {
     pub fn read(value: &Spanned<DeValue<'_>>, file: u32, log: &mut Log) -> Self {
-        let at = Span::new(file, value.span());
+        let at = log.span(file, value.span());
         match T::read(value.get_ref(), at, log) {
             Some(value) => Given::Yes(At { value, at }),
             None => Given::Bad,

@@ -16,7 +16,7 @@ mod stalls;
 mod unplug;
 mod watch;
 
-use crate::config::{self, Config, Diagnostics, Loaded};
+use crate::config::{self, Config, Diagnostics, Known, Loaded};
 use crate::exchange::{ConnectionChunk, Mailbox};
 use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, Device, MbufPool};
@@ -61,6 +61,8 @@ pub struct Control {
     edits: Edits,
     stalls: Stalls,
     unplugged: Unplugged,
+    /// The services of the file by their texts.
+    known: Arc<Known>,
 }
 
 /// The companion interfaces.
@@ -168,7 +170,17 @@ impl Control {
             edits: Edits::default(),
             stalls: Stalls::default(),
             unplugged: Unplugged::default(),
+            known: Arc::default(),
         }
+    }
+
+    /// The services of the file that was read last, for the next one.
+    pub fn known(&self) -> Arc<Known> {
+        self.known.clone()
+    }
+
+    pub fn set_known(&mut self, known: Known) {
+        self.known = Arc::new(known);
     }
 
     pub fn set_host(&mut self, host: Option<Host>) {
@@ -263,6 +275,7 @@ impl Control {
         let now = self.now();
         self.edits.warnings(&loaded.warnings, now);
         let changes = self.model.apply(loaded.config, now)?;
+        self.set_known(loaded.known);
         let (config, tables) = (self.model.config(), self.model.tables());
         self.announcer.update(config, tables, now);
         if let Some(host) = &self.host {
@@ -279,7 +292,7 @@ impl Control {
     /// If one cannot be beside the others; then nothing changes.
     pub fn set_services(
         &mut self,
-        services: Vec<config::Service>,
+        services: Vec<Arc<config::Service>>,
         warnings: &Diagnostics,
     ) -> Result<Changes, Conflict> {
         let now = self.now();

@@ -9,7 +9,7 @@ use crate::api::listen::{self, Listener};
 use crate::api::reload::{From, reload};
 use crate::api::serve::serve;
 use crate::api::{self, Api};
-use crate::arch::NoMemory;
+use crate::arch::{self, NoMemory};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, Severity};
 use crate::conn;
 use crate::control::{Control, Handle, Host, Job, Turn, WorkerHandle};
@@ -121,11 +121,12 @@ impl fmt::Display for Free {
 /// # Errors
 /// Before any packet is touched.
 pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure> {
+    arch::map_large_buffers();
     let loaded = config::load(file, &context).map_err(Failure::Config)?;
     if !loaded.warnings.is_empty() {
         log::say(loaded.warnings.text(log::is_coloured()).trim_end());
     }
-    let (config, devices) = (loaded.config, loaded.devices);
+    let (config, devices, known) = (loaded.config, loaded.devices, loaded.known);
     harden::limits();
     let runtime = runtime()?;
     let _entered = runtime.enter();
@@ -143,6 +144,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
         .map_err(Failure::Host)?;
     let (mut control, workers) = start(&config, machine, worker_ends, &stop)?;
     control.set_host(host);
+    control.set_known(known);
     // Dropped before the workers' devices and tables are.
     let _together = Together;
 

@@ -2,7 +2,8 @@
 
 use super::from_config::key;
 use crate::config::{self, Config};
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// What a change consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -24,15 +25,8 @@ impl Changes {
     /// What makes `new` of `old`.
     pub fn between(old: &Config, new: &Config) -> Changes {
         let mut changes = Changes::default();
-        let before: HashMap<_, _> = old.services.iter().map(|s| (key(s), s)).collect();
-        let after: HashSet<_> = new.services.iter().map(key).collect();
-        for service in &old.services {
-            if !after.contains(&key(service)) {
-                changes.count_service(Some(service), None);
-            }
-        }
-        for service in &new.services {
-            changes.count_service(before.get(&key(service)).copied(), Some(service));
+        for (before, after) in different(&old.services, &new.services, |_| false) {
+            changes.count_service(before, after);
         }
         let others = [
             (new.reverse_path != old.reverse_path, "reverse_path"),
@@ -94,6 +88,47 @@ impl Changes {
         }
         self.reals_removed += before.len() - kept;
     }
+}
+
+/// The former and the present version of every service that differs, or about which `also` says so: those that are gone,
+/// then the others in their new order.
+pub(super) fn different<'a>(
+    old: &'a [Arc<config::Service>],
+    new: &'a [Arc<config::Service>],
+    also: impl Fn(&config::Service) -> bool,
+) -> Vec<(Option<&'a config::Service>, Option<&'a config::Service>)> {
+    let differs = |before: &Arc<config::Service>, after: &Arc<config::Service>| {
+        // Mostly one and the same: see `config::Known`.
+        !Arc::ptr_eq(before, after) && before != after || also(after)
+    };
+    let is_same = |(before, after): &(&Arc<_>, &Arc<_>)| key(before) == key(after);
+    let head = old.iter().zip(new).take_while(is_same).count();
+    let (old_left, new_left) = (&old[head..], &new[head..]);
+    let tail = old_left.iter().rev().zip(new_left.iter().rev());
+    let tail = tail.take_while(is_same).count();
+    let old_left = &old_left[..old_left.len() - tail];
+    let new_left = &new_left[..new_left.len() - tail];
+    let before: HashMap<_, _> = old_left.iter().map(|s| (key(s), s)).collect();
+    let after: HashSet<_> = new_left.iter().map(|s| key(s)).collect();
+    let gone = old_left.iter().filter(|s| !after.contains(&key(s)));
+    let mut found: Vec<_> = gone.map(|service| (Some(&**service), None)).collect();
+    let mut pair = |before: Option<&'a Arc<_>>, after: &'a Arc<_>| {
+        if before.is_none_or(|before| differs(before, after)) {
+            found.push((before.map(|service| &**service), Some(&**after)));
+        }
+    };
+    let (head_of_new, rest) = new.split_at(head);
+    old.iter()
+        .zip(head_of_new)
+        .for_each(|(before, after)| pair(Some(before), after));
+    new_left
+        .iter()
+        .for_each(|after| pair(before.get(&key(after)).copied(), after));
+    old[old.len() - tail..]
+        .iter()
+        .zip(&rest[rest.len() - tail..])
+        .for_each(|(before, after)| pair(Some(before), after));
+    found
 }
 
 impl std::fmt::Display for Changes {

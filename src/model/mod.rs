@@ -268,8 +268,9 @@ impl Model {
     /// Adds services, or puts them in the place of their former versions: all in one publication, or none.
     pub fn set_services(
         &mut self,
-        services: Vec<crate::config::Service>,
+        services: Vec<impl Into<Arc<crate::config::Service>>>,
     ) -> Result<Changes, Conflict> {
+        let services = services.into_iter().map(Into::into).collect();
         let changes = self.services.set(services)?;
         self.publish(|_| {});
         Ok(changes)

@@ -8,7 +8,7 @@ use crate::neighbour::{Link, LinkState, MAX_NEIGHBOURS, NeighbourTable};
 use crate::tables::{Route, Tables};
 use crate::units::{HopId, PortId, Time};
 use crate::wire::Mac;
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;

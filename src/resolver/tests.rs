@@ -286,7 +286,7 @@ fn a_gateway_that_is_no_longer_static_keeps_its_slot() {
     );
     let network = Network {
         tables: lab.model.tables(),
-        reals: &HashMap::new(),
+        reals: &foldhash::HashMap::default(),
     };
     let table = lab.model.resolver.neighbours().table().clone();
     let hop = table.find(PortId(1), gateway).unwrap();

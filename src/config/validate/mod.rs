@@ -8,7 +8,8 @@ mod network;
 mod pool;
 mod service;
 
-use super::error::{Log, Span};
+use super::error::{At, Log, Span};
+use super::pieces::Item;
 use super::raw::{self, Root};
 
 use super::{
@@ -19,18 +20,23 @@ use network::Network;
 use pool::Pools;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The most workers: each has a queue on every port.
 const MAX_WORKERS: usize = 64;
 
 /// Checks everything. Returns the configuration, and where each of its ports names its device: they may be used only if `log` holds no error.
-pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> (Config, Vec<Span>) {
+pub(super) fn validate(
+    root: Root,
+    services: Vec<Item>,
+    context: &Context,
+    log: &mut Log,
+) -> (Config, Vec<Span>) {
     let dpdk = dpdk(root.dpdk.into_option().unwrap_or_default(), context, log);
     let mut network = Network::default();
     let driven = context.devices.then_some(dpdk.workers.len());
     let ports = network.ports(root.port, driven, log);
     let pools = pool::pools(root.local_pool, &mut network, log);
-    let services = root.service.items();
     network.vips(&services, log);
     let routes = network.routes(root.route, log);
     let neighbours = network.neighbours(root.neighbour.items(), log);
@@ -60,7 +66,12 @@ pub(super) fn validate(root: Root, context: &Context, log: &mut Log) -> (Config,
 }
 
 /// Checks services that are to be added to `config`; what it returns may be used only if `log` holds no error.
-pub(super) fn added(root: Root, config: &Config, log: &mut Log) -> Vec<Service> {
+pub(super) fn added(
+    root: Root,
+    services: Vec<Item>,
+    config: &Config,
+    log: &mut Log,
+) -> Vec<Arc<Service>> {
     let others = [
         root.include.ok().map(|found| found.at),
         root.reverse_path.ok().map(|found| found.at),
@@ -80,7 +91,6 @@ pub(super) fn added(root: Root, config: &Config, log: &mut Log) -> Vec<Service> 
         log.error(at, "only services can be added")
             .help("leave [[service]] tables here; the file and a reload change the rest");
     }
-    let services = root.service.items();
     if services.is_empty() && log.errors() == 0 {
         log.error(Span::default(), "there is no [[service]]")
             .help("write the services that are to be added");
@@ -88,6 +98,13 @@ pub(super) fn added(root: Root, config: &Config, log: &mut Log) -> Vec<Service> 
     let mut network = Network::of(config);
     network.vips(&services, log);
     service::services(services, &Pools::of(config), &network, log)
+}
+
+/// Checks a service by itself. None: there is something to say of it.
+pub(super) fn alone(raw: At<raw::Service>) -> Option<Service> {
+    let mut log = Log::default();
+    let service = service::alone(raw, &mut log);
+    service.filter(|_| log.findings() == 0)
 }
 
 fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {

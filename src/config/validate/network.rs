@@ -3,11 +3,12 @@
 use super::devices::Devices;
 use crate::config::address::Destination;
 use crate::config::error::{At, Log, Span, quote};
+use crate::config::pieces::Item;
 use crate::config::raw;
 use crate::config::value::{Given, List};
 use crate::config::{Config, HostPeer, Port, Queues, Route, StaticNeighbour};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use ipnet::Ipv4Net;
-use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 /// The most ports.
@@ -146,6 +147,12 @@ impl Network {
     /// Returns false only if neither a port's subnet nor a route holds the address, as [`connected`](Self::connected).
     pub fn reachable(&self, address: Ipv4Addr) -> bool {
         self.routes_unknown || self.routed.contain(address) || self.connected(address)
+    }
+
+    /// Whether there is nothing to say of a real server's address. `crosses`: by a mode that crosses routers.
+    pub fn is_plain_real(&self, address: Ipv4Addr, crosses: bool) -> bool {
+        let reached = self.connected(address) || crosses && self.reachable(address);
+        reached && !self.edges.contains_key(&address) && !self.own.contains_key(&address)
     }
 
     /// Refuses an address that is no host's in one of the ports' subnets.
@@ -294,12 +301,25 @@ impl Network {
         addresses
     }
 
+    /// One in which every address is another host's, and can be reached.
+    pub fn of_others() -> Network {
+        Network {
+            ports_unknown: true,
+            routes_unknown: true,
+            ..Network::default()
+        }
+    }
+
     /// Takes note of the services' addresses.
-    pub fn vips(&mut self, services: &[At<raw::Service>], log: &mut Log) {
-        for &At { value: vip, at } in services
-            .iter()
-            .filter_map(|service| service.value.address.ok())
-        {
+    pub fn vips(&mut self, services: &[Item], log: &mut Log) {
+        let vip = |service: &Item| match service {
+            Item::Written(service) => service.value.address.ok().copied(),
+            Item::Checked(service) => Some(At {
+                value: service.address,
+                at: Span::NOWHERE,
+            }),
+        };
+        for At { value: vip, at } in services.iter().filter_map(vip) {
             if !self.no_edge(vip, at, log) {
                 continue;
             }

@@ -22,9 +22,26 @@ pub(super) struct Pools {
     pub list: Vec<Pool>,
     /// Every pool's name could be read.
     pub complete: bool,
+    /// Every name is taken to be one of a pool.
+    pub any: bool,
 }
 
 impl Pools {
+    /// Those of which nothing is known.
+    pub fn unknown() -> Pools {
+        Pools {
+            list: Vec::new(),
+            complete: false,
+            any: true,
+        }
+    }
+
+    /// Whether a pool has this name.
+    pub fn has(&self, name: &str) -> bool {
+        let mut names = self.list.iter().filter_map(|pool| pool.name.as_deref());
+        self.any || names.any(|known| known == name)
+    }
+
     /// Those of a running configuration.
     pub fn of(config: &Config) -> Pools {
         let pool = |pool: &LocalPool| Pool {
@@ -35,6 +52,7 @@ impl Pools {
         Pools {
             list: config.pools.iter().map(pool).collect(),
             complete: true,
+            any: false,
         }
     }
 }
@@ -47,6 +65,7 @@ pub(super) fn pools(
     let mut names = Unique::default();
     let mut pools = Pools {
         complete: raw.complete(),
+        any: false,
         list: Vec::new(),
     };
     for (place, At { value: pool, .. }) in raw.items().into_iter().enumerate() {

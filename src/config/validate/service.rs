@@ -3,11 +3,13 @@
 use super::network::{Network, Unique};
 use super::pool::Pools;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
+use crate::config::pieces::Item;
 use crate::config::raw;
 use crate::config::value::{Given, Int, ModeWord};
 use crate::config::{Mode, Persistence, Protocol, Real, Scheduler, Service, WhenUnavailable};
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The names that `ipvsadm --scheduler` takes, whether this version implements them or not.
@@ -16,11 +18,12 @@ const IPVS_SCHEDULERS: &[&str] = &[
 ];
 
 pub(super) fn services(
-    raw: Vec<At<raw::Service>>,
+    items: Vec<Item>,
     pools: &Pools,
     network: &Network,
     log: &mut Log,
-) -> Vec<Service> {
+) -> Vec<Arc<Service>> {
+    let in_pieces = items.iter().any(|item| matches!(item, Item::Checked(_)));
     let mut check = Check {
         pools,
         network,
@@ -28,9 +31,45 @@ pub(super) fn services(
         names: Unique::default(),
         keys: HashMap::new(),
     };
-    raw.into_iter()
-        .filter_map(|service| check.service(service.value, service.at))
-        .collect()
+    let checked = |item| match item {
+        Item::Written(service) => {
+            let At { value, at } = *service;
+            check.service(value, at).map(Arc::new)
+        }
+        Item::Checked(service) => {
+            if !check.fits(&service) {
+                check.log.error(Span::NOWHERE, "");
+            }
+            Some(service)
+        }
+    };
+    let services: Vec<_> = items.into_iter().filter_map(checked).collect();
+    if in_pieces && !are_unique(&services) {
+        log.error(Span::NOWHERE, "");
+    }
+    services
+}
+
+/// Whether no two services have the same name, or the same address, port and protocol.
+fn are_unique(services: &[Arc<Service>]) -> bool {
+    let mut names = HashSet::with_capacity(services.len());
+    let mut keys = HashSet::with_capacity(services.len());
+    services.iter().all(|service| {
+        names.insert(service.name.as_str())
+            && keys.insert((service.protocol, service.address, service.port))
+    })
+}
+
+/// What a service is, as far as that does not depend on the rest of the file.
+pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<Service> {
+    let mut check = Check {
+        pools: &Pools::unknown(),
+        network: &Network::of_others(),
+        log,
+        names: Unique::default(),
+        keys: HashMap::new(),
+    };
+    check.service(raw.value, raw.at)
 }
 
 struct Check<'a> {
@@ -42,6 +81,18 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// Whether there is nothing to say of a service that was checked by itself: each check of pools and network here has its
+    /// message below.
+    fn fits(&self, service: &Service) -> bool {
+        let has_pool = match &service.mode {
+            Mode::Fullnat { pool } => self.pools.has(pool),
+            Mode::Dr | Mode::Nat => true,
+        };
+        let crosses = service.mode != Mode::Dr;
+        let mut reals = service.reals.iter().map(|real| real.address);
+        has_pool && reals.all(|real| self.network.is_plain_real(real, crosses))
+    }
+
     fn service(&mut self, raw: raw::Service, at: Span) -> Option<Service> {
         let port = raw.port.get().map(|port| port.0 as u16);
         let name = self.name(&raw, at, port);
@@ -164,7 +215,7 @@ impl Check<'_> {
                     .help(help);
                 None
             }
-            Given::Yes(pool) if names().any(|name| name == pool.value) => Some(Mode::Fullnat {
+            Given::Yes(pool) if self.pools.has(&pool.value) => Some(Mode::Fullnat {
                 pool: pool.value.clone(),
             }),
             // The pool that is meant may be the one whose name could not be read.
@@ -229,7 +280,7 @@ impl Check<'_> {
         }
         let mode = raw.mode.get();
         let mut reals = Vec::with_capacity(list.len());
-        let mut first: HashMap<(Ipv4Addr, u16), Span> = HashMap::with_capacity(list.len());
+        let mut first = Places::default();
         for At { value: real, .. } in list {
             let Some(&At { value: address, at }) = real.address.ok() else {
                 continue;
@@ -328,5 +379,31 @@ impl Check<'_> {
             return None;
         }
         Some(port)
+    }
+}
+
+/// Where each real server of a service is written.
+#[derive(Default)]
+struct Places {
+    few: Vec<((Ipv4Addr, u16), Span)>,
+    many: HashMap<(Ipv4Addr, u16), Span>,
+}
+
+impl Places {
+    /// Up to so many are gone through.
+    const FEW: usize = 32;
+
+    /// Returns where the same real server is written already.
+    fn insert(&mut self, real: (Ipv4Addr, u16), at: Span) -> Option<Span> {
+        if self.few.len() < Self::FEW {
+            let known = self.few.iter().find(|(other, _)| *other == real);
+            let known = known.map(|(_, at)| *at);
+            self.few.push((real, at));
+            return known;
+        }
+        if self.many.is_empty() {
+            self.many.extend(self.few.iter().copied());
+        }
+        self.many.insert(real, at)
     }
 }

@@ -4,8 +4,9 @@ use crate::config::{self, Config};
 use crate::model::changes::NoSuchReal;
 use crate::model::from_config::key;
 use crate::service::ServiceKey;
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// What an operator does to one real server; until the next reload, since the file says what the weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub(super) type At = (Ipv4Addr, u16);
 
 /// What a change did to one service: its former version and its present one.
 pub(super) struct Change<'a> {
-    pub before: Option<config::Service>,
+    pub before: Option<Arc<config::Service>>,
     pub after: Option<&'a config::Service>,
 }
 
@@ -39,7 +40,7 @@ impl Configured {
         Configured {
             places: places(&config),
             config,
-            drained: HashMap::new(),
+            drained: HashMap::default(),
         }
     }
 
@@ -53,12 +54,20 @@ impl Configured {
 
     /// Goes to another configuration; returns the former one.
     pub(super) fn replace(&mut self, new: Config) -> Config {
+        let services = (&self.config.services, &new.services);
+        let mut pairs = services.0.iter().zip(services.1);
+        let is_same_length = services.0.len() == services.1.len();
+        // Then the places are the same.
+        if is_same_length && pairs.all(|(before, after)| key(before) == key(after)) {
+            self.drained.clear();
+            return std::mem::replace(&mut self.config, new);
+        }
         let new = Configured::new(new);
         std::mem::replace(self, new).config
     }
 
     /// Adds a service, or puts it in the place of its former version.
-    pub(super) fn set(&mut self, service: config::Service) -> Change<'_> {
+    pub(super) fn set(&mut self, service: Arc<config::Service>) -> Change<'_> {
         let key = key(&service);
         self.drained.retain(|(of, _), _| *of != key);
         let services = &mut self.config.services;
@@ -73,7 +82,7 @@ impl Configured {
                 (services.len() - 1, None)
             }
         };
-        let after = Some(&services[place]);
+        let after = Some(&*services[place]);
         Change { before, after }
     }
 
@@ -99,6 +108,8 @@ impl Configured {
         let place = self.places.get(key).ok_or(NoSuchReal)?;
         let service = &mut self.config.services[*place];
         let before = Some(service.clone());
+        // A copy: others may have the former version.
+        let service = Arc::make_mut(service);
         let is_it = |found: &&mut config::Real| (found.address, found.port) == real;
         let found = service.reals.iter_mut().find(is_it).ok_or(NoSuchReal)?;
         found.weight = weight;

@@ -1,6 +1,6 @@
 //! Counts how many services use an address.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::net::Ipv4Addr;
 
 #[derive(Debug, Default, PartialEq)]

@@ -9,7 +9,7 @@ mod real_ids;
 mod registry;
 mod service_ids;
 
-use super::changes::{Changes, NoSuchReal};
+use super::changes::{Changes, NoSuchReal, different};
 use super::from_config::{key, owners, pool_table};
 use crate::config::{self, Config, ReversePath};
 use crate::conn::Pool;
@@ -24,11 +24,11 @@ use crate::units::{RealId, ServiceId, Time};
 pub use configured::Edit;
 use configured::{At, Change, Configured};
 use counts::Counts;
+use foldhash::HashMap;
 use natted::Natted;
 use placing::Placing;
 pub use real_ids::Place;
 use registry::{Registry, Released};
-use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -109,13 +109,13 @@ impl Services {
             around: Around {
                 stats,
                 beginnings,
-                pools: HashMap::new(),
+                pools: HashMap::default(),
                 routes: Arc::default(),
                 reverse_path: config.reverse_path,
             },
             configured: Configured::new(config),
             indexes: Indexes {
-                names: HashMap::new(),
+                names: HashMap::default(),
                 vips: Counts::default(),
                 real_addresses: Counts::default(),
                 new_reals: Vec::new(),
@@ -153,21 +153,11 @@ impl Services {
         if let Some(routes) = routes {
             around.routes = routes;
         }
-        let before: HashMap<ServiceKey, &config::Service> =
-            old.services.iter().map(|s| (key(s), s)).collect();
-        let after: HashSet<ServiceKey> = new.services.iter().map(key).collect();
-        for service in &old.services {
-            if !after.contains(&key(service)) {
-                indexes.follow(Some(service), None, around);
-            }
-        }
-        for service in &new.services {
-            let before = before.get(&key(service)).copied();
-            let has_other_pool =
-                pools_changed && matches!(service.mode, config::Mode::Fullnat { .. });
-            if before != Some(service) || has_other_pool {
-                indexes.follow(before, Some(service), around);
-            }
+        let has_other_pool = |service: &config::Service| {
+            pools_changed && matches!(service.mode, config::Mode::Fullnat { .. })
+        };
+        for (before, after) in different(&old.services, &new.services, has_other_pool) {
+            indexes.follow(before, after, around);
         }
         if ways_changed {
             let running = new.services.iter();
@@ -185,12 +175,12 @@ impl Services {
     }
 
     /// Adds services, or puts them in the place of their former versions: all of them, or none.
-    pub(super) fn set(&mut self, services: Vec<config::Service>) -> Result<Changes, Conflict> {
+    pub(super) fn set(&mut self, services: Vec<Arc<config::Service>>) -> Result<Changes, Conflict> {
         services.iter().try_for_each(|service| self.fits(service))?;
         let mut changes = Changes::default();
         for service in services {
             let change = self.configured.set(service);
-            changes.count_service(change.before.as_ref(), change.after);
+            changes.count_service(change.before.as_deref(), change.after);
             self.indexes.follow_change(change, &self.around);
         }
         Ok(changes)
@@ -200,7 +190,7 @@ impl Services {
     pub(super) fn unset(&mut self, key: &ServiceKey) -> Option<Changes> {
         let change = self.configured.unset(key)?;
         let mut changes = Changes::default();
-        changes.count_service(change.before.as_ref(), change.after);
+        changes.count_service(change.before.as_deref(), change.after);
         self.indexes.follow_change(change, &self.around);
         Some(changes)
     }
@@ -346,7 +336,7 @@ impl Services {
 
 impl Indexes {
     fn follow_change(&mut self, change: Change<'_>, around: &Around) {
-        self.follow(change.before.as_ref(), change.after, around);
+        self.follow(change.before.as_deref(), change.after, around);
     }
 
     /// Follows a service from its former version to its present one; none: it was not, or is no longer. The only way in

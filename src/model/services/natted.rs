@@ -4,7 +4,8 @@ use crate::config::Protocol;
 use crate::rcu::map::{Map, Snapshot};
 use crate::service::ServiceKey;
 use crate::tables::{Placement, Placements, Replies, Requests};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -34,10 +35,10 @@ impl Natted {
     pub fn new(seed: u64) -> Self {
         Natted {
             map: Map::new(seed),
-            known: HashMap::new(),
-            places: HashMap::new(),
-            ports: HashMap::new(),
-            changed: HashSet::new(),
+            known: HashMap::default(),
+            places: HashMap::default(),
+            ports: HashMap::default(),
+            changed: HashSet::default(),
         }
     }
 
@@ -78,7 +79,7 @@ impl Natted {
         if known.services.remove(service).is_none() {
             return;
         }
-        known.unusual.remove(service);
+        known.remove_unusual(service);
         self.changed.insert(place);
         if known.services.is_empty() {
             self.known.remove(&place);
@@ -95,7 +96,7 @@ impl Natted {
                 continue;
             };
             let before = match is_usual {
-                true => known.unusual.remove(service),
+                true => known.remove_unusual(service),
                 false => known.unusual.insert(*service, placements.clone()),
             };
             if before.as_ref() != Some(placements).filter(|_| !is_usual) {
@@ -133,6 +134,15 @@ impl Natted {
 }
 
 impl Place {
+    fn remove_unusual(&mut self, service: &ServiceKey) -> Option<Placements> {
+        let placements = self.unusual.remove(service);
+        if self.unusual.is_empty() {
+            // An empty map keeps memory, and most become empty.
+            self.unusual = BTreeMap::new();
+        }
+        placements
+    }
+
     fn replies(&self) -> Replies {
         let key = self.services.keys().next();
         let usual = key.filter(|_| self.services.len() > self.unusual.len());

@@ -9,7 +9,7 @@ use super::natted::Natted;
 use crate::rcu::map::{Map, Snapshot};
 use crate::service::ServiceKey;
 use crate::tables::{Clients, Placement, Placements};
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 pub(super) struct Placing {
     map: Map<ServiceKey, Placements>,
@@ -35,9 +35,9 @@ impl Placing {
     pub fn new(seed: u64) -> Self {
         Placing {
             map: Map::new(seed),
-            known: HashMap::new(),
-            changed: HashSet::new(),
-            fresh: HashSet::new(),
+            known: HashMap::default(),
+            changed: HashSet::default(),
+            fresh: HashSet::default(),
             clients: Clients {
                 mask: None,
                 former: [].into(),

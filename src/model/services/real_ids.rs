@@ -3,7 +3,7 @@
 use crate::service::ServiceKey;
 use crate::stats::{RealTotals, Stats};
 use crate::units::{RealId, Time};
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ pub type Place = (ServiceKey, Ipv4Addr, u16);
 
 #[derive(Default)]
 pub(super) struct RealIds {
-    /// What each had counted when it was given away: its cells are used again, and never set back.
-    before: Vec<RealTotals>,
+    /// What those had counted that were given away: their cells are used again, and never set back.
+    before: HashMap<RealId, RealTotals>,
     /// Which real server each id is.
     places: Vec<Option<Place>>,
     free: Vec<RealId>,
@@ -39,9 +39,8 @@ impl RealIds {
             return id;
         }
         let id = self.free.pop().unwrap_or_else(|| {
-            self.before.push(RealTotals::default());
             self.places.push(None);
-            RealId((self.before.len() - 1) as u32)
+            RealId((self.places.len() - 1) as u32)
         });
         self.places[id.index()] = Some(place);
         stats.ensure(id);
@@ -91,11 +90,12 @@ impl RealIds {
         self.by_place.remove(&place);
         self.places[id.index()] = None;
         let all = stats.real(id);
-        self.before[id.index()] = RealTotals {
+        let counted = RealTotals {
             active: 0,
             inactive: 0,
             ..all
         };
+        self.before.insert(id, counted);
         self.free.push(id);
         Some(place)
     }
@@ -106,7 +106,11 @@ impl RealIds {
     }
 
     pub(super) fn totals(&self, stats: &Stats, id: RealId) -> RealTotals {
-        stats.real(id) - self.before[id.index()]
+        let all = stats.real(id);
+        match self.before.get(&id) {
+            Some(before) => all - *before,
+            None => all,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A service that goes leaves its ids until its last connection is gone; one that comes back has them again.
 
+use super::configured::At;
 use super::real_ids::{Place, RealIds};
 use super::service_ids::ServiceIds;
 use crate::config;
@@ -11,9 +12,8 @@ use crate::service::{Real, ServiceKey};
 use crate::stats::{RealTotals, Stats};
 use crate::units::{RealId, ServiceId, Time};
 use crossbeam_utils::CachePadded;
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,8 @@ struct Registered {
     id: ServiceId,
     name: Arc<str>,
     cursors: Arc<[CachePadded<Cursor>]>,
-    reals: HashMap<(Ipv4Addr, u16), RealId>,
+    /// In the order of their addresses and ports.
+    reals: Box<[(At, RealId)]>,
     /// Real servers that are no longer configured, and may have connections left.
     draining: HashSet<RealId>,
     /// How long a persistence template of it may live.
@@ -124,8 +125,8 @@ impl Registry {
             cursors: (0..workers)
                 .map(|n| CachePadded::new(Cursor::new(n, workers, beginning)))
                 .collect(),
-            reals: HashMap::new(),
-            draining: HashSet::new(),
+            reals: Box::default(),
+            draining: HashSet::default(),
             templates: None,
             past: RealTotals::default(),
         });
@@ -133,16 +134,15 @@ impl Registry {
         let templates = service.persistence.map(|persistence| persistence.timeout);
         registered.templates = registered.templates.max(templates);
         let at = |real: &config::Real| (real.address, real.port);
-        let wanted: HashSet<_> = service.reals.iter().map(at).collect();
-        let gone = registered.reals.extract_if(|at, _| !wanted.contains(at));
-        for ((address, port), id) in gone {
-            real_ids.retire(stats, id, (key, address, port), registered.templates);
-            registered.draining.insert(id);
-        }
+        let former = std::mem::take(&mut registered.reals);
+        let known = |at: &At| {
+            let place = former.binary_search_by_key(at, |(at, _)| *at).ok()?;
+            Some(former[place].1)
+        };
         let reals = service.reals.iter().rev().map(|real| {
-            let id = registered.reals.entry(at(real));
-            let id =
-                *id.or_insert_with(|| real_ids.allocate(stats, (key, real.address, real.port)));
+            let id = known(&at(real));
+            let place = (key, real.address, real.port);
+            let id = id.unwrap_or_else(|| real_ids.allocate(stats, place));
             registered.draining.remove(&id);
             Real {
                 id,
@@ -151,8 +151,24 @@ impl Registry {
                 weight: real.weight,
             }
         });
+        let reals: Box<[Real]> = reals.collect();
+        registered.reals = reals
+            .iter()
+            .map(|real| ((real.address, real.port), real.id))
+            .collect();
+        registered.reals.sort_unstable();
+        let stays = |of: &At| {
+            registered
+                .reals
+                .binary_search_by_key(of, |(at, _)| *at)
+                .is_ok()
+        };
+        for &((address, port), id) in former.iter().filter(|(at, _)| !stays(at)) {
+            real_ids.retire(stats, id, (key, address, port), registered.templates);
+            registered.draining.insert(id);
+        }
         Kept {
-            reals: reals.collect(),
+            reals,
             id: registered.id,
             cursors: registered.cursors.clone(),
             name,
@@ -163,7 +179,7 @@ impl Registry {
     pub(super) fn retire(&mut self, stats: &Stats, key: &ServiceKey) {
         self.ids.departed.insert(*key);
         if let Some(registered) = self.services.get_mut(key) {
-            for ((address, port), id) in registered.reals.drain() {
+            for ((address, port), id) in std::mem::take(&mut registered.reals) {
                 let place = (*key, address, port);
                 self.reals.retire(stats, id, place, registered.templates);
                 registered.draining.insert(id);

@@ -3,7 +3,7 @@
 use crate::service::ServiceKey;
 use crate::stats::Stats;
 use crate::units::ServiceId;
-use std::collections::HashSet;
+use foldhash::HashSet;
 
 #[derive(Default)]
 pub(super) struct ServiceIds {

@@ -8,7 +8,7 @@ use crate::tables::Placement;
 use crate::units::PortId;
 use crate::wire::Mac;
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 const VIPS: u8 = 3;
 const PORTS: [u16; 3] = [80, 81, 0];
@@ -220,7 +220,7 @@ struct Lab {
     readers: Vec<Reader<Tables>>,
     now: Time,
     /// The services as they should be configured, by the rules of the commands.
-    expected: Vec<config::Service>,
+    expected: Vec<Arc<config::Service>>,
     drained: HashMap<(ServiceKey, At), u16>,
 }
 
@@ -238,7 +238,7 @@ impl Lab {
             readers,
             now,
             expected: config.services.clone(),
-            drained: HashMap::new(),
+            drained: HashMap::default(),
         }
     }
 
@@ -254,7 +254,7 @@ impl Lab {
                 }
             }
             Step::Rewire(world) => {
-                let is_used = |service: &config::Service| service.address.octets()[3] == VIPS;
+                let is_used = |service: &Arc<config::Service>| service.address.octets()[3] == VIPS;
                 if world.has_vip && self.expected.iter().any(is_used) {
                     return;
                 }
@@ -293,7 +293,7 @@ impl Lab {
             }
             Step::Edit(n, real, edit) => {
                 let Some(n) = place(*n) else { return };
-                let service = &mut self.expected[n];
+                let service = Arc::make_mut(&mut self.expected[n]);
                 let its = key(service);
                 if service.reals.is_empty() {
                     let nobody = (REALS[0], 1);
@@ -556,7 +556,7 @@ fn compare(lab: &Lab, is_quiet: bool) {
     assert_eq!(after.indexes.real_addresses, wanted.indexes.real_addresses);
     for service in &config.services {
         let its = key(service);
-        assert_eq!(after.configured.get(&its), Some(service));
+        assert_eq!(after.configured.get(&its), Some(&**service));
         check_by_hand(lab.model.tables(), service);
     }
 }
