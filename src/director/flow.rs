@@ -1,19 +1,20 @@
 //! TCP and UDP: known connections, and the way out. A flow's first packet is in [`unknown`](super::unknown).
 
-use super::parse::{Flow, Kind, PROTOCOL_TCP};
+use super::parse::{Flow, Kind};
 use super::{Core, Outcome, Turn, is_tcp};
 use crate::config::Protocol;
 use crate::conn::state::next_tcp;
 use crate::conn::{Connection, Direction, FlowKey, Found, Place, State};
 use crate::forward::rewrite::{Layout, rewrite, rewrite_usual, set_macs};
 use crate::neighbour::LinkState;
+use crate::net::protocol;
 use crate::packet::{Packet, Sent, Sink};
 use crate::service::ServiceKey;
 use crate::stats::RealStats;
 use crate::tables::Tables;
 use crate::units::{HopId, PortId};
 use crate::verdict::{Context, DropReason, ReplyReason, Verdict};
-use crate::wire::tcp;
+use crate::wire::tcp::Tcp;
 use std::net::Ipv4Addr;
 
 /// Where in a frame of the usual layout TCP's acknowledgement number is.
@@ -329,7 +330,7 @@ impl<P: Packet> Core<P> {
 pub(super) fn service_key(key: &FlowKey) -> ServiceKey {
     ServiceKey {
         protocol: match key.protocol() {
-            PROTOCOL_TCP => Protocol::Tcp,
+            protocol::TCP => Protocol::Tcp,
             _ => Protocol::Udp,
         },
         address: key.destination(),
@@ -349,24 +350,16 @@ struct Numbers {
 impl Numbers {
     /// Of a segment whose header is there.
     fn of(frame: &[u8], flow: &Flow) -> Self {
-        let l4 = usize::from(flow.layout.l4);
-        let header = frame
-            .get(l4..)
-            .and_then(|segment| segment.first_chunk::<{ tcp::HEADER_LEN }>());
-        let Some(header) = header else {
+        let end = usize::from(flow.layout.ip) + usize::from(flow.length);
+        let segment = frame.get(usize::from(flow.layout.l4)..end);
+        let Some(Ok(segment)) = segment.map(Tcp::new_checked) else {
             return Numbers::default();
         };
-        let word = |at: usize| {
-            u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-        };
-        let headers = l4 - usize::from(flow.layout.ip) + usize::from(header[12] >> 4) * 4;
-        let data = usize::from(flow.length).saturating_sub(headers) as u32;
-        // SEG.LEN counts SYN and FIN.
-        let length = data + u32::from(flow.flags.syn()) + u32::from(flow.flags.fin());
+        let sequence = segment.sequence();
         Numbers {
-            sequence: word(4),
-            end: word(4).wrapping_add(length),
-            acknowledged: word(8),
+            sequence,
+            end: sequence.wrapping_add(segment.sequence_length()),
+            acknowledged: segment.acknowledged(),
         }
     }
 }
