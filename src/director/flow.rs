@@ -14,7 +14,7 @@ use crate::stats::RealStats;
 use crate::tables::Tables;
 use crate::units::{HopId, PortId};
 use crate::verdict::{Context, DropReason, ReplyReason, Verdict};
-use crate::wire::tcp::Tcp;
+use crate::wire::tcp;
 use std::net::Ipv4Addr;
 
 /// Where in a frame of the usual layout TCP's acknowledgement number is.
@@ -350,16 +350,24 @@ struct Numbers {
 impl Numbers {
     /// Of a segment whose header is there.
     fn of(frame: &[u8], flow: &Flow) -> Self {
-        let end = usize::from(flow.layout.ip) + usize::from(flow.length);
-        let segment = frame.get(usize::from(flow.layout.l4)..end);
-        let Some(Ok(segment)) = segment.map(Tcp::new_checked) else {
+        let l4 = usize::from(flow.layout.l4);
+        let header = frame
+            .get(l4..)
+            .and_then(|segment| segment.first_chunk::<{ tcp::HEADER_LEN }>());
+        let Some(header) = header else {
             return Numbers::default();
         };
-        let sequence = segment.sequence();
+        let word = |at: usize| {
+            u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
+        let headers = l4 - usize::from(flow.layout.ip) + usize::from(header[12] >> 4) * 4;
+        let data = usize::from(flow.length).saturating_sub(headers) as u32;
+        // SEG.LEN counts SYN and FIN.
+        let length = data + u32::from(flow.flags.syn()) + u32::from(flow.flags.fin());
         Numbers {
-            sequence,
-            end: sequence.wrapping_add(segment.sequence_length()),
-            acknowledged: segment.acknowledged(),
+            sequence: word(4),
+            end: word(4).wrapping_add(length),
+            acknowledged: word(8),
         }
     }
 }

@@ -121,10 +121,11 @@ pub(super) fn parse_unusual(frame: &[u8], port: &Port) -> Parsed {
 /// flow than [`parse_any`] finds. It does not look at the source's addresses, see [`is_bad_source_mac`] and
 /// [`is_bad_source`]: no connection is made of bad ones, so that the packets of known connections need not be asked.
 ///
-/// The headers are read as words in the machine's byte order, of which x86 and ARM servers have the same.
+/// The headers are read as words in the machine's byte order, of which x86 and ARM servers have the same. A property holds
+/// every field against the views of [`crate::wire`].
 #[inline(always)]
 pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
-    // The headers as far as UDP's end; TCP's is longer.
+    // RFC 1812 section 5.2.2 (1): the headers as far as UDP's end; TCP's is longer.
     let Some(header) = frame.first_chunk::<{ IP + 20 + 8 }>() else {
         return false;
     };
@@ -150,7 +151,8 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
     let ports = word(34);
     let length = (first >> 32) as u16;
     let length = length.swap_bytes();
-    // For another station, or not IPv4 without options, or a fragment: one branch for all.
+    // For another station, or not IPv4 without options (section 5.2.2 (3) and (4)), or a fragment: one branch for all. The
+    // checksum is (2).
     let differs = port.accepts.differs(word(0)) | first & 0xff_ffff ^ 0x45_0008 | second & 0xff3f;
     if differs != 0 || !is_header_right(first, second, addresses) {
         return false;
@@ -159,6 +161,7 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
     if IP + usize::from(length) != frame.len() && !is_padded(frame, length) {
         return false;
     }
+    // (5)
     let Some(room) = length.checked_sub(20) else {
         return false;
     };

@@ -4,7 +4,6 @@ use crate::conn::Connection;
 use crate::neighbour::Hop;
 use crate::net::{Mac, protocol};
 use crate::wire::checksum::Delta;
-use crate::wire::ethernet::Ethernet;
 
 /// Where the headers of a checked IPv4 frame are, in bytes from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,9 +123,9 @@ fn decrement_ttl(ip: &mut [u8; 20], delta: Delta) {
 /// Sets both MAC addresses.
 #[inline(always)]
 pub fn set_macs(frame: &mut [u8], destination: Mac, source: Mac) {
-    if let Ok(mut frame) = Ethernet::new_checked(frame) {
-        frame.set_destination(destination);
-        frame.set_source(source);
+    if let Some(macs) = frame.first_chunk_mut::<12>() {
+        macs[..6].copy_from_slice(&destination.0);
+        macs[6..].copy_from_slice(&source.0);
     }
 }
 

@@ -33,14 +33,17 @@ impl<T: AsRef<[u8]>> Ethernet<T> {
         }
     }
 
+    #[inline(always)]
     pub fn destination(&self) -> Mac {
         Mac(array(self.0.as_ref(), field::DESTINATION))
     }
 
+    #[inline(always)]
     pub fn source(&self) -> Mac {
         Mac(array(self.0.as_ref(), field::SOURCE))
     }
 
+    #[inline(always)]
     pub fn ethertype(&self) -> u16 {
         u16_of(self.0.as_ref(), field::ETHERTYPE)
     }
@@ -48,24 +51,29 @@ impl<T: AsRef<[u8]>> Ethernet<T> {
 
 impl<'a> Ethernet<&'a [u8]> {
     /// What follows the header, padding included.
+    #[inline(always)]
     pub fn payload(&self) -> &'a [u8] {
         &self.0[field::PAYLOAD]
     }
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Ethernet<T> {
+    #[inline(always)]
     pub fn set_destination(&mut self, mac: Mac) {
         self.0.as_mut()[field::DESTINATION].copy_from_slice(&mac.0);
     }
 
+    #[inline(always)]
     pub fn set_source(&mut self, mac: Mac) {
         self.0.as_mut()[field::SOURCE].copy_from_slice(&mac.0);
     }
 
+    #[inline(always)]
     pub fn set_ethertype(&mut self, ethertype: u16) {
         set_u16(self.0.as_mut(), field::ETHERTYPE, ethertype);
     }
 
+    #[inline(always)]
     pub fn payload_mut(&mut self) -> &mut [u8] {
         &mut self.0.as_mut()[field::PAYLOAD]
     }
@@ -82,7 +90,7 @@ pub fn emit(frame: &mut [u8], destination: Mac, source: Mac, ethertype: u16) -> 
 
 /// The source address of a frame.
 pub fn source(frame: &[u8]) -> Option<Mac> {
-    Some(Ethernet::new_checked(frame).ok()?.source())
+    frame.get(field::SOURCE)?.try_into().ok().map(Mac)
 }
 
 #[cfg(test)]

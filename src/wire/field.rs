@@ -15,20 +15,24 @@ pub(super) fn array<const N: usize>(bytes: &[u8], field: Field) -> [u8; N] {
 
 #[inline(always)]
 pub(super) fn u16_of(bytes: &[u8], field: Field) -> u16 {
-    u16::from_be_bytes(array(bytes, field))
+    let bytes = &bytes[field];
+    u16::from_be_bytes([bytes[0], bytes[1]])
 }
 
 #[inline(always)]
 pub(super) fn u32_of(bytes: &[u8], field: Field) -> u32 {
-    u32::from_be_bytes(array(bytes, field))
+    let bytes = &bytes[field];
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 #[inline(always)]
 pub(super) fn set_u16(bytes: &mut [u8], field: Field, value: u16) {
-    bytes[field].copy_from_slice(&value.to_be_bytes());
+    let bytes = &mut bytes[field];
+    [bytes[0], bytes[1]] = value.to_be_bytes();
 }
 
 #[inline(always)]
 pub(super) fn set_u32(bytes: &mut [u8], field: Field, value: u32) {
-    bytes[field].copy_from_slice(&value.to_be_bytes());
+    let bytes = &mut bytes[field];
+    [bytes[0], bytes[1], bytes[2], bytes[3]] = value.to_be_bytes();
 }

@@ -54,25 +54,30 @@ impl<T: AsRef<[u8]>> Icmp<T> {
     }
 
     /// The type.
+    #[inline(always)]
     pub fn kind(&self) -> u8 {
         self.0.as_ref()[field::KIND]
     }
 
+    #[inline(always)]
     pub fn code(&self) -> u8 {
         self.0.as_ref()[field::CODE]
     }
 
     /// The second word of the header.
+    #[inline(always)]
     pub fn rest(&self) -> u32 {
         u32_of(self.0.as_ref(), field::REST)
     }
 
     /// Of an echo request or reply.
+    #[inline(always)]
     pub fn identifier(&self) -> u16 {
         u16_of(self.0.as_ref(), field::IDENTIFIER)
     }
 
     /// Of an echo request or reply.
+    #[inline(always)]
     pub fn sequence(&self) -> u16 {
         u16_of(self.0.as_ref(), field::SEQUENCE)
     }
@@ -84,6 +89,7 @@ impl<T: AsRef<[u8]>> Icmp<T> {
         is_needed.then(|| u16_of(self.0.as_ref(), field::MTU))
     }
 
+    #[inline(always)]
     pub fn is_echo_request(&self) -> bool {
         self.kind() == ECHO_REQUEST
     }
@@ -97,12 +103,14 @@ impl<T: AsRef<[u8]>> Icmp<T> {
     }
 
     /// RFC 792: the checksum covers the message alone.
+    #[inline(always)]
     pub fn is_checksum_right(&self) -> bool {
         sum(self.0.as_ref()) == 0xffff
     }
 }
 
 impl<'a> Icmp<&'a [u8]> {
+    #[inline(always)]
     pub fn data(&self) -> &'a [u8] {
         &self.0[HEADER_LEN..]
     }

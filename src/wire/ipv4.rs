@@ -2,7 +2,7 @@
 
 use super::checksum::{pseudo_header_v4, sum};
 use super::ethernet::Ethernet;
-use super::field::{array, set_u16, u16_of};
+use super::field::{set_u16, u16_of, u32_of};
 use super::icmp::Icmp;
 use super::options::Options;
 use super::tcp::Tcp;
@@ -49,6 +49,7 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
     ///
     /// # Errors
     /// What is wrong, in the order of the checks.
+    #[inline(always)]
     pub fn new_checked(bytes: T) -> Result<Self, Malformed> {
         let ip = Self::new_quoted(bytes)?;
         // RFC 1812 section 5.2.2: the link layer must bring at least the total length.
@@ -62,97 +63,103 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
     ///
     /// # Errors
     /// As there.
+    #[inline(always)]
     pub fn new_quoted(bytes: T) -> Result<Self, Malformed> {
         let length = bytes.as_ref().len();
         // RFC 1812 section 5.2.2 (1): at least the minimum length legal datagram.
-        if length < HEADER_LEN {
+        let Some(header) = bytes.as_ref().first_chunk::<HEADER_LEN>() else {
             return Err(Malformed::Truncated);
-        }
-        let ip = Ipv4(bytes);
+        };
         // (3) The version must be 4 (RFC 1122 section 3.2.1.1).
-        if ip.0.as_ref()[field::VERSION] >> 4 != 4 {
+        if header[field::VERSION] >> 4 != 4 {
             return Err(Malformed::Version);
         }
         // (4) The header length must be at least 5 words.
-        if ip.header_len() < HEADER_LEN {
+        let header_len = usize::from(header[field::VERSION] & 0x0f) * 4;
+        if header_len < HEADER_LEN {
             return Err(Malformed::HeaderLength);
         }
         // (5) The total length must hold the header.
-        if usize::from(ip.total_length()) < ip.header_len() {
+        if usize::from(u16_of(header, field::LENGTH)) < header_len {
             return Err(Malformed::Length);
         }
-        match length < ip.header_len() {
+        match length < header_len {
             true => Err(Malformed::Truncated),
-            false => Ok(ip),
+            false => Ok(Ipv4(bytes)),
         }
     }
 
     /// Bytes of the header, options included.
-    #[inline]
+    #[inline(always)]
     pub fn header_len(&self) -> usize {
         usize::from(self.0.as_ref()[field::VERSION] & 0x0f) * 4
     }
 
+    #[inline(always)]
     pub fn tos(&self) -> u8 {
         self.0.as_ref()[field::TOS]
     }
 
     /// Bytes of the packet, as its header says.
-    #[inline]
+    #[inline(always)]
     pub fn total_length(&self) -> u16 {
         u16_of(self.0.as_ref(), field::LENGTH)
     }
 
+    #[inline(always)]
     pub fn identification(&self) -> u16 {
         u16_of(self.0.as_ref(), field::IDENTIFICATION)
     }
 
-    #[inline]
+    #[inline(always)]
     fn flags(&self) -> u16 {
         u16_of(self.0.as_ref(), field::FLAGS)
     }
 
+    #[inline(always)]
     pub fn dont_fragment(&self) -> bool {
         self.flags() & DONT_FRAGMENT != 0
     }
 
+    #[inline(always)]
     pub fn more_fragments(&self) -> bool {
         self.flags() & MORE_FRAGMENTS != 0
     }
 
     /// Where the payload belongs in the datagram's, in bytes.
+    #[inline(always)]
     pub fn fragment_offset(&self) -> u16 {
         (self.flags() & OFFSET) * 8
     }
 
     /// Whether it is a part of a datagram: more follow, or some came before.
-    #[inline]
+    #[inline(always)]
     pub fn is_fragment(&self) -> bool {
         self.flags() & (MORE_FRAGMENTS | OFFSET) != 0
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn ttl(&self) -> u8 {
         self.0.as_ref()[field::TTL]
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn protocol(&self) -> u8 {
         self.0.as_ref()[field::PROTOCOL]
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn source(&self) -> Ipv4Addr {
-        array(self.0.as_ref(), field::SOURCE).into()
+        Ipv4Addr::from_bits(u32_of(self.0.as_ref(), field::SOURCE))
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn destination(&self) -> Ipv4Addr {
-        array(self.0.as_ref(), field::DESTINATION).into()
+        Ipv4Addr::from_bits(u32_of(self.0.as_ref(), field::DESTINATION))
     }
 
     /// RFC 1812 section 5.2.2 (2): the header checksum must be correct (RFC 1122 section 3.2.1.2).
-    #[inline]
+    #[inline(always)]
     pub fn is_header_right(&self) -> bool {
         match (self.header_len(), self.0.as_ref().first_chunk()) {
             (HEADER_LEN, Some(header)) => checksum::is_header_right(header),
@@ -177,6 +184,7 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
     }
 
     /// The pseudo header that the checksums of TCP and UDP cover, for so many bytes of them.
+    #[inline(always)]
     pub fn pseudo_header(&self, length: u16) -> u64 {
         pseudo_header_v4(self.source(), self.destination(), self.protocol(), length)
     }
@@ -189,6 +197,7 @@ impl<'a> Ipv4<&'a [u8]> {
         &self.0[..length.min(self.0.len())]
     }
 
+    #[inline(always)]
     pub fn payload(&self) -> &'a [u8] {
         &self.packet()[self.header_len()..]
     }
@@ -222,14 +231,17 @@ impl<'a> Ipv4<&'a [u8]> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
+    #[inline(always)]
     pub fn set_ttl(&mut self, ttl: u8) {
         self.0.as_mut()[field::TTL] = ttl;
     }
 
+    #[inline(always)]
     pub fn set_source(&mut self, address: Ipv4Addr) {
         self.0.as_mut()[field::SOURCE].copy_from_slice(&address.octets());
     }
 
+    #[inline(always)]
     pub fn set_destination(&mut self, address: Ipv4Addr) {
         self.0.as_mut()[field::DESTINATION].copy_from_slice(&address.octets());
     }
@@ -286,6 +298,7 @@ impl Repr {
         }
     }
 
+    #[inline(always)]
     pub fn pseudo_header(&self, length: u16) -> u64 {
         pseudo_header_v4(self.source, self.destination, self.protocol, length)
     }

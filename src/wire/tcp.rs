@@ -34,28 +34,28 @@ impl Flags {
     pub const RST: u8 = 0x04;
     pub const ACK: u8 = 0x10;
 
-    #[inline]
+    #[inline(always)]
     pub fn fin(self) -> bool {
         self.0 & Self::FIN != 0
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn syn(self) -> bool {
         self.0 & Self::SYN != 0
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn rst(self) -> bool {
         self.0 & Self::RST != 0
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn ack(self) -> bool {
         self.0 & Self::ACK != 0
     }
 
     /// A SYN that opens a connection: nothing else of weight is set.
-    #[inline]
+    #[inline(always)]
     pub fn opens(self) -> bool {
         self.0 & (Self::SYN | Self::ACK | Self::RST | Self::FIN) == Self::SYN
     }
@@ -68,7 +68,7 @@ pub struct Tcp<T>(T);
 impl<T: AsRef<[u8]>> Tcp<T> {
     /// # Errors
     /// [`Malformed::Truncated`], or [`Malformed::HeaderLength`]: it is below 20 or beyond the segment.
-    #[inline]
+    #[inline(always)]
     pub fn new_checked(segment: T) -> Result<Self, Malformed> {
         let tcp = Tcp(segment);
         let length = tcp.0.as_ref().len();
@@ -82,44 +82,49 @@ impl<T: AsRef<[u8]>> Tcp<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn source_port(&self) -> u16 {
         u16_of(self.0.as_ref(), field::SOURCE_PORT)
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn destination_port(&self) -> u16 {
         u16_of(self.0.as_ref(), field::DESTINATION_PORT)
     }
 
+    #[inline(always)]
     pub fn sequence(&self) -> u32 {
         u32_of(self.0.as_ref(), field::SEQUENCE)
     }
 
+    #[inline(always)]
     pub fn acknowledged(&self) -> u32 {
         u32_of(self.0.as_ref(), field::ACKNOWLEDGED)
     }
 
     /// Bytes of the header, options included.
-    #[inline]
+    #[inline(always)]
     pub fn header_len(&self) -> usize {
         usize::from(self.0.as_ref()[field::DATA_OFFSET] >> 4) * 4
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn flags(&self) -> Flags {
         Flags(self.0.as_ref()[field::FLAGS])
     }
 
+    #[inline(always)]
     pub fn window(&self) -> u16 {
         u16_of(self.0.as_ref(), field::WINDOW)
     }
 
+    #[inline(always)]
     pub fn checksum(&self) -> u16 {
         u16_of(self.0.as_ref(), field::CHECKSUM)
     }
 
     /// Whether the checksum is right. `pseudo`: of the IP header, with the segment's length.
+    #[inline(always)]
     pub fn is_checksum_right(&self, pseudo: u64) -> bool {
         fold(pseudo + partial(self.0.as_ref())) == 0xffff
     }
@@ -148,6 +153,7 @@ impl<T: AsRef<[u8]>> Tcp<T> {
 }
 
 impl<'a> Tcp<&'a [u8]> {
+    #[inline(always)]
     pub fn payload(&self) -> &'a [u8] {
         &self.0[self.header_len()..]
     }

@@ -24,7 +24,7 @@ pub struct Udp<T>(T);
 impl<T: AsRef<[u8]>> Udp<T> {
     /// # Errors
     /// [`Malformed::Truncated`], or [`Malformed::Length`]: its length is below 8 or beyond the packet.
-    #[inline]
+    #[inline(always)]
     pub fn new_checked(bytes: T) -> Result<Self, Malformed> {
         let udp = Udp(bytes);
         let bytes = udp.0.as_ref();
@@ -38,18 +38,18 @@ impl<T: AsRef<[u8]>> Udp<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn source_port(&self) -> u16 {
         u16_of(self.0.as_ref(), field::SOURCE_PORT)
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn destination_port(&self) -> u16 {
         u16_of(self.0.as_ref(), field::DESTINATION_PORT)
     }
 
     /// Bytes of the datagram, its header counted.
-    #[inline]
+    #[inline(always)]
     pub fn length(&self) -> u16 {
         u16_of(self.0.as_ref(), field::LENGTH)
     }
@@ -67,6 +67,7 @@ impl<T: AsRef<[u8]>> Udp<T> {
 }
 
 impl<'a> Udp<&'a [u8]> {
+    #[inline(always)]
     pub fn payload(&self) -> &'a [u8] {
         &self.0[HEADER_LEN..usize::from(self.length())]
     }
