@@ -25,6 +25,7 @@ pub(crate) mod lpm;
 pub mod metrics;
 pub mod model;
 pub mod neighbour;
+pub mod net;
 pub mod packet;
 pub mod rcu;
 pub mod replay;

@@ -6,9 +6,8 @@
 //! another address only after every connection was told to forget its next hops
 //! ([`crate::tables::Tables::route_generation`]) and every worker has passed a quiescent state.
 
+use crate::net::{Mac, ethertype};
 use crate::units::{HopId, PortId};
-use crate::wire::Mac;
-use crate::wire::ethernet::ETHERTYPE_IPV4;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -148,7 +147,7 @@ impl NeighbourTable {
     /// `ports`: the MAC address and MTU of each port, in the order of their ids.
     pub fn new(ports: impl IntoIterator<Item = (Mac, u16)>) -> Self {
         let source = |(Mac([a, b, c, d, e, f]), mtu): (Mac, u16)| {
-            let [high, low] = ETHERTYPE_IPV4.to_be_bytes();
+            let [high, low] = ethertype::IPV4.to_be_bytes();
             Source {
                 header: u64::from_le_bytes([a, b, c, d, e, f, high, low]),
                 mtu,

@@ -6,8 +6,11 @@
 //! or a packet came another way, it is computed here.
 
 use crate::conn::FlowKey;
+use crate::net::{ethertype, protocol};
 use crate::units::WorkerId;
-use crate::wire::ethernet;
+use crate::wire::ethernet::Ethernet;
+use crate::wire::ipv4::Ipv4;
+use crate::wire::ipv6::Ipv6;
 use std::net::Ipv4Addr;
 
 /// The key of Microsoft's specification, which is the default of most devices.
@@ -25,6 +28,8 @@ pub const TABLE_SIZE: usize = 128;
 
 /// Bytes of the longest IPv4 input: two addresses and two ports.
 const INPUT_V4: usize = 12;
+/// The same of IPv6.
+const INPUT_V6: usize = 36;
 
 /// The Toeplitz hash of up to `key.len() - 4` bytes, most significant bit first. The definition; slow.
 pub fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
@@ -181,26 +186,33 @@ impl Steering {
     }
 
     fn hash_of(&self, frame: &[u8]) -> Option<u32> {
-        let (ethernet, packet) = frame.split_first_chunk::<{ ethernet::HEADER_LEN }>()?;
-        match u16::from_be_bytes([ethernet[12], ethernet[13]]) {
-            ethernet::ETHERTYPE_IPV4 => {
-                let ip = packet.first_chunk::<20>()?;
-                let is_fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
-                let header = usize::from(ip[0] & 0x0f) * 4;
-                let ports = match ip[9] {
-                    6 | 17 if !is_fragment => packet.get(header..header + 4),
+        let ethernet = Ethernet::new_checked(frame).ok()?;
+        match ethernet.ethertype() {
+            ethertype::IPV4 => {
+                let ip = Ipv4::new_checked(ethernet.payload()).ok()?;
+                let addresses = [ip.source().octets(), ip.destination().octets()];
+                let ports = ip.ports().into_iter().flat_map(|(from, to)| [from, to]);
+                let ports = ports.flat_map(u16::to_be_bytes);
+                Some(self.hash(addresses.into_iter().flatten().chain(ports)))
+            }
+            ethertype::IPV6 => {
+                let ip = Ipv6::new_checked(ethernet.payload()).ok()?;
+                let mut input = [0; INPUT_V6];
+                input[..16].copy_from_slice(&ip.source().octets());
+                input[16..32].copy_from_slice(&ip.destination().octets());
+                // Behind extension headers a NIC need not find any.
+                let ports = match ip.next_header() {
+                    protocol::TCP | protocol::UDP => ip.payload().first_chunk::<4>(),
                     _ => None,
                 };
-                let ports = ports.unwrap_or_default().iter();
-                Some(self.hash(ip[12..20].iter().chain(ports).copied()))
-            }
-            ethernet::ETHERTYPE_IPV6 => {
-                let ip = packet.first_chunk::<40>()?;
-                let end = match ip[6] {
-                    6 | 17 => 44,
-                    _ => 40,
+                let end = match ports {
+                    Some(ports) => {
+                        input[32..].copy_from_slice(ports);
+                        INPUT_V6
+                    }
+                    None => 32,
                 };
-                Some(toeplitz(&self.key, packet.get(8..end)?))
+                Some(toeplitz(&self.key, &input[..end]))
             }
             _ => None,
         }
@@ -223,6 +235,7 @@ impl Steering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Mac, ethernet, ipv4};
     use proptest::prelude::*;
     use std::net::Ipv6Addr;
 
@@ -283,7 +296,13 @@ mod tests {
     ];
 
     fn key(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16)) -> FlowKey {
-        FlowKey::new(source.0, source.1, destination.0, destination.1, 17)
+        FlowKey::new(
+            source.0,
+            source.1,
+            destination.0,
+            destination.1,
+            protocol::UDP,
+        )
     }
 
     #[test]
@@ -320,11 +339,10 @@ mod tests {
     /// A frame of TCP or UDP, or of a fragment.
     fn frame(key: &FlowKey, is_fragment: bool) -> Vec<u8> {
         let mut frame = vec![0; 54];
-        frame[12] = 8;
-        frame[14] = 0x45;
+        ethernet::emit(&mut frame, Mac([2; 6]), Mac([4; 6]), ethertype::IPV4).unwrap();
+        let ip = ipv4::Repr::new(key.source(), key.destination(), key.protocol());
+        ip.emit(&mut frame[14..]).unwrap();
         frame[20] = if is_fragment { 0x20 } else { 0x40 };
-        frame[23] = key.protocol();
-        frame[26..34].copy_from_slice(&key.wire_addresses().to_le_bytes());
         frame[34..38].copy_from_slice(&key.wire_ports().to_le_bytes());
         frame
     }
@@ -345,7 +363,7 @@ mod tests {
             );
         }
         let mut arp = [0; 60];
-        arp[12..14].copy_from_slice(&ethernet::ETHERTYPE_ARP.to_be_bytes());
+        arp[12..14].copy_from_slice(&ethertype::ARP.to_be_bytes());
         assert_eq!(steering.worker_of(&arp), WorkerId(0));
     }
 

@@ -18,6 +18,7 @@ use weir::io::dpdk::{
     choose_hugepages, usable_cpus,
 };
 use weir::io::pci::Dma;
+use weir::net::Mac;
 use weir::packet::{BURST, Burst, Packet, Sent};
 use weir::steering::{DEFAULT_KEY, Steering};
 use weir::units::{PortId, WorkerId};
@@ -200,14 +201,14 @@ fn a_capture_passes_through_unchanged_and_every_mbuf_comes_back() {
             let mut port = Device::attach(
                 &eal,
                 &DeviceConfig {
-                    mac: Some([2, 0, 0, 0, 0, 9]),
+                    mac: Some(Mac([2, 0, 0, 0, 0, 9])),
                     ..port(7, &device)
                 },
             )
             .unwrap();
             assert_eq!(
                 (port.driver(), port.mac()),
-                ("net_pcap", [2, 0, 0, 0, 0, 9])
+                ("net_pcap", Mac([2, 0, 0, 0, 0, 9]))
             );
             let mut queues = port.start(&[pool]).unwrap();
             let (mut rx, mut tx) = (queues.rx.remove(0), queues.tx.remove(0));
@@ -476,7 +477,7 @@ fn the_kernel_side_of_a_tap_has_an_address_of_its_own() {
     alone_in_namespace("the_kernel_side_of_a_tap_has_an_address_of_its_own", || {
         let eal = eal();
         let pool = MbufPool::new(&eal, 4095, 1400, -1).unwrap();
-        let mac = [2, 0, 0, 0, 0, 1];
+        let mac = Mac([2, 0, 0, 0, 0, 1]);
         let device = "net_tap0,iface=wtest0";
         let config = DeviceConfig {
             mac: Some(mac),

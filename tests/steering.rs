@@ -4,7 +4,9 @@
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use weir::conn::FlowKey;
+use weir::net::{Mac, ethertype, protocol};
 use weir::steering::{KEY_LEN, Steering};
+use weir::wire::{ethernet, ipv4, ipv6};
 
 /// The hash that DPDK computes over big-endian words, given here as bytes.
 fn softrss(key: &[u8; KEY_LEN], input: &[u8]) -> u32 {
@@ -33,13 +35,23 @@ fn key() -> impl Strategy<Value = [u8; KEY_LEN]> {
     ]
 }
 
-/// An Ethernet frame with this Ethertype, IP header and ports.
-fn frame(ethertype: u16, ip: &[u8], ports: [u16; 2]) -> Vec<u8> {
-    let mut frame = vec![0; 12];
-    frame.extend(ethertype.to_be_bytes());
-    frame.extend(ip);
-    frame.extend(ports.map(u16::to_be_bytes).concat());
-    frame.resize(frame.len() + 16, 0);
+/// A frame of IPv4 with this protocol and these ports.
+fn frame(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, ports: [u16; 2]) -> Vec<u8> {
+    let mut frame = vec![0; 54];
+    frame[34..38].copy_from_slice(&ports.map(u16::to_be_bytes).concat());
+    ethernet::emit(&mut frame, Mac([2; 6]), Mac([4; 6]), ethertype::IPV4).unwrap();
+    let ip = ipv4::Repr::new(source, destination, protocol);
+    ip.emit(&mut frame[14..]).unwrap();
+    frame
+}
+
+/// The same of IPv6.
+fn frame_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, ports: [u16; 2]) -> Vec<u8> {
+    let mut frame = vec![0; 74];
+    frame[54..58].copy_from_slice(&ports.map(u16::to_be_bytes).concat());
+    ethernet::emit(&mut frame, Mac([2; 6]), Mac([4; 6]), ethertype::IPV6).unwrap();
+    let ip = ipv6::Repr::new(source, destination, protocol);
+    ip.emit(&mut frame[14..]).unwrap();
     frame
 }
 
@@ -60,17 +72,14 @@ proptest! {
         input.extend(ports.map(u16::to_be_bytes).concat());
         let four = softrss(&key, &input) as usize % size % workers;
 
-        let protocol = if tcp { 6 } else { 17 };
+        let protocol = if tcp { protocol::TCP } else { protocol::UDP };
         let flow = FlowKey::new(source, ports[0], destination, ports[1], protocol);
         prop_assert_eq!(steering.owner(&flow).index(), four);
         prop_assert_eq!(steering.owner_of_addresses(source, destination).index(), two);
 
-        let mut ip = [0; 20];
-        (ip[0], ip[9]) = (0x45, protocol);
-        ip[12..].copy_from_slice(&input[..8]);
-        prop_assert_eq!(steering.worker_of(&frame(0x0800, &ip, ports)).index(), four);
-        ip[9] = 1;
-        prop_assert_eq!(steering.worker_of(&frame(0x0800, &ip, ports)).index(), two);
+        let worker = |protocol| steering.worker_of(&frame(source, destination, protocol, ports));
+        prop_assert_eq!(worker(protocol).index(), four);
+        prop_assert_eq!(worker(protocol::ICMP).index(), two);
     }
 
     #[test]
@@ -81,15 +90,13 @@ proptest! {
         workers in 2usize..17,
     ) {
         let steering = Steering::new(key, workers);
-        let mut ip = [0; 40];
-        (ip[0], ip[6]) = (0x60, 17);
-        ip[8..].copy_from_slice(&addresses.map(|address| Ipv6Addr::from_bits(address).octets()).concat());
-        let mut input = ip[8..].to_vec();
+        let [source, destination] = addresses.map(Ipv6Addr::from_bits);
+        let mut input = [source.octets(), destination.octets()].concat();
         let two = softrss(&key, &input) as usize % 128 % workers;
         input.extend(ports.map(u16::to_be_bytes).concat());
         let four = softrss(&key, &input) as usize % 128 % workers;
-        prop_assert_eq!(steering.worker_of(&frame(0x86dd, &ip, ports)).index(), four);
-        ip[6] = 58;
-        prop_assert_eq!(steering.worker_of(&frame(0x86dd, &ip, ports)).index(), two);
+        let worker = |protocol| steering.worker_of(&frame_v6(source, destination, protocol, ports));
+        prop_assert_eq!(worker(protocol::UDP).index(), four);
+        prop_assert_eq!(worker(protocol::ICMPV6).index(), two);
     }
 }

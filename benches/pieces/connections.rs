@@ -5,6 +5,7 @@ use divan::{Bencher, black_box};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use weir::conn::{Connection, Connection6, Entry, FlowKey6, Table};
 use weir::forward::mode;
+use weir::net::protocol::UDP;
 use weir::packet::BURST;
 use weir::units::{RealId, ServiceId};
 
@@ -26,9 +27,9 @@ fn ipv6(n: usize) -> Connection6 {
     let at = |high: u128, low: usize| Ipv6Addr::from_bits(high << 64 | low as u128);
     let dice = scatter(n) as usize;
     let (client, vip) = (at(0x2001_0db8_0000_0001, dice >> 20), at(0x2001_0db8, 53));
-    let key = FlowKey6::new(client, 1024 | dice as u16, vip, 53, 17);
+    let key = FlowKey6::new(client, 1024 | dice as u16, vip, 53, UDP);
     let (real, local) = (at(0xfd00, 11 + n % 4), at(0xfd01, n >> 16));
-    let reply = FlowKey6::new(real, 5353, local, n as u16, 17);
+    let reply = FlowKey6::new(real, 5353, local, n as u16, UDP);
     Connection6::new(key, Some(reply), ServiceId(0), RealId(0))
 }
 

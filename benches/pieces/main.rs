@@ -11,7 +11,10 @@ mod schedulers;
 use divan::counter::ItemsCount;
 use std::net::Ipv4Addr;
 use weir::conn::FlowKey;
+use weir::net::protocol::UDP;
+use weir::net::{Mac, ethertype};
 use weir::packet::BURST;
+use weir::wire::{ethernet, ipv4, udp};
 
 fn main() {
     divan::main();
@@ -21,9 +24,8 @@ fn per_packet() -> ItemsCount {
     ItemsCount::new(BURST)
 }
 
-const MAC: weir::wire::Mac = weir::wire::Mac([2, 0, 0, 0, 0, 1]);
+const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
-const UDP: u8 = 17;
 
 /// Numbers without order, the same in every run (splitmix64).
 fn scatter(n: usize) -> u64 {
@@ -44,17 +46,15 @@ fn request(n: usize) -> FlowKey {
 fn frame(n: usize) -> Vec<u8> {
     let key = request(n);
     let mut frame = vec![0; 60];
-    frame[..6].copy_from_slice(&MAC.0);
-    frame[12..14].copy_from_slice(&[8, 0]);
-    let ip = &mut frame[14..];
-    ip[..10].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, UDP]);
-    ip[12..16].copy_from_slice(&key.source().octets());
-    ip[16..20].copy_from_slice(&key.destination().octets());
-    let checksum = !weir::wire::checksum::sum(&ip[..20]);
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-    ip[20..22].copy_from_slice(&key.source_port().to_be_bytes());
-    ip[22..24].copy_from_slice(&key.destination_port().to_be_bytes());
-    ip[24..26].copy_from_slice(&26u16.to_be_bytes());
-    ip[26..28].copy_from_slice(&[0x12, 0x34]);
+    ethernet::emit(&mut frame, MAC, Mac::default(), ethertype::IPV4);
+    let ip = ipv4::Repr::new(key.source(), key.destination(), key.protocol());
+    ip.emit(&mut frame[ethernet::HEADER_LEN..]);
+    let datagram = &mut frame[ethernet::HEADER_LEN + ipv4::HEADER_LEN..];
+    let pseudo = ip.pseudo_header(datagram.len() as u16);
+    let header = udp::Repr {
+        source_port: key.source_port(),
+        destination_port: key.destination_port(),
+    };
+    header.emit(datagram, pseudo);
     frame
 }

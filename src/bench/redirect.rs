@@ -8,6 +8,7 @@ use crate::conn::FlowKey;
 use crate::director::{Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::model::Model;
+use crate::net::protocol;
 use crate::packet::{BURST, Burst, Priority, Sent, Sink};
 use crate::rcu::Reader;
 use crate::ring::{Consumer, Producer, ring};
@@ -121,7 +122,7 @@ pub(super) fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
     let steering = Steering::new(DEFAULT_KEY, 2);
     let is_second = |flow: &traffic::Flow| {
         let ((source, from), (destination, to)) = (flow.source, flow.destination);
-        steering.owner(&FlowKey::new(source, from, destination, to, 17)) == WorkerId(1)
+        steering.owner(&FlowKey::new(source, from, destination, to, protocol::UDP)) == WorkerId(1)
     };
     for mode in ["nat", "fullnat"] {
         let setup = Setup::new(mode, "udp");

@@ -1,9 +1,10 @@
 //! Frames of many flows, in random order.
 
 use super::FRAME;
+use crate::net::{Mac, ethertype, protocol};
 use crate::units::PortId;
-use crate::wire::checksum::{fold, partial, pseudo_header_v4, sum};
-use crate::wire::{Mac, ethernet};
+use crate::wire::tcp::Flags;
+use crate::wire::{ethernet, ipv4, tcp, udp};
 use std::net::Ipv4Addr;
 
 /// One flow's packet: what differs from the template.
@@ -98,39 +99,33 @@ fn header(flow: &Flow, flags: Option<u8>, length: usize) -> Header {
 /// A whole frame with zeros for payload, its checksums right.
 pub fn frame(flow: &Flow, flags: Option<u8>, length: usize) -> Vec<u8> {
     let mut frame = vec![0; length.max(54)];
-    let (source, destination) = (flow.source.0, flow.destination.0);
-    let fits = ethernet::emit(
-        &mut frame,
-        super::mac(flow.port),
-        Mac([2, 0, 0, 0, 9, 9]),
-        ethernet::ETHERTYPE_IPV4,
+    let ip = ipv4::Repr::new(
+        flow.source.0,
+        flow.destination.0,
+        flags.map_or(protocol::UDP, |_| protocol::TCP),
     );
-    debug_assert!(fits.is_some());
-    let ip_length = (frame.len() - 14) as u16;
-    let (ip, l4) = frame[14..].split_at_mut(20);
-    ip[0] = 0x45;
-    ip[2..4].copy_from_slice(&ip_length.to_be_bytes());
-    ip[8] = 64;
-    ip[9] = if flags.is_some() { 6 } else { 17 };
-    ip[12..16].copy_from_slice(&source.octets());
-    ip[16..20].copy_from_slice(&destination.octets());
-    let checksum = !sum(ip);
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-    l4[0..2].copy_from_slice(&flow.source.1.to_be_bytes());
-    l4[2..4].copy_from_slice(&flow.destination.1.to_be_bytes());
-    let checksum_at = match flags {
-        Some(flags) => {
-            l4[12] = 5 << 4;
-            l4[13] = flags;
-            16
-        }
-        None => {
-            l4[4..6].copy_from_slice(&(ip_length - 20).to_be_bytes());
-            6
-        }
-    };
-    let pseudo = pseudo_header_v4(source, destination, ip[9], ip_length - 20);
-    let checksum = !fold(pseudo + partial(l4));
-    l4[checksum_at..checksum_at + 2].copy_from_slice(&checksum.to_be_bytes());
+    let (source_port, destination_port) = (flow.source.1, flow.destination.1);
+    let to = super::mac(flow.port);
+    let written = ethernet::emit(&mut frame, to, Mac([2, 0, 0, 0, 9, 9]), ethertype::IPV4)
+        .and_then(|()| ip.emit(&mut frame[14..]))
+        .and_then(|()| {
+            let l4 = &mut frame[14 + ipv4::HEADER_LEN..];
+            let pseudo = ip.pseudo_header(l4.len() as u16);
+            match flags {
+                Some(flags) => tcp::Repr {
+                    source_port,
+                    destination_port,
+                    flags: Flags(flags),
+                    ..tcp::Repr::default()
+                }
+                .emit(l4, pseudo),
+                None => udp::Repr {
+                    source_port,
+                    destination_port,
+                }
+                .emit(l4, pseudo),
+            }
+        });
+    debug_assert!(written.is_some());
     frame
 }

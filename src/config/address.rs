@@ -3,6 +3,7 @@
 use super::error::{Log, Span, quote};
 use super::hints;
 use super::value::{Value, text};
+use crate::net::Mac;
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use toml::de::DeValue;
@@ -128,10 +129,7 @@ impl Value for Destination {
     }
 }
 
-/// A unicast MAC address.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Mac(pub [u8; 6]);
-
+/// Reads the MAC address of a station.
 impl Value for Mac {
     fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
         const HELP: &str = "write six hexadecimal bytes such as \"02:00:00:00:00:01\"";
@@ -141,16 +139,16 @@ impl Value for Mac {
             digits.then(|| u8::from_str_radix(text, 16).ok()).flatten()
         };
         let bytes: Option<Vec<u8>> = written.split(':').map(byte).collect();
-        let Some(mac) = bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok()) else {
+        let bytes = bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
+        let Some(mac) = bytes.map(Mac) else {
             log.error(at, format!("{} is no MAC address", quote(written)))
                 .help(HELP);
             return None;
         };
-        // IEEE 802: the lowest bit of the first byte makes a group of it.
         let wrong = match mac {
-            [first, ..] if first & 1 == 1 => "a multicast MAC address",
-            [0, 0, 0, 0, 0, 0] => "no host's MAC address",
-            _ => return Some(Mac(mac)),
+            mac if mac.is_station() => return Some(mac),
+            mac if mac.is_multicast() => "a multicast MAC address",
+            _ => "no host's MAC address",
         };
         log.error(at, format!("{} is {wrong}", quote(written)))
             .help("write a unicast MAC address");

@@ -22,6 +22,7 @@ pub use files::Text;
 pub(crate) use files::{MAX_BYTES, bounded, some_texts};
 pub use pieces::Known;
 
+use crate::net::{Mac, protocol};
 use error::{Log, Source};
 use files::Files;
 use ipnet::Ipv4Net;
@@ -380,7 +381,7 @@ pub struct Port {
     pub addresses: Vec<Ipv4Net>,
     /// Networks beyond its subnets for whose VIPs and pool addresses the port answers ARP.
     pub announce: Vec<Ipv4Net>,
-    pub mac: Option<[u8; 6]>,
+    pub mac: Option<Mac>,
     /// The largest IP packet, in bytes.
     pub mtu: u16,
     pub queues: Queues,
@@ -403,7 +404,7 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StaticNeighbour {
     pub address: Ipv4Addr,
-    pub mac: [u8; 6],
+    pub mac: Mac,
 }
 
 /// A `[[host_peer]]`: a router that the host talks BFD, BGP or VRRP to.
@@ -440,8 +441,8 @@ impl Protocol {
     /// The number in the IP header.
     pub const fn number(self) -> u8 {
         match self {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
+            Protocol::Tcp => protocol::TCP,
+            Protocol::Udp => protocol::UDP,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The tables of the file and their keys: the one list that the parser, "did you mean" and the documentation's test read.
 
-use super::address::{AddressRange, Destination, HostPrefix, Mac, PortRange};
+use super::address::{AddressRange, Destination, HostPrefix, PortRange};
 use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
 use super::value::{
@@ -10,6 +10,7 @@ use super::value::{
 use super::{
     Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, UnknownTcp, WhenUnavailable,
 };
+use crate::net::Mac;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use toml::de::DeValue;

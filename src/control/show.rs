@@ -6,6 +6,7 @@ use crate::conn::Connection;
 use crate::exchange::ConnectionChunk;
 use crate::io::dpdk::MbufPool;
 use crate::neighbour::LinkState;
+use crate::net::protocol;
 
 use crate::stats::RealTotals;
 use crate::tables::{self, Tables};
@@ -118,7 +119,7 @@ impl Control {
         view::Connection {
             // A template's has a mark above the protocol's bits.
             protocol: match request.protocol() & 0x7f {
-                6 => "tcp",
+                protocol::TCP => "tcp",
                 _ => "udp",
             }
             .to_owned(),
@@ -145,7 +146,7 @@ impl Control {
                 port: port.name().to_owned(),
                 device: config.device.clone(),
                 driver: port.driver().to_owned(),
-                mac: crate::wire::Mac(port.mac()).to_string(),
+                mac: port.mac().to_string(),
                 mtu: port.mtu(),
                 addresses: config.addresses.iter().map(ToString::to_string).collect(),
                 rx_queues: port.rx_queues(),

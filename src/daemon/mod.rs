@@ -21,7 +21,6 @@ use crate::log;
 use crate::model::{Device, Model};
 use crate::stats::Stats;
 use crate::units::WorkerId;
-use crate::wire::Mac;
 use crate::worker::{Ports, Worker, rings};
 use machine::{Machine, WorkerQueues};
 use memory::{Available, Shortage};
@@ -340,7 +339,7 @@ fn start(
     let devices = ports
         .iter()
         .map(|port| Device {
-            mac: Mac(port.mac()),
+            mac: port.mac(),
             any_mac: false,
         })
         .collect();
@@ -363,7 +362,7 @@ fn start(
             port = port.name(),
             device = config.device,
             driver = port.driver(),
-            mac = %Mac(port.mac()),
+            mac = %port.mac(),
             mtu = port.mtu(),
             queues = %format_args!("{} rx, {} tx", port.rx_queues(), port.tx_queues()),
             link = if link.up { "up" } else { "not up yet" },

@@ -8,14 +8,15 @@
 
 use super::host_peer::is_host_peers;
 use super::limit::{AnswerKind, Asker};
-use super::parse::{Datagram, Flow, PROTOCOL_ICMP};
+use super::parse::{Datagram, Flow};
 use super::{Core, Outcome, Turn, is_tcp};
 use crate::exchange::News;
+use crate::net::protocol;
 use crate::packet::{Packet, Priority, Sent, Sink};
 use crate::tables::{Owner, Tables};
 use crate::units::{PortId, Time};
 use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
-use crate::wire::ipv4::Ipv4;
+use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::{Mac, arp, build, ethernet, icmp};
 use std::net::Ipv4Addr;
 
@@ -31,10 +32,7 @@ impl<P: Packet> Core<P> {
         let (tables, now) = (turn.tables, turn.now);
         let port = packet.port();
         let table = tables.port(port);
-        let repr = packet
-            .data()
-            .get(ethernet::HEADER_LEN..)
-            .and_then(arp::Repr::parse);
+        let repr = arp_of(packet.data());
         let verdict = match repr {
             None => Verdict::Drop(DropReason::BadArp),
             // A MAC address that no neighbour has is neither answered nor learned.
@@ -88,7 +86,7 @@ impl<P: Packet> Core<P> {
         let owner = tables.addresses.get(&datagram.destination);
         let is_echo_request = |packet: &P| {
             let message = packet.data().get(usize::from(datagram.layout.l4));
-            datagram.protocol == PROTOCOL_ICMP && message == Some(&icmp::ECHO_REQUEST)
+            datagram.protocol == protocol::ICMP && message == Some(&icmp::ECHO_REQUEST)
         };
         let verdict = if let Some(&Owner::Port(owner)) = owner
             && tables.port(owner).has_companion
@@ -97,7 +95,7 @@ impl<P: Packet> Core<P> {
             self.deliver(packet, owner, LocalReason::ToPortAddress, turn)
         } else if datagram.is_fragment {
             Verdict::Drop(DropReason::Fragment)
-        } else if datagram.protocol == PROTOCOL_ICMP {
+        } else if datagram.protocol == protocol::ICMP {
             // What follows the packet in its frame is padding.
             let end = ethernet::HEADER_LEN + usize::from(datagram.length);
             let message = packet
@@ -105,20 +103,20 @@ impl<P: Packet> Core<P> {
                 .get(usize::from(datagram.layout.l4)..end)
                 .unwrap_or_default();
             match (icmp::Icmp::new_checked(message), owner) {
-                (None, _) => Verdict::Drop(DropReason::BadL4Header),
-                (Some(message), _) if message.is_error() => Verdict::Drop(DropReason::IcmpError),
-                (Some(message), Some(_)) if message.is_echo_request() => {
+                (Err(_), _) => Verdict::Drop(DropReason::BadL4Header),
+                (Ok(message), _) if message.is_error() => Verdict::Drop(DropReason::IcmpError),
+                (Ok(message), Some(_)) if message.is_echo_request() => {
                     if tables.is_bad_source(datagram.source) {
                         Verdict::Drop(DropReason::BadSource)
                     } else {
                         self.echo(packet, end, turn)
                     }
                 }
-                (Some(_), Some(&Owner::Port(owner))) => {
+                (Ok(_), Some(&Owner::Port(owner))) => {
                     self.deliver(packet, owner, LocalReason::ToPortAddress, turn)
                 }
-                (Some(_), Some(_)) => Verdict::Drop(DropReason::IcmpUnsupported),
-                (Some(_), None) => Verdict::Drop(DropReason::NotForUs),
+                (Ok(_), Some(_)) => Verdict::Drop(DropReason::IcmpUnsupported),
+                (Ok(_), None) => Verdict::Drop(DropReason::NotForUs),
             }
         } else {
             match owner {
@@ -178,10 +176,10 @@ impl<P: Packet> Core<P> {
     fn host_priority(&self, packet: &P, tables: &Tables, now: Time) -> Option<Priority> {
         let limits = &self.shared.limits;
         let port = packet.port();
-        if let Some(ip) = ipv4_of(packet.data())
+        if let Some(ip) = ipv4::in_frame(packet.data())
             && is_host_peers(&ip, &tables.host_peers)
         {
-            let asker = Asker::of_host(ip.source, ip.destination, service(&ip));
+            let asker = Asker::of_host(ip.source(), ip.destination(), service(&ip));
             let limit = tables.host_peer_packets_per_second;
             if limits.allow(AnswerKind::HostPeer, port, &asker, now, limit) {
                 return Some(Priority::First);
@@ -209,8 +207,8 @@ impl<P: Packet> Core<P> {
         if !limits.would_allow(kind, port, &asker, now, limit) {
             return Err(DropReason::RateLimited);
         }
-        let is_right = |ip: Ipv4| ip.is_l4_checksum_right();
-        if !Ipv4::of(packet.data()).is_some_and(is_right) {
+        let ip = ipv4::in_frame(packet.data());
+        if !ip.is_some_and(|ip| ip.is_l4_checksum_right()) {
             return Err(DropReason::BadL4Checksum);
         }
         match limits.allow(kind, port, &asker, now, limit) {
@@ -351,12 +349,7 @@ impl<P: Packet> Core<P> {
         mtu: u16,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
-        let flags = packet
-            .data()
-            .get(ethernet::HEADER_LEN + 6)
-            .copied()
-            .unwrap_or_default();
-        if flags & 0x40 == 0 {
+        if !ipv4::in_frame(packet.data()).is_some_and(|ip| ip.dont_fragment()) {
             return Verdict::Drop(DropReason::TooBig);
         }
         let error = Error {
@@ -447,23 +440,22 @@ pub(super) struct Error {
 /// an IPv4 packet's by its prefix.
 fn asker(frame: &[u8]) -> Asker {
     let unknown = Ipv4Addr::UNSPECIFIED;
-    if let Some(ip) = ipv4_of(frame) {
-        Asker::of_prefix(ip.source, ip.destination, service(&ip))
-    } else if let Some(repr) = frame.get(ethernet::HEADER_LEN..).and_then(arp::Repr::parse) {
+    if let Some(ip) = ipv4::in_frame(frame) {
+        Asker::of_prefix(ip.source(), ip.destination(), service(&ip))
+    } else if let Some(repr) = arp_of(frame) {
         Asker::of_host(repr.sender_ip, repr.target_ip, 0)
     } else {
         Asker::of_host(unknown, unknown, 0)
     }
 }
 
-/// The packet of an IPv4 frame.
-fn ipv4_of(frame: &[u8]) -> Option<Ipv4<'_>> {
-    let is_ipv4 = frame.get(12..14) == Some(&ethernet::ETHERTYPE_IPV4.to_be_bytes());
-    is_ipv4.then(|| Ipv4::of(frame)).flatten()
+/// The packet of an ARP frame.
+fn arp_of(frame: &[u8]) -> Option<arp::Repr> {
+    arp::Repr::parse(frame.get(ethernet::HEADER_LEN..)?).ok()
 }
 
 /// What tells the services of one address apart: the protocol, and the port where there is one.
-fn service(ip: &Ipv4) -> u32 {
+fn service(ip: &Ipv4<&[u8]>) -> u32 {
     let port = ip.ports().map_or(0, |(_, to)| to);
-    u32::from(ip.protocol) << 16 | u32::from(port)
+    u32::from(ip.protocol()) << 16 | u32::from(port)
 }

@@ -1,12 +1,13 @@
 //! TCP and UDP: known connections, and the way out. A flow's first packet is in [`unknown`](super::unknown).
 
-use super::parse::{Flow, Kind, PROTOCOL_TCP};
+use super::parse::{Flow, Kind};
 use super::{Core, Outcome, Turn, is_tcp};
 use crate::config::Protocol;
 use crate::conn::state::next_tcp;
 use crate::conn::{Connection, Direction, FlowKey, Found, Place, State};
 use crate::forward::rewrite::{Layout, rewrite, rewrite_usual, set_macs};
 use crate::neighbour::LinkState;
+use crate::net::protocol;
 use crate::packet::{Packet, Sent, Sink};
 use crate::service::ServiceKey;
 use crate::stats::RealStats;
@@ -329,7 +330,7 @@ impl<P: Packet> Core<P> {
 pub(super) fn service_key(key: &FlowKey) -> ServiceKey {
     ServiceKey {
         protocol: match key.protocol() {
-            PROTOCOL_TCP => Protocol::Tcp,
+            protocol::TCP => Protocol::Tcp,
             _ => Protocol::Udp,
         },
         address: key.destination(),

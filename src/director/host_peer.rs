@@ -1,7 +1,8 @@
 //! The host's routing protocols: which packets to the host have a budget of their own, ahead of everything else.
 
 use crate::config::HostPeer;
-use crate::wire::ipv4::{Ipv4, PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_VRRP};
+use crate::net::protocol;
+use crate::wire::ipv4::Ipv4;
 use std::net::Ipv4Addr;
 
 /// RFC 5881 section 4: control and echo packets of a single hop.
@@ -17,21 +18,21 @@ const VRRP_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 /// addresses. A packet with the wrong TTL is none: it may come from anywhere, and has the budget of all other packets
 /// (RFC 5082 section 3 allows a lower-priority queue for it). The host's daemon decides: with authentication BFD may take
 /// any TTL (RFC 5881 section 5).
-pub(super) fn is_host_peers(ip: &Ipv4, peers: &[HostPeer]) -> bool {
-    let Ok(place) = peers.binary_search_by_key(&ip.source, |peer| peer.address) else {
+pub(super) fn is_host_peers(ip: &Ipv4<&[u8]>, peers: &[HostPeer]) -> bool {
+    let Ok(place) = peers.binary_search_by_key(&ip.source(), |peer| peer.address) else {
         return false;
     };
-    let is_from_link = ip.ttl == 255;
-    match (ip.protocol, ip.ports()) {
+    let is_from_link = ip.ttl() == 255;
+    match (ip.protocol(), ip.ports()) {
         // RFC 5798 section 7.1: the receiver must verify that the TTL is 255.
-        (PROTOCOL_VRRP, _) => !ip.is_fragment && is_from_link,
-        (_, _) if ip.destination == VRRP_GROUP => false,
-        (PROTOCOL_UDP, Some((_, BFD_MULTIHOP))) => true,
-        (PROTOCOL_UDP, Some((_, to))) => BFD_SINGLE_HOP.contains(&to) && is_from_link,
+        (protocol::VRRP, _) => !ip.is_fragment() && is_from_link,
+        (_, _) if ip.destination() == VRRP_GROUP => false,
+        (protocol::UDP, Some((_, BFD_MULTIHOP))) => true,
+        (protocol::UDP, Some((_, to))) => BFD_SINGLE_HOP.contains(&to) && is_from_link,
         // Either may have opened the session.
-        (PROTOCOL_TCP, Some((BGP, _) | (_, BGP))) => match peers[place].ttl_security {
+        (protocol::TCP, Some((BGP, _) | (_, BGP))) => match peers[place].ttl_security {
             // RFC 5082 section 3: each hop may have taken one.
-            Some(hops) => ip.ttl >= 255 - (hops - 1),
+            Some(hops) => ip.ttl() >= 255 - (hops - 1),
             None => true,
         },
         _ => false,
@@ -41,6 +42,7 @@ pub(super) fn is_host_peers(ip: &Ipv4, peers: &[HostPeer]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::ipv4;
 
     const PEER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
     const SECURED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 253);
@@ -60,7 +62,7 @@ mod tests {
                 ttl_security: None,
             },
         ];
-        let (udp, tcp, vrrp) = (PROTOCOL_UDP, PROTOCOL_TCP, PROTOCOL_VRRP);
+        let (udp, tcp, vrrp) = (protocol::UDP, protocol::TCP, protocol::VRRP);
         let cases = [
             // source, destination, protocol, ports, TTL, is a peer's
             (PEER, HOST, udp, (49152, 3784), 255, true),
@@ -91,21 +93,20 @@ mod tests {
         ];
         for case in cases {
             let (source, destination, protocol, (from, to), ttl, expected) = case;
-            let mut payload = [0; 20];
-            payload[..2].copy_from_slice(&u16::to_be_bytes(from));
-            payload[2..4].copy_from_slice(&u16::to_be_bytes(to));
-            let mut ip = Ipv4 {
-                packet: &[],
-                payload: &payload,
-                source,
-                destination,
-                protocol,
+            let mut packet = [0; 40];
+            let ip = ipv4::Repr {
                 ttl,
-                is_fragment: false,
+                ..ipv4::Repr::new(source, destination, protocol)
             };
-            assert_eq!(is_host_peers(&ip, &peers), expected, "{case:?}");
-            ip.is_fragment = true;
-            assert!(!is_host_peers(&ip, &peers), "a fragment: {case:?}");
+            ip.emit(&mut packet).unwrap();
+            packet[20..22].copy_from_slice(&u16::to_be_bytes(from));
+            packet[22..24].copy_from_slice(&u16::to_be_bytes(to));
+            let is_peers =
+                |packet: &[u8]| is_host_peers(&Ipv4::new_checked(packet).unwrap(), &peers);
+            assert_eq!(is_peers(&packet), expected, "{case:?}");
+            // More fragments.
+            packet[6] = 0x20;
+            assert!(!is_peers(&packet), "a fragment: {case:?}");
         }
     }
 }

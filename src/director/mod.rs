@@ -369,5 +369,5 @@ fn is_own_or_no_mac(frame: &[u8], port: PortId, tables: &Tables) -> bool {
 
 /// Whether a flow is of TCP.
 fn is_tcp(flow: &Flow) -> bool {
-    flow.key.protocol() == parse::PROTOCOL_TCP
+    flow.key.protocol() == crate::net::protocol::TCP
 }

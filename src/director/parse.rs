@@ -2,12 +2,15 @@
 
 use crate::conn::FlowKey;
 use crate::forward::rewrite::Layout;
+use crate::net::{ethertype, protocol};
 use crate::packet::Packet;
 use crate::tables::Port;
 use crate::verdict::DropReason;
-pub use crate::wire::ipv4::{PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
-use crate::wire::tcp::Flags;
-use crate::wire::{checksum, ethernet, ipv4};
+use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::tcp::{Flags, Tcp};
+use crate::wire::udp::Udp;
+use crate::wire::{Malformed, vlan};
 use std::net::Ipv4Addr;
 
 /// A received frame, understood.
@@ -107,7 +110,7 @@ pub fn parse(frame: &[u8], port: &Port) -> Parsed {
 /// As [`parse`], of a frame that is not a usual one.
 #[inline(never)]
 pub(super) fn parse_unusual(frame: &[u8], port: &Port) -> Parsed {
-    match ethernet::is_priority_tagged(frame) || without_trailer(frame).is_some() {
+    match vlan::is_priority_tagged(frame) || without_trailer(frame).is_some() {
         true => Parsed::Mend,
         false => parse_any(frame, port),
     }
@@ -118,10 +121,11 @@ pub(super) fn parse_unusual(frame: &[u8], port: &Port) -> Parsed {
 /// flow than [`parse_any`] finds. It does not look at the source's addresses, see [`is_bad_source_mac`] and
 /// [`is_bad_source`]: no connection is made of bad ones, so that the packets of known connections need not be asked.
 ///
-/// The headers are read as words in the machine's byte order, of which x86 and ARM servers have the same.
+/// The headers are read as words in the machine's byte order, of which x86 and ARM servers have the same. A property holds
+/// every field against the views of [`crate::wire`].
 #[inline(always)]
 pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
-    // The headers as far as UDP's end; TCP's is longer.
+    // RFC 1812 section 5.2.2 (1): the headers as far as UDP's end; TCP's is longer.
     let Some(header) = frame.first_chunk::<{ IP + 20 + 8 }>() else {
         return false;
     };
@@ -147,7 +151,8 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
     let ports = word(34);
     let length = (first >> 32) as u16;
     let length = length.swap_bytes();
-    // For another station, or not IPv4 without options, or a fragment: one branch for all.
+    // For another station, or not IPv4 without options (section 5.2.2 (3) and (4)), or a fragment: one branch for all. The
+    // checksum is (2).
     let differs = port.accepts.differs(word(0)) | first & 0xff_ffff ^ 0x45_0008 | second & 0xff3f;
     if differs != 0 || !is_header_right(first, second, addresses) {
         return false;
@@ -156,18 +161,19 @@ pub(super) fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
     if IP + usize::from(length) != frame.len() && !is_padded(frame, length) {
         return false;
     }
+    // (5)
     let Some(room) = length.checked_sub(20) else {
         return false;
     };
     let protocol = (second >> 24) as u8;
     let ttl = (second >> 16) as u8;
-    (flow.flags, flow.kind) = if protocol == PROTOCOL_UDP {
+    (flow.flags, flow.kind) = if protocol == protocol::UDP {
         let length = ((ports >> 32) as u16).swap_bytes();
         if length < 8 || length > room {
             return false;
         }
         (Flags(0), Kind::of_datagram(ttl))
-    } else if protocol == PROTOCOL_TCP {
+    } else if protocol == protocol::TCP {
         let Some(tcp) = frame[IP + 20..].first_chunk::<20>() else {
             return false;
         };
@@ -221,10 +227,10 @@ pub(super) fn is_bad_source_mac(frame: &[u8], port: &Port) -> bool {
 /// Takes the priority tag and the trailer off, and parses the packet then.
 #[cold]
 pub(super) fn mend<P: Packet>(packet: &mut P, port: &Port) -> Parsed {
-    if ethernet::is_priority_tagged(packet.data()) {
+    if vlan::is_priority_tagged(packet.data()) {
         // The addresses take the tag's place.
-        packet.data_mut().copy_within(..12, ethernet::TAG_LEN);
-        packet.trim_front(ethernet::TAG_LEN);
+        packet.data_mut().copy_within(..vlan::TAG_AT, vlan::TAG_LEN);
+        packet.trim_front(vlan::TAG_LEN);
     }
     if let Some(length) = without_trailer(packet.data()) {
         // A buffer in several pieces keeps it; its frame is longer than the port's MTU allows.
@@ -236,130 +242,102 @@ pub(super) fn mend<P: Packet>(packet: &mut P, port: &Port) -> Parsed {
 /// The length of a frame whose trailer is to be cut off, as the kernel's `ip_rcv_core` does. The padding of a short
 /// frame stays.
 fn without_trailer(frame: &[u8]) -> Option<usize> {
-    let header = frame.first_chunk::<{ IP + 20 }>()?;
-    let is_ipv4 = header[12..14] == ethernet::ETHERTYPE_IPV4.to_be_bytes() && header[14] >> 4 == 4;
-    let length = u16::from_be_bytes([header[16], header[17]]);
+    let length = ipv4::in_frame(frame)?.total_length();
     let end = IP + usize::from(length);
     let has_trailer = end < frame.len() && !is_padded(frame, length);
-    (is_ipv4 && length >= 20 && has_trailer).then_some(end)
+    has_trailer.then_some(end)
 }
 
+/// What a frame is, by the checks of RFC 1812 and RFC 1122, one by one.
 pub(super) fn parse_any(frame: &[u8], port: &Port) -> Parsed {
-    let Some(header) = frame.first_chunk::<IP>() else {
+    let Ok(ethernet) = Ethernet::new_checked(frame) else {
         return Parsed::Bad(DropReason::Truncated);
     };
-    let to_all = header[0] & 1 != 0;
-    if header[..6] != port.mac.0 && !to_all && !port.accepts.is_any() {
+    let destination = ethernet.destination();
+    let to_all = destination.is_multicast();
+    if destination != port.mac && !to_all && !port.accepts.is_any() {
         return Parsed::Bad(DropReason::OtherHost);
     }
     if is_bad_source_mac(frame, port) {
         return Parsed::Bad(DropReason::BadSourceMac);
     }
-    match u16::from_be_bytes([header[12], header[13]]) {
+    let packet = ethernet.payload();
+    match ethernet.ethertype() {
         // RFC 1122 section 3.3.6: a unicast IP packet in a broadcast frame is dropped.
-        ethernet::ETHERTYPE_IPV4 if to_all && port.has_companion && is_local_multicast(frame) => {
+        ethertype::IPV4 if to_all && port.has_companion && is_local_multicast(packet) => {
             Parsed::Multicast
         }
-        ethernet::ETHERTYPE_IPV4 if to_all => Parsed::Bad(DropReason::OtherHost),
-        ethernet::ETHERTYPE_IPV4 => parse_ipv4(frame),
-        ethernet::ETHERTYPE_ARP => Parsed::Arp,
-        ethernet::ETHERTYPE_IPV6 => Parsed::Bad(DropReason::Ipv6),
-        ethernet::ETHERTYPE_VLAN | ethernet::ETHERTYPE_QINQ => Parsed::Bad(DropReason::Vlan),
+        ethertype::IPV4 if to_all => Parsed::Bad(DropReason::OtherHost),
+        ethertype::IPV4 => parse_ipv4(packet),
+        ethertype::ARP => Parsed::Arp,
+        ethertype::IPV6 => Parsed::Bad(DropReason::Ipv6),
+        ethertype::VLAN | ethertype::QINQ => Parsed::Bad(DropReason::Vlan),
         _ => Parsed::Bad(DropReason::UnknownEthertype),
     }
 }
 
 /// To 224.0.0.0/24, which no router forwards (RFC 5771 section 4): OSPF's and VRRP's groups, among others.
-fn is_local_multicast(frame: &[u8]) -> bool {
-    frame.get(IP + 16..IP + 19) == Some(&[224, 0, 0])
+fn is_local_multicast(packet: &[u8]) -> bool {
+    Ipv4::new_checked(packet).is_ok_and(|ip| matches!(ip.destination().octets(), [224, 0, 0, _]))
 }
 
-fn parse_ipv4(frame: &[u8]) -> Parsed {
-    let packet = &frame[IP..];
-    let Some(ip) = packet.first_chunk::<20>() else {
-        return Parsed::Bad(DropReason::Truncated);
+fn parse_ipv4(packet: &[u8]) -> Parsed {
+    // RFC 1812 section 5.2.2 (1), (3), (4) and (5): version and lengths, numbered there.
+    let ip = match Ipv4::new_checked(packet) {
+        Ok(ip) => ip,
+        Err(Malformed::Truncated) => return Parsed::Bad(DropReason::Truncated),
+        Err(_) => return Parsed::Bad(DropReason::BadIpHeader),
     };
-    let header_length = usize::from(ip[0] & 0x0f) * 4;
-    let length = u16::from_be_bytes([ip[2], ip[3]]);
-    if ip[0] >> 4 != 4 || header_length < 20 || usize::from(length) < header_length {
-        return Parsed::Bad(DropReason::BadIpHeader);
-    }
-    if packet.len() < usize::from(length) {
-        return Parsed::Bad(DropReason::Truncated);
-    }
-    let is_right = match header_length {
-        20 => checksum::is_header_right(ip),
-        _ => checksum::sum(&packet[..header_length]) == 0xffff,
-    };
-    if !is_right {
+    // RFC 1812 section 5.2.2 (2): the checksum.
+    if !ip.is_header_right() {
         return Parsed::Bad(DropReason::BadIpChecksum);
     }
-    match ipv4::options(&packet[20..header_length]) {
-        ipv4::Options::Usual => {}
-        ipv4::Options::SourceRoute => return Parsed::Bad(DropReason::SourceRoute),
-        ipv4::Options::Malformed => return Parsed::Bad(DropReason::BadIpHeader),
+    // RFC 1812 section 5.3.13.4: a router may have source routes dropped; RFC 7126 section 4.3 has it so by default.
+    match ip.has_source_route() {
+        Ok(false) => {}
+        Ok(true) => return Parsed::Bad(DropReason::SourceRoute),
+        Err(_) => return Parsed::Bad(DropReason::BadIpHeader),
     }
-    let source = Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]);
-    let destination = Ipv4Addr::new(ip[16], ip[17], ip[18], ip[19]);
-    if is_bad_source(source) {
+    // RFC 1812 section 5.3.7: martian source addresses.
+    if is_bad_source(ip.source()) {
         return Parsed::Bad(DropReason::BadSource);
     }
     let layout = Layout {
         ip: IP as u8,
-        l4: (IP + header_length) as u8,
+        l4: (IP + ip.header_len()) as u8,
     };
-    // More fragments, or an offset: not the whole.
-    let is_fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
-    let protocol = ip[9];
-    if is_fragment || !matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP) {
+    let protocol = ip.protocol();
+    if ip.is_fragment() || !matches!(protocol, protocol::TCP | protocol::UDP) {
         return Parsed::Ipv4(Datagram {
-            source,
-            destination,
+            source: ip.source(),
+            destination: ip.destination(),
             protocol,
-            is_fragment,
-            length,
+            is_fragment: ip.is_fragment(),
+            length: ip.total_length(),
             layout,
         });
     }
-    let segment = &packet[header_length..usize::from(length)];
-    let flags = match protocol {
-        PROTOCOL_TCP => {
-            let Some(tcp) = segment.first_chunk::<20>() else {
-                return Parsed::Bad(DropReason::BadL4Header);
-            };
-            let header_length = usize::from(tcp[12] >> 4) * 4;
-            if header_length < 20 || header_length > segment.len() {
-                return Parsed::Bad(DropReason::BadL4Header);
-            }
-            Flags(tcp[13])
-        }
-        _ => {
-            let Some(udp) = segment.first_chunk::<8>() else {
-                return Parsed::Bad(DropReason::BadL4Header);
-            };
-            let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
-            if length < 8 || length > segment.len() {
-                return Parsed::Bad(DropReason::BadL4Header);
-            }
-            Flags(0)
-        }
+    let found = match protocol {
+        // RFC 9293 section 3.1.
+        protocol::TCP => Tcp::new_checked(ip.payload())
+            .map(|tcp| (tcp.source_port(), tcp.destination_port(), tcp.flags())),
+        // RFC 768.
+        _ => Udp::new_checked(ip.payload())
+            .map(|udp| (udp.source_port(), udp.destination_port(), Flags(0))),
     };
-    let Some(ports) = segment.first_chunk::<4>() else {
+    let Ok((source_port, destination_port, flags)) = found else {
         return Parsed::Bad(DropReason::BadL4Header);
     };
-    let addresses = u64::from_le_bytes([
-        ip[12], ip[13], ip[14], ip[15], ip[16], ip[17], ip[18], ip[19],
-    ]);
-    let key = FlowKey::from_wire(addresses, u32::from_le_bytes(*ports), protocol);
+    let (source, destination, ttl) = (ip.source(), ip.destination(), ip.ttl());
     Parsed::Flow(Flow {
-        key,
+        key: FlowKey::new(source, source_port, destination, destination_port, protocol),
         layout,
         flags,
-        ttl: ip[8],
-        length,
+        ttl,
+        length: ip.total_length(),
         kind: match (layout, protocol) {
-            (Layout::USUAL, PROTOCOL_TCP) => Kind::of_segment(flags, ip[8]),
-            (Layout::USUAL, _) => Kind::of_datagram(ip[8]),
+            (Layout::USUAL, protocol::TCP) => Kind::of_segment(flags, ttl),
+            (Layout::USUAL, _) => Kind::of_datagram(ttl),
             _ => Kind::Unusual,
         },
     })
@@ -371,7 +349,7 @@ mod tests {
     use crate::io::memory::Memory;
     use crate::tables::Accepts;
     use crate::units::PortId;
-    use crate::wire::Mac;
+    use crate::wire::{Mac, checksum, tcp, udp};
     use proptest::prelude::*;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -395,33 +373,38 @@ mod tests {
     /// A frame of 62 bytes with a packet of 48.
     fn usual(tcp: bool) -> Vec<u8> {
         let mut frame = vec![0; 62];
-        frame[..6].copy_from_slice(&MAC.0);
-        frame[6..12].copy_from_slice(&PEER.0);
-        frame[12..24].copy_from_slice(&[
-            8,
-            0,
-            0x45,
-            0,
-            0,
-            48,
-            0,
-            1,
-            0x40,
-            0,
-            64,
-            if tcp { 6 } else { 17 },
-        ]);
-        frame[26..42].copy_from_slice(&[
-            203, 0, 113, 7, 192, 0, 2, 80, 0x9c, 0x40, 0, 80, 0, 28, 0, 0,
-        ]);
-        if tcp {
-            frame[46] = 5 << 4;
-            frame[47] = 2;
-        }
-        mend(&mut frame);
+        ethernet::emit(&mut frame, MAC, PEER, ethertype::IPV4).unwrap();
+        let ip = ipv4::Repr {
+            identification: 1,
+            dont_fragment: true,
+            ..ipv4::Repr::new(
+                Ipv4Addr::new(203, 0, 113, 7),
+                Ipv4Addr::new(192, 0, 2, 80),
+                if tcp { protocol::TCP } else { protocol::UDP },
+            )
+        };
+        ip.emit(&mut frame[IP..]).unwrap();
+        let (source_port, destination_port) = (40_000, 80);
+        let segment = tcp::Repr {
+            source_port,
+            destination_port,
+            flags: Flags(Flags::SYN),
+            ..tcp::Repr::default()
+        };
+        let datagram = udp::Repr {
+            source_port,
+            destination_port,
+        };
+        let (l4, pseudo) = (&mut frame[34..], ip.pseudo_header(28));
+        let fits = match tcp {
+            true => segment.emit(l4, pseudo),
+            false => datagram.emit(l4, pseudo),
+        };
+        fits.unwrap();
         frame
     }
 
+    /// Makes the header checksum right.
     fn mend(frame: &mut [u8]) {
         frame[24..26].fill(0);
         let checksum = !checksum::sum(&frame[14..34]);
@@ -440,7 +423,7 @@ mod tests {
             assert!(is_bad_source_mac(&frame, &port(false)), "{source:?}");
             let bad = Parsed::Bad(DropReason::BadSourceMac);
             assert_eq!(parse_any(&frame, &port(false)), bad, "{source:?}");
-            frame[12..14].copy_from_slice(&ethernet::ETHERTYPE_ARP.to_be_bytes());
+            frame[12..14].copy_from_slice(&ethertype::ARP.to_be_bytes());
             assert_eq!(parse_any(&frame, &port(false)), bad, "{source:?} in ARP");
         }
         assert!(!is_bad_source_mac(&frame(PEER.0), &port(false)));
@@ -478,6 +461,52 @@ mod tests {
                 ),
                 other => prop_assert!(!is_usual, "{:?}", other),
             }
+        }
+
+        /// What the short way reads as words is what the views read, field by field; and no view finds a fault in it.
+        #[test]
+        fn the_short_way_reads_what_the_views_read(
+            tcp: bool,
+            cut in 0usize..72,
+            changes in prop::collection::vec((0usize..60, any::<u8>()), 0..4),
+            is_mended: bool,
+            any_mac: bool,
+        ) {
+            let port = port(any_mac);
+            let mut frame = usual(tcp);
+            for (place, value) in changes {
+                frame[place] = value;
+            }
+            if is_mended {
+                mend(&mut frame);
+            }
+            frame.resize(cut.max(1), 0xa5);
+            let mut flow = Flow::default();
+            if !parse_usual(&frame, &port, &mut flow) {
+                return Ok(());
+            }
+            let ethernet = Ethernet::new_checked(&frame[..]).unwrap();
+            prop_assert!(any_mac || ethernet.destination() == MAC);
+            prop_assert_eq!(ethernet.ethertype(), ethertype::IPV4);
+            let ip = Ipv4::new_checked(ethernet.payload()).unwrap();
+            prop_assert!(ip.is_header_right() && !ip.is_fragment());
+            prop_assert_eq!(ip.header_len(), ipv4::HEADER_LEN);
+            prop_assert_eq!((flow.ttl, flow.length), (ip.ttl(), ip.total_length()));
+            prop_assert_eq!(flow.layout, Layout { ip: 14, l4: 34 });
+            let (ports, flags, goes_on) = if ip.protocol() == protocol::TCP {
+                let tcp = Tcp::new_checked(ip.payload()).unwrap();
+                let flags = tcp.flags();
+                let goes_on = flags.ack() && !flags.syn() && !flags.rst();
+                ((tcp.source_port(), tcp.destination_port()), flags, goes_on.then_some(Kind::Segment))
+            } else {
+                prop_assert_eq!(ip.protocol(), protocol::UDP);
+                let udp = Udp::new_checked(ip.payload()).unwrap();
+                ((udp.source_port(), udp.destination_port()), Flags(0), Some(Kind::Datagram))
+            };
+            prop_assert_eq!(ip.ports(), Some(ports));
+            let key = FlowKey::new(ip.source(), ports.0, ip.destination(), ports.1, ip.protocol());
+            prop_assert_eq!((flow.key, flow.flags), (key, flags));
+            prop_assert_eq!(flow.kind, goes_on.filter(|_| ip.ttl() > 1).unwrap_or(Kind::Unusual));
         }
 
         /// A tag of VLAN 0 and a trailer change nothing: what is left is the frame without them, but for the padding of a

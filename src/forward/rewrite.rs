@@ -2,10 +2,8 @@
 
 use crate::conn::Connection;
 use crate::neighbour::Hop;
-use crate::wire::Mac;
+use crate::net::{Mac, protocol};
 use crate::wire::checksum::Delta;
-
-const PROTOCOL_TCP: u8 = 6;
 
 /// Where the headers of a checked IPv4 frame are, in bytes from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +73,7 @@ pub fn translate(frame: &mut [u8], layout: Layout, connection: &Connection, repl
     };
     let tcp_checksum = rest.get_mut(8..10).and_then(|field| field.try_into().ok());
     if let Some(ip) = ip {
-        let is_tcp = connection.request.protocol() == PROTOCOL_TCP;
+        let is_tcp = connection.request.protocol() == protocol::TCP;
         translate_headers(ip, ports, is_tcp, tcp_checksum, connection, reply);
     }
 }
@@ -138,10 +136,11 @@ mod tests {
     use crate::director::parse::{Parsed, parse};
     use crate::forward::{MODES, mode};
     use crate::neighbour::{Link, LinkState, NeighbourTable};
+    use crate::net::ethertype;
     use crate::tables::{Accepts, Port};
     use crate::units::{HopId, PortId, RealId};
-    use crate::wire::checksum::{fold, partial, pseudo_header_v4, sum};
-    use crate::wire::ethernet;
+    use crate::wire::checksum::sum;
+    use crate::wire::{ethernet, ipv4, tcp, udp};
     use proptest::prelude::*;
     use std::net::Ipv4Addr;
 
@@ -167,42 +166,42 @@ mod tests {
         table.hop(HopId(0)).unwrap()
     }
 
+    fn protocol_of(tcp: bool) -> u8 {
+        if tcp { protocol::TCP } else { protocol::UDP }
+    }
+
     /// A frame with this key, a TTL and a payload, all its checksums right.
     fn frame(key: &FlowKey, ttl: u8, payload: &[u8]) -> Vec<u8> {
-        let tcp = key.protocol() == PROTOCOL_TCP;
-        let l4_len = if tcp { 20 } else { 8 } + payload.len();
-        let mut frame = vec![0; 14 + 20 + l4_len];
-        ethernet::emit(&mut frame, MAC, Mac([2; 6]), ethernet::ETHERTYPE_IPV4).unwrap();
-        let (ip, l4) = frame[14..].split_at_mut(20);
-        ip[0] = 0x45;
-        ip[2..4].copy_from_slice(&(20 + l4_len as u16).to_be_bytes());
-        ip[8] = ttl;
-        ip[9] = key.protocol();
-        ip[12..16].copy_from_slice(&key.source().octets());
-        ip[16..20].copy_from_slice(&key.destination().octets());
-        let checksum = !sum(ip);
-        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-        l4[0..2].copy_from_slice(&key.source_port().to_be_bytes());
-        l4[2..4].copy_from_slice(&key.destination_port().to_be_bytes());
-        if tcp {
-            l4[12] = 5 << 4;
+        let (ip_len, tcp) = (ipv4::HEADER_LEN, key.protocol() == protocol::TCP);
+        let header = if tcp {
+            tcp::HEADER_LEN
         } else {
-            l4[4..6].copy_from_slice(&(l4_len as u16).to_be_bytes());
-        }
-        let header = if tcp { 20 } else { 8 };
-        l4[header..].copy_from_slice(payload);
-        let pseudo = pseudo_header_v4(
-            key.source(),
-            key.destination(),
-            key.protocol(),
-            l4_len as u16,
-        );
-        let checksum = match !fold(pseudo + partial(l4)) {
-            0 if !tcp => 0xffff,
-            checksum => checksum,
+            udp::HEADER_LEN
         };
-        let at = if tcp { 16 } else { 6 };
-        l4[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+        let mut frame = [&vec![0; 14 + ip_len + header][..], payload].concat();
+        ethernet::emit(&mut frame, MAC, Mac([2; 6]), ethertype::IPV4).unwrap();
+        let ip = ipv4::Repr {
+            ttl,
+            ..ipv4::Repr::new(key.source(), key.destination(), key.protocol())
+        };
+        ip.emit(&mut frame[14..]).unwrap();
+        let l4 = &mut frame[14 + ip_len..];
+        let pseudo = ip.pseudo_header(l4.len() as u16);
+        let (source_port, destination_port) = (key.source_port(), key.destination_port());
+        let segment = tcp::Repr {
+            source_port,
+            destination_port,
+            ..tcp::Repr::default()
+        };
+        let datagram = udp::Repr {
+            source_port,
+            destination_port,
+        };
+        let fits = match tcp {
+            true => segment.emit(l4, pseudo),
+            false => datagram.emit(l4, pseudo),
+        };
+        fits.unwrap();
         frame
     }
 
@@ -224,7 +223,7 @@ mod tests {
             ttl in 2u8..=255,
             payload in prop::collection::vec(any::<u8>(), 0..50),
         ) {
-            let protocol = if tcp { 6 } else { 17 };
+            let protocol = protocol_of(tcp);
             let (client, vip, local, real) = addresses;
             let request = FlowKey::new(client, ports.0, vip, ports.1, protocol);
             let translation =
@@ -250,7 +249,7 @@ mod tests {
             tcp: bool,
         ) {
             let (client, vip, real) = addresses;
-            let request = FlowKey::new(client, 4000, vip, 53, if tcp { 6 } else { 17 });
+            let request = FlowKey::new(client, 4000, vip, 53, protocol_of(tcp));
             let translation = mode("nat").unwrap().translation(&request, (real, 5353), None);
             let connection = Connection::new(request, translation, RealId(0));
             let at = 14 + 20 + if tcp { 16 } else { 6 };
@@ -290,7 +289,7 @@ mod tests {
             payload in prop::collection::vec(any::<u8>(), 0..50),
             macs: ([u8; 6], [u8; 6]),
         ) {
-            let protocol = if tcp { 6 } else { 17 };
+            let protocol = protocol_of(tcp);
             let (client, vip, local, real) = addresses;
             let request = FlowKey::new(client, ports.0, vip, ports.1, protocol);
             let mode = &MODES[place];
@@ -330,7 +329,7 @@ mod tests {
             tcp: bool,
             words in 1u8..=10,
         ) {
-            let key = FlowKey::new(addresses.0, 1, addresses.1, 2, if tcp { 6 } else { 17 });
+            let key = FlowKey::new(addresses.0, 1, addresses.1, 2, protocol_of(tcp));
             let mut frame = frame(&key, 64, b"data");
             let options = usize::from(words) * 4;
             // No operation, RFC 791 section 3.1.
@@ -356,7 +355,7 @@ mod tests {
             cut in 0usize..80,
             garble in prop::collection::vec((0usize..70, any::<u8>()), 0..4),
         ) {
-            let key = FlowKey::new(addresses.0, 1, addresses.1, 2, if tcp { 6 } else { 17 });
+            let key = FlowKey::new(addresses.0, 1, addresses.1, 2, protocol_of(tcp));
             let mut frame = frame(&key, 64, b"some payload");
             for (at, byte) in garble {
                 if let Some(place) = frame.get_mut(at) {

@@ -3,9 +3,11 @@
 use super::{FromHost, HostEnd, WorkerEnd, ends};
 use crate::harden::{self, Role};
 use crate::io::dpdk::Mbuf;
+use crate::net::Mac;
 use crate::packet::{BURST, Burst, Packet};
 use crate::stats::{Counter, MAX_PORTS};
 use crate::units::PortId;
+use crate::wire::ethernet;
 use arrayvec::ArrayVec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
@@ -31,7 +33,7 @@ const TOGETHER: usize = 32;
 pub struct Tap {
     device: SyncDevice,
     port: PortId,
-    mac: [u8; 6],
+    mac: Mac,
     /// Bytes of the longest frame.
     longest: usize,
     /// Somebody removed the interface.
@@ -43,7 +45,7 @@ impl Tap {
     ///
     /// # Errors
     /// For a person: which interface, and why not.
-    pub fn new(name: &str, port: PortId, mac: [u8; 6], mtu: u16) -> Result<Tap, String> {
+    pub fn new(name: &str, port: PortId, mac: Mac, mtu: u16) -> Result<Tap, String> {
         let explain = |error: io::Error| {
             let remedy = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
@@ -61,7 +63,7 @@ impl Tap {
             let device = DeviceBuilder::new()
                 .name(name)
                 .layer(Layer::L2)
-                .mac_addr(mac)
+                .mac_addr(mac.0)
                 .mtu(mtu)
                 .enable(true)
                 .build_sync()?;
@@ -254,7 +256,8 @@ impl Work {
                     }
                 };
                 // Only as the port: nothing else may use its wire.
-                let is_ours = frame.data().get(6..12) == Some(&tap.mac) && frame.resize(length);
+                let source = ethernet::source(frame.data());
+                let is_ours = source == Some(tap.mac) && frame.resize(length);
                 if is_ours && let Some(mut frame) = self.empty.take() {
                     frame.set_port(tap.port);
                     self.stats.from_host[tap.port.index()].add(1);

@@ -13,9 +13,11 @@ pub use carrier::{Carrier, Tap};
 pub use kernel::{Interface, Kernel};
 
 use crate::io::dpdk::{Mbuf, MbufPool};
+use crate::net::Mac;
 use crate::packet::{Burst, Packet, Priority};
 use crate::ring::{Consumer, Producer, ring};
 use crate::units::PortId;
+use crate::wire::ethernet::Ethernet;
 use arrayvec::ArrayVec;
 use std::sync::Arc;
 
@@ -46,7 +48,7 @@ enum FromHost {
 /// A worker's end.
 pub struct WorkerEnd {
     /// By port: the MAC address of its companion, if it has one.
-    companions: Arc<[Option<[u8; 6]>]>,
+    companions: Arc<[Option<Mac>]>,
     to_host: Producer<Mbuf>,
     first_to_host: Producer<Mbuf>,
     /// Of the first worker.
@@ -69,7 +71,7 @@ struct HostEnd {
 }
 
 /// The rings between `workers` workers and the thread. `companions`: by port, the MAC address of its own if it has one.
-fn ends(workers: usize, companions: Arc<[Option<[u8; 6]>]>) -> (Vec<WorkerEnd>, HostEnd) {
+fn ends(workers: usize, companions: Arc<[Option<Mac>]>) -> (Vec<WorkerEnd>, HostEnd) {
     let (from_producer, from_consumer) = ring(FROM_HOST);
     let (empty_producer, empty_consumer) = ring(LENT);
     let mut feed = Some(Feed {
@@ -107,9 +109,9 @@ impl WorkerEnd {
         };
         // Addressed to the port that it came in by: the kernel takes frames to the companion's own address only.
         if packet.port() != port
-            && let Some(to) = packet.data_mut().get_mut(..6)
+            && let Ok(mut frame) = Ethernet::new_checked(packet.data_mut())
         {
-            to.copy_from_slice(&mac);
+            frame.set_destination(mac);
         }
         packet.set_port(port);
         let ring = match priority {

@@ -383,7 +383,7 @@ impl Model {
 fn static_neighbours(config: &Config) -> HashMap<(PortId, Ipv4Addr), Mac> {
     let neighbours = config.neighbours.iter();
     neighbours
-        .filter_map(|n| Some(((port_of(config, n.address)?, n.address), Mac(n.mac))))
+        .filter_map(|n| Some(((port_of(config, n.address)?, n.address), n.mac)))
         .collect()
 }
 

@@ -337,10 +337,10 @@ impl Replay {
 
 /// Port `number`, from 1, as if it had a device. Without a `mac` it takes every frame: the capture was taken on another
 /// machine, whose MAC address is in it.
-fn device(number: u8, mac: Option<[u8; 6]>) -> Device {
+fn device(number: u8, mac: Option<Mac>) -> Device {
     match mac {
         Some(mac) => Device {
-            mac: Mac(mac),
+            mac,
             any_mac: false,
         },
         None => Device {

@@ -2,19 +2,17 @@
 //!
 //! Each returns the frame's length, or nothing where the frame does not fit or no such answer is due.
 
-use super::checksum::{fold, partial, pseudo_header_v4, sum};
-use super::ethernet::{self, ETHERTYPE_ARP, ETHERTYPE_IPV4};
+use super::ethernet::{self, Ethernet};
 use super::ipv4::{self, Ipv4};
-use super::tcp::Flags;
+use super::tcp::{Flags, Tcp};
 use super::{Mac, arp, icmp, tcp};
+use crate::net::{ethertype, protocol};
 use std::net::Ipv4Addr;
 
 const ETH: usize = ethernet::HEADER_LEN;
 const IPV4_LEN: usize = ipv4::HEADER_LEN;
 /// RFC 1812 section 4.3.2.3: an ICMP error is at most so long, and quotes as much as fits.
 const ICMP_ERROR_MAX: usize = 576;
-/// As the kernel sends its own (`sysctl_ip_default_ttl`).
-const TTL: u8 = 64;
 /// RFC 1812 section 4.3.2.5: errors have precedence "internetwork control".
 const TOS_CONTROL: u8 = 0xc0;
 
@@ -42,14 +40,14 @@ pub fn gratuitous_arp(frame: &mut [u8], mac: Mac, address: Ipv4Addr) -> Option<u
 }
 
 fn emit_arp(frame: &mut [u8], to: Mac, repr: &arp::Repr) -> Option<usize> {
-    ethernet::emit(frame, to, repr.sender_mac, ETHERTYPE_ARP)?;
+    ethernet::emit(frame, to, repr.sender_mac, ethertype::ARP)?;
     repr.emit(&mut frame[ETH..])?;
     Some(ETH + arp::LEN)
 }
 
 /// Turns an ARP request into the reply that its target address is at `mac`.
 pub fn arp_reply_in_place(frame: &mut [u8], mac: Mac) -> Option<usize> {
-    let request = arp::Repr::parse(frame.get(ETH..)?)?;
+    let request = arp::Repr::parse(frame.get(ETH..)?).ok()?;
     let reply = arp::Repr {
         operation: arp::REPLY,
         sender_mac: mac,
@@ -64,66 +62,51 @@ pub fn arp_reply_in_place(frame: &mut [u8], mac: Mac) -> Option<usize> {
 /// The IP header's options stay, as RFC 1122 section 3.2.2.6 asks of most of them.
 pub fn echo_reply_in_place(frame: &mut [u8], mac: Mac) -> Option<usize> {
     let length = frame.len();
-    let asker = ethernet::source(frame)?;
-    ethernet::emit(frame, asker, mac, ETHERTYPE_IPV4)?;
-    let packet = &mut frame[ETH..];
-    let header_length = usize::from(packet.first()? & 0x0f) * 4;
-    if header_length < IPV4_LEN || packet.len() < header_length + icmp::HEADER_LEN {
-        return None;
-    }
-    let (header, message) = packet.split_at_mut(header_length);
-    let (source, rest) = header[12..].split_at_mut(4);
-    source.swap_with_slice(&mut rest[..4]);
-    header[8] = TTL;
-    header[10..12].fill(0);
-    let checksum = !sum(header);
-    header[10..12].copy_from_slice(&checksum.to_be_bytes());
-    message[0] = icmp::ECHO_REPLY;
-    message[2..4].fill(0);
-    let checksum = !sum(message);
-    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    let mut ethernet = Ethernet::new_checked(frame).ok()?;
+    ethernet.set_destination(ethernet.source());
+    ethernet.set_source(mac);
+    let mut ip = Ipv4::new_checked(ethernet.payload_mut()).ok()?;
+    let (source, destination) = (ip.source(), ip.destination());
+    ip.set_source(destination);
+    ip.set_destination(source);
+    ip.set_ttl(ipv4::DEFAULT_TTL);
+    ip.fill_checksum();
+    let message = ip.payload_mut();
+    let request = icmp::Icmp::new_checked(&*message).ok()?;
+    let reply = icmp::Repr {
+        kind: icmp::ECHO_REPLY,
+        code: request.code(),
+        rest: request.rest(),
+    };
+    reply.emit(message)?;
     Some(length)
 }
 
 /// The reset that a TCP segment without a connection gets (RFC 9293 section 3.10.7.1), from the segment's
 /// destination. None for a reset.
 pub fn tcp_reset(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> {
-    let ip = Ipv4::of(offending)?;
-    let segment = ip.payload;
-    let header = segment.first_chunk::<{ tcp::HEADER_LEN }>()?;
-    let flags = Flags(header[13]);
+    let ip = ipv4::in_frame(offending)?;
+    let segment = Tcp::new_checked(ip.payload()).ok()?;
+    let flags = segment.flags();
     if flags.rst() {
         return None;
     }
-    let word = |at: usize| {
-        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    let data = segment
-        .len()
-        .checked_sub(usize::from(header[12] >> 4) * 4)?;
     let (sequence, acknowledged, reply_flags) = if flags.ack() {
-        (word(8), 0, Flags::RST)
+        (segment.acknowledged(), 0, Flags::RST)
     } else {
-        // SEG.LEN counts SYN and FIN.
-        let length = data as u32 + u32::from(flags.syn()) + u32::from(flags.fin());
-        (0, word(4).wrapping_add(length), Flags::RST | Flags::ACK)
+        let end = segment.sequence().wrapping_add(segment.sequence_length());
+        (0, end, Flags::RST | Flags::ACK)
     };
-    let length = ETH + IPV4_LEN + tcp::HEADER_LEN;
-    let frame = frame.get_mut(..length)?;
-    ethernet::emit(frame, ethernet::source(offending)?, mac, ETHERTYPE_IPV4)?;
-    let reset = &mut frame[ETH + IPV4_LEN..];
-    reset.fill(0);
-    reset[0..2].copy_from_slice(&header[2..4]);
-    reset[2..4].copy_from_slice(&header[0..2]);
-    reset[4..8].copy_from_slice(&sequence.to_be_bytes());
-    reset[8..12].copy_from_slice(&acknowledged.to_be_bytes());
-    reset[12] = (tcp::HEADER_LEN as u8 / 4) << 4;
-    reset[13] = reply_flags;
-    let pseudo = pseudo_header_v4(ip.destination, ip.source, 6, tcp::HEADER_LEN as u16);
-    let checksum = !fold(pseudo + partial(reset));
-    reset[16..18].copy_from_slice(&checksum.to_be_bytes());
-    emit_ipv4(&mut frame[ETH..], ip.destination, ip.source, 6, 0, true);
-    Some(length)
+    let reset = tcp::Repr {
+        source_port: segment.destination_port(),
+        destination_port: segment.source_port(),
+        sequence,
+        acknowledged,
+        flags: Flags(reply_flags),
+        window: 0,
+    };
+    let macs = (ethernet::source(offending)?, mac);
+    emit_reset(frame, macs, ip.destination(), ip.source(), &reset)
 }
 
 /// The length of the frame of [`reset`].
@@ -132,24 +115,37 @@ pub const RESET_LEN: usize = ETH + IPV4_LEN + tcp::HEADER_LEN;
 /// A reset that answers nothing: from the second MAC address to the first, from an address and port to another.
 pub fn reset(
     frame: &mut [u8],
-    (to, from): (Mac, Mac),
+    macs: (Mac, Mac),
     (source, source_port): (Ipv4Addr, u16),
     (destination, destination_port): (Ipv4Addr, u16),
     sequence: u32,
 ) -> Option<usize> {
+    let reset = tcp::Repr {
+        source_port,
+        destination_port,
+        sequence,
+        flags: Flags(Flags::RST),
+        ..tcp::Repr::default()
+    };
+    emit_reset(frame, macs, source, destination, &reset)
+}
+
+fn emit_reset(
+    frame: &mut [u8],
+    (to, from): (Mac, Mac),
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    reset: &tcp::Repr,
+) -> Option<usize> {
     let frame = frame.get_mut(..RESET_LEN)?;
-    ethernet::emit(frame, to, from, ETHERTYPE_IPV4)?;
-    let segment = &mut frame[ETH + IPV4_LEN..];
-    segment.fill(0);
-    segment[0..2].copy_from_slice(&source_port.to_be_bytes());
-    segment[2..4].copy_from_slice(&destination_port.to_be_bytes());
-    segment[4..8].copy_from_slice(&sequence.to_be_bytes());
-    segment[12] = (tcp::HEADER_LEN as u8 / 4) << 4;
-    segment[13] = Flags::RST;
-    let pseudo = pseudo_header_v4(source, destination, 6, tcp::HEADER_LEN as u16);
-    let checksum = !fold(pseudo + partial(segment));
-    segment[16..18].copy_from_slice(&checksum.to_be_bytes());
-    emit_ipv4(&mut frame[ETH..], source, destination, 6, 0, true);
+    let ip = ipv4::Repr {
+        dont_fragment: true,
+        ..ipv4::Repr::new(source, destination, protocol::TCP)
+    };
+    ethernet::emit(frame, to, from, ethertype::IPV4)?;
+    ip.emit(&mut frame[ETH..])?;
+    let pseudo = ip.pseudo_header(tcp::HEADER_LEN as u16);
+    reset.emit(&mut frame[ETH + IPV4_LEN..], pseudo)?;
     Some(RESET_LEN)
 }
 
@@ -164,53 +160,29 @@ pub fn icmp_error(
     code: u8,
     rest: u32,
 ) -> Option<usize> {
-    let ip = Ipv4::of(offending)?;
-    let quoted = &ip.packet[..ip
-        .packet
-        .len()
-        .min(ICMP_ERROR_MAX - IPV4_LEN - icmp::HEADER_LEN)];
+    const ROOM: usize = ICMP_ERROR_MAX - IPV4_LEN - icmp::HEADER_LEN;
+    let about = ipv4::in_frame(offending)?;
+    let quoted = about.packet();
+    let quoted = &quoted[..quoted.len().min(ROOM)];
     let length = ETH + IPV4_LEN + icmp::HEADER_LEN + quoted.len();
     let frame = frame.get_mut(..length)?;
-    ethernet::emit(frame, ethernet::source(offending)?, mac, ETHERTYPE_IPV4)?;
-    let message = &mut frame[ETH + IPV4_LEN..];
-    message[..4].copy_from_slice(&[kind, code, 0, 0]);
-    message[4..8].copy_from_slice(&rest.to_be_bytes());
-    message[8..].copy_from_slice(quoted);
-    let checksum = !sum(message);
-    message[2..4].copy_from_slice(&checksum.to_be_bytes());
-    emit_ipv4(&mut frame[ETH..], from, ip.source, 1, TOS_CONTROL, false);
-    Some(length)
-}
-
-/// Writes the header of a packet that fills `packet`.
-fn emit_ipv4(
-    packet: &mut [u8],
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-    protocol: u8,
-    tos: u8,
-    dont_fragment: bool,
-) {
-    let length = packet.len() as u16;
-    let Some(header) = packet.first_chunk_mut::<IPV4_LEN>() else {
-        return;
+    let to = ethernet::source(offending)?;
+    ethernet::emit(frame, to, mac, ethertype::IPV4)?;
+    let ip = ipv4::Repr {
+        tos: TOS_CONTROL,
+        ..ipv4::Repr::new(from, about.source(), protocol::ICMP)
     };
-    header.fill(0);
-    header[0] = 0x45;
-    header[1] = tos;
-    header[2..4].copy_from_slice(&length.to_be_bytes());
-    header[6] = if dont_fragment { 0x40 } else { 0 };
-    header[8] = TTL;
-    header[9] = protocol;
-    header[12..16].copy_from_slice(&source.octets());
-    header[16..20].copy_from_slice(&destination.octets());
-    let checksum = !sum(header);
-    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    ip.emit(&mut frame[ETH..])?;
+    let message = &mut frame[ETH + IPV4_LEN..];
+    message[icmp::HEADER_LEN..].copy_from_slice(quoted);
+    icmp::Repr { kind, code, rest }.emit(message)?;
+    Some(length)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::checksum::{fold, partial, pseudo_header_v4, sum};
     use proptest::prelude::*;
 
     const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
@@ -220,16 +192,21 @@ mod tests {
 
     /// A TCP segment of the client's.
     fn segment(flags: u8, sequence: u32, acknowledged: u32, data: &[u8]) -> Vec<u8> {
-        let mut frame = vec![0; ETH + IPV4_LEN + tcp::HEADER_LEN + data.len()];
-        ethernet::emit(&mut frame, MAC, CLIENT_MAC, ETHERTYPE_IPV4).unwrap();
-        let tcp = &mut frame[ETH + IPV4_LEN..];
-        tcp[0..4].copy_from_slice(&[0x9c, 0x40, 0x00, 0x50]);
-        tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
-        tcp[8..12].copy_from_slice(&acknowledged.to_be_bytes());
-        tcp[12] = 5 << 4;
-        tcp[13] = flags;
-        tcp[20..].copy_from_slice(data);
-        emit_ipv4(&mut frame[ETH..], CLIENT, VIP, 6, 0, true);
+        let mut frame = [&[0; RESET_LEN][..], data].concat();
+        ethernet::emit(&mut frame, MAC, CLIENT_MAC, ethertype::IPV4).unwrap();
+        let ip = ipv4::Repr::new(CLIENT, VIP, protocol::TCP);
+        ip.emit(&mut frame[ETH..]).unwrap();
+        let tcp = tcp::Repr {
+            source_port: 40_000,
+            destination_port: 80,
+            sequence,
+            acknowledged,
+            flags: Flags(flags),
+            window: 0,
+        };
+        let segment = &mut frame[ETH + IPV4_LEN..];
+        let pseudo = ip.pseudo_header(segment.len() as u16);
+        tcp.emit(segment, pseudo).unwrap();
         frame
     }
 
@@ -293,13 +270,12 @@ mod tests {
 
         #[test]
         fn echo_replies_check_out(data in prop::collection::vec(any::<u8>(), 0..100)) {
-            let mut frame = vec![0; ETH + IPV4_LEN + 8 + data.len()];
-            ethernet::emit(&mut frame, MAC, CLIENT_MAC, ETHERTYPE_IPV4).unwrap();
-            frame[ETH + IPV4_LEN] = icmp::ECHO_REQUEST;
-            frame[ETH + IPV4_LEN + 8..].copy_from_slice(&data);
-            let checksum = !sum(&frame[ETH + IPV4_LEN..]);
-            frame[ETH + IPV4_LEN + 2..][..2].copy_from_slice(&checksum.to_be_bytes());
-            emit_ipv4(&mut frame[ETH..], CLIENT, VIP, 1, 0, false);
+            let mut frame = [&[0; ETH + IPV4_LEN + icmp::HEADER_LEN][..], &data].concat();
+            ethernet::emit(&mut frame, MAC, CLIENT_MAC, ethertype::IPV4).unwrap();
+            let ip = ipv4::Repr::new(CLIENT, VIP, protocol::ICMP);
+            ip.emit(&mut frame[ETH..]).unwrap();
+            let request = icmp::Repr { kind: icmp::ECHO_REQUEST, code: 0, rest: 0x1234_0001 };
+            request.emit(&mut frame[ETH + IPV4_LEN..]).unwrap();
             let length = echo_reply_in_place(&mut frame, MAC).unwrap();
             prop_assert_eq!(length, frame.len());
             prop_assert_eq!(sum(&frame[ETH..ETH + IPV4_LEN]), 0xffff);

@@ -1,6 +1,6 @@
 //! The Internet checksum (RFC 1071), and its incremental update (RFC 1624).
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The ones' complement sum of the bytes as big-endian 16-bit words, the last one padded with zero; not inverted.
 /// Over data that contains its own correct checksum it is 0xffff.
@@ -56,6 +56,24 @@ pub fn pseudo_header_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, l
         u64::from(address.to_bits() >> 16) + u64::from(address.to_bits() & 0xffff)
     };
     halves(source) + halves(destination) + u64::from(protocol) + u64::from(length)
+}
+
+/// The pseudo header of upper layers over IPv6 (RFC 8200 section 8.1), not folded. `length`: of the upper layer, its header
+/// counted.
+pub fn pseudo_header_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, length: u32) -> u64 {
+    let addresses = partial(&source.octets()) + partial(&destination.octets());
+    addresses + u64::from(length) + u64::from(protocol)
+}
+
+/// RFC 1071, to the letter: what the tests believe.
+#[cfg(test)]
+pub(super) fn naive(bytes: &[u8]) -> u16 {
+    let mut sum = 0u32;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low));
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
 }
 
 /// What a change of some words does to a checksum that covers them: additive, in ones' complement arithmetic.
@@ -125,16 +143,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// RFC 1071, to the letter.
-    fn naive(bytes: &[u8]) -> u16 {
-        let mut sum = 0u32;
-        for pair in bytes.chunks(2) {
-            sum += u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low));
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        sum as u16
-    }
-
     fn apply(delta: Delta, checksum: u16) -> u16 {
         let mut field = checksum.to_be_bytes();
         delta.apply(&mut field);
@@ -174,6 +182,16 @@ mod tests {
             let word = |ttl| u16::from_be_bytes([ttl, protocol]);
             prop_assert_eq!(apply(Delta::ZERO.replace_u16(word(ttl), word(ttl - 1)), 0x1234), apply(Delta::TTL, 0x1234));
             prop_assert_eq!(apply(Delta::TTL_TWICE, 0x1234), apply(Delta::TTL, apply(Delta::TTL, 0x1234)));
+        }
+
+        /// RFC 8200 section 8.1, by the bytes of its figure.
+        #[test]
+        fn the_pseudo_header_of_ipv6_is_that_of_the_rfc(addresses: (u128, u128), protocol: u8, length: u32) {
+            let (source, destination) = (Ipv6Addr::from_bits(addresses.0), Ipv6Addr::from_bits(addresses.1));
+            let bytes = [
+                &source.octets()[..], &destination.octets(), &length.to_be_bytes(), &[0, 0, 0, protocol],
+            ].concat();
+            prop_assert_eq!(fold(pseudo_header_v6(source, destination, protocol, length)), naive(&bytes));
         }
 
         #[test]

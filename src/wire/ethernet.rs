@@ -1,65 +1,122 @@
 //! Ethernet II frames (IEEE 802.3 clause 3): destination, source, EtherType, payload.
 
-use std::fmt;
+use super::field::{array, set_u16, u16_of};
+use super::{Mac, Malformed};
 
 /// Bytes before the payload, without tags.
-pub const HEADER_LEN: usize = 14;
-
-pub const ETHERTYPE_IPV4: u16 = 0x0800;
-pub const ETHERTYPE_ARP: u16 = 0x0806;
-pub const ETHERTYPE_VLAN: u16 = 0x8100;
-pub const ETHERTYPE_IPV6: u16 = 0x86dd;
-pub const ETHERTYPE_QINQ: u16 = 0x88a8;
+pub const HEADER_LEN: usize = field::PAYLOAD.start;
 
 /// A frame of fewer bytes, its checksum not counted, is filled up to so many (IEEE 802.3 clause 3.2.8).
 pub const MIN_LEN: usize = 60;
-/// Bytes of an 802.1Q tag.
-pub const TAG_LEN: usize = 4;
 
-/// A MAC address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Mac(pub [u8; 6]);
+mod field {
+    use crate::wire::field::Field;
+    use std::ops::RangeFrom;
 
-impl Mac {
-    pub const BROADCAST: Mac = Mac([0xff; 6]);
+    pub const DESTINATION: Field = 0..6;
+    pub const SOURCE: Field = 6..12;
+    pub const ETHERTYPE: Field = 12..14;
+    pub const PAYLOAD: RangeFrom<usize> = 14..;
+}
 
-    /// A group address: multicast or broadcast.
-    pub fn is_multicast(&self) -> bool {
-        self.0[0] & 1 != 0
+/// A frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Ethernet<T>(T);
+
+impl<T: AsRef<[u8]>> Ethernet<T> {
+    /// # Errors
+    /// [`Malformed::Truncated`].
+    pub fn new_checked(frame: T) -> Result<Self, Malformed> {
+        match frame.as_ref().len() {
+            ..HEADER_LEN => Err(Malformed::Truncated),
+            HEADER_LEN.. => Ok(Ethernet(frame)),
+        }
     }
 
-    /// Whether a station can have it: neither a group address nor zero.
-    pub fn is_station(&self) -> bool {
-        !self.is_multicast() && *self != Mac::default()
+    #[inline(always)]
+    pub fn destination(&self) -> Mac {
+        Mac(array(self.0.as_ref(), field::DESTINATION))
+    }
+
+    #[inline(always)]
+    pub fn source(&self) -> Mac {
+        Mac(array(self.0.as_ref(), field::SOURCE))
+    }
+
+    #[inline(always)]
+    pub fn ethertype(&self) -> u16 {
+        u16_of(self.0.as_ref(), field::ETHERTYPE)
     }
 }
 
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+impl<'a> Ethernet<&'a [u8]> {
+    /// What follows the header, padding included.
+    #[inline(always)]
+    pub fn payload(&self) -> &'a [u8] {
+        &self.0[field::PAYLOAD]
+    }
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Ethernet<T> {
+    #[inline(always)]
+    pub fn set_destination(&mut self, mac: Mac) {
+        self.0.as_mut()[field::DESTINATION].copy_from_slice(&mac.0);
+    }
+
+    #[inline(always)]
+    pub fn set_source(&mut self, mac: Mac) {
+        self.0.as_mut()[field::SOURCE].copy_from_slice(&mac.0);
+    }
+
+    #[inline(always)]
+    pub fn set_ethertype(&mut self, ethertype: u16) {
+        set_u16(self.0.as_mut(), field::ETHERTYPE, ethertype);
+    }
+
+    #[inline(always)]
+    pub fn payload_mut(&mut self) -> &mut [u8] {
+        &mut self.0.as_mut()[field::PAYLOAD]
     }
 }
 
 /// Writes a header; the payload begins at [`HEADER_LEN`]. None if it does not fit.
 pub fn emit(frame: &mut [u8], destination: Mac, source: Mac, ethertype: u16) -> Option<()> {
-    let header = frame.first_chunk_mut::<HEADER_LEN>()?;
-    header[..6].copy_from_slice(&destination.0);
-    header[6..12].copy_from_slice(&source.0);
-    header[12..].copy_from_slice(&ethertype.to_be_bytes());
+    let mut frame = Ethernet::new_checked(frame).ok()?;
+    frame.set_destination(destination);
+    frame.set_source(source);
+    frame.set_ethertype(ethertype);
     Some(())
 }
 
 /// The source address of a frame.
 pub fn source(frame: &[u8]) -> Option<Mac> {
-    frame.get(6..12)?.try_into().ok().map(Mac)
+    frame.get(field::SOURCE)?.try_into().ok().map(Mac)
 }
 
-/// Whether a frame has a priority tag: an 802.1Q tag with VLAN identifier 0, which says nothing but a priority
-/// (IEEE 802.1Q clause 6.8.2).
-pub fn is_priority_tagged(frame: &[u8]) -> bool {
-    let Some(&[high, low, control, id, ..]) = frame.get(12..) else {
-        return false;
-    };
-    u16::from_be_bytes([high, low]) == ETHERTYPE_VLAN && control & 0x0f == 0 && id == 0
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_emitted_is_read(
+            macs: ([u8; 6], [u8; 6]),
+            ethertype: u16,
+            payload in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let mut frame = [&[0; HEADER_LEN][..], &payload].concat();
+            emit(&mut frame, Mac(macs.0), Mac(macs.1), ethertype).unwrap();
+            let view = Ethernet::new_checked(&frame[..]).unwrap();
+            prop_assert_eq!(view.destination(), Mac(macs.0));
+            prop_assert_eq!(view.source(), Mac(macs.1));
+            prop_assert_eq!(view.ethertype(), ethertype);
+            prop_assert_eq!(view.payload(), &payload[..]);
+        }
+
+        #[test]
+        fn a_cut_header_is_refused(length in 0..HEADER_LEN) {
+            prop_assert_eq!(Ethernet::new_checked(vec![0; length]).err(), Some(Malformed::Truncated));
+        }
+    }
 }

@@ -1,227 +1,327 @@
-//! IPv4 packets (RFC 791) as received: what answering one, or passing it to the host, needs to know of it.
+//! IPv4 packets (RFC 791).
 
-use super::checksum::{fold, partial, pseudo_header_v4, sum};
-use super::ethernet;
+use super::checksum::{pseudo_header_v4, sum};
+use super::ethernet::Ethernet;
+use super::field::{set_u16, u16_of, u32_of};
+use super::icmp::Icmp;
+use super::options::Options;
+use super::tcp::Tcp;
+use super::udp::Udp;
+use super::{Malformed, checksum};
+use crate::net::{ethertype, protocol};
 use std::net::Ipv4Addr;
 
 /// Bytes of a header without options.
-pub const HEADER_LEN: usize = 20;
+pub const HEADER_LEN: usize = field::OPTIONS_AT;
 
-pub const PROTOCOL_ICMP: u8 = 1;
-pub const PROTOCOL_TCP: u8 = 6;
-pub const PROTOCOL_UDP: u8 = 17;
-pub const PROTOCOL_VRRP: u8 = 112;
+/// As the kernel sends its own packets (`sysctl_ip_default_ttl`).
+pub const DEFAULT_TTL: u8 = 64;
 
-/// An IPv4 packet in its frame, without what follows it there.
-#[derive(Clone, Copy, Debug)]
-pub struct Ipv4<'a> {
-    pub packet: &'a [u8],
-    pub payload: &'a [u8],
-    pub source: Ipv4Addr,
-    pub destination: Ipv4Addr,
-    pub protocol: u8,
-    pub ttl: u8,
-    pub is_fragment: bool,
+mod field {
+    use crate::wire::field::Field;
+
+    /// Version, and the header's length in words of 32 bits.
+    pub const VERSION: usize = 0;
+    pub const TOS: usize = 1;
+    pub const LENGTH: Field = 2..4;
+    pub const IDENTIFICATION: Field = 4..6;
+    /// Three bits, and the fragment's offset in units of 8 bytes.
+    pub const FLAGS: Field = 6..8;
+    pub const TTL: usize = 8;
+    pub const PROTOCOL: usize = 9;
+    pub const CHECKSUM: Field = 10..12;
+    pub const SOURCE: Field = 12..16;
+    pub const DESTINATION: Field = 16..20;
+    pub const OPTIONS_AT: usize = 20;
 }
 
-impl<'a> Ipv4<'a> {
-    /// The packet that follows the Ethernet header. None if its lengths reach beyond the frame.
-    pub fn of(frame: &'a [u8]) -> Option<Self> {
-        let packet = frame.get(ethernet::HEADER_LEN..)?;
-        let header = packet.first_chunk::<HEADER_LEN>()?;
-        let packet = packet.get(..usize::from(u16::from_be_bytes([header[2], header[3]])))?;
-        Some(Ipv4 {
-            packet,
-            payload: packet.get(usize::from(header[0] & 0x0f) * 4..)?,
-            source: Ipv4Addr::new(header[12], header[13], header[14], header[15]),
-            destination: Ipv4Addr::new(header[16], header[17], header[18], header[19]),
-            protocol: header[9],
-            ttl: header[8],
-            // More fragments, or an offset.
-            is_fragment: u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0,
+const DONT_FRAGMENT: u16 = 0x4000;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET: u16 = 0x1fff;
+
+/// A packet, at the start of bytes that may be more.
+#[derive(Clone, Copy, Debug)]
+pub struct Ipv4<T>(T);
+
+impl<T: AsRef<[u8]>> Ipv4<T> {
+    /// What RFC 1812 section 5.2.2 asks of every packet, but for (2), the checksum: see
+    /// [`is_header_right`](Self::is_header_right).
+    ///
+    /// # Errors
+    /// What is wrong, in the order of the checks.
+    #[inline(always)]
+    pub fn new_checked(bytes: T) -> Result<Self, Malformed> {
+        let ip = Self::new_quoted(bytes)?;
+        // RFC 1812 section 5.2.2: the link layer must bring at least the total length.
+        match ip.0.as_ref().len() < usize::from(ip.total_length()) {
+            true => Err(Malformed::Truncated),
+            false => Ok(ip),
+        }
+    }
+
+    /// As [`new_checked`](Self::new_checked), of a packet whose end may be missing, as of those that ICMP errors quote.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    pub fn new_quoted(bytes: T) -> Result<Self, Malformed> {
+        let length = bytes.as_ref().len();
+        // RFC 1812 section 5.2.2 (1): at least the minimum length legal datagram.
+        let Some(header) = bytes.as_ref().first_chunk::<HEADER_LEN>() else {
+            return Err(Malformed::Truncated);
+        };
+        // (3) The version must be 4 (RFC 1122 section 3.2.1.1).
+        if header[field::VERSION] >> 4 != 4 {
+            return Err(Malformed::Version);
+        }
+        // (4) The header length must be at least 5 words.
+        let header_len = usize::from(header[field::VERSION] & 0x0f) * 4;
+        if header_len < HEADER_LEN {
+            return Err(Malformed::HeaderLength);
+        }
+        // (5) The total length must hold the header.
+        if usize::from(u16_of(header, field::LENGTH)) < header_len {
+            return Err(Malformed::Length);
+        }
+        match length < header_len {
+            true => Err(Malformed::Truncated),
+            false => Ok(Ipv4(bytes)),
+        }
+    }
+
+    /// Bytes of the header, options included.
+    #[inline(always)]
+    pub fn header_len(&self) -> usize {
+        usize::from(self.0.as_ref()[field::VERSION] & 0x0f) * 4
+    }
+
+    #[inline(always)]
+    pub fn tos(&self) -> u8 {
+        self.0.as_ref()[field::TOS]
+    }
+
+    /// Bytes of the packet, as its header says.
+    #[inline(always)]
+    pub fn total_length(&self) -> u16 {
+        u16_of(self.0.as_ref(), field::LENGTH)
+    }
+
+    #[inline(always)]
+    pub fn identification(&self) -> u16 {
+        u16_of(self.0.as_ref(), field::IDENTIFICATION)
+    }
+
+    #[inline(always)]
+    fn flags(&self) -> u16 {
+        u16_of(self.0.as_ref(), field::FLAGS)
+    }
+
+    #[inline(always)]
+    pub fn dont_fragment(&self) -> bool {
+        self.flags() & DONT_FRAGMENT != 0
+    }
+
+    #[inline(always)]
+    pub fn more_fragments(&self) -> bool {
+        self.flags() & MORE_FRAGMENTS != 0
+    }
+
+    /// Where the payload belongs in the datagram's, in bytes.
+    #[inline(always)]
+    pub fn fragment_offset(&self) -> u16 {
+        (self.flags() & OFFSET) * 8
+    }
+
+    /// Whether it is a part of a datagram: more follow, or some came before.
+    #[inline(always)]
+    pub fn is_fragment(&self) -> bool {
+        self.flags() & (MORE_FRAGMENTS | OFFSET) != 0
+    }
+
+    #[inline(always)]
+    pub fn ttl(&self) -> u8 {
+        self.0.as_ref()[field::TTL]
+    }
+
+    #[inline(always)]
+    pub fn protocol(&self) -> u8 {
+        self.0.as_ref()[field::PROTOCOL]
+    }
+
+    #[inline(always)]
+    pub fn source(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(u32_of(self.0.as_ref(), field::SOURCE))
+    }
+
+    #[inline(always)]
+    pub fn destination(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(u32_of(self.0.as_ref(), field::DESTINATION))
+    }
+
+    /// RFC 1812 section 5.2.2 (2): the header checksum must be correct (RFC 1122 section 3.2.1.2).
+    #[inline(always)]
+    pub fn is_header_right(&self) -> bool {
+        match (self.header_len(), self.0.as_ref().first_chunk()) {
+            (HEADER_LEN, Some(header)) => checksum::is_header_right(header),
+            (length, _) => sum(&self.0.as_ref()[..length]) == 0xffff,
+        }
+    }
+
+    pub fn options(&self) -> Options<'_> {
+        Options::new(&self.0.as_ref()[HEADER_LEN..self.header_len()])
+    }
+
+    /// Whether the sender chooses the way: by loose or strict source and record route.
+    ///
+    /// # Errors
+    /// If any of the options is malformed.
+    pub fn has_source_route(&self) -> Result<bool, Malformed> {
+        const LOOSE_SOURCE_ROUTE: u8 = 131;
+        const STRICT_SOURCE_ROUTE: u8 = 137;
+        self.options().try_fold(false, |found, option| {
+            Ok(found | matches!(option?.kind, LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE))
         })
     }
 
-    /// Source and destination port of a whole TCP segment or UDP datagram.
+    /// The pseudo header that the checksums of TCP and UDP cover, for so many bytes of them.
+    #[inline(always)]
+    pub fn pseudo_header(&self, length: u16) -> u64 {
+        pseudo_header_v4(self.source(), self.destination(), self.protocol(), length)
+    }
+}
+
+impl<'a> Ipv4<&'a [u8]> {
+    /// Without what follows it.
+    pub fn packet(&self) -> &'a [u8] {
+        let length = usize::from(self.total_length());
+        &self.0[..length.min(self.0.len())]
+    }
+
+    #[inline(always)]
+    pub fn payload(&self) -> &'a [u8] {
+        &self.packet()[self.header_len()..]
+    }
+
+    /// Source and destination port of TCP and UDP, but for fragments: only the first has them, and it is as the others.
     pub fn ports(&self) -> Option<(u16, u16)> {
-        if self.is_fragment || !matches!(self.protocol, PROTOCOL_TCP | PROTOCOL_UDP) {
+        if self.is_fragment() || !matches!(self.protocol(), protocol::TCP | protocol::UDP) {
             return None;
         }
-        let ports = self.payload.first_chunk::<4>()?;
-        Some((
-            u16::from_be_bytes([ports[0], ports[1]]),
-            u16::from_be_bytes([ports[2], ports[3]]),
-        ))
+        let ports = self.payload().first_chunk::<4>()?;
+        Some((u16_of(ports, 0..2), u16_of(ports, 2..4)))
     }
 
     /// Whether the checksum of a whole TCP segment, UDP datagram or ICMP message is right. Every other protocol is
     /// taken as right.
     pub fn is_l4_checksum_right(&self) -> bool {
-        let covered = match self.protocol {
-            PROTOCOL_ICMP => return sum(self.payload) == 0xffff,
-            PROTOCOL_TCP => self.payload,
-            PROTOCOL_UDP => {
-                let Some(header) = self.payload.first_chunk::<8>() else {
-                    return false;
-                };
-                // RFC 768: 0 says that the sender computed none.
-                if header[6..8] == [0, 0] {
-                    return true;
-                }
-                let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
-                let Some(datagram) = self.payload.get(..length) else {
-                    return false;
-                };
-                datagram
+        let payload = self.payload();
+        match self.protocol() {
+            protocol::ICMP => {
+                Icmp::new_checked(payload).is_ok_and(|message| message.is_checksum_right())
             }
-            _ => return true,
-        };
-        let length = covered.len() as u16;
-        let pseudo = pseudo_header_v4(self.source, self.destination, self.protocol, length);
-        fold(pseudo + partial(covered)) == 0xffff
-    }
-}
-
-/// What the options of a header ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Options {
-    /// Nothing that weir minds.
-    Usual,
-    /// The sender chooses the way: loose or strict source and record route.
-    SourceRoute,
-    /// An option without its length, or with one that is impossible.
-    Malformed,
-}
-
-/// Reads the bytes of a header that follow its first 20 (RFC 791 section 3.1).
-pub fn options(mut bytes: &[u8]) -> Options {
-    const END: u8 = 0;
-    const NO_OPERATION: u8 = 1;
-    const LOOSE_SOURCE_ROUTE: u8 = 131;
-    const STRICT_SOURCE_ROUTE: u8 = 137;
-    let mut found = Options::Usual;
-    while let Some((&kind, rest)) = bytes.split_first() {
-        match kind {
-            END => break,
-            NO_OPERATION => bytes = rest,
-            _ => {
-                let length = rest.first().map_or(0, |&length| usize::from(length));
-                let Some(next) = bytes.get(length..).filter(|_| length >= 2) else {
-                    return Options::Malformed;
-                };
-                if matches!(kind, LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE) {
-                    found = Options::SourceRoute;
-                }
-                bytes = next;
+            protocol::TCP => {
+                let pseudo = self.pseudo_header(payload.len() as u16);
+                Tcp::new_checked(payload).is_ok_and(|tcp| tcp.is_checksum_right(pseudo))
             }
+            protocol::UDP => Udp::new_checked(payload)
+                .is_ok_and(|udp| udp.is_checksum_right(self.pseudo_header(udp.length()))),
+            _ => true,
         }
     }
-    found
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
+    #[inline(always)]
+    pub fn set_ttl(&mut self, ttl: u8) {
+        self.0.as_mut()[field::TTL] = ttl;
+    }
+
+    #[inline(always)]
+    pub fn set_source(&mut self, address: Ipv4Addr) {
+        self.0.as_mut()[field::SOURCE].copy_from_slice(&address.octets());
+    }
+
+    #[inline(always)]
+    pub fn set_destination(&mut self, address: Ipv4Addr) {
+        self.0.as_mut()[field::DESTINATION].copy_from_slice(&address.octets());
+    }
+
+    /// Computes the header checksum.
+    pub fn fill_checksum(&mut self) {
+        let length = self.header_len();
+        let header = &mut self.0.as_mut()[..length];
+        set_u16(header, field::CHECKSUM, 0);
+        let checksum = !sum(header);
+        set_u16(header, field::CHECKSUM, checksum);
+    }
+
+    pub fn payload_mut(&mut self) -> &mut [u8] {
+        let (start, length) = (self.header_len(), usize::from(self.total_length()));
+        let bytes = self.0.as_mut();
+        let end = length.min(bytes.len());
+        &mut bytes[start..end]
+    }
+}
+
+/// The packet of an Ethernet frame without tags. None if it is of another protocol, or malformed.
+pub fn in_frame(frame: &[u8]) -> Option<Ipv4<&[u8]>> {
+    let frame = Ethernet::new_checked(frame).ok()?;
+    match frame.ethertype() {
+        ethertype::IPV4 => Ipv4::new_checked(frame.payload()).ok(),
+        _ => None,
+    }
+}
+
+/// A header without options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repr {
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    pub protocol: u8,
+    pub tos: u8,
+    pub ttl: u8,
+    pub identification: u16,
+    pub dont_fragment: bool,
+}
+
+impl Repr {
+    /// The header of a packet from here to there, as weir sends its own.
+    pub fn new(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8) -> Self {
+        Repr {
+            source,
+            destination,
+            protocol,
+            tos: 0,
+            ttl: DEFAULT_TTL,
+            identification: 0,
+            dont_fragment: false,
+        }
+    }
+
+    #[inline(always)]
+    pub fn pseudo_header(&self, length: u16) -> u64 {
+        pseudo_header_v4(self.source, self.destination, self.protocol, length)
+    }
+
+    /// Writes the header of a packet that fills `packet`. None if it does not fit, or is too long for IPv4.
+    pub fn emit(&self, packet: &mut [u8]) -> Option<()> {
+        let length = u16::try_from(packet.len()).ok()?;
+        let header = packet.first_chunk_mut::<HEADER_LEN>()?;
+        header[field::VERSION] = 0x45;
+        header[field::TOS] = self.tos;
+        set_u16(header, field::LENGTH, length);
+        set_u16(header, field::IDENTIFICATION, self.identification);
+        let flags = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
+        set_u16(header, field::FLAGS, flags);
+        header[field::TTL] = self.ttl;
+        header[field::PROTOCOL] = self.protocol;
+        header[field::SOURCE].copy_from_slice(&self.source.octets());
+        header[field::DESTINATION].copy_from_slice(&self.destination.octets());
+        Ipv4(&mut header[..]).fill_checksum();
+        Some(())
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn options_are_told_by_the_whole_list() {
-        let cases: &[(&[u8], Options)] = &[
-            (&[], Options::Usual),
-            (&[1, 1, 1, 0], Options::Usual),
-            (&[148, 4, 0, 0], Options::Usual),
-            (&[7, 7, 4, 0, 0, 0, 0, 0], Options::Usual),
-            (&[131, 7, 4, 10, 0, 0, 11, 0], Options::SourceRoute),
-            (&[137, 3, 4, 0], Options::SourceRoute),
-            (&[1, 148, 4, 0, 0, 131, 3, 4], Options::SourceRoute),
-            // What follows the end of the list is padding.
-            (&[0, 131, 3, 4], Options::Usual),
-            // In an option's data it is no option.
-            (&[148, 4, 131, 3], Options::Usual),
-            (&[131], Options::Malformed),
-            (&[148, 0, 0, 0], Options::Malformed),
-            (&[148, 1, 0, 0], Options::Malformed),
-            (&[148, 5, 0, 0], Options::Malformed),
-            (&[131, 3, 4, 148], Options::Malformed),
-            (&[1, 1, 1, 131], Options::Malformed),
-        ];
-        for (bytes, expected) in cases {
-            assert_eq!(options(bytes), *expected, "{bytes:?}");
-        }
-    }
-
-    /// A frame with a packet of any of the three protocols, its checksum right.
-    fn frame(protocol: u8, payload: &[u8], surplus: usize) -> Vec<u8> {
-        let header = match protocol {
-            PROTOCOL_TCP => 20,
-            _ => 8,
-        };
-        let at = match protocol {
-            PROTOCOL_TCP => 16,
-            PROTOCOL_UDP => 6,
-            _ => 2,
-        };
-        let mut l4 = vec![7; header];
-        l4.extend(payload);
-        let length = l4.len() as u16;
-        if protocol == PROTOCOL_UDP {
-            l4[4..6].copy_from_slice(&length.to_be_bytes());
-        }
-        l4[at..at + 2].fill(0);
-        let (source, destination) = (Ipv4Addr::new(203, 0, 113, 7), Ipv4Addr::new(192, 0, 2, 80));
-        let pseudo = match protocol {
-            PROTOCOL_ICMP => 0,
-            _ => pseudo_header_v4(source, destination, protocol, length),
-        };
-        let checksum = match !fold(pseudo + partial(&l4)) {
-            0 if protocol == PROTOCOL_UDP => 0xffff,
-            checksum => checksum,
-        };
-        l4[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
-        // A UDP datagram may be shorter than its packet says (RFC 768 gives it a length of its own).
-        if protocol == PROTOCOL_UDP {
-            l4.resize(l4.len() + surplus, 0x5a);
-        }
-        let mut frame = vec![0; ethernet::HEADER_LEN + HEADER_LEN];
-        frame[14] = 0x45;
-        frame[16..18].copy_from_slice(&(20 + l4.len() as u16).to_be_bytes());
-        frame[22] = 64;
-        frame[23] = protocol;
-        frame[26..30].copy_from_slice(&source.octets());
-        frame[30..34].copy_from_slice(&destination.octets());
-        frame.extend(l4);
-        frame
-    }
-
-    proptest! {
-        #[test]
-        fn a_changed_bit_makes_a_right_checksum_wrong(
-            protocol in prop::sample::select(vec![PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP]),
-            payload in prop::collection::vec(any::<u8>(), 0..100),
-            surplus in 0usize..4,
-            trailer in 0usize..30,
-            place: prop::sample::Index,
-            bit in 0u8..8,
-        ) {
-            let mut frame = frame(protocol, &payload, surplus);
-            let covered = frame.len() - if protocol == PROTOCOL_UDP { surplus } else { 0 };
-            frame.resize(frame.len() + trailer, 0xa5);
-            prop_assert!(Ipv4::of(&frame).unwrap().is_l4_checksum_right());
-            let place = 34 + place.index(covered - 34);
-            frame[place] ^= 1 << bit;
-            let is_length = protocol == PROTOCOL_UDP && (38..40).contains(&place);
-            let is_none = protocol == PROTOCOL_UDP && frame[40..42] == [0, 0];
-            if !is_length {
-                prop_assert_eq!(Ipv4::of(&frame).unwrap().is_l4_checksum_right(), is_none);
-            }
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
-            if let Some(ip) = Ipv4::of(&bytes) {
-                let _ = (ip.ports(), ip.is_l4_checksum_right());
-            }
-            let _ = options(&bytes);
-        }
-    }
-}
+#[path = "ipv4_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@ use weir::config::{
     self, Context, Hugepages, Idle, Listen, Mode, Persistence, Queues, Severity, Timeouts,
     WhenUnavailable,
 };
+use weir::net::Mac;
 
 /// The file that interface.md prints is refused for its IPv6 address, and for nothing else.
 #[test]
@@ -74,7 +75,7 @@ fn the_example_says_what_its_comments_say() {
         (config.dpdk.hugepages, config.dpdk.idle),
         (Hugepages::Auto, Idle::Poll)
     );
-    assert_eq!(config.ports[0].mac, Some([2, 0, 0, 0, 0, 1]));
+    assert_eq!(config.ports[0].mac, Some(Mac([2, 0, 0, 0, 0, 1])));
     assert_eq!(config.ports[1].addresses, ["10.0.0.1/24".parse().unwrap()]);
     assert_eq!(config.routes[0].to.prefix_len(), 0);
     let pool: Vec<Ipv4Addr> = [200, 204, 205, 206, 207]

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use std::net::Ipv4Addr;
 use weir::conn::entry::NO_TEMPLATE;
+use weir::net::protocol;
 use weir::packet::BURST;
 use weir::replay::{Decision, Frame, Received, Replay};
 use weir::units::{PortId, Time};
@@ -270,16 +271,10 @@ fn bursts(packet: impl Strategy<Value = Packet> + 'static) -> impl Strategy<Valu
 
 /// What the receiver of a frame would send back; none to what is no TCP or UDP.
 fn answer(frame: &Frame, flags: u8) -> Option<Vec<u8>> {
-    let bytes = frame.bytes();
-    if bytes.len() < 42 || bytes[12..15] != [8, 0, 0x45] || !matches!(bytes[23], 6 | 17) {
-        return None;
-    }
-    let address = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&bytes[at..at + 4]).unwrap());
-    let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-    let (from, to) = ((address(30), port(36)), (address(26), port(34)));
-    Some(match bytes[23] {
-        17 => udp(from, to, b"back"),
-        _ => numbered(from, to, flags, 1, 2),
+    let (from, to, protocol) = ends(frame.bytes())?;
+    Some(match protocol {
+        protocol::UDP => udp(to, from, b"back"),
+        _ => numbered(to, from, flags, 1, 2),
     })
 }
 

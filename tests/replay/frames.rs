@@ -1,8 +1,10 @@
 //! Frames to receive, and capture files to receive them from, made byte by byte.
 
 use std::net::Ipv4Addr;
-use weir::wire::checksum::{fold, partial, pseudo_header_v4};
-use weir::wire::{Mac, arp};
+use weir::net::{Mac, ethertype, protocol};
+use weir::wire::ethernet::Ethernet;
+use weir::wire::tcp::Flags;
+use weir::wire::{arp, ethernet, ipv4, tcp, udp};
 
 pub const WEIR_WAN: Mac = Mac([0x02, b'w', b'e', b'i', b'r', 1]);
 pub const WEIR_LAN: Mac = Mac([0x02, b'w', b'e', b'i', b'r', 2]);
@@ -15,57 +17,70 @@ pub const LAN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const SYN: u8 = 2;
 pub const ACK: u8 = 16;
 
-fn ethernet(to: Mac, from: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
-    [&to.0[..], &from.0, &ethertype.to_be_bytes(), payload].concat()
-}
+/// An address and a port.
+pub type End = (Ipv4Addr, u16);
 
-fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, mut l4: Vec<u8>) -> Vec<u8> {
-    let checksum_at = if protocol == 6 { 16 } else { 6 };
-    let sum = pseudo_header_v4(source, destination, protocol, l4.len() as u16) + partial(&l4);
-    l4[checksum_at..checksum_at + 2].copy_from_slice(&(!fold(sum)).to_be_bytes());
-    let length = (20 + l4.len()) as u16;
-    let mut header = vec![0x45, 0, 0, 0, 0, 7, 0x40, 0, 64, protocol, 0, 0];
-    header[2..4].copy_from_slice(&length.to_be_bytes());
-    header.extend(source.octets());
-    header.extend(destination.octets());
-    let checksum = !fold(partial(&header));
-    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+/// A frame between two ends; `write` writes the header of the upper layer, which is so long, in front of the payload.
+fn ipv4(
+    (source, destination): (Ipv4Addr, Ipv4Addr),
+    protocol: u8,
+    header: usize,
+    payload: &[u8],
+    write: impl FnOnce(&mut [u8], u64) -> Option<()>,
+) -> Vec<u8> {
     let (to, from) = if source == REAL {
         (WEIR_LAN, REAL_MAC)
     } else {
         (WEIR_WAN, CLIENT_MAC)
     };
-    ethernet(to, from, 0x0800, &[header, l4].concat())
+    let ip = ipv4::Repr {
+        identification: 7,
+        dont_fragment: true,
+        ..ipv4::Repr::new(source, destination, protocol)
+    };
+    let l4_at = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
+    let mut frame = [&vec![0; l4_at + header][..], payload].concat();
+    ethernet::emit(&mut frame, to, from, ethertype::IPV4).unwrap();
+    ip.emit(&mut frame[ethernet::HEADER_LEN..]).unwrap();
+    let l4 = &mut frame[l4_at..];
+    let pseudo = ip.pseudo_header(l4.len() as u16);
+    write(l4, pseudo).unwrap();
+    frame
 }
 
-fn ports(source: u16, destination: u16) -> Vec<u8> {
-    [source.to_be_bytes(), destination.to_be_bytes()].concat()
-}
-
-pub fn segment(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8) -> Vec<u8> {
+pub fn segment(from: End, to: End, flags: u8) -> Vec<u8> {
     numbered(from, to, flags, 1, 0)
 }
 
 /// A segment with these numbers.
-pub fn numbered(
-    from: (Ipv4Addr, u16),
-    to: (Ipv4Addr, u16),
-    flags: u8,
-    sequence: u32,
-    acknowledged: u32,
-) -> Vec<u8> {
-    let mut l4 = ports(from.1, to.1);
-    l4.extend([sequence.to_be_bytes(), acknowledged.to_be_bytes()].concat());
-    l4.extend([0x50, flags, 0x20, 0, 0, 0, 0, 0]);
-    ipv4(from.0, to.0, 6, l4)
+pub fn numbered(from: End, to: End, flags: u8, sequence: u32, acknowledged: u32) -> Vec<u8> {
+    numbered_data(from, to, flags, (sequence, acknowledged), &[])
 }
 
 /// A segment with data.
-pub fn data(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Vec<u8> {
-    let mut l4 = ports(from.1, to.1);
-    l4.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, ACK, 0x20, 0, 0, 0, 0, 0]);
-    l4.extend(b"data");
-    ipv4(from.0, to.0, 6, l4)
+pub fn data(from: End, to: End) -> Vec<u8> {
+    numbered_data(from, to, ACK, (1, 0), b"data")
+}
+
+fn numbered_data(
+    from: End,
+    to: End,
+    flags: u8,
+    (sequence, acknowledged): (u32, u32),
+    payload: &[u8],
+) -> Vec<u8> {
+    let segment = tcp::Repr {
+        source_port: from.1,
+        destination_port: to.1,
+        sequence,
+        acknowledged,
+        flags: Flags(flags),
+        window: 0x2000,
+    };
+    let (addresses, header) = ((from.0, to.0), tcp::HEADER_LEN);
+    ipv4(addresses, protocol::TCP, header, payload, |l4, pseudo| {
+        segment.emit(l4, pseudo)
+    })
 }
 
 /// A segment of the client to port 80 of the VIP.
@@ -73,12 +88,23 @@ pub fn tcp(client_port: u16, flags: u8) -> Vec<u8> {
     segment((CLIENT, client_port), (VIP, 80), flags)
 }
 
-pub fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
-    let mut l4 = ports(from.1, to.1);
-    l4.extend((8 + payload.len() as u16).to_be_bytes());
-    l4.extend([0, 0]);
-    l4.extend(payload);
-    ipv4(from.0, to.0, 17, l4)
+pub fn udp(from: End, to: End, payload: &[u8]) -> Vec<u8> {
+    let datagram = udp::Repr {
+        source_port: from.1,
+        destination_port: to.1,
+    };
+    let (addresses, header) = ((from.0, to.0), udp::HEADER_LEN);
+    ipv4(addresses, protocol::UDP, header, payload, |l4, pseudo| {
+        datagram.emit(l4, pseudo)
+    })
+}
+
+/// From where to where a frame is, and its protocol. None of what is no whole TCP or UDP packet.
+pub fn ends(frame: &[u8]) -> Option<(End, End, u8)> {
+    let ip = ipv4::in_frame(frame)?;
+    let (from, to) = ip.ports()?;
+    let (source, destination) = (ip.source(), ip.destination());
+    Some(((source, from), (destination, to), ip.protocol()))
 }
 
 /// A question of the client to port 53 of the VIP.
@@ -87,9 +113,17 @@ pub fn query(client_port: u16) -> Vec<u8> {
 }
 
 pub fn arp(to: Mac, repr: arp::Repr) -> Vec<u8> {
-    let mut payload = [0; arp::LEN];
-    repr.emit(&mut payload).unwrap();
-    ethernet(to, repr.sender_mac, 0x0806, &payload)
+    let mut frame = vec![0; ethernet::HEADER_LEN + arp::LEN];
+    ethernet::emit(&mut frame, to, repr.sender_mac, ethertype::ARP).unwrap();
+    repr.emit(&mut frame[ethernet::HEADER_LEN..]).unwrap();
+    frame
+}
+
+/// The packet of an ARP frame.
+pub fn arp_of(frame: &[u8]) -> Option<arp::Repr> {
+    let frame = Ethernet::new_checked(frame).ok()?;
+    let is_arp = frame.ethertype() == ethertype::ARP;
+    is_arp.then(|| arp::Repr::parse(frame.payload()).ok())?
 }
 
 /// The real server answers weir's ARP request.
@@ -125,7 +159,8 @@ pub fn arp_question() -> Vec<u8> {
 
 /// What weir asks when it looks for the real server.
 pub fn is_arp_request_for_real(frame: &[u8]) -> bool {
-    frame[..6] == Mac::BROADCAST.0 && frame[12..14] == [8, 6] && frame[38..42] == REAL.octets()
+    let to_all = frame.starts_with(&Mac::BROADCAST.0);
+    to_all && arp_of(frame).is_some_and(|question| question.target_ip == REAL)
 }
 
 /// Frames with their times in nanoseconds.

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets, without a fuzzer: over inputs that once failed, and the director's over frames.
+//! The bodies of the fuzz targets, without a fuzzer: over inputs that once failed, and those of the wire over frames.
 
 #[path = "../../fuzz/capture.rs"]
 mod capture;
@@ -6,6 +6,8 @@ mod capture;
 mod config;
 #[path = "../../fuzz/director.rs"]
 mod director;
+#[path = "../../fuzz/wire.rs"]
+mod wire;
 
 use super::engine::frame;
 use proptest::prelude::*;
@@ -29,6 +31,7 @@ fn what_a_fuzz_target_once_failed_on_it_passes() {
             "capture" => capture::run,
             "config" => config::run,
             "director" => director::run,
+            "wire" => wire::run,
             _ => panic!("fuzz target {name} has no body here"),
         };
         let inputs = files(&Path::new(FUZZ).join("regressions").join(name));
@@ -62,5 +65,15 @@ proptest! {
     #[test]
     fn the_fuzz_target_holds(input in fuzz_input()) {
         director::run(&input);
+    }
+
+    #[test]
+    fn the_fuzz_target_of_headers_holds(frame in frame(), place: prop::sample::Index, value: u8) {
+        let seeds = files(&Path::new(FUZZ).join("regressions/wire"));
+        let mut seed = std::fs::read(place.get(&seeds)).unwrap();
+        let at = place.index(seed.len());
+        seed[at] = value;
+        wire::run(&seed);
+        wire::run(&frame);
     }
 }

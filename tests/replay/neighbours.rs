@@ -1,14 +1,16 @@
 //! A flood of ARP packets costs the hosts that weir works with nothing.
 
-use super::frames::{WEIR_LAN, WEIR_WAN, arp, udp};
+use super::frames::{WEIR_LAN, WEIR_WAN, arp, arp_of, udp};
 use super::{SECOND, T, parse};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use weir::net::{Mac, ethertype};
 use weir::replay::{Decision, Replay};
 use weir::resolver::neighbours::MAX_STRANGERS;
 use weir::units::{PortId, Time};
 use weir::verdict::Verdict;
-use weir::wire::{Mac, arp as wire};
+use weir::wire::arp as wire;
+use weir::wire::ethernet::Ethernet;
 
 const WAN: PortId = PortId(0);
 const LAN: PortId = PortId(1);
@@ -63,7 +65,7 @@ struct Link {
     replay: Replay,
     now: u64,
     /// The IPv4 frames that weir sent, by the MAC address that they went to.
-    got: HashMap<[u8; 6], u32>,
+    got: HashMap<Mac, u32>,
 }
 
 impl Link {
@@ -74,11 +76,11 @@ impl Link {
             let mut answers = Vec::new();
             for frame in &frames {
                 let bytes = frame.bytes();
-                if bytes[12..14] == [8, 0] {
-                    *self.got.entry(bytes[..6].try_into().unwrap()).or_default() += 1;
+                let ethernet = Ethernet::new_checked(bytes).unwrap();
+                if ethernet.ethertype() == ethertype::IPV4 {
+                    *self.got.entry(ethernet.destination()).or_default() += 1;
                 }
-                let question = (bytes[12..14] == [8, 6]).then(|| wire::Repr::parse(&bytes[14..]));
-                let Some(Some(question)) = question else {
+                let Some(question) = arp_of(bytes) else {
                     continue;
                 };
                 let is_host =
@@ -172,7 +174,7 @@ scheduler = "rr"
     }
     assert_eq!(exchanges, 1000);
     for n in 0..100 {
-        let got = [client(n), server(n)].map(|host| link.got.get(&mac(host).0).copied());
+        let got = [client(n), server(n)].map(|host| link.got.get(&mac(host)).copied());
         assert_eq!(
             got,
             [Some(10), Some(10)],

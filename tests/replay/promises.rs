@@ -1,12 +1,13 @@
 //! What connections are promised, whatever is reloaded, however many workers there are: random configurations, traffic
 //! and reloads against a model that knows only the promises.
 
-use super::frames::{ACK, SYN, segment, udp};
+use super::frames::{ACK, SYN, ends, segment, udp};
 use super::{PORTS, SECOND, T, parse};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use weir::config::Config;
+use weir::net::protocol::{TCP, UDP};
 use weir::replay::{Decision, Replay};
 use weir::units::{PortId, Time};
 use weir::verdict::{DropReason, ReplyReason, Verdict};
@@ -15,8 +16,6 @@ const WAN: PortId = PortId(0);
 const LAN: PortId = PortId(1);
 const FIN: u8 = 1;
 const RST: u8 = 4;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 /// The services that a configuration may have: protocol, last number of the VIP, port.
 const SERVICES: [(u8, u8, u16); 7] = [
@@ -204,19 +203,10 @@ fn addresses(frame: &[u8]) -> Addresses {
 
 /// What the receiver of a frame would send back.
 fn answer(frame: &[u8], flags: u8) -> Vec<u8> {
-    let at = |place: usize| {
-        Ipv4Addr::new(
-            frame[place],
-            frame[place + 1],
-            frame[place + 2],
-            frame[place + 3],
-        )
-    };
-    let port = |place: usize| u16::from_be_bytes([frame[place], frame[place + 1]]);
-    let (from, to) = ((at(30), port(36)), (at(26), port(34)));
-    match frame[23] {
-        TCP => segment(from, to, flags),
-        _ => udp(from, to, b"me!"),
+    let (from, to, protocol) = ends(frame).unwrap();
+    match protocol {
+        TCP => segment(to, from, flags),
+        _ => udp(to, from, b"me!"),
     }
 }
 

@@ -1,10 +1,8 @@
 //! A reload changes what it says, and nobody else's connections.
 
-use super::frames::{ACK, SYN, VIP, query, tcp};
+use super::frames::{ACK, SYN, VIP, ends, query, tcp};
 use super::{PORTS, SECOND, T, parse};
-use std::net::Ipv4Addr;
 use weir::config::Config;
-use weir::conn::FlowKey;
 use weir::replay::{Decision, Replay};
 use weir::units::{PortId, Time};
 use weir::verdict::{ReplyReason, Verdict};
@@ -288,17 +286,7 @@ fn fullnat_connections_never_share_a_reply_key() {
         for n in 0..800 {
             lab.receive(&tcp(5000 + n, SYN));
             let frame = lab.replay.take_frames().last().unwrap();
-            let bytes = frame.bytes();
-            let address =
-                |at: usize| Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]);
-            let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-            assert!(keys.insert(FlowKey::new(
-                address(26),
-                port(34),
-                address(30),
-                port(36),
-                6
-            )));
+            assert!(keys.insert(ends(frame.bytes()).unwrap()));
         }
     }
 }

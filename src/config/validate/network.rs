@@ -246,7 +246,7 @@ impl Network {
                 device: device.0,
                 addresses,
                 announce,
-                mac: port.mac.get().map(|mac| mac.0),
+                mac: port.mac.get(),
                 mtu: port.mtu.get().map_or(MAX_MTU, |mtu| mtu.0) as u16,
                 queues: port.queues.get().unwrap_or(Queues::Auto),
                 companion: port.companion.into_option().map(|name| name.0),
@@ -433,10 +433,7 @@ impl Network {
                 .help("a neighbour is a host that a port reaches directly");
             }
             if let Some(mac) = neighbour.mac.get() {
-                neighbours.push(StaticNeighbour {
-                    address,
-                    mac: mac.0,
-                });
+                neighbours.push(StaticNeighbour { address, mac });
             }
         }
         neighbours

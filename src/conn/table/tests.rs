@@ -3,6 +3,7 @@
 use super::*;
 use crate::conn::entry6::{Connection6, FlowKey6};
 use crate::conn::{FlowKey, State, Translation};
+use crate::net::protocol;
 use crate::units::{RealId, ServiceId};
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -16,7 +17,7 @@ fn v4(client: u16, local: u16, two_way: bool) -> Connection {
 
 fn v4_of(address: Ipv4Addr, client: u16, local: u16, two_way: bool) -> Connection {
     let vip = Ipv4Addr::new(192, 0, 2, 80);
-    let request = FlowKey::new(address, client, vip, 80, 6);
+    let request = FlowKey::new(address, client, vip, 80, protocol::TCP);
     let translation = Translation {
         source: Ipv4Addr::new(10, 0, 0, 200),
         source_port: local,
@@ -41,8 +42,8 @@ fn v6(client: u16, local: u16, two_way: bool) -> Connection6 {
 
 fn v6_of(address: Ipv6Addr, client: u16, local: u16, two_way: bool) -> Connection6 {
     let at = |last: u128| Ipv6Addr::from_bits(0x2001_0db8_0001 << 80 | last);
-    let request = FlowKey6::new(address, client, at(80), 80, 6);
-    let reply = FlowKey6::new(at(11), 8080, at(200), local, 6);
+    let request = FlowKey6::new(address, client, at(80), 80, protocol::TCP);
+    let reply = FlowKey6::new(at(11), 8080, at(200), local, protocol::TCP);
     let mut connection =
         Connection6::new(request, two_way.then_some(reply), ServiceId(1), RealId(2));
     connection.state = State::Established;

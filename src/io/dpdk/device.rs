@@ -5,6 +5,7 @@ use super::queue_count::{choose_queues, most_queues};
 use super::{Eal, Error, MbufPool, RxQueue, TxQueue, error, unplug};
 use crate::config::{Queues, pci_address};
 use crate::io::pci::Dma;
+use crate::net::Mac;
 use crate::units::PortId;
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_ether_addr};
 use parking_lot::Mutex;
@@ -28,7 +29,7 @@ pub struct DeviceConfig<'a> {
     /// A PCI address or a vdev string, as the EAL takes it.
     pub device: &'a str,
     /// None: the device's own.
-    pub mac: Option<[u8; 6]>,
+    pub mac: Option<Mac>,
     /// The largest IP packet, in bytes.
     pub mtu: u16,
     pub queues: Queues,
@@ -99,7 +100,7 @@ pub struct Device {
     pub(super) ethdev: Arc<Ethdev>,
     pub(super) info: rte_eth_dev_info,
     pub(super) driver: String,
-    pub(super) mac: [u8; 6],
+    pub(super) mac: Mac,
     mtu: u16,
     pub(super) rx_queues: u16,
     tx_queues: u16,
@@ -178,7 +179,7 @@ impl Probed {
             ethdev: device,
             info,
             driver,
-            mac: [0; 6],
+            mac: Mac::default(),
             mtu: config.mtu,
             rx_queues,
             tx_queues,
@@ -292,7 +293,7 @@ impl Device {
     }
 
     /// The address that frames to this port carry, and frames from it.
-    pub fn mac(&self) -> [u8; 6] {
+    pub fn mac(&self) -> Mac {
         self.mac
     }
 
@@ -454,16 +455,16 @@ impl Device {
 
     /// Gives the device its address, or takes the device's. A device that cannot change its address shows weir every
     /// frame instead, so that those to the configured one are among them.
-    fn take_mac(&self, wanted: Option<[u8; 6]>) -> Result<[u8; 6], Error> {
+    fn take_mac(&self, wanted: Option<Mac>) -> Result<Mac, Error> {
         let mut address = rte_ether_addr {
-            addr_bytes: wanted.unwrap_or_default(),
+            addr_bytes: wanted.unwrap_or_default().0,
         };
         let Some(mac) = wanted else {
             // SAFETY: the device exists, and the pointer is to a local.
             let code = unsafe { dpdk_sys::rte_eth_macaddr_get(self.ethdev.id, &mut address) };
             return self
                 .check("reading its MAC address", code)
-                .map(|()| address.addr_bytes);
+                .map(|()| Mac(address.addr_bytes));
         };
         // SAFETY: as above.
         let code =

@@ -9,17 +9,15 @@
 
 use super::device::TAKEN;
 use super::{Device, Error};
+use crate::net::Mac;
 use dpdk_sys::{rte_eth_dev_info, rte_ether_addr};
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
 impl Device {
     /// See the module: the kernel's side of a TAP must not answer to the TAP's address.
-    pub(super) fn part_from_kernel_mac(
-        &self,
-        interface: u32,
-        mut mac: [u8; 6],
-    ) -> Result<(), Error> {
+    pub(super) fn part_from_kernel_mac(&self, interface: u32, mac: Mac) -> Result<(), Error> {
+        let mut mac = mac.0;
         mac[1] = !mac[1];
         // SAFETY: the pointer is to six bytes.
         let code = unsafe { dpdk_sys::weir_netdev_set_mac(interface, mac.as_ptr()) };
@@ -48,7 +46,7 @@ impl Device {
             let is_tap = !info.driver_name.is_null()
                 && unsafe { CStr::from_ptr(info.driver_name) } == c"net_tap";
             if is_tap {
-                self.part_from_kernel_mac(info.if_index, mac.addr_bytes)?;
+                self.part_from_kernel_mac(info.if_index, Mac(mac.addr_bytes))?;
             }
         }
         Ok(())

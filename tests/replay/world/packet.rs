@@ -2,13 +2,16 @@
 
 use super::setup::real_address;
 use std::net::Ipv4Addr;
+pub use weir::net::protocol::{ICMP, TCP, UDP};
+use weir::net::{Mac, ethertype};
 use weir::units::PortId;
-use weir::wire::checksum::{fold, partial, pseudo_header_v4};
-use weir::wire::{Mac, arp};
+use weir::wire::ethernet::Ethernet;
+use weir::wire::icmp::Icmp;
+use weir::wire::ipv4::Ipv4;
+use weir::wire::tcp::{Flags, Tcp};
+use weir::wire::udp::Udp;
+use weir::wire::{arp, ethernet, icmp, ipv4, tcp, udp};
 
-pub const TCP: u8 = 6;
-pub const UDP: u8 = 17;
-pub const ICMP: u8 = 1;
 /// A number that is no IP protocol's stands for it.
 pub const ARP: u8 = 255;
 
@@ -18,8 +21,8 @@ pub const RST: u8 = 4;
 pub const PSH: u8 = 8;
 pub const ACK: u8 = 16;
 
-const ETHERNET: usize = 14;
-const IPV4: usize = 20;
+const ETHERNET: usize = ethernet::HEADER_LEN;
+const IPV4: usize = ipv4::HEADER_LEN;
 /// The data of a segment or datagram that has any: one number.
 pub const DATA: u32 = 8;
 
@@ -113,51 +116,52 @@ impl Packet {
         if self.protocol == ARP {
             return self.arp_frame(port);
         }
-        let mut l4 = Vec::with_capacity(32);
-        if self.protocol != ICMP {
-            l4.extend(self.source.1.to_be_bytes());
-            l4.extend(self.destination.1.to_be_bytes());
-        }
-        let checksum_at = match self.protocol {
-            TCP => {
-                l4.extend(self.sequence.to_be_bytes());
-                l4.extend(self.acknowledged.to_be_bytes());
-                l4.extend([0x50, self.flags, 0x20, 0, 0, 0, 0, 0]);
-                16
-            }
-            UDP => {
-                l4.extend([0, 8 + DATA as u8, 0, 0]);
-                6
-            }
-            _ => {
-                l4.extend([8, 0, 0, 0]);
-                l4.extend(self.source.1.to_be_bytes());
-                l4.extend([0, 1]);
-                2
-            }
+        let header = match self.protocol {
+            TCP => tcp::HEADER_LEN,
+            UDP => udp::HEADER_LEN,
+            _ => icmp::HEADER_LEN,
         };
-        if let Some(data) = self.data {
-            l4.extend(data.to_be_bytes());
-        }
-        let (source, destination) = (self.source.0, self.destination.0);
-        let pseudo = match self.protocol {
-            ICMP => 0,
-            protocol => pseudo_header_v4(source, destination, protocol, l4.len() as u16),
+        let data = self.data.map(u64::to_be_bytes);
+        let mut frame = vec![0; ETHERNET + IPV4 + header];
+        frame.extend(data.iter().flatten());
+        ethernet::emit(
+            &mut frame,
+            weir_mac(port),
+            outside_mac(port),
+            ethertype::IPV4,
+        );
+        let ip = ipv4::Repr {
+            identification: 7,
+            dont_fragment: true,
+            ..ipv4::Repr::new(self.source.0, self.destination.0, self.protocol)
         };
-        let sum = !fold(pseudo + partial(&l4));
-        l4[checksum_at..checksum_at + 2].copy_from_slice(&sum.to_be_bytes());
-        let length = (IPV4 + l4.len()) as u16;
-        let mut frame = Vec::with_capacity(ETHERNET + usize::from(length));
-        frame.extend(weir_mac(port).0);
-        frame.extend(outside_mac(port).0);
-        frame.extend([8, 0, 0x45, 0]);
-        frame.extend(length.to_be_bytes());
-        frame.extend([0, 7, 0x40, 0, 64, self.protocol, 0, 0]);
-        frame.extend(source.octets());
-        frame.extend(destination.octets());
-        let sum = !fold(partial(&frame[ETHERNET..]));
-        frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&sum.to_be_bytes());
-        frame.extend(l4);
+        ip.emit(&mut frame[ETHERNET..]);
+        let l4 = &mut frame[ETHERNET + IPV4..];
+        let pseudo = ip.pseudo_header(l4.len() as u16);
+        let (source_port, destination_port) = (self.source.1, self.destination.1);
+        let written = match self.protocol {
+            TCP => tcp::Repr {
+                source_port,
+                destination_port,
+                sequence: self.sequence,
+                acknowledged: self.acknowledged,
+                flags: Flags(self.flags),
+                window: 0x2000,
+            }
+            .emit(l4, pseudo),
+            UDP => udp::Repr {
+                source_port,
+                destination_port,
+            }
+            .emit(l4, pseudo),
+            _ => icmp::Repr {
+                kind: icmp::ECHO_REQUEST,
+                code: 0,
+                rest: u32::from(source_port) << 16 | 1,
+            }
+            .emit(l4),
+        };
+        written.expect("a frame with room for its headers");
         frame
     }
 
@@ -180,15 +184,17 @@ impl Packet {
         } else {
             weir_mac(port)
         };
-        let mut payload = [0; arp::LEN];
-        repr.emit(&mut payload);
-        [&to.0[..], &repr.sender_mac.0, &[8, 6], &payload].concat()
+        let mut frame = vec![0; ETHERNET + arp::LEN];
+        ethernet::emit(&mut frame, to, repr.sender_mac, ethertype::ARP);
+        repr.emit(&mut frame[ETHERNET..]);
+        frame
     }
 
     /// A frame that weir sent; none of what is no packet of these kinds.
     pub fn parse(frame: &[u8]) -> Option<Packet> {
-        if frame.get(12..14)? == [8, 6] {
-            let repr = arp::Repr::parse(frame.get(14..)?)?;
+        let frame = Ethernet::new_checked(frame).ok()?;
+        if frame.ethertype() == ethertype::ARP {
+            let repr = arp::Repr::parse(frame.payload()).ok()?;
             let (sender, target) = ((repr.sender_ip, 0), (repr.target_ip, 0));
             let packet = Packet::tcp(sender, target, repr.operation as u8, 0, 0);
             return Some(Packet {
@@ -196,36 +202,41 @@ impl Packet {
                 ..packet
             });
         }
-        if frame.get(12..15)? != [8, 0, 0x45] {
-            return None;
-        }
-        let address = |at: usize| Some(Ipv4Addr::from(*frame.get(at..)?.first_chunk::<4>()?));
-        let half = |at: usize| Some(u16::from_be_bytes(*frame.get(at..)?.first_chunk()?));
-        let word = |at: usize| Some(u32::from_be_bytes(*frame.get(at..)?.first_chunk()?));
-        let (source, destination) = (address(26)?, address(30)?);
-        let end = ETHERNET + usize::from(half(16)?);
-        let data = |at: usize| match at + DATA as usize <= end {
-            true => Some(u64::from_be_bytes(*frame.get(at..)?.first_chunk()?)),
-            false => None,
-        };
-        let protocol = frame[23];
-        let mut packet = Packet::tcp((source, half(34)?), (destination, half(36)?), 0, 0, 0);
-        packet.protocol = protocol;
-        match protocol {
+        let ip = (frame.ethertype() == ethertype::IPV4).then(|| Ipv4::new_checked(frame.payload()));
+        let ip = ip?.ok()?;
+        let data = |payload: &[u8]| payload.first_chunk().copied().map(u64::from_be_bytes);
+        let ends = |source, destination| ((ip.source(), source), (ip.destination(), destination));
+        Some(match ip.protocol() {
             TCP => {
-                packet.sequence = word(38)?;
-                packet.acknowledged = word(42)?;
-                packet.flags = *frame.get(47)?;
-                packet.data = data(54);
+                let tcp = Tcp::new_checked(ip.payload()).ok()?;
+                let (source, destination) = ends(tcp.source_port(), tcp.destination_port());
+                let (sequence, acknowledged) = (tcp.sequence(), tcp.acknowledged());
+                Packet {
+                    data: data(tcp.payload()),
+                    ..Packet::tcp(source, destination, tcp.flags().0, sequence, acknowledged)
+                }
             }
-            UDP => packet.data = data(42),
-            // An echo reply.
-            ICMP if frame.get(34) == Some(&0) => {
-                (packet.source.1, packet.destination.1) = (half(38)?, half(38)?);
+            UDP => {
+                let udp = Udp::new_checked(ip.payload()).ok()?;
+                let (source, destination) = ends(udp.source_port(), udp.destination_port());
+                Packet {
+                    protocol: UDP,
+                    data: data(udp.payload()),
+                    ..Packet::tcp(source, destination, 0, 0, 0)
+                }
+            }
+            ICMP => {
+                let message = Icmp::new_checked(ip.payload()).ok()?;
+                let identifier = message.identifier();
+                let (source, destination) = ends(identifier, identifier);
+                let reply = Packet {
+                    protocol: ICMP,
+                    ..Packet::tcp(source, destination, 0, 0, 0)
+                };
+                (message.kind() == icmp::ECHO_REPLY).then_some(reply)?
             }
             _ => return None,
-        }
-        Some(packet)
+        })
     }
 }
 

@@ -1,0 +1,75 @@
+//! What every room knows of the network: MAC addresses, and the numbers that headers name each other by.
+
+use std::fmt;
+
+/// A MAC address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    pub const BROADCAST: Mac = Mac([0xff; 6]);
+
+    /// Whether it is a group address: multicast or broadcast.
+    pub fn is_multicast(&self) -> bool {
+        self.0[0] & 1 != 0
+    }
+
+    /// Whether a station can have it: neither a group address nor zero.
+    pub fn is_station(&self) -> bool {
+        !self.is_multicast() && *self != Mac::default()
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// EtherTypes (IEEE 802 Numbers, IANA).
+pub mod ethertype {
+    pub const IPV4: u16 = 0x0800;
+    pub const ARP: u16 = 0x0806;
+    /// The customer tag of 802.1Q.
+    pub const VLAN: u16 = 0x8100;
+    pub const IPV6: u16 = 0x86dd;
+    /// The service tag of 802.1ad, outside of a customer tag.
+    pub const QINQ: u16 = 0x88a8;
+}
+
+/// What follows an IP header: IPv4's protocol and IPv6's next header (Assigned Internet Protocol Numbers, IANA).
+pub mod protocol {
+    /// RFC 8200 section 4.3.
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const ICMP: u8 = 1;
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
+    /// RFC 8200 section 4.4.
+    pub const ROUTING: u8 = 43;
+    /// RFC 8200 section 4.5.
+    pub const FRAGMENT: u8 = 44;
+    pub const ICMPV6: u8 = 58;
+    /// RFC 8200 section 4.6.
+    pub const DESTINATION_OPTIONS: u8 = 60;
+    pub const VRRP: u8 = 112;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stations_have_neither_group_addresses_nor_zero() {
+        for (mac, expected) in [
+            (Mac([2, 0, 0, 0, 0, 1]), true),
+            (Mac::default(), false),
+            (Mac::BROADCAST, false),
+            (Mac([1, 0, 0x5e, 0, 0, 5]), false),
+            (Mac([0, 0, 0, 0, 0, 1]), true),
+        ] {
+            assert_eq!(mac.is_station(), expected, "{mac}");
+        }
+        assert_eq!(Mac([2, 0, 0xab, 0, 0, 1]).to_string(), "02:00:ab:00:00:01");
+    }
+}
