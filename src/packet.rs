@@ -4,7 +4,7 @@
 //! with these calls inlined.
 
 use crate::units::{PortId, RealId, WorkerId};
-use crate::verdict::{Context, Verdict};
+use crate::verdict::{PacketContext, Verdict};
 use arrayvec::ArrayVec;
 
 /// The most packets that travel together.
@@ -139,7 +139,7 @@ pub trait Sink {
 
     /// Told of every verdict, right after whatever was sent for it.
     #[inline(always)]
-    fn decided(&mut self, _port: PortId, _verdict: Verdict, _context: Context) {}
+    fn decided(&mut self, _port: PortId, _verdict: Verdict, _context: PacketContext) {}
 }
 
 /// Which queue to the host a packet goes by.

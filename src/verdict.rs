@@ -170,7 +170,7 @@ impl Verdict {
 
 /// What the director knew when it decided: for `--explain`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Context {
+pub struct PacketContext {
     pub service: Option<ServiceId>,
     pub real: Option<RealId>,
     /// The packet made its connection, or would have, had there been room for it.

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// What went through a service or a real server since it was configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traffic {
+pub struct TrafficView {
     /// Connections made.
     pub connections_total: u64,
     /// Connections now, by the kernel's distinction (ActiveConn, InActConn).
@@ -23,19 +23,19 @@ pub struct Traffic {
 
 /// A real server, as a part of its service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
+pub struct MemberView {
     /// Port 0: the packet's own.
     pub real: SocketAddrV4,
     pub weight: u16,
     /// A route leads there, and its next hop has not failed to answer ARP.
     pub up: bool,
     #[serde(flatten)]
-    pub traffic: Traffic,
+    pub traffic: TrafficView,
 }
 
 /// `/v1/services`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Service {
+pub struct ServiceView {
     pub name: String,
     pub protocol: String,
     pub address: Ipv4Addr,
@@ -50,24 +50,24 @@ pub struct Service {
     pub persistence_s: Option<u64>,
     /// With those of real servers that it has no more.
     #[serde(flatten)]
-    pub traffic: Traffic,
-    pub reals: Vec<Member>,
+    pub traffic: TrafficView,
+    pub reals: Vec<MemberView>,
 }
 
 /// `/v1/reals`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Real {
+pub struct RealView {
     pub service: String,
     pub protocol: String,
     pub vip: SocketAddrV4,
     #[serde(flatten)]
-    pub member: Member,
+    pub member: MemberView,
 }
 
-impl Service {
+impl ServiceView {
     /// Its real servers, each by itself.
-    pub fn into_reals(self) -> impl Iterator<Item = Real> {
-        let Service {
+    pub fn into_reals(self) -> impl Iterator<Item = RealView> {
+        let ServiceView {
             name,
             protocol,
             address,
@@ -76,7 +76,7 @@ impl Service {
             ..
         } = self;
         let vip = SocketAddrV4::new(address, port);
-        reals.into_iter().map(move |member| Real {
+        reals.into_iter().map(move |member| RealView {
             service: name.clone(),
             protocol: protocol.clone(),
             vip,
@@ -87,7 +87,7 @@ impl Service {
 
 /// `/v1/connections`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Connection {
+pub struct ConnectionView {
     pub protocol: String,
     /// Of a persistence template: the masked address and port 0.
     pub client: SocketAddrV4,
@@ -108,7 +108,7 @@ pub struct Connection {
 
 /// `/v1/ports`: the counters are the device's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Port {
+pub struct PortView {
     pub port: String,
     pub device: String,
     pub driver: String,
@@ -143,11 +143,11 @@ pub struct Port {
     pub receive_stalled: bool,
     /// The interface of the kernel through which the host uses the port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub companion: Option<Companion>,
+    pub companion: Option<CompanionView>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Companion {
+pub struct CompanionView {
     pub interface: String,
     pub to_host_packets: u64,
     pub from_host_packets: u64,
@@ -157,7 +157,7 @@ pub struct Companion {
 
 /// `/v1/workers`: received + taken_over = transmitted + answered + local + queued + handed_over + Σ dropped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Worker {
+pub struct WorkerView {
     pub worker: u8,
     /// Its CPU.
     pub lcore: usize,
@@ -189,7 +189,7 @@ pub struct Worker {
 
 /// `/v1/neighbours`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Neighbour {
+pub struct NeighbourView {
     pub address: Ipv4Addr,
     pub port: String,
     /// None: not known (any more).
@@ -203,7 +203,7 @@ pub struct Neighbour {
 
 /// `/v1/routes`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
+pub struct RouteView {
     pub to: String,
     /// None: connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -213,13 +213,13 @@ pub struct Route {
 
 /// The daemon as a whole: what a scrape sees beside the services.
 #[derive(Clone, Debug)]
-pub struct Daemon {
+pub struct DaemonView {
     pub generation: u64,
     /// Seconds since 1970.
     pub started_s: u64,
     pub services: usize,
-    pub workers: Vec<Worker>,
-    pub ports: Vec<Port>,
+    pub workers: Vec<WorkerView>,
+    pub ports: Vec<PortView>,
     /// How many neighbours are in each state.
     pub neighbours: Vec<(&'static str, u64)>,
     pub mbufs: u64,

@@ -283,7 +283,7 @@ fn the_picture_of_a_packets_way_is_that_of_the_code() {
     for entry in fs::read_dir(root.join("src/director")).unwrap() {
         let path = entry.unwrap().path();
         let id = path.file_stem().unwrap().to_str().unwrap();
-        let is_of_tests = id.ends_with("_tests") || id.ends_with("_model");
+        let is_of_tests = id.ends_with("_tests") || id.ends_with("_loom");
         if !is_of_tests && !files.contains_key(id) {
             faults.push(format!("director/{id}.rs is not drawn"));
         }

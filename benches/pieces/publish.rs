@@ -31,7 +31,7 @@ fn config(services: usize) -> Config {
     let first = config.services[0].clone();
     config.services = (0..services)
         .map(|n| {
-            let mut service = config::Service::clone(&first);
+            let mut service = config::ServiceConfig::clone(&first);
             service.name = format!("service-{n}");
             service.address = Ipv4Addr::from_bits(0xc000_0201 + n as u32 / 50_000);
             service.port = 1 + (n % 50_000) as u16;

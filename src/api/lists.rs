@@ -63,7 +63,7 @@ async fn each_service<T: Serialize + Send + 'static>(
     api: Api,
     reader: Reader,
     which: Which,
-    add: fn(view::Service, &mut Vec<T>),
+    add: fn(view::ServiceView, &mut Vec<T>),
 ) -> Response {
     let only = match which.service_id(&api).await {
         Ok(only) => only,

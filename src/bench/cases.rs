@@ -269,7 +269,7 @@ fn publish(quick: bool, report: &mut dyn FnMut(Figure)) {
             })
             .collect();
         let extra = {
-            let mut service = config::Service::clone(&bench.model.config().services[0]);
+            let mut service = config::ServiceConfig::clone(&bench.model.config().services[0]);
             service.name = "extra".to_owned();
             // On a VIP of its own: of the range of RFC 5737.
             service.address = Ipv4Addr::new(203, 0, 113, 1);
@@ -285,7 +285,7 @@ fn publish(quick: bool, report: &mut dyn FnMut(Figure)) {
                 }));
                 let mut fewer = extra.clone();
                 fewer.reals.pop();
-                let mut set = |service: config::Service| {
+                let mut set = |service: config::ServiceConfig| {
                     beside.visible_after(|model| {
                         let changed = model.set_services(vec![service]);
                         debug_assert!(changed.is_ok());
@@ -320,8 +320,8 @@ fn publish(quick: bool, report: &mut dyn FnMut(Figure)) {
 fn publish_maglev(report: &mut dyn FnMut(Figure)) {
     let mut config = config("nat", "udp", 0);
     let service = std::sync::Arc::make_mut(&mut config.services[0]);
-    service.scheduler = config::Scheduler::Mh;
-    let real = |n: u8| config::Real {
+    service.scheduler = config::SchedulerConfig::Mh;
+    let real = |n: u8| config::RealConfig {
         address: Ipv4Addr::new(10, 0, 0, 11 + n),
         port: service.port,
         weight: 10_000,

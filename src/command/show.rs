@@ -130,7 +130,7 @@ impl Show {
             "Service", "Prot", "Virtual", "Real", "Weight", "Up", "Active", "Inactive", "Conns",
             "InPkts", "OutPkts", "InBytes", "OutBytes",
         ])?;
-        client::each(&self.at.address()?, &self.path(), |row: view::Real| {
+        client::each(&self.at.address()?, &self.path(), |row: view::RealView| {
             let traffic = &row.member.traffic;
             table.row([
                 &row.service,
@@ -160,7 +160,7 @@ impl Show {
         client::each(
             &self.at.address()?,
             &self.path(),
-            |row: view::Connection| {
+            |row: view::ConnectionView| {
                 out.write_all(heading.take().unwrap_or_default().as_bytes())?;
                 let expire = format!("{}:{:02}", row.expires_s / 60, row.expires_s % 60);
                 let local = row.local.map_or("-".to_owned(), |local| local.to_string());
@@ -255,7 +255,7 @@ impl<'a, W: Write> Services<'a, W> {
     }
 }
 
-fn ports(rows: &[view::Port], out: &mut impl Write) -> io::Result<()> {
+fn ports(rows: &[view::PortView], out: &mut impl Write) -> io::Result<()> {
     let mut table = table(&[
         "Port",
         "Link",
@@ -305,7 +305,7 @@ fn ports(rows: &[view::Port], out: &mut impl Write) -> io::Result<()> {
     print(&table, out)
 }
 
-fn workers(rows: &[view::Worker], out: &mut impl Write) -> io::Result<()> {
+fn workers(rows: &[view::WorkerView], out: &mut impl Write) -> io::Result<()> {
     let mut table = table(&[
         ">Worker",
         ">Lcore",
@@ -360,7 +360,7 @@ fn workers(rows: &[view::Worker], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn neighbours(rows: &[view::Neighbour], out: &mut impl Write) -> io::Result<()> {
+fn neighbours(rows: &[view::NeighbourView], out: &mut impl Write) -> io::Result<()> {
     let mut table = table(&["Address", "Port", "MAC", "State", "Origin"]);
     for row in rows {
         let origin = if row.is_static { "static" } else { "arp" };
@@ -375,7 +375,7 @@ fn neighbours(rows: &[view::Neighbour], out: &mut impl Write) -> io::Result<()> 
     print(&table, out)
 }
 
-fn routes(rows: &[view::Route], out: &mut impl Write) -> io::Result<()> {
+fn routes(rows: &[view::RouteView], out: &mut impl Write) -> io::Result<()> {
     let mut table = table(&["To", "Via", "Port"]);
     for row in rows {
         let via = row
@@ -392,18 +392,18 @@ mod tests {
 
     #[test]
     fn services_read_as_ipvsadm_prints_them() {
-        let traffic = view::Traffic {
+        let traffic = view::TrafficView {
             active_connections: 7,
             inactive_connections: 12,
-            ..view::Traffic::default()
+            ..view::TrafficView::default()
         };
-        let member = |last, weight| view::Member {
+        let member = |last, weight| view::MemberView {
             real: format!("10.0.0.{last}:8080").parse().unwrap(),
             weight,
             up: last == 11,
             traffic: traffic.clone(),
         };
-        let service = view::Service {
+        let service = view::ServiceView {
             name: "web".into(),
             protocol: "tcp".into(),
             address: "192.0.2.80".parse().unwrap(),

@@ -119,8 +119,8 @@ fn watch(
 struct Sample {
     at: Instant,
     took: Duration,
-    workers: Vec<view::Worker>,
-    services: Vec<view::Service>,
+    workers: Vec<view::WorkerView>,
+    services: Vec<view::ServiceView>,
 }
 
 impl Sample {
@@ -137,7 +137,7 @@ impl Sample {
 
 /// A worker between two samples; rates are per second.
 #[derive(Debug, PartialEq)]
-struct Worker {
+struct WorkerRow {
     worker: u8,
     lcore: usize,
     busy: f64,
@@ -150,7 +150,7 @@ struct Worker {
 
 /// A service between two samples; rates are per second.
 #[derive(Debug, PartialEq)]
-struct Service {
+struct ServiceRow {
     name: String,
     vip: SocketAddrV4,
     /// `tcp:192.0.2.80:80`
@@ -167,7 +167,7 @@ struct Service {
     bits_out: f64,
 }
 
-impl Service {
+impl ServiceRow {
     /// Its name, if that tells more than its address.
     fn own_name(&self) -> &str {
         match self.name == self.address {
@@ -194,8 +194,8 @@ impl Service {
     }
 
     /// What column `n` sorts by: text upwards, figures downwards.
-    fn order(&self, other: &Service, column: usize) -> std::cmp::Ordering {
-        let figure = |service: &Service| match column {
+    fn order(&self, other: &ServiceRow, column: usize) -> std::cmp::Ordering {
+        let figure = |service: &ServiceRow| match column {
             3 => -(service.up as f64 / service.reals.max(1) as f64),
             4 => f64::from(service.active),
             5 => f64::from(service.inactive),
@@ -287,8 +287,8 @@ fn elided(text: &str, most: usize) -> String {
 /// What is on the screen.
 struct Screen {
     address: String,
-    workers: Vec<Worker>,
-    services: Vec<Service>,
+    workers: Vec<WorkerRow>,
+    services: Vec<ServiceRow>,
     drops: Vec<(String, f64)>,
     /// The column that services are sorted by.
     sort: usize,
@@ -326,7 +326,7 @@ impl Screen {
                 dropped += rate(before, *count);
                 *drops.entry(reason).or_default() += rate(before, *count);
             }
-            self.workers.push(Worker {
+            self.workers.push(WorkerRow {
                 worker: row.worker,
                 lcore: row.lcore,
                 busy: row.busy_ratio,
@@ -346,13 +346,13 @@ impl Screen {
             .map(|(reason, rate)| (reason.to_owned(), rate))
             .collect();
         self.drops.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let key = |row: &view::Service| (row.protocol.clone(), row.address, row.port);
+        let key = |row: &view::ServiceView| (row.protocol.clone(), row.address, row.port);
         let old: HashMap<_, _> = before.services.iter().map(|row| (key(row), row)).collect();
         self.services.clear();
         for row in &now.services {
             let old = &old.get(&key(row)).unwrap_or(&row).traffic;
             let new = &row.traffic;
-            self.services.push(Service {
+            self.services.push(ServiceRow {
                 name: row.name.clone(),
                 vip: SocketAddrV4::new(row.address, row.port),
                 address: format!("{}:{}:{}", row.protocol, row.address, row.port),
@@ -447,7 +447,8 @@ impl Screen {
     }
 
     fn draw_title(&self, frame: &mut Frame, area: Rect) {
-        let sum = |figure: fn(&Worker) -> f64| self.workers.iter().map(figure).sum::<f64>() as u64;
+        let sum =
+            |figure: fn(&WorkerRow) -> f64| self.workers.iter().map(figure).sum::<f64>() as u64;
         let connections: u64 = self.workers.iter().map(|row| row.connections).sum();
         let lines = [
             format!(
@@ -469,7 +470,7 @@ impl Screen {
 
     /// So many of the workers: all of them, or the busiest.
     fn draw_workers(&self, frame: &mut Frame, area: Rect, count: usize) {
-        let mut shown: Vec<&Worker> = self.workers.iter().collect();
+        let mut shown: Vec<&WorkerRow> = self.workers.iter().collect();
         if count < shown.len() {
             shown.sort_by(|a, b| b.busy.total_cmp(&a.busy));
         }
@@ -501,13 +502,13 @@ impl Screen {
     }
 
     fn draw_services(&mut self, frame: &mut Frame, area: Rect) {
-        let longest = |text: fn(&Service) -> &str| {
+        let longest = |text: fn(&ServiceRow) -> &str| {
             let lengths = self.services.iter().map(|row| text(row).chars().count());
             lengths.max().unwrap_or(0)
         };
         let columns = service_columns(
             area.width,
-            longest(Service::own_name),
+            longest(ServiceRow::own_name),
             longest(|row| &row.address),
         );
         self.shown = columns.iter().map(|(column, _)| *column).collect();

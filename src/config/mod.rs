@@ -164,7 +164,7 @@ pub fn services(
     text: &str,
     name: &str,
     config: &Config,
-) -> Result<(Vec<Arc<Service>>, Diagnostics), Diagnostics> {
+) -> Result<(Vec<Arc<ServiceConfig>>, Diagnostics), Diagnostics> {
     let (mut files, mut log) = (Files::default(), Log::default());
     let root = files.parse(name.to_owned(), text.to_owned(), &mut log);
     let services = match files.broken {
@@ -242,13 +242,13 @@ pub struct Config {
     pub dpdk: Dpdk,
     pub api: Api,
     pub limits: Limits,
-    pub timeouts: Timeouts,
+    pub timeouts: TimeoutsConfig,
     pub metrics: Metrics,
-    pub ports: Vec<Port>,
-    pub routes: Vec<Route>,
+    pub ports: Vec<PortConfig>,
+    pub routes: Vec<RouteConfig>,
     pub neighbours: Vec<StaticNeighbour>,
     pub pools: Vec<LocalPool>,
-    pub services: Vec<Arc<Service>>,
+    pub services: Vec<Arc<ServiceConfig>>,
     pub host_peers: Vec<HostPeer>,
 }
 
@@ -340,7 +340,7 @@ pub struct Limits {
 /// `[timeouts]`: one field for each state; the names and defaults are those of the kernel's IPVS
 /// (`tcp_timeouts`, `udp_timeouts` in `ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timeouts {
+pub struct TimeoutsConfig {
     pub tcp_established: Duration,
     pub tcp_syn_sent: Duration,
     pub tcp_syn_recv: Duration,
@@ -354,9 +354,9 @@ pub struct Timeouts {
     pub udp: Duration,
 }
 
-impl Default for Timeouts {
+impl Default for TimeoutsConfig {
     fn default() -> Self {
-        Timeouts {
+        TimeoutsConfig {
             tcp_established: Duration::from_secs(15 * 60),
             tcp_syn_sent: Duration::from_secs(2 * 60),
             tcp_syn_recv: Duration::from_secs(60),
@@ -373,7 +373,7 @@ impl Default for Timeouts {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Port {
+pub struct PortConfig {
     pub name: String,
     /// A PCI address or a vdev string, as the EAL takes it.
     pub device: String,
@@ -396,7 +396,7 @@ pub enum Queues {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Route {
+pub struct RouteConfig {
     pub to: Ipv4Net,
     pub via: Ipv4Addr,
 }
@@ -449,7 +449,7 @@ impl Protocol {
 
 /// How a packet gets to its real server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum ModeConfig {
     Dr,
     Nat,
     /// With the name of its `[[local_pool]]`.
@@ -463,17 +463,17 @@ macro_rules! schedulers {
     ($($scheduler:ident $name:literal,)*) => {
         /// Which real server a new connection goes to. What each does is in [`sched`](crate::sched).
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Scheduler {
+        pub enum SchedulerConfig {
             $($scheduler,)*
         }
 
-        impl Scheduler {
-            pub const ALL: &'static [Scheduler] = &[$(Scheduler::$scheduler,)*];
+        impl SchedulerConfig {
+            pub const ALL: &'static [SchedulerConfig] = &[$(SchedulerConfig::$scheduler,)*];
 
             /// As `scheduler` has it.
             pub const fn name(self) -> &'static str {
                 match self {
-                    $(Scheduler::$scheduler => $name,)*
+                    $(SchedulerConfig::$scheduler => $name,)*
                 }
             }
         }
@@ -490,25 +490,25 @@ schedulers! {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Service {
+pub struct ServiceConfig {
     /// As written; else `tcp:192.0.2.80:80`.
     pub name: String,
     pub protocol: Protocol,
     pub address: Ipv4Addr,
     /// 0: every port.
     pub port: u16,
-    pub mode: Mode,
+    pub mode: ModeConfig,
     /// Default `wlc`, as ipvsadm's.
-    pub scheduler: Scheduler,
-    pub persistence: Option<Persistence>,
+    pub scheduler: SchedulerConfig,
+    pub persistence: Option<PersistenceConfig>,
     pub when_unavailable: WhenUnavailable,
     /// None: as the whole file says.
     pub unknown_tcp: Option<UnknownTcp>,
-    pub reals: Vec<Real>,
+    pub reals: Vec<RealConfig>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Persistence {
+pub struct PersistenceConfig {
     pub timeout: Duration,
     pub prefix_v4: u8,
     pub prefix_v6: u8,
@@ -540,7 +540,7 @@ pub enum WhenUnavailable {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Real {
+pub struct RealConfig {
     pub address: Ipv4Addr,
     /// 0 only in a service of every port: the packet's own port stays.
     pub port: u16,

@@ -5,7 +5,7 @@
 //! is parsed as one text, with blanks where the pieces were, so that every place in it stays what it is. A file in which
 //! `service` is written in any other way is not cut.
 
-use super::Service;
+use super::ServiceConfig;
 use super::error::{At, Log};
 use super::plain::{self, Numbers};
 use super::raw;
@@ -32,7 +32,7 @@ type Digest = [u64; 2];
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     keys: [RandomState; 2],
-    services: Arc<HashMap<Digest, (Arc<Service>, u32)>>,
+    services: Arc<HashMap<Digest, (Arc<ServiceConfig>, u32)>>,
 }
 
 impl Known {
@@ -45,7 +45,7 @@ impl Known {
     }
 
     /// Remembers that a piece means this service.
-    pub(super) fn add(&mut self, piece: &Piece, service: Arc<Service>) {
+    pub(super) fn add(&mut self, piece: &Piece, service: Arc<ServiceConfig>) {
         let services = Arc::make_mut(&mut self.services);
         services.insert(piece.digest, (service, piece.cost));
     }
@@ -68,7 +68,7 @@ pub(super) struct Piece {
     digest: Digest,
     /// As of [`Cost`].
     cost: u32,
-    pub known: Option<Arc<Service>>,
+    pub known: Option<Arc<ServiceConfig>>,
 }
 
 /// A service, as far as it was read.
@@ -77,7 +77,7 @@ pub(super) enum Item {
     /// With the places of all that is written, for what may have to be said of it.
     Written(Box<At<raw::Service>>),
     /// There is nothing to say of it by itself.
-    Checked(Arc<Service>),
+    Checked(Arc<ServiceConfig>),
 }
 
 /// Pieces that are worth a thread.

@@ -6,7 +6,7 @@
 //! over gives its pair up, else the oldest that nothing has proved yet.
 
 use super::entry::{ConnId, Worth};
-use crate::stats::RealStats;
+use crate::stats::PairSearch;
 use crate::units::Millis;
 use arrayvec::ArrayVec;
 use std::net::Ipv4Addr;
@@ -175,7 +175,7 @@ pub trait Pairs {
 /// hashes with, needs no memory, and costs a few nanoseconds a look.
 pub fn choose(
     pool: &Pool,
-    real: &RealStats,
+    search: &PairSearch,
     start: u32,
     now: Millis,
     effort: &mut Effort,
@@ -183,17 +183,12 @@ pub fn choose(
 ) -> Option<Choice> {
     let size = pool.size();
     // Gauges start at 0, which stands for "not". Whatever ends one of the real server's connections sets it back.
-    let exhausted = real.exhausted_at.get();
+    let exhausted = search.exhausted_at.get();
     let rests = exhausted != 0 && now.since(Millis(exhausted)) < REST_MS;
     if rests && size > SMALL && !effort.takes_idle {
         return None;
     }
-    let mut turn = real
-        .port_cursor
-        .get()
-        .checked_sub(1)
-        .unwrap_or(start % size)
-        % size;
+    let mut turn = search.cursor.get().checked_sub(1).unwrap_or(start % size) % size;
     let limit = size.min(effort.looks);
     let (mut looked, mut tried) = (0, 0);
     let mut best: Option<(Pair, Held)> = None;
@@ -239,7 +234,7 @@ pub fn choose(
         }
         turn = pool.next(turn);
     }
-    real.port_cursor.set(turn + 1);
+    search.cursor.set(turn + 1);
     let found = match (free, best) {
         (Some(pair), _) => Some(Choice::Free(pair)),
         (None, Some((pair, held))) => Some(Choice::Held(pair, held)),
@@ -247,17 +242,17 @@ pub fn choose(
     };
     // A search of all that there is.
     if found.is_none() && looked == size.min(LOOKS) {
-        real.exhausted_at.set(now.0.max(1));
+        search.exhausted_at.set(now.0.max(1));
     } else if matches!(found, Some(Choice::Free(_))) {
-        real.exhausted_at.set(0);
+        search.exhausted_at.set(0);
     }
     found
 }
 
 /// The pair that the next search looks at first, after one that has found something.
 #[inline]
-pub fn expected(pool: &Pool, real: &RealStats) -> (Ipv4Addr, u16) {
-    pool.pair(real.port_cursor.get().saturating_sub(1) % pool.size())
+pub fn expected(pool: &Pool, search: &PairSearch) -> (Ipv4Addr, u16) {
+    pool.pair(search.cursor.get().saturating_sub(1) % pool.size())
 }
 
 #[cfg(test)]
@@ -301,10 +296,10 @@ mod tests {
 
     impl Table {
         /// Takes pairs until none is free.
-        fn fill(&mut self, pool: &Pool, real: &RealStats, with: Look) -> Vec<Pair> {
+        fn fill(&mut self, pool: &Pool, search: &PairSearch, with: Look) -> Vec<Pair> {
             let mut used = Vec::new();
             while let Some(Choice::Free(pair)) =
-                choose(pool, real, 3, Millis(100), &mut Effort::default(), self)
+                choose(pool, search, 3, Millis(100), &mut Effort::default(), self)
             {
                 assert!(self.is_ours(pair) && pool.contains(pair));
                 assert_eq!(self.held.insert(pair, with), None);
@@ -316,16 +311,16 @@ mod tests {
 
     #[test]
     fn every_pair_of_a_small_pool_is_used_then_none_is_left() {
-        let (pool, real, mut table) = (
+        let (pool, search, mut table) = (
             pool((40_000, 40_009)),
-            RealStats::default(),
+            PairSearch::default(),
             Table::default(),
         );
-        assert_eq!(table.fill(&pool, &real, Look::Kept).len(), 20);
+        assert_eq!(table.fill(&pool, &search, Look::Kept).len(), 20);
         assert_eq!(
             choose(
                 &pool,
-                &real,
+                &search,
                 3,
                 Millis(100),
                 &mut Effort::last(),
@@ -346,20 +341,26 @@ mod tests {
                 share: Some((3, worker)),
                 ..Table::default()
             };
-            used.extend(table.fill(&pool, &RealStats::default(), Look::Kept));
+            used.extend(table.fill(&pool, &PairSearch::default(), Look::Kept));
         }
         assert_eq!(used.len(), 20);
     }
 
     #[test]
     fn a_pair_that_is_free_again_waits_for_a_round() {
-        let (pool, real, mut table) = (
+        let (pool, search, mut table) = (
             pool((40_000, 40_009)),
-            RealStats::default(),
+            PairSearch::default(),
             Table::default(),
         );
-        let mut next = || match choose(&pool, &real, 0, Millis(1), &mut Effort::last(), &mut table)
-        {
+        let mut next = || match choose(
+            &pool,
+            &search,
+            0,
+            Millis(1),
+            &mut Effort::last(),
+            &mut table,
+        ) {
             Some(Choice::Free(pair)) => pair,
             other => panic!("{other:?}"),
         };
@@ -378,16 +379,16 @@ mod tests {
             vec![Ipv4Addr::new(10, 0, 0, 200)],
             (1024, 65_535),
         );
-        let real = RealStats::default();
+        let search = PairSearch::default();
         let mut table = Table::default();
-        let all = table.fill(&pool, &real, Look::Kept);
+        let all = table.fill(&pool, &search, Look::Kept);
         assert_eq!(all.len(), 64_512);
         for pair in all.iter().step_by(4_001) {
             table.held.remove(pair);
-            real.exhausted_at.set(0);
+            search.exhausted_at.set(0);
             let found = choose(
                 &pool,
-                &real,
+                &search,
                 3,
                 Millis(100),
                 &mut Effort::last(),
@@ -401,18 +402,18 @@ mod tests {
     #[test]
     fn what_is_given_up_is_the_least_valuable_of_the_oldest() {
         let pool = pool((40_000, 49_999));
-        let real = RealStats::default();
+        let search = PairSearch::default();
         let mut table = Table::default();
-        let order = table.fill(&pool, &real, Look::Kept);
+        let order = table.fill(&pool, &search, Look::Kept);
         let mut give = |looks: &[(usize, Look)]| {
-            real.exhausted_at.set(0);
-            real.port_cursor.set(0);
+            search.exhausted_at.set(0);
+            search.cursor.set(0);
             for (n, look) in looks {
                 table.held.insert(order[*n], *look);
             }
             match choose(
                 &pool,
-                &real,
+                &search,
                 3,
                 Millis(100),
                 &mut Effort::last(),
@@ -435,14 +436,14 @@ mod tests {
     #[test]
     fn an_idle_flow_keeps_its_pair_while_one_is_free_anywhere() {
         let pool = pool((40_000, 49_999));
-        let real = RealStats::default();
+        let search = PairSearch::default();
         let mut table = Table::default();
-        let order = table.fill(&pool, &real, held(Worth::Idle, 9));
-        real.exhausted_at.set(0);
+        let order = table.fill(&pool, &search, held(Worth::Idle, 9));
+        search.exhausted_at.set(0);
         table.held.remove(&order[7_000]);
         let found = choose(
             &pool,
-            &real,
+            &search,
             3,
             Millis(1),
             &mut Effort::default(),
@@ -452,11 +453,18 @@ mod tests {
         table.held.insert(order[7_000], Look::Kept);
         let mut effort = Effort::default();
         assert_eq!(
-            choose(&pool, &real, 3, Millis(1), &mut effort, &mut table),
+            choose(&pool, &search, 3, Millis(1), &mut effort, &mut table),
             None
         );
         assert_eq!(effort.looks, LOOKS - 20_000);
-        let found = choose(&pool, &real, 3, Millis(1), &mut Effort::last(), &mut table);
+        let found = choose(
+            &pool,
+            &search,
+            3,
+            Millis(1),
+            &mut Effort::last(),
+            &mut table,
+        );
         assert!(matches!(found, Some(Choice::Held(..))), "{found:?}");
     }
 
@@ -464,7 +472,7 @@ mod tests {
     fn a_large_pool_that_is_exhausted_rests_and_a_search_is_bounded() {
         let addresses: Vec<_> = (0..8).map(|n| Ipv4Addr::new(10, 0, 1, n)).collect();
         let pool = Pool::new("large".into(), addresses, (1024, 65_535));
-        let real = RealStats::default();
+        let search = PairSearch::default();
         struct Full(u32);
         impl Pairs for Full {
             fn is_ours(&self, _: Pair) -> bool {
@@ -481,7 +489,7 @@ mod tests {
         let mut at = |ms| {
             choose(
                 &pool,
-                &real,
+                &search,
                 0,
                 Millis(ms),
                 &mut Effort::default(),
@@ -493,7 +501,7 @@ mod tests {
         assert_eq!(
             choose(
                 &pool,
-                &real,
+                &search,
                 0,
                 Millis(1005),
                 &mut Effort::default(),

@@ -205,8 +205,8 @@ impl Timeouts {
     }
 }
 
-impl From<&config::Timeouts> for Timeouts {
-    fn from(from: &config::Timeouts) -> Self {
+impl From<&config::TimeoutsConfig> for Timeouts {
+    fn from(from: &config::TimeoutsConfig) -> Self {
         Timeouts(State::ALL.map(|state| {
             let timeout = match state {
                 State::None => Duration::ZERO,

@@ -292,7 +292,7 @@ impl Control {
     /// If one cannot be beside the others; then nothing changes.
     pub fn set_services(
         &mut self,
-        services: Vec<Arc<config::Service>>,
+        services: Vec<Arc<config::ServiceConfig>>,
         warnings: &Diagnostics,
     ) -> Result<Changes, Conflict> {
         let now = self.now();

@@ -28,22 +28,22 @@ impl Control {
         self.model.config().metrics.per_real
     }
 
-    pub fn show_services(&self, services: &[Arc<tables::Service>]) -> Vec<view::Service> {
+    pub fn show_services(&self, services: &[Arc<tables::Service>]) -> Vec<view::ServiceView> {
         services
             .iter()
             .map(|service| self.show_service(service))
             .collect()
     }
 
-    fn show_service(&self, service: &tables::Service) -> view::Service {
+    fn show_service(&self, service: &tables::Service) -> view::ServiceView {
         let tables = self.model.tables();
-        let member = |real: &crate::service::Real| view::Member {
+        let member = |real: &crate::service::Real| view::MemberView {
             real: SocketAddrV4::new(real.address, real.port),
             weight: real.weight,
             up: is_up(tables, real.address),
             traffic: traffic(self.model.real_totals(real.id)),
         };
-        view::Service {
+        view::ServiceView {
             name: service.name.to_string(),
             protocol: service.key.protocol.name().to_owned(),
             address: service.key.address,
@@ -71,7 +71,7 @@ impl Control {
         worker: usize,
         chunk: &ConnectionChunk,
         only: Option<ServiceId>,
-    ) -> Vec<view::Connection> {
+    ) -> Vec<view::ConnectionView> {
         let wanted = chunk
             .connections
             .iter()
@@ -93,7 +93,7 @@ impl Control {
         worker: usize,
         chunk: &ConnectionChunk,
         connection: &Connection,
-    ) -> view::Connection {
+    ) -> view::ConnectionView {
         let timeouts = &self.model.tables().timeouts;
         let left_ms = connection
             .timeout(timeouts)
@@ -116,7 +116,7 @@ impl Control {
                 |(_, address, port)| SocketAddrV4::new(*address, *port),
             );
         }
-        view::Connection {
+        view::ConnectionView {
             // A template's has a mark above the protocol's bits.
             protocol: match request.protocol() & 0x7f {
                 protocol::TCP => "tcp",
@@ -134,15 +134,15 @@ impl Control {
         }
     }
 
-    pub fn show_ports(&self) -> Vec<view::Port> {
+    pub fn show_ports(&self) -> Vec<view::PortView> {
         type Shown<'a> = (
-            (&'a crate::io::dpdk::Device, &'a config::Port),
+            (&'a crate::io::dpdk::Device, &'a config::PortConfig),
             &'a Option<String>,
         );
         let show = |((port, config), unsteered): Shown| {
             let (link, stats) = (port.link(), port.stats().unwrap_or_default());
             let stalled = self.stalls.stalled(port.id().index());
-            view::Port {
+            view::PortView {
                 port: port.name().to_owned(),
                 device: config.device.clone(),
                 driver: port.driver().to_owned(),
@@ -180,10 +180,14 @@ impl Control {
             .collect()
     }
 
-    fn show_companion(&self, port: PortId, config: &config::Port) -> Option<view::Companion> {
+    fn show_companion(
+        &self,
+        port: PortId,
+        config: &config::PortConfig,
+    ) -> Option<view::CompanionView> {
         let stats = &self.host.as_ref()?.carrier.stats;
         let n = port.index();
-        Some(view::Companion {
+        Some(view::CompanionView {
             interface: config.companion.clone()?,
             to_host_packets: stats.to_host[n].get(),
             from_host_packets: stats.from_host[n].get(),
@@ -191,12 +195,12 @@ impl Control {
         })
     }
 
-    pub fn show_workers(&self) -> Vec<view::Worker> {
+    pub fn show_workers(&self) -> Vec<view::WorkerView> {
         let name = |id: PortId| self.ports[id.index()].name();
         let show = |(n, (handle, counters)): (
             usize,
             (&super::WorkerHandle, &crate::stats::WorkerStats),
-        )| view::Worker {
+        )| view::WorkerView {
             worker: n as u8,
             lcore: handle.cpu,
             queues: handle
@@ -234,11 +238,11 @@ impl Control {
             .collect()
     }
 
-    pub fn show_neighbours(&self) -> Vec<view::Neighbour> {
+    pub fn show_neighbours(&self) -> Vec<view::NeighbourView> {
         let ports = &self.model.tables().ports;
         let neighbours = self.model.resolver.neighbours().iter();
         neighbours
-            .map(|(_, address, link, is_static)| view::Neighbour {
+            .map(|(_, address, link, is_static)| view::NeighbourView {
                 address,
                 port: ports[link.port.index()].name.to_string(),
                 mac: link.is_usable().then(|| link.mac.to_string()),
@@ -248,11 +252,11 @@ impl Control {
             .collect()
     }
 
-    pub fn show_routes(&self) -> Vec<view::Route> {
+    pub fn show_routes(&self) -> Vec<view::RouteView> {
         let config = self.model.config();
         let connected = config.ports.iter().flat_map(|port| {
             let name = &port.name;
-            port.addresses.iter().map(move |net| view::Route {
+            port.addresses.iter().map(move |net| view::RouteView {
                 to: net.trunc().to_string(),
                 via: None,
                 port: name.clone(),
@@ -264,7 +268,7 @@ impl Control {
                 .routes
                 .get(route.via)
                 .map(|hop| tables.port(hop.port).name.to_string());
-            view::Route {
+            view::RouteView {
                 to: route.to.to_string(),
                 via: Some(route.via),
                 port: port.unwrap_or_default(),
@@ -273,7 +277,7 @@ impl Control {
         connected.chain(configured).collect()
     }
 
-    pub fn show_daemon(&self) -> view::Daemon {
+    pub fn show_daemon(&self) -> view::DaemonView {
         let states = [
             LinkState::Incomplete,
             LinkState::Reachable,
@@ -284,7 +288,7 @@ impl Control {
         for (_, _, link, _) in self.model.resolver.neighbours().iter() {
             neighbours[link.state as usize].1 += 1;
         }
-        view::Daemon {
+        view::DaemonView {
             generation: self.model.tables().generation.0,
             started_s: self
                 .started
@@ -302,8 +306,8 @@ impl Control {
     }
 }
 
-fn traffic(totals: RealTotals) -> view::Traffic {
-    view::Traffic {
+fn traffic(totals: RealTotals) -> view::TrafficView {
+    view::TrafficView {
         connections_total: totals.connections,
         active_connections: totals.active,
         inactive_connections: totals.inactive,

@@ -28,11 +28,11 @@ pub struct Stalled {
 
 #[derive(Debug, Default)]
 pub struct Stalls {
-    ports: Vec<Port>,
+    ports: Vec<PortHistory>,
 }
 
 #[derive(Debug, Default)]
-struct Port {
+struct PortHistory {
     name: String,
     /// The last seconds with the link up, oldest first.
     past: VecDeque<(DeviceStats, PortTotals)>,
@@ -44,9 +44,9 @@ impl Stalls {
     pub fn tick<'a>(&mut self, samples: impl Iterator<Item = Sample<'a>>) {
         for (n, sample) in samples.enumerate() {
             if n == self.ports.len() {
-                self.ports.push(Port {
+                self.ports.push(PortHistory {
                     name: sample.port.to_owned(),
-                    ..Port::default()
+                    ..PortHistory::default()
                 });
             }
             self.ports[n].note(sample);
@@ -77,7 +77,7 @@ impl Stalls {
     }
 }
 
-impl Port {
+impl PortHistory {
     fn note(&mut self, sample: Sample) {
         let Some(device) = sample.device else {
             self.past.clear();

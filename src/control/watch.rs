@@ -45,11 +45,11 @@ pub struct Watch {
     /// By alarm, then by worker.
     alarms: [Vec<u64>; ALARMS.len()],
     evicted: u64,
-    workers: Vec<Worker>,
+    workers: Vec<Watched>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Worker {
+struct Watched {
     busy_nanos: u64,
     total_nanos: u64,
     busy_ratio: f64,
@@ -60,9 +60,9 @@ struct Worker {
 
 impl Watch {
     pub fn new(workers: usize, now: Time) -> Self {
-        let worker = Worker {
+        let worker = Watched {
             moved: now,
-            ..Worker::default()
+            ..Watched::default()
         };
         Watch {
             due: now + PERIOD,
@@ -81,7 +81,7 @@ impl Watch {
 
     /// The workers that do not move.
     pub fn hung(&self, now: Time) -> Vec<usize> {
-        let hangs = |worker: &Worker| now.since(worker.moved) >= HUNG;
+        let hangs = |worker: &Watched| now.since(worker.moved) >= HUNG;
         (0..self.workers.len())
             .filter(|&n| hangs(&self.workers[n]))
             .collect()
@@ -128,7 +128,7 @@ impl Watch {
     }
 }
 
-impl Worker {
+impl Watched {
     fn look(&mut self, number: usize, counters: &WorkerStats, now: Time) {
         let (busy, total) = (counters.busy_nanos.get(), counters.total_nanos.get());
         let (busier, longer) = (

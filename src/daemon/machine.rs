@@ -310,7 +310,7 @@ fn pools(
 /// How many mbufs can be somewhere at once: in the devices' queues, waiting for a neighbour, on their way through a
 /// worker, and in the lcores' caches.
 fn mbufs(config: &Config, workers: u16) -> usize {
-    let in_queues = |port: &crate::config::Port| {
+    let in_queues = |port: &crate::config::PortConfig| {
         let rx = match port.queues {
             Queues::Auto => workers,
             Queues::Pairs(pairs) => pairs,

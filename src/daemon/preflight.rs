@@ -60,7 +60,7 @@ pub struct Preflight {
 impl Preflight {
     pub fn new(config: &Config, bus: &Bus, locking: Locking) -> Preflight {
         let mut refusals = Vec::new();
-        let mut look = |port: &crate::config::Port| {
+        let mut look = |port: &crate::config::PortConfig| {
             let addresses = pci_devices(&port.device)
                 .into_iter()
                 .filter_map(pci_address);

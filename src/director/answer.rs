@@ -15,7 +15,7 @@ use crate::net::protocol;
 use crate::packet::{Packet, Priority, Sent, Sink};
 use crate::tables::{Owner, Tables};
 use crate::units::{PortId, Time};
-use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
+use crate::verdict::{DropReason, LocalReason, PacketContext, ReplyReason, Verdict};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::{Mac, arp, build, ethernet, icmp};
 use std::net::Ipv4Addr;
@@ -72,7 +72,7 @@ impl<P: Packet> Core<P> {
                 self.deliver(packet, port, LocalReason::Arp, turn)
             }
         };
-        (verdict, Context::default())
+        (verdict, PacketContext::default())
     }
 
     /// An IPv4 packet that is no whole TCP segment or UDP datagram.
@@ -127,7 +127,7 @@ impl<P: Packet> Core<P> {
                 None => Verdict::Drop(DropReason::NotForUs),
             }
         };
-        (verdict, Context::default())
+        (verdict, PacketContext::default())
     }
 
     /// Answers an echo request, whose packet ends at `end` in its frame.

@@ -105,12 +105,13 @@ impl<P: Packet> Core<P> {
         self.sweep.connection_made();
         // Reserved before the real server was published.
         if let Some(stats) = self.live.counters.reals.get(real.id.index()) {
-            stats.connections.add(1);
+            let counters = &stats.counters;
+            counters.connections.add(1);
             match is_active {
-                true => stats.active.inc(),
-                false => stats.inactive.inc(),
+                true => counters.active.inc(),
+                false => counters.inactive.inc(),
             }
-            count(stats, flow, false);
+            count(counters, flow, false);
         }
         Ok(id)
     }
@@ -154,9 +155,9 @@ impl<P: Packet> Core<P> {
             });
         let start = u64::from(real.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let start = (self.shared.seed ^ start) as u32;
-        let chosen = hinted.or_else(|| choose(pool, stats, start, now, effort, &mut pairs));
+        let chosen = hinted.or_else(|| choose(pool, &stats.pairs, start, now, effort, &mut pairs));
         // Where the next connection to this real server will look: in this burst, most probably.
-        pairs.fetch(expected(pool, stats));
+        pairs.fetch(expected(pool, &stats.pairs));
         match chosen {
             None => Err(exhausted),
             Some(Choice::Free(pair)) => Ok(pair),

@@ -8,7 +8,7 @@ use crate::conn::{FlowKey, Place, local_port};
 use crate::packet::{BURST, Packet};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
-use crate::stats::RealStats;
+use crate::stats::RealLine;
 use crate::tables::{Owner, Service, Tables, Target};
 use arrayvec::ArrayVec;
 
@@ -19,7 +19,7 @@ struct New<'a> {
     /// How many before it, in one go, are the same service's.
     ahead: usize,
     /// The real server that it will probably go to.
-    expected: Option<(&'a Real, &'a RealStats)>,
+    expected: Option<(&'a Real, &'a RealLine)>,
 }
 
 /// For each packet of a burst, what it is to, if that was looked up.
@@ -117,7 +117,7 @@ impl<P: Packet> Core<P> {
             };
             let key = &flow.key;
             let (address, port) = match &service.pool {
-                Some(pool) => local_port::expected(pool, stats),
+                Some(pool) => local_port::expected(pool, &stats.pairs),
                 None if service.mode.sees_replies => (key.source(), key.source_port()),
                 None => continue,
             };

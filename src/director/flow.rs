@@ -13,7 +13,7 @@ use crate::service::ServiceKey;
 use crate::stats::RealStats;
 use crate::tables::Tables;
 use crate::units::{HopId, PortId};
-use crate::verdict::{Context, DropReason, ReplyReason, Verdict};
+use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
 use crate::wire::tcp;
 use std::net::Ipv4Addr;
 
@@ -30,7 +30,7 @@ impl<P: Packet> Core<P> {
         flow: &Flow,
         place: Place,
         turn: &mut Turn<'_, S>,
-    ) -> Result<(PortId, Context), P> {
+    ) -> Result<(PortId, PacketContext), P> {
         let (tables, now) = (turn.tables, turn.now);
         let Some((connection, reply)) = self.live.table.entry_mut(place) else {
             return Err(packet);
@@ -61,14 +61,14 @@ impl<P: Packet> Core<P> {
         } else {
             connection.note_datagram(reply);
         }
-        let context = Context {
+        let context = PacketContext {
             real: Some(connection.real),
             state: Some(connection.state.name()),
-            ..Context::default()
+            ..PacketContext::default()
         };
         connection.last_seen = now.millis();
 
-        count(real, flow, reply);
+        count(&real.counters, flow, reply);
         let is_tcp = flow.kind == Kind::Segment;
         rewrite_usual(packet.data_mut(), is_tcp, connection, reply, hop);
         let port = hop.port();
@@ -92,10 +92,10 @@ impl<P: Packet> Core<P> {
             Some(real) if found.reply || !real.is_removed() => real,
             _ => return self.orphan(packet, flow, found, turn),
         };
-        let mut context = Context {
+        let mut context = PacketContext {
             real: Some(connection.real),
             state: Some(connection.state.name()),
-            ..Context::default()
+            ..PacketContext::default()
         };
         // The standing of a removed real server tells no ports any more.
         let comes_from_it = match real.is_removed() {
@@ -140,9 +140,9 @@ impl<P: Packet> Core<P> {
             connection.last_seen = now.millis();
         }
         if let Some(real) = self.live.counters.reals.get(connection.real.index()) {
-            count(real, flow, found.reply);
+            count(&real.counters, flow, found.reply);
             if context.new_connection {
-                real.connections.add(1);
+                real.counters.connections.add(1);
             }
         }
         let mut connection = *connection;
@@ -317,9 +317,9 @@ impl<P: Packet> Core<P> {
             self.live.enter(found.id, State::Close);
             self.live.table.get_mut(found.id).last_seen = now.millis();
         }
-        let context = Context {
+        let context = PacketContext {
             real: Some(connection.real),
-            ..Context::default()
+            ..PacketContext::default()
         };
         (self.reset(packet, ReplyReason::RealRemoved, turn), context)
     }

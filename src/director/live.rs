@@ -145,10 +145,10 @@ impl Live {
         }
         if let Some(real) = real {
             match connection.state.is_active() {
-                true => real.active.dec(),
-                false => real.inactive.dec(),
+                true => real.counters.active.dec(),
+                false => real.counters.inactive.dec(),
             }
-            if real.exhausted_at.get() != 0 {
+            if real.pairs.exhausted_at.get() != 0 {
                 self.hint(&connection);
             }
         }
@@ -189,16 +189,16 @@ impl Live {
         if let Some(real) = self.counters.reals.get(connection.real.index()) {
             match (before.is_active(), next.is_active()) {
                 (true, false) => {
-                    real.active.dec();
-                    real.inactive.inc();
+                    real.counters.active.dec();
+                    real.counters.inactive.inc();
                 }
                 (false, true) => {
-                    real.inactive.dec();
-                    real.active.inc();
+                    real.counters.inactive.dec();
+                    real.counters.active.inc();
                 }
                 _ => {}
             }
-            if next.is_over(true) && real.exhausted_at.get() != 0 {
+            if next.is_over(true) && real.pairs.exhausted_at.get() != 0 {
                 self.hint(&connection);
             }
         }

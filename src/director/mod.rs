@@ -18,7 +18,7 @@ mod flow;
 mod host_peer;
 mod limit;
 #[cfg(test)]
-mod limit_model;
+mod limit_loom;
 #[cfg(test)]
 mod limit_tests;
 mod live;
@@ -40,7 +40,7 @@ use crate::stats::{MAX_PORTS, Stats, WorkerStats};
 use crate::steering::Steering;
 use crate::tables::{Tables, Target};
 use crate::units::{PortId, Time, WorkerId};
-use crate::verdict::{Context, DropReason, LocalReason, Verdict};
+use crate::verdict::{DropReason, LocalReason, PacketContext, Verdict};
 use arrayvec::ArrayVec;
 use fetch::LookedUp;
 pub use limit::AnswerLimits;
@@ -149,7 +149,7 @@ pub enum Origin {
 }
 
 /// What a packet ends with, and what was known of it.
-type Outcome = (Verdict, Context);
+type Outcome = (Verdict, PacketContext);
 
 impl<P: Packet> Director<P> {
     /// `connections`: how many this worker has room for.
@@ -291,16 +291,19 @@ impl<P: Packet> Core<P> {
         let port = packet.port();
         let flow = &slot.flow;
         let (verdict, context) = match slot.place.found() {
-            _ if is_own_or_no_mac(packet.data(), port, tables) => {
-                (Verdict::Drop(DropReason::BadSourceMac), Context::default())
-            }
-            _ if parse::is_bad_source(flow.key.source()) => {
-                (Verdict::Drop(DropReason::BadSource), Context::default())
-            }
+            _ if is_own_or_no_mac(packet.data(), port, tables) => (
+                Verdict::Drop(DropReason::BadSourceMac),
+                PacketContext::default(),
+            ),
+            _ if parse::is_bad_source(flow.key.source()) => (
+                Verdict::Drop(DropReason::BadSource),
+                PacketContext::default(),
+            ),
             Some(found) => self.known_unusual(packet, flow, found, turn),
-            None if self.is_refused_again(flow, port, tables, turn.now) => {
-                (Verdict::Drop(DropReason::RateLimited), Context::default())
-            }
+            None if self.is_refused_again(flow, port, tables, turn.now) => (
+                Verdict::Drop(DropReason::RateLimited),
+                PacketContext::default(),
+            ),
             None => {
                 let target = target.unwrap_or_else(|| tables.target(&flow::service_key(&flow.key)));
                 self.unknown(packet, flow, target, turn)
@@ -316,16 +319,17 @@ impl<P: Packet> Core<P> {
         let tables = turn.tables;
         let port = packet.port();
         let (verdict, context) = match parsed {
-            Parsed::Bad(reason) => (Verdict::Drop(*reason), Context::default()),
-            _ if is_own_or_no_mac(packet.data(), port, tables) => {
-                (Verdict::Drop(DropReason::BadSourceMac), Context::default())
-            }
+            Parsed::Bad(reason) => (Verdict::Drop(*reason), PacketContext::default()),
+            _ if is_own_or_no_mac(packet.data(), port, tables) => (
+                Verdict::Drop(DropReason::BadSourceMac),
+                PacketContext::default(),
+            ),
             Parsed::Ipv4(datagram) => self.datagram(packet, datagram, turn),
             Parsed::Arp => self.arp(packet, turn),
             Parsed::Multicast => {
                 let reason = LocalReason::Multicast;
                 let verdict = self.deliver(packet, port, reason, turn);
-                (verdict, Context::default())
+                (verdict, PacketContext::default())
             }
             Parsed::Flow(_) | Parsed::Mend => unreachable!("flows have a way of their own"),
         };

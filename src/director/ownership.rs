@@ -22,7 +22,7 @@ use crate::service::{Real, ServiceKey};
 use crate::steering::Steering;
 use crate::tables::{Clients, Placement, Placements, Service, Tables};
 use crate::units::{RealId, Time, WorkerId};
-use crate::verdict::{Context, DropReason, Verdict};
+use crate::verdict::{DropReason, PacketContext, Verdict};
 use arrayvec::ArrayVec;
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -445,6 +445,6 @@ impl<P: Packet> Core<P> {
             true => Verdict::HandOver(to),
             false => Verdict::Drop(DropReason::RedirectFull),
         };
-        (verdict, Context::default())
+        (verdict, PacketContext::default())
     }
 }

@@ -5,7 +5,7 @@ use crate::arch::{GrowingArray, cold_path, prefetch};
 use crate::conn::Place;
 use crate::conn::table::Lookup;
 use crate::packet::{BURST, Burst, Packet};
-use crate::stats::RealStats;
+use crate::stats::RealLine;
 use crate::tables::{Port, Tables};
 
 /// What the stages of a burst tell each other.
@@ -97,7 +97,7 @@ impl Stage {
     /// Finds the connections of the first `count` packets, and fetches the counters of their real servers. Returns whether
     /// there is a flow without one.
     #[inline(always)]
-    pub fn find(&mut self, count: usize, lookup: &Lookup, reals: &GrowingArray<RealStats>) -> bool {
+    pub fn find(&mut self, count: usize, lookup: &Lookup, reals: &GrowingArray<RealLine>) -> bool {
         let are_many = reals.used() > FEW_REALS;
         let mut any_new = false;
         for slot in &mut self.slots[..count] {

@@ -12,7 +12,7 @@ use crate::conn::{Connection, Found};
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
 use crate::tables::{Owner, Service, Tables, Target};
-use crate::verdict::{Context, DropReason, LocalReason, ReplyReason, Verdict};
+use crate::verdict::{DropReason, LocalReason, PacketContext, ReplyReason, Verdict};
 
 impl<P: Packet> Core<P> {
     /// A packet that belongs to no connection, and what it is to.
@@ -28,7 +28,7 @@ impl<P: Packet> Core<P> {
         let key = &flow.key;
         let tcp = is_tcp(flow);
         let opens = !tcp || flow.flags.opens();
-        let nobody = Context::default();
+        let nobody = PacketContext::default();
         if owner.is_some() && tables.is_bad_source(key.source()) {
             return (Verdict::Drop(DropReason::BadSource), nobody);
         }
@@ -71,7 +71,7 @@ impl<P: Packet> Core<P> {
             self.note_refused(verdict, flow, is_decided_here, tables);
             return (verdict, nobody);
         };
-        let mut context = Context {
+        let mut context = PacketContext {
             service: Some(service.id),
             ..nobody
         };
@@ -284,7 +284,7 @@ impl<P: Packet> Core<P> {
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         if let Some(real) = self.live.counters.reals.get(connection.real.index()) {
-            count(real, flow, false);
+            count(&real.counters, flow, false);
         }
         self.forward(packet, flow, &mut connection, false, turn)
     }

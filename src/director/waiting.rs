@@ -69,8 +69,8 @@ impl<P: Packet> Waiting<P> {
         let mut n = 0;
         while let Some(hop) = self.hops.get(n) {
             match outcome(&tables.neighbours, hop.port, hop.address) {
-                Outcome::Wait if now.since(hop.since) < PATIENCE => n += 1,
-                Outcome::Send(id) => {
+                Attempt::Wait if now.since(hop.since) < PATIENCE => n += 1,
+                Attempt::Send(id) => {
                     let link = tables.neighbours.link(id);
                     let source = tables.port(link.port).mac;
                     for mut packet in self.hops.swap_remove(n).packets {
@@ -79,7 +79,7 @@ impl<P: Packet> Waiting<P> {
                         sink.send(link.port, packet, Sent::Forwarded);
                     }
                 }
-                Outcome::Wait | Outcome::GiveUp => {
+                Attempt::Wait | Attempt::GiveUp => {
                     for _packet in self.hops.swap_remove(n).packets {
                         stats.queued.sub(1);
                         stats.drop(DropReason::NeighbourFailed);
@@ -96,20 +96,20 @@ impl<P: Packet> Default for Waiting<P> {
     }
 }
 
-enum Outcome {
+enum Attempt {
     Wait,
     Send(HopId),
     GiveUp,
 }
 
-fn outcome(neighbours: &NeighbourTable, port: PortId, address: Ipv4Addr) -> Outcome {
+fn outcome(neighbours: &NeighbourTable, port: PortId, address: Ipv4Addr) -> Attempt {
     let Some(hop) = neighbours.find(port, address) else {
-        return Outcome::Wait;
+        return Attempt::Wait;
     };
     let link = neighbours.link(hop);
     match link.state {
-        LinkState::Failed => Outcome::GiveUp,
-        LinkState::Incomplete => Outcome::Wait,
-        LinkState::Reachable | LinkState::Stale => Outcome::Send(hop),
+        LinkState::Failed => Attempt::GiveUp,
+        LinkState::Incomplete => Attempt::Wait,
+        LinkState::Reachable | LinkState::Stale => Attempt::Send(hop),
     }
 }

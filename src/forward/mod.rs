@@ -56,11 +56,11 @@ pub fn mode(name: &str) -> Option<&'static Mode> {
 
 impl Mode {
     /// What a configured mode is.
-    pub const fn of(mode: &config::Mode) -> &'static Mode {
+    pub const fn of(mode: &config::ModeConfig) -> &'static Mode {
         match mode {
-            config::Mode::Dr => &DR,
-            config::Mode::Nat => &NAT,
-            config::Mode::Fullnat { .. } => &FULLNAT,
+            config::ModeConfig::Dr => &DR,
+            config::ModeConfig::Nat => &NAT,
+            config::ModeConfig::Fullnat { .. } => &FULLNAT,
         }
     }
 

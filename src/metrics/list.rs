@@ -1,7 +1,7 @@
 //! The list.
 
 use super::{Kind, Labelled, Metric, Number, Samples, Source};
-use crate::view::{Daemon, Member, Port, Worker};
+use crate::view::{DaemonView, MemberView, PortView, WorkerView};
 
 const SERVICE: &[&str] = &["service", "protocol", "address", "port"];
 const SERVICE_DIRECTION: &[&str] = &["service", "protocol", "address", "port", "direction"];
@@ -148,7 +148,7 @@ metrics! {
         Service(|service, samples| real_directions(service, samples, |real| (real.traffic.bytes_in, real.traffic.bytes_out)));
 }
 
-fn companions(daemon: &Daemon, samples: &mut Samples) {
+fn companions(daemon: &DaemonView, samples: &mut Samples) {
     for port in &daemon.ports {
         if let Some(companion) = &port.companion {
             samples.add(&[&port.port, "in"], companion.to_host_packets);
@@ -157,11 +157,11 @@ fn companions(daemon: &Daemon, samples: &mut Samples) {
     }
 }
 
-fn sum(daemon: &Daemon, value: fn(&Worker) -> u64) -> u64 {
+fn sum(daemon: &DaemonView, value: fn(&WorkerView) -> u64) -> u64 {
     daemon.workers.iter().map(value).sum()
 }
 
-fn workers<V: Number>(daemon: &Daemon, samples: &mut Samples, value: fn(&Worker) -> V) {
+fn workers<V: Number>(daemon: &DaemonView, samples: &mut Samples, value: fn(&WorkerView) -> V) {
     for worker in &daemon.workers {
         samples.add(&[&worker.worker.to_string()], value(worker));
     }
@@ -169,9 +169,9 @@ fn workers<V: Number>(daemon: &Daemon, samples: &mut Samples, value: fn(&Worker)
 
 /// One sample for each reason, over all workers.
 fn reasons(
-    daemon: &Daemon,
+    daemon: &DaemonView,
     samples: &mut Samples,
-    counts: fn(&Worker) -> &std::collections::BTreeMap<String, u64>,
+    counts: fn(&WorkerView) -> &std::collections::BTreeMap<String, u64>,
 ) {
     for reason in daemon
         .workers
@@ -189,7 +189,7 @@ fn reasons(
     }
 }
 
-fn ports(daemon: &Daemon, samples: &mut Samples, value: fn(&Port) -> u64) {
+fn ports(daemon: &DaemonView, samples: &mut Samples, value: fn(&PortView) -> u64) {
     for port in &daemon.ports {
         samples.add(&[&port.port], value(port));
     }
@@ -205,14 +205,14 @@ fn service_directions(it: &Labelled, samples: &mut Samples, (inward, outward): (
     samples.add(&[name, protocol, address, port, "out"], outward);
 }
 
-fn reals(it: &Labelled, samples: &mut Samples, value: fn(&Member) -> u64) {
+fn reals(it: &Labelled, samples: &mut Samples, value: fn(&MemberView) -> u64) {
     let [name, protocol, address, port] = of_service(it);
     for (real, text) in it.service.reals.iter().zip(&it.reals) {
         samples.add(&[name, protocol, address, port, text], value(real));
     }
 }
 
-fn real_directions(it: &Labelled, samples: &mut Samples, values: fn(&Member) -> (u64, u64)) {
+fn real_directions(it: &Labelled, samples: &mut Samples, values: fn(&MemberView) -> (u64, u64)) {
     let [name, protocol, address, port] = of_service(it);
     for (real, text) in it.service.reals.iter().zip(&it.reals) {
         let (inward, outward) = values(real);

@@ -7,7 +7,7 @@ mod list;
 
 pub use list::METRICS;
 
-use crate::view::{Daemon, Service};
+use crate::view::{DaemonView, ServiceView};
 use prometheus::{TextEncoder, proto};
 
 /// The content type of the text format.
@@ -48,14 +48,14 @@ impl Kind {
 /// Where a metric's samples come from.
 #[derive(Debug)]
 pub enum Source {
-    Daemon(fn(&Daemon, &mut Samples)),
+    Daemon(fn(&DaemonView, &mut Samples)),
     /// Asked once for each service: samples for it and its real servers.
     Service(fn(&Labelled, &mut Samples)),
 }
 
 /// A service, and the texts of its labels: many metrics have the same.
 pub struct Labelled {
-    service: Service,
+    service: ServiceView,
     address: String,
     port: String,
     /// Of each real server.
@@ -64,7 +64,7 @@ pub struct Labelled {
 
 impl Labelled {
     /// Without its real servers, unless `per_real`.
-    pub fn new(mut service: Service, per_real: bool) -> Self {
+    pub fn new(mut service: ServiceView, per_real: bool) -> Self {
         if !per_real {
             service.reals = Vec::new();
         }

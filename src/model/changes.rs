@@ -48,8 +48,8 @@ impl Changes {
     /// Counts what became of a service.
     pub fn count_service(
         &mut self,
-        before: Option<&config::Service>,
-        after: Option<&config::Service>,
+        before: Option<&config::ServiceConfig>,
+        after: Option<&config::ServiceConfig>,
     ) {
         match (before, after) {
             (Some(before), Some(after)) if before == after => {}
@@ -70,8 +70,8 @@ impl Changes {
     }
 
     /// Counts what became of a service's real servers.
-    fn count_reals(&mut self, before: &[config::Real], after: &[config::Real]) {
-        let place = |real: &config::Real| (real.address, real.port);
+    fn count_reals(&mut self, before: &[config::RealConfig], after: &[config::RealConfig]) {
+        let place = |real: &config::RealConfig| (real.address, real.port);
         let weights: HashMap<_, _> = before
             .iter()
             .map(|real| (place(real), real.weight))
@@ -93,11 +93,14 @@ impl Changes {
 /// The former and the present version of every service that differs, or about which `also` says so: those that are gone,
 /// then the others in their new order.
 pub(super) fn different<'a>(
-    old: &'a [Arc<config::Service>],
-    new: &'a [Arc<config::Service>],
-    also: impl Fn(&config::Service) -> bool,
-) -> Vec<(Option<&'a config::Service>, Option<&'a config::Service>)> {
-    let differs = |before: &Arc<config::Service>, after: &Arc<config::Service>| {
+    old: &'a [Arc<config::ServiceConfig>],
+    new: &'a [Arc<config::ServiceConfig>],
+    also: impl Fn(&config::ServiceConfig) -> bool,
+) -> Vec<(
+    Option<&'a config::ServiceConfig>,
+    Option<&'a config::ServiceConfig>,
+)> {
+    let differs = |before: &Arc<config::ServiceConfig>, after: &Arc<config::ServiceConfig>| {
         // Mostly one and the same: see `config::Known`.
         !Arc::ptr_eq(before, after) && before != after || also(after)
     };
@@ -182,7 +185,7 @@ impl NeedsRestart {
         if new.limits.connections != old.limits.connections {
             return refuse("[limits] connections".into());
         }
-        let fixed = |port: &config::Port| {
+        let fixed = |port: &config::PortConfig| {
             (
                 port.name.clone(),
                 port.device.clone(),

@@ -17,7 +17,7 @@ pub struct Device {
 }
 
 /// What a configured service is found by.
-pub fn key(service: &config::Service) -> ServiceKey {
+pub fn key(service: &config::ServiceConfig) -> ServiceKey {
     ServiceKey {
         protocol: service.protocol,
         address: service.address,
@@ -39,7 +39,7 @@ pub(super) fn owners(config: &Config) -> impl Iterator<Item = (Ipv4Addr, Owner)>
     ports.chain(pools)
 }
 
-pub(super) fn port_table(port: &config::Port, device: Device) -> Port {
+pub(super) fn port_table(port: &config::PortConfig, device: Device) -> Port {
     Port {
         name: port.name.as_str().into(),
         mac: device.mac,
@@ -60,7 +60,8 @@ pub(super) fn pool_table(pool: &config::LocalPool) -> Pool {
 
 /// The port in whose subnet an address lies.
 pub(super) fn port_of(config: &Config, address: Ipv4Addr) -> Option<PortId> {
-    let on_link = |port: &config::Port| port.addresses.iter().any(|net| net.contains(&address));
+    let on_link =
+        |port: &config::PortConfig| port.addresses.iter().any(|net| net.contains(&address));
     config
         .ports
         .iter()

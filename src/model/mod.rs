@@ -268,7 +268,7 @@ impl Model {
     /// Adds services, or puts them in the place of their former versions: all in one publication, or none.
     pub fn set_services(
         &mut self,
-        services: Vec<impl Into<Arc<crate::config::Service>>>,
+        services: Vec<impl Into<Arc<crate::config::ServiceConfig>>>,
     ) -> Result<Changes, Conflict> {
         let services = services.into_iter().map(Into::into).collect();
         let changes = self.services.set(services)?;

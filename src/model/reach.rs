@@ -77,7 +77,7 @@ impl Model {
 
     /// The names of the services that have a real server.
     fn services_of(&self, real: Ipv4Addr) -> String {
-        let has = |service: &&std::sync::Arc<crate::config::Service>| {
+        let has = |service: &&std::sync::Arc<crate::config::ServiceConfig>| {
             let reals = &service.reals;
             reals.iter().any(|member| member.address == real)
         };

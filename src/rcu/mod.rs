@@ -11,11 +11,11 @@
 #![allow(unsafe_code)]
 
 mod domain;
+#[cfg(test)]
+mod domain_loom;
 pub mod map;
 #[cfg(test)]
 mod map_tests;
-#[cfg(test)]
-mod model;
 #[cfg(test)]
 mod tests;
 

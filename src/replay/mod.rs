@@ -27,7 +27,7 @@ use crate::stats::{Stats, WorkerStats};
 use crate::steering::{DEFAULT_KEY, Steering};
 use crate::tables::Tables;
 use crate::units::{PortId, Time, WorkerId};
-use crate::verdict::{Context, Verdict};
+use crate::verdict::{PacketContext, Verdict};
 use crate::wire::Mac;
 use outbox::{Numbered, Outbox};
 use std::iter::Peekable;
@@ -65,7 +65,7 @@ pub struct Decision {
     /// When it was processed: its timestamp, or that of an earlier packet if the timestamps went back.
     pub time: Time,
     pub verdict: Verdict,
-    pub context: Context,
+    pub context: PacketContext,
     /// For a packet that was sent on or answered: which frame of its out port that is, from 0.
     pub out_n: Option<u64>,
 }

@@ -5,7 +5,7 @@ use crate::io::memory::Memory;
 use crate::packet::{Packet, Priority, Sent, Sink};
 use crate::stats::Stats;
 use crate::units::{PortId, Time, WorkerId};
-use crate::verdict::{Context, Verdict};
+use crate::verdict::{PacketContext, Verdict};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) struct Outbox {
     current: VecDeque<usize>,
     /// What they caused so far, and which of them.
     caused: Vec<(usize, Frame)>,
-    decided: Vec<Option<(WorkerId, Verdict, Context)>>,
+    decided: Vec<Option<(WorkerId, Verdict, PacketContext)>>,
     /// For each worker, what others have handed over to it.
     handed_over: Vec<Vec<Numbered>>,
 }
@@ -135,7 +135,7 @@ impl Sink for Outbox {
         true
     }
 
-    fn decided(&mut self, _port: PortId, verdict: Verdict, context: Context) {
+    fn decided(&mut self, _port: PortId, verdict: Verdict, context: PacketContext) {
         let number = self.current.pop_front().expect("one decision a packet");
         self.decided[number] = Some((self.worker, verdict, context));
     }

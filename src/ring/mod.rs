@@ -4,7 +4,7 @@
 mod spsc;
 
 #[cfg(test)]
-mod model;
+mod spsc_loom;
 
 pub use spsc::{Consumer, Producer, ring};
 

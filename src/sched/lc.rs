@@ -87,8 +87,8 @@ mod tests {
             let a = &lab.stats.worker(WorkerId(0)).reals;
             let a = a.get(0).unwrap();
             for _ in 0..2 {
-                a.active.dec();
-                a.inactive.inc();
+                a.counters.active.dec();
+                a.counters.inactive.inc();
             }
             assert_eq!(lab.sequence(6), "AACBAC", "{kind}");
         }

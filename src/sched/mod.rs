@@ -1,6 +1,6 @@
 //! Schedulers: which real server a new connection goes to.
 //!
-//! Each is a line of [`config::Scheduler`], which the configuration and its errors read, and a file here; without an arm
+//! Each is a line of [`config::SchedulerConfig`], which the configuration and its errors read, and a file here; without an arm
 //! in [`kind`] it does not compile. The common tests run over [`kinds`]. Whatever a choice needs beyond its arguments is
 //! built once, by the control thread, when the service or one of its real servers changes.
 //!
@@ -116,20 +116,20 @@ pub struct Kind {
 }
 
 /// What a configured scheduler is.
-pub const fn kind(scheduler: config::Scheduler) -> &'static Kind {
+pub const fn kind(scheduler: config::SchedulerConfig) -> &'static Kind {
     match scheduler {
-        config::Scheduler::Rr => &rr::KIND,
-        config::Scheduler::Wrr => &wrr::KIND,
-        config::Scheduler::Lc => &lc::LC,
-        config::Scheduler::Wlc => &lc::WLC,
-        config::Scheduler::Sh => &sh::KIND,
-        config::Scheduler::Mh => &mh::KIND,
+        config::SchedulerConfig::Rr => &rr::KIND,
+        config::SchedulerConfig::Wrr => &wrr::KIND,
+        config::SchedulerConfig::Lc => &lc::LC,
+        config::SchedulerConfig::Wlc => &lc::WLC,
+        config::SchedulerConfig::Sh => &sh::KIND,
+        config::SchedulerConfig::Mh => &mh::KIND,
     }
 }
 
 /// Every scheduler.
 pub fn kinds() -> impl Iterator<Item = &'static Kind> {
-    config::Scheduler::ALL
+    config::SchedulerConfig::ALL
         .iter()
         .map(|scheduler| kind(*scheduler))
 }
@@ -222,6 +222,7 @@ pub(crate) mod testing {
                         .reals
                         .get(real.id.index())
                         .unwrap()
+                        .counters
                         .active
                         .inc();
                     (b'A' + real.id.0 as u8) as char
@@ -240,7 +241,7 @@ pub(crate) mod testing {
 
     #[test]
     fn a_scheduler_is_what_the_configuration_calls_it() {
-        for scheduler in config::Scheduler::ALL {
+        for scheduler in config::SchedulerConfig::ALL {
             assert_eq!(kind(*scheduler).name, scheduler.name());
         }
     }

@@ -3,7 +3,7 @@
 
 mod counter;
 #[cfg(test)]
-mod model;
+mod stats_loom;
 
 use crate::arch::{GrowingArray, NoMemory};
 use crate::packet::Sent;
@@ -93,7 +93,7 @@ impl Stats {
             .workers()
             .filter_map(|worker| worker.reals.get(id.index()))
         {
-            totals.count(real);
+            totals.count(&real.counters);
         }
         totals
     }
@@ -110,14 +110,14 @@ impl Stats {
             .filter_map(|worker| worker.reals.get(id.index()))
             .fold((0, 0), |(active, inactive), real| {
                 (
-                    active.wrapping_add(real.active.get()),
-                    inactive.wrapping_add(real.inactive.get()),
+                    active.wrapping_add(real.counters.active.get()),
+                    inactive.wrapping_add(real.counters.inactive.get()),
                 )
             })
     }
 
     /// Tells the workers something about a real server.
-    pub fn tell(&self, id: RealId, tell: impl Fn(&RealStats)) {
+    pub fn tell(&self, id: RealId, tell: impl Fn(&RealLine)) {
         self.workers()
             .filter_map(|worker| worker.reals.get(id.index()))
             .for_each(tell);
@@ -161,7 +161,7 @@ pub struct WorkerStats {
     pub total_nanos: Counter,
     /// Loops run: moves as long as the worker lives.
     pub loops: Counter,
-    pub reals: GrowingArray<RealStats>,
+    pub reals: GrowingArray<RealLine>,
     pub services: GrowingArray<ServiceStats>,
 }
 
@@ -278,9 +278,30 @@ pub struct QueueTotals {
     pub refused: u64,
 }
 
-/// One real server on one worker: one cache line, the only one that a packet of a known connection counts in.
+/// What one worker keeps of one real server: one cache line, the only one that a packet of a known connection writes to
+/// beside its connection.
 #[derive(Debug, Default)]
 #[repr(align(64))]
+pub struct RealLine {
+    pub counters: RealStats,
+    pub pairs: PairSearch,
+    pub standing: Standing,
+}
+
+const _: () = assert!(size_of::<RealLine>() == 64, "one cache line");
+
+/// Where a worker looks for the next free pair of a local pool, for one real server.
+#[derive(Debug, Default)]
+pub struct PairSearch {
+    /// The place in the pool where the next search starts, plus 1; 0: there was none.
+    pub cursor: Gauge,
+    /// When the pool was found exhausted, in [`Millis`](crate::units::Millis) and never 0; 0: not, or a connection has
+    /// ended since.
+    pub exhausted_at: Gauge,
+}
+
+/// What one worker counts of one real server.
+#[derive(Debug, Default)]
 pub struct RealStats {
     /// Packets and their IP bytes, client to real server.
     pub packets_in: Counter,
@@ -293,12 +314,6 @@ pub struct RealStats {
     /// Connections in the states that the kernel counts as ActiveConn.
     pub active: Gauge,
     pub inactive: Gauge,
-    /// Where the search for the next local port starts.
-    pub port_cursor: Gauge,
-    /// When the pool was found exhausted, in [`Millis`](crate::units::Millis) and never 0; 0: not, or a connection has
-    /// ended since.
-    pub exhausted_at: Gauge,
-    pub standing: Standing,
 }
 
 /// What the control thread tells workers about a real server.
@@ -355,7 +370,7 @@ impl Standing {
     }
 }
 
-impl RealStats {
+impl RealLine {
     #[inline]
     pub fn is_removed(&self) -> bool {
         self.standing.is_removed()

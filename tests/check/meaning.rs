@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use weir::config::{
-    self, Context, Hugepages, Idle, Listen, Mode, Persistence, Queues, Severity, Timeouts,
-    WhenUnavailable,
+    self, Context, Hugepages, Idle, Listen, ModeConfig, PersistenceConfig, Queues, Severity,
+    TimeoutsConfig, WhenUnavailable,
 };
 use weir::net::Mac;
 
@@ -70,7 +70,7 @@ persistence = { timeout = 300, prefix_v4 = 32, prefix_v6 = 128 }
 #[test]
 fn the_example_says_what_its_comments_say() {
     let config = good(EXAMPLE);
-    assert_eq!(config.timeouts, Timeouts::default());
+    assert_eq!(config.timeouts, TimeoutsConfig::default());
     assert_eq!(
         (config.dpdk.hugepages, config.dpdk.idle),
         (Hugepages::Auto, Idle::Poll)
@@ -88,11 +88,11 @@ fn the_example_says_what_its_comments_say() {
     };
     assert_eq!(
         web.mode,
-        Mode::Fullnat {
+        ModeConfig::Fullnat {
             pool: "inside".to_owned()
         }
     );
-    let persistence = Persistence {
+    let persistence = PersistenceConfig {
         timeout: Duration::from_secs(300),
         prefix_v4: 32,
         prefix_v6: 128,

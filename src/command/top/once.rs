@@ -1,6 +1,6 @@
 //! `weir top --once`: what a look shows, printed for scripts: every row and column, figures in full.
 
-use super::{SERVICE_COLUMNS, Screen, Service, TEXT_COLUMNS, WORKER_COLUMNS, Worker};
+use super::{SERVICE_COLUMNS, Screen, ServiceRow, TEXT_COLUMNS, WORKER_COLUMNS, WorkerRow};
 use crate::command::table::{print, table};
 use std::io::{self, Write};
 
@@ -38,7 +38,7 @@ fn whole(rate: f64) -> String {
     format!("{:.0}", rate.ceil())
 }
 
-fn worker(row: &Worker) -> [String; 8] {
+fn worker(row: &WorkerRow) -> [String; 8] {
     [
         row.worker.to_string(),
         row.lcore.to_string(),
@@ -51,7 +51,7 @@ fn worker(row: &Worker) -> [String; 8] {
     ]
 }
 
-fn service(row: &Service) -> [String; 11] {
+fn service(row: &ServiceRow) -> [String; 11] {
     [
         row.own_name().to_owned(),
         row.address.clone(),

@@ -6,13 +6,13 @@ use ratatui::backend::TestBackend;
 
 /// A sample of two services, the second of which has `packets` packets in.
 fn sample(at: Instant, packets: u64) -> Sample {
-    let traffic = |packets| view::Traffic {
+    let traffic = |packets| view::TrafficView {
         packets_in: packets,
         bytes_in: packets * 100,
         active_connections: 3,
-        ..view::Traffic::default()
+        ..view::TrafficView::default()
     };
-    let service = |name: &str, last, packets| view::Service {
+    let service = |name: &str, last, packets| view::ServiceView {
         name: name.into(),
         protocol: "tcp".into(),
         address: [192, 0, 2, last].into(),
@@ -22,7 +22,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         local_pool: None,
         persistence_s: None,
         traffic: traffic(packets),
-        reals: vec![view::Member {
+        reals: vec![view::MemberView {
             real: "10.0.0.11:80".parse().unwrap(),
             weight: 1,
             up: last == 2,
@@ -30,7 +30,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         }],
     };
     let dropped = [("no_route".to_owned(), packets / 10)];
-    let worker = view::Worker {
+    let worker = view::WorkerView {
         worker: 0,
         lcore: 1,
         queues: vec![],
@@ -162,7 +162,7 @@ fn many(services: u8, workers: u8, name: usize) -> Screen {
         let (model, worker) = (sample.services.remove(1), sample.workers.remove(0));
         sample.services.clear();
         for n in 0..services {
-            sample.services.push(view::Service {
+            sample.services.push(view::ServiceView {
                 name: format!("{n:03}{}{n:03}", "-".repeat(name - 6)),
                 address: [203, 100, 113, 100 + n].into(),
                 port: 10_000,
@@ -170,7 +170,7 @@ fn many(services: u8, workers: u8, name: usize) -> Screen {
             });
         }
         for n in 0..workers {
-            sample.workers.push(view::Worker {
+            sample.workers.push(view::WorkerView {
                 worker: n,
                 busy_ratio: f64::from(n) / 100.0,
                 ..worker.clone()

@@ -14,7 +14,7 @@ use super::raw::{self, Root};
 
 use super::{
     Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Metrics, ReversePath, RssKey,
-    Service, Timeouts, UnknownTcp,
+    ServiceConfig, TimeoutsConfig, UnknownTcp,
 };
 use network::Network;
 use pool::Pools;
@@ -71,7 +71,7 @@ pub(super) fn added(
     services: Vec<Item>,
     config: &Config,
     log: &mut Log,
-) -> Vec<Arc<Service>> {
+) -> Vec<Arc<ServiceConfig>> {
     let others = [
         root.include.ok().map(|found| found.at),
         root.reverse_path.ok().map(|found| found.at),
@@ -101,7 +101,7 @@ pub(super) fn added(
 }
 
 /// Checks a service by itself. None: there is something to say of it.
-pub(super) fn alone(raw: At<raw::Service>) -> Option<Service> {
+pub(super) fn alone(raw: At<raw::Service>) -> Option<ServiceConfig> {
     let mut log = Log::default();
     let service = service::alone(raw, &mut log);
     service.filter(|_| log.findings() == 0)
@@ -258,8 +258,8 @@ fn metrics(raw: raw::Metrics) -> Metrics {
     }
 }
 
-fn timeouts(raw: raw::Timeouts) -> Timeouts {
-    let mut timeouts = Timeouts::default();
+fn timeouts(raw: raw::Timeouts) -> TimeoutsConfig {
+    let mut timeouts = TimeoutsConfig::default();
     macro_rules! given {
         ($($key:ident)*) => {$(
             if let Some(span) = raw.$key.get() {

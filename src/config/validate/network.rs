@@ -6,7 +6,7 @@ use crate::config::error::{At, Log, Span, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
 use crate::config::value::{Given, List};
-use crate::config::{Config, HostPeer, Port, Queues, Route, StaticNeighbour};
+use crate::config::{Config, HostPeer, PortConfig, Queues, RouteConfig, StaticNeighbour};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
@@ -175,7 +175,7 @@ impl Network {
         raw: Given<List<raw::Port>>,
         workers: Option<usize>,
         log: &mut Log,
-    ) -> Vec<Port> {
+    ) -> Vec<PortConfig> {
         self.ports_unknown = !raw.complete();
         let list_at = raw.ok().map_or(Span::default(), |list| list.at);
         let list = raw.items();
@@ -241,7 +241,7 @@ impl Network {
                 continue;
             };
             self.devices.push(device_at);
-            ports.push(Port {
+            ports.push(PortConfig {
                 name: name.0,
                 device: device.0,
                 addresses,
@@ -333,7 +333,7 @@ impl Network {
         }
     }
 
-    pub fn routes(&mut self, raw: Given<List<raw::Route>>, log: &mut Log) -> Vec<Route> {
+    pub fn routes(&mut self, raw: Given<List<raw::Route>>, log: &mut Log) -> Vec<RouteConfig> {
         self.routes_unknown = !raw.complete();
         let mut first: HashMap<Ipv4Net, Span> = HashMap::new();
         let mut routes = Vec::new();
@@ -359,7 +359,7 @@ impl Network {
                 }
             }
             if let (Some(to), Some(via)) = (route.to.get(), route.via.get()) {
-                routes.push(Route { to: to.0, via });
+                routes.push(RouteConfig { to: to.0, via });
             }
         }
         routes

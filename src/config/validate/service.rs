@@ -6,7 +6,10 @@ use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
 use crate::config::value::{Given, Int, ModeWord};
-use crate::config::{Mode, Persistence, Protocol, Real, Scheduler, Service, WhenUnavailable};
+use crate::config::{
+    ModeConfig, PersistenceConfig, Protocol, RealConfig, SchedulerConfig, ServiceConfig,
+    WhenUnavailable,
+};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -22,7 +25,7 @@ pub(super) fn services(
     pools: &Pools,
     network: &Network,
     log: &mut Log,
-) -> Vec<Arc<Service>> {
+) -> Vec<Arc<ServiceConfig>> {
     let in_pieces = items.iter().any(|item| matches!(item, Item::Checked(_)));
     let mut check = Check {
         pools,
@@ -51,7 +54,7 @@ pub(super) fn services(
 }
 
 /// Whether no two services have the same name, or the same address, port and protocol.
-fn are_unique(services: &[Arc<Service>]) -> bool {
+fn are_unique(services: &[Arc<ServiceConfig>]) -> bool {
     let mut names = HashSet::with_capacity(services.len());
     let mut keys = HashSet::with_capacity(services.len());
     services.iter().all(|service| {
@@ -61,7 +64,7 @@ fn are_unique(services: &[Arc<Service>]) -> bool {
 }
 
 /// What a service is, as far as that does not depend on the rest of the file.
-pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<Service> {
+pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfig> {
     let mut check = Check {
         pools: &Pools::unknown(),
         network: &Network::of_others(),
@@ -83,29 +86,29 @@ struct Check<'a> {
 impl Check<'_> {
     /// Whether there is nothing to say of a service that was checked by itself: each check of pools and network here has its
     /// message below.
-    fn fits(&self, service: &Service) -> bool {
+    fn fits(&self, service: &ServiceConfig) -> bool {
         let has_pool = match &service.mode {
-            Mode::Fullnat { pool } => self.pools.has(pool),
-            Mode::Dr | Mode::Nat => true,
+            ModeConfig::Fullnat { pool } => self.pools.has(pool),
+            ModeConfig::Dr | ModeConfig::Nat => true,
         };
-        let crosses = service.mode != Mode::Dr;
+        let crosses = service.mode != ModeConfig::Dr;
         let mut reals = service.reals.iter().map(|real| real.address);
         has_pool && reals.all(|real| self.network.is_plain_real(real, crosses))
     }
 
-    fn service(&mut self, raw: raw::Service, at: Span) -> Option<Service> {
+    fn service(&mut self, raw: raw::Service, at: Span) -> Option<ServiceConfig> {
         let port = raw.port.get().map(|port| port.0 as u16);
         let name = self.name(&raw, at, port);
         let mode = self.mode(&raw);
         let scheduler = self.scheduler(&raw.scheduler);
         let reals = self.reals(&raw, at, port);
-        let persistence = raw.persistence.into_option().map(|raw| Persistence {
+        let persistence = raw.persistence.into_option().map(|raw| PersistenceConfig {
             timeout: raw.timeout.get().unwrap_or(Duration::from_secs(360)),
             prefix_v4: raw.prefix_v4.get().map_or(32, |length| length.0 as u8),
             prefix_v6: raw.prefix_v6.get().map_or(128, |length| length.0 as u8),
             through_drain: raw.through_drain.get().unwrap_or(false),
         });
-        Some(Service {
+        Some(ServiceConfig {
             name: name?,
             protocol: raw.protocol.get()?,
             address: raw.address.get()?,
@@ -149,7 +152,7 @@ impl Check<'_> {
         Some(name)
     }
 
-    fn mode(&mut self, raw: &raw::Service) -> Option<Mode> {
+    fn mode(&mut self, raw: &raw::Service) -> Option<ModeConfig> {
         let mode = raw.mode.ok()?;
         if let Some(tunnel) = raw.tunnel.ok() {
             if mode.value == ModeWord::Tunnel {
@@ -187,13 +190,13 @@ impl Check<'_> {
                 .help("remove it, or write `mode = \"fullnat\"`");
         }
         Some(if mode.value == ModeWord::Dr {
-            Mode::Dr
+            ModeConfig::Dr
         } else {
-            Mode::Nat
+            ModeConfig::Nat
         })
     }
 
-    fn pool(&mut self, raw: &raw::Service, mode: Span) -> Option<Mode> {
+    fn pool(&mut self, raw: &raw::Service, mode: Span) -> Option<ModeConfig> {
         let names = || {
             self.pools
                 .list
@@ -215,7 +218,7 @@ impl Check<'_> {
                     .help(help);
                 None
             }
-            Given::Yes(pool) if self.pools.has(&pool.value) => Some(Mode::Fullnat {
+            Given::Yes(pool) if self.pools.has(&pool.value) => Some(ModeConfig::Fullnat {
                 pool: pool.value.clone(),
             }),
             // The pool that is meant may be the one whose name could not be read.
@@ -237,18 +240,21 @@ impl Check<'_> {
         }
     }
 
-    fn scheduler(&mut self, raw: &Given<String>) -> Option<Scheduler> {
+    fn scheduler(&mut self, raw: &Given<String>) -> Option<SchedulerConfig> {
         let scheduler = match raw {
-            Given::No => return Some(Scheduler::Wlc),
+            Given::No => return Some(SchedulerConfig::Wlc),
             Given::Bad => return None,
             Given::Yes(scheduler) => scheduler,
         };
         let written = scheduler.value.as_str();
-        let mut all = Scheduler::ALL.iter().copied();
+        let mut all = SchedulerConfig::ALL.iter().copied();
         if let Some(found) = all.find(|scheduler| scheduler.name() == written) {
             return Some(found);
         }
-        let known: Vec<_> = Scheduler::ALL.iter().map(|known| known.name()).collect();
+        let known: Vec<_> = SchedulerConfig::ALL
+            .iter()
+            .map(|known| known.name())
+            .collect();
         let message = if IPVS_SCHEDULERS.contains(&written) {
             format!(
                 "the scheduler {} is not supported by this version of weir yet",
@@ -267,7 +273,7 @@ impl Check<'_> {
         None
     }
 
-    fn reals(&mut self, raw: &raw::Service, service: Span, port: Option<u16>) -> Vec<Real> {
+    fn reals(&mut self, raw: &raw::Service, service: Span, port: Option<u16>) -> Vec<RealConfig> {
         let list = raw.real.ok().map_or(&[][..], |list| &list.value.items);
         if list.is_empty() && raw.real.complete() {
             self.log
@@ -300,7 +306,7 @@ impl Check<'_> {
                 continue;
             }
             let weight = real.weight.get().map_or(1, |weight| weight.0 as u16);
-            reals.push(Real {
+            reals.push(RealConfig {
                 address,
                 port,
                 weight,

@@ -117,7 +117,7 @@ pub struct DeviceQueues {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct LinkStatus {
     pub up: bool,
     /// Megabits a second; none where the device does not say.
     pub speed: Option<u32>,
@@ -327,14 +327,14 @@ impl Device {
     }
 
     /// The link as the device last saw it. Does not wait.
-    pub fn link(&self) -> Link {
+    pub fn link(&self) -> LinkStatus {
         let (mut up, mut speed) = (false, 0);
         if self.ethdev.is_retired() {
-            return Link { up, speed: None };
+            return LinkStatus { up, speed: None };
         }
         // SAFETY: the device exists, and both pointers are to locals. An error leaves them: down.
         unsafe { dpdk_sys::weir_eth_link(self.ethdev.id, &mut up, &mut speed) };
-        Link {
+        LinkStatus {
             up,
             speed: (speed != 0).then_some(speed),
         }

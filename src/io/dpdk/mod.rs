@@ -25,7 +25,7 @@ mod tx;
 mod unplug;
 
 pub use clock::{Clock, Cycles};
-pub use device::{Device, DeviceConfig, DeviceQueues, DeviceStats, Link, Probed};
+pub use device::{Device, DeviceConfig, DeviceQueues, DeviceStats, LinkStatus, Probed};
 pub use eal::{EAL_MEMORY_MB, Eal, EalConfig, choose_hugepages, usable_cpus};
 pub use error::Error;
 pub use interrupts::Interrupts;

@@ -23,8 +23,8 @@ pub(super) type At = (Ipv4Addr, u16);
 
 /// What a change did to one service: its former version and its present one.
 pub(super) struct Change<'a> {
-    pub before: Option<Arc<config::Service>>,
-    pub after: Option<&'a config::Service>,
+    pub before: Option<Arc<config::ServiceConfig>>,
+    pub after: Option<&'a config::ServiceConfig>,
 }
 
 pub(super) struct Configured {
@@ -48,7 +48,7 @@ impl Configured {
         &self.config
     }
 
-    pub(super) fn get(&self, key: &ServiceKey) -> Option<&config::Service> {
+    pub(super) fn get(&self, key: &ServiceKey) -> Option<&config::ServiceConfig> {
         Some(&self.config.services[*self.places.get(key)?])
     }
 
@@ -67,7 +67,7 @@ impl Configured {
     }
 
     /// Adds a service, or puts it in the place of its former version.
-    pub(super) fn set(&mut self, service: Arc<config::Service>) -> Change<'_> {
+    pub(super) fn set(&mut self, service: Arc<config::ServiceConfig>) -> Change<'_> {
         let key = key(&service);
         self.drained.retain(|(of, _), _| *of != key);
         let services = &mut self.config.services;
@@ -110,7 +110,7 @@ impl Configured {
         let before = Some(service.clone());
         // A copy: others may have the former version.
         let service = Arc::make_mut(service);
-        let is_it = |found: &&mut config::Real| (found.address, found.port) == real;
+        let is_it = |found: &&mut config::RealConfig| (found.address, found.port) == real;
         let found = service.reals.iter_mut().find(is_it).ok_or(NoSuchReal)?;
         found.weight = weight;
         let after = Some(&*service);
@@ -126,7 +126,7 @@ impl Configured {
         edit: Edit,
     ) -> Result<(u16, u16), NoSuchReal> {
         let service = self.get(key).ok_or(NoSuchReal)?;
-        let is_it = |found: &&config::Real| (found.address, found.port) == real;
+        let is_it = |found: &&config::RealConfig| (found.address, found.port) == real;
         let before = service.reals.iter().find(is_it).ok_or(NoSuchReal)?.weight;
         let place = (*key, real);
         let after = match edit {

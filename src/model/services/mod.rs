@@ -153,8 +153,8 @@ impl Services {
         if let Some(routes) = routes {
             around.routes = routes;
         }
-        let has_other_pool = |service: &config::Service| {
-            pools_changed && matches!(service.mode, config::Mode::Fullnat { .. })
+        let has_other_pool = |service: &config::ServiceConfig| {
+            pools_changed && matches!(service.mode, config::ModeConfig::Fullnat { .. })
         };
         for (before, after) in different(&old.services, &new.services, has_other_pool) {
             indexes.follow(before, after, around);
@@ -175,7 +175,10 @@ impl Services {
     }
 
     /// Adds services, or puts them in the place of their former versions: all of them, or none.
-    pub(super) fn set(&mut self, services: Vec<Arc<config::Service>>) -> Result<Changes, Conflict> {
+    pub(super) fn set(
+        &mut self,
+        services: Vec<Arc<config::ServiceConfig>>,
+    ) -> Result<Changes, Conflict> {
         services.iter().try_for_each(|service| self.fits(service))?;
         let mut changes = Changes::default();
         for service in services {
@@ -221,7 +224,7 @@ impl Services {
         Ok((before, after))
     }
 
-    fn fits(&self, service: &config::Service) -> Result<(), Conflict> {
+    fn fits(&self, service: &config::ServiceConfig) -> Result<(), Conflict> {
         let Indexes {
             names,
             vips,
@@ -343,8 +346,8 @@ impl Indexes {
     /// which an index learns of a service. Each is named here, so that none is forgotten.
     fn follow(
         &mut self,
-        before: Option<&config::Service>,
-        after: Option<&config::Service>,
+        before: Option<&config::ServiceConfig>,
+        after: Option<&config::ServiceConfig>,
         around: &Around,
     ) {
         let Indexes {
@@ -370,7 +373,7 @@ impl Indexes {
         if let Some(after) = after {
             names.insert(after.name.clone(), key);
         }
-        let reals = |service: Option<&config::Service>| -> Vec<Ipv4Addr> {
+        let reals = |service: Option<&config::ServiceConfig>| -> Vec<Ipv4Addr> {
             let reals = service.into_iter().flat_map(|service| &service.reals);
             reals.map(|real| real.address).collect()
         };
@@ -405,8 +408,8 @@ impl Indexes {
         }
         let mode = forward::Mode::of(&service.mode);
         let pool = match &service.mode {
-            config::Mode::Fullnat { pool } => around.pools.get(pool).cloned(),
-            config::Mode::Dr | config::Mode::Nat => None,
+            config::ModeConfig::Fullnat { pool } => around.pools.get(pool).cloned(),
+            config::ModeConfig::Dr | config::ModeConfig::Nat => None,
         };
         let is_nat = mode.sees_replies && pool.is_none();
         if is_nat {
@@ -440,7 +443,7 @@ impl Indexes {
 }
 
 /// Which bits of a client's address count.
-fn mask(persistence: &config::Persistence) -> u32 {
+fn mask(persistence: &config::PersistenceConfig) -> u32 {
     u32::MAX
         .checked_shl(32 - u32::from(persistence.prefix_v4))
         .unwrap_or(0)

@@ -141,6 +141,7 @@ mod tests {
                 .reals
                 .get(id.index())
                 .unwrap()
+                .counters
                 .active
         };
         active().inc();

@@ -100,7 +100,7 @@ impl Registry {
     /// Gives a service that is added or changed what it had before, or something new.
     pub(super) fn put(
         &mut self,
-        service: &config::Service,
+        service: &config::ServiceConfig,
         stats: &Stats,
         beginnings: Option<u64>,
     ) -> Kept {
@@ -133,7 +133,7 @@ impl Registry {
         registered.name = name.clone();
         let templates = service.persistence.map(|persistence| persistence.timeout);
         registered.templates = registered.templates.max(templates);
-        let at = |real: &config::Real| (real.address, real.port);
+        let at = |real: &config::RealConfig| (real.address, real.port);
         let former = std::mem::take(&mut registered.reals);
         let known = |at: &At| {
             let place = former.binary_search_by_key(at, |(at, _)| *at).ok()?;

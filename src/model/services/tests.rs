@@ -90,7 +90,7 @@ fn services() -> impl Strategy<Value = Vec<Wanted>> {
         any::<bool>(),
         prop::option::of(0..NAMES.len()),
         prop::sample::select(&[0, 1, 1, 1, 2, 3][..]),
-        0..config::Scheduler::ALL.len(),
+        0..config::SchedulerConfig::ALL.len(),
         prop::option::weighted(0.3, (1u32..600, prop::sample::select(&[8, 24, 32][..]))),
         reals,
     );
@@ -138,7 +138,7 @@ fn text_of_services(services: &[Wanted]) -> String {
             "[[service]]\naddress = \"192.0.2.{}\"\nport = {port}\nprotocol = \"{}\"\nscheduler = \"{}\"\n{}\n",
             1 + service.vip,
             if service.is_udp { "udp" } else { "tcp" },
-            config::Scheduler::ALL[service.scheduler].name(),
+            config::SchedulerConfig::ALL[service.scheduler].name(),
             MODES[service.mode],
         );
         if let Some(name) = service.name
@@ -220,7 +220,7 @@ struct Lab {
     readers: Vec<Reader<Tables>>,
     now: Time,
     /// The services as they should be configured, by the rules of the commands.
-    expected: Vec<Arc<config::Service>>,
+    expected: Vec<Arc<config::ServiceConfig>>,
     drained: HashMap<(ServiceKey, At), u16>,
 }
 
@@ -254,7 +254,8 @@ impl Lab {
                 }
             }
             Step::Rewire(world) => {
-                let is_used = |service: &Arc<config::Service>| service.address.octets()[3] == VIPS;
+                let is_used =
+                    |service: &Arc<config::ServiceConfig>| service.address.octets()[3] == VIPS;
                 if world.has_vip && self.expected.iter().any(is_used) {
                     return;
                 }
@@ -456,7 +457,7 @@ fn was_nat(config: &Config, service: &ServiceKey, place: &ServiceKey) -> bool {
     let Some(service) = services.find(|it| key(it) == *service) else {
         return false;
     };
-    let is_nat = service.mode == config::Mode::Nat;
+    let is_nat = service.mode == config::ModeConfig::Nat;
     !is_nat
         && service.reals.iter().any(|real| {
             let port = if real.port == 0 {
@@ -469,10 +470,10 @@ fn was_nat(config: &Config, service: &ServiceKey, place: &ServiceKey) -> bool {
 }
 
 /// What the tables have of a service, by its configuration alone: a fault that a fresh model has too is one.
-fn check_by_hand(tables: &Tables, service: &config::Service) {
+fn check_by_hand(tables: &Tables, service: &config::ServiceConfig) {
     let its = key(service);
     assert_eq!(tables.addresses.get(&its.address), Some(&Owner::Vip));
-    let is_nat = service.mode == config::Mode::Nat;
+    let is_nat = service.mode == config::ModeConfig::Nat;
     for real in service.reals.iter().filter(|_| is_nat) {
         let port = if real.port == 0 {
             service.port
