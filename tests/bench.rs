@@ -247,7 +247,10 @@ fn options_that_exclude_each_other_are_refused() {
     }
     let (code, err) = bench(&["--case", "engine", "--instructions"]);
     assert_eq!(code, Some(1), "{err}");
-    assert!(err.contains("error: ") && !err.contains("Traceback"), "{err}");
+    assert!(
+        err.contains("error: ") && !err.contains("Traceback"),
+        "{err}"
+    );
 }
 
 /// scripts/bench: a bad figure misses its goal, a good one meets it; what is measured again, and which packets are sent.
