@@ -65,3 +65,25 @@ fn reloads_do_not_make_the_daemon_larger() {
     }
     daemon.stop();
 }
+
+/// Answers use the memory of those before: what goes back to the kernel interrupts every worker.
+#[test]
+fn answers_take_no_memory_anew() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &config(&lab, 1, 1));
+    let ask = || {
+        let before = daemon.page_faults();
+        assert!(
+            daemon
+                .tool(&["show", "services", "--json"])
+                .status
+                .success()
+        );
+        daemon.page_faults() - before
+    };
+    ask();
+    let faults = [ask(), ask()];
+    // An answer has tens of megabytes.
+    assert!(faults.iter().all(|&faults| faults < 1000), "{faults:?}");
+    daemon.stop();
+}
