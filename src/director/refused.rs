@@ -82,7 +82,7 @@ fn place(key: u64) -> usize {
 mod tests {
     use super::*;
     use crate::conn::FlowKey;
-    use crate::director::parse::{PROTOCOL_TCP, PROTOCOL_UDP};
+    use crate::net::protocol;
     use crate::wire::tcp::Flags;
     use proptest::prelude::*;
     use proptest::sample::select;
@@ -91,7 +91,7 @@ mod tests {
     /// A packet to this address and port, in one number, with these flags, of TCP if there are any.
     fn flow(to: u64, flags: Option<u8>, ttl: u8) -> Flow {
         let address = Ipv4Addr::from_bits((to >> 16) as u32);
-        let protocol = flags.map_or(PROTOCOL_UDP, |_| PROTOCOL_TCP);
+        let protocol = flags.map_or(protocol::UDP, |_| protocol::TCP);
         let from = Ipv4Addr::new(203, 0, 113, 7);
         Flow {
             key: FlowKey::new(from, 5000, address, to as u16, protocol),
@@ -105,7 +105,7 @@ mod tests {
     fn decided(flow: &Flow) -> Option<(Ipv4Addr, u16, u8, bool, AnswerKind)> {
         let key = &flow.key;
         let kind = match key.protocol() {
-            PROTOCOL_TCP => AnswerKind::Reset,
+            protocol::TCP => AnswerKind::Reset,
             _ => AnswerKind::IcmpError,
         };
         let opens = flow.flags.opens();
