@@ -5,13 +5,12 @@
 //! `rte_softrss`). Devices that can be given the key and the table compute the same in hardware; where a device cannot,
 //! or a packet came another way, it is computed here.
 
-use crate::conn::FlowKey;
+use crate::conn::{Address, Key};
 use crate::net::{ethertype, protocol};
 use crate::units::WorkerId;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
-use std::net::Ipv4Addr;
 
 /// The key of Microsoft's specification, which is the default of most devices.
 pub const DEFAULT_KEY: [u8; KEY_LEN] = [
@@ -161,21 +160,19 @@ impl Steering {
 
     /// The owner of a TCP or UDP flow in this direction.
     #[inline]
-    pub fn owner(&self, key: &FlowKey) -> WorkerId {
+    pub fn owner(&self, key: &impl Key) -> WorkerId {
         if self.workers == 1 {
             return WorkerId(0);
         }
-        let (addresses, ports) = (key.wire_addresses(), key.wire_ports());
-        let ports = ports.to_le_bytes().into_iter();
-        self.entry(self.hash(addresses.to_le_bytes().into_iter().chain(ports)))
+        self.entry(self.hash(key.wire()))
     }
 
     /// The owner of all that goes from one address to another.
-    pub fn owner_of_addresses(&self, source: Ipv4Addr, destination: Ipv4Addr) -> WorkerId {
+    pub fn owner_of_addresses<A: Address>(&self, source: A, destination: A) -> WorkerId {
         if self.workers == 1 {
             return WorkerId(0);
         }
-        let input = source.octets().into_iter().chain(destination.octets());
+        let input = source.wire().chain(destination.wire());
         self.entry(self.hash(input))
     }
 
@@ -235,9 +232,10 @@ impl Steering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conn::FlowKey;
     use crate::wire::{Mac, ethernet, ipv4};
     use proptest::prelude::*;
-    use std::net::Ipv6Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     type Example = ((&'static str, u16), (&'static str, u16), u32, u32);
 

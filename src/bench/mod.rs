@@ -14,6 +14,7 @@ mod setup;
 mod traffic;
 
 use crate::config::Config;
+use crate::conn::Key;
 use crate::director::{Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::model::{Device, Model};

@@ -4,7 +4,7 @@ use super::cases::Figure;
 use super::setup::{Setup, bursts};
 use super::{MEMORY, Recycled, Traffic, cpu_time, devices, traffic};
 use crate::config::Config;
-use crate::conn::FlowKey;
+use crate::conn::{FlowKey, Key};
 use crate::director::{Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::model::Model;

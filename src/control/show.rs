@@ -2,7 +2,7 @@
 
 use super::Control;
 use crate::config;
-use crate::conn::Connection;
+use crate::conn::{Connection, Key};
 use crate::exchange::ConnectionChunk;
 use crate::io::dpdk::MbufPool;
 use crate::neighbour::LinkState;

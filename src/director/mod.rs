@@ -11,7 +11,9 @@
 //! something is full.
 
 mod answer;
+mod answer4;
 mod connect;
+pub mod family;
 mod fetch;
 mod flood;
 mod flow;
@@ -33,15 +35,16 @@ mod unknown;
 mod waiting;
 
 use crate::arch::{NoMemory, cold_path};
-use crate::conn::Table;
+use crate::conn::{Key, Table};
 use crate::exchange::Mailbox;
 use crate::packet::{Burst, Packet, Sink};
 use crate::stats::{MAX_PORTS, Stats, WorkerStats};
 use crate::steering::Steering;
 use crate::tables::{Tables, Target};
 use crate::units::{PortId, Time, WorkerId};
-use crate::verdict::{DropReason, LocalReason, PacketContext, Verdict};
+use crate::verdict::{DropReason, PacketContext, Verdict};
 use arrayvec::ArrayVec;
+use family::{Family, V4};
 use fetch::LookedUp;
 pub use limit::AnswerLimits;
 use live::Live;
@@ -64,18 +67,23 @@ mod sync {
 
 /// One worker's half of the dataplane.
 pub struct Director<P> {
-    core: Core<P>,
-    stage: Box<Stage>,
+    v4: Half<V4, P>,
 }
 
-/// What a director keeps from burst to burst.
-struct Core<P> {
+/// All that is of one family.
+struct Half<F: Family, P> {
+    core: Core<F, P>,
+    stage: Box<Stage<F>>,
+}
+
+/// What a director keeps from burst to burst, for the packets of one family.
+pub struct Core<F: Family, P> {
     worker: WorkerId,
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
-    live: Live,
+    live: Live<F>,
     waiting: Waiting<P>,
-    refused: Refused,
+    refused: Refused<F>,
     sweep: Sweep,
     wanted: [Wanted; WANTED],
     /// Of the burst that is worked on.
@@ -162,6 +170,59 @@ impl<P: Packet> Director<P> {
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
     ) -> Result<Self, NoMemory> {
+        let half = Half::new(worker, connections, shared, mailbox)?;
+        Ok(Director { v4: half })
+    }
+
+    pub fn worker(&self) -> WorkerId {
+        self.v4.core.worker
+    }
+
+    /// Decides on every packet of the burst, and empties it.
+    pub fn process<S: Sink<Packet = P>>(
+        &mut self,
+        burst: &mut Burst<P>,
+        origin: Origin,
+        mut turn: Turn<'_, S>,
+    ) {
+        let counters = self.v4.core.counters();
+        match origin {
+            Origin::Device => counters.received.add(burst.len() as u64),
+            Origin::Worker => counters.taken_over.add(burst.len() as u64),
+        }
+        for packet in burst.iter() {
+            packet.prefetch();
+        }
+        self.v4.process(burst, origin, &mut turn);
+    }
+
+    /// What a worker does besides packets, once a loop: waiting packets, the control thread's orders, expiry.
+    pub fn poll<S: Sink<Packet = P>>(&mut self, mut turn: Turn<'_, S>) {
+        self.v4.core.send_waiting(&mut turn);
+        if !self.v4.core.mailbox.orders.is_empty() {
+            self.obey(&mut turn);
+        }
+        self.v4.core.sweep(turn.tables, turn.now);
+    }
+
+    /// Whether expiry is behind the clock: a replay, whose clock jumps, polls on until it is not.
+    pub fn is_behind(&self) -> bool {
+        self.v4.core.sweep.is_behind()
+    }
+
+    /// The connection table, for a look.
+    pub fn connections(&self) -> &Table {
+        &self.v4.core.live.table
+    }
+}
+
+impl<F: Family, P: Packet> Half<F, P> {
+    fn new(
+        worker: WorkerId,
+        connections: usize,
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox>,
+    ) -> Result<Self, NoMemory> {
         let core = Core {
             worker,
             live: Live::new(connections, shared.clone(), shared.stats.share_of(worker))?,
@@ -174,29 +235,19 @@ impl<P: Packet> Director<P> {
             origin: Origin::Device,
         };
         let stage = Box::new(Stage::new());
-        Ok(Director { core, stage })
-    }
-
-    pub fn worker(&self) -> WorkerId {
-        self.core.worker
+        Ok(Half { core, stage })
     }
 
     /// Decides on every packet of the burst, and empties it.
-    pub fn process<S: Sink<Packet = P>>(
+    #[inline(always)]
+    fn process<S: Sink<Packet = P>>(
         &mut self,
         burst: &mut Burst<P>,
         origin: Origin,
-        mut turn: Turn<'_, S>,
+        turn: &mut Turn<'_, S>,
     ) {
-        let Director { core, stage } = self;
+        let Half { core, stage } = self;
         core.origin = origin;
-        match origin {
-            Origin::Device => core.counters().received.add(burst.len() as u64),
-            Origin::Worker => core.counters().taken_over.add(burst.len() as u64),
-        }
-        for packet in burst.iter() {
-            packet.prefetch();
-        }
         let lookup = core.live.table.lookup();
         stage.parse(burst, turn.tables, &lookup);
         stage.guess(burst.len(), &lookup);
@@ -205,34 +256,20 @@ impl<P: Packet> Director<P> {
             true => core.fetch_services(stage, burst.len(), turn.tables),
             false => ArrayVec::new(),
         };
-        core.decide(burst, stage, &targets, &mut turn);
-    }
-
-    /// What a worker does besides packets, once a loop: waiting packets, the control thread's orders, expiry.
-    pub fn poll<S: Sink<Packet = P>>(&mut self, mut turn: Turn<'_, S>) {
-        let core = &mut self.core;
-        if !core.waiting.is_empty() {
-            core.waiting
-                .poll(turn.tables, &core.live.counters, turn.now, turn.sink);
-        }
-        if !core.mailbox.orders.is_empty() {
-            core.obey(&mut turn);
-        }
-        core.sweep(turn.tables, turn.now);
-    }
-
-    /// Whether expiry is behind the clock: a replay, whose clock jumps, polls on until it is not.
-    pub fn is_behind(&self) -> bool {
-        self.core.sweep.is_behind()
-    }
-
-    /// The connection table, for a look.
-    pub fn connections(&self) -> &Table {
-        &self.core.live.table
+        core.decide(burst, stage, &targets, turn);
     }
 }
 
-impl<P: Packet> Core<P> {
+impl<F: Family, P: Packet> Core<F, P> {
+    /// Sends what waits for its next hop no longer.
+    fn send_waiting<S: Sink<Packet = P>>(&mut self, turn: &mut Turn<'_, S>) {
+        if !self.waiting.is_empty() {
+            let counters = &self.live.counters;
+            self.waiting
+                .poll(turn.tables, counters, turn.now, turn.sink);
+        }
+    }
+
     #[inline(always)]
     fn counters(&self) -> &WorkerStats {
         &self.live.counters
@@ -243,7 +280,7 @@ impl<P: Packet> Core<P> {
     fn decide<S: Sink<Packet = P>>(
         &mut self,
         burst: &mut Burst<P>,
-        stage: &mut Stage,
+        stage: &mut Stage<F>,
         targets: &LookedUp,
         turn: &mut Turn<'_, S>,
     ) {
@@ -283,7 +320,7 @@ impl<P: Packet> Core<P> {
     fn unusual<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
-        slot: &Slot,
+        slot: &Slot<F>,
         target: Option<Target>,
         turn: &mut Turn<'_, S>,
     ) {
@@ -295,7 +332,7 @@ impl<P: Packet> Core<P> {
                 Verdict::Drop(DropReason::BadSourceMac),
                 PacketContext::default(),
             ),
-            _ if parse::is_bad_source(flow.key.source()) => (
+            _ if F::is_bad_source(flow.key.source()) => (
                 Verdict::Drop(DropReason::BadSource),
                 PacketContext::default(),
             ),
@@ -315,7 +352,12 @@ impl<P: Packet> Core<P> {
 
     /// A packet that is no flow's.
     #[inline(never)]
-    fn other<S: Sink<Packet = P>>(&mut self, packet: P, parsed: &Parsed, turn: &mut Turn<'_, S>) {
+    fn other<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        parsed: &Parsed<F>,
+        turn: &mut Turn<'_, S>,
+    ) {
         let tables = turn.tables;
         let port = packet.port();
         let (verdict, context) = match parsed {
@@ -324,14 +366,7 @@ impl<P: Packet> Core<P> {
                 Verdict::Drop(DropReason::BadSourceMac),
                 PacketContext::default(),
             ),
-            Parsed::Ipv4(datagram) => self.datagram(packet, datagram, turn),
-            Parsed::Arp => self.arp(packet, turn),
-            Parsed::Multicast => {
-                let reason = LocalReason::Multicast;
-                let verdict = self.deliver(packet, port, reason, turn);
-                (verdict, PacketContext::default())
-            }
-            Parsed::Flow(_) | Parsed::Mend => unreachable!("flows have a way of their own"),
+            parsed => F::other(self, packet, parsed, turn),
         };
         self.count(verdict);
         turn.sink.decided(port, verdict, context);
@@ -372,6 +407,6 @@ fn is_own_or_no_mac(frame: &[u8], port: PortId, tables: &Tables) -> bool {
 }
 
 /// Whether a flow is of TCP.
-fn is_tcp(flow: &Flow) -> bool {
+fn is_tcp<F: Family>(flow: &Flow<F>) -> bool {
     flow.key.protocol() == crate::net::protocol::TCP
 }

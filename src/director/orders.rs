@@ -1,17 +1,17 @@
 //! What the control thread orders a worker to do: to ask for a neighbour, to announce an address, to copy connections.
 
-use super::{Core, Turn};
+use super::{Director, Turn};
 use crate::exchange::{ConnectionChunk, Order};
 use crate::packet::{Packet, Sent, Sink};
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
 use crate::wire::Mac;
 
-impl<P: Packet> Core<P> {
+impl<P: Packet> Director<P> {
     /// Obeys one order: a worker never spends long on them.
     pub(super) fn obey<S: Sink<Packet = P>>(&mut self, turn: &mut Turn<'_, S>) {
         let (tables, now) = (turn.tables, turn.now);
-        let Some(order) = self.mailbox.orders.pop() else {
+        let Some(order) = self.v4.core.mailbox.orders.pop() else {
             return;
         };
         match order {
@@ -33,7 +33,7 @@ impl<P: Packet> Core<P> {
             Order::CopyConnections(mut chunk) => {
                 self.copy_connections(&mut chunk, now);
                 // Full only if nobody fetches answers: then nobody misses this one.
-                let _ = self.mailbox.answers.push(chunk);
+                let _ = self.v4.core.mailbox.answers.push(chunk);
             }
         }
     }
@@ -59,12 +59,12 @@ impl<P: Packet> Core<P> {
     fn copy_connections(&self, chunk: &mut ConnectionChunk, now: Time) {
         chunk.now = now.millis();
         chunk.connections.clear();
-        let end = self.live.table.high_water();
+        let end = self.v4.core.live.table.high_water();
         let mut next = chunk.next;
         // Looks at a bounded number of entries, however few of them are live.
         let stop = end.min(next.saturating_add(4 * ConnectionChunk::SIZE as u32));
         while next < stop && chunk.connections.len() < ConnectionChunk::SIZE {
-            chunk.connections.extend(self.live.table.live(next));
+            chunk.connections.extend(self.v4.core.live.table.live(next));
             next += 1;
         }
         chunk.next = if next >= end {

@@ -1,6 +1,6 @@
 //! Applies a connection's translation to a frame: the one routine of all modes.
 
-use crate::conn::Connection;
+use crate::conn::{Connection, Key};
 use crate::neighbour::Hop;
 use crate::net::{Mac, protocol};
 use crate::wire::checksum::Delta;
@@ -133,6 +133,7 @@ pub fn set_macs(frame: &mut [u8], destination: Mac, source: Mac) {
 mod tests {
     use super::*;
     use crate::conn::FlowKey;
+    use crate::director::family::V4;
     use crate::director::parse::{Parsed, parse};
     use crate::forward::{MODES, mode};
     use crate::neighbour::{Link, LinkState, NeighbourTable};
@@ -231,12 +232,12 @@ mod tests {
             let connection = Connection::new(request, translation, RealId(0));
 
             let mut there = frame(&request, ttl, &payload);
-            let Parsed::Flow(flow) = parse(&there, &port()) else { panic!("not understood") };
+            let Parsed::Flow(flow) = parse::<V4>(&there, &port()) else { panic!("not understood") };
             translate(&mut there, flow.layout, &connection, false);
             prop_assert_eq!(&there, &frame(&translation.key(protocol), ttl - 1, &payload));
 
             let mut back = frame(&connection.reply, ttl, &payload);
-            let Parsed::Flow(flow) = parse(&back, &port()) else { panic!("not understood") };
+            let Parsed::Flow(flow) = parse::<V4>(&back, &port()) else { panic!("not understood") };
             prop_assert_eq!(flow.key, connection.reply);
             translate(&mut back, flow.layout, &connection, true);
             prop_assert_eq!(&back, &frame(&request.reversed(), ttl - 1, &payload));
@@ -258,7 +259,7 @@ mod tests {
             let mut broken = frame(&request, 64, b"data");
             let right = read(&broken);
             broken[at..at + 2].copy_from_slice(&wrong.to_be_bytes());
-            let Parsed::Flow(flow) = parse(&broken, &port()) else { panic!("not understood") };
+            let Parsed::Flow(flow) = parse::<V4>(&broken, &port()) else { panic!("not understood") };
             translate(&mut broken, flow.layout, &connection, false);
             let whole = read(&frame(&translation.key(request.protocol()), 63, b"data"));
             // 0 and 0xffff are the same number in ones' complement.
@@ -310,7 +311,7 @@ mod tests {
                 let at = 34 + if tcp { 16 } else { 6 };
                 before[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
             }
-            let Parsed::Flow(flow) = parse(&before, &port()) else { panic!("not understood") };
+            let Parsed::Flow(flow) = parse::<V4>(&before, &port()) else { panic!("not understood") };
             prop_assert_eq!(flow.layout, Layout::USUAL);
 
             let (destination, source) = (Mac(macs.0), Mac(macs.1));
@@ -340,7 +341,7 @@ mod tests {
             frame[24..26].fill(0);
             let header = !sum(&frame[14..34 + options]);
             frame[24..26].copy_from_slice(&header.to_be_bytes());
-            match parse(&frame, &port()) {
+            match parse::<V4>(&frame, &port()) {
                 Parsed::Flow(flow) => {
                     prop_assert_eq!(flow.layout, Layout { ip: 14, l4: 34 + options as u8 });
                 }
@@ -368,7 +369,7 @@ mod tests {
                 MODES[1].translation(&key, (addresses.1, 3), None),
                 RealId(0),
             );
-            if let Parsed::Flow(flow) = parse(&frame, &port()) {
+            if let Parsed::Flow(flow) = parse::<V4>(&frame, &port()) {
                 translate(&mut frame, flow.layout, &connection, false);
             }
         }

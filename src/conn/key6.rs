@@ -1,0 +1,126 @@
+//! The key of an IPv6 packet.
+
+use super::key::Key;
+use std::net::Ipv6Addr;
+
+/// As [`FlowKey`](super::FlowKey), of an IPv6 packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey6 {
+    /// Source address, destination address; first byte lowest.
+    addresses: [u64; 4],
+    /// Source port, destination port, protocol.
+    ports: u64,
+}
+
+impl FlowKey6 {
+    /// From the wire, first byte lowest: source and destination address, source and destination port.
+    #[inline(always)]
+    pub fn from_wire(addresses: [u64; 4], ports: u32, protocol: u8) -> Self {
+        FlowKey6 {
+            addresses,
+            ports: u64::from(ports) | u64::from(protocol) << 32,
+        }
+    }
+
+    /// As they are on the wire, first byte lowest.
+    #[inline(always)]
+    pub fn wire_addresses(&self) -> [u64; 4] {
+        self.addresses
+    }
+
+    fn address(low: u64, high: u64) -> Ipv6Addr {
+        Ipv6Addr::from_bits((u128::from(low) | u128::from(high) << 64).swap_bytes())
+    }
+}
+
+impl Key for FlowKey6 {
+    type Address = Ipv6Addr;
+
+    const NONE: Self = FlowKey6 {
+        addresses: [0; 4],
+        ports: 0,
+    };
+
+    fn new(
+        source: Ipv6Addr,
+        source_port: u16,
+        destination: Ipv6Addr,
+        destination_port: u16,
+        protocol: u8,
+    ) -> Self {
+        let halves = |address: Ipv6Addr| {
+            let word = address.to_bits().swap_bytes();
+            [word as u64, (word >> 64) as u64]
+        };
+        let ([a, b], [c, d]) = (halves(source), halves(destination));
+        FlowKey6 {
+            addresses: [a, b, c, d],
+            ports: u64::from(source_port.swap_bytes())
+                | u64::from(destination_port.swap_bytes()) << 16
+                | u64::from(protocol) << 32,
+        }
+    }
+
+    #[inline(always)]
+    fn wire_ports(&self) -> u32 {
+        self.ports as u32
+    }
+
+    #[inline]
+    fn source(&self) -> Ipv6Addr {
+        Self::address(self.addresses[0], self.addresses[1])
+    }
+
+    #[inline]
+    fn destination(&self) -> Ipv6Addr {
+        Self::address(self.addresses[2], self.addresses[3])
+    }
+
+    #[inline]
+    fn source_port(&self) -> u16 {
+        (self.ports as u16).swap_bytes()
+    }
+
+    #[inline]
+    fn destination_port(&self) -> u16 {
+        ((self.ports >> 16) as u16).swap_bytes()
+    }
+
+    #[inline]
+    fn protocol(&self) -> u8 {
+        (self.ports >> 32) as u8
+    }
+
+    #[inline(always)]
+    fn reversed(&self) -> Self {
+        let [a, b, c, d] = self.addresses;
+        let protocol = self.ports & !u64::from(u32::MAX);
+        FlowKey6 {
+            addresses: [c, d, a, b],
+            ports: u64::from((self.ports as u32).rotate_left(16)) | protocol,
+        }
+    }
+
+    /// Three folded multiplications, seeded as [`FlowKey`](super::FlowKey).
+    #[inline(always)]
+    fn hash_with(&self, seed: u64) -> u64 {
+        let fold = |a: u64, b: u64| {
+            let wide = u128::from(a) * u128::from(b);
+            (wide >> 64) as u64 ^ wide as u64
+        };
+        let other = seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15;
+        let [a, b, c, d] = self.addresses;
+        let source = fold(a ^ seed, b ^ other);
+        let destination = fold(c ^ other, d ^ seed.rotate_left(17));
+        fold(source ^ self.ports ^ seed, destination ^ other)
+    }
+
+    #[inline(always)]
+    fn wire(&self) -> impl Iterator<Item = u8> {
+        let ports = self.wire_ports().to_le_bytes();
+        self.wire_addresses()
+            .into_iter()
+            .flat_map(u64::to_le_bytes)
+            .chain(ports)
+    }
+}
