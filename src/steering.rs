@@ -25,9 +25,7 @@ pub const KEY_LEN: usize = 40;
 /// Entries of the indirection table: what most devices have, or a multiple of it.
 pub const TABLE_SIZE: usize = 128;
 
-/// Bytes of the longest IPv4 input: two addresses and two ports.
-const INPUT_V4: usize = 12;
-/// The same of IPv6.
+/// Bytes of the longest input: two IPv6 addresses and two ports.
 const INPUT_V6: usize = 36;
 
 /// The Toeplitz hash of up to `key.len() - 4` bytes, most significant bit first. The definition; slow.
@@ -45,14 +43,25 @@ fn window(key: &[u8], bit: usize) -> u32 {
     (bits >> (8 - bit % 8)) as u32
 }
 
-/// The input bit behind the last one of each field of IPv4.
-const SOURCE_ADDRESS: usize = 32;
-const DESTINATION_ADDRESS: usize = 64;
-const SOURCE_PORT: usize = 80;
-const DESTINATION_PORT: usize = 96;
+/// The input bit behind the last one of each field.
+struct Fields {
+    addresses: [usize; 2],
+    ports: [usize; 2],
+}
+
+const V4: Fields = Fields {
+    addresses: [32, 64],
+    ports: [80, 96],
+};
+const V6: Fields = Fields {
+    addresses: [128, 256],
+    ports: [272, 288],
+};
+/// Of a key, what a field of IPv4 does not reach: its last one ends 32 bits before.
+const BEYOND_V4: usize = 16;
 
 /// A key that no client knows, from a source of random bytes: with a published one, clients choose addresses and ports
-/// that all belong to one worker. Draws until a key is fair: some 65,000 times, a few tens of milliseconds.
+/// that all belong to one worker. Draws until a key is fair: some 65,000 times for each family, a few tens of milliseconds.
 ///
 /// # Errors
 /// Those of `random`.
@@ -60,12 +69,15 @@ pub fn draw_key<E>(
     mut random: impl FnMut(&mut [u8; KEY_LEN]) -> Result<(), E>,
 ) -> Result<[u8; KEY_LEN], E> {
     let mut key = [0; KEY_LEN];
-    loop {
+    while !is_fair_to(&key, &V4) {
         random(&mut key)?;
-        if is_fair(&key) {
-            return Ok(key);
-        }
     }
+    while !is_fair_to(&key, &V6) {
+        let mut fresh = [0; KEY_LEN];
+        random(&mut fresh)?;
+        key[BEYOND_V4..].copy_from_slice(&fresh[BEYOND_V4..]);
+    }
+    Ok(key)
 }
 
 /// Whether every worker gets its share of what differs in one field only: of local ports towards one real server from one
@@ -76,9 +88,12 @@ pub fn draw_key<E>(
 /// asked of ports for every `k` up to the size of the table, so that a small pool has a port for each of few workers; and
 /// of addresses for the whole table.
 pub fn is_fair(key: &[u8; KEY_LEN]) -> bool {
+    is_fair_to(key, &V4) && is_fair_to(key, &V6)
+}
+
+fn is_fair_to(key: &[u8; KEY_LEN], fields: &Fields) -> bool {
     const BITS: usize = TABLE_SIZE.ilog2() as usize;
-    let ports = [SOURCE_PORT, DESTINATION_PORT];
-    let addresses = [SOURCE_ADDRESS, DESTINATION_ADDRESS];
+    let Fields { addresses, ports } = fields;
     (1..=BITS).all(|bits| ports.iter().all(|end| spreads(key, *end, bits)))
         && addresses.iter().all(|end| spreads(key, *end, BITS))
 }
@@ -106,7 +121,7 @@ pub struct Steering {
     workers: usize,
     key: [u8; KEY_LEN],
     /// What each value of each input byte adds to the hash, which is linear.
-    parts: Box<[[u32; 256]; INPUT_V4]>,
+    parts: Box<[[u32; 256]; INPUT_V6]>,
     table: [WorkerId; TABLE_SIZE],
 }
 
@@ -127,10 +142,10 @@ impl Steering {
             size.is_power_of_two() && size <= TABLE_SIZE,
             "the lowest bits of a hash choose an entry"
         );
-        let mut parts = Box::new([[0; 256]; INPUT_V4]);
+        let mut parts = Box::new([[0; 256]; INPUT_V6]);
         for (place, part) in parts.iter_mut().enumerate() {
             for (value, part) in (0..=u8::MAX).zip(part) {
-                let mut input = [0; INPUT_V4];
+                let mut input = [0; INPUT_V6];
                 input[place] = value;
                 *part = toeplitz(&key, &input);
             }
@@ -194,22 +209,14 @@ impl Steering {
             }
             ethertype::IPV6 => {
                 let ip = Ipv6::new_checked(ethernet.payload()).ok()?;
-                let mut input = [0; INPUT_V6];
-                input[..16].copy_from_slice(&ip.source().octets());
-                input[16..32].copy_from_slice(&ip.destination().octets());
+                let addresses = [ip.source().octets(), ip.destination().octets()];
                 // Behind extension headers a NIC need not find any.
                 let ports = match ip.next_header() {
                     protocol::TCP | protocol::UDP => ip.payload().first_chunk::<4>(),
                     _ => None,
                 };
-                let end = match ports {
-                    Some(ports) => {
-                        input[32..].copy_from_slice(ports);
-                        INPUT_V6
-                    }
-                    None => 32,
-                };
-                Some(toeplitz(&self.key, &input[..end]))
+                let ports = ports.into_iter().flatten().copied();
+                Some(self.hash(addresses.into_iter().flatten().chain(ports)))
             }
             _ => None,
         }
@@ -471,12 +478,8 @@ mod tests {
         assert!(!is_fair(&[0; KEY_LEN]));
         assert!(!is_fair(&[0xff; KEY_LEN]));
         // The lowest seven bits of each field add the key's bits from 19 before its end to 31 behind it.
-        for end in [
-            SOURCE_ADDRESS,
-            DESTINATION_ADDRESS,
-            SOURCE_PORT,
-            DESTINATION_PORT,
-        ] {
+        let fields = [V4.addresses, V4.ports, V6.addresses, V6.ports];
+        for end in fields.into_iter().flatten() {
             let mut key = fair;
             for bit in end + 18..end + 31 {
                 key[bit / 8] &= !(0x80 >> (bit % 8));

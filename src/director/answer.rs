@@ -1,5 +1,4 @@
-//! What weir answers itself: the refusals (reset, ICMP unreachable, time exceeded, too big; ARP and ping are a family's own);
-//! and what it gives to the host.
+//! What weir answers to packets that it refuses: resets, ICMP unreachable, time exceeded, too big.
 //!
 //! An answer is given only to a packet with a right TCP, UDP or ICMP checksum. Of a damaged packet not even the sender is
 //! sure.
@@ -11,55 +10,13 @@ use super::limit::{AnswerKind, Asker};
 use super::parse::Flow;
 use super::{Core, Turn, is_tcp};
 use crate::conn::Key;
-use crate::packet::{Packet, Priority, Sent, Sink};
+use crate::packet::{Packet, Sent, Sink};
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
-use crate::verdict::{DropReason, LocalReason, ReplyReason, Verdict};
-use crate::wire::{Mac, ethernet};
-
-/// The largest answer: an ICMP error of 576 bytes (RFC 1812 section 4.3.2.3) in its frame.
-const MAX_ANSWER: usize = ethernet::HEADER_LEN + 576;
+use crate::verdict::{DropReason, ReplyReason, Verdict};
+use crate::wire::Mac;
 
 impl<F: Family, P: Packet> Core<F, P> {
-    /// Gives a packet to the host behind `port`. How many may go there is limited by the port that they come in by.
-    pub(super) fn deliver<S: Sink<Packet = P>>(
-        &mut self,
-        packet: P,
-        port: PortId,
-        reason: LocalReason,
-        turn: &mut Turn<'_, S>,
-    ) -> Verdict {
-        let (tables, now) = (turn.tables, turn.now);
-        // What goes nowhere takes nothing from what does.
-        let priority = match tables.port(port).has_companion {
-            true => self.host_priority(&packet, tables, now),
-            false => Some(Priority::Usual),
-        };
-        match priority {
-            None => Verdict::Drop(DropReason::HostRateLimited),
-            Some(priority) if turn.sink.local(port, packet, priority) => Verdict::Local(reason),
-            Some(_) => Verdict::Drop(DropReason::HostQueueFull),
-        }
-    }
-
-    /// Returns how one more packet may go to the host: first by the budget of the host's peers, else by that of all. None
-    /// if neither allows it.
-    fn host_priority(&self, packet: &P, tables: &Tables, now: Time) -> Option<Priority> {
-        let limits = &self.shared.limits;
-        let port = packet.port();
-        if let Some(asker) = F::host_peer(packet.data(), &tables.host_peers) {
-            let limit = tables.host_peer_packets_per_second;
-            if limits.allow(AnswerKind::HostPeer, port, &asker, now, limit) {
-                return Some(Priority::First);
-            }
-        }
-        let asker = F::asker(packet.data());
-        let limit = tables.host_packets_per_second;
-        limits
-            .allow(AnswerKind::Host, port, &asker, now, limit)
-            .then_some(Priority::Usual)
-    }
-
     /// Whether a packet may be answered: its own checksum is right, and the limit is not reached.
     pub(super) fn may_answer(
         &self,
@@ -246,8 +203,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         write: impl FnOnce(&mut [u8], &[u8], Mac) -> Option<usize>,
     ) -> Verdict {
         let port = packet.port();
-        let mut answer = [0; MAX_ANSWER];
-        let Some(length) = write(&mut answer, packet.data(), tables.port(port).mac) else {
+        let mut answer = F::Answer::default();
+        let answer = answer.as_mut();
+        let Some(length) = write(answer, packet.data(), tables.port(port).mac) else {
             return Verdict::Drop(otherwise);
         };
         if !packet.resize(length) {

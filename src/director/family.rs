@@ -2,17 +2,19 @@
 //! for both, compiled once for each.
 
 use super::limit::Asker;
-use super::parse::{self, Flow, Parsed};
-use super::{Core, Outcome, Turn, answer4};
+use super::parse::{Flow, Parsed};
+use super::{Core, Outcome, Turn};
 use crate::config::HostPeer;
-use crate::conn::{Address, Connection, FlowKey, Key};
-use crate::forward::rewrite::{self, Layout};
+use crate::conn::{Address, Connection, Key};
+use crate::forward::rewrite::Layout;
 use crate::neighbour::Hop;
 use crate::packet::{Packet, Sink};
 use crate::tables::Port;
-use crate::wire::{Mac, build, icmp, ipv4};
+use crate::wire::Mac;
 use std::fmt::Debug;
 use std::net::Ipv4Addr;
+
+pub use super::v4::V4;
 
 /// An address in the tables.
 pub type Ip = Ipv4Addr;
@@ -31,16 +33,18 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     /// Of a packet without options.
     const USUAL: Layout;
 
-    /// See [`parse::parse_usual`].
+    /// See [`parse_usual`](super::parse::parse_usual).
     fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow<Self>) -> bool;
-    /// See [`parse::parse_any`].
+    /// Whether a frame's packet is of the other family.
+    fn is_foreign(frame: &[u8]) -> bool;
+    /// See [`parse_any`](super::parse::parse_any).
     fn parse_any(frame: &[u8], port: &Port) -> Parsed<Self>;
     /// The length of the frame's IP packet, as its header says.
     fn length(frame: &[u8]) -> Option<u16>;
     /// Whether an address may not be a packet's source.
     fn is_bad_source(address: Self::Address) -> bool;
 
-    /// See [`rewrite::rewrite_usual`].
+    /// See [`rewrite_usual`](crate::forward::rewrite::rewrite_usual).
     fn rewrite_usual(
         frame: &mut [u8],
         is_tcp: bool,
@@ -48,16 +52,24 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
         reply: bool,
         hop: Hop,
     );
-    /// See [`rewrite::rewrite`].
+    /// See [`rewrite`](crate::forward::rewrite::rewrite).
     fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection<Self::Key>, reply: bool);
 
-    /// A packet that is no TCP segment or UDP datagram.
+    /// A packet that is neither bad nor a flow's.
     fn other<P: Packet, S: Sink<Packet = P>>(
         core: &mut Core<Self, P>,
         packet: P,
         parsed: &Parsed<Self>,
         turn: &mut Turn<'_, S>,
     ) -> Outcome;
+
+    /// The protocol number of ICMP.
+    const ICMP: u8;
+    /// The type of an echo request.
+    const ECHO_REQUEST: u8;
+    fn message(bytes: &[u8]) -> Message;
+    /// Turns an echo request with a right checksum into its reply.
+    fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize>;
 
     /// Whether the TCP, UDP or ICMP checksum of a frame's packet is right.
     fn is_l4_checksum_right(frame: &[u8]) -> bool;
@@ -68,7 +80,9 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     /// Whether the sender wants to hear that the packet is too big.
     fn asks_for_too_big(frame: &[u8]) -> bool;
 
-    /// See [`build::icmp_error`].
+    /// Room for the largest answer.
+    type Answer: Default + AsMut<[u8]>;
+    /// Writes an ICMP error about a packet.
     fn write_error(
         frame: &mut [u8],
         offending: &[u8],
@@ -76,11 +90,11 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
         from: Self::Address,
         error: Error,
     ) -> Option<usize>;
-    /// See [`build::tcp_reset`].
+    /// See [`tcp_reset`](crate::wire::build::tcp_reset).
     fn write_reset_for(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize>;
     /// The length of the frame of [`write_reset`](Self::write_reset).
     const RESET_LEN: usize;
-    /// See [`build::reset`].
+    /// See [`reset`](crate::wire::build::reset).
     fn write_reset(
         frame: &mut [u8],
         macs: (Mac, Mac),
@@ -88,6 +102,32 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
         to: (Self::Address, u16),
         sequence: u32,
     ) -> Option<usize>;
+}
+
+/// Bytes to write a frame into.
+pub struct Frame<const LEN: usize>([u8; LEN]);
+
+impl<const LEN: usize> Default for Frame<LEN> {
+    #[inline(always)]
+    fn default() -> Self {
+        Frame([0; LEN])
+    }
+}
+
+impl<const LEN: usize> AsMut<[u8]> for Frame<LEN> {
+    #[inline(always)]
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+/// What an ICMP message is, as far as weir cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    Malformed,
+    Error,
+    EchoRequest,
+    Other,
 }
 
 /// Why weir refuses a packet by an ICMP error.
@@ -98,109 +138,4 @@ pub enum Error {
     TtlExceeded,
     /// With the MTU of the next hop's link.
     TooBig(u16),
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct V4;
-
-impl Family for V4 {
-    type Key = FlowKey;
-    type Address = Ipv4Addr;
-
-    const USUAL: Layout = Layout::USUAL;
-
-    #[inline(always)]
-    fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
-        parse::parse_usual(frame, port, flow)
-    }
-
-    fn parse_any(frame: &[u8], port: &Port) -> Parsed {
-        parse::parse_any(frame, port)
-    }
-
-    fn length(frame: &[u8]) -> Option<u16> {
-        Some(ipv4::in_frame(frame)?.total_length())
-    }
-
-    fn is_bad_source(address: Ipv4Addr) -> bool {
-        parse::is_bad_source(address)
-    }
-
-    #[inline(always)]
-    fn rewrite_usual(
-        frame: &mut [u8],
-        is_tcp: bool,
-        connection: &Connection,
-        reply: bool,
-        hop: Hop,
-    ) {
-        rewrite::rewrite_usual(frame, is_tcp, connection, reply, hop);
-    }
-
-    #[inline(always)]
-    fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection, reply: bool) {
-        rewrite::rewrite(frame, layout, connection, reply);
-    }
-
-    fn other<P: Packet, S: Sink<Packet = P>>(
-        core: &mut Core<Self, P>,
-        packet: P,
-        parsed: &Parsed<Self>,
-        turn: &mut Turn<'_, S>,
-    ) -> Outcome {
-        core.other4(packet, parsed, turn)
-    }
-
-    fn is_l4_checksum_right(frame: &[u8]) -> bool {
-        ipv4::in_frame(frame).is_some_and(|ip| ip.is_l4_checksum_right())
-    }
-
-    fn asker(frame: &[u8]) -> Asker {
-        answer4::asker(frame)
-    }
-
-    fn host_peer(frame: &[u8], peers: &[HostPeer]) -> Option<Asker> {
-        answer4::host_peer(frame, peers)
-    }
-
-    fn asks_for_too_big(frame: &[u8]) -> bool {
-        ipv4::in_frame(frame).is_some_and(|ip| ip.dont_fragment())
-    }
-
-    fn write_error(
-        frame: &mut [u8],
-        offending: &[u8],
-        mac: Mac,
-        from: Ipv4Addr,
-        error: Error,
-    ) -> Option<usize> {
-        let (kind, code, rest) = match error {
-            Error::PortUnreachable => (icmp::DESTINATION_UNREACHABLE, icmp::PORT_UNREACHABLE, 0),
-            Error::HostUnreachable => (icmp::DESTINATION_UNREACHABLE, icmp::HOST_UNREACHABLE, 0),
-            Error::TtlExceeded => (icmp::TIME_EXCEEDED, 0, 0),
-            // RFC 1191 section 4.
-            Error::TooBig(mtu) => (
-                icmp::DESTINATION_UNREACHABLE,
-                icmp::FRAGMENTATION_NEEDED,
-                mtu.into(),
-            ),
-        };
-        build::icmp_error(frame, offending, mac, from, kind, code, rest)
-    }
-
-    fn write_reset_for(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> {
-        build::tcp_reset(frame, offending, mac)
-    }
-
-    const RESET_LEN: usize = build::RESET_LEN;
-
-    fn write_reset(
-        frame: &mut [u8],
-        macs: (Mac, Mac),
-        from: (Ipv4Addr, u16),
-        to: (Ipv4Addr, u16),
-        sequence: u32,
-    ) -> Option<usize> {
-        build::reset(frame, macs, from, to, sequence)
-    }
 }

@@ -11,7 +11,7 @@
 //! something is full.
 
 mod answer;
-mod answer4;
+mod arp;
 mod connect;
 pub mod family;
 mod fetch;
@@ -24,6 +24,7 @@ mod limit_loom;
 #[cfg(test)]
 mod limit_tests;
 mod live;
+mod local;
 mod orders;
 mod ownership;
 pub mod parse;
@@ -32,6 +33,7 @@ mod schedule;
 mod stage;
 mod sweep;
 mod unknown;
+mod v4;
 mod waiting;
 
 use crate::arch::{NoMemory, cold_path};
@@ -193,7 +195,7 @@ impl<P: Packet> Director<P> {
         for packet in burst.iter() {
             packet.prefetch();
         }
-        self.v4.process(burst, origin, &mut turn);
+        self.v4.process(burst, origin, false, &mut turn);
     }
 
     /// What a worker does besides packets, once a loop: waiting packets, the control thread's orders, expiry.
@@ -238,25 +240,26 @@ impl<F: Family, P: Packet> Half<F, P> {
         Ok(Half { core, stage })
     }
 
-    /// Decides on every packet of the burst, and empties it.
+    /// Decides on the burst's packets, and takes them out of it, up to the first one of the other family.
     #[inline(always)]
     fn process<S: Sink<Packet = P>>(
         &mut self,
         burst: &mut Burst<P>,
         origin: Origin,
+        knows_both: bool,
         turn: &mut Turn<'_, S>,
     ) {
         let Half { core, stage } = self;
         core.origin = origin;
         let lookup = core.live.table.lookup();
-        stage.parse(burst, turn.tables, &lookup);
-        stage.guess(burst.len(), &lookup);
-        let any_new = stage.find(burst.len(), &lookup, &core.live.counters.reals);
+        let count = stage.parse(burst, turn.tables, &lookup, knows_both);
+        stage.guess(count, &lookup);
+        let any_new = stage.find(count, &lookup, &core.live.counters.reals);
         let targets = match any_new {
-            true => core.fetch_services(stage, burst.len(), turn.tables),
+            true => core.fetch_services(stage, count, turn.tables),
             false => ArrayVec::new(),
         };
-        core.decide(burst, stage, &targets, turn);
+        core.decide(burst, count, stage, &targets, turn);
     }
 }
 
@@ -275,11 +278,12 @@ impl<F: Family, P: Packet> Core<F, P> {
         &self.live.counters
     }
 
-    /// Decides on every packet of a burst, in order, and empties it.
+    /// Decides on the first packets of a burst, in order, and takes them out of it.
     #[inline(always)]
     fn decide<S: Sink<Packet = P>>(
         &mut self,
         burst: &mut Burst<P>,
+        count: usize,
         stage: &mut Stage<F>,
         targets: &LookedUp,
         turn: &mut Turn<'_, S>,
@@ -287,7 +291,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let version = self.live.table.version();
         // Whether a packet of this burst has made or ended a connection: what was found before may be wrong then.
         let mut has_changed = false;
-        for (packet, slot) in burst.drain(..).zip(&mut stage.slots) {
+        for (packet, slot) in burst.drain(..count).zip(&mut stage.slots) {
             if has_changed {
                 cold_path();
                 slot.place = self.live.table.lookup().place(slot.hash, &slot.flow.key);

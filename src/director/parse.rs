@@ -25,8 +25,6 @@ pub enum Parsed<F: Family = V4> {
     /// Any other IP packet: ICMP, another protocol, a fragment.
     Ip(Datagram<F>),
     Bad(DropReason),
-    /// An IP packet of the other family.
-    Foreign,
     /// A frame with a priority tag or a trailer, to be taken off first: see [`mend`].
     Mend,
 }
@@ -60,7 +58,7 @@ pub enum Kind {
 impl Kind {
     /// Of a UDP datagram of the usual layout.
     #[inline(always)]
-    fn of_datagram(ttl: u8) -> Kind {
+    pub(super) fn of_datagram(ttl: u8) -> Kind {
         match ttl > 1 {
             true => Kind::Datagram,
             false => Kind::Unusual,
@@ -69,7 +67,7 @@ impl Kind {
 
     /// Of a TCP segment of the usual layout.
     #[inline(always)]
-    fn of_segment(flags: Flags, ttl: u8) -> Kind {
+    pub(super) fn of_segment(flags: Flags, ttl: u8) -> Kind {
         /// Of these a usual segment has ACK alone.
         const TELLING: u8 = Flags::SYN | Flags::RST | Flags::ACK;
         match ttl > 1 && flags.0 & TELLING == Flags::ACK {
@@ -214,6 +212,15 @@ pub(super) fn is_bad_source(address: Ipv4Addr) -> bool {
     matches!(address.octets()[0], 0 | 127 | 224..)
 }
 
+/// Whether the packet of a frame, with a priority tag or without, is an IPv6 one.
+pub(super) fn is_ipv6(frame: &[u8]) -> bool {
+    let at = match vlan::is_priority_tagged(frame) {
+        true => vlan::TAG_AT + vlan::TAG_LEN,
+        false => vlan::TAG_AT,
+    };
+    frame.get(at..at + 2) == Some(&ethertype::IPV6.to_be_bytes())
+}
+
 /// Whether the frame is filled up to the shortest that Ethernet has. Its padding stays: the device would add it anew.
 #[inline(always)]
 fn is_padded(frame: &[u8], length: u16) -> bool {
@@ -307,7 +314,7 @@ fn parse_ipv4(packet: &[u8]) -> Parsed {
     }
     let layout = Layout {
         ip: IP as u8,
-        l4: (IP + ip.header_len()) as u8,
+        l4: (IP + ip.header_len()) as u16,
     };
     let protocol = ip.protocol();
     if ip.is_fragment() || !matches!(protocol, protocol::TCP | protocol::UDP) {

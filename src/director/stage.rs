@@ -44,12 +44,20 @@ impl<F: Family> Stage<F> {
         }
     }
 
-    /// Parses the frames, and fetches the bucket of each flow's hash.
+    /// Parses the frames, and fetches the bucket of each flow's hash. Returns how many come before the first one of the
+    /// other family, if that is known here.
     #[inline(always)]
-    pub fn parse<P: Packet>(&mut self, burst: &mut Burst<P>, tables: &Tables, lookup: &Lookup<F>) {
+    pub fn parse<P: Packet>(
+        &mut self,
+        burst: &mut Burst<P>,
+        tables: &Tables,
+        lookup: &Lookup<F>,
+        knows_both: bool,
+    ) -> usize {
         let Some(first) = burst.first() else {
-            return;
+            return 0;
         };
+        let mut count = burst.len();
         let mut any_to_mend = false;
         // Most often that of all packets.
         let mut port = (first.port(), tables.port(first.port()));
@@ -61,6 +69,10 @@ impl<F: Family> Stage<F> {
             let frame = packet.data();
             if !F::parse_usual(frame, port.1, &mut slot.flow) {
                 cold_path();
+                if knows_both && F::is_foreign(frame) {
+                    count = usize::from(slot.number);
+                    break;
+                }
                 any_to_mend |= parse_other(frame, port.1, slot, &mut self.others);
             }
             // Of what is no flow, a former packet's: no harm is done.
@@ -68,13 +80,14 @@ impl<F: Family> Stage<F> {
             lookup.prefetch_bucket(slot.hash);
         }
         if any_to_mend {
-            self.mend(burst, tables, lookup);
+            self.mend(&mut burst[..count], tables, lookup);
         }
+        count
     }
 
     /// Takes priority tags and trailers off, and parses the packets then.
     #[cold]
-    fn mend<P: Packet>(&mut self, burst: &mut Burst<P>, tables: &Tables, lookup: &Lookup<F>) {
+    fn mend<P: Packet>(&mut self, burst: &mut [P], tables: &Tables, lookup: &Lookup<F>) {
         let slots = self.slots.iter_mut().zip(&mut self.others);
         for (packet, (slot, other)) in burst.iter_mut().zip(slots) {
             if slot.flow.kind != Kind::Other || *other != Parsed::Mend {

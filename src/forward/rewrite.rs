@@ -5,16 +5,18 @@ use crate::neighbour::Hop;
 use crate::net::{Mac, protocol};
 use crate::wire::checksum::Delta;
 
-/// Where the headers of a checked IPv4 frame are, in bytes from its start.
+/// Where the headers of a checked frame are, in bytes from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     pub ip: u8,
-    pub l4: u8,
+    pub l4: u16,
 }
 
 impl Layout {
     /// An Ethernet header, and an IPv4 header without options.
     pub const USUAL: Layout = Layout { ip: 14, l4: 34 };
+    /// An Ethernet header, and an IPv6 header without extension headers.
+    pub const USUAL_V6: Layout = Layout { ip: 14, l4: 54 };
 }
 
 /// Does to a frame of the usual layout all that forwarding it takes: as [`rewrite`], and its Ethernet header.
@@ -91,13 +93,25 @@ fn translate_headers(
     let to = connection.translated(reply);
     ip[12..20].copy_from_slice(&to.wire_addresses().to_le_bytes());
     decrement_ttl(ip, ip_delta);
-    ports[0..4].copy_from_slice(&to.wire_ports().to_le_bytes());
+    translate_ports(ports, is_tcp, tcp_checksum, to.wire_ports(), l4_delta);
+}
+
+/// Puts other ports into a header of TCP or UDP, whose first bytes these are, and corrects its checksum.
+#[inline(always)]
+pub(super) fn translate_ports(
+    ports: &mut [u8; 8],
+    is_tcp: bool,
+    tcp_checksum: Option<&mut [u8; 2]>,
+    to: u32,
+    delta: Delta,
+) {
+    ports[0..4].copy_from_slice(&to.to_le_bytes());
     if is_tcp {
         if let Some(field) = tcp_checksum {
-            l4_delta.apply(field);
+            delta.apply(field);
         }
     } else if let Some(field) = ports.last_chunk_mut::<2>() {
-        l4_delta.apply_udp(field);
+        delta.apply_udp(field);
     }
 }
 
@@ -343,7 +357,7 @@ mod tests {
             frame[24..26].copy_from_slice(&header.to_be_bytes());
             match parse::<V4>(&frame, &port()) {
                 Parsed::Flow(flow) => {
-                    prop_assert_eq!(flow.layout, Layout { ip: 14, l4: 34 + options as u8 });
+                    prop_assert_eq!(flow.layout, Layout { ip: 14, l4: 34 + options as u16 });
                 }
                 other => prop_assert!(matches!(other, Parsed::Bad(_)), "{:?}", other),
             }
