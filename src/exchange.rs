@@ -5,13 +5,13 @@ use crate::conn::Connection;
 use crate::units::PortId;
 use crate::wire::{Mac, arp};
 use crossbeam_queue::ArrayQueue;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// From a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Packets are waiting for this next hop, or its address should be confirmed.
-    Wanted { port: PortId, address: Ipv4Addr },
+    Wanted { port: PortId, address: IpAddr },
     /// An ARP packet arrived that tells of a neighbour, or claims an address of weir's own.
     Arp { port: PortId, repr: arp::Repr },
 }
@@ -45,11 +45,11 @@ pub enum Order {
     Ask {
         port: PortId,
         to: Mac,
-        source: Ipv4Addr,
-        target: Ipv4Addr,
+        source: IpAddr,
+        target: IpAddr,
     },
     /// Send a gratuitous ARP for an address of weir's own.
-    Announce { port: PortId, address: Ipv4Addr },
+    Announce { port: PortId, address: IpAddr },
     /// Copy live connections, from entry `chunk.next` on.
     CopyConnections(Box<ConnectionChunk>),
 }
@@ -102,7 +102,7 @@ impl Mailbox {
     }
 
     /// Asks the control thread to find or confirm a next hop; false if the queue has no room for that.
-    pub fn want(&self, port: PortId, address: Ipv4Addr) -> bool {
+    pub fn want(&self, port: PortId, address: IpAddr) -> bool {
         self.has_room(3) && self.events.push(Event::Wanted { port, address }).is_ok()
     }
 
@@ -124,6 +124,7 @@ impl Default for Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn a_flood_of_one_kind_of_news_leaves_room_for_what_is_worth_more() {
@@ -139,7 +140,7 @@ mod tests {
             for _ in 0..10_000 {
                 match news {
                     Some(news) => mailbox.tell(PortId(0), repr, news),
-                    None => drop(mailbox.want(PortId(0), repr.sender_ip)),
+                    None => drop(mailbox.want(PortId(0), repr.sender_ip.into())),
                 }
             }
             assert_eq!(mailbox.events.len(), filled, "after a flood of {news:?}");

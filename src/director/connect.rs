@@ -9,6 +9,7 @@ use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
 use crate::conn::{ConnId, Connection, FlowKey, Pool, State, Worth};
+use crate::net::ipv4;
 use crate::packet::{Packet, Sent, Sink};
 use crate::service::Real;
 use crate::tables::{Service, Tables};
@@ -41,7 +42,8 @@ impl<P: Packet> Core<P> {
         let key = &flow.key;
         let coarse = now.millis();
         let tcp = is_tcp(flow);
-        if service.pool.is_none() && key.source() == real.address {
+        let real_address = ipv4(real.address);
+        if service.pool.is_none() && key.source() == real_address {
             return Err(Unmade::Drop(DropReason::Hairpin));
         }
         let hash = self.live.table.hash(key);
@@ -54,8 +56,9 @@ impl<P: Packet> Core<P> {
             Room::Later => return Err(Unmade::Drop(DropReason::SynFlood)),
         }
         let real_port = real.port_for(key.destination_port());
-        let reply_key =
-            |(address, port)| FlowKey::new(real.address, real_port, address, port, key.protocol());
+        let reply_key = |(address, port)| {
+            FlowKey::new(real_address, real_port, ipv4(address), port, key.protocol())
+        };
         let local = match &service.pool {
             None => None,
             Some(pool) => {
@@ -66,9 +69,11 @@ impl<P: Packet> Core<P> {
                 Some(pair)
             }
         };
-        let translation = service
-            .mode
-            .translation(key, (real.address, real_port), local);
+        let translation = service.mode.translation(
+            key,
+            (real_address, real_port),
+            local.map(|(address, port)| (ipv4(address), port)),
+        );
         let mut connection = Connection::new(*key, translation, real.id);
         connection.state = match tcp {
             true => next_tcp(State::None, direction(&connection, false), flow.flags),
@@ -188,7 +193,7 @@ impl<P: Packet> Core<P> {
         let Some(sequence) = self.live.take_left(reply) else {
             return;
         };
-        let hop = resolve(tables, reply.source()).and_then(|way| way.hop);
+        let hop = resolve(tables, reply.source().into()).and_then(|way| way.hop);
         let Some(link) = hop.map(|hop| tables.neighbours.link(hop)) else {
             return;
         };

@@ -5,6 +5,7 @@ use super::stage::{Slot, Stage};
 use super::{Core, flow};
 use crate::arch::{prefetch, prefetch_all};
 use crate::conn::{FlowKey, Place, local_port};
+use crate::net::ipv4;
 use crate::packet::{BURST, Packet};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
@@ -47,7 +48,7 @@ impl<P: Packet> Core<P> {
         let mut targets = LookedUp::new();
         for slot in slots {
             let key = &slot.flow.key;
-            let owner = is_new(slot).then(|| tables.addresses.get(&key.destination()));
+            let owner = is_new(slot).then(|| tables.addresses.get(&key.destination().into()));
             targets.push(owner.map(|owner| Target {
                 owner,
                 service: None,
@@ -56,7 +57,7 @@ impl<P: Packet> Core<P> {
             keys.push(owner.flatten().map(|_| {
                 let service = flow::service_key(key);
                 tables.services.prefetch_place(&service);
-                tables.addresses.prefetch_place(&key.source());
+                tables.addresses.prefetch_place(&key.source().into());
                 service
             }));
         }
@@ -91,7 +92,7 @@ impl<P: Packet> Core<P> {
         for new in &mut new {
             let (key, service) = (&new.flow.key, new.service);
             let client = Client {
-                address: key.source(),
+                address: key.source().into(),
                 port: key.source_port(),
             };
             let cursor = service.cursor(self.worker);
@@ -117,12 +118,15 @@ impl<P: Packet> Core<P> {
             };
             let key = &flow.key;
             let (address, port) = match &service.pool {
-                Some(pool) => local_port::expected(pool, &stats.pairs),
+                Some(pool) => {
+                    let (address, port) = local_port::expected(pool, &stats.pairs);
+                    (ipv4(address), port)
+                }
                 None if service.mode.sees_replies => (key.source(), key.source_port()),
                 None => continue,
             };
             let real_port = real.port_for(key.destination_port());
-            let reply = FlowKey::new(real.address, real_port, address, port, key.protocol());
+            let reply = FlowKey::new(ipv4(real.address), real_port, address, port, key.protocol());
             self.live
                 .table
                 .prefetch_bucket(self.live.table.hash(&reply));

@@ -15,7 +15,7 @@ use crate::tables::Tables;
 use crate::units::{HopId, PortId};
 use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
 use crate::wire::tcp;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// Where in a frame of the usual layout TCP's acknowledgement number is.
 const ACKNOWLEDGED: usize = Layout::USUAL.l4 as usize + 8;
@@ -99,7 +99,7 @@ impl<P: Packet> Core<P> {
         };
         // The standing of a removed real server tells no ports any more.
         let comes_from_it = match real.is_removed() {
-            true => tables.is_way_to(packet.port(), flow.key.source()),
+            true => tables.is_way_to(packet.port(), flow.key.source().into()),
             false => real.standing.admits(true, packet.port()),
         };
         if found.reply && !comes_from_it {
@@ -157,7 +157,7 @@ impl<P: Packet> Core<P> {
     fn starts_anew(&self, connection: &Connection, tables: &Tables) -> bool {
         let real = self.live.counters.reals.get(connection.real.index());
         let serves = real.is_some_and(|real| real.standing.is_open())
-            && resolve(tables, connection.reply.source())
+            && resolve(tables, connection.reply.source().into())
                 .is_some_and(|way| !way.has_failed(tables));
         let sees_replies = connection.is_two_way();
         !serves || sees_replies && connection.state.is_reusable(sees_replies)
@@ -252,7 +252,7 @@ impl<P: Packet> Core<P> {
                 address: tables.neighbours.address(hop),
                 hop: Some(hop),
             },
-            None => match resolve(tables, connection.destination(reply)) {
+            None => match resolve(tables, connection.destination(reply).into()) {
                 None => return Verdict::Drop(DropReason::NoRoute),
                 Some(way) => {
                     connection.set_hop(reply, way.hop);
@@ -333,7 +333,7 @@ pub(super) fn service_key(key: &FlowKey) -> ServiceKey {
             protocol::TCP => Protocol::Tcp,
             _ => Protocol::Udp,
         },
-        address: key.destination(),
+        address: key.destination().into(),
         port: key.destination_port(),
     }
 }
@@ -396,7 +396,7 @@ pub(super) fn direction(connection: &Connection, reply: bool) -> Direction {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
     pub port: PortId,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub hop: Option<HopId>,
 }
 
@@ -408,7 +408,7 @@ impl Way {
     }
 }
 
-pub(super) fn resolve(tables: &Tables, destination: Ipv4Addr) -> Option<Way> {
+pub(super) fn resolve(tables: &Tables, destination: IpAddr) -> Option<Way> {
     let route = tables.routes.get(destination)?;
     Some(match route.gateway {
         Some((hop, address)) => Way {

@@ -3,7 +3,7 @@
 use crate::config::HostPeer;
 use crate::net::protocol;
 use crate::wire::ipv4::Ipv4;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// RFC 5881 section 4: control and echo packets of a single hop.
 const BFD_SINGLE_HOP: [u16; 2] = [3784, 3785];
@@ -19,7 +19,8 @@ const VRRP_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 /// (RFC 5082 section 3 allows a lower-priority queue for it). The host's daemon decides: with authentication BFD may take
 /// any TTL (RFC 5881 section 5).
 pub(super) fn is_host_peers(ip: &Ipv4<&[u8]>, peers: &[HostPeer]) -> bool {
-    let Ok(place) = peers.binary_search_by_key(&ip.source(), |peer| peer.address) else {
+    let Ok(place) = peers.binary_search_by_key(&IpAddr::V4(ip.source()), |peer| peer.address)
+    else {
         return false;
     };
     let is_from_link = ip.ttl() == 255;
@@ -54,11 +55,11 @@ mod tests {
     fn protocols_of_peers_are_told_by_address_port_and_ttl() {
         let peers = [
             HostPeer {
-                address: SECURED,
+                address: SECURED.into(),
                 ttl_security: Some(2),
             },
             HostPeer {
-                address: PEER,
+                address: PEER.into(),
                 ttl_security: None,
             },
         ];

@@ -48,7 +48,7 @@ use live::Live;
 use parse::{Flow, Kind, Parsed, is_bad_source_mac};
 use refused::Refused;
 use stage::{Slot, Stage};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -100,7 +100,7 @@ impl<'a, S> Turn<'a, S> {
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     port: PortId,
-    address: Ipv4Addr,
+    address: IpAddr,
     /// It is not asked for again before; none: the place is free.
     until: Option<Time>,
 }
@@ -108,7 +108,7 @@ struct Wanted {
 impl Wanted {
     const NONE: Wanted = Wanted {
         port: PortId(0),
-        address: Ipv4Addr::UNSPECIFIED,
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         until: None,
     };
 }
@@ -351,8 +351,12 @@ impl<P: Packet> Core<P> {
     }
 
     /// Asks the control thread to find or confirm a neighbour: once in a while, however many packets want it.
-    fn want(&mut self, port: PortId, address: Ipv4Addr, now: Time) {
-        let last = &mut self.wanted[address.to_bits() as usize % WANTED];
+    fn want(&mut self, port: PortId, address: IpAddr, now: Time) {
+        let place = match address {
+            IpAddr::V4(address) => address.to_bits() as usize,
+            IpAddr::V6(address) => address.to_bits() as usize,
+        };
+        let last = &mut self.wanted[place % WANTED];
         let is_told = (last.port, last.address) == (port, address)
             && last.until.is_some_and(|until| now < until);
         if !is_told && self.mailbox.want(port, address) {

@@ -2,6 +2,7 @@
 
 use super::{Core, Turn};
 use crate::exchange::{ConnectionChunk, Order};
+use crate::net::ipv4;
 use crate::packet::{Packet, Sent, Sink};
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
@@ -22,12 +23,13 @@ impl<P: Packet> Core<P> {
                 target,
             } => {
                 self.send_arp(tables, port, turn.sink, |mac, frame| {
+                    let (source, target) = (ipv4(source), ipv4(target));
                     crate::wire::build::arp_request(frame, to, mac, source, target)
                 });
             }
             Order::Announce { port, address } => {
                 self.send_arp(tables, port, turn.sink, |mac, frame| {
-                    crate::wire::build::gratuitous_arp(frame, mac, address)
+                    crate::wire::build::gratuitous_arp(frame, mac, ipv4(address))
                 });
             }
             Order::CopyConnections(mut chunk) => {

@@ -17,6 +17,7 @@ use super::parse::Flow;
 use super::schedule::could_serve;
 use super::{Core, Origin, Outcome};
 use crate::conn::FlowKey;
+use crate::net::{ipv4, masked};
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
 use crate::steering::Steering;
@@ -43,29 +44,29 @@ fn owner(
     rule: Placement,
     service: &ServiceKey,
     client: Client,
-    mask: Option<u32>,
+    prefix: Option<u8>,
 ) -> WorkerId {
-    let masked = |mask: u32| Ipv4Addr::from_bits(client.address.to_bits() & mask);
+    let masked = |prefix| masked(client.address, prefix);
     let flow_to = |service: &ServiceKey| {
         steering.owner(&FlowKey::new(
             client.address,
             client.port,
-            service.address,
+            ipv4(service.address),
             service.port,
             service.protocol.number(),
         ))
     };
     // Of the client alone: the same for every service.
     let any = Ipv4Addr::UNSPECIFIED;
-    match (rule, mask) {
+    match (rule, prefix) {
         (Placement::Rss, _) => flow_to(service),
         (Placement::RssOf(other), _) => flow_to(&other),
-        (Placement::Template(mask), _) => {
-            steering.owner_of_addresses(masked(mask), service.address)
+        (Placement::Template(prefix), _) => {
+            steering.owner_of_addresses(masked(prefix), ipv4(service.address))
         }
-        (Placement::Client, Some(mask)) => steering.owner_of_addresses(masked(mask), any),
+        (Placement::Client, Some(prefix)) => steering.owner_of_addresses(masked(prefix), any),
         (Placement::Client, None) => flow_to(&ServiceKey {
-            address: any,
+            address: any.into(),
             port: 0,
             ..*service
         }),
@@ -92,7 +93,7 @@ impl Rules<'_> {
             rule,
             &self.service,
             self.client,
-            self.clients.mask,
+            self.clients.prefix,
         )
     }
 
@@ -112,7 +113,7 @@ impl Rules<'_> {
 fn reply_key(flow: &Flow, real: &Real) -> FlowKey {
     let key = &flow.key;
     FlowKey::new(
-        real.address,
+        ipv4(real.address),
         real.port_for(key.destination_port()),
         key.source(),
         key.source_port(),
@@ -249,21 +250,21 @@ impl<P: Packet> Core<P> {
                 address: flow.key.source(),
                 port: flow.key.source_port(),
             },
-            clients: &tables.clients,
+            clients: &tables.clients.v4,
         })
     }
 
     /// The workers that may have connections of the flow, but for the owner of new ones.
     fn others(&self, rules: &Rules) -> Workers {
         let steering = &self.shared.steering;
-        let by = |rule, mask| owner(steering, rule, &rules.service, rules.client, mask);
+        let by = |rule, prefix| owner(steering, rule, &rules.service, rules.client, prefix);
         let mut workers = Workers::without(rules.owner(steering));
         for placements in rules.of.into_iter().chain(rules.others) {
             for &rule in placements.former.iter().chain([&placements.current]) {
-                workers.add(by(rule, rules.clients.mask));
+                workers.add(by(rule, rules.clients.prefix));
                 if rule == Placement::Client {
-                    for mask in &*rules.clients.former {
-                        workers.add(by(rule, *mask));
+                    for prefix in &*rules.clients.former {
+                        workers.add(by(rule, *prefix));
                     }
                 }
             }
@@ -372,21 +373,21 @@ impl<P: Packet> Core<P> {
         };
         let mut real = ServiceKey {
             protocol: service_key(key).protocol,
-            address: key.source(),
+            address: key.source().into(),
             port: key.source_port(),
         };
         let exact = tables.natted.get(&real);
         real.port = 0;
         let replies = [exact, tables.natted.get(&real)];
         let replies = || replies.into_iter().flatten();
-        let (steering, clients) = (&self.shared.steering, &tables.clients);
-        let by = |rule, service, mask| owner(steering, rule, service, client, mask);
+        let (steering, clients) = (&self.shared.steering, &tables.clients.v4);
+        let by = |rule, service, prefix| owner(steering, rule, service, client, prefix);
         let rules = || replies().flat_map(|replies| replies.placements.iter());
-        let owners = rules().map(|(rule, service)| by(*rule, service, clients.mask));
+        let owners = rules().map(|(rule, service)| by(*rule, service, clients.prefix));
         let by_client = rules().filter(|(rule, _)| *rule == Placement::Client);
         let former = by_client.flat_map(|(rule, service)| {
-            let masks = clients.former.iter().rev();
-            masks.map(move |mask| by(*rule, service, *mask))
+            let prefixes = clients.former.iter().rev();
+            prefixes.map(move |prefix| by(*rule, service, *prefix))
         });
         let anywhere = replies().any(|replies| replies.anywhere);
         let anywhere = anywhere.then(|| self.everybody()).into_iter().flatten();

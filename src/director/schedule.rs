@@ -6,6 +6,7 @@ use super::live::Room;
 use super::parse::Flow;
 use super::{Core, is_tcp};
 use crate::conn::{ConnId, Connection, FlowKey};
+use crate::net::masked;
 use crate::packet::{Packet, Taken};
 use crate::sched::Client;
 use crate::service::Real;
@@ -13,7 +14,6 @@ use crate::tables::{Service, Tables};
 use crate::units::{RealId, Time};
 use arrayvec::ArrayVec;
 use std::cell::Cell;
-use std::net::Ipv4Addr;
 
 /// In the protocol field of a template's key, which no packet has.
 const TEMPLATE: u8 = 0x80;
@@ -70,7 +70,7 @@ impl<P: Packet> Core<P> {
             return Ok((real, way, None));
         };
         // As the kernel's `ip_vs_sched_persist`: the client's masked address and port 0, to the service's own port.
-        let masked = Ipv4Addr::from_bits(key.source().to_bits() & persistence.mask);
+        let masked = masked(key.source(), persistence.prefix);
         let template_key = FlowKey::new(
             masked,
             0,
@@ -126,7 +126,7 @@ impl<P: Packet> Core<P> {
         tried: &Tried,
     ) -> Result<(Real, Way), Unscheduled> {
         let client = Client {
-            address: flow.key.source(),
+            address: flow.key.source().into(),
             port: flow.key.source_port(),
         };
         let cursor = service.cursor(self.worker);

@@ -9,6 +9,7 @@ use super::{Core, Origin, Outcome, Turn, is_tcp};
 use crate::config::{UnknownTcp, WhenUnavailable};
 use crate::conn::local_port::Effort;
 use crate::conn::{Connection, Found};
+use crate::net::ipv4;
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
 use crate::tables::{Owner, Service, Tables, Target};
@@ -29,7 +30,7 @@ impl<P: Packet> Core<P> {
         let tcp = is_tcp(flow);
         let opens = !tcp || flow.flags.opens();
         let nobody = PacketContext::default();
-        if owner.is_some() && tables.is_bad_source(key.source()) {
+        if owner.is_some() && tables.is_bad_source(key.source().into()) {
             return (Verdict::Drop(DropReason::BadSource), nobody);
         }
         let errand = match self.origin {
@@ -246,7 +247,7 @@ impl<P: Packet> Core<P> {
             return Verdict::Drop(DropReason::NotForUs);
         }
         let from = ServiceKey {
-            address: key.source(),
+            address: key.source().into(),
             port: key.source_port(),
             ..service_key(key)
         };
@@ -259,7 +260,7 @@ impl<P: Packet> Core<P> {
         let Some(first) = services.next() else {
             return Verdict::Drop(DropReason::NoConnection);
         };
-        if !tables.is_way_to(packet.port(), key.source()) {
+        if !tables.is_way_to(packet.port(), key.source().into()) {
             return Verdict::Drop(DropReason::WrongPort);
         }
         let service = tables.service(&first.service);
@@ -270,7 +271,10 @@ impl<P: Packet> Core<P> {
 
     /// What a packet's connection would be, where none is kept: of a mode without replies.
     fn unkept(&self, flow: &Flow, service: &Service, real: Real) -> Connection {
-        let to = (real.address, real.port_for(flow.key.destination_port()));
+        let to = (
+            ipv4(real.address),
+            real.port_for(flow.key.destination_port()),
+        );
         let translation = service.mode.translation(&flow.key, to, None);
         Connection::new(flow.key, translation, real.id)
     }

@@ -31,7 +31,7 @@ use crate::verdict::{PacketContext, Verdict};
 use crate::wire::Mac;
 use outbox::{Numbered, Outbox};
 use std::iter::Peekable;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -311,7 +311,7 @@ impl Replay {
     }
 
     /// The next hops that the captures bring no ARP answer of, with their ports, in the order of their addresses.
-    pub fn unanswered(&self) -> Vec<(Ipv4Addr, PortId)> {
+    pub fn unanswered(&self) -> Vec<(IpAddr, PortId)> {
         let neighbours = self.model.resolver.neighbours().iter();
         let mut silent: Vec<_> = neighbours
             .filter(|(_, _, link, is_static)| !is_static && !link.is_usable())
