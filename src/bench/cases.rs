@@ -9,7 +9,7 @@ use crate::conn::{Connection, Table};
 use crate::model::key;
 use crate::packet::BURST;
 use crate::units::Time;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// One figure.
@@ -272,7 +272,7 @@ fn publish(quick: bool, report: &mut dyn FnMut(Figure)) {
             let mut service = config::ServiceConfig::clone(&bench.model.config().services[0]);
             service.name = "extra".to_owned();
             // On a VIP of its own: of the range of RFC 5737.
-            service.address = Ipv4Addr::new(203, 0, 113, 1);
+            service.address = IpAddr::from([203, 0, 113, 1]);
             service
         };
         let (mut weights, mut adds, mut reals, mut removes) = (vec![], vec![], vec![], vec![]);
@@ -322,7 +322,7 @@ fn publish_maglev(report: &mut dyn FnMut(Figure)) {
     let service = std::sync::Arc::make_mut(&mut config.services[0]);
     service.scheduler = config::SchedulerConfig::Mh;
     let real = |n: u8| config::RealConfig {
-        address: Ipv4Addr::new(10, 0, 0, 11 + n),
+        address: IpAddr::from([10, 0, 0, 11 + n]),
         port: service.port,
         weight: 10_000,
     };
@@ -453,7 +453,7 @@ fn gaps(quick: bool, report: &mut dyn FnMut(Figure)) {
     let one_more = config("fullnat", "udp", many + 1);
     let mut another_address = all.clone();
     if let Some(address) = another_address.pools.iter_mut().next() {
-        address.addresses.push(Ipv4Addr::new(10, 0, 201, 1));
+        address.addresses.push(IpAddr::from([10, 0, 201, 1]));
     }
     let mut bench = Bench::new(&few, flows);
     let mut traffic = Traffic::new((0..flows).map(flow), None, 64);

@@ -15,7 +15,7 @@ mod traffic;
 
 use crate::config::Config;
 use crate::conn::Key;
-use crate::director::{Director, Origin, Shared, Turn};
+use crate::director::{self, Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::model::{Device, Model};
 use crate::packet::{BURST, Burst, Errand, Packet, Priority, Sent, Sink};
@@ -181,6 +181,7 @@ pub struct Cost {
 impl Bench {
     /// `connections`: how many the table has room for.
     pub fn new(config: &Config, connections: usize) -> Self {
+        let room = director::room(config, connections);
         let stats = Arc::new(Stats::new(1).expect(MEMORY));
         let now = Time::from_nanos(1 << 50);
         let (model, mut readers) = Model::new(config, devices(config), stats.clone(), 1, now);
@@ -188,7 +189,7 @@ impl Bench {
         reader.quiescent();
         let mailbox = Arc::new(Mailbox::default());
         let shared = Shared::new(stats.clone(), Steering::new(DEFAULT_KEY, 1), 0x5eed);
-        let director = Director::new(WorkerId(0), connections, shared, mailbox.clone());
+        let director = Director::new(WorkerId(0), room, shared, mailbox.clone());
         let director = director.expect(MEMORY);
         // As many as a NIC's ring and a cache of the mempool hold.
         let buffers = 512;

@@ -4,8 +4,8 @@ use super::error::{Log, Span, quote};
 use super::hints;
 use super::value::{Value, text};
 use crate::net::Mac;
-use ipnet::{Ipv4Net, Ipv6Net};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use ipnet::{IpAddrRange, IpNet, Ipv4AddrRange, Ipv4Net, Ipv6Net};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use toml::de::DeValue;
 
 fn not_yet(at: Span, what: &str, log: &mut Log) {
@@ -47,9 +47,10 @@ fn address(written: &str, at: Span, log: &mut Log) -> Option<Ipv4Addr> {
     None
 }
 
-impl Value for Ipv4Addr {
+impl Value for IpAddr {
     fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
-        address(text(value, "an address in quotes", at, log)?, at, log)
+        let written = text(value, "an address in quotes", at, log)?;
+        address(written, at, log).map(IpAddr::V4)
     }
 }
 
@@ -74,7 +75,7 @@ fn prefix(written: &str, at: Span, example: &str, log: &mut Log) -> Option<Ipv4N
 
 /// A host's address and the length of its subnet's prefix: `198.51.100.1/24`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HostPrefix(pub Ipv4Net);
+pub(super) struct HostPrefix(pub IpNet);
 
 impl Value for HostPrefix {
     fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
@@ -101,13 +102,13 @@ impl Value for HostPrefix {
             .help(format!("write the port's own address in {}", net.trunc()));
             return None;
         }
-        Some(HostPrefix(net))
+        Some(HostPrefix(net.into()))
     }
 }
 
 /// A destination: `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Destination(pub Ipv4Net);
+pub(super) struct Destination(pub IpNet);
 
 impl Value for Destination {
     fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
@@ -125,7 +126,7 @@ impl Value for Destination {
         if net.prefix_len() >= 8 {
             host(written, net.addr(), at, log)?;
         }
-        Some(Destination(net))
+        Some(Destination(net.into()))
     }
 }
 
@@ -161,7 +162,11 @@ pub(super) const POOL_ADDRESSES: u32 = 65_536;
 
 /// First and last address: `10.0.0.200`, or `10.0.0.204-10.0.0.207`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AddressRange(pub Ipv4Addr, pub Ipv4Addr);
+pub(super) struct AddressRange(pub IpAddrRange);
+
+fn range(first: Ipv4Addr, last: Ipv4Addr) -> AddressRange {
+    AddressRange(IpAddrRange::V4(Ipv4AddrRange::new(first, last)))
+}
 
 impl Value for AddressRange {
     fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
@@ -172,7 +177,7 @@ impl Value for AddressRange {
             return None;
         }
         let Some((first, last)) = written.split_once('-') else {
-            return address(written, at, log).map(|only| AddressRange(only, only));
+            return address(written, at, log).map(|only| range(only, only));
         };
         let (first, last) = (
             address(first.trim(), at, log)?,
@@ -188,7 +193,7 @@ impl Value for AddressRange {
                 .help(format!("write at most {POOL_ADDRESSES} addresses"));
             return None;
         }
-        Some(AddressRange(first, last))
+        Some(range(first, last))
     }
 }
 

@@ -25,10 +25,10 @@ pub use pieces::Known;
 use crate::net::{Mac, protocol};
 use error::{Log, Source};
 use files::Files;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use raw::Root;
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -378,9 +378,9 @@ pub struct PortConfig {
     /// A PCI address or a vdev string, as the EAL takes it.
     pub device: String,
     /// The port's addresses, each with the prefix length of its subnet.
-    pub addresses: Vec<Ipv4Net>,
+    pub addresses: Vec<IpNet>,
     /// Networks beyond its subnets for whose VIPs and pool addresses the port answers ARP.
-    pub announce: Vec<Ipv4Net>,
+    pub announce: Vec<IpNet>,
     pub mac: Option<Mac>,
     /// The largest IP packet, in bytes.
     pub mtu: u16,
@@ -397,20 +397,20 @@ pub enum Queues {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteConfig {
-    pub to: Ipv4Net,
-    pub via: Ipv4Addr,
+    pub to: IpNet,
+    pub via: IpAddr,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct StaticNeighbour {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub mac: Mac,
 }
 
 /// A `[[host_peer]]`: a router that the host talks BFD, BGP or VRRP to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostPeer {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The most hops that its BGP packets may have come, by their TTL (RFC 5082); none: not looked at.
     pub ttl_security: Option<u8>,
 }
@@ -419,7 +419,7 @@ pub struct HostPeer {
 pub struct LocalPool {
     pub name: String,
     /// In the order written, each address once.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// First and last local port.
     pub ports: (u16, u16),
 }
@@ -494,7 +494,7 @@ pub struct ServiceConfig {
     /// As written; else `tcp:192.0.2.80:80`.
     pub name: String,
     pub protocol: Protocol,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// 0: every port.
     pub port: u16,
     pub mode: ModeConfig,
@@ -541,7 +541,7 @@ pub enum WhenUnavailable {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RealConfig {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// 0 only in a service of every port: the packet's own port stays.
     pub port: u16,
     /// 0 … 65,535; 0: no new connections.

@@ -13,7 +13,7 @@ use crate::arch::{self, NoMemory};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, Severity};
 use crate::conn;
 use crate::control::{Control, Handle, Host, Job, Turn, WorkerHandle};
-use crate::director::{Director, Shared};
+use crate::director::{self, Director, Shared};
 use crate::harden::{self, Role};
 use crate::host::{Carrier, Interface, Kernel, Tap, WorkerEnd};
 use crate::io::dpdk::{self, Clock, Interrupts, Lcore, MbufPool};
@@ -353,6 +353,7 @@ fn start(
         clock.now(),
     );
     let capacity = config.limits.connections.div_ceil(workers.len());
+    let room = director::room(config, capacity);
 
     let shared = Shared::new(stats.clone(), steering, seed);
 
@@ -433,7 +434,7 @@ fn start(
         lcores.push(eal.launch(id, move || {
             // On the worker's lcore, so that its memory is near to it.
             let stats = shared.stats.clone();
-            let director = match Director::new(id, capacity, shared, mailbox) {
+            let director = match Director::new(id, room, shared, mailbox) {
                 Ok(director) => director,
                 Err(why) => {
                     let _ = made.send(Err((id, why)));

@@ -27,12 +27,12 @@ impl<P: Packet> Core<V4, P> {
                 Verdict::Drop(DropReason::BadArp)
             }
             // Another host uses an address of weir's own (RFC 5227 section 2.4): the control thread defends it.
-            Some(repr) if tables.addresses.get(&repr.sender_ip).is_some() => {
+            Some(repr) if tables.addresses.get(&repr.sender_ip.into()).is_some() => {
                 self.mailbox.tell(port, repr, News::Claim);
                 Verdict::Drop(DropReason::BadArp)
             }
             Some(repr) if repr.operation == arp::REQUEST => {
-                let is_ours = tables.answers_for(port, repr.target_ip);
+                let is_ours = tables.answers_for(port, repr.target_ip.into());
                 // A request tells of its sender too; so does a gratuitous one, which nobody answers.
                 if let Some(news) = news_of(&repr, port, tables) {
                     self.mailbox.tell(port, repr, news);
@@ -65,15 +65,17 @@ impl<P: Packet> Core<V4, P> {
 
 /// What an ARP packet tells of its sender that weir does not know yet, if anything.
 fn news_of(repr: &arp::Repr, port: PortId, tables: &Tables) -> Option<News> {
-    let is_answer = repr.operation == arp::REPLY && tables.addresses.get(&repr.target_ip).is_some();
-    match tables.neighbours.find(port, repr.sender_ip) {
+    let is_answer =
+        repr.operation == arp::REPLY && tables.addresses.get(&repr.target_ip.into()).is_some();
+    match tables.neighbours.find(port, repr.sender_ip.into()) {
         Some(_) if is_answer => Some(News::Answer),
         Some(hop) => {
             let link = tables.neighbours.link(hop);
             (!link.is_usable() || link.mac != repr.sender_mac).then_some(News::Claim)
         }
         None => {
-            let asks = repr.operation == arp::REQUEST && tables.answers_for(port, repr.target_ip);
+            let asks =
+                repr.operation == arp::REQUEST && tables.answers_for(port, repr.target_ip.into());
             asks.then_some(News::Stranger)
         }
     }

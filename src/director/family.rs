@@ -12,22 +12,20 @@ use crate::packet::{Packet, Sink};
 use crate::tables::Port;
 use crate::wire::Mac;
 use std::fmt::Debug;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 pub use super::v4::V4;
-
-/// An address in the tables.
-pub type Ip = Ipv4Addr;
+pub use super::v6::V6;
 
 /// A family of addresses, on the wire.
 pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     type Key: Key<Address = Self::Address>;
-    type Address: Address + From<Ip> + Into<Ip>;
+    type Address: Address;
 
     /// An address of the tables, if it is of this family.
     #[inline(always)]
-    fn address(address: Ip) -> Option<Self::Address> {
-        Some(address.into())
+    fn address(address: IpAddr) -> Option<Self::Address> {
+        Self::Address::of(address)
     }
 
     /// Of a packet without options.
@@ -43,6 +41,11 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     fn length(frame: &[u8]) -> Option<u16>;
     /// Whether an address may not be a packet's source.
     fn is_bad_source(address: Self::Address) -> bool;
+
+    /// Whether no router may forward packets of an address.
+    fn stays_on_link(_address: Self::Address) -> bool {
+        false
+    }
 
     /// See [`rewrite_usual`](crate::forward::rewrite::rewrite_usual).
     fn rewrite_usual(

@@ -1,6 +1,6 @@
 //! TCP and UDP: known connections, and the way out. A flow's first packet is in [`unknown`](super::unknown).
 
-use super::family::{Family, Ip};
+use super::family::Family;
 use super::parse::{Flow, Kind};
 use super::{Core, Outcome, Turn, is_tcp};
 use crate::config::Protocol;
@@ -16,6 +16,7 @@ use crate::tables::Tables;
 use crate::units::{HopId, PortId};
 use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
 use crate::wire::tcp;
+use std::net::IpAddr;
 
 impl<F: Family, P: Packet> Core<F, P> {
     /// A packet of a known connection, which most probably goes on to its next hop: says by which port. Every other
@@ -325,7 +326,7 @@ impl<F: Family, P: Packet> Core<F, P> {
 
 /// What the service of a client's packet is found by.
 #[inline]
-pub(super) fn service_key<K: Key<Address: Into<Ip>>>(key: &K) -> ServiceKey {
+pub(super) fn service_key(key: &impl Key) -> ServiceKey {
     ServiceKey {
         protocol: match key.protocol() {
             protocol::TCP => Protocol::Tcp,
@@ -394,7 +395,7 @@ pub(super) fn direction<K: Key>(connection: &Connection<K>, reply: bool) -> Dire
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
     pub port: PortId,
-    pub address: Ip,
+    pub address: IpAddr,
     pub hop: Option<HopId>,
 }
 
@@ -406,7 +407,7 @@ impl Way {
     }
 }
 
-pub(super) fn resolve(tables: &Tables, destination: Ip) -> Option<Way> {
+pub(super) fn resolve(tables: &Tables, destination: IpAddr) -> Option<Way> {
     let route = tables.routes.get(destination)?;
     Some(match route.gateway {
         Some((hop, address)) => Way {

@@ -12,7 +12,7 @@ use crate::tables::Tables;
 use crate::units::{Millis, RealId, ServiceId};
 use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -44,7 +44,7 @@ struct Hint {
 const HINTS: usize = 64;
 const NO_HINT: Hint = Hint {
     real: RealId(u32::MAX),
-    pair: (Ipv4Addr::UNSPECIFIED, 0),
+    pair: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
 };
 
 /// What a real server may still hold of a fullnat connection that has ended: a later connection from the same local pair

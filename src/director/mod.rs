@@ -28,17 +28,21 @@ mod local;
 mod orders;
 mod ownership;
 pub mod parse;
+mod parse6;
 mod refused;
 mod schedule;
 mod stage;
 mod sweep;
 mod unknown;
 mod v4;
+mod v6;
 mod waiting;
 
 use crate::arch::{NoMemory, cold_path};
-use crate::conn::{Key, Table};
+use crate::config::Config;
+use crate::conn::{Connection6, Key, Table};
 use crate::exchange::Mailbox;
+use crate::net::ByFamily;
 use crate::packet::{Burst, Packet, Sink};
 use crate::stats::{MAX_PORTS, Stats, WorkerStats};
 use crate::steering::Steering;
@@ -46,14 +50,14 @@ use crate::tables::{Tables, Target};
 use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use arrayvec::ArrayVec;
-use family::{Family, V4};
+use family::{Family, V4, V6};
 use fetch::LookedUp;
 pub use limit::AnswerLimits;
 use live::Live;
 use parse::{Flow, Kind, Parsed, is_bad_source_mac};
 use refused::Refused;
 use stage::{Slot, Stage};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -70,6 +74,10 @@ mod sync {
 /// One worker's half of the dataplane.
 pub struct Director<P> {
     v4: Half<V4, P>,
+    /// None where there is no room for IPv6 connections: then no IPv6 packet is looked at.
+    v6: Option<Half<V6, P>>,
+    /// Whether the last packet was an IPv6 one: most often the next is of the same family.
+    is_v6: bool,
 }
 
 /// All that is of one family.
@@ -92,6 +100,21 @@ pub struct Core<F: Family, P> {
     origin: Origin,
 }
 
+/// How many connections of each family a worker is to have room for, of a configuration that asks for so many of each: IPv6
+/// ones only where a port or a service has an IPv6 address, since a table takes its memory at start.
+pub fn room(config: &Config, connections: usize) -> ByFamily<usize> {
+    let ports = config.ports.iter().flat_map(|port| &port.addresses);
+    let services = config.services.iter().map(|service| service.address);
+    let has_ipv6 = ports
+        .map(|net| net.addr())
+        .chain(services)
+        .any(|address| address.is_ipv6());
+    ByFamily {
+        v4: connections,
+        v6: if has_ipv6 { connections } else { 0 },
+    }
+}
+
 /// What is the same for all packets that are decided on in one go.
 pub struct Turn<'a, S> {
     pub tables: &'a Tables,
@@ -110,7 +133,7 @@ impl<'a, S> Turn<'a, S> {
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     port: PortId,
-    address: Ipv4Addr,
+    address: IpAddr,
     /// It is not asked for again before; none: the place is free.
     until: Option<Time>,
 }
@@ -118,7 +141,7 @@ struct Wanted {
 impl Wanted {
     const NONE: Wanted = Wanted {
         port: PortId(0),
-        address: Ipv4Addr::UNSPECIFIED,
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         until: None,
     };
 }
@@ -162,18 +185,26 @@ pub enum Origin {
 type Outcome = (Verdict, PacketContext);
 
 impl<P: Packet> Director<P> {
-    /// `connections`: how many this worker has room for.
+    /// `connections`: how many of each family this worker has room for. Without room for IPv6 ones it looks at no IPv6
+    /// packet.
     ///
     /// # Errors
     /// Where the kernel refuses the memory of its table.
     pub fn new(
         worker: WorkerId,
-        connections: usize,
+        connections: ByFamily<usize>,
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
     ) -> Result<Self, NoMemory> {
-        let half = Half::new(worker, connections, shared, mailbox)?;
-        Ok(Director { v4: half })
+        let v6 = match connections.v6 {
+            0 => None,
+            count => Some(Half::new(worker, count, shared.clone(), mailbox.clone())?),
+        };
+        Ok(Director {
+            v4: Half::new(worker, connections.v4, shared, mailbox)?,
+            v6,
+            is_v6: false,
+        })
     }
 
     pub fn worker(&self) -> WorkerId {
@@ -195,26 +226,49 @@ impl<P: Packet> Director<P> {
         for packet in burst.iter() {
             packet.prefetch();
         }
-        self.v4.process(burst, origin, false, &mut turn);
+        let knows_both = self.v6.is_some();
+        // Each goes as far as packets are of its family.
+        loop {
+            match &mut self.v6 {
+                Some(v6) if self.is_v6 => v6.process_apart(burst, origin, &mut turn),
+                _ => self.v4.process(burst, origin, knows_both, &mut turn),
+            }
+            if burst.is_empty() {
+                return;
+            }
+            self.is_v6 = !self.is_v6;
+        }
     }
 
     /// What a worker does besides packets, once a loop: waiting packets, the control thread's orders, expiry.
     pub fn poll<S: Sink<Packet = P>>(&mut self, mut turn: Turn<'_, S>) {
         self.v4.core.send_waiting(&mut turn);
+        if let Some(v6) = &mut self.v6 {
+            v6.core.send_waiting(&mut turn);
+        }
         if !self.v4.core.mailbox.orders.is_empty() {
             self.obey(&mut turn);
         }
         self.v4.core.sweep(turn.tables, turn.now);
+        if let Some(v6) = &mut self.v6 {
+            v6.core.sweep(turn.tables, turn.now);
+        }
     }
 
     /// Whether expiry is behind the clock: a replay, whose clock jumps, polls on until it is not.
     pub fn is_behind(&self) -> bool {
-        self.v4.core.sweep.is_behind()
+        let v6 = self.v6.as_ref();
+        self.v4.core.sweep.is_behind() || v6.is_some_and(|v6| v6.core.sweep.is_behind())
     }
 
-    /// The connection table, for a look.
+    /// The table of IPv4 connections, for a look.
     pub fn connections(&self) -> &Table {
         &self.v4.core.live.table
+    }
+
+    /// The table of IPv6 connections, if there is one.
+    pub fn connections6(&self) -> Option<&Table<Connection6>> {
+        self.v6.as_ref().map(|v6| &v6.core.live.table)
     }
 }
 
@@ -260,6 +314,17 @@ impl<F: Family, P: Packet> Half<F, P> {
             false => ArrayVec::new(),
         };
         core.decide(burst, count, stage, &targets, turn);
+    }
+
+    /// As [`process`](Self::process), with code of its own.
+    #[inline(never)]
+    fn process_apart<S: Sink<Packet = P>>(
+        &mut self,
+        burst: &mut Burst<P>,
+        origin: Origin,
+        turn: &mut Turn<'_, S>,
+    ) {
+        self.process(burst, origin, true, turn);
     }
 }
 
@@ -390,8 +455,12 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// Asks the control thread to find or confirm a neighbour: once in a while, however many packets want it.
-    fn want(&mut self, port: PortId, address: Ipv4Addr, now: Time) {
-        let last = &mut self.wanted[address.to_bits() as usize % WANTED];
+    fn want(&mut self, port: PortId, address: IpAddr, now: Time) {
+        let place = match address {
+            IpAddr::V4(address) => address.to_bits() as usize,
+            IpAddr::V6(address) => address.to_bits() as usize,
+        };
+        let last = &mut self.wanted[place % WANTED];
         let is_told = (last.port, last.address) == (port, address)
             && last.until.is_some_and(|until| now < until);
         if !is_told && self.mailbox.want(port, address) {

@@ -43,9 +43,9 @@ fn owner<F: Family>(
     rule: Placement,
     service: &ServiceKey,
     client: Client<F::Address>,
-    mask: Option<u32>,
+    prefix: Option<u8>,
 ) -> WorkerId {
-    let masked = |mask: u32| client.address.masked(mask.leading_ones() as u8);
+    let masked = |prefix| client.address.masked(prefix);
     // Of the client alone: the same for every service.
     let any = F::Address::UNSPECIFIED;
     let address_of = |service: &ServiceKey| F::address(service.address).unwrap_or(any);
@@ -59,13 +59,13 @@ fn owner<F: Family>(
             protocol,
         ))
     };
-    match (rule, mask) {
+    match (rule, prefix) {
         (Placement::Rss, _) => flow_to(address_of(service), service.port),
         (Placement::RssOf(other), _) => flow_to(address_of(&other), other.port),
-        (Placement::Template(mask), _) => {
-            steering.owner_of_addresses(masked(mask), address_of(service))
+        (Placement::Template(prefix), _) => {
+            steering.owner_of_addresses(masked(prefix), address_of(service))
         }
-        (Placement::Client, Some(mask)) => steering.owner_of_addresses(masked(mask), any),
+        (Placement::Client, Some(prefix)) => steering.owner_of_addresses(masked(prefix), any),
         (Placement::Client, None) => flow_to(any, 0),
     }
 }
@@ -90,7 +90,7 @@ impl<F: Family> Rules<'_, F> {
             rule,
             &self.service,
             self.client,
-            self.clients.mask,
+            self.clients.prefix,
         )
     }
 
@@ -247,21 +247,21 @@ impl<F: Family, P: Packet> Core<F, P> {
                 address: flow.key.source(),
                 port: flow.key.source_port(),
             },
-            clients: &tables.clients,
+            clients: tables.clients.of(port.address),
         })
     }
 
     /// The workers that may have connections of the flow, but for the owner of new ones.
     fn others(&self, rules: &Rules<F>) -> Workers {
         let steering = &self.shared.steering;
-        let by = |rule, mask| owner::<F>(steering, rule, &rules.service, rules.client, mask);
+        let by = |rule, prefix| owner::<F>(steering, rule, &rules.service, rules.client, prefix);
         let mut workers = Workers::without(rules.owner(steering));
         for placements in rules.of.into_iter().chain(rules.others) {
             for &rule in placements.former.iter().chain([&placements.current]) {
-                workers.add(by(rule, rules.clients.mask));
+                workers.add(by(rule, rules.clients.prefix));
                 if rule == Placement::Client {
-                    for mask in &*rules.clients.former {
-                        workers.add(by(rule, *mask));
+                    for prefix in &*rules.clients.former {
+                        workers.add(by(rule, *prefix));
                     }
                 }
             }
@@ -377,14 +377,14 @@ impl<F: Family, P: Packet> Core<F, P> {
         real.port = 0;
         let replies = [exact, tables.natted.get(&real)];
         let replies = || replies.into_iter().flatten();
-        let (steering, clients) = (&self.shared.steering, &tables.clients);
-        let by = |rule, service, mask| owner::<F>(steering, rule, service, client, mask);
+        let (steering, clients) = (&self.shared.steering, tables.clients.of(real.address));
+        let by = |rule, service, prefix| owner::<F>(steering, rule, service, client, prefix);
         let rules = || replies().flat_map(|replies| replies.placements.iter());
-        let owners = rules().map(|(rule, service)| by(*rule, service, clients.mask));
+        let owners = rules().map(|(rule, service)| by(*rule, service, clients.prefix));
         let by_client = rules().filter(|(rule, _)| *rule == Placement::Client);
         let former = by_client.flat_map(|(rule, service)| {
-            let masks = clients.former.iter().rev();
-            masks.map(move |mask| by(*rule, service, *mask))
+            let prefixes = clients.former.iter().rev();
+            prefixes.map(move |prefix| by(*rule, service, *prefix))
         });
         let anywhere = replies().any(|replies| replies.anywhere);
         let anywhere = anywhere.then(|| self.everybody()).into_iter().flatten();

@@ -70,7 +70,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return Ok((real, way, None));
         };
         // As the kernel's `ip_vs_sched_persist`: the client's masked address and port 0, to the service's own port.
-        let masked = (key.source()).masked(persistence.mask.leading_ones() as u8);
+        let masked = (key.source()).masked(persistence.prefix);
         let template_key = F::Key::new(
             masked,
             0,

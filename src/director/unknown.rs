@@ -43,6 +43,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             return self.hand_over(packet, worker, errand, turn.sink);
         }
         match owner {
+            Some(Owner::Vip | Owner::Pool) if F::stays_on_link(key.source()) => {
+                return (Verdict::Drop(DropReason::BadSource), nobody);
+            }
             Some(Owner::Vip) => {}
             Some(&Owner::Port(port)) => {
                 let reason = LocalReason::ToPortAddress;

@@ -2,7 +2,7 @@
 
 use super::arp::arp_of;
 use super::family::{Error, Family, Frame, Message};
-use super::host_peer::is_host_peers;
+use super::host_peer::{ToHost, is_host_peers};
 use super::limit::Asker;
 use super::parse::{self, Flow, Parsed};
 use super::{Core, Outcome, Turn};
@@ -117,7 +117,15 @@ impl Family for V4 {
 
     fn host_peer(frame: &[u8], peers: &[HostPeer]) -> Option<Asker> {
         let ip = ipv4::in_frame(frame)?;
-        is_host_peers(&ip, peers)
+        let packet = ToHost {
+            source: ip.source().into(),
+            destination: ip.destination().into(),
+            protocol: ip.protocol(),
+            ttl: ip.ttl(),
+            is_fragment: ip.is_fragment(),
+            ports: ip.ports(),
+        };
+        is_host_peers(&packet, peers)
             .then(|| Asker::of_host(ip.source(), ip.destination(), service(&ip)))
     }
 

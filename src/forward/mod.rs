@@ -4,6 +4,7 @@
 //! to every packet, whatever the mode.
 
 pub mod rewrite;
+pub mod rewrite6;
 
 use crate::config;
 use crate::conn::{Key, Translation};

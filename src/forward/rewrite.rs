@@ -31,7 +31,7 @@ pub fn rewrite_usual(
     let Some((headers, rest)) = frame.split_first_chunk_mut::<42>() else {
         return;
     };
-    let (low, high) = hop.ipv4_header();
+    let (low, high) = hop.ethernet_header();
     headers[..8].copy_from_slice(&low.to_le_bytes());
     headers[6..14].copy_from_slice(&high.to_le_bytes());
     let Some((ip, l4)) = headers[14..].split_first_chunk_mut::<20>() else {
@@ -177,7 +177,11 @@ mod tests {
     fn hop(mac: Mac, source: Mac) -> Hop {
         let table = NeighbourTable::new([(source, 1500)]);
         let (port, state) = (PortId(0), LinkState::Reachable);
-        table.insert(HopId(0), Ipv4Addr::LOCALHOST, Link { mac, port, state });
+        table.insert(
+            HopId(0),
+            Ipv4Addr::LOCALHOST.into(),
+            Link { mac, port, state },
+        );
         table.hop(HopId(0)).unwrap()
     }
 

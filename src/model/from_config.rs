@@ -6,7 +6,7 @@ use crate::service::ServiceKey;
 use crate::tables::{Accepts, Owner, Port};
 use crate::units::PortId;
 use crate::wire::Mac;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// A port as its device turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub fn key(service: &config::ServiceConfig) -> ServiceKey {
 }
 
 /// Every address of a port or pool.
-pub(super) fn owners(config: &Config) -> impl Iterator<Item = (Ipv4Addr, Owner)> {
+pub(super) fn owners(config: &Config) -> impl Iterator<Item = (IpAddr, Owner)> {
     let ports = config.ports.iter().enumerate().flat_map(|(n, port)| {
         port.addresses
             .iter()
@@ -59,7 +59,7 @@ pub(super) fn pool_table(pool: &config::LocalPool) -> Pool {
 }
 
 /// The port in whose subnet an address lies.
-pub(super) fn port_of(config: &Config, address: Ipv4Addr) -> Option<PortId> {
+pub(super) fn port_of(config: &Config, address: IpAddr) -> Option<PortId> {
     let on_link =
         |port: &config::PortConfig| port.addresses.iter().any(|net| net.contains(&address));
     config

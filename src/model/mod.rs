@@ -15,24 +15,25 @@ use crate::config::Config;
 use crate::exchange::Event;
 use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
+use crate::net::ByFamily;
 use crate::rcu::map::Map;
 use crate::rcu::{Publisher, Reader, domain};
 use crate::resolver::Resolver;
 use crate::resolver::neighbours::Network;
 use crate::service::ServiceKey;
 use crate::stats::{RealTotals, Stats};
-use crate::tables::{Clients, Route, Service, Tables};
+use crate::tables::{Route, Service, Tables};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
 pub use changes::{Changes, NeedsRestart, NoSuchReal};
 pub use from_config::{Device, key};
 use from_config::{port_of, port_table};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 pub use reach::names;
 use services::Services;
 pub use services::{Conflict, Edit, Place};
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,10 +86,7 @@ impl Model {
             services: Map::new(seed).freeze(),
             natted: Map::new(seed).freeze(),
             placements: Map::new(seed).freeze(),
-            clients: Clients {
-                mask: None,
-                former: [].into(),
-            },
+            clients: ByFamily::default(),
             any_departed: false,
             routes: Arc::new(Lpm::default()),
             neighbours: resolver.neighbours().table().clone(),
@@ -291,7 +289,7 @@ impl Model {
     pub fn set_weight(
         &mut self,
         key: &ServiceKey,
-        real: (Ipv4Addr, u16),
+        real: (IpAddr, u16),
         weight: u16,
     ) -> Result<(), NoSuchReal> {
         self.services.set_weight(key, real, weight)?;
@@ -307,7 +305,7 @@ impl Model {
     pub fn edit(
         &mut self,
         key: &ServiceKey,
-        real: (Ipv4Addr, u16),
+        real: (IpAddr, u16),
         edit: Edit,
     ) -> Result<(u16, u16), NoSuchReal> {
         let (before, after) = self.services.edit(key, real, edit)?;
@@ -380,7 +378,7 @@ impl Model {
 }
 
 /// The `[[neighbour]]`s that are on a port's link.
-fn static_neighbours(config: &Config) -> HashMap<(PortId, Ipv4Addr), Mac> {
+fn static_neighbours(config: &Config) -> HashMap<(PortId, IpAddr), Mac> {
     let neighbours = config.neighbours.iter();
     neighbours
         .filter_map(|n| Some(((port_of(config, n.address)?, n.address), n.mac)))
@@ -389,7 +387,7 @@ fn static_neighbours(config: &Config) -> HashMap<(PortId, Ipv4Addr), Mac> {
 
 /// The routing table of a configuration, whose gateways keep their slots.
 fn routes(resolver: &mut Resolver, config: &Config, now: Time) -> Lpm<Route> {
-    let mut routes: Vec<(Ipv4Net, Route)> = Vec::new();
+    let mut routes: Vec<(IpNet, Route)> = Vec::new();
     for (n, port) in config.ports.iter().enumerate() {
         let route = Route {
             port: PortId(n as u8),

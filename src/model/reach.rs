@@ -6,7 +6,7 @@ use crate::neighbour::LinkState;
 use crate::resolver::{Reached, ReachedLines};
 use crate::units::PortId;
 use std::fmt::Display;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// So many names in a line; the rest is counted.
 const NAMES: usize = 4;
@@ -34,7 +34,7 @@ impl Model {
         }
     }
 
-    fn say_one(&self, port: PortId, address: Ipv4Addr, said: Said<Reached>) {
+    fn say_one(&self, port: PortId, address: IpAddr, said: Said<Reached>) {
         let tables = self.publisher.current();
         let port = &tables.port(port).name;
         let (was, now) = (said.first.before.name(), said.last.after.name());
@@ -76,7 +76,7 @@ impl Model {
     }
 
     /// The names of the services that have a real server.
-    fn services_of(&self, real: Ipv4Addr) -> String {
+    fn services_of(&self, real: IpAddr) -> String {
         let has = |service: &&std::sync::Arc<crate::config::ServiceConfig>| {
             let reals = &service.reals;
             reals.iter().any(|member| member.address == real)

@@ -58,7 +58,7 @@ impl Scheduler for SourceHash {
         if self.buckets.is_empty() {
             return None;
         }
-        let address = client.address.to_bits();
+        let address = client.folded();
         let live = |bucket: usize| {
             let place = usize::from(self.buckets[bucket]);
             let real = reals.get(place)?;

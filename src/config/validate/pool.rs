@@ -6,7 +6,7 @@ use crate::config::error::{At, Log, Span};
 use crate::config::raw;
 use crate::config::value::{Given, List};
 use crate::config::{Config, LocalPool};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// A pool as far as it could be read.
 #[derive(Debug)]
@@ -112,16 +112,16 @@ fn addresses(
     place: usize,
     network: &mut Network,
     log: &mut Log,
-) -> Vec<Ipv4Addr> {
+) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for &At {
-        value: AddressRange(first, last),
+        value: AddressRange(range),
         at,
     } in ranges
     {
         // One range says one thing, however many of its addresses are wrong.
         let mut wrong = false;
-        for address in (first.to_bits()..=last.to_bits()).map(Ipv4Addr::from_bits) {
+        for address in range {
             if let Some((role, other)) = network.claim(address, Role::Pool(place), at) {
                 if !wrong {
                     taken(address, role, other, place, at, log);
@@ -137,7 +137,7 @@ fn addresses(
     addresses
 }
 
-fn taken(address: Ipv4Addr, role: Role, other: Span, place: usize, at: Span, log: &mut Log) {
+fn taken(address: IpAddr, role: Role, other: Span, place: usize, at: Span, log: &mut Log) {
     let message = match role {
         Role::Pool(other) if other == place => format!("`{address}` is in this local pool twice"),
         Role::Pool(_) => format!("`{address}` is in another local pool, too"),
@@ -151,13 +151,11 @@ fn taken(address: Ipv4Addr, role: Role, other: Span, place: usize, at: Span, log
 /// Refuses pools that real servers could not answer to.
 pub(super) fn reachable(pools: &Pools, network: &Network, log: &mut Log) {
     for &At {
-        value: AddressRange(first, last),
+        value: AddressRange(range),
         at,
     } in pools.list.iter().flat_map(|pool| &pool.ranges)
     {
-        let lost = (first.to_bits()..=last.to_bits())
-            .map(Ipv4Addr::from_bits)
-            .find(|&it| !network.reachable(it));
+        let lost = { range }.find(|&it| !network.reachable(it));
         if let Some(address) = lost {
             log.error(at, format!("no route reaches the local pool's `{address}`"))
                 .help("give a port an address in its subnet, or add a [[route]]");

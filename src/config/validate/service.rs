@@ -11,7 +11,7 @@ use crate::config::{
     WhenUnavailable,
 };
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ struct Check<'a> {
     network: &'a Network,
     log: &'a mut Log,
     names: Unique,
-    keys: HashMap<(Protocol, Ipv4Addr, u16), Span>,
+    keys: HashMap<(Protocol, IpAddr, u16), Span>,
 }
 
 impl Check<'_> {
@@ -325,7 +325,7 @@ impl Check<'_> {
         reals
     }
 
-    fn real_address(&mut self, address: Ipv4Addr, at: Span, mode: Option<ModeWord>) {
+    fn real_address(&mut self, address: IpAddr, at: Span, mode: Option<ModeWord>) {
         if !self.network.no_edge(address, at, self.log) {
             return;
         }
@@ -391,8 +391,8 @@ impl Check<'_> {
 /// Where each real server of a service is written.
 #[derive(Default)]
 struct Places {
-    few: Vec<((Ipv4Addr, u16), Span)>,
-    many: HashMap<(Ipv4Addr, u16), Span>,
+    few: Vec<((IpAddr, u16), Span)>,
+    many: HashMap<(IpAddr, u16), Span>,
 }
 
 impl Places {
@@ -400,7 +400,7 @@ impl Places {
     const FEW: usize = 32;
 
     /// Returns where the same real server is written already.
-    fn insert(&mut self, real: (Ipv4Addr, u16), at: Span) -> Option<Span> {
+    fn insert(&mut self, real: (IpAddr, u16), at: Span) -> Option<Span> {
         if self.few.len() < Self::FEW {
             let known = self.few.iter().find(|(other, _)| *other == real);
             let known = known.map(|(_, at)| *at);
