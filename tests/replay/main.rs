@@ -12,6 +12,7 @@ mod promises;
 mod refused;
 mod reload;
 mod rivals;
+mod six;
 // The tests and the benchmark use a part of it each.
 #[allow(dead_code)]
 mod world;
