@@ -26,7 +26,7 @@ pub const KEY_LEN: usize = 40;
 pub const TABLE_SIZE: usize = 128;
 
 /// Bytes of the longest input: two IPv6 addresses and two ports.
-const INPUT_V6: usize = 36;
+const INPUT: usize = 36;
 
 /// The Toeplitz hash of up to `key.len() - 4` bytes, most significant bit first. The definition; slow.
 pub fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
@@ -49,11 +49,11 @@ struct Fields {
     ports: [usize; 2],
 }
 
-const V4: Fields = Fields {
+const FIELDS_V4: Fields = Fields {
     addresses: [32, 64],
     ports: [80, 96],
 };
-const V6: Fields = Fields {
+const FIELDS_V6: Fields = Fields {
     addresses: [128, 256],
     ports: [272, 288],
 };
@@ -69,10 +69,10 @@ pub fn draw_key<E>(
     mut random: impl FnMut(&mut [u8; KEY_LEN]) -> Result<(), E>,
 ) -> Result<[u8; KEY_LEN], E> {
     let mut key = [0; KEY_LEN];
-    while !is_fair_to(&key, &V4) {
+    while !is_fair_to(&key, &FIELDS_V4) {
         random(&mut key)?;
     }
-    while !is_fair_to(&key, &V6) {
+    while !is_fair_to(&key, &FIELDS_V6) {
         let mut fresh = [0; KEY_LEN];
         random(&mut fresh)?;
         key[BEYOND_V4..].copy_from_slice(&fresh[BEYOND_V4..]);
@@ -88,7 +88,7 @@ pub fn draw_key<E>(
 /// asked of ports for every `k` up to the size of the table, so that a small pool has a port for each of few workers; and
 /// of addresses for the whole table.
 pub fn is_fair(key: &[u8; KEY_LEN]) -> bool {
-    is_fair_to(key, &V4) && is_fair_to(key, &V6)
+    is_fair_to(key, &FIELDS_V4) && is_fair_to(key, &FIELDS_V6)
 }
 
 fn is_fair_to(key: &[u8; KEY_LEN], fields: &Fields) -> bool {
@@ -121,7 +121,7 @@ pub struct Steering {
     workers: usize,
     key: [u8; KEY_LEN],
     /// What each value of each input byte adds to the hash, which is linear.
-    parts: Box<[[u32; 256]; INPUT_V6]>,
+    parts: Box<[[u32; 256]; INPUT]>,
     table: [WorkerId; TABLE_SIZE],
 }
 
@@ -142,10 +142,10 @@ impl Steering {
             size.is_power_of_two() && size <= TABLE_SIZE,
             "the lowest bits of a hash choose an entry"
         );
-        let mut parts = Box::new([[0; 256]; INPUT_V6]);
+        let mut parts = Box::new([[0; 256]; INPUT]);
         for (place, part) in parts.iter_mut().enumerate() {
             for (value, part) in (0..=u8::MAX).zip(part) {
-                let mut input = [0; INPUT_V6];
+                let mut input = [0; INPUT];
                 input[place] = value;
                 *part = toeplitz(&key, &input);
             }
@@ -239,8 +239,8 @@ impl Steering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conn::FlowKey;
-    use crate::wire::{Mac, ethernet, ipv4};
+    use crate::conn::{FlowKey, FlowKey6};
+    use crate::wire::{Mac, ethernet, ipv4, ipv6};
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -313,10 +313,10 @@ mod tests {
     #[test]
     fn hashes_are_those_of_the_specification() {
         let steering = Steering::new(DEFAULT_KEY, 4);
+        let owner = |hash: u32| WorkerId((hash % 128 % 4) as u8);
         for ((source, source_port), (destination, destination_port), with, without) in V4 {
             let (source, destination): (Ipv4Addr, Ipv4Addr) =
                 (source.parse().unwrap(), destination.parse().unwrap());
-            let owner = |hash: u32| WorkerId((hash % 128 % 4) as u8);
             let key = key((source, source_port), (destination, destination_port));
             assert_eq!(steering.owner(&key), owner(with));
             assert_eq!(
@@ -338,7 +338,26 @@ mod tests {
             input.extend(source_port.to_be_bytes());
             input.extend(destination_port.to_be_bytes());
             assert_eq!(toeplitz(&DEFAULT_KEY, &input), with);
+            let key = FlowKey6::new(source, source_port, destination, destination_port, 17);
+            assert_eq!(steering.owner(&key), owner(with));
+            let of_addresses = steering.owner_of_addresses(source, destination);
+            assert_eq!(of_addresses, owner(without));
+            assert_eq!(steering.hash(input.into_iter()), with);
         }
+    }
+
+    /// An IPv6 frame of TCP or UDP, or of a fragment.
+    fn frame6(key: &FlowKey6, is_fragment: bool) -> Vec<u8> {
+        let mut frame = vec![0; 74];
+        ethernet::emit(&mut frame, Mac([2; 6]), Mac([4; 6]), ethertype::IPV6).unwrap();
+        let next_header = match is_fragment {
+            true => protocol::FRAGMENT,
+            false => key.protocol(),
+        };
+        let ip = ipv6::Repr::new(key.source(), key.destination(), next_header);
+        ip.emit(&mut frame[14..]).unwrap();
+        frame[54..58].copy_from_slice(&key.wire_ports().to_le_bytes());
+        frame
     }
 
     /// A frame of TCP or UDP, or of a fragment.
@@ -365,6 +384,15 @@ mod tests {
             assert_eq!(
                 steering.worker_of(&frame(&key, true)),
                 steering.owner_of_addresses(client, vip)
+            );
+            let six = six(key);
+            assert_eq!(
+                steering.worker_of(&frame6(&six, false)),
+                steering.owner(&six)
+            );
+            assert_eq!(
+                steering.worker_of(&frame6(&six, true)),
+                steering.owner_of_addresses(six.source(), six.destination())
             );
         }
         let mut arp = [0; 60];
@@ -407,10 +435,24 @@ mod tests {
     }
 
     /// How many of these flows each worker owns.
-    fn shares(steering: &Steering, flows: impl Iterator<Item = FlowKey>) -> Vec<usize> {
+    fn shares<K: Key>(steering: &Steering, flows: impl Iterator<Item = K>) -> Vec<usize> {
         let mut shares = vec![0; steering.workers()];
         flows.for_each(|flow| shares[steering.owner(&flow).index()] += 1);
         shares
+    }
+
+    /// A flow of IPv6 whose addresses end as that one's.
+    fn six(flow: FlowKey) -> FlowKey6 {
+        let at = |address: Ipv4Addr| {
+            Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(address.to_bits()))
+        };
+        FlowKey6::new(
+            at(flow.source()),
+            flow.source_port(),
+            at(flow.destination()),
+            flow.destination_port(),
+            flow.protocol(),
+        )
     }
 
     #[test]
@@ -428,6 +470,10 @@ mod tests {
                     (0..128).map(|n| key((Ipv4Addr::new(192, 0, 2, n), 123), (pool, 123)));
                 let vips = (0..128).map(|n| key((client, 5060), (Ipv4Addr::new(192, 0, 2, n), 80)));
                 for shares in [
+                    shares(&steering, local.clone().map(six)),
+                    shares(&steering, ports.clone().map(six)),
+                    shares(&steering, clients.clone().map(six)),
+                    shares(&steering, vips.clone().map(six)),
                     shares(&steering, local),
                     shares(&steering, ports),
                     shares(&steering, clients),
@@ -443,6 +489,11 @@ mod tests {
             let steering = Steering::new(drawn, 4);
             for first in (40_000..40_800).step_by(8) {
                 let few = (0..8).map(|n| key((real, 8080), (pool, first + n)));
+                assert_eq!(
+                    shares(&steering, few.clone().map(six)),
+                    [2; 4],
+                    "from {first}"
+                );
                 assert_eq!(shares(&steering, few), [2; 4], "from {first}");
             }
         }
@@ -478,7 +529,12 @@ mod tests {
         assert!(!is_fair(&[0; KEY_LEN]));
         assert!(!is_fair(&[0xff; KEY_LEN]));
         // The lowest seven bits of each field add the key's bits from 19 before its end to 31 behind it.
-        let fields = [V4.addresses, V4.ports, V6.addresses, V6.ports];
+        let fields = [
+            FIELDS_V4.addresses,
+            FIELDS_V4.ports,
+            FIELDS_V6.addresses,
+            FIELDS_V6.ports,
+        ];
         for end in fields.into_iter().flatten() {
             let mut key = fair;
             for bit in end + 18..end + 31 {

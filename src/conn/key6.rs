@@ -124,3 +124,54 @@ impl Key for FlowKey6 {
             .chain(ports)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::{Address, FlowKey};
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+
+    /// What every key must do.
+    fn holds<K: Key>(ends: [(K::Address, u16); 2], protocol: u8, wire: &[u8]) {
+        let [source, destination] = ends;
+        let key = K::new(source.0, source.1, destination.0, destination.1, protocol);
+        assert_eq!((key.source(), key.source_port()), source);
+        assert_eq!((key.destination(), key.destination_port()), destination);
+        assert_eq!(key.protocol(), protocol);
+        assert_eq!(key.wire().collect::<Vec<_>>(), wire);
+        assert_eq!(key.wire_ports().to_le_bytes(), wire[wire.len() - 4..]);
+        let back = K::new(destination.0, destination.1, source.0, source.1, protocol);
+        assert_eq!((key.reversed(), key.reversed().reversed()), (back, key));
+        assert_eq!(
+            (
+                K::Address::of(source.0.into()),
+                source.0.wire().count() * 2 + 4
+            ),
+            (Some(source.0), wire.len())
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_is_its_addresses_ports_and_protocol(bits: (u128, u128), ports: (u16, u16), protocol: u8) {
+            let (source, destination) = (Ipv6Addr::from_bits(bits.0), Ipv6Addr::from_bits(bits.1));
+            let numbers = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
+            let wire = [&source.octets()[..], &destination.octets(), &numbers].concat();
+            holds::<FlowKey6>([(source, ports.0), (destination, ports.1)], protocol, &wire);
+            let (source, destination) = (Ipv4Addr::from_bits(bits.0 as u32), Ipv4Addr::from_bits(bits.1 as u32));
+            let wire = [&source.octets()[..], &destination.octets(), &numbers].concat();
+            holds::<FlowKey>([(source, ports.0), (destination, ports.1)], protocol, &wire);
+        }
+
+        #[test]
+        fn a_prefix_keeps_the_first_bits(bits: u128, prefix in 0u8..=128) {
+            let kept = Ipv6Addr::from_bits(bits).masked(prefix).to_bits();
+            let rest = 128 - u32::from(prefix);
+            prop_assert_eq!(kept, bits.checked_shr(rest).and_then(|high| high.checked_shl(rest)).unwrap_or(0));
+            let kept = Ipv4Addr::from_bits(bits as u32).masked(prefix.min(32)).to_bits();
+            let rest = 32 - u32::from(prefix.min(32));
+            prop_assert_eq!(kept, (bits as u32).checked_shr(rest).and_then(|high| high.checked_shl(rest)).unwrap_or(0));
+        }
+    }
+}

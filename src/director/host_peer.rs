@@ -60,6 +60,7 @@ mod tests {
     const SECURED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 253);
     const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 252);
     const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+    const VRRP_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
     const OSPF_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 5);
 
     /// The IPv6 address that plays the same part.

@@ -185,3 +185,7 @@ pub(super) fn parse_any(frame: &[u8], port: &Port) -> Parsed<V6> {
         },
     })
 }
+
+#[cfg(test)]
+#[path = "parse6_tests.rs"]
+mod tests;
