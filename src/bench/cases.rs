@@ -37,6 +37,11 @@ pub static CASES: &[Case] = &[
         run: known,
     },
     Case {
+        name: "ipv6",
+        description: "as \"known\", of IPv6",
+        run: known_ipv6,
+    },
+    Case {
         name: "sizes",
         description: "the same, by the frames' length",
         run: sizes,
@@ -118,18 +123,31 @@ fn flow(n: usize) -> Flow {
 }
 
 fn known(quick: bool, report: &mut dyn FnMut(Figure)) {
+    known_of("known", false, quick, report);
+}
+
+fn known_ipv6(quick: bool, report: &mut dyn FnMut(Figure)) {
+    known_of("ipv6", true, quick, report);
+}
+
+fn known_of(case: &'static str, is_six: bool, quick: bool, report: &mut dyn FnMut(Figure)) {
+    let protocol = if is_six { "udp over IPv6" } else { "udp" };
     for mode in ["dr", "nat", "fullnat"] {
         for flows in [1, 1_000, 100_000, 1_000_000] {
-            let mut bench = Bench::new(&config(mode, "udp", 0), flows * 2);
-            let mut traffic = Traffic::new((0..flows).map(flow), None, 64);
+            let setup = Setup {
+                is_six,
+                ..Setup::new(mode, "udp")
+            };
+            let mut bench = Bench::new(&setup.config(), flows * 2);
+            let mut traffic = Traffic::new((0..flows).map(|n| setup.flow(n, 1)), None, 64);
             warm_up(&mut bench, &mut traffic, flows);
             let cost = bench.run(&mut traffic, bursts(flows, quick), Duration::ZERO);
             let what = format!(
-                "{mode} udp, {flows} flows, {:.0} % forwarded",
+                "{mode} {protocol}, {flows} flows, {:.0} % forwarded",
                 cost.forwarded * 100.0
             );
             report(Figure {
-                case: "known",
+                case,
                 what,
                 nanos: cost.nanos,
                 per: "packet",

@@ -11,10 +11,11 @@ mod redirect;
 mod routes;
 mod services;
 mod setup;
+pub mod six;
 mod traffic;
 
 use crate::config::Config;
-use crate::conn::Key;
+use crate::conn::{Key, Table};
 use crate::director::{self, Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::model::{Device, Model};
@@ -210,7 +211,8 @@ impl Bench {
     }
 
     pub fn connections(&self) -> usize {
-        self.director.connections().len()
+        let six = self.director.connections6().map_or(0, Table::len);
+        self.director.connections().len() + six
     }
 
     /// Sends `bursts` bursts of the traffic through, the clock moving by `step` with each.
@@ -272,15 +274,27 @@ impl Bench {
     pub fn replies(&self, port: PortId) -> Vec<traffic::Flow> {
         let table = self.director.connections();
         let live = (0..table.high_water()).filter_map(|n| table.live(n));
-        live.map(|connection| {
+        let flows = live.map(|connection| {
             let key = connection.reply;
             traffic::Flow {
                 port,
+                is_six: false,
                 source: (key.source(), key.source_port()),
                 destination: (key.destination(), key.destination_port()),
             }
-        })
-        .collect()
+        });
+        let table = self.director.connections6().into_iter();
+        let six = table.flat_map(|table| (0..table.high_water()).filter_map(|n| table.live(n)));
+        let twins = six.filter_map(|connection| {
+            let key = connection.reply;
+            Some(traffic::Flow {
+                port,
+                is_six: true,
+                source: (six::original(key.source())?, key.source_port()),
+                destination: (six::original(key.destination())?, key.destination_port()),
+            })
+        });
+        flows.chain(twins).collect()
     }
 
     /// Connections made so far.

@@ -3,11 +3,11 @@
 use super::{Director, Turn};
 use crate::conn::{Connection, Key, Table};
 use crate::exchange::{ConnectionChunk, Order};
-use crate::net::ipv4;
 use crate::packet::{Packet, Sent, Sink};
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
 use crate::wire::Mac;
+use std::net::IpAddr;
 
 impl<P: Packet> Director<P> {
     /// Obeys one order: a worker never spends long on them.
@@ -23,15 +23,18 @@ impl<P: Packet> Director<P> {
                 source,
                 target,
             } => {
-                self.send_arp(tables, port, turn.sink, |mac, frame| {
-                    let (source, target) = (ipv4(source), ipv4(target));
-                    crate::wire::build::arp_request(frame, to, mac, source, target)
-                });
+                if let (IpAddr::V4(source), IpAddr::V4(target)) = (source, target) {
+                    self.send_arp(tables, port, turn.sink, |mac, frame| {
+                        crate::wire::build::arp_request(frame, to, mac, source, target)
+                    });
+                }
             }
             Order::Announce { port, address } => {
-                self.send_arp(tables, port, turn.sink, |mac, frame| {
-                    crate::wire::build::gratuitous_arp(frame, mac, ipv4(address))
-                });
+                if let IpAddr::V4(address) = address {
+                    self.send_arp(tables, port, turn.sink, |mac, frame| {
+                        crate::wire::build::gratuitous_arp(frame, mac, address)
+                    });
+                }
             }
             Order::CopyConnections(mut chunk) => {
                 self.copy_connections(&mut chunk, now);
