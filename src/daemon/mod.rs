@@ -11,7 +11,6 @@ use crate::api::serve::serve;
 use crate::api::{self, Api};
 use crate::arch::{self, NoMemory};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, Severity};
-use crate::conn;
 use crate::control::{Control, Handle, Host, Job, Turn, WorkerHandle};
 use crate::director::{self, Director, Shared};
 use crate::harden::{self, Role};
@@ -422,7 +421,7 @@ fn start(
                 (Idle::Adaptive, Some(_)) => "sleeps until packets come",
             },
             connections = capacity,
-            memory_mb = conn::Table::<conn::Connection>::bytes(capacity) >> 20,
+            memory_mb = director::table_bytes(room) >> 20,
             "worker"
         );
         let handle = WorkerHandle::new(*cpu, queues, capacity);

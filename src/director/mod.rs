@@ -40,7 +40,7 @@ mod waiting;
 
 use crate::arch::{NoMemory, cold_path};
 use crate::config::Config;
-use crate::conn::{Connection6, Key, Table};
+use crate::conn::{Connection, Connection6, Key, Table};
 use crate::exchange::Mailbox;
 use crate::net::ByFamily;
 use crate::packet::{Burst, Packet, Sink};
@@ -113,6 +113,15 @@ pub fn room(config: &Config, connections: usize) -> ByFamily<usize> {
         v4: connections,
         v6: if has_ipv6 { connections } else { 0 },
     }
+}
+
+/// The memory of the tables with room for so many connections of each family, in bytes.
+pub fn table_bytes(room: ByFamily<usize>) -> usize {
+    let v6 = match room.v6 {
+        0 => 0,
+        count => Table::<Connection6>::bytes(count),
+    };
+    Table::<Connection>::bytes(room.v4) + v6
 }
 
 /// What is the same for all packets that are decided on in one go.

@@ -6,6 +6,7 @@ mod days;
 mod engine;
 mod frames;
 mod fuzz;
+mod ipv6;
 mod neighbours;
 mod pressure;
 mod promises;
