@@ -235,17 +235,33 @@ impl<P: Packet> Director<P> {
         for packet in burst.iter() {
             packet.prefetch();
         }
-        let knows_both = self.v6.is_some();
-        // Each goes as far as packets are of its family.
-        loop {
+        if !self.is_v6 {
+            let knows_both = self.v6.is_some();
+            self.v4.process(burst, origin, knows_both, &mut turn);
+        }
+        if !burst.is_empty() {
+            self.walk_runs(burst, origin, &mut turn);
+        }
+    }
+
+    /// Decides on what is left of a burst that begins with the other family, or goes on with it. Each half goes as far as
+    /// packets are of its family.
+    #[inline(never)]
+    fn walk_runs<S: Sink<Packet = P>>(
+        &mut self,
+        burst: &mut Burst<P>,
+        origin: Origin,
+        turn: &mut Turn<'_, S>,
+    ) {
+        // With packets of IPv4 first, that half has just come to its end.
+        let mut is_v6 = true;
+        while !burst.is_empty() {
             match &mut self.v6 {
-                Some(v6) if self.is_v6 => v6.process_apart(burst, origin, &mut turn),
-                _ => self.v4.process(burst, origin, knows_both, &mut turn),
+                Some(v6) if is_v6 => v6.process_apart(burst, origin, turn),
+                _ => self.v4.process_apart(burst, origin, turn),
             }
-            if burst.is_empty() {
-                return;
-            }
-            self.is_v6 = !self.is_v6;
+            self.is_v6 = is_v6;
+            is_v6 = !is_v6;
         }
     }
 

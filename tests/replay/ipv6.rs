@@ -4,7 +4,7 @@ use super::frames::*;
 use super::{CONFIG, T, parse, six};
 use std::net::Ipv6Addr;
 use weir::bench::six::twin;
-use weir::config::Config;
+use weir::config::{Config, Protocol};
 use weir::net::{ethertype, protocol};
 use weir::replay::Replay;
 use weir::units::{PortId, Time};
@@ -94,16 +94,15 @@ fn message(frame: &[u8], from: Ipv6Addr) -> (u8, u8, u32, Vec<u8>) {
 #[test]
 fn what_is_refused_is_answered_by_icmpv6_and_resets() {
     let mut replay = replay(&config());
-    let (client, vip) = (twin(CLIENT), twin(VIP));
+    let vip = twin(VIP);
 
     // No service: port unreachable, from the VIP.
-    let frame = packet(
-        client,
-        vip,
-        (protocol::UDP, 64),
-        &datagram(client, vip, 99, b"?"),
-    );
-    let (verdict, frames) = receive(&mut replay, &frame);
+    let mut without = config();
+    without
+        .services
+        .retain(|service| service.protocol == Protocol::Tcp);
+    let frame = question(b"?", 64);
+    let (verdict, frames) = receive(&mut self::replay(&without), &frame);
     assert_eq!(verdict, Verdict::Reply(WAN, ReplyReason::NoService));
     assert_eq!(message(&frames[0], vip), (1, 4, 0, frame[14..].to_vec()));
 
