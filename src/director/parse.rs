@@ -213,6 +213,8 @@ pub(super) fn is_bad_source(address: Ipv4Addr) -> bool {
 }
 
 /// Whether the packet of a frame, with a priority tag or without, is an IPv6 one.
+#[cold]
+#[inline(never)]
 pub(super) fn is_ipv6(frame: &[u8]) -> bool {
     let at = match vlan::is_priority_tagged(frame) {
         true => vlan::TAG_AT + vlan::TAG_LEN,

@@ -36,8 +36,11 @@ fn vip() -> Ipv6Addr {
     "2001:db8:2::80".parse().unwrap()
 }
 
+/// Its number as a next header, and its bytes, whose first is written later.
+type Extension<'a> = (u8, &'a [u8]);
+
 /// A frame whose TCP or UDP, of 28 bytes, is behind these extension headers.
-fn behind(tcp: bool, extensions: &[(u8, &[u8])], source: Ipv6Addr) -> Vec<u8> {
+fn behind(tcp: bool, extensions: &[Extension], source: Ipv6Addr) -> Vec<u8> {
     let protocol = if tcp { protocol::TCP } else { protocol::UDP };
     let kinds = extensions.iter().map(|(kind, _)| *kind).chain([protocol]);
     let kinds: Vec<_> = kinds.collect();
@@ -92,7 +95,7 @@ fn extension_headers_are_walked_and_what_is_wrong_with_them_is_named() {
     let none_left = routing(&[0, 0, 4, 0, 0, 0, 0, 0]);
     let left = routing(&[0, 0, 4, 1, 0, 0, 0, 0]);
     let type_0 = routing(&[0, 0, 0, 0, 0, 0, 0, 0]);
-    let cases: [(&[(u8, &[u8])], _); 9] = [
+    let cases: [(&[Extension], _); 9] = [
         (&[hop_by_hop], Ok(62)),
         (&[hop_by_hop, options, none_left, atomic], Ok(86)),
         (&[options; 8], Ok(118)),

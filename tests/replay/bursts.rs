@@ -90,11 +90,11 @@ const REALS: usize = 12;
 const COUNT: usize = 6;
 
 #[derive(Clone, Debug)]
-struct Limits {
-    connections: u32,
-    answers: u32,
+pub struct Limits {
+    pub connections: u32,
+    pub answers: u32,
     /// Every next hop's MAC address is known from the start.
-    knows_all: bool,
+    pub knows_all: bool,
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
@@ -112,13 +112,13 @@ fn limits() -> impl Strategy<Value = Limits> {
 
 /// By which addresses the services are to be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Families {
+pub enum Families {
     V4,
     V6,
     Both,
 }
 
-fn replay(limits: &Limits, families: Families, workers: usize) -> Replay {
+pub fn replay(limits: &Limits, families: Families, workers: usize) -> Replay {
     let mut text = format!(
         "[limits]\nconnections = {}\nanswers_per_second = {}\n{PORTS}{SERVICES}",
         limits.connections, limits.answers
@@ -144,7 +144,7 @@ fn replay(limits: &Limits, families: Families, workers: usize) -> Replay {
 
 /// A packet to come.
 #[derive(Clone, Debug)]
-enum Packet {
+pub enum Packet {
     Frame(PortId, Vec<u8>),
     /// To a frame that was sent before this burst.
     Answer(Index, u8),
@@ -158,7 +158,7 @@ fn real() -> impl Strategy<Value = Ipv4Addr> {
     (11..14u8).prop_map(|last| Ipv4Addr::new(10, 0, 0, last))
 }
 
-fn flags() -> impl Strategy<Value = u8> {
+pub fn flags() -> impl Strategy<Value = u8> {
     prop_oneof![
         4 => Just(SYN),
         4 => Just(ACK),
@@ -175,7 +175,7 @@ fn sent(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8, numbers: (u32, u3
 }
 
 /// A client's packet, to a service most often.
-fn request() -> impl Strategy<Value = Packet> {
+pub fn request() -> impl Strategy<Value = Packet> {
     let to = (80..84u8, select(vec![53, 80, 80, 81]));
     (client(), to, flags(), (0..3u32, 0..3u32)).prop_map(|(from, (vip, port), flags, numbers)| {
         let to = (Ipv4Addr::new(192, 0, 2, vip), port);
@@ -184,7 +184,7 @@ fn request() -> impl Strategy<Value = Packet> {
 }
 
 /// A real server's packet: to a client, or to a local port.
-fn reply() -> impl Strategy<Value = Packet> {
+pub fn reply() -> impl Strategy<Value = Packet> {
     let local = (40000..40016u16).prop_map(|port| (Ipv4Addr::new(10, 0, 0, 200), port));
     let from = (real(), select(vec![53, 80, 8080]));
     (
@@ -292,9 +292,9 @@ fn arp_packet() -> impl Strategy<Value = Packet> {
 }
 
 /// Bursts, and the milliseconds before each.
-type Bursts = Vec<(u64, Vec<Packet>)>;
+pub type Bursts = Vec<(u64, Vec<Packet>)>;
 
-fn bursts(packet: impl Strategy<Value = Packet> + 'static) -> impl Strategy<Value = Bursts> {
+pub fn bursts(packet: impl Strategy<Value = Packet> + 'static) -> impl Strategy<Value = Bursts> {
     let wait = select(vec![0, 1, 1, 2_000, 130_000, 1_000_000]);
     let size = prop_oneof![Just(1..4), Just(1..BURST + 1), Just(BURST..BURST + 1)];
     let packet = packet.boxed();
@@ -303,7 +303,7 @@ fn bursts(packet: impl Strategy<Value = Packet> + 'static) -> impl Strategy<Valu
 }
 
 /// What the receiver of a frame would send back; none to what is no TCP or UDP.
-fn answer(frame: &[u8], flags: u8) -> Option<Vec<u8>> {
+pub fn answer(frame: &[u8], flags: u8) -> Option<Vec<u8>> {
     if let Some(original) = six::back(frame) {
         return six::frame(&answer(&original, flags)?);
     }
@@ -484,73 +484,6 @@ proptest! {
             },
             |replay, received| replay.receive_together(received, BURST),
         )?;
-    }
-}
-
-/// What was decided.
-fn said(decisions: &[Decision]) -> Vec<String> {
-    let said = decisions.iter();
-    said.map(|decision| {
-        format!(
-            "{:?} {:?} {:?}",
-            decision.verdict, decision.context, decision.out_n
-        )
-    })
-    .collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
-    /// The same services by IPv6 addresses decide the same, and send the same, as by IPv4 ones.
-    #[test]
-    fn both_families_fare_alike(
-        connections in select(vec![16, 40, 10_000]),
-        bursts in bursts(prop_oneof![
-            6 => request(),
-            3 => reply(),
-            3 => (any::<Index>(), flags()).prop_map(|(which, flags)| Packet::Answer(which, flags)),
-        ]),
-    ) {
-        let limits = Limits { connections, answers: 1_000_000, knows_all: true };
-        let mut four = replay(&limits, Families::V4, 1);
-        let mut twin = replay(&limits, Families::V6, 1);
-        let mut history: Vec<Frame> = Vec::new();
-        let mut now = T;
-        for (wait, packets) in &bursts {
-            now += wait * 1_000_000;
-            let frames = packets.iter().filter_map(|packet| match packet {
-                Packet::Frame(port, frame) => Some((*port, frame.clone())),
-                Packet::Answer(..) if history.is_empty() => None,
-                Packet::Answer(which, flags) => {
-                    let to = which.get(&history);
-                    Some((to.port, answer(to.bytes(), *flags)?))
-                }
-            });
-            let frames: Vec<_> = frames.collect();
-            let twins: Vec<_> = frames.iter().map(|(port, frame)| (*port, six::frame(frame).unwrap())).collect();
-            let received = |frames: &[(PortId, Vec<u8>)], replay: &mut Replay| {
-                let received: Vec<_> = frames.iter().map(|(port, frame)| (*port, Time::from_nanos(now), &frame[..])).collect();
-                replay.receive_together(&received, BURST)
-            };
-            let (expected, given) = (received(&frames, &mut four), received(&twins, &mut twin));
-            prop_assert_eq!(said(&expected), said(&given));
-            four.check().unwrap();
-            twin.check().unwrap();
-            let expected: Vec<_> = four.take_frames().collect();
-            let given: Vec<_> = twin.take_frames().collect();
-            prop_assert_eq!(expected.len(), given.len());
-            for (expected, given) in expected.iter().zip(&given) {
-                prop_assert_eq!(expected.port, given.port);
-                // ICMP has its own tests.
-                if ends(expected.bytes()).is_some() {
-                    let twin = six::frame(expected.bytes()).unwrap();
-                    prop_assert_eq!(&twin[..], given.bytes());
-                }
-            }
-            prop_assert_eq!(four.connections().count(), twin.connections6().count());
-            history.extend(expected);
-        }
     }
 }
 

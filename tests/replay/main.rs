@@ -4,6 +4,7 @@ mod bursts;
 mod captures;
 mod days;
 mod engine;
+mod families;
 mod frames;
 mod fuzz;
 mod ipv6;
