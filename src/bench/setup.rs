@@ -90,6 +90,7 @@ impl Setup {
         let context = Context {
             cpus: None,
             devices: false,
+            ipv6: false,
         };
         match config::parse(&self.text(), "bench", &context) {
             Ok(loaded) => loaded.config,

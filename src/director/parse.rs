@@ -367,6 +367,7 @@ mod tests {
             has_companion: false,
             addresses: Box::default(),
             announce: Box::default(),
+            broadcasts: Box::default(),
         }
     }
 
