@@ -8,7 +8,7 @@
 
 use crate::net::{Mac, ethertype};
 use crate::units::{HopId, PortId};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// The most neighbours.
@@ -139,23 +139,39 @@ struct Slot {
 struct Address([AtomicU64; 2]);
 
 impl Address {
+    #[inline(always)]
+    fn halves(&self) -> [u64; 2] {
+        let [high, low] = &self.0;
+        [high.load(Ordering::Relaxed), low.load(Ordering::Relaxed)]
+    }
+
+    #[inline(always)]
     fn load(&self) -> IpAddr {
-        let [high, low] = self.0.each_ref().map(|half| half.load(Ordering::Relaxed));
-        let bits = u128::from(high) << 64 | u128::from(low);
-        Ipv6Addr::from_bits(bits).to_canonical()
+        match self.halves() {
+            [0, low] if low >> 32 == 0xffff => IpAddr::V4(Ipv4Addr::from_bits(low as u32)),
+            [high, low] => {
+                let bits = u128::from(high) << 64 | u128::from(low);
+                IpAddr::V6(Ipv6Addr::from_bits(bits))
+            }
+        }
     }
 
     fn store(&self, address: IpAddr) {
-        let bits = mapped(address).to_bits();
-        self.0[0].store((bits >> 64) as u64, Ordering::Relaxed);
-        self.0[1].store(bits as u64, Ordering::Relaxed);
+        let [high, low] = halves(address);
+        self.0[0].store(high, Ordering::Relaxed);
+        self.0[1].store(low, Ordering::Relaxed);
     }
 }
 
-fn mapped(address: IpAddr) -> Ipv6Addr {
+/// As [`Address`] has an address.
+#[inline(always)]
+fn halves(address: IpAddr) -> [u64; 2] {
     match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => address,
+        IpAddr::V4(address) => [0, 0xffff << 32 | u64::from(address.to_bits())],
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            [(bits >> 64) as u64, bits as u64]
+        }
     }
 }
 
@@ -209,19 +225,22 @@ impl NeighbourTable {
     }
 
     /// The neighbour's IP address.
+    #[inline]
     pub fn address(&self, hop: HopId) -> IpAddr {
         self.addresses[hop.index()].load()
     }
 
     #[inline]
     pub fn find(&self, port: PortId, address: IpAddr) -> Option<HopId> {
+        let wanted = halves(address);
         for place in probe(port, address) {
             match self.index[place].load(Ordering::Acquire) {
                 EMPTY => return None,
                 DELETED => {}
                 number => {
                     let hop = HopId((number - 1) as u16);
-                    if self.address(hop) == address && self.link(hop).port == port {
+                    if self.addresses[hop.index()].halves() == wanted && self.link(hop).port == port
+                    {
                         return Some(hop);
                     }
                 }
@@ -311,7 +330,6 @@ fn probe(port: PortId, address: IpAddr) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
 
     fn link(port: u8, last: u8) -> Link {
         Link {

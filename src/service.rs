@@ -71,3 +71,28 @@ pub struct Persistence {
     /// The client goes on to the real server that it is bound to while that is drained.
     pub through_drain: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_is_written() {
+        for text in [
+            "tcp:192.0.2.80:80",
+            "udp:192.0.2.80:0",
+            "tcp:[2001:db8::80]:443",
+        ] {
+            let key: ServiceKey = text.parse().unwrap();
+            assert_eq!(key.to_string(), text);
+        }
+        for text in [
+            "tcp:2001:db8::80:443",
+            "tcp:[2001:db8::80]",
+            "sctp:192.0.2.80:80",
+            "192.0.2.80:80",
+        ] {
+            assert_eq!(text.parse::<ServiceKey>(), Err(NoKey), "{text}");
+        }
+    }
+}

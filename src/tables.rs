@@ -13,7 +13,7 @@ use crate::conn::Pool;
 use crate::forward::Mode;
 use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
-use crate::net::ByFamily;
+use crate::net::{ByFamily, is_link_local};
 use crate::rcu::map::{Key, Snapshot, mix};
 use crate::sched::{Cursor, Kind, Scheduler};
 use crate::service::{Persistence, Real, ServiceKey};
@@ -21,7 +21,7 @@ use crate::units::{Generation, HopId, PortId, ServiceId, WorkerId};
 use crate::wire::Mac;
 use crossbeam_utils::CachePadded;
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// The routing table.
@@ -61,7 +61,7 @@ pub struct Tables {
 
 impl Tables {
     /// The service of a packet: the one of its port, else the one of every port.
-    #[inline]
+    #[inline(always)]
     pub fn service(&self, key: &ServiceKey) -> Option<&Service> {
         let service = self.services.get(key).or_else(|| match key.port {
             0 => None,
@@ -80,6 +80,15 @@ impl Tables {
             None => self.addresses.get(&key.address),
         };
         Target { owner, service }
+    }
+
+    /// Whose an address is on a port's link: a link-local one may be the port's own here, and another host's elsewhere.
+    #[inline]
+    pub fn owner(&self, port: PortId, address: IpAddr) -> Option<Owner> {
+        match is_link_local(address) {
+            true => self.port(port).has(address).then_some(Owner::Port(port)),
+            false => self.addresses.get(&address).copied(),
+        }
     }
 
     #[inline]
@@ -104,9 +113,9 @@ impl Tables {
     /// port holds it; where no port's does, on the port by which a route leads to it, since that is where the router is
     /// that brings its packets.
     pub fn answers_for(&self, port: PortId, address: IpAddr) -> bool {
-        match self.addresses.get(&address) {
+        match self.owner(port, address) {
             None => false,
-            Some(Owner::Port(owner)) => *owner == port,
+            Some(Owner::Port(owner)) => owner == port,
             Some(Owner::Vip | Owner::Pool) => {
                 self.port(port).holds(address)
                     || !self.ports.iter().any(|other| other.holds(address))
@@ -131,8 +140,13 @@ impl Tables {
 
     /// Whether no packet can be from `address`: one of weir's own, or the broadcast address of a port's subnet.
     pub fn is_bad_source(&self, address: IpAddr) -> bool {
+        let mut ports = self.ports.iter();
         self.addresses.get(&address).is_some()
-            || self.ports.iter().any(|port| port.is_broadcast(address))
+            || match address {
+                IpAddr::V4(address) => ports.any(|port| port.is_broadcast(address)),
+                IpAddr::V6(_) if is_link_local(address) => ports.any(|port| port.has(address)),
+                IpAddr::V6(_) => false,
+            }
     }
 }
 
@@ -203,6 +217,8 @@ pub struct Port {
     /// The host behind it uses the port too.
     pub has_companion: bool,
     pub addresses: Box<[IpNet]>,
+    /// The broadcast addresses of its subnets (RFC 3021: a /31 has none, and IPv6 knows no broadcast).
+    pub broadcasts: Box<[Ipv4Addr]>,
     /// Networks beyond its subnets whose VIPs and pool addresses are found on it.
     pub announce: Box<[IpNet]>,
 }
@@ -243,6 +259,11 @@ impl Accepts {
 }
 
 impl Port {
+    /// Whether an address is one of the port's own.
+    fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|net| net.addr() == address)
+    }
+
     /// The port's address in the subnet of `neighbour`, to ask from.
     pub fn source_for(&self, neighbour: IpAddr) -> Option<IpAddr> {
         self.addresses
@@ -251,13 +272,11 @@ impl Port {
             .map(IpNet::addr)
     }
 
-    /// Whether `address` is the broadcast address of one of the port's subnets (RFC 3021: a /31 has none, and IPv6 knows
-    /// no broadcast).
-    pub fn is_broadcast(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|net| match net {
-            IpNet::V4(net) => net.prefix_len() < 31 && net.broadcast() == address,
-            IpNet::V6(_) => false,
-        })
+    /// Whether `address` is the broadcast address of one of the port's subnets.
+    #[inline]
+    pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
+        let mut broadcasts = self.broadcasts.iter();
+        broadcasts.any(|broadcast| broadcast.to_bits() == address.to_bits())
     }
 
     /// Whether one of the port's subnets, or of the networks in its `announce`, holds `address`.
@@ -310,7 +329,16 @@ pub struct Route {
 }
 
 impl Key for IpAddr {
-    #[inline]
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (IpAddr::V4(this), IpAddr::V4(other)) => this.to_bits() == other.to_bits(),
+            (IpAddr::V6(this), IpAddr::V6(other)) => this.to_bits() == other.to_bits(),
+            (_, _) => false,
+        }
+    }
+
+    #[inline(always)]
     fn hash(&self, seed: u64) -> u64 {
         match self {
             IpAddr::V4(address) => mix(u64::from(address.to_bits()), seed),
@@ -319,14 +347,21 @@ impl Key for IpAddr {
     }
 }
 
-#[inline]
+#[inline(never)]
 fn mix_v6(address: &Ipv6Addr, seed: u64) -> u64 {
     let bits = address.to_bits();
     mix(bits as u64, mix((bits >> 64) as u64, seed))
 }
 
 impl Key for ServiceKey {
-    #[inline]
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        self.address.is(&other.address)
+            && self.port == other.port
+            && self.protocol == other.protocol
+    }
+
+    #[inline(always)]
     fn hash(&self, seed: u64) -> u64 {
         let word = u64::from(self.protocol.number()) << 16 | u64::from(self.port);
         match &self.address {

@@ -17,6 +17,7 @@ fn udp_burst(bencher: Bencher) {
         has_companion: false,
         addresses: Box::default(),
         announce: Box::default(),
+        broadcasts: Box::default(),
     };
     let frames: Vec<_> = (0..BURST).map(frame).collect();
     assert!(

@@ -355,7 +355,11 @@ impl Screen {
             self.services.push(ServiceRow {
                 name: row.name.clone(),
                 vip: SocketAddr::new(row.address, row.port),
-                address: format!("{}:{}:{}", row.protocol, row.address, row.port),
+                address: format!(
+                    "{}:{}",
+                    row.protocol,
+                    SocketAddr::new(row.address, row.port)
+                ),
                 mode: row.mode.clone(),
                 up: row
                     .reals

@@ -116,6 +116,7 @@ mod tests {
         let context = config::Context {
             cpus: None,
             devices: false,
+            ipv6: true,
         };
         let config = config::parse(text, "test", &context).unwrap().config;
         let device = |n| Device {

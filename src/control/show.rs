@@ -267,10 +267,11 @@ impl Control {
         });
         let tables = self.model.tables();
         let configured = config.routes.iter().map(|route| {
-            let port = tables
-                .routes
-                .get(route.via)
-                .map(|hop| tables.port(hop.port).name.to_string());
+            let link = tables.routes.get(route.via).map(|hop| hop.port);
+            let named = route.port.map(|place| PortId(place as u8));
+            let port = named
+                .or(link)
+                .map(|port| tables.port(port).name.to_string());
             view::RouteView {
                 to: route.to.to_string(),
                 via: Some(route.via),

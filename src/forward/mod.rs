@@ -97,6 +97,7 @@ mod tests {
         let context = config::Context {
             cpus: None,
             devices: false,
+            ipv6: true,
         };
         for mode in MODES {
             let pool = match mode.uses_pool {

@@ -170,6 +170,7 @@ mod tests {
             has_companion: false,
             addresses: Box::default(),
             announce: Box::default(),
+            broadcasts: Box::default(),
         }
     }
 

@@ -111,6 +111,7 @@ fn wanted(interfaces: &[Interface], config: &Config) -> Vec<Wanted> {
             IpNet::V4(net) => Some(net),
             IpNet::V6(_) => None,
         };
+        // What the kernel is given is IPv4 alone so far.
         let by_port = |via: &IpAddr| port.addresses.iter().any(|net| net.contains(via));
         let routes = config.routes.iter().filter(|route| by_port(&route.via));
         let v4_route = |route: &RouteConfig| Some((v4(route.to)?, ipv4(route.via)));

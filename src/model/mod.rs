@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::exchange::Event;
 use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
-use crate::net::ByFamily;
+use crate::net::{ByFamily, is_link_local};
 use crate::rcu::map::Map;
 use crate::rcu::{Publisher, Reader, domain};
 use crate::resolver::Resolver;
@@ -27,7 +27,7 @@ use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
 pub use changes::{Changes, NeedsRestart, NoSuchReal};
 pub use from_config::{Device, key};
-use from_config::{port_of, port_table};
+use from_config::{port_of, port_tables};
 use ipnet::IpNet;
 pub use reach::names;
 use services::Services;
@@ -213,12 +213,8 @@ impl Model {
     fn change(&mut self, new: Config, now: Time) -> Changes {
         let old = self.services.config();
         let changes = Changes::between(old, &new);
-        let ports = (new.ports != old.ports).then(|| -> Arc<[_]> {
-            let ports = new.ports.iter().zip(&self.devices);
-            ports
-                .map(|(port, device)| port_table(port, *device))
-                .collect()
-        });
+        let ports_changed = new.ports != old.ports || new.routes != old.routes;
+        let ports = ports_changed.then(|| port_tables(&new, &self.devices));
         let host_peers = (new.host_peers != old.host_peers).then(|| {
             let mut peers = new.host_peers.clone();
             peers.sort_unstable_by_key(|peer| peer.address);
@@ -393,12 +389,15 @@ fn routes(resolver: &mut Resolver, config: &Config, now: Time) -> Lpm<Route> {
             port: PortId(n as u8),
             gateway: None,
         };
-        routes.extend(port.addresses.iter().map(|net| (net.trunc(), route)));
+        let addresses = port.addresses.iter();
+        let subnets = addresses.filter(|net| !is_link_local(net.addr()));
+        routes.extend(subnets.map(|net| (net.trunc(), route)));
     }
     resolver.unpin_all();
     let mut left_out = Vec::new();
     for route in &config.routes {
-        let Some(port) = port_of(config, route.via) else {
+        let named = route.port.map(|place| PortId(place as u8));
+        let Some(port) = named.or_else(|| port_of(config, route.via)) else {
             continue;
         };
         match resolver.pin(port, route.via, now) {

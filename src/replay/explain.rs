@@ -11,6 +11,7 @@ use crate::units::{PortId, Time};
 use crate::verdict::Verdict;
 use serde_json::json;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 
 /// Writes the line of packet number `n`, which came in by `port`. Keys that do not apply are left out.
 pub fn explain(
@@ -79,7 +80,7 @@ fn real_server(real: &Place, tables: &Tables, port: PortId, frame: &[u8]) -> Str
         (0, Parsed::Flow(flow)) => flow.key.source_port(),
         (configured, _) => configured,
     };
-    format!("{address}:{real_port}")
+    SocketAddr::new(*address, real_port).to_string()
 }
 
 /// Seconds since 1970, in microseconds, or in nanoseconds where there are any.

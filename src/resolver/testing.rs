@@ -43,6 +43,7 @@ pub fn parse(reals: &str) -> config::Config {
     let context = config::Context {
         cpus: None,
         devices: false,
+        ipv6: true,
     };
     let text = format!("{CONFIG}{reals}");
     config::parse(&text, "test", &context).unwrap().config

@@ -93,6 +93,7 @@ fn parse(text: &str) -> Config {
     let context = Context {
         cpus: None,
         devices: false,
+        ipv6: true,
     };
     match config::parse(text, "weir.toml", &context) {
         Ok(loaded) => loaded.config,

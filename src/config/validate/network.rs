@@ -1,12 +1,13 @@
 //! Ports, routes, neighbours: whose each address is, and what can be reached.
 
 use super::devices::Devices;
-use crate::config::address::Destination;
-use crate::config::error::{At, Log, Span, quote};
+use crate::config::address::{Destination, edges};
+use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
 use crate::config::value::{Given, List};
 use crate::config::{Config, HostPeer, PortConfig, Queues, RouteConfig, StaticNeighbour};
+use crate::net::{family, is_link_local};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -86,6 +87,8 @@ pub(super) struct Network {
     edges: HashMap<IpAddr, (&'static str, Span)>,
     connected: Prefixes,
     routed: Prefixes,
+    /// The ports' names, in the order of the ports.
+    names: Vec<String>,
     /// Some port or its addresses could not be read: nothing is known to be unconnected.
     ports_unknown: bool,
     /// Where each port names its device.
@@ -117,10 +120,13 @@ impl Network {
 
     /// A port is in this subnet.
     fn connect(&mut self, subnet: IpNet, at: Span) {
+        // Every link has these: none of them tells which port an address is behind.
+        if is_link_local(subnet.addr()) {
+            return;
+        }
         self.connected.insert(subnet);
-        if subnet.prefix_len() < 31 {
-            self.edges.insert(subnet.network(), ("network", at));
-            self.edges.insert(subnet.broadcast(), ("broadcast", at));
+        for (address, edge) in edges(subnet) {
+            self.edges.insert(address, (edge, at));
         }
     }
 
@@ -241,6 +247,7 @@ impl Network {
                 continue;
             };
             self.devices.push(device_at);
+            self.names.push(name.0.clone());
             ports.push(PortConfig {
                 name: name.0,
                 device: device.0,
@@ -274,6 +281,18 @@ impl Network {
         let mut addresses = Vec::new();
         for &At { value: net, at } in &list.value.items {
             let net = net.0;
+            if is_link_local(net.addr()) {
+                // The same one may be another port's, on another link.
+                let is_first = |known: &IpNet| !is_link_local(known.addr());
+                match addresses.iter().all(is_first) {
+                    true => addresses.push(net),
+                    false => {
+                        log.error(at, "a second link-local address of the port")
+                            .help("leave one of them");
+                    }
+                }
+                continue;
+            }
             if let Some((_, other)) = self.claim(net.addr(), Role::Port, at) {
                 log.error(at, format!("`{}` is a port's address already", net.addr()))
                     .note(other, "given here first")
@@ -345,8 +364,22 @@ impl Network {
                 }
                 None => self.routes_unknown = true,
             }
-            if let Some(&At { value: via, at }) = route.via.ok() {
-                if let Some((role, other)) = self.own(via) {
+            let mut port = None;
+            if let Some(At { value: via, at }) = route.via.ok() {
+                let (zone, via, at) = (via.zone.as_deref(), via.address, *at);
+                if let Some(to) = route.to.get()
+                    && family(to.0.addr()) != family(via)
+                {
+                    let (to, families) = (to.0, (family(to.0.addr()), family(via)));
+                    let (wanted, found) = families;
+                    log.error(
+                        at,
+                        format!("the gateway `{via}` is {found}, the destination {to} is {wanted}"),
+                    )
+                    .help(format!("write the {wanted} address of the next router"));
+                } else if let Some(zone) = zone {
+                    port = self.port_named(zone, at, log);
+                } else if let Some((role, other)) = self.own(via) {
                     log.error(
                         at,
                         format!("the gateway `{via}` is weir's own: {}", role.describe()),
@@ -358,11 +391,30 @@ impl Network {
                         .help("write a router that a port reaches directly, or give a port an address in its subnet");
                 }
             }
-            if let (Some(to), Some(via)) = (route.to.get(), route.via.get()) {
-                routes.push(RouteConfig { to: to.0, via });
+            if let (Some(to), Some(via)) = (route.to.get(), route.via.into_option()) {
+                routes.push(RouteConfig {
+                    to: to.0,
+                    via: via.address,
+                    port,
+                });
             }
         }
         routes
+    }
+
+    /// The place of the port that a zone names.
+    fn port_named(&self, zone: &str, at: Span, log: &mut Log) -> Option<usize> {
+        let place = self.names.iter().position(|name| name == zone);
+        if place.is_none() && !self.ports_unknown {
+            let names = || self.names.iter().map(String::as_str);
+            let guess = did_you_mean(zone, names());
+            log.error(at, format!("no port is called {}{guess}", quote(zone)))
+                .help(format!(
+                    "the ports are: {}",
+                    names().collect::<Vec<_>>().join(", ")
+                ));
+        }
+        place
     }
 
     fn check_destination(

@@ -6,6 +6,7 @@ use crate::config::error::{At, Log, Span};
 use crate::config::raw;
 use crate::config::value::{Given, List};
 use crate::config::{Config, LocalPool};
+use ipnet::IpAddrRange;
 use std::net::IpAddr;
 
 /// A pool as far as it could be read.
@@ -40,6 +41,13 @@ impl Pools {
     pub fn has(&self, name: &str) -> bool {
         let mut names = self.list.iter().filter_map(|pool| pool.name.as_deref());
         self.any || names.any(|known| known == name)
+    }
+
+    /// An address of a pool, whose family all its addresses have; none if the pool is not known.
+    pub fn sample(&self, name: &str) -> Option<IpAddr> {
+        let mut pools = self.list.iter().filter_map(|pool| pool.checked.as_ref());
+        let pool = pools.find(|pool| pool.name == name)?;
+        pool.addresses.first().copied()
     }
 
     /// Those of a running configuration.
@@ -79,6 +87,7 @@ pub(super) fn pools(
         let complete = pool.addresses.complete();
         let list = pool.addresses.ok().map(|list| list.at);
         let ranges = pool.addresses.items();
+        one_family(&ranges, log);
         let addresses = addresses(&ranges, place, network, log);
         if let Some(at) = list {
             if ranges.is_empty() && complete {
@@ -105,6 +114,27 @@ pub(super) fn pools(
         });
     }
     pools
+}
+
+/// Refuses a pool of addresses of both families: real servers could take connections from some of them only.
+fn one_family(ranges: &[At<AddressRange>], log: &mut Log) {
+    let of = |range: &At<AddressRange>| match range.value.0 {
+        IpAddrRange::V4(_) => "IPv4",
+        IpAddrRange::V6(_) => "IPv6",
+    };
+    let Some(first) = ranges.first() else { return };
+    if let Some(other) = ranges.iter().find(|range| of(range) != of(first)) {
+        log.error(
+            other.at,
+            format!(
+                "the local pool has {} and {} addresses",
+                of(first),
+                of(other)
+            ),
+        )
+        .note(first.at, "the first address is here")
+        .help("make a [[local_pool]] of each family");
+    }
 }
 
 fn addresses(
