@@ -66,11 +66,15 @@ pub fn equal_bytes(bytes: &[u8; 16], byte: u8) -> u32 {
 
 /// Makes large buffers mappings of their own, whatever was freed before: what is read once, such as a file, then leaves no
 /// hole among what stays.
+///
+/// glibc then no longer raises the size up to which it keeps what is freed at the end of a heap, 128 KiB. Each answer of
+/// the API would take its memory from the kernel and give it back, for which the kernel interrupts every worker.
 pub fn map_large_buffers() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: a setting of the allocator, at a time when no other thread changes one.
+    // SAFETY: settings of the allocator, at a time when no other thread changes one.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 32 << 20);
     }
 }
 

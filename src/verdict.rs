@@ -57,7 +57,7 @@ drop_reasons! {
     NoConnection, "no_connection", "Belongs to no connection: a TCP segment where `unknown_tcp = \"drop\"` or answers are turned off, a reset, or a UDP datagram to a local pool address.";
     NoService, "no_service", "To a VIP, but to none of its services, and answers are turned off.";
     NoRealServer, "no_real_server", "The service has no real server with a weight above 0 whose next hop answers, and `when_unavailable = \"drop\"` or answers are turned off.";
-    RateLimited, "rate_limited", "An answer (RST, ICMP, ARP) was due, but the port's limit for answers of this kind was reached, and the sender's and the service's share of it used up.";
+    RateLimited, "rate_limited", "An answer (RST, ICMP, ARP) was due, but the port's limit for answers of this kind was reached, and the sender's and the service's share of it used up. The limit is asked before other checks: such a packet may have a wrong checksum as well, or a source of weir's own.";
     NoRoute, "no_route", "No route leads to the real server or the client.";
     NeighbourFailed, "neighbour_failed", "The next hop did not answer ARP.";
     NeighbourQueueFull, "neighbour_queue_full", "Too many packets already wait for this next hop's ARP answer.";

@@ -205,12 +205,14 @@ fn what_was_measured_is_told_when_a_program_fails() {
 }
 
 #[test]
-fn a_binary_that_is_not_there_is_an_error() {
+fn what_cannot_be_measured_is_an_error_at_once() {
     for arguments in [
         &["--against", "/no/such/weir"][..],
         &["--weir", "/no/such/weir"],
         &["--weir", "/etc/passwd"],
         &["--against", env!("CARGO_BIN_EXE_weir"), "--workers", "2"],
+        &["--json", "/no/such/folder/figures"],
+        &["--case", "dr-1", "--stages"],
     ] {
         let done = std::process::Command::new(format!("{TOP}/scripts/bench"))
             .args(arguments)
@@ -221,6 +223,34 @@ fn a_binary_that_is_not_there_is_an_error() {
         let told = format!("error: {}: ", arguments[0]);
         assert!(err.contains(&told), "{err}");
     }
+}
+
+/// scripts/bench: one of the measurements that take the place of forwarding, and a case that it has.
+#[test]
+fn options_that_exclude_each_other_are_refused() {
+    let bench = |arguments: &[&str]| {
+        let done = std::process::Command::new(format!("{TOP}/scripts/bench"))
+            .args(["--weir", env!("CARGO_BIN_EXE_weir")])
+            .args(arguments)
+            .output()
+            .expect("scripts/bench starts");
+        let err = String::from_utf8_lossy(&done.stderr).into_owned();
+        (done.status.code(), err)
+    };
+    for arguments in [
+        ["--instructions", "--stages"].as_slice(),
+        &["--stages", "--workers", "2"],
+    ] {
+        let (code, err) = bench(arguments);
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains("not allowed with"), "{err}");
+    }
+    let (code, err) = bench(&["--case", "engine", "--instructions"]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(
+        err.contains("error: ") && !err.contains("Traceback"),
+        "{err}"
+    );
 }
 
 /// scripts/bench: a bad figure misses its goal, a good one meets it; what is measured again, and which packets are sent.

@@ -533,12 +533,31 @@ fn hugepages_are_used_where_enough_are_free() {
             Err(error) => panic!("{error}"),
         };
         // The most mbufs that were asked for, not one more: the estimate holds.
-        let mbufs = ORDINARY.memory_mb * 1024 * 1024 / MbufPool::bytes(1, 1500);
+        let mbufs = ORDINARY.memory_mb * 1024 * 1024 / MbufPool::bytes(1, 1500, eal.hugepages());
         assert_eq!(
             MbufPool::new(&eal, mbufs, 1500, -1).unwrap().available(),
             mbufs
         );
     });
+}
+
+#[test]
+fn a_large_pool_fits_into_ordinary_memory_as_estimated() {
+    alone(
+        "a_large_pool_fits_into_ordinary_memory_as_estimated",
+        || {
+            const MBUFS: usize = 100_000;
+            let cpu = usable_cpus()[0];
+            let eal = Eal::init(&EalConfig {
+                workers: &[cpu],
+                main_lcore: cpu,
+                memory_mb: MbufPool::bytes(MBUFS, 1500, false).div_ceil(1 << 20),
+                ..ORDINARY
+            });
+            let pool = MbufPool::new(&eal.unwrap(), MBUFS, 1500, -1).unwrap();
+            assert_eq!(pool.available(), MBUFS);
+        },
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ import unittest
 from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts" / "lib"))
@@ -16,6 +17,7 @@ import tables  # noqa: E402
 import traffic  # noqa: E402
 from arms import Program, named  # noqa: E402
 from attempts import AGAIN, Failure, least_starved, twice  # noqa: E402
+from hugepages import TRIES, Hugepages  # noqa: E402
 from traffic import ACK, IMIX, LOADS, SYN, Load, clients, evenly, frame, imix, write_capture, write_openings, zipf  # noqa: E402
 
 
@@ -62,6 +64,58 @@ class Attempts(unittest.TestCase):
     def test_a_mistake_of_the_script_itself_is_not_tried_again(self):
         with self.assertRaises(KeyError):
             twice(lambda: {}["nothing"], self.fail)
+
+
+class Pages(unittest.TestCase):
+    """In a folder like the kernel's, of a machine that has reserved 10 pages, 4 of them free."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.pages = Path(folder.name)
+        (self.pages / "nr_hugepages").write_text("10")
+        (self.pages / "free_hugepages").write_text("4")
+
+    def reserved(self):
+        return int((self.pages / "nr_hugepages").read_text())
+
+    def test_what_is_missing_is_reserved_and_given_back(self):
+        with Hugepages(100, self.pages) as pages:
+            self.assertTrue(pages.enough)
+            self.assertEqual(self.reserved(), 56)
+        self.assertEqual(self.reserved(), 10)
+        with self.assertRaises(KeyboardInterrupt), Hugepages(100, self.pages):
+            raise KeyboardInterrupt
+        self.assertEqual(self.reserved(), 10)
+
+    def test_those_that_are_free_are_enough(self):
+        with Hugepages(8, self.pages) as pages:
+            self.assertTrue(pages.enough)
+            self.assertEqual(self.reserved(), 10)
+
+    def test_too_few_are_given_back_at_once(self):
+        class Short(Hugepages):
+            def set(self, count):
+                super().set(min(count, 20))
+
+        with mock.patch("time.sleep") as sleep, Short(100, self.pages) as pages:
+            self.assertFalse(pages.enough)
+            self.assertEqual(self.reserved(), 10)
+            self.assertEqual(sleep.call_count, TRIES)
+
+    def test_an_interrupt_while_they_are_reserved_gives_them_back(self):
+        class Short(Hugepages):
+            def set(self, count):
+                super().set(min(count, 20))
+
+        for interrupt in (KeyboardInterrupt, SystemExit):
+            with mock.patch("time.sleep", side_effect=interrupt), self.assertRaises(interrupt):
+                Short(100, self.pages).__enter__()
+            self.assertEqual(self.reserved(), 10)
+
+    def test_a_kernel_without_hugepages_has_none(self):
+        with Hugepages(100, self.pages / "none") as pages:
+            self.assertFalse(pages.enough)
 
 
 class Traffic(unittest.TestCase):

@@ -103,9 +103,12 @@ pub async fn plan(
     from: From,
     context: config::Context<'static>,
 ) -> Result<Changes, Refused> {
-    let (_, loaded) = load(handle, from, context).await?;
-    let changes = handle.ask(move |control| control.plan(&loaded.config));
-    Ok(changes.await??)
+    let planned = async {
+        let (_, loaded) = load(handle, from, context).await?;
+        let changes = handle.ask(move |control| control.plan(&loaded.config));
+        Ok(changes.await??)
+    };
+    giving_back_memory(planned).await
 }
 
 /// Applies a configuration in one of the control thread's turns. No other change comes between the reading and the applying.
@@ -115,12 +118,22 @@ pub async fn reload(
     context: config::Context<'static>,
 ) -> Result<Changes, Refused> {
     let changing = handle.changing().await;
-    let (name, loaded) = load(handle, from, context).await?;
-    let changes = changing.change(move |control| control.reload(&name, loaded));
-    let changes = changes.await;
-    // What reading a large file has left behind.
+    let applied = async {
+        let (name, loaded) = load(handle, from, context).await?;
+        let changes = changing.change(move |control| control.reload(&name, loaded));
+        Ok(changes.await??)
+    };
+    giving_back_memory(applied).await
+}
+
+/// What a reading of the configuration comes to. What it leaves behind goes back to the kernel: most of all where a large
+/// file is refused, which was read as a whole.
+async fn giving_back_memory(
+    reading: impl Future<Output = Result<Changes, Refused>>,
+) -> Result<Changes, Refused> {
+    let changes = reading.await;
     let _ = tokio::task::spawn_blocking(give_back_memory).await;
-    Ok(changes??)
+    changes
 }
 
 pub(super) async fn post_reload(

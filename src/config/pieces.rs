@@ -98,11 +98,20 @@ pub(super) fn read(text: &str, file: u32, pieces: &[Piece]) -> Option<Vec<Item>>
     let mut parts = pieces.chunks(pieces.len().div_ceil(threads).max(1));
     let first = parts.next()?;
     thread::scope(|scope| {
-        let others: Vec<_> = parts.map(|part| scope.spawn(move || read(part))).collect();
+        let others: Vec<_> = parts
+            .map(|part| {
+                // Where the system has no thread left, this one reads that part too.
+                let thread = thread::Builder::new().spawn_scoped(scope, move || read(part));
+                (part, thread)
+            })
+            .collect();
         let mut items = read(first);
-        for other in others {
-            // One that panicked has read nothing.
-            let more = other.join().ok().flatten();
+        for (part, thread) in others {
+            let more = match thread {
+                // One that panicked has read nothing.
+                Ok(thread) => thread.join().ok().flatten(),
+                Err(_) => read(part),
+            };
             items = items.zip(more).map(|(mut items, more)| {
                 items.extend(more);
                 items

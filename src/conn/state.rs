@@ -405,4 +405,38 @@ mod tests {
             ]
         );
     }
+
+    /// Which states are what, where replies are seen and where not.
+    #[test]
+    fn a_connection_is_reused_or_given_up_only_when_nothing_can_be_lost() {
+        let names = |is: &dyn Fn(State) -> bool| {
+            let all = State::ALL.into_iter().filter(|state| is(*state));
+            all.map(|state| format!("{state:?}"))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let cases = [
+            // The kernel's `is_new_conn_expected`; FIN_WAIT is NOOUTPUT's only.
+            (names(&|state| state.is_reusable(true)), "TimeWait Close"),
+            (
+                names(&|state| state.is_reusable(false)),
+                "FinWait TimeWait Close",
+            ),
+            (
+                names(&|state| state.is_over(true)),
+                "TimeWait Close LastAck",
+            ),
+            (
+                names(&|state| state.is_over(false)),
+                "FinWait TimeWait Close LastAck",
+            ),
+            (
+                names(&|state| state.is_half_closed()),
+                "FinWait CloseWait LastAck",
+            ),
+        ];
+        for (states, expected) in cases {
+            assert_eq!(states, expected);
+        }
+    }
 }

@@ -41,8 +41,8 @@ pub struct Memory {
     mbufs: usize,
     needed: usize,
     mtu: u16,
-    /// With what drivers take for their queues.
-    pub mb: usize,
+    /// Transmit queues, for which drivers may take some too.
+    queues: usize,
 }
 
 impl Memory {
@@ -53,13 +53,18 @@ impl Memory {
         let mtus = config.ports.iter().map(|port| port.mtu);
         let mtu = mtus.max().unwrap_or(1500);
         let queues = config.ports.len() * workers;
-        let mb = MbufPool::bytes(mbufs, mtu).div_ceil(1 << 20) + queues * QUEUE_MB;
         Memory {
             mbufs,
             needed,
             mtu,
-            mb,
+            queues,
         }
+    }
+
+    /// In MB.
+    pub fn mb(&self, hugepages: bool) -> usize {
+        let pool = MbufPool::bytes(self.mbufs, self.mtu, hugepages);
+        pool.div_ceil(1 << 20) + self.queues * QUEUE_MB
     }
 
     /// That the operator's `mbufs` are fewer than can be in use at once, if they are.
@@ -98,18 +103,14 @@ impl Machine {
         if let Some(shortage) = memory.shortage() {
             tracing::warn!("{shortage}");
         }
-        let Memory {
-            mbufs,
-            mtu,
-            mb: memory_mb,
-            ..
-        } = memory;
+        let Memory { mbufs, mtu, .. } = memory;
         let devices: Vec<&str> = config
             .ports
             .iter()
             .map(|port| port.device.as_str())
             .collect();
         let hugepages = preflight.hugepages;
+        let memory_mb = memory.mb(hugepages);
         let needs = Needs {
             workers: cpus.len(),
             connections: config.limits.connections,

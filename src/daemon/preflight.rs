@@ -77,7 +77,7 @@ impl Preflight {
             found.max().unwrap_or(Dma::Kernel)
         };
         let dma: Vec<_> = config.ports.iter().map(&mut look).collect();
-        let memory_mb = Memory::of(config).mb;
+        let memory_mb = Memory::of(config).mb(true);
         let strictest = dma.iter().copied().max().unwrap_or(Dma::Kernel);
         let hugepages = choose_hugepages(config.dpdk.hugepages, memory_mb, strictest)
             .map_err(|error| refusals.push(Refusal::Hugepages(error)))

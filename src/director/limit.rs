@@ -265,7 +265,7 @@ fn take(even: &AtomicU64, now: u64, interval: u64, ahead: u64) -> bool {
 /// Whether [`take`] would.
 #[inline(always)]
 fn could_take(even: &AtomicU64, now: u64, interval: u64, ahead: u64) -> bool {
-    even.load(Relaxed).max(now) + interval <= now + ahead
+    interval <= ahead && even.load(Relaxed) <= now + (ahead - interval)
 }
 
 /// Spreads a number over 64 bits (the finalizer of MurmurHash3).

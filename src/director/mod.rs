@@ -508,3 +508,52 @@ fn is_own_or_no_mac(frame: &[u8], port: PortId, tables: &Tables) -> bool {
 fn is_tcp<F: Family>(flow: &Flow<F>) -> bool {
     flow.key.protocol() == crate::net::protocol::TCP
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::memory::Memory;
+    use crate::steering::DEFAULT_KEY;
+
+    #[test]
+    fn a_next_hop_is_wanted_once_in_a_tenth_of_a_second() {
+        let steering = Steering::new(DEFAULT_KEY, 1);
+        let shared = Shared::new(Arc::new(Stats::new(1).unwrap()), steering, 1);
+        let mailbox = Arc::new(Mailbox::default());
+        let director = Director::<Memory>::new(WorkerId(0), 1, shared, mailbox.clone());
+        let mut core = director.unwrap().core;
+        let mut asks = |port: u8, hop: u32, ms: u64| {
+            let before = mailbox.events.len();
+            let now = Time::from_nanos(ms * 1_000_000);
+            core.want(PortId(port), Ipv4Addr::from_bits(0x0a00_0000 + hop), now);
+            mailbox.events.len() > before
+        };
+        let same_place = 1 + WANTED as u32;
+        // Port, next hop, milliseconds, whether the control thread is asked.
+        let cases = [
+            (0, 1, 0, true),
+            (0, 1, 0, false),
+            (0, 2, 50, true),
+            (0, 1, 99, false),
+            (0, 1, 100, true),
+            (0, 2, 149, false),
+            (0, 2, 150, true),
+            // What displaces another is asked for, and so is that then.
+            (1, 1, 150, true),
+            (1, 1, 151, false),
+            (0, 1, 151, true),
+            (0, same_place, 151, true),
+            (0, same_place, 151, false),
+            (0, 1, 151, true),
+        ];
+        for case in cases {
+            let (port, hop, ms, expected) = case;
+            assert_eq!(asks(port, hop, ms), expected, "{case:?}");
+        }
+        // A question that had no room is asked as soon as there is some.
+        while mailbox.want(PortId(0), Ipv4Addr::LOCALHOST) {}
+        assert!(!asks(0, 3, 200));
+        while mailbox.events.pop().is_some() {}
+        assert!(asks(0, 3, 200));
+    }
+}

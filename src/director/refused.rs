@@ -87,3 +87,102 @@ fn place<F: Family>((address, service): Destination<F>) -> usize {
     // The golden ratio's digits: neighbouring addresses and ports go to different places.
     (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % PLACES
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::FlowKey;
+    use crate::net::protocol;
+    use crate::wire::tcp::Flags;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use std::net::Ipv4Addr;
+
+    /// A packet to this address and port, in one number, with these flags, of TCP if there are any.
+    fn flow(to: u64, flags: Option<u8>, ttl: u8) -> Flow {
+        let address = Ipv4Addr::from_bits((to >> 16) as u32);
+        let protocol = flags.map_or(protocol::UDP, |_| protocol::TCP);
+        let from = Ipv4Addr::new(203, 0, 113, 7);
+        Flow {
+            key: FlowKey::new(from, 5000, address, to as u16, protocol),
+            flags: Flags(flags.unwrap_or(0)),
+            ttl,
+            ..Flow::default()
+        }
+    }
+
+    /// What has to be the same of two packets for one decision, and the answer that is due; none where others decide.
+    fn decided(flow: &Flow) -> Option<(Ipv4Addr, u16, u8, bool, AnswerKind)> {
+        let key = &flow.key;
+        let kind = match key.protocol() {
+            protocol::TCP => AnswerKind::Reset,
+            _ => AnswerKind::IcmpError,
+        };
+        let opens = flow.flags.opens();
+        let destination = (key.destination(), key.destination_port(), key.protocol());
+        let (address, port, protocol) = destination;
+        let is_decided = flow.ttl > 1 && flow.flags.0 & Flags::RST == 0;
+        is_decided.then_some((address, port, protocol, opens, kind))
+    }
+
+    /// Packets to destinations that are one bit apart, or none.
+    fn flows() -> impl Strategy<Value = Vec<Flow>> {
+        let bit = prop_oneof![Just(0), (0..48).prop_map(|bit| 1u64 << bit)];
+        let rst = Flags::RST | Flags::ACK;
+        let flags = select(vec![
+            None,
+            Some(Flags::SYN),
+            Some(Flags::ACK),
+            Some(0),
+            Some(rst),
+        ]);
+        let ttl = select(vec![0, 1, 2, 64, 255]);
+        let packets = prop::collection::vec((bit, flags, ttl), 1..40);
+        (0..1u64 << 48, packets).prop_map(|(to, packets)| {
+            let packet = |(bit, flags, ttl)| flow(to ^ bit, flags, ttl);
+            packets.into_iter().map(packet).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_refused_last_is_known_and_nothing_else(flows in flows(), change in 0usize..40) {
+            let mut refused = Refused::new();
+            let mut noted = Vec::new();
+            for (n, flow) in flows.iter().enumerate() {
+                let generation = Generation(1 + u64::from(n >= change));
+                if n == change {
+                    noted.clear();
+                }
+                refused.note(flow, generation);
+                noted.extend(decided(flow));
+                let kind = decided(flow).map(|decided| decided.4);
+                prop_assert_eq!(refused.answer(flow, generation), kind);
+                for other in &flows {
+                    if let Some(kind) = refused.answer(other, generation) {
+                        let decided = decided(other);
+                        prop_assert!(decided.is_some_and(|decided| decided.4 == kind && noted.contains(&decided)));
+                    }
+                    prop_assert_eq!(refused.answer(other, Generation(3)), None);
+                }
+            }
+        }
+    }
+
+    /// A scan of an address's ports, or of a prefix: most of the places are used.
+    #[test]
+    fn neighbouring_destinations_are_remembered_together() {
+        for step in [1, 1 << 16] {
+            let flows: Vec<_> = (0..PLACES as u64)
+                .map(|n| flow((0xc000_0200 << 16 | 1000) + n * step, Some(Flags::SYN), 64))
+                .collect();
+            let mut refused = Refused::new();
+            for flow in &flows {
+                refused.note(flow, Generation(1));
+            }
+            let is_known = |flow: &&Flow| refused.answer(flow, Generation(1)).is_some();
+            let known = flows.iter().filter(is_known).count();
+            assert!(known > PLACES / 2, "{known} at distances of {step}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Neighbour discovery for IPv6 (RFC 4861): the messages, in [`icmpv6`](super::icmpv6), and their options.
+//! Neighbour discovery for IPv6 (RFC 4861): the messages, in [`icmpv6`], and their options.
 
 use super::field::{array, set_u16, set_u32, u16_of, u32_of};
 use super::icmpv6::{self, Icmpv6};

@@ -30,6 +30,35 @@ fn a_good_file_is_one_line_on_stdout() {
     assert_eq!(output.status.code(), Some(0));
 }
 
+/// A large file is read by several threads, as far as the system has them.
+#[test]
+fn a_large_file_is_read_without_further_threads_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = |n| {
+        format!(
+            "[[service]]\naddress = \"192.0.{}.{}\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\n\
+             [[service.real]]\naddress = \"10.0.0.11\"\n",
+            n / 200,
+            n % 200 + 1
+        )
+    };
+    let text: String = [NETWORK.to_owned()]
+        .into_iter()
+        .chain((0..3000).map(service))
+        .collect();
+    std::fs::write(folder.path().join("lb.toml"), text).unwrap();
+    // No thread gets a stack as large as that.
+    let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["check", "lb.toml"])
+        .current_dir(folder.path())
+        .env("RUST_MIN_STACK", (1_u64 << 48).to_string())
+        .output()
+        .unwrap();
+    let summary =
+        "lb.toml: ok: 2 ports, 3000 services, 3000 real servers, 0 local pools, 1 route\n";
+    assert_eq!(streams(&output).0, summary, "{output:?}");
+}
+
 #[test]
 fn a_doubtful_file_is_still_good() {
     let folder = tempfile::tempdir().unwrap();

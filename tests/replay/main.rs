@@ -15,6 +15,7 @@ mod refused;
 mod reload;
 mod rivals;
 mod six;
+mod segments;
 // The tests and the benchmark use a part of it each.
 #[allow(dead_code)]
 mod world;

@@ -301,6 +301,16 @@ impl Daemon {
         size.and_then(|size| size.parse().ok()).unwrap()
     }
 
+    /// Pages that the kernel had to give so far.
+    pub fn page_faults(&self) -> u64 {
+        let path = format!("/proc/{}/stat", self.process.0.id());
+        let stat = std::fs::read_to_string(path).unwrap();
+        // Behind the name, which may have blanks, `minflt` is the eighth.
+        let behind = stat.rsplit(") ").next();
+        let faults = behind.and_then(|behind| behind.split(' ').nth(7));
+        faults.and_then(|faults| faults.parse().ok()).unwrap()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }

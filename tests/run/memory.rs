@@ -54,5 +54,36 @@ fn reloads_do_not_make_the_daemon_larger() {
     assert!(ones[2] * 10 <= ones[0] * 11, "{sizes}");
     assert!(all[3] * 10 <= all[0] * 12, "{sizes}");
     assert!(all[3] * 2 <= start * 3, "{sizes}");
+    // What is refused is read as a whole, to say why, and nothing of that stays.
+    let wrong = config(&lab, 5, 5) + "\n[[service]]\nadress = 1\n";
+    lab.write("lb.toml", &wrong);
+    for command in [&["reload"][..], &["plan", "lb.toml"]] {
+        let refused = daemon.tool(command);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let after = daemon.resident_kib();
+        assert!(after * 10 <= all[3] * 12, "{sizes}, {command:?} {after}");
+    }
+    daemon.stop();
+}
+
+/// Answers use the memory of those before: what goes back to the kernel interrupts every worker.
+#[test]
+fn answers_take_no_memory_anew() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &config(&lab, 1, 1));
+    let ask = || {
+        let before = daemon.page_faults();
+        assert!(
+            daemon
+                .tool(&["show", "services", "--json"])
+                .status
+                .success()
+        );
+        daemon.page_faults() - before
+    };
+    ask();
+    let faults = [ask(), ask()];
+    // An answer has tens of megabytes.
+    assert!(faults.iter().all(|&faults| faults < 1000), "{faults:?}");
     daemon.stop();
 }

@@ -55,6 +55,68 @@ fn v6_of(address: Ipv6Addr, client: u16, local: u16, two_way: bool) -> Connectio
     connection
 }
 
+/// A connection whose keys belong to three buckets, the last one among them, and have few signatures: buckets overflow,
+/// one into the next and the last into the first.
+#[derive(Clone, Copy)]
+struct Crowded {
+    request: u32,
+    reply: u32,
+    is_two_way: bool,
+    is_live: bool,
+    link: u32,
+}
+
+impl Entry for Crowded {
+    type Key = u32;
+
+    const FREE: Self = Crowded {
+        request: u32::MAX,
+        reply: u32::MAX,
+        is_two_way: false,
+        is_live: false,
+        link: 0,
+    };
+
+    fn hash(key: &u32, _seed: u64) -> u64 {
+        let home = [0, u64::MAX / 2, !0xff][*key as usize % 3];
+        home | u64::from(key / 3 % 4)
+    }
+
+    fn request(&self) -> &u32 {
+        &self.request
+    }
+
+    fn reply(&self) -> &u32 {
+        &self.reply
+    }
+
+    fn is_two_way(&self) -> bool {
+        self.is_two_way
+    }
+
+    fn is_live(&self) -> bool {
+        self.is_live
+    }
+
+    fn link(&self) -> u32 {
+        self.link
+    }
+
+    fn set_link(&mut self, number: u32) {
+        self.link = number;
+    }
+}
+
+fn crowded(client: u16, local: u16, is_two_way: bool) -> Crowded {
+    Crowded {
+        request: client.into(),
+        reply: 1000 + u32::from(local),
+        is_two_way,
+        is_live: true,
+        link: 0,
+    }
+}
+
 type Steps = Vec<(u16, u16, bool, bool)>;
 
 /// A small, crowded table: buckets overflow, entries are reused.
@@ -70,7 +132,7 @@ where
     for (client, local, two_way, remove) in steps {
         let connection = make(client, local, two_way);
         let (request, reply) = (*connection.request(), *connection.reply());
-        let found = table.find(table.hash(&request), &request);
+        let (found, version) = (table.find(table.hash(&request), &request), table.version());
         let expected = model.get(&request).copied();
         prop_assert_eq!(found.map(|found| (found.id, found.reply)), expected);
         if let (true, Some(found)) = (remove, found) {
@@ -80,11 +142,14 @@ where
             if model.get(&reply).is_some_and(|(id, _)| *id == found.id) {
                 model.remove(&reply);
             }
+            prop_assert_ne!(table.version(), version);
+            prop_assert!(table.live(found.id.0).is_none());
         } else {
             let taken = expected.is_some() || two_way && model.contains_key(&reply);
             let free = !taken && !table.is_full();
             let inserted = table.insert(connection);
             prop_assert_eq!(inserted.is_some(), free);
+            prop_assert_eq!(table.version() != version, free);
             if let Some(id) = inserted {
                 model.insert(request, (id, false));
                 if two_way {
@@ -95,10 +160,19 @@ where
         for (key, &(id, reply)) in &model {
             let found = table.find(table.hash(key), key);
             prop_assert_eq!(found, Some(Found { id, reply }));
+            prop_assert!(table.live(id.0).is_some() && id.0 < table.high_water());
+            let guess = table.guess(table.hash(key));
+            let is_right = table.lookup().at(guess, key).is_some();
+            prop_assert!(!is_right || guess.found() == found);
         }
         let live = model.values().filter(|(_, reply)| !reply).count();
         prop_assert_eq!(table.len(), live);
     }
+    for (id, _) in model.values().filter(|(_, reply)| !reply) {
+        table.remove(*id);
+    }
+    prop_assert!(table.is_empty());
+    prop_assert!(table.buckets.iter().all(|bucket| bucket.head == [0; 16]));
     Ok(())
 }
 
@@ -115,6 +189,11 @@ proptest! {
     #[test]
     fn a_table_of_ipv6_connections_equals_a_hash_map(steps in steps()) {
         equals_a_hash_map(steps, v6)?;
+    }
+
+    #[test]
+    fn a_table_whose_buckets_overflow_equals_a_hash_map(steps in steps()) {
+        equals_a_hash_map(steps, crowded)?;
     }
 }
 
@@ -170,6 +249,21 @@ fn consecutive_addresses_and_ports_spread_over_the_table() {
         )
     });
     spreads(|n| v6_of(Ipv6Addr::from_bits(u128::from(n) << 64), n as u16, 1, false));
+}
+
+/// What `weir check` tells is what a table takes; and its slots are fewer than half taken, but not many fewer.
+#[test]
+fn a_table_has_the_memory_that_it_says_for_the_keys_that_it_takes() {
+    for capacity in [0, 1, 2, 5, 64, 1000, 54_321] {
+        let table = Table::<Connection>::new(capacity, 1).unwrap();
+        assert_eq!(table.capacity(), capacity.max(1));
+        let (entries, buckets) = (&*table.entries, &*table.buckets);
+        let bytes = size_of_val(entries) + size_of_val(buckets);
+        assert_eq!(Table::<Connection>::bytes(capacity), bytes);
+        let (keys, slots) = (2 * table.capacity(), SLOTS * buckets.len());
+        assert!(keys * 100 <= slots * 45, "{keys} keys in {slots} slots");
+        assert!(buckets.len() == 2 || keys * 100 > (slots - SLOTS) * 45);
+    }
 }
 
 #[test]

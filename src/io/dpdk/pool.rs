@@ -15,6 +15,9 @@ const FRAME_OVERHEAD: usize = 18;
 /// The data room that drivers expect at least (RTE_MBUF_DEFAULT_DATAROOM).
 const MIN_DATA_ROOM: usize = 2048;
 
+/// A page of ordinary memory.
+const PAGE: usize = 4096;
+
 /// A pool of mbufs on one NUMA node, with a cache for each lcore. Lives as long as the process.
 #[derive(Clone, Copy, Debug)]
 pub struct MbufPool {
@@ -77,7 +80,6 @@ impl MbufPool {
     /// Writes to every page. Ordinary memory is given by the kernel when it is first written, and the pool has written the
     /// head of each mbuf only, where a frame of a large MTU lies on several pages.
     fn touch(&self) {
-        const PAGE: usize = 4096;
         let next = || self.alloc(PortId(0));
         // All of them at once: one that is freed would be the next to come again.
         let mut mbufs: Vec<Mbuf> = std::iter::from_fn(next).collect();
@@ -88,9 +90,15 @@ impl MbufPool {
         }
     }
 
-    /// The memory that a pool of `mbufs` takes, in bytes.
-    pub fn bytes(mbufs: usize, mtu: u16) -> usize {
-        mbufs * (frame_room(mtu) + RTE_PKTMBUF_HEADROOM as usize + MBUF_OVERHEAD)
+    /// The memory that a pool of `mbufs` takes, in bytes. In ordinary memory no mbuf crosses the edge of a page, since the
+    /// next one may be anywhere in the machine (`rte_mempool_op_calc_mem_size_helper`); hugepages are counted as whole.
+    pub fn bytes(mbufs: usize, mtu: u16, hugepages: bool) -> usize {
+        let each = frame_room(mtu) + RTE_PKTMBUF_HEADROOM as usize + MBUF_OVERHEAD;
+        match PAGE / each {
+            _ if hugepages => mbufs * each,
+            0 => mbufs * each.next_multiple_of(PAGE),
+            in_page => mbufs.div_ceil(in_page) * PAGE,
+        }
     }
 
     /// An empty frame that is to leave by, or belongs to, `port`; none when every mbuf is in use.
