@@ -86,12 +86,23 @@ class Large:
         """Seconds until it is ready."""
         began = time.monotonic()
         self.process = subprocess.Popen([self.program, "run", "--config", self.file], stderr=self.log, preexec_fn=self.wherever)
-        while not self.api.exists():
+        # The socket is there before anything answers on it.
+        while not self.answers():
             if self.process.poll() is not None or time.monotonic() - began > START:
                 self.log.seek(0)
                 raise Failure(f"weir does not start with {self.services:,} services:\n{self.log.read()[-2000:]}")
             time.sleep(0.002)
         return time.monotonic() - began
+
+    def answers(self):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(START)
+            try:
+                connection.connect(str(self.api))
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n")
+                return b" 200 " in connection.recv(64)
+            except OSError:
+                return False
 
     def command(self, *words, expect):
         """Seconds that a command of weir takes; `expect`: what its answer has."""
