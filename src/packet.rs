@@ -111,7 +111,7 @@ pub trait Packet: Sized {
     /// Puts `count` bytes of any value before the frame's first. Returns false, and changes nothing, where the buffer has no
     /// room there.
     fn grow_front(&mut self, count: usize) -> bool;
-    /// Takes the frame's first `count` bytes away. Returns false, and changes nothing, where it has no more than those.
+    /// Removes the frame's first `count` bytes. Returns false, and changes nothing, unless at least one byte would be left.
     fn trim_front(&mut self, count: usize) -> bool;
     /// Notes on a packet for what it is handed over.
     fn set_errand(&mut self, errand: Errand);

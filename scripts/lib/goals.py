@@ -30,7 +30,7 @@ DROPS = ("to an address that weir does not have", "to a VIP's port without servi
 
 
 def goals(forwarding, engine, hz, footprint):
-    """What is to be reached: a row for each figure, with the goal beside it; `met` is none where it was not measured.
+    """Returns a row for each goal: the measured figure, the goal and whether it is met (none: not measured).
     `forwarding`: see tables.summary; the others: see Bench. Other weirs that this one is held against have no goals."""
     middle = {key: statistics.median(values) for key, values in engine.items()}
     rows = []

@@ -280,7 +280,7 @@ mod tests {
             many.push(places.take(SOMEBODY).unwrap());
             assert!(gave_way(&many[first]) && !gave_way(&root) && !gave_way(&other));
         }
-        // A request that is coming in is worth no more when it is one of many.
+        // The user with the most connections loses one, even if a request is coming in on it.
         let _coming = [&many[10], &many[11]].map(|taken| Receipt::at(&taken.place));
         let _third = places.take(Owner::User(3)).unwrap();
         assert!(gave_way(&many[10]) && !gave_way(&other));

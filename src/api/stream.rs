@@ -302,7 +302,7 @@ mod tests {
             places.push(place);
             tokio::time::advance(second / 100).await;
         }
-        assert!(enter().is_none(), "nobody is slow yet");
+        assert!(enter().is_none(), "no reader is slow yet");
         tokio::time::advance(STALL).await;
         let is_there = |place: &Place| {
             let lists = place.lists.0.lock();
@@ -334,7 +334,7 @@ mod tests {
         assert!(enter(false, true).is_none());
         let roots: Vec<_> = (0..ROOTS).map(|_| enter(true, false).unwrap()).collect();
         assert!(enter(true, false).is_none() && enter(true, true).is_none());
-        // Root's lists that nobody reads are in nobody's way but root's.
+        // Root's unread lists take places from root alone.
         *roots[0].list.waits_since.lock() = Some(Instant::now());
         tokio::time::advance(STALL).await;
         assert!(enter(false, false).is_none() && enter(false, true).is_none());

@@ -90,7 +90,7 @@ impl Address {
         let control = PathBuf::from(Api::CONTROL);
         let answers = match connect(&control) {
             Ok(stream) => !is_of_another_namespace(&stream),
-            // Somebody listens, and has much to do.
+            // A weir listens there, and its queue of connections is full.
             Err(why) => why.kind() == io::ErrorKind::WouldBlock,
         };
         match answers {

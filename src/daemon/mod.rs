@@ -171,7 +171,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
         &manager,
         reload_file,
     ));
-    // Whoever sends a second one does not want to wait for devices.
+    // A second signal ends the process at once, without closing the devices.
     end_at_a_signal(&Arc::new(AtomicBool::new(true)), 1);
     tracing::info!("{why}: stopping");
     drop(serving);

@@ -28,9 +28,9 @@ impl<P: Packet> Core<P> {
         let key = &flow.key;
         let tcp = is_tcp(flow);
         let opens = !tcp || flow.flags.opens();
-        let nobody = PacketContext::default();
+        let unattributed = PacketContext::default();
         if owner.is_some() && tables.is_bad_source(key.source()) {
-            return (Verdict::Drop(DropReason::BadSource), nobody);
+            return (Verdict::Drop(DropReason::BadSource), unattributed);
         }
         let errand = match self.origin {
             Origin::Device => Errand::Find,
@@ -45,35 +45,38 @@ impl<P: Packet> Core<P> {
             Some(Owner::Vip) => {}
             Some(&Owner::Port(port)) => {
                 let reason = LocalReason::ToPortAddress;
-                return (self.deliver(packet, port, reason, turn), nobody);
+                return (self.deliver(packet, port, reason, turn), unattributed);
             }
             Some(Owner::Pool) => {
                 if let Some(worker) = self.local_elsewhere(flow) {
                     return self.hand_over(packet, worker, Errand::Find, turn.sink);
                 }
                 let policy = tables.unknown_tcp;
-                return (self.no_connection(packet, flow, policy, turn), nobody);
+                return (self.no_connection(packet, flow, policy, turn), unattributed);
             }
             None => {
                 if let Some(worker) = self.reply_elsewhere(flow, tables) {
                     return self.hand_over(packet, worker, Errand::Find, turn.sink);
                 }
-                return (self.stray_reply(packet, flow, turn), nobody);
+                return (self.stray_reply(packet, flow, turn), unattributed);
             }
         }
         if flow.ttl <= 1 {
-            return (self.ttl_exceeded(packet, key.destination(), turn), nobody);
+            return (
+                self.ttl_exceeded(packet, key.destination(), turn),
+                unattributed,
+            );
         }
         // Whether what comes now is decided on by the packet's destination alone.
         let is_decided_here = self.is_alone() || (service.is_none() && !tables.any_departed);
         let Some(service) = service else {
             let verdict = self.refuse(packet, flow, ReplyReason::NoService, turn);
             self.note_refused(verdict, flow, is_decided_here, tables);
-            return (verdict, nobody);
+            return (verdict, unattributed);
         };
         let mut context = PacketContext {
             service: Some(service.id),
-            ..nobody
+            ..unattributed
         };
         let is_stateless = !service.mode.sees_replies && service.scheduler_kind.is_stateless;
         if !opens && !is_stateless {

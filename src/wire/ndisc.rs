@@ -160,7 +160,7 @@ impl<'a> Repr<'a> {
             icmpv6::NEIGHBOUR_ADVERTISEMENT => {
                 let target = target();
                 let has = |flag| bytes[field::NEIGHBOUR_FLAGS] & flag != 0;
-                // Section 7.1.2: the target is no group, and nobody solicits for a group.
+                // RFC 4861 section 7.1.2: the target must not be a multicast address.
                 checked(!target.is_multicast())?;
                 checked(!ip.destination().is_multicast() || !has(IS_SOLICITED))?;
                 Repr::NeighbourAdvertisement {

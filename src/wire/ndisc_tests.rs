@@ -202,7 +202,7 @@ fn what_breaks_a_rule_is_told_by_its_name() {
         target: group,
         source_mac: None,
     };
-    let nobody = Ipv6Addr::UNSPECIFIED;
+    let unspecified = Ipv6Addr::UNSPECIFIED;
     let cases = [
         (
             "a router has passed it on",
@@ -228,12 +228,17 @@ fn what_breaks_a_rule_is_told_by_its_name() {
         ),
         (
             "a probe with a MAC address",
-            packet(&solicitation(Some(MAC)), nobody, solicited_node(VIP), 255),
+            packet(
+                &solicitation(Some(MAC)),
+                unspecified,
+                solicited_node(VIP),
+                255,
+            ),
             Malformed::Address,
         ),
         (
             "a probe to one host",
-            packet(&solicitation(None), nobody, VIP, 255),
+            packet(&solicitation(None), unspecified, VIP, 255),
             Malformed::Address,
         ),
         (
@@ -252,7 +257,7 @@ fn what_breaks_a_rule_is_told_by_its_name() {
                 &Repr::RouterSolicitation {
                     source_mac: Some(MAC),
                 },
-                nobody,
+                unspecified,
                 ALL_NODES,
                 255,
             ),
