@@ -1,17 +1,17 @@
 //! What a worker and the control thread say to each other. Bounded queues without locks, memory from the start:
 //! neither side ever waits. An event that finds its queue full is lost, and raised again by the next packet.
 
-use crate::conn::Connection;
+use crate::conn::{Connection, Connection6};
 use crate::units::PortId;
 use crate::wire::{Mac, arp};
 use crossbeam_queue::ArrayQueue;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// From a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Packets are waiting for this next hop, or its address should be confirmed.
-    Wanted { port: PortId, address: Ipv4Addr },
+    Wanted { port: PortId, address: IpAddr },
     /// An ARP packet arrived that tells of a neighbour, or claims an address of weir's own.
     Arp { port: PortId, repr: arp::Repr },
 }
@@ -45,11 +45,11 @@ pub enum Order {
     Ask {
         port: PortId,
         to: Mac,
-        source: Ipv4Addr,
-        target: Ipv4Addr,
+        source: IpAddr,
+        target: IpAddr,
     },
     /// Send a gratuitous ARP for an address of weir's own.
-    Announce { port: PortId, address: Ipv4Addr },
+    Announce { port: PortId, address: IpAddr },
     /// Copy live connections, from entry `chunk.next` on.
     CopyConnections(Box<ConnectionChunk>),
 }
@@ -57,10 +57,12 @@ pub enum Order {
 /// A piece of a worker's connection table, copied for the control thread.
 #[derive(Debug)]
 pub struct ConnectionChunk {
-    /// The entry to begin with; afterwards, the entry to go on with, or [`ConnectionChunk::END`].
+    /// The entry to begin with, 0 being the first; afterwards, the entry to go on with, or [`ConnectionChunk::END`].
     pub next: u32,
     /// At most [`ConnectionChunk::SIZE`]; its memory comes with it.
     pub connections: Vec<Connection>,
+    /// The same of IPv6, which come behind all of IPv4.
+    pub connections6: Vec<Connection6>,
     /// The worker's coarse time of the copy.
     pub now: crate::units::Millis,
 }
@@ -68,11 +70,14 @@ pub struct ConnectionChunk {
 impl ConnectionChunk {
     pub const SIZE: usize = 256;
     pub const END: u32 = u32::MAX;
+    /// Added to the numbers of IPv6 entries.
+    pub const V6: u32 = 1 << 31;
 
     pub fn new() -> Self {
         ConnectionChunk {
             next: 0,
             connections: Vec::with_capacity(Self::SIZE),
+            connections6: Vec::with_capacity(Self::SIZE),
             now: Default::default(),
         }
     }
@@ -102,7 +107,7 @@ impl Mailbox {
     }
 
     /// Asks the control thread to find or confirm a next hop; false if the queue has no room for that.
-    pub fn want(&self, port: PortId, address: Ipv4Addr) -> bool {
+    pub fn want(&self, port: PortId, address: IpAddr) -> bool {
         self.has_room(3) && self.events.push(Event::Wanted { port, address }).is_ok()
     }
 
@@ -124,6 +129,7 @@ impl Default for Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn a_flood_of_one_kind_of_news_leaves_room_for_what_is_worth_more() {
@@ -139,7 +145,7 @@ mod tests {
             for _ in 0..10_000 {
                 match news {
                     Some(news) => mailbox.tell(PortId(0), repr, news),
-                    None => drop(mailbox.want(PortId(0), repr.sender_ip)),
+                    None => drop(mailbox.want(PortId(0), repr.sender_ip.into())),
                 }
             }
             assert_eq!(mailbox.events.len(), filled, "after a flood of {news:?}");

@@ -1,15 +1,17 @@
-//! Longest-prefix match: a trie with one node for eight bits of the address, prefixes expanded inside their node.
+//! Longest-prefix match, of both families.
 //!
-//! A lookup reads at most four slots. A change copies the nodes on its path and shares the rest, so it costs the
-//! same among 10 routes and among 10,000.
+//! IPv4 has a trie with one node for eight bits of the address, prefixes expanded inside their node: a lookup reads at
+//! most four slots. IPv6 prefixes are too long for that, and have a radix tree that branches at single bits.
 
-use ipnet::Ipv4Net;
-use std::net::Ipv4Addr;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use prefix_trie::PrefixMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub struct Lpm<V> {
-    root: Arc<Node<V>>,
+    v4: Arc<Node<V>>,
+    v6: PrefixMap<Ipv6Net, V>,
 }
 
 #[derive(Clone, Debug)]
@@ -27,7 +29,8 @@ struct Slot<V> {
 impl<V: Copy> Default for Lpm<V> {
     fn default() -> Self {
         Lpm {
-            root: Arc::new(Node::empty()),
+            v4: Arc::new(Node::empty()),
+            v6: PrefixMap::default(),
         }
     }
 }
@@ -47,13 +50,18 @@ impl<V: Copy> Node<V> {
 
 impl<V: Copy> Lpm<V> {
     /// From every route at once.
-    pub fn from_routes(routes: impl IntoIterator<Item = (Ipv4Net, V)>) -> Self {
+    pub fn from_routes(routes: impl IntoIterator<Item = (IpNet, V)>) -> Self {
         let mut routes: Vec<_> = routes.into_iter().collect();
         // Shorter ones first, so that longer ones overwrite what they cover.
         routes.sort_by_key(|(net, _)| net.prefix_len());
         let mut lpm = Lpm::default();
         for (net, value) in routes {
-            lpm.insert(net, value);
+            match net {
+                IpNet::V4(net) => lpm.insert(net, value),
+                IpNet::V6(net) => {
+                    lpm.v6.insert(net, value);
+                }
+            }
         }
         lpm
     }
@@ -62,7 +70,7 @@ impl<V: Copy> Lpm<V> {
     fn insert(&mut self, net: Ipv4Net, value: V) {
         let octets = net.network().octets();
         let length = net.prefix_len();
-        let mut node = Arc::make_mut(&mut self.root);
+        let mut node = Arc::make_mut(&mut self.v4);
         let last = usize::from(length.saturating_sub(1) / 8);
         for &octet in &octets[..last] {
             let child = node.slots[usize::from(octet)]
@@ -85,12 +93,20 @@ impl<V: Copy> Lpm<V> {
 
     /// The value of the longest prefix that contains `address`.
     #[inline]
-    pub fn get(&self, address: Ipv4Addr) -> Option<V> {
-        let mut node = &*self.root;
+    pub fn get(&self, address: IpAddr) -> Option<V> {
+        match address {
+            IpAddr::V4(address) => self.get_v4(address),
+            IpAddr::V6(address) => self.get_v6(address),
+        }
+    }
+
+    #[inline]
+    fn get_v4(&self, address: Ipv4Addr) -> Option<V> {
+        let mut node = &*self.v4;
         let mut best = None;
         for octet in address.octets() {
             let slot = &node.slots[usize::from(octet)];
-            if let Some((_, value)) = slot.value {
+            if let Some((_, value)) = &slot.value {
                 best = Some(value);
             }
             match &slot.child {
@@ -98,7 +114,12 @@ impl<V: Copy> Lpm<V> {
                 None => break,
             }
         }
-        best
+        best.copied()
+    }
+
+    fn get_v6(&self, address: Ipv6Addr) -> Option<V> {
+        let (_, value) = self.v6.get_lpm(&Ipv6Net::from(address))?;
+        Some(*value)
     }
 }
 
@@ -106,29 +127,48 @@ impl<V: Copy> Lpm<V> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn equals_a_linear_search(
+        routes: &HashMap<IpNet, u16>,
+        addresses: impl Iterator<Item = IpAddr>,
+    ) -> Result<(), TestCaseError> {
+        let lpm = Lpm::from_routes(routes.iter().map(|(net, value)| (*net, *value)));
+        for address in addresses {
+            let longest = routes
+                .iter()
+                .filter(|(net, _)| net.contains(&address))
+                .max_by_key(|(net, _)| net.prefix_len());
+            prop_assert_eq!(lpm.get(address), longest.map(|(_, value)| *value));
+        }
+        Ok(())
+    }
 
     proptest! {
         #[test]
-        fn equals_a_linear_search(
-            routes in prop::collection::hash_map((any::<u32>(), 0u8..=32), any::<u16>(), 0..60),
+        fn equals_a_linear_search_among_routes_of_both_families(
+            v4 in prop::collection::hash_map((any::<u32>(), 0u8..=32), any::<u16>(), 1..60),
+            v6 in prop::collection::hash_map((any::<u128>(), 0u8..=128), any::<u16>(), 1..60),
             near in prop::collection::vec(any::<(prop::sample::Index, u32)>(), 1..40),
         ) {
-            let routes: std::collections::HashMap<Ipv4Net, u16> = routes
-                .into_iter()
-                .map(|((bits, length), value)| (Ipv4Net::new(Ipv4Addr::from_bits(bits), length).unwrap().trunc(), value))
-                .collect();
-            let lpm = Lpm::from_routes(routes.iter().map(|(net, value)| (*net, *value)));
-            for (index, noise) in near {
-                let address = match routes.is_empty() {
-                    true => Ipv4Addr::from_bits(noise),
-                    false => {
-                        let net = routes.keys().nth(index.index(routes.len())).unwrap();
-                        Ipv4Addr::from_bits(net.addr().to_bits() ^ (noise & 0xff))
+            let v4 = v4.into_iter().map(|((bits, length), value)| {
+                (IpNet::new(Ipv4Addr::from_bits(bits).into(), length).unwrap().trunc(), value)
+            });
+            let v6 = v6.into_iter().map(|((bits, length), value)| {
+                (IpNet::new(Ipv6Addr::from_bits(bits).into(), length).unwrap().trunc(), value)
+            });
+            let routes: HashMap<IpNet, u16> = v4.chain(v6).collect();
+            let addresses = near.into_iter().map(|(index, noise)| {
+                match routes.keys().nth(index.index(routes.len())).unwrap().addr() {
+                    IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() ^ (noise & 0xff))),
+                    // Some in the last bits, some in the subnet's, some at random.
+                    IpAddr::V6(address) => {
+                        let noise = u128::from(noise & 0xffff) << (noise >> 25);
+                        IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() ^ noise))
                     }
-                };
-                let longest = routes.iter().filter(|(net, _)| net.contains(&address)).max_by_key(|(net, _)| net.prefix_len());
-                prop_assert_eq!(lpm.get(address), longest.map(|(_, value)| *value));
-            }
+                }
+            });
+            equals_a_linear_search(&routes, addresses)?;
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use crate::net::{Mac, ethertype};
 use crate::units::{HopId, PortId};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// The most neighbours.
@@ -93,7 +93,7 @@ pub struct Hop {
 /// What frames to a next hop have of their port.
 #[derive(Clone, Copy, Debug, Default)]
 struct Source {
-    /// Its own MAC address, and the Ethertype of IPv4, first byte lowest.
+    /// Its own MAC address, and the Ethertype of the next hop's family, first byte lowest.
     header: u64,
     /// The longest IP packet, in bytes.
     mtu: u16,
@@ -116,10 +116,10 @@ impl Hop {
         self.source.mtu
     }
 
-    /// The Ethernet header of an IPv4 packet to it: the first eight bytes, and eight from the seventh byte on; each
-    /// with the first byte lowest.
+    /// The Ethernet header of a packet to it, of its own family: the first eight bytes, and eight from the seventh byte
+    /// on; each with the first byte lowest.
     #[inline(always)]
-    pub fn ipv4_header(self) -> (u64, u64) {
+    pub fn ethernet_header(self) -> (u64, u64) {
         (self.link, self.source.header)
     }
 }
@@ -131,7 +131,48 @@ struct Slot {
     /// As in [`Source`].
     header: AtomicU64,
     mtu: AtomicU16,
-    address: AtomicU32,
+}
+
+/// A neighbour's IP address: two halves of an IPv6 address, an IPv4 one being mapped (RFC 4291 section 2.5.5.2). It
+/// stays as it is from before the slot can be found until after a grace period, so no reader sees half of it.
+#[derive(Debug, Default)]
+struct Address([AtomicU64; 2]);
+
+impl Address {
+    #[inline(always)]
+    fn halves(&self) -> [u64; 2] {
+        let [high, low] = &self.0;
+        [high.load(Ordering::Relaxed), low.load(Ordering::Relaxed)]
+    }
+
+    #[inline(always)]
+    fn load(&self) -> IpAddr {
+        match self.halves() {
+            [0, low] if low >> 32 == 0xffff => IpAddr::V4(Ipv4Addr::from_bits(low as u32)),
+            [high, low] => {
+                let bits = u128::from(high) << 64 | u128::from(low);
+                IpAddr::V6(Ipv6Addr::from_bits(bits))
+            }
+        }
+    }
+
+    fn store(&self, address: IpAddr) {
+        let [high, low] = halves(address);
+        self.0[0].store(high, Ordering::Relaxed);
+        self.0[1].store(low, Ordering::Relaxed);
+    }
+}
+
+/// As [`Address`] has an address.
+#[inline(always)]
+fn halves(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(address) => [0, 0xffff << 32 | u64::from(address.to_bits())],
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            [(bits >> 64) as u64, bits as u64]
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -139,6 +180,8 @@ pub struct NeighbourTable {
     /// Of each port.
     sources: Box<[Source]>,
     slots: Box<[Slot]>,
+    /// Of each slot. Apart from the slots, since no packet of a known connection needs it.
+    addresses: Box<[Address]>,
     /// Slot number plus one, [`EMPTY`] or [`DELETED`].
     index: Box<[AtomicU32]>,
 }
@@ -146,16 +189,14 @@ pub struct NeighbourTable {
 impl NeighbourTable {
     /// `ports`: the MAC address and MTU of each port, in the order of their ids.
     pub fn new(ports: impl IntoIterator<Item = (Mac, u16)>) -> Self {
-        let source = |(Mac([a, b, c, d, e, f]), mtu): (Mac, u16)| {
-            let [high, low] = ethertype::IPV4.to_be_bytes();
-            Source {
-                header: u64::from_le_bytes([a, b, c, d, e, f, high, low]),
-                mtu,
-            }
+        let source = |(Mac([a, b, c, d, e, f]), mtu): (Mac, u16)| Source {
+            header: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
+            mtu,
         };
         NeighbourTable {
             sources: ports.into_iter().map(source).collect(),
             slots: (0..MAX_NEIGHBOURS).map(|_| Slot::default()).collect(),
+            addresses: (0..MAX_NEIGHBOURS).map(|_| Address::default()).collect(),
             index: (0..INDEX_SIZE).map(|_| AtomicU32::new(EMPTY)).collect(),
         }
     }
@@ -184,19 +225,22 @@ impl NeighbourTable {
     }
 
     /// The neighbour's IP address.
-    pub fn address(&self, hop: HopId) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.slots[hop.index()].address.load(Ordering::Relaxed))
+    #[inline]
+    pub fn address(&self, hop: HopId) -> IpAddr {
+        self.addresses[hop.index()].load()
     }
 
     #[inline]
-    pub fn find(&self, port: PortId, address: Ipv4Addr) -> Option<HopId> {
+    pub fn find(&self, port: PortId, address: IpAddr) -> Option<HopId> {
+        let wanted = halves(address);
         for place in probe(port, address) {
             match self.index[place].load(Ordering::Acquire) {
                 EMPTY => return None,
                 DELETED => {}
                 number => {
                     let hop = HopId((number - 1) as u16);
-                    if self.address(hop) == address && self.link(hop).port == port {
+                    if self.addresses[hop.index()].halves() == wanted && self.link(hop).port == port
+                    {
                         return Some(hop);
                     }
                 }
@@ -213,11 +257,16 @@ impl NeighbourTable {
     }
 
     /// Makes a free slot findable. For the writer alone.
-    pub fn insert(&self, hop: HopId, address: Ipv4Addr, link: Link) {
+    pub fn insert(&self, hop: HopId, address: IpAddr, link: Link) {
         let slot = &self.slots[hop.index()];
-        slot.address.store(address.to_bits(), Ordering::Relaxed);
+        self.addresses[hop.index()].store(address);
         let source = self.sources.get(link.port.index());
         let Source { header, mtu } = source.copied().unwrap_or_default();
+        let ethertype = match address {
+            IpAddr::V4(_) => ethertype::IPV4,
+            IpAddr::V6(_) => ethertype::IPV6,
+        };
+        let header = header | u64::from(ethertype.swap_bytes()) << 48;
         slot.header.store(header, Ordering::Relaxed);
         slot.mtu.store(mtu, Ordering::Relaxed);
         self.set(hop, link);
@@ -264,9 +313,17 @@ impl NeighbourTable {
 }
 
 /// The places of the index where a neighbour may be, nearest first; half of them are never taken.
-fn probe(port: PortId, address: Ipv4Addr) -> impl Iterator<Item = usize> {
-    let key = u64::from(address.to_bits()) << 8 | u64::from(port.0);
-    let first = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize;
+fn probe(port: PortId, address: IpAddr) -> impl Iterator<Item = usize> {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let key = match address {
+        IpAddr::V4(address) => u64::from(address.to_bits()) << 8 | u64::from(port.0),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            let high = ((bits >> 64) as u64 ^ u64::from(port.0)).wrapping_mul(FACTOR);
+            bits as u64 ^ high.rotate_left(32)
+        }
+    };
+    let first = (key.wrapping_mul(FACTOR) >> 40) as usize;
     (0..INDEX_SIZE).map(move |step| (first + step) % INDEX_SIZE)
 }
 
@@ -285,25 +342,46 @@ mod tests {
     #[test]
     fn a_neighbour_is_found_by_port_and_address() {
         let table = NeighbourTable::new([]);
-        let address = Ipv4Addr::new(10, 0, 0, 1);
-        table.insert(HopId(7), address, link(1, 9));
-        assert_eq!(table.find(PortId(1), address), Some(HopId(7)));
-        assert_eq!(table.find(PortId(0), address), None, "another port");
-        assert_eq!(table.link(HopId(7)), link(1, 9));
+        let addresses: [IpAddr; 5] = [
+            [10, 0, 0, 1].into(),
+            "fe80::1".parse().unwrap(),
+            "2001:db8::1".parse().unwrap(),
+            "2001:db8:0:1::1".parse().unwrap(),
+            // Its last half is the one of the first address, mapped.
+            "2001:db8::ffff:a00:1".parse().unwrap(),
+        ];
+        for (n, address) in (7..).zip(addresses) {
+            table.insert(HopId(n), address, link(1, n as u8));
+        }
+        for (n, address) in (7..).zip(addresses) {
+            assert_eq!(table.find(PortId(1), address), Some(HopId(n)), "{address}");
+            assert_eq!(table.find(PortId(0), address), None, "another port");
+            assert_eq!(table.link(HopId(n)), link(1, n as u8));
+            assert_eq!(table.address(HopId(n)), address);
+        }
+        table.remove(HopId(8));
+        assert_eq!(table.find(PortId(1), addresses[1]), None);
     }
 
     #[test]
     fn a_hop_has_the_whole_ethernet_header() {
         let port = |last, mtu| (Mac([2, 0, 0, 0, 1, last]), mtu);
         let table = NeighbourTable::new([port(1, 1500), port(2, 9000)]);
-        table.insert(HopId(7), Ipv4Addr::new(10, 0, 0, 1), link(1, 9));
-        let hop = table.hop(HopId(7)).unwrap();
-        assert!(hop.is_reachable() && hop.port() == PortId(1) && hop.mtu() == 9000);
-        let (low, high) = hop.ipv4_header();
-        let mut header = [0; 14];
-        header[..8].copy_from_slice(&low.to_le_bytes());
-        header[6..].copy_from_slice(&high.to_le_bytes());
-        assert_eq!(header, [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 1, 2, 8, 0]);
+        let neighbours = [
+            (7, "10.0.0.1", [0x08, 0x00]),
+            (8, "2001:db8::1", [0x86, 0xdd]),
+        ];
+        for (n, address, ethertype) in neighbours {
+            table.insert(HopId(n), address.parse().unwrap(), link(1, 9));
+            let hop = table.hop(HopId(n)).unwrap();
+            assert!(hop.is_reachable() && hop.port() == PortId(1) && hop.mtu() == 9000);
+            let (low, high) = hop.ethernet_header();
+            let mut header = [0; 14];
+            header[..8].copy_from_slice(&low.to_le_bytes());
+            header[6..].copy_from_slice(&high.to_le_bytes());
+            assert_eq!(header[..12], [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 1, 2]);
+            assert_eq!(header[12..], ethertype);
+        }
         let stale = Link {
             state: LinkState::Stale,
             ..link(1, 9)
@@ -316,8 +394,11 @@ mod tests {
     #[test]
     fn searches_stay_short_while_neighbours_come_and_go() {
         let table = NeighbourTable::new([]);
-        let address =
-            |n: u32| Ipv4Addr::from_bits(0x0a00_0000 + n.wrapping_mul(0x9e37_79b1) % (1 << 24));
+        let address = |n: u32| {
+            IpAddr::V4(Ipv4Addr::from_bits(
+                0x0a00_0000 + n.wrapping_mul(0x9e37_79b1) % (1 << 24),
+            ))
+        };
         let kept = MAX_NEIGHBOURS as u32 / 4 * 3;
         for n in 0..20 * kept {
             let hop = HopId((n % kept) as u16);
@@ -330,7 +411,8 @@ mod tests {
             let taken = |place: &usize| table.index[*place].load(Ordering::Relaxed) != EMPTY;
             probe(PortId(0), address).take_while(taken).count()
         };
-        let absent = (0..10_000).map(|n| looks(Ipv4Addr::from_bits(0x0b00_0000 + n * 0x101)));
+        let absent =
+            (0..10_000).map(|n| looks(IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0000 + n * 0x101))));
         let (sum, most) = absent.fold((0, 0), |(sum, most), looks| (sum + looks, looks.max(most)));
         assert!(
             sum / 10_000 < 10 && most < 500,
@@ -341,7 +423,7 @@ mod tests {
     #[test]
     fn removing_neighbours_hides_no_others() {
         let table = NeighbourTable::new([]);
-        let address = |n: u16| Ipv4Addr::from_bits(0x0a00_0000 + u32::from(n) * 0x101);
+        let address = |n: u16| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + u32::from(n) * 0x101));
         for n in 0..5_000 {
             table.insert(HopId(n), address(n), link(0, 1));
         }

@@ -1,6 +1,7 @@
 //! What every room knows of the network: MAC addresses, and the numbers that headers name each other by.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A MAC address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -12,6 +13,13 @@ impl Mac {
     /// Whether it is a group address: multicast or broadcast.
     pub fn is_multicast(&self) -> bool {
         self.0[0] & 1 != 0
+    }
+
+    /// Returns the link-local address of the interface that has it: a modified EUI-64 (RFC 4291 appendix A).
+    pub fn link_local(&self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let interface = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+        Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(interface))
     }
 
     /// Whether a station can have it: neither a group address nor zero.
@@ -55,9 +63,90 @@ pub mod protocol {
     pub const VRRP: u8 = 112;
 }
 
+/// A value for each address family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByFamily<T> {
+    pub v4: T,
+    pub v6: T,
+}
+
+impl<T> ByFamily<T> {
+    /// Returns the value of an address's family.
+    #[inline]
+    pub fn of(&self, address: IpAddr) -> &T {
+        match address {
+            IpAddr::V4(_) => &self.v4,
+            IpAddr::V6(_) => &self.v6,
+        }
+    }
+
+    #[inline]
+    pub fn of_mut(&mut self, address: IpAddr) -> &mut T {
+        match address {
+            IpAddr::V4(_) => &mut self.v4,
+            IpAddr::V6(_) => &mut self.v6,
+        }
+    }
+}
+
+/// Returns an address that the configuration holds to be IPv4, as the service is that it belongs to; the unspecified
+/// address in the place of another family's.
+#[inline(always)]
+pub fn ipv4(address: IpAddr) -> Ipv4Addr {
+    match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    }
+}
+
+/// Returns whether an address is one of IPv6 that only its link knows (RFC 4291 section 2.5.6).
+#[inline]
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// Returns what a family of addresses is called.
+pub fn family(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(_) => "IPv6",
+    }
+}
+
+/// Returns an IPv4 address with only the first `prefix` bits left.
+#[inline]
+pub fn masked(address: Ipv4Addr, prefix: u8) -> Ipv4Addr {
+    let mask = (u32::MAX).checked_shl(32 - u32::from(prefix.min(32)));
+    Ipv4Addr::from_bits(address.to_bits() & mask.unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_keeps_the_first_bits_of_an_address() {
+        let address = Ipv4Addr::new(203, 0, 113, 255);
+        for (prefix, kept) in [
+            (0, [0, 0, 0, 0]),
+            (1, [128, 0, 0, 0]),
+            (24, [203, 0, 113, 0]),
+            (31, [203, 0, 113, 254]),
+            (32, [203, 0, 113, 255]),
+        ] {
+            assert_eq!(masked(address, prefix), Ipv4Addr::from(kept), "/{prefix}");
+        }
+    }
+
+    #[test]
+    fn an_interface_has_the_link_local_address_that_its_mac_address_makes() {
+        // RFC 2464 section 4.
+        let mac = Mac([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
+        assert_eq!(mac.link_local().to_string(), "fe80::3656:78ff:fe9a:bcde");
+    }
 
     #[test]
     fn stations_have_neither_group_addresses_nor_zero() {

@@ -2,21 +2,22 @@
 
 use crate::config::Protocol;
 use crate::units::RealId;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// What a virtual service is found by. Port 0: every port of the VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceKey {
     pub protocol: Protocol,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub port: u16,
 }
 
 impl std::fmt::Display for ServiceKey {
-    /// `tcp:192.0.2.80:80`, as the commands take it.
+    /// `tcp:192.0.2.80:80` or `tcp:[2001:db8::80]:80`, as the commands take it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}:{}", self.protocol.name(), self.address, self.port)
+        let place = SocketAddr::new(self.address, self.port);
+        write!(f, "{}:{place}", self.protocol.name())
     }
 }
 
@@ -31,10 +32,10 @@ impl std::str::FromStr for ServiceKey {
     fn from_str(text: &str) -> Result<Self, NoKey> {
         let (protocol, place) = text.split_once(':').ok_or(NoKey)?;
         let mut known = [Protocol::Tcp, Protocol::Udp].into_iter();
-        let place: SocketAddrV4 = place.parse().map_err(|_| NoKey)?;
+        let place: SocketAddr = place.parse().map_err(|_| NoKey)?;
         Ok(ServiceKey {
             protocol: known.find(|known| known.name() == protocol).ok_or(NoKey)?,
-            address: *place.ip(),
+            address: place.ip(),
             port: place.port(),
         })
     }
@@ -44,7 +45,7 @@ impl std::str::FromStr for ServiceKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Real {
     pub id: RealId,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// 0: the packet's own.
     pub port: u16,
     /// 0: no new connections.
@@ -65,8 +66,33 @@ impl Real {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persistence {
     pub timeout: Duration,
-    /// Which bits of a client's address count.
-    pub mask: u32,
+    /// How many of the first bits of a client's address count.
+    pub prefix: u8,
     /// The client goes on to the real server that it is bound to while that is drained.
     pub through_drain: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_is_written() {
+        for text in [
+            "tcp:192.0.2.80:80",
+            "udp:192.0.2.80:0",
+            "tcp:[2001:db8::80]:443",
+        ] {
+            let key: ServiceKey = text.parse().unwrap();
+            assert_eq!(key.to_string(), text);
+        }
+        for text in [
+            "tcp:2001:db8::80:443",
+            "tcp:[2001:db8::80]",
+            "sctp:192.0.2.80:80",
+            "192.0.2.80:80",
+        ] {
+            assert_eq!(text.parse::<ServiceKey>(), Err(NoKey), "{text}");
+        }
+    }
 }

@@ -5,13 +5,12 @@
 //! `rte_softrss`). Devices that can be given the key and the table compute the same in hardware; where a device cannot,
 //! or a packet came another way, it is computed here.
 
-use crate::conn::FlowKey;
+use crate::conn::{Address, Key};
 use crate::net::{ethertype, protocol};
 use crate::units::WorkerId;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
-use std::net::Ipv4Addr;
 
 /// The key of Microsoft's specification, which is the default of most devices.
 pub const DEFAULT_KEY: [u8; KEY_LEN] = [
@@ -26,10 +25,8 @@ pub const KEY_LEN: usize = 40;
 /// Entries of the indirection table: what most devices have, or a multiple of it.
 pub const TABLE_SIZE: usize = 128;
 
-/// Bytes of the longest IPv4 input: two addresses and two ports.
-const INPUT_V4: usize = 12;
-/// The same of IPv6.
-const INPUT_V6: usize = 36;
+/// Bytes of the longest input: two IPv6 addresses and two ports.
+const INPUT: usize = 36;
 
 /// The Toeplitz hash of up to `key.len() - 4` bytes, most significant bit first. The definition; slow.
 pub fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
@@ -46,14 +43,25 @@ fn window(key: &[u8], bit: usize) -> u32 {
     (bits >> (8 - bit % 8)) as u32
 }
 
-/// The input bit behind the last one of each field of IPv4.
-const SOURCE_ADDRESS: usize = 32;
-const DESTINATION_ADDRESS: usize = 64;
-const SOURCE_PORT: usize = 80;
-const DESTINATION_PORT: usize = 96;
+/// The input bit behind the last one of each field.
+struct Fields {
+    addresses: [usize; 2],
+    ports: [usize; 2],
+}
+
+const FIELDS_V4: Fields = Fields {
+    addresses: [32, 64],
+    ports: [80, 96],
+};
+const FIELDS_V6: Fields = Fields {
+    addresses: [128, 256],
+    ports: [272, 288],
+};
+/// Of a key, what a field of IPv4 does not reach: its last one ends 32 bits before.
+const BEYOND_V4: usize = 16;
 
 /// A key that no client knows, from a source of random bytes: with a published one, clients choose addresses and ports
-/// that all belong to one worker. Draws until a key is fair: some 65,000 times, a few tens of milliseconds.
+/// that all belong to one worker. Draws until a key is fair: some 65,000 times for each family, a few tens of milliseconds.
 ///
 /// # Errors
 /// Those of `random`.
@@ -61,12 +69,15 @@ pub fn draw_key<E>(
     mut random: impl FnMut(&mut [u8; KEY_LEN]) -> Result<(), E>,
 ) -> Result<[u8; KEY_LEN], E> {
     let mut key = [0; KEY_LEN];
-    loop {
+    while !is_fair_to(&key, &FIELDS_V4) {
         random(&mut key)?;
-        if is_fair(&key) {
-            return Ok(key);
-        }
     }
+    while !is_fair_to(&key, &FIELDS_V6) {
+        let mut fresh = [0; KEY_LEN];
+        random(&mut fresh)?;
+        key[BEYOND_V4..].copy_from_slice(&fresh[BEYOND_V4..]);
+    }
+    Ok(key)
 }
 
 /// Whether every worker gets its share of what differs in one field only: of local ports towards one real server from one
@@ -77,9 +88,12 @@ pub fn draw_key<E>(
 /// asked of ports for every `k` up to the size of the table, so that a small pool has a port for each of few workers; and
 /// of addresses for the whole table.
 pub fn is_fair(key: &[u8; KEY_LEN]) -> bool {
+    is_fair_to(key, &FIELDS_V4) && is_fair_to(key, &FIELDS_V6)
+}
+
+fn is_fair_to(key: &[u8; KEY_LEN], fields: &Fields) -> bool {
     const BITS: usize = TABLE_SIZE.ilog2() as usize;
-    let ports = [SOURCE_PORT, DESTINATION_PORT];
-    let addresses = [SOURCE_ADDRESS, DESTINATION_ADDRESS];
+    let Fields { addresses, ports } = fields;
     (1..=BITS).all(|bits| ports.iter().all(|end| spreads(key, *end, bits)))
         && addresses.iter().all(|end| spreads(key, *end, BITS))
 }
@@ -107,7 +121,7 @@ pub struct Steering {
     workers: usize,
     key: [u8; KEY_LEN],
     /// What each value of each input byte adds to the hash, which is linear.
-    parts: Box<[[u32; 256]; INPUT_V4]>,
+    parts: Box<[[u32; 256]; INPUT]>,
     table: [WorkerId; TABLE_SIZE],
 }
 
@@ -128,10 +142,10 @@ impl Steering {
             size.is_power_of_two() && size <= TABLE_SIZE,
             "the lowest bits of a hash choose an entry"
         );
-        let mut parts = Box::new([[0; 256]; INPUT_V4]);
+        let mut parts = Box::new([[0; 256]; INPUT]);
         for (place, part) in parts.iter_mut().enumerate() {
             for (value, part) in (0..=u8::MAX).zip(part) {
-                let mut input = [0; INPUT_V4];
+                let mut input = [0; INPUT];
                 input[place] = value;
                 *part = toeplitz(&key, &input);
             }
@@ -161,21 +175,19 @@ impl Steering {
 
     /// The owner of a TCP or UDP flow in this direction.
     #[inline]
-    pub fn owner(&self, key: &FlowKey) -> WorkerId {
+    pub fn owner(&self, key: &impl Key) -> WorkerId {
         if self.workers == 1 {
             return WorkerId(0);
         }
-        let (addresses, ports) = (key.wire_addresses(), key.wire_ports());
-        let ports = ports.to_le_bytes().into_iter();
-        self.entry(self.hash(addresses.to_le_bytes().into_iter().chain(ports)))
+        self.entry(self.hash(key.wire()))
     }
 
     /// The owner of all that goes from one address to another.
-    pub fn owner_of_addresses(&self, source: Ipv4Addr, destination: Ipv4Addr) -> WorkerId {
+    pub fn owner_of_addresses<A: Address>(&self, source: A, destination: A) -> WorkerId {
         if self.workers == 1 {
             return WorkerId(0);
         }
-        let input = source.octets().into_iter().chain(destination.octets());
+        let input = source.wire().chain(destination.wire());
         self.entry(self.hash(input))
     }
 
@@ -197,22 +209,14 @@ impl Steering {
             }
             ethertype::IPV6 => {
                 let ip = Ipv6::new_checked(ethernet.payload()).ok()?;
-                let mut input = [0; INPUT_V6];
-                input[..16].copy_from_slice(&ip.source().octets());
-                input[16..32].copy_from_slice(&ip.destination().octets());
+                let addresses = [ip.source().octets(), ip.destination().octets()];
                 // Behind extension headers a NIC need not find any.
                 let ports = match ip.next_header() {
                     protocol::TCP | protocol::UDP => ip.payload().first_chunk::<4>(),
                     _ => None,
                 };
-                let end = match ports {
-                    Some(ports) => {
-                        input[32..].copy_from_slice(ports);
-                        INPUT_V6
-                    }
-                    None => 32,
-                };
-                Some(toeplitz(&self.key, &input[..end]))
+                let ports = ports.into_iter().flatten().copied();
+                Some(self.hash(addresses.into_iter().flatten().chain(ports)))
             }
             _ => None,
         }
@@ -235,9 +239,10 @@ impl Steering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Mac, ethernet, ipv4};
+    use crate::conn::{FlowKey, FlowKey6};
+    use crate::wire::{Mac, ethernet, ipv4, ipv6};
     use proptest::prelude::*;
-    use std::net::Ipv6Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     type Example = ((&'static str, u16), (&'static str, u16), u32, u32);
 
@@ -308,10 +313,10 @@ mod tests {
     #[test]
     fn hashes_are_those_of_the_specification() {
         let steering = Steering::new(DEFAULT_KEY, 4);
+        let owner = |hash: u32| WorkerId((hash % 128 % 4) as u8);
         for ((source, source_port), (destination, destination_port), with, without) in V4 {
             let (source, destination): (Ipv4Addr, Ipv4Addr) =
                 (source.parse().unwrap(), destination.parse().unwrap());
-            let owner = |hash: u32| WorkerId((hash % 128 % 4) as u8);
             let key = key((source, source_port), (destination, destination_port));
             assert_eq!(steering.owner(&key), owner(with));
             assert_eq!(
@@ -333,7 +338,26 @@ mod tests {
             input.extend(source_port.to_be_bytes());
             input.extend(destination_port.to_be_bytes());
             assert_eq!(toeplitz(&DEFAULT_KEY, &input), with);
+            let key = FlowKey6::new(source, source_port, destination, destination_port, 17);
+            assert_eq!(steering.owner(&key), owner(with));
+            let of_addresses = steering.owner_of_addresses(source, destination);
+            assert_eq!(of_addresses, owner(without));
+            assert_eq!(steering.hash(input.into_iter()), with);
         }
+    }
+
+    /// An IPv6 frame of TCP or UDP, or of a fragment.
+    fn frame6(key: &FlowKey6, is_fragment: bool) -> Vec<u8> {
+        let mut frame = vec![0; 74];
+        ethernet::emit(&mut frame, Mac([2; 6]), Mac([4; 6]), ethertype::IPV6).unwrap();
+        let next_header = match is_fragment {
+            true => protocol::FRAGMENT,
+            false => key.protocol(),
+        };
+        let ip = ipv6::Repr::new(key.source(), key.destination(), next_header);
+        ip.emit(&mut frame[14..]).unwrap();
+        frame[54..58].copy_from_slice(&key.wire_ports().to_le_bytes());
+        frame
     }
 
     /// A frame of TCP or UDP, or of a fragment.
@@ -360,6 +384,15 @@ mod tests {
             assert_eq!(
                 steering.worker_of(&frame(&key, true)),
                 steering.owner_of_addresses(client, vip)
+            );
+            let six = six(key);
+            assert_eq!(
+                steering.worker_of(&frame6(&six, false)),
+                steering.owner(&six)
+            );
+            assert_eq!(
+                steering.worker_of(&frame6(&six, true)),
+                steering.owner_of_addresses(six.source(), six.destination())
             );
         }
         let mut arp = [0; 60];
@@ -402,10 +435,24 @@ mod tests {
     }
 
     /// How many of these flows each worker owns.
-    fn shares(steering: &Steering, flows: impl Iterator<Item = FlowKey>) -> Vec<usize> {
+    fn shares<K: Key>(steering: &Steering, flows: impl Iterator<Item = K>) -> Vec<usize> {
         let mut shares = vec![0; steering.workers()];
         flows.for_each(|flow| shares[steering.owner(&flow).index()] += 1);
         shares
+    }
+
+    /// A flow of IPv6 whose addresses end as that one's.
+    fn six(flow: FlowKey) -> FlowKey6 {
+        let at = |address: Ipv4Addr| {
+            Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(address.to_bits()))
+        };
+        FlowKey6::new(
+            at(flow.source()),
+            flow.source_port(),
+            at(flow.destination()),
+            flow.destination_port(),
+            flow.protocol(),
+        )
     }
 
     #[test]
@@ -423,6 +470,10 @@ mod tests {
                     (0..128).map(|n| key((Ipv4Addr::new(192, 0, 2, n), 123), (pool, 123)));
                 let vips = (0..128).map(|n| key((client, 5060), (Ipv4Addr::new(192, 0, 2, n), 80)));
                 for shares in [
+                    shares(&steering, local.clone().map(six)),
+                    shares(&steering, ports.clone().map(six)),
+                    shares(&steering, clients.clone().map(six)),
+                    shares(&steering, vips.clone().map(six)),
                     shares(&steering, local),
                     shares(&steering, ports),
                     shares(&steering, clients),
@@ -438,6 +489,11 @@ mod tests {
             let steering = Steering::new(drawn, 4);
             for first in (40_000..40_800).step_by(8) {
                 let few = (0..8).map(|n| key((real, 8080), (pool, first + n)));
+                assert_eq!(
+                    shares(&steering, few.clone().map(six)),
+                    [2; 4],
+                    "from {first}"
+                );
                 assert_eq!(shares(&steering, few), [2; 4], "from {first}");
             }
         }
@@ -473,12 +529,13 @@ mod tests {
         assert!(!is_fair(&[0; KEY_LEN]));
         assert!(!is_fair(&[0xff; KEY_LEN]));
         // The lowest seven bits of each field add the key's bits from 19 before its end to 31 behind it.
-        for end in [
-            SOURCE_ADDRESS,
-            DESTINATION_ADDRESS,
-            SOURCE_PORT,
-            DESTINATION_PORT,
-        ] {
+        let fields = [
+            FIELDS_V4.addresses,
+            FIELDS_V4.ports,
+            FIELDS_V6.addresses,
+            FIELDS_V6.ports,
+        ];
+        for end in fields.into_iter().flatten() {
             let mut key = fair;
             for bit in end + 18..end + 31 {
                 key[bit / 8] &= !(0x80 >> (bit % 8));

@@ -13,14 +13,15 @@ use crate::conn::Pool;
 use crate::forward::Mode;
 use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
+use crate::net::{ByFamily, is_link_local};
 use crate::rcu::map::{Key, Snapshot, mix};
 use crate::sched::{Cursor, Kind, Scheduler};
 use crate::service::{Persistence, Real, ServiceKey};
 use crate::units::{Generation, HopId, PortId, ServiceId, WorkerId};
 use crate::wire::Mac;
 use crossbeam_utils::CachePadded;
-use ipnet::Ipv4Net;
-use std::net::Ipv4Addr;
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// The routing table.
@@ -33,7 +34,7 @@ pub struct Tables {
     pub route_generation: u16,
     pub ports: Arc<[Port]>,
     /// Whose each address of weir's own is.
-    pub addresses: Snapshot<Ipv4Addr, Owner>,
+    pub addresses: Snapshot<IpAddr, Owner>,
     pub services: Snapshot<ServiceKey, Arc<Service>>,
     /// By real server as in [`ServiceKey`], whose port is 0 if it keeps the packet's: the nat services that it is or was
     /// of.
@@ -41,7 +42,7 @@ pub struct Tables {
     /// Where the connections of services are, as far as it is not where RSS brings requests; also of removed services,
     /// until their connections are gone.
     pub placements: Snapshot<ServiceKey, Placements>,
-    pub clients: Clients,
+    pub clients: ByFamily<Clients>,
     /// Whether a removed service has connections left.
     pub any_departed: bool,
     pub routes: Arc<Routes>,
@@ -60,7 +61,7 @@ pub struct Tables {
 
 impl Tables {
     /// The service of a packet: the one of its port, else the one of every port.
-    #[inline]
+    #[inline(always)]
     pub fn service(&self, key: &ServiceKey) -> Option<&Service> {
         let service = self.services.get(key).or_else(|| match key.port {
             0 => None,
@@ -81,13 +82,22 @@ impl Tables {
         Target { owner, service }
     }
 
+    /// Whose an address is on a port's link: a link-local one may be the port's own here, and another host's elsewhere.
+    #[inline]
+    pub fn owner(&self, port: PortId, address: IpAddr) -> Option<Owner> {
+        match is_link_local(address) {
+            true => self.port(port).has(address).then_some(Owner::Port(port)),
+            false => self.addresses.get(&address).copied(),
+        }
+    }
+
     #[inline]
     pub fn port(&self, id: PortId) -> &Port {
         &self.ports[id.index()]
     }
 
     /// Whether packets of `address` may come in by `port`: by the one that leads to it, or by any.
-    pub fn is_way_to(&self, port: PortId, address: Ipv4Addr) -> bool {
+    pub fn is_way_to(&self, port: PortId, address: IpAddr) -> bool {
         match self.reverse_path {
             ReversePath::Strict => self
                 .routes
@@ -97,15 +107,15 @@ impl Tables {
         }
     }
 
-    /// Whether weir answers ARP for `address` on `port`, and announces it there: the one rule for both.
+    /// Whether weir answers ARP or neighbour solicitations for `address` on `port`, and announces it there: the one rule for both.
     ///
     /// An address of a port is found on that port. A VIP or pool address is found where a subnet or `announce` of the
     /// port holds it; where no port's does, on the port by which a route leads to it, since that is where the router is
     /// that brings its packets.
-    pub fn answers_for(&self, port: PortId, address: Ipv4Addr) -> bool {
-        match self.addresses.get(&address) {
+    pub fn answers_for(&self, port: PortId, address: IpAddr) -> bool {
+        match self.owner(port, address) {
             None => false,
-            Some(Owner::Port(owner)) => *owner == port,
+            Some(Owner::Port(owner)) => owner == port,
             Some(Owner::Vip | Owner::Pool) => {
                 self.port(port).holds(address)
                     || !self.ports.iter().any(|other| other.holds(address))
@@ -118,7 +128,7 @@ impl Tables {
     }
 
     /// The ports on which weir [answers for](Self::answers_for) an address.
-    pub fn ports_for(&self, address: Ipv4Addr) -> impl Iterator<Item = PortId> + '_ {
+    pub fn ports_for(&self, address: IpAddr) -> impl Iterator<Item = PortId> + '_ {
         let ports = (0..self.ports.len()).map(|n| PortId(n as u8));
         ports.filter(move |port| self.answers_for(*port, address))
     }
@@ -129,9 +139,14 @@ impl Tables {
     }
 
     /// Whether no packet can be from `address`: one of weir's own, or the broadcast address of a port's subnet.
-    pub fn is_bad_source(&self, address: Ipv4Addr) -> bool {
+    pub fn is_bad_source(&self, address: IpAddr) -> bool {
+        let mut ports = self.ports.iter();
         self.addresses.get(&address).is_some()
-            || self.ports.iter().any(|port| port.is_broadcast(address))
+            || match address {
+                IpAddr::V4(address) => ports.any(|port| port.is_broadcast(address)),
+                IpAddr::V6(_) if is_link_local(address) => ports.any(|port| port.has(address)),
+                IpAddr::V6(_) => false,
+            }
     }
 }
 
@@ -175,13 +190,13 @@ pub struct Replies {
 }
 
 /// What [`Placement::Client`] goes by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clients {
-    /// Of new connections. None: by the client's address and port. A mask: by its address alone under this mask, the
-    /// widest of all persistent nat services, since a template and its connections are on one worker.
-    pub mask: Option<u32>,
-    /// Masks by which older connections were placed; each is narrower than the next.
-    pub former: Arc<[Option<u32>]>,
+    /// Of new connections. None: by the client's address and port. A length: by so many first bits of its address alone,
+    /// the fewest of all persistent nat services, since a template and its connections are on one worker.
+    pub prefix: Option<u8>,
+    /// By which older connections were placed; each is longer than the next.
+    pub former: Arc<[Option<u8>]>,
 }
 
 impl Service {
@@ -201,9 +216,11 @@ pub struct Port {
     pub mtu: u16,
     /// The host behind it uses the port too.
     pub has_companion: bool,
-    pub addresses: Box<[Ipv4Net]>,
+    pub addresses: Box<[IpNet]>,
+    /// The broadcast addresses of its subnets (RFC 3021: a /31 has none, and IPv6 knows no broadcast).
+    pub broadcasts: Box<[Ipv4Addr]>,
     /// Networks beyond its subnets whose VIPs and pool addresses are found on it.
-    pub announce: Box<[Ipv4Net]>,
+    pub announce: Box<[IpNet]>,
 }
 
 /// The destination MAC addresses that a port accepts, as what a frame's first word is compared with.
@@ -242,37 +259,47 @@ impl Accepts {
 }
 
 impl Port {
-    /// The port's address in the subnet of `neighbour`, for ARP.
-    pub fn source_for(&self, neighbour: Ipv4Addr) -> Option<Ipv4Addr> {
+    /// Whether an address is one of the port's own.
+    fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|net| net.addr() == address)
+    }
+
+    /// The port's address in the subnet of `neighbour`, to ask from.
+    pub fn source_for(&self, neighbour: IpAddr) -> Option<IpAddr> {
         self.addresses
             .iter()
             .find(|net| net.contains(&neighbour))
-            .map(Ipv4Net::addr)
+            .map(IpNet::addr)
     }
 
-    /// Whether `address` is the broadcast address of one of the port's subnets (RFC 3021: a /31 has none).
+    /// Whether `address` is the broadcast address of one of the port's subnets.
+    #[inline]
     pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
-        self.addresses
-            .iter()
-            .any(|net| net.prefix_len() < 31 && net.broadcast() == address)
+        let mut broadcasts = self.broadcasts.iter();
+        broadcasts.any(|broadcast| broadcast.to_bits() == address.to_bits())
     }
 
     /// Whether one of the port's subnets, or of the networks in its `announce`, holds `address`.
-    fn holds(&self, address: Ipv4Addr) -> bool {
+    fn holds(&self, address: IpAddr) -> bool {
         let networks = self.addresses.iter().chain(&self.announce);
         networks.into_iter().any(|net| net.contains(&address))
     }
 
     /// Whether a host can have `address` in one of the port's subnets.
-    pub fn is_host_on_link(&self, address: Ipv4Addr) -> bool {
-        let is_edge = |net: &Ipv4Net| {
-            net.prefix_len() < 31 && (net.broadcast() == address || net.network() == address)
+    pub fn is_host_on_link(&self, address: IpAddr) -> bool {
+        let is_edge = |net: &IpNet| match net {
+            IpNet::V4(net) if net.prefix_len() < 31 => {
+                net.broadcast() == address || net.network() == address
+            }
+            // RFC 4291 section 2.6.1: the subnet's routers all have its first address. RFC 6164: a /127 has none such.
+            IpNet::V6(net) if net.prefix_len() < 127 => net.network() == address,
+            IpNet::V4(_) | IpNet::V6(_) => false,
         };
         self.is_on_link(address) && !self.addresses.iter().any(is_edge)
     }
 
     /// Whether `address` lies in one of the port's subnets.
-    pub fn is_on_link(&self, address: Ipv4Addr) -> bool {
+    pub fn is_on_link(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|net| net.contains(&address))
     }
 }
@@ -298,20 +325,48 @@ pub struct Target<'t> {
 pub struct Route {
     pub port: PortId,
     /// None: the destination itself is on the link.
-    pub gateway: Option<(HopId, Ipv4Addr)>,
+    pub gateway: Option<(HopId, IpAddr)>,
 }
 
-impl Key for Ipv4Addr {
+impl Key for IpAddr {
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (IpAddr::V4(this), IpAddr::V4(other)) => this.to_bits() == other.to_bits(),
+            (IpAddr::V6(this), IpAddr::V6(other)) => this.to_bits() == other.to_bits(),
+            (_, _) => false,
+        }
+    }
+
+    #[inline(always)]
     fn hash(&self, seed: u64) -> u64 {
-        mix(u64::from(self.to_bits()), seed)
+        match self {
+            IpAddr::V4(address) => mix(u64::from(address.to_bits()), seed),
+            IpAddr::V6(address) => mix_v6(address, seed),
+        }
     }
 }
 
+#[inline(never)]
+fn mix_v6(address: &Ipv6Addr, seed: u64) -> u64 {
+    let bits = address.to_bits();
+    mix(bits as u64, mix((bits >> 64) as u64, seed))
+}
+
 impl Key for ServiceKey {
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        self.address.is(&other.address)
+            && self.port == other.port
+            && self.protocol == other.protocol
+    }
+
+    #[inline(always)]
     fn hash(&self, seed: u64) -> u64 {
-        let word = u64::from(self.address.to_bits()) << 32
-            | u64::from(self.protocol.number()) << 16
-            | u64::from(self.port);
-        mix(word, seed)
+        let word = u64::from(self.protocol.number()) << 16 | u64::from(self.port);
+        match &self.address {
+            IpAddr::V4(address) => mix(u64::from(address.to_bits()) << 32 | word, seed),
+            IpAddr::V6(address) => mix(word, mix_v6(address, seed)),
+        }
     }
 }

@@ -39,13 +39,16 @@ drop_reasons! {
     UnknownEthertype, "unknown_ethertype", "Neither IPv4, IPv6, ARP nor VLAN (LLDP, spanning tree, …).";
     Vlan, "vlan", "An 802.1Q or 802.1ad tag on a port that is not configured for it; a tag of VLAN 0 is none.";
     BadSourceMac, "bad_source_mac", "The source MAC address is a group address, zero or that of one of weir's ports: never answered, never a connection.";
-    Ipv6, "ipv6", "An IPv6 packet: not supported yet.";
+    Ipv6, "ipv6", "An IPv6 packet, and no port has an IPv6 address.";
     BadIpHeader, "bad_ip_header", "The IP version, header length or total length is impossible, or the IP options contradict their lengths.";
-    SourceRoute, "source_route", "The packet has the IP option loose or strict source route, by which its sender chooses its way.";
+    SourceRoute, "source_route", "The packet has the IP option loose or strict source route, or an IPv6 routing header of type 0 or with segments left, by which its sender chooses its way.";
+    ExtensionHeader, "extension_header", "An IPv6 extension header is cut short, out of place or contradicts its own length, or there are more than 8 of them or more than 256 bytes.";
+    Jumbogram, "jumbogram", "An IPv6 jumbogram, longer than 65,535 bytes: no link here takes it.";
     BadIpChecksum, "bad_ip_checksum", "The IPv4 header checksum is wrong.";
     BadSource, "bad_source", "A source address that no host can have: multicast, the broadcast address of any port's subnet, loopback, zero, or one of weir's own.";
     Fragment, "fragment", "A fragment of an IP packet: not supported yet.";
     BadL4Header, "bad_l4_header", "The TCP, UDP or ICMP header is cut short or its lengths contradict each other.";
+    NoUdpChecksum, "no_udp_checksum", "A UDP datagram over IPv6 without a checksum, which it must have there (RFC 8200 section 8.1).";
     BadL4Checksum, "bad_l4_checksum", "An answer (RST, ICMP) was due, but the packet's own TCP, UDP or ICMP checksum is wrong.";
     IcmpError, "icmp_error", "An ICMP error (unreachable, too big, …) about some connection: not supported yet.";
     IcmpUnsupported, "icmp_unsupported", "An ICMP message to a VIP or a local pool address other than an echo request.";

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 /// What went through a service or a real server since it was configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct TrafficView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberView {
     /// Port 0: the packet's own.
-    pub real: SocketAddrV4,
+    pub real: SocketAddr,
     pub weight: u16,
     /// A route leads there, and its next hop has not failed to answer ARP.
     pub up: bool,
@@ -38,7 +38,7 @@ pub struct MemberView {
 pub struct ServiceView {
     pub name: String,
     pub protocol: String,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// 0: every port.
     pub port: u16,
     pub mode: String,
@@ -59,7 +59,7 @@ pub struct ServiceView {
 pub struct RealView {
     pub service: String,
     pub protocol: String,
-    pub vip: SocketAddrV4,
+    pub vip: SocketAddr,
     #[serde(flatten)]
     pub member: MemberView,
 }
@@ -75,7 +75,7 @@ impl ServiceView {
             reals,
             ..
         } = self;
-        let vip = SocketAddrV4::new(address, port);
+        let vip = SocketAddr::new(address, port);
         reals.into_iter().map(move |member| RealView {
             service: name.clone(),
             protocol: protocol.clone(),
@@ -90,13 +90,13 @@ impl ServiceView {
 pub struct ConnectionView {
     pub protocol: String,
     /// Of a persistence template: the masked address and port 0.
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// The address and port that the client uses.
-    pub vip: SocketAddrV4,
-    pub real: SocketAddrV4,
+    pub vip: SocketAddr,
+    pub real: SocketAddr,
     /// With fullnat: what the real server sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local: Option<SocketAddrV4>,
+    pub local: Option<SocketAddr>,
     pub state: String,
     /// Seconds until it ends if it stays silent.
     pub expires_s: u32,
@@ -190,7 +190,7 @@ pub struct WorkerView {
 /// `/v1/neighbours`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NeighbourView {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub port: String,
     /// None: not known (any more).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,7 +207,7 @@ pub struct RouteView {
     pub to: String,
     /// None: connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub via: Option<Ipv4Addr>,
+    pub via: Option<IpAddr>,
     pub port: String,
 }
 

@@ -78,8 +78,11 @@ fn dropped(reason: DropReason) -> impl Fn(&Bench) -> u64 {
 }
 
 /// Known and new connections of a service.
-fn connections(mode: &'static str, protocol: &'static str) {
-    let setup = Setup::new(mode, protocol);
+fn connections(mode: &'static str, protocol: &'static str, is_six: bool) {
+    let setup = Setup {
+        is_six,
+        ..Setup::new(mode, protocol)
+    };
     let mut bench = Bench::new(&setup.config(), 16_384);
     let is_tcp = protocol == "tcp";
     let flags = |flags: u8| is_tcp.then_some(flags);
@@ -94,7 +97,8 @@ fn connections(mode: &'static str, protocol: &'static str) {
         send_each(&mut bench, &flows, flags(ACK));
     }
     let mut known = Traffic::new(flows.iter().copied(), flags(PSH | ACK), 64);
-    let way = |what: &str| format!("{mode} {protocol} {what}");
+    let family = if is_six { " ipv6" } else { "" };
+    let way = |what: &str| format!("{mode} {protocol}{family} {what}");
     count(&way("known"), &mut bench, &mut known, forwarded);
     if sees_replies {
         let mut known = Traffic::new(replies, flags(PSH | ACK), 64);
@@ -251,8 +255,10 @@ fn breaches(contract: &BTreeMap<String, f64>, counts: &BTreeMap<String, f64>) ->
 fn ways_cost_what_the_contract_says() {
     if std::env::var_os(ALONE).is_some() {
         for mode in ["dr", "nat", "fullnat"] {
-            connections(mode, "tcp");
-            connections(mode, "udp");
+            for is_six in [false, true] {
+                connections(mode, "tcp", is_six);
+                connections(mode, "udp", is_six);
+            }
         }
         drops("tcp");
         return drops("udp");

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use weir::conn::FlowKey;
+use weir::conn::{FlowKey, Key};
 use weir::net::{Mac, ethertype, protocol};
 use weir::steering::{KEY_LEN, Steering};
 use weir::wire::{ethernet, ipv4, ipv6};

@@ -3,11 +3,11 @@
 use crate::{per_packet, request, scatter};
 use divan::{Bencher, black_box};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use weir::conn::{Connection, Connection6, Entry, FlowKey6, Table};
+use weir::conn::{Connection, Connection6, Entry, FlowKey6, Key, Table};
 use weir::forward::mode;
 use weir::net::protocol::UDP;
 use weir::packet::BURST;
-use weir::units::{RealId, ServiceId};
+use weir::units::RealId;
 
 /// A connection in both directions, as fullnat makes them.
 fn ipv4(n: usize) -> Connection {
@@ -29,8 +29,9 @@ fn ipv6(n: usize) -> Connection6 {
     let (client, vip) = (at(0x2001_0db8_0000_0001, dice >> 20), at(0x2001_0db8, 53));
     let key = FlowKey6::new(client, 1024 | dice as u16, vip, 53, UDP);
     let (real, local) = (at(0xfd00, 11 + n % 4), at(0xfd01, n >> 16));
-    let reply = FlowKey6::new(real, 5353, local, n as u16, UDP);
-    Connection6::new(key, Some(reply), ServiceId(0), RealId(0))
+    let fullnat = mode("fullnat").expect("a mode");
+    let translation = fullnat.translation(&key, (real, 5353), Some((local, n as u16)));
+    Connection::new(key, translation, RealId(0))
 }
 
 /// A table full of connections, and their clients' keys in random order.

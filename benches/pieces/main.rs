@@ -10,7 +10,7 @@ mod schedulers;
 
 use divan::counter::ItemsCount;
 use std::net::Ipv4Addr;
-use weir::conn::FlowKey;
+use weir::conn::{FlowKey, Key};
 use weir::net::protocol::UDP;
 use weir::net::{Mac, ethertype};
 use weir::packet::BURST;

@@ -24,6 +24,7 @@ fn config(services: usize) -> Config {
     let context = config::Context {
         cpus: None,
         devices: false,
+        ipv6: true,
     };
     let mut config = config::parse(text, "bench.toml", &context)
         .expect("a good file")
@@ -33,7 +34,7 @@ fn config(services: usize) -> Config {
         .map(|n| {
             let mut service = config::ServiceConfig::clone(&first);
             service.name = format!("service-{n}");
-            service.address = Ipv4Addr::from_bits(0xc000_0201 + n as u32 / 50_000);
+            service.address = Ipv4Addr::from_bits(0xc000_0201 + n as u32 / 50_000).into();
             service.port = 1 + (n % 50_000) as u16;
             Arc::new(service)
         })

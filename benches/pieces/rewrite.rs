@@ -53,6 +53,6 @@ fn hop() -> Hop {
         port: PortId(0),
         state: LinkState::Reachable,
     };
-    table.insert(HopId(0), Ipv4Addr::new(10, 0, 0, 11), link);
+    table.insert(HopId(0), Ipv4Addr::new(10, 0, 0, 11).into(), link);
     table.hop(HopId(0)).expect("it was just made known")
 }

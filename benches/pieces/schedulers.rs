@@ -15,7 +15,7 @@ fn named(name: &str) -> &'static Kind {
 fn reals(count: u32) -> Vec<Real> {
     let real = |n| Real {
         id: RealId(n),
-        address: Ipv4Addr::from_bits(0x0a00_000b + n),
+        address: Ipv4Addr::from_bits(0x0a00_000b + n).into(),
         port: 80,
         weight: 1 + n as u16 % 5,
     };
@@ -35,7 +35,7 @@ fn pick<const REALS: u32>(bencher: Bencher, name: &str) {
     bencher.bench_local(|| {
         client += 1;
         let client = Client {
-            address: Ipv4Addr::from_bits(scatter(client) as u32),
+            address: Ipv4Addr::from_bits(scatter(client) as u32).into(),
             port: 40_000,
         };
         black_box(scheduler.pick(&reals, client, &cursor, &stats, &|_| true))

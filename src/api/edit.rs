@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use tokio::task::spawn_blocking;
 
 /// The longest name that is looked for, in bytes.
@@ -23,7 +23,7 @@ struct Wanted {
     /// A name, or such as `tcp:192.0.2.80:80`.
     service: Option<String>,
     /// `10.0.0.11:8080`
-    real: Option<SocketAddrV4>,
+    real: Option<SocketAddr>,
     weight: Option<u16>,
 }
 

@@ -9,7 +9,7 @@ use crate::conn::{Connection, Table};
 use crate::model::key;
 use crate::packet::BURST;
 use crate::units::Time;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// One figure.
@@ -35,6 +35,11 @@ pub static CASES: &[Case] = &[
         name: "known",
         description: "packets of known connections, by mode and number of flows",
         run: known,
+    },
+    Case {
+        name: "ipv6",
+        description: "as \"known\", of IPv6",
+        run: known_ipv6,
     },
     Case {
         name: "sizes",
@@ -118,18 +123,31 @@ fn flow(n: usize) -> Flow {
 }
 
 fn known(quick: bool, report: &mut dyn FnMut(Figure)) {
+    known_of("known", false, quick, report);
+}
+
+fn known_ipv6(quick: bool, report: &mut dyn FnMut(Figure)) {
+    known_of("ipv6", true, quick, report);
+}
+
+fn known_of(case: &'static str, is_six: bool, quick: bool, report: &mut dyn FnMut(Figure)) {
+    let protocol = if is_six { "udp over IPv6" } else { "udp" };
     for mode in ["dr", "nat", "fullnat"] {
         for flows in [1, 1_000, 100_000, 1_000_000] {
-            let mut bench = Bench::new(&config(mode, "udp", 0), flows * 2);
-            let mut traffic = Traffic::new((0..flows).map(flow), None, 64);
+            let setup = Setup {
+                is_six,
+                ..Setup::new(mode, "udp")
+            };
+            let mut bench = Bench::new(&setup.config(), flows * 2);
+            let mut traffic = Traffic::new((0..flows).map(|n| setup.flow(n, 1)), None, 64);
             warm_up(&mut bench, &mut traffic, flows);
             let cost = bench.run(&mut traffic, bursts(flows, quick), Duration::ZERO);
             let what = format!(
-                "{mode} udp, {flows} flows, {:.0} % forwarded",
+                "{mode} {protocol}, {flows} flows, {:.0} % forwarded",
                 cost.forwarded * 100.0
             );
             report(Figure {
-                case: "known",
+                case,
                 what,
                 nanos: cost.nanos,
                 per: "packet",
@@ -272,7 +290,7 @@ fn publish(quick: bool, report: &mut dyn FnMut(Figure)) {
             let mut service = config::ServiceConfig::clone(&bench.model.config().services[0]);
             service.name = "extra".to_owned();
             // On a VIP of its own: of the range of RFC 5737.
-            service.address = Ipv4Addr::new(203, 0, 113, 1);
+            service.address = IpAddr::from([203, 0, 113, 1]);
             service
         };
         let (mut weights, mut adds, mut reals, mut removes) = (vec![], vec![], vec![], vec![]);
@@ -322,7 +340,7 @@ fn publish_maglev(report: &mut dyn FnMut(Figure)) {
     let service = std::sync::Arc::make_mut(&mut config.services[0]);
     service.scheduler = config::SchedulerConfig::Mh;
     let real = |n: u8| config::RealConfig {
-        address: Ipv4Addr::new(10, 0, 0, 11 + n),
+        address: IpAddr::from([10, 0, 0, 11 + n]),
         port: service.port,
         weight: 10_000,
     };
@@ -453,7 +471,7 @@ fn gaps(quick: bool, report: &mut dyn FnMut(Figure)) {
     let one_more = config("fullnat", "udp", many + 1);
     let mut another_address = all.clone();
     if let Some(address) = another_address.pools.iter_mut().next() {
-        address.addresses.push(Ipv4Addr::new(10, 0, 201, 1));
+        address.addresses.push(IpAddr::from([10, 0, 201, 1]));
     }
     let mut bench = Bench::new(&few, flows);
     let mut traffic = Traffic::new((0..flows).map(flow), None, 64);

@@ -11,10 +11,12 @@ mod redirect;
 mod routes;
 mod services;
 mod setup;
+pub mod six;
 mod traffic;
 
 use crate::config::Config;
-use crate::director::{Director, Origin, Shared, Turn};
+use crate::conn::{Key, Table};
+use crate::director::{self, Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::model::{Device, Model};
 use crate::packet::{BURST, Burst, Errand, Packet, Priority, Sent, Sink};
@@ -180,6 +182,7 @@ pub struct Cost {
 impl Bench {
     /// `connections`: how many the table has room for.
     pub fn new(config: &Config, connections: usize) -> Self {
+        let room = director::room(config, connections);
         let stats = Arc::new(Stats::new(1).expect(MEMORY));
         let now = Time::from_nanos(1 << 50);
         let (model, mut readers) = Model::new(config, devices(config), stats.clone(), 1, now);
@@ -187,7 +190,7 @@ impl Bench {
         reader.quiescent();
         let mailbox = Arc::new(Mailbox::default());
         let shared = Shared::new(stats.clone(), Steering::new(DEFAULT_KEY, 1), 0x5eed);
-        let director = Director::new(WorkerId(0), connections, shared, mailbox.clone());
+        let director = Director::new(WorkerId(0), room, shared, mailbox.clone());
         let director = director.expect(MEMORY);
         // As many as a NIC's ring and a cache of the mempool hold.
         let buffers = 512;
@@ -208,7 +211,8 @@ impl Bench {
     }
 
     pub fn connections(&self) -> usize {
-        self.director.connections().len()
+        let six = self.director.connections6().map_or(0, Table::len);
+        self.director.connections().len() + six
     }
 
     /// Sends `bursts` bursts of the traffic through, the clock moving by `step` with each.
@@ -270,15 +274,27 @@ impl Bench {
     pub fn replies(&self, port: PortId) -> Vec<traffic::Flow> {
         let table = self.director.connections();
         let live = (0..table.high_water()).filter_map(|n| table.live(n));
-        live.map(|connection| {
+        let flows = live.map(|connection| {
             let key = connection.reply;
             traffic::Flow {
                 port,
+                is_six: false,
                 source: (key.source(), key.source_port()),
                 destination: (key.destination(), key.destination_port()),
             }
-        })
-        .collect()
+        });
+        let table = self.director.connections6().into_iter();
+        let six = table.flat_map(|table| (0..table.high_water()).filter_map(|n| table.live(n)));
+        let twins = six.filter_map(|connection| {
+            let key = connection.reply;
+            Some(traffic::Flow {
+                port,
+                is_six: true,
+                source: (six::original(key.source())?, key.source_port()),
+                destination: (six::original(key.destination())?, key.destination_port()),
+            })
+        });
+        flows.chain(twins).collect()
     }
 
     /// Connections made so far.

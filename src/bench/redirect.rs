@@ -4,8 +4,8 @@ use super::cases::Figure;
 use super::setup::{Setup, bursts};
 use super::{MEMORY, Recycled, Traffic, cpu_time, devices, traffic};
 use crate::config::Config;
-use crate::conn::FlowKey;
-use crate::director::{Director, Origin, Shared, Turn};
+use crate::conn::{FlowKey, Key};
+use crate::director::{self, Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::model::Model;
 use crate::net::protocol;
@@ -58,6 +58,7 @@ struct Two {
 
 impl Two {
     fn new(config: &Config, connections: usize, now: Time) -> Self {
+        let room = director::room(config, connections);
         let stats = Arc::new(Stats::new(2).expect(MEMORY));
         let (model, readers) = Model::new(config, devices(config), stats.clone(), 1, now);
         let shared = Shared::new(stats, Steering::new(DEFAULT_KEY, 2), 0x5eed);
@@ -66,7 +67,7 @@ impl Two {
             let mut reader = readers.next().expect("a reader for each worker");
             reader.quiescent();
             let mailbox = Arc::new(Mailbox::default());
-            let director = Director::new(WorkerId(n), connections, shared.clone(), mailbox);
+            let director = Director::new(WorkerId(n), room, shared.clone(), mailbox);
             (director.expect(MEMORY), reader)
         });
         let (producer, consumer) = ring(512);

@@ -1,7 +1,7 @@
 //! What the cases have in common: configurations of any size, and the flows that go to their services.
 
 use super::traffic::Flow;
-use super::{Bench, Traffic};
+use super::{Bench, Traffic, six};
 use crate::config::{self, Config, Context};
 use crate::packet::BURST;
 use crate::units::PortId;
@@ -36,6 +36,8 @@ pub struct Setup {
     pub gateways: usize,
     /// The default route, and networks of the clients of [`Setup::far_flow`].
     pub routes: usize,
+    /// IPv6 addresses in the place of all these.
+    pub is_six: bool,
 }
 
 impl Setup {
@@ -50,6 +52,7 @@ impl Setup {
             servers: 4,
             gateways: 1,
             routes: 1,
+            is_six: false,
         }
     }
 
@@ -67,6 +70,7 @@ impl Setup {
         let spread = (n as u32).wrapping_mul(0x9e37_79b1);
         Flow {
             port: WAN,
+            is_six: self.is_six,
             // 1.0.0.0 … 127: never a source that is refused.
             source: (
                 Ipv4Addr::from_bits(0x0100_0000 | (n as u32 >> 14) << 6 | spread & 0x3f),
@@ -90,8 +94,10 @@ impl Setup {
         let context = Context {
             cpus: None,
             devices: false,
+            ipv6: false,
         };
         match config::parse(&self.text(), "bench", &context) {
+            Ok(loaded) if self.is_six => six::config(&loaded.config, false),
             Ok(loaded) => loaded.config,
             Err(errors) => unreachable!("the benchmark's own configuration: {errors}"),
         }

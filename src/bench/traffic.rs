@@ -1,6 +1,6 @@
 //! Frames of many flows, in random order.
 
-use super::FRAME;
+use super::{FRAME, six};
 use crate::net::{Mac, ethertype, protocol};
 use crate::units::PortId;
 use crate::wire::tcp::Flags;
@@ -11,28 +11,33 @@ use std::net::Ipv4Addr;
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
     pub port: PortId,
+    /// The frame is its [twin](six::frame) of IPv6.
+    pub is_six: bool,
     pub source: (Ipv4Addr, u16),
     pub destination: (Ipv4Addr, u16),
 }
 
+/// Bytes of the longest headers: of TCP over IPv6.
+const HEADERS: usize = 74;
+
 /// A header as it is on the wire, and where its packet comes in.
 #[derive(Clone, Copy)]
 struct Header {
-    bytes: [u8; 54],
+    bytes: [u8; HEADERS],
+    length: usize,
     port: PortId,
 }
 
 /// An endless stream of frames: every flow once, in random order, then again in the same order.
 pub struct Traffic {
     headers: Vec<Header>,
-    length: usize,
     next: usize,
     /// Of the random numbers: the same in every run.
     state: u64,
 }
 
 impl Traffic {
-    /// `length`: of each frame, in bytes. `flags`: of TCP, or none for UDP.
+    /// `length`: of each frame, in bytes; IPv6 ones are 20 longer. `flags`: of TCP, or none for UDP.
     pub fn new(flows: impl IntoIterator<Item = Flow>, flags: Option<u8>, length: usize) -> Self {
         let headers = flows
             .into_iter()
@@ -40,7 +45,6 @@ impl Traffic {
             .collect();
         let mut traffic = Traffic {
             headers,
-            length: length.min(FRAME),
             next: 0,
             state: 0x9e37_79b9_7f4a_7c15,
         };
@@ -81,17 +85,19 @@ impl Traffic {
         if self.next == self.headers.len() {
             self.next = 0;
         }
-        frame[..54].copy_from_slice(&header.bytes);
-        (header.port, self.length)
+        frame[..HEADERS].copy_from_slice(&header.bytes);
+        (header.port, header.length)
     }
 }
 
 fn header(flow: &Flow, flags: Option<u8>, length: usize) -> Header {
     let whole = frame(flow, flags, length);
-    let mut bytes = [0; 54];
-    bytes.copy_from_slice(&whole[..54]);
+    let mut bytes = [0; HEADERS];
+    let known = whole.len().min(HEADERS);
+    bytes[..known].copy_from_slice(&whole[..known]);
     Header {
         bytes,
+        length: whole.len().min(FRAME),
         port: flow.port,
     }
 }
@@ -127,5 +133,8 @@ pub fn frame(flow: &Flow, flags: Option<u8>, length: usize) -> Vec<u8> {
             }
         });
     debug_assert!(written.is_some());
-    frame
+    match flow.is_six {
+        true => six::frame(&frame).expect("a flow's frame"),
+        false => frame,
+    }
 }

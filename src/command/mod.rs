@@ -72,5 +72,6 @@ pub fn context() -> config::Context<'static> {
     config::Context {
         cpus: Some(cpus()),
         devices: true,
+        ipv6: false,
     }
 }

@@ -54,6 +54,7 @@ impl Replay {
         let context = config::Context {
             cpus: None,
             devices: false,
+            ipv6: false,
         };
         let loaded = match config::load(&self.config, &context) {
             Ok(loaded) => loaded,

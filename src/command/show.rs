@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 /// Show the running state
@@ -187,7 +187,7 @@ struct ServiceRow<'a> {
     name: Cow<'a, str>,
     #[serde(borrow)]
     protocol: Cow<'a, str>,
-    address: Ipv4Addr,
+    address: IpAddr,
     port: u16,
     #[serde(borrow)]
     mode: Cow<'a, str>,
@@ -237,7 +237,7 @@ impl<'a, W: Write> Services<'a, W> {
         if let Some(seconds) = row.persistence_s {
             flags += &format!(" persistent {seconds}");
         }
-        let address = SocketAddrV4::new(row.address, row.port).to_string();
+        let address = SocketAddr::new(row.address, row.port).to_string();
         let protocol = row.protocol.to_uppercase();
         self.0.row([&protocol, &address, &row.scheduler, &flags])?;
         for member in &row.reals {

@@ -14,7 +14,7 @@ use ratatui::widgets::{Cell, Row, Table, TableState};
 use ratatui::{DefaultTerminal, Frame};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -152,7 +152,7 @@ struct WorkerRow {
 #[derive(Debug, PartialEq)]
 struct ServiceRow {
     name: String,
-    vip: SocketAddrV4,
+    vip: SocketAddr,
     /// `tcp:192.0.2.80:80`
     address: String,
     mode: String,
@@ -354,8 +354,12 @@ impl Screen {
             let new = &row.traffic;
             self.services.push(ServiceRow {
                 name: row.name.clone(),
-                vip: SocketAddrV4::new(row.address, row.port),
-                address: format!("{}:{}:{}", row.protocol, row.address, row.port),
+                vip: SocketAddr::new(row.address, row.port),
+                address: format!(
+                    "{}:{}",
+                    row.protocol,
+                    SocketAddr::new(row.address, row.port)
+                ),
                 mode: row.mode.clone(),
                 up: row
                     .reals

@@ -25,10 +25,10 @@ pub use pieces::Known;
 use crate::net::{Mac, protocol};
 use error::{Log, Source};
 use files::Files;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use raw::Root;
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -171,6 +171,9 @@ pub fn services(
         true => vec![],
         false => validate::added(root, files.services, config, &mut log),
     };
+    if !config.ipv6 {
+        log.refuse_ipv6();
+    }
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
     match errors {
@@ -195,7 +198,7 @@ fn check_pieces(
         return Err(files.sources);
     }
     let (config, devices) = validate::validate(root, files.services, context, &mut log);
-    if log.errors() > 0 {
+    if log.errors() > 0 || !context.ipv6 && config.has_ipv6() {
         return Err(files.sources);
     }
     Ok(Loaded {
@@ -211,6 +214,9 @@ fn check(root: Root, files: Files, mut log: Log, context: &Context) -> Result<Lo
     // What a broken file says cannot be told, so nothing is said about what may be missing.
     let services = files.services;
     let config = (!files.broken).then(|| validate::validate(root, services, context, &mut log));
+    if !context.ipv6 {
+        log.refuse_ipv6();
+    }
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
     match config {
@@ -232,10 +238,14 @@ pub struct Context<'a> {
     pub cpus: Option<&'a [usize]>,
     /// Whether the EAL is to take `device` and `eal_args`: a replay ignores them, and what is wrong with them.
     pub devices: bool,
+    /// Whether IPv6 addresses are accepted.
+    pub ipv6: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// Whether services that are added may have IPv6 addresses.
+    pub ipv6: bool,
     pub reverse_path: ReversePath,
     /// Of services that do not say it themselves, and of local pools.
     pub unknown_tcp: UnknownTcp,
@@ -250,6 +260,31 @@ pub struct Config {
     pub pools: Vec<LocalPool>,
     pub services: Vec<Arc<ServiceConfig>>,
     pub host_peers: Vec<HostPeer>,
+}
+
+impl Config {
+    /// Whether any address is one of IPv6.
+    fn has_ipv6(&self) -> bool {
+        let ports = self.ports.iter();
+        let networks = ports.flat_map(|port| port.addresses.iter().chain(&port.announce));
+        let routes = self.routes.iter().map(|route| route.via);
+        let neighbours = self.neighbours.iter().map(|neighbour| neighbour.address);
+        let peers = self.host_peers.iter().map(|peer| peer.address);
+        let pools = self.pools.iter().flat_map(|pool| &pool.addresses).copied();
+        let services = self.services.iter().flat_map(|service| {
+            let reals = service.reals.iter().map(|real| real.address);
+            reals.chain([service.address])
+        });
+        let mut addresses = networks
+            .chain(self.routes.iter().map(|route| &route.to))
+            .map(IpNet::addr)
+            .chain(routes)
+            .chain(neighbours)
+            .chain(peers)
+            .chain(pools)
+            .chain(services);
+        addresses.any(|address| address.is_ipv6())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -378,9 +413,9 @@ pub struct PortConfig {
     /// A PCI address or a vdev string, as the EAL takes it.
     pub device: String,
     /// The port's addresses, each with the prefix length of its subnet.
-    pub addresses: Vec<Ipv4Net>,
+    pub addresses: Vec<IpNet>,
     /// Networks beyond its subnets for whose VIPs and pool addresses the port answers ARP.
-    pub announce: Vec<Ipv4Net>,
+    pub announce: Vec<IpNet>,
     pub mac: Option<Mac>,
     /// The largest IP packet, in bytes.
     pub mtu: u16,
@@ -397,20 +432,22 @@ pub enum Queues {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteConfig {
-    pub to: Ipv4Net,
-    pub via: Ipv4Addr,
+    pub to: IpNet,
+    pub via: IpAddr,
+    /// The place of the port that a link-local gateway is behind.
+    pub port: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct StaticNeighbour {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub mac: Mac,
 }
 
 /// A `[[host_peer]]`: a router that the host talks BFD, BGP or VRRP to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostPeer {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The most hops that its BGP packets may have come, by their TTL (RFC 5082); none: not looked at.
     pub ttl_security: Option<u8>,
 }
@@ -419,7 +456,7 @@ pub struct HostPeer {
 pub struct LocalPool {
     pub name: String,
     /// In the order written, each address once.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// First and last local port.
     pub ports: (u16, u16),
 }
@@ -494,7 +531,7 @@ pub struct ServiceConfig {
     /// As written; else `tcp:192.0.2.80:80`.
     pub name: String,
     pub protocol: Protocol,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// 0: every port.
     pub port: u16,
     pub mode: ModeConfig,
@@ -541,7 +578,7 @@ pub enum WhenUnavailable {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RealConfig {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// 0 only in a service of every port: the packet's own port stays.
     pub port: u16,
     /// 0 … 65,535; 0: no new connections.

@@ -1,6 +1,6 @@
 //! The tables of the file and their keys: the one list that the parser, "did you mean" and the documentation's test read.
 
-use super::address::{AddressRange, Destination, HostPrefix, PortRange};
+use super::address::{AddressRange, Destination, Gateway, HostPrefix, PortRange};
 use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
 use super::value::{
@@ -11,7 +11,7 @@ use super::{
     Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, UnknownTcp, WhenUnavailable,
 };
 use crate::net::Mac;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 use toml::de::DeValue;
 
@@ -131,14 +131,14 @@ tables! {
     }
     Route "[[route]]" {
         to: Destination, required;
-        via: Ipv4Addr, required;
+        via: Gateway, required;
     }
     Neighbour "[[neighbour]]" {
-        address: Ipv4Addr, required;
+        address: IpAddr, required;
         mac: Mac, required;
     }
     HostPeer "[[host_peer]]" {
-        address: Ipv4Addr, required;
+        address: IpAddr, required;
         ttl_security: Int<1, 254>;
     }
     LocalPool "[[local_pool]]" {
@@ -148,7 +148,7 @@ tables! {
     }
     Service "[[service]]" {
         name: Name;
-        address: Ipv4Addr, required;
+        address: IpAddr, required;
         port: Int<0, 65_535>, required;
         protocol: Protocol, required;
         mode: ModeWord, required;
@@ -167,7 +167,7 @@ tables! {
         through_drain: bool;
     }
     Real "[[service.real]]" {
-        address: Ipv4Addr, required;
+        address: IpAddr, required;
         port: Int<0, 65_535>;
         weight: Int<0, 65_535>;
     }

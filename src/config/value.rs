@@ -419,6 +419,15 @@ pub(super) enum ModeWord {
     Tunnel,
 }
 
+impl ModeWord {
+    pub fn name(self) -> &'static str {
+        let mut words = Self::WORDS.iter();
+        words
+            .find(|(_, mode)| *mode == self)
+            .map_or("", |(word, _)| word)
+    }
+}
+
 /// `tunnel`: recognised, so that it can be refused with the right words.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Encapsulation {

@@ -1,124 +1,30 @@
-//! A connection entry: one cache line that holds all that a packet of a known connection needs.
+//! A connection entry: all that a packet of a known connection needs, in one cache line, or in two of IPv6.
 
+use super::key::{Address, FlowKey, Key};
+use super::key6::FlowKey6;
 use super::state::{State, Timeouts};
 use super::table::Entry;
 use crate::units::{HopId, Millis, RealId, ServiceId};
 use crate::wire::checksum::Delta;
 use std::hint::select_unpredictable;
-use std::net::Ipv4Addr;
 
-/// What a packet is found by: addresses, ports and protocol as they are on the wire, first byte lowest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FlowKey {
-    /// Source address, destination address.
-    addresses: u64,
-    /// Source port, destination port, protocol.
-    ports: u64,
-}
-
-impl FlowKey {
-    #[inline(always)]
-    pub fn new(
-        source: Ipv4Addr,
-        source_port: u16,
-        destination: Ipv4Addr,
-        destination_port: u16,
-        protocol: u8,
-    ) -> Self {
-        let low = |address: Ipv4Addr| u64::from(address.to_bits().swap_bytes());
-        FlowKey {
-            addresses: low(source) | low(destination) << 32,
-            ports: u64::from(source_port.swap_bytes())
-                | u64::from(destination_port.swap_bytes()) << 16
-                | u64::from(protocol) << 32,
-        }
-    }
-
-    /// From the wire, first byte lowest: source and destination address, source and destination port.
-    #[inline(always)]
-    pub fn from_wire(addresses: u64, ports: u32, protocol: u8) -> Self {
-        FlowKey {
-            addresses,
-            ports: u64::from(ports) | u64::from(protocol) << 32,
-        }
-    }
-
-    /// As they are on the wire, first byte lowest.
-    #[inline(always)]
-    pub fn wire_addresses(&self) -> u64 {
-        self.addresses
-    }
-
-    /// As they are on the wire, first byte lowest.
-    #[inline(always)]
-    pub fn wire_ports(&self) -> u32 {
-        self.ports as u32
-    }
-
-    #[inline]
-    pub fn source(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits((self.addresses as u32).swap_bytes())
-    }
-
-    #[inline]
-    pub fn destination(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(((self.addresses >> 32) as u32).swap_bytes())
-    }
-
-    #[inline]
-    pub fn source_port(&self) -> u16 {
-        (self.ports as u16).swap_bytes()
-    }
-
-    #[inline]
-    pub fn destination_port(&self) -> u16 {
-        ((self.ports >> 16) as u16).swap_bytes()
-    }
-
-    #[inline]
-    pub fn protocol(&self) -> u8 {
-        (self.ports >> 32) as u8
-    }
-
-    /// The key of a packet that answers one with this key.
-    #[inline(always)]
-    pub fn reversed(&self) -> Self {
-        let protocol = self.ports & !u64::from(u32::MAX);
-        FlowKey {
-            addresses: self.addresses.rotate_left(32),
-            ports: u64::from((self.ports as u32).rotate_left(16)) | protocol,
-        }
-    }
-
-    /// A folded multiplication of two words, neither of which is known outside, and one more that spreads what
-    /// consecutive addresses leave close together. Seeded anew at every start: colliding flows cannot be computed.
-    #[inline(always)]
-    pub fn hash(&self, seed: u64) -> u64 {
-        let a = self.addresses ^ seed;
-        let b = self.ports ^ (seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15);
-        let wide = u128::from(a) * u128::from(b);
-        let folded = (wide >> 64) as u64 ^ wide as u64;
-        (folded ^ folded >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
-    }
-}
-
-impl Entry for Connection {
-    type Key = FlowKey;
+impl<K: Key> Entry for Connection<K> {
+    type Key = K;
 
     const FREE: Self = Connection::FREE;
 
     #[inline(always)]
-    fn hash(key: &FlowKey, seed: u64) -> u64 {
-        key.hash(seed)
+    fn hash(key: &K, seed: u64) -> u64 {
+        key.hash_with(seed)
     }
 
     #[inline(always)]
-    fn request(&self) -> &FlowKey {
+    fn request(&self) -> &K {
         &self.request
     }
 
     #[inline(always)]
-    fn reply(&self) -> &FlowKey {
+    fn reply(&self) -> &K {
         &self.reply
     }
 
@@ -148,10 +54,10 @@ pub struct ConnId(pub u32);
 /// What happens to the addresses of a connection's packets: computed once, applied to every packet.
 /// A request's source and destination become `source` and `destination`; a reply's are put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Translation {
-    pub source: Ipv4Addr,
+pub struct Translation<A> {
+    pub source: A,
     pub source_port: u16,
-    pub destination: Ipv4Addr,
+    pub destination: A,
     pub destination_port: u16,
     /// The packets get these addresses; otherwise only their next hop is found by them.
     pub is_applied: bool,
@@ -159,10 +65,10 @@ pub struct Translation {
     pub sees_replies: bool,
 }
 
-impl Translation {
+impl<A: Address> Translation<A> {
     /// The key of a request after the translation.
-    pub fn key(&self, protocol: u8) -> FlowKey {
-        FlowKey::new(
+    pub fn key<K: Key<Address = A>>(&self, protocol: u8) -> K {
+        K::new(
             self.source,
             self.source_port,
             self.destination,
@@ -194,32 +100,37 @@ const NO_HOP: u16 = u16::MAX;
 /// One connection. The request key and the reply key differ only where the forwarding mode sees replies.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub struct Connection {
+pub struct Connection<K = FlowKey> {
     /// As the client sends.
-    pub request: FlowKey,
-    /// As the real server answers; of a mode that does not see replies, only the real server's address counts.
-    pub reply: FlowKey,
+    pub request: K,
     pub last_seen: Millis,
     /// Its service's, which is known by it.
     pub real: RealId,
     /// What was noted of its packets, see [`Connection::note_segment`] and [`Connection::note_datagram`]. Of templates: how
     /// many live connections it has, and its service.
     marks: [u32; 2],
-    /// Of [`State::Template`] connections: the persistence timeout in milliseconds. Of others: their template.
-    pub template: u32,
     hops: [u16; 2],
     pub route_generation: u16,
     pub state: State,
     flags: u8,
-    /// What a request's translation, and one less of TTL, does to the header checksum.
+    /// As the real server answers; of a mode that does not see replies, only the real server's address counts.
+    pub reply: K,
+    /// Of [`State::Template`] connections: the persistence timeout in milliseconds. Of others: their template.
+    pub template: u32,
+    /// What a request's translation, and one less of TTL, does to the header checksum; of no meaning in IPv6.
     ip_delta: Delta,
     /// What a request's translation does to the checksum of TCP or UDP, a reply's being its inverse.
     l4_delta: Delta,
 }
 
+/// An IPv6 connection: what a request is found and decided on by is its first cache line, what it becomes its second.
+pub type Connection6 = Connection<FlowKey6>;
+
 const _: () = assert!(
-    size_of::<Connection>() == 64,
-    "a connection fills one cache line"
+    size_of::<Connection>() == 64
+        && size_of::<Connection6>() == 128
+        && std::mem::offset_of!(Connection6, reply) == 64,
+    "a connection fills one cache line, an IPv6 one two, whose second begins with its replies' key"
 );
 
 const TRANSLATES: u8 = 1;
@@ -236,16 +147,10 @@ const PROVED: u8 = 32;
 /// [`Connection::template`] of a connection that has none.
 pub const NO_TEMPLATE: u32 = u32::MAX;
 
-impl Connection {
-    pub const FREE: Connection = Connection {
-        request: FlowKey {
-            addresses: 0,
-            ports: 0,
-        },
-        reply: FlowKey {
-            addresses: 0,
-            ports: 0,
-        },
+impl<K: Key> Connection<K> {
+    pub const FREE: Self = Connection {
+        request: K::NONE,
+        reply: K::NONE,
         last_seen: Millis(0),
         real: RealId(0),
         marks: [0; 2],
@@ -259,20 +164,16 @@ impl Connection {
     };
 
     /// A new connection of the client's packet with key `request`.
-    pub fn new(request: FlowKey, translation: Translation, real: RealId) -> Self {
-        let translated = translation.key(request.protocol());
+    pub fn new(request: K, translation: Translation<K::Address>, real: RealId) -> Self {
+        let translated: K = translation.key(request.protocol());
         let flags = if translation.sees_replies { TWO_WAY } else { 0 }
             | if translation.is_applied {
                 TRANSLATES
             } else {
                 0
             };
-        let ip_delta = Delta::ZERO
-            .replace_u32(request.source().to_bits(), translation.source.to_bits())
-            .replace_u32(
-                request.destination().to_bits(),
-                translation.destination.to_bits(),
-            );
+        let sources = request.source().replaced(translation.source, Delta::ZERO);
+        let ip_delta = (request.destination()).replaced(translation.destination, sources);
         let l4_delta = ip_delta
             .replace_u16(request.source_port(), translation.source_port)
             .replace_u16(request.destination_port(), translation.destination_port);
@@ -411,7 +312,7 @@ impl Connection {
 
     /// The addresses and ports that a request or reply is to have: what the other side sends to, answering it.
     #[inline(always)]
-    pub fn translated(&self, reply: bool) -> FlowKey {
+    pub fn translated(&self, reply: bool) -> K {
         // Requests and replies come in any order: a branch would be guessed wrong every other time.
         select_unpredictable(reply, self.request, self.reply).reversed()
     }
@@ -433,7 +334,7 @@ impl Connection {
     }
 
     /// Takes over the next hops that a copy of this connection has found.
-    pub fn remember_hops(&mut self, from: &Connection) {
+    pub fn remember_hops(&mut self, from: &Self) {
         self.hops = from.hops;
         self.route_generation = from.route_generation;
     }
@@ -449,7 +350,7 @@ impl Connection {
     }
 
     /// Where packets in this direction go to, after the translation.
-    pub fn destination(&self, reply: bool) -> Ipv4Addr {
+    pub fn destination(&self, reply: bool) -> K::Address {
         if reply {
             self.request.source()
         } else {
@@ -458,7 +359,7 @@ impl Connection {
     }
 
     /// A template that binds all connections of a client with `key` to a real server.
-    pub fn template(key: FlowKey, timeout_ms: u32, service: ServiceId, real: RealId) -> Self {
+    pub fn template(key: K, timeout_ms: u32, service: ServiceId, real: RealId) -> Self {
         Connection {
             request: key,
             reply: key,
@@ -509,7 +410,7 @@ impl Connection {
     }
 
     /// The client, as (address, port).
-    pub fn client(&self) -> (Ipv4Addr, u16) {
+    pub fn client(&self) -> (K::Address, u16) {
         (self.request.source(), self.request.source_port())
     }
 }

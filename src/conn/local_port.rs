@@ -9,28 +9,24 @@ use super::entry::{ConnId, Worth};
 use crate::stats::PairSearch;
 use crate::units::Millis;
 use arrayvec::ArrayVec;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// The source addresses and ports of fullnat.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pool {
     pub name: String,
-    pub addresses: Box<[Ipv4Addr]>,
+    pub addresses: Box<[IpAddr]>,
     pub first_port: u16,
     pub ports: u32,
     size: u32,
     /// The addresses in their order.
-    sorted: Box<[Ipv4Addr]>,
+    sorted: Box<[IpAddr]>,
     /// Coprime to the size: by steps of it, every pair has its turn once in a round.
     stride: u32,
 }
 
 impl Pool {
-    pub fn new(
-        name: String,
-        addresses: Vec<Ipv4Addr>,
-        (first_port, last_port): (u16, u16),
-    ) -> Self {
+    pub fn new(name: String, addresses: Vec<IpAddr>, (first_port, last_port): (u16, u16)) -> Self {
         let ports = u32::from(last_port) - u32::from(first_port) + 1;
         // Of a larger pool the rest is not used: a real server has fewer connections than this.
         let size = (addresses.len() as u64 * u64::from(ports)).min(1 << 30) as u32;
@@ -70,7 +66,7 @@ impl Pool {
 
     /// Pair number `n`, below [`Pool::size`].
     #[inline]
-    pub fn pair(&self, n: u32) -> (Ipv4Addr, u16) {
+    pub fn pair(&self, n: u32) -> (IpAddr, u16) {
         let address = self.addresses[(n / self.ports) as usize];
         (address, self.first_port + (n % self.ports) as u16)
     }
@@ -81,7 +77,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 }
 
 /// A local address and port.
-pub type Pair = (Ipv4Addr, u16);
+pub type Pair = (IpAddr, u16);
 
 /// So many pairs are looked at before one is taken over from a connection that can be given up: as they are given out in
 /// the order of the search, the ones that come first have been in use for longest.
@@ -251,7 +247,7 @@ pub fn choose(
 
 /// The pair that the next search looks at first, after one that has found something.
 #[inline]
-pub fn expected(pool: &Pool, search: &PairSearch) -> (Ipv4Addr, u16) {
+pub fn expected(pool: &Pool, search: &PairSearch) -> (IpAddr, u16) {
     pool.pair(search.cursor.get().saturating_sub(1) % pool.size())
 }
 
@@ -263,7 +259,7 @@ mod tests {
     fn pool(ports: (u16, u16)) -> Pool {
         Pool::new(
             "inside".into(),
-            vec![Ipv4Addr::new(10, 0, 0, 200), Ipv4Addr::new(10, 0, 0, 201)],
+            vec![IpAddr::from([10, 0, 0, 200]), IpAddr::from([10, 0, 0, 201])],
             ports,
         )
     }
@@ -328,8 +324,8 @@ mod tests {
             ),
             None
         );
-        assert!(!pool.contains((Ipv4Addr::new(10, 0, 0, 202), 40_000)));
-        assert!(!pool.contains((Ipv4Addr::new(10, 0, 0, 200), 40_010)));
+        assert!(!pool.contains((IpAddr::from([10, 0, 0, 202]), 40_000)));
+        assert!(!pool.contains((IpAddr::from([10, 0, 0, 200]), 40_010)));
     }
 
     #[test]
@@ -376,7 +372,7 @@ mod tests {
     fn the_only_free_pair_of_a_large_pool_is_found_wherever_it_is() {
         let pool = Pool::new(
             "one".into(),
-            vec![Ipv4Addr::new(10, 0, 0, 200)],
+            vec![IpAddr::from([10, 0, 0, 200])],
             (1024, 65_535),
         );
         let search = PairSearch::default();
@@ -470,7 +466,7 @@ mod tests {
 
     #[test]
     fn a_large_pool_that_is_exhausted_rests_and_a_search_is_bounded() {
-        let addresses: Vec<_> = (0..8).map(|n| Ipv4Addr::new(10, 0, 1, n)).collect();
+        let addresses: Vec<_> = (0..8).map(|n| IpAddr::from([10, 0, 1, n])).collect();
         let pool = Pool::new("large".into(), addresses, (1024, 65_535));
         let search = PairSearch::default();
         struct Full(u32);
@@ -520,7 +516,9 @@ mod tests {
             (3, (5_000, 5_011)),
             (4, (1, 100)),
         ] {
-            let addresses: Vec<_> = (0..addresses).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
+            let addresses: Vec<_> = (0..addresses)
+                .map(|n| IpAddr::from([10, 0, 0, n]))
+                .collect();
             let pool = Pool::new("inside".into(), addresses, ports);
             let mut seen = std::collections::HashSet::new();
             let mut n = 0;

@@ -2,13 +2,15 @@
 //! local ports.
 
 pub mod entry;
-pub mod entry6;
+pub mod key;
+pub mod key6;
 pub mod local_port;
 pub mod state;
 pub mod table;
 
-pub use entry::{ConnId, Connection, FlowKey, Translation, Worth};
-pub use entry6::{Connection6, FlowKey6};
+pub use entry::{ConnId, Connection, Connection6, Translation, Worth};
+pub use key::{Address, FlowKey, Key};
+pub use key6::FlowKey6;
 pub use local_port::Pool;
 pub use state::{Direction, State, Timeouts};
 pub use table::{Entry, Found, Place, Table};

@@ -6,7 +6,7 @@
 //! All memory is reserved at start.
 
 use super::entry::{ConnId, Connection};
-use crate::arch::{HugeSlice, NoMemory, equal_bytes, prefetch};
+use crate::arch::{HugeSlice, NoMemory, equal_bytes, prefetch, prefetch_all};
 
 /// What a table holds: a connection with a key for each direction.
 pub trait Entry: Copy {
@@ -156,7 +156,7 @@ impl<E: Entry> Lookup<'_, E> {
         // Without a match it is the last slot's: a live key's, or the first entry's.
         let slot = (matches | 1 << (SLOTS - 1)).trailing_zeros();
         let place = bucket.entries[slot as usize];
-        prefetch(&self.entries[place.index()]);
+        prefetch_all(&self.entries[place.index()]);
         place
     }
 

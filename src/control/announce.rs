@@ -6,7 +6,7 @@ use crate::exchange::{Mailbox, Order};
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
 use std::collections::{HashSet, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Between the two announcements of an address (ANNOUNCE_INTERVAL of RFC 5227 is 2 seconds).
@@ -16,9 +16,9 @@ const MAX_WAITING: usize = 256;
 
 #[derive(Debug, Default)]
 pub struct Announcer {
-    known: HashSet<(PortId, Ipv4Addr)>,
-    queue: VecDeque<(PortId, Ipv4Addr)>,
-    again: VecDeque<(Time, Vec<(PortId, Ipv4Addr)>)>,
+    known: HashSet<(PortId, IpAddr)>,
+    queue: VecDeque<(PortId, IpAddr)>,
+    again: VecDeque<(Time, Vec<(PortId, IpAddr)>)>,
 }
 
 impl Announcer {
@@ -35,7 +35,7 @@ impl Announcer {
     }
 
     /// Takes in one address of weir's own.
-    pub fn add(&mut self, tables: &Tables, address: Ipv4Addr, now: Time) {
+    pub fn add(&mut self, tables: &Tables, address: IpAddr, now: Time) {
         let places = tables.ports_for(address).map(|port| (port, address));
         let added: Vec<_> = places.filter(|place| self.known.insert(*place)).collect();
         self.queue.extend(&added);
@@ -45,7 +45,7 @@ impl Announcer {
     }
 
     /// An address is no longer weir's own.
-    pub fn remove(&mut self, tables: &Tables, address: Ipv4Addr) {
+    pub fn remove(&mut self, tables: &Tables, address: IpAddr) {
         for n in 0..tables.ports.len() {
             self.known.remove(&(PortId(n as u8), address));
         }
@@ -90,11 +90,11 @@ impl Announcer {
 }
 
 /// Every address for which weir answers ARP, with the port on which it does.
-fn announced(config: &Config, tables: &Tables) -> HashSet<(PortId, Ipv4Addr)> {
+fn announced(config: &Config, tables: &Tables) -> HashSet<(PortId, IpAddr)> {
     let ports = config.ports.iter().flat_map(|port| &port.addresses);
     let pools = config.pools.iter().flat_map(|pool| &pool.addresses);
     let vips = config.services.iter().map(|service| service.address);
-    let own: HashSet<Ipv4Addr> = ports
+    let own: HashSet<IpAddr> = ports
         .map(|net| net.addr())
         .chain(pools.copied())
         .chain(vips)
@@ -116,6 +116,7 @@ mod tests {
         let context = config::Context {
             cpus: None,
             devices: false,
+            ipv6: true,
         };
         let config = config::parse(text, "test", &context).unwrap().config;
         let device = |n| Device {

@@ -5,14 +5,14 @@ use crate::config::Diagnostics;
 use crate::log::{Reports, Said};
 use crate::model::names;
 use crate::units::Time;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 /// Subjects that are told apart.
 const SUBJECTS: usize = 256;
 /// Characters of a subject, which comes with the request.
 const LONGEST: usize = 200;
 
-type Weighed = (String, SocketAddrV4);
+type Weighed = (String, SocketAddr);
 
 /// What became of a file or of services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,7 +40,7 @@ impl Default for Edits {
 }
 
 impl Edits {
-    pub fn weight(&mut self, service: &str, real: SocketAddrV4, change: (u16, u16), now: Time) {
+    pub fn weight(&mut self, service: &str, real: SocketAddr, change: (u16, u16), now: Time) {
         let subject = (short(service), real);
         if let Some(said) = self.weights.note(subject.clone(), change, now) {
             weighed(&subject, &said);
@@ -147,8 +147,8 @@ mod tests {
         ),
     ];
 
-    fn real(n: u64) -> SocketAddrV4 {
-        SocketAddrV4::new((n as u32).into(), 80)
+    fn real(n: u64) -> SocketAddr {
+        SocketAddr::from(((n as u32).to_be_bytes(), 80))
     }
 
     #[test]

@@ -32,7 +32,7 @@ use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
 use stalls::Stalls;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
@@ -126,7 +126,7 @@ pub enum Missing {
     #[error("there is no service {0:?}")]
     Service(String),
     #[error("the service {0:?} has no real server {1}")]
-    Real(String, SocketAddrV4),
+    Real(String, SocketAddr),
 }
 
 /// What a turn of the control thread found.
@@ -329,12 +329,12 @@ impl Control {
     pub fn edit_real(
         &mut self,
         service: &str,
-        real: SocketAddrV4,
+        real: SocketAddr,
         edit: Edit,
     ) -> Result<(u16, u16), Missing> {
         let key = self.model.find_service(service);
         let key = key.ok_or_else(|| Missing::Service(service.to_owned()))?;
-        let change = self.model.edit(&key, (*real.ip(), real.port()), edit);
+        let change = self.model.edit(&key, (real.ip(), real.port()), edit);
         let change = change.map_err(|_| Missing::Real(service.to_owned(), real))?;
         self.edits.weight(service, real, change, self.now());
         Ok(change)

@@ -2,7 +2,7 @@
 
 use super::Control;
 use crate::config;
-use crate::conn::Connection;
+use crate::conn::{Connection, Key};
 use crate::exchange::ConnectionChunk;
 use crate::io::dpdk::MbufPool;
 use crate::neighbour::LinkState;
@@ -13,7 +13,7 @@ use crate::tables::{self, Tables};
 use crate::units::{PortId, ServiceId};
 use crate::verdict::{DropReason, ReplyReason};
 use crate::view;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -38,7 +38,7 @@ impl Control {
     fn show_service(&self, service: &tables::Service) -> view::ServiceView {
         let tables = self.model.tables();
         let member = |real: &crate::service::Real| view::MemberView {
-            real: SocketAddrV4::new(real.address, real.port),
+            real: SocketAddr::new(real.address, real.port),
             weight: real.weight,
             up: is_up(tables, real.address),
             traffic: traffic(self.model.real_totals(real.id)),
@@ -99,12 +99,15 @@ impl Control {
             .timeout(timeouts)
             .saturating_sub(chunk.now.since(connection.last_seen));
         let request = &connection.request;
-        let client = SocketAddrV4::new(request.source(), request.source_port());
+        let client = SocketAddr::new(request.source().into(), request.source_port());
         let service = self.service_of(connection);
         let service = service.and_then(|id| self.model.service_name(id));
-        let mut real = SocketAddrV4::new(connection.reply.source(), connection.reply.source_port());
-        let mut local = SocketAddrV4::new(
-            connection.reply.destination(),
+        let mut real = SocketAddr::new(
+            connection.reply.source().into(),
+            connection.reply.source_port(),
+        );
+        let mut local = SocketAddr::new(
+            connection.reply.destination().into(),
             connection.reply.destination_port(),
         );
         if connection.is_template() {
@@ -112,8 +115,8 @@ impl Control {
             local = client;
             let bound = self.model.real(connection.real);
             real = bound.map_or(
-                SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
-                |(_, address, port)| SocketAddrV4::new(*address, *port),
+                SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+                |(_, address, port)| SocketAddr::new(*address, *port),
             );
         }
         view::ConnectionView {
@@ -124,7 +127,7 @@ impl Control {
             }
             .to_owned(),
             client,
-            vip: SocketAddrV4::new(request.destination(), request.destination_port()),
+            vip: SocketAddr::new(request.destination().into(), request.destination_port()),
             real,
             local: (local != client).then_some(local),
             state: connection.state.name().to_owned(),
@@ -264,10 +267,11 @@ impl Control {
         });
         let tables = self.model.tables();
         let configured = config.routes.iter().map(|route| {
-            let port = tables
-                .routes
-                .get(route.via)
-                .map(|hop| tables.port(hop.port).name.to_string());
+            let link = tables.routes.get(route.via).map(|hop| hop.port);
+            let named = route.port.map(|place| PortId(place as u8));
+            let port = named
+                .or(link)
+                .map(|port| tables.port(port).name.to_string());
             view::RouteView {
                 to: route.to.to_string(),
                 via: Some(route.via),
@@ -319,7 +323,7 @@ fn traffic(totals: RealTotals) -> view::TrafficView {
 }
 
 /// Whether a route leads to the address, and its next hop has not failed to answer.
-fn is_up(tables: &Tables, address: Ipv4Addr) -> bool {
+fn is_up(tables: &Tables, address: IpAddr) -> bool {
     let Some(route) = tables.routes.get(address) else {
         return false;
     };

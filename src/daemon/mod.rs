@@ -11,9 +11,8 @@ use crate::api::serve::serve;
 use crate::api::{self, Api};
 use crate::arch::{self, NoMemory};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, Severity};
-use crate::conn;
 use crate::control::{Control, Handle, Host, Job, Turn, WorkerHandle};
-use crate::director::{Director, Shared};
+use crate::director::{self, Director, Shared};
 use crate::harden::{self, Role};
 use crate::host::{Carrier, Interface, Kernel, Tap, WorkerEnd};
 use crate::io::dpdk::{self, Clock, Interrupts, Lcore, MbufPool};
@@ -353,6 +352,7 @@ fn start(
         clock.now(),
     );
     let capacity = config.limits.connections.div_ceil(workers.len());
+    let room = director::room(config, capacity);
 
     let shared = Shared::new(stats.clone(), steering, seed);
 
@@ -421,7 +421,7 @@ fn start(
                 (Idle::Adaptive, Some(_)) => "sleeps until packets come",
             },
             connections = capacity,
-            memory_mb = conn::Table::<conn::Connection>::bytes(capacity) >> 20,
+            memory_mb = director::table_bytes(room) >> 20,
             "worker"
         );
         let handle = WorkerHandle::new(*cpu, queues, capacity);
@@ -433,7 +433,7 @@ fn start(
         lcores.push(eal.launch(id, move || {
             // On the worker's lcore, so that its memory is near to it.
             let stats = shared.stats.clone();
-            let director = match Director::new(id, capacity, shared, mailbox) {
+            let director = match Director::new(id, room, shared, mailbox) {
                 Ok(director) => director,
                 Err(why) => {
                     let _ = made.send(Err((id, why)));

@@ -1,6 +1,7 @@
 //! Comes here: a client's first packet, with the real server that was chosen for it. Makes the connection: room for it, a
 //! local pair, its entry.
 
+use super::family::Family;
 use super::flow::{Way, count, direction, resolve};
 use super::live::{Live, Rivals, Room};
 use super::parse::Flow;
@@ -8,13 +9,12 @@ use super::{Core, Turn, is_tcp};
 use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
-use crate::conn::{ConnId, Connection, FlowKey, Pool, State, Worth};
+use crate::conn::{Address, ConnId, Connection, Key, Pool, State, Worth};
 use crate::packet::{Packet, Sent, Sink};
 use crate::service::Real;
 use crate::tables::{Service, Tables};
 use crate::units::{Millis, WorkerId};
 use crate::verdict::DropReason;
-use crate::wire::build;
 
 /// Why there is no connection.
 pub(super) enum Unmade {
@@ -24,12 +24,12 @@ pub(super) enum Unmade {
     NotHere(DropReason),
 }
 
-impl<P: Packet> Core<P> {
+impl<F: Family, P: Packet> Core<F, P> {
     /// Makes the connection of a client's first packet.
     #[expect(clippy::too_many_arguments)]
     pub(super) fn connect<S: Sink<Packet = P>>(
         &mut self,
-        flow: &Flow,
+        flow: &Flow<F>,
         service: &Service,
         real: Real,
         way: Way,
@@ -41,7 +41,10 @@ impl<P: Packet> Core<P> {
         let key = &flow.key;
         let coarse = now.millis();
         let tcp = is_tcp(flow);
-        if service.pool.is_none() && key.source() == real.address {
+        let Some(address) = F::address(real.address) else {
+            return Err(Unmade::NotHere(DropReason::NoRoute));
+        };
+        if service.pool.is_none() && key.source() == address {
             return Err(Unmade::Drop(DropReason::Hairpin));
         }
         let hash = self.live.table.hash(key);
@@ -54,8 +57,10 @@ impl<P: Packet> Core<P> {
             Room::Later => return Err(Unmade::Drop(DropReason::SynFlood)),
         }
         let real_port = real.port_for(key.destination_port());
-        let reply_key =
-            |(address, port)| FlowKey::new(real.address, real_port, address, port, key.protocol());
+        let reply_key = |(local, port)| {
+            let local = F::address(local).unwrap_or(F::Address::UNSPECIFIED);
+            F::Key::new(address, real_port, local, port, key.protocol())
+        };
         let local = match &service.pool {
             None => None,
             Some(pool) => {
@@ -63,12 +68,10 @@ impl<P: Packet> Core<P> {
                     self.local_pair(pool, service, &real, reply_key, syn, effort, tables, coarse)?;
                 self.reset_given_up(tables, turn.sink);
                 self.reset_left(&reply_key(pair), tables, turn.sink);
-                Some(pair)
+                F::address(pair.0).map(|address| (address, pair.1))
             }
         };
-        let translation = service
-            .mode
-            .translation(key, (real.address, real_port), local);
+        let translation = service.mode.translation(key, (address, real_port), local);
         let mut connection = Connection::new(*key, translation, real.id);
         connection.state = match tcp {
             true => next_tcp(State::None, direction(&connection, false), flow.flags),
@@ -123,7 +126,7 @@ impl<P: Packet> Core<P> {
         pool: &Pool,
         service: &Service,
         real: &Real,
-        reply_key: impl Fn(Pair) -> FlowKey,
+        reply_key: impl Fn(Pair) -> F::Key,
         syn: Option<u64>,
         effort: &mut Effort,
         tables: &Tables,
@@ -184,19 +187,19 @@ impl<P: Packet> Core<P> {
     /// Ends at its real server what a local pair was used for until now, so that the next connection from it meets nothing
     /// of the old one: a reset with the sequence number that the real server takes next (RFC 9293 section 3.10.7.4;
     /// TIME-WAIT ends by it as well, so that RFC 6191 is not needed). `reply`: the key of its replies to the pair.
-    fn reset_left<S: Sink<Packet = P>>(&mut self, reply: &FlowKey, tables: &Tables, sink: &mut S) {
+    fn reset_left<S: Sink<Packet = P>>(&mut self, reply: &F::Key, tables: &Tables, sink: &mut S) {
         let Some(sequence) = self.live.take_left(reply) else {
             return;
         };
-        let hop = resolve(tables, reply.source()).and_then(|way| way.hop);
+        let hop = resolve(tables, reply.source().into()).and_then(|way| way.hop);
         let Some(link) = hop.map(|hop| tables.neighbours.link(hop)) else {
             return;
         };
         let source = tables.port(link.port).mac;
         if link.is_usable()
             && let Some(mut packet) = sink.alloc(link.port)
-            && packet.resize(build::RESET_LEN)
-            && build::reset(
+            && packet.resize(F::RESET_LEN)
+            && F::write_reset(
                 packet.data_mut(),
                 (link.mac, source),
                 (reply.destination(), reply.destination_port()),
@@ -211,8 +214,8 @@ impl<P: Packet> Core<P> {
 }
 
 /// A worker's view of the local pairs towards one real server.
-struct Local<'a, K> {
-    live: &'a mut Live,
+struct Local<'a, F: Family, K> {
+    live: &'a mut Live<F>,
     shared: &'a crate::steering::Steering,
     worker: WorkerId,
     reply_key: &'a K,
@@ -220,7 +223,7 @@ struct Local<'a, K> {
     now: Millis,
 }
 
-impl<K: Fn(Pair) -> FlowKey> Pairs for Local<'_, K> {
+impl<F: Family, K: Fn(Pair) -> F::Key> Pairs for Local<'_, F, K> {
     fn is_ours(&self, pair: Pair) -> bool {
         self.shared.owner(&(self.reply_key)(pair)) == self.worker
     }

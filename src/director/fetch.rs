@@ -1,10 +1,11 @@
 //! Fetches ahead what the new connections of a burst will need, so that their cache misses overlap.
 
+use super::family::Family;
 use super::parse::{Flow, Kind};
 use super::stage::{Slot, Stage};
 use super::{Core, flow};
 use crate::arch::{prefetch, prefetch_all};
-use crate::conn::{FlowKey, Place, local_port};
+use crate::conn::{Key, Place, local_port};
 use crate::packet::{BURST, Packet};
 use crate::sched::Client;
 use crate::service::{Real, ServiceKey};
@@ -13,8 +14,8 @@ use crate::tables::{Owner, Service, Tables, Target};
 use arrayvec::ArrayVec;
 
 /// A flow without a connection, on its way to get one.
-struct New<'a> {
-    flow: &'a Flow,
+struct New<'a, F: Family> {
+    flow: &'a Flow<F>,
     service: &'a Service,
     /// How many before it, in one go, are the same service's.
     ahead: usize,
@@ -25,19 +26,19 @@ struct New<'a> {
 /// For each packet of a burst, what it is to, if that was looked up.
 pub(super) type LookedUp<'t> = ArrayVec<Option<Target<'t>>, BURST>;
 
-impl<P: Packet> Core<P> {
+impl<F: Family, P: Packet> Core<F, P> {
     /// Fetches what new connections will need, each step for all of them, so that their cache misses overlap: the
     /// service, what it leads to, the counters of the real server, the place of the reply's key. Returns what was looked up
     /// of the first `count` packets.
     #[inline(never)]
     pub(super) fn fetch_services<'t>(
         &self,
-        stage: &Stage,
+        stage: &Stage<F>,
         count: usize,
         tables: &'t Tables,
     ) -> LookedUp<'t> {
         let slots = &stage.slots[..count];
-        let is_new = |slot: &Slot| {
+        let is_new = |slot: &Slot<F>| {
             let is_flow = slot.flow.kind != Kind::Other;
             let is_new = slot.place == Place::NONE && is_flow;
             let was_refused = |flow| self.refused.answer(flow, tables.generation).is_some();
@@ -47,7 +48,7 @@ impl<P: Packet> Core<P> {
         let mut targets = LookedUp::new();
         for slot in slots {
             let key = &slot.flow.key;
-            let owner = is_new(slot).then(|| tables.addresses.get(&key.destination()));
+            let owner = is_new(slot).then(|| tables.addresses.get(&key.destination().into()));
             targets.push(owner.map(|owner| Target {
                 owner,
                 service: None,
@@ -56,14 +57,14 @@ impl<P: Packet> Core<P> {
             keys.push(owner.flatten().map(|_| {
                 let service = flow::service_key(key);
                 tables.services.prefetch_place(&service);
-                tables.addresses.prefetch_place(&key.source());
+                tables.addresses.prefetch_place(&key.source().into());
                 service
             }));
         }
         for key in keys.iter().flatten() {
             tables.services.prefetch(key);
         }
-        let mut new = ArrayVec::<New, BURST>::new();
+        let mut new = ArrayVec::<New<F>, BURST>::new();
         for ((slot, key), target) in slots.iter().zip(&keys).zip(&mut targets) {
             if let (Some(key), Some(target)) = (key, target)
                 && let Some(service) = tables.service(key)
@@ -91,7 +92,7 @@ impl<P: Packet> Core<P> {
         for new in &mut new {
             let (key, service) = (&new.flow.key, new.service);
             let client = Client {
-                address: key.source(),
+                address: key.source().into(),
                 port: key.source_port(),
             };
             let cursor = service.cursor(self.worker);
@@ -117,12 +118,18 @@ impl<P: Packet> Core<P> {
             };
             let key = &flow.key;
             let (address, port) = match &service.pool {
-                Some(pool) => local_port::expected(pool, &stats.pairs),
-                None if service.mode.sees_replies => (key.source(), key.source_port()),
+                Some(pool) => {
+                    let (address, port) = local_port::expected(pool, &stats.pairs);
+                    (F::address(address), port)
+                }
+                None if service.mode.sees_replies => (Some(key.source()), key.source_port()),
                 None => continue,
             };
+            let (Some(real_address), Some(address)) = (F::address(real.address), address) else {
+                continue;
+            };
             let real_port = real.port_for(key.destination_port());
-            let reply = FlowKey::new(real.address, real_port, address, port, key.protocol());
+            let reply = F::Key::new(real_address, real_port, address, port, key.protocol());
             self.live
                 .table
                 .prefetch_bucket(self.live.table.hash(&reply));

@@ -1,11 +1,12 @@
 //! TCP and UDP: known connections, and the way out. A flow's first packet is in [`unknown`](super::unknown).
 
+use super::family::Family;
 use super::parse::{Flow, Kind};
 use super::{Core, Outcome, Turn, is_tcp};
 use crate::config::Protocol;
 use crate::conn::state::next_tcp;
-use crate::conn::{Connection, Direction, FlowKey, Found, Place, State};
-use crate::forward::rewrite::{Layout, rewrite, rewrite_usual, set_macs};
+use crate::conn::{Connection, Direction, Found, Key, Place, State};
+use crate::forward::rewrite::set_macs;
 use crate::neighbour::LinkState;
 use crate::net::protocol;
 use crate::packet::{Packet, Sent, Sink};
@@ -15,19 +16,16 @@ use crate::tables::Tables;
 use crate::units::{HopId, PortId};
 use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
 use crate::wire::tcp;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-/// Where in a frame of the usual layout TCP's acknowledgement number is.
-const ACKNOWLEDGED: usize = Layout::USUAL.l4 as usize + 8;
-
-impl<P: Packet> Core<P> {
+impl<F: Family, P: Packet> Core<F, P> {
     /// A packet of a known connection, which most probably goes on to its next hop: says by which port. Every other
     /// comes back untouched, nothing counted and nothing changed, for [`Self::known_unusual`].
     #[inline(always)]
     pub(super) fn known<S: Sink<Packet = P>>(
         &mut self,
         mut packet: P,
-        flow: &Flow,
+        flow: &Flow<F>,
         place: Place,
         turn: &mut Turn<'_, S>,
     ) -> Result<(PortId, PacketContext), P> {
@@ -54,7 +52,8 @@ impl<P: Packet> Core<P> {
             if next_tcp(connection.state, direction, flow.flags) != connection.state {
                 return Err(packet);
             }
-            if let Some(acknowledged) = packet.data().get(ACKNOWLEDGED..ACKNOWLEDGED + 4) {
+            let at = usize::from(F::USUAL.l4) + 8;
+            if let Some(acknowledged) = packet.data().get(at..at + 4) {
                 let acknowledged = acknowledged.try_into().unwrap_or_default();
                 connection.note_segment(reply, u32::from_le_bytes(acknowledged));
             }
@@ -70,7 +69,7 @@ impl<P: Packet> Core<P> {
 
         count(&real.counters, flow, reply);
         let is_tcp = flow.kind == Kind::Segment;
-        rewrite_usual(packet.data_mut(), is_tcp, connection, reply, hop);
+        F::rewrite_usual(packet.data_mut(), is_tcp, connection, reply, hop);
         let port = hop.port();
         turn.sink.send(port, packet, Sent::Forwarded);
         Ok((port, context))
@@ -81,7 +80,7 @@ impl<P: Packet> Core<P> {
     pub(super) fn known_unusual<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
-        flow: &Flow,
+        flow: &Flow<F>,
         found: Found,
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
@@ -99,7 +98,7 @@ impl<P: Packet> Core<P> {
         };
         // The standing of a removed real server tells no ports any more.
         let comes_from_it = match real.is_removed() {
-            true => tables.is_way_to(packet.port(), flow.key.source()),
+            true => tables.is_way_to(packet.port(), flow.key.source().into()),
             false => real.standing.admits(true, packet.port()),
         };
         if found.reply && !comes_from_it {
@@ -154,17 +153,17 @@ impl<P: Packet> Core<P> {
     /// Whether a client's SYN makes a new connection of one that it meets, with a real server chosen anew: the old one is
     /// over, or its real server takes no new connections (the kernel's `expire_nodest_conn`) or cannot be reached. Where no
     /// replies are seen, anyone may have ended it by a forged reset or FIN: it stays with its real server.
-    fn starts_anew(&self, connection: &Connection, tables: &Tables) -> bool {
+    fn starts_anew(&self, connection: &Connection<F::Key>, tables: &Tables) -> bool {
         let real = self.live.counters.reals.get(connection.real.index());
         let serves = real.is_some_and(|real| real.standing.is_open())
-            && resolve(tables, connection.reply.source())
+            && resolve(tables, connection.reply.source().into())
                 .is_some_and(|way| !way.has_failed(tables));
         let sees_replies = connection.is_two_way();
         !serves || sees_replies && connection.state.is_reusable(sees_replies)
     }
 
     /// Brings a TCP connection into the state that a segment leads to, and keeps what later ones are held against.
-    fn step(&mut self, found: Found, flow: &Flow, numbers: Numbers) {
+    fn step(&mut self, found: Found, flow: &Flow<F>, numbers: Numbers) {
         let Numbers {
             sequence,
             end,
@@ -237,8 +236,8 @@ impl<P: Packet> Core<P> {
     pub(super) fn forward<S: Sink<Packet = P>>(
         &mut self,
         mut packet: P,
-        flow: &Flow,
-        connection: &mut Connection,
+        flow: &Flow<F>,
+        connection: &mut Connection<F::Key>,
         reply: bool,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
@@ -252,7 +251,7 @@ impl<P: Packet> Core<P> {
                 address: tables.neighbours.address(hop),
                 hop: Some(hop),
             },
-            None => match resolve(tables, connection.destination(reply)) {
+            None => match resolve(tables, connection.destination(reply).into()) {
                 None => return Verdict::Drop(DropReason::NoRoute),
                 Some(way) => {
                     connection.set_hop(reply, way.hop);
@@ -269,7 +268,7 @@ impl<P: Packet> Core<P> {
             let reason = ReplyReason::HostUnreachable;
             return self.host_unreachable(packet, vip, reason, turn);
         }
-        rewrite(packet.data_mut(), flow.layout, connection, reply);
+        F::rewrite(packet.data_mut(), flow.layout, connection, reply);
         let link = way.hop.map(|hop| tables.neighbours.link(hop));
         match link {
             Some(link) if link.is_usable() => {
@@ -298,7 +297,7 @@ impl<P: Packet> Core<P> {
     fn orphan<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
-        flow: &Flow,
+        flow: &Flow<F>,
         found: Found,
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
@@ -327,13 +326,13 @@ impl<P: Packet> Core<P> {
 
 /// What the service of a client's packet is found by.
 #[inline]
-pub(super) fn service_key(key: &FlowKey) -> ServiceKey {
+pub(super) fn service_key(key: &impl Key) -> ServiceKey {
     ServiceKey {
         protocol: match key.protocol() {
             protocol::TCP => Protocol::Tcp,
             _ => Protocol::Udp,
         },
-        address: key.destination(),
+        address: key.destination().into(),
         port: key.destination_port(),
     }
 }
@@ -349,7 +348,7 @@ struct Numbers {
 
 impl Numbers {
     /// Of a segment whose header is there.
-    fn of(frame: &[u8], flow: &Flow) -> Self {
+    fn of<F: Family>(frame: &[u8], flow: &Flow<F>) -> Self {
         let l4 = usize::from(flow.layout.l4);
         let header = frame
             .get(l4..)
@@ -374,7 +373,7 @@ impl Numbers {
 
 /// Counts a packet of a connection.
 #[inline(always)]
-pub(super) fn count(real: &RealStats, flow: &Flow, reply: bool) {
+pub(super) fn count<F: Family>(real: &RealStats, flow: &Flow<F>, reply: bool) {
     let (packets, bytes) = match reply {
         true => (&real.packets_out, &real.bytes_out),
         false => (&real.packets_in, &real.bytes_in),
@@ -384,7 +383,7 @@ pub(super) fn count(real: &RealStats, flow: &Flow, reply: bool) {
 }
 
 #[inline(always)]
-pub(super) fn direction(connection: &Connection, reply: bool) -> Direction {
+pub(super) fn direction<K: Key>(connection: &Connection<K>, reply: bool) -> Direction {
     match (reply, connection.is_two_way()) {
         (true, _) => Direction::Reply,
         (false, true) => Direction::Request,
@@ -396,7 +395,7 @@ pub(super) fn direction(connection: &Connection, reply: bool) -> Direction {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
     pub port: PortId,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub hop: Option<HopId>,
 }
 
@@ -408,7 +407,7 @@ impl Way {
     }
 }
 
-pub(super) fn resolve(tables: &Tables, destination: Ipv4Addr) -> Option<Way> {
+pub(super) fn resolve(tables: &Tables, destination: IpAddr) -> Option<Way> {
     let route = tables.routes.get(destination)?;
     Some(match route.gateway {
         Some((hop, address)) => Way {

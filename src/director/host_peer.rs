@@ -2,8 +2,7 @@
 
 use crate::config::HostPeer;
 use crate::net::protocol;
-use crate::wire::ipv4::Ipv4;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// RFC 5881 section 4: control and echo packets of a single hop.
 const BFD_SINGLE_HOP: [u16; 2] = [3784, 3785];
@@ -11,28 +10,42 @@ const BFD_SINGLE_HOP: [u16; 2] = [3784, 3785];
 const BFD_MULTIHOP: u16 = 4784;
 /// RFC 4271 section 8.2.1.
 const BGP: u16 = 179;
-/// RFC 5798 section 5.1.1.2.
-const VRRP_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
+/// RFC 5798 sections 5.1.1.2 and 5.1.2.2.
+const VRRP_GROUPS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(224, 0, 0, 18)),
+    IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12)),
+];
+
+/// What tells whose packet to the host it is.
+pub(super) struct ToHost {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub protocol: u8,
+    pub ttl: u8,
+    pub is_fragment: bool,
+    /// Of a whole TCP segment or UDP datagram.
+    pub ports: Option<(u16, u16)>,
+}
 
 /// Whether a packet to the host is BFD, BGP or VRRP from one of the configured peers. `peers` are in the order of their
 /// addresses. A packet with the wrong TTL is none: it may come from anywhere, and has the budget of all other packets
 /// (RFC 5082 section 3 allows a lower-priority queue for it). The host's daemon decides: with authentication BFD may take
 /// any TTL (RFC 5881 section 5).
-pub(super) fn is_host_peers(ip: &Ipv4<&[u8]>, peers: &[HostPeer]) -> bool {
-    let Ok(place) = peers.binary_search_by_key(&ip.source(), |peer| peer.address) else {
+pub(super) fn is_host_peers(packet: &ToHost, peers: &[HostPeer]) -> bool {
+    let Ok(place) = peers.binary_search_by_key(&packet.source, |peer| peer.address) else {
         return false;
     };
-    let is_from_link = ip.ttl() == 255;
-    match (ip.protocol(), ip.ports()) {
+    let is_from_link = packet.ttl == 255;
+    match (packet.protocol, packet.ports) {
         // RFC 5798 section 7.1: the receiver must verify that the TTL is 255.
-        (protocol::VRRP, _) => !ip.is_fragment() && is_from_link,
-        (_, _) if ip.destination() == VRRP_GROUP => false,
+        (protocol::VRRP, _) => !packet.is_fragment && is_from_link,
+        (_, _) if VRRP_GROUPS.contains(&packet.destination) => false,
         (protocol::UDP, Some((_, BFD_MULTIHOP))) => true,
         (protocol::UDP, Some((_, to))) => BFD_SINGLE_HOP.contains(&to) && is_from_link,
         // Either may have opened the session.
         (protocol::TCP, Some((BGP, _) | (_, BGP))) => match peers[place].ttl_security {
             // RFC 5082 section 3: each hop may have taken one.
-            Some(hops) => ip.ttl() >= 255 - (hops - 1),
+            Some(hops) => packet.ttl >= 255 - (hops - 1),
             None => true,
         },
         _ => false,
@@ -42,26 +55,37 @@ pub(super) fn is_host_peers(ip: &Ipv4<&[u8]>, peers: &[HostPeer]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::ipv4;
 
     const PEER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
     const SECURED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 253);
     const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 252);
     const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+    const VRRP_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
     const OSPF_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 5);
+
+    /// The IPv6 address that plays the same part.
+    fn v6(address: Ipv4Addr) -> IpAddr {
+        match address.octets() {
+            [224, 0, 0, last] => {
+                Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, if last == 18 { 0x12 } else { 5 })
+            }
+            [.., last] => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()),
+        }
+        .into()
+    }
 
     #[test]
     fn protocols_of_peers_are_told_by_address_port_and_ttl() {
         let peers = [
-            HostPeer {
-                address: SECURED,
-                ttl_security: Some(2),
-            },
-            HostPeer {
-                address: PEER,
-                ttl_security: None,
-            },
+            (SECURED.into(), Some(2)),
+            (PEER.into(), None),
+            (v6(SECURED), Some(2)),
+            (v6(PEER), None),
         ];
+        let peers = peers.map(|(address, ttl_security)| HostPeer {
+            address,
+            ttl_security,
+        });
         let (udp, tcp, vrrp) = (protocol::UDP, protocol::TCP, protocol::VRRP);
         let cases = [
             // source, destination, protocol, ports, TTL, is a peer's
@@ -93,20 +117,27 @@ mod tests {
         ];
         for case in cases {
             let (source, destination, protocol, (from, to), ttl, expected) = case;
-            let mut packet = [0; 40];
-            let ip = ipv4::Repr {
+            let has_ports = matches!(protocol, protocol::TCP | protocol::UDP);
+            let whole = |source, destination| ToHost {
+                source,
+                destination,
+                protocol,
                 ttl,
-                ..ipv4::Repr::new(source, destination, protocol)
+                is_fragment: false,
+                ports: has_ports.then_some((from, to)),
             };
-            ip.emit(&mut packet).unwrap();
-            packet[20..22].copy_from_slice(&u16::to_be_bytes(from));
-            packet[22..24].copy_from_slice(&u16::to_be_bytes(to));
-            let is_peers =
-                |packet: &[u8]| is_host_peers(&Ipv4::new_checked(packet).unwrap(), &peers);
-            assert_eq!(is_peers(&packet), expected, "{case:?}");
-            // More fragments.
-            packet[6] = 0x20;
-            assert!(!is_peers(&packet), "a fragment: {case:?}");
+            for packet in [
+                whole(source.into(), destination.into()),
+                whole(v6(source), v6(destination)),
+            ] {
+                assert_eq!(is_host_peers(&packet, &peers), expected, "{case:?}");
+                let fragment = ToHost {
+                    is_fragment: true,
+                    ports: None,
+                    ..packet
+                };
+                assert!(!is_host_peers(&fragment, &peers), "a fragment: {case:?}");
+            }
         }
     }
 }

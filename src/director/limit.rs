@@ -21,8 +21,8 @@
 //! change every 69 seconds, so that no sender shares a bucket with a flood for long.
 
 use super::sync::AtomicU64;
+use crate::conn::Address;
 use crate::units::{PortId, Time};
-use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The budgets of all ports. All workers share them; a worker writes here only when it answers, so that a flood beyond
@@ -79,25 +79,28 @@ pub(super) const SECOND: u64 = 1_000_000_000;
 /// The sender and the service that an answer counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
-    source: u32,
-    address: u32,
+    source: u64,
+    address: u64,
     service: u64,
 }
 
 impl Asker {
-    /// Counts a sender that may be beyond routers by its /24, since it may take any address in that.
-    pub fn of_prefix(source: Ipv4Addr, destination: Ipv4Addr, service: u32) -> Self {
-        let prefix = Ipv4Addr::from_bits(source.to_bits() & 0xffff_ff00);
-        Self::of_host(prefix, destination, service)
+    /// Counts a sender that may be beyond routers by its site's prefix, since it may take any address in that.
+    pub fn of_prefix<A: Address>(source: A, destination: A, service: u32) -> Self {
+        Self::new(source.site(), destination, service)
     }
 
     /// Counts a host on the link by its whole address.
-    pub fn of_host(source: Ipv4Addr, destination: Ipv4Addr, service: u32) -> Self {
-        let address = destination.to_bits();
+    pub fn of_host<A: Address>(source: A, destination: A, service: u32) -> Self {
+        Self::new(source.word(), destination, service)
+    }
+
+    fn new(source: u64, destination: impl Address, service: u32) -> Self {
+        let address = destination.word();
         Asker {
-            source: source.to_bits(),
+            source,
             address,
-            service: u64::from(address) << 32 | u64::from(service),
+            service: address.rotate_left(32) ^ u64::from(service),
         }
     }
 }
@@ -200,8 +203,8 @@ impl AnswerLimits {
         }
         // About 69 seconds.
         let seed = self.seed ^ (now.nanos() >> 36);
-        let source = mix(u64::from(asker.source) ^ seed);
-        let address = mix(u64::from(asker.address) ^ seed.rotate_left(32));
+        let source = mix(asker.source ^ seed);
+        let address = mix(asker.address ^ seed.rotate_left(32));
         let service = mix(asker.service ^ seed.rotate_left(48));
         // The high half of a product is below its factor: a place without a division.
         let place = |row: usize, hash: u64| row * shares + ((hash * shares as u64) >> 32) as usize;

@@ -1,28 +1,29 @@
 //! A worker's live connections: the table, and what is counted along with it. Every entry comes and goes here.
 
 use super::Shared;
+use super::family::Family;
 use super::flood::Flood;
 use crate::arch::NoMemory;
 use crate::conn::entry::{NO_TEMPLATE, Worth};
 use crate::conn::local_port::{Held, Pair};
-use crate::conn::{ConnId, Connection, FlowKey, State, Table};
+use crate::conn::{ConnId, Connection, Key, State, Table};
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
 use crate::units::{Millis, RealId, ServiceId};
 use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(super) struct Live {
-    pub table: Table,
+pub(super) struct Live<F: Family> {
+    pub table: Table<Connection<F::Key>>,
     /// This worker's own.
     pub counters: Arc<CachePadded<WorkerStats>>,
     shared: Arc<Shared>,
     flood: Flood,
     hints: [Hint; HINTS],
-    left: Box<[Left; LEFT]>,
+    left: Box<[Left<F::Key>; LEFT]>,
     /// Services that have connections here.
     services: usize,
     /// Where the next search for an entry to give up begins.
@@ -30,7 +31,7 @@ pub(super) struct Live {
     /// Where the last one was found.
     fertile: u32,
     /// The keys of the replies of connections that were given up, and whose real servers have to be told.
-    given_up: ArrayVec<FlowKey, 3>,
+    given_up: ArrayVec<F::Key, 3>,
 }
 
 /// A local pair that has become free, or can be taken over, of a real server whose pool was exhausted.
@@ -43,14 +44,14 @@ struct Hint {
 const HINTS: usize = 64;
 const NO_HINT: Hint = Hint {
     real: RealId(u32::MAX),
-    pair: (Ipv4Addr::UNSPECIFIED, 0),
+    pair: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
 };
 
 /// What a real server may still hold of a fullnat connection that has ended: a later connection from the same local pair
 /// must not meet it.
 #[derive(Clone, Copy, Default)]
-struct Left {
-    reply: FlowKey,
+struct Left<K> {
+    reply: K,
     /// The sequence number that the real server takes next.
     next: u32,
 }
@@ -84,7 +85,7 @@ pub(super) enum Rivals {
     Idle,
 }
 
-impl Live {
+impl<F: Family> Live<F> {
     pub fn new(
         capacity: usize,
         shared: Arc<Shared>,
@@ -107,13 +108,13 @@ impl Live {
     /// Adds a connection of `service` whose keys are known to be no other's. None when the table is full.
     pub fn add(
         &mut self,
-        connection: Connection,
+        connection: Connection<F::Key>,
         hash: u64,
         reply: Option<u64>,
         service: ServiceId,
     ) -> Option<ConnId> {
         let id = self.table.add(connection, hash, reply)?;
-        self.counters.connections.set(self.table.len() as u64);
+        self.counters.connections.add(1);
         if let Some(stats) = self.counters.services.get(service.index()) {
             self.services += usize::from(stats.live.get() == 0);
             stats.live.inc();
@@ -129,7 +130,7 @@ impl Live {
     pub fn end(&mut self, id: ConnId) {
         let connection = *self.table.get(id);
         self.table.remove(id);
-        self.counters.connections.set(self.table.len() as u64);
+        self.counters.connections.sub(1);
         let real = self.counters.reals.get(connection.real.index());
         let service = match connection.is_template() {
             true => Some(connection.template_service()),
@@ -208,7 +209,7 @@ impl Live {
     }
 
     /// The template of a connection that has proved itself outlives it (`ip_vs_control_assure_ct`).
-    pub fn assure(&mut self, connection: &Connection) {
+    pub fn assure(&mut self, connection: &Connection<F::Key>) {
         if connection.template != NO_TEMPLATE {
             self.table
                 .get_mut(ConnId(connection.template))
@@ -217,12 +218,12 @@ impl Live {
     }
 
     /// Whether a connection has this key.
-    pub fn has(&self, key: &FlowKey) -> bool {
+    pub fn has(&self, key: &F::Key) -> bool {
         self.table.find(self.table.hash(key), key).is_some()
     }
 
     /// Whether no live connection has this key of replies. One that gives way is ended.
-    pub fn vacate(&mut self, key: &FlowKey, rivals: Rivals, tables: &Tables, now: Millis) -> bool {
+    pub fn vacate(&mut self, key: &F::Key, rivals: Rivals, tables: &Tables, now: Millis) -> bool {
         let Some(found) = self.table.find(self.table.hash(key), key) else {
             return true;
         };
@@ -244,13 +245,13 @@ impl Live {
 
     /// The sequence number that the real server takes next from a local pair that a connection has left, once. `reply`: the
     /// key of its replies to the pair.
-    pub fn take_left(&mut self, reply: &FlowKey) -> Option<u32> {
+    pub fn take_left(&mut self, reply: &F::Key) -> Option<u32> {
         let place = self.place_left(reply);
         let left = &mut self.left[place];
         (left.reply == *reply).then(|| std::mem::take(left).next)
     }
 
-    fn place_left(&self, reply: &FlowKey) -> usize {
+    fn place_left(&self, reply: &F::Key) -> usize {
         self.table.hash(reply) as usize % LEFT
     }
 
@@ -271,12 +272,12 @@ impl Live {
     }
 
     #[cold]
-    fn hint(&mut self, connection: &Connection) {
+    fn hint(&mut self, connection: &Connection<F::Key>) {
         let real = connection.real;
         let reply = &connection.reply;
         self.hints[real.index() % HINTS] = Hint {
             real,
-            pair: (reply.destination(), reply.destination_port()),
+            pair: (reply.destination().into(), reply.destination_port()),
         };
     }
 
@@ -294,7 +295,7 @@ impl Live {
     }
 
     /// Takes the key of the replies of a connection that was given up, and has left a local pair.
-    pub fn take_given_up(&mut self) -> Option<FlowKey> {
+    pub fn take_given_up(&mut self) -> Option<F::Key> {
         self.given_up.pop()
     }
 
@@ -397,7 +398,7 @@ impl Live {
         // Templates last: what they bound refers to them.
         for templates_too in [false, true] {
             for id in (0..self.table.high_water()).map(ConnId) {
-                let is_due = |entry: &Connection| templates_too || !entry.is_template();
+                let is_due = |entry: &Connection<F::Key>| templates_too || !entry.is_template();
                 if self.table.live(id.0).is_some_and(is_due) {
                     self.end(id);
                 }

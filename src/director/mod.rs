@@ -11,7 +11,9 @@
 //! something is full.
 
 mod answer;
+mod arp;
 mod connect;
+pub mod family;
 mod fetch;
 mod flood;
 mod flow;
@@ -22,33 +24,40 @@ mod limit_loom;
 #[cfg(test)]
 mod limit_tests;
 mod live;
+mod local;
 mod orders;
 mod ownership;
 pub mod parse;
+mod parse6;
 mod refused;
 mod schedule;
 mod stage;
 mod sweep;
 mod unknown;
+mod v4;
+mod v6;
 mod waiting;
 
 use crate::arch::{NoMemory, cold_path};
-use crate::conn::Table;
+use crate::config::Config;
+use crate::conn::{Connection, Connection6, Key, Table};
 use crate::exchange::Mailbox;
+use crate::net::ByFamily;
 use crate::packet::{Burst, Packet, Sink};
 use crate::stats::{MAX_PORTS, Stats, WorkerStats};
 use crate::steering::Steering;
 use crate::tables::{Tables, Target};
 use crate::units::{PortId, Time, WorkerId};
-use crate::verdict::{DropReason, LocalReason, PacketContext, Verdict};
+use crate::verdict::{DropReason, PacketContext, Verdict};
 use arrayvec::ArrayVec;
+use family::{Family, V4, V6};
 use fetch::LookedUp;
 pub use limit::AnswerLimits;
 use live::Live;
 use parse::{Flow, Kind, Parsed, is_bad_source_mac};
 use refused::Refused;
 use stage::{Slot, Stage};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -64,22 +73,55 @@ mod sync {
 
 /// One worker's half of the dataplane.
 pub struct Director<P> {
-    core: Core<P>,
-    stage: Box<Stage>,
+    v4: Half<V4, P>,
+    /// None where there is no room for IPv6 connections: then no IPv6 packet is looked at.
+    v6: Option<Half<V6, P>>,
+    /// Whether the last packet was an IPv6 one: most often the next is of the same family.
+    is_v6: bool,
 }
 
-/// What a director keeps from burst to burst.
-struct Core<P> {
+/// All that is of one family.
+struct Half<F: Family, P> {
+    core: Core<F, P>,
+    stage: Box<Stage<F>>,
+}
+
+/// What a director keeps from burst to burst, for the packets of one family.
+pub struct Core<F: Family, P> {
     worker: WorkerId,
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
-    live: Live,
+    live: Live<F>,
     waiting: Waiting<P>,
-    refused: Refused,
+    refused: Refused<F>,
     sweep: Sweep,
     wanted: [Wanted; WANTED],
     /// Of the burst that is worked on.
     origin: Origin,
+}
+
+/// How many connections of each family a worker is to have room for, of a configuration that asks for so many of each: IPv6
+/// ones only where a port or a service has an IPv6 address, since a table takes its memory at start.
+pub fn room(config: &Config, connections: usize) -> ByFamily<usize> {
+    let ports = config.ports.iter().flat_map(|port| &port.addresses);
+    let services = config.services.iter().map(|service| service.address);
+    let has_ipv6 = ports
+        .map(|net| net.addr())
+        .chain(services)
+        .any(|address| address.is_ipv6());
+    ByFamily {
+        v4: connections,
+        v6: if has_ipv6 { connections } else { 0 },
+    }
+}
+
+/// The memory of the tables with room for so many connections of each family, in bytes.
+pub fn table_bytes(room: ByFamily<usize>) -> usize {
+    let v6 = match room.v6 {
+        0 => 0,
+        count => Table::<Connection6>::bytes(count),
+    };
+    Table::<Connection>::bytes(room.v4) + v6
 }
 
 /// What is the same for all packets that are decided on in one go.
@@ -100,7 +142,7 @@ impl<'a, S> Turn<'a, S> {
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     port: PortId,
-    address: Ipv4Addr,
+    address: IpAddr,
     /// It is not asked for again before; none: the place is free.
     until: Option<Time>,
 }
@@ -108,7 +150,7 @@ struct Wanted {
 impl Wanted {
     const NONE: Wanted = Wanted {
         port: PortId(0),
-        address: Ipv4Addr::UNSPECIFIED,
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         until: None,
     };
 }
@@ -152,11 +194,111 @@ pub enum Origin {
 type Outcome = (Verdict, PacketContext);
 
 impl<P: Packet> Director<P> {
-    /// `connections`: how many this worker has room for.
+    /// `connections`: how many of each family this worker has room for. Without room for IPv6 ones it looks at no IPv6
+    /// packet.
     ///
     /// # Errors
     /// Where the kernel refuses the memory of its table.
     pub fn new(
+        worker: WorkerId,
+        connections: ByFamily<usize>,
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox>,
+    ) -> Result<Self, NoMemory> {
+        let v6 = match connections.v6 {
+            0 => None,
+            count => Some(Half::new(worker, count, shared.clone(), mailbox.clone())?),
+        };
+        Ok(Director {
+            v4: Half::new(worker, connections.v4, shared, mailbox)?,
+            v6,
+            is_v6: false,
+        })
+    }
+
+    pub fn worker(&self) -> WorkerId {
+        self.v4.core.worker
+    }
+
+    /// Decides on every packet of the burst, and empties it.
+    pub fn process<S: Sink<Packet = P>>(
+        &mut self,
+        burst: &mut Burst<P>,
+        origin: Origin,
+        mut turn: Turn<'_, S>,
+    ) {
+        let counters = self.v4.core.counters();
+        match origin {
+            Origin::Device => counters.received.add(burst.len() as u64),
+            Origin::Worker => counters.taken_over.add(burst.len() as u64),
+        }
+        for packet in burst.iter() {
+            packet.prefetch();
+        }
+        if !self.is_v6 {
+            let knows_both = self.v6.is_some();
+            self.v4.process(burst, origin, knows_both, &mut turn);
+        }
+        if !burst.is_empty() {
+            self.walk_runs(burst, origin, &mut turn);
+        }
+    }
+
+    /// Decides on what is left of a burst that begins with the other family, or goes on with it. Each half goes as far as
+    /// packets are of its family.
+    #[inline(never)]
+    fn walk_runs<S: Sink<Packet = P>>(
+        &mut self,
+        burst: &mut Burst<P>,
+        origin: Origin,
+        turn: &mut Turn<'_, S>,
+    ) {
+        // With packets of IPv4 first, that half has just come to its end.
+        let mut is_v6 = true;
+        while !burst.is_empty() {
+            match &mut self.v6 {
+                Some(v6) if is_v6 => v6.process_apart(burst, origin, turn),
+                _ => self.v4.process_apart(burst, origin, turn),
+            }
+            self.is_v6 = is_v6;
+            is_v6 = !is_v6;
+        }
+    }
+
+    /// What a worker does besides packets, once a loop: waiting packets, the control thread's orders, expiry.
+    pub fn poll<S: Sink<Packet = P>>(&mut self, mut turn: Turn<'_, S>) {
+        self.v4.core.send_waiting(&mut turn);
+        if let Some(v6) = &mut self.v6 {
+            v6.core.send_waiting(&mut turn);
+        }
+        if !self.v4.core.mailbox.orders.is_empty() {
+            self.obey(&mut turn);
+        }
+        self.v4.core.sweep(turn.tables, turn.now);
+        if let Some(v6) = &mut self.v6 {
+            v6.core.sweep(turn.tables, turn.now);
+        }
+    }
+
+    /// Whether expiry is behind the clock: a replay, whose clock jumps, polls on until it is not.
+    pub fn is_behind(&self) -> bool {
+        let v6 = self.v6.as_ref();
+        self.v4.core.sweep.is_behind() || v6.is_some_and(|v6| v6.core.sweep.is_behind())
+    }
+
+    /// The table of IPv4 connections, for a look.
+    pub fn connections(&self) -> &Table {
+        &self.v4.core.live.table
+    }
+
+    /// The table of IPv6 connections, if there is one.
+    pub fn connections6(&self) -> Option<&Table<Connection6>> {
+        self.v6.as_ref().map(|v6| &v6.core.live.table)
+    }
+}
+
+impl<F: Family, P: Packet> Half<F, P> {
+    fn new(
         worker: WorkerId,
         connections: usize,
         shared: Arc<Shared>,
@@ -174,83 +316,72 @@ impl<P: Packet> Director<P> {
             origin: Origin::Device,
         };
         let stage = Box::new(Stage::new());
-        Ok(Director { core, stage })
+        Ok(Half { core, stage })
     }
 
-    pub fn worker(&self) -> WorkerId {
-        self.core.worker
-    }
-
-    /// Decides on every packet of the burst, and empties it.
-    pub fn process<S: Sink<Packet = P>>(
+    /// Decides on the burst's packets, and takes them out of it, up to the first one of the other family.
+    #[inline(always)]
+    fn process<S: Sink<Packet = P>>(
         &mut self,
         burst: &mut Burst<P>,
         origin: Origin,
-        mut turn: Turn<'_, S>,
+        knows_both: bool,
+        turn: &mut Turn<'_, S>,
     ) {
-        let Director { core, stage } = self;
+        let Half { core, stage } = self;
         core.origin = origin;
-        match origin {
-            Origin::Device => core.counters().received.add(burst.len() as u64),
-            Origin::Worker => core.counters().taken_over.add(burst.len() as u64),
-        }
-        for packet in burst.iter() {
-            packet.prefetch();
-        }
         let lookup = core.live.table.lookup();
-        stage.parse(burst, turn.tables, &lookup);
-        stage.guess(burst.len(), &lookup);
-        let any_new = stage.find(burst.len(), &lookup, &core.live.counters.reals);
+        let count = stage.parse(burst, turn.tables, &lookup, knows_both);
+        stage.guess(count, &lookup);
+        let any_new = stage.find(count, &lookup, &core.live.counters.reals);
         let targets = match any_new {
-            true => core.fetch_services(stage, burst.len(), turn.tables),
+            true => core.fetch_services(stage, count, turn.tables),
             false => ArrayVec::new(),
         };
-        core.decide(burst, stage, &targets, &mut turn);
+        core.decide(burst, count, stage, &targets, turn);
     }
 
-    /// What a worker does besides packets, once a loop: waiting packets, the control thread's orders, expiry.
-    pub fn poll<S: Sink<Packet = P>>(&mut self, mut turn: Turn<'_, S>) {
-        let core = &mut self.core;
-        if !core.waiting.is_empty() {
-            core.waiting
-                .poll(turn.tables, &core.live.counters, turn.now, turn.sink);
-        }
-        if !core.mailbox.orders.is_empty() {
-            core.obey(&mut turn);
-        }
-        core.sweep(turn.tables, turn.now);
-    }
-
-    /// Whether expiry is behind the clock: a replay, whose clock jumps, polls on until it is not.
-    pub fn is_behind(&self) -> bool {
-        self.core.sweep.is_behind()
-    }
-
-    /// The connection table, for a look.
-    pub fn connections(&self) -> &Table {
-        &self.core.live.table
+    /// As [`process`](Self::process), with code of its own.
+    #[inline(never)]
+    fn process_apart<S: Sink<Packet = P>>(
+        &mut self,
+        burst: &mut Burst<P>,
+        origin: Origin,
+        turn: &mut Turn<'_, S>,
+    ) {
+        self.process(burst, origin, true, turn);
     }
 }
 
-impl<P: Packet> Core<P> {
+impl<F: Family, P: Packet> Core<F, P> {
+    /// Sends what waits for its next hop no longer.
+    fn send_waiting<S: Sink<Packet = P>>(&mut self, turn: &mut Turn<'_, S>) {
+        if !self.waiting.is_empty() {
+            let counters = &self.live.counters;
+            self.waiting
+                .poll(turn.tables, counters, turn.now, turn.sink);
+        }
+    }
+
     #[inline(always)]
     fn counters(&self) -> &WorkerStats {
         &self.live.counters
     }
 
-    /// Decides on every packet of a burst, in order, and empties it.
+    /// Decides on the first packets of a burst, in order, and takes them out of it.
     #[inline(always)]
     fn decide<S: Sink<Packet = P>>(
         &mut self,
         burst: &mut Burst<P>,
-        stage: &mut Stage,
+        count: usize,
+        stage: &mut Stage<F>,
         targets: &LookedUp,
         turn: &mut Turn<'_, S>,
     ) {
         let version = self.live.table.version();
         // Whether a packet of this burst has made or ended a connection: what was found before may be wrong then.
         let mut has_changed = false;
-        for (packet, slot) in burst.drain(..).zip(&mut stage.slots) {
+        for (packet, slot) in burst.drain(..count).zip(&mut stage.slots) {
             if has_changed {
                 cold_path();
                 slot.place = self.live.table.lookup().place(slot.hash, &slot.flow.key);
@@ -283,7 +414,7 @@ impl<P: Packet> Core<P> {
     fn unusual<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
-        slot: &Slot,
+        slot: &Slot<F>,
         target: Option<Target>,
         turn: &mut Turn<'_, S>,
     ) {
@@ -295,7 +426,7 @@ impl<P: Packet> Core<P> {
                 Verdict::Drop(DropReason::BadSourceMac),
                 PacketContext::default(),
             ),
-            _ if parse::is_bad_source(flow.key.source()) => (
+            _ if F::is_bad_source(flow.key.source()) => (
                 Verdict::Drop(DropReason::BadSource),
                 PacketContext::default(),
             ),
@@ -315,7 +446,12 @@ impl<P: Packet> Core<P> {
 
     /// A packet that is no flow's.
     #[inline(never)]
-    fn other<S: Sink<Packet = P>>(&mut self, packet: P, parsed: &Parsed, turn: &mut Turn<'_, S>) {
+    fn other<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        parsed: &Parsed<F>,
+        turn: &mut Turn<'_, S>,
+    ) {
         let tables = turn.tables;
         let port = packet.port();
         let (verdict, context) = match parsed {
@@ -324,14 +460,7 @@ impl<P: Packet> Core<P> {
                 Verdict::Drop(DropReason::BadSourceMac),
                 PacketContext::default(),
             ),
-            Parsed::Ipv4(datagram) => self.datagram(packet, datagram, turn),
-            Parsed::Arp => self.arp(packet, turn),
-            Parsed::Multicast => {
-                let reason = LocalReason::Multicast;
-                let verdict = self.deliver(packet, port, reason, turn);
-                (verdict, PacketContext::default())
-            }
-            Parsed::Flow(_) | Parsed::Mend => unreachable!("flows have a way of their own"),
+            parsed => F::other(self, packet, parsed, turn),
         };
         self.count(verdict);
         turn.sink.decided(port, verdict, context);
@@ -351,8 +480,12 @@ impl<P: Packet> Core<P> {
     }
 
     /// Asks the control thread to find or confirm a neighbour: once in a while, however many packets want it.
-    fn want(&mut self, port: PortId, address: Ipv4Addr, now: Time) {
-        let last = &mut self.wanted[address.to_bits() as usize % WANTED];
+    fn want(&mut self, port: PortId, address: IpAddr, now: Time) {
+        let place = match address {
+            IpAddr::V4(address) => address.to_bits() as usize,
+            IpAddr::V6(address) => address.to_bits() as usize,
+        };
+        let last = &mut self.wanted[place % WANTED];
         let is_told = (last.port, last.address) == (port, address)
             && last.until.is_some_and(|until| now < until);
         if !is_told && self.mailbox.want(port, address) {
@@ -372,7 +505,7 @@ fn is_own_or_no_mac(frame: &[u8], port: PortId, tables: &Tables) -> bool {
 }
 
 /// Whether a flow is of TCP.
-fn is_tcp(flow: &Flow) -> bool {
+fn is_tcp<F: Family>(flow: &Flow<F>) -> bool {
     flow.key.protocol() == crate::net::protocol::TCP
 }
 

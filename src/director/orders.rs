@@ -1,17 +1,19 @@
 //! What the control thread orders a worker to do: to ask for a neighbour, to announce an address, to copy connections.
 
-use super::{Core, Turn};
+use super::{Director, Turn};
+use crate::conn::{Connection, Key, Table};
 use crate::exchange::{ConnectionChunk, Order};
 use crate::packet::{Packet, Sent, Sink};
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
 use crate::wire::Mac;
+use std::net::IpAddr;
 
-impl<P: Packet> Core<P> {
+impl<P: Packet> Director<P> {
     /// Obeys one order: a worker never spends long on them.
     pub(super) fn obey<S: Sink<Packet = P>>(&mut self, turn: &mut Turn<'_, S>) {
         let (tables, now) = (turn.tables, turn.now);
-        let Some(order) = self.mailbox.orders.pop() else {
+        let Some(order) = self.v4.core.mailbox.orders.pop() else {
             return;
         };
         match order {
@@ -21,19 +23,23 @@ impl<P: Packet> Core<P> {
                 source,
                 target,
             } => {
-                self.send_arp(tables, port, turn.sink, |mac, frame| {
-                    crate::wire::build::arp_request(frame, to, mac, source, target)
-                });
+                if let (IpAddr::V4(source), IpAddr::V4(target)) = (source, target) {
+                    self.send_arp(tables, port, turn.sink, |mac, frame| {
+                        crate::wire::build::arp_request(frame, to, mac, source, target)
+                    });
+                }
             }
             Order::Announce { port, address } => {
-                self.send_arp(tables, port, turn.sink, |mac, frame| {
-                    crate::wire::build::gratuitous_arp(frame, mac, address)
-                });
+                if let IpAddr::V4(address) = address {
+                    self.send_arp(tables, port, turn.sink, |mac, frame| {
+                        crate::wire::build::gratuitous_arp(frame, mac, address)
+                    });
+                }
             }
             Order::CopyConnections(mut chunk) => {
                 self.copy_connections(&mut chunk, now);
                 // Full only if nobody fetches answers: then nobody misses this one.
-                let _ = self.mailbox.answers.push(chunk);
+                let _ = self.v4.core.mailbox.answers.push(chunk);
             }
         }
     }
@@ -59,18 +65,30 @@ impl<P: Packet> Core<P> {
     fn copy_connections(&self, chunk: &mut ConnectionChunk, now: Time) {
         chunk.now = now.millis();
         chunk.connections.clear();
-        let end = self.live.table.high_water();
-        let mut next = chunk.next;
-        // Looks at a bounded number of entries, however few of them are live.
-        let stop = end.min(next.saturating_add(4 * ConnectionChunk::SIZE as u32));
-        while next < stop && chunk.connections.len() < ConnectionChunk::SIZE {
-            chunk.connections.extend(self.live.table.live(next));
-            next += 1;
-        }
-        chunk.next = if next >= end {
-            ConnectionChunk::END
-        } else {
-            next
+        chunk.connections6.clear();
+        let next = chunk.next & !ConnectionChunk::V6;
+        chunk.next = match (chunk.next & ConnectionChunk::V6, self.connections6()) {
+            (0, _) => copy(self.connections(), next, &mut chunk.connections)
+                .unwrap_or(ConnectionChunk::V6),
+            (_, Some(table)) => copy(table, next, &mut chunk.connections6)
+                .map_or(ConnectionChunk::END, |next| next | ConnectionChunk::V6),
+            (_, None) => ConnectionChunk::END,
         };
     }
+}
+
+/// Copies the live connections of some entries from `next` on: looks at a bounded number of them, however few are live.
+/// Returns the entry to go on with, if there is one.
+fn copy<K: Key>(
+    table: &Table<Connection<K>>,
+    mut next: u32,
+    connections: &mut Vec<Connection<K>>,
+) -> Option<u32> {
+    let end = table.high_water();
+    let stop = end.min(next.saturating_add(4 * ConnectionChunk::SIZE as u32));
+    while next < stop && connections.len() < ConnectionChunk::SIZE {
+        connections.extend(table.live(next));
+        next += 1;
+    }
+    (next < end).then_some(next)
 }

@@ -11,12 +11,13 @@
 //! which takes a real server that is free. Where there is none, it sends the packet round once more, so that one of the
 //! others may give way.
 
+use super::family::Family;
 use super::flow::service_key;
 use super::live::Rivals;
 use super::parse::Flow;
 use super::schedule::could_serve;
 use super::{Core, Origin, Outcome};
-use crate::conn::FlowKey;
+use crate::conn::{Address, Key};
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
 use crate::steering::Steering;
@@ -24,7 +25,6 @@ use crate::tables::{Clients, Placement, Placements, Service, Tables};
 use crate::units::{RealId, Time, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use arrayvec::ArrayVec;
-use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Workers that are numbered by a [`WorkerId`].
@@ -32,67 +32,65 @@ const WORKERS: usize = 1 + u8::MAX as usize;
 
 /// A client of a service.
 #[derive(Clone, Copy)]
-struct Client {
-    address: Ipv4Addr,
+struct Client<A> {
+    address: A,
     port: u16,
 }
 
 /// The owner of a client's connection by a rule.
-fn owner(
+fn owner<F: Family>(
     steering: &Steering,
     rule: Placement,
     service: &ServiceKey,
-    client: Client,
-    mask: Option<u32>,
+    client: Client<F::Address>,
+    prefix: Option<u8>,
 ) -> WorkerId {
-    let masked = |mask: u32| Ipv4Addr::from_bits(client.address.to_bits() & mask);
-    let flow_to = |service: &ServiceKey| {
-        steering.owner(&FlowKey::new(
+    let masked = |prefix| client.address.masked(prefix);
+    // Of the client alone: the same for every service.
+    let any = F::Address::UNSPECIFIED;
+    let address_of = |service: &ServiceKey| F::address(service.address).unwrap_or(any);
+    let flow_to = |address, port| {
+        let protocol = service.protocol.number();
+        steering.owner(&F::Key::new(
             client.address,
             client.port,
-            service.address,
-            service.port,
-            service.protocol.number(),
+            address,
+            port,
+            protocol,
         ))
     };
-    // Of the client alone: the same for every service.
-    let any = Ipv4Addr::UNSPECIFIED;
-    match (rule, mask) {
-        (Placement::Rss, _) => flow_to(service),
-        (Placement::RssOf(other), _) => flow_to(&other),
-        (Placement::Template(mask), _) => {
-            steering.owner_of_addresses(masked(mask), service.address)
+    match (rule, prefix) {
+        (Placement::Rss, _) => flow_to(address_of(service), service.port),
+        (Placement::RssOf(other), _) => flow_to(address_of(&other), other.port),
+        (Placement::Template(prefix), _) => {
+            steering.owner_of_addresses(masked(prefix), address_of(service))
         }
-        (Placement::Client, Some(mask)) => steering.owner_of_addresses(masked(mask), any),
-        (Placement::Client, None) => flow_to(&ServiceKey {
-            address: any,
-            port: 0,
-            ..*service
-        }),
+        (Placement::Client, Some(prefix)) => steering.owner_of_addresses(masked(prefix), any),
+        (Placement::Client, None) => flow_to(any, 0),
     }
 }
 
 /// By which rules the connections of a client's flow are where they are.
-struct Rules<'t> {
+struct Rules<'t, F: Family> {
     of: Option<&'t Placements>,
     /// Of a removed service that its packets were once to.
     others: Option<&'t Placements>,
     has_strays: bool,
     service: ServiceKey,
-    client: Client,
+    client: Client<F::Address>,
     clients: &'t Clients,
 }
 
-impl Rules<'_> {
+impl<F: Family> Rules<'_, F> {
     /// The owner of new connections.
     fn owner(&self, steering: &Steering) -> WorkerId {
         let rule = self.of.map_or(Placement::Rss, |rules| rules.current);
-        owner(
+        owner::<F>(
             steering,
             rule,
             &self.service,
             self.client,
-            self.clients.mask,
+            self.clients.prefix,
         )
     }
 
@@ -109,10 +107,10 @@ impl Rules<'_> {
 }
 
 /// The key of the replies that a real server would send, of a service without local pool.
-fn reply_key(flow: &Flow, real: &Real) -> FlowKey {
+fn reply_key<F: Family>(flow: &Flow<F>, real: &Real) -> F::Key {
     let key = &flow.key;
-    FlowKey::new(
-        real.address,
+    F::Key::new(
+        F::address(real.address).unwrap_or(F::Address::UNSPECIFIED),
         real.port_for(key.destination_port()),
         key.source(),
         key.source_port(),
@@ -149,7 +147,7 @@ impl Workers {
     }
 }
 
-impl<P: Packet> Core<P> {
+impl<F: Family, P: Packet> Core<F, P> {
     /// Whether it is alone, and everything its own.
     #[inline(always)]
     pub(super) fn is_alone(&self) -> bool {
@@ -162,7 +160,7 @@ impl<P: Packet> Core<P> {
     #[inline]
     pub(super) fn request_elsewhere(
         &mut self,
-        flow: &Flow,
+        flow: &Flow<F>,
         service: Option<&Service>,
         errand: Errand,
         tables: &Tables,
@@ -209,7 +207,7 @@ impl<P: Packet> Core<P> {
     /// The first worker that is asked to let a connection give way to a new one of the flow.
     pub(super) fn first_to_clear(
         &self,
-        flow: &Flow,
+        flow: &Flow<F>,
         service: &Service,
         tables: &Tables,
     ) -> Option<WorkerId> {
@@ -221,10 +219,10 @@ impl<P: Packet> Core<P> {
     #[inline(always)]
     fn rules<'t>(
         &self,
-        flow: &Flow,
+        flow: &Flow<F>,
         service: Option<&Service>,
         tables: &'t Tables,
-    ) -> Option<Rules<'t>> {
+    ) -> Option<Rules<'t, F>> {
         let port = service_key(&flow.key);
         let every = ServiceKey { port: 0, ..port };
         let known = |key: &ServiceKey| tables.placements.get(key);
@@ -249,21 +247,21 @@ impl<P: Packet> Core<P> {
                 address: flow.key.source(),
                 port: flow.key.source_port(),
             },
-            clients: &tables.clients,
+            clients: tables.clients.of(port.address),
         })
     }
 
     /// The workers that may have connections of the flow, but for the owner of new ones.
-    fn others(&self, rules: &Rules) -> Workers {
+    fn others(&self, rules: &Rules<F>) -> Workers {
         let steering = &self.shared.steering;
-        let by = |rule, mask| owner(steering, rule, &rules.service, rules.client, mask);
+        let by = |rule, prefix| owner::<F>(steering, rule, &rules.service, rules.client, prefix);
         let mut workers = Workers::without(rules.owner(steering));
         for placements in rules.of.into_iter().chain(rules.others) {
             for &rule in placements.former.iter().chain([&placements.current]) {
-                workers.add(by(rule, rules.clients.mask));
+                workers.add(by(rule, rules.clients.prefix));
                 if rule == Placement::Client {
-                    for mask in &*rules.clients.former {
-                        workers.add(by(rule, *mask));
+                    for prefix in &*rules.clients.former {
+                        workers.add(by(rule, *prefix));
                     }
                 }
             }
@@ -280,7 +278,7 @@ impl<P: Packet> Core<P> {
     /// Notes the real servers whose replies a connection of this worker has, and that a new one of the flow cannot have.
     fn note_taken(
         &mut self,
-        flow: &Flow,
+        flow: &Flow<F>,
         service: &Service,
         taken: &mut Taken,
         tables: &Tables,
@@ -300,14 +298,14 @@ impl<P: Packet> Core<P> {
     /// Lets one connection of this worker give way to a new one of the flow; the real server that is free then.
     fn clear(
         &mut self,
-        flow: &Flow,
+        flow: &Flow<F>,
         service: &Service,
         taken: Taken,
         tables: &Tables,
         now: Time,
     ) -> Option<RealId> {
         // Another would give way for nothing.
-        let serves = |real: &&Real| could_serve(service, real, tables);
+        let serves = |real: &&Real| could_serve::<F>(service, real, tables);
         for real in service.reals.iter().filter(serves) {
             let reply = reply_key(flow, real);
             if taken.has(real.id)
@@ -326,12 +324,12 @@ impl<P: Packet> Core<P> {
     }
 
     /// Whether a connection of the flow, if it is made here, lives on another worker than its requests come to.
-    pub(super) fn is_stray(&self, flow: &Flow) -> bool {
+    pub(super) fn is_stray(&self, flow: &Flow<F>) -> bool {
         self.shared.steering.owner(&flow.key) != self.worker
     }
 
     /// The next worker to be asked for a local pair, where those of this one are in use.
-    pub(super) fn next_with_pairs(&self, flow: &Flow, service: &Service) -> Option<WorkerId> {
+    pub(super) fn next_with_pairs(&self, flow: &Flow<F>, service: &Service) -> Option<WorkerId> {
         // What a template binds is where the template is.
         if self.is_alone() || service.persistence.is_some() {
             return None;
@@ -341,7 +339,7 @@ impl<P: Packet> Core<P> {
     }
 
     /// The first worker that is asked for a local pair.
-    pub(super) fn first_with_pairs(&self, flow: &Flow, service: &Service) -> Option<WorkerId> {
+    pub(super) fn first_with_pairs(&self, flow: &Flow<F>, service: &Service) -> Option<WorkerId> {
         if self.is_alone() || service.persistence.is_some() {
             return None;
         }
@@ -351,7 +349,7 @@ impl<P: Packet> Core<P> {
     }
 
     /// Where a packet to an address of a local pool is to be decided, if not here.
-    pub(super) fn local_elsewhere(&self, flow: &Flow) -> Option<WorkerId> {
+    pub(super) fn local_elsewhere(&self, flow: &Flow<F>) -> Option<WorkerId> {
         if self.is_alone() {
             return None;
         }
@@ -361,7 +359,7 @@ impl<P: Packet> Core<P> {
 
     /// Where the packet of a real server to any host is decided on, if not here: at the worker that has the client's
     /// connection to one of the nat services that the real server is of.
-    pub(super) fn reply_elsewhere(&self, flow: &Flow, tables: &Tables) -> Option<WorkerId> {
+    pub(super) fn reply_elsewhere(&self, flow: &Flow<F>, tables: &Tables) -> Option<WorkerId> {
         if self.is_alone() {
             return None;
         }
@@ -372,21 +370,21 @@ impl<P: Packet> Core<P> {
         };
         let mut real = ServiceKey {
             protocol: service_key(key).protocol,
-            address: key.source(),
+            address: key.source().into(),
             port: key.source_port(),
         };
         let exact = tables.natted.get(&real);
         real.port = 0;
         let replies = [exact, tables.natted.get(&real)];
         let replies = || replies.into_iter().flatten();
-        let (steering, clients) = (&self.shared.steering, &tables.clients);
-        let by = |rule, service, mask| owner(steering, rule, service, client, mask);
+        let (steering, clients) = (&self.shared.steering, tables.clients.of(real.address));
+        let by = |rule, service, prefix| owner::<F>(steering, rule, service, client, prefix);
         let rules = || replies().flat_map(|replies| replies.placements.iter());
-        let owners = rules().map(|(rule, service)| by(*rule, service, clients.mask));
+        let owners = rules().map(|(rule, service)| by(*rule, service, clients.prefix));
         let by_client = rules().filter(|(rule, _)| *rule == Placement::Client);
         let former = by_client.flat_map(|(rule, service)| {
-            let masks = clients.former.iter().rev();
-            masks.map(move |mask| by(*rule, service, *mask))
+            let prefixes = clients.former.iter().rev();
+            prefixes.map(move |prefix| by(*rule, service, *prefix))
         });
         let anywhere = replies().any(|replies| replies.anywhere);
         let anywhere = anywhere.then(|| self.everybody()).into_iter().flatten();
@@ -399,7 +397,7 @@ impl<P: Packet> Core<P> {
 
     /// Whether a new connection of the flow would be made here, as far as can be told at a glance.
     #[inline(always)]
-    pub(super) fn is_probably_ours(&self, key: &FlowKey) -> bool {
+    pub(super) fn is_probably_ours(&self, key: &F::Key) -> bool {
         self.is_alone() || self.shared.steering.owner(key) == self.worker
     }
 

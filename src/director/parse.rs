@@ -1,13 +1,14 @@
 //! From a frame to what the director decides by. The first rooms of every packet: nothing is looked up here.
 
-use crate::conn::FlowKey;
+use super::family::{Family, V4};
+use crate::conn::{FlowKey, Key};
 use crate::forward::rewrite::Layout;
 use crate::net::{ethertype, protocol};
 use crate::packet::Packet;
 use crate::tables::Port;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
-use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv4::Ipv4;
 use crate::wire::tcp::{Flags, Tcp};
 use crate::wire::udp::Udp;
 use crate::wire::{Malformed, vlan};
@@ -15,22 +16,22 @@ use std::net::Ipv4Addr;
 
 /// A received frame, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parsed {
+pub enum Parsed<F: Family = V4> {
     /// A TCP segment or UDP datagram, whole and with correct headers.
-    Flow(Flow),
+    Flow(Flow<F>),
     Arp,
-    /// An IPv4 packet to a link-local multicast group, on a port that the host uses too.
+    /// A packet to a link-local multicast group, on a port that the host uses too.
     Multicast,
-    /// Any other IPv4 packet: ICMP, another protocol, a fragment.
-    Ipv4(Datagram),
+    /// Any other IP packet: ICMP, another protocol, a fragment.
+    Ip(Datagram<F>),
     Bad(DropReason),
     /// A frame with a priority tag or a trailer, to be taken off first: see [`mend`].
     Mend,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
-    pub key: FlowKey,
+pub struct Flow<F: Family = V4> {
+    pub key: F::Key,
     pub layout: Layout,
     /// TCP flags; none for UDP.
     pub flags: Flags,
@@ -57,7 +58,7 @@ pub enum Kind {
 impl Kind {
     /// Of a UDP datagram of the usual layout.
     #[inline(always)]
-    fn of_datagram(ttl: u8) -> Kind {
+    pub(super) fn of_datagram(ttl: u8) -> Kind {
         match ttl > 1 {
             true => Kind::Datagram,
             false => Kind::Unusual,
@@ -66,7 +67,7 @@ impl Kind {
 
     /// Of a TCP segment of the usual layout.
     #[inline(always)]
-    fn of_segment(flags: Flags, ttl: u8) -> Kind {
+    pub(super) fn of_segment(flags: Flags, ttl: u8) -> Kind {
         /// Of these a usual segment has ACK alone.
         const TELLING: u8 = Flags::SYN | Flags::RST | Flags::ACK;
         match ttl > 1 && flags.0 & TELLING == Flags::ACK {
@@ -77,9 +78,9 @@ impl Kind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Datagram {
-    pub source: Ipv4Addr,
-    pub destination: Ipv4Addr,
+pub struct Datagram<F: Family = V4> {
+    pub source: F::Address,
+    pub destination: F::Address,
     pub protocol: u8,
     pub is_fragment: bool,
     /// The IP packet's length in bytes.
@@ -90,7 +91,7 @@ pub struct Datagram {
 const IP: usize = ethernet::HEADER_LEN;
 
 /// Parses one received packet, and takes off what does not go on: the priority tag, and the trailer.
-pub fn receive<P: Packet>(packet: &mut P, port: &Port) -> Parsed {
+pub fn receive<F: Family, P: Packet>(packet: &mut P, port: &Port) -> Parsed<F> {
     match parse(packet.data(), port) {
         Parsed::Mend => mend(packet, port),
         parsed => parsed,
@@ -98,10 +99,10 @@ pub fn receive<P: Packet>(packet: &mut P, port: &Port) -> Parsed {
 }
 
 /// Parses one frame that came in by `port`.
-pub fn parse(frame: &[u8], port: &Port) -> Parsed {
+pub fn parse<F: Family>(frame: &[u8], port: &Port) -> Parsed<F> {
     let mut flow = Flow::default();
-    match parse_usual(frame, port, &mut flow) {
-        true if is_bad_source(flow.key.source()) => Parsed::Bad(DropReason::BadSource),
+    match F::parse_usual(frame, port, &mut flow) {
+        true if F::is_bad_source(flow.key.source()) => Parsed::Bad(DropReason::BadSource),
         true => Parsed::Flow(flow),
         false => parse_unusual(frame, port),
     }
@@ -109,10 +110,10 @@ pub fn parse(frame: &[u8], port: &Port) -> Parsed {
 
 /// As [`parse`], of a frame that is not a usual one.
 #[inline(never)]
-pub(super) fn parse_unusual(frame: &[u8], port: &Port) -> Parsed {
-    match vlan::is_priority_tagged(frame) || without_trailer(frame).is_some() {
+pub(super) fn parse_unusual<F: Family>(frame: &[u8], port: &Port) -> Parsed<F> {
+    match vlan::is_priority_tagged(frame) || without_trailer::<F>(frame).is_some() {
         true => Parsed::Mend,
-        false => parse_any(frame, port),
+        false => F::parse_any(frame, port),
     }
 }
 
@@ -211,6 +212,17 @@ pub(super) fn is_bad_source(address: Ipv4Addr) -> bool {
     matches!(address.octets()[0], 0 | 127 | 224..)
 }
 
+/// Whether the packet of a frame, with a priority tag or without, is an IPv6 one.
+#[cold]
+#[inline(never)]
+pub(super) fn is_ipv6(frame: &[u8]) -> bool {
+    let at = match vlan::is_priority_tagged(frame) {
+        true => vlan::TAG_AT + vlan::TAG_LEN,
+        false => vlan::TAG_AT,
+    };
+    frame.get(at..at + 2) == Some(&ethertype::IPV6.to_be_bytes())
+}
+
 /// Whether the frame is filled up to the shortest that Ethernet has. Its padding stays: the device would add it anew.
 #[inline(always)]
 fn is_padded(frame: &[u8], length: u16) -> bool {
@@ -226,23 +238,23 @@ pub(super) fn is_bad_source_mac(frame: &[u8], port: &Port) -> bool {
 
 /// Takes the priority tag and the trailer off, and parses the packet then.
 #[cold]
-pub(super) fn mend<P: Packet>(packet: &mut P, port: &Port) -> Parsed {
+pub(super) fn mend<F: Family, P: Packet>(packet: &mut P, port: &Port) -> Parsed<F> {
     if vlan::is_priority_tagged(packet.data()) {
         // The addresses take the tag's place.
         packet.data_mut().copy_within(..vlan::TAG_AT, vlan::TAG_LEN);
         packet.trim_front(vlan::TAG_LEN);
     }
-    if let Some(length) = without_trailer(packet.data()) {
+    if let Some(length) = without_trailer::<F>(packet.data()) {
         // A buffer in several pieces keeps it; its frame is longer than the port's MTU allows.
         let _ = packet.resize(length);
     }
-    parse_any(packet.data(), port)
+    F::parse_any(packet.data(), port)
 }
 
 /// The length of a frame whose trailer is to be cut off, as the kernel's `ip_rcv_core` does. The padding of a short
 /// frame stays.
-fn without_trailer(frame: &[u8]) -> Option<usize> {
-    let length = ipv4::in_frame(frame)?.total_length();
+fn without_trailer<F: Family>(frame: &[u8]) -> Option<usize> {
+    let length = F::length(frame)?;
     let end = IP + usize::from(length);
     let has_trailer = end < frame.len() && !is_padded(frame, length);
     has_trailer.then_some(end)
@@ -304,11 +316,11 @@ fn parse_ipv4(packet: &[u8]) -> Parsed {
     }
     let layout = Layout {
         ip: IP as u8,
-        l4: (IP + ip.header_len()) as u8,
+        l4: (IP + ip.header_len()) as u16,
     };
     let protocol = ip.protocol();
     if ip.is_fragment() || !matches!(protocol, protocol::TCP | protocol::UDP) {
-        return Parsed::Ipv4(Datagram {
+        return Parsed::Ip(Datagram {
             source: ip.source(),
             destination: ip.destination(),
             protocol,
@@ -349,7 +361,7 @@ mod tests {
     use crate::io::memory::Memory;
     use crate::tables::Accepts;
     use crate::units::PortId;
-    use crate::wire::{Mac, checksum, tcp, udp};
+    use crate::wire::{Mac, checksum, ipv4, tcp, udp};
     use proptest::prelude::*;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -367,6 +379,7 @@ mod tests {
             has_companion: false,
             addresses: Box::default(),
             announce: Box::default(),
+            broadcasts: Box::default(),
         }
     }
 
@@ -456,7 +469,7 @@ mod tests {
                 Parsed::Bad(DropReason::BadSource) if is_usual => prop_assert!(is_bad_source(flow.key.source())),
                 Parsed::Flow(found) if is_usual => prop_assert_eq!(found, flow),
                 Parsed::Flow(found) => prop_assert!(
-                    found.layout.l4 != 34 || without_trailer(&frame).is_some(),
+                    found.layout.l4 != 34 || without_trailer::<V4>(&frame).is_some(),
                     "{:?} is a usual one", found
                 ),
                 other => prop_assert!(!is_usual, "{:?}", other),
@@ -530,8 +543,8 @@ mod tests {
             let tag = tag.map(|priority| [0x81, 0, priority << 4, 0]);
             frame.splice(12..12, tag.into_iter().flatten());
             let mut packet = Memory::new(PortId(0), &frame);
-            let parsed = receive(&mut packet, &port(false));
-            prop_assert_eq!(parsed, parse(&plain, &port(false)));
+            let parsed = receive::<V4, _>(&mut packet, &port(false));
+            prop_assert_eq!(parsed, parse::<V4>(&plain, &port(false)));
             prop_assert!(matches!(parsed, Parsed::Flow(_)));
             let left = packet.data();
             prop_assert!(left.starts_with(&plain));
@@ -550,7 +563,7 @@ mod tests {
             };
             let mut frame = usual(true);
             frame.splice(12..12, tags);
-            let parsed = receive(&mut Memory::new(PortId(0), &frame), &port(false));
+            let parsed = receive::<V4, _>(&mut Memory::new(PortId(0), &frame), &port(false));
             prop_assert_eq!(parsed, Parsed::Bad(DropReason::Vlan));
         }
     }

@@ -1,11 +1,12 @@
 //! Comes here: a client's first packet. Chooses the real server of its connection, and the template that binds the client to
 //! it.
 
+use super::family::Family;
 use super::flow::{Way, resolve};
 use super::live::Room;
 use super::parse::Flow;
 use super::{Core, is_tcp};
-use crate::conn::{ConnId, Connection, FlowKey};
+use crate::conn::{Address, ConnId, Connection, Key};
 use crate::packet::{Packet, Taken};
 use crate::sched::Client;
 use crate::service::Real;
@@ -13,7 +14,6 @@ use crate::tables::{Service, Tables};
 use crate::units::{RealId, Time};
 use arrayvec::ArrayVec;
 use std::cell::Cell;
-use std::net::Ipv4Addr;
 
 /// In the protocol field of a template's key, which no packet has.
 const TEMPLATE: u8 = 0x80;
@@ -52,13 +52,13 @@ pub(super) enum Unscheduled {
     NoRoute,
 }
 
-impl<P: Packet> Core<P> {
+impl<F: Family, P: Packet> Core<F, P> {
     /// The real server of a new connection, the way to it, and the template that binds the client to it, held for the
     /// connection; none without persistence, or without room for a new one.
     pub(super) fn schedule(
         &mut self,
         service: &Service,
-        flow: &Flow,
+        flow: &Flow<F>,
         now: Time,
         tables: &Tables,
         tried: &Tried,
@@ -70,8 +70,8 @@ impl<P: Packet> Core<P> {
             return Ok((real, way, None));
         };
         // As the kernel's `ip_vs_sched_persist`: the client's masked address and port 0, to the service's own port.
-        let masked = Ipv4Addr::from_bits(key.source().to_bits() & persistence.mask);
-        let template_key = FlowKey::new(
+        let masked = (key.source()).masked(persistence.prefix);
+        let template_key = F::Key::new(
             masked,
             0,
             key.destination(),
@@ -102,7 +102,7 @@ impl<P: Packet> Core<P> {
             .then(|| service.reals.iter().find(|real| real.id == template.real))
             .flatten()
             .filter(|real| real.weight > 0 || persistence.through_drain)
-            .and_then(|real| Some((*real, usable_way(real, tables, tried)?)));
+            .and_then(|real| Some((*real, usable_way::<F>(real, tables, tried)?)));
         let (real, way) = match bound {
             Some(bound) => bound,
             None => self.choose(service, flow, tables, tried)?,
@@ -121,19 +121,19 @@ impl<P: Packet> Core<P> {
     fn choose(
         &self,
         service: &Service,
-        flow: &Flow,
+        flow: &Flow<F>,
         tables: &Tables,
         tried: &Tried,
     ) -> Result<(Real, Way), Unscheduled> {
         let client = Client {
-            address: flow.key.source(),
+            address: flow.key.source().into(),
             port: flow.key.source_port(),
         };
         let cursor = service.cursor(self.worker);
         let last = Cell::new(None);
         let passed_over = Cell::new(None);
         let usable = |real: &Real| {
-            let way = usable_way(real, tables, tried);
+            let way = usable_way::<F>(real, tables, tried);
             match way {
                 Some(way) => last.set(Some((real.id, way))),
                 None => passed_over.set(Some(real.address)),
@@ -162,14 +162,15 @@ impl<P: Packet> Core<P> {
 }
 
 /// Whether a new connection may go to a real server that it has not been tried with.
-pub(super) fn could_serve(service: &Service, real: &Real, tables: &Tables) -> bool {
+pub(super) fn could_serve<F: Family>(service: &Service, real: &Real, tables: &Tables) -> bool {
     let persistence = service.persistence.as_ref();
     let through_drain = persistence.is_some_and(|persistence| persistence.through_drain);
-    (real.weight > 0 || through_drain) && usable_way(real, tables, &Tried::default()).is_some()
+    (real.weight > 0 || through_drain) && usable_way::<F>(real, tables, &Tried::default()).is_some()
 }
 
 /// The way to a real server that was not tried, if its next hop has not failed.
-fn usable_way(real: &Real, tables: &Tables, tried: &Tried) -> Option<Way> {
+fn usable_way<F: Family>(real: &Real, tables: &Tables, tried: &Tried) -> Option<Way> {
+    F::address(real.address)?;
     let way = resolve(tables, real.address)?;
     (!tried.has(real.id) && !way.has_failed(tables)).then_some(way)
 }

@@ -1,25 +1,29 @@
 //! The stages of a burst before its decisions: each goes over all of its packets, so that their cache misses overlap.
 
-use super::parse::{Flow, Kind, Parsed, mend, parse_unusual, parse_usual};
+use super::family::Family;
+use super::parse::{Flow, Kind, Parsed, mend, parse_unusual};
 use crate::arch::{GrowingArray, cold_path, prefetch};
-use crate::conn::Place;
-use crate::conn::table::Lookup;
+use crate::conn::table;
+use crate::conn::{Connection, Place};
 use crate::packet::{BURST, Burst, Packet};
 use crate::stats::RealLine;
 use crate::tables::{Port, Tables};
 
+/// A table of connections, to look many keys up in.
+type Lookup<'a, F> = table::Lookup<'a, Connection<<F as Family>::Key>>;
+
 /// What the stages of a burst tell each other.
-pub(super) struct Stage {
-    pub slots: [Slot; BURST],
+pub(super) struct Stage<F: Family> {
+    pub slots: [Slot<F>; BURST],
     /// What each packet is whose slot's kind is [`Kind::Other`]; of the others, anything.
-    pub others: [Parsed; BURST],
+    pub others: [Parsed<F>; BURST],
 }
 
 /// What the stages tell each other of a flow's packet: one cache line.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
-pub(super) struct Slot {
-    pub flow: Flow,
+pub(super) struct Slot<F: Family> {
+    pub flow: Flow<F>,
     pub hash: u64,
     pub place: Place,
     /// Its place in the stage.
@@ -29,7 +33,7 @@ pub(super) struct Slot {
 /// So many real servers' counters stay in the nearest cache: to fetch those of each packet ahead costs more than it saves.
 const FEW_REALS: usize = 256;
 
-impl Stage {
+impl<F: Family> Stage<F> {
     pub fn new() -> Self {
         Stage {
             slots: std::array::from_fn(|n| Slot {
@@ -40,12 +44,20 @@ impl Stage {
         }
     }
 
-    /// Parses the frames, and fetches the bucket of each flow's hash.
+    /// Parses the frames, and fetches the bucket of each flow's hash. Returns how many come before the first one of the
+    /// other family, if that is known here.
     #[inline(always)]
-    pub fn parse<P: Packet>(&mut self, burst: &mut Burst<P>, tables: &Tables, lookup: &Lookup) {
+    pub fn parse<P: Packet>(
+        &mut self,
+        burst: &mut Burst<P>,
+        tables: &Tables,
+        lookup: &Lookup<F>,
+        knows_both: bool,
+    ) -> usize {
         let Some(first) = burst.first() else {
-            return;
+            return 0;
         };
+        let mut count = burst.len();
         let mut any_to_mend = false;
         // Most often that of all packets.
         let mut port = (first.port(), tables.port(first.port()));
@@ -55,8 +67,12 @@ impl Stage {
                 port = (packet.port(), tables.port(packet.port()));
             }
             let frame = packet.data();
-            if !parse_usual(frame, port.1, &mut slot.flow) {
+            if !F::parse_usual(frame, port.1, &mut slot.flow) {
                 cold_path();
+                if knows_both && F::is_foreign(frame) {
+                    count = usize::from(slot.number);
+                    break;
+                }
                 any_to_mend |= parse_other(frame, port.1, slot, &mut self.others);
             }
             // Of what is no flow, a former packet's: no harm is done.
@@ -64,13 +80,14 @@ impl Stage {
             lookup.prefetch_bucket(slot.hash);
         }
         if any_to_mend {
-            self.mend(burst, tables, lookup);
+            self.mend(&mut burst[..count], tables, lookup);
         }
+        count
     }
 
     /// Takes priority tags and trailers off, and parses the packets then.
     #[cold]
-    fn mend<P: Packet>(&mut self, burst: &mut Burst<P>, tables: &Tables, lookup: &Lookup) {
+    fn mend<P: Packet>(&mut self, burst: &mut [P], tables: &Tables, lookup: &Lookup<F>) {
         let slots = self.slots.iter_mut().zip(&mut self.others);
         for (packet, (slot, other)) in burst.iter_mut().zip(slots) {
             if slot.flow.kind != Kind::Other || *other != Parsed::Mend {
@@ -88,7 +105,7 @@ impl Stage {
 
     /// Guesses where each of the first `count` connections is, and fetches the entry.
     #[inline(always)]
-    pub fn guess(&mut self, count: usize, lookup: &Lookup) {
+    pub fn guess(&mut self, count: usize, lookup: &Lookup<F>) {
         for slot in &mut self.slots[..count] {
             slot.place = lookup.guess(slot.hash);
         }
@@ -97,7 +114,12 @@ impl Stage {
     /// Finds the connections of the first `count` packets, and fetches the counters of their real servers. Returns whether
     /// there is a flow without one.
     #[inline(always)]
-    pub fn find(&mut self, count: usize, lookup: &Lookup, reals: &GrowingArray<RealLine>) -> bool {
+    pub fn find(
+        &mut self,
+        count: usize,
+        lookup: &Lookup<F>,
+        reals: &GrowingArray<RealLine>,
+    ) -> bool {
         let are_many = reals.used() > FEW_REALS;
         let mut any_new = false;
         for slot in &mut self.slots[..count] {
@@ -117,7 +139,12 @@ impl Stage {
 /// Parses what is not a usual frame. Returns whether it is to be mended.
 #[cold]
 #[inline(never)]
-fn parse_other(frame: &[u8], port: &Port, slot: &mut Slot, others: &mut [Parsed; BURST]) -> bool {
+fn parse_other<F: Family>(
+    frame: &[u8],
+    port: &Port,
+    slot: &mut Slot<F>,
+    others: &mut [Parsed<F>; BURST],
+) -> bool {
     match parse_unusual(frame, port) {
         Parsed::Flow(flow) => {
             slot.flow = flow;
@@ -134,7 +161,7 @@ fn parse_other(frame: &[u8], port: &Port, slot: &mut Slot, others: &mut [Parsed;
 /// Looks for the connection of a packet that is not where it was guessed. Returns whether it is a flow without one.
 #[cold]
 #[inline(never)]
-fn find_elsewhere(lookup: &Lookup, slot: &mut Slot) -> bool {
+fn find_elsewhere<F: Family>(lookup: &Lookup<F>, slot: &mut Slot<F>) -> bool {
     let is_flow = slot.flow.kind != Kind::Other;
     slot.place = match is_flow {
         true => lookup.place(slot.hash, &slot.flow.key),

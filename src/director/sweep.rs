@@ -5,6 +5,7 @@
 //! fetches ahead, and a sweep of a million entries costs a few milliseconds, spread over two seconds.
 
 use super::Core;
+use super::family::Family;
 use crate::arch::prefetch;
 use crate::conn::{ConnId, State};
 use crate::packet::Packet;
@@ -44,7 +45,7 @@ const PER_SECOND: u64 = 1_000_000;
 /// Entries looked at together.
 const TOGETHER: usize = 64;
 
-impl<P: Packet> Core<P> {
+impl<F: Family, P: Packet> Core<F, P> {
     pub(super) fn sweep(&mut self, tables: &Tables, now: Time) {
         // Compared as a number: this comes by in every loop.
         let elapsed = now.nanos().saturating_sub(self.sweep.last.nanos());

@@ -2,25 +2,26 @@
 //! answer, another worker, or nothing.
 
 use super::connect::Unmade;
+use super::family::Family;
 use super::flow::{count, service_key};
 use super::parse::Flow;
 use super::schedule::{Tried, Unscheduled, could_serve};
 use super::{Core, Origin, Outcome, Turn, is_tcp};
 use crate::config::{UnknownTcp, WhenUnavailable};
 use crate::conn::local_port::Effort;
-use crate::conn::{Connection, Found};
+use crate::conn::{Address, Connection, Found, Key};
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
 use crate::tables::{Owner, Service, Tables, Target};
 use crate::verdict::{DropReason, LocalReason, PacketContext, ReplyReason, Verdict};
 
-impl<P: Packet> Core<P> {
+impl<F: Family, P: Packet> Core<F, P> {
     /// A packet that belongs to no connection, and what it is to.
     #[inline(never)]
     pub(super) fn unknown<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
-        flow: &Flow,
+        flow: &Flow<F>,
         Target { owner, service }: Target,
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
@@ -29,7 +30,7 @@ impl<P: Packet> Core<P> {
         let tcp = is_tcp(flow);
         let opens = !tcp || flow.flags.opens();
         let unattributed = PacketContext::default();
-        if owner.is_some() && tables.is_bad_source(key.source()) {
+        if owner.is_some() && tables.is_bad_source(key.source().into()) {
             return (Verdict::Drop(DropReason::BadSource), unattributed);
         }
         let errand = match self.origin {
@@ -42,6 +43,9 @@ impl<P: Packet> Core<P> {
             return self.hand_over(packet, worker, errand, turn.sink);
         }
         match owner {
+            Some(Owner::Vip | Owner::Pool) if F::stays_on_link(key.source()) => {
+                return (Verdict::Drop(DropReason::BadSource), unattributed);
+            }
             Some(Owner::Vip) => {}
             Some(&Owner::Port(port)) => {
                 let reason = LocalReason::ToPortAddress;
@@ -93,7 +97,7 @@ impl<P: Packet> Core<P> {
             },
             ..Tried::default()
         };
-        let is_taken = |real: &Real| tried.has(real.id) && could_serve(service, real, tables);
+        let is_taken = |real: &Real| tried.has(real.id) && could_serve::<F>(service, real, tables);
         let is_any_taken = tried.has_any() && service.reals.iter().any(is_taken);
         let mut not_here = is_any_taken.then_some(DropReason::AmbiguousReply);
         let mut has_room_for_template = true;
@@ -210,7 +214,7 @@ impl<P: Packet> Core<P> {
     fn no_connection<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
-        flow: &Flow,
+        flow: &Flow<F>,
         policy: UnknownTcp,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
@@ -226,7 +230,7 @@ impl<P: Packet> Core<P> {
     fn note_refused(
         &mut self,
         verdict: Verdict,
-        flow: &Flow,
+        flow: &Flow<F>,
         is_decided_here: bool,
         tables: &Tables,
     ) {
@@ -240,7 +244,7 @@ impl<P: Packet> Core<P> {
     fn stray_reply<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
-        flow: &Flow,
+        flow: &Flow<F>,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let tables = turn.tables;
@@ -249,7 +253,7 @@ impl<P: Packet> Core<P> {
             return Verdict::Drop(DropReason::NotForUs);
         }
         let from = ServiceKey {
-            address: key.source(),
+            address: key.source().into(),
             port: key.source_port(),
             ..service_key(key)
         };
@@ -262,7 +266,7 @@ impl<P: Packet> Core<P> {
         let Some(first) = services.next() else {
             return Verdict::Drop(DropReason::NoConnection);
         };
-        if !tables.is_way_to(packet.port(), key.source()) {
+        if !tables.is_way_to(packet.port(), key.source().into()) {
             return Verdict::Drop(DropReason::WrongPort);
         }
         let service = tables.service(&first.service);
@@ -272,8 +276,9 @@ impl<P: Packet> Core<P> {
     }
 
     /// What a packet's connection would be, where none is kept: of a mode without replies.
-    fn unkept(&self, flow: &Flow, service: &Service, real: Real) -> Connection {
-        let to = (real.address, real.port_for(flow.key.destination_port()));
+    fn unkept(&self, flow: &Flow<F>, service: &Service, real: Real) -> Connection<F::Key> {
+        let address = F::address(real.address).unwrap_or(F::Address::UNSPECIFIED);
+        let to = (address, real.port_for(flow.key.destination_port()));
         let translation = service.mode.translation(&flow.key, to, None);
         Connection::new(flow.key, translation, real.id)
     }
@@ -282,8 +287,8 @@ impl<P: Packet> Core<P> {
     fn pass<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
-        flow: &Flow,
-        mut connection: Connection,
+        flow: &Flow<F>,
+        mut connection: Connection<F::Key>,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         if let Some(real) = self.live.counters.reals.get(connection.real.index()) {

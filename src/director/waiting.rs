@@ -8,7 +8,7 @@ use crate::tables::Tables;
 use crate::units::{HopId, PortId, Time};
 use crate::verdict::DropReason;
 use arrayvec::ArrayVec;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Packets kept for one next hop, and next hops that are waited for.
@@ -23,7 +23,7 @@ pub struct Waiting<P> {
 
 struct Hop<P> {
     port: PortId,
-    address: Ipv4Addr,
+    address: IpAddr,
     since: Time,
     packets: ArrayVec<P, PACKETS_PER_HOP>,
 }
@@ -40,7 +40,7 @@ impl<P: Packet> Waiting<P> {
     }
 
     /// Keeps a packet, all but its MAC addresses done. False when there is no room; the packet is freed.
-    pub fn push(&mut self, port: PortId, address: Ipv4Addr, packet: P, now: Time) -> bool {
+    pub fn push(&mut self, port: PortId, address: IpAddr, packet: P, now: Time) -> bool {
         let is_it = |hop: &Hop<P>| hop.port == port && hop.address == address;
         let place = match self.hops.iter().position(is_it) {
             Some(place) => place,
@@ -102,7 +102,7 @@ enum Attempt {
     GiveUp,
 }
 
-fn outcome(neighbours: &NeighbourTable, port: PortId, address: Ipv4Addr) -> Attempt {
+fn outcome(neighbours: &NeighbourTable, port: PortId, address: IpAddr) -> Attempt {
     let Some(hop) = neighbours.find(port, address) else {
         return Attempt::Wait;
     };

@@ -4,10 +4,10 @@
 //! to every packet, whatever the mode.
 
 pub mod rewrite;
+pub mod rewrite6;
 
 use crate::config;
-use crate::conn::{FlowKey, Translation};
-use std::net::Ipv4Addr;
+use crate::conn::{Key, Translation};
 
 /// A way to get packets to real servers.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,12 +65,12 @@ impl Mode {
     }
 
     /// Where a connection's packets go and come from. `local` is the address and port of the pool, if one is used.
-    pub fn translation(
+    pub fn translation<K: Key>(
         &self,
-        request: &FlowKey,
-        real: (Ipv4Addr, u16),
-        local: Option<(Ipv4Addr, u16)>,
-    ) -> Translation {
+        request: &K,
+        real: (K::Address, u16),
+        local: Option<(K::Address, u16)>,
+    ) -> Translation<K::Address> {
         let source = local.unwrap_or((request.source(), request.source_port()));
         Translation {
             source: source.0,
@@ -97,6 +97,7 @@ mod tests {
         let context = config::Context {
             cpus: None,
             devices: false,
+            ipv6: true,
         };
         for mode in MODES {
             let pool = match mode.uses_pool {

@@ -1,20 +1,22 @@
 //! Applies a connection's translation to a frame: the one routine of all modes.
 
-use crate::conn::Connection;
+use crate::conn::{Connection, Key};
 use crate::neighbour::Hop;
 use crate::net::{Mac, protocol};
 use crate::wire::checksum::Delta;
 
-/// Where the headers of a checked IPv4 frame are, in bytes from its start.
+/// Where the headers of a checked frame are, in bytes from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     pub ip: u8,
-    pub l4: u8,
+    pub l4: u16,
 }
 
 impl Layout {
     /// An Ethernet header, and an IPv4 header without options.
     pub const USUAL: Layout = Layout { ip: 14, l4: 34 };
+    /// An Ethernet header, and an IPv6 header without extension headers.
+    pub const USUAL_V6: Layout = Layout { ip: 14, l4: 54 };
 }
 
 /// Does to a frame of the usual layout all that forwarding it takes: as [`rewrite`], and its Ethernet header.
@@ -29,7 +31,7 @@ pub fn rewrite_usual(
     let Some((headers, rest)) = frame.split_first_chunk_mut::<42>() else {
         return;
     };
-    let (low, high) = hop.ipv4_header();
+    let (low, high) = hop.ethernet_header();
     headers[..8].copy_from_slice(&low.to_le_bytes());
     headers[6..14].copy_from_slice(&high.to_le_bytes());
     let Some((ip, l4)) = headers[14..].split_first_chunk_mut::<20>() else {
@@ -91,13 +93,25 @@ fn translate_headers(
     let to = connection.translated(reply);
     ip[12..20].copy_from_slice(&to.wire_addresses().to_le_bytes());
     decrement_ttl(ip, ip_delta);
-    ports[0..4].copy_from_slice(&to.wire_ports().to_le_bytes());
+    translate_ports(ports, is_tcp, tcp_checksum, to.wire_ports(), l4_delta);
+}
+
+/// Puts other ports into a header of TCP or UDP, whose first bytes these are, and corrects its checksum.
+#[inline(always)]
+pub(super) fn translate_ports(
+    ports: &mut [u8; 8],
+    is_tcp: bool,
+    tcp_checksum: Option<&mut [u8; 2]>,
+    to: u32,
+    delta: Delta,
+) {
+    ports[0..4].copy_from_slice(&to.to_le_bytes());
     if is_tcp {
         if let Some(field) = tcp_checksum {
-            l4_delta.apply(field);
+            delta.apply(field);
         }
     } else if let Some(field) = ports.last_chunk_mut::<2>() {
-        l4_delta.apply_udp(field);
+        delta.apply_udp(field);
     }
 }
 
@@ -133,6 +147,7 @@ pub fn set_macs(frame: &mut [u8], destination: Mac, source: Mac) {
 mod tests {
     use super::*;
     use crate::conn::FlowKey;
+    use crate::director::family::V4;
     use crate::director::parse::{Parsed, parse};
     use crate::forward::{MODES, mode};
     use crate::neighbour::{Link, LinkState, NeighbourTable};
@@ -155,6 +170,7 @@ mod tests {
             has_companion: false,
             addresses: Box::default(),
             announce: Box::default(),
+            broadcasts: Box::default(),
         }
     }
 
@@ -162,7 +178,11 @@ mod tests {
     fn hop(mac: Mac, source: Mac) -> Hop {
         let table = NeighbourTable::new([(source, 1500)]);
         let (port, state) = (PortId(0), LinkState::Reachable);
-        table.insert(HopId(0), Ipv4Addr::LOCALHOST, Link { mac, port, state });
+        table.insert(
+            HopId(0),
+            Ipv4Addr::LOCALHOST.into(),
+            Link { mac, port, state },
+        );
         table.hop(HopId(0)).unwrap()
     }
 
@@ -231,12 +251,12 @@ mod tests {
             let connection = Connection::new(request, translation, RealId(0));
 
             let mut there = frame(&request, ttl, &payload);
-            let Parsed::Flow(flow) = parse(&there, &port()) else { panic!("not understood") };
+            let Parsed::Flow(flow) = parse::<V4>(&there, &port()) else { panic!("not understood") };
             translate(&mut there, flow.layout, &connection, false);
             prop_assert_eq!(&there, &frame(&translation.key(protocol), ttl - 1, &payload));
 
             let mut back = frame(&connection.reply, ttl, &payload);
-            let Parsed::Flow(flow) = parse(&back, &port()) else { panic!("not understood") };
+            let Parsed::Flow(flow) = parse::<V4>(&back, &port()) else { panic!("not understood") };
             prop_assert_eq!(flow.key, connection.reply);
             translate(&mut back, flow.layout, &connection, true);
             prop_assert_eq!(&back, &frame(&request.reversed(), ttl - 1, &payload));
@@ -258,7 +278,7 @@ mod tests {
             let mut broken = frame(&request, 64, b"data");
             let right = read(&broken);
             broken[at..at + 2].copy_from_slice(&wrong.to_be_bytes());
-            let Parsed::Flow(flow) = parse(&broken, &port()) else { panic!("not understood") };
+            let Parsed::Flow(flow) = parse::<V4>(&broken, &port()) else { panic!("not understood") };
             translate(&mut broken, flow.layout, &connection, false);
             let whole = read(&frame(&translation.key(request.protocol()), 63, b"data"));
             // 0 and 0xffff are the same number in ones' complement.
@@ -310,7 +330,7 @@ mod tests {
                 let at = 34 + if tcp { 16 } else { 6 };
                 before[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
             }
-            let Parsed::Flow(flow) = parse(&before, &port()) else { panic!("not understood") };
+            let Parsed::Flow(flow) = parse::<V4>(&before, &port()) else { panic!("not understood") };
             prop_assert_eq!(flow.layout, Layout::USUAL);
 
             let (destination, source) = (Mac(macs.0), Mac(macs.1));
@@ -340,9 +360,9 @@ mod tests {
             frame[24..26].fill(0);
             let header = !sum(&frame[14..34 + options]);
             frame[24..26].copy_from_slice(&header.to_be_bytes());
-            match parse(&frame, &port()) {
+            match parse::<V4>(&frame, &port()) {
                 Parsed::Flow(flow) => {
-                    prop_assert_eq!(flow.layout, Layout { ip: 14, l4: 34 + options as u8 });
+                    prop_assert_eq!(flow.layout, Layout { ip: 14, l4: 34 + options as u16 });
                 }
                 other => prop_assert!(matches!(other, Parsed::Bad(_)), "{:?}", other),
             }
@@ -368,7 +388,7 @@ mod tests {
                 MODES[1].translation(&key, (addresses.1, 3), None),
                 RealId(0),
             );
-            if let Parsed::Flow(flow) = parse(&frame, &port()) {
+            if let Parsed::Flow(flow) = parse::<V4>(&frame, &port()) {
                 translate(&mut frame, flow.layout, &connection, false);
             }
         }

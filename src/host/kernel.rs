@@ -1,9 +1,10 @@
 //! The kernel's side of the companions, by netlink: addresses and routes as configured, and nothing else.
 
-use crate::config::Config;
+use crate::config::{Config, RouteConfig};
 use crate::log::{self, Reports};
+use crate::net::ipv4;
 use futures_util::{StreamExt, TryStreamExt};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
@@ -106,11 +107,17 @@ fn wanted(interfaces: &[Interface], config: &Config) -> Vec<Wanted> {
         let Some(port) = config.ports.get(interface.port) else {
             return Wanted::default();
         };
-        let by_port = |via: &Ipv4Addr| port.addresses.iter().any(|net| net.contains(via));
+        let v4 = |net: IpNet| match net {
+            IpNet::V4(net) => Some(net),
+            IpNet::V6(_) => None,
+        };
+        // What the kernel is given is IPv4 alone so far.
+        let by_port = |via: &IpAddr| port.addresses.iter().any(|net| net.contains(via));
         let routes = config.routes.iter().filter(|route| by_port(&route.via));
+        let v4_route = |route: &RouteConfig| Some((v4(route.to)?, ipv4(route.via)));
         Wanted {
-            addresses: port.addresses.iter().copied().collect(),
-            routes: routes.map(|route| (route.to, route.via)).collect(),
+            addresses: port.addresses.iter().copied().filter_map(v4).collect(),
+            routes: routes.filter_map(v4_route).collect(),
         }
     };
     interfaces.iter().map(of).collect()

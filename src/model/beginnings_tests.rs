@@ -7,7 +7,7 @@ use crate::stats::Stats;
 use crate::units::{Time, WorkerId};
 use crate::wire::Mac;
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// How often each of three real servers gets the first connection of one of 300 services.
@@ -32,6 +32,7 @@ addresses = ["10.0.0.1/16"]
     let context = config::Context {
         cpus: None,
         devices: false,
+        ipv6: true,
     };
     let config = config::parse(&text, "test", &context).unwrap().config;
     let device = Device {
@@ -43,10 +44,10 @@ addresses = ["10.0.0.1/16"]
     let (model, _) =
         Model::with_beginnings(&config, vec![device], stats.clone(), 1, beginnings, now);
     let client = Client {
-        address: Ipv4Addr::new(203, 0, 113, 5),
+        address: IpAddr::from([203, 0, 113, 5]),
         port: 40_000,
     };
-    let mut firsts: HashMap<Ipv4Addr, usize> = HashMap::new();
+    let mut firsts: HashMap<IpAddr, usize> = HashMap::new();
     for service in model.services() {
         let cursor = service.cursor(WorkerId(0));
         let pick = service

@@ -2,11 +2,14 @@
 
 use crate::config::{self, Config};
 use crate::conn::Pool;
+use crate::net::is_link_local;
 use crate::service::ServiceKey;
 use crate::tables::{Accepts, Owner, Port};
 use crate::units::PortId;
 use crate::wire::Mac;
-use std::net::Ipv4Addr;
+use ipnet::{IpNet, Ipv6Net};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 /// A port as its device turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +28,13 @@ pub fn key(service: &config::ServiceConfig) -> ServiceKey {
     }
 }
 
-/// Every address of a port or pool.
-pub(super) fn owners(config: &Config) -> impl Iterator<Item = (Ipv4Addr, Owner)> {
+/// Every address of a port or pool, but for link-local ones, which only their own port knows.
+pub(super) fn owners(config: &Config) -> impl Iterator<Item = (IpAddr, Owner)> {
     let ports = config.ports.iter().enumerate().flat_map(|(n, port)| {
-        port.addresses
-            .iter()
-            .map(move |net| (net.addr(), Owner::Port(PortId(n as u8))))
+        let addresses = port.addresses.iter().map(IpNet::addr);
+        addresses
+            .filter(|address| !is_link_local(*address))
+            .map(move |address| (address, Owner::Port(PortId(n as u8))))
     });
     let pools = config
         .pools
@@ -39,7 +43,26 @@ pub(super) fn owners(config: &Config) -> impl Iterator<Item = (Ipv4Addr, Owner)>
     ports.chain(pools)
 }
 
-pub(super) fn port_table(port: &config::PortConfig, device: Device) -> Port {
+/// The ports of a configuration.
+pub(super) fn port_tables(config: &Config, devices: &[Device]) -> Arc<[Port]> {
+    let ports = config.ports.iter().zip(devices).enumerate();
+    ports
+        .map(|(n, (port, device))| {
+            let speaks_v6 = port.addresses.iter().any(|net| net.addr().is_ipv6())
+                || config.routes.iter().any(|route| route.port == Some(n));
+            port_table(port, *device, speaks_v6)
+        })
+        .collect()
+}
+
+/// `speaks_v6`: the port has a link-local address (RFC 4291 section 2.8), one made of its MAC address unless the
+/// configuration gives another.
+fn port_table(port: &config::PortConfig, device: Device, speaks_v6: bool) -> Port {
+    let mut addresses = port.addresses.clone();
+    if speaks_v6 && !addresses.iter().any(|net| is_link_local(net.addr())) {
+        let link_local = Ipv6Net::new_assert(device.mac.link_local(), 64);
+        addresses.push(link_local.into());
+    }
     Port {
         name: port.name.as_str().into(),
         mac: device.mac,
@@ -49,8 +72,17 @@ pub(super) fn port_table(port: &config::PortConfig, device: Device) -> Port {
         },
         mtu: port.mtu,
         has_companion: port.companion.is_some(),
-        addresses: port.addresses.as_slice().into(),
+        broadcasts: addresses.iter().filter_map(broadcast).collect(),
+        addresses: addresses.into(),
         announce: port.announce.as_slice().into(),
+    }
+}
+
+/// The broadcast address of a subnet; RFC 3021: a /31 has none.
+fn broadcast(net: &IpNet) -> Option<Ipv4Addr> {
+    match net {
+        IpNet::V4(net) => (net.prefix_len() < 31).then(|| net.broadcast()),
+        IpNet::V6(_) => None,
     }
 }
 
@@ -59,7 +91,7 @@ pub(super) fn pool_table(pool: &config::LocalPool) -> Pool {
 }
 
 /// The port in whose subnet an address lies.
-pub(super) fn port_of(config: &Config, address: Ipv4Addr) -> Option<PortId> {
+pub(super) fn port_of(config: &Config, address: IpAddr) -> Option<PortId> {
     let on_link =
         |port: &config::PortConfig| port.addresses.iter().any(|net| net.contains(&address));
     config
@@ -67,4 +99,61 @@ pub(super) fn port_of(config: &Config, address: Ipv4Addr) -> Option<PortId> {
         .iter()
         .position(on_link)
         .map(|n| PortId(n as u8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Config {
+        let context = config::Context {
+            cpus: None,
+            devices: false,
+            ipv6: true,
+        };
+        let loaded = config::parse(text, "test", &context);
+        loaded.unwrap_or_else(|why| panic!("{why}")).config
+    }
+
+    #[test]
+    fn a_port_that_speaks_ipv6_has_one_link_local_address() {
+        let port = |n: u8, addresses: &str| {
+            format!("[[port]]\nname = \"p{n}\"\ndevice = \"{n}\"\naddresses = [{addresses}]\n")
+        };
+        let text = [
+            port(0, r#""10.0.0.1/24""#),
+            port(1, r#""10.0.1.1/24", "2001:db8:1::1/64""#),
+            port(2, r#""2001:db8:2::1/64", "fe80::1/64""#),
+            port(3, r#""10.0.3.1/24""#),
+            "[[route]]\nto = \"::/0\"\nvia = \"fe80::fe%p3\"\n".to_owned(),
+        ];
+        let config = parse(&text.concat());
+        let device = |n| Device {
+            mac: Mac([2, 0, 0, 0, 0, n]),
+            any_mac: false,
+        };
+        let devices: Vec<_> = (0..4).map(device).collect();
+        let ports = port_tables(&config, &devices);
+        let link_local = |port: &Port| -> Vec<String> {
+            let addresses = port.addresses.iter().map(IpNet::addr);
+            let link_local = addresses.filter(|address| is_link_local(*address));
+            link_local.map(|address| address.to_string()).collect()
+        };
+        let found: Vec<_> = ports.iter().map(link_local).collect();
+        let expected: [&[&str]; 4] = [
+            &[],
+            &["fe80::ff:fe00:1"],
+            &["fe80::1"],
+            &["fe80::ff:fe00:3"],
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(*ports[1].broadcasts, [Ipv4Addr::new(10, 0, 1, 255)]);
+        let source = ports[3].source_for("fe80::fe".parse().unwrap());
+        assert_eq!(source, Some("fe80::ff:fe00:3".parse().unwrap()));
+        let owners: Vec<_> = owners(&config).map(|(address, _)| address).collect();
+        assert!(
+            !owners.iter().any(|address| is_link_local(*address)),
+            "{owners:?}"
+        );
+    }
 }

@@ -15,24 +15,25 @@ use crate::config::Config;
 use crate::exchange::Event;
 use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
+use crate::net::{ByFamily, is_link_local};
 use crate::rcu::map::Map;
 use crate::rcu::{Publisher, Reader, domain};
 use crate::resolver::Resolver;
 use crate::resolver::neighbours::Network;
 use crate::service::ServiceKey;
 use crate::stats::{RealTotals, Stats};
-use crate::tables::{Clients, Route, Service, Tables};
+use crate::tables::{Route, Service, Tables};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
 pub use changes::{Changes, NeedsRestart, NoSuchReal};
 pub use from_config::{Device, key};
-use from_config::{port_of, port_table};
-use ipnet::Ipv4Net;
+use from_config::{port_of, port_tables};
+use ipnet::IpNet;
 pub use reach::names;
 use services::Services;
 pub use services::{Conflict, Edit, Place};
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,10 +86,7 @@ impl Model {
             services: Map::new(seed).freeze(),
             natted: Map::new(seed).freeze(),
             placements: Map::new(seed).freeze(),
-            clients: Clients {
-                mask: None,
-                former: [].into(),
-            },
+            clients: ByFamily::default(),
             any_departed: false,
             routes: Arc::new(Lpm::default()),
             neighbours: resolver.neighbours().table().clone(),
@@ -215,12 +213,8 @@ impl Model {
     fn change(&mut self, new: Config, now: Time) -> Changes {
         let old = self.services.config();
         let changes = Changes::between(old, &new);
-        let ports = (new.ports != old.ports).then(|| -> Arc<[_]> {
-            let ports = new.ports.iter().zip(&self.devices);
-            ports
-                .map(|(port, device)| port_table(port, *device))
-                .collect()
-        });
+        let ports_changed = new.ports != old.ports || new.routes != old.routes;
+        let ports = ports_changed.then(|| port_tables(&new, &self.devices));
         let host_peers = (new.host_peers != old.host_peers).then(|| {
             let mut peers = new.host_peers.clone();
             peers.sort_unstable_by_key(|peer| peer.address);
@@ -291,7 +285,7 @@ impl Model {
     pub fn set_weight(
         &mut self,
         key: &ServiceKey,
-        real: (Ipv4Addr, u16),
+        real: (IpAddr, u16),
         weight: u16,
     ) -> Result<(), NoSuchReal> {
         self.services.set_weight(key, real, weight)?;
@@ -307,7 +301,7 @@ impl Model {
     pub fn edit(
         &mut self,
         key: &ServiceKey,
-        real: (Ipv4Addr, u16),
+        real: (IpAddr, u16),
         edit: Edit,
     ) -> Result<(u16, u16), NoSuchReal> {
         let (before, after) = self.services.edit(key, real, edit)?;
@@ -380,7 +374,7 @@ impl Model {
 }
 
 /// The `[[neighbour]]`s that are on a port's link.
-fn static_neighbours(config: &Config) -> HashMap<(PortId, Ipv4Addr), Mac> {
+fn static_neighbours(config: &Config) -> HashMap<(PortId, IpAddr), Mac> {
     let neighbours = config.neighbours.iter();
     neighbours
         .filter_map(|n| Some(((port_of(config, n.address)?, n.address), n.mac)))
@@ -389,18 +383,21 @@ fn static_neighbours(config: &Config) -> HashMap<(PortId, Ipv4Addr), Mac> {
 
 /// The routing table of a configuration, whose gateways keep their slots.
 fn routes(resolver: &mut Resolver, config: &Config, now: Time) -> Lpm<Route> {
-    let mut routes: Vec<(Ipv4Net, Route)> = Vec::new();
+    let mut routes: Vec<(IpNet, Route)> = Vec::new();
     for (n, port) in config.ports.iter().enumerate() {
         let route = Route {
             port: PortId(n as u8),
             gateway: None,
         };
-        routes.extend(port.addresses.iter().map(|net| (net.trunc(), route)));
+        let addresses = port.addresses.iter();
+        let subnets = addresses.filter(|net| !is_link_local(net.addr()));
+        routes.extend(subnets.map(|net| (net.trunc(), route)));
     }
     resolver.unpin_all();
     let mut left_out = Vec::new();
     for route in &config.routes {
-        let Some(port) = port_of(config, route.via) else {
+        let named = route.port.map(|place| PortId(place as u8));
+        let Some(port) = named.or_else(|| port_of(config, route.via)) else {
             continue;
         };
         match resolver.pin(port, route.via, now) {

@@ -6,7 +6,7 @@ use crate::neighbour::LinkState;
 use crate::resolver::{Reached, ReachedLines};
 use crate::units::PortId;
 use std::fmt::Display;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// So many names in a line; the rest is counted.
 const NAMES: usize = 4;
@@ -34,49 +34,53 @@ impl Model {
         }
     }
 
-    fn say_one(&self, port: PortId, address: Ipv4Addr, said: Said<Reached>) {
+    fn say_one(&self, id: PortId, address: IpAddr, said: Said<Reached>) {
         let tables = self.publisher.current();
-        let port = &tables.port(port).name;
+        let port = &tables.port(id).name;
         let (was, now) = (said.first.before.name(), said.last.after.name());
         let (mac, changes) = (said.last.mac, said.count);
         let is_up = said.last.after != LinkState::Failed;
         let services = self.services_of(address);
+        let asked = match address {
+            IpAddr::V4(_) => "ARP",
+            IpAddr::V6(_) => "neighbour solicitations",
+        };
         if self.services.real_addresses().contains_key(&address) {
             match is_up {
                 true => {
-                    tracing::info!(real = %address, %port, %mac, services, was, now, changes, "real server is up: it answers ARP")
+                    tracing::info!(real = %address, %port, %mac, services, was, now, changes, "real server is up: it answers {asked}")
                 }
                 false => {
-                    tracing::warn!(real = %address, %port, services, was, now, changes, "real server is down: it does not answer ARP")
+                    tracing::warn!(real = %address, %port, services, was, now, changes, "real server is down: it does not answer {asked}")
                 }
             }
         }
-        if self
-            .config()
-            .routes
-            .iter()
-            .any(|route| route.via == address)
-        {
+        let is_via = |route: &crate::config::RouteConfig| {
+            route.via == address && route.port.is_none_or(|place| place == id.index())
+        };
+        if self.config().routes.iter().any(is_via) {
             let behind = self.services.real_addresses().keys().filter(|real| {
-                let gateway = tables.routes.get(**real).and_then(|route| route.gateway);
-                gateway.is_some_and(|(_, via)| via == address)
+                tables.routes.get(**real).is_some_and(|route| {
+                    let gateway = route.gateway.map(|(_, via)| via);
+                    route.port == id && gateway == Some(address)
+                })
             });
             let mut behind: Vec<_> = behind.collect();
             behind.sort_unstable();
             let reals = names(behind);
             match is_up {
                 true => {
-                    tracing::info!(gateway = %address, %port, %mac, reals, was, now, changes, "gateway is up: it answers ARP")
+                    tracing::info!(gateway = %address, %port, %mac, reals, was, now, changes, "gateway is up: it answers {asked}")
                 }
                 false => {
-                    tracing::warn!(gateway = %address, %port, reals, was, now, changes, "gateway is down: it does not answer ARP")
+                    tracing::warn!(gateway = %address, %port, reals, was, now, changes, "gateway is down: it does not answer {asked}")
                 }
             }
         }
     }
 
     /// The names of the services that have a real server.
-    fn services_of(&self, real: Ipv4Addr) -> String {
+    fn services_of(&self, real: IpAddr) -> String {
         let has = |service: &&std::sync::Arc<crate::config::ServiceConfig>| {
             let reals = &service.reals;
             reals.iter().any(|member| member.address == real)

@@ -33,6 +33,12 @@ const FANOUT: usize = 1 << BITS;
 pub trait Key: Copy + Eq {
     /// A hash with all its low bits well mixed, such as [`mix`] makes. Equal keys have equal hashes.
     fn hash(&self, seed: u64) -> u64;
+
+    /// Whether two keys are equal: for a key that tells it faster than its `==`.
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        self == other
+    }
 }
 
 /// Mixes 64 bits into a seed, or into the hash of what went before (the finaliser of MurmurHash3).
@@ -174,7 +180,7 @@ impl<K: Key, V> Tree<K, V> {
     #[inline]
     fn find(&self, hash: u64, key: &K) -> Link<Entry<K, V>> {
         // SAFETY: as in `chain`; entries are alive like the branches that lead to them.
-        unsafe { follow(self.chain(hash)).find(|entry| entry.as_ref().key == *key) }
+        unsafe { follow(self.chain(hash)).find(|entry| entry.as_ref().key.is(key)) }
     }
 
     #[inline]

@@ -1,6 +1,8 @@
 //! One line of JSON for each received packet: what was decided, and why.
 
 use super::{Decision, Replay};
+use crate::conn::Key;
+use crate::director::family::V4;
 use crate::director::parse::{Parsed, receive};
 use crate::io::memory::Memory;
 use crate::model::Place;
@@ -9,6 +11,7 @@ use crate::units::{PortId, Time};
 use crate::verdict::Verdict;
 use serde_json::json;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 
 /// Writes the line of packet number `n`, which came in by `port`. Keys that do not apply are left out.
 pub fn explain(
@@ -69,7 +72,7 @@ pub fn explain(
 /// `10.0.0.11:8080`. In a service of every port, the port is the one on the real server's side of the packet.
 fn real_server(real: &Place, tables: &Tables, port: PortId, frame: &[u8]) -> String {
     let (service, address, real_port) = real;
-    let parsed = receive(&mut Memory::new(port, frame), tables.port(port));
+    let parsed = receive::<V4, _>(&mut Memory::new(port, frame), tables.port(port));
     let real_port = match (*real_port, parsed) {
         (0, Parsed::Flow(flow)) if flow.key.destination() == service.address => {
             flow.key.destination_port()
@@ -77,7 +80,7 @@ fn real_server(real: &Place, tables: &Tables, port: PortId, frame: &[u8]) -> Str
         (0, Parsed::Flow(flow)) => flow.key.source_port(),
         (configured, _) => configured,
     };
-    format!("{address}:{real_port}")
+    SocketAddr::new(*address, real_port).to_string()
 }
 
 /// Seconds since 1970, in microseconds, or in nanoseconds where there are any.

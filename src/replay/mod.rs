@@ -15,8 +15,8 @@ pub use merge::{Input, Received, merge};
 
 use crate::arch::NoMemory;
 use crate::config::Config;
-use crate::conn::Connection;
-use crate::director::{Director, Origin, Shared, Turn};
+use crate::conn::{Connection, Connection6};
+use crate::director::{self, Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::io::memory::Memory;
 use crate::model::{Changes, NeedsRestart};
@@ -31,7 +31,7 @@ use crate::verdict::{PacketContext, Verdict};
 use crate::wire::Mac;
 use outbox::{Numbered, Outbox};
 use std::iter::Peekable;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,16 +106,12 @@ impl Replay {
         // A packet makes at most a connection and a persistence template: this limit is never met before the other.
         let connections = config.limits.connections.div_ceil(workers);
         let connections = connections.min(packets.saturating_mul(2));
+        let room = director::room(config, connections);
         let shared = Shared::new(stats, Steering::new(DEFAULT_KEY, workers), SEED);
         let worker = |(n, mut reader): (usize, Reader<Tables>)| {
             reader.quiescent();
             let mailbox = Arc::new(Mailbox::default());
-            let director = Director::new(
-                WorkerId(n as u8),
-                connections,
-                shared.clone(),
-                mailbox.clone(),
-            )?;
+            let director = Director::new(WorkerId(n as u8), room, shared.clone(), mailbox.clone())?;
             Ok(Worker {
                 reader,
                 director,
@@ -305,13 +301,24 @@ impl Replay {
         })
     }
 
+    /// The same of IPv6.
+    pub fn connections6(&self) -> impl Iterator<Item = (WorkerId, &Connection6)> {
+        self.workers.iter().flat_map(|worker| {
+            let table = worker.director.connections6();
+            let live = table
+                .into_iter()
+                .flat_map(|table| (0..table.high_water()).filter_map(|number| table.live(number)));
+            live.map(|connection| (worker.director.worker(), connection))
+        })
+    }
+
     /// What was counted.
     pub fn stats(&self) -> &Stats {
         &self.shared.stats
     }
 
     /// The next hops that the captures bring no ARP answer of, with their ports, in the order of their addresses.
-    pub fn unanswered(&self) -> Vec<(Ipv4Addr, PortId)> {
+    pub fn unanswered(&self) -> Vec<(IpAddr, PortId)> {
         let neighbours = self.model.resolver.neighbours().iter();
         let mut silent: Vec<_> = neighbours
             .filter(|(_, _, link, is_static)| !is_static && !link.is_usable())

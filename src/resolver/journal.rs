@@ -6,10 +6,10 @@ use crate::neighbour::LinkState;
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
 use crate::wire::Mac;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// A host on a port's link.
-pub(super) type Place = (PortId, Ipv4Addr);
+pub(super) type Place = (PortId, IpAddr);
 
 /// Hosts that are told apart in log lines about claims, and about next hops that the configuration needs.
 const CLAIMED: usize = 16;
@@ -42,7 +42,7 @@ pub struct Reached {
 }
 
 /// What is to be said of next hops that the configuration needs.
-pub type ReachedLines = Due<(PortId, Ipv4Addr), Reached>;
+pub type ReachedLines = Due<(PortId, IpAddr), Reached>;
 
 impl Default for Journal {
     fn default() -> Self {

@@ -3,9 +3,10 @@
 use super::testing::*;
 use super::*;
 use crate::log::testing::logged;
+use std::net::Ipv4Addr;
 
 /// One ARP packet: its operation, its sender, and for whom it is.
-type Packet = (u16, (Ipv4Addr, Mac), Ipv4Addr);
+type Packet = (u16, (IpAddr, Mac), IpAddr);
 
 struct Flood {
     name: &'static str,
@@ -31,7 +32,7 @@ const FLOODS: &[Flood] = &[
     Flood {
         name: "other hosts claim a VIP and the addresses of ports",
         packet: |n| {
-            let wan = Ipv4Addr::new(198, 51, 100, 1);
+            let wan = IpAddr::from([198, 51, 100, 1]);
             let address = [lan(254), lan(1), wan][n as usize % 3];
             (arp::REPLY, (address, any_mac(n)), address)
         },
@@ -56,7 +57,7 @@ const FLOODS: &[Flood] = &[
     Flood {
         name: "strangers ask",
         packet: |n| {
-            let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 1, 1)) + n as u32 % 60_000);
+            let address = Ipv4Addr::from_bits(0x0a00_0101 + n as u32 % 60_000).into();
             (arp::REQUEST, (address, any_mac(n)), lan(1))
         },
         subjects: 0,
@@ -143,7 +144,7 @@ fn a_real_server_that_goes_or_comes_is_one_line_with_its_services_and_states() {
 
 #[test]
 fn a_gateway_that_goes_is_a_line_that_names_it() {
-    let gateway = Ipv4Addr::new(198, 51, 100, 254);
+    let gateway = IpAddr::from([198, 51, 100, 254]);
     let lines = logged(|| {
         let mut lab = Lab::new(&reals(1));
         lab.want(gateway);
@@ -151,7 +152,7 @@ fn a_gateway_that_goes_is_a_line_that_names_it() {
         lab.arp(
             arp::REPLY,
             (gateway, mac(7)),
-            Ipv4Addr::new(198, 51, 100, 1),
+            IpAddr::from([198, 51, 100, 1]),
         );
     });
     let down = the_line(&lines, "gateway is down: it does not answer ARP");

@@ -25,7 +25,7 @@ pub use journal::{Reached, ReachedLines};
 use neighbours::{Neighbours, Network};
 use pace::Pace;
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ pub struct Resolver {
     /// The latest time for which a probe is planned.
     last_probe: Time,
     /// When addresses of weir's own were last defended.
-    defended: HashMap<(PortId, Ipv4Addr), Time>,
+    defended: HashMap<(PortId, IpAddr), Time>,
     journal: Journal,
     /// Lines about next hops, for whoever knows what they are there for.
     reached: Vec<(Place, Said<Reached>)>,
@@ -135,7 +135,7 @@ impl Resolver {
     }
 
     /// See [`Neighbours::pin`].
-    pub fn pin(&mut self, port: PortId, address: Ipv4Addr, now: Time) -> Option<HopId> {
+    pub fn pin(&mut self, port: PortId, address: IpAddr, now: Time) -> Option<HopId> {
         self.neighbours.pin(port, address, now)
     }
 
@@ -145,14 +145,14 @@ impl Resolver {
     }
 
     /// See [`Neighbours::set_static`]. What was asked is forgotten.
-    pub fn set_static(&mut self, port: PortId, address: Ipv4Addr, mac: Mac, now: Time) {
+    pub fn set_static(&mut self, port: PortId, address: IpAddr, mac: Mac, now: Time) {
         if let Some(hop) = self.neighbours.set_static(port, address, mac, now) {
             self.forget(hop);
         }
     }
 
     /// See [`Neighbours::unset_static`].
-    pub fn unset_static(&mut self, port: PortId, address: Ipv4Addr, now: Time) {
+    pub fn unset_static(&mut self, port: PortId, address: IpAddr, now: Time) {
         if let Some(hop) = self.neighbours.unset_static(port, address, now) {
             self.forget(hop);
         }
@@ -188,7 +188,7 @@ impl Resolver {
         self.neighbours.table().link(hop)
     }
 
-    fn address(&self, hop: HopId) -> Ipv4Addr {
+    fn address(&self, hop: HopId) -> IpAddr {
         self.neighbours.table().address(hop)
     }
 
@@ -201,7 +201,7 @@ impl Resolver {
         }
     }
 
-    fn wanted(&mut self, port: PortId, address: Ipv4Addr, network: &Network, now: Time) {
+    fn wanted(&mut self, port: PortId, address: IpAddr, network: &Network, now: Time) {
         let Some(hop) = self.neighbours.want(port, address, network, now) else {
             return;
         };
@@ -259,7 +259,7 @@ impl Resolver {
     /// An ARP packet: RFC 826, "Packet Reception".
     fn heard(&mut self, port: PortId, repr: &arp::Repr, network: &Network, now: Time) {
         let tables = network.tables;
-        let address = repr.sender_ip;
+        let address = IpAddr::V4(repr.sender_ip);
         if tables.addresses.get(&address).is_some() {
             self.defend(port, repr, tables, now);
             return;
@@ -268,9 +268,9 @@ impl Resolver {
             return;
         }
         let is_answer =
-            repr.operation == arp::REPLY && tables.addresses.get(&repr.target_ip).is_some();
+            repr.operation == arp::REPLY && tables.addresses.get(&repr.target_ip.into()).is_some();
         let Some(hop) = self.neighbours.table().find(port, address) else {
-            if repr.operation == arp::REQUEST && tables.answers_for(port, repr.target_ip) {
+            if repr.operation == arp::REQUEST && tables.answers_for(port, repr.target_ip.into()) {
                 self.meet(port, address, repr.sender_mac, network, now);
             }
             return;
@@ -319,7 +319,7 @@ impl Resolver {
     }
 
     /// A host that weir does not know asked for an address of weir's own.
-    fn meet(&mut self, port: PortId, address: Ipv4Addr, mac: Mac, network: &Network, now: Time) {
+    fn meet(&mut self, port: PortId, address: IpAddr, mac: Mac, network: &Network, now: Time) {
         if let Some(hop) = self.neighbours.meet(port, address, network, now) {
             self.learn(hop, mac, false, network, now);
         }
@@ -401,7 +401,7 @@ impl Resolver {
 
     /// Another host claims an address of weir's own, which weir never gives up: RFC 5227 section 2.4 (c).
     fn defend(&mut self, port: PortId, repr: &arp::Repr, tables: &Tables, now: Time) {
-        let address = repr.sender_ip;
+        let address = IpAddr::V4(repr.sender_ip);
         let place = (port, address);
         if let Some(said) = self.journal.conflict.note(place, repr.sender_mac, now) {
             journal::conflict(tables, place, said);
@@ -422,7 +422,7 @@ impl Resolver {
     }
 
     /// Has a failed neighbour of this address looked at: the configuration may need it from now on.
-    pub fn look_at(&mut self, address: Ipv4Addr) {
+    pub fn look_at(&mut self, address: IpAddr) {
         for n in 0..self.ports.len() {
             if let Some(hop) = self.neighbours.table().find(PortId(n as u8), address) {
                 self.look_if_failed(hop);

@@ -9,7 +9,7 @@ use crate::tables::{Route, Tables};
 use crate::units::{HopId, PortId, Time};
 use crate::wire::Mac;
 use foldhash::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,12 +53,12 @@ impl Purpose {
 pub struct Network<'a> {
     pub tables: &'a Tables,
     /// The addresses of real servers.
-    pub reals: &'a HashMap<Ipv4Addr, usize>,
+    pub reals: &'a HashMap<IpAddr, usize>,
 }
 
 impl Network<'_> {
     /// Whether a host on a port's link is a real server to which packets go directly.
-    fn needs(&self, port: PortId, address: Ipv4Addr) -> bool {
+    fn needs(&self, port: PortId, address: IpAddr) -> bool {
         let direct = Route {
             port,
             gateway: None,
@@ -107,7 +107,7 @@ impl Neighbours {
     }
 
     /// Every neighbour: slot, address, link, and whether it is configured.
-    pub fn iter(&self) -> impl Iterator<Item = (HopId, Ipv4Addr, Link, bool)> {
+    pub fn iter(&self) -> impl Iterator<Item = (HopId, IpAddr, Link, bool)> {
         self.slots.iter().enumerate().filter_map(|(n, neighbour)| {
             let hop = HopId(n as u16);
             let is_static = neighbour.as_ref()?.is_static;
@@ -134,7 +134,7 @@ impl Neighbours {
     }
 
     /// The slot of a gateway, which it keeps. None when the table is full.
-    pub fn pin(&mut self, port: PortId, address: Ipv4Addr, now: Time) -> Option<HopId> {
+    pub fn pin(&mut self, port: PortId, address: IpAddr, now: Time) -> Option<HopId> {
         let hop = self.slot(port, address, Purpose::Configuration, now)?;
         self.is_known_for_more(hop);
         self.slots[hop.index()].as_mut()?.is_pinned = true;
@@ -152,7 +152,7 @@ impl Neighbours {
     pub fn set_static(
         &mut self,
         port: PortId,
-        address: Ipv4Addr,
+        address: IpAddr,
         mac: Mac,
         now: Time,
     ) -> Option<HopId> {
@@ -166,7 +166,7 @@ impl Neighbours {
     }
 
     /// A `[[neighbour]]` that is no longer configured must be confirmed from now on.
-    pub fn unset_static(&mut self, port: PortId, address: Ipv4Addr, now: Time) -> Option<HopId> {
+    pub fn unset_static(&mut self, port: PortId, address: IpAddr, now: Time) -> Option<HopId> {
         let hop = self.table.find(port, address)?;
         let neighbour = self.slots[hop.index()].as_mut()?;
         neighbour.is_static = false;
@@ -179,7 +179,7 @@ impl Neighbours {
     pub fn want(
         &mut self,
         port: PortId,
-        address: Ipv4Addr,
+        address: IpAddr,
         network: &Network,
         now: Time,
     ) -> Option<HopId> {
@@ -198,7 +198,7 @@ impl Neighbours {
     pub fn meet(
         &mut self,
         port: PortId,
-        address: Ipv4Addr,
+        address: IpAddr,
         network: &Network,
         now: Time,
     ) -> Option<HopId> {
@@ -235,7 +235,7 @@ impl Neighbours {
     fn slot(
         &mut self,
         port: PortId,
-        address: Ipv4Addr,
+        address: IpAddr,
         purpose: Purpose,
         now: Time,
     ) -> Option<HopId> {

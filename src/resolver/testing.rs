@@ -3,6 +3,7 @@
 use super::*;
 use crate::config;
 use crate::model::{Device, Model};
+use crate::net::ipv4;
 use crate::rcu::Reader;
 use crate::stats::Stats;
 use std::fmt::Write as _;
@@ -42,6 +43,7 @@ pub fn parse(reals: &str) -> config::Config {
     let context = config::Context {
         cpus: None,
         devices: false,
+        ipv6: true,
     };
     let text = format!("{CONFIG}{reals}");
     config::parse(&text, "test", &context).unwrap().config
@@ -55,8 +57,8 @@ pub fn mac(n: u8) -> Mac {
     Mac([2, 0, 0, 0, 1, n])
 }
 
-pub fn lan(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 0, last)
+pub fn lan(last: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, last])
 }
 
 /// A model whose clock is moved by hand, and what it says.
@@ -124,13 +126,14 @@ impl Lab {
         self.tick();
     }
 
-    pub fn want(&mut self, address: Ipv4Addr) {
-        let port = PortId(u8::from(address.octets()[0] != 10));
+    pub fn want(&mut self, address: IpAddr) {
+        let port = PortId(u8::from(ipv4(address).octets()[0] != 10));
         self.event(Event::Wanted { port, address });
     }
 
-    pub fn arp(&mut self, operation: u16, sender: (Ipv4Addr, Mac), target_ip: Ipv4Addr) {
-        let (sender_ip, sender_mac) = sender;
+    pub fn arp(&mut self, operation: u16, sender: (IpAddr, Mac), target_ip: IpAddr) {
+        let ((sender_ip, sender_mac), target_ip) = (sender, ipv4(target_ip));
+        let sender_ip = ipv4(sender_ip);
         let port = PortId(u8::from(sender_ip.octets()[0] != 10));
         let repr = arp::Repr {
             operation,
@@ -142,8 +145,8 @@ impl Lab {
         self.event(Event::Arp { port, repr });
     }
 
-    pub fn link(&self, address: Ipv4Addr) -> Option<Link> {
-        let port = PortId(u8::from(address.octets()[0] != 10));
+    pub fn link(&self, address: IpAddr) -> Option<Link> {
+        let port = PortId(u8::from(ipv4(address).octets()[0] != 10));
         let table = self.model.resolver.neighbours().table();
         Some(table.link(table.find(port, address)?))
     }

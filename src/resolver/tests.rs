@@ -1,6 +1,7 @@
 use super::testing::*;
 use super::*;
 use proptest::prelude::*;
+use std::net::Ipv4Addr;
 
 /// What happens at a neighbour.
 #[derive(Clone, Copy, Debug)]
@@ -265,7 +266,7 @@ fn neighbours_do_as_the_table_says() {
 #[test]
 fn static_neighbours_and_edges_of_subnets_are_never_learned() {
     let mut lab = Lab::new(&reals(1));
-    for sender in [lan(7), lan(0), Ipv4Addr::new(10, 1, 255, 255)] {
+    for sender in [lan(7), lan(0), IpAddr::from([10, 1, 255, 255])] {
         let before = lab.link(sender);
         lab.arp(arp::REQUEST, (sender, mac(9)), lan(1));
         lab.arp(arp::REPLY, (sender, mac(9)), lan(1));
@@ -276,7 +277,7 @@ fn static_neighbours_and_edges_of_subnets_are_never_learned() {
 
 #[test]
 fn a_gateway_that_is_no_longer_static_keeps_its_slot() {
-    let gateway = Ipv4Addr::new(198, 51, 100, 254);
+    let gateway = IpAddr::from([198, 51, 100, 254]);
     let fixed = "[[neighbour]]\naddress = \"198.51.100.254\"\nmac = \"02:00:00:00:01:01\"\n";
     let mut lab = Lab::new(fixed);
     lab.model.apply(parse(""), at(0)).unwrap();
@@ -316,7 +317,7 @@ fn own_addresses_are_defended_once_in_ten_seconds_where_they_are_answered_for() 
             sender_mac: mac(9),
             sender_ip: Ipv4Addr::new(198, 51, 100, 1),
             target_mac: mac(1),
-            target_ip: lan(1),
+            target_ip: Ipv4Addr::new(10, 0, 0, 1),
         };
         lab.event(Event::Arp {
             port: PortId(0),
@@ -342,7 +343,7 @@ fn defences_of_many_addresses_are_paced() {
         .collect();
     let mut lab = Lab::new(&vips);
     for n in 0..2000u32 {
-        let vip = Ipv4Addr::new(10, 1, (n / 200) as u8, 1 + (n % 200) as u8);
+        let vip = IpAddr::from([10, 1, (n / 200) as u8, 1 + (n % 200) as u8]);
         lab.arp(arp::REQUEST, (vip, mac(9)), vip);
     }
     assert_eq!(lab.said.len(), DEFENCES_PER_SECOND as usize);
@@ -351,7 +352,7 @@ fn defences_of_many_addresses_are_paced() {
 #[test]
 fn a_flood_of_claims_costs_a_bounded_number_of_questions() {
     let mut lab = Lab::new(&reals(1));
-    let host = |n: u32| Ipv4Addr::from_bits(0x0a01_0000 + n);
+    let host = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a01_0000 + n));
     for n in 1..=1000 {
         lab.arp(arp::REQUEST, (host(n), mac(1)), lan(1));
     }
@@ -360,12 +361,12 @@ fn a_flood_of_claims_costs_a_bounded_number_of_questions() {
     }
     assert_eq!(lab.said.len(), CLAIMS_PER_SECOND as usize);
     lab.said.clear();
-    let gateway = Ipv4Addr::new(198, 51, 100, 254);
+    let gateway = IpAddr::from([198, 51, 100, 254]);
     lab.want(gateway);
     lab.arp(
         arp::REPLY,
         (gateway, mac(1)),
-        Ipv4Addr::new(198, 51, 100, 1),
+        IpAddr::from([198, 51, 100, 1]),
     );
     lab.arp(arp::REQUEST, (gateway, mac(2)), gateway);
     assert_eq!(
@@ -378,13 +379,13 @@ fn a_flood_of_claims_costs_a_bounded_number_of_questions() {
 #[test]
 fn a_failed_next_hop_is_asked_for_while_the_configuration_needs_it() {
     let mut lab = Lab::new(&reals(1));
-    let (real, gateway) = (lan(12), Ipv4Addr::new(198, 51, 100, 254));
+    let (real, gateway) = (lan(12), IpAddr::from([198, 51, 100, 254]));
     lab.want(real);
     lab.want(gateway);
     lab.go_to(10_000);
     lab.said.clear();
     lab.go_to(20_000);
-    let probes = |lab: &mut Lab, address: Ipv4Addr| {
+    let probes = |lab: &mut Lab, address: IpAddr| {
         let address = address.to_string();
         let of = |line: &&String| line.ends_with(&address);
         lab.said.iter().filter(of).count()
@@ -420,7 +421,7 @@ fn probes_of_many_failed_next_hops_are_paced() {
     };
     let mut lab = Lab::new(&(0..3000).map(real).collect::<String>());
     for n in 0..3000u32 {
-        lab.want(Ipv4Addr::new(10, 1, (n / 200) as u8, 1 + (n % 200) as u8));
+        lab.want(IpAddr::from([10, 1, (n / 200) as u8, 1 + (n % 200) as u8]));
     }
     lab.go_to(10_000);
     lab.said.clear();
@@ -454,7 +455,7 @@ proptest! {
     #[test]
     fn neighbours_move_only_when_they_are_silent(script in prop::collection::vec(anything(), 1..60)) {
         let mut lab = Lab::new(&reals(1));
-        let gateway = Ipv4Addr::new(198, 51, 100, 254);
+        let gateway = IpAddr::from([198, 51, 100, 254]);
         let hosts = [lan(7), lan(11), lan(99), gateway];
         // Of each host: since when the host at the known MAC address has been asked in vain.
         let mut silent_since = [None; 4];
@@ -475,7 +476,7 @@ proptest! {
             asked += lab.said.len();
             questions(&mut lab, &mut silent_since);
             let before = lab.link(address);
-            let weir = if host == 3 { Ipv4Addr::new(198, 51, 100, 1) } else { lan(1) };
+            let weir = if host == 3 { IpAddr::from([198, 51, 100, 1]) } else { lan(1) };
             let mut answer = None;
             match does {
                 Want => lab.want(address),

@@ -14,7 +14,7 @@ use crate::service::Real;
 use crate::stats::Stats;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 pub const KIND: Kind = Kind {
@@ -54,23 +54,23 @@ impl Scheduler for MaglevHash {
             let real = reals.get(*place);
             real.is_some_and(|real| real.weight > 0 && usable(real))
         };
-        let first = self.0.place(client.address, 0)?;
+        let first = self.0.place(client.folded(), 0)?;
         // The clients of one that is not usable fall on slots all over the table, each always on the same (`mh-fallback`).
         std::iter::once(first)
-            .chain((1..FALLS).filter_map(|fall| self.0.place(client.address, fall)))
+            .chain((1..FALLS).filter_map(|fall| self.0.place(client.folded(), fall)))
             .find(is_usable)
             .or_else(|| (first..reals.len()).chain(0..first).find(is_usable))
     }
 
     fn expect(&self, _: &[Real], client: Client, _: &Cursor, _: usize) -> usize {
-        self.0.place(client.address, 0).unwrap_or(0)
+        self.0.place(client.folded(), 0).unwrap_or(0)
     }
 }
 
 /// What a table depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Server {
-    address: Ipv4Addr,
+    address: IpAddr,
     port: u16,
     weight: u16,
 }
@@ -110,7 +110,7 @@ impl Table {
     }
 
     /// The place of a client's real server; after so many falls, as each found one that is not usable.
-    fn place(&self, client: Ipv4Addr, falls: u32) -> Option<usize> {
+    fn place(&self, client: u32, falls: u32) -> Option<usize> {
         match &self.slots {
             Slots::Narrow(slots) => slots
                 .get(slot(client, falls, slots.len()))
@@ -136,8 +136,8 @@ impl Drop for Table {
 }
 
 /// A client's slot among `size`, after so many falls.
-fn slot(client: Ipv4Addr, falls: u32, size: usize) -> usize {
-    let name = u64::from(falls) << 32 | u64::from(client.to_bits());
+fn slot(client: u32, falls: u32, size: usize) -> usize {
+    let name = u64::from(falls) << 32 | u64::from(client);
     scale((mix(name) >> 32) as u32, size)
 }
 
@@ -170,7 +170,14 @@ struct Turns {
 
 impl Turns {
     fn new(place: usize, server: &Server, size: usize) -> Self {
-        let name = u64::from(server.address.to_bits()) << 16 | u64::from(server.port);
+        let port = u64::from(server.port);
+        let name = match server.address {
+            IpAddr::V4(address) => u64::from(address.to_bits()) << 16 | port,
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                mix((bits >> 64) as u64 ^ mix(bits as u64)) ^ port
+            }
+        };
         let hash = mix(name);
         Turns {
             name,
@@ -259,6 +266,7 @@ mod tests {
     use crate::sched::testing::Lab;
     use crate::units::RealId;
     use proptest::prelude::*;
+    use std::net::Ipv4Addr;
 
     const CLIENTS: u32 = 50_000;
 
@@ -266,7 +274,7 @@ mod tests {
     fn reals(weights: &[u16]) -> Vec<Real> {
         let real = |(n, &weight): (usize, &u16)| Real {
             id: RealId(n as u32),
-            address: Ipv4Addr::from_bits(0x0a00_0201 + n as u32),
+            address: IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0201 + n as u32)),
             port: 8080,
             weight,
         };
@@ -274,9 +282,9 @@ mod tests {
     }
 
     /// The real server of each of many clients.
-    fn choices(reals: &[Real]) -> Vec<Ipv4Addr> {
+    fn choices(reals: &[Real]) -> Vec<IpAddr> {
         let table = Table::of(reals);
-        let client = |n: u32| Ipv4Addr::from_bits(0x0100_0000 + n * 257);
+        let client = |n: u32| 0x0100_0000 + n * 257;
         let choice = |n| reals[table.place(client(n), 0).unwrap()].address;
         (0..CLIENTS).map(choice).collect()
     }
@@ -289,7 +297,7 @@ mod tests {
     }
 
     /// The share of clients that have another real server now, of those that could have stayed.
-    fn moved(before: &[Real], after: &[Real], may_move: Ipv4Addr) -> f64 {
+    fn moved(before: &[Real], after: &[Real], may_move: IpAddr) -> f64 {
         let (before, after) = (choices(before), choices(after));
         let both = before.iter().zip(&after);
         let stay = both.filter(|(before, after)| **before != may_move && **after != may_move);
@@ -443,7 +451,7 @@ mod tests {
         let scheduler = (KIND.new)(&list);
         let (cursor, stats) = (Cursor::default(), Stats::new(1).unwrap());
         for n in 0..1_000 {
-            let address = Ipv4Addr::from_bits(0x0100_0000 + n);
+            let address = IpAddr::V4(Ipv4Addr::from_bits(0x0100_0000 + n));
             let client = Client { address, port: 9 };
             let expected = scheduler.expect(&list, client, &cursor, 0);
             assert_eq!(
@@ -461,7 +469,7 @@ mod tests {
             ports in any::<(u16, u16)>(),
         ) {
             let lab = Lab::new("mh", &weights);
-            let address = Ipv4Addr::from_bits(address);
+            let address = IpAddr::V4(Ipv4Addr::from_bits(address));
             let chosen = lab.pick(Client { address, port: ports.0 });
             prop_assert_eq!(chosen.is_some(), weights.iter().any(|&weight| weight > 0));
             prop_assert!(chosen.is_none_or(|real| real.weight > 0));

@@ -17,7 +17,7 @@ use crate::config;
 use crate::service::Real;
 use crate::stats::Stats;
 use crate::units::RealId;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Chooses real servers for the new connections of one service.
@@ -52,8 +52,24 @@ pub type Usable<'a> = dyn Fn(&Real) -> bool + 'a;
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub port: u16,
+}
+
+impl Client {
+    /// Returns the address in 32 bits: the words of an IPv6 address folded into one by exclusive or, as the kernel's
+    /// `ip_vs_sh_hashkey` and `ip_vs_mh_hashkey` do.
+    #[inline]
+    fn folded(&self) -> u32 {
+        match self.address {
+            IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                let half = (bits >> 64) as u64 ^ bits as u64;
+                (half >> 32) as u32 ^ half as u32
+            }
+        }
+    }
 }
 
 /// What one worker remembers of a service from one choice to the next. Each scheduler gives the cells its own
@@ -146,6 +162,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
+    use std::net::Ipv4Addr;
 
     use crate::units::WorkerId;
     use std::fmt::Write;
@@ -178,7 +195,7 @@ pub(crate) mod testing {
                     0,
                     Real {
                         id,
-                        address: Ipv4Addr::new(10, 0, 2, 1 + n as u8),
+                        address: IpAddr::from([10, 0, 2, 1 + n as u8]),
                         port: 8080,
                         weight,
                     },
@@ -211,7 +228,7 @@ pub(crate) mod testing {
 
         pub fn connect_usable(&self, address: u32, usable: &Usable) -> char {
             let client = Client {
-                address: Ipv4Addr::from_bits(address),
+                address: IpAddr::V4(Ipv4Addr::from_bits(address)),
                 port: 30_000,
             };
             match self.pick_usable(client, usable) {
@@ -315,7 +332,7 @@ pub(crate) mod testing {
     #[test]
     fn workers_that_take_turns_for_themselves_follow_the_weights_together() {
         let client = Client {
-            address: Ipv4Addr::LOCALHOST,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 1,
         };
         for (kind, weights) in [("rr", [1, 1, 1, 1]), ("wrr", [5, 3, 2, 2])] {
@@ -350,7 +367,7 @@ pub(crate) mod testing {
     #[test]
     fn services_begin_at_different_real_servers_in_proportion() {
         let client = Client {
-            address: Ipv4Addr::LOCALHOST,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 1,
         };
         for (kind, weights, expected) in [

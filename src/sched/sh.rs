@@ -58,7 +58,7 @@ impl Scheduler for SourceHash {
         if self.buckets.is_empty() {
             return None;
         }
-        let address = client.address.to_bits();
+        let address = client.folded();
         let live = |bucket: usize| {
             let place = usize::from(self.buckets[bucket]);
             let real = reals.get(place)?;
@@ -83,7 +83,9 @@ impl Scheduler for SourceHash {
 
 #[cfg(test)]
 mod tests {
+    use super::Client;
     use crate::sched::testing::Lab;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     /// The real servers of clients 198.51.100.1, .2, …, by a second implementation of the kernel's rules.
     const ALIVE: &str = "CAABCBCCABACACACBCBCBABABACACACBCACBABCCACABBCAC";
@@ -105,6 +107,32 @@ mod tests {
         lab.reals[1].weight = 1;
         lab.changed();
         assert_eq!(sequence(&lab), ALIVE);
+    }
+
+    #[test]
+    fn an_ipv6_client_has_the_bucket_of_its_folded_address() {
+        let lab = Lab::new("sh", &[1, 1, 1]);
+        for n in 0..48 {
+            let folded = 0xc633_6401_u32 + n;
+            // The four words of the address give it by exclusive or, as in the kernel's `ip_vs_sh_hashkey`.
+            let words = [
+                0x2001_0db8,
+                0x1234_5678,
+                n,
+                folded ^ n ^ 0x2001_0db8 ^ 0x1234_5678,
+            ];
+            let bits = words
+                .iter()
+                .fold(0, |bits, word| bits << 32 | u128::from(*word));
+            let pick = |address: IpAddr| {
+                lab.pick(Client {
+                    address,
+                    port: 1024,
+                })
+            };
+            let v4 = pick(Ipv4Addr::from_bits(folded).into());
+            assert_eq!(pick(Ipv6Addr::from_bits(bits).into()), v4);
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ pub enum Placement {
     /// By the client alone, see [`Clients`](super::Clients): services with a real server in common agree on the worker,
     /// and so do requests and replies of a service of every port.
     Client,
-    /// By the client's address under this mask and the VIP: connections are where the persistence template is.
-    Template(u32),
+    /// By so many first bits of the client's address, and the VIP: connections are where the persistence template is.
+    Template(u8),
 }
 
 /// Former rules that are told apart.

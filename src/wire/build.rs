@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 const ETH: usize = ethernet::HEADER_LEN;
 const IPV4_LEN: usize = ipv4::HEADER_LEN;
 /// RFC 1812 section 4.3.2.3: an ICMP error is at most so long, and quotes as much as fits.
-const ICMP_ERROR_MAX: usize = 576;
+pub const ICMP_ERROR_MAX: usize = 576;
 /// RFC 1812 section 4.3.2.5: errors have precedence "internetwork control".
 const TOS_CONTROL: u8 = 0xc0;
 
@@ -86,7 +86,13 @@ pub fn echo_reply_in_place(frame: &mut [u8], mac: Mac) -> Option<usize> {
 /// destination. None for a reset.
 pub fn tcp_reset(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> {
     let ip = ipv4::in_frame(offending)?;
-    let segment = Tcp::new_checked(ip.payload()).ok()?;
+    let reset = reset_for(&Tcp::new_checked(ip.payload()).ok()?)?;
+    let macs = (ethernet::source(offending)?, mac);
+    emit_reset(frame, macs, ip.destination(), ip.source(), &reset)
+}
+
+/// The reset that answers a segment. None for a reset.
+pub(super) fn reset_for(segment: &Tcp<&[u8]>) -> Option<tcp::Repr> {
     let flags = segment.flags();
     if flags.rst() {
         return None;
@@ -97,16 +103,14 @@ pub fn tcp_reset(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> 
         let end = segment.sequence().wrapping_add(segment.sequence_length());
         (0, end, Flags::RST | Flags::ACK)
     };
-    let reset = tcp::Repr {
+    Some(tcp::Repr {
         source_port: segment.destination_port(),
         destination_port: segment.source_port(),
         sequence,
         acknowledged,
         flags: Flags(reply_flags),
         window: 0,
-    };
-    let macs = (ethernet::source(offending)?, mac);
-    emit_reset(frame, macs, ip.destination(), ip.source(), &reset)
+    })
 }
 
 /// The length of the frame of [`reset`].

@@ -15,6 +15,7 @@
 
 pub mod arp;
 pub mod build;
+pub mod build6;
 pub mod checksum;
 pub mod ethernet;
 pub mod extension;

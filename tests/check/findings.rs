@@ -7,6 +7,10 @@ use weir::config::{self, Context, Severity};
 /// found in column 8 of this line (`warning: ` before the message: not an error; ` => remedy` behind it: what the help
 /// says), and there may be several. Nothing else may be found. `rest` is appended to every case.
 fn hold(cases: &str, rest: &str) {
+    hold_in(cases, rest, &CONTEXT);
+}
+
+fn hold_in(cases: &str, rest: &str, context: &Context) {
     for case in cases.split("### ").skip(1) {
         let (name, text) = case.split_once('\n').unwrap();
         let mut expected = Vec::new();
@@ -21,7 +25,7 @@ fn hold(cases: &str, rest: &str) {
                 expected.push((line, column.parse::<usize>().unwrap(), severity, part, help));
             }
         }
-        let (found, refused) = match parse(&format!("{text}\n{rest}")) {
+        let (found, refused) = match config::parse(&format!("{text}\n{rest}"), "lb.toml", context) {
             Ok(loaded) => (loaded.warnings, false),
             Err(diagnostics) => (diagnostics, true),
         };
@@ -55,6 +59,41 @@ fn hold(cases: &str, rest: &str) {
 #[test]
 fn values_are_refused_where_they_stand() {
     hold(include_str!("values.txt"), NETWORK);
+}
+
+/// Two ports with addresses of both families.
+const DUAL: &str = r#"
+[[port]]
+name = "wan"
+device = "net_tap0"
+addresses = ["198.51.100.1/24", "2001:db8:1::1/64"]
+[[port]]
+name = "lan"
+device = "net_tap1"
+addresses = ["10.0.0.1/24", "fd00:a::1/64"]
+"#;
+
+#[test]
+fn addresses_of_both_families_are_checked_alike() {
+    hold(include_str!("ipv6.txt"), DUAL);
+}
+
+#[test]
+fn a_version_without_ipv6_says_so_once_at_the_first_address() {
+    let without = Context {
+        ipv6: false,
+        ..CONTEXT
+    };
+    hold_in(include_str!("no_ipv6.txt"), NETWORK, &without);
+    let running = config::parse(NETWORK, "lb.toml", &without).unwrap().config;
+    let service =
+        "[[service]]\naddress = \"2001:db8::80\"\nport = 80\nprotocol = \"tcp\"\nmode = \"dr\"\n";
+    let refused = config::services(service, "added", &running).unwrap_err();
+    let refused = refused.to_string();
+    assert!(
+        refused.contains("added:2:11: this version of weir does not forward IPv6 yet"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -112,6 +151,7 @@ fn a_replay_does_not_look_at_devices() {
     let replay = Context {
         cpus: None,
         devices: false,
+        ipv6: true,
     };
     let text = r#"
 [dpdk]

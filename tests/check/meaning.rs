@@ -1,6 +1,6 @@
 //! What a file that is accepted means, and that every key is documented.
 
-use super::{CONTEXT, EXAMPLE, MINIMAL, NETWORK, good, parse};
+use super::{CONTEXT, EXAMPLE, MINIMAL, NETWORK, good};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -57,6 +57,11 @@ persistence = { timeout = 300, prefix_v4 = 32, prefix_v6 = 128 }
   port    = 8080
   weight  = 3
 "#;
+    let without = Context {
+        ipv6: false,
+        ..CONTEXT
+    };
+    let parse = |text: &str| config::parse(text, "lb.toml", &without);
     let refused = parse(printed).unwrap_err();
     let errors: Vec<_> = refused
         .iter()

@@ -1,15 +1,16 @@
 //! A burst is its packets one by one: what becomes of each, what is sent for it, what is counted, what is remembered.
 
 use super::frames::*;
-use super::{CONFIG, Lab, PORTS, SECOND, T, parse, strings};
+use super::{CONFIG, Lab, PORTS, SECOND, T, parse, six, strings};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use std::net::Ipv4Addr;
 use weir::conn::entry::NO_TEMPLATE;
+use weir::conn::{Connection, Key};
 use weir::net::protocol;
 use weir::packet::BURST;
 use weir::replay::{Decision, Frame, Received, Replay};
-use weir::units::{PortId, Time};
+use weir::units::{PortId, Time, WorkerId};
 use weir::verdict::{DropReason, ReplyReason};
 use weir::wire::checksum;
 
@@ -83,15 +84,17 @@ scheduler = "rr"
 real = [{ address = "10.0.0.11" }, { address = "10.0.0.12" }]
 "#;
 
-/// How many real servers [`SERVICES`] has.
+/// How many real servers [`SERVICES`] has, of one family.
 const REALS: usize = 12;
+/// How many services it has.
+const COUNT: usize = 6;
 
 #[derive(Clone, Debug)]
-struct Limits {
-    connections: u32,
-    answers: u32,
+pub struct Limits {
+    pub connections: u32,
+    pub answers: u32,
     /// Every next hop's MAC address is known from the start.
-    knows_all: bool,
+    pub knows_all: bool,
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
@@ -107,7 +110,15 @@ fn limits() -> impl Strategy<Value = Limits> {
         })
 }
 
-fn replay(limits: &Limits, workers: usize) -> Replay {
+/// By which addresses the services are to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    V4,
+    V6,
+    Both,
+}
+
+pub fn replay(limits: &Limits, families: Families, workers: usize) -> Replay {
     let mut text = format!(
         "[limits]\nconnections = {}\nanswers_per_second = {}\n{PORTS}{SERVICES}",
         limits.connections, limits.answers
@@ -123,12 +134,17 @@ fn replay(limits: &Limits, workers: usize) -> Replay {
             "[[neighbour]]\naddress = \"198.51.100.{last}\"\nmac = \"02:00:00:00:02:{last}\"\n"
         );
     }
-    Replay::new(&parse(&text), workers, 10_000, Time::from_nanos(T)).unwrap()
+    let config = match families {
+        Families::V4 => parse(&text),
+        Families::V6 => six::config(&parse(&text), false),
+        Families::Both => six::config(&parse(&text), true),
+    };
+    Replay::new(&config, workers, 10_000, Time::from_nanos(T)).unwrap()
 }
 
 /// A packet to come.
 #[derive(Clone, Debug)]
-enum Packet {
+pub enum Packet {
     Frame(PortId, Vec<u8>),
     /// To a frame that was sent before this burst.
     Answer(Index, u8),
@@ -142,7 +158,7 @@ fn real() -> impl Strategy<Value = Ipv4Addr> {
     (11..14u8).prop_map(|last| Ipv4Addr::new(10, 0, 0, last))
 }
 
-fn flags() -> impl Strategy<Value = u8> {
+pub fn flags() -> impl Strategy<Value = u8> {
     prop_oneof![
         4 => Just(SYN),
         4 => Just(ACK),
@@ -159,7 +175,7 @@ fn sent(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8, numbers: (u32, u3
 }
 
 /// A client's packet, to a service most often.
-fn request() -> impl Strategy<Value = Packet> {
+pub fn request() -> impl Strategy<Value = Packet> {
     let to = (80..84u8, select(vec![53, 80, 80, 81]));
     (client(), to, flags(), (0..3u32, 0..3u32)).prop_map(|(from, (vip, port), flags, numbers)| {
         let to = (Ipv4Addr::new(192, 0, 2, vip), port);
@@ -168,7 +184,7 @@ fn request() -> impl Strategy<Value = Packet> {
 }
 
 /// A real server's packet: to a client, or to a local port.
-fn reply() -> impl Strategy<Value = Packet> {
+pub fn reply() -> impl Strategy<Value = Packet> {
     let local = (40000..40016u16).prop_map(|port| (Ipv4Addr::new(10, 0, 0, 200), port));
     let from = (real(), select(vec![53, 80, 8080]));
     (
@@ -184,9 +200,24 @@ fn reply() -> impl Strategy<Value = Packet> {
 
 /// Gives an IPv4 header its right checksum.
 fn seal(frame: &mut [u8]) {
+    if is_ipv6(frame) {
+        return;
+    }
     frame[24..26].fill(0);
     let checksum = !checksum::sum(&frame[14..34]);
     frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+}
+
+fn is_ipv6(frame: &[u8]) -> bool {
+    frame[12..14] == [0x86, 0xdd]
+}
+
+/// Packets of both families.
+fn of_either(packet: impl Strategy<Value = Packet>) -> impl Strategy<Value = Packet> {
+    (packet, any::<bool>()).prop_map(|(packet, is_six)| match packet {
+        Packet::Frame(port, frame) if is_six => Packet::Frame(port, six::frame(&frame).unwrap()),
+        packet => packet,
+    })
 }
 
 /// What is done to a frame on its way.
@@ -202,7 +233,8 @@ fn changed(packet: impl Strategy<Value = Packet>) -> impl Strategy<Value = Packe
         match change {
             // Its last hop.
             Some(0) => {
-                frame[22] = 1;
+                let ttl = if is_ipv6(&frame) { 21 } else { 22 };
+                frame[ttl] = 1;
                 seal(&mut frame);
             }
             // A priority tag.
@@ -216,7 +248,8 @@ fn changed(packet: impl Strategy<Value = Packet>) -> impl Strategy<Value = Packe
             // Damaged, but for its addresses, and the header's checksum right again or not.
             Some(_) => {
                 let at = at.index(frame.len());
-                frame[at] = if (26..34).contains(&at) {
+                let addresses = if is_ipv6(&frame) { 22..54 } else { 26..34 };
+                frame[at] = if addresses.contains(&at) || (12..14).contains(&at) {
                     frame[at]
                 } else {
                     byte
@@ -234,8 +267,8 @@ fn changed(packet: impl Strategy<Value = Packet>) -> impl Strategy<Value = Packe
 /// Whatever may come, but for ARP.
 fn packet() -> impl Strategy<Value = Packet> {
     prop_oneof![
-        6 => changed(request()),
-        3 => changed(reply()),
+        6 => changed(of_either(request())),
+        3 => changed(of_either(reply())),
         3 => (any::<Index>(), flags()).prop_map(|(which, flags)| Packet::Answer(which, flags)),
     ]
 }
@@ -259,9 +292,9 @@ fn arp_packet() -> impl Strategy<Value = Packet> {
 }
 
 /// Bursts, and the milliseconds before each.
-type Bursts = Vec<(u64, Vec<Packet>)>;
+pub type Bursts = Vec<(u64, Vec<Packet>)>;
 
-fn bursts(packet: impl Strategy<Value = Packet> + 'static) -> impl Strategy<Value = Bursts> {
+pub fn bursts(packet: impl Strategy<Value = Packet> + 'static) -> impl Strategy<Value = Bursts> {
     let wait = select(vec![0, 1, 1, 2_000, 130_000, 1_000_000]);
     let size = prop_oneof![Just(1..4), Just(1..BURST + 1), Just(BURST..BURST + 1)];
     let packet = packet.boxed();
@@ -270,8 +303,11 @@ fn bursts(packet: impl Strategy<Value = Packet> + 'static) -> impl Strategy<Valu
 }
 
 /// What the receiver of a frame would send back; none to what is no TCP or UDP.
-fn answer(frame: &Frame, flags: u8) -> Option<Vec<u8>> {
-    let (from, to, protocol) = ends(frame.bytes())?;
+pub fn answer(frame: &[u8], flags: u8) -> Option<Vec<u8>> {
+    if let Some(original) = six::back(frame) {
+        return six::frame(&answer(&original, flags)?);
+    }
+    let (from, to, protocol) = ends(frame)?;
     Some(match protocol {
         protocol::UDP => udp(to, from, b"back"),
         _ => numbered(to, from, flags, 1, 2),
@@ -287,9 +323,22 @@ struct Outcome {
     connections: Vec<String>,
 }
 
+/// A connection. The numbers of next hops differ from run to run.
+fn shown<K: Key>(worker: WorkerId, connection: &Connection<K>, with_places: bool) -> String {
+    let knows_hops = [false, true].map(|reply| connection.hop(reply).is_some());
+    let mut connection = *connection;
+    connection.forget_hops(0);
+    if !with_places && !connection.is_template() {
+        connection.template = u32::from(connection.template != NO_TEMPLATE);
+    }
+    format!("{worker:?} {connection:?} {knows_hops:?}")
+}
+
 /// `with_places`: each connection has its place in the table, and its template's.
 fn outcome(replay: &mut Replay, decisions: Vec<Decision>, with_places: bool) -> Outcome {
     replay.check().unwrap();
+    let services = replay.model().config().services.len();
+    let reals = services / COUNT * REALS;
     let counts = replay.stats().workers().map(|worker| {
         let of = [
             &worker.received,
@@ -313,23 +362,17 @@ fn outcome(replay: &mut Replay, decisions: Vec<Decision>, with_places: bool) -> 
             .chain(replies)
             .map(|of| of.get())
             .collect();
-        let reals: Vec<_> = (0..REALS).map(|id| worker.reals.get(id)).collect();
-        let services: Vec<_> = (0..6).map(|id| worker.services.get(id)).collect();
+        let reals: Vec<_> = (0..reals).map(|id| worker.reals.get(id)).collect();
+        let services: Vec<_> = (0..services).map(|id| worker.services.get(id)).collect();
         assert!(reals.iter().all(Option::is_some) && services.iter().all(Option::is_some));
         format!("{totals:?} {:?} {reals:?} {services:?}", &worker.ports[..2])
     });
     let counts = counts.collect();
-    // The numbers of next hops differ from run to run.
-    let connections = replay.connections().map(|(worker, connection)| {
-        let knows_hops = [false, true].map(|reply| connection.hop(reply).is_some());
-        let mut connection = *connection;
-        connection.forget_hops(0);
-        if !with_places && !connection.is_template() {
-            connection.template = u32::from(connection.template != NO_TEMPLATE);
-        }
-        format!("{worker:?} {connection:?} {knows_hops:?}")
-    });
-    let mut connections: Vec<_> = connections.collect();
+    let connections = replay.connections();
+    let connections = connections.map(|(worker, of)| shown(worker, of, with_places));
+    let six = replay.connections6();
+    let six = six.map(|(worker, of)| shown(worker, of, with_places));
+    let mut connections: Vec<_> = connections.chain(six).collect();
     if !with_places {
         connections.sort_unstable();
     }
@@ -351,7 +394,8 @@ fn compare(
     one: impl Fn(&mut Replay, &[Received]) -> Vec<Decision>,
     other: impl Fn(&mut Replay, &[Received]) -> Vec<Decision>,
 ) -> Result<(), TestCaseError> {
-    let (mut first, mut second) = (replay(limits, workers), replay(limits, workers));
+    let both = || replay(limits, Families::Both, workers);
+    let (mut first, mut second) = (both(), both());
     let mut history: Vec<Frame> = Vec::new();
     let mut now = T;
     for (wait, packets) in bursts {
@@ -363,7 +407,7 @@ fn compare(
                 Packet::Answer(..) if history.is_empty() => None,
                 Packet::Answer(which, flags) => {
                     let to = which.get(&history);
-                    Some((to.port, answer(to, *flags)?))
+                    Some((to.port, answer(to.bytes(), *flags)?))
                 }
             })
             .collect();

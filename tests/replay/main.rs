@@ -4,8 +4,10 @@ mod bursts;
 mod captures;
 mod days;
 mod engine;
+mod families;
 mod frames;
 mod fuzz;
+mod ipv6;
 mod neighbours;
 mod pressure;
 mod promises;
@@ -13,6 +15,7 @@ mod refused;
 mod reload;
 mod rivals;
 mod segments;
+mod six;
 // The tests and the benchmark use a part of it each.
 #[allow(dead_code)]
 mod world;
@@ -91,6 +94,7 @@ fn parse(text: &str) -> Config {
     let context = Context {
         cpus: None,
         devices: false,
+        ipv6: true,
     };
     match config::parse(text, "weir.toml", &context) {
         Ok(loaded) => loaded.config,

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use weir::config::Config;
+use weir::net::ipv4;
 use weir::net::protocol::{TCP, UDP};
 use weir::replay::{Decision, Replay};
 use weir::units::{PortId, Time};
@@ -384,8 +385,11 @@ impl World {
                     .model()
                     .real(decision.context.real.unwrap())
                     .unwrap();
-                assert_eq!((key.address.octets()[3], key.port), (vip, SERVICES[at].2));
-                let real = (address.octets()[3], port);
+                assert_eq!(
+                    (ipv4(key.address).octets()[3], key.port),
+                    (vip, SERVICES[at].2)
+                );
+                let real = (ipv4(address).octets()[3], port);
                 assert!(service.has(real), "{flow:?} {real:?} {service:?}");
                 Some(Connection { service: at, real })
             }
@@ -494,7 +498,7 @@ impl World {
         );
         let id = decision.context.real.unwrap();
         let (_, address, port) = model.real(id).unwrap();
-        assert_eq!((address.octets()[3], *port), connection.real);
+        assert_eq!((ipv4(*address).octets()[3], *port), connection.real);
         assert_eq!(model.service_of(id), decision.context.service);
     }
 }

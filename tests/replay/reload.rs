@@ -3,6 +3,7 @@
 use super::frames::{ACK, SYN, VIP, ends, query, tcp};
 use super::{PORTS, SECOND, T, parse};
 use weir::config::Config;
+use weir::net::ipv4;
 use weir::replay::{Decision, Replay};
 use weir::units::{PortId, Time};
 use weir::verdict::{ReplyReason, Verdict};
@@ -246,7 +247,10 @@ fn an_address_may_become_something_else_in_one_reload() {
         let moved = parse(&PORTS.replace("\"198.51.100.1/24\"", more));
         lab.reload(moved);
         let addresses = &lab.replay.model().tables().addresses;
-        assert_eq!(addresses.get(&VIP), Some(&weir::tables::Owner::Port(WAN)));
+        assert_eq!(
+            addresses.get(&VIP.into()),
+            Some(&weir::tables::Owner::Port(WAN))
+        );
         assert_eq!(lab.receive(&tcp(6000, SYN)).verdict.name(), "local");
     }
 }
@@ -469,7 +473,7 @@ fn opens(lab: &mut Lab, client_port: u16) -> u8 {
         "{decision:?}"
     );
     let real = decision.context.real.unwrap();
-    lab.replay.model().real(real).unwrap().1.octets()[3]
+    ipv4(lab.replay.model().real(real).unwrap().1).octets()[3]
 }
 
 #[test]

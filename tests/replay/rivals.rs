@@ -4,6 +4,7 @@ use super::frames::{ACK, SYN, segment, udp};
 use super::{PORTS, T, parse};
 use std::net::Ipv4Addr;
 use weir::config::Config;
+use weir::net::ipv4;
 use weir::replay::{Decision, Replay};
 use weir::units::{PortId, Time};
 use weir::verdict::{ReplyReason, Verdict};
@@ -85,7 +86,7 @@ impl Lab {
 
     fn real(&self, decision: &Decision) -> u8 {
         let id = decision.context.real.unwrap();
-        self.replay.model().real(id).unwrap().1.octets()[3]
+        ipv4(self.replay.model().real(id).unwrap().1).octets()[3]
     }
 }
 

@@ -1,15 +1,16 @@
 //! Ports, routes, neighbours: whose each address is, and what can be reached.
 
 use super::devices::Devices;
-use crate::config::address::Destination;
-use crate::config::error::{At, Log, Span, quote};
+use crate::config::address::{Destination, edges};
+use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
 use crate::config::value::{Given, List};
 use crate::config::{Config, HostPeer, PortConfig, Queues, RouteConfig, StaticNeighbour};
+use crate::net::{family, is_link_local};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use ipnet::Ipv4Net;
-use std::net::Ipv4Addr;
+use ipnet::IpNet;
+use std::net::IpAddr;
 
 /// The most ports.
 const MAX_PORTS: usize = 16;
@@ -46,10 +47,10 @@ impl Role {
 
 /// Prefixes, to be asked whether one of them holds an address.
 #[derive(Debug, Default)]
-struct Prefixes(Vec<(u8, HashSet<Ipv4Addr>)>);
+struct Prefixes(Vec<(u8, HashSet<IpAddr>)>);
 
 impl Prefixes {
-    fn insert(&mut self, net: Ipv4Net) {
+    fn insert(&mut self, net: IpNet) {
         let length = net.prefix_len();
         let at = match self.0.iter().position(|&(known, _)| known == length) {
             Some(at) => at,
@@ -62,17 +63,17 @@ impl Prefixes {
     }
 
     /// This very prefix.
-    fn holds(&self, net: Ipv4Net) -> bool {
-        let same = |(length, known): &(u8, HashSet<Ipv4Addr>)| {
+    fn holds(&self, net: IpNet) -> bool {
+        let same = |(length, known): &(u8, HashSet<IpAddr>)| {
             *length == net.prefix_len() && known.contains(&net.network())
         };
         self.0.iter().any(same)
     }
 
-    fn contain(&self, address: Ipv4Addr) -> bool {
-        let holds = |(length, known): &(u8, HashSet<Ipv4Addr>)| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(*length)).unwrap_or(0);
-            known.contains(&Ipv4Addr::from_bits(address.to_bits() & mask))
+    fn contain(&self, address: IpAddr) -> bool {
+        let holds = |(length, known): &(u8, HashSet<IpAddr>)| {
+            // No IPv4 prefix is longer than 32 bits.
+            IpNet::new(address, *length).is_ok_and(|net| known.contains(&net.network()))
         };
         self.0.iter().any(holds)
     }
@@ -81,11 +82,13 @@ impl Prefixes {
 #[derive(Debug, Default)]
 pub(super) struct Network {
     /// weir's own addresses.
-    own: HashMap<Ipv4Addr, (Role, Span)>,
+    own: HashMap<IpAddr, (Role, Span)>,
     /// The network and broadcast addresses of the ports' subnets.
-    edges: HashMap<Ipv4Addr, (&'static str, Span)>,
+    edges: HashMap<IpAddr, (&'static str, Span)>,
     connected: Prefixes,
     routed: Prefixes,
+    /// The ports' names, in the order of the ports.
+    names: Vec<String>,
     /// Some port or its addresses could not be read: nothing is known to be unconnected.
     ports_unknown: bool,
     /// Where each port names its device.
@@ -116,20 +119,23 @@ impl Network {
     }
 
     /// A port is in this subnet.
-    fn connect(&mut self, subnet: Ipv4Net, at: Span) {
+    fn connect(&mut self, subnet: IpNet, at: Span) {
+        // Every link has these: none of them tells which port an address is behind.
+        if is_link_local(subnet.addr()) {
+            return;
+        }
         self.connected.insert(subnet);
-        if subnet.prefix_len() < 31 {
-            self.edges.insert(subnet.network(), ("network", at));
-            self.edges.insert(subnet.broadcast(), ("broadcast", at));
+        for (address, edge) in edges(subnet) {
+            self.edges.insert(address, (edge, at));
         }
     }
 
-    pub fn own(&self, address: Ipv4Addr) -> Option<(Role, Span)> {
+    pub fn own(&self, address: IpAddr) -> Option<(Role, Span)> {
         self.own.get(&address).copied()
     }
 
     /// Makes an address weir's own; gives who had it before.
-    pub fn claim(&mut self, address: Ipv4Addr, role: Role, at: Span) -> Option<(Role, Span)> {
+    pub fn claim(&mut self, address: IpAddr, role: Role, at: Span) -> Option<(Role, Span)> {
         match self.own.entry(address) {
             std::collections::hash_map::Entry::Occupied(other) => Some(*other.get()),
             std::collections::hash_map::Entry::Vacant(free) => {
@@ -140,23 +146,23 @@ impl Network {
     }
 
     /// Returns false only if no port is in the address's subnet: true as well while ports are missing because of other errors.
-    pub fn connected(&self, address: Ipv4Addr) -> bool {
+    pub fn connected(&self, address: IpAddr) -> bool {
         self.ports_unknown || self.connected.contain(address)
     }
 
     /// Returns false only if neither a port's subnet nor a route holds the address, as [`connected`](Self::connected).
-    pub fn reachable(&self, address: Ipv4Addr) -> bool {
+    pub fn reachable(&self, address: IpAddr) -> bool {
         self.routes_unknown || self.routed.contain(address) || self.connected(address)
     }
 
     /// Whether there is nothing to say of a real server's address. `crosses`: by a mode that crosses routers.
-    pub fn is_plain_real(&self, address: Ipv4Addr, crosses: bool) -> bool {
+    pub fn is_plain_real(&self, address: IpAddr, crosses: bool) -> bool {
         let reached = self.connected(address) || crosses && self.reachable(address);
         reached && !self.edges.contains_key(&address) && !self.own.contains_key(&address)
     }
 
     /// Refuses an address that is no host's in one of the ports' subnets.
-    pub fn no_edge(&self, address: Ipv4Addr, at: Span, log: &mut Log) -> bool {
+    pub fn no_edge(&self, address: IpAddr, at: Span, log: &mut Log) -> bool {
         let Some(&(edge, port)) = self.edges.get(&address) else {
             return true;
         };
@@ -191,7 +197,7 @@ impl Network {
         }
         let mut names = Unique::default();
         let mut devices = Devices::default();
-        let mut subnets: Vec<(Ipv4Net, usize, Span)> = Vec::new();
+        let mut subnets: Vec<(IpNet, usize, Span)> = Vec::new();
         let mut ports = Vec::new();
         for (place, At { value: port, at }) in list.into_iter().enumerate() {
             names.check(
@@ -241,6 +247,7 @@ impl Network {
                 continue;
             };
             self.devices.push(device_at);
+            self.names.push(name.0.clone());
             ports.push(PortConfig {
                 name: name.0,
                 device: device.0,
@@ -260,9 +267,9 @@ impl Network {
         port: &raw::Port,
         at: Span,
         place: usize,
-        subnets: &mut Vec<(Ipv4Net, usize, Span)>,
+        subnets: &mut Vec<(IpNet, usize, Span)>,
         log: &mut Log,
-    ) -> Vec<Ipv4Net> {
+    ) -> Vec<IpNet> {
         self.ports_unknown |= !port.addresses.complete();
         let Some(list) = port.addresses.ok() else {
             if matches!(port.addresses, Given::No) {
@@ -274,6 +281,18 @@ impl Network {
         let mut addresses = Vec::new();
         for &At { value: net, at } in &list.value.items {
             let net = net.0;
+            if is_link_local(net.addr()) {
+                // The same one may be another port's, on another link.
+                let is_first = |known: &IpNet| !is_link_local(known.addr());
+                match addresses.iter().all(is_first) {
+                    true => addresses.push(net),
+                    false => {
+                        log.error(at, "a second link-local address of the port")
+                            .help("leave one of them");
+                    }
+                }
+                continue;
+            }
             if let Some((_, other)) = self.claim(net.addr(), Role::Port, at) {
                 log.error(at, format!("`{}` is a port's address already", net.addr()))
                     .note(other, "given here first")
@@ -283,7 +302,7 @@ impl Network {
             addresses.push(net);
             let subnet = net.trunc();
             self.connect(subnet, at);
-            let overlaps = |other: &&(Ipv4Net, usize, Span)| {
+            let overlaps = |other: &&(IpNet, usize, Span)| {
                 other.1 != place && (other.0.contains(&subnet) || subnet.contains(&other.0))
             };
             if let Some(&(other, _, first)) = subnets.iter().find(overlaps) {
@@ -335,7 +354,7 @@ impl Network {
 
     pub fn routes(&mut self, raw: Given<List<raw::Route>>, log: &mut Log) -> Vec<RouteConfig> {
         self.routes_unknown = !raw.complete();
-        let mut first: HashMap<Ipv4Net, Span> = HashMap::new();
+        let mut first: HashMap<IpNet, Span> = HashMap::new();
         let mut routes = Vec::new();
         for At { value: route, .. } in raw.items() {
             match route.to.ok() {
@@ -345,8 +364,22 @@ impl Network {
                 }
                 None => self.routes_unknown = true,
             }
-            if let Some(&At { value: via, at }) = route.via.ok() {
-                if let Some((role, other)) = self.own(via) {
+            let mut port = None;
+            if let Some(At { value: via, at }) = route.via.ok() {
+                let (zone, via, at) = (via.zone.as_deref(), via.address, *at);
+                if let Some(to) = route.to.get()
+                    && family(to.0.addr()) != family(via)
+                {
+                    let (to, families) = (to.0, (family(to.0.addr()), family(via)));
+                    let (wanted, found) = families;
+                    log.error(
+                        at,
+                        format!("the gateway `{via}` is {found}, the destination {to} is {wanted}"),
+                    )
+                    .help(format!("write the {wanted} address of the next router"));
+                } else if let Some(zone) = zone {
+                    port = self.port_named(zone, at, log);
+                } else if let Some((role, other)) = self.own(via) {
                     log.error(
                         at,
                         format!("the gateway `{via}` is weir's own: {}", role.describe()),
@@ -358,18 +391,37 @@ impl Network {
                         .help("write a router that a port reaches directly, or give a port an address in its subnet");
                 }
             }
-            if let (Some(to), Some(via)) = (route.to.get(), route.via.get()) {
-                routes.push(RouteConfig { to: to.0, via });
+            if let (Some(to), Some(via)) = (route.to.get(), route.via.into_option()) {
+                routes.push(RouteConfig {
+                    to: to.0,
+                    via: via.address,
+                    port,
+                });
             }
         }
         routes
     }
 
+    /// The place of the port that a zone names.
+    fn port_named(&self, zone: &str, at: Span, log: &mut Log) -> Option<usize> {
+        let place = self.names.iter().position(|name| name == zone);
+        if place.is_none() && !self.ports_unknown {
+            let names = || self.names.iter().map(String::as_str);
+            let guess = did_you_mean(zone, names());
+            log.error(at, format!("no port is called {}{guess}", quote(zone)))
+                .help(format!(
+                    "the ports are: {}",
+                    names().collect::<Vec<_>>().join(", ")
+                ));
+        }
+        place
+    }
+
     fn check_destination(
         &self,
-        to: Ipv4Net,
+        to: IpNet,
         at: Span,
-        first: &mut HashMap<Ipv4Net, Span>,
+        first: &mut HashMap<IpNet, Span>,
         log: &mut Log,
     ) {
         if let Some(&other) = first.get(&to) {
@@ -390,9 +442,9 @@ impl Network {
     fn other_host(
         &self,
         what: &str,
-        At { value: address, at }: At<Ipv4Addr>,
+        At { value: address, at }: At<IpAddr>,
         help: &str,
-        first: &mut HashMap<Ipv4Addr, Span>,
+        first: &mut HashMap<IpAddr, Span>,
         log: &mut Log,
     ) -> bool {
         if let Some(other) = first.insert(address, at) {
@@ -414,7 +466,7 @@ impl Network {
     }
 
     pub fn neighbours(&self, raw: Vec<At<raw::Neighbour>>, log: &mut Log) -> Vec<StaticNeighbour> {
-        let mut first: HashMap<Ipv4Addr, Span> = HashMap::new();
+        let mut first: HashMap<IpAddr, Span> = HashMap::new();
         let mut neighbours = Vec::new();
         for At {
             value: neighbour, ..
@@ -450,7 +502,7 @@ impl Network {
             )
             .help("give a port the key `companion`, or remove every [[host_peer]]");
         }
-        let mut first: HashMap<Ipv4Addr, Span> = HashMap::new();
+        let mut first: HashMap<IpAddr, Span> = HashMap::new();
         let mut peers = Vec::new();
         for At { value: peer, .. } in raw {
             let Some(&host) = peer.address.ok() else {
@@ -468,8 +520,8 @@ impl Network {
 }
 
 /// The networks of a port's `announce`, each once.
-fn announced(raw: Given<List<Destination>>, log: &mut Log) -> Vec<Ipv4Net> {
-    let mut first: HashMap<Ipv4Net, Span> = HashMap::new();
+fn announced(raw: Given<List<Destination>>, log: &mut Log) -> Vec<IpNet> {
+    let mut first: HashMap<IpNet, Span> = HashMap::new();
     let mut networks = Vec::new();
     for At { value: net, at } in raw.items() {
         let net = net.0;

@@ -6,7 +6,8 @@ use crate::config::error::{At, Log, Span};
 use crate::config::raw;
 use crate::config::value::{Given, List};
 use crate::config::{Config, LocalPool};
-use std::net::Ipv4Addr;
+use ipnet::IpAddrRange;
+use std::net::IpAddr;
 
 /// A pool as far as it could be read.
 #[derive(Debug)]
@@ -40,6 +41,13 @@ impl Pools {
     pub fn has(&self, name: &str) -> bool {
         let mut names = self.list.iter().filter_map(|pool| pool.name.as_deref());
         self.any || names.any(|known| known == name)
+    }
+
+    /// An address of a pool, whose family all its addresses have; none if the pool is not known.
+    pub fn sample(&self, name: &str) -> Option<IpAddr> {
+        let mut pools = self.list.iter().filter_map(|pool| pool.checked.as_ref());
+        let pool = pools.find(|pool| pool.name == name)?;
+        pool.addresses.first().copied()
     }
 
     /// Those of a running configuration.
@@ -79,6 +87,7 @@ pub(super) fn pools(
         let complete = pool.addresses.complete();
         let list = pool.addresses.ok().map(|list| list.at);
         let ranges = pool.addresses.items();
+        one_family(&ranges, log);
         let addresses = addresses(&ranges, place, network, log);
         if let Some(at) = list {
             if ranges.is_empty() && complete {
@@ -107,21 +116,42 @@ pub(super) fn pools(
     pools
 }
 
+/// Refuses a pool of addresses of both families: real servers could take connections from some of them only.
+fn one_family(ranges: &[At<AddressRange>], log: &mut Log) {
+    let of = |range: &At<AddressRange>| match range.value.0 {
+        IpAddrRange::V4(_) => "IPv4",
+        IpAddrRange::V6(_) => "IPv6",
+    };
+    let Some(first) = ranges.first() else { return };
+    if let Some(other) = ranges.iter().find(|range| of(range) != of(first)) {
+        log.error(
+            other.at,
+            format!(
+                "the local pool has {} and {} addresses",
+                of(first),
+                of(other)
+            ),
+        )
+        .note(first.at, "the first address is here")
+        .help("make a [[local_pool]] of each family");
+    }
+}
+
 fn addresses(
     ranges: &[At<AddressRange>],
     place: usize,
     network: &mut Network,
     log: &mut Log,
-) -> Vec<Ipv4Addr> {
+) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for &At {
-        value: AddressRange(first, last),
+        value: AddressRange(range),
         at,
     } in ranges
     {
         // One range says one thing, however many of its addresses are wrong.
         let mut wrong = false;
-        for address in (first.to_bits()..=last.to_bits()).map(Ipv4Addr::from_bits) {
+        for address in range {
             if let Some((role, other)) = network.claim(address, Role::Pool(place), at) {
                 if !wrong {
                     taken(address, role, other, place, at, log);
@@ -137,7 +167,7 @@ fn addresses(
     addresses
 }
 
-fn taken(address: Ipv4Addr, role: Role, other: Span, place: usize, at: Span, log: &mut Log) {
+fn taken(address: IpAddr, role: Role, other: Span, place: usize, at: Span, log: &mut Log) {
     let message = match role {
         Role::Pool(other) if other == place => format!("`{address}` is in this local pool twice"),
         Role::Pool(_) => format!("`{address}` is in another local pool, too"),
@@ -151,13 +181,11 @@ fn taken(address: Ipv4Addr, role: Role, other: Span, place: usize, at: Span, log
 /// Refuses pools that real servers could not answer to.
 pub(super) fn reachable(pools: &Pools, network: &Network, log: &mut Log) {
     for &At {
-        value: AddressRange(first, last),
+        value: AddressRange(range),
         at,
     } in pools.list.iter().flat_map(|pool| &pool.ranges)
     {
-        let lost = (first.to_bits()..=last.to_bits())
-            .map(Ipv4Addr::from_bits)
-            .find(|&it| !network.reachable(it));
+        let lost = { range }.find(|&it| !network.reachable(it));
         if let Some(address) = lost {
             log.error(at, format!("no route reaches the local pool's `{address}`"))
                 .help("give a port an address in its subnet, or add a [[route]]");

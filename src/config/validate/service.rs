@@ -10,8 +10,9 @@ use crate::config::{
     ModeConfig, PersistenceConfig, Protocol, RealConfig, SchedulerConfig, ServiceConfig,
     WhenUnavailable,
 };
+use crate::net::family;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ struct Check<'a> {
     network: &'a Network,
     log: &'a mut Log,
     names: Unique,
-    keys: HashMap<(Protocol, Ipv4Addr, u16), Span>,
+    keys: HashMap<(Protocol, IpAddr, u16), Span>,
 }
 
 impl Check<'_> {
@@ -92,8 +93,13 @@ impl Check<'_> {
             ModeConfig::Dr | ModeConfig::Nat => true,
         };
         let crosses = service.mode != ModeConfig::Dr;
+        let sample = match &service.mode {
+            ModeConfig::Fullnat { pool } => self.pools.sample(pool),
+            ModeConfig::Dr | ModeConfig::Nat => None,
+        };
+        let fits_pool = |real| sample.is_none_or(|pool| family(pool) == family(real));
         let mut reals = service.reals.iter().map(|real| real.address);
-        has_pool && reals.all(|real| self.network.is_plain_real(real, crosses))
+        has_pool && reals.all(|real| fits_pool(real) && self.network.is_plain_real(real, crosses))
     }
 
     fn service(&mut self, raw: raw::Service, at: Span) -> Option<ServiceConfig> {
@@ -130,8 +136,9 @@ impl Check<'_> {
         let key = raw.protocol.get().zip(raw.address.get()).zip(port);
         let key = key.map(|((protocol, address), port)| (protocol, address, port));
         let address_at = raw.address.ok().map_or(at, |address| address.at);
-        let default =
-            key.map(|(protocol, address, port)| format!("{}:{address}:{port}", protocol.name()));
+        let default = key.map(|(protocol, address, port)| {
+            format!("{}:{}", protocol.name(), SocketAddr::new(address, port))
+        });
         if let Some(key) = key {
             if let Some(&other) = self.keys.get(&key) {
                 let written = default.as_deref().unwrap_or_default();
@@ -291,7 +298,9 @@ impl Check<'_> {
             let Some(&At { value: address, at }) = real.address.ok() else {
                 continue;
             };
-            self.real_address(address, at, mode);
+            if self.real_family(address, at, raw) {
+                self.real_address(address, at, mode);
+            }
             let Some(port) = self.real_port(&real.port, port, mode) else {
                 continue;
             };
@@ -299,7 +308,10 @@ impl Check<'_> {
                 self.log
                     .error(
                         at,
-                        format!("a second real server `{address}:{port}` in this service"),
+                        format!(
+                            "a second real server `{}` in this service",
+                            SocketAddr::new(address, port)
+                        ),
                     )
                     .note(other, "the first is here")
                     .help("remove one of the two");
@@ -325,7 +337,52 @@ impl Check<'_> {
         reals
     }
 
-    fn real_address(&mut self, address: Ipv4Addr, at: Span, mode: Option<ModeWord>) {
+    /// Whether a real server's family fits that of the VIP and the local pool.
+    fn real_family(&mut self, address: IpAddr, at: Span, raw: &raw::Service) -> bool {
+        let real = family(address);
+        let vip = raw.address.ok().filter(|vip| family(vip.value) != real);
+        if let (Some(vip), Some(mode)) = (vip, raw.mode.get()) {
+            let whose = family(vip.value);
+            let what = format!("the real server `{address}` is {real}, the VIP is {whose}");
+            let (message, help) = match mode {
+                ModeWord::Dr | ModeWord::Nat | ModeWord::Tunnel => (
+                    format!("{what}: the mode {} keeps the family", mode.name()),
+                    format!("write an {whose} address"),
+                ),
+                ModeWord::Fullnat => (
+                    format!("{what}, which this version of weir does not translate yet"),
+                    format!("write an {whose} address"),
+                ),
+            };
+            self.log
+                .error(at, message)
+                .note(vip.at, "the VIP is here")
+                .help(help);
+            return false;
+        }
+        let fullnat = raw.mode.get() == Some(ModeWord::Fullnat);
+        let pool = raw.local_pool.ok().filter(|_| fullnat);
+        if let Some(pool) = pool
+            && let Some(local) = self.pools.sample(&pool.value)
+            && family(local) != real
+        {
+            self.log
+                .error(
+                    at,
+                    format!(
+                        "the real server `{address}` is {real}, the local pool {} is {}",
+                        quote(&pool.value),
+                        family(local)
+                    ),
+                )
+                .note(pool.at, "the pool is named here")
+                .help(format!("use a pool of {real} addresses"));
+            return false;
+        }
+        true
+    }
+
+    fn real_address(&mut self, address: IpAddr, at: Span, mode: Option<ModeWord>) {
         if !self.network.no_edge(address, at, self.log) {
             return;
         }
@@ -391,8 +448,8 @@ impl Check<'_> {
 /// Where each real server of a service is written.
 #[derive(Default)]
 struct Places {
-    few: Vec<((Ipv4Addr, u16), Span)>,
-    many: HashMap<(Ipv4Addr, u16), Span>,
+    few: Vec<((IpAddr, u16), Span)>,
+    many: HashMap<(IpAddr, u16), Span>,
 }
 
 impl Places {
@@ -400,7 +457,7 @@ impl Places {
     const FEW: usize = 32;
 
     /// Returns where the same real server is written already.
-    fn insert(&mut self, real: (Ipv4Addr, u16), at: Span) -> Option<Span> {
+    fn insert(&mut self, real: (IpAddr, u16), at: Span) -> Option<Span> {
         if self.few.len() < Self::FEW {
             let known = self.few.iter().find(|(other, _)| *other == real);
             let known = known.map(|(_, at)| *at);

@@ -1,10 +1,9 @@
 //! Both kinds of entries, against a hash map.
 
 use super::*;
-use crate::conn::entry6::{Connection6, FlowKey6};
-use crate::conn::{FlowKey, State, Translation};
+use crate::conn::{Connection6, FlowKey, FlowKey6, Key, State, Translation};
 use crate::net::protocol;
-use crate::units::{RealId, ServiceId};
+use crate::units::RealId;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -43,9 +42,15 @@ fn v6(client: u16, local: u16, two_way: bool) -> Connection6 {
 fn v6_of(address: Ipv6Addr, client: u16, local: u16, two_way: bool) -> Connection6 {
     let at = |last: u128| Ipv6Addr::from_bits(0x2001_0db8_0001 << 80 | last);
     let request = FlowKey6::new(address, client, at(80), 80, protocol::TCP);
-    let reply = FlowKey6::new(at(11), 8080, at(200), local, protocol::TCP);
-    let mut connection =
-        Connection6::new(request, two_way.then_some(reply), ServiceId(1), RealId(2));
+    let translation = Translation {
+        source: at(200),
+        source_port: local,
+        destination: at(11),
+        destination_port: 8080,
+        is_applied: true,
+        sees_replies: two_way,
+    };
+    let mut connection = Connection6::new(request, translation, RealId(2));
     connection.state = State::Established;
     connection
 }

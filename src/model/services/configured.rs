@@ -5,7 +5,7 @@ use crate::model::changes::NoSuchReal;
 use crate::model::from_config::key;
 use crate::service::ServiceKey;
 use foldhash::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What an operator does to one real server; until the next reload, since the file says what the weights are.
@@ -19,7 +19,7 @@ pub enum Edit {
 }
 
 /// What a real server is found by: address and port.
-pub(super) type At = (Ipv4Addr, u16);
+pub(super) type At = (IpAddr, u16);
 
 /// What a change did to one service: its former version and its present one.
 pub(super) struct Change<'a> {

@@ -29,7 +29,7 @@ use natted::Natted;
 use placing::Placing;
 pub use real_ids::Place;
 use registry::{Registry, Released};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Why a service cannot be added beside the others.
@@ -40,9 +40,9 @@ pub enum Conflict {
     )]
     Name(String, ServiceKey),
     #[error("the VIP {0} is the address of a real server of another service")]
-    VipIsReal(Ipv4Addr),
+    VipIsReal(IpAddr),
     #[error("the real server {0} is a VIP of weir's own")]
-    RealIsVip(Ipv4Addr),
+    RealIsVip(IpAddr),
 }
 
 pub(super) struct Services {
@@ -57,9 +57,9 @@ struct Indexes {
     vips: Counts,
     real_addresses: Counts,
     /// Addresses of real servers since the last publication.
-    new_reals: Vec<Ipv4Addr>,
+    new_reals: Vec<IpAddr>,
     /// Those of ports and pools, too.
-    addresses: Map<Ipv4Addr, Owner>,
+    addresses: Map<IpAddr, Owner>,
     running: Map<ServiceKey, Arc<Service>>,
     registry: Registry,
     natted: Natted,
@@ -78,7 +78,7 @@ struct Around {
 
 impl Around {
     /// The ports by which a real server's replies may come in: a bit for each.
-    fn reply_ports(&self, real: Ipv4Addr) -> u16 {
+    fn reply_ports(&self, real: IpAddr) -> u16 {
         match self.reverse_path {
             ReversePath::Loose => u16::MAX,
             ReversePath::Strict => {
@@ -269,7 +269,7 @@ impl Services {
     }
 
     /// The addresses that have become those of real servers since the last call.
-    pub(super) fn take_new_reals(&mut self) -> Vec<Ipv4Addr> {
+    pub(super) fn take_new_reals(&mut self) -> Vec<IpAddr> {
         std::mem::take(&mut self.indexes.new_reals)
     }
 
@@ -301,7 +301,7 @@ impl Services {
     }
 
     /// The addresses of real servers, with the number of services that each is of.
-    pub(super) fn real_addresses(&self) -> &HashMap<Ipv4Addr, usize> {
+    pub(super) fn real_addresses(&self) -> &HashMap<IpAddr, usize> {
         self.indexes.real_addresses.all()
     }
 
@@ -373,7 +373,7 @@ impl Indexes {
         if let Some(after) = after {
             names.insert(after.name.clone(), key);
         }
-        let reals = |service: Option<&config::ServiceConfig>| -> Vec<Ipv4Addr> {
+        let reals = |service: Option<&config::ServiceConfig>| -> Vec<IpAddr> {
             let reals = service.into_iter().flat_map(|service| &service.reals);
             reals.map(|real| real.address).collect()
         };
@@ -399,7 +399,10 @@ impl Indexes {
         };
         let persistence = service.persistence.map(|persistence| Persistence {
             timeout: persistence.timeout,
-            mask: mask(&persistence),
+            prefix: match key.address {
+                IpAddr::V4(_) => persistence.prefix_v4,
+                IpAddr::V6(_) => persistence.prefix_v6,
+            },
             through_drain: persistence.through_drain,
         });
         let registered = registry.put(service, &around.stats, around.beginnings);
@@ -419,8 +422,8 @@ impl Indexes {
                 natted.remember(requests, real.address, real.port);
             }
         }
-        let bits = persistence.map(|persistence| persistence.mask);
-        placing.put(key, is_nat, bits, natted);
+        let prefix = persistence.map(|persistence| persistence.prefix);
+        placing.put(key, is_nat, prefix, natted);
         let kind = sched::kind(service.scheduler);
         running.insert(
             key,
@@ -440,13 +443,6 @@ impl Indexes {
             }),
         );
     }
-}
-
-/// Which bits of a client's address count.
-fn mask(persistence: &config::PersistenceConfig) -> u32 {
-    u32::MAX
-        .checked_shl(32 - u32::from(persistence.prefix_v4))
-        .unwrap_or(0)
 }
 
 #[cfg(test)]

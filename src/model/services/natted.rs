@@ -6,7 +6,7 @@ use crate::service::ServiceKey;
 use crate::tables::{Placement, Placements, Replies, Requests};
 use foldhash::{HashMap, HashSet};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// As in [`Tables::natted`](crate::tables::Tables::natted), to be changed.
@@ -17,7 +17,7 @@ pub(super) struct Natted {
     /// The places of a service's real servers.
     places: HashMap<ServiceKey, BTreeSet<ServiceKey>>,
     /// The ports that are known of an address.
-    ports: HashMap<(Protocol, Ipv4Addr), BTreeSet<u16>>,
+    ports: HashMap<(Protocol, IpAddr), BTreeSet<u16>>,
     /// What the map does not have yet: many services may share a real server, and come together.
     changed: HashSet<ServiceKey>,
 }
@@ -57,7 +57,7 @@ impl Natted {
     }
 
     /// Lets workers find the connections that a real server's replies belong to.
-    pub fn remember(&mut self, requests: Requests, address: Ipv4Addr, port: u16) {
+    pub fn remember(&mut self, requests: Requests, address: IpAddr, port: u16) {
         let place = replies_from(&requests.service, address, port);
         let known = self.known.entry(place).or_default();
         if known.services.insert(requests.service, requests) == Some(requests) {
@@ -71,7 +71,7 @@ impl Natted {
     }
 
     /// The real server has no connections of the service any longer.
-    pub fn forget(&mut self, service: &ServiceKey, address: Ipv4Addr, port: u16) {
+    pub fn forget(&mut self, service: &ServiceKey, address: IpAddr, port: u16) {
         let place = replies_from(service, address, port);
         let Some(known) = self.known.get_mut(&place) else {
             return;
@@ -186,7 +186,7 @@ where
 }
 
 /// Where a real server's replies come from: port 0 if it keeps that of the request.
-fn replies_from(service: &ServiceKey, address: Ipv4Addr, port: u16) -> ServiceKey {
+fn replies_from(service: &ServiceKey, address: IpAddr, port: u16) -> ServiceKey {
     let own = if port == 0 { service.port } else { port };
     ServiceKey {
         protocol: service.protocol,

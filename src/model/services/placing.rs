@@ -6,6 +6,7 @@
 //! the former rules say where to look for them.
 
 use super::natted::Natted;
+use crate::net::ByFamily;
 use crate::rcu::map::{Map, Snapshot};
 use crate::service::ServiceKey;
 use crate::tables::{Clients, Placement, Placements};
@@ -18,7 +19,7 @@ pub(super) struct Placing {
     changed: HashSet<ServiceKey>,
     /// Not published yet: they have no connections.
     fresh: HashSet<ServiceKey>,
-    clients: Clients,
+    clients: ByFamily<Clients>,
     /// A service that is placed by the client alone is known, and was published.
     has_clients: bool,
     had_clients: bool,
@@ -38,17 +39,14 @@ impl Placing {
             known: HashMap::default(),
             changed: HashSet::default(),
             fresh: HashSet::default(),
-            clients: Clients {
-                mask: None,
-                former: [].into(),
-            },
+            clients: ByFamily::default(),
             has_clients: false,
             had_clients: false,
         }
     }
 
     /// For the publication that follows: from then on the services may have connections.
-    pub fn freeze(&mut self) -> (Snapshot<ServiceKey, Placements>, Clients) {
+    pub fn freeze(&mut self) -> (Snapshot<ServiceKey, Placements>, ByFamily<Clients>) {
         for key in self.changed.drain() {
             let deviates =
                 |placed: &&Placed| !placed.is_configured || !placed.placements.is_plain();
@@ -70,19 +68,19 @@ impl Placing {
         self.known.get(key).map(|placed| &placed.placements)
     }
 
-    /// Places the connections of a service that is added or changed. `mask`: of its persistence. Its real servers are in
+    /// Places the connections of a service that is added or changed. `prefix`: of its persistence. Its real servers are in
     /// `natted` already, if it is a nat service.
-    pub fn put(&mut self, key: ServiceKey, is_nat: bool, mask: Option<u32>, natted: &mut Natted) {
+    pub fn put(&mut self, key: ServiceKey, is_nat: bool, prefix: Option<u8>, natted: &mut Natted) {
         let before = self.known.get(&key);
         let is_new = before.is_none_or(|placed| !placed.is_configured);
         let has_been = |rule| before.is_some_and(|placed| placed.placements.have(rule));
-        let rule = match (is_nat, mask) {
+        let rule = match (is_nat, prefix) {
             (false, None) => Placement::Rss,
-            (false, Some(mask)) => Placement::Template(mask),
+            (false, Some(prefix)) => Placement::Template(prefix),
             // To return to RSS would leave connections behind again, to gain little.
-            (true, mask) => {
+            (true, prefix) => {
                 let is_client = key.port == 0
-                    || mask.is_some()
+                    || prefix.is_some()
                     || has_been(Placement::Client)
                     || natted.has_rivals(&key);
                 match is_client {
@@ -105,7 +103,7 @@ impl Placing {
             placements.add_all(every);
         }
         if is_nat {
-            self.widen(mask);
+            self.widen(&key, prefix);
             for rival in natted.rivals_by_rss(&key) {
                 // Before a connection is made, those of the rival that have the same replies are to be found.
                 if !self.fresh.contains(&rival) {
@@ -150,17 +148,18 @@ impl Placing {
         self.changed.insert(key);
     }
 
-    /// Makes the mask of persistent nat services as wide as `mask`. It never becomes narrower again: that would leave
-    /// connections behind for nothing.
-    fn widen(&mut self, mask: Option<u32>) {
-        let width = |mask: Option<u32>| mask.map_or(0, |mask| 1 + mask.count_zeros());
-        if width(mask) <= width(self.clients.mask) {
+    /// Makes the prefix of persistent nat services of a family as short as `prefix`. It never becomes longer again: that
+    /// would leave connections behind for nothing.
+    fn widen(&mut self, key: &ServiceKey, prefix: Option<u8>) {
+        let clients = self.clients.of_mut(key.address);
+        let Some(wanted) = prefix else { return };
+        if clients.prefix.is_some_and(|prefix| prefix <= wanted) {
             return;
         }
-        let before = std::mem::replace(&mut self.clients.mask, mask);
+        let before = std::mem::replace(&mut clients.prefix, prefix);
         if self.had_clients {
-            let former = self.clients.former.iter().copied();
-            self.clients.former = former.chain([before]).collect();
+            let former = clients.former.iter().copied();
+            clients.former = former.chain([before]).collect();
         }
     }
 
@@ -184,9 +183,10 @@ impl Placing {
 mod tests {
     use super::*;
     use crate::config::Protocol;
+    use crate::net::ipv4;
     use crate::tables::Requests;
     use crate::units::ServiceId;
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     /// A nat service and its real servers.
     type Nat = (ServiceKey, &'static [(u8, u16)]);
@@ -199,13 +199,13 @@ mod tests {
     fn key(vip: u8, port: u16) -> ServiceKey {
         ServiceKey {
             protocol: Protocol::Tcp,
-            address: Ipv4Addr::new(192, 0, 2, vip),
+            address: IpAddr::from([192, 0, 2, vip]),
             port,
         }
     }
 
-    fn real(last: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 0, 0, last)
+    fn real(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
     }
 
     impl Lab {
@@ -217,13 +217,13 @@ mod tests {
         }
 
         /// A nat service with these real servers.
-        fn put(&mut self, service: ServiceKey, mask: Option<u32>, reals: &[(u8, u16)]) {
-            let id = ServiceId(u32::from(service.address.octets()[3]));
+        fn put(&mut self, service: ServiceKey, prefix: Option<u8>, reals: &[(u8, u16)]) {
+            let id = ServiceId(u32::from(ipv4(service.address).octets()[3]));
             for (last, port) in reals {
                 self.natted
                     .remember(Requests { service, id }, real(*last), *port);
             }
-            self.placing.put(service, true, mask, &mut self.natted);
+            self.placing.put(service, true, prefix, &mut self.natted);
         }
 
         fn publish(&mut self) {
@@ -315,27 +315,34 @@ mod tests {
         lab.placing.forget(&other);
         lab.put(web, None, &[(11, 8080)]);
         assert_eq!(lab.rules(web), (Placement::Client, vec![Placement::Rss]));
-        lab.put(third, Some(u32::MAX), &[(12, 8080), (11, 8080)]);
+        lab.put(third, Some(32), &[(12, 8080), (11, 8080)]);
         assert_eq!(lab.rules(third), expected);
     }
 
     #[test]
-    fn the_widest_mask_places_the_clients_of_all() {
+    fn the_shortest_prefix_of_a_family_places_the_clients_of_all() {
         let mut lab = Lab::new();
         lab.put(key(80, 0), None, &[(11, 0)]);
-        lab.put(key(81, 80), Some(u32::MAX), &[(12, 80)]);
+        lab.put(key(81, 80), Some(32), &[(12, 80)]);
         let clients = |lab: &mut Lab| lab.placing.freeze().1;
         let clients = |lab: &mut Lab| {
             let clients = clients(lab);
-            (clients.mask, clients.former.to_vec())
+            (clients.v4.prefix, clients.v4.former.to_vec())
         };
-        assert_eq!(clients(&mut lab), (Some(u32::MAX), vec![]));
-        lab.put(key(82, 80), Some(0xffff_0000), &[(13, 80)]);
-        lab.put(key(83, 80), Some(0xffff_ff00), &[(14, 80)]);
-        let expected = (Some(0xffff_0000), vec![Some(u32::MAX)]);
+        assert_eq!(clients(&mut lab), (Some(32), vec![]));
+        lab.put(key(82, 80), Some(16), &[(13, 80)]);
+        lab.put(key(83, 80), Some(24), &[(14, 80)]);
+        let expected = (Some(16), vec![Some(32)]);
         assert_eq!(clients(&mut lab), expected);
         lab.put(key(82, 80), None, &[(13, 80)]);
-        assert_eq!(clients(&mut lab), expected, "it is never narrower again");
+        assert_eq!(clients(&mut lab), expected, "it is never longer again");
+        let v6 = ServiceKey {
+            address: "2001:db8::80".parse().unwrap(),
+            ..key(0, 80)
+        };
+        lab.placing.put(v6, true, Some(56), &mut lab.natted);
+        assert_eq!(clients(&mut lab), expected, "IPv6 clients are others");
+        assert_eq!(lab.placing.freeze().1.v6.prefix, Some(56));
     }
 
     #[test]

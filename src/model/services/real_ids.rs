@@ -4,11 +4,11 @@ use crate::service::ServiceKey;
 use crate::stats::{RealTotals, Stats};
 use crate::units::{RealId, Time};
 use foldhash::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// A real server of a service: the service, its own address and port.
-pub type Place = (ServiceKey, Ipv4Addr, u16);
+pub type Place = (ServiceKey, IpAddr, u16);
 
 #[derive(Default)]
 pub(super) struct RealIds {
@@ -126,10 +126,10 @@ mod tests {
         let place = |last| {
             let service = ServiceKey {
                 protocol: Protocol::Tcp,
-                address: Ipv4Addr::new(192, 0, 2, 80),
+                address: IpAddr::from([192, 0, 2, 80]),
                 port: 80,
             };
-            (service, Ipv4Addr::new(10, 0, 0, last), 8080)
+            (service, IpAddr::from([10, 0, 0, last]), 8080)
         };
         let at = |seconds: u64| Time::from_nanos(seconds * 1_000_000_000);
         let id = ids.allocate(&stats, place(11));

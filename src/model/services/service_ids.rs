@@ -50,12 +50,12 @@ impl ServiceIds {
 mod tests {
     use super::*;
     use crate::config::Protocol;
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     fn key(port: u16) -> ServiceKey {
         ServiceKey {
             protocol: Protocol::Tcp,
-            address: Ipv4Addr::new(192, 0, 2, 80),
+            address: IpAddr::from([192, 0, 2, 80]),
             port,
         }
     }

@@ -3,22 +3,24 @@
 
 use super::*;
 use crate::model::{Device, Model, static_neighbours};
+use crate::net::ipv4;
 use crate::rcu::Reader;
 use crate::tables::Placement;
 use crate::units::PortId;
 use crate::wire::Mac;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::Ipv4Addr;
 
 const VIPS: u8 = 3;
 const PORTS: [u16; 3] = [80, 81, 0];
 const NAMES: [&str; 3] = ["web", "dns", "mail"];
 /// The last two are behind a gateway.
-const REALS: [Ipv4Addr; 4] = [
-    Ipv4Addr::new(10, 0, 0, 11),
-    Ipv4Addr::new(10, 0, 0, 12),
-    Ipv4Addr::new(10, 1, 0, 11),
-    Ipv4Addr::new(10, 1, 0, 12),
+const REALS: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11)),
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, 12)),
+    IpAddr::V4(Ipv4Addr::new(10, 1, 0, 11)),
+    IpAddr::V4(Ipv4Addr::new(10, 1, 0, 12)),
 ];
 const MODES: [&str; 4] = [
     "mode = \"dr\"",
@@ -209,6 +211,7 @@ fn parse(world: &World, services: &[Wanted]) -> Option<Config> {
     let context = config::Context {
         cpus: None,
         devices: false,
+        ipv6: true,
     };
     let text = text_of_world(world) + &text_of_services(services);
     let loaded = config::parse(&text, "test", &context).ok()?;
@@ -254,8 +257,9 @@ impl Lab {
                 }
             }
             Step::Rewire(world) => {
-                let is_used =
-                    |service: &Arc<config::ServiceConfig>| service.address.octets()[3] == VIPS;
+                let is_used = |service: &Arc<config::ServiceConfig>| {
+                    ipv4(service.address).octets()[3] == VIPS
+                };
                 if world.has_vip && self.expected.iter().any(is_used) {
                     return;
                 }
@@ -349,10 +353,10 @@ struct Seen {
     services: BTreeMap<ServiceKey, Row>,
     order: Vec<ServiceKey>,
     by_name: Vec<Option<ServiceKey>>,
-    addresses: BTreeMap<Ipv4Addr, String>,
-    routes: Vec<Option<(PortId, Option<Ipv4Addr>)>>,
+    addresses: BTreeMap<IpAddr, String>,
+    routes: Vec<Option<(PortId, Option<IpAddr>)>>,
     rest: String,
-    statics: BTreeMap<(PortId, Ipv4Addr), Mac>,
+    statics: BTreeMap<(PortId, IpAddr), Mac>,
     natted: BTreeMap<ServiceKey, BTreeSet<ServiceKey>>,
     departed: bool,
 }
@@ -386,7 +390,7 @@ fn seen(model: &Model) -> Seen {
             (Real { id, ..*real }, told)
         });
         let persistence = &service.persistence;
-        let persistence = persistence.map(|it| (it.timeout, it.mask, it.through_drain));
+        let persistence = persistence.map(|it| (it.timeout, it.prefix, it.through_drain));
         let text = format!(
             "{} {} {} {:?} {persistence:?} {:?} {:?} {}",
             service.name,
@@ -495,7 +499,9 @@ fn check_by_hand(tables: &Tables, service: &config::ServiceConfig) {
     let rule = tables.placements.get(&its);
     let rule = rule.map_or(Placement::Rss, |placements| placements.current);
     match service.persistence {
-        Some(persistence) if !is_nat => assert_eq!(rule, Placement::Template(mask(&persistence))),
+        Some(persistence) if !is_nat => {
+            assert_eq!(rule, Placement::Template(persistence.prefix_v4))
+        }
         Some(_) => assert_eq!(rule, Placement::Client),
         None if is_nat && service.port == 0 => assert_eq!(rule, Placement::Client),
         None if !is_nat => assert_eq!(rule, Placement::Rss),
@@ -547,8 +553,8 @@ fn compare(lab: &Lab, is_quiet: bool) {
         }
     }
     let width = |model: &Model| {
-        let mask = model.tables().clients.mask;
-        mask.map_or(0, |mask| 1 + mask.count_zeros())
+        let prefix = model.tables().clients.v4.prefix;
+        prefix.map_or(0, |prefix| 33 - prefix)
     };
     assert!(width(&lab.model) >= width(&fresh.model));
     let (after, wanted) = (&lab.model.services, &fresh.model.services);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::resolver::testing::*;
 use crate::wire::arp;
+use std::net::Ipv4Addr;
 
 impl Neighbours {
     /// How many strangers there are, and how many are counted.
@@ -40,13 +41,13 @@ fn sixty_thousand_strangers_displace_nobody() {
             keep_in_use(&mut lab, &mut now);
             assert_eq!(now, before);
         }
-        let stranger = Ipv4Addr::from_bits(0x0a00_1000 + n);
+        let stranger = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_1000 + n));
         lab.arp(arp::REQUEST, (stranger, mac(250)), lan(254));
     }
     assert!(lab.model.resolver.neighbours().used() <= MAX_STRANGERS + 210);
     // A minute later they make room for others.
     lab.go_to(130_000);
-    let late = Ipv4Addr::new(10, 1, 200, 1);
+    let late = IpAddr::from([10, 1, 200, 1]);
     lab.arp(arp::REQUEST, (late, mac(3)), lan(254));
     assert!(lab.link(late).is_some());
     let mut now = Vec::new();
@@ -64,7 +65,7 @@ fn next_hops_that_do_not_exist_displace_nobody() {
         lab.go_to(u64::from(millis));
         for n in 0..12 {
             let address = 0x0a00_1000 + (millis * 12 + n) % 120_000;
-            lab.want(Ipv4Addr::from_bits(address));
+            lab.want(IpAddr::V4(Ipv4Addr::from_bits(address)));
         }
         if millis % 1000 == 999 {
             let mut now = Vec::new();
@@ -86,7 +87,7 @@ fn next_hops_that_do_not_exist_displace_nobody() {
 #[test]
 fn idle_neighbours_go_in_the_order_of_their_value() {
     let mut lab = Lab::new(&reals(1));
-    let host = |n: usize| Ipv4Addr::from_bits(0x0a00_1000 + n as u32);
+    let host = |n: usize| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_1000 + n as u32));
     let answer = |lab: &mut Lab, n: usize| {
         lab.want(host(n));
         lab.arp(arp::REPLY, (host(n), mac(1)), lan(1));

@@ -1,0 +1,144 @@
+//! What tells IPv4 from IPv6 here: headers, and what weir says in its own name. All else of the director is one source
+//! for both, compiled once for each.
+
+use super::limit::Asker;
+use super::parse::{Flow, Parsed};
+use super::{Core, Outcome, Turn};
+use crate::config::HostPeer;
+use crate::conn::{Address, Connection, Key};
+use crate::forward::rewrite::Layout;
+use crate::neighbour::Hop;
+use crate::packet::{Packet, Sink};
+use crate::tables::Port;
+use crate::wire::Mac;
+use std::fmt::Debug;
+use std::net::IpAddr;
+
+pub use super::v4::V4;
+pub use super::v6::V6;
+
+/// A family of addresses, on the wire.
+pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
+    type Key: Key<Address = Self::Address>;
+    type Address: Address;
+
+    /// An address of the tables, if it is of this family.
+    #[inline(always)]
+    fn address(address: IpAddr) -> Option<Self::Address> {
+        Self::Address::of(address)
+    }
+
+    /// Of a packet without options.
+    const USUAL: Layout;
+
+    /// See [`parse_usual`](super::parse::parse_usual).
+    fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow<Self>) -> bool;
+    /// Whether a frame's packet is of the other family.
+    fn is_foreign(frame: &[u8]) -> bool;
+    /// See [`parse_any`](super::parse::parse_any).
+    fn parse_any(frame: &[u8], port: &Port) -> Parsed<Self>;
+    /// The length of the frame's IP packet, as its header says.
+    fn length(frame: &[u8]) -> Option<u16>;
+    /// Whether an address may not be a packet's source.
+    fn is_bad_source(address: Self::Address) -> bool;
+
+    /// Whether no router may forward packets of an address.
+    fn stays_on_link(_address: Self::Address) -> bool {
+        false
+    }
+
+    /// See [`rewrite_usual`](crate::forward::rewrite::rewrite_usual).
+    fn rewrite_usual(
+        frame: &mut [u8],
+        is_tcp: bool,
+        connection: &Connection<Self::Key>,
+        reply: bool,
+        hop: Hop,
+    );
+    /// See [`rewrite`](crate::forward::rewrite::rewrite).
+    fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection<Self::Key>, reply: bool);
+
+    /// A packet that is neither bad nor a flow's.
+    fn other<P: Packet, S: Sink<Packet = P>>(
+        core: &mut Core<Self, P>,
+        packet: P,
+        parsed: &Parsed<Self>,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome;
+
+    /// The protocol number of ICMP.
+    const ICMP: u8;
+    /// The type of an echo request.
+    const ECHO_REQUEST: u8;
+    fn message(bytes: &[u8]) -> Message;
+    /// Turns an echo request with a right checksum into its reply.
+    fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize>;
+
+    /// Whether the TCP, UDP or ICMP checksum of a frame's packet is right.
+    fn is_l4_checksum_right(frame: &[u8]) -> bool;
+    /// The sender and the service that the answer to a frame counts against.
+    fn asker(frame: &[u8]) -> Asker;
+    /// The host's peer whose routing protocol a frame is of, if it is one.
+    fn host_peer(frame: &[u8], peers: &[HostPeer]) -> Option<Asker>;
+    /// Whether the sender wants to hear that the packet is too big.
+    fn asks_for_too_big(frame: &[u8]) -> bool;
+
+    /// Room for the largest answer.
+    type Answer: Default + AsMut<[u8]>;
+    /// Writes an ICMP error about a packet.
+    fn write_error(
+        frame: &mut [u8],
+        offending: &[u8],
+        mac: Mac,
+        from: Self::Address,
+        error: Error,
+    ) -> Option<usize>;
+    /// See [`tcp_reset`](crate::wire::build::tcp_reset).
+    fn write_reset_for(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize>;
+    /// The length of the frame of [`write_reset`](Self::write_reset).
+    const RESET_LEN: usize;
+    /// See [`reset`](crate::wire::build::reset).
+    fn write_reset(
+        frame: &mut [u8],
+        macs: (Mac, Mac),
+        from: (Self::Address, u16),
+        to: (Self::Address, u16),
+        sequence: u32,
+    ) -> Option<usize>;
+}
+
+/// Bytes to write a frame into.
+pub struct Frame<const LEN: usize>([u8; LEN]);
+
+impl<const LEN: usize> Default for Frame<LEN> {
+    #[inline(always)]
+    fn default() -> Self {
+        Frame([0; LEN])
+    }
+}
+
+impl<const LEN: usize> AsMut<[u8]> for Frame<LEN> {
+    #[inline(always)]
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+/// What an ICMP message is, as far as weir cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    Malformed,
+    Error,
+    EchoRequest,
+    Other,
+}
+
+/// Why weir refuses a packet by an ICMP error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    PortUnreachable,
+    HostUnreachable,
+    TtlExceeded,
+    /// With the MTU of the next hop's link.
+    TooBig(u16),
+}

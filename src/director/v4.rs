@@ -1,0 +1,180 @@
+//! IPv4 on the wire.
+
+use super::arp::arp_of;
+use super::family::{Error, Family, Frame, Message};
+use super::host_peer::{ToHost, is_host_peers};
+use super::limit::Asker;
+use super::parse::{self, Flow, Parsed};
+use super::{Core, Outcome, Turn};
+use crate::config::HostPeer;
+use crate::conn::{Connection, FlowKey};
+use crate::forward::rewrite::{self, Layout};
+use crate::neighbour::Hop;
+use crate::net::protocol;
+use crate::packet::{Packet, Sink};
+use crate::tables::Port;
+use crate::verdict::{LocalReason, PacketContext};
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::{Mac, build, ethernet, icmp};
+use std::net::Ipv4Addr;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct V4;
+
+impl Family for V4 {
+    type Key = FlowKey;
+    type Address = Ipv4Addr;
+
+    const USUAL: Layout = Layout::USUAL;
+
+    #[inline(always)]
+    fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
+        parse::parse_usual(frame, port, flow)
+    }
+
+    fn is_foreign(frame: &[u8]) -> bool {
+        parse::is_ipv6(frame)
+    }
+
+    fn parse_any(frame: &[u8], port: &Port) -> Parsed {
+        parse::parse_any(frame, port)
+    }
+
+    fn length(frame: &[u8]) -> Option<u16> {
+        Some(ipv4::in_frame(frame)?.total_length())
+    }
+
+    fn is_bad_source(address: Ipv4Addr) -> bool {
+        parse::is_bad_source(address)
+    }
+
+    #[inline(always)]
+    fn rewrite_usual(
+        frame: &mut [u8],
+        is_tcp: bool,
+        connection: &Connection,
+        reply: bool,
+        hop: Hop,
+    ) {
+        rewrite::rewrite_usual(frame, is_tcp, connection, reply, hop);
+    }
+
+    #[inline(always)]
+    fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection, reply: bool) {
+        rewrite::rewrite(frame, layout, connection, reply);
+    }
+
+    fn other<P: Packet, S: Sink<Packet = P>>(
+        core: &mut Core<Self, P>,
+        packet: P,
+        parsed: &Parsed<Self>,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        match parsed {
+            Parsed::Arp => core.arp(packet, turn),
+            Parsed::Multicast => {
+                let port = packet.port();
+                let verdict = core.deliver(packet, port, LocalReason::Multicast, turn);
+                (verdict, PacketContext::default())
+            }
+            Parsed::Ip(datagram) => core.datagram(packet, datagram, turn),
+            Parsed::Bad(_) | Parsed::Flow(_) | Parsed::Mend => {
+                unreachable!("they have a way of their own")
+            }
+        }
+    }
+
+    const ICMP: u8 = protocol::ICMP;
+    const ECHO_REQUEST: u8 = icmp::ECHO_REQUEST;
+
+    fn message(bytes: &[u8]) -> Message {
+        match icmp::Icmp::new_checked(bytes) {
+            Err(_) => Message::Malformed,
+            Ok(message) if message.is_error() => Message::Error,
+            Ok(message) if message.is_echo_request() => Message::EchoRequest,
+            Ok(_) => Message::Other,
+        }
+    }
+
+    fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize> {
+        build::echo_reply_in_place(frame, mac)
+    }
+
+    fn is_l4_checksum_right(frame: &[u8]) -> bool {
+        ipv4::in_frame(frame).is_some_and(|ip| ip.is_l4_checksum_right())
+    }
+
+    fn asker(frame: &[u8]) -> Asker {
+        let unknown = Ipv4Addr::UNSPECIFIED;
+        if let Some(ip) = ipv4::in_frame(frame) {
+            Asker::of_prefix(ip.source(), ip.destination(), service(&ip))
+        } else if let Some(repr) = arp_of(frame) {
+            Asker::of_host(repr.sender_ip, repr.target_ip, 0)
+        } else {
+            Asker::of_host(unknown, unknown, 0)
+        }
+    }
+
+    fn host_peer(frame: &[u8], peers: &[HostPeer]) -> Option<Asker> {
+        let ip = ipv4::in_frame(frame)?;
+        let packet = ToHost {
+            source: ip.source().into(),
+            destination: ip.destination().into(),
+            protocol: ip.protocol(),
+            ttl: ip.ttl(),
+            is_fragment: ip.is_fragment(),
+            ports: ip.ports(),
+        };
+        is_host_peers(&packet, peers)
+            .then(|| Asker::of_host(ip.source(), ip.destination(), service(&ip)))
+    }
+
+    fn asks_for_too_big(frame: &[u8]) -> bool {
+        ipv4::in_frame(frame).is_some_and(|ip| ip.dont_fragment())
+    }
+
+    type Answer = Frame<{ ethernet::HEADER_LEN + build::ICMP_ERROR_MAX }>;
+
+    fn write_error(
+        frame: &mut [u8],
+        offending: &[u8],
+        mac: Mac,
+        from: Ipv4Addr,
+        error: Error,
+    ) -> Option<usize> {
+        let (kind, code, rest) = match error {
+            Error::PortUnreachable => (icmp::DESTINATION_UNREACHABLE, icmp::PORT_UNREACHABLE, 0),
+            Error::HostUnreachable => (icmp::DESTINATION_UNREACHABLE, icmp::HOST_UNREACHABLE, 0),
+            Error::TtlExceeded => (icmp::TIME_EXCEEDED, 0, 0),
+            // RFC 1191 section 4.
+            Error::TooBig(mtu) => (
+                icmp::DESTINATION_UNREACHABLE,
+                icmp::FRAGMENTATION_NEEDED,
+                mtu.into(),
+            ),
+        };
+        build::icmp_error(frame, offending, mac, from, kind, code, rest)
+    }
+
+    fn write_reset_for(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> {
+        build::tcp_reset(frame, offending, mac)
+    }
+
+    const RESET_LEN: usize = build::RESET_LEN;
+
+    fn write_reset(
+        frame: &mut [u8],
+        macs: (Mac, Mac),
+        from: (Ipv4Addr, u16),
+        to: (Ipv4Addr, u16),
+        sequence: u32,
+    ) -> Option<usize> {
+        build::reset(frame, macs, from, to, sequence)
+    }
+}
+
+/// What tells the services of one address apart: the protocol, and the port where there is one.
+fn service(ip: &Ipv4<&[u8]>) -> u32 {
+    let port = ip.ports().map_or(0, |(_, to)| to);
+    u32::from(ip.protocol()) << 16 | u32::from(port)
+}

@@ -1,0 +1,187 @@
+//! IPv6 on the wire.
+
+use super::family::{Error, Family, Frame, Message};
+use super::host_peer::{ToHost, is_host_peers};
+use super::limit::Asker;
+use super::parse::{self, Flow, Parsed};
+use super::{Core, Outcome, Turn, parse6};
+use crate::config::HostPeer;
+use crate::conn::{Connection6, FlowKey6};
+use crate::forward::rewrite::Layout;
+use crate::forward::rewrite6;
+use crate::neighbour::Hop;
+use crate::net::protocol;
+use crate::packet::{Packet, Sink};
+use crate::tables::Port;
+use crate::verdict::{DropReason, LocalReason, PacketContext, Verdict};
+use crate::wire::ipv6::{self, Ipv6};
+use crate::wire::{Mac, build6, ethernet, icmpv6};
+use std::net::Ipv6Addr;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct V6;
+
+impl Family for V6 {
+    type Key = FlowKey6;
+    type Address = Ipv6Addr;
+
+    const USUAL: Layout = Layout::USUAL_V6;
+
+    #[inline(always)]
+    fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow<V6>) -> bool {
+        parse6::parse_usual(frame, port, flow)
+    }
+
+    fn is_foreign(frame: &[u8]) -> bool {
+        !parse::is_ipv6(frame)
+    }
+
+    fn parse_any(frame: &[u8], port: &Port) -> Parsed<V6> {
+        parse6::parse_any(frame, port)
+    }
+
+    fn length(frame: &[u8]) -> Option<u16> {
+        parse6::length(frame)
+    }
+
+    fn is_bad_source(address: Ipv6Addr) -> bool {
+        parse6::is_bad_source(address)
+    }
+
+    /// RFC 4291 section 2.5.6: no router forwards packets of link-local addresses.
+    fn stays_on_link(address: Ipv6Addr) -> bool {
+        address.is_unicast_link_local()
+    }
+
+    #[inline(always)]
+    fn rewrite_usual(
+        frame: &mut [u8],
+        is_tcp: bool,
+        connection: &Connection6,
+        reply: bool,
+        hop: Hop,
+    ) {
+        rewrite6::rewrite_usual(frame, is_tcp, connection, reply, hop);
+    }
+
+    #[inline(always)]
+    fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection6, reply: bool) {
+        rewrite6::rewrite(frame, layout, connection, reply);
+    }
+
+    fn other<P: Packet, S: Sink<Packet = P>>(
+        core: &mut Core<Self, P>,
+        packet: P,
+        parsed: &Parsed<Self>,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        let Parsed::Ip(datagram) = parsed else {
+            unreachable!("all else has a way of its own, or is none of IPv6")
+        };
+        if !datagram.destination.is_multicast() {
+            return core.datagram(packet, datagram, turn);
+        }
+        let port = packet.port();
+        let verdict = match turn.tables.port(port).has_companion {
+            true => core.deliver(packet, port, LocalReason::Multicast, turn),
+            false => Verdict::Drop(DropReason::NotForUs),
+        };
+        (verdict, PacketContext::default())
+    }
+
+    const ICMP: u8 = protocol::ICMPV6;
+    const ECHO_REQUEST: u8 = icmpv6::ECHO_REQUEST;
+
+    fn message(bytes: &[u8]) -> Message {
+        match icmpv6::Icmpv6::new_checked(bytes) {
+            Err(_) => Message::Malformed,
+            Ok(message) if message.is_error() => Message::Error,
+            Ok(message) if message.is_echo_request() => Message::EchoRequest,
+            Ok(_) => Message::Other,
+        }
+    }
+
+    fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize> {
+        build6::echo_reply_in_place(frame, mac)
+    }
+
+    fn is_l4_checksum_right(frame: &[u8]) -> bool {
+        ipv6::in_frame(frame).is_some_and(|ip| {
+            let upper = ip.upper_layer();
+            upper.is_ok_and(|upper| ip.is_l4_checksum_right(&upper))
+        })
+    }
+
+    fn asker(frame: &[u8]) -> Asker {
+        match ipv6::in_frame(frame) {
+            Some(ip) => Asker::of_prefix(ip.source(), ip.destination(), service(&ip)),
+            None => Asker::of_host(Ipv6Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, 0),
+        }
+    }
+
+    fn host_peer(frame: &[u8], peers: &[HostPeer]) -> Option<Asker> {
+        let ip = ipv6::in_frame(frame)?;
+        let upper = ip.upper_layer().ok()?;
+        let packet = ToHost {
+            source: ip.source().into(),
+            destination: ip.destination().into(),
+            protocol: upper.protocol,
+            ttl: ip.hop_limit(),
+            is_fragment: upper.is_fragment(),
+            ports: upper.ports(),
+        };
+        is_host_peers(&packet, peers)
+            .then(|| Asker::of_host(ip.source(), ip.destination(), service(&ip)))
+    }
+
+    /// RFC 8200 section 4.5: no router fragments.
+    fn asks_for_too_big(_frame: &[u8]) -> bool {
+        true
+    }
+
+    type Answer = Frame<{ ethernet::HEADER_LEN + build6::ICMPV6_ERROR_MAX }>;
+
+    fn write_error(
+        frame: &mut [u8],
+        offending: &[u8],
+        mac: Mac,
+        from: Ipv6Addr,
+        error: Error,
+    ) -> Option<usize> {
+        // RFC 4443 section 3.1.
+        const ADDRESS_UNREACHABLE: u8 = 3;
+        const PORT_UNREACHABLE: u8 = 4;
+        let (kind, code, rest) = match error {
+            Error::PortUnreachable => (icmpv6::DESTINATION_UNREACHABLE, PORT_UNREACHABLE, 0),
+            Error::HostUnreachable => (icmpv6::DESTINATION_UNREACHABLE, ADDRESS_UNREACHABLE, 0),
+            Error::TtlExceeded => (icmpv6::TIME_EXCEEDED, 0, 0),
+            Error::TooBig(mtu) => (icmpv6::PACKET_TOO_BIG, 0, mtu.into()),
+        };
+        build6::icmpv6_error(frame, offending, mac, from, kind, code, rest)
+    }
+
+    fn write_reset_for(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> {
+        build6::tcp_reset(frame, offending, mac)
+    }
+
+    const RESET_LEN: usize = build6::RESET_LEN;
+
+    fn write_reset(
+        frame: &mut [u8],
+        macs: (Mac, Mac),
+        from: (Ipv6Addr, u16),
+        to: (Ipv6Addr, u16),
+        sequence: u32,
+    ) -> Option<usize> {
+        build6::reset(frame, macs, from, to, sequence)
+    }
+}
+
+/// What tells the services of one address apart: the protocol, and the port where there is one.
+fn service(ip: &Ipv6<&[u8]>) -> u32 {
+    let Ok(upper) = ip.upper_layer() else {
+        return 0;
+    };
+    let port = upper.ports().map_or(0, |(_, to)| to);
+    u32::from(upper.protocol) << 16 | u32::from(port)
+}
