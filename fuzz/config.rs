@@ -11,7 +11,6 @@ pub fn run(input: &[u8]) {
     let context = Context {
         cpus: Some(&[0, 1]),
         devices: true,
-        ipv6: true,
     };
     if let Err(errors) = parse(text, "fuzz.toml", &context) {
         assert!(!errors.is_empty());

@@ -17,7 +17,6 @@ fn config() -> &'static Config {
         let context = Context {
             cpus: None,
             devices: false,
-            ipv6: true,
         };
         parse(include_str!("director.toml"), "director.toml", &context)
             .expect("a valid file")

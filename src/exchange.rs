@@ -3,20 +3,88 @@
 
 use crate::conn::{Connection, Connection6};
 use crate::units::PortId;
-use crate::wire::{Mac, arp};
+use crate::wire::{Mac, arp, ndisc};
 use crossbeam_queue::ArrayQueue;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// From a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Packets are waiting for this next hop, or its address should be confirmed.
     Wanted { port: PortId, address: IpAddr },
-    /// An ARP packet arrived that tells of a neighbour, or claims an address of weir's own.
-    Arp { port: PortId, repr: arp::Repr },
+    /// A neighbour said where it is, or claims an address of weir's own.
+    Heard { port: PortId, heard: Heard },
 }
 
-/// What an ARP packet has to say: the less it is worth, the less of the queue of events it may fill.
+/// What an ARP packet, or one of neighbour discovery, says of its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub sender: IpAddr,
+    /// None: an answer that does not say it, since whoever asked knew (RFC 4861 section 4.4).
+    pub mac: Option<Mac>,
+    pub message: Message,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A question who has an address.
+    Asks { target: IpAddr },
+    /// To a question of weir's.
+    Answers,
+    /// To nobody or everybody.
+    Announces,
+}
+
+impl Heard {
+    /// `is_to_weir`: the target address is weir's own.
+    pub fn by_arp(repr: &arp::Repr, is_to_weir: bool) -> Self {
+        let message = match (repr.operation, is_to_weir) {
+            (arp::REQUEST, _) => Message::Asks {
+                target: repr.target_ip.into(),
+            },
+            (_, true) => Message::Answers,
+            (_, false) => Message::Announces,
+        };
+        Heard {
+            sender: repr.sender_ip.into(),
+            mac: Some(repr.sender_mac),
+            message,
+        }
+    }
+
+    /// What a message of neighbour discovery from `source` says, in a frame from `mac`; none of another one. Of a sender
+    /// without an address, it is the address that it is about to take.
+    pub fn by_discovery(message: &ndisc::Repr, source: Ipv6Addr, mac: Mac) -> Option<Self> {
+        match *message {
+            ndisc::Repr::NeighbourSolicitation { target, source_mac } => {
+                let is_detection = source.is_unspecified();
+                Some(Heard {
+                    sender: if is_detection { target } else { source }.into(),
+                    mac: if is_detection { Some(mac) } else { source_mac },
+                    message: Message::Asks {
+                        target: target.into(),
+                    },
+                })
+            }
+            ndisc::Repr::NeighbourAdvertisement {
+                target,
+                is_solicited,
+                target_mac,
+                ..
+            } => Some(Heard {
+                sender: target.into(),
+                mac: target_mac,
+                message: match is_solicited {
+                    true => Message::Answers,
+                    false => Message::Announces,
+                },
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// What a packet has to say of neighbours: the less it is worth, the less of the queue of events it may fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
     /// A host that weir does not know asks for an address of weir's own.
@@ -41,15 +109,17 @@ impl News {
 /// To a worker.
 #[derive(Debug)]
 pub enum Order {
-    /// Send an ARP request.
+    /// Ask for a neighbour, by ARP or a neighbour solicitation; all of them where `to` is the broadcast address.
     Ask {
         port: PortId,
         to: Mac,
         source: IpAddr,
         target: IpAddr,
     },
-    /// Send a gratuitous ARP for an address of weir's own.
+    /// Tell everybody where an address of weir's own is, by gratuitous ARP or an unsolicited neighbour advertisement.
     Announce { port: PortId, address: IpAddr },
+    /// Ask whether another host has an IPv6 address of weir's own (RFC 4862 section 5.4).
+    Probe { port: PortId, address: Ipv6Addr },
     /// Copy live connections, from entry `chunk.next` on.
     CopyConnections(Box<ConnectionChunk>),
 }
@@ -98,11 +168,11 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// Tells the control thread of an ARP packet, if the queue has room for news of its kind: a flood of forged packets
+    /// Tells the control thread what a neighbour said, if the queue has room for news of its kind: a flood of forged packets
     /// neither displaces answers nor keeps workers from asking for next hops.
-    pub fn tell(&self, port: PortId, repr: arp::Repr, news: News) {
+    pub fn tell(&self, port: PortId, heard: Heard, news: News) {
         if self.has_room(news.quarters()) {
-            let _ = self.events.push(Event::Arp { port, repr });
+            let _ = self.events.push(Event::Heard { port, heard });
         }
     }
 
@@ -144,7 +214,7 @@ mod tests {
         let flood = |news: Option<News>, filled: usize| {
             for _ in 0..10_000 {
                 match news {
-                    Some(news) => mailbox.tell(PortId(0), repr, news),
+                    Some(news) => mailbox.tell(PortId(0), Heard::by_arp(&repr, false), news),
                     None => drop(mailbox.want(PortId(0), repr.sender_ip.into())),
                 }
             }

@@ -47,6 +47,8 @@ pub struct Tables {
     pub any_departed: bool,
     pub routes: Arc<Routes>,
     pub neighbours: Arc<NeighbourTable>,
+    /// IPv6 addresses of weir's own, with their ports, that another host on the link has or may have: in their order.
+    pub silent: Arc<[(PortId, IpAddr)]>,
     pub timeouts: crate::conn::Timeouts,
     pub reverse_path: ReversePath,
     pub unknown_tcp: UnknownTcp,
@@ -113,6 +115,16 @@ impl Tables {
     /// port holds it; where no port's does, on the port by which a route leads to it, since that is where the router is
     /// that brings its packets.
     pub fn answers_for(&self, port: PortId, address: IpAddr) -> bool {
+        self.is_home(port, address) && !self.is_silent(port, address)
+    }
+
+    /// Whether an address of weir's own is one that it keeps silent of on `port`: another host may have it.
+    pub fn is_silent(&self, port: PortId, address: IpAddr) -> bool {
+        !self.silent.is_empty() && self.silent.binary_search(&(port, address)).is_ok()
+    }
+
+    /// Whether weir [answers for](Self::answers_for) `address` on `port` as soon as no other host has it.
+    pub fn is_home(&self, port: PortId, address: IpAddr) -> bool {
         match self.owner(port, address) {
             None => false,
             Some(Owner::Port(owner)) => owner == port,
@@ -127,10 +139,20 @@ impl Tables {
         }
     }
 
-    /// The ports on which weir [answers for](Self::answers_for) an address.
+    /// The ports on which an address is [at home](Self::is_home).
     pub fn ports_for(&self, address: IpAddr) -> impl Iterator<Item = PortId> + '_ {
         let ports = (0..self.ports.len()).map(|n| PortId(n as u8));
-        ports.filter(move |port| self.answers_for(*port, address))
+        ports.filter(move |port| self.is_home(*port, address))
+    }
+
+    /// The address of a port to ask for `neighbour` from: in the subnet of that; and where another host may have it, the
+    /// link-local one.
+    pub fn source_for(&self, port: PortId, neighbour: IpAddr) -> Option<IpAddr> {
+        let nets = self.port(port).addresses.iter();
+        let in_subnet = nets.clone().filter(|net| net.contains(&neighbour));
+        let link_local = nets.filter(|net| neighbour.is_ipv6() && is_link_local(net.addr()));
+        let mut addresses = in_subnet.chain(link_local).map(IpNet::addr);
+        addresses.find(|address| !self.is_silent(port, *address))
     }
 
     /// Whether a MAC address is that of one of weir's ports.
@@ -262,14 +284,6 @@ impl Port {
     /// Whether an address is one of the port's own.
     fn has(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|net| net.addr() == address)
-    }
-
-    /// The port's address in the subnet of `neighbour`, to ask from.
-    pub fn source_for(&self, neighbour: IpAddr) -> Option<IpAddr> {
-        self.addresses
-            .iter()
-            .find(|net| net.contains(&neighbour))
-            .map(IpNet::addr)
     }
 
     /// Whether `address` is the broadcast address of one of the port's subnets.

@@ -70,6 +70,8 @@ drop_reasons! {
     TooBig, "too_big", "Larger than the out port's MTU; answered with ICMP \"fragmentation needed\" where DF asks for it and the limit allows.";
     ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not answer for.";
     BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, that claims one of weir's own addresses, or whose sender's MAC address is zero, a group's or weir's own.";
+    NdIgnored, "nd_ignored", "A neighbour solicitation for an address that is not weir's, or that the port does not answer for, or that another host may have; a router's message or a redirect.";
+    BadNd, "bad_nd", "A message of IPv6 neighbour discovery with another hop limit than 255, a wrong checksum, code, length, option or address, or in a fragment; one that claims one of weir's own addresses, or whose sender's MAC address is zero, a group's or weir's own.";
     HostRateLimited, "host_rate_limited", "For the host itself, but more than `host_packets_per_second` came by the port, and the sender's share of them was used up.";
     HostQueueFull, "host_queue_full", "For the host itself, which takes packets more slowly than they come.";
     NoBuffer, "no_buffer", "The packet's mbuf had no room for an answer.";
@@ -81,6 +83,8 @@ drop_reasons! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReplyReason {
     Arp,
+    /// A neighbour solicitation.
+    Nd,
     IcmpEcho,
     TtlExceeded,
     NoService,
@@ -96,6 +100,7 @@ pub enum ReplyReason {
 impl ReplyReason {
     pub const ALL: &'static [ReplyReason] = &[
         ReplyReason::Arp,
+        ReplyReason::Nd,
         ReplyReason::IcmpEcho,
         ReplyReason::TtlExceeded,
         ReplyReason::NoService,
@@ -109,6 +114,7 @@ impl ReplyReason {
     pub const fn name(self) -> &'static str {
         match self {
             ReplyReason::Arp => "arp",
+            ReplyReason::Nd => "nd",
             ReplyReason::IcmpEcho => "icmp_echo",
             ReplyReason::TtlExceeded => "ttl_exceeded",
             ReplyReason::NoService => "no_service",
@@ -128,6 +134,8 @@ pub enum LocalReason {
     ToPortAddress,
     /// An ARP packet that told weir of a neighbour.
     Arp,
+    /// The same of IPv6 neighbour discovery.
+    Nd,
     /// To a link-local multicast group (OSPF, VRRP).
     Multicast,
 }
@@ -137,6 +145,7 @@ impl LocalReason {
         match self {
             LocalReason::ToPortAddress => "to_port_address",
             LocalReason::Arp => "arp",
+            LocalReason::Nd => "nd",
             LocalReason::Multicast => "multicast",
         }
     }

@@ -116,6 +116,9 @@ pub struct PortView {
     /// The largest IP packet, in bytes.
     pub mtu: u16,
     pub addresses: Vec<String>,
+    /// Those that another host on the link has as well, VIPs and pool addresses among them: weir keeps silent of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duplicate_addresses: Vec<std::net::IpAddr>,
     pub rx_queues: u16,
     pub tx_queues: u16,
     /// How packets find the worker that owns their connection: `rss` by the device, `software` by the worker that gets

@@ -24,7 +24,6 @@ fn config(services: usize) -> Config {
     let context = config::Context {
         cpus: None,
         devices: false,
-        ipv6: true,
     };
     let mut config = config::parse(text, "bench.toml", &context)
         .expect("a good file")

@@ -94,7 +94,6 @@ impl Setup {
         let context = Context {
             cpus: None,
             devices: false,
-            ipv6: false,
         };
         match config::parse(&self.text(), "bench", &context) {
             Ok(loaded) if self.is_six => six::config(&loaded.config, false),

@@ -72,6 +72,5 @@ pub fn context() -> config::Context<'static> {
     config::Context {
         cpus: Some(cpus()),
         devices: true,
-        ipv6: false,
     }
 }

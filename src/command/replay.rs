@@ -54,7 +54,6 @@ impl Replay {
         let context = config::Context {
             cpus: None,
             devices: false,
-            ipv6: false,
         };
         let loaded = match config::load(&self.config, &context) {
             Ok(loaded) => loaded,

@@ -36,9 +36,6 @@ fn kind(address: IpAddr) -> Option<&'static str> {
 /// The address, if a host can have it.
 fn host(written: &str, address: IpAddr, at: Span, log: &mut Log) -> Option<IpAddr> {
     let Some(kind) = kind(address) else {
-        if address.is_ipv6() {
-            log.saw_ipv6(at);
-        }
         return Some(address);
     };
     let embedded = match address {
@@ -60,7 +57,9 @@ fn no_address(written: &str, at: Span, log: &mut Log) {
     let zoned = written.split_once('%');
     if zoned.is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok()) {
         log.error(at, format!("{} names a zone", quote(written)))
-            .help("only the `via` of a [[route]] may have one");
+            .help(
+                "only the `via` of a [[route]] and the `address` of a [[neighbour]] may have one",
+            );
     } else if let Some((wrong, help)) = hints::of_address(log.key, written) {
         log.error(at, format!("{} {wrong}", quote(written)))
             .help(help);
@@ -93,15 +92,15 @@ impl Value for IpAddr {
     }
 }
 
-/// The next router: its address, and of a link-local one the port that it is behind: `fe80::1%wan`.
+/// A host on a port's link, such as the next router: its address, and of a link-local one the port: `fe80::1%wan`.
 #[derive(Clone, Debug)]
-pub(super) struct Gateway {
+pub(super) struct OnLink {
     pub address: IpAddr,
     /// The port's name.
     pub zone: Option<String>,
 }
 
-impl Value for Gateway {
+impl Value for OnLink {
     fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
         let written = text(value, "an address in quotes", at, log)?;
         let (plain, zone) = match written.split_once('%') {
@@ -113,13 +112,10 @@ impl Value for Gateway {
             return None;
         };
         let (wrong, help) = match (is_link_local(address), &zone) {
-            (true, Some(_)) => {
-                log.saw_ipv6(at);
-                return Some(Gateway { address, zone });
-            }
+            (true, Some(_)) => return Some(OnLink { address, zone }),
             (false, None) => {
                 let address = host(written, address, at, log)?;
-                return Some(Gateway { address, zone });
+                return Some(OnLink { address, zone });
             }
             (true, None) => (
                 "is link-local, and does not say on which port",
@@ -233,8 +229,6 @@ impl Value for Destination {
         // A short prefix, such as each half of all addresses, may begin where no host can be.
         if net.prefix_len() >= 8 {
             host(written, net.addr(), at, log)?;
-        } else if net.addr().is_ipv6() {
-            log.saw_ipv6(at);
         }
         Some(Destination(net))
     }

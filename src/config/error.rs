@@ -91,8 +91,6 @@ pub(super) struct Log {
     warnings: usize,
     /// What is counted and not kept.
     beyond: Finding,
-    /// The first IPv6 address.
-    ipv6: Option<Span>,
 }
 
 /// The most errors, and the most warnings, that are listed; the others are only counted, which bounds the time and the answer.
@@ -110,19 +108,6 @@ impl Log {
     /// The place of a part of the text that is being read.
     pub fn span(&self, file: u32, range: std::ops::Range<usize>) -> Span {
         Span::new(file, range.start + self.begins..range.end + self.begins)
-    }
-
-    /// Takes note of an IPv6 address.
-    pub fn saw_ipv6(&mut self, at: Span) {
-        self.ipv6 = Some(self.ipv6.map_or(at, |first| first.min(at)));
-    }
-
-    /// Refuses IPv6 addresses, at the first one.
-    pub fn refuse_ipv6(&mut self) {
-        if let Some(at) = self.ipv6 {
-            self.error(at, "this version of weir does not forward IPv6 yet")
-                .help("use IPv4 addresses");
-        }
     }
 
     /// Findings so far.

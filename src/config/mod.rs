@@ -171,9 +171,6 @@ pub fn services(
         true => vec![],
         false => validate::added(root, files.services, config, &mut log),
     };
-    if !config.ipv6 {
-        log.refuse_ipv6();
-    }
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
     match errors {
@@ -198,7 +195,7 @@ fn check_pieces(
         return Err(files.sources);
     }
     let (config, devices) = validate::validate(root, files.services, context, &mut log);
-    if log.errors() > 0 || !context.ipv6 && config.has_ipv6() {
+    if log.errors() > 0 {
         return Err(files.sources);
     }
     Ok(Loaded {
@@ -214,9 +211,6 @@ fn check(root: Root, files: Files, mut log: Log, context: &Context) -> Result<Lo
     // What a broken file says cannot be told, so nothing is said about what may be missing.
     let services = files.services;
     let config = (!files.broken).then(|| validate::validate(root, services, context, &mut log));
-    if !context.ipv6 {
-        log.refuse_ipv6();
-    }
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
     match config {
@@ -238,14 +232,10 @@ pub struct Context<'a> {
     pub cpus: Option<&'a [usize]>,
     /// Whether the EAL is to take `device` and `eal_args`: a replay ignores them, and what is wrong with them.
     pub devices: bool,
-    /// Whether IPv6 addresses are accepted.
-    pub ipv6: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Whether services that are added may have IPv6 addresses.
-    pub ipv6: bool,
     pub reverse_path: ReversePath,
     /// Of services that do not say it themselves, and of local pools.
     pub unknown_tcp: UnknownTcp,
@@ -264,26 +254,15 @@ pub struct Config {
 
 impl Config {
     /// Whether any address is one of IPv6.
-    fn has_ipv6(&self) -> bool {
-        let ports = self.ports.iter();
-        let networks = ports.flat_map(|port| port.addresses.iter().chain(&port.announce));
+    pub fn speaks_ipv6(&self) -> bool {
+        let networks = self.ports.iter().flat_map(|port| &port.addresses);
         let routes = self.routes.iter().map(|route| route.via);
         let neighbours = self.neighbours.iter().map(|neighbour| neighbour.address);
-        let peers = self.host_peers.iter().map(|peer| peer.address);
         let pools = self.pools.iter().flat_map(|pool| &pool.addresses).copied();
-        let services = self.services.iter().flat_map(|service| {
-            let reals = service.reals.iter().map(|real| real.address);
-            reals.chain([service.address])
-        });
-        let mut addresses = networks
-            .chain(self.routes.iter().map(|route| &route.to))
-            .map(IpNet::addr)
-            .chain(routes)
-            .chain(neighbours)
-            .chain(peers)
-            .chain(pools)
-            .chain(services);
-        addresses.any(|address| address.is_ipv6())
+        let services = self.services.iter().map(|service| service.address);
+        let networks = networks.map(IpNet::addr);
+        let others = routes.chain(neighbours).chain(pools).chain(services);
+        networks.chain(others).any(|address| address.is_ipv6())
     }
 }
 
@@ -441,6 +420,8 @@ pub struct RouteConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StaticNeighbour {
     pub address: IpAddr,
+    /// The place of the port whose link a link-local address is on.
+    pub port: Option<usize>,
     pub mac: Mac,
 }
 

@@ -349,7 +349,6 @@ mod tests {
     const CONTEXT: Context = Context {
         cpus: None,
         devices: false,
-        ipv6: true,
     };
     const PORT: &str =
         "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.0.0.1/24\"]\n";

@@ -1,6 +1,6 @@
 //! The tables of the file and their keys: the one list that the parser, "did you mean" and the documentation's test read.
 
-use super::address::{AddressRange, Destination, Gateway, HostPrefix, PortRange};
+use super::address::{AddressRange, Destination, HostPrefix, OnLink, PortRange};
 use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
 use super::value::{
@@ -131,10 +131,10 @@ tables! {
     }
     Route "[[route]]" {
         to: Destination, required;
-        via: Gateway, required;
+        via: OnLink, required;
     }
     Neighbour "[[neighbour]]" {
-        address: IpAddr, required;
+        address: OnLink, required;
         mac: Mac, required;
     }
     HostPeer "[[host_peer]]" {

@@ -134,7 +134,6 @@ mod tests {
         let context = crate::config::Context {
             cpus: None,
             devices: false,
-            ipv6: true,
         };
         let text = format!("service = [\n{}]\n", "{},\n".repeat(MOST / 2 + 1));
         let wrong = crate::config::parse(&text, "lb.toml", &context).unwrap_err();

@@ -1,6 +1,8 @@
-//! Gratuitous ARP (RFC 5227 section 2.3): tells the neighbourhood at which MAC address weir's own addresses are, when
-//! it starts, and when addresses are added. Twice, as one broadcast may be lost.
+//! Gratuitous ARP (RFC 5227 section 2.3) and unsolicited neighbour advertisements (RFC 4861 section 7.2.6): tell the
+//! neighbourhood at which MAC address weir's own addresses are, when it starts, and when addresses are added. Twice, as one
+//! packet to everybody may be lost. An IPv6 address is announced when it is known to be [free](super::detect).
 
+use super::detect::Detection;
 use crate::config::Config;
 use crate::exchange::{Mailbox, Order};
 use crate::tables::Tables;
@@ -12,13 +14,17 @@ use std::time::Duration;
 /// Between the two announcements of an address (ANNOUNCE_INTERVAL of RFC 5227 is 2 seconds).
 const AGAIN: Duration = Duration::from_secs(1);
 /// Orders that a worker may have before it when this hands it more: the rest is left for more urgent ones.
-const MAX_WAITING: usize = 256;
+pub(super) const MAX_WAITING: usize = 256;
+
+/// An address of weir's own on a port's link.
+pub(super) type Place = (PortId, IpAddr);
 
 #[derive(Debug, Default)]
 pub struct Announcer {
-    known: HashSet<(PortId, IpAddr)>,
-    queue: VecDeque<(PortId, IpAddr)>,
-    again: VecDeque<(Time, Vec<(PortId, IpAddr)>)>,
+    known: HashSet<Place>,
+    queue: VecDeque<Place>,
+    again: VecDeque<(Time, Vec<Place>)>,
+    pub detection: Detection,
 }
 
 impl Announcer {
@@ -28,9 +34,21 @@ impl Announcer {
         let mut added: Vec<_> = addresses.difference(&self.known).copied().collect();
         added.sort_unstable();
         self.known = addresses;
-        self.queue.extend(&added);
-        if !added.is_empty() {
-            self.again.push_back((now + AGAIN, added));
+        self.detection.retain(|place| self.known.contains(place));
+        self.begin(added, now);
+    }
+
+    /// Announces new addresses, those of IPv6 as soon as they are known to be free.
+    fn begin(&mut self, added: Vec<Place>, now: Time) {
+        let (v4, v6): (Vec<_>, Vec<_>) = added.into_iter().partition(|place| place.1.is_ipv4());
+        self.detection.add(v6);
+        self.announce(v4, now);
+    }
+
+    fn announce(&mut self, places: Vec<Place>, now: Time) {
+        self.queue.extend(&places);
+        if !places.is_empty() {
+            self.again.push_back((now + AGAIN, places));
         }
     }
 
@@ -38,10 +56,7 @@ impl Announcer {
     pub fn add(&mut self, tables: &Tables, address: IpAddr, now: Time) {
         let places = tables.ports_for(address).map(|port| (port, address));
         let added: Vec<_> = places.filter(|place| self.known.insert(*place)).collect();
-        self.queue.extend(&added);
-        if !added.is_empty() {
-            self.again.push_back((now + AGAIN, added));
-        }
+        self.begin(added, now);
     }
 
     /// An address is no longer weir's own.
@@ -49,6 +64,7 @@ impl Announcer {
         for n in 0..tables.ports.len() {
             self.known.remove(&(PortId(n as u8), address));
         }
+        self.detection.retain(|place| place.1 != address);
     }
 
     /// Announces all addresses of a port whose link has come up: it may lead elsewhere now, and nobody there has heard of
@@ -57,14 +73,14 @@ impl Announcer {
         let here = self.known.iter().filter(|place| place.0 == port);
         let mut addresses: Vec<_> = here.copied().collect();
         addresses.sort_unstable();
-        self.queue.extend(&addresses);
-        if !addresses.is_empty() {
-            self.again.push_back((now + AGAIN, addresses));
-        }
+        self.announce(addresses, now);
+        self.detection.link_came_up(port);
     }
 
     /// Orders what is due, as far as the worker keeps up.
-    pub fn tick(&mut self, mailbox: &Mailbox, now: Time) {
+    pub fn tick(&mut self, mailbox: &Mailbox, is_up: impl Fn(PortId) -> bool, now: Time) {
+        let free = self.detection.tick(mailbox, is_up, now);
+        self.announce(free, now);
         while self.again.front().is_some_and(|(due, _)| *due <= now) {
             self.queue.extend(
                 self.again
@@ -77,21 +93,23 @@ impl Announcer {
             && let Some((port, address)) = self.queue.pop_front()
         {
             // An address may have gone since; another host may have it by now.
-            if self.known.contains(&(port, address)) {
+            let place = (port, address);
+            if self.known.contains(&place) && !self.detection.is_silent(&place) {
                 let _ = mailbox.orders.push(Order::Announce { port, address });
             }
         }
     }
 
     /// Whether some announcements are due already.
-    pub fn is_busy(&self) -> bool {
-        !self.queue.is_empty()
+    pub fn is_busy(&self, is_up: impl Fn(PortId) -> bool) -> bool {
+        !self.queue.is_empty() || self.detection.is_busy(is_up)
     }
 }
 
-/// Every address for which weir answers ARP, with the port on which it does.
-fn announced(config: &Config, tables: &Tables) -> HashSet<(PortId, IpAddr)> {
-    let ports = config.ports.iter().flat_map(|port| &port.addresses);
+/// Every address for which weir answers ARP or neighbour solicitations, with the port on which it does.
+fn announced(config: &Config, tables: &Tables) -> HashSet<Place> {
+    // Those of the tables: a port has a link-local address that need not be configured.
+    let ports = tables.ports.iter().flat_map(|port| &port.addresses);
     let pools = config.pools.iter().flat_map(|pool| &pool.addresses);
     let vips = config.services.iter().map(|service| service.address);
     let own: HashSet<IpAddr> = ports
@@ -116,7 +134,6 @@ mod tests {
         let context = config::Context {
             cpus: None,
             devices: false,
-            ipv6: true,
         };
         let config = config::parse(text, "test", &context).unwrap().config;
         let device = |n| Device {
@@ -158,7 +175,7 @@ mod tests {
 
     /// Runs the announcer at `millis`, and says what it ordered.
     fn orders(announcer: &mut Announcer, mailbox: &Mailbox, millis: u64) -> Vec<String> {
-        announcer.tick(mailbox, Time::from_nanos(millis * 1_000_000));
+        announcer.tick(mailbox, |_| true, Time::from_nanos(millis * 1_000_000));
         let mut orders: Vec<_> = std::iter::from_fn(|| mailbox.orders.pop())
             .map(|order| match order {
                 Order::Announce { port, address } => format!("{port} {address}"),
@@ -285,8 +302,8 @@ mod tests {
             .collect();
         update(&mut announcer, &services);
         let mut total = 0;
-        while announcer.is_busy() {
-            announcer.tick(&mailbox, Time::default());
+        while announcer.is_busy(|_| true) {
+            announcer.tick(&mailbox, |_| true, Time::default());
             assert!(mailbox.orders.len() <= MAX_WAITING);
             while mailbox.orders.pop().is_some() {
                 total += 1;

@@ -6,6 +6,7 @@
 
 mod announce;
 mod copies;
+mod detect;
 mod edits;
 mod guard;
 #[cfg(debug_assertions)]
@@ -143,7 +144,7 @@ pub enum Turn {
 
 impl Control {
     pub fn new(
-        model: Model,
+        mut model: Model,
         workers: Vec<WorkerHandle>,
         ports: Vec<Device>,
         unsteered: Vec<Option<String>>,
@@ -153,6 +154,9 @@ impl Control {
         let now = clock.now();
         let mut announcer = Announcer::default();
         announcer.update(model.config(), model.tables(), now);
+        if let Some(silent) = announcer.detection.take_silent(now) {
+            model.set_silent(silent);
+        }
         Control {
             stats: model.stats().clone(),
             watch: Watch::new(workers.len(), now),
@@ -207,15 +211,19 @@ impl Control {
             }
         }
         self.model.tick(now);
+        self.detect_duplicates();
         let mut orders = self.model.resolver.take_orders();
-        let busy = events > 0 || !orders.is_empty() || self.announcer.is_busy();
+        let links = &self.links;
+        let is_up = |port: PortId| links.is_up(port.index());
+        let busy = events > 0 || !orders.is_empty() || self.announcer.is_busy(is_up);
         if let Some(first) = self.workers.first() {
             for order in orders.drain(..) {
                 // A full queue loses a question, as the network might: it is asked again.
                 let _ = first.mailbox.orders.push(order);
             }
-            self.announcer.tick(&first.mailbox, now);
+            self.announcer.tick(&first.mailbox, is_up, now);
         }
+        self.keep_silent();
         for worker in &mut self.workers {
             worker.copies.tick(&worker.mailbox);
         }
@@ -239,6 +247,21 @@ impl Control {
             Turn::Busy
         } else {
             Turn::Idle
+        }
+    }
+
+    /// Takes in what other hosts said of addresses that weir keeps silent of.
+    fn detect_duplicates(&mut self) {
+        for (place, mac) in self.model.resolver.take_contested() {
+            let port = &self.model.tables().port(place.0).name;
+            self.announcer.detection.contest(place, mac, port);
+        }
+    }
+
+    /// Tells the workers of which addresses they are to keep silent.
+    fn keep_silent(&mut self) {
+        if let Some(silent) = self.announcer.detection.take_silent(self.now()) {
+            self.model.set_silent(silent);
         }
     }
 
@@ -278,6 +301,7 @@ impl Control {
         self.set_known(loaded.known);
         let (config, tables) = (self.model.config(), self.model.tables());
         self.announcer.update(config, tables, now);
+        self.keep_silent();
         if let Some(host) = &self.host {
             host.kernel.update(self.model.config());
         }
@@ -306,6 +330,7 @@ impl Control {
         for vip in vips {
             self.announcer.add(self.model.tables(), vip, now);
         }
+        self.keep_silent();
         self.edits.set(&names, &changes, now);
         Ok(changes)
     }

@@ -144,6 +144,7 @@ impl Control {
         );
         let show = |((port, config), unsteered): Shown| {
             let (link, stats) = (port.link(), port.stats().unwrap_or_default());
+            let table = |id| self.model.tables().port(id);
             let stalled = self.stalls.stalled(port.id().index());
             view::PortView {
                 port: port.name().to_owned(),
@@ -151,7 +152,12 @@ impl Control {
                 driver: port.driver().to_owned(),
                 mac: port.mac().to_string(),
                 mtu: port.mtu(),
-                addresses: config.addresses.iter().map(ToString::to_string).collect(),
+                addresses: table(port.id())
+                    .addresses
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                duplicate_addresses: self.announcer.detection.duplicates(port.id()),
                 rx_queues: port.rx_queues(),
                 tx_queues: port.tx_queues(),
                 steering: match unsteered {

@@ -198,7 +198,6 @@ mod tests {
             let context = config::Context {
                 cpus: None,
                 devices: true,
-                ipv6: true,
             };
             let config = config::parse(&text, "test", &context).unwrap().config;
             let root = machine(drivers);

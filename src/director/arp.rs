@@ -3,10 +3,9 @@
 use super::family::V4;
 use super::limit::AnswerKind;
 use super::{Core, Outcome, Turn};
-use crate::exchange::News;
+use crate::exchange::{Heard, News};
 use crate::packet::{Packet, Sent, Sink};
 use crate::tables::Tables;
-use crate::units::PortId;
 use crate::verdict::{DropReason, LocalReason, PacketContext, ReplyReason, Verdict};
 use crate::wire::{arp, build, ethernet};
 
@@ -28,15 +27,14 @@ impl<P: Packet> Core<V4, P> {
             }
             // Another host uses an address of weir's own (RFC 5227 section 2.4): the control thread defends it.
             Some(repr) if tables.addresses.get(&repr.sender_ip.into()).is_some() => {
-                self.mailbox.tell(port, repr, News::Claim);
+                self.mailbox
+                    .tell(port, heard_of(&repr, tables), News::Claim);
                 Verdict::Drop(DropReason::BadArp)
             }
             Some(repr) if repr.operation == arp::REQUEST => {
                 let is_ours = tables.answers_for(port, repr.target_ip.into());
                 // A request tells of its sender too; so does a gratuitous one, which nobody answers.
-                if let Some(news) = news_of(&repr, port, tables) {
-                    self.mailbox.tell(port, repr, news);
-                }
+                self.note(port, &heard_of(&repr, tables), tables);
                 if !is_ours {
                     Verdict::Drop(DropReason::ArpIgnored)
                 } else if !self.is_within_limit(AnswerKind::Arp, &packet, tables, now) {
@@ -52,9 +50,7 @@ impl<P: Packet> Core<V4, P> {
                 }
             }
             Some(repr) => {
-                if let Some(news) = news_of(&repr, port, tables) {
-                    self.mailbox.tell(port, repr, news);
-                }
+                self.note(port, &heard_of(&repr, tables), tables);
                 // The host may have asked.
                 self.deliver(packet, port, LocalReason::Arp, turn)
             }
@@ -63,22 +59,10 @@ impl<P: Packet> Core<V4, P> {
     }
 }
 
-/// What an ARP packet tells of its sender that weir does not know yet, if anything.
-fn news_of(repr: &arp::Repr, port: PortId, tables: &Tables) -> Option<News> {
-    let is_answer =
-        repr.operation == arp::REPLY && tables.addresses.get(&repr.target_ip.into()).is_some();
-    match tables.neighbours.find(port, repr.sender_ip.into()) {
-        Some(_) if is_answer => Some(News::Answer),
-        Some(hop) => {
-            let link = tables.neighbours.link(hop);
-            (!link.is_usable() || link.mac != repr.sender_mac).then_some(News::Claim)
-        }
-        None => {
-            let asks =
-                repr.operation == arp::REQUEST && tables.answers_for(port, repr.target_ip.into());
-            asks.then_some(News::Stranger)
-        }
-    }
+/// What an ARP packet says of its sender.
+fn heard_of(repr: &arp::Repr, tables: &Tables) -> Heard {
+    let is_to_weir = tables.addresses.get(&repr.target_ip.into()).is_some();
+    Heard::by_arp(repr, is_to_weir)
 }
 
 /// The packet of an ARP frame.

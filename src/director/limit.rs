@@ -62,6 +62,7 @@ const AHEAD: u64 = SECOND / 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerKind {
     Arp,
+    Nd,
     IcmpEcho,
     IcmpError,
     Reset,

@@ -19,12 +19,12 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
         let tables = turn.tables;
-        let owner = tables.addresses.get(&datagram.destination.into());
+        let owner = tables.owner(packet.port(), datagram.destination.into());
         let is_echo_request = |packet: &P| {
             let message = packet.data().get(usize::from(datagram.layout.l4));
             datagram.protocol == F::ICMP && message == Some(&F::ECHO_REQUEST)
         };
-        let verdict = if let Some(&Owner::Port(owner)) = owner
+        let verdict = if let Some(Owner::Port(owner)) = owner
             && tables.port(owner).has_companion
             && (datagram.is_fragment || !is_echo_request(&packet))
         {
@@ -48,7 +48,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                         self.echo(packet, end, turn)
                     }
                 }
-                (Message::Other, Some(&Owner::Port(owner))) => {
+                (Message::Other, Some(Owner::Port(owner))) => {
                     self.deliver(packet, owner, LocalReason::ToPortAddress, turn)
                 }
                 (Message::Other, Some(_)) => Verdict::Drop(DropReason::IcmpUnsupported),
@@ -58,7 +58,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
         } else {
             match owner {
-                Some(&Owner::Port(owner)) => {
+                Some(Owner::Port(owner)) => {
                     self.deliver(packet, owner, LocalReason::ToPortAddress, turn)
                 }
                 Some(_) => Verdict::Drop(DropReason::UnsupportedProtocol),

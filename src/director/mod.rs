@@ -17,6 +17,7 @@ pub mod family;
 mod fetch;
 mod flood;
 mod flow;
+mod heard;
 mod host_peer;
 mod limit;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod limit_loom;
 mod limit_tests;
 mod live;
 mod local;
+mod nd;
 mod orders;
 mod ownership;
 pub mod parse;
@@ -101,14 +103,9 @@ pub struct Core<F: Family, P> {
 }
 
 /// How many connections of each family a worker is to have room for, of a configuration that asks for so many of each: IPv6
-/// ones only where a port or a service has an IPv6 address, since a table takes its memory at start.
+/// ones only where there is an IPv6 address, since a table takes its memory at start.
 pub fn room(config: &Config, connections: usize) -> ByFamily<usize> {
-    let ports = config.ports.iter().flat_map(|port| &port.addresses);
-    let services = config.services.iter().map(|service| service.address);
-    let has_ipv6 = ports
-        .map(|net| net.addr())
-        .chain(services)
-        .any(|address| address.is_ipv6());
+    let has_ipv6 = config.speaks_ipv6();
     ByFamily {
         v4: connections,
         v6: if has_ipv6 { connections } else { 0 },
@@ -520,12 +517,14 @@ mod tests {
         let steering = Steering::new(DEFAULT_KEY, 1);
         let shared = Shared::new(Arc::new(Stats::new(1).unwrap()), steering, 1);
         let mailbox = Arc::new(Mailbox::default());
-        let director = Director::<Memory>::new(WorkerId(0), 1, shared, mailbox.clone());
-        let mut core = director.unwrap().core;
+        let room = ByFamily { v4: 1, v6: 0 };
+        let director = Director::<Memory>::new(WorkerId(0), room, shared, mailbox.clone());
+        let mut core = director.unwrap().v4.core;
         let mut asks = |port: u8, hop: u32, ms: u64| {
             let before = mailbox.events.len();
             let now = Time::from_nanos(ms * 1_000_000);
-            core.want(PortId(port), Ipv4Addr::from_bits(0x0a00_0000 + hop), now);
+            let address = Ipv4Addr::from_bits(0x0a00_0000 + hop).into();
+            core.want(PortId(port), address, now);
             mailbox.events.len() > before
         };
         let same_place = 1 + WANTED as u32;
@@ -551,7 +550,7 @@ mod tests {
             assert_eq!(asks(port, hop, ms), expected, "{case:?}");
         }
         // A question that had no room is asked as soon as there is some.
-        while mailbox.want(PortId(0), Ipv4Addr::LOCALHOST) {}
+        while mailbox.want(PortId(0), Ipv4Addr::LOCALHOST.into()) {}
         assert!(!asks(0, 3, 200));
         while mailbox.events.pop().is_some() {}
         assert!(asks(0, 3, 200));

@@ -1,4 +1,5 @@
-//! What the control thread orders a worker to do: to ask for a neighbour, to announce an address, to copy connections.
+//! What the control thread orders a worker to do: to ask for a neighbour, to announce an address or ask who else has it, to
+//! copy connections.
 
 use super::{Director, Turn};
 use crate::conn::{Connection, Key, Table};
@@ -6,7 +7,7 @@ use crate::exchange::{ConnectionChunk, Order};
 use crate::packet::{Packet, Sent, Sink};
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
-use crate::wire::Mac;
+use crate::wire::{Mac, build, build_nd};
 use std::net::IpAddr;
 
 impl<P: Packet> Director<P> {
@@ -23,42 +24,34 @@ impl<P: Packet> Director<P> {
                 source,
                 target,
             } => {
-                if let (IpAddr::V4(source), IpAddr::V4(target)) = (source, target) {
-                    self.send_arp(tables, port, turn.sink, |mac, frame| {
-                        crate::wire::build::arp_request(frame, to, mac, source, target)
-                    });
-                }
+                let write = |mac, frame: &mut [u8]| match (source, target) {
+                    (IpAddr::V4(source), IpAddr::V4(target)) => {
+                        build::arp_request(frame, to, mac, source, target)
+                    }
+                    (IpAddr::V6(source), IpAddr::V6(target)) => {
+                        let to = (to != Mac::BROADCAST).then_some(to);
+                        build_nd::solicitation(frame, to, mac, source, target)
+                    }
+                    (_, _) => None,
+                };
+                originate(tables, port, turn.sink, write);
             }
             Order::Announce { port, address } => {
-                if let IpAddr::V4(address) = address {
-                    self.send_arp(tables, port, turn.sink, |mac, frame| {
-                        crate::wire::build::gratuitous_arp(frame, mac, address)
-                    });
-                }
+                originate(tables, port, turn.sink, |mac, frame| match address {
+                    IpAddr::V4(address) => build::gratuitous_arp(frame, mac, address),
+                    IpAddr::V6(address) => build_nd::announcement(frame, mac, address),
+                });
+            }
+            Order::Probe { port, address } => {
+                originate(tables, port, turn.sink, |mac, frame| {
+                    build_nd::duplicate_probe(frame, mac, address)
+                });
             }
             Order::CopyConnections(mut chunk) => {
                 self.copy_connections(&mut chunk, now);
                 // Full only if nobody fetches answers: then nobody misses this one.
                 let _ = self.v4.core.mailbox.answers.push(chunk);
             }
-        }
-    }
-
-    fn send_arp<S: Sink<Packet = P>>(
-        &self,
-        tables: &Tables,
-        port: PortId,
-        sink: &mut S,
-        write: impl FnOnce(Mac, &mut [u8]) -> Option<usize>,
-    ) {
-        let Some(mut packet) = sink.alloc(port) else {
-            return;
-        };
-        if packet.resize(64)
-            && let Some(length) = write(tables.port(port).mac, packet.data_mut())
-            && packet.resize(length)
-        {
-            sink.send(port, packet, Sent::Originated);
         }
     }
 
@@ -74,6 +67,24 @@ impl<P: Packet> Director<P> {
                 .map_or(ConnectionChunk::END, |next| next | ConnectionChunk::V6),
             (_, None) => ConnectionChunk::END,
         };
+    }
+}
+
+/// Sends a frame of weir's own. `write` gets the port's MAC address, and returns the frame's length.
+fn originate<S: Sink>(
+    tables: &Tables,
+    port: PortId,
+    sink: &mut S,
+    write: impl FnOnce(Mac, &mut [u8]) -> Option<usize>,
+) {
+    let Some(mut packet) = sink.alloc(port) else {
+        return;
+    };
+    if packet.resize(build_nd::MAX_LEN)
+        && let Some(length) = write(tables.port(port).mac, packet.data_mut())
+        && packet.resize(length)
+    {
+        sink.send(port, packet, Sent::Originated);
     }
 }
 

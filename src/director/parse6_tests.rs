@@ -24,6 +24,7 @@ fn port(any_mac: bool) -> Port {
         mtu: 1500,
         has_companion: false,
         addresses: Box::default(),
+        broadcasts: Box::default(),
         announce: Box::default(),
     }
 }

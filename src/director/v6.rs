@@ -4,7 +4,7 @@ use super::family::{Error, Family, Frame, Message};
 use super::host_peer::{ToHost, is_host_peers};
 use super::limit::Asker;
 use super::parse::{self, Flow, Parsed};
-use super::{Core, Outcome, Turn, parse6};
+use super::{Core, Outcome, Turn, nd, parse6};
 use crate::config::HostPeer;
 use crate::conn::{Connection6, FlowKey6};
 use crate::forward::rewrite::Layout;
@@ -78,6 +78,10 @@ impl Family for V6 {
         let Parsed::Ip(datagram) = parsed else {
             unreachable!("all else has a way of its own, or is none of IPv6")
         };
+        let is_icmp = datagram.protocol == protocol::ICMPV6 && !datagram.is_fragment;
+        if is_icmp && nd::is_discovery(packet.data(), datagram.layout.l4) {
+            return (core.discovery(packet, turn), PacketContext::default());
+        }
         if !datagram.destination.is_multicast() {
             return core.datagram(packet, datagram, turn);
         }
@@ -113,6 +117,9 @@ impl Family for V6 {
     }
 
     fn asker(frame: &[u8]) -> Asker {
+        if let Some((source, target)) = nd::solicitation_of(frame) {
+            return Asker::of_host(source, target, 0);
+        }
         match ipv6::in_frame(frame) {
             Some(ip) => Asker::of_prefix(ip.source(), ip.destination(), service(&ip)),
             None => Asker::of_host(Ipv6Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, 0),

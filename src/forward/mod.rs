@@ -97,7 +97,6 @@ mod tests {
         let context = config::Context {
             cpus: None,
             devices: false,
-            ipv6: true,
         };
         for mode in MODES {
             let pool = match mode.uses_pool {

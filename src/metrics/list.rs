@@ -93,6 +93,8 @@ metrics! {
     // Ports, as their devices count.
     Gauge "weir_port_up" ["port"] "1: the link is up."
         Daemon(|daemon, samples| ports(daemon, samples, |port| u64::from(port.link_up)));
+    Gauge "weir_duplicate_addresses" ["port"] "IPv6 addresses of weir's own that another host on the port's link has as well, so that weir keeps silent of them."
+        Daemon(|daemon, samples| ports(daemon, samples, |port| port.duplicate_addresses.len() as u64));
     Gauge "weir_port_stalled" ["port", "direction"] "1: a black hole; in: the device receives packets and hands none over, out: it takes packets and does not send them."
         Daemon(|daemon, samples| {
             for port in &daemon.ports {

@@ -32,7 +32,6 @@ addresses = ["10.0.0.1/16"]
     let context = config::Context {
         cpus: None,
         devices: false,
-        ipv6: true,
     };
     let config = config::parse(&text, "test", &context).unwrap().config;
     let device = Device {

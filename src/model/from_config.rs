@@ -49,7 +49,11 @@ pub(super) fn port_tables(config: &Config, devices: &[Device]) -> Arc<[Port]> {
     ports
         .map(|(n, (port, device))| {
             let speaks_v6 = port.addresses.iter().any(|net| net.addr().is_ipv6())
-                || config.routes.iter().any(|route| route.port == Some(n));
+                || config.routes.iter().any(|route| route.port == Some(n))
+                || config
+                    .neighbours
+                    .iter()
+                    .any(|neighbour| neighbour.port == Some(n));
             port_table(port, *device, speaks_v6)
         })
         .collect()
@@ -109,7 +113,6 @@ mod tests {
         let context = config::Context {
             cpus: None,
             devices: false,
-            ipv6: true,
         };
         let loaded = config::parse(text, "test", &context);
         loaded.unwrap_or_else(|why| panic!("{why}")).config
@@ -148,8 +151,6 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert_eq!(*ports[1].broadcasts, [Ipv4Addr::new(10, 0, 1, 255)]);
-        let source = ports[3].source_for("fe80::fe".parse().unwrap());
-        assert_eq!(source, Some("fe80::ff:fe00:3".parse().unwrap()));
         let owners: Vec<_> = owners(&config).map(|(address, _)| address).collect();
         assert!(
             !owners.iter().any(|address| is_link_local(*address)),

@@ -46,6 +46,8 @@ pub struct Model {
     /// Neighbours' slots to be used again when every worker reads the present generation.
     retired_hops: Vec<HopId>,
     drained_at: Time,
+    /// Workers have room for IPv6 connections, as the first configuration asked for.
+    speaks_ipv6: bool,
 }
 
 /// How often real servers that are no longer configured are looked at.
@@ -90,6 +92,7 @@ impl Model {
             any_departed: false,
             routes: Arc::new(Lpm::default()),
             neighbours: resolver.neighbours().table().clone(),
+            silent: Arc::default(),
             timeouts: (&config.timeouts).into(),
             reverse_path: config.reverse_path,
             unknown_tcp: config.unknown_tcp,
@@ -116,6 +119,7 @@ impl Model {
             resolver,
             retired_hops: Vec::new(),
             drained_at: now,
+            speaks_ipv6: config.speaks_ipv6(),
         };
         model.change(config.clone(), now);
         (model, readers)
@@ -201,6 +205,11 @@ impl Model {
 
     /// Whether `new` can become the running configuration.
     pub fn check_change(&self, new: &Config) -> Result<(), NeedsRestart> {
+        if new.speaks_ipv6() && !self.speaks_ipv6 {
+            return Err(NeedsRestart {
+                what: "that there is no IPv6 address".to_owned(),
+            });
+        }
         NeedsRestart::check(self.config(), new)
     }
 
@@ -259,12 +268,24 @@ impl Model {
         changes
     }
 
+    /// The IPv6 addresses of weir's own, in their order, that it keeps silent of on a port, since another host may have
+    /// them.
+    pub fn set_silent(&mut self, silent: Arc<[(PortId, IpAddr)]>) {
+        self.publish(|next| next.silent = silent);
+    }
+
     /// Adds services, or puts them in the place of their former versions: all in one publication, or none.
     pub fn set_services(
         &mut self,
         services: Vec<impl Into<Arc<crate::config::ServiceConfig>>>,
     ) -> Result<Changes, Conflict> {
-        let services = services.into_iter().map(Into::into).collect();
+        let services: Vec<Arc<_>> = services.into_iter().map(Into::into).collect();
+        let is_ipv6 = |service: &&Arc<crate::config::ServiceConfig>| service.address.is_ipv6();
+        if let Some(service) = services.iter().find(is_ipv6)
+            && !self.speaks_ipv6
+        {
+            return Err(Conflict::NoIpv6(from_config::key(service)));
+        }
         let changes = self.services.set(services)?;
         self.publish(|_| {});
         Ok(changes)
@@ -375,9 +396,13 @@ impl Model {
 
 /// The `[[neighbour]]`s that are on a port's link.
 fn static_neighbours(config: &Config) -> HashMap<(PortId, IpAddr), Mac> {
+    let port = |neighbour: &crate::config::StaticNeighbour| match neighbour.port {
+        Some(place) => Some(PortId(place as u8)),
+        None => port_of(config, neighbour.address),
+    };
     let neighbours = config.neighbours.iter();
     neighbours
-        .filter_map(|n| Some(((port_of(config, n.address)?, n.address), n.mac)))
+        .filter_map(|n| Some(((port(n)?, n.address), n.mac)))
         .collect()
 }
 

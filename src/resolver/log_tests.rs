@@ -3,6 +3,7 @@
 use super::testing::*;
 use super::*;
 use crate::log::testing::logged;
+use crate::wire::arp;
 use std::net::Ipv4Addr;
 
 /// One ARP packet: its operation, its sender, and for whom it is.

@@ -1,5 +1,5 @@
-//! Owns the conversation with neighbours by ARP (RFC 826): what is asked and what is believed, with the states of RFC
-//! 4861 section 7.3.
+//! Owns the conversation with neighbours by ARP (RFC 826) and neighbour discovery (RFC 4861): what is asked and what is
+//! believed, with the states of RFC 4861 section 7.3 for both.
 //!
 //! A state machine: events and the time go in, questions to send come out. The control thread runs it on the real
 //! clock, a replay on that of its captures. Which neighbours have a slot is decided by [`Neighbours`].
@@ -13,12 +13,12 @@ mod journal;
 pub mod neighbours;
 mod pace;
 
-use crate::exchange::{Event, Order};
+use crate::exchange::{Event, Heard, Message, Order};
 use crate::log::Said;
 use crate::neighbour::{Link, LinkState, NeighbourTable};
 use crate::tables::Tables;
 use crate::units::{HopId, PortId, Time};
-use crate::wire::{Mac, arp};
+use crate::wire::Mac;
 use agenda::Agenda;
 use journal::{Journal, Moved, Place};
 pub use journal::{Reached, ReachedLines};
@@ -108,6 +108,8 @@ pub struct Resolver {
     /// When addresses of weir's own were last defended.
     defended: HashMap<(PortId, IpAddr), Time>,
     journal: Journal,
+    /// Claims of addresses that weir keeps silent of.
+    contested: Vec<(Place, Mac)>,
     /// Lines about next hops, for whoever knows what they are there for.
     reached: Vec<(Place, Said<Reached>)>,
     /// The time of the last event or tick.
@@ -125,6 +127,7 @@ impl Resolver {
             last_probe: Time::default(),
             defended: HashMap::new(),
             journal: Journal::default(),
+            contested: Vec::new(),
             reached: Vec::new(),
             clock: Time::default(),
         }
@@ -197,7 +200,7 @@ impl Resolver {
         self.clock = now;
         match event {
             Event::Wanted { port, address } => self.wanted(port, address, network, now),
-            Event::Arp { port, repr } => self.heard(port, &repr, network, now),
+            Event::Heard { port, heard } => self.heard(port, &heard, network, now),
         }
     }
 
@@ -246,7 +249,7 @@ impl Resolver {
     /// Orders one question about a neighbour.
     fn send(&mut self, hop: HopId, to: Mac, tables: &Tables) {
         let (port, target) = (self.link(hop).port, self.address(hop));
-        if let Some(source) = tables.port(port).source_for(target) {
+        if let Some(source) = tables.source_for(port, target) {
             self.orders.push(Order::Ask {
                 port,
                 to,
@@ -256,41 +259,49 @@ impl Resolver {
         }
     }
 
-    /// An ARP packet: RFC 826, "Packet Reception".
-    fn heard(&mut self, port: PortId, repr: &arp::Repr, network: &Network, now: Time) {
+    /// A host said where it is: RFC 826, "Packet Reception"; RFC 4861 sections 7.2.3 and 7.2.5. Whether an advertisement is to
+    /// override what is known is not asked: what another MAC address says of a neighbour is only believed where the known
+    /// one is silent.
+    fn heard(&mut self, port: PortId, heard: &Heard, network: &Network, now: Time) {
         let tables = network.tables;
-        let address = IpAddr::V4(repr.sender_ip);
-        if tables.addresses.get(&address).is_some() {
-            self.defend(port, repr, tables, now);
+        let address = heard.sender;
+        if tables.owner(port, address).is_some() {
+            self.defend(port, heard, tables, now);
             return;
         }
         if !tables.port(port).is_host_on_link(address) {
             return;
         }
-        let is_answer =
-            repr.operation == arp::REPLY && tables.addresses.get(&repr.target_ip.into()).is_some();
         let Some(hop) = self.neighbours.table().find(port, address) else {
-            if repr.operation == arp::REQUEST && tables.answers_for(port, repr.target_ip.into()) {
-                self.meet(port, address, repr.sender_mac, network, now);
+            if let Message::Asks { target } = heard.message
+                && let Some(mac) = heard.mac
+                && tables.answers_for(port, target)
+            {
+                self.meet(port, address, mac, network, now);
             }
             return;
         };
         if self.neighbours.is_static(hop) {
             return;
         }
+        let is_answer = heard.message == Message::Answers;
         let is_needed = self.neighbours.is_needed(hop, network);
         let inquiry = *self.inquiry(hop);
         let link = self.link(hop);
-        let is_same = link.mac == repr.sender_mac;
+        let known = link.is_usable().then_some(link.mac);
+        let Some(mac) = heard.mac.or(known) else {
+            return;
+        };
+        let is_same = link.mac == mac;
         match link.state {
-            LinkState::Incomplete => self.learn(hop, repr.sender_mac, is_answer, network, now),
+            LinkState::Incomplete => self.learn(hop, mac, is_answer, network, now),
             LinkState::Failed if is_answer || !is_needed => {
-                self.learn(hop, repr.sender_mac, is_answer, network, now);
+                self.learn(hop, mac, is_answer, network, now);
             }
             // It is back, it seems: its answer tells.
             LinkState::Failed => {
                 if self.looks_into_claim(hop, now) {
-                    self.send(hop, repr.sender_mac, tables);
+                    self.send(hop, mac, tables);
                 }
             }
             LinkState::Reachable | LinkState::Stale if is_same => {
@@ -301,18 +312,18 @@ impl Resolver {
                     {
                         journal::refuted(tables, (port, address), said);
                     }
-                    self.learn(hop, repr.sender_mac, true, network, now);
+                    self.learn(hop, mac, true, network, now);
                 }
             }
             LinkState::Reachable | LinkState::Stale if is_answer && inquiry.is_silent() => {
                 let moved = Moved {
                     from: link.mac,
-                    to: repr.sender_mac,
+                    to: mac,
                 };
                 if let Some(said) = self.journal.moved.note((port, address), moved, now) {
                     journal::moved(tables, (port, address), said);
                 }
-                self.learn(hop, repr.sender_mac, true, network, now);
+                self.learn(hop, mac, true, network, now);
             }
             LinkState::Reachable | LinkState::Stale => self.doubt(hop, tables, now),
         }
@@ -399,11 +410,23 @@ impl Resolver {
         true
     }
 
-    /// Another host claims an address of weir's own, which weir never gives up: RFC 5227 section 2.4 (c).
-    fn defend(&mut self, port: PortId, repr: &arp::Repr, tables: &Tables, now: Time) {
-        let address = IpAddr::V4(repr.sender_ip);
+    /// Another host claims an address of weir's own, which weir never gives up: RFC 5227 section 2.4 (c). Where weir keeps
+    /// silent of the address, whoever detects duplicates is told.
+    fn defend(&mut self, port: PortId, heard: &Heard, tables: &Tables, now: Time) {
+        let Heard {
+            sender: address,
+            mac: Some(mac),
+            ..
+        } = *heard
+        else {
+            return;
+        };
         let place = (port, address);
-        if let Some(said) = self.journal.conflict.note(place, repr.sender_mac, now) {
+        if tables.is_silent(port, address) {
+            self.contested.push((place, mac));
+            return;
+        }
+        if let Some(said) = self.journal.conflict.note(place, mac, now) {
             journal::conflict(tables, place, said);
         }
         let is_recent = |defended: &Time| now.since(*defended) < DEFEND_INTERVAL;
@@ -419,6 +442,12 @@ impl Resolver {
         self.defended.retain(|_, defended| is_recent(defended));
         self.defended.insert(place, now);
         self.orders.push(Order::Announce { port, address });
+    }
+
+    /// The addresses that weir keeps silent of, and that other hosts have claimed since the last call, with their MAC
+    /// addresses.
+    pub fn take_contested(&mut self) -> Vec<((PortId, IpAddr), Mac)> {
+        std::mem::take(&mut self.contested)
     }
 
     /// Has a failed neighbour of this address looked at: the configuration may need it from now on.

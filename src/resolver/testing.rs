@@ -6,6 +6,7 @@ use crate::model::{Device, Model};
 use crate::net::ipv4;
 use crate::rcu::Reader;
 use crate::stats::Stats;
+use crate::wire::arp;
 use std::fmt::Write as _;
 
 const CONFIG: &str = r#"
@@ -43,7 +44,6 @@ pub fn parse(reals: &str) -> config::Config {
     let context = config::Context {
         cpus: None,
         devices: false,
-        ipv6: true,
     };
     let text = format!("{CONFIG}{reals}");
     config::parse(&text, "test", &context).unwrap().config
@@ -142,7 +142,14 @@ impl Lab {
             target_mac: Mac::default(),
             target_ip,
         };
-        self.event(Event::Arp { port, repr });
+        let is_to_weir = self
+            .model
+            .tables()
+            .addresses
+            .get(&target_ip.into())
+            .is_some();
+        let heard = Heard::by_arp(&repr, is_to_weir);
+        self.event(Event::Heard { port, heard });
     }
 
     pub fn link(&self, address: IpAddr) -> Option<Link> {

@@ -1,5 +1,6 @@
 use super::testing::*;
 use super::*;
+use crate::wire::arp;
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 
@@ -319,9 +320,10 @@ fn own_addresses_are_defended_once_in_ten_seconds_where_they_are_answered_for() 
             target_mac: mac(1),
             target_ip: Ipv4Addr::new(10, 0, 0, 1),
         };
-        lab.event(Event::Arp {
+        let heard = Heard::by_arp(&repr, true);
+        lab.event(Event::Heard {
             port: PortId(0),
-            repr,
+            heard,
         });
     }
     let defended = [500, 10_500, 20_500]

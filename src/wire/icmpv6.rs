@@ -20,6 +20,11 @@ pub const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 pub const REDIRECT: u8 = 137;
 
+/// Whether a type is one of neighbour discovery (RFC 4861 section 4).
+pub fn is_discovery(kind: u8) -> bool {
+    (ROUTER_SOLICITATION..=REDIRECT).contains(&kind)
+}
+
 mod field {
     use crate::wire::field::Field;
 

@@ -16,6 +16,7 @@
 pub mod arp;
 pub mod build;
 pub mod build6;
+pub mod build_nd;
 pub mod checksum;
 pub mod ethernet;
 pub mod extension;

@@ -80,10 +80,7 @@ fn addresses_of_both_families_are_checked_alike() {
 
 #[test]
 fn a_version_without_ipv6_says_so_once_at_the_first_address() {
-    let without = Context {
-        ipv6: false,
-        ..CONTEXT
-    };
+    let without = Context { ..CONTEXT };
     hold_in(include_str!("no_ipv6.txt"), NETWORK, &without);
     let running = config::parse(NETWORK, "lb.toml", &without).unwrap().config;
     let service =
@@ -151,7 +148,6 @@ fn a_replay_does_not_look_at_devices() {
     let replay = Context {
         cpus: None,
         devices: false,
-        ipv6: true,
     };
     let text = r#"
 [dpdk]

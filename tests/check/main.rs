@@ -13,7 +13,6 @@ const MINIMAL: &str = include_str!("../../config/minimal.toml");
 const CONTEXT: Context = Context {
     cpus: Some(&[0, 1, 2, 3]),
     devices: true,
-    ipv6: true,
 };
 
 fn parse(text: &str) -> Result<Loaded, Diagnostics> {

@@ -57,10 +57,7 @@ persistence = { timeout = 300, prefix_v4 = 32, prefix_v6 = 128 }
   port    = 8080
   weight  = 3
 "#;
-    let without = Context {
-        ipv6: false,
-        ..CONTEXT
-    };
+    let without = Context { ..CONTEXT };
     let parse = |text: &str| config::parse(text, "lb.toml", &without);
     let refused = parse(printed).unwrap_err();
     let errors: Vec<_> = refused

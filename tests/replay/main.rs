@@ -94,7 +94,6 @@ fn parse(text: &str) -> Config {
     let context = Context {
         cpus: None,
         devices: false,
-        ipv6: true,
     };
     match config::parse(text, "weir.toml", &context) {
         Ok(loaded) => loaded.config,

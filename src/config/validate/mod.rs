@@ -44,7 +44,6 @@ pub(super) fn validate(
     pool::reachable(&pools, &network, log);
     let services = service::services(services, &pools, &network, log);
     let config = Config {
-        ipv6: context.ipv6,
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
         dpdk,

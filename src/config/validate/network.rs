@@ -467,25 +467,49 @@ impl Network {
 
     pub fn neighbours(&self, raw: Vec<At<raw::Neighbour>>, log: &mut Log) -> Vec<StaticNeighbour> {
         let mut first: HashMap<IpAddr, Span> = HashMap::new();
+        // Each port's link has link-local addresses of its own.
+        let mut first_by_port: HashMap<(IpAddr, usize), Span> = HashMap::new();
         let mut neighbours = Vec::new();
         for At {
             value: neighbour, ..
         } in raw
         {
-            let Some(&host @ At { value: address, at }) = neighbour.address.ok() else {
+            let Some(At { value: host, at }) = neighbour.address.ok() else {
                 continue;
             };
-            let help = "write the address of another host";
-            if self.other_host("neighbour", host, help, &mut first, log) && !self.connected(address)
-            {
-                log.warning(
-                    at,
-                    format!("the neighbour `{address}` lies in no port's subnet: it is never used"),
-                )
-                .help("a neighbour is a host that a port reaches directly");
+            let (address, at) = (host.address, *at);
+            let port = host
+                .zone
+                .as_deref()
+                .map(|zone| self.port_named(zone, at, log));
+            if let Some(port) = port {
+                let place = port.map(|port| (address, port));
+                if let Some(other) = place.and_then(|place| first_by_port.insert(place, at)) {
+                    log.error(at, format!("a second neighbour `{address}` on this port"))
+                        .note(other, "the first is here")
+                        .help("remove one of the two");
+                }
+            } else {
+                let host = At { value: address, at };
+                let help = "write the address of another host";
+                if self.other_host("neighbour", host, help, &mut first, log)
+                    && !self.connected(address)
+                {
+                    log.warning(
+                        at,
+                        format!(
+                            "the neighbour `{address}` lies in no port's subnet: it is never used"
+                        ),
+                    )
+                    .help("a neighbour is a host that a port reaches directly");
+                }
             }
             if let Some(mac) = neighbour.mac.get() {
-                neighbours.push(StaticNeighbour { address, mac });
+                neighbours.push(StaticNeighbour {
+                    address,
+                    port: port.flatten(),
+                    mac,
+                });
             }
         }
         neighbours

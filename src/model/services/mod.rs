@@ -43,6 +43,11 @@ pub enum Conflict {
     VipIsReal(IpAddr),
     #[error("the real server {0} is a VIP of weir's own")]
     RealIsVip(IpAddr),
+    #[error(
+        "weir has started without an IPv6 address, and so without room for IPv6 connections: write the service {0} into the \
+         file, and restart weir"
+    )]
+    NoIpv6(ServiceKey),
 }
 
 pub(super) struct Services {

@@ -211,7 +211,6 @@ fn parse(world: &World, services: &[Wanted]) -> Option<Config> {
     let context = config::Context {
         cpus: None,
         devices: false,
-        ipv6: true,
     };
     let text = text_of_world(world) + &text_of_services(services);
     let loaded = config::parse(&text, "test", &context).ok()?;

@@ -61,7 +61,6 @@ impl Setup {
         let context = Context {
             cpus: None,
             devices: false,
-            ipv6: true,
         };
         match config::parse(&text, "weir.toml", &context) {
             Ok(loaded) => loaded.config,
