@@ -162,6 +162,7 @@ http {
     keepalive_requests 1000000;
     server {
         listen $port backlog=4096;
+        listen [::]:$port backlog=4096;
         default_type text/plain;
         location / { return 200 "$name \$remote_addr\n"; }
         location /files/ { root $LAB_DIR; }
@@ -255,17 +256,22 @@ EOF
     } >"$1"
 }
 
-# service MODE PROTOCOL VIP:PORT SCHEDULER REAL=WEIGHT…: one [[service]]; REAL is ADDRESS or ADDRESS:PORT.
+# service MODE PROTOCOL VIP:PORT SCHEDULER REAL=WEIGHT…: one [[service]]; REAL is ADDRESS or ADDRESS:PORT, and an IPv6
+# address stands in brackets.
 service() {
-    local mode=$1 protocol=$2 vip=$3 scheduler=$4 real address port
+    local mode=$1 protocol=$2 vip=${3%:*} vip_port=${3##*:} scheduler=$4 real address port
+    vip=${vip#\[} vip=${vip%\]}
     shift 4
     printf '\n[[service]]\naddress = "%s"\nport = %s\nprotocol = "%s"\nmode = "%s"\nscheduler = "%s"\n' \
-        "${vip%:*}" "${vip#*:}" "$protocol" "$mode" "$scheduler"
+        "$vip" "$vip_port" "$protocol" "$mode" "$scheduler"
     [[ $mode != fullnat ]] || printf 'local_pool = "inside"\n'
     for real; do
         address=${real%=*} port=''
-        [[ $address != *:* ]] || port=${address#*:}
-        printf '\n  [[service.real]]\n  address = "%s"\n  weight = %s\n' "${address%:*}" "${real#*=}"
+        case $address in
+        \[*) address=${address#\[} port=${address##*\]} address=${address%\]*} port=${port#:} ;;
+        *:*) port=${address#*:} address=${address%:*} ;;
+        esac
+        printf '\n  [[service.real]]\n  address = "%s"\n  weight = %s\n' "$address" "${real#*=}"
         [[ -z $port ]] || printf '  port = %s\n' "$port"
     done
 }

@@ -170,3 +170,107 @@ impl Detection {
         duplicates
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 1, 9]);
+
+    fn at(millis: u64) -> Time {
+        Time::from_nanos(millis * 1_000_000)
+    }
+
+    fn place(port: u8, last: u16) -> Place {
+        let address = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last);
+        (PortId(port), address.into())
+    }
+
+    /// What was asked for, by the last group of each address.
+    fn asked(mailbox: &Mailbox) -> Vec<u16> {
+        let orders = std::iter::from_fn(|| mailbox.orders.pop());
+        let last = |order| match order {
+            Order::Probe { address, .. } => address.segments()[7],
+            other => panic!("{other:?}"),
+        };
+        orders.map(last).collect()
+    }
+
+    /// Runs the detection at `millis`: what it asked for, what turned out to be free, what it keeps silent of.
+    fn tick(
+        detection: &mut Detection,
+        up: &[u8],
+        millis: u64,
+    ) -> (Vec<u16>, Vec<Place>, Option<usize>) {
+        let mailbox = Mailbox::default();
+        let free = detection.tick(&mailbox, |port| up.contains(&port.0), at(millis));
+        let silent = detection.take_silent(at(millis));
+        (asked(&mailbox), free, silent.map(|silent| silent.len()))
+    }
+
+    #[test]
+    fn an_address_is_free_after_a_second_without_a_claim() {
+        let mut detection = Detection::default();
+        detection.add([place(0, 1), place(1, 2), place(0, 3)]);
+        assert_eq!(tick(&mut detection, &[0], 0), (vec![1, 3], vec![], Some(3)));
+        assert!(detection.is_silent(&place(0, 1)));
+        assert!(!detection.is_busy(|port| port.0 == 0) && detection.is_busy(|_| true));
+        assert!(detection.contest(place(0, 3), MAC, "wan"));
+        assert!(!detection.contest(place(0, 3), MAC, "wan"), "no news");
+        assert!(!detection.contest(place(0, 9), MAC, "wan"), "not weir's");
+        assert_eq!(tick(&mut detection, &[0], 999), (vec![], vec![], None));
+        assert_eq!(
+            tick(&mut detection, &[0], 1000),
+            (vec![], vec![place(0, 1)], Some(2))
+        );
+        assert_eq!(detection.duplicates(PortId(0)), [place(0, 3).1]);
+        // The other port's link comes up, at last.
+        assert_eq!(tick(&mut detection, &[0, 1], 5000), (vec![2], vec![], None));
+        let free = vec![place(1, 2)];
+        assert_eq!(tick(&mut detection, &[0, 1], 6000), (vec![], free, Some(1)));
+        assert_eq!(
+            tick(&mut detection, &[0, 1], 99_000),
+            (vec![], vec![], None)
+        );
+        // It is asked for again when the link may lead elsewhere.
+        detection.link_came_up(PortId(1));
+        assert_eq!(
+            tick(&mut detection, &[0, 1], 99_001),
+            (vec![], vec![], None)
+        );
+        detection.link_came_up(PortId(0));
+        assert_eq!(tick(&mut detection, &[0], 99_002), (vec![3], vec![], None));
+        let free = vec![place(0, 3)];
+        assert_eq!(tick(&mut detection, &[0], 100_002), (vec![], free, Some(0)));
+    }
+
+    #[test]
+    fn what_is_gone_is_not_asked_for_and_what_comes_back_is_anew() {
+        let mut detection = Detection::default();
+        detection.add([place(0, 1), place(0, 2)]);
+        detection.retain(|kept| *kept != place(0, 1));
+        assert_eq!(tick(&mut detection, &[0], 0), (vec![2], vec![], Some(1)));
+        detection.retain(|_| false);
+        detection.add([place(0, 2)]);
+        assert_eq!(tick(&mut detection, &[0], 500), (vec![2], vec![], Some(1)));
+        assert_eq!(tick(&mut detection, &[0], 1000), (vec![], vec![], None));
+        let free = vec![place(0, 2)];
+        assert_eq!(tick(&mut detection, &[0], 1500), (vec![], free, Some(0)));
+    }
+
+    #[test]
+    fn questions_never_overflow_the_workers_queue_and_workers_are_not_told_of_each_answer() {
+        let (mut detection, mailbox) = (Detection::default(), Mailbox::default());
+        detection.add((0..5000).map(|n| place(0, n)));
+        let (mut total, mut free, mut told) = (0, 0, 0);
+        for millis in 0..3000 {
+            free += detection.tick(&mailbox, |_| true, at(millis)).len();
+            assert!(mailbox.orders.len() <= MAX_WAITING);
+            total += asked(&mailbox).len();
+            told += usize::from(detection.take_silent(at(millis)).is_some());
+        }
+        assert_eq!((total, free), (5000, 5000));
+        assert!(told < 10, "{told} times");
+        assert!(detection.places.is_empty() && detection.asked.is_empty());
+    }
+}

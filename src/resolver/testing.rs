@@ -1,4 +1,5 @@
-//! A model whose clock is moved by hand, for the tests of the resolver and of its neighbours.
+//! A model whose clock is moved by hand, for the tests of the resolver and of its neighbours. Tests name IPv4 addresses; in a
+//! lab of IPv6 each stands for its [`twin`].
 
 use super::*;
 use crate::config;
@@ -7,7 +8,10 @@ use crate::net::ipv4;
 use crate::rcu::Reader;
 use crate::stats::Stats;
 use crate::wire::arp;
+use crate::wire::ndisc;
+use ipnet::IpNet;
 use std::fmt::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 const CONFIG: &str = r#"
     [[port]]
@@ -41,12 +45,53 @@ pub fn reals(count: u8) -> String {
 }
 
 pub fn parse(reals: &str) -> config::Config {
+    parse_text(&format!("{CONFIG}{reals}"))
+}
+
+fn parse_text(text: &str) -> config::Config {
     let context = config::Context {
         cpus: None,
         devices: false,
     };
-    let text = format!("{CONFIG}{reals}");
-    config::parse(&text, "test", &context).unwrap().config
+    config::parse(text, "test", &context).unwrap().config
+}
+
+/// The IPv6 address that plays the same part.
+pub fn twin(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv6Addr::UNSPECIFIED.into(),
+        IpAddr::V4(address) => {
+            let [net, a, b, c] = address.octets();
+            let host = u128::from(u32::from_be_bytes([0, a, b, c]));
+            let net = u128::from(net) << 64 | 0x2001_0db8 << 96;
+            Ipv6Addr::from_bits(net | host).into()
+        }
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// The address whose twin it is.
+fn untwin(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let octets = address.octets();
+            IpAddr::from([octets[7], octets[13], octets[14], octets[15]])
+        }
+    }
+}
+
+/// A configuration with the twins of its addresses.
+fn twins(text: &str) -> String {
+    let words = text.split('"').map(|word| match word.parse::<IpNet>() {
+        Ok(net) if net.prefix_len() == 0 => "::/0".to_owned(),
+        Ok(net) => format!("{}/64", twin(net.addr())),
+        Err(_) => match word.parse() {
+            Ok(address) => twin(address).to_string(),
+            Err(_) => word.to_owned(),
+        },
+    });
+    words.collect::<Vec<_>>().join("\"")
 }
 
 pub fn at(millis: u64) -> Time {
@@ -67,23 +112,41 @@ pub struct Lab {
     reader: Reader<Tables>,
     pub now: u64,
     pub said: Vec<String>,
+    is_v6: bool,
 }
 
 impl Lab {
     pub fn new(reals: &str) -> Lab {
-        let config = parse(reals);
+        Self::of(&parse(reals), false)
+    }
+
+    /// As [`Lab::new`], of IPv6.
+    pub fn v6(reals: &str) -> Lab {
+        Self::of(&parse_text(&twins(&format!("{CONFIG}{reals}"))), true)
+    }
+
+    fn of(config: &config::Config, is_v6: bool) -> Lab {
         let device = |n| Device {
             mac: Mac([2, 0, 0, 0, 0, n]),
             any_mac: false,
         };
         let devices = (1..=config.ports.len() as u8).map(device).collect();
         let stats = Arc::new(Stats::new(1).unwrap());
-        let (model, mut readers) = Model::new(&config, devices, stats, 1, at(0));
+        let (model, mut readers) = Model::new(config, devices, stats, 1, at(0));
         Lab {
             model,
             reader: readers.remove(0),
             now: 0,
             said: Vec::new(),
+            is_v6,
+        }
+    }
+
+    /// The address that a test means.
+    fn meant(&self, address: IpAddr) -> IpAddr {
+        match self.is_v6 {
+            true => twin(address),
+            false => address,
         }
     }
 
@@ -109,11 +172,18 @@ impl Lab {
         for order in self.model.resolver.take_orders() {
             let mut line = format!("{} ", self.now);
             match order {
-                Order::Ask { to, target, .. } if to == Mac::BROADCAST => {
-                    write!(line, "all for {target}")
+                Order::Ask { source, target, .. } if source.is_ipv6() != target.is_ipv6() => {
+                    panic!("{order:?}")
                 }
-                Order::Ask { to, target, .. } => write!(line, "{:02x} for {target}", to.0[5]),
-                Order::Announce { port, address } => write!(line, "{address} on {port}"),
+                Order::Ask { to, target, .. } if to == Mac::BROADCAST => {
+                    write!(line, "all for {}", untwin(target))
+                }
+                Order::Ask { to, target, .. } => {
+                    write!(line, "{:02x} for {}", to.0[5], untwin(target))
+                }
+                Order::Announce { port, address } => {
+                    write!(line, "{} on {port}", untwin(address))
+                }
                 other => panic!("{other:?}"),
             }
             .unwrap();
@@ -128,6 +198,7 @@ impl Lab {
 
     pub fn want(&mut self, address: IpAddr) {
         let port = PortId(u8::from(ipv4(address).octets()[0] != 10));
+        let address = self.meant(address);
         self.event(Event::Wanted { port, address });
     }
 
@@ -142,20 +213,23 @@ impl Lab {
             target_mac: Mac::default(),
             target_ip,
         };
-        let is_to_weir = self
-            .model
-            .tables()
-            .addresses
-            .get(&target_ip.into())
-            .is_some();
-        let heard = Heard::by_arp(&repr, is_to_weir);
+        let is_to_weir = self.is_own(target_ip.into());
+        let heard = match self.is_v6 {
+            true => by_discovery(&repr, is_to_weir),
+            false => Heard::by_arp(&repr, is_to_weir),
+        };
         self.event(Event::Heard { port, heard });
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        let address = self.meant(address);
+        self.model.tables().addresses.get(&address).is_some()
     }
 
     pub fn link(&self, address: IpAddr) -> Option<Link> {
         let port = PortId(u8::from(ipv4(address).octets()[0] != 10));
         let table = self.model.resolver.neighbours().table();
-        Some(table.link(table.find(port, address)?))
+        Some(table.link(table.find(port, self.meant(address))?))
     }
 
     pub fn states(&self) -> HashMap<&'static str, usize> {
@@ -165,4 +239,27 @@ impl Lab {
         }
         states
     }
+}
+
+/// What the same news is in neighbour discovery.
+fn by_discovery(repr: &arp::Repr, is_to_weir: bool) -> Heard {
+    let v6 = |address: Ipv4Addr| match twin(address.into()) {
+        IpAddr::V6(address) => address,
+        IpAddr::V4(_) => unreachable!("a twin is of IPv6"),
+    };
+    let (sender, target) = (v6(repr.sender_ip), v6(repr.target_ip));
+    let message = match repr.operation {
+        arp::REQUEST if sender != target => ndisc::Repr::NeighbourSolicitation {
+            target,
+            source_mac: Some(repr.sender_mac),
+        },
+        operation => ndisc::Repr::NeighbourAdvertisement {
+            target: sender,
+            is_router: false,
+            is_solicited: operation == arp::REPLY && is_to_weir,
+            overrides: true,
+            target_mac: Some(repr.sender_mac),
+        },
+    };
+    Heard::by_discovery(&message, sender, repr.sender_mac).unwrap()
 }

@@ -236,10 +236,13 @@ const CASES: &[Case] = &[
     },
 ];
 
+/// A lab of each family.
+const BOTH: [fn(&str) -> Lab; 2] = [Lab::new, Lab::v6];
+
 #[test]
 fn neighbours_do_as_the_table_says() {
-    for case in CASES {
-        let mut lab = Lab::new(&reals(1));
+    for (case, new) in CASES.iter().flat_map(|case| BOTH.map(|new| (case, new))) {
+        let mut lab = new(&reals(1));
         let address = lan(if case.needed { 11 } else { 99 });
         for (n, &(millis, does, state, known)) in case.steps.iter().enumerate() {
             lab.go_to(millis);
@@ -305,7 +308,11 @@ fn a_gateway_that_is_no_longer_static_keeps_its_slot() {
 
 #[test]
 fn own_addresses_are_defended_once_in_ten_seconds_where_they_are_answered_for() {
-    let mut lab = Lab::new(&reals(1));
+    BOTH.into_iter().for_each(own_addresses_are_defended);
+}
+
+fn own_addresses_are_defended(new: fn(&str) -> Lab) {
+    let mut lab = new(&reals(1));
     for second in 0..25 {
         lab.go_to(second * 1000 + 500);
         for address in [lan(1), lan(254)] {
@@ -353,7 +360,11 @@ fn defences_of_many_addresses_are_paced() {
 
 #[test]
 fn a_flood_of_claims_costs_a_bounded_number_of_questions() {
-    let mut lab = Lab::new(&reals(1));
+    BOTH.into_iter().for_each(a_flood_of_claims);
+}
+
+fn a_flood_of_claims(new: fn(&str) -> Lab) {
+    let mut lab = new(&reals(1));
     let host = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a01_0000 + n));
     for n in 1..=1000 {
         lab.arp(arp::REQUEST, (host(n), mac(1)), lan(1));
@@ -455,8 +466,8 @@ proptest! {
     /// Whatever comes: a static neighbour stays; a MAC address that is in use changes only by an answer, after its host
     /// was asked and silent for a second; what has failed and is needed stays so until it answers.
     #[test]
-    fn neighbours_move_only_when_they_are_silent(script in prop::collection::vec(anything(), 1..60)) {
-        let mut lab = Lab::new(&reals(1));
+    fn neighbours_move_only_when_they_are_silent(script in prop::collection::vec(anything(), 1..60), is_v6: bool) {
+        let mut lab = BOTH[usize::from(is_v6)](&reals(1));
         let gateway = IpAddr::from([198, 51, 100, 254]);
         let hosts = [lan(7), lan(11), lan(99), gateway];
         // Of each host: since when the host at the known MAC address has been asked in vain.
@@ -522,4 +533,50 @@ proptest! {
         }
         prop_assert!(asked as u64 <= 3 * 4 * (2 + lab.now / 1000), "{} questions", asked);
     }
+}
+
+#[test]
+fn an_answer_without_a_mac_address_confirms_the_known_one() {
+    let mut lab = Lab::v6(&reals(1));
+    let short = |sender| Event::Heard {
+        port: PortId(0),
+        heard: Heard {
+            sender,
+            mac: None,
+            message: Message::Answers,
+        },
+    };
+    lab.want(lan(11));
+    lab.event(short(twin(lan(11))));
+    let state = |lab: &Lab| lab.link(lan(11)).map(|link| (link.state, link.mac));
+    assert_eq!(state(&lab), Some((LinkState::Incomplete, Mac::default())));
+    lab.arp(arp::REPLY, (lan(11), mac(1)), lan(1));
+    lab.go_to(40_000);
+    assert_eq!(state(&lab), Some((LinkState::Stale, mac(1))));
+    lab.want(lan(11));
+    lab.event(short(twin(lan(11))));
+    assert_eq!(state(&lab), Some((LinkState::Reachable, mac(1))));
+}
+
+#[test]
+fn what_weir_keeps_silent_of_is_neither_defended_nor_asked_from() {
+    let mut lab = Lab::v6(&reals(1));
+    let own = twin(lan(1));
+    let silent = |places: &[(PortId, IpAddr)]| places.into();
+    lab.model.set_silent(silent(&[(PortId(0), own)]));
+    let link_local = Mac([2, 0, 0, 0, 0, 1]).link_local().into();
+    let source = |lab: &Lab| lab.model.tables().source_for(PortId(0), twin(lan(11)));
+    assert_eq!(source(&lab), Some(link_local));
+    lab.arp(arp::REQUEST, (lan(1), mac(9)), lan(1));
+    assert!(lab.said.is_empty(), "{:?}", lab.said);
+    let contested = lab.model.resolver.take_contested();
+    assert_eq!(contested, [((PortId(0), own), mac(9))]);
+    lab.model
+        .set_silent(silent(&[(PortId(0), own), (PortId(0), link_local)]));
+    assert_eq!(source(&lab), None);
+    lab.model.set_silent(silent(&[]));
+    assert_eq!(source(&lab), Some(own));
+    lab.arp(arp::REQUEST, (lan(1), mac(9)), lan(1));
+    assert_eq!(lab.said, ["0 10.0.0.1 on 0"]);
+    assert!(lab.model.resolver.take_contested().is_empty());
 }

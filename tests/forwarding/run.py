@@ -8,6 +8,7 @@ One line a case; exit status 1 if any fails. Every case is also held against wha
 """
 
 import importlib
+import ipaddress
 import json
 import os
 import re
@@ -27,15 +28,14 @@ except ImportError:
 
 from case import ANY, NEXT  # noqa: E402
 from lab import ARP, ICMP, IP, TCP, UDP, Ether, Host, Sent  # noqa: E402
-from wire import Ipv4, read_pcap, write_pcap  # noqa: E402
+from scapy.layers.inet6 import IPv6  # noqa: E402
+from wire import Ipv4, Ipv6, ip_of, read_pcap, write_pcap  # noqa: E402
 
 WEIR = os.environ.get("WEIR", HERE / "../../target/debug/weir")
 THEMES = sorted(path.stem for path in (HERE / "cases").glob("*.py"))
 START = 1_700_000_000_000_000  # microseconds
 VERDICTS = {"forward", "reply", "queue", "local", "drop"}
 NEEDS_A_DEVICE = {"tx_full", "no_buffer", "redirect_full", "host_queue_full"}
-# No configuration has IPv6 addresses yet: src/director/parse6_tests.rs and tests/replay/ipv6.rs have them.
-NEEDS_IPV6 = {"extension_header", "jumbogram", "no_udp_checksum"}
 WORKERS = 1
 BURST = 1
 
@@ -141,6 +141,22 @@ def fields(frame):
     if ARP in packet:
         arp = packet[ARP]
         found |= {"op": arp.op, "src": arp.psrc, "dst": arp.pdst, "hwsrc": arp.hwsrc, "hwdst": arp.hwdst}
+    if IPv6 in packet:
+        parts = Ipv6(frame)
+        found |= {"src": packet[IPv6].src, "dst": packet[IPv6].dst, "hlim": parts.ttl, "proto": parts.protocol}
+        if parts.protocol in (6, 17):
+            sport, dport = struct.unpack_from("!HH", parts.payload)
+            found |= {"sport": sport, "dport": dport, "chksum": parts.field}
+            found["payload"] = parts.payload[(parts.payload[12] >> 4) * 4 if parts.protocol == 6 else 8 :]
+            if parts.protocol == 6:
+                found["flags"] = str(packet[TCP].flags) if TCP in packet else None
+        if parts.protocol == 58:
+            found |= {"icmp": tuple(parts.payload[:2]), "rest": parts.payload[4:8], "payload": parts.payload[8:]}
+            if parts.payload[0] in (135, 136):
+                # RFC 4861 4.3, 4.4, 4.6.1: the target, the flags, and the one option.
+                found["target"] = str(ipaddress.IPv6Address(parts.payload[8:24]))
+                found["nd"] = "".join(name for bit, name in ((0x80, "R"), (0x40, "S"), (0x20, "O")) if parts.payload[4] & bit)
+                found["option"] = parts.payload[24:].hex(":")
     if IP in packet:
         ip = packet[IP]
         found |= {"src": ip.src, "dst": ip.dst, "ttl": ip.ttl, "tos": ip.tos, "proto": ip.proto, "ihl": ip.ihl, "id": ip.id}
@@ -231,6 +247,10 @@ def account(case, results):
                 assert packet[ARP].op == 1 and packet[ARP].hwsrc == packet.src == case.config.ports[port], f"not weir's ARP request: {packet!r}"
                 requests.append((port, round((time - START) / 1e6, 3), packet[ARP].pdst))
                 del left[number]
+            elif is_own_discovery(frame):
+                own_discovery(case, port, frame)
+                requests.append((port, round((time - START) / 1e6, 3), fields(frame)["target"]))
+                del left[number]
     for number, line in enumerate(results.lines):
         expect = case.steps[number].expect
         release = getattr(expect, "sent_with", None)
@@ -245,6 +265,31 @@ def account(case, results):
     extra = [(port, fields(frame)) for port, left in spare.items() for _, frame in left.values()]
     assert not extra, f"frames out that nothing explains: {extra}"
     return sorted(requests, key=lambda request: request[1])
+
+
+def is_own_discovery(frame):
+    """A question of weir's, or an announcement."""
+    packet = Ether(frame)
+    return IPv6 in packet and Ipv6(frame).protocol == 58 and Ipv6(frame).payload[0] in (135, 136)
+
+
+def own_discovery(case, port, frame):
+    """What every message of neighbour discovery has that weir sends of its own accord: RFC 4861 4.3, 4.4, 7.2.2 and 7.2.6."""
+    parts, found = Ipv6(frame), fields(frame)
+    mac = case.config.ports[port]
+    assert parts.ttl == 255 and parts.error == 0 and found["icmp"][1] == 0 and not any(parts.trailer), found
+    assert found["eth_src"] == mac, found
+    if found["icmp"][0] == 135:
+        low = int(ipaddress.IPv6Address(found["target"])) & 0xFFFFFF
+        group = ipaddress.IPv6Address(int(ipaddress.IPv6Address("ff02::1:ff00:0")) | low)
+        if found["eth_dst"].startswith("33:33"):
+            assert found["dst"] == str(group) and found["eth_dst"] == "33:33:" + group.packed[-4:].hex(":"), found
+        else:
+            assert found["dst"] == found["target"], found
+        assert found["option"] == f"01:01:{mac}", found
+    else:
+        assert (found["dst"], found["eth_dst"], found["nd"]) == ("ff02::1", "33:33:00:00:00:01", "RO"), found
+        assert found["src"] == found["target"] and found["option"] == f"02:01:{mac}", found
 
 
 def is_own_reset(case, found):
@@ -272,8 +317,10 @@ def general(case, results):
         assert fields(sent)["eth_src"] == case.config.ports[line["out_port"]], f"{where}: not from the out port's MAC address"
         if line["verdict"] in ("forward", "queue"):
             rewritten(case, line, untagged(frame), sent, where)
+        elif line["reason"] == "nd":
+            assert Ipv6(sent).error == 0 and Ipv6(sent).ttl == 255, where
         elif line["reason"] != "arp":
-            answered(line, Ipv4(untagged(frame)), Ipv4(sent), where)
+            answered(line, ip_of(untagged(frame)), ip_of(sent), where)
     counts = results.counts
     tally = {verdict: sum(line["verdict"] == verdict for line in lines) for verdict in VERDICTS}
     assert counts["received"] == len(lines) and counts["answered"] == tally["reply"] and counts["local"] == tally["local"], counts
@@ -298,23 +345,23 @@ def untagged(frame):
 
 def rewritten(case, line, frame, sent, where):
     """A packet sent on differs from the one received by what its mode rewrites, and by nothing else."""
-    before, after = Ipv4(frame), Ipv4(sent)
+    before, after = ip_of(frame), ip_of(sent)
     service = case.config.services[line["service"]]
     assert line["mode"] == service.mode, where
     assert after.header_is_right(), f"{where}: IPv4 header checksum"
     assert after.ttl == before.ttl - 1, f"{where}: TTL {before.ttl} became {after.ttl}"
     assert after.trailer in (b"", before.trailer) or not any(after.trailer), f"{where}: {after.trailer} after the packet"
-    vip = bytes(map(int, service.vip.split(".")))
+    vip = ipaddress.ip_address(service.vip).packed
     rewrites = vip_ports(service, before, after, before.dst == vip, line, where, case)
     same = bytearray(before.packet)
-    same[8], same[10:12] = after.packet[8], after.packet[10:12]
+    same[before.ttl_at], same[before.own_checksum] = after.packet[before.ttl_at], after.packet[before.own_checksum]
     start = len(before.header)
     if rewrites:
-        same[12:20], same[start : start + 4] = after.packet[12:20], after.payload[:4]
+        same[before.addresses], same[start : start + 4] = after.packet[before.addresses], after.payload[:4]
         place = start + before.place
         same[place : place + 2] = after.packet[place : place + 2]
     assert bytes(same) == after.packet, f"{where}: more was rewritten than the mode does"
-    if before.protocol == 17 and before.field == 0:
+    if before.says_nothing():
         assert after.field == 0, f"{where}: a UDP checksum of 0 stays 0"
     elif before.error == 0:
         assert after.field == after.right, f"{where}: checksum {after.field:#06x} instead of {after.right:#06x}"
@@ -328,9 +375,10 @@ def vip_ports(service, before, after, request, line, where, case):
         return False
     ports = lambda packet: struct.unpack("!HH", packet.payload[:4])  # noqa: E731
     (_, old_dport), (sport, dport) = ports(before), ports(after)
-    dotted = lambda address: ".".join(map(str, address))  # noqa: E731
+    dotted = lambda address: str(ipaddress.ip_address(address))  # noqa: E731
+    place = lambda address, port: f"[{dotted(address)}]:{port}" if len(address) == 16 else f"{dotted(address)}:{port}"  # noqa: E731
     if request:
-        assert f"{dotted(after.dst)}:{dport}" == line["real"], f"{where}: went to {dotted(after.dst)}:{dport}"
+        assert place(after.dst, dport) == line["real"], f"{where}: went to {place(after.dst, dport)}"
         if service.mode == "nat":
             assert after.src == before.src and sport == ports(before)[0], f"{where}: the client's address and port stay"
         else:
@@ -350,6 +398,11 @@ def answered(line, before, after, where):
     assert after.dst == before.src, f"{where}: the answer goes to the sender"
     assert after.ttl >= 32, f"{where}: a fresh TTL"
     assert not any(after.trailer), f"{where}: {after.trailer} after the answer"
+    if after.protocol == 58 and after.payload[0] < 128:
+        quote = after.payload[8:]
+        assert before.packet.startswith(quote), f"{where}: quotes what was received"
+        whole = len(quote) == len(before.packet) or len(after.packet) == 1280
+        assert whole, f"{where}: RFC 4443 2.4 (c): as much as fits into 1280 bytes"
     if after.protocol == 1 and after.payload[0] in (3, 11):
         quote = after.payload[8:]
         assert before.packet.startswith(quote), f"{where}: quotes what was received"
@@ -439,7 +492,7 @@ def main(wanted):
     if wanted[:1] == ["--burst"]:
         BURST, wanted = int(wanted[1]), wanted[2:]
     if wanted == ["--reasons"]:
-        missing, unknown = DROPS - NEEDS_A_DEVICE - NEEDS_IPV6 - expected_reasons(), expected_reasons() - DROPS
+        missing, unknown = DROPS - NEEDS_A_DEVICE - expected_reasons(), expected_reasons() - DROPS
         print(f"{len(DROPS)} drop reasons; no case for: {sorted(missing) or 'none'}; in no list: {sorted(unknown) or 'none'}")
         return 1 if missing or unknown or not DROPS else 0
     if not Path(WEIR).is_file():

@@ -2,7 +2,8 @@
 
 import struct
 
-TCP, UDP, ICMP = 6, 17, 1
+TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
+EXTENSIONS = {0, 43, 44, 60}  # hop-by-hop options, routing, fragment, destination options
 
 
 def internet_sum(data):
@@ -35,6 +36,9 @@ class Ipv4:
         self.src, self.dst = self.packet[12:16], self.packet[16:20]
         self.place = {TCP: 16, UDP: 6, ICMP: 2}.get(self.protocol)
 
+    # Where in the packet its addresses are, its TTL, and the checksum of its header.
+    addresses, ttl_at, own_checksum = slice(12, 20), 8, slice(10, 12)
+
     @property
     def field(self):
         return struct.unpack_from("!H", self.payload, self.place)[0]
@@ -55,8 +59,54 @@ class Ipv4:
             return 0
         return (self.field - self.right) % 0xFFFF
 
+    def says_nothing(self):
+        return self.protocol == UDP and self.field == 0
+
     def header_is_right(self):
         return checksum(self.header[:10] + b"\0\0" + self.header[12:]) == struct.unpack_from("!H", self.header, 10)[0]
+
+
+class Ipv6(Ipv4):
+    """The same of an IPv6 packet; extension headers are part of its header."""
+
+    addresses, ttl_at, own_checksum = slice(8, 40), 7, slice(0, 0)
+
+    def __init__(self, frame):
+        self.ethernet = frame[:14]
+        assert frame[12:14] == b"\x86\xdd" and frame[14] >> 4 == 6, "not IPv6"
+        length = 40 + struct.unpack("!H", frame[18:20])[0]
+        assert 14 + length <= len(frame), "the frame ends before its packet"
+        self.packet = frame[14 : 14 + length]
+        self.trailer = frame[14 + length :]
+        self.protocol, self.ttl = self.packet[6], self.packet[7]
+        at = 40
+        while self.protocol in EXTENSIONS:
+            self.protocol, size = self.packet[at], 8 if self.protocol == 44 else 8 + self.packet[at + 1] * 8
+            at += size
+        self.header, self.payload = self.packet[:at], self.packet[at:]
+        self.src, self.dst = self.packet[8:24], self.packet[24:40]
+        self.place = {TCP: 16, UDP: 6, ICMPV6: 2}.get(self.protocol)
+
+    @property
+    def right(self):
+        """RFC 8200 8.1."""
+        blank = self.payload[: self.place] + b"\0\0" + self.payload[self.place + 2 :]
+        value = checksum(self.src + self.dst + struct.pack("!II", len(self.payload), self.protocol) + blank)
+        return value or 0xFFFF if self.protocol == UDP else value
+
+    @property
+    def error(self):
+        return (self.field - self.right) % 0xFFFF
+
+    def says_nothing(self):
+        return False
+
+    def header_is_right(self):
+        return True
+
+
+def ip_of(frame):
+    return Ipv6(frame) if frame[12:14] == b"\x86\xdd" else Ipv4(frame)
 
 
 def write_pcap(path, frames):

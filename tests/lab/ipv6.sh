@@ -1,0 +1,134 @@
+# IPv6 with the kernel at both ends: neighbour discovery, and real HTTP and DNS through one forwarding mode.
+#
+#   scripts/lab tests/lab/ipv6.sh dr|nat|fullnat
+# shellcheck shell=bash
+
+mode=$1
+wan=2001:db8:51: lan=2001:db8:10:
+# One on the clients' link, which they ask for, and one behind weir's address.
+near=$wan:80 far=2001:db8:2::80
+
+# six NAME INTERFACE ADDRESS/LENGTH…: IPv6 on a leg; what the kernel detects of duplicates is waited for.
+six() {
+    local name=$1 leg=$2 address
+    shift 2
+    on "$name" sysctl -q -w "net.ipv6.conf.$leg.accept_ra=0" "net.ipv6.conf.$leg.router_solicitations=0" \
+        "net.ipv6.conf.$leg.disable_ipv6=0"
+    for address; do ip -n "$name" -6 address add "$address" dev "$leg"; done
+}
+
+# settled_addresses NAME: the kernel uses every address of it.
+settled_addresses() { [[ -z $(ip -n "$1" -6 address show tentative) ]]; }
+
+# neighbour NAME ADDRESS: what the kernel there knows of a neighbour.
+neighbour() { ip -n "$1" -6 neighbour show "$2"; }
+
+service6() { service "$@" | sed 's/"inside"/"inside6"/'; }
+
+for n in 1 2; do
+    client "c$n" "198.51.100.1$n"
+    six "c$n" wan "$wan:1$n/64"
+    ip -n "c$n" -6 route add 2001:db8:2::/64 via "$wan:1"
+done
+for n in 1 2 3; do
+    server "s$n" "$mode" "10.0.0.1$n" 192.0.2.80
+    six "s$n" lan "$lan:1$n/64"
+    case $mode in
+    dr)
+        six "s$n" wan "$wan:11$n/64"
+        six "s$n" lo "$near/128" "$far/128"
+        ;;
+    nat) ip -n "s$n" -6 route add default via "$lan:1" ;;
+    esac
+    http_server "s$n"
+    dns_server "s$n"
+done
+{
+    printf '\n[[local_pool]]\nname = "inside6"\naddresses = ["%s-%s"]\n' "$lan:200" "$lan:203"
+    for vip in $near $far; do
+        service6 "$mode" tcp "[$vip]:80" rr "[$lan:11]=1" "[$lan:12]=1" "[$lan:13]=1"
+        service6 "$mode" udp "[$vip]:53" rr "[$lan:11]=1" "[$lan:12]=1" "[$lan:13]=1"
+    done
+    service "$mode" tcp 192.0.2.80:80 rr 10.0.0.11=1 10.0.0.12=1 10.0.0.13=1
+} | config "$LAB_DIR/weir.toml"
+sed -i "s|\"198.51.100.1/24\"|&, \"$wan:1/64\"|; s|\"10.0.0.1/24\"|&, \"$lan:1/64\"|" "$LAB_DIR/weir.toml"
+weir_start "$LAB_DIR/weir.toml"
+
+for name in c1 c2 s1 s2 s3; do
+    within 5 settled_addresses $name || fail "addresses stay tentative: $(ip -n $name -6 address show tentative)"
+done
+same "the kernel finds no duplicates" "" "$(for name in c1 c2 s1 s2 s3; do ip -n $name -6 address show dadfailed; done)"
+
+# weir's own link-local address is that of its MAC address.
+macs=$(weir show ports --json)
+link_local() { /usr/bin/python3 -c '
+import ipaddress, json, sys
+mac = bytes.fromhex(json.loads(sys.argv[1])[0]["mac"].replace(":", ""))
+print(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]))' "$macs"; }
+for address in $wan:1 $near $far "$(link_local)%wan"; do
+    check "ping of $address" on c1 ping -6 -qc2 -i0.2 -W2 "$address"
+done
+check "a VIP on the link is found by neighbour discovery, as a router's" grep -Eq 'router (REACHABLE|DELAY|STALE)' <<<"$(neighbour c1 $near)"
+same "… at weir's MAC address" "$(/usr/bin/python3 -c 'import json, sys; print(json.loads(sys.argv[1])[0]["mac"])' "$macs")" \
+    "$(neighbour c1 $near | awk '{ print $5 }')"
+same "another one by its router" "" "$(neighbour c1 $far)"
+
+for vip in $near $far; do
+    answers=$(get c1 "http://[$vip]/" 30)
+    shared "HTTP over IPv6 goes round" "s1 10, s2 10, s3 10" "$(tally <<<"$answers")"
+    if [[ $mode == fullnat ]]; then
+        same "real servers see the local pool" "" "$(awk '{print $2}' <<<"$answers" | grep -v "^$lan:20[0-3]$" || true)"
+    else
+        same "real servers see the client" "$wan:11" "$(awk '{print $2}' <<<"$answers" | sort -u)"
+    fi
+    shared "DNS over IPv6 goes round" "s1 10, s2 10, s3 10" "$(who c1 $vip 30 | tally)"
+done
+shared "IPv4 beside it goes round" "s1 10, s2 10, s3 10" "$(get c1 http://192.0.2.80/ 30 | tally)"
+head -c 1000000 /dev/urandom >"$LAB_DIR/files/some"
+digest=$(sha256sum <"$LAB_DIR/files/some")
+for vip in $near $far; do
+    same "1 MB down over IPv6, unchanged" "$digest" "$(on c1 curl -6 -sS --max-time 30 "http://[$vip]/files/some" | sha256sum)"
+done
+
+known() { weir show neighbours --json | /usr/bin/python3 -c '
+import json, sys
+print(sorted({row["state"] for row in json.load(sys.stdin) if row["address"] in sys.argv[1:]}))' "$@"; }
+same "weir knows the real servers" "['reachable']" "$(known $lan:11 $lan:12 $lan:13)"
+
+# A real server that is gone, and back.
+down() { [[ $(known "$1") == "['failed']" ]]; }
+up() { [[ $(known "$1") == "['reachable']" ]]; }
+ip -n s3 link set lan down
+fails() {
+    get c1 "http://[$near]/" 3 >/dev/null 2>&1 || true
+    down $lan:13
+}
+check "a real server that is gone fails" within 60 fails
+check "… which the log says" grep -q "real server is down: it does not answer neighbour solicitations.*$lan:13" "$LAB_DIR/weir.log"
+shared "the others go on" "s1 10, s2 10" "$(get c1 "http://[$near]/" 20 | tally)"
+six_again() {
+    ip -n s3 link set lan up
+    ip -n s3 -6 address replace "$lan:13/64" dev lan
+    [[ $mode != nat ]] || ip -n s3 -6 route replace default via "$lan:1"
+}
+six_again
+check "it is back" within 20 up $lan:13
+
+# Duplicates, both ways.
+six c2 wan "$near/64"
+failed() { ip -n c2 -6 address show dadfailed | grep -q "$near"; }
+check "who wants a VIP of weir's is told that it may not" within 5 failed
+ip -n c2 -6 address del "$near/64" dev wan
+ip -n c2 -6 address add "$wan:81/64" dev wan
+within 5 settled_addresses c2 || fail "c2 has no address"
+service6 "$mode" tcp "[$wan:81]:80" rr "[$lan:11]=1" >>"$LAB_DIR/weir.toml"
+check "a VIP is added that another host has" weir reload
+duplicates() { metrics | grep -q '^weir_duplicate_addresses{port="wan"} 1$'; }
+check "it is found to be a duplicate" within 5 duplicates
+check "… which the log says" grep -q "duplicate address.*$wan:81" "$LAB_DIR/weir.log"
+check "… and the other host keeps it" on c1 ping -6 -qc2 -i0.2 -W2 "$wan:81"
+same "… alone" "$(ip -n c2 -json link show wan | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["address"])')" \
+    "$(neighbour c1 "$wan:81" | awk '{ print $5 }')"
+shared "the others are served" "s1 10, s2 10, s3 10" "$(get c1 "http://[$near]/" 30 | tally)"
+
+settled
