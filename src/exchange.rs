@@ -3,7 +3,8 @@
 
 use crate::conn::{Connection, Connection6};
 use crate::units::PortId;
-use crate::wire::{Mac, arp, ndisc};
+use crate::wire::{Mac, arp, mld, ndisc};
+use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,6 +13,8 @@ use std::net::{IpAddr, Ipv6Addr};
 pub enum Event {
     /// Packets are waiting for this next hop, or its address should be confirmed.
     Wanted { port: PortId, address: IpAddr },
+    /// A router asks which groups the port listens to.
+    Query { port: PortId },
     /// A neighbour said where it is, or claims an address of weir's own.
     Heard { port: PortId, heard: Heard },
 }
@@ -106,6 +109,9 @@ impl News {
     }
 }
 
+/// Multicast groups, as many as one report tells of.
+pub type Groups = ArrayVec<Ipv6Addr, { mld::GROUPS }>;
+
 /// To a worker.
 #[derive(Debug)]
 pub enum Order {
@@ -120,6 +126,13 @@ pub enum Order {
     Announce { port: PortId, address: IpAddr },
     /// Ask whether another host has an IPv6 address of weir's own (RFC 4862 section 5.4).
     Probe { port: PortId, address: Ipv6Addr },
+    /// Tell routers and switches that the port listens to groups.
+    Report {
+        port: PortId,
+        source: Ipv6Addr,
+        record: mld::Record,
+        groups: Groups,
+    },
     /// Copy live connections, from entry `chunk.next` on.
     CopyConnections(Box<ConnectionChunk>),
 }
@@ -173,6 +186,13 @@ impl Mailbox {
     pub fn tell(&self, port: PortId, heard: Heard, news: News) {
         if self.has_room(news.quarters()) {
             let _ = self.events.push(Event::Heard { port, heard });
+        }
+    }
+
+    /// Tells the control thread that a router asks which groups the port listens to; of the worth of a stranger.
+    pub fn tell_query(&self, port: PortId) {
+        if self.has_room(News::Stranger.quarters()) {
+            let _ = self.events.push(Event::Query { port });
         }
     }
 

@@ -155,6 +155,16 @@ impl Tables {
         addresses.find(|address| !self.is_silent(port, *address))
     }
 
+    /// The link-local address of a port; the unspecified one while it has none that is known to be its own.
+    pub fn link_local(&self, port: PortId) -> Ipv6Addr {
+        let addresses = self.port(port).addresses.iter().map(IpNet::addr);
+        let mut own = addresses.filter(|address| !self.is_silent(port, *address));
+        match own.find(|address| is_link_local(*address)) {
+            Some(IpAddr::V6(address)) => address,
+            _ => Ipv6Addr::UNSPECIFIED,
+        }
+    }
+
     /// Whether a MAC address is that of one of weir's ports.
     pub fn is_own_mac(&self, mac: Mac) -> bool {
         self.ports.iter().any(|port| port.mac == mac)

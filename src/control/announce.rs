@@ -3,11 +3,12 @@
 //! packet to everybody may be lost. An IPv6 address is announced when it is known to be [free](super::detect).
 
 use super::detect::Detection;
+use super::groups::{Reports, groups};
 use crate::config::Config;
 use crate::exchange::{Mailbox, Order};
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub struct Announcer {
     queue: VecDeque<Place>,
     again: VecDeque<(Time, Vec<Place>)>,
     pub detection: Detection,
+    reports: Reports,
 }
 
 impl Announcer {
@@ -41,6 +43,10 @@ impl Announcer {
     /// Announces new addresses, those of IPv6 as soon as they are known to be free.
     fn begin(&mut self, added: Vec<Place>, now: Time) {
         let (v4, v6): (Vec<_>, Vec<_>) = added.into_iter().partition(|place| place.1.is_ipv4());
+        let ports: BTreeSet<_> = v6.iter().map(|place| place.0).collect();
+        for port in ports {
+            self.reports.add(port, groups(v6.iter(), port), now);
+        }
         self.detection.add(v6);
         self.announce(v4, now);
     }
@@ -73,12 +79,27 @@ impl Announcer {
         let here = self.known.iter().filter(|place| place.0 == port);
         let mut addresses: Vec<_> = here.copied().collect();
         addresses.sort_unstable();
+        self.reports.add(port, groups(addresses.iter(), port), now);
         self.announce(addresses, now);
         self.detection.link_came_up(port);
     }
 
+    /// A router asks which groups a port listens to.
+    pub fn queried(&mut self, port: PortId, now: Time) {
+        let known = &self.known;
+        self.reports.asked(port, || groups(known.iter(), port), now);
+    }
+
     /// Orders what is due, as far as the worker keeps up.
-    pub fn tick(&mut self, mailbox: &Mailbox, is_up: impl Fn(PortId) -> bool, now: Time) {
+    pub fn tick(
+        &mut self,
+        mailbox: &Mailbox,
+        tables: &Tables,
+        is_up: impl Fn(PortId) -> bool,
+        now: Time,
+    ) {
+        // First: answers to what is asked of a group come to who listens to it (RFC 4862 section 5.4.2).
+        self.reports.tick(mailbox, tables, &is_up, now);
         let free = self.detection.tick(mailbox, is_up, now);
         self.announce(free, now);
         while self.again.front().is_some_and(|(due, _)| *due <= now) {
@@ -102,7 +123,7 @@ impl Announcer {
 
     /// Whether some announcements are due already.
     pub fn is_busy(&self, is_up: impl Fn(PortId) -> bool) -> bool {
-        !self.queue.is_empty() || self.detection.is_busy(is_up)
+        !self.queue.is_empty() || self.detection.is_busy(&is_up) || self.reports.is_busy(is_up)
     }
 }
 
@@ -175,10 +196,17 @@ mod tests {
 
     /// Runs the announcer at `millis`, and says what it ordered.
     fn orders(announcer: &mut Announcer, mailbox: &Mailbox, millis: u64) -> Vec<String> {
-        announcer.tick(mailbox, |_| true, Time::from_nanos(millis * 1_000_000));
+        announcer.tick(
+            mailbox,
+            model_of(TEXT).tables(),
+            |_| true,
+            Time::from_nanos(millis * 1_000_000),
+        );
         let mut orders: Vec<_> = std::iter::from_fn(|| mailbox.orders.pop())
             .map(|order| match order {
                 Order::Announce { port, address } => format!("{port} {address}"),
+                Order::Probe { port, address } => format!("{port} {address}?"),
+                Order::Report { port, groups, .. } => format!("{port} {groups:?}"),
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -295,6 +323,43 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_address_is_announced_twice_when_it_is_known_to_be_free() {
+        let (mut announcer, mailbox) = (Announcer::default(), Mailbox::default());
+        let text = TEXT.replace("\"10.0.0.1/16\"", "\"10.0.0.1/16\", \"2001:db8::1/64\"");
+        let model = model_of(&text);
+        let at = |millis: u64| Time::from_nanos(millis * 1_000_000);
+        announcer.update(model.config(), model.tables(), at(0));
+        let groups = "1 [ff02::1:ff00:1, ff02::1:ff00:2]";
+        let v4 = [
+            "0 198.51.100.1",
+            "1 10.0.0.1",
+            "1 10.0.0.200",
+            "1 10.0.0.201",
+        ];
+        let v6 = ["1 2001:db8::1", "1 fe80::ff:fe00:2"];
+        let asked = v6.map(|address| format!("{address}?"));
+        let mut expected: Vec<_> = v4.iter().map(ToString::to_string).collect();
+        expected.extend(asked.iter().cloned().chain([groups.to_owned()]));
+        expected.sort();
+        assert_eq!(orders(&mut announcer, &mailbox, 0), expected);
+        let mut expected: Vec<_> = v4.iter().chain(&v6).map(ToString::to_string).collect();
+        expected.sort();
+        assert_eq!(orders(&mut announcer, &mailbox, 1000), expected);
+        let mut expected: Vec<_> = v6.iter().map(ToString::to_string).collect();
+        expected.insert(1, groups.to_owned());
+        assert_eq!(orders(&mut announcer, &mailbox, 2000), expected);
+        assert!(orders(&mut announcer, &mailbox, 9000).is_empty());
+        // A router asks: at once, and once a second.
+        announcer.queried(PortId(1), at(10_000));
+        announcer.queried(PortId(0), at(10_000));
+        assert_eq!(orders(&mut announcer, &mailbox, 10_000), [groups]);
+        announcer.queried(PortId(1), at(10_999));
+        assert!(orders(&mut announcer, &mailbox, 10_999).is_empty());
+        announcer.queried(PortId(1), at(11_000));
+        assert_eq!(orders(&mut announcer, &mailbox, 11_000), [groups]);
+    }
+
+    #[test]
     fn orders_never_overflow_the_workers_queue() {
         let (mut announcer, mailbox) = (Announcer::default(), Mailbox::default());
         let services: String = (0..1000u32)
@@ -302,8 +367,9 @@ mod tests {
             .collect();
         update(&mut announcer, &services);
         let mut total = 0;
+        let model = model_of(TEXT);
         while announcer.is_busy(|_| true) {
-            announcer.tick(&mailbox, |_| true, Time::default());
+            announcer.tick(&mailbox, model.tables(), |_| true, Time::default());
             assert!(mailbox.orders.len() <= MAX_WAITING);
             while mailbox.orders.pop().is_some() {
                 total += 1;

@@ -8,6 +8,7 @@ mod announce;
 mod copies;
 mod detect;
 mod edits;
+mod groups;
 mod guard;
 #[cfg(debug_assertions)]
 pub mod inject;
@@ -18,7 +19,7 @@ mod unplug;
 mod watch;
 
 use crate::config::{self, Config, Diagnostics, Known, Loaded};
-use crate::exchange::{ConnectionChunk, Mailbox};
+use crate::exchange::{ConnectionChunk, Event, Mailbox};
 use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, Device, MbufPool};
 use crate::model::{Changes, Conflict, Edit, Model, NeedsRestart};
@@ -157,7 +158,7 @@ impl Control {
         if let Some(silent) = announcer.detection.take_silent(now) {
             model.set_silent(silent);
         }
-        Control {
+        let control = Control {
             stats: model.stats().clone(),
             watch: Watch::new(workers.len(), now),
             model,
@@ -175,7 +176,9 @@ impl Control {
             stalls: Stalls::default(),
             unplugged: Unplugged::default(),
             known: Arc::default(),
-        }
+        };
+        control.hear_groups();
+        control
     }
 
     /// The services of the file that was read last, for the next one.
@@ -206,7 +209,10 @@ impl Control {
                 let Some(event) = worker.mailbox.events.pop() else {
                     break;
                 };
-                self.model.event(event, now);
+                match event {
+                    Event::Query { port } => self.announcer.queried(port, now),
+                    event => self.model.event(event, now),
+                }
                 events += 1;
             }
         }
@@ -221,7 +227,8 @@ impl Control {
                 // A full queue loses a question, as the network might: it is asked again.
                 let _ = first.mailbox.orders.push(order);
             }
-            self.announcer.tick(&first.mailbox, is_up, now);
+            let tables = self.model.tables();
+            self.announcer.tick(&first.mailbox, tables, is_up, now);
         }
         self.keep_silent();
         for worker in &mut self.workers {
@@ -247,6 +254,19 @@ impl Control {
             Turn::Busy
         } else {
             Turn::Idle
+        }
+    }
+
+    /// Has the devices of ports that speak IPv6 show weir what neighbours ask by multicast.
+    fn hear_groups(&self) {
+        for (n, device) in self.ports.iter().enumerate() {
+            let addresses = &self.model.tables().port(PortId(n as u8)).addresses;
+            if addresses.iter().any(|net| net.addr().is_ipv6())
+                && let Err(error) = device.hear_groups()
+            {
+                let port = device.name();
+                tracing::warn!(port, %error, "neighbours may not find the port's IPv6 addresses");
+            }
         }
     }
 
@@ -302,6 +322,7 @@ impl Control {
         let (config, tables) = (self.model.config(), self.model.tables());
         self.announcer.update(config, tables, now);
         self.keep_silent();
+        self.hear_groups();
         if let Some(host) = &self.host {
             host.kernel.update(self.model.config());
         }

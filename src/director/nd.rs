@@ -9,7 +9,7 @@ use crate::packet::{Packet, Sent, Sink};
 use crate::units::PortId;
 use crate::verdict::{DropReason, LocalReason, ReplyReason, Verdict};
 use crate::wire::ndisc::Repr;
-use crate::wire::{Mac, build_nd, ethernet, icmpv6, ipv6};
+use crate::wire::{Mac, build_nd, ethernet, icmpv6, ipv6, mld};
 use std::net::{IpAddr, Ipv6Addr};
 
 impl<P: Packet> Core<V6, P> {
@@ -84,6 +84,24 @@ impl<P: Packet> Core<V6, P> {
         packet.data_mut().copy_from_slice(&answer[..length]);
         turn.sink.send(port, packet, Sent::Answered);
         Verdict::Reply(port, ReplyReason::Nd)
+    }
+
+    /// A packet to a group: for the host, if the port has one. A router's question which groups the port listens to is
+    /// answered.
+    pub(super) fn to_group<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        let port = packet.port();
+        let is_query = ipv6::in_frame(packet.data()).is_some_and(|ip| mld::is_query(&ip));
+        if is_query {
+            self.mailbox.tell_query(port);
+        }
+        match is_query || turn.tables.port(port).has_companion {
+            true => self.deliver(packet, port, LocalReason::Multicast, turn),
+            false => Verdict::Drop(DropReason::NotForUs),
+        }
     }
 
     fn of_routers<S: Sink<Packet = P>>(

@@ -1,5 +1,5 @@
 //! What the control thread orders a worker to do: to ask for a neighbour, to announce an address or ask who else has it, to
-//! copy connections.
+//! tell of groups, to copy connections.
 
 use super::{Director, Turn};
 use crate::conn::{Connection, Key, Table};
@@ -7,7 +7,7 @@ use crate::exchange::{ConnectionChunk, Order};
 use crate::packet::{Packet, Sent, Sink};
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
-use crate::wire::{Mac, build, build_nd};
+use crate::wire::{Mac, build, build_nd, mld};
 use std::net::IpAddr;
 
 impl<P: Packet> Director<P> {
@@ -47,6 +47,16 @@ impl<P: Packet> Director<P> {
                     build_nd::duplicate_probe(frame, mac, address)
                 });
             }
+            Order::Report {
+                port,
+                source,
+                record,
+                groups,
+            } => {
+                originate(tables, port, turn.sink, |mac, frame| {
+                    mld::report(frame, mac, source, record, &groups)
+                });
+            }
             Order::CopyConnections(mut chunk) => {
                 self.copy_connections(&mut chunk, now);
                 // Full only if nobody fetches answers: then nobody misses this one.
@@ -70,6 +80,13 @@ impl<P: Packet> Director<P> {
     }
 }
 
+/// The longest frame that is written here.
+const MAX_LEN: usize = if mld::MAX_LEN > build_nd::MAX_LEN {
+    mld::MAX_LEN
+} else {
+    build_nd::MAX_LEN
+};
+
 /// Sends a frame of weir's own. `write` gets the port's MAC address, and returns the frame's length.
 fn originate<S: Sink>(
     tables: &Tables,
@@ -80,7 +97,7 @@ fn originate<S: Sink>(
     let Some(mut packet) = sink.alloc(port) else {
         return;
     };
-    if packet.resize(build_nd::MAX_LEN)
+    if packet.resize(MAX_LEN)
         && let Some(length) = write(tables.port(port).mac, packet.data_mut())
         && packet.resize(length)
     {

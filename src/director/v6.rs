@@ -13,7 +13,7 @@ use crate::neighbour::Hop;
 use crate::net::protocol;
 use crate::packet::{Packet, Sink};
 use crate::tables::Port;
-use crate::verdict::{DropReason, LocalReason, PacketContext, Verdict};
+use crate::verdict::PacketContext;
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::{Mac, build6, ethernet, icmpv6};
 use std::net::Ipv6Addr;
@@ -85,12 +85,7 @@ impl Family for V6 {
         if !datagram.destination.is_multicast() {
             return core.datagram(packet, datagram, turn);
         }
-        let port = packet.port();
-        let verdict = match turn.tables.port(port).has_companion {
-            true => core.deliver(packet, port, LocalReason::Multicast, turn),
-            false => Verdict::Drop(DropReason::NotForUs),
-        };
-        (verdict, PacketContext::default())
+        (core.to_group(packet, turn), PacketContext::default())
     }
 
     const ICMP: u8 = protocol::ICMPV6;

@@ -340,6 +340,21 @@ impl Device {
         }
     }
 
+    /// Has the device show weir the frames of every multicast group: IPv6 neighbours ask in many.
+    ///
+    /// # Errors
+    /// Why it cannot. A driver without that switch shows every frame, and is no error.
+    pub fn hear_groups(&self) -> Result<(), Error> {
+        if self.ethdev.is_retired() {
+            return Ok(());
+        }
+        // SAFETY: the device exists.
+        match unsafe { dpdk_sys::rte_eth_allmulticast_enable(self.ethdev.id) } {
+            code if code == -ENOTSUP => Ok(()),
+            code => self.check("showing the frames of multicast groups", code),
+        }
+    }
+
     /// Whether the device is there no more: the kernel's interface behind it was removed.
     pub fn is_gone(&self) -> bool {
         // SAFETY: asks the kernel, by a number.
