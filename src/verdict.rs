@@ -39,7 +39,7 @@ drop_reasons! {
     UnknownEthertype, "unknown_ethertype", "Neither IPv4, IPv6, ARP nor VLAN (LLDP, spanning tree, …).";
     Vlan, "vlan", "An 802.1Q or 802.1ad tag on a port that is not configured for it; a tag of VLAN 0 is none.";
     BadSourceMac, "bad_source_mac", "The source MAC address is a group address, zero or that of one of weir's ports: never answered, never a connection.";
-    Ipv6, "ipv6", "An IPv6 packet, and no port has an IPv6 address.";
+    Ipv6, "ipv6", "An IPv6 packet, and the configuration has no IPv6 address.";
     BadIpHeader, "bad_ip_header", "The IP version, header length or total length is impossible, or the IP options contradict their lengths.";
     SourceRoute, "source_route", "The packet has the IP option loose or strict source route, or an IPv6 routing header of type 0 or with segments left, by which its sender chooses its way.";
     ExtensionHeader, "extension_header", "An IPv6 extension header is cut short, out of place or contradicts its own length, or there are more than 8 of them or more than 256 bytes.";
@@ -57,10 +57,10 @@ drop_reasons! {
     NoConnection, "no_connection", "Belongs to no connection: a TCP segment where `unknown_tcp = \"drop\"` or answers are turned off, a reset, or a UDP datagram to a local pool address.";
     NoService, "no_service", "To a VIP, but to none of its services, and answers are turned off.";
     NoRealServer, "no_real_server", "The service has no real server with a weight above 0 whose next hop answers, and `when_unavailable = \"drop\"` or answers are turned off.";
-    RateLimited, "rate_limited", "An answer (RST, ICMP, ARP) was due, but the port's limit for answers of this kind was reached, and the sender's and the service's share of it used up. The limit is asked before other checks: such a packet may have a wrong checksum as well, or a source of weir's own.";
+    RateLimited, "rate_limited", "An answer (RST, ICMP, ARP, neighbour advertisement) was due, but the port's limit for answers of this kind was reached, and the sender's and the service's share of it used up. The limit is asked before other checks: such a packet may have a wrong checksum as well, or a source of weir's own.";
     NoRoute, "no_route", "No route leads to the real server or the client.";
-    NeighbourFailed, "neighbour_failed", "The next hop did not answer ARP.";
-    NeighbourQueueFull, "neighbour_queue_full", "Too many packets already wait for this next hop's ARP answer.";
+    NeighbourFailed, "neighbour_failed", "The next hop answered neither ARP nor neighbour solicitations.";
+    NeighbourQueueFull, "neighbour_queue_full", "Too many packets already wait for this next hop's MAC address.";
     LocalPortsExhausted, "local_ports_exhausted", "Towards every real server, each local address and port of the pool is in use by a connection that is not given up for another.";
     AmbiguousReply, "ambiguous_reply", "In nat mode, the same client port already talks to the same real server and port through another service, so that replies could not be told apart, and there is no other real server.";
     Hairpin, "hairpin", "The client is the real server that was chosen for it, and its address would stay: the packet would go from a host to itself.";

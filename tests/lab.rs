@@ -49,6 +49,26 @@ fn fullnat_carries_http_dns_and_iperf3_unharmed() {
 }
 
 #[test]
+fn dr_carries_ipv6_between_kernels() {
+    lab("ipv6", &["dr"]);
+}
+
+#[test]
+fn nat_carries_ipv6_between_kernels() {
+    lab("ipv6", &["nat"]);
+}
+
+#[test]
+fn fullnat_carries_ipv6_between_kernels() {
+    lab("ipv6", &["fullnat"]);
+}
+
+#[test]
+fn the_host_uses_a_port_over_ipv6() {
+    lab("ipv6-host", &[]);
+}
+
+#[test]
 fn nothing_depends_on_which_of_two_workers_a_packet_meets() {
     for mode in ["dr", "nat", "fullnat"] {
         lab_with(2, "traffic", &[mode]);

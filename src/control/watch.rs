@@ -31,11 +31,11 @@ const ALARMS: [(DropReason, &str); 7] = [
     (DropReason::TxFull, "a device's transmit queue was full"),
     (
         DropReason::NeighbourFailed,
-        "packets to next hops that do not answer ARP were dropped",
+        "packets to next hops that answer neither ARP nor neighbour solicitations were dropped",
     ),
     (
         DropReason::NeighbourQueueFull,
-        "too many packets wait for next hops' ARP answers",
+        "too many packets wait for next hops' MAC addresses",
     ),
 ];
 

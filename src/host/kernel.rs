@@ -1,20 +1,20 @@
 //! The kernel's side of the companions, by netlink: addresses and routes as configured, and nothing else.
 
-use crate::config::{Config, RouteConfig};
+use crate::config::Config;
 use crate::log::{self, Reports};
-use crate::net::ipv4;
+use crate::net::is_link_local;
 use futures_util::{StreamExt, TryStreamExt};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
 };
 use rtnetlink::{AddressMessageBuilder, Handle, MulticastGroup, RouteMessageBuilder};
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::sync::watch;
 
 /// weir's routes among the kernel's (`rtm_protocol`): a number that neither the kernel nor iproute2 names.
@@ -35,9 +35,9 @@ pub struct Interface {
 /// What an interface is to have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Wanted {
-    addresses: BTreeSet<Ipv4Net>,
+    addresses: BTreeSet<IpNet>,
     /// With their gateways.
-    routes: BTreeSet<(Ipv4Net, Ipv4Addr)>,
+    routes: BTreeSet<(IpNet, IpAddr)>,
 }
 
 /// Keeps the kernel in step with the configuration.
@@ -54,7 +54,11 @@ impl Kernel {
     /// For a person: what the kernel refused.
     pub async fn start(interfaces: Vec<Interface>, config: &Config) -> Result<Kernel, String> {
         // What others do to the interfaces: set down, they lose their routes.
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr];
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ];
         let (connection, handle, mut events) = rtnetlink::new_multicast_connection(&groups)
             .map_err(|error| format!("no netlink socket: {error}"))?;
         tokio::spawn(connection);
@@ -107,17 +111,13 @@ fn wanted(interfaces: &[Interface], config: &Config) -> Vec<Wanted> {
         let Some(port) = config.ports.get(interface.port) else {
             return Wanted::default();
         };
-        let v4 = |net: IpNet| match net {
-            IpNet::V4(net) => Some(net),
-            IpNet::V6(_) => None,
-        };
-        // What the kernel is given is IPv4 alone so far.
-        let by_port = |via: &IpAddr| port.addresses.iter().any(|net| net.contains(via));
-        let routes = config.routes.iter().filter(|route| by_port(&route.via));
-        let v4_route = |route: &RouteConfig| Some((v4(route.to)?, ipv4(route.via)));
+        let routes = config.routes.iter().filter(|route| match route.port {
+            Some(named) => named == interface.port,
+            None => port.addresses.iter().any(|net| net.contains(&route.via)),
+        });
         Wanted {
-            addresses: port.addresses.iter().copied().filter_map(v4).collect(),
-            routes: routes.filter_map(v4_route).collect(),
+            addresses: port.addresses.iter().copied().collect(),
+            routes: routes.map(|route| (route.to, route.via)).collect(),
         }
     };
     interfaces.iter().map(of).collect()
@@ -144,52 +144,92 @@ async fn settle(handle: &Handle, interface: &Interface, wanted: &Wanted) -> Resu
         let found = handle.address().get();
         let found = found.set_link_index_filter(interface.index).execute();
         let found: Vec<_> = found.try_collect().await.map_err(asked)?;
-        Ok::<_, String>(found.iter().filter_map(address).collect::<BTreeSet<_>>())
+        Ok::<_, String>(found.iter().filter_map(address).collect::<BTreeMap<_, _>>())
     };
     let found = find().await?;
-    for net in found.difference(&wanted.addresses) {
-        let message = AddressMessageBuilder::<Ipv4Addr>::new()
-            .index(interface.index)
-            .address(net.addr(), net.prefix_len())
-            .build();
-        let done = handle.address().del(message).execute().await;
+    let is_left = |(net, is_given): &(&IpNet, &bool)| **is_given && !wanted.addresses.contains(net);
+    for (net, _) in found.iter().filter(is_left) {
+        let done = handle.address().del(removal(*net, interface.index));
+        let done = done.execute().await;
         done.map_err(failed(format!("removing {net}")))?;
     }
     // With the first address of a subnet the kernel removes the others as well.
     let found = find().await?;
-    for net in wanted.addresses.difference(&found) {
+    let is_missing = |net: &&IpNet| !found.contains_key(net);
+    for net in wanted.addresses.iter().filter(is_missing) {
         let add = handle.address();
-        let add = add.add(interface.index, IpAddr::V4(net.addr()), net.prefix_len());
+        let mut add = add.add(interface.index, net.addr(), net.prefix_len());
+        // weir detects duplicates, and would answer the kernel's own question.
+        if net.addr().is_ipv6() {
+            add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        let hint = match net.addr().is_ipv6() {
+            true => format!(" (net.ipv6.conf.{name}.disable_ipv6 has to be 0)"),
+            false => String::new(),
+        };
         let done = add.execute().await;
-        done.map_err(failed(format!("adding {net}")))?;
+        done.map_err(failed(format!("adding {net}{hint}")))?;
     }
 
-    let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let found = handle.route().get(all).execute();
-    let found: Vec<_> = found.try_collect().await.map_err(asked)?;
-    let found: BTreeSet<_> = found
-        .iter()
-        .filter_map(|message| route(message, interface.index))
-        .collect();
-    let message = |to: &Ipv4Net, via: &Ipv4Addr| {
-        RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(to.network(), to.prefix_len())
-            .gateway(*via)
-            .output_interface(interface.index)
-            .protocol(RouteProtocol::from(PROTOCOL))
-            .kind(RouteType::Unicast)
-            .priority(METRIC)
-            .build()
-    };
+    let mut found = BTreeSet::new();
+    for all in [
+        RouteMessageBuilder::<Ipv4Addr>::new().build(),
+        RouteMessageBuilder::<Ipv6Addr>::new().build(),
+    ] {
+        let routes = handle.route().get(all).execute();
+        let routes: Vec<_> = routes.try_collect().await.map_err(asked)?;
+        let own = routes
+            .iter()
+            .filter_map(|message| route(message, interface.index));
+        found.extend(own);
+    }
     for (to, via) in found.difference(&wanted.routes) {
-        let done = handle.route().del(message(to, via)).execute().await;
+        let message = route_message(*to, *via, interface.index);
+        let done = handle.route().del(message).execute().await;
         done.map_err(failed(format!("removing the route to {to}")))?;
     }
     for (to, via) in wanted.routes.difference(&found) {
-        let done = handle.route().add(message(to, via)).execute().await;
+        let message = route_message(*to, *via, interface.index);
+        let done = handle.route().add(message).execute().await;
         done.map_err(failed(format!("adding the route to {to} via {via}")))?;
     }
     Ok(())
+}
+
+/// What takes an address away from an interface.
+fn removal(net: IpNet, index: u32) -> AddressMessage {
+    match net {
+        IpNet::V4(net) => AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(index)
+            .address(net.addr(), net.prefix_len())
+            .build(),
+        IpNet::V6(net) => AddressMessageBuilder::<Ipv6Addr>::new()
+            .index(index)
+            .address(net.addr(), net.prefix_len())
+            .build(),
+    }
+}
+
+/// A route of weir's own, whose gateway is of the family of its destination.
+fn route_message(to: IpNet, via: IpAddr, index: u32) -> RouteMessage {
+    let mut message = match (to, via) {
+        (IpNet::V4(to), IpAddr::V4(via)) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(to.network(), to.prefix_len())
+            .gateway(via)
+            .output_interface(index)
+            .priority(METRIC)
+            .build(),
+        (IpNet::V6(to), IpAddr::V6(via)) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(to.network(), to.prefix_len())
+            .gateway(via)
+            .output_interface(index)
+            .priority(METRIC)
+            .build(),
+        (_, _) => unreachable!("the configuration has no such route"),
+    };
+    message.header.protocol = RouteProtocol::from(PROTOCOL);
+    message.header.kind = RouteType::Unicast;
+    message
 }
 
 /// Whether an event is about one of the interfaces.
@@ -206,33 +246,50 @@ fn is_of(event: &NetlinkPayload<RouteNetlinkMessage>, interfaces: &[Interface]) 
     interfaces.iter().any(|interface| interface.index == index)
 }
 
-/// The IPv4 address of a message, with its prefix.
-fn address(message: &AddressMessage) -> Option<Ipv4Net> {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => {
-                Ipv4Net::new(*address, message.header.prefix_len).ok()
-            }
+/// The address of a message, with its prefix, and whether it was given to the interface. The kernel makes others itself: link-local
+/// ones, and what follows from routers' advertisements.
+fn address(message: &AddressMessage) -> Option<(IpNet, bool)> {
+    let is_given = message.header.flags.contains(AddressHeaderFlags::Permanent);
+    let attributes = message.attributes.iter();
+    let address = attributes
+        .filter_map(|attribute| match attribute {
+            AddressAttribute::Local(address @ IpAddr::V4(_)) => Some(*address),
+            AddressAttribute::Address(address @ IpAddr::V6(_)) => Some(*address),
             _ => None,
         })
+        .next()?;
+    let is_own = address.is_ipv4() || is_given && !is_link_local(address);
+    let net = IpNet::new(address, message.header.prefix_len).ok()?;
+    Some((net, is_own))
 }
 
 /// A route of weir's own by an interface: its destination and gateway.
-fn route(message: &RouteMessage, interface: u32) -> Option<(Ipv4Net, Ipv4Addr)> {
+fn route(message: &RouteMessage, interface: u32) -> Option<(IpNet, IpAddr)> {
     if message.header.protocol != RouteProtocol::from(PROTOCOL) {
         return None;
     }
-    let (mut to, mut via, mut by) = (Ipv4Addr::UNSPECIFIED, None, None);
+    let (mut to, mut via, mut by) = (None, None, None);
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = *address,
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some(*address),
+            RouteAttribute::Destination(address) => to = ip(address),
+            RouteAttribute::Gateway(address) => via = ip(address),
             RouteAttribute::Oif(index) => by = Some(*index),
             _ => {}
         }
     }
-    let net = Ipv4Net::new(to, message.header.destination_prefix_length).ok()?;
-    Some((net, via.filter(|_| by == Some(interface))?))
+    let via = via.filter(|_| by == Some(interface))?;
+    let all = match via {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let to = IpNet::new(to.unwrap_or(all), message.header.destination_prefix_length);
+    Some((to.ok()?, via))
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    }
 }

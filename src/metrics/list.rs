@@ -69,7 +69,7 @@ metrics! {
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.taken_over_packets));
     Counter "weir_transmitted_packets_total" ["worker"] "Received packets that a device took to send on."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.transmitted_packets));
-    Counter "weir_answered_packets_total" ["worker"] "Received packets that were turned into their own answer (ARP, ICMP, RST)."
+    Counter "weir_answered_packets_total" ["worker"] "Received packets that were turned into their own answer (ARP, neighbour discovery, ICMP, RST)."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.answered_packets));
     Counter "weir_local_packets_total" ["worker"] "Received packets for the host itself."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.local_packets));
@@ -79,7 +79,7 @@ metrics! {
         Daemon(|daemon, samples| reasons(daemon, samples, |worker| &worker.dropped_packets));
     Counter "weir_replies_total" ["reason"] "Answers decided on, by what asked for them."
         Daemon(|daemon, samples| reasons(daemon, samples, |worker| &worker.replies));
-    Counter "weir_originated_packets_total" ["worker"] "Frames of weir's own (ARP requests and announcements) that a device took."
+    Counter "weir_originated_packets_total" ["worker"] "Frames of weir's own (questions for neighbours, announcements, reports of groups) that a device took."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.originated_packets));
 
     // Workers.
@@ -134,7 +134,7 @@ metrics! {
         Service(|it, samples| services(it, samples, it.service.traffic.inactive_connections));
 
     // Real servers of services.
-    Gauge "weir_real_up" REAL "1: a route leads to the real server, and its next hop has not failed to answer ARP."
+    Gauge "weir_real_up" REAL "1: a route leads to the real server, and its next hop has not failed to answer ARP or neighbour solicitations."
         Service(|service, samples| reals(service, samples, |real| u64::from(real.up)));
     Gauge "weir_real_weight" REAL "The weight; 0: no new connections."
         Service(|service, samples| reals(service, samples, |real| real.weight.into()));

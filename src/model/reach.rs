@@ -29,7 +29,7 @@ impl Model {
         if due.others > 0 {
             tracing::warn!(
                 changes = due.others,
-                "still more real servers and gateways began or ceased to answer ARP: see weir show neighbours"
+                "still more real servers and gateways began or ceased to answer: see weir show neighbours"
             );
         }
     }
