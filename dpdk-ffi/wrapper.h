@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <net/if.h>
 #include <net/if_arp.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -92,6 +93,24 @@ static inline int weir_netdev_set_mac(unsigned int index, const uint8_t mac[6])
 	failed = if_indextoname(index, request.ifr_name) && !ioctl(fd, SIOCSIFHWADDR, &request) ? 0 : errno;
 	close(fd);
 	return failed;
+}
+
+/* Takes an IPv6 address of 64 bits of network away from one of the kernel's network interfaces, if it has it. */
+static inline void weir_netdev_remove_ipv6(unsigned int index, const uint8_t address[16])
+{
+	/* The kernel's struct in6_ifreq (linux/ipv6.h), which does not go with the C library's headers. */
+	struct {
+		struct in6_addr address;
+		uint32_t length;
+		int index;
+	} request = { .length = 64, .index = (int)index };
+	int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+
+	if (fd < 0)
+		return;
+	memcpy(&request.address, address, sizeof(request.address));
+	ioctl(fd, SIOCDIFADDR, &request);
+	close(fd);
 }
 
 /* Whether the kernel has a network interface of this number. */

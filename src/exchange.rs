@@ -7,12 +7,19 @@ use crate::wire::{Mac, arp, mld, ndisc};
 use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 /// From a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Packets are waiting for this next hop, or its address should be confirmed.
     Wanted { port: PortId, address: IpAddr },
+    /// A router on the link says for how long it is a default router.
+    Router {
+        port: PortId,
+        address: Ipv6Addr,
+        lifetime: Duration,
+    },
     /// A router asks which groups the port listens to.
     Query { port: PortId },
     /// A neighbour said where it is, or claims an address of weir's own.
@@ -186,6 +193,17 @@ impl Mailbox {
     pub fn tell(&self, port: PortId, heard: Heard, news: News) {
         if self.has_room(news.quarters()) {
             let _ = self.events.push(Event::Heard { port, heard });
+        }
+    }
+
+    /// Tells the control thread of a router; of the worth of a stranger.
+    pub fn tell_router(&self, port: PortId, address: Ipv6Addr, lifetime: Duration) {
+        if self.has_room(News::Stranger.quarters()) {
+            let _ = self.events.push(Event::Router {
+                port,
+                address,
+                lifetime,
+            });
         }
     }
 

@@ -158,7 +158,7 @@ pub enum Sent {
     Forwarded,
     /// A received packet, turned into its own answer.
     Answered,
-    /// A frame of weir's own (an ARP request).
+    /// A frame of weir's own (a question for a neighbour).
     Originated,
 }
 

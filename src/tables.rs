@@ -246,6 +246,8 @@ pub struct Port {
     pub mac: Mac,
     pub accepts: Accepts,
     pub mtu: u16,
+    /// What routers on its link advertise is heeded.
+    pub accepts_ra: bool,
     /// The host behind it uses the port too.
     pub has_companion: bool,
     pub addresses: Box<[IpNet]>,

@@ -27,7 +27,7 @@ pub struct MemberView {
     /// Port 0: the packet's own.
     pub real: SocketAddr,
     pub weight: u16,
-    /// A route leads there, and its next hop has not failed to answer ARP.
+    /// A route leads there, and its next hop has not failed to answer ARP or neighbour solicitations.
     pub up: bool,
     #[serde(flatten)]
     pub traffic: TrafficView,
@@ -181,7 +181,7 @@ pub struct WorkerView {
     pub answered_packets: u64,
     pub local_packets: u64,
     pub queued_packets: u64,
-    /// Frames of weir's own (ARP requests).
+    /// Frames of weir's own (questions for neighbours, announcements).
     pub originated_packets: u64,
     /// Every reason, also those without a packet.
     pub dropped_packets: BTreeMap<String, u64>,

@@ -339,7 +339,7 @@ fn summary(stats: &Stats) -> String {
     )
 }
 
-/// What to do about packets that waited for ARP answers which the captures never bring: they were taken on one side only.
+/// What to do about packets that waited for neighbours' answers which the captures never bring: they were taken on one side only.
 fn one_sided(engine: &Engine, config: &Config) -> Option<String> {
     /// The most next hops that are named.
     const NAMED: usize = 8;
@@ -354,7 +354,7 @@ fn one_sided(engine: &Engine, config: &Config) -> Option<String> {
         return None;
     }
     let mut hint = format!(
-        "hint: {packets} packets waited in vain for an ARP answer, which the captures do not have, of:"
+        "hint: {packets} packets waited in vain for an answer to ARP or a neighbour solicitation, which the captures do not have, of:"
     );
     for (n, (address, port)) in silent.iter().take(NAMED).enumerate() {
         let name = &config.ports[port.index()].name;

@@ -262,7 +262,8 @@ impl Config {
         let services = self.services.iter().map(|service| service.address);
         let networks = networks.map(IpNet::addr);
         let others = routes.chain(neighbours).chain(pools).chain(services);
-        networks.chain(others).any(|address| address.is_ipv6())
+        let accept_ra = self.ports.iter().any(|port| port.accept_ra);
+        accept_ra || networks.chain(others).any(|address| address.is_ipv6())
     }
 }
 
@@ -343,7 +344,7 @@ pub struct Metrics {
 pub struct Limits {
     /// Connections in all, shared out evenly over the workers. Default 1,048,576.
     pub connections: usize,
-    /// Answers a second of each kind (RST, ICMP, ARP) by each port. Default 1,000.
+    /// Answers a second of each kind (RST, ICMP, ARP, neighbour advertisement) by each port. Default 1,000.
     pub answers_per_second: u32,
     /// Packets a second for the host itself that came in by one port. Default 10,000.
     pub host_packets_per_second: u32,
@@ -393,8 +394,10 @@ pub struct PortConfig {
     pub device: String,
     /// The port's addresses, each with the prefix length of its subnet.
     pub addresses: Vec<IpNet>,
-    /// Networks beyond its subnets for whose VIPs and pool addresses the port answers ARP.
+    /// Networks beyond its subnets for whose VIPs and pool addresses the port answers ARP and neighbour solicitations.
     pub announce: Vec<IpNet>,
+    /// A router on its link may have the default route of IPv6, by its advertisements.
+    pub accept_ra: bool,
     pub mac: Option<Mac>,
     /// The largest IP packet, in bytes.
     pub mtu: u16,

@@ -123,6 +123,7 @@ tables! {
         device: Device, required;
         addresses: List<HostPrefix>;
         announce: List<Destination>;
+        accept_ra: bool;
         mac: Mac;
         mtu: Int<576, 9000>;
         queues: Queues;

@@ -284,7 +284,15 @@ impl Control {
                 port: port.unwrap_or_default(),
             }
         });
-        connected.chain(configured).collect()
+        let learned = self
+            .model
+            .learned_route()
+            .map(|(port, router)| view::RouteView {
+                to: "::/0".to_owned(),
+                via: Some(router),
+                port: tables.port(port).name.to_string(),
+            });
+        connected.chain(configured).chain(learned).collect()
     }
 
     pub fn show_daemon(&self) -> view::DaemonView {

@@ -6,11 +6,11 @@ use super::limit::AnswerKind;
 use super::{Core, Turn};
 use crate::exchange::{Heard, News};
 use crate::packet::{Packet, Sent, Sink};
-use crate::units::PortId;
 use crate::verdict::{DropReason, LocalReason, ReplyReason, Verdict};
 use crate::wire::ndisc::Repr;
 use crate::wire::{Mac, build_nd, ethernet, icmpv6, ipv6, mld};
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 impl<P: Packet> Core<V6, P> {
     /// A message of neighbour discovery, malformed or not.
@@ -26,8 +26,11 @@ impl<P: Packet> Core<V6, P> {
         };
         let frame_mac = ethernet::source(packet.data()).unwrap_or_default();
         let Some(heard) = Heard::by_discovery(&message, source, frame_mac) else {
-            // Of routers and for them: the host's.
-            return self.of_routers(packet, port, turn);
+            let lifetime = match message {
+                Repr::RouterAdvertisement { lifetime, .. } => Some(lifetime),
+                _ => None,
+            };
+            return self.of_routers(packet, source, lifetime, turn);
         };
         let is_nobodys = |mac: Mac| !mac.is_station() || tables.is_own_mac(mac);
         if heard.mac.is_some_and(is_nobodys) || is_no_host(heard.sender) {
@@ -104,13 +107,22 @@ impl<P: Packet> Core<V6, P> {
         }
     }
 
+    /// A message of routers or for them: the host's, and heeded where the port is to. `lifetime`: of an advertisement, for how
+    /// long its sender is a default router.
     fn of_routers<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
-        port: PortId,
+        source: Ipv6Addr,
+        lifetime: Option<Duration>,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
-        match turn.tables.port(port).has_companion {
+        let port = packet.port();
+        let table = turn.tables.port(port);
+        let lifetime = lifetime.filter(|_| table.accepts_ra);
+        if let Some(lifetime) = lifetime {
+            self.mailbox.tell_router(port, source, lifetime);
+        }
+        match lifetime.is_some() || table.has_companion {
             true => self.deliver(packet, port, LocalReason::Nd, turn),
             false => Verdict::Drop(DropReason::NdIgnored),
         }

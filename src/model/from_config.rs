@@ -48,7 +48,8 @@ pub(super) fn port_tables(config: &Config, devices: &[Device]) -> Arc<[Port]> {
     let ports = config.ports.iter().zip(devices).enumerate();
     ports
         .map(|(n, (port, device))| {
-            let speaks_v6 = port.addresses.iter().any(|net| net.addr().is_ipv6())
+            let speaks_v6 = port.accept_ra
+                || port.addresses.iter().any(|net| net.addr().is_ipv6())
                 || config.routes.iter().any(|route| route.port == Some(n))
                 || config
                     .neighbours
@@ -75,6 +76,7 @@ fn port_table(port: &config::PortConfig, device: Device, speaks_v6: bool) -> Por
             false => Accepts::only(device.mac),
         },
         mtu: port.mtu,
+        accepts_ra: port.accept_ra,
         has_companion: port.companion.is_some(),
         broadcasts: addresses.iter().filter_map(broadcast).collect(),
         addresses: addresses.into(),

@@ -9,12 +9,13 @@ mod beginnings_tests;
 mod changes;
 mod from_config;
 mod reach;
+mod routers;
 mod services;
 
 use crate::config::Config;
 use crate::exchange::Event;
 use crate::lpm::Lpm;
-use crate::neighbour::NeighbourTable;
+use crate::neighbour::{LinkState, NeighbourTable};
 use crate::net::{ByFamily, is_link_local};
 use crate::rcu::map::Map;
 use crate::rcu::{Publisher, Reader, domain};
@@ -28,12 +29,13 @@ use crate::wire::Mac;
 pub use changes::{Changes, NeedsRestart, NoSuchReal};
 pub use from_config::{Device, key};
 use from_config::{port_of, port_tables};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 pub use reach::names;
+use routers::Routers;
 use services::Services;
 pub use services::{Conflict, Edit, Place};
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +48,7 @@ pub struct Model {
     /// Neighbours' slots to be used again when every worker reads the present generation.
     retired_hops: Vec<HopId>,
     drained_at: Time,
+    routers: Routers,
     /// Workers have room for IPv6 connections, as the first configuration asked for.
     speaks_ipv6: bool,
 }
@@ -119,6 +122,7 @@ impl Model {
             resolver,
             retired_hops: Vec::new(),
             drained_at: now,
+            routers: Routers::default(),
             speaks_ipv6: config.speaks_ipv6(),
         };
         model.change(config.clone(), now);
@@ -239,7 +243,9 @@ impl Model {
             }
         }
         let routes = (new.routes != old.routes || ports.is_some()).then(|| {
-            let routes = Arc::new(routes(&mut self.resolver, &new, now));
+            self.routers.follow(&new);
+            let learned = self.routers.chosen();
+            let routes = Arc::new(routes(&mut self.resolver, &new, learned, now));
             self.resolver.look_at_all();
             routes
         });
@@ -342,6 +348,7 @@ impl Model {
         self.resolver.tick(&network, now);
         let reached = self.resolver.take_reached(now);
         self.say_reached(reached);
+        self.follow_routers(now);
         let network = Network {
             tables: self.publisher.current(),
             reals: self.services.real_addresses(),
@@ -374,11 +381,65 @@ impl Model {
 
     /// Hands an event of a worker to the resolver.
     pub fn event(&mut self, event: Event, now: Time) {
+        if let Event::Router {
+            port,
+            address,
+            lifetime,
+        } = event
+        {
+            self.routers.heard(port, address, lifetime, now);
+            self.follow_routers(now);
+            return;
+        }
         let network = Network {
             tables: self.publisher.current(),
             reals: self.services.real_addresses(),
         };
         self.resolver.event(event, &network, now);
+    }
+
+    /// When something is due next.
+    pub fn next_due(&self) -> Option<Time> {
+        let due = [self.resolver.next_due(), self.routers.next_due()];
+        due.into_iter().flatten().min()
+    }
+
+    /// Gives the default route to another router that was heard, where that is to be.
+    fn follow_routers(&mut self, now: Time) {
+        let table = self.resolver.neighbours().table();
+        let has_failed = |port, address: Ipv6Addr| {
+            let hop = table.find(port, address.into());
+            hop.is_some_and(|hop| table.link(hop).state == LinkState::Failed)
+        };
+        if !self.routers.choose(has_failed, now) {
+            return;
+        }
+        let learned = self.routers.chosen();
+        let port = learned.map(|(port, _)| self.tables().port(port).name.clone());
+        let router = learned.map(|(_, address)| address);
+        tracing::info!(
+            ?router,
+            port = port.as_deref(),
+            "default router by its advertisements"
+        );
+        let config = self.config().clone();
+        let routes = Arc::new(routes(&mut self.resolver, &config, learned, now));
+        self.services.replace(config, Some(routes.clone()));
+        self.resolver.look_at_all();
+        self.publish(|next| {
+            next.routes = routes;
+            next.route_generation = next.route_generation.wrapping_add(1);
+        });
+    }
+
+    /// The default route that a router's advertisements gave: the router and its port.
+    pub fn learned_route(&self) -> Option<(PortId, IpAddr)> {
+        let (port, address) = self.routers.chosen()?;
+        let is_given = |route: &crate::config::RouteConfig| {
+            route.to.prefix_len() == 0 && route.to.addr().is_ipv6()
+        };
+        let is_given = self.config().routes.iter().any(is_given);
+        (!is_given).then_some((port, address.into()))
     }
 
     /// Publishes the services as they are, and what `change` makes of the other tables, as the next generation.
@@ -407,7 +468,12 @@ fn static_neighbours(config: &Config) -> HashMap<(PortId, IpAddr), Mac> {
 }
 
 /// The routing table of a configuration, whose gateways keep their slots.
-fn routes(resolver: &mut Resolver, config: &Config, now: Time) -> Lpm<Route> {
+fn routes(
+    resolver: &mut Resolver,
+    config: &Config,
+    learned: Option<(PortId, Ipv6Addr)>,
+    now: Time,
+) -> Lpm<Route> {
     let mut routes: Vec<(IpNet, Route)> = Vec::new();
     for (n, port) in config.ports.iter().enumerate() {
         let route = Route {
@@ -419,6 +485,14 @@ fn routes(resolver: &mut Resolver, config: &Config, now: Time) -> Lpm<Route> {
         routes.extend(subnets.map(|net| (net.trunc(), route)));
     }
     resolver.unpin_all();
+    // First: a default route of the configuration takes its place.
+    if let Some((port, address)) = learned
+        && let Some(hop) = resolver.pin(port, address.into(), now)
+    {
+        let gateway = Some((hop, address.into()));
+        let route = Route { port, gateway };
+        routes.push((IpNet::V6(Ipv6Net::default()), route));
+    }
     let mut left_out = Vec::new();
     for route in &config.routes {
         let named = route.port.map(|place| PortId(place as u8));

@@ -2,7 +2,7 @@
 //!
 //! It drives the director, the neighbours and the expiry exactly as a worker and the control thread do, except that
 //! time only moves when a packet comes. Before a packet is processed, everything that was due until then happens at
-//! its own time; after it, whatever it set off (an ARP request, the packets that an ARP answer releases) happens at
+//! its own time; after it, whatever it set off (a question for a neighbour, the packets that its answer releases) happens at
 //! the packet's time. Packets may come in together, as a worker finds them when it polls its queues: then the same holds
 //! of all of them as of one. A replay begins after start-up: nothing announces itself.
 
@@ -149,7 +149,7 @@ impl Replay {
         };
         let end = *first + WINDOW;
         self.advance(*first);
-        let due = self.model.resolver.next_due();
+        let due = self.model.next_due();
         let mut together = Vec::new();
         let comes_along =
             |(_, time, _): &Received| *time < end && due.is_none_or(|due| *time < due);
@@ -234,7 +234,7 @@ impl Replay {
     /// Lets everything happen that is due until `time`, each at its own time. The clock never goes back.
     fn advance(&mut self, time: Time) {
         let time = time.max(self.clock);
-        while let Some(due) = self.model.resolver.next_due().filter(|due| *due <= time) {
+        while let Some(due) = self.model.next_due().filter(|due| *due <= time) {
             self.set_clock(due.max(self.clock));
             self.model.tick(self.clock);
             self.quiescent();
@@ -317,7 +317,7 @@ impl Replay {
         &self.shared.stats
     }
 
-    /// The next hops that the captures bring no ARP answer of, with their ports, in the order of their addresses.
+    /// The next hops that the captures bring no answer of, with their ports, in the order of their addresses.
     pub fn unanswered(&self) -> Vec<(IpAddr, PortId)> {
         let neighbours = self.model.resolver.neighbours().iter();
         let mut silent: Vec<_> = neighbours

@@ -201,8 +201,8 @@ impl Resolver {
         match event {
             Event::Wanted { port, address } => self.wanted(port, address, network, now),
             Event::Heard { port, heard } => self.heard(port, &heard, network, now),
-            // The control thread's: it knows to what ports listen.
-            Event::Query { .. } => {}
+            // The model's, and the control thread's, who knows to what ports listen.
+            Event::Router { .. } | Event::Query { .. } => {}
         }
     }
 

@@ -147,7 +147,7 @@ pub struct WorkerStats {
     pub local: Counter,
     /// Received packets that wait for a neighbour.
     pub queued: Counter,
-    /// Frames of weir's own (ARP requests) that a device took.
+    /// Frames of weir's own (questions for neighbours, announcements) that a device took.
     pub originated: Counter,
     drops: [Counter; DropReason::COUNT],
     replies: [Counter; ReplyReason::ALL.len()],

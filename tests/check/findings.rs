@@ -7,10 +7,6 @@ use weir::config::{self, Context, Severity};
 /// found in column 8 of this line (`warning: ` before the message: not an error; ` => remedy` behind it: what the help
 /// says), and there may be several. Nothing else may be found. `rest` is appended to every case.
 fn hold(cases: &str, rest: &str) {
-    hold_in(cases, rest, &CONTEXT);
-}
-
-fn hold_in(cases: &str, rest: &str, context: &Context) {
     for case in cases.split("### ").skip(1) {
         let (name, text) = case.split_once('\n').unwrap();
         let mut expected = Vec::new();
@@ -25,7 +21,8 @@ fn hold_in(cases: &str, rest: &str, context: &Context) {
                 expected.push((line, column.parse::<usize>().unwrap(), severity, part, help));
             }
         }
-        let (found, refused) = match config::parse(&format!("{text}\n{rest}"), "lb.toml", context) {
+        let (found, refused) = match config::parse(&format!("{text}\n{rest}"), "lb.toml", &CONTEXT)
+        {
             Ok(loaded) => (loaded.warnings, false),
             Err(diagnostics) => (diagnostics, true),
         };
@@ -76,21 +73,6 @@ addresses = ["10.0.0.1/24", "fd00:a::1/64"]
 #[test]
 fn addresses_of_both_families_are_checked_alike() {
     hold(include_str!("ipv6.txt"), DUAL);
-}
-
-#[test]
-fn a_version_without_ipv6_says_so_once_at_the_first_address() {
-    let without = Context { ..CONTEXT };
-    hold_in(include_str!("no_ipv6.txt"), NETWORK, &without);
-    let running = config::parse(NETWORK, "lb.toml", &without).unwrap().config;
-    let service =
-        "[[service]]\naddress = \"2001:db8::80\"\nport = 80\nprotocol = \"tcp\"\nmode = \"dr\"\n";
-    let refused = config::services(service, "added", &running).unwrap_err();
-    let refused = refused.to_string();
-    assert!(
-        refused.contains("added:2:11: this version of weir does not forward IPv6 yet"),
-        "{refused}"
-    );
 }
 
 #[test]

@@ -57,7 +57,7 @@ def two_arm(*services, known=(GATEWAY, NEAR, A, B, C, D, INNER_GATEWAY), gateway
             wan_keys="", lan_keys="", v4=(None, None)):
     text = "limits = { connections = 1024" + (f", answers_per_second = {answers}" if answers is not None else "") + " }\n"
     text += extra + port("wan", WAN, companion=companion, extra=wan_keys, v4=v4[0]) + port("lan", LAN, extra=lan_keys, v4=v4[1])
-    text += f'[[route]]\nto = "::/0"\nvia = "{gateway}"\n'
+    text += f'[[route]]\nto = "::/0"\nvia = "{gateway}"\n' * (gateway is not None)
     text += f'[[route]]\nto = "2001:db8:19::/48"\nvia = "{INNER_GATEWAY.ip}"\n'
     text += "".join(f'[[neighbour]]\naddress = "{host.ip}"\nmac = "{host.mac}"\n' for host in known)
     text += f'[[local_pool]]\nname = "inside"\naddresses = ["{POOL}"]\n' + "".join(each.text for each in services)

@@ -28,7 +28,7 @@ check "ping of the port's address" within 5 on c1 ping -6 -qc2 -i0.2 -W2 "$wan:1
 same "… at the port's MAC address" "$mac" "$(ip -n c1 -6 neighbour show "$wan:1" | awk '{ print $5 }')"
 check "ping from the host" on weir ping -6 -qc2 -i0.2 -W2 "$wan:11"
 check "ping from the host, by its link" on weir ping -6 -qc2 -i0.2 -W2 "$(ip -n c1 -6 -json address show dev wan scope link |
-    /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["addr_info"][0]["local"])')%host0"
+    /usr/bin/python3 -c 'import json, sys; print([entry["local"] for link in json.load(sys.stdin) for entry in link.get("addr_info", [])][0])')%host0"
 check "HTTP from the host" get weir "http://[$wan:11]/" 5
 spawn weir /usr/bin/python3 -m http.server 8080 --bind "$wan:1" --directory "$LAB_DIR/files"
 head -c 5000000 /dev/urandom >"$LAB_DIR/files/some"

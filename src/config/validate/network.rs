@@ -9,7 +9,7 @@ use crate::config::value::{Given, List};
 use crate::config::{Config, HostPeer, PortConfig, Queues, RouteConfig, StaticNeighbour};
 use crate::net::{family, is_link_local};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use std::net::IpAddr;
 
 /// The most ports.
@@ -115,6 +115,9 @@ impl Network {
         for route in &config.routes {
             network.routed.insert(route.to);
         }
+        if config.ports.iter().any(|port| port.accept_ra) {
+            network.routed.insert(IpNet::V6(Ipv6Net::default()));
+        }
         network
     }
 
@@ -217,6 +220,11 @@ impl Network {
             );
             let addresses = self.port_addresses(&port, at, place, &mut subnets, log);
             let announce = announced(port.announce, log);
+            let accept_ra = port.accept_ra.get().unwrap_or(false);
+            if accept_ra {
+                // Which there may be at any time.
+                self.routed.insert(IpNet::V6(Ipv6Net::default()));
+            }
             if let Some(mtu) = port.mtu.ok()
                 && mtu.value.0 > MAX_MTU
             {
@@ -253,6 +261,7 @@ impl Network {
                 device: device.0,
                 addresses,
                 announce,
+                accept_ra,
                 mac: port.mac.get(),
                 mtu: port.mtu.get().map_or(MAX_MTU, |mtu| mtu.0) as u16,
                 queues: port.queues.get().unwrap_or(Queues::Auto),

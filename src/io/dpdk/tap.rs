@@ -5,7 +5,7 @@
 //! fdb entry) and never passes them on, so nothing reaches the port. Neither net_tap's `mac=` argument nor
 //! setting the port's MAC helps: both set both sides. What works is to give the kernel's side another address
 //! afterwards; the driver does not look at it again. [`Device::start`] does that: the kernel's side gets the
-//! port's address with its second byte inverted.
+//! port's address with its second byte inverted, and loses the IPv6 link-local address that it has of the first one.
 
 use super::device::TAKEN;
 use super::{Device, Error};
@@ -16,12 +16,17 @@ use std::mem::MaybeUninit;
 
 impl Device {
     /// See the module: the kernel's side of a TAP must not answer to the TAP's address.
-    pub(super) fn part_from_kernel_mac(&self, interface: u32, mac: Mac) -> Result<(), Error> {
-        let mut mac = mac.0;
+    pub(super) fn part_from_kernel_mac(&self, interface: u32, port: Mac) -> Result<(), Error> {
+        let mut mac = port.0;
         mac[1] = !mac[1];
         // SAFETY: the pointer is to six bytes.
         let code = unsafe { dpdk_sys::weir_netdev_set_mac(interface, mac.as_ptr()) };
-        self.check("setting the MAC address of the TAP's kernel side", -code)
+        self.check("setting the MAC address of the TAP's kernel side", -code)?;
+        // What the kernel has made of the port's address already is the port's own as well.
+        let link_local = port.link_local().octets();
+        // SAFETY: the pointer is to sixteen bytes.
+        unsafe { dpdk_sys::weir_netdev_remove_ipv6(interface, link_local.as_ptr()) };
+        Ok(())
     }
 
     /// The same for the TAPs that a bond consists of: those that are no port by themselves.

@@ -13,8 +13,9 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 WAITING = 16
+HEEDED = two_arm(service("nat", A, protocol="udp"), known=(A,), gateway=None, wan_keys="accept_ra = true\n")
 MOVED = Host(A.ip, "02:00:00:00:01:99")
-ROUTER = Host("fe80::fe", GATEWAY.mac)
+ROUTER, OTHER_ROUTER = Host("fe80::fe", GATEWAY.mac), Host("fe80::fd", "02:00:00:00:02:fd")
 SERVICES = (service("nat", A), service("nat", A, vip=WAN_VIP, name="near"), service("fullnat", B, vip=LAN_VIP, name="inner"))
 ALL = two_arm(*SERVICES)
 EVERYTHING = dict(says="RFC 4861 7.1.1, 7.1.2")
@@ -234,6 +235,33 @@ CASES = [
     Case("a_gateway_is_asked_for_not_the_host_behind_it", lb("nat", FAR), [
         wan(udp(CLIENT, VIP), queue("lan", sent_with=1, to=FAR)), lan(here(INNER_GATEWAY), local("nd")),
     ], asks=[("lan", 0.001, INNER_GATEWAY.ip)]),
+    # --- routers
+    Case("a_router_that_advertises_itself_has_the_default_route", HEEDED, [
+        wan(udp(CLIENT, VIP), forward("lan", A)), lan(reply_to(0), drop("no_route")), wan(router_advertisement(ROUTER), local("nd")),
+        lan(reply_to(0), queue("wan", sent_with=4, eth_dst=ROUTER.mac)), wan(here(ROUTER, WAN_LOCAL), local("nd")), lan(reply_to(0), forward("wan", eth_dst=ROUTER.mac)),
+        wan(router_advertisement(ROUTER, lifetime=0), local("nd"), at=3), lan(reply_to(0), drop("no_route")),
+    ], asks=[("wan", 0.004, ROUTER.ip)], check=asked_from("wan", WAN_LOCAL.ip), says="RFC 4861 6.3.4"),
+    Case("a_default_router_is_one_for_its_lifetime", HEEDED, [
+        wan(router_advertisement(ROUTER, lifetime=5), local("nd"), at=1), wan(here(ROUTER, WAN_LOCAL), local("nd")), wan(udp(CLIENT, VIP), forward("lan", A)),
+        lan(reply_to(2), queue("wan", sent_with=4)), wan(here(ROUTER, WAN_LOCAL), local("nd")), lan(reply_to(2), forward("wan", eth_dst=ROUTER.mac), at=5.9),
+        lan(reply_to(2), drop("no_route"), at=6.1),
+    ], asks=ANY),
+    Case("another_router_takes_over_from_one_that_is_silent", HEEDED, [
+        wan(router_advertisement(ROUTER), local("nd")), wan(router_advertisement(OTHER_ROUTER), local("nd")), wan(udp(CLIENT, VIP), forward("lan", A)),
+        lan(reply_to(2), queue("wan")), lan(reply_to(2), queue("wan", sent_with=5, eth_dst=OTHER_ROUTER.mac), at=5), wan(here(OTHER_ROUTER, WAN_LOCAL), local("nd")),
+        lan(reply_to(2), forward("wan", eth_dst=OTHER_ROUTER.mac)),
+    ], asks=ANY, lost={"neighbour_failed": 1}),
+    Case("bad_router_advertisements_are_refused", HEEDED, [
+        wan(router_advertisement(ROUTER, hlim=64), drop("bad_nd")), wan(router_advertisement(GATEWAY), drop("bad_nd")),
+        wan(bent(router_advertisement(ROUTER), 1, b"\x01"), drop("bad_nd")), wan(bent(router_advertisement(ROUTER), 16, b"\x01\0"), drop("bad_nd")),
+        wan(udp(CLIENT, VIP), forward("lan", A)), lan(reply_to(4), drop("no_route")),
+    ]),
+    Case("a_default_route_of_the_file_comes_before_a_routers", two_arm(service("nat", A, protocol="udp"), wan_keys="accept_ra = true\n"), [
+        wan(router_advertisement(ROUTER), local("nd")), wan(udp(CLIENT, VIP), forward("lan", A)), lan(reply_to(1), forward("wan", eth_dst=GATEWAY.mac)),
+    ]),
+    Case("only_ports_that_are_to_heed_routers_do", HEEDED, [
+        lan(router_advertisement(ROUTER), drop("nd_ignored")), wan(udp(CLIENT, VIP), forward("lan", A)), lan(reply_to(1), drop("no_route")),
+    ]),
     # --- what is IPv6's alone
     *(Case(f"{mode}_there_and_back", two_arm(service(mode, A), known=(GATEWAY, A)), [
         wan(tcp(CLIENT, VIP, hlim=7), forward("lan", A, new=True, hlim=6)),
