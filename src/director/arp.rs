@@ -27,7 +27,7 @@ impl<P: Packet> Core<V4, P> {
                 Verdict::Drop(DropReason::BadArp)
             }
             // Another host uses an address of weir's own (RFC 5227 section 2.4): the control thread defends it.
-            Some(repr) if tables.addresses.get(&repr.sender_ip.into()).is_some() => {
+            Some(repr) if tables.addresses.get(&repr.sender_ip).is_some() => {
                 self.mailbox.tell(port, repr, News::Claim);
                 Verdict::Drop(DropReason::BadArp)
             }
@@ -65,9 +65,8 @@ impl<P: Packet> Core<V4, P> {
 
 /// What an ARP packet tells of its sender that weir does not know yet, if anything.
 fn news_of(repr: &arp::Repr, port: PortId, tables: &Tables) -> Option<News> {
-    let is_answer =
-        repr.operation == arp::REPLY && tables.addresses.get(&repr.target_ip.into()).is_some();
-    match tables.neighbours.find(port, repr.sender_ip.into()) {
+    let is_answer = repr.operation == arp::REPLY && tables.addresses.get(&repr.target_ip).is_some();
+    match tables.neighbours.find(port, repr.sender_ip) {
         Some(_) if is_answer => Some(News::Answer),
         Some(hop) => {
             let link = tables.neighbours.link(hop);

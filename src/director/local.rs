@@ -19,7 +19,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
         let tables = turn.tables;
-        let owner = tables.addresses.get(&datagram.destination.into());
+        let owner = tables.addresses.get(&datagram.destination);
         let is_echo_request = |packet: &P| {
             let message = packet.data().get(usize::from(datagram.layout.l4));
             datagram.protocol == F::ICMP && message == Some(&F::ECHO_REQUEST)
@@ -42,7 +42,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 (Message::Malformed, _) => Verdict::Drop(DropReason::BadL4Header),
                 (Message::Error, _) => Verdict::Drop(DropReason::IcmpError),
                 (Message::EchoRequest, Some(_)) => {
-                    if tables.is_bad_source(datagram.source.into()) {
+                    if tables.is_bad_source(datagram.source) {
                         Verdict::Drop(DropReason::BadSource)
                     } else {
                         self.echo(packet, end, turn)

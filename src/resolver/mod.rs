@@ -268,7 +268,7 @@ impl Resolver {
             return;
         }
         let is_answer =
-            repr.operation == arp::REPLY && tables.addresses.get(&repr.target_ip.into()).is_some();
+            repr.operation == arp::REPLY && tables.addresses.get(&repr.target_ip).is_some();
         let Some(hop) = self.neighbours.table().find(port, address) else {
             if repr.operation == arp::REQUEST && tables.answers_for(port, repr.target_ip.into()) {
                 self.meet(port, address, repr.sender_mac, network, now);
