@@ -136,6 +136,10 @@ impl<'a, S> Turn<'a, S> {
     pub fn new(tables: &'a Tables, now: Time, sink: &'a mut S) -> Self {
         Turn { tables, now, sink }
     }
+
+    fn reborrow(&mut self) -> Turn<'_, S> {
+        Turn::new(self.tables, self.now, self.sink)
+    }
 }
 
 /// A next hop that the control thread was asked for.
@@ -247,8 +251,8 @@ impl<P: Packet> Director<P> {
         // Each half goes as far as packets are of its family.
         loop {
             match &mut self.v6 {
-                Some(v6) if self.is_v6 => v6.process(burst, origin, &mut turn),
-                _ => self.v4.process(burst, origin, &mut turn),
+                Some(v6) if self.is_v6 => v6.process(burst, origin, turn.reborrow()),
+                _ => self.v4.process(burst, origin, turn.reborrow()),
             }
             if burst.is_empty() {
                 return;
@@ -319,7 +323,7 @@ impl<F: Family, P: Packet> Half<F, P> {
         &mut self,
         burst: &mut Burst<P>,
         origin: Origin,
-        turn: &mut Turn<'_, S>,
+        mut turn: Turn<'_, S>,
     ) {
         let Half { core, stage } = self;
         core.origin = origin;
@@ -331,7 +335,7 @@ impl<F: Family, P: Packet> Half<F, P> {
             true => core.fetch_services(stage, count, turn.tables),
             false => ArrayVec::new(),
         };
-        core.decide(burst, count, stage, &targets, turn);
+        core.decide(burst, count, stage, &targets, &mut turn);
     }
 }
 
