@@ -200,21 +200,13 @@ impl<P: Packet> Core<P> {
         tables: &Tables,
         now: Time,
     ) -> Result<(), DropReason> {
-        let limits = &self.shared.limits;
-        let (port, limit) = (packet.port(), tables.answers_per_second);
-        let asker = asker(packet.data());
         // First what a flood is dropped by: a checksum takes the longer, the longer the packet.
-        if !limits.would_allow(kind, port, &asker, now, limit) {
+        if !self.is_within_limit(kind, packet, tables, now) {
             return Err(DropReason::RateLimited);
         }
-        let ip = ipv4::in_frame(packet.data());
-        if !ip.is_some_and(|ip| ip.is_l4_checksum_right()) {
-            return Err(DropReason::BadL4Checksum);
-        }
-        match limits.allow(kind, port, &asker, now, limit) {
+        match ipv4::in_frame(packet.data()).is_some_and(|ip| ip.is_l4_checksum_right()) {
             true => Ok(()),
-            // Another worker was faster.
-            false => Err(DropReason::RateLimited),
+            false => Err(DropReason::BadL4Checksum),
         }
     }
 
