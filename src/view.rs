@@ -54,6 +54,62 @@ pub struct ServiceView {
     pub reals: Vec<MemberView>,
 }
 
+/// `/v1/services?brief=true`: what the table of `weir show services` has. Counters take the longest to write and to read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BriefServiceView {
+    pub name: String,
+    pub protocol: String,
+    pub address: IpAddr,
+    /// 0: every port.
+    pub port: u16,
+    pub mode: String,
+    pub scheduler: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_pool: Option<String>,
+    /// Seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistence_s: Option<u64>,
+    pub reals: Vec<BriefMemberView>,
+}
+
+/// A real server in a brief list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BriefMemberView {
+    pub real: SocketAddr,
+    pub weight: u16,
+    pub up: bool,
+    pub active_connections: u32,
+    pub inactive_connections: u32,
+}
+
+impl From<ServiceView> for BriefServiceView {
+    fn from(service: ServiceView) -> Self {
+        BriefServiceView {
+            name: service.name,
+            protocol: service.protocol,
+            address: service.address,
+            port: service.port,
+            mode: service.mode,
+            scheduler: service.scheduler,
+            local_pool: service.local_pool,
+            persistence_s: service.persistence_s,
+            reals: service.reals.iter().map(BriefMemberView::from).collect(),
+        }
+    }
+}
+
+impl From<&MemberView> for BriefMemberView {
+    fn from(member: &MemberView) -> Self {
+        BriefMemberView {
+            real: member.real,
+            weight: member.weight,
+            up: member.up,
+            active_connections: member.traffic.active_connections,
+            inactive_connections: member.traffic.inactive_connections,
+        }
+    }
+}
+
 /// `/v1/reals`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RealView {

@@ -42,9 +42,19 @@ pub(super) async fn rows<T: Serialize + Send + 'static>(
 pub(super) async fn services(
     State(api): State<Api>,
     reader: Reader,
-    Query(which): Query<Which>,
+    Query(services): Query<WhichServices>,
 ) -> Response {
-    each_service(api, reader, which, |service, rows| rows.push(service)).await
+    let which = Which {
+        service: services.service,
+        limit: services.limit,
+    };
+    match services.brief {
+        true => {
+            let add = |service, rows: &mut Vec<_>| rows.push(view::BriefServiceView::from(service));
+            each_service(api, reader, which, add).await
+        }
+        false => each_service(api, reader, which, |service, rows| rows.push(service)).await,
+    }
 }
 
 pub(super) async fn reals(
@@ -143,6 +153,16 @@ pub(super) struct Which {
     service: Option<String>,
     /// At most so many.
     limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhichServices {
+    service: Option<String>,
+    limit: Option<usize>,
+    /// Without what went through.
+    #[serde(default)]
+    brief: bool,
 }
 
 impl Which {

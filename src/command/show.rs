@@ -104,7 +104,9 @@ impl Show {
             .as_ref()
             .map(|service| format!("service={}", client::encode(service)));
         let limit = self.limit.map(|limit| format!("limit={limit}"));
-        for (n, parameter) in service.into_iter().chain(limit).enumerate() {
+        let is_brief = !self.json && matches!(self.what, What::Services);
+        let brief = is_brief.then(|| "brief=true".to_owned());
+        for (n, parameter) in service.into_iter().chain(limit).chain(brief).enumerate() {
             path += if n == 0 { "?" } else { "&" };
             path += &parameter;
         }
@@ -180,7 +182,7 @@ impl Show {
     }
 }
 
-/// What the table has of a service: the rest of its row is passed over.
+/// What the table has of a service, see [`view::BriefServiceView`].
 #[derive(Deserialize)]
 struct ServiceRow<'a> {
     #[serde(borrow)]
@@ -416,7 +418,7 @@ mod tests {
             reals: vec![member(11, 3), member(12, 1)],
         };
         let mut out = Vec::new();
-        let row = serde_json::to_string(&service).unwrap();
+        let row = serde_json::to_string(&view::BriefServiceView::from(service)).unwrap();
         let mut table = Services::new(&mut out).unwrap();
         table.add(&serde_json::from_str(&row).unwrap()).unwrap();
         table.0.end().unwrap();

@@ -25,20 +25,13 @@ impl<F: Family, P: Packet> Core<F, P> {
         tables: &Tables,
         now: Time,
     ) -> Result<(), DropReason> {
-        let limits = &self.shared.limits;
-        let (port, limit) = (packet.port(), tables.answers_per_second);
-        let asker = F::asker(packet.data());
         // First what a flood is dropped by: a checksum takes the longer, the longer the packet.
-        if !limits.would_allow(kind, port, &asker, now, limit) {
+        if !self.is_within_limit(kind, packet, tables, now) {
             return Err(DropReason::RateLimited);
         }
-        if !F::is_l4_checksum_right(packet.data()) {
-            return Err(DropReason::BadL4Checksum);
-        }
-        match limits.allow(kind, port, &asker, now, limit) {
+        match F::is_l4_checksum_right(packet.data()) {
             true => Ok(()),
-            // Another worker was faster.
-            false => Err(DropReason::RateLimited),
+            false => Err(DropReason::BadL4Checksum),
         }
     }
 

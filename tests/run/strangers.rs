@@ -53,7 +53,7 @@ fn tools_that_ask_another_program_say_so() {
     for (answer, why) in [
         (
             WEB_SERVER,
-            "is no weir: an answer of \"nginx\" to /v1/services (200 OK)",
+            "is no weir: an answer of \"nginx\" to /v1/services",
         ),
         (SSH, "is no weir: "),
     ] {
@@ -92,6 +92,8 @@ fn whatever_the_api_refuses_is_json() {
             "there is no service \\\"wob\\\"",
         ),
         ("GET /v1/ports?limit=1", 400, "limit"),
+        ("GET /v1/services?brief=1", 400, "brief"),
+        ("GET /v1/connections?brief=true", 400, "brief"),
         ("POST /v1/services", 405, "does not take POST"),
         ("DELETE /v1/connections", 405, "does not take DELETE"),
         ("GET /v1/no", 404, "there is nothing here"),
