@@ -25,6 +25,7 @@ fn port(any_mac: bool) -> Port {
         has_companion: false,
         addresses: Box::default(),
         announce: Box::default(),
+        broadcasts: Box::default(),
     }
 }
 
