@@ -27,6 +27,7 @@ fn port(any_mac: bool) -> Port {
         addresses: Box::default(),
         broadcasts: Box::default(),
         announce: Box::default(),
+        broadcasts: Box::default(),
     }
 }
 
