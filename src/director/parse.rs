@@ -376,6 +376,7 @@ mod tests {
                 false => Accepts::only(MAC),
             },
             mtu: 1500,
+            accepts_ra: false,
             has_companion: false,
             addresses: Box::default(),
             announce: Box::default(),

@@ -167,6 +167,7 @@ mod tests {
             mac: MAC,
             accepts: Accepts::only(MAC),
             mtu: 1500,
+            accepts_ra: false,
             has_companion: false,
             addresses: Box::default(),
             announce: Box::default(),
