@@ -91,7 +91,7 @@ impl<P: Packet> Core<V6, P> {
 
     /// A packet to a group: for the host, if the port has one. A router's question which groups the port listens to is
     /// answered.
-    pub(super) fn to_group<S: Sink<Packet = P>>(
+    pub(super) fn of_group<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         turn: &mut Turn<'_, S>,

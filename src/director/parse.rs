@@ -375,6 +375,7 @@ mod tests {
                 false => Accepts::only(MAC),
             },
             mtu: 1500,
+            accepts_ra: false,
             has_companion: false,
             accepts_ra: false,
             addresses: Box::default(),

@@ -22,6 +22,7 @@ fn port(any_mac: bool) -> Port {
             false => Accepts::only(MAC),
         },
         mtu: 1500,
+        accepts_ra: false,
         has_companion: false,
         accepts_ra: false,
         addresses: Box::default(),

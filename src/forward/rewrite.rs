@@ -168,6 +168,7 @@ mod tests {
             mac: MAC,
             accepts: Accepts::only(MAC),
             mtu: 1500,
+            accepts_ra: false,
             has_companion: false,
             accepts_ra: false,
             addresses: Box::default(),
