@@ -244,7 +244,7 @@ impl Bench {
         );
         self.director
             .poll(Turn::new(tables, self.now, &mut self.pool));
-        // Nobody resolves neighbours here: they are configured.
+        // There is no resolver here: neighbours are configured.
         if !self.mailbox.events.is_empty() {
             while self.mailbox.events.pop().is_some() {}
         }

@@ -46,7 +46,7 @@ impl<P: Packet> Core<P> {
             }
             Some(repr) if repr.operation == arp::REQUEST => {
                 let is_ours = tables.answers_for(port, repr.target_ip);
-                // A request tells of its sender too; so does a gratuitous one, which nobody answers.
+                // A request tells of its sender too; so does a gratuitous one, which is never answered.
                 if let Some(news) = news_of(&repr, port, tables) {
                     self.mailbox.tell(port, repr, news);
                 }

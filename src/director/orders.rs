@@ -32,7 +32,7 @@ impl<P: Packet> Core<P> {
             }
             Order::CopyConnections(mut chunk) => {
                 self.copy_connections(&mut chunk, now);
-                // Full only if nobody fetches answers: then nobody misses this one.
+                // Full only if the control thread fetches no answers: then it misses none.
                 let _ = self.mailbox.answers.push(chunk);
             }
         }

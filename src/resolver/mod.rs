@@ -108,7 +108,7 @@ pub struct Resolver {
     /// When addresses of weir's own were last defended.
     defended: HashMap<(PortId, Ipv4Addr), Time>,
     journal: Journal,
-    /// Lines about next hops, for whoever knows what they are there for.
+    /// Lines about next hops, for the control thread, which knows what they are there for.
     reached: Vec<(Place, Said<Reached>)>,
     /// The time of the last event or tick.
     clock: Time,

@@ -76,7 +76,7 @@ fn blind(number: u32) -> Vec<String> {
 fn states_and_numbers_follow_what_can_be_believed() {
     let open = || OPEN.map(String::from).to_vec();
     let cases: Vec<(&str, Vec<String>, Vec<&str>)> = vec![
-        // Whoever is believed to have closed.
+        // A FIN closes if its number is believed.
         (
             "nat",
             open(),
@@ -142,7 +142,7 @@ fn states_and_numbers_follow_what_can_be_believed() {
                 "s FA 501 102 -> TimeWait 501 102",
             ],
         ),
-        // An answer to an attempt that nobody has seen: the kernel's SYN_SENT.
+        // An answer to an attempt that weir has not seen: the kernel's SYN_SENT.
         (
             "nat",
             open(),
