@@ -6,6 +6,7 @@ mod days;
 mod engine;
 mod frames;
 mod fuzz;
+mod known;
 mod neighbours;
 mod pressure;
 mod promises;
