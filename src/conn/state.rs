@@ -136,8 +136,8 @@ pub enum Direction {
 }
 
 /// The state after a TCP segment, by the kernel's tables but for [`State::Unanswered`] and [`State::Handshaken`], which
-/// share its ESTABLISHED. What the tables cannot tell, the director decides: whether an ACK completes the handshake,
-/// whether a reset is believed, and that a client's SYN changes no half-closed connection.
+/// share its ESTABLISHED. What the tables cannot tell, the director decides: whether the real server has answered, whether a
+/// reset is believed, and that a client's SYN changes no half-closed connection.
 #[inline]
 pub fn next_tcp(state: State, direction: Direction, flags: Flags) -> State {
     // The kernel's order of preference, `tcp_state_idx`: RST, SYN, FIN, ACK.
@@ -174,7 +174,7 @@ const TRANSITIONS: [[Row; 4]; 3] = {
         [
             [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR, UN, HS], // SYN
             [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW, CW, CW], // FIN
-            [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES, ES, ES], // ACK
+            [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES, UN, HS], // ACK
             [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR, CL, CL], // RST
         ],
         // Reply (OUTPUT).
@@ -368,11 +368,18 @@ mod tests {
                     });
                     let next = next_tcp(state, direction, flags);
                     assert_eq!(short(next), expected, "{state:?} {direction:?} {bits:#x}");
-                    // What has not proved itself does so where no replies are seen by a packet that comes after the
-                    // handshake; else the director decides.
+                    // What has not proved itself does so by no packet of the client's, where replies are seen; else by one
+                    // that comes after the handshake.
                     let proved = next == State::Established && state != State::Established;
-                    let by_client = direction == Direction::RequestOnly
-                        && matches!(state, State::None | State::SynRecv | State::SynAck);
+                    let by_client = match direction {
+                        Direction::Request => {
+                            matches!(state, State::Unanswered | State::Handshaken)
+                        }
+                        Direction::Reply => false,
+                        Direction::RequestOnly => {
+                            matches!(state, State::None | State::SynRecv | State::SynAck)
+                        }
+                    };
                     assert!(!(proved && by_client), "{state:?} {direction:?} {bits:#x}");
                 }
             }

@@ -185,11 +185,12 @@ impl<P: Packet> Core<P> {
         let mut next = next_tcp(state, direction(connection, found.reply), flags);
         let mut is_noted = flags.ack();
         if two_way && !found.reply && state.is_half_open() {
-            // Only the number of the real server's SYN-ACK completes a handshake. A blind ACK's is not kept: the real server
-            // refuses it by a reset with that number (RFC 9293 section 3.10.7.4), which ends nothing.
+            // Only the number of the real server's SYN-ACK completes a handshake. A blind ACK's, be it 0, is not kept: the
+            // real server refuses it by a reset with that number (RFC 9293 section 3.10.7.4), which ends nothing. Usual
+            // ACKs after it are noted by `known`, which compares no numbers.
             let expected = connection.acknowledged(false);
             let completes = flags.ack() && expected == Some(acknowledged);
-            if next == State::Established {
+            if next == State::Established || state == State::Handshaken && next == state {
                 next = match connection.is_answered() {
                     false => State::Unanswered,
                     true if completes => State::Established,
