@@ -25,7 +25,7 @@ pub enum Errand {
     Clear(Taken),
     /// To be decided on, with a new connection if it needs one.
     Make(Taken),
-    /// As `Make`, with this real server or none: whoever could give way has been asked, and this one was made free.
+    /// As `Make`, with this real server or none: of the connections that may give way, one of its own was ended.
     Last(Option<RealId>),
     /// As `Make`, and a flow that may go on gives its local pair up for it: no worker has a free one.
     Take,
@@ -137,7 +137,7 @@ pub trait Sink {
     /// Hands a received packet to another worker, as it is. False when there is no room; the packet is freed.
     fn hand_over(&mut self, to: WorkerId, packet: Self::Packet) -> bool;
 
-    /// Told of every verdict, right after whatever was sent for it.
+    /// Is called with every verdict, right after what was sent for it.
     #[inline(always)]
     fn decided(&mut self, _port: PortId, _verdict: Verdict, _context: PacketContext) {}
 }

@@ -20,7 +20,7 @@ pub use bindings::*;
 
 /// The fields of an mbuf, read and written in place; their offsets come from the C compiler.
 ///
-/// Safety, for every function: `mbuf` points to a live mbuf that nobody else uses.
+/// Safety, for every function: `mbuf` points to a live mbuf that only the caller uses.
 pub mod mbuf {
     use super::*;
 

@@ -40,6 +40,7 @@ const FRAME: usize = 1664;
 const MEMORY: &str = "this machine has the memory that the benchmark needs";
 
 thread_local! {
+    #[expect(clippy::vec_box, reason = "a buffer stays where it is")]
     /// The buffers of packets that were dropped: the last one is used first, as in a mempool's cache.
     static DROPPED: RefCell<Vec<Box<[u8; FRAME]>>> = const { RefCell::new(Vec::new()) };
 }
@@ -275,7 +276,7 @@ impl Bench {
         );
         self.director
             .poll(Turn::new(tables, self.now, &mut self.pool));
-        // Nobody resolves neighbours here: they are configured.
+        // There is no resolver here: neighbours are configured.
         if !self.mailbox.events.is_empty() {
             while self.mailbox.events.pop().is_some() {}
         }

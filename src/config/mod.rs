@@ -1,6 +1,6 @@
 //! The configuration: TOML text -> [`raw`] (as written, with spans) -> [`Config`] (checked, complete, in SI units).
 //!
-//! A [`Config`] can only come out of [`load`], so whoever holds one may trust it: names are unique, references
+//! A [`Config`] can only come out of [`load`], so code that holds one may trust it: names are unique, references
 //! resolve, numbers are in range, every default is filled in.
 
 mod address;

@@ -1,6 +1,6 @@
 //! The control thread: what the workers' world looks like, how it changes, and who may ask about it.
 //!
-//! [`Control`] belongs to one thread; so nothing here is locked. Whoever wants to know or
+//! [`Control`] belongs to one thread; so nothing here is locked. Code that wants to know or
 //! change something hands it a [`Job`] by a [`Handle`]: a closure that gets the control to itself for a moment, and
 //! must not take longer than that.
 
@@ -91,7 +91,7 @@ impl Host {
         (!gone.is_empty()).then(|| format!("companion interfaces are gone: {}", gone.join(", ")))
     }
 
-    /// The interfaces that somebody removed: weir makes them when it starts.
+    /// The interfaces that were removed from outside: weir makes them when it starts only.
     fn gone(&self) -> Vec<&str> {
         let is_gone = |port: usize| self.carrier.stats.gone[port].get() > 0;
         let interfaces = self.kernel.interfaces().iter();
@@ -135,7 +135,7 @@ pub enum Missing {
 /// What a turn of the control thread found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Somebody waits for a worker's answer, which comes within microseconds.
+    /// A listing waits for a worker's answer, which comes within microseconds.
     Urgent,
     /// Something happened, and more may follow.
     Busy,
@@ -410,7 +410,7 @@ impl Control {
     /// Why weir must be started anew, if it must.
     pub fn complaint(&self) -> Option<String> {
         let now = self.now();
-        // First: nobody looks at the workers then.
+        // First: a control thread that is stuck does not watch the workers.
         if let Some(stuck) = self.panics.stuck(now) {
             return Some(stuck);
         }

@@ -183,7 +183,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     }
     // The last owners of the devices: net_tap's interfaces go with them.
     drop(control);
-    // A file that is being read for a reload keeps nobody.
+    // Does not wait for a file that is being read for a reload.
     runtime.shutdown_background();
     tracing::info!("stopped");
     Ok(())
@@ -440,7 +440,7 @@ fn start(
                     return;
                 }
             };
-            // Before weir is ready: then nothing is to be had from a worker.
+            // Before weir is ready: packets never meet a worker with privileges.
             harden::drop_privileges(Role::Worker);
             // Both fail only when the start is given up.
             if made.send(Ok(())).is_err() || opened.recv().is_err() {
@@ -480,7 +480,7 @@ fn start(
     Ok((control, lcores))
 }
 
-/// systemd, or whoever started weir and wants to know (`sd_notify(3)`).
+/// systemd, or another process that started weir and takes notifications (`sd_notify(3)`).
 struct Manager {
     /// How often it wants a sign of life.
     every: Option<Duration>,
@@ -501,7 +501,7 @@ impl Manager {
         }
     }
 
-    /// Waits until a sign of life is due, for ever if nobody wants one.
+    /// Waits until a sign of life is due, for ever if none is wanted.
     async fn due(&self) {
         match self.every {
             Some(every) => sleep(every).await,

@@ -207,7 +207,7 @@ fn is_header_right(first: u64, second: u64, addresses: u64) -> bool {
     sum.wrapping_mul(NEGATIVE_INVERSE).wrapping_neg() <= u64::MAX / 0xffff
 }
 
-/// RFC 1122 section 3.2.1.3: what may not be a source address. 240/4 is reserved, and no one's either.
+/// RFC 1122 section 3.2.1.3: what may not be a source address. 240/4 is reserved: no host has it either.
 pub(super) fn is_bad_source(address: Ipv4Addr) -> bool {
     matches!(address.octets()[0], 0 | 127 | 224..)
 }
@@ -377,7 +377,6 @@ mod tests {
             mtu: 1500,
             accepts_ra: false,
             has_companion: false,
-            accepts_ra: false,
             addresses: Box::default(),
             announce: Box::default(),
             broadcasts: Box::default(),

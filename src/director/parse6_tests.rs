@@ -24,11 +24,9 @@ fn port(any_mac: bool) -> Port {
         mtu: 1500,
         accepts_ra: false,
         has_companion: false,
-        accepts_ra: false,
         addresses: Box::default(),
         broadcasts: Box::default(),
         announce: Box::default(),
-        broadcasts: Box::default(),
     }
 }
 

@@ -170,7 +170,6 @@ mod tests {
             mtu: 1500,
             accepts_ra: false,
             has_companion: false,
-            accepts_ra: false,
             addresses: Box::default(),
             announce: Box::default(),
             broadcasts: Box::default(),

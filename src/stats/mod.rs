@@ -1,5 +1,5 @@
 //! What workers count. Each counter has one writer, its worker, who adds by a relaxed load and a relaxed
-//! store (no atomic read-modify-write on the packet path); everybody else only reads.
+//! store (no atomic read-modify-write on the packet path); other threads only read.
 
 mod counter;
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod families;
 mod frames;
 mod fuzz;
 mod ipv6;
+mod known;
 mod neighbours;
 mod pressure;
 mod promises;

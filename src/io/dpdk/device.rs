@@ -438,7 +438,7 @@ impl Device {
             conf.rxmode.offloads = self.info.rx_offload_capa & dpdk_sys::WEIR_RX_OFFLOAD_RSS_HASH;
             conf.rx_adv_conf.rss_conf.rss_hf = flows;
             if let Some(key) = &key {
-                // The configuration is copied: nobody writes there.
+                // The configuration is copied: DPDK does not write there.
                 conf.rx_adv_conf.rss_conf.rss_key = key.as_ptr().cast_mut();
                 conf.rx_adv_conf.rss_conf.rss_key_len = key.len() as u8;
             }
@@ -525,7 +525,7 @@ fn probe(config: &DeviceConfig) -> Result<Ethdev, Error> {
         let code = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
         (code == 0).then_some(id)
     };
-    // The EAL made the PCI devices that it was told of when it started.
+    // The EAL made the PCI devices that its arguments named when it started.
     let id = match find() {
         Some(id) => id,
         None => {

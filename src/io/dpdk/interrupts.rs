@@ -33,7 +33,7 @@ impl Interrupts {
             }
             // SAFETY: the device's own, which the queue keeps open; the epoll forgets it when it is closed.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-            // By edges: nobody reads the counters of those that are eventfds, and a packet that comes between the last
+            // By edges: the counters of those that are eventfds are not read, and a packet that comes between the last
             // look at the queue and the wait ends the wait at once.
             let events = epoll::EventFlags::IN | epoll::EventFlags::ET;
             epoll::add(&epoll, fd, epoll::EventData::new_u64(n as u64), events).ok()?;

@@ -84,7 +84,7 @@ impl Packet for Mbuf {
     #[inline]
     fn data(&self) -> &[u8] {
         // SAFETY: DPDK keeps data_off + data_len within the buffer, whose bytes were initialised when its pool's
-        // memory was mapped; nobody else owns it, and `self` is borrowed for as long.
+        // memory was mapped; only `self` owns it, and is borrowed for as long.
         unsafe { std::slice::from_raw_parts(self.start(), self.len()) }
     }
 

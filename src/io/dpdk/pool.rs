@@ -117,7 +117,7 @@ impl MbufPool {
         self.size
     }
 
-    /// How many mbufs nobody holds, those in the lcores' caches included. Slow.
+    /// How many mbufs are free, those in the lcores' caches included. Slow.
     pub fn available(&self) -> usize {
         // SAFETY: the pool lives for ever.
         unsafe { dpdk_sys::rte_mempool_avail_count(self.raw()) as usize }

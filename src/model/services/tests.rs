@@ -297,8 +297,8 @@ impl Lab {
                 let service = Arc::make_mut(&mut self.expected[n]);
                 let its = key(service);
                 if service.reals.is_empty() {
-                    let nobody = (REALS[0], 1);
-                    assert!(self.model.edit(&its, nobody, *edit).is_err());
+                    let absent = (REALS[0], 1);
+                    assert!(self.model.edit(&its, absent, *edit).is_err());
                     return;
                 }
                 let real = real % service.reals.len();
@@ -519,8 +519,8 @@ fn compare(lab: &Lab, is_quiet: bool) {
         row.placement = fresh.placement;
     }
     for (place, known) in &after.natted {
-        let nobody = BTreeSet::new();
-        let services = wanted.natted.get(place).unwrap_or(&nobody);
+        let none = BTreeSet::new();
+        let services = wanted.natted.get(place).unwrap_or(&none);
         assert!(known.is_superset(services), "{place}");
         for service in known.difference(services) {
             let may_be = !is_quiet || was_nat(config, service, place);
