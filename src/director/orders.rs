@@ -124,7 +124,7 @@ fn copy<K: Key>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conn::{Address, FlowKey, FlowKey6};
+    use crate::conn::{Address, FlowKey, FlowKey6, State};
     use crate::director::{Shared, family::Family, live::Live};
     use crate::exchange::Mailbox;
     use crate::forward::MODES;
@@ -140,7 +140,8 @@ mod tests {
         for port in 0..connections {
             let key = F::Key::new(at, port, at, 80, protocol::TCP);
             let translation = MODES[0].translation(&key, (at, 80), None);
-            let connection = Connection::new(key, translation, RealId(0));
+            let mut connection = Connection::new(key, translation, RealId(0));
+            connection.state = State::Established;
             let hash = live.table.hash(&key);
             live.add(connection, hash, None, ServiceId(0)).unwrap();
         }
