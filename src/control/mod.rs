@@ -218,6 +218,10 @@ impl Control {
             }
         }
         self.model.tick(now);
+        if self.model.take_rerouted() {
+            let (config, tables) = (self.model.config(), self.model.tables());
+            self.announcer.update(config, tables, now);
+        }
         self.detect_duplicates();
         let mut orders = self.model.resolver.take_orders();
         let links = &self.links;

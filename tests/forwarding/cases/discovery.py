@@ -162,6 +162,11 @@ CASES = [
         wan(ping(NEAR_LOCAL, LAN_LOCAL), drop("not_for_us")),
         wan(Sent(NEAR, ping(NEAR, ALL_NODES).layer, ALL_NODES_MAC), drop("not_for_us")),
     ]),
+    Case("what_is_for_a_ports_link_local_address_is_the_hosts", ALL, [
+        wan(udp(NEAR_LOCAL, WAN_LOCAL, dport=9), local("to_port_address")), wan(tcp(NEAR_LOCAL, WAN_LOCAL, dport=179), local("to_port_address")),
+        wan(udp(NEAR_LOCAL, LAN_LOCAL, dport=9), drop("not_for_us")), wan(udp(NEAR_LOCAL, WAN_VIP), drop("bad_source")),
+        lan(udp(Host("fe80::11", A.mac), LAN_LOCAL, dport=9), local("to_port_address")),
+    ]),
     # --- questions
     *(Case(f"{mode}_waits_for_the_next_hop_and_goes_with_its_answer", lb(mode), [
         wan(udp(CLIENT, VIP), queue("lan", sent_with=1, to=A)), lan(here(A), local("nd")), wan(udp(CLIENT, VIP), forward("lan", A, new=False)),
