@@ -1,7 +1,7 @@
 //! What a worker and the control thread say to each other. Bounded queues without locks, memory from the start:
 //! neither side ever waits. An event that finds its queue full is lost, and raised again by the next packet.
 
-use crate::conn::{Connection, Connection6};
+use crate::conn::{Connection, Connection6, ConnectionAny};
 use crate::units::PortId;
 use crate::wire::{Mac, arp, mld, ndisc};
 use arrayvec::ArrayVec;
@@ -153,6 +153,8 @@ pub struct ConnectionChunk {
     pub connections: Vec<Connection>,
     /// The same of IPv6, which come behind all of IPv4.
     pub connections6: Vec<Connection6>,
+    /// Those whose sides are of different families, which come last.
+    pub connections_across: Vec<ConnectionAny>,
     /// The worker's coarse time of the copy.
     pub now: crate::units::Millis,
 }
@@ -161,13 +163,18 @@ impl ConnectionChunk {
     pub const SIZE: usize = 256;
     pub const END: u32 = u32::MAX;
     /// Added to the numbers of IPv6 entries.
-    pub const V6: u32 = 1 << 31;
+    pub const V6: u32 = 1 << 30;
+    /// Added to the numbers of entries whose sides are of different families.
+    pub const ACROSS: u32 = 2 << 30;
+    /// The bits of an entry's own number.
+    pub const NUMBER: u32 = Self::V6 - 1;
 
     pub fn new() -> Self {
         ConnectionChunk {
             next: 0,
             connections: Vec::with_capacity(Self::SIZE),
             connections6: Vec::with_capacity(Self::SIZE),
+            connections_across: Vec::with_capacity(Self::SIZE),
             now: Default::default(),
         }
     }

@@ -235,6 +235,13 @@ pub struct Clients {
 }
 
 impl Service {
+    /// Whether its real servers are of the other family than its VIP: that of the local pool.
+    #[inline]
+    pub fn crosses(&self) -> bool {
+        let local = self.pool.as_ref().and_then(|pool| pool.addresses.first());
+        local.is_some_and(|local| local.is_ipv6() != self.key.address.is_ipv6())
+    }
+
     /// What a worker remembers from one connection to the next.
     #[inline]
     pub fn cursor(&self, worker: WorkerId) -> &Cursor {

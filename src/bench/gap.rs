@@ -141,6 +141,7 @@ pub fn list_connections(mailbox: &Mailbox) -> usize {
             }
         };
         length += written(&chunk.connections) + written(&chunk.connections6);
+        length += written(&chunk.connections_across);
         if chunk.next == ConnectionChunk::END {
             return length;
         }

@@ -16,7 +16,7 @@ mod traffic;
 
 use crate::config::Config;
 use crate::conn::{Key, Table};
-use crate::director::{self, Director, Origin, Shared, Turn};
+use crate::director::{Director, Origin, Room, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::model::{Device, Model};
 use crate::net::TagPriorities;
@@ -218,7 +218,7 @@ pub struct Cost {
 impl Bench {
     /// `connections`: how many the table has room for.
     pub fn new(config: &Config, connections: usize) -> Self {
-        let room = director::room(config, connections);
+        let room = Room::of(config, connections);
         let stats = Arc::new(Stats::new(1).expect(MEMORY));
         let now = Time::from_nanos(1 << 50);
         let (model, mut readers) = Model::new(config, devices(config), stats.clone(), 1, now);

@@ -5,7 +5,7 @@ use super::setup::{Setup, bursts};
 use super::{MEMORY, Recycled, Traffic, cpu_time, devices, traffic};
 use crate::config::Config;
 use crate::conn::{FlowKey, Key};
-use crate::director::{self, Director, Origin, Shared, Turn};
+use crate::director::{Director, Origin, Room, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::model::Model;
 use crate::net::protocol;
@@ -58,7 +58,7 @@ struct Two {
 
 impl Two {
     fn new(config: &Config, connections: usize, now: Time) -> Self {
-        let room = director::room(config, connections);
+        let room = Room::of(config, connections);
         let stats = Arc::new(Stats::new(2).expect(MEMORY));
         let (model, readers) = Model::new(config, devices(config), stats.clone(), 1, now);
         let shared = Shared::new(stats, Steering::new(DEFAULT_KEY, 2), 0x5eed);

@@ -267,6 +267,21 @@ impl Config {
         let accept_ra = self.ports.iter().any(|port| port.accept_ra);
         accept_ra || networks.chain(others).any(|address| address.is_ipv6())
     }
+
+    /// Whether any service has real servers of the other family than its VIP's.
+    pub fn crosses_families(&self) -> bool {
+        self.services.iter().any(|service| self.crosses(service))
+    }
+
+    /// Whether a service has real servers of the other family than its VIP's, as its local pool tells.
+    pub fn crosses(&self, service: &ServiceConfig) -> bool {
+        let ModeConfig::Fullnat { pool } = &service.mode else {
+            return false;
+        };
+        let pool = self.pools.iter().find(|known| known.name == *pool);
+        let local = pool.and_then(|pool| pool.addresses.first());
+        local.is_some_and(|local| local.is_ipv6() != service.address.is_ipv6())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

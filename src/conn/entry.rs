@@ -1,6 +1,7 @@
 //! A connection entry: all that a packet of a known connection needs, in one cache line, or in two of IPv6.
 
 use super::key::{Address, FlowKey, Key};
+use super::key_any::FlowKeyAny;
 use super::key6::FlowKey6;
 use super::state::{State, Timeouts};
 use super::table::Entry;
@@ -125,6 +126,9 @@ pub struct Connection<K = FlowKey> {
 
 /// An IPv6 connection: what a request is found and decided on by is its first cache line, what it becomes its second.
 pub type Connection6 = Connection<FlowKey6>;
+
+/// A connection whose client and real server are of different families.
+pub type ConnectionAny = Connection<FlowKeyAny>;
 
 const _: () = assert!(
     size_of::<Connection>() == 64

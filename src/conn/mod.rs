@@ -4,12 +4,14 @@
 pub mod entry;
 pub mod key;
 pub mod key6;
+pub mod key_any;
 pub mod local_port;
 pub mod state;
 pub mod table;
 
-pub use entry::{ConnId, Connection, Connection6, Translation, Worth};
+pub use entry::{ConnId, Connection, Connection6, ConnectionAny, Translation, Worth};
 pub use key::{Address, FlowKey, Key};
+pub use key_any::{AnyAddress, FlowKeyAny};
 pub use key6::FlowKey6;
 pub use local_port::Pool;
 pub use state::{Direction, State, Timeouts};

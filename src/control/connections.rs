@@ -18,6 +18,7 @@ impl Control {
     ) -> Vec<ConnectionView> {
         let mut rows = self.show_family(worker, &chunk.connections, chunk.now, only);
         rows.extend(self.show_family(worker, &chunk.connections6, chunk.now, only));
+        rows.extend(self.show_family(worker, &chunk.connections_across, chunk.now, only));
         rows
     }
 

@@ -4,7 +4,7 @@ use super::Failure;
 use super::memory::{Available, Needs};
 use super::preflight::Preflight;
 use crate::config::{Config, Idle, PortConfig, Queues, RssKey};
-use crate::director::{self, WAITING_HOPS, WAITING_PACKETS_PER_HOP};
+use crate::director::{Room, WAITING_HOPS, WAITING_PACKETS_PER_HOP};
 use crate::door::Door;
 use crate::host;
 use crate::io::dpdk::{
@@ -132,7 +132,7 @@ impl Machine {
         let needs = Needs {
             workers: cpus.len(),
             connections: config.limits.connections,
-            connection_bytes: director::table_bytes(director::room(config, 1 << 20)) >> 20,
+            connection_bytes: Room::of(config, 1 << 20).table_bytes() >> 20,
             mempools: match hugepages {
                 true => 0,
                 false => memory_mb << 20,

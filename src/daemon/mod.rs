@@ -12,7 +12,7 @@ use crate::api::{self, Api};
 use crate::arch::{self, NoMemory};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, PortConfig, Severity};
 use crate::control::{Control, Handle, Host, Job, Turn, WorkerHandle};
-use crate::director::{self, Director, Shared};
+use crate::director::{Director, Room, Shared};
 use crate::harden::{self, Role};
 use crate::host::{Carrier, Interface, Kernel, Tap, WorkerEnd};
 use crate::io::dpdk::{self, Clock, Interrupts, Lcore, MbufPool, RxQueue};
@@ -348,7 +348,7 @@ fn start(
     let (model, readers) =
         Model::with_beginnings(config, macs, stats.clone(), seed, Some(seed), clock.now());
     let capacity = config.limits.connections.div_ceil(workers.len());
-    let room = director::room(config, capacity);
+    let room = Room::of(config, capacity);
 
     let shared = Shared::new(stats.clone(), steering, seed);
 
@@ -413,7 +413,7 @@ fn start(
                 (Idle::Adaptive, Some(_)) => "sleeps until packets come",
             },
             connections = room.total(),
-            memory_mb = director::table_bytes(room) >> 20,
+            memory_mb = room.table_bytes() >> 20,
             "worker"
         );
         let handle = WorkerHandle::new(*cpu, queues, room.total());

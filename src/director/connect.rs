@@ -1,6 +1,7 @@
 //! Comes here: a client's first packet, with the real server that was chosen for it. Makes the connection: room for it, a
 //! local pair, its entry.
 
+use super::crossing::Beside;
 use super::family::Family;
 use super::flow::{Way, count, direction, resolve};
 use super::live::{Live, Rivals, Room};
@@ -62,8 +63,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let local = match &service.pool {
             None => None,
             Some(pool) => {
-                let pair =
-                    self.local_pair(pool, service, &real, reply_key, syn, effort, tables, coarse)?;
+                let pair = self.local_pair(pool, service, &real, reply_key, syn, effort, turn)?;
                 self.reset_given_up(tables, turn.sink);
                 self.reset_left(&reply_key(pair), tables, turn.sink);
                 Some(pair)
@@ -119,7 +119,7 @@ impl<F: Family, P: Packet> Core<F, P> {
 
     /// A local pair towards a real server: a free one, or one that another connection is given up for.
     #[expect(clippy::too_many_arguments)]
-    fn local_pair(
+    fn local_pair<S: Sink<Packet = P>>(
         &mut self,
         pool: &Pool,
         service: &Service,
@@ -127,9 +127,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         reply_key: impl Fn(Pair<F::Address>) -> F::Key,
         syn: Option<u64>,
         effort: &mut Effort,
-        tables: &Tables,
-        now: Millis,
+        turn: &Turn<'_, S>,
     ) -> Result<Pair<F::Address>, Unmade> {
+        let (tables, now) = (turn.tables, turn.now.millis());
         // The counters' memory, which the table's borrower does not change.
         let counters = self.live.counters.clone();
         let exhausted = Unmade::NotHere(DropReason::LocalPortsExhausted);
@@ -142,6 +142,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             shared: &self.shared.steering,
             worker: self.worker,
             reply_key: &reply_key,
+            beside: &turn.beside,
             tables,
             now,
         };
@@ -197,14 +198,14 @@ impl<F: Family, P: Packet> Core<F, P> {
         if link.is_usable()
             && let Some(mut packet) = sink.alloc(link.port)
             && packet.resize(F::RESET_LEN)
-            && F::write_reset(
+            && let Some(length) = F::write_reset(
                 packet.data_mut(),
                 (link.mac, source),
                 (reply.destination(), reply.destination_port()),
                 (reply.source(), reply.source_port()),
                 sequence,
             )
-            .is_some()
+            && packet.resize(length)
         {
             sink.send(link.port, packet, Sent::Originated);
         }
@@ -212,16 +213,17 @@ impl<F: Family, P: Packet> Core<F, P> {
 }
 
 /// A worker's view of the local pairs towards one real server.
-struct Local<'a, F: Family, K> {
+struct Local<'a, F: Family, K, P> {
     live: &'a mut Live<F>,
     shared: &'a crate::steering::Steering,
     worker: WorkerId,
     reply_key: &'a K,
+    beside: &'a Beside<'a, P>,
     tables: &'a Tables,
     now: Millis,
 }
 
-impl<F: Family, K: Fn(Pair<F::Address>) -> F::Key> Pairs<F::Address> for Local<'_, F, K> {
+impl<F: Family, K: Fn(Pair<F::Address>) -> F::Key, P> Pairs<F::Address> for Local<'_, F, K, P> {
     fn is_ours(&self, pair: Pair<F::Address>) -> bool {
         self.shared.owner(&(self.reply_key)(pair)) == self.worker
     }
@@ -240,7 +242,10 @@ impl<F: Family, K: Fn(Pair<F::Address>) -> F::Key> Pairs<F::Address> for Local<'
         let key = (self.reply_key)(pair);
         let table = &self.live.table;
         let Some(found) = table.find(table.hash(&key), &key) else {
-            return Look::Free;
+            return match self.beside.has_reply(&key) {
+                true => Look::Kept,
+                false => Look::Free,
+            };
         };
         if table
             .get(found.id)

@@ -1,23 +1,25 @@
 //! What tells IPv4 from IPv6 here: headers, and what weir says in its own name. All else of the director is one source
-//! for both, compiled once for each.
+//! for both, compiled once for each; and for [`Crossing`], connections whose sides are of different families.
 
 use super::limit::Asker;
 use super::parse::{Flow, Parsed};
-use super::{Core, Outcome, Turn};
+use super::{Core, Outcome, Shared, Turn};
 use crate::config::HostPeer;
 use crate::conn::{Address, Connection, Key};
 use crate::forward::rewrite::Layout;
 use crate::neighbour::Hop;
 use crate::packet::{Packet, Sink};
 use crate::tables::Port;
+use crate::units::WorkerId;
 use crate::wire::Mac;
 use std::fmt::Debug;
 use std::net::IpAddr;
 
+pub use super::crossing::Crossing;
 pub use super::v4::V4;
 pub use super::v6::V6;
 
-/// A family of addresses, on the wire.
+/// What addresses a connection's packets have, and what is written about them.
 pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     type Key: Key<Address = Self::Address>;
     type Address: Address;
@@ -28,51 +30,29 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
         Self::Address::of(address)
     }
 
-    /// Of a packet without options.
-    const USUAL: Layout;
-
-    /// See [`parse_usual`](super::parse::parse_usual).
-    fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow<Self>) -> bool;
-    /// Whether a frame's packet is of the other family.
-    fn is_foreign(frame: &[u8]) -> bool;
-    /// See [`parse_any`](super::parse::parse_any).
-    fn parse_any(frame: &[u8], port: &Port) -> Parsed<Self>;
-    /// The length of the frame's IP packet, as its header says.
-    fn length(frame: &[u8]) -> Option<u16>;
-    /// Whether an address may not be a packet's source.
-    fn is_bad_source(address: Self::Address) -> bool;
-
     /// Whether no router may forward packets of an address.
     fn stays_on_link(_address: Self::Address) -> bool {
         false
     }
 
-    /// See [`rewrite_usual`](crate::forward::rewrite::rewrite_usual).
-    fn rewrite_usual(
-        frame: &mut [u8],
-        is_tcp: bool,
+    /// The length that a flow's packet is sent on with.
+    #[inline(always)]
+    fn length_sent(flow: &Flow<Self>) -> u16 {
+        flow.length
+    }
+
+    /// What is kept from one rewritten packet to the next.
+    type Memory: Send;
+    fn memory(worker: WorkerId, shared: &Shared) -> Self::Memory;
+
+    /// See [`rewrite`](crate::forward::rewrite::rewrite). Returns false if the packet's buffer has no room for that.
+    fn rewrite<P: Packet>(
+        packet: &mut P,
+        layout: Layout,
         connection: &Connection<Self::Key>,
         reply: bool,
-        hop: Hop,
-    );
-    /// See [`rewrite`](crate::forward::rewrite::rewrite).
-    fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection<Self::Key>, reply: bool);
-
-    /// A packet that is neither bad nor a flow's.
-    fn other<P: Packet, S: Sink<Packet = P>>(
-        core: &mut Core<Self, P>,
-        packet: P,
-        parsed: &Parsed<Self>,
-        turn: &mut Turn<'_, S>,
-    ) -> Outcome;
-
-    /// The protocol number of ICMP.
-    const ICMP: u8;
-    /// The type of an echo request.
-    const ECHO_REQUEST: u8;
-    fn message(bytes: &[u8]) -> Message;
-    /// Turns an echo request with a right checksum into its reply.
-    fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize>;
+        memory: &mut Self::Memory,
+    ) -> bool;
 
     /// Whether the TCP, UDP or ICMP checksum of a frame's packet is right.
     fn is_l4_checksum_right(frame: &[u8]) -> bool;
@@ -95,7 +75,7 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     ) -> Option<usize>;
     /// See [`tcp_reset`](crate::wire::build::tcp_reset).
     fn write_reset_for(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize>;
-    /// The length of the frame of [`write_reset`](Self::write_reset).
+    /// Room for the frame of [`write_reset`](Self::write_reset).
     const RESET_LEN: usize;
     /// See [`reset`](crate::wire::build::reset).
     fn write_reset(
@@ -105,6 +85,48 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
         to: (Self::Address, u16),
         sequence: u32,
     ) -> Option<usize>;
+}
+
+/// A family of addresses, on the wire.
+pub trait Wire: Family {
+    /// Of a packet without options.
+    const USUAL: Layout;
+
+    /// See [`parse_usual`](super::parse::parse_usual).
+    fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow<Self>) -> bool;
+    /// Whether a frame's packet is of the other family.
+    fn is_foreign(frame: &[u8]) -> bool;
+    /// See [`parse_any`](super::parse::parse_any).
+    fn parse_any(frame: &[u8], port: &Port) -> Parsed<Self>;
+    /// The length of the frame's IP packet, as its header says.
+    fn length(frame: &[u8]) -> Option<u16>;
+    /// Whether an address may not be a packet's source.
+    fn is_bad_source(address: Self::Address) -> bool;
+
+    /// See [`rewrite_usual`](crate::forward::rewrite::rewrite_usual).
+    fn rewrite_usual(
+        frame: &mut [u8],
+        is_tcp: bool,
+        connection: &Connection<Self::Key>,
+        reply: bool,
+        hop: Hop,
+    );
+
+    /// A packet that is neither bad nor a flow's.
+    fn other<P: Packet, S: Sink<Packet = P>>(
+        core: &mut Core<Self, P>,
+        packet: P,
+        parsed: &Parsed<Self>,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome;
+
+    /// The protocol number of ICMP.
+    const ICMP: u8;
+    /// The type of an echo request.
+    const ECHO_REQUEST: u8;
+    fn message(bytes: &[u8]) -> Message;
+    /// Turns an echo request with a right checksum into its reply.
+    fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize>;
 }
 
 /// Bytes to write a frame into.

@@ -1,6 +1,6 @@
 //! Fetches ahead what the new connections of a burst will need, so that their cache misses overlap.
 
-use super::family::Family;
+use super::family::Wire;
 use super::parse::{Flow, Kind};
 use super::stage::{Slot, Stage};
 use super::{Core, flow};
@@ -14,7 +14,7 @@ use crate::tables::{Owner, Service, Tables, Target};
 use arrayvec::ArrayVec;
 
 /// A flow without a connection, on its way to get one.
-struct New<'a, F: Family> {
+struct New<'a, F: Wire> {
     flow: &'a Flow<F>,
     service: &'a Service,
     /// How many before it, in one go, are the same service's.
@@ -26,7 +26,7 @@ struct New<'a, F: Family> {
 /// For each packet of a burst, what it is to, if that was looked up.
 pub(super) type LookedUp<'t> = ArrayVec<Option<Target<'t>>, BURST>;
 
-impl<F: Family, P: Packet> Core<F, P> {
+impl<F: Wire, P: Packet> Core<F, P> {
     /// Fetches what new connections will need, each step for all of them, so that their cache misses overlap: the
     /// service, what it leads to, the counters of the real server, the place of the reply's key. Returns what was looked up
     /// of the first `count` packets.

@@ -1,6 +1,6 @@
 //! TCP and UDP: known connections, and the way out. A flow's first packet is in [`unknown`](super::unknown).
 
-use super::family::Family;
+use super::family::{Family, Wire};
 use super::parse::{Flow, Kind};
 use super::{Core, Outcome, Turn, is_tcp};
 use crate::config::Protocol;
@@ -18,7 +18,7 @@ use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
 use crate::wire::{ethernet, tcp};
 use std::net::IpAddr;
 
-impl<F: Family, P: Packet> Core<F, P> {
+impl<F: Wire, P: Packet> Core<F, P> {
     /// A packet of a known connection, which most probably goes on to its next hop: says by which port. Every other
     /// comes back untouched, nothing counted and nothing changed, for [`Self::known_unusual`].
     #[inline(always)]
@@ -74,7 +74,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn.sink.send(port, packet, Sent::Forwarded);
         Ok((port, context))
     }
+}
 
+impl<F: Family, P: Packet> Core<F, P> {
     /// A packet of a known connection: over perhaps, to a real server or next hop that is not there, from where no reply
     /// of it comes, with a TTL that ran out, too big, a new attempt, or one that changes its state.
     pub(super) fn known_unusual<S: Sink<Packet = P>>(
@@ -262,7 +264,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             },
         };
         let (port, vip) = (way.port, connection.request.destination());
-        if flow.length > tables.port(port).mtu {
+        if F::length_sent(flow) > tables.port(port).mtu {
             return self.too_big(packet, vip, tables.port(port).mtu, turn);
         }
         if !reply && way.has_failed(tables) {
@@ -270,7 +272,15 @@ impl<F: Family, P: Packet> Core<F, P> {
             let reason = ReplyReason::HostUnreachable;
             return self.host_unreachable(packet, vip, reason, turn);
         }
-        F::rewrite(packet.data_mut(), flow.layout, connection, reply);
+        if !F::rewrite(
+            &mut packet,
+            flow.layout,
+            connection,
+            reply,
+            &mut self.memory,
+        ) {
+            return Verdict::Drop(DropReason::NoBuffer);
+        }
         let link = way.hop.map(|hop| tables.neighbours.link(hop));
         match link {
             Some(link) if link.is_usable() => {

@@ -1,6 +1,6 @@
 //! Packets to weir itself that are no flow's: ping; and what goes to the host.
 
-use super::family::{Family, Message};
+use super::family::{Family, Message, Wire};
 use super::limit::AnswerKind;
 use super::parse::Datagram;
 use super::{Core, Outcome, Turn};
@@ -10,7 +10,7 @@ use crate::units::{PortId, Time};
 use crate::verdict::{DropReason, LocalReason, PacketContext, ReplyReason, Verdict};
 use crate::wire::ethernet;
 
-impl<F: Family, P: Packet> Core<F, P> {
+impl<F: Wire, P: Packet> Core<F, P> {
     /// A packet that is no whole TCP segment or UDP datagram.
     pub(super) fn datagram<S: Sink<Packet = P>>(
         &mut self,
@@ -87,7 +87,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn.sink.send(port, packet, Sent::Answered);
         Verdict::Reply(port, ReplyReason::IcmpEcho)
     }
+}
 
+impl<F: Family, P: Packet> Core<F, P> {
     /// Gives a packet to the host behind `port`. How many may go there is limited by the port that they come in by.
     pub(super) fn deliver<S: Sink<Packet = P>>(
         &mut self,

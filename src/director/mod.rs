@@ -13,6 +13,7 @@
 mod answer;
 mod arp;
 mod connect;
+mod crossing;
 pub mod family;
 mod fetch;
 mod flood;
@@ -42,9 +43,8 @@ mod waiting;
 
 use crate::arch::{NoMemory, cold_path};
 use crate::config::Config;
-use crate::conn::{Connection, Connection6, Key, Table};
+use crate::conn::{Connection, Connection6, ConnectionAny, Key, Table};
 use crate::exchange::Mailbox;
-use crate::net::ByFamily;
 use crate::packet::{Burst, Packet, Sink};
 use crate::stats::{MAX_PORTS, Stats, WorkerStats};
 use crate::steering::Steering;
@@ -52,7 +52,8 @@ use crate::tables::{Tables, Target};
 use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use arrayvec::ArrayVec;
-use family::{Family, V4, V6};
+use crossing::{Beside, Others};
+use family::{Crossing, Family, V4, V6, Wire};
 use fetch::LookedUp;
 pub use limit::AnswerLimits;
 use live::Live;
@@ -78,12 +79,14 @@ pub struct Director<P> {
     v4: Half<V4, P>,
     /// None where there is no room for IPv6 connections: then no IPv6 packet is looked at.
     v6: Option<Half<V6, P>>,
+    /// None where no service has real servers of the other family than its VIP's.
+    crossing: Option<Box<Core<Crossing, P>>>,
     /// Whether the last packet was an IPv6 one: most often the next is of the same family.
     is_v6: bool,
 }
 
 /// All that is of one family.
-struct Half<F: Family, P> {
+struct Half<F: Wire, P> {
     core: Core<F, P>,
     stage: Box<Stage<F>>,
 }
@@ -98,44 +101,83 @@ pub struct Core<F: Family, P> {
     refused: Refused<F>,
     sweep: Sweep,
     wanted: [Wanted; WANTED],
+    /// Of rewritten packets.
+    memory: F::Memory,
     /// Of the burst that is worked on.
     origin: Origin,
 }
 
-/// How many connections of each family a worker is to have room for, of a configuration that asks for so many of each: IPv6
-/// ones only where there is an IPv6 address, since a table takes its memory at start.
-pub fn room(config: &Config, connections: usize) -> ByFamily<usize> {
-    let has_ipv6 = config.speaks_ipv6();
-    ByFamily {
-        v4: connections,
-        v6: if has_ipv6 { connections } else { 0 },
-    }
+/// How many connections a worker has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    pub v4: usize,
+    pub v6: usize,
+    /// Those whose client and real server are of different families.
+    pub crossing: usize,
 }
 
-/// The memory of the tables with room for so many connections of each family, in bytes.
-pub fn table_bytes(room: ByFamily<usize>) -> usize {
-    let v6 = match room.v6 {
-        0 => 0,
-        count => Table::<Connection6>::bytes(count),
-    };
-    Table::<Connection>::bytes(room.v4) + v6
+impl Room {
+    /// The room of a worker for so many connections of each kind that a configuration can have: a table takes its memory at
+    /// start.
+    pub fn of(config: &Config, connections: usize) -> Self {
+        let if_any = |any: bool| if any { connections } else { 0 };
+        Room {
+            v4: connections,
+            v6: if_any(config.speaks_ipv6()),
+            crossing: if_any(config.crosses_families()),
+        }
+    }
+
+    /// How many connections there is room for, of all kinds.
+    pub fn total(self) -> usize {
+        self.v4 + self.v6 + self.crossing
+    }
+
+    /// The memory of the tables, in bytes.
+    pub fn table_bytes(self) -> usize {
+        let six = |room| match room {
+            0 => 0,
+            room => Table::<Connection6>::bytes(room),
+        };
+        Table::<Connection>::bytes(self.v4) + six(self.v6) + six(self.crossing)
+    }
 }
 
 /// What is the same for all packets that are decided on in one go.
-pub struct Turn<'a, S> {
+pub struct Turn<'a, S: Sink> {
     pub tables: &'a Tables,
     pub now: Time,
     pub sink: &'a mut S,
+    beside: Beside<'a, S::Packet>,
 }
 
-impl<'a, S> Turn<'a, S> {
+impl<'a, S: Sink> Turn<'a, S> {
     /// `now` never goes back.
     pub fn new(tables: &'a Tables, now: Time, sink: &'a mut S) -> Self {
-        Turn { tables, now, sink }
+        Turn {
+            tables,
+            now,
+            sink,
+            beside: Beside::NOTHING,
+        }
     }
 
     fn reborrow(&mut self) -> Turn<'_, S> {
-        Turn::new(self.tables, self.now, self.sink)
+        Turn {
+            tables: self.tables,
+            now: self.now,
+            sink: self.sink,
+            beside: self.beside.reborrow(),
+        }
+    }
+
+    fn with<'b>(&'b mut self, beside: Beside<'b, S::Packet>) -> Turn<'b, S> {
+        Turn {
+            tables: self.tables,
+            now: self.now,
+            sink: self.sink,
+            beside,
+        }
     }
 }
 
@@ -195,32 +237,39 @@ pub enum Origin {
 type Outcome = (Verdict, PacketContext);
 
 impl<P: Packet> Director<P> {
-    /// `connections`: how many of each family this worker has room for. Without room for IPv6 ones it looks at no IPv6
-    /// packet.
+    /// Without room for IPv6 connections it looks at no IPv6 packet.
     ///
     /// # Errors
-    /// Where the kernel refuses the memory of its table.
+    /// Where the kernel refuses the memory of its tables.
     pub fn new(
         worker: WorkerId,
-        connections: ByFamily<usize>,
+        room: Room,
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
     ) -> Result<Self, NoMemory> {
-        let ByFamily { v4, v6 } = connections;
-        let stages = (Stage::new(v6 > 0), Stage::new(true));
-        let v6 = match v6 {
+        let stages = (Stage::new(room.v6 > 0), Stage::new(true));
+        let v6 = match room.v6 {
             0 => None,
-            room => Some(Half::new(
-                worker,
-                room,
-                stages.1,
-                shared.clone(),
-                mailbox.clone(),
-            )?),
+            room => Some(Half {
+                core: Core::new(worker, room, shared.clone(), mailbox.clone())?,
+                stage: stages.1,
+            }),
+        };
+        let crossing = match room.crossing {
+            0 => None,
+            room => {
+                let core = Core::new(worker, room, shared.clone(), mailbox.clone())?;
+                Some(Box::new(core))
+            }
+        };
+        let v4 = Half {
+            core: Core::new(worker, room.v4, shared, mailbox)?,
+            stage: stages.0,
         };
         Ok(Director {
-            v4: Half::new(worker, v4, stages.0, shared, mailbox)?,
+            v4,
             v6,
+            crossing,
             is_v6: false,
         })
     }
@@ -245,11 +294,23 @@ impl<P: Packet> Director<P> {
         for packet in burst.iter() {
             packet.prefetch();
         }
+        if let Some(crossing) = &mut self.crossing {
+            crossing.origin = origin;
+        }
         // Each half goes as far as packets are of its family.
         loop {
+            let crossing = self.crossing.as_deref_mut();
             match &mut self.v6 {
-                Some(v6) if self.is_v6 => v6.process(burst, origin, turn.reborrow()),
-                _ => self.v4.process(burst, origin, turn.reborrow()),
+                Some(v6) if self.is_v6 => {
+                    let others = Some(Others::V4(&self.v4.core.live.table));
+                    let beside = Beside { crossing, others };
+                    v6.process(burst, origin, turn.with(beside));
+                }
+                v6 => {
+                    let others = v6.as_ref().map(|v6| Others::V6(&v6.core.live.table));
+                    let beside = Beside { crossing, others };
+                    self.v4.process(burst, origin, turn.with(beside));
+                }
             }
             if burst.is_empty() {
                 return;
@@ -264,6 +325,9 @@ impl<P: Packet> Director<P> {
         if let Some(v6) = &mut self.v6 {
             v6.core.send_waiting(&mut turn);
         }
+        if let Some(crossing) = &mut self.crossing {
+            crossing.send_waiting(&mut turn);
+        }
         if !self.v4.core.mailbox.orders.is_empty() {
             self.obey(&mut turn);
         }
@@ -271,12 +335,17 @@ impl<P: Packet> Director<P> {
         if let Some(v6) = &mut self.v6 {
             v6.core.sweep(turn.tables, turn.now);
         }
+        if let Some(crossing) = &mut self.crossing {
+            crossing.sweep(turn.tables, turn.now);
+        }
     }
 
     /// Whether expiry is behind the clock: a replay, whose clock jumps, polls on until it is not.
     pub fn is_behind(&self) -> bool {
-        let v6 = self.v6.as_ref();
-        self.v4.core.sweep.is_behind() || v6.is_some_and(|v6| v6.core.sweep.is_behind())
+        let v6 = self.v6.as_ref().map(|v6| &v6.core.sweep);
+        let crossing = self.crossing.as_ref().map(|crossing| &crossing.sweep);
+        let mut others = v6.into_iter().chain(crossing);
+        self.v4.core.sweep.is_behind() || others.any(Sweep::is_behind)
     }
 
     /// The table of IPv4 connections, for a look.
@@ -288,30 +357,14 @@ impl<P: Packet> Director<P> {
     pub fn connections6(&self) -> Option<&Table<Connection6>> {
         self.v6.as_ref().map(|v6| &v6.core.live.table)
     }
+
+    /// The table of the connections whose sides are of different families, if there is one.
+    pub fn connections_across(&self) -> Option<&Table<ConnectionAny>> {
+        self.crossing.as_ref().map(|crossing| &crossing.live.table)
+    }
 }
 
-impl<F: Family, P: Packet> Half<F, P> {
-    fn new(
-        worker: WorkerId,
-        connections: usize,
-        stage: Box<Stage<F>>,
-        shared: Arc<Shared>,
-        mailbox: Arc<Mailbox>,
-    ) -> Result<Self, NoMemory> {
-        let core = Core {
-            worker,
-            live: Live::new(connections, shared.clone(), shared.stats.share_of(worker))?,
-            shared,
-            mailbox,
-            waiting: Waiting::new(),
-            refused: Refused::new(),
-            sweep: Sweep::default(),
-            wanted: [Wanted::NONE; WANTED],
-            origin: Origin::Device,
-        };
-        Ok(Half { core, stage })
-    }
-
+impl<F: Wire, P: Packet> Half<F, P> {
     /// Decides on the burst's packets, and takes them out of it, up to the first one of the other family.
     ///
     /// One function for each family: inlined into one, they would spill each other's registers.
@@ -337,6 +390,26 @@ impl<F: Family, P: Packet> Half<F, P> {
 }
 
 impl<F: Family, P: Packet> Core<F, P> {
+    fn new(
+        worker: WorkerId,
+        connections: usize,
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox>,
+    ) -> Result<Self, NoMemory> {
+        Ok(Core {
+            worker,
+            live: Live::new(connections, shared.clone(), shared.stats.share_of(worker))?,
+            memory: F::memory(worker, &shared),
+            shared,
+            mailbox,
+            waiting: Waiting::new(),
+            refused: Refused::new(),
+            sweep: Sweep::default(),
+            wanted: [Wanted::NONE; WANTED],
+            origin: Origin::Device,
+        })
+    }
+
     /// Sends what waits for its next hop no longer.
     fn send_waiting<S: Sink<Packet = P>>(&mut self, turn: &mut Turn<'_, S>) {
         if !self.waiting.is_empty() {
@@ -351,6 +424,26 @@ impl<F: Family, P: Packet> Core<F, P> {
         &self.live.counters
     }
 
+    /// Asks the control thread to find or confirm a neighbour: once in a while, however many packets want it.
+    fn want(&mut self, port: PortId, address: IpAddr, now: Time) {
+        let place = match address {
+            IpAddr::V4(address) => address.to_bits() as usize,
+            IpAddr::V6(address) => address.to_bits() as usize,
+        };
+        let last = &mut self.wanted[place % WANTED];
+        let is_told = (last.port, last.address) == (port, address)
+            && last.until.is_some_and(|until| now < until);
+        if !is_told && self.mailbox.want(port, address) {
+            *last = Wanted {
+                port,
+                address,
+                until: Some(now + WANTED_FOR),
+            };
+        }
+    }
+}
+
+impl<F: Wire, P: Packet> Core<F, P> {
     /// Decides on the first packets of a burst, in order, and takes them out of it.
     #[inline(always)]
     fn decide<S: Sink<Packet = P>>(
@@ -461,24 +554,6 @@ impl<F: Family, P: Packet> Core<F, P> {
             Verdict::HandOver(_) => self.counters().handed_over.add(1),
         }
     }
-
-    /// Asks the control thread to find or confirm a neighbour: once in a while, however many packets want it.
-    fn want(&mut self, port: PortId, address: IpAddr, now: Time) {
-        let place = match address {
-            IpAddr::V4(address) => address.to_bits() as usize,
-            IpAddr::V6(address) => address.to_bits() as usize,
-        };
-        let last = &mut self.wanted[place % WANTED];
-        let is_told = (last.port, last.address) == (port, address)
-            && last.until.is_some_and(|until| now < until);
-        if !is_told && self.mailbox.want(port, address) {
-            *last = Wanted {
-                port,
-                address,
-                until: Some(now + WANTED_FOR),
-            };
-        }
-    }
 }
 
 /// Whether the source MAC address is none that another station can have, see [`is_bad_source_mac`], or another port's.
@@ -503,7 +578,10 @@ mod tests {
         let steering = Steering::new(DEFAULT_KEY, 1);
         let shared = Shared::new(Arc::new(Stats::new(1).unwrap()), steering, 1);
         let mailbox = Arc::new(Mailbox::default());
-        let room = ByFamily { v4: 1, v6: 0 };
+        let room = Room {
+            v4: 1,
+            ..Room::default()
+        };
         let director = Director::<Memory>::new(WorkerId(0), room, shared, mailbox.clone());
         let mut core = director.unwrap().v4.core;
         let mut asks = |port: u8, hop: u32, ms: u64| {

@@ -1,7 +1,7 @@
 //! Neighbour discovery of IPv6 (RFC 4861): answers for weir's own addresses, and what it tells of neighbours. As
 //! [`arp`](super::arp).
 
-use super::family::{Family, V6};
+use super::family::{V6, Wire};
 use super::limit::AnswerKind;
 use super::{Core, Turn};
 use crate::exchange::{Heard, News};

@@ -69,13 +69,19 @@ impl<P: Packet> Director<P> {
         chunk.now = now.millis();
         chunk.connections.clear();
         chunk.connections6.clear();
-        let next = chunk.next & !ConnectionChunk::V6;
-        chunk.next = match (chunk.next & ConnectionChunk::V6, self.connections6()) {
-            (0, _) => copy(self.connections(), next, &mut chunk.connections)
+        chunk.connections_across.clear();
+        let next = chunk.next & ConnectionChunk::NUMBER;
+        chunk.next = match chunk.next - next {
+            0 => copy(self.connections(), next, &mut chunk.connections)
                 .unwrap_or(ConnectionChunk::V6),
-            (_, Some(table)) => copy(table, next, &mut chunk.connections6)
-                .map_or(ConnectionChunk::END, |next| next | ConnectionChunk::V6),
-            (_, None) => ConnectionChunk::END,
+            ConnectionChunk::V6 => self
+                .connections6()
+                .and_then(|table| copy(table, next, &mut chunk.connections6))
+                .map_or(ConnectionChunk::ACROSS, |next| next | ConnectionChunk::V6),
+            _ => self
+                .connections_across()
+                .and_then(|table| copy(table, next, &mut chunk.connections_across))
+                .map_or(ConnectionChunk::END, |next| next | ConnectionChunk::ACROSS),
         };
     }
 }
@@ -125,11 +131,11 @@ fn copy<K: Key>(
 mod tests {
     use super::*;
     use crate::conn::{Address, FlowKey, FlowKey6, State};
-    use crate::director::{Shared, family::Family, live::Live};
+    use crate::director::{Room, Shared, family::Family, live::Live};
     use crate::exchange::Mailbox;
     use crate::forward::MODES;
     use crate::io::memory::Memory;
-    use crate::net::{ByFamily, protocol};
+    use crate::net::protocol;
     use crate::stats::Stats;
     use crate::steering::{DEFAULT_KEY, Steering};
     use crate::units::{RealId, ServiceId, WorkerId};
@@ -181,9 +187,10 @@ mod tests {
         ] {
             let steering = Steering::new(DEFAULT_KEY, 1);
             let shared = Shared::new(Arc::new(Stats::new(1).unwrap()), steering, 1);
-            let room = ByFamily {
+            let room = Room {
                 v4: 1000,
                 v6: if has_v6 { 1000 } else { 0 },
+                ..Room::default()
             };
             let mailbox = Arc::new(Mailbox::default());
             let mut director = Director::new(WorkerId(0), room, shared, mailbox).unwrap();

@@ -1,6 +1,6 @@
 //! From a frame to what the director decides by. The first rooms of every packet: nothing is looked up here.
 
-use super::family::{Family, V4};
+use super::family::{Family, V4, Wire};
 use crate::conn::{FlowKey, Key};
 use crate::forward::rewrite::Layout;
 use crate::net::{TagPriorities, ethertype, protocol};
@@ -91,7 +91,7 @@ pub struct Datagram<F: Family = V4> {
 const IP: usize = ethernet::HEADER_LEN;
 
 /// Parses one received packet, and takes off what does not go on: the priority tag, and the trailer.
-pub fn receive<F: Family, P: Packet>(packet: &mut P, port: &Port) -> Parsed<F> {
+pub fn receive<F: Wire, P: Packet>(packet: &mut P, port: &Port) -> Parsed<F> {
     match parse(packet.data(), port) {
         Parsed::Mend => mend(packet, port),
         parsed => parsed,
@@ -99,7 +99,7 @@ pub fn receive<F: Family, P: Packet>(packet: &mut P, port: &Port) -> Parsed<F> {
 }
 
 /// Parses one frame that came in by `port`.
-pub fn parse<F: Family>(frame: &[u8], port: &Port) -> Parsed<F> {
+pub fn parse<F: Wire>(frame: &[u8], port: &Port) -> Parsed<F> {
     let mut flow = Flow::default();
     match F::parse_usual(frame, port, &mut flow) {
         true if F::is_bad_source(flow.key.source()) => Parsed::Bad(DropReason::BadSource),
@@ -110,7 +110,7 @@ pub fn parse<F: Family>(frame: &[u8], port: &Port) -> Parsed<F> {
 
 /// As [`parse`], of a frame that is not a usual one.
 #[inline(never)]
-pub(super) fn parse_unusual<F: Family>(frame: &[u8], port: &Port) -> Parsed<F> {
+pub(super) fn parse_unusual<F: Wire>(frame: &[u8], port: &Port) -> Parsed<F> {
     match vlan::is_priority_tagged(frame) || without_trailer::<F>(frame).is_some() {
         true => Parsed::Mend,
         false => F::parse_any(frame, port),
@@ -238,7 +238,7 @@ pub(super) fn is_bad_source_mac(frame: &[u8], port: &Port) -> bool {
 
 /// Takes the priority tag and the trailer off, and parses the packet then.
 #[cold]
-pub(super) fn mend<F: Family, P: Packet>(packet: &mut P, port: &Port) -> Parsed<F> {
+pub(super) fn mend<F: Wire, P: Packet>(packet: &mut P, port: &Port) -> Parsed<F> {
     if vlan::is_priority_tagged(packet.data()) {
         // The addresses take the tag's place.
         let outer = packet.data()[vlan::TAG_AT + 2] >> 5;
@@ -255,7 +255,7 @@ pub(super) fn mend<F: Family, P: Packet>(packet: &mut P, port: &Port) -> Parsed<
 
 /// The length of a frame whose trailer is to be cut off, as the kernel's `ip_rcv_core` does. The padding of a short
 /// frame stays.
-fn without_trailer<F: Family>(frame: &[u8]) -> Option<usize> {
+fn without_trailer<F: Wire>(frame: &[u8]) -> Option<usize> {
     let length = F::length(frame)?;
     let end = IP + usize::from(length);
     let has_trailer = end < frame.len() && !is_padded(frame, length);

@@ -1,6 +1,6 @@
 //! The stages of a burst before its decisions: each goes over all of its packets, so that their cache misses overlap.
 
-use super::family::Family;
+use super::family::Wire;
 use super::parse::{Flow, Kind, Parsed, mend, parse_unusual};
 use crate::arch::{GrowingArray, cold_path, prefetch};
 use crate::conn::table;
@@ -10,10 +10,10 @@ use crate::stats::RealLine;
 use crate::tables::{Port, Tables};
 
 /// A table of connections, to look many keys up in.
-type Lookup<'a, F> = table::Lookup<'a, Connection<<F as Family>::Key>>;
+type Lookup<'a, F> = table::Lookup<'a, Connection<<F as super::family::Family>::Key>>;
 
 /// What the stages of a burst tell each other.
-pub(super) struct Stage<F: Family> {
+pub(super) struct Stage<F: Wire> {
     pub slots: [Slot<F>; BURST],
     /// What each packet is whose slot's kind is [`Kind::Other`]; of the others, anything.
     pub others: [Parsed<F>; BURST],
@@ -24,7 +24,7 @@ pub(super) struct Stage<F: Family> {
 /// What the stages tell each other of a flow's packet: one cache line.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
-pub(super) struct Slot<F: Family> {
+pub(super) struct Slot<F: Wire> {
     pub flow: Flow<F>,
     pub hash: u64,
     pub place: Place,
@@ -35,7 +35,7 @@ pub(super) struct Slot<F: Family> {
 /// So many real servers' counters stay in the nearest cache: to fetch those of each packet ahead costs more than it saves.
 const FEW_REALS: usize = 256;
 
-impl<F: Family> Stage<F> {
+impl<F: Wire> Stage<F> {
     /// `knows_both`: packets of the other family have a stage of their own.
     pub fn new(knows_both: bool) -> Box<Self> {
         Box::new(Stage {
@@ -154,7 +154,7 @@ enum Other {
 /// Parses what is not a usual frame.
 #[cold]
 #[inline(never)]
-fn parse_other<F: Family>(
+fn parse_other<F: Wire>(
     frame: &[u8],
     port: &Port,
     slot: &mut Slot<F>,
@@ -183,7 +183,7 @@ fn parse_other<F: Family>(
 /// Looks for the connection of a packet that is not where it was guessed. Returns whether it is a flow without one.
 #[cold]
 #[inline(never)]
-fn find_elsewhere<F: Family>(lookup: &Lookup<F>, slot: &mut Slot<F>) -> bool {
+fn find_elsewhere<F: Wire>(lookup: &Lookup<F>, slot: &mut Slot<F>) -> bool {
     let is_flow = slot.flow.kind != Kind::Other;
     slot.place = match is_flow {
         true => lookup.place(slot.hash, &slot.flow.key),

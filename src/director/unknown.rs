@@ -25,6 +25,10 @@ impl<F: Family, P: Packet> Core<F, P> {
         Target { owner, service }: Target,
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
+        let target = Target { owner, service };
+        if turn.beside.crossing.is_some() && Self::crosses(flow, target, turn) {
+            return Self::cross(packet, flow, target, turn);
+        }
         let (tables, now) = (turn.tables, turn.now);
         let key = &flow.key;
         let tcp = is_tcp(flow);

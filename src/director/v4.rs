@@ -1,11 +1,11 @@
 //! IPv4 on the wire.
 
 use super::arp::arp_of;
-use super::family::{Error, Family, Frame, Message};
+use super::family::{Error, Family, Frame, Message, Wire};
 use super::host_peer::{ToHost, is_host_peers};
 use super::limit::Asker;
 use super::parse::{self, Flow, Parsed};
-use super::{Core, Outcome, Turn};
+use super::{Core, Outcome, Shared, Turn};
 use crate::config::HostPeer;
 use crate::conn::{Connection, FlowKey};
 use crate::forward::rewrite::{self, Layout};
@@ -13,6 +13,7 @@ use crate::neighbour::Hop;
 use crate::net::protocol;
 use crate::packet::{Packet, Sink};
 use crate::tables::Port;
+use crate::units::WorkerId;
 use crate::verdict::{LocalReason, PacketContext};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::{Mac, build, ethernet, icmp};
@@ -25,79 +26,19 @@ impl Family for V4 {
     type Key = FlowKey;
     type Address = Ipv4Addr;
 
-    const USUAL: Layout = Layout::USUAL;
+    type Memory = ();
+    fn memory(_worker: WorkerId, _shared: &Shared) {}
 
     #[inline(always)]
-    fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
-        parse::parse_usual(frame, port, flow)
-    }
-
-    fn is_foreign(frame: &[u8]) -> bool {
-        parse::is_ipv6(frame)
-    }
-
-    fn parse_any(frame: &[u8], port: &Port) -> Parsed {
-        parse::parse_any(frame, port)
-    }
-
-    fn length(frame: &[u8]) -> Option<u16> {
-        Some(ipv4::in_frame(frame)?.total_length())
-    }
-
-    fn is_bad_source(address: Ipv4Addr) -> bool {
-        parse::is_bad_source(address)
-    }
-
-    #[inline(always)]
-    fn rewrite_usual(
-        frame: &mut [u8],
-        is_tcp: bool,
+    fn rewrite<P: Packet>(
+        packet: &mut P,
+        layout: Layout,
         connection: &Connection,
         reply: bool,
-        hop: Hop,
-    ) {
-        rewrite::rewrite_usual(frame, is_tcp, connection, reply, hop);
-    }
-
-    #[inline(always)]
-    fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection, reply: bool) {
-        rewrite::rewrite(frame, layout, connection, reply);
-    }
-
-    fn other<P: Packet, S: Sink<Packet = P>>(
-        core: &mut Core<Self, P>,
-        packet: P,
-        parsed: &Parsed<Self>,
-        turn: &mut Turn<'_, S>,
-    ) -> Outcome {
-        match parsed {
-            Parsed::Arp => core.arp(packet, turn),
-            Parsed::Multicast => {
-                let port = packet.port();
-                let verdict = core.deliver(packet, port, LocalReason::Multicast, turn);
-                (verdict, PacketContext::default())
-            }
-            Parsed::Ip(datagram) => core.datagram(packet, datagram, turn),
-            Parsed::Bad(_) | Parsed::Flow(_) | Parsed::Mend => {
-                unreachable!("they have a way of their own")
-            }
-        }
-    }
-
-    const ICMP: u8 = protocol::ICMP;
-    const ECHO_REQUEST: u8 = icmp::ECHO_REQUEST;
-
-    fn message(bytes: &[u8]) -> Message {
-        match icmp::Icmp::new_checked(bytes) {
-            Err(_) => Message::Malformed,
-            Ok(message) if message.is_error() => Message::Error,
-            Ok(message) if message.is_echo_request() => Message::EchoRequest,
-            Ok(_) => Message::Other,
-        }
-    }
-
-    fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize> {
-        build::echo_reply_in_place(frame, mac)
+        (): &mut (),
+    ) -> bool {
+        rewrite::rewrite(packet.data_mut(), layout, connection, reply);
+        true
     }
 
     fn is_l4_checksum_right(frame: &[u8]) -> bool {
@@ -170,6 +111,78 @@ impl Family for V4 {
         sequence: u32,
     ) -> Option<usize> {
         build::reset(frame, macs, from, to, sequence)
+    }
+}
+
+impl Wire for V4 {
+    const USUAL: Layout = Layout::USUAL;
+
+    #[inline(always)]
+    fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
+        parse::parse_usual(frame, port, flow)
+    }
+
+    fn is_foreign(frame: &[u8]) -> bool {
+        parse::is_ipv6(frame)
+    }
+
+    fn parse_any(frame: &[u8], port: &Port) -> Parsed {
+        parse::parse_any(frame, port)
+    }
+
+    fn length(frame: &[u8]) -> Option<u16> {
+        Some(ipv4::in_frame(frame)?.total_length())
+    }
+
+    fn is_bad_source(address: Ipv4Addr) -> bool {
+        parse::is_bad_source(address)
+    }
+
+    #[inline(always)]
+    fn rewrite_usual(
+        frame: &mut [u8],
+        is_tcp: bool,
+        connection: &Connection,
+        reply: bool,
+        hop: Hop,
+    ) {
+        rewrite::rewrite_usual(frame, is_tcp, connection, reply, hop);
+    }
+
+    fn other<P: Packet, S: Sink<Packet = P>>(
+        core: &mut Core<Self, P>,
+        packet: P,
+        parsed: &Parsed<Self>,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        match parsed {
+            Parsed::Arp => core.arp(packet, turn),
+            Parsed::Multicast => {
+                let port = packet.port();
+                let verdict = core.deliver(packet, port, LocalReason::Multicast, turn);
+                (verdict, PacketContext::default())
+            }
+            Parsed::Ip(datagram) => core.datagram(packet, datagram, turn),
+            Parsed::Bad(_) | Parsed::Flow(_) | Parsed::Mend => {
+                unreachable!("they have a way of their own")
+            }
+        }
+    }
+
+    const ICMP: u8 = protocol::ICMP;
+    const ECHO_REQUEST: u8 = icmp::ECHO_REQUEST;
+
+    fn message(bytes: &[u8]) -> Message {
+        match icmp::Icmp::new_checked(bytes) {
+            Err(_) => Message::Malformed,
+            Ok(message) if message.is_error() => Message::Error,
+            Ok(message) if message.is_echo_request() => Message::EchoRequest,
+            Ok(_) => Message::Other,
+        }
+    }
+
+    fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize> {
+        build::echo_reply_in_place(frame, mac)
     }
 }
 

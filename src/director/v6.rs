@@ -1,10 +1,10 @@
 //! IPv6 on the wire.
 
-use super::family::{Error, Family, Frame, Message};
+use super::family::{Error, Family, Frame, Message, Wire};
 use super::host_peer::{ToHost, is_host_peers};
 use super::limit::Asker;
 use super::parse::{self, Flow, Parsed};
-use super::{Core, Outcome, Turn, nd, parse6};
+use super::{Core, Outcome, Shared, Turn, nd, parse6};
 use crate::config::HostPeer;
 use crate::conn::{Connection6, FlowKey6};
 use crate::forward::rewrite::Layout;
@@ -13,6 +13,7 @@ use crate::neighbour::Hop;
 use crate::net::protocol;
 use crate::packet::{Packet, Sink};
 use crate::tables::Port;
+use crate::units::WorkerId;
 use crate::verdict::PacketContext;
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::{Mac, build6, ethernet, icmpv6};
@@ -25,83 +26,24 @@ impl Family for V6 {
     type Key = FlowKey6;
     type Address = Ipv6Addr;
 
-    const USUAL: Layout = Layout::USUAL_V6;
-
-    #[inline(always)]
-    fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow<V6>) -> bool {
-        parse6::parse_usual(frame, port, flow)
-    }
-
-    fn is_foreign(frame: &[u8]) -> bool {
-        !parse::is_ipv6(frame)
-    }
-
-    fn parse_any(frame: &[u8], port: &Port) -> Parsed<V6> {
-        parse6::parse_any(frame, port)
-    }
-
-    fn length(frame: &[u8]) -> Option<u16> {
-        parse6::length(frame)
-    }
-
-    fn is_bad_source(address: Ipv6Addr) -> bool {
-        parse6::is_bad_source(address)
-    }
-
     /// RFC 4291 section 2.5.6: no router forwards packets of link-local addresses.
     fn stays_on_link(address: Ipv6Addr) -> bool {
         address.is_unicast_link_local()
     }
 
+    type Memory = ();
+    fn memory(_worker: WorkerId, _shared: &Shared) {}
+
     #[inline(always)]
-    fn rewrite_usual(
-        frame: &mut [u8],
-        is_tcp: bool,
+    fn rewrite<P: Packet>(
+        packet: &mut P,
+        layout: Layout,
         connection: &Connection6,
         reply: bool,
-        hop: Hop,
-    ) {
-        rewrite6::rewrite_usual(frame, is_tcp, connection, reply, hop);
-    }
-
-    #[inline(always)]
-    fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection6, reply: bool) {
-        rewrite6::rewrite(frame, layout, connection, reply);
-    }
-
-    fn other<P: Packet, S: Sink<Packet = P>>(
-        core: &mut Core<Self, P>,
-        packet: P,
-        parsed: &Parsed<Self>,
-        turn: &mut Turn<'_, S>,
-    ) -> Outcome {
-        let Parsed::Ip(datagram) = parsed else {
-            unreachable!("all else has a way of its own, or is none of IPv6")
-        };
-        let is_icmp = datagram.protocol == protocol::ICMPV6 && !datagram.is_fragment;
-        if is_icmp && nd::is_discovery(packet.data(), datagram.layout.l4) {
-            return (core.discovery(packet, turn), PacketContext::default());
-        }
-        if !datagram.destination.is_multicast() {
-            return core.datagram(packet, datagram, turn);
-        }
-        (core.of_group(packet, turn), PacketContext::default())
-    }
-
-    const ICMP: u8 = protocol::ICMPV6;
-    const ECHO_REQUEST: u8 = icmpv6::ECHO_REQUEST;
-
-    fn message(bytes: &[u8]) -> Message {
-        match icmpv6::Icmpv6::new_checked(bytes) {
-            Err(_) => Message::Malformed,
-            Ok(message) if message.is_error() => Message::Error,
-            Ok(message) if message.is_echo_request() => Message::EchoRequest,
-            Ok(_) => Message::Other,
-        }
-    }
-
-    fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize> {
-        build6::echo_reply_in_place(frame, mac)
+        (): &mut (),
+    ) -> bool {
+        rewrite6::rewrite(packet.data_mut(), layout, connection, reply);
+        true
     }
 
     fn is_l4_checksum_right(frame: &[u8]) -> bool {
@@ -176,6 +118,77 @@ impl Family for V6 {
         sequence: u32,
     ) -> Option<usize> {
         build6::reset(frame, macs, from, to, sequence)
+    }
+}
+
+impl Wire for V6 {
+    const USUAL: Layout = Layout::USUAL_V6;
+
+    #[inline(always)]
+    fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow<V6>) -> bool {
+        parse6::parse_usual(frame, port, flow)
+    }
+
+    fn is_foreign(frame: &[u8]) -> bool {
+        !parse::is_ipv6(frame)
+    }
+
+    fn parse_any(frame: &[u8], port: &Port) -> Parsed<V6> {
+        parse6::parse_any(frame, port)
+    }
+
+    fn length(frame: &[u8]) -> Option<u16> {
+        parse6::length(frame)
+    }
+
+    fn is_bad_source(address: Ipv6Addr) -> bool {
+        parse6::is_bad_source(address)
+    }
+
+    #[inline(always)]
+    fn rewrite_usual(
+        frame: &mut [u8],
+        is_tcp: bool,
+        connection: &Connection6,
+        reply: bool,
+        hop: Hop,
+    ) {
+        rewrite6::rewrite_usual(frame, is_tcp, connection, reply, hop);
+    }
+
+    fn other<P: Packet, S: Sink<Packet = P>>(
+        core: &mut Core<Self, P>,
+        packet: P,
+        parsed: &Parsed<Self>,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        let Parsed::Ip(datagram) = parsed else {
+            unreachable!("all else has a way of its own, or is none of IPv6")
+        };
+        let is_icmp = datagram.protocol == protocol::ICMPV6 && !datagram.is_fragment;
+        if is_icmp && nd::is_discovery(packet.data(), datagram.layout.l4) {
+            return (core.discovery(packet, turn), PacketContext::default());
+        }
+        if !datagram.destination.is_multicast() {
+            return core.datagram(packet, datagram, turn);
+        }
+        (core.of_group(packet, turn), PacketContext::default())
+    }
+
+    const ICMP: u8 = protocol::ICMPV6;
+    const ECHO_REQUEST: u8 = icmpv6::ECHO_REQUEST;
+
+    fn message(bytes: &[u8]) -> Message {
+        match icmpv6::Icmpv6::new_checked(bytes) {
+            Err(_) => Message::Malformed,
+            Ok(message) if message.is_error() => Message::Error,
+            Ok(message) if message.is_echo_request() => Message::EchoRequest,
+            Ok(_) => Message::Other,
+        }
+    }
+
+    fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize> {
+        build6::echo_reply_in_place(frame, mac)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A mode is data, a line of [`MODES`]. It shapes a new connection's [`Translation`], once; [`rewrite`] applies that
 //! to every packet, whatever the mode.
 
+pub mod across;
 pub mod rewrite;
 pub mod rewrite6;
 

@@ -53,6 +53,8 @@ pub struct Model {
     is_rerouted: bool,
     /// Workers have room for IPv6 connections, as the first configuration asked for.
     speaks_ipv6: bool,
+    /// There is room for connections whose sides are of different families.
+    crosses_families: bool,
 }
 
 /// How often real servers that are no longer configured are looked at.
@@ -127,6 +129,7 @@ impl Model {
             routers: Routers::default(),
             is_rerouted: false,
             speaks_ipv6: config.speaks_ipv6(),
+            crosses_families: config.crosses_families(),
         };
         model.change(config.clone(), now);
         (model, readers)
@@ -217,6 +220,11 @@ impl Model {
                 what: "that there is no IPv6 address".to_owned(),
             });
         }
+        if new.crosses_families() && !self.crosses_families {
+            return Err(NeedsRestart {
+                what: "that no service has real servers of the other family".to_owned(),
+            });
+        }
         NeedsRestart::check(self.config(), new)
     }
 
@@ -294,6 +302,12 @@ impl Model {
             && !self.speaks_ipv6
         {
             return Err(Conflict::NoIpv6(from_config::key(service)));
+        }
+        let crosses = |service: &&Arc<_>| self.config().crosses(service);
+        if let Some(service) = services.iter().find(crosses)
+            && !self.crosses_families
+        {
+            return Err(Conflict::NoCrossing(from_config::key(service)));
         }
         let changes = self.services.set(services)?;
         self.publish(|_| {});

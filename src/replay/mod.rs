@@ -16,7 +16,7 @@ pub use merge::{Input, Received, merge};
 use crate::arch::NoMemory;
 use crate::config::Config;
 use crate::conn::{Connection, Connection6};
-use crate::director::{self, Director, Origin, Shared, Turn};
+use crate::director::{Director, Origin, Room, Shared, Turn};
 use crate::door::Door;
 use crate::exchange::Mailbox;
 use crate::io::memory::Memory;
@@ -112,7 +112,7 @@ impl Replay {
         // A packet makes at most a connection and a persistence template: this limit is never met before the other.
         let connections = config.limits.connections.div_ceil(workers);
         let connections = connections.min(packets.saturating_mul(2));
-        let room = director::room(config, connections);
+        let room = Room::of(config, connections);
         let shared = Shared::new(stats, Steering::new(DEFAULT_KEY, workers), SEED);
         let worker = |(n, mut reader): (usize, Reader<Tables>)| {
             reader.quiescent();

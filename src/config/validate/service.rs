@@ -341,23 +341,20 @@ impl Check<'_> {
     fn real_family(&mut self, address: IpAddr, at: Span, raw: &raw::Service) -> bool {
         let real = family(address);
         let vip = raw.address.ok().filter(|vip| family(vip.value) != real);
-        if let (Some(vip), Some(mode)) = (vip, raw.mode.get()) {
+        if let (Some(vip), Some(mode)) = (vip, raw.mode.get())
+            && mode != ModeWord::Fullnat
+        {
             let whose = family(vip.value);
-            let what = format!("the real server `{address}` is {real}, the VIP is {whose}");
-            let (message, help) = match mode {
-                ModeWord::Dr | ModeWord::Nat | ModeWord::Tunnel => (
-                    format!("{what}: the mode {} keeps the family", mode.name()),
-                    format!("write an {whose} address"),
-                ),
-                ModeWord::Fullnat => (
-                    format!("{what}, which this version of weir does not translate yet"),
-                    format!("write an {whose} address"),
-                ),
-            };
             self.log
-                .error(at, message)
+                .error(
+                    at,
+                    format!(
+                        "the real server `{address}` is {real}, the VIP is {whose}: the mode {} keeps the family",
+                        mode.name()
+                    ),
+                )
                 .note(vip.at, "the VIP is here")
-                .help(help);
+                .help(format!("write an {whose} address, or use fullnat with a local pool of {real} addresses"));
             return false;
         }
         let fullnat = raw.mode.get() == Some(ModeWord::Fullnat);

@@ -48,6 +48,11 @@ pub enum Conflict {
          file, and restart weir"
     )]
     NoIpv6(ServiceKey),
+    #[error(
+        "weir has started without a service whose real servers are of the other family, and so without room for such \
+         connections: write the service {0} into the file, and restart weir"
+    )]
+    NoCrossing(ServiceKey),
 }
 
 pub(super) struct Services {

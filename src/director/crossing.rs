@@ -1,0 +1,272 @@
+//! Connections whose client and real server are of different families: fullnat with an IPv6 VIP in front of IPv4 real
+//! servers, and the reverse.
+//!
+//! Their packets come by the half of a director that the packet's own family has, which has no connection for them: only
+//! then is it asked whether they are of such a connection, or are to begin one. So packets of all others pay nothing for
+//! these. Here such connections are those of a third family, with a table of its own, whose addresses are those of either.
+
+use super::family::{Error, Family, Frame, V4, V6};
+use super::limit::Asker;
+use super::parse::{Flow, Kind, is_ipv6};
+use super::{Core, Outcome, Shared, Turn};
+use crate::config::HostPeer;
+use crate::conn::{
+    AnyAddress, Connection, Connection6, ConnectionAny, FlowKey, FlowKey6, FlowKeyAny, Key, Table,
+};
+use crate::forward::across::{self, GROWTH, Identifications, LEAST_MTU_V6, translated_length};
+use crate::forward::rewrite::Layout;
+use crate::packet::{Packet, Sink};
+use crate::tables::Target;
+use crate::units::WorkerId;
+use crate::verdict::{DropReason, PacketContext, Verdict};
+use crate::wire::{Mac, ipv4, ipv6};
+use std::net::IpAddr;
+
+/// Both families: a request is of one, its reply of the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Crossing;
+
+/// What the half of one family sees of the others.
+pub(super) struct Beside<'a, P> {
+    /// The connections whose sides are of different families; none where no service has such ones.
+    pub crossing: Option<&'a mut Core<Crossing, P>>,
+    /// The connections of the other family.
+    pub others: Option<Others<'a>>,
+}
+
+/// The connections of a family.
+#[derive(Clone, Copy)]
+pub(super) enum Others<'a> {
+    V4(&'a Table),
+    V6(&'a Table<Connection6>),
+}
+
+impl<P> Beside<'_, P> {
+    /// What of no family is.
+    pub const NOTHING: Self = Beside {
+        crossing: None,
+        others: None,
+    };
+
+    pub fn reborrow(&mut self) -> Beside<'_, P> {
+        Beside {
+            crossing: self.crossing.as_deref_mut(),
+            others: self.others,
+        }
+    }
+
+    /// Whether a connection of another half has the key of these replies: both go to the same local pair.
+    pub fn has_reply<K: Key>(&self, reply: &K) -> bool {
+        match (&self.crossing, self.others) {
+            (Some(crossing), _) => crossing.live.has(&FlowKeyAny::of(reply)),
+            (None, Some(Others::V4(table))) => has::<FlowKey, _>(table, reply),
+            (None, Some(Others::V6(table))) => has::<FlowKey6, _>(table, reply),
+            (None, None) => false,
+        }
+    }
+}
+
+fn has<K: Key, R: Key>(table: &Table<Connection<K>>, reply: &R) -> bool {
+    let key = FlowKeyAny::of(reply).within::<K>();
+    key.is_some_and(|key| table.find(table.hash(&key), &key).is_some())
+}
+
+impl<F: Family, P: Packet> Core<F, P> {
+    /// Whether a packet without a connection here is one of a connection whose sides are of different families, or of a
+    /// service that makes such ones.
+    pub(super) fn crosses<S: Sink<Packet = P>>(
+        flow: &Flow<F>,
+        target: Target,
+        turn: &Turn<'_, S>,
+    ) -> bool {
+        let Some(crossing) = &turn.beside.crossing else {
+            return false;
+        };
+        target.service.is_some_and(|service| service.crosses())
+            || crossing.live.has(&FlowKeyAny::of(&flow.key))
+    }
+
+    /// Lets the connections whose sides are of different families have a packet.
+    #[cold]
+    pub(super) fn cross<S: Sink<Packet = P>>(
+        packet: P,
+        flow: &Flow<F>,
+        target: Target,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        let others = turn.beside.others;
+        let mut turn = turn.reborrow();
+        let Some(crossing) = turn.beside.crossing.take() else {
+            return (
+                Verdict::Drop(DropReason::NoService),
+                PacketContext::default(),
+            );
+        };
+        turn.beside.others = others;
+        crossing.take_packet(packet, flow, target, &mut turn)
+    }
+}
+
+impl<P: Packet> Core<Crossing, P> {
+    /// Decides on a packet that another half has no connection for.
+    fn take_packet<F: Family, S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow<F>,
+        target: Target,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        let flow = Flow {
+            key: FlowKeyAny::of(&flow.key),
+            layout: flow.layout,
+            flags: flow.flags,
+            ttl: flow.ttl,
+            length: flow.length,
+            kind: Kind::Unusual,
+        };
+        let table = &self.live.table;
+        match table.find(table.hash(&flow.key), &flow.key) {
+            Some(found) => self.known_unusual(packet, &flow, found, turn),
+            None if self.is_refused_again(&flow, packet.port(), turn.tables, turn.now) => (
+                Verdict::Drop(DropReason::RateLimited),
+                PacketContext::default(),
+            ),
+            None => self.unknown(packet, &flow, target, turn),
+        }
+    }
+}
+
+/// The MTU that a packet is refused by, to its own family: what it grows or shrinks by on its way is the translator's.
+fn mtu_before(is_v6: bool, mtu: u16) -> u16 {
+    match is_v6 {
+        true => mtu.saturating_add(GROWTH).max(LEAST_MTU_V6),
+        false => mtu.saturating_sub(GROWTH),
+    }
+}
+
+impl Family for Crossing {
+    type Key = FlowKeyAny;
+    type Address = AnyAddress;
+
+    fn stays_on_link(address: AnyAddress) -> bool {
+        match address.into() {
+            IpAddr::V4(address) => V4::stays_on_link(address),
+            IpAddr::V6(address) => V6::stays_on_link(address),
+        }
+    }
+
+    fn length_sent(flow: &Flow<Self>) -> u16 {
+        let is_v6 = IpAddr::from(flow.key.source()).is_ipv6();
+        translated_length(is_v6, flow.length, flow.layout)
+    }
+
+    type Memory = Identifications;
+    fn memory(worker: WorkerId, shared: &Shared) -> Identifications {
+        Identifications::new(worker.index(), shared.steering.workers())
+    }
+
+    fn rewrite<P: Packet>(
+        packet: &mut P,
+        layout: Layout,
+        connection: &ConnectionAny,
+        reply: bool,
+        memory: &mut Identifications,
+    ) -> bool {
+        across::rewrite(packet, layout, connection, reply, memory)
+    }
+
+    fn is_l4_checksum_right(frame: &[u8]) -> bool {
+        match is_ipv6(frame) {
+            true => V6::is_l4_checksum_right(frame),
+            false => V4::is_l4_checksum_right(frame),
+        }
+    }
+
+    fn asker(frame: &[u8]) -> Asker {
+        match is_ipv6(frame) {
+            true => V6::asker(frame),
+            false => V4::asker(frame),
+        }
+    }
+
+    fn host_peer(frame: &[u8], peers: &[HostPeer]) -> Option<Asker> {
+        match is_ipv6(frame) {
+            true => V6::host_peer(frame, peers),
+            false => V4::host_peer(frame, peers),
+        }
+    }
+
+    fn asks_for_too_big(frame: &[u8]) -> bool {
+        match is_ipv6(frame) {
+            true => V6::asks_for_too_big(frame),
+            false => V4::asks_for_too_big(frame),
+        }
+    }
+
+    type Answer = Frame<
+        {
+            largest(
+                size_of::<<V4 as Family>::Answer>(),
+                size_of::<<V6 as Family>::Answer>(),
+            )
+        },
+    >;
+
+    /// Where the packet is not of the family of `from`, the VIP's, the error comes from the address that it was sent to.
+    fn write_error(
+        frame: &mut [u8],
+        offending: &[u8],
+        mac: Mac,
+        from: AnyAddress,
+        error: Error,
+    ) -> Option<usize> {
+        let is_v6 = is_ipv6(offending);
+        let error = match error {
+            Error::TooBig(mtu) => Error::TooBig(mtu_before(is_v6, mtu)),
+            other => other,
+        };
+        match (is_v6, from.into()) {
+            (true, IpAddr::V6(from)) => V6::write_error(frame, offending, mac, from, error),
+            (true, IpAddr::V4(_)) => {
+                let from = ipv6::in_frame(offending)?.destination();
+                V6::write_error(frame, offending, mac, from, error)
+            }
+            (false, IpAddr::V4(from)) => V4::write_error(frame, offending, mac, from, error),
+            (false, IpAddr::V6(_)) => {
+                let from = ipv4::in_frame(offending)?.destination();
+                V4::write_error(frame, offending, mac, from, error)
+            }
+        }
+    }
+
+    fn write_reset_for(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> {
+        match is_ipv6(offending) {
+            true => V6::write_reset_for(frame, offending, mac),
+            false => V4::write_reset_for(frame, offending, mac),
+        }
+    }
+
+    const RESET_LEN: usize = largest(V4::RESET_LEN, V6::RESET_LEN);
+
+    fn write_reset(
+        frame: &mut [u8],
+        macs: (Mac, Mac),
+        from: (AnyAddress, u16),
+        to: (AnyAddress, u16),
+        sequence: u32,
+    ) -> Option<usize> {
+        match (from.0.into(), to.0.into()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                V4::write_reset(frame, macs, (source, from.1), (destination, to.1), sequence)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                V6::write_reset(frame, macs, (source, from.1), (destination, to.1), sequence)
+            }
+            _ => None,
+        }
+    }
+}
+
+const fn largest(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
