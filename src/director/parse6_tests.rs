@@ -234,7 +234,7 @@ proptest! {
         frame.resize(frame.len() + trailer, 0xa5);
         let tag = tag.map(|priority| [0x81, 0, priority << 4, 0]);
         frame.splice(12..12, tag.into_iter().flatten());
-        prop_assert!(!<V6 as super::super::family::Family>::is_foreign(&frame));
+        prop_assert!(!<V6 as super::super::family::Wire>::is_foreign(&frame));
         let mut packet = Memory::new(PortId(0), &frame);
         let parsed = receive::<V6, _>(&mut packet, &port(false));
         prop_assert_eq!(parsed, parse(&plain, &port(false)));

@@ -2,7 +2,7 @@
 
 use super::{Decision, Replay};
 use crate::conn::Key;
-use crate::director::family::V4;
+use crate::director::family::{V4, V6, Wire};
 use crate::director::parse::{Parsed, receive};
 use crate::io::memory::Memory;
 use crate::model::Place;
@@ -11,7 +11,7 @@ use crate::units::{PortId, Time};
 use crate::verdict::Verdict;
 use serde_json::json;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Writes the line of packet number `n`, which came in by `port`. Keys that do not apply are left out.
 pub fn explain(
@@ -72,15 +72,24 @@ pub fn explain(
 /// `10.0.0.11:8080`. In a service of every port, the port is the one on the real server's side of the packet.
 fn real_server(real: &Place, tables: &Tables, port: PortId, frame: &[u8]) -> String {
     let (service, address, real_port) = real;
-    let parsed = receive::<V4, _>(&mut Memory::new(port, frame), tables.port(port));
-    let real_port = match (*real_port, parsed) {
-        (0, Parsed::Flow(flow)) if flow.key.destination() == service.address => {
-            flow.key.destination_port()
-        }
-        (0, Parsed::Flow(flow)) => flow.key.source_port(),
-        (configured, _) => configured,
+    let real_port = match real_port {
+        0 => port_in::<V4>(service.address, tables, port, frame)
+            .or_else(|| port_in::<V6>(service.address, tables, port, frame))
+            .unwrap_or(0),
+        configured => *configured,
     };
     SocketAddr::new(*address, real_port).to_string()
+}
+
+/// The real server's port in a packet to or from a VIP, if it is one of that family's flow.
+fn port_in<F: Wire>(vip: IpAddr, tables: &Tables, port: PortId, frame: &[u8]) -> Option<u16> {
+    match receive::<F, _>(&mut Memory::new(port, frame), tables.port(port)) {
+        Parsed::Flow(flow) if flow.key.destination().into() == vip => {
+            Some(flow.key.destination_port())
+        }
+        Parsed::Flow(flow) => Some(flow.key.source_port()),
+        _ => None,
+    }
 }
 
 /// Seconds since 1970, in microseconds, or in nanoseconds where there are any.
