@@ -130,7 +130,7 @@ fn copy<K: Key>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conn::{Address, FlowKey, FlowKey6, State};
+    use crate::conn::{Address, State};
     use crate::director::{Room, Shared, family::Family, live::Live};
     use crate::exchange::Mailbox;
     use crate::forward::MODES;
@@ -153,56 +153,59 @@ mod tests {
         }
     }
 
-    /// The client ports of all connections that are copied, chunk after chunk.
-    fn ports(director: &Director<Memory>) -> (Vec<u16>, Vec<u16>) {
+    fn client_ports<K: Key>(connections: &[Connection<K>]) -> impl Iterator<Item = u16> {
+        connections.iter().map(|it| it.request.source_port())
+    }
+
+    /// The client ports of all connections that are copied, chunk after chunk: of each kind.
+    fn ports(director: &Director<Memory>) -> [Vec<u16>; 3] {
         let mut chunk = ConnectionChunk::new();
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let mut ports = [const { Vec::new() }; 3];
         while chunk.next != ConnectionChunk::END {
             director.copy_connections(&mut chunk, Time::default());
-            assert!(chunk.connections.len() + chunk.connections6.len() <= ConnectionChunk::SIZE);
-            v4.extend(
-                chunk
-                    .connections
-                    .iter()
-                    .map(|it: &Connection<FlowKey>| it.request.source_port()),
-            );
-            v6.extend(
-                chunk
-                    .connections6
-                    .iter()
-                    .map(|it: &Connection<FlowKey6>| it.request.source_port()),
-            );
+            let [v4, v6, across] = &mut ports;
+            let before = v4.len() + v6.len() + across.len();
+            v4.extend(client_ports(&chunk.connections));
+            v6.extend(client_ports(&chunk.connections6));
+            across.extend(client_ports(&chunk.connections_across));
+            let copied = v4.len() + v6.len() + across.len() - before;
+            assert!(copied <= ConnectionChunk::SIZE);
         }
-        (v4, v6)
+        ports
     }
 
     #[test]
-    fn the_connections_of_both_families_are_copied_each_once() {
-        for (count4, count6, has_v6) in [
-            (0, 0, true),
-            (700, 0, true),
-            (0, 700, true),
-            (300, 600, true),
-            (300, 0, false),
+    fn the_connections_of_all_kinds_are_copied_each_once() {
+        for (counts, has_v6, has_crossing) in [
+            ([0, 0, 0], true, true),
+            ([700, 0, 0], true, true),
+            ([0, 700, 0], true, true),
+            ([0, 0, 700], true, true),
+            ([300, 600, 300], true, true),
+            ([300, 300, 0], true, false),
+            ([300, 0, 0], false, false),
         ] {
             let steering = Steering::new(DEFAULT_KEY, 1);
             let shared = Shared::new(Arc::new(Stats::new(1).unwrap()), steering, 1);
             let room = Room {
                 v4: 1000,
                 v6: if has_v6 { 1000 } else { 0 },
-                ..Room::default()
+                crossing: if has_crossing { 1000 } else { 0 },
             };
             let mailbox = Arc::new(Mailbox::default());
             let mut director = Director::new(WorkerId(0), room, shared, mailbox).unwrap();
-            fill(&mut director.v4.core.live, count4);
+            fill(&mut director.v4.core.live, counts[0]);
             if let Some(v6) = &mut director.v6 {
-                fill(&mut v6.core.live, count6);
+                fill(&mut v6.core.live, counts[1]);
             }
-            let expected = ((0..count4).collect(), (0..count6).collect());
-            assert_eq!(ports(&director), expected, "{count4} and {count6}");
-            // The gauge of the worker counts both.
+            if let Some(crossing) = &mut director.crossing {
+                fill(&mut crossing.live, counts[2]);
+            }
+            let expected = counts.map(|count| (0..count).collect::<Vec<_>>());
+            assert_eq!(ports(&director), expected, "{counts:?}");
+            // The gauge of the worker counts all.
             let counted = director.v4.core.counters().connections.get();
-            assert_eq!(counted, u64::from(count4 + count6));
+            assert_eq!(counted, u64::from(counts.iter().sum::<u16>()));
         }
     }
 }

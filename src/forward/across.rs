@@ -220,3 +220,7 @@ fn fill_udp_checksum(datagram: &mut [u8], to: &FlowKeyAny) -> bool {
     datagram[6..8].copy_from_slice(&sum.to_be_bytes());
     true
 }
+
+#[cfg(test)]
+#[path = "across_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::{Decision, Replay};
 use crate::conn::Key;
-use crate::director::family::V4;
+use crate::director::family::{V4, V6, Wire};
 use crate::director::parse::{Parsed, receive};
 use crate::io::memory::Memory;
 use crate::model::Place;
@@ -12,7 +12,7 @@ use crate::units::{PortId, Time};
 use crate::verdict::Verdict;
 use serde_json::json;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Writes the line of packet number `n`, of `port`'s capture. Keys that do not apply are left out.
 pub fn explain(
@@ -37,8 +37,8 @@ pub fn explain(
     let service = context.service.and_then(|id| model.service(id));
     let name_of = |id| model.service_name(id).map(|name| json!(&*name));
     let real = context.real.and_then(|id| model.real(id));
-    let packet = replay.enter(port, frame).ok();
-    let real = real.map(|real| real_server(real, tables, packet));
+    let enter = || replay.enter(port, frame).ok();
+    let real = real.map(|real| real_server(real, tables, enter));
     let (reason, out_port) = match *verdict {
         Verdict::Forward(out) if context.new_connection => ("new connection", Some(out)),
         Verdict::Forward(out) => ("known connection", Some(out)),
@@ -73,20 +73,28 @@ pub fn explain(
 }
 
 /// `10.0.0.11:8080`. In a service of every port, the port is the one on the real server's side of the packet.
-fn real_server(real: &Place, tables: &Tables, packet: Option<Memory>) -> String {
+fn real_server(real: &Place, tables: &Tables, enter: impl Fn() -> Option<Memory>) -> String {
     let (service, address, real_port) = real;
-    let parsed = packet.map(|mut packet| {
-        let port = tables.port(packet.port());
-        receive::<V4, _>(&mut packet, port)
-    });
-    let real_port = match (*real_port, parsed) {
-        (0, Some(Parsed::Flow(flow))) if flow.key.destination() == service.address => {
-            flow.key.destination_port()
-        }
-        (0, Some(Parsed::Flow(flow))) => flow.key.source_port(),
-        (configured, _) => configured,
+    let real_port = match real_port {
+        0 => port_in::<V4>(service.address, tables, enter())
+            .or_else(|| port_in::<V6>(service.address, tables, enter()))
+            .unwrap_or(0),
+        configured => *configured,
     };
     SocketAddr::new(*address, real_port).to_string()
+}
+
+/// The real server's port in a packet to or from a VIP, if it is one of that family's flow.
+fn port_in<F: Wire>(vip: IpAddr, tables: &Tables, packet: Option<Memory>) -> Option<u16> {
+    let mut packet = packet?;
+    let port = tables.port(packet.port());
+    match receive::<F, _>(&mut packet, port) {
+        Parsed::Flow(flow) if flow.key.destination().into() == vip => {
+            Some(flow.key.destination_port())
+        }
+        Parsed::Flow(flow) => Some(flow.key.source_port()),
+        _ => None,
+    }
 }
 
 /// Seconds since 1970, in microseconds, or in nanoseconds where there are any.

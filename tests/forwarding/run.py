@@ -80,6 +80,8 @@ ONE_WORKER = {
 # Where the order of several workers' turns shows, besides in the connections of all that `lc` and `wlc` count: in what they take
 # from one limit, in two flows that want the same replies, and in a reply that is received by the port of its request.
 ONE_AT_A_TIME = {
+    # Which of two clients gets which local port.
+    "crossing": {"four_to_six_persistence", "six_to_four_persistence"},
     "answers": {
         "a_forged_flood_for_every_port_of_a_vip_leaves_other_vips_their_resets",
         "a_forged_flood_for_one_service_leaves_other_vips_their_resets",
@@ -145,12 +147,14 @@ def fields(frame):
     if IPv6 in packet:
         parts = Ipv6(frame)
         found |= {"src": packet[IPv6].src, "dst": packet[IPv6].dst, "hlim": parts.ttl, "proto": parts.protocol}
+        found |= {"tos": parts.traffic_class(), "label": packet[IPv6].fl, "length": len(parts.packet)}
         if parts.protocol in (6, 17):
             sport, dport = struct.unpack_from("!HH", parts.payload)
             found |= {"sport": sport, "dport": dport, "chksum": parts.field}
             found["payload"] = parts.payload[(parts.payload[12] >> 4) * 4 if parts.protocol == 6 else 8 :]
             if parts.protocol == 6:
                 found["flags"] = str(packet[TCP].flags) if TCP in packet else None
+                found["seq"], found["ack"] = struct.unpack_from("!II", parts.payload, 4)
         if parts.protocol == 58:
             found |= {"icmp": tuple(parts.payload[:2]), "rest": parts.payload[4:8], "payload": parts.payload[8:]}
             if parts.payload[0] in (135, 136):
@@ -161,6 +165,7 @@ def fields(frame):
     if IP in packet:
         ip = packet[IP]
         found |= {"src": ip.src, "dst": ip.dst, "ttl": ip.ttl, "tos": ip.tos, "proto": ip.proto, "ihl": ip.ihl, "id": ip.id}
+        found |= {"df": bool(ip.flags.DF), "length": ip.len}
         parts = Ipv4(frame)
         if ip.proto in (6, 17):
             layer = packet[TCP if ip.proto == 6 else UDP]
@@ -379,6 +384,8 @@ def rewritten(case, line, frame, sent, where):
     assert after.ttl == before.ttl - 1, f"{where}: TTL {before.ttl} became {after.ttl}"
     assert after.trailer in (b"", before.trailer) or not any(after.trailer), f"{where}: {after.trailer} after the packet"
     vip = ipaddress.ip_address(service.vip).packed
+    if len(before.src) != len(after.src):
+        return translated(case, line, service, before, after, where)
     rewrites = vip_ports(service, before, after, before.dst == vip, line, where, case)
     same = bytearray(before.packet)
     same[before.ttl_at], same[before.own_checksum] = after.packet[before.ttl_at], after.packet[before.own_checksum]
@@ -391,6 +398,29 @@ def rewritten(case, line, frame, sent, where):
     if before.says_nothing():
         assert after.field == 0, f"{where}: a UDP checksum of 0 stays 0"
     elif before.error == 0:
+        assert after.field == after.right, f"{where}: checksum {after.field:#06x} instead of {after.right:#06x}"
+    else:
+        assert after.error == before.error, f"{where}: a wrong checksum stays wrong by as much"
+
+
+def translated(case, line, service, before, after, where):
+    """The other family's header, as RFC 7915 has it, and behind it what mode fullnat makes of what was received."""
+    assert service.mode == "fullnat", where
+    vip_ports(service, before, after, before.dst == ipaddress.ip_address(service.vip).packed, line, where, case)
+    assert after.traffic_class() == before.traffic_class() and after.protocol == before.protocol, where
+    assert after.trailer == b"", f"{where}: {after.trailer} after the packet"
+    if len(after.src) == 16:
+        assert len(after.header) == 40 and after.header[1:4] == bytes([after.header[1] & 0xF0, 0, 0]), f"{where}: no extension headers, flow label 0"
+    else:
+        atomic = before.fragment_id()
+        df = atomic is None and len(after.packet) > 1260
+        assert len(after.header) == 20 and after.header[6:8] == bytes([0x40 if df else 0, 0]), f"{where}: {len(after.packet)} bytes, flags {after.header[6:8]}"
+        assert atomic is None or after.header[4:6] == atomic, f"{where}: the identification of an atomic fragment"
+    same = bytearray(before.payload)
+    same[:4] = after.payload[:4]
+    same[before.place : before.place + 2] = after.payload[before.place : before.place + 2]
+    assert bytes(same) == after.payload, f"{where}: more was rewritten than ports and checksum"
+    if before.error == 0:
         assert after.field == after.right, f"{where}: checksum {after.field:#06x} instead of {after.right:#06x}"
     else:
         assert after.error == before.error, f"{where}: a wrong checksum stays wrong by as much"

@@ -62,6 +62,13 @@ class Ipv4:
     def says_nothing(self):
         return self.protocol == UDP and self.field == 0
 
+    def traffic_class(self):
+        return self.packet[1]
+
+    def fragment_id(self):
+        """What an atomic fragment's identification is in IPv4: of an IPv4 packet, none."""
+        return None
+
     def header_is_right(self):
         return checksum(self.header[:10] + b"\0\0" + self.header[12:]) == struct.unpack_from("!H", self.header, 10)[0]
 
@@ -79,8 +86,10 @@ class Ipv6(Ipv4):
         self.packet = frame[14 : 14 + length]
         self.trailer = frame[14 + length :]
         self.protocol, self.ttl = self.packet[6], self.packet[7]
-        at = 40
+        at, self.fragment = 40, None
         while self.protocol in EXTENSIONS:
+            if self.protocol == 44:
+                self.fragment = self.packet[at + 6 : at + 8]
             self.protocol, size = self.packet[at], 8 if self.protocol == 44 else 8 + self.packet[at + 1] * 8
             at += size
         self.header, self.payload = self.packet[:at], self.packet[at:]
@@ -100,6 +109,12 @@ class Ipv6(Ipv4):
 
     def says_nothing(self):
         return False
+
+    def traffic_class(self):
+        return (self.packet[0] & 15) << 4 | self.packet[1] >> 4
+
+    def fragment_id(self):
+        return self.fragment
 
     def header_is_right(self):
         return True
