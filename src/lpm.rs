@@ -93,8 +93,8 @@ impl<V: Copy> Lpm<V> {
 
     /// The value of the longest prefix that contains `address`.
     #[inline]
-    pub fn get(&self, address: IpAddr) -> Option<V> {
-        match address {
+    pub fn get(&self, address: impl Into<IpAddr>) -> Option<V> {
+        match address.into() {
             IpAddr::V4(address) => self.get_v4(address),
             IpAddr::V6(address) => self.get_v6(address),
         }

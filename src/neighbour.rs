@@ -230,8 +230,10 @@ impl NeighbourTable {
         self.addresses[hop.index()].load()
     }
 
+    /// Compiled for each family, where that is known.
     #[inline]
-    pub fn find(&self, port: PortId, address: IpAddr) -> Option<HopId> {
+    pub fn find(&self, port: PortId, address: impl Into<IpAddr>) -> Option<HopId> {
+        let address = address.into();
         let wanted = halves(address);
         for place in probe(port, address) {
             match self.index[place].load(Ordering::Acquire) {
@@ -313,6 +315,7 @@ impl NeighbourTable {
 }
 
 /// The places of the index where a neighbour may be, nearest first; half of them are never taken.
+#[inline(always)]
 fn probe(port: PortId, address: IpAddr) -> impl Iterator<Item = usize> {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let key = match address {

@@ -89,6 +89,13 @@ impl<T> ByFamily<T> {
     }
 }
 
+impl ByFamily<usize> {
+    /// Returns the sum over both families.
+    pub fn total(self) -> usize {
+        self.v4 + self.v6
+    }
+}
+
 /// Returns an address that the configuration holds to be IPv4, as the service is that it belongs to; the unspecified
 /// address in the place of another family's.
 #[inline(always)]

@@ -5,11 +5,12 @@ use crate::units::RealId;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// What a virtual service is found by. Port 0: every port of the VIP.
+/// What a virtual service is found by. Port 0: every port of the VIP. A worker looks for one by the address of a packet's
+/// family, the tables have those of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServiceKey {
+pub struct ServiceKey<A = IpAddr> {
     pub protocol: Protocol,
-    pub address: IpAddr,
+    pub address: A,
     pub port: u16,
 }
 

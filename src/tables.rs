@@ -9,12 +9,12 @@ mod placement;
 pub use placement::{Placement, Placements};
 
 use crate::config::{HostPeer, ReversePath, UnknownTcp, WhenUnavailable};
-use crate::conn::Pool;
+use crate::conn::{Address, Pool};
 use crate::forward::Mode;
 use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
 use crate::net::{ByFamily, is_link_local};
-use crate::rcu::map::{Key, Snapshot, mix};
+use crate::rcu::map::{Key, Query, Snapshot, mix};
 use crate::sched::{Cursor, Kind, Scheduler};
 use crate::service::{Persistence, Real, ServiceKey};
 use crate::units::{Generation, HopId, PortId, ServiceId, WorkerId};
@@ -63,8 +63,11 @@ pub struct Tables {
 
 impl Tables {
     /// The service of a packet: the one of its port, else the one of every port.
-    #[inline(always)]
-    pub fn service(&self, key: &ServiceKey) -> Option<&Service> {
+    #[inline]
+    pub fn service<A: Copy>(&self, key: &ServiceKey<A>) -> Option<&Service>
+    where
+        ServiceKey<A>: Query<ServiceKey>,
+    {
         let service = self.services.get(key).or_else(|| match key.port {
             0 => None,
             _ => self.services.get(&ServiceKey { port: 0, ..*key }),
@@ -74,7 +77,7 @@ impl Tables {
 
     /// Whose the destination of a packet is, and its service.
     #[inline]
-    pub fn target(&self, key: &ServiceKey) -> Target<'_> {
+    pub fn target<A: Address>(&self, key: &ServiceKey<A>) -> Target<'_> {
         let service = self.service(key);
         let owner = match service {
             // Where a service is, nothing else is.
@@ -99,7 +102,7 @@ impl Tables {
     }
 
     /// Whether packets of `address` may come in by `port`: by the one that leads to it, or by any.
-    pub fn is_way_to(&self, port: PortId, address: IpAddr) -> bool {
+    pub fn is_way_to(&self, port: PortId, address: impl Into<IpAddr>) -> bool {
         match self.reverse_path {
             ReversePath::Strict => self
                 .routes
@@ -171,12 +174,12 @@ impl Tables {
     }
 
     /// Whether no packet can be from `address`: one of weir's own, or the broadcast address of a port's subnet.
-    pub fn is_bad_source(&self, address: IpAddr) -> bool {
+    pub fn is_bad_source<A: Address>(&self, address: A) -> bool {
         let mut ports = self.ports.iter();
         self.addresses.get(&address).is_some()
-            || match address {
+            || match address.into() {
                 IpAddr::V4(address) => ports.any(|port| port.is_broadcast(address)),
-                IpAddr::V6(_) if is_link_local(address) => ports.any(|port| port.has(address)),
+                address if is_link_local(address) => ports.any(|port| port.has(address)),
                 IpAddr::V6(_) => false,
             }
     }
@@ -355,44 +358,57 @@ pub struct Route {
 }
 
 impl Key for IpAddr {
-    #[inline(always)]
-    fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (IpAddr::V4(this), IpAddr::V4(other)) => this.to_bits() == other.to_bits(),
-            (IpAddr::V6(this), IpAddr::V6(other)) => this.to_bits() == other.to_bits(),
-            (_, _) => false,
-        }
-    }
-
-    #[inline(always)]
+    #[inline]
     fn hash(&self, seed: u64) -> u64 {
         match self {
-            IpAddr::V4(address) => mix(u64::from(address.to_bits()), seed),
-            IpAddr::V6(address) => mix_v6(address, seed),
+            IpAddr::V4(address) => address.key_hash(seed),
+            IpAddr::V6(address) => address.key_hash(seed),
         }
     }
 }
 
-#[inline(never)]
-fn mix_v6(address: &Ipv6Addr, seed: u64) -> u64 {
-    let bits = address.to_bits();
-    mix(bits as u64, mix((bits >> 64) as u64, seed))
+impl<A: Address> Query<IpAddr> for A {
+    #[inline(always)]
+    fn key_hash(&self, seed: u64) -> u64 {
+        mix(self.word(), seed)
+    }
+
+    #[inline(always)]
+    fn is(&self, key: &IpAddr) -> bool {
+        A::of(*key).is_some_and(|key| key == *self)
+    }
 }
 
 impl Key for ServiceKey {
+    #[inline]
+    fn hash(&self, seed: u64) -> u64 {
+        let (protocol, port) = (self.protocol, self.port);
+        match self.address {
+            IpAddr::V4(address) => ServiceKey {
+                protocol,
+                address,
+                port,
+            }
+            .key_hash(seed),
+            IpAddr::V6(address) => ServiceKey {
+                protocol,
+                address,
+                port,
+            }
+            .key_hash(seed),
+        }
+    }
+}
+
+impl<A: Address> Query<ServiceKey> for ServiceKey<A> {
     #[inline(always)]
-    fn is(&self, other: &Self) -> bool {
-        self.address.is(&other.address)
-            && self.port == other.port
-            && self.protocol == other.protocol
+    fn key_hash(&self, seed: u64) -> u64 {
+        let word = u64::from(self.protocol.number()) << 16 | u64::from(self.port);
+        mix(self.address.word().rotate_left(32) ^ word, seed)
     }
 
     #[inline(always)]
-    fn hash(&self, seed: u64) -> u64 {
-        let word = u64::from(self.protocol.number()) << 16 | u64::from(self.port);
-        match &self.address {
-            IpAddr::V4(address) => mix(u64::from(address.to_bits()) << 32 | word, seed),
-            IpAddr::V6(address) => mix(word, mix_v6(address, seed)),
-        }
+    fn is(&self, key: &ServiceKey) -> bool {
+        self.address.is(&key.address) && (self.protocol, self.port) == (key.protocol, key.port)
     }
 }

@@ -35,7 +35,7 @@ fn pick<const REALS: u32>(bencher: Bencher, name: &str) {
     bencher.bench_local(|| {
         client += 1;
         let client = Client {
-            address: Ipv4Addr::from_bits(scatter(client) as u32).into(),
+            address: scatter(client) as u32,
             port: 40_000,
         };
         black_box(scheduler.pick(&reals, client, &cursor, &stats, &|_| true))

@@ -2,9 +2,11 @@
 //! soon a change is visible. Wall time, of two threads: on a machine that others use, the baseline says how much.
 
 use super::Bench;
+use crate::conn::{Connection, Key};
 use crate::director::Turn;
 use crate::exchange::{ConnectionChunk, Mailbox, Order};
 use crate::model::Model;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -138,15 +140,21 @@ pub fn list_connections(mailbox: &Mailbox) -> usize {
                 None => std::thread::sleep(Duration::from_micros(5)),
             }
         };
-        for connection in &chunk.connections {
-            let (address, port) = connection.client();
-            let row = (address, port, connection.state.name());
-            length += serde_json::to_string(&row).map_or(0, |row| row.len());
-        }
+        length += written(&chunk.connections) + written(&chunk.connections6);
         if chunk.next == ConnectionChunk::END {
             return length;
         }
     }
+}
+
+/// The length of the JSON of some connections.
+fn written<K: Key>(connections: &[Connection<K>]) -> usize {
+    let row = |connection: &Connection<K>| {
+        let (address, port) = connection.client();
+        let row = (address.into(), port, connection.state.name());
+        serde_json::to_string::<(IpAddr, u16, &str)>(&row).map_or(0, |row| row.len())
+    };
+    connections.iter().map(row).sum()
 }
 
 /// The middle one.

@@ -6,6 +6,7 @@
 //! over gives its pair up, else the oldest that nothing has proved yet.
 
 use super::entry::{ConnId, Worth};
+use super::key::Address;
 use crate::stats::PairSearch;
 use crate::units::Millis;
 use arrayvec::ArrayVec;
@@ -54,9 +55,9 @@ impl Pool {
         ((u64::from(n) + u64::from(self.stride)) % u64::from(self.size)) as u32
     }
 
-    pub fn contains(&self, (address, port): Pair) -> bool {
+    pub fn contains<A: Address>(&self, (address, port): Pair<A>) -> bool {
         let offset = u32::from(port).wrapping_sub(u32::from(self.first_port));
-        offset < self.ports && self.sorted.binary_search(&address).is_ok()
+        offset < self.ports && self.sorted.binary_search(&address.into()).is_ok()
     }
 
     /// How many pairs of address and port there are.
@@ -64,11 +65,12 @@ impl Pool {
         self.size
     }
 
-    /// Pair number `n`, below [`Pool::size`].
+    /// Pair number `n`, below [`Pool::size`]: of its real servers' family.
     #[inline]
-    pub fn pair(&self, n: u32) -> (IpAddr, u16) {
-        let address = self.addresses[(n / self.ports) as usize];
-        (address, self.first_port + (n % self.ports) as u16)
+    pub fn pair<A: Address>(&self, n: u32) -> Pair<A> {
+        let address = A::of(self.addresses[(n / self.ports) as usize]);
+        let port = self.first_port + (n % self.ports) as u16;
+        (address.unwrap_or(A::UNSPECIFIED), port)
     }
 }
 
@@ -77,7 +79,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 }
 
 /// A local address and port.
-pub type Pair = (IpAddr, u16);
+pub type Pair<A> = (A, u16);
 
 /// So many pairs are looked at before one is taken over from a connection that can be given up: as they are given out in
 /// the order of the search, the ones that come first have been in use for longest.
@@ -119,10 +121,10 @@ impl Held {
 
 /// What a search has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    Free(Pair),
+pub enum Choice<A> {
+    Free(Pair<A>),
     /// To be taken over from that connection.
-    Held(Pair, Held),
+    Held(Pair<A>, Held),
 }
 
 /// How far the searches for one connection may go.
@@ -154,14 +156,14 @@ impl Default for Effort {
 }
 
 /// What the search asks of the connection table.
-pub trait Pairs {
+pub trait Pairs<A> {
     /// Whether this worker may use the pair, since the replies to it come to it.
-    fn is_ours(&self, pair: Pair) -> bool;
+    fn is_ours(&self, pair: Pair<A>) -> bool;
     /// Starts to fetch what [`guess`](Self::guess) looks at.
-    fn fetch(&self, pair: Pair);
+    fn fetch(&self, pair: Pair<A>);
     /// Starts to fetch what [`look`](Self::look) looks at.
-    fn guess(&self, pair: Pair);
-    fn look(&mut self, pair: Pair) -> Look;
+    fn guess(&self, pair: Pair<A>);
+    fn look(&mut self, pair: Pair<A>) -> Look;
 }
 
 /// The next free pair; where the first [`SAMPLE`] looked at are in use, the one of them that is given up first; without
@@ -169,14 +171,14 @@ pub trait Pairs {
 ///
 /// Of N workers each finds one pair in N to be its own, by looking: that works with whatever key and table a device
 /// hashes with, needs no memory, and costs a few nanoseconds a look.
-pub fn choose(
+pub fn choose<A: Address>(
     pool: &Pool,
     search: &PairSearch,
     start: u32,
     now: Millis,
     effort: &mut Effort,
-    pairs: &mut impl Pairs,
-) -> Option<Choice> {
+    pairs: &mut impl Pairs<A>,
+) -> Option<Choice<A>> {
     let size = pool.size();
     // Gauges start at 0, which stands for "not". Whatever ends one of the real server's connections sets it back.
     let exhausted = search.exhausted_at.get();
@@ -187,7 +189,7 @@ pub fn choose(
     let mut turn = search.cursor.get().checked_sub(1).unwrap_or(start % size) % size;
     let limit = size.min(effort.looks);
     let (mut looked, mut tried) = (0, 0);
-    let mut best: Option<(Pair, Held)> = None;
+    let mut best: Option<(Pair<A>, Held)> = None;
     let mut free = None;
     'search: while looked < limit {
         let together = if tried < AT_ONCE { 1 } else { GROUP };
@@ -247,7 +249,7 @@ pub fn choose(
 
 /// The pair that the next search looks at first, after one that has found something.
 #[inline]
-pub fn expected(pool: &Pool, search: &PairSearch) -> (IpAddr, u16) {
+pub fn expected<A: Address>(pool: &Pool, search: &PairSearch) -> Pair<A> {
     pool.pair(search.cursor.get().saturating_sub(1) % pool.size())
 }
 
@@ -255,6 +257,7 @@ pub fn expected(pool: &Pool, search: &PairSearch) -> (IpAddr, u16) {
 mod tests {
     use super::*;
     use std::collections::{HashMap, HashSet};
+    use std::net::Ipv4Addr;
 
     fn pool(ports: (u16, u16)) -> Pool {
         Pool::new(
@@ -267,19 +270,19 @@ mod tests {
     /// Who holds which pair, of a worker that owns every `step`th port.
     #[derive(Default)]
     struct Table {
-        held: HashMap<Pair, Look>,
+        held: HashMap<Pair<Ipv4Addr>, Look>,
         share: Option<(u16, u16)>,
         looks: u32,
     }
 
-    impl Pairs for Table {
-        fn is_ours(&self, (_, port): Pair) -> bool {
+    impl Pairs<Ipv4Addr> for Table {
+        fn is_ours(&self, (_, port): Pair<Ipv4Addr>) -> bool {
             self.share
                 .is_none_or(|(step, worker)| port % step == worker)
         }
-        fn fetch(&self, _: Pair) {}
-        fn guess(&self, _: Pair) {}
-        fn look(&mut self, pair: Pair) -> Look {
+        fn fetch(&self, _: Pair<Ipv4Addr>) {}
+        fn guess(&self, _: Pair<Ipv4Addr>) {}
+        fn look(&mut self, pair: Pair<Ipv4Addr>) -> Look {
             self.looks += 1;
             self.held.get(&pair).copied().unwrap_or(Look::Free)
         }
@@ -292,7 +295,7 @@ mod tests {
 
     impl Table {
         /// Takes pairs until none is free.
-        fn fill(&mut self, pool: &Pool, search: &PairSearch, with: Look) -> Vec<Pair> {
+        fn fill(&mut self, pool: &Pool, search: &PairSearch, with: Look) -> Vec<Pair<Ipv4Addr>> {
             let mut used = Vec::new();
             while let Some(Choice::Free(pair)) =
                 choose(pool, search, 3, Millis(100), &mut Effort::default(), self)
@@ -324,8 +327,8 @@ mod tests {
             ),
             None
         );
-        assert!(!pool.contains((IpAddr::from([10, 0, 0, 202]), 40_000)));
-        assert!(!pool.contains((IpAddr::from([10, 0, 0, 200]), 40_010)));
+        assert!(!pool.contains((Ipv4Addr::new(10, 0, 0, 202), 40_000)));
+        assert!(!pool.contains((Ipv4Addr::new(10, 0, 0, 200), 40_010)));
     }
 
     #[test]
@@ -470,13 +473,13 @@ mod tests {
         let pool = Pool::new("large".into(), addresses, (1024, 65_535));
         let search = PairSearch::default();
         struct Full(u32);
-        impl Pairs for Full {
-            fn is_ours(&self, _: Pair) -> bool {
+        impl Pairs<Ipv4Addr> for Full {
+            fn is_ours(&self, _: Pair<Ipv4Addr>) -> bool {
                 true
             }
-            fn fetch(&self, _: Pair) {}
-            fn guess(&self, _: Pair) {}
-            fn look(&mut self, _: Pair) -> Look {
+            fn fetch(&self, _: Pair<Ipv4Addr>) {}
+            fn guess(&self, _: Pair<Ipv4Addr>) {}
+            fn look(&mut self, _: Pair<Ipv4Addr>) -> Look {
                 self.0 += 1;
                 Look::Kept
             }
@@ -523,7 +526,7 @@ mod tests {
             let mut seen = std::collections::HashSet::new();
             let mut n = 0;
             for _ in 0..pool.size() {
-                assert!(seen.insert(pool.pair(n)));
+                assert!(seen.insert(pool.pair::<Ipv4Addr>(n)));
                 n = pool.next(n);
             }
             assert_eq!(n, 0);

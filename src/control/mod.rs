@@ -5,6 +5,7 @@
 //! must not take longer than that.
 
 mod announce;
+mod connections;
 mod copies;
 mod detect;
 mod edits;

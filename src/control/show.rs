@@ -2,18 +2,14 @@
 
 use super::Control;
 use crate::config;
-use crate::conn::{Connection, Key};
-use crate::exchange::ConnectionChunk;
 use crate::io::dpdk::MbufPool;
 use crate::neighbour::LinkState;
-use crate::net::protocol;
-
 use crate::stats::RealTotals;
 use crate::tables::{self, Tables};
 use crate::units::{PortId, ServiceId};
 use crate::verdict::{DropReason, ReplyReason};
 use crate::view;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -63,78 +59,6 @@ impl Control {
     pub fn find_service(&self, name: &str) -> Option<ServiceId> {
         let key = self.model.find_service(name)?;
         self.model.find(&key).map(|service| service.id)
-    }
-
-    /// The connections of a chunk, those of one service where one is given.
-    pub fn show_connections(
-        &self,
-        worker: usize,
-        chunk: &ConnectionChunk,
-        only: Option<ServiceId>,
-    ) -> Vec<view::ConnectionView> {
-        let wanted = chunk
-            .connections
-            .iter()
-            .filter(|connection| only.is_none_or(|only| self.service_of(connection) == Some(only)));
-        wanted
-            .map(|connection| self.show_connection(worker, chunk, connection))
-            .collect()
-    }
-
-    fn service_of(&self, connection: &Connection) -> Option<ServiceId> {
-        match connection.is_template() {
-            true => Some(connection.template_service()),
-            false => self.stats.service_of(connection.real),
-        }
-    }
-
-    fn show_connection(
-        &self,
-        worker: usize,
-        chunk: &ConnectionChunk,
-        connection: &Connection,
-    ) -> view::ConnectionView {
-        let timeouts = &self.model.tables().timeouts;
-        let left_ms = connection
-            .timeout(timeouts)
-            .saturating_sub(chunk.now.since(connection.last_seen));
-        let request = &connection.request;
-        let client = SocketAddr::new(request.source().into(), request.source_port());
-        let service = self.service_of(connection);
-        let service = service.and_then(|id| self.model.service_name(id));
-        let mut real = SocketAddr::new(
-            connection.reply.source().into(),
-            connection.reply.source_port(),
-        );
-        let mut local = SocketAddr::new(
-            connection.reply.destination().into(),
-            connection.reply.destination_port(),
-        );
-        if connection.is_template() {
-            // Its one key is the client's.
-            local = client;
-            let bound = self.model.real(connection.real);
-            real = bound.map_or(
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-                |(_, address, port)| SocketAddr::new(*address, *port),
-            );
-        }
-        view::ConnectionView {
-            // A template's has a mark above the protocol's bits.
-            protocol: match request.protocol() & 0x7f {
-                protocol::TCP => "tcp",
-                _ => "udp",
-            }
-            .to_owned(),
-            client,
-            vip: SocketAddr::new(request.destination().into(), request.destination_port()),
-            real,
-            local: (local != client).then_some(local),
-            state: connection.state.name().to_owned(),
-            expires_s: left_ms.div_ceil(1000),
-            service: service.map(|name| name.to_string()),
-            worker: worker as u8,
-        }
     }
 
     pub fn show_ports(&self) -> Vec<view::PortView> {

@@ -420,11 +420,11 @@ fn start(
                 (Idle::Adaptive, None) => "sleeps",
                 (Idle::Adaptive, Some(_)) => "sleeps until packets come",
             },
-            connections = capacity,
+            connections = room.total(),
             memory_mb = director::table_bytes(room) >> 20,
             "worker"
         );
-        let handle = WorkerHandle::new(*cpu, queues, capacity);
+        let handle = WorkerHandle::new(*cpu, queues, room.total());
         let (mailbox, shared, stop) = (handle.mailbox.clone(), shared.clone(), stop.clone());
         handles.push(handle);
         let (gate, opened) = sync_channel::<()>(1);

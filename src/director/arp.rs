@@ -26,7 +26,7 @@ impl<P: Packet> Core<V4, P> {
                 Verdict::Drop(DropReason::BadArp)
             }
             // Another host uses an address of weir's own (RFC 5227 section 2.4): the control thread defends it.
-            Some(repr) if tables.addresses.get(&repr.sender_ip.into()).is_some() => {
+            Some(repr) if tables.addresses.get(&repr.sender_ip).is_some() => {
                 self.mailbox
                     .tell(port, heard_of(&repr, tables), News::Claim);
                 Verdict::Drop(DropReason::BadArp)
@@ -61,7 +61,7 @@ impl<P: Packet> Core<V4, P> {
 
 /// What an ARP packet says of its sender.
 fn heard_of(repr: &arp::Repr, tables: &Tables) -> Heard {
-    let is_to_weir = tables.addresses.get(&repr.target_ip.into()).is_some();
+    let is_to_weir = tables.addresses.get(&repr.target_ip).is_some();
     Heard::by_arp(repr, is_to_weir)
 }
 

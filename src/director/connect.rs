@@ -9,7 +9,7 @@ use super::{Core, Turn, is_tcp};
 use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
-use crate::conn::{Address, ConnId, Connection, Key, Pool, State, Worth};
+use crate::conn::{ConnId, Connection, Key, Pool, State, Worth};
 use crate::packet::{Packet, Sent, Sink};
 use crate::service::Real;
 use crate::tables::{Service, Tables};
@@ -32,7 +32,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         flow: &Flow<F>,
         service: &Service,
         real: Real,
-        way: Way,
+        way: Way<F::Address>,
         template: Option<ConnId>,
         effort: &mut Effort,
         turn: &mut Turn<'_, S>,
@@ -57,10 +57,8 @@ impl<F: Family, P: Packet> Core<F, P> {
             Room::Later => return Err(Unmade::Drop(DropReason::SynFlood)),
         }
         let real_port = real.port_for(key.destination_port());
-        let reply_key = |(local, port)| {
-            let local = F::address(local).unwrap_or(F::Address::UNSPECIFIED);
-            F::Key::new(address, real_port, local, port, key.protocol())
-        };
+        let reply_key =
+            |(local, port)| F::Key::new(address, real_port, local, port, key.protocol());
         let local = match &service.pool {
             None => None,
             Some(pool) => {
@@ -68,7 +66,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                     self.local_pair(pool, service, &real, reply_key, syn, effort, tables, coarse)?;
                 self.reset_given_up(tables, turn.sink);
                 self.reset_left(&reply_key(pair), tables, turn.sink);
-                F::address(pair.0).map(|address| (address, pair.1))
+                Some(pair)
             }
         };
         let translation = service.mode.translation(key, (address, real_port), local);
@@ -126,12 +124,12 @@ impl<F: Family, P: Packet> Core<F, P> {
         pool: &Pool,
         service: &Service,
         real: &Real,
-        reply_key: impl Fn(Pair) -> F::Key,
+        reply_key: impl Fn(Pair<F::Address>) -> F::Key,
         syn: Option<u64>,
         effort: &mut Effort,
         tables: &Tables,
         now: Millis,
-    ) -> Result<Pair, Unmade> {
+    ) -> Result<Pair<F::Address>, Unmade> {
         // The counters' memory, which the table's borrower does not change.
         let counters = self.live.counters.clone();
         let exhausted = Unmade::NotHere(DropReason::LocalPortsExhausted);
@@ -191,7 +189,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(sequence) = self.live.take_left(reply) else {
             return;
         };
-        let hop = resolve(tables, reply.source().into()).and_then(|way| way.hop);
+        let hop = resolve(tables, reply.source()).and_then(|way| way.hop);
         let Some(link) = hop.map(|hop| tables.neighbours.link(hop)) else {
             return;
         };
@@ -223,22 +221,22 @@ struct Local<'a, F: Family, K> {
     now: Millis,
 }
 
-impl<F: Family, K: Fn(Pair) -> F::Key> Pairs for Local<'_, F, K> {
-    fn is_ours(&self, pair: Pair) -> bool {
+impl<F: Family, K: Fn(Pair<F::Address>) -> F::Key> Pairs<F::Address> for Local<'_, F, K> {
+    fn is_ours(&self, pair: Pair<F::Address>) -> bool {
         self.shared.owner(&(self.reply_key)(pair)) == self.worker
     }
 
-    fn fetch(&self, pair: Pair) {
+    fn fetch(&self, pair: Pair<F::Address>) {
         let table = &self.live.table;
         table.prefetch_bucket(table.hash(&(self.reply_key)(pair)));
     }
 
-    fn guess(&self, pair: Pair) {
+    fn guess(&self, pair: Pair<F::Address>) {
         let table = &self.live.table;
         table.guess(table.hash(&(self.reply_key)(pair)));
     }
 
-    fn look(&mut self, pair: Pair) -> Look {
+    fn look(&mut self, pair: Pair<F::Address>) -> Look {
         let key = (self.reply_key)(pair);
         let table = &self.live.table;
         let Some(found) = table.find(table.hash(&key), &key) else {

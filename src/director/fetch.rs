@@ -44,11 +44,11 @@ impl<F: Family, P: Packet> Core<F, P> {
             let was_refused = |flow| self.refused.answer(flow, tables.generation).is_some();
             is_new && !was_refused(&slot.flow) && self.is_probably_ours(&slot.flow.key)
         };
-        let mut keys = ArrayVec::<Option<ServiceKey>, BURST>::new();
+        let mut keys = ArrayVec::<Option<ServiceKey<F::Address>>, BURST>::new();
         let mut targets = LookedUp::new();
         for slot in slots {
             let key = &slot.flow.key;
-            let owner = is_new(slot).then(|| tables.addresses.get(&key.destination().into()));
+            let owner = is_new(slot).then(|| tables.addresses.get(&key.destination()));
             targets.push(owner.map(|owner| Target {
                 owner,
                 service: None,
@@ -57,7 +57,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             keys.push(owner.flatten().map(|_| {
                 let service = flow::service_key(key);
                 tables.services.prefetch_place(&service);
-                tables.addresses.prefetch_place(&key.source().into());
+                tables.addresses.prefetch_place(&key.source());
                 service
             }));
         }
@@ -91,10 +91,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         for new in &mut new {
             let (key, service) = (&new.flow.key, new.service);
-            let client = Client {
-                address: key.source().into(),
-                port: key.source_port(),
-            };
+            let client = Client::new(key.source(), key.source_port());
             let cursor = service.cursor(self.worker);
             let place = service
                 .scheduler
@@ -118,14 +115,11 @@ impl<F: Family, P: Packet> Core<F, P> {
             };
             let key = &flow.key;
             let (address, port) = match &service.pool {
-                Some(pool) => {
-                    let (address, port) = local_port::expected(pool, &stats.pairs);
-                    (F::address(address), port)
-                }
-                None if service.mode.sees_replies => (Some(key.source()), key.source_port()),
+                Some(pool) => local_port::expected(pool, &stats.pairs),
+                None if service.mode.sees_replies => (key.source(), key.source_port()),
                 None => continue,
             };
-            let (Some(real_address), Some(address)) = (F::address(real.address), address) else {
+            let Some(real_address) = F::address(real.address) else {
                 continue;
             };
             let real_port = real.port_for(key.destination_port());

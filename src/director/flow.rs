@@ -5,7 +5,7 @@ use super::parse::{Flow, Kind};
 use super::{Core, Outcome, Turn, is_tcp};
 use crate::config::Protocol;
 use crate::conn::state::next_tcp;
-use crate::conn::{Connection, Direction, Found, Key, Place, State};
+use crate::conn::{Address, Connection, Direction, Found, Key, Place, State};
 use crate::forward::rewrite::set_macs;
 use crate::neighbour::LinkState;
 use crate::net::protocol;
@@ -15,7 +15,7 @@ use crate::stats::RealStats;
 use crate::tables::Tables;
 use crate::units::{HopId, PortId};
 use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
-use crate::wire::tcp;
+use crate::wire::{ethernet, tcp};
 use std::net::IpAddr;
 
 impl<F: Family, P: Packet> Core<F, P> {
@@ -98,7 +98,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         };
         // The standing of a removed real server tells no ports any more.
         let comes_from_it = match real.is_removed() {
-            true => tables.is_way_to(packet.port(), flow.key.source().into()),
+            true => tables.is_way_to(packet.port(), flow.key.source()),
             false => real.standing.admits(true, packet.port()),
         };
         if found.reply && !comes_from_it {
@@ -156,7 +156,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     fn starts_anew(&self, connection: &Connection<F::Key>, tables: &Tables) -> bool {
         let real = self.live.counters.reals.get(connection.real.index());
         let serves = real.is_some_and(|real| real.standing.is_open())
-            && resolve(tables, connection.reply.source().into())
+            && resolve(tables, connection.reply.source())
                 .is_some_and(|way| !way.has_failed(tables));
         let sees_replies = connection.is_two_way();
         !serves || sees_replies && connection.state.is_reusable(sees_replies)
@@ -248,10 +248,10 @@ impl<F: Family, P: Packet> Core<F, P> {
         let way = match connection.hop(reply) {
             Some(hop) => Way {
                 port: tables.neighbours.link(hop).port,
-                address: tables.neighbours.address(hop),
                 hop: Some(hop),
+                destination: connection.destination(reply),
             },
-            None => match resolve(tables, connection.destination(reply).into()) {
+            None => match resolve(tables, connection.destination(reply)) {
                 None => return Verdict::Drop(DropReason::NoRoute),
                 Some(way) => {
                     connection.set_hop(reply, way.hop);
@@ -264,7 +264,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return self.too_big(packet, vip, tables.port(port).mtu, turn);
         }
         if !reply && way.has_failed(tables) {
-            self.want(port, way.address, now);
+            self.want(port, way.address(tables), now);
             let reason = ReplyReason::HostUnreachable;
             return self.host_unreachable(packet, vip, reason, turn);
         }
@@ -273,15 +273,16 @@ impl<F: Family, P: Packet> Core<F, P> {
         match link {
             Some(link) if link.is_usable() => {
                 if link.state == LinkState::Stale {
-                    self.want(port, way.address, now);
+                    self.want(port, way.address(tables), now);
                 }
                 set_macs(packet.data_mut(), link.mac, tables.port(port).mac);
                 turn.sink.send(port, packet, Sent::Forwarded);
                 Verdict::Forward(port)
             }
             _ => {
-                self.want(port, way.address, now);
-                match self.waiting.push(port, way.address, packet, now) {
+                let address = way.address(tables);
+                self.want(port, address, now);
+                match self.waiting.push(port, address, packet, now) {
                     true => Verdict::Queue(port),
                     false => Verdict::Drop(DropReason::NeighbourQueueFull),
                 }
@@ -326,13 +327,13 @@ impl<F: Family, P: Packet> Core<F, P> {
 
 /// What the service of a client's packet is found by.
 #[inline]
-pub(super) fn service_key(key: &impl Key) -> ServiceKey {
+pub(super) fn service_key<K: Key>(key: &K) -> ServiceKey<K::Address> {
     ServiceKey {
         protocol: match key.protocol() {
             protocol::TCP => Protocol::Tcp,
             _ => Protocol::Udp,
         },
-        address: key.destination().into(),
+        address: key.destination(),
         port: key.destination_port(),
     }
 }
@@ -359,7 +360,7 @@ impl Numbers {
         let word = |at: usize| {
             u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
         };
-        let headers = l4 - usize::from(flow.layout.ip) + usize::from(header[12] >> 4) * 4;
+        let headers = l4 - ethernet::HEADER_LEN + usize::from(header[12] >> 4) * 4;
         let data = usize::from(flow.length).saturating_sub(headers) as u32;
         // SEG.LEN counts SYN and FIN.
         let length = data + u32::from(flow.flags.syn()) + u32::from(flow.flags.fin());
@@ -391,34 +392,39 @@ pub(super) fn direction<K: Key>(connection: &Connection<K>, reply: bool) -> Dire
     }
 }
 
-/// The way to an address: the port, and the next hop with, if it is known, its slot in the neighbour table.
+/// The way to an address: the port, and the next hop, if it is known: its slot in the neighbour table.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Way {
+pub(super) struct Way<A> {
     pub port: PortId,
-    pub address: IpAddr,
     pub hop: Option<HopId>,
+    pub destination: A,
 }
 
-impl Way {
+impl<A: Address> Way<A> {
     /// Whether the next hop was asked for, and did not answer.
     pub fn has_failed(&self, tables: &Tables) -> bool {
         let state = self.hop.map(|hop| tables.neighbours.link(hop).state);
         state == Some(LinkState::Failed)
     }
+
+    /// The next hop's address. One that is not known yet is the destination itself: a gateway has its slot.
+    pub fn address(&self, tables: &Tables) -> IpAddr {
+        match self.hop {
+            Some(hop) => tables.neighbours.address(hop),
+            None => self.destination.into(),
+        }
+    }
 }
 
-pub(super) fn resolve(tables: &Tables, destination: IpAddr) -> Option<Way> {
+pub(super) fn resolve<A: Address>(tables: &Tables, destination: A) -> Option<Way<A>> {
     let route = tables.routes.get(destination)?;
-    Some(match route.gateway {
-        Some((hop, address)) => Way {
-            port: route.port,
-            address,
-            hop: Some(hop),
-        },
-        None => Way {
-            port: route.port,
-            address: destination,
-            hop: tables.neighbours.find(route.port, destination),
-        },
+    let hop = match route.gateway {
+        Some((hop, _)) => Some(hop),
+        None => tables.neighbours.find(route.port, destination),
+    };
+    Some(Way {
+        port: route.port,
+        hop,
+        destination,
     })
 }

@@ -177,13 +177,13 @@ impl AnswerLimits {
         let mut goes_ahead = false;
         if let Some(places) = self.places(asker, now, shares) {
             let own = interval * ROWS as u64 * shares as u64;
-            for place in places {
+            for &place in &places {
                 if take(&budget.shares[place], at, own, SECOND / 2) {
                     return take(&budget.even, at, interval, u64::MAX / 2);
                 }
             }
             let in_use = budget.in_use(at, shares);
-            for (place, in_use) in places.into_iter().zip(in_use) {
+            for (&place, &in_use) in places.iter().zip(&in_use) {
                 // Three sixteenths of the rate for the row.
                 let part = interval * 16 / 3 * in_use.max(LEAST_IN_USE);
                 if in_use <= MOST_IN_USE && take(&budget.parts[place], at, part, SECOND / 2) {

@@ -6,13 +6,12 @@ use super::flood::Flood;
 use crate::arch::NoMemory;
 use crate::conn::entry::{NO_TEMPLATE, Worth};
 use crate::conn::local_port::{Held, Pair};
-use crate::conn::{ConnId, Connection, Key, State, Table};
+use crate::conn::{Address, ConnId, Connection, Key, State, Table};
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
 use crate::units::{Millis, RealId, ServiceId};
 use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -22,7 +21,7 @@ pub(super) struct Live<F: Family> {
     pub counters: Arc<CachePadded<WorkerStats>>,
     shared: Arc<Shared>,
     flood: Flood,
-    hints: [Hint; HINTS],
+    hints: [Hint<F::Address>; HINTS],
     left: Box<[Left<F::Key>; LEFT]>,
     /// Services that have connections here.
     services: usize,
@@ -36,16 +35,19 @@ pub(super) struct Live<F: Family> {
 
 /// A local pair that has become free, or can be taken over, of a real server whose pool was exhausted.
 #[derive(Clone, Copy)]
-struct Hint {
+struct Hint<A> {
     real: RealId,
-    pair: Pair,
+    pair: Pair<A>,
 }
 
 const HINTS: usize = 64;
-const NO_HINT: Hint = Hint {
-    real: RealId(u32::MAX),
-    pair: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-};
+
+impl<A: Address> Hint<A> {
+    const NONE: Self = Hint {
+        real: RealId(u32::MAX),
+        pair: (A::UNSPECIFIED, 0),
+    };
+}
 
 /// What a real server may still hold of a fullnat connection that has ended: a later connection from the same local pair
 /// must not meet it.
@@ -96,7 +98,7 @@ impl<F: Family> Live<F> {
             counters,
             shared,
             flood: Flood::new()?,
-            hints: [NO_HINT; HINTS],
+            hints: [Hint::NONE; HINTS],
             left: Box::new([Left::default(); LEFT]),
             services: 0,
             victim: 0,
@@ -266,9 +268,9 @@ impl<F: Family> Live<F> {
     }
 
     /// The local pair that has become available towards a real server whose pool was exhausted, once.
-    pub fn take_hint(&mut self, real: RealId) -> Option<Pair> {
+    pub fn take_hint(&mut self, real: RealId) -> Option<Pair<F::Address>> {
         let hint = &mut self.hints[real.index() % HINTS];
-        (hint.real == real).then(|| std::mem::replace(hint, NO_HINT).pair)
+        (hint.real == real).then(|| std::mem::replace(hint, Hint::NONE).pair)
     }
 
     #[cold]
@@ -277,7 +279,7 @@ impl<F: Family> Live<F> {
         let reply = &connection.reply;
         self.hints[real.index() % HINTS] = Hint {
             real,
-            pair: (reply.destination().into(), reply.destination_port()),
+            pair: (reply.destination(), reply.destination_port()),
         };
     }
 

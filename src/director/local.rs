@@ -42,7 +42,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 (Message::Malformed, _) => Verdict::Drop(DropReason::BadL4Header),
                 (Message::Error, _) => Verdict::Drop(DropReason::IcmpError),
                 (Message::EchoRequest, Some(_)) => {
-                    if tables.is_bad_source(datagram.source.into()) {
+                    if tables.is_bad_source(datagram.source) {
                         Verdict::Drop(DropReason::BadSource)
                     } else {
                         self.echo(packet, end, turn)

@@ -133,6 +133,10 @@ impl<'a, S> Turn<'a, S> {
     pub fn new(tables: &'a Tables, now: Time, sink: &'a mut S) -> Self {
         Turn { tables, now, sink }
     }
+
+    fn reborrow(&mut self) -> Turn<'_, S> {
+        Turn::new(self.tables, self.now, self.sink)
+    }
 }
 
 /// A next hop that the control thread was asked for.
@@ -202,12 +206,20 @@ impl<P: Packet> Director<P> {
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
     ) -> Result<Self, NoMemory> {
-        let v6 = match connections.v6 {
+        let ByFamily { v4, v6 } = connections;
+        let stages = (Stage::new(v6 > 0), Stage::new(true));
+        let v6 = match v6 {
             0 => None,
-            count => Some(Half::new(worker, count, shared.clone(), mailbox.clone())?),
+            room => Some(Half::new(
+                worker,
+                room,
+                stages.1,
+                shared.clone(),
+                mailbox.clone(),
+            )?),
         };
         Ok(Director {
-            v4: Half::new(worker, connections.v4, shared, mailbox)?,
+            v4: Half::new(worker, v4, stages.0, shared, mailbox)?,
             v6,
             is_v6: false,
         })
@@ -218,6 +230,7 @@ impl<P: Packet> Director<P> {
     }
 
     /// Decides on every packet of the burst, and empties it.
+    #[inline(never)]
     pub fn process<S: Sink<Packet = P>>(
         &mut self,
         burst: &mut Burst<P>,
@@ -232,33 +245,16 @@ impl<P: Packet> Director<P> {
         for packet in burst.iter() {
             packet.prefetch();
         }
-        if !self.is_v6 {
-            let knows_both = self.v6.is_some();
-            self.v4.process(burst, origin, knows_both, &mut turn);
-        }
-        if !burst.is_empty() {
-            self.walk_runs(burst, origin, &mut turn);
-        }
-    }
-
-    /// Decides on what is left of a burst that begins with the other family, or goes on with it. Each half goes as far as
-    /// packets are of its family.
-    #[inline(never)]
-    fn walk_runs<S: Sink<Packet = P>>(
-        &mut self,
-        burst: &mut Burst<P>,
-        origin: Origin,
-        turn: &mut Turn<'_, S>,
-    ) {
-        // With packets of IPv4 first, that half has just come to its end.
-        let mut is_v6 = true;
-        while !burst.is_empty() {
+        // Each half goes as far as packets are of its family.
+        loop {
             match &mut self.v6 {
-                Some(v6) if is_v6 => v6.process_apart(burst, origin, turn),
-                _ => self.v4.process_apart(burst, origin, turn),
+                Some(v6) if self.is_v6 => v6.process(burst, origin, turn.reborrow()),
+                _ => self.v4.process(burst, origin, turn.reborrow()),
             }
-            self.is_v6 = is_v6;
-            is_v6 = !is_v6;
+            if burst.is_empty() {
+                return;
+            }
+            self.is_v6 = !self.is_v6;
         }
     }
 
@@ -298,6 +294,7 @@ impl<F: Family, P: Packet> Half<F, P> {
     fn new(
         worker: WorkerId,
         connections: usize,
+        stage: Box<Stage<F>>,
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
     ) -> Result<Self, NoMemory> {
@@ -312,41 +309,30 @@ impl<F: Family, P: Packet> Half<F, P> {
             wanted: [Wanted::NONE; WANTED],
             origin: Origin::Device,
         };
-        let stage = Box::new(Stage::new());
         Ok(Half { core, stage })
     }
 
     /// Decides on the burst's packets, and takes them out of it, up to the first one of the other family.
-    #[inline(always)]
+    ///
+    /// One function for each family: inlined into one, they would spill each other's registers.
+    #[inline(never)]
     fn process<S: Sink<Packet = P>>(
         &mut self,
         burst: &mut Burst<P>,
         origin: Origin,
-        knows_both: bool,
-        turn: &mut Turn<'_, S>,
+        mut turn: Turn<'_, S>,
     ) {
         let Half { core, stage } = self;
         core.origin = origin;
         let lookup = core.live.table.lookup();
-        let count = stage.parse(burst, turn.tables, &lookup, knows_both);
+        let count = stage.parse(burst, turn.tables, &lookup);
         stage.guess(count, &lookup);
         let any_new = stage.find(count, &lookup, &core.live.counters.reals);
         let targets = match any_new {
             true => core.fetch_services(stage, count, turn.tables),
             false => ArrayVec::new(),
         };
-        core.decide(burst, count, stage, &targets, turn);
-    }
-
-    /// As [`process`](Self::process), with code of its own.
-    #[inline(never)]
-    fn process_apart<S: Sink<Packet = P>>(
-        &mut self,
-        burst: &mut Burst<P>,
-        origin: Origin,
-        turn: &mut Turn<'_, S>,
-    ) {
-        self.process(burst, origin, true, turn);
+        core.decide(burst, count, stage, &targets, &mut turn);
     }
 }
 
@@ -523,8 +509,8 @@ mod tests {
         let mut asks = |port: u8, hop: u32, ms: u64| {
             let before = mailbox.events.len();
             let now = Time::from_nanos(ms * 1_000_000);
-            let address = Ipv4Addr::from_bits(0x0a00_0000 + hop).into();
-            core.want(PortId(port), address, now);
+            let hop = Ipv4Addr::from_bits(0x0a00_0000 + hop);
+            core.want(PortId(port), hop.into(), now);
             mailbox.events.len() > before
         };
         let same_place = 1 + WANTED as u32;

@@ -120,3 +120,82 @@ fn copy<K: Key>(
     }
     (next < end).then_some(next)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::{Address, FlowKey, FlowKey6, State};
+    use crate::director::{Shared, family::Family, live::Live};
+    use crate::exchange::Mailbox;
+    use crate::forward::MODES;
+    use crate::io::memory::Memory;
+    use crate::net::{ByFamily, protocol};
+    use crate::stats::Stats;
+    use crate::steering::{DEFAULT_KEY, Steering};
+    use crate::units::{RealId, ServiceId, WorkerId};
+    use std::sync::Arc;
+
+    fn fill<F: Family>(live: &mut Live<F>, connections: u16) {
+        let at = F::Address::UNSPECIFIED;
+        for port in 0..connections {
+            let key = F::Key::new(at, port, at, 80, protocol::TCP);
+            let translation = MODES[0].translation(&key, (at, 80), None);
+            let mut connection = Connection::new(key, translation, RealId(0));
+            connection.state = State::Established;
+            let hash = live.table.hash(&key);
+            live.add(connection, hash, None, ServiceId(0)).unwrap();
+        }
+    }
+
+    /// The client ports of all connections that are copied, chunk after chunk.
+    fn ports(director: &Director<Memory>) -> (Vec<u16>, Vec<u16>) {
+        let mut chunk = ConnectionChunk::new();
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        while chunk.next != ConnectionChunk::END {
+            director.copy_connections(&mut chunk, Time::default());
+            assert!(chunk.connections.len() + chunk.connections6.len() <= ConnectionChunk::SIZE);
+            v4.extend(
+                chunk
+                    .connections
+                    .iter()
+                    .map(|it: &Connection<FlowKey>| it.request.source_port()),
+            );
+            v6.extend(
+                chunk
+                    .connections6
+                    .iter()
+                    .map(|it: &Connection<FlowKey6>| it.request.source_port()),
+            );
+        }
+        (v4, v6)
+    }
+
+    #[test]
+    fn the_connections_of_both_families_are_copied_each_once() {
+        for (count4, count6, has_v6) in [
+            (0, 0, true),
+            (700, 0, true),
+            (0, 700, true),
+            (300, 600, true),
+            (300, 0, false),
+        ] {
+            let steering = Steering::new(DEFAULT_KEY, 1);
+            let shared = Shared::new(Arc::new(Stats::new(1).unwrap()), steering, 1);
+            let room = ByFamily {
+                v4: 1000,
+                v6: if has_v6 { 1000 } else { 0 },
+            };
+            let mailbox = Arc::new(Mailbox::default());
+            let mut director = Director::new(WorkerId(0), room, shared, mailbox).unwrap();
+            fill(&mut director.v4.core.live, count4);
+            if let Some(v6) = &mut director.v6 {
+                fill(&mut v6.core.live, count6);
+            }
+            let expected = ((0..count4).collect(), (0..count6).collect());
+            assert_eq!(ports(&director), expected, "{count4} and {count6}");
+            // The gauge of the worker counts both.
+            let counted = director.v4.core.counters().connections.get();
+            assert_eq!(counted, u64::from(count4 + count6));
+        }
+    }
+}

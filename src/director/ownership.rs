@@ -41,15 +41,14 @@ struct Client<A> {
 fn owner<F: Family>(
     steering: &Steering,
     rule: Placement,
-    service: &ServiceKey,
+    service: ServiceKey<F::Address>,
     client: Client<F::Address>,
     prefix: Option<u8>,
 ) -> WorkerId {
     let masked = |prefix| client.address.masked(prefix);
     // Of the client alone: the same for every service.
     let any = F::Address::UNSPECIFIED;
-    let address_of = |service: &ServiceKey| F::address(service.address).unwrap_or(any);
-    let flow_to = |address, port| {
+    let flow_to = |ServiceKey { address, port, .. }| {
         let protocol = service.protocol.number();
         steering.owner(&F::Key::new(
             client.address,
@@ -60,13 +59,26 @@ fn owner<F: Family>(
         ))
     };
     match (rule, prefix) {
-        (Placement::Rss, _) => flow_to(address_of(service), service.port),
-        (Placement::RssOf(other), _) => flow_to(address_of(&other), other.port),
+        (Placement::Rss, _) => flow_to(service),
+        (Placement::RssOf(other), _) => flow_to(of_family::<F>(&other)),
         (Placement::Template(prefix), _) => {
-            steering.owner_of_addresses(masked(prefix), address_of(service))
+            steering.owner_of_addresses(masked(prefix), service.address)
         }
         (Placement::Client, Some(prefix)) => steering.owner_of_addresses(masked(prefix), any),
-        (Placement::Client, None) => flow_to(any, 0),
+        (Placement::Client, None) => flow_to(ServiceKey {
+            address: any,
+            port: 0,
+            ..service
+        }),
+    }
+}
+
+/// A service of the tables, where a family's is meant.
+fn of_family<F: Family>(service: &ServiceKey) -> ServiceKey<F::Address> {
+    ServiceKey {
+        protocol: service.protocol,
+        address: F::address(service.address).unwrap_or(F::Address::UNSPECIFIED),
+        port: service.port,
     }
 }
 
@@ -76,7 +88,7 @@ struct Rules<'t, F: Family> {
     /// Of a removed service that its packets were once to.
     others: Option<&'t Placements>,
     has_strays: bool,
-    service: ServiceKey,
+    service: ServiceKey<F::Address>,
     client: Client<F::Address>,
     clients: &'t Clients,
 }
@@ -88,7 +100,7 @@ impl<F: Family> Rules<'_, F> {
         owner::<F>(
             steering,
             rule,
-            &self.service,
+            self.service,
             self.client,
             self.clients.prefix,
         )
@@ -225,8 +237,8 @@ impl<F: Family, P: Packet> Core<F, P> {
     ) -> Option<Rules<'t, F>> {
         let port = service_key(&flow.key);
         let every = ServiceKey { port: 0, ..port };
-        let known = |key: &ServiceKey| tables.placements.get(key);
-        let departed = |key: &ServiceKey| known(key).filter(|_| tables.any_departed);
+        let known = |key: &ServiceKey<F::Address>| tables.placements.get(key);
+        let departed = |key: &ServiceKey<F::Address>| known(key).filter(|_| tables.any_departed);
         // Under which rules there are connections to this port, of its own service and of that of every port.
         let (rules, others) = match service {
             None => match (departed(&port), departed(&every)) {
@@ -247,14 +259,14 @@ impl<F: Family, P: Packet> Core<F, P> {
                 address: flow.key.source(),
                 port: flow.key.source_port(),
             },
-            clients: tables.clients.of(port.address),
+            clients: tables.clients.of(port.address.into()),
         })
     }
 
     /// The workers that may have connections of the flow, but for the owner of new ones.
     fn others(&self, rules: &Rules<F>) -> Workers {
         let steering = &self.shared.steering;
-        let by = |rule, prefix| owner::<F>(steering, rule, &rules.service, rules.client, prefix);
+        let by = |rule, prefix| owner::<F>(steering, rule, rules.service, rules.client, prefix);
         let mut workers = Workers::without(rules.owner(steering));
         for placements in rules.of.into_iter().chain(rules.others) {
             for &rule in placements.former.iter().chain([&placements.current]) {
@@ -370,15 +382,20 @@ impl<F: Family, P: Packet> Core<F, P> {
         };
         let mut real = ServiceKey {
             protocol: service_key(key).protocol,
-            address: key.source().into(),
+            address: key.source(),
             port: key.source_port(),
         };
         let exact = tables.natted.get(&real);
         real.port = 0;
         let replies = [exact, tables.natted.get(&real)];
         let replies = || replies.into_iter().flatten();
-        let (steering, clients) = (&self.shared.steering, tables.clients.of(real.address));
-        let by = |rule, service, prefix| owner::<F>(steering, rule, service, client, prefix);
+        let (steering, clients) = (
+            &self.shared.steering,
+            tables.clients.of(real.address.into()),
+        );
+        let by = |rule, service, prefix| {
+            owner::<F>(steering, rule, of_family::<F>(service), client, prefix)
+        };
         let rules = || replies().flat_map(|replies| replies.placements.iter());
         let owners = rules().map(|(rule, service)| by(*rule, service, clients.prefix));
         let by_client = rules().filter(|(rule, _)| *rule == Placement::Client);

@@ -315,7 +315,6 @@ fn parse_ipv4(packet: &[u8]) -> Parsed {
         return Parsed::Bad(DropReason::BadSource);
     }
     let layout = Layout {
-        ip: IP as u8,
         l4: (IP + ip.header_len()) as u16,
     };
     let protocol = ip.protocol();
@@ -506,7 +505,7 @@ mod tests {
             prop_assert!(ip.is_header_right() && !ip.is_fragment());
             prop_assert_eq!(ip.header_len(), ipv4::HEADER_LEN);
             prop_assert_eq!((flow.ttl, flow.length), (ip.ttl(), ip.total_length()));
-            prop_assert_eq!(flow.layout, Layout { ip: 14, l4: 34 });
+            prop_assert_eq!(flow.layout, Layout { l4: 34 });
             let (ports, flags, goes_on) = if ip.protocol() == protocol::TCP {
                 let tcp = Tcp::new_checked(ip.payload()).unwrap();
                 let flags = tcp.flags();

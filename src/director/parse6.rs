@@ -135,7 +135,6 @@ pub(super) fn parse_any(frame: &[u8], port: &Port) -> Parsed<V6> {
         Err(_) => return Parsed::Bad(DropReason::ExtensionHeader),
     };
     let layout = Layout {
-        ip: IP as u8,
         l4: (L4 + upper.extensions) as u16,
     };
     let length = saturated(ipv6::HEADER_LEN + usize::from(ip.payload_length()));

@@ -220,7 +220,7 @@ proptest! {
         prop_assert_eq!(flow.key, FlowKey6::new(source, ports.0, destination, ports.1, protocol));
         prop_assert_eq!((flow.ttl, usize::from(flow.length)), (hop_limit, frame.len() - IP));
         prop_assert_eq!(flow.flags, Flags(if tcp { flags } else { 0 }));
-        prop_assert_eq!(flow.layout, Layout { ip: 14, l4: 54 });
+        prop_assert_eq!(flow.layout, Layout { l4: 54 });
         let goes_on = !tcp || Flags(flags).ack() && !Flags(flags).syn() && !Flags(flags).rst();
         let kind = if tcp { Kind::Segment } else { Kind::Datagram };
         prop_assert_eq!(flow.kind, if goes_on && hop_limit > 1 { kind } else { Kind::Unusual });

@@ -14,6 +14,7 @@ use crate::tables::{Service, Tables};
 use crate::units::{RealId, Time};
 use arrayvec::ArrayVec;
 use std::cell::Cell;
+use std::net::IpAddr;
 
 /// In the protocol field of a template's key, which no packet has.
 const TEMPLATE: u8 = 0x80;
@@ -44,13 +45,16 @@ impl Tried {
 }
 
 /// Why there is no real server.
-pub(super) enum Unscheduled {
+pub(super) enum Unscheduled<A> {
     /// None has a weight.
     NoRealServer,
     /// Those that have a weight cannot be reached; one of the ways that have failed.
-    Unreachable(Option<Way>),
+    Unreachable(Option<Way<A>>),
     NoRoute,
 }
+
+type WayOf<F> = Way<<F as Family>::Address>;
+type Scheduled<F, T> = Result<T, Unscheduled<<F as Family>::Address>>;
 
 impl<F: Family, P: Packet> Core<F, P> {
     /// The real server of a new connection, the way to it, and the template that binds the client to it, held for the
@@ -63,7 +67,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         tables: &Tables,
         tried: &Tried,
         has_room_for_template: bool,
-    ) -> Result<(Real, Way, Option<ConnId>), Unscheduled> {
+    ) -> Scheduled<F, (Real, WayOf<F>, Option<ConnId>)> {
         let key = &flow.key;
         let Some(persistence) = service.persistence else {
             let (real, way) = self.choose(service, flow, tables, tried)?;
@@ -124,11 +128,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         flow: &Flow<F>,
         tables: &Tables,
         tried: &Tried,
-    ) -> Result<(Real, Way), Unscheduled> {
-        let client = Client {
-            address: flow.key.source().into(),
-            port: flow.key.source_port(),
-        };
+    ) -> Scheduled<F, (Real, WayOf<F>)> {
+        let client = Client::new(flow.key.source(), flow.key.source_port());
         let cursor = service.cursor(self.worker);
         let last = Cell::new(None);
         let passed_over = Cell::new(None);
@@ -147,14 +148,14 @@ impl<F: Family, P: Packet> Core<F, P> {
         let chosen = place.and_then(|place| service.reals.get(place));
         let Some(real) = chosen else {
             return Err(match passed_over.get() {
-                Some(address) => Unscheduled::Unreachable(resolve(tables, address)),
+                Some(address) => Unscheduled::Unreachable(way_to::<F>(address, tables)),
                 None => Unscheduled::NoRealServer,
             });
         };
         // The one that it asked about last, most often.
         let way = match last.get() {
             Some((id, way)) if id == real.id => Some(way),
-            _ => resolve(tables, real.address),
+            _ => way_to::<F>(real.address, tables),
         };
         let way = way.ok_or(Unscheduled::NoRoute)?;
         Ok((*real, way))
@@ -169,8 +170,11 @@ pub(super) fn could_serve<F: Family>(service: &Service, real: &Real, tables: &Ta
 }
 
 /// The way to a real server that was not tried, if its next hop has not failed.
-fn usable_way<F: Family>(real: &Real, tables: &Tables, tried: &Tried) -> Option<Way> {
-    F::address(real.address)?;
-    let way = resolve(tables, real.address)?;
+fn usable_way<F: Family>(real: &Real, tables: &Tables, tried: &Tried) -> Option<WayOf<F>> {
+    let way = way_to::<F>(real.address, tables)?;
     (!tried.has(real.id) && !way.has_failed(tables)).then_some(way)
+}
+
+fn way_to<F: Family>(address: IpAddr, tables: &Tables) -> Option<WayOf<F>> {
+    resolve(tables, F::address(address)?)
 }

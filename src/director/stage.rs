@@ -17,6 +17,8 @@ pub(super) struct Stage<F: Family> {
     pub slots: [Slot<F>; BURST],
     /// What each packet is whose slot's kind is [`Kind::Other`]; of the others, anything.
     pub others: [Parsed<F>; BURST],
+    /// Packets of the other family are another stage's.
+    knows_both: bool,
 }
 
 /// What the stages tell each other of a flow's packet: one cache line.
@@ -34,30 +36,31 @@ pub(super) struct Slot<F: Family> {
 const FEW_REALS: usize = 256;
 
 impl<F: Family> Stage<F> {
-    pub fn new() -> Self {
-        Stage {
+    /// `knows_both`: packets of the other family have a stage of their own.
+    pub fn new(knows_both: bool) -> Box<Self> {
+        Box::new(Stage {
             slots: std::array::from_fn(|n| Slot {
                 number: n as u8,
                 ..Slot::default()
             }),
             others: [Parsed::Arp; BURST],
-        }
+            knows_both,
+        })
     }
 
     /// Parses the frames, and fetches the bucket of each flow's hash. Returns how many come before the first one of the
-    /// other family, if that is known here.
+    /// other family's.
     #[inline(always)]
     pub fn parse<P: Packet>(
         &mut self,
         burst: &mut Burst<P>,
         tables: &Tables,
         lookup: &Lookup<F>,
-        knows_both: bool,
     ) -> usize {
         let Some(first) = burst.first() else {
             return 0;
         };
-        let mut count = burst.len();
+        let mut foreign = None;
         let mut any_to_mend = false;
         // Most often that of all packets.
         let mut port = (first.port(), tables.port(first.port()));
@@ -69,16 +72,20 @@ impl<F: Family> Stage<F> {
             let frame = packet.data();
             if !F::parse_usual(frame, port.1, &mut slot.flow) {
                 cold_path();
-                if knows_both && F::is_foreign(frame) {
-                    count = usize::from(slot.number);
-                    break;
+                match parse_other(frame, port.1, slot, &mut self.others, self.knows_both) {
+                    Other::Parsed => {}
+                    Other::ToMend => any_to_mend = true,
+                    Other::Foreign => {
+                        foreign = Some(slot.number);
+                        break;
+                    }
                 }
-                any_to_mend |= parse_other(frame, port.1, slot, &mut self.others);
             }
             // Of what is no flow, a former packet's: no harm is done.
             slot.hash = lookup.hash(&slot.flow.key);
             lookup.prefetch_bucket(slot.hash);
         }
+        let count = foreign.map_or(burst.len(), usize::from);
         if any_to_mend {
             self.mend(&mut burst[..count], tables, lookup);
         }
@@ -136,7 +143,15 @@ impl<F: Family> Stage<F> {
     }
 }
 
-/// Parses what is not a usual frame. Returns whether it is to be mended.
+/// What is done with a frame that is not a usual one.
+enum Other {
+    Parsed,
+    ToMend,
+    /// Nothing: its packet is of the other family.
+    Foreign,
+}
+
+/// Parses what is not a usual frame.
 #[cold]
 #[inline(never)]
 fn parse_other<F: Family>(
@@ -144,16 +159,23 @@ fn parse_other<F: Family>(
     port: &Port,
     slot: &mut Slot<F>,
     others: &mut [Parsed<F>; BURST],
-) -> bool {
+    knows_both: bool,
+) -> Other {
+    if knows_both && F::is_foreign(frame) {
+        return Other::Foreign;
+    }
     match parse_unusual(frame, port) {
         Parsed::Flow(flow) => {
             slot.flow = flow;
-            false
+            Other::Parsed
         }
         parsed => {
             slot.flow.kind = Kind::Other;
             others[usize::from(slot.number)] = parsed;
-            parsed == Parsed::Mend
+            match parsed {
+                Parsed::Mend => Other::ToMend,
+                _ => Other::Parsed,
+            }
         }
     }
 }

@@ -34,7 +34,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             true => tables.owner(packet.port(), key.destination().into()),
             false => owner.copied(),
         };
-        if owner.is_some() && tables.is_bad_source(key.source().into()) {
+        if owner.is_some() && tables.is_bad_source(key.source()) {
             return (Verdict::Drop(DropReason::BadSource), unattributed);
         }
         let errand = match self.origin {
@@ -119,7 +119,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 Ok(chosen) => chosen,
                 Err(why) => {
                     if let Unscheduled::Unreachable(Some(way)) = why {
-                        self.want(way.port, way.address, now);
+                        self.want(way.port, way.address(tables), now);
                     }
                     if not_here == Some(DropReason::LocalPortsExhausted) {
                         // Other workers have other local pairs: first each is asked for a free one.
@@ -257,7 +257,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return Verdict::Drop(DropReason::NotForUs);
         }
         let from = ServiceKey {
-            address: key.source().into(),
+            address: key.source(),
             port: key.source_port(),
             ..service_key(key)
         };
@@ -270,7 +270,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(first) = services.next() else {
             return Verdict::Drop(DropReason::NoConnection);
         };
-        if !tables.is_way_to(packet.port(), key.source().into()) {
+        if !tables.is_way_to(packet.port(), key.source()) {
             return Verdict::Drop(DropReason::WrongPort);
         }
         let service = tables.service(&first.service);

@@ -4,19 +4,20 @@ use crate::conn::{Connection, Key};
 use crate::neighbour::Hop;
 use crate::net::{Mac, protocol};
 use crate::wire::checksum::Delta;
+use crate::wire::ethernet;
 
-/// Where the headers of a checked frame are, in bytes from its start.
+/// Where the headers of a checked frame are: that of IP is behind the Ethernet header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
-    pub ip: u8,
+    /// The header of TCP or UDP, in bytes from the frame's start.
     pub l4: u16,
 }
 
 impl Layout {
     /// An Ethernet header, and an IPv4 header without options.
-    pub const USUAL: Layout = Layout { ip: 14, l4: 34 };
+    pub const USUAL: Layout = Layout { l4: 34 };
     /// An Ethernet header, and an IPv6 header without extension headers.
-    pub const USUAL_V6: Layout = Layout { ip: 14, l4: 54 };
+    pub const USUAL_V6: Layout = Layout { l4: 54 };
 }
 
 /// Does to a frame of the usual layout all that forwarding it takes: as [`rewrite`], and its Ethernet header.
@@ -54,7 +55,7 @@ pub fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection, reply:
     if connection.translates() {
         translate(frame, layout, connection, reply);
     } else {
-        pass(frame, layout);
+        pass(frame);
     }
 }
 
@@ -68,7 +69,7 @@ pub fn translate(frame: &mut [u8], layout: Layout, connection: &Connection, repl
         return;
     };
     let ip = before
-        .get_mut(usize::from(layout.ip)..)
+        .get_mut(ethernet::HEADER_LEN..)
         .and_then(<[u8]>::first_chunk_mut::<20>);
     let Some((ports, rest)) = l4.split_first_chunk_mut::<8>() else {
         return;
@@ -116,9 +117,9 @@ pub(super) fn translate_ports(
 }
 
 /// Takes one from the TTL of an IPv4 header that goes on with its addresses unchanged.
-pub fn pass(frame: &mut [u8], layout: Layout) {
+pub fn pass(frame: &mut [u8]) {
     let ip = frame
-        .get_mut(usize::from(layout.ip)..)
+        .get_mut(ethernet::HEADER_LEN..)
         .and_then(<[u8]>::first_chunk_mut::<20>);
     if let Some(ip) = ip {
         decrement_ttl(ip, Delta::TTL);
@@ -363,7 +364,7 @@ mod tests {
             frame[24..26].copy_from_slice(&header.to_be_bytes());
             match parse::<V4>(&frame, &port()) {
                 Parsed::Flow(flow) => {
-                    prop_assert_eq!(flow.layout, Layout { ip: 14, l4: 34 + options as u16 });
+                    prop_assert_eq!(flow.layout, Layout { l4: 34 + options as u16 });
                 }
                 other => prop_assert!(matches!(other, Parsed::Bad(_)), "{:?}", other),
             }

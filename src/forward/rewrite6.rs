@@ -5,6 +5,7 @@ use super::rewrite::{Layout, translate_ports};
 use crate::conn::{Connection6, Key};
 use crate::neighbour::Hop;
 use crate::net::protocol;
+use crate::wire::ethernet;
 
 const HEADER_LEN: usize = crate::wire::ipv6::HEADER_LEN;
 
@@ -42,7 +43,7 @@ pub fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection6, reply
         return;
     };
     let ip = before
-        .get_mut(usize::from(layout.ip)..)
+        .get_mut(ethernet::HEADER_LEN..)
         .and_then(<[u8]>::first_chunk_mut::<HEADER_LEN>);
     let (Some(ip), Some((ports, rest))) = (ip, l4.split_first_chunk_mut::<8>()) else {
         return;
@@ -177,7 +178,7 @@ mod tests {
                 // Padding as long as it takes.
                 *first = [protocol, extensions as u8 - 1, 1, (extensions * 8 - 4) as u8];
             }
-            let layout = Layout { ip: 14, l4: (54 + options.len()) as u16 };
+            let layout = Layout { l4: (54 + options.len()) as u16 };
             let translated = match mode.translates {
                 true => translation.key(protocol),
                 false => request,

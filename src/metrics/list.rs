@@ -47,7 +47,7 @@ metrics! {
         Daemon(|daemon, samples| daemon.neighbours.iter().for_each(|(state, count)| samples.add(&[state], count)));
     Gauge "weir_connections" [] "Live connections, persistence templates among them."
         Daemon(|daemon, samples| samples.add(&[], sum(daemon, |worker| worker.connections)));
-    Gauge "weir_connection_capacity" [] "How many connections there is room for."
+    Gauge "weir_connection_capacity" [] "How many connections there is room for, of both families together."
         Daemon(|daemon, samples| samples.add(&[], sum(daemon, |worker| worker.connection_capacity)));
     Counter "weir_evicted_connections_total" [] "Half-open and closing connections given up for new ones, because the table was full."
         Daemon(|daemon, samples| samples.add(&[], sum(daemon, |worker| worker.evicted_connections)));

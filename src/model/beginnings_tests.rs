@@ -42,10 +42,7 @@ addresses = ["10.0.0.1/16"]
     let now = Time::default();
     let (model, _) =
         Model::with_beginnings(&config, vec![device], stats.clone(), 1, beginnings, now);
-    let client = Client {
-        address: IpAddr::from([203, 0, 113, 5]),
-        port: 40_000,
-    };
+    let client = Client::new([203, 0, 113, 5], 40_000);
     let mut firsts: HashMap<IpAddr, usize> = HashMap::new();
     for service in model.services() {
         let cursor = service.cursor(WorkerId(0));

@@ -411,7 +411,7 @@ impl Model {
     fn follow_routers(&mut self, now: Time) {
         let table = self.resolver.neighbours().table();
         let has_failed = |port, address: Ipv6Addr| {
-            let hop = table.find(port, address.into());
+            let hop = table.find(port, address);
             hop.is_some_and(|hop| table.link(hop).state == LinkState::Failed)
         };
         if !self.routers.choose(has_failed, now) {

@@ -33,11 +33,25 @@ const FANOUT: usize = 1 << BITS;
 pub trait Key: Copy + Eq {
     /// A hash with all its low bits well mixed, such as [`mix`] makes. Equal keys have equal hashes.
     fn hash(&self, seed: u64) -> u64;
+}
 
-    /// Whether two keys are equal: for a key that tells it faster than its `==`.
+/// What an entry is looked up by: its key, or what stands for one and is cheaper to make and to compare.
+pub trait Query<K> {
+    /// The hash of the key that it stands for.
+    fn key_hash(&self, seed: u64) -> u64;
+    /// Whether it stands for this key.
+    fn is(&self, key: &K) -> bool;
+}
+
+impl<K: Key> Query<K> for K {
     #[inline(always)]
-    fn is(&self, other: &Self) -> bool {
-        self == other
+    fn key_hash(&self, seed: u64) -> u64 {
+        self.hash(seed)
+    }
+
+    #[inline(always)]
+    fn is(&self, key: &K) -> bool {
+        self == key
     }
 }
 
@@ -178,14 +192,14 @@ impl<K, V> Tree<K, V> {
 
 impl<K: Key, V> Tree<K, V> {
     #[inline]
-    fn find(&self, hash: u64, key: &K) -> Link<Entry<K, V>> {
+    fn find(&self, hash: u64, key: &impl Query<K>) -> Link<Entry<K, V>> {
         // SAFETY: as in `chain`; entries are alive like the branches that lead to them.
-        unsafe { follow(self.chain(hash)).find(|entry| entry.as_ref().key.is(key)) }
+        unsafe { follow(self.chain(hash)).find(|entry| key.is(&entry.as_ref().key)) }
     }
 
     #[inline]
-    fn get(&self, key: &K) -> Option<&V> {
-        let entry = self.find(key.hash(self.seed), key)?;
+    fn get(&self, key: &impl Query<K>) -> Option<&V> {
+        let entry = self.find(key.key_hash(self.seed), key)?;
         // SAFETY: alive while the tree's owner is borrowed, and entries are never changed.
         Some(unsafe { &entry.as_ref().value })
     }
@@ -473,23 +487,23 @@ impl<K: Key, V> Snapshot<K, V> {
 
     /// Starts to fetch what tells [`prefetch`](Self::prefetch) where the entry is.
     #[inline]
-    pub fn prefetch_place(&self, key: &K) {
-        if let Some(place) = self.tree.place(key.hash(self.tree.seed)) {
+    pub fn prefetch_place(&self, key: &impl Query<K>) {
+        if let Some(place) = self.tree.place(key.key_hash(self.tree.seed)) {
             crate::arch::prefetch(place);
         }
     }
 
     /// Starts to fetch the entry that [`get`](Self::get) looks at first.
     #[inline]
-    pub fn prefetch(&self, key: &K) {
-        if let Some(entry) = self.tree.chain(key.hash(self.tree.seed)) {
+    pub fn prefetch(&self, key: &impl Query<K>) {
+        if let Some(entry) = self.tree.chain(key.key_hash(self.tree.seed)) {
             // SAFETY: as in `chain`: the entry is alive while the snapshot is borrowed.
             crate::arch::prefetch(unsafe { entry.as_ref() });
         }
     }
 
     #[inline]
-    pub fn get(&self, key: &K) -> Option<&V> {
+    pub fn get(&self, key: &impl Query<K>) -> Option<&V> {
         self.tree.get(key)
     }
 

@@ -50,25 +50,26 @@ pub trait Scheduler: Send + Sync + std::fmt::Debug {
 pub type Usable<'a> = dyn Fn(&Real) -> bool + 'a;
 
 /// Who asks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
-    pub address: IpAddr,
+    /// In 32 bits: the words of an IPv6 address folded into one by exclusive or, as the kernel's `ip_vs_sh_hashkey` and
+    /// `ip_vs_mh_hashkey` do.
+    pub address: u32,
     pub port: u16,
 }
 
 impl Client {
-    /// Returns the address in 32 bits: the words of an IPv6 address folded into one by exclusive or, as the kernel's
-    /// `ip_vs_sh_hashkey` and `ip_vs_mh_hashkey` do.
-    #[inline]
-    fn folded(&self) -> u32 {
-        match self.address {
+    #[inline(always)]
+    pub fn new(address: impl Into<IpAddr>, port: u16) -> Self {
+        let address = match address.into() {
             IpAddr::V4(address) => address.to_bits(),
             IpAddr::V6(address) => {
                 let bits = address.to_bits();
                 let half = (bits >> 64) as u64 ^ bits as u64;
                 (half >> 32) as u32 ^ half as u32
             }
-        }
+        };
+        Client { address, port }
     }
 }
 
@@ -228,7 +229,7 @@ pub(crate) mod testing {
 
         pub fn connect_usable(&self, address: u32, usable: &Usable) -> char {
             let client = Client {
-                address: IpAddr::V4(Ipv4Addr::from_bits(address)),
+                address,
                 port: 30_000,
             };
             match self.pick_usable(client, usable) {
@@ -331,10 +332,7 @@ pub(crate) mod testing {
 
     #[test]
     fn workers_that_take_turns_for_themselves_follow_the_weights_together() {
-        let client = Client {
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: 1,
-        };
+        let client = Client::new(Ipv4Addr::LOCALHOST, 1);
         for (kind, weights) in [("rr", [1, 1, 1, 1]), ("wrr", [5, 3, 2, 2])] {
             let lab = Lab::new(kind, &weights);
             let cycle: u16 = weights.iter().sum();
@@ -366,10 +364,7 @@ pub(crate) mod testing {
 
     #[test]
     fn services_begin_at_different_real_servers_in_proportion() {
-        let client = Client {
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: 1,
-        };
+        let client = Client::new(Ipv4Addr::LOCALHOST, 1);
         for (kind, weights, expected) in [
             ("rr", [1, 1, 1, 1], [3, 3, 3, 3]),
             ("wrr", [3, 1, 1, 1], [6, 2, 2, 2]),

@@ -58,7 +58,7 @@ impl Scheduler for SourceHash {
         if self.buckets.is_empty() {
             return None;
         }
-        let address = client.folded();
+        let address = client.address;
         let live = |bucket: usize| {
             let place = usize::from(self.buckets[bucket]);
             let real = reals.get(place)?;
@@ -124,12 +124,7 @@ mod tests {
             let bits = words
                 .iter()
                 .fold(0, |bits, word| bits << 32 | u128::from(*word));
-            let pick = |address: IpAddr| {
-                lab.pick(Client {
-                    address,
-                    port: 1024,
-                })
-            };
+            let pick = |address: IpAddr| lab.pick(Client::new(address, 1024));
             let v4 = pick(Ipv4Addr::from_bits(folded).into());
             assert_eq!(pick(Ipv6Addr::from_bits(bits).into()), v4);
         }

@@ -247,10 +247,7 @@ fn an_address_may_become_something_else_in_one_reload() {
         let moved = parse(&PORTS.replace("\"198.51.100.1/24\"", more));
         lab.reload(moved);
         let addresses = &lab.replay.model().tables().addresses;
-        assert_eq!(
-            addresses.get(&VIP.into()),
-            Some(&weir::tables::Owner::Port(WAN))
-        );
+        assert_eq!(addresses.get(&VIP), Some(&weir::tables::Owner::Port(WAN)));
         assert_eq!(lab.receive(&tcp(6000, SYN)).verdict.name(), "local");
     }
 }

@@ -1,0 +1,195 @@
+//! Connections as rows for `/v1/connections`.
+
+use super::Control;
+use crate::conn::{Address, Connection, Key, Timeouts};
+use crate::exchange::ConnectionChunk;
+use crate::net::protocol;
+use crate::units::{Millis, ServiceId};
+use crate::view::ConnectionView;
+use std::net::{IpAddr, SocketAddr};
+
+impl Control {
+    /// The connections of a chunk, of both families; those of one service where one is given.
+    pub fn show_connections(
+        &self,
+        worker: usize,
+        chunk: &ConnectionChunk,
+        only: Option<ServiceId>,
+    ) -> Vec<ConnectionView> {
+        let mut rows = self.show_family(worker, &chunk.connections, chunk.now, only);
+        rows.extend(self.show_family(worker, &chunk.connections6, chunk.now, only));
+        rows
+    }
+
+    fn show_family<K: Key>(
+        &self,
+        worker: usize,
+        connections: &[Connection<K>],
+        now: Millis,
+        only: Option<ServiceId>,
+    ) -> Vec<ConnectionView> {
+        let timeouts = &self.model.tables().timeouts;
+        let with_service = connections
+            .iter()
+            .map(|connection| (connection, self.service_of(connection)));
+        with_service
+            .filter(|(_, service)| only.is_none_or(|only| *service == Some(only)))
+            .map(|(connection, service)| {
+                let name = service.and_then(|id| self.model.service_name(id));
+                // A template's one key does not tell.
+                let bound = match connection.is_template() {
+                    true => self.model.real(connection.real),
+                    false => None,
+                };
+                let bound = bound.map(|(_, address, port)| (*address, *port));
+                ConnectionView {
+                    service: name.map(|name| name.to_string()),
+                    worker: worker as u8,
+                    ..row(connection, bound, timeouts, now)
+                }
+            })
+            .collect()
+    }
+
+    fn service_of<K: Key>(&self, connection: &Connection<K>) -> Option<ServiceId> {
+        match connection.is_template() {
+            true => Some(connection.template_service()),
+            false => self.stats.service_of(connection.real),
+        }
+    }
+}
+
+/// A connection's row, but for its service and worker. `bound`: the real server that a template binds to.
+fn row<K: Key>(
+    connection: &Connection<K>,
+    bound: Option<(IpAddr, u16)>,
+    timeouts: &Timeouts,
+    now: Millis,
+) -> ConnectionView {
+    let left_ms = connection
+        .timeout(timeouts)
+        .saturating_sub(now.since(connection.last_seen));
+    let (request, reply) = (&connection.request, &connection.reply);
+    let client = SocketAddr::new(request.source().into(), request.source_port());
+    let (real, local) = match connection.is_template() {
+        // Its one key is the client's.
+        true => {
+            let nowhere = (K::Address::UNSPECIFIED.into(), 0);
+            (SocketAddr::from(bound.unwrap_or(nowhere)), client)
+        }
+        false => (
+            SocketAddr::new(reply.source().into(), reply.source_port()),
+            SocketAddr::new(reply.destination().into(), reply.destination_port()),
+        ),
+    };
+    ConnectionView {
+        // A template's has a mark above the protocol's bits.
+        protocol: match request.protocol() & 0x7f {
+            protocol::TCP => "tcp",
+            _ => "udp",
+        }
+        .to_owned(),
+        client,
+        vip: SocketAddr::new(request.destination().into(), request.destination_port()),
+        real,
+        local: (local != client).then_some(local),
+        state: connection.state.name().to_owned(),
+        expires_s: left_ms.div_ceil(1000),
+        service: None,
+        worker: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TimeoutsConfig;
+    use crate::conn::{FlowKey, FlowKey6, State};
+    use crate::forward::MODES;
+    use crate::units::RealId;
+
+    /// The row of a client's connection by fullnat, as JSON, and that of its template.
+    fn rows<K: Key>(addresses: [&str; 4]) -> [serde_json::Value; 2] {
+        let [client, vip, local, real] = addresses.map(|text| {
+            let address: IpAddr = text.parse().unwrap();
+            K::Address::of(address).unwrap()
+        });
+        let fullnat = MODES.iter().find(|mode| mode.uses_pool).unwrap();
+        let request = K::new(client, 40_000, vip, 443, protocol::TCP);
+        let translation = fullnat.translation(&request, (real, 8443), Some((local, 1025)));
+        let mut connection = Connection::new(request, translation, RealId(3));
+        connection.state = State::Established;
+        connection.last_seen = Millis(5_000);
+        let key = K::new(client, 0, vip, 443, protocol::TCP | 0x80);
+        let mut template = Connection::template(key, 300_000, ServiceId(1), RealId(3));
+        template.last_seen = Millis(5_000);
+        let bound = Some((real.into(), 8443));
+        let timeouts = Timeouts::from(&TimeoutsConfig::default());
+        [(connection, None), (template, bound)].map(|(connection, bound)| {
+            let row = row(&connection, bound, &timeouts, Millis(15_000));
+            serde_json::to_value(row).unwrap()
+        })
+    }
+
+    #[test]
+    fn rows_have_the_addresses_and_ports_of_their_family() {
+        let expected = |client: &str, port: u16, vip: &str, real: &str, local: Option<&str>| {
+            let is_template = local.is_none();
+            let mut row = serde_json::json!({
+                "protocol": "tcp",
+                "client": format!("{client}:{port}"),
+                "vip": format!("{vip}:443"),
+                "real": format!("{real}:8443"),
+                "state": if is_template { "assured" } else { "established" },
+                "expires_s": if is_template { 290 } else { 890 },
+                "worker": 0,
+            });
+            if let Some(local) = local {
+                row["local"] = format!("{local}:1025").into();
+            }
+            row
+        };
+        let [connection, template] =
+            rows::<FlowKey>(["198.51.100.7", "192.0.2.80", "10.0.0.200", "10.0.3.9"]);
+        let of = |port, local| expected("198.51.100.7", port, "192.0.2.80", "10.0.3.9", local);
+        assert_eq!(connection, of(40_000, Some("10.0.0.200")));
+        assert_eq!(template, of(0, None));
+        let addresses = [
+            "2001:db8:7::1",
+            "2001:db8::80",
+            "2001:db8:1::200",
+            "2001:db8:3::9",
+        ];
+        let [connection, template] = rows::<FlowKey6>(addresses);
+        let of = |port, local| {
+            expected(
+                "[2001:db8:7::1]",
+                port,
+                "[2001:db8::80]",
+                "[2001:db8:3::9]",
+                local,
+            )
+        };
+        assert_eq!(connection, of(40_000, Some("[2001:db8:1::200]")));
+        assert_eq!(template, of(0, None));
+    }
+
+    #[test]
+    fn a_template_that_binds_to_none_has_no_address_of_its_family() {
+        let key = FlowKey6::new(
+            "2001:db8::".parse().unwrap(),
+            0,
+            "2001:db8::80".parse().unwrap(),
+            53,
+            17 | 0x80,
+        );
+        let template = Connection::template(key, 1_000, ServiceId(1), RealId(3));
+        let timeouts = Timeouts::from(&TimeoutsConfig::default());
+        let row = row(&template, None, &timeouts, Millis(0));
+        assert_eq!(row.real.to_string(), "[::]:0");
+        assert_eq!(
+            (row.client.to_string(), row.protocol),
+            ("[2001:db8::]:0".to_owned(), "udp".to_owned())
+        );
+    }
+}
