@@ -7,6 +7,8 @@ mode=$1
 wan=2001:db8:51: lan=2001:db8:10:
 # One on the clients' link, which they ask for, and one behind weir's address.
 near=$wan:80 far=2001:db8:2::80
+# With fullnat, in front of real servers of the other family.
+to_four=2001:db8:2::46 to_six=192.0.2.64
 
 # six NAME INTERFACE ADDRESS/LENGTH…: IPv6 on a leg; what the kernel detects of duplicates is waited for.
 six() {
@@ -50,6 +52,12 @@ done
         service6 "$mode" udp "[$vip]:53" rr "[$lan:11]=1" "[$lan:12]=1" "[$lan:13]=1"
     done
     service "$mode" tcp 192.0.2.80:80 rr 10.0.0.11=1 10.0.0.12=1 10.0.0.13=1
+    if [[ $mode == fullnat ]]; then
+        service fullnat tcp "[$to_four]:80" rr 10.0.0.11=1 10.0.0.12=1 10.0.0.13=1
+        service fullnat udp "[$to_four]:53" rr 10.0.0.11=1 10.0.0.12=1 10.0.0.13=1
+        service6 fullnat tcp $to_six:80 rr "[$lan:11]=1" "[$lan:12]=1" "[$lan:13]=1"
+        service6 fullnat udp $to_six:53 rr "[$lan:11]=1" "[$lan:12]=1" "[$lan:13]=1"
+    fi
 } | config "$LAB_DIR/weir.toml"
 sed -i "s|\"198.51.100.1/24\"|&, \"$wan:1/64\"|; s|\"10.0.0.1/24\"|&, \"$lan:1/64\"|" "$LAB_DIR/weir.toml"
 weir_start "$LAB_DIR/weir.toml"
@@ -89,6 +97,22 @@ digest=$(sha256sum <"$LAB_DIR/files/some")
 for vip in $near $far; do
     same "1 MB down over IPv6, unchanged" "$digest" "$(on c1 curl -6 -sS --max-time 30 "http://[$vip]/files/some" | sha256sum)"
 done
+
+# across VIP HOST LOCAL: HTTP, DNS and 1 MB through a VIP, by real servers that see the other family's LOCAL addresses.
+across() {
+    local vip=$1 host=$2 local=$3 answers
+    answers=$(get c1 "http://$host/" 30)
+    shared "HTTP to $vip goes round" "s1 10, s2 10, s3 10" "$(tally <<<"$answers")"
+    same "… from the local pool" "" "$(awk '{print $2}' <<<"$answers" | grep -v "$local" || true)"
+    shared "DNS to $vip goes round" "s1 10, s2 10, s3 10" "$(who c1 "$vip" 30 | tally)"
+    same "1 MB down from $vip, unchanged" "$digest" "$(on c1 curl -sS --max-time 30 "http://$host/files/some" | sha256sum)"
+    same "1 MB up to $vip, taken" "1000000" "$(on c1 curl -sS --max-time 30 -o /dev/null -w '%{size_upload}' \
+        --data-binary "@$LAB_DIR/files/some" "http://$host/")"
+}
+if [[ $mode == fullnat ]]; then
+    across $to_four "[$to_four]" '^10\.0\.0\.20[0-9]$'
+    across $to_six $to_six "^$lan:20[0-3]$"
+fi
 
 known() { weir show neighbours --json | /usr/bin/python3 -c '
 import json, sys
