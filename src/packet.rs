@@ -3,6 +3,7 @@
 //! The director is generic over [`Packet`], so every caller gets its own copy of the whole path
 //! with these calls inlined.
 
+use crate::net::TagPriorities;
 use crate::units::{PortId, RealId, WorkerId};
 use crate::verdict::{PacketContext, Verdict};
 use arrayvec::ArrayVec;
@@ -117,6 +118,10 @@ pub trait Packet: Sized {
     fn set_errand(&mut self, errand: Errand);
     /// Returns what the worker that handed the packet over has noted; of a packet from a device, any value.
     fn errand(&self) -> Errand;
+    /// Notes the priorities of the VLAN tags that the frame came with.
+    fn set_priorities(&mut self, priorities: TagPriorities);
+    /// Returns what was noted; of a frame that came without tags, or is weir's own, 0.
+    fn priorities(&self) -> TagPriorities;
     /// Brings the start of the frame into the cache.
     fn prefetch(&self);
 }

@@ -21,7 +21,7 @@ use weir::io::pci::Dma;
 use weir::net::Mac;
 use weir::packet::{BURST, Burst, Packet, Sent};
 use weir::steering::{DEFAULT_KEY, Steering};
-use weir::units::{PortId, WorkerId};
+use weir::units::{DeviceId, PortId, WorkerId};
 
 const ALONE: &str = "WEIR_TEST_ALONE";
 
@@ -134,8 +134,10 @@ fn after(text: &str, key: &str) -> String {
 fn port(id: u8, device: &str) -> DeviceConfig<'_> {
     DeviceConfig {
         dma: Dma::Kernel,
-        id: PortId(id),
+        id: DeviceId(id),
+        port: PortId(id),
         name: "wan",
+        vlans: &[],
         device,
         mac: None,
         mtu: 1500,

@@ -55,5 +55,6 @@ pub mod mbuf {
     field!(nb_segs, u16, WEIR_MBUF_NB_SEGS);
     field!(port, set_port, u16, WEIR_MBUF_PORT);
     field!(ol_flags, set_ol_flags, u64, WEIR_MBUF_OL_FLAGS);
+    field!(vlan_tci, set_vlan_tci, u16, WEIR_MBUF_VLAN_TCI);
     field!(rss, set_rss, u32, WEIR_MBUF_RSS);
 }

@@ -19,6 +19,7 @@ use crate::conn::{Key, Table};
 use crate::director::{self, Director, Origin, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::model::{Device, Model};
+use crate::net::TagPriorities;
 use crate::packet::{BURST, Burst, Errand, Packet, Priority, Sent, Sink};
 use crate::rcu::Reader;
 use crate::stats::Stats;
@@ -121,6 +122,13 @@ impl Packet for Recycled {
 
     fn errand(&self) -> Errand {
         Errand::from_number((self.about >> ERRAND) as u32)
+    }
+
+    // Nothing here is tagged.
+    fn set_priorities(&mut self, _priorities: TagPriorities) {}
+
+    fn priorities(&self) -> TagPriorities {
+        TagPriorities::default()
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use super::family::{Family, V4};
 use crate::conn::{FlowKey, Key};
 use crate::forward::rewrite::Layout;
-use crate::net::{ethertype, protocol};
+use crate::net::{TagPriorities, ethertype, protocol};
 use crate::packet::Packet;
 use crate::tables::Port;
 use crate::verdict::DropReason;
@@ -241,6 +241,8 @@ pub(super) fn is_bad_source_mac(frame: &[u8], port: &Port) -> bool {
 pub(super) fn mend<F: Family, P: Packet>(packet: &mut P, port: &Port) -> Parsed<F> {
     if vlan::is_priority_tagged(packet.data()) {
         // The addresses take the tag's place.
+        let outer = packet.data()[vlan::TAG_AT + 2] >> 5;
+        packet.set_priorities(TagPriorities { outer, inner: 0 });
         packet.data_mut().copy_within(..vlan::TAG_AT, vlan::TAG_LEN);
         packet.trim_front(vlan::TAG_LEN);
     }

@@ -6,6 +6,7 @@ use crate::director::family::V4;
 use crate::director::parse::{Parsed, receive};
 use crate::io::memory::Memory;
 use crate::model::Place;
+use crate::packet::Packet;
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
 use crate::verdict::Verdict;
@@ -13,7 +14,7 @@ use serde_json::json;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-/// Writes the line of packet number `n`, which came in by `port`. Keys that do not apply are left out.
+/// Writes the line of packet number `n`, of `port`'s capture. Keys that do not apply are left out.
 pub fn explain(
     out: &mut impl Write,
     replay: &Replay,
@@ -24,6 +25,7 @@ pub fn explain(
 ) -> io::Result<()> {
     let tables = replay.model().tables();
     let Decision {
+        port: entered,
         worker,
         time,
         verdict,
@@ -35,7 +37,8 @@ pub fn explain(
     let service = context.service.and_then(|id| model.service(id));
     let name_of = |id| model.service_name(id).map(|name| json!(&*name));
     let real = context.real.and_then(|id| model.real(id));
-    let real = real.map(|real| real_server(real, tables, port, frame));
+    let packet = replay.enter(port, frame).ok();
+    let real = real.map(|real| real_server(real, tables, packet));
     let (reason, out_port) = match *verdict {
         Verdict::Forward(out) if context.new_connection => ("new connection", Some(out)),
         Verdict::Forward(out) => ("known connection", Some(out)),
@@ -50,7 +53,7 @@ pub fn explain(
     write!(
         out,
         r#"{{"n": {n}, "port": {}, "time": {}"#,
-        name(port),
+        name(*entered),
         Seconds(*time)
     )?;
     let mut key = |key: &str, value: Option<serde_json::Value>| match value {
@@ -70,14 +73,17 @@ pub fn explain(
 }
 
 /// `10.0.0.11:8080`. In a service of every port, the port is the one on the real server's side of the packet.
-fn real_server(real: &Place, tables: &Tables, port: PortId, frame: &[u8]) -> String {
+fn real_server(real: &Place, tables: &Tables, packet: Option<Memory>) -> String {
     let (service, address, real_port) = real;
-    let parsed = receive::<V4, _>(&mut Memory::new(port, frame), tables.port(port));
+    let parsed = packet.map(|mut packet| {
+        let port = tables.port(packet.port());
+        receive::<V4, _>(&mut packet, port)
+    });
     let real_port = match (*real_port, parsed) {
-        (0, Parsed::Flow(flow)) if flow.key.destination() == service.address => {
+        (0, Some(Parsed::Flow(flow))) if flow.key.destination() == service.address => {
             flow.key.destination_port()
         }
-        (0, Parsed::Flow(flow)) => flow.key.source_port(),
+        (0, Some(Parsed::Flow(flow))) => flow.key.source_port(),
         (configured, _) => configured,
     };
     SocketAddr::new(*address, real_port).to_string()

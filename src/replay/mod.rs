@@ -17,17 +17,18 @@ use crate::arch::NoMemory;
 use crate::config::Config;
 use crate::conn::{Connection, Connection6};
 use crate::director::{self, Director, Origin, Shared, Turn};
+use crate::door::Door;
 use crate::exchange::Mailbox;
 use crate::io::memory::Memory;
 use crate::model::{Changes, NeedsRestart};
 use crate::model::{Device, Model};
-use crate::packet::{BURST, Burst};
+use crate::packet::{BURST, Burst, Packet};
 use crate::rcu::Reader;
 use crate::stats::{Stats, WorkerStats};
 use crate::steering::{DEFAULT_KEY, Steering};
 use crate::tables::Tables;
 use crate::units::{PortId, Time, WorkerId};
-use crate::verdict::{PacketContext, Verdict};
+use crate::verdict::{DropReason, PacketContext, Verdict};
 use crate::wire::Mac;
 use outbox::{Numbered, Outbox};
 use std::iter::Peekable;
@@ -46,6 +47,8 @@ pub const WINDOW: Duration = Duration::from_micros(10);
 /// them as a NIC with the default key does.
 pub struct Replay {
     model: Model,
+    /// By port: the door of its device.
+    doors: Vec<Option<Arc<Door>>>,
     workers: Vec<Worker>,
     shared: Arc<Shared>,
     outbox: Outbox,
@@ -61,6 +64,8 @@ struct Worker {
 /// What became of one received packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
+    /// That of the packet's VLAN. Where there is none, the port that it was given to.
+    pub port: PortId,
     pub worker: WorkerId,
     /// When it was processed: its timestamp, or that of an earlier packet if the timestamps went back.
     pub time: Time,
@@ -120,10 +125,11 @@ impl Replay {
         };
         let workers = readers.into_iter().enumerate().map(worker);
         let workers = workers.collect::<Result<Vec<_>, _>>()?;
-        let ports = config.ports.len();
-        let outbox = Outbox::new(shared.stats.clone(), ports, workers.len(), start);
+        let vlans = config.ports.iter().map(|port| port.vlan).collect();
+        let outbox = Outbox::new(shared.stats.clone(), vlans, workers.len(), start);
         Ok(Replay {
             model,
+            doors: doors(config),
             workers,
             shared,
             outbox,
@@ -173,14 +179,20 @@ impl Replay {
         };
         self.advance(*first);
         let mut last = self.clock;
-        self.outbox.begin(packets.iter().map(|(_, time, _)| {
+        self.outbox.begin(packets.iter().map(|(port, time, _)| {
             last = last.max(*time);
-            last
+            (*port, last)
         }));
         let mut shares: Vec<Vec<Numbered>> = self.workers.iter().map(|_| Vec::new()).collect();
         for (number, (port, _, frame)) in packets.iter().enumerate() {
-            let worker = self.shared.steering.worker_of(frame);
-            shares[worker.index()].push((number, Memory::new(*port, frame)));
+            match self.enter(*port, frame) {
+                Ok(packet) => {
+                    let worker = self.shared.steering.worker_of(packet.data());
+                    self.outbox.enters(number, packet.port());
+                    shares[worker.index()].push((number, packet));
+                }
+                Err(reason) => self.outbox.refuse(number, reason),
+            }
         }
         let mut any_left = true;
         while any_left {
@@ -200,6 +212,16 @@ impl Replay {
         self.set_clock(last);
         self.settle();
         decisions
+    }
+
+    /// A frame of a port's capture, without tags, with the port that it is for: any on the same device.
+    fn enter(&self, port: PortId, frame: &[u8]) -> Result<Memory, DropReason> {
+        let mut packet = Memory::new(port, frame);
+        if let Some(door) = &self.doors[port.index()] {
+            let port = door.enter(&mut packet, None)?;
+            packet.set_port(port);
+        }
+        Ok(packet)
     }
 
     /// Gives packets to the director of a worker, in bursts of at most `most`.
@@ -340,6 +362,15 @@ impl Replay {
             packets => Err(Unaccounted(packets)),
         }
     }
+}
+
+/// By port, the door of the device that it is on.
+fn doors(config: &Config) -> Vec<Option<Arc<Door>>> {
+    let vlan_of = |port: PortId| (port, config.port(port).vlan);
+    let door = |ports: Vec<PortId>| Door::new(ports.into_iter().map(vlan_of)).map(Arc::new);
+    let doors: Vec<_> = config.devices().into_iter().map(door).collect();
+    let ports = config.ports.iter();
+    ports.map(|port| doors[port.on.index()].clone()).collect()
 }
 
 /// Port `number`, from 1, as if it had a device. Without a `mac` it takes every frame: the capture was taken on another

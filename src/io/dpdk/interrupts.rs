@@ -21,9 +21,9 @@ pub struct Interrupts {
 
 impl Interrupts {
     /// Those of these queues; none unless each of them has one.
-    pub fn of(queues: &[RxQueue]) -> Option<Interrupts> {
+    pub fn of<'a>(queues: impl Iterator<Item = &'a RxQueue>) -> Option<Interrupts> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).ok()?;
-        let queues: Option<Vec<_>> = queues.iter().map(RxQueue::interrupt).collect();
+        let queues: Option<Vec<_>> = queues.map(RxQueue::interrupt).collect();
         let queues = queues?;
         for (n, (device, queue)) in queues.iter().enumerate() {
             // SAFETY: takes any numbers.
