@@ -33,24 +33,27 @@ struct Tags {
 impl Door {
     /// The door of a device with these ports, each with a VLAN of its own; none where no port is tagged: such a device needs
     /// none.
-    pub fn new(ports: impl IntoIterator<Item = (PortId, Vlan)>) -> Option<Door> {
-        let mut ports = ports.into_iter().peekable();
+    pub fn new(ports: &[(PortId, Vlan)]) -> Option<Door> {
+        let is_needed = ports.iter().any(|(_, vlan)| *vlan != Vlan::Untagged);
+        is_needed.then(|| Door::to(ports[0].0, ports))
+    }
+
+    /// The door to these ports. `first`: the device's first port.
+    pub fn to(first: PortId, ports: &[(PortId, Vlan)]) -> Door {
         let mut door = Door {
-            first: ports.peek()?.0,
+            first,
             untagged: None,
             tagged: vec![NO_PORT; 1 << 12].into(),
             stacked: Vec::new(),
         };
-        let mut is_needed = false;
-        for (port, vlan) in ports {
-            is_needed |= vlan != Vlan::Untagged;
+        for &(port, vlan) in ports {
             match vlan {
                 Vlan::Untagged => door.untagged = Some(port),
                 Vlan::Tagged(id) => door.tagged[usize::from(id & 0xfff)] = port.0,
                 Vlan::Stacked { outer, inner } => door.stacked.push(((outer, inner), port)),
             }
         }
-        is_needed.then_some(door)
+        door
     }
 
     /// Returns the port that frames count on which belong to none: the untagged one, or the first where none is.

@@ -65,8 +65,8 @@ proptest! {
         strips: bool,
         rest in prop::collection::vec(any::<u8>(), 0..60),
     ) {
-        let ports = (0..).map(PortId).zip(vlans.iter().copied());
-        let Some(door) = Door::new(ports.clone()) else {
+        let ports: Vec<_> = (0..).map(PortId).zip(vlans.iter().copied()).collect();
+        let Some(door) = Door::new(&ports) else {
             return Ok(prop_assert_eq!(&vlans[..], &[Vlan::Untagged][..]));
         };
         let untagged = [&ADDRESSES[..], &[8, 0], &rest].concat();
@@ -78,10 +78,10 @@ proptest! {
         let frame = [&ADDRESSES[..], &bytes_of(left), &untagged[12..]].concat();
         let mut packet = Memory::new(PortId(77), &frame);
         let found = door.enter(&mut packet, stripped);
-        let expected = ports.clone().find(|(_, vlan)| vlan_of(&tags) == Some(*vlan));
+        let expected = ports.iter().find(|(_, vlan)| vlan_of(&tags) == Some(*vlan));
         match expected {
             Some((port, _)) => {
-                prop_assert_eq!(found, Ok(port));
+                prop_assert_eq!(found, Ok(*port));
                 prop_assert_eq!(packet.data(), &untagged[..]);
                 let priority = |n: usize| tags.get(n).map_or(0, |(_, bits, _)| bits >> 1);
                 let priorities = TagPriorities { outer: priority(0), inner: priority(1) };
@@ -115,7 +115,7 @@ proptest! {
             };
             let expected = [&ADDRESSES[..], &bytes_of(&tags), &untagged[12..]].concat();
             prop_assert_eq!(packet.data(), &expected[..]);
-            if let Some(door) = Door::new([(PortId(3), vlan)]) {
+            if let Some(door) = Door::new(&[(PortId(3), vlan)]) {
                 prop_assert_eq!(door.enter(&mut packet, None), Ok(PortId(3)));
                 prop_assert_eq!(packet.data(), &untagged[..]);
             }
@@ -130,7 +130,7 @@ proptest! {
         if cut == 5 {
             frame.truncate(5);
         }
-        let door = Door::new([(PortId(0), Vlan::Tagged(100)), (PortId(1), Vlan::Untagged)]).unwrap();
+        let door = Door::new(&[(PortId(0), Vlan::Tagged(100)), (PortId(1), Vlan::Untagged)]).unwrap();
         let mut packet = Memory::new(PortId(0), &frame);
         prop_assert_eq!(door.enter(&mut packet, None), Err(DropReason::Truncated));
     }
@@ -138,9 +138,12 @@ proptest! {
 
 #[test]
 fn a_device_with_untagged_ports_only_has_no_door() {
-    assert!(Door::new([]).is_none());
-    assert!(Door::new([(PortId(0), Vlan::Untagged)]).is_none());
-    let door = |vlans: &[Vlan]| Door::new((3..).map(PortId).zip(vlans.iter().copied())).unwrap();
+    assert!(Door::new(&[]).is_none());
+    assert!(Door::new(&[(PortId(0), Vlan::Untagged)]).is_none());
+    let door = |vlans: &[Vlan]| {
+        let ports: Vec<_> = (3..).map(PortId).zip(vlans.iter().copied()).collect();
+        Door::new(&ports).unwrap()
+    };
     let tagged = door(&[Vlan::Tagged(7), Vlan::Tagged(8)]);
     assert_eq!(tagged.default_port(), PortId(3));
     let mixed = door(&[Vlan::Tagged(7), Vlan::Untagged]);

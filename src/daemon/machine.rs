@@ -123,7 +123,7 @@ impl Machine {
         };
         let doors: Vec<_> = ports_on
             .iter()
-            .map(|ports| Door::new(with_vlans(ports)).map(Arc::new))
+            .map(|ports| Door::new(&with_vlans(ports)).map(Arc::new))
             .collect();
         let firsts = ports_on.iter().map(|ports| config.port(ports[0]));
         let devices: Vec<&str> = firsts.map(|port| port.device.as_str()).collect();

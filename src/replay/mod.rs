@@ -22,6 +22,7 @@ use crate::exchange::Mailbox;
 use crate::io::memory::Memory;
 use crate::model::{Changes, NeedsRestart};
 use crate::model::{Device, Model};
+use crate::net::Vlan;
 use crate::packet::{BURST, Burst, Packet};
 use crate::rcu::Reader;
 use crate::stats::{Stats, WorkerStats};
@@ -47,8 +48,8 @@ pub const WINDOW: Duration = Duration::from_micros(10);
 /// them as a NIC with the default key does.
 pub struct Replay {
     model: Model,
-    /// By port: the door of its device.
-    doors: Vec<Option<Arc<Door>>>,
+    /// By port: the way from its capture to the ports, where some on its device are tagged.
+    doors: Vec<Option<Door>>,
     workers: Vec<Worker>,
     shared: Arc<Shared>,
     outbox: Outbox,
@@ -129,12 +130,17 @@ impl Replay {
         let outbox = Outbox::new(shared.stats.clone(), vlans, workers.len(), start);
         Ok(Replay {
             model,
-            doors: doors(config),
+            doors: doors(config, |_| true),
             workers,
             shared,
             outbox,
             clock: start,
         })
+    }
+
+    /// Says which ports have captures. Frames in a capture may also be for the ports on the same device that have none.
+    pub fn set_captured(&mut self, ports: &[PortId]) {
+        self.doors = doors(self.model.config(), |port| ports.contains(&port));
     }
 
     /// Receives a frame by `port` at `time`, and does all that follows from it.
@@ -214,7 +220,7 @@ impl Replay {
         decisions
     }
 
-    /// A frame of a port's capture, without tags, with the port that it is for: any on the same device.
+    /// A frame of a port's capture, without tags, with the port that it is for.
     fn enter(&self, port: PortId, frame: &[u8]) -> Result<Memory, DropReason> {
         let mut packet = Memory::new(port, frame);
         if let Some(door) = &self.doors[port.index()] {
@@ -364,13 +370,18 @@ impl Replay {
     }
 }
 
-/// By port, the door of the device that it is on.
-fn doors(config: &Config) -> Vec<Option<Arc<Door>>> {
-    let vlan_of = |port: PortId| (port, config.port(port).vlan);
-    let door = |ports: Vec<PortId>| Door::new(ports.into_iter().map(vlan_of)).map(Arc::new);
-    let doors: Vec<_> = config.devices().into_iter().map(door).collect();
-    let ports = config.ports.iter();
-    ports.map(|port| doors[port.on.index()].clone()).collect()
+/// By port, the way from its capture to the ports: to itself, and to those on the same device that have no capture.
+fn doors(config: &Config, has_capture: impl Fn(PortId) -> bool) -> Vec<Option<Door>> {
+    let devices = config.devices();
+    let door = |(port, on): (PortId, &Vec<PortId>)| {
+        let vlan_of = |port: PortId| (port, config.port(port).vlan);
+        let is_needed = on.iter().any(|on| config.port(*on).vlan != Vlan::Untagged);
+        let here = |on: &PortId| *on == port || !has_capture(*on);
+        let ports = on.iter().copied().filter(here).map(vlan_of);
+        is_needed.then(|| Door::to(port, &ports.collect::<Vec<_>>()))
+    };
+    let devices = config.ports.iter().map(|port| &devices[port.on.index()]);
+    (0..).map(PortId).zip(devices).map(door).collect()
 }
 
 /// Port `number`, from 1, as if it had a device. Without a `mac` it takes every frame: the capture was taken on another
