@@ -181,12 +181,15 @@ fn arguments(device: &str) -> &str {
 /// What one of the ports on a device says for all of them.
 pub(super) fn share(ports: &mut [PortConfig]) {
     for n in 0..ports.len() {
-        let on = ports[n].on;
-        let mut others = ports.iter().filter(|port| port.on == on);
+        let others = ports.iter().filter(|port| port.on == ports[n].on);
         let mac = others.clone().find_map(|port| port.mac);
-        let queues = others.find(|port| port.queues != Queues::Auto);
-        let queues = queues.map_or(Queues::Auto, |port| port.queues);
-        (ports[n].mac, ports[n].queues) = (mac, queues);
+        let mut queues = others.map(|port| port.queues);
+        let queues = queues.find(|queues| *queues != Queues::Auto);
+        let port = &mut ports[n];
+        port.mac = port.mac.or(mac);
+        if port.queues == Queues::Auto {
+            port.queues = queues.unwrap_or(Queues::Auto);
+        }
     }
 }
 

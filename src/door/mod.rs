@@ -167,5 +167,4 @@ pub fn tag<P: Packet>(packet: &mut P, vlan: Vlan) -> bool {
 }
 
 #[cfg(test)]
-#[path = "door_tests.rs"]
 mod tests;
