@@ -34,8 +34,7 @@ if [[ $device != tap ]]; then
     ip -n weir link add nic type veth peer name trunk
     for end in nic trunk; do
         on weir ethtool -K $end tx off >/dev/null
-        # Room for a second tag, as weir gives a TAP.
-        ip -n weir link set $end mtu $((mtu + 4)) up
+        ip -n weir link set $end mtu $((mtu + 8)) up
     done
 fi
 
@@ -55,11 +54,11 @@ for name in s1 s2 s3; do
     dns_server $name
 done
 
-vips=(192.0.2.80 192.0.2.81)
+one=192.0.2.80 other=192.0.2.81
 {
-    service nat tcp ${vips[0]}:80 rr 10.0.0.11=1 10.0.0.12=1 10.3.0.13=1
-    service fullnat tcp ${vips[1]}:80 rr 10.0.0.11=1 10.0.0.12=1 10.3.0.13=1
-    service nat udp ${vips[0]}:53 rr 10.0.0.11=1 10.0.0.12=1 10.3.0.13=1
+    service nat tcp $one:80 rr 10.0.0.11=1 10.0.0.12=1 10.3.0.13=1
+    service fullnat tcp $other:80 rr 10.0.0.11=1 10.0.0.12=1 10.3.0.13=1
+    service nat udp $one:53 rr 10.0.0.11=1 10.0.0.12=1 10.3.0.13=1
 } | config "$LAB_DIR/weir.toml"
 # The ports of the lab, on one device.
 /usr/bin/python3 - "$LAB_DIR/weir.toml" "$name" $far $mtu "$device" <<'EOF'
@@ -75,7 +74,8 @@ open(file, "w").write(text.replace("[[local_pool]]", f"{port}\n[[local_pool]]"))
 EOF
 check "the configuration is taken" weir check "$LAB_DIR/weir.toml"
 weir_launch "$LAB_DIR/weir.toml"
-[[ $device != tap ]] || ip -n weir link set weir0 up
+# Raw sockets have room for one tag of 802.1Q beyond the MTU, and for no other.
+ip -n weir link set $trunk mtu $((mtu + 8)) up
 spawn weir /usr/bin/python3 "$LAB_TOP/tests/lab/trunk.py" $trunk t.wan=0 t.lan=100 t.far=$far t.stray=999
 
 answers() { on "$1" ping -qc1 -W1 "$2"; }
@@ -83,18 +83,18 @@ check "a client reaches the untagged port" within 10 answers c1 198.51.100.1
 check "a real server reaches the port of VLAN 100" within 10 answers s1 10.0.0.1
 check "… and another one that of VLAN $far" within 10 answers s3 10.3.0.1
 for name in s1 s2 s3; do within 5 answers $name "$(on $name ip route show default | awk '{ print $3 }')" || fail "$name"; done
-served() { get c1 http://${vips[0]}/; }
+served() { get c1 http://$one/; }
 within 10 served || fail "no answer by HTTP"
 
-for vip in "${vips[@]}"; do
+for vip in $one $other; do
     shared "HTTP at $vip goes to both VLANs" "s1 10, s2 10, s3 10" "$(get c1 "http://$vip/" 30 | tally)"
 done
-shared "DNS goes to both VLANs" "s1 10, s2 10, s3 10" "$(who c1 ${vips[0]} 30 | tally)"
+shared "DNS goes to both VLANs" "s1 10, s2 10, s3 10" "$(who c1 $one 30 | tally)"
 
 head -c 8000000 /dev/urandom >"$LAB_DIR/files/big"
 digest=$(sha256sum <"$LAB_DIR/files/big")
 for n in 1 2 3; do
-    same "8 MB down, unchanged ($n)" "$digest" "$(on c1 curl -sS --max-time 60 http://${vips[n % 2]}/files/big | sha256sum)"
+    same "8 MB down, unchanged ($n)" "$digest" "$(on c1 curl -sS --max-time 60 http://$one/files/big | sha256sum)"
 done
 check "packets of $mtu bytes are answered" on c1 ping -qc2 -i0.2 -W2 -M do -s $payload 198.51.100.1
 check "… in VLAN 100" on s1 ping -qc2 -i0.2 -W2 -M do -s $payload 10.0.0.1
@@ -114,7 +114,7 @@ check "the frames of another VLAN are dropped by name" test "$(dropped)" -gt 0
 
 same "weir show ports has the VLANs" "wan 0, lan 100, far $far" "$(weir show ports --json | /usr/bin/python3 -c '
 import json, sys
-print(", ".join(f"{row[\"port\"]} {row[\"vlan\"]}" for row in json.load(sys.stdin)))')"
+print(*("{port} {vlan}".format(**row) for row in json.load(sys.stdin)), sep=", ")')"
 tags=$([[ $device == af_packet ]] && echo "by the device" || echo "by software")
 check "the log says who puts tags on" grep -Eq "VLAN.*port=.?\"?lan.*$tags|VLAN.*$tags.*lan" "$LAB_DIR/weir.log"
 
@@ -123,6 +123,6 @@ sed -i 's/vlan = 100/vlan = 101/' "$LAB_DIR/weir.toml"
 refuse "another VLAN needs a restart" weir reload
 cp "$LAB_DIR/before.toml" "$LAB_DIR/weir.toml"
 check "the same file is taken again" weir reload
-shared "and all is as before" "s1 10, s2 10, s3 10" "$(get c1 http://${vips[0]}/ 30 | tally)"
+shared "and all is as before" "s1 10, s2 10, s3 10" "$(get c1 http://$one/ 30 | tally)"
 
 settled

@@ -2,7 +2,9 @@
 //!
 //! The EAL starts once in a process, so each test runs itself again as a process of its own.
 
+#[path = "../skip/mod.rs"]
 mod skip;
+mod vlan;
 
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use std::fs::File;
