@@ -195,7 +195,8 @@ fn what_a_driver_does_not_take_as_an_mtu_is_refused_with_its_limit() {
             match attach(0, "net_tap0,iface=wtest0", 9000) {
                 Err(Error::Mtu { mtu: 9000, max, .. }) => {
                     assert!((1500..9000).contains(&max));
-                    assert!(attach(0, "net_tap0,iface=wtest0", max).is_ok());
+                    let most = attach(4, "net_tap1,iface=wtest1", max);
+                    assert!(most.is_ok(), "{most:?}");
                 }
                 // Later lines of DPDK have a net_tap that takes it.
                 other => assert!(other.is_ok(), "{other:?}"),
