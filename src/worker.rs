@@ -76,7 +76,12 @@ impl Worker {
                     work += received;
                     match door {
                         None => count(counters, queue.port(), &burst),
-                        Some(door) => enter(counters, door, &mut burst),
+                        Some(door) => {
+                            enter(counters, door, &mut burst);
+                            if burst.is_empty() {
+                                continue;
+                            }
+                        }
                     }
                     self.director.process(
                         &mut burst,
