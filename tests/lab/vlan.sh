@@ -67,13 +67,17 @@ file, device, far, mtu, kind = sys.argv[1:]
 device = {"tap": "net_tap0,iface=weir0", "af_packet": "net_af_packet0,iface=nic", "pcap": "net_pcap0,rx_iface_in=nic,tx_iface=nic"}[kind]
 text = open(file).read()
 text = re.sub(r'device = ".*"', f'device = "{device}"\nmtu = {mtu}', text)
-text = text.replace('addresses = ["10.0.0.1/24"]', 'addresses = ["10.0.0.1/24"]\nvlan = 100\ncompanion = "host100"')
+text = text.replace('addresses = ["10.0.0.1/24"]', 'addresses = ["10.0.0.1/24", "fd00:a::1/64"]\nvlan = 100\ncompanion = "host100"')
 far = far if "." not in far else f'"{far}"'
 port = f'[[port]]\nname = "far"\ndevice = "{device}"\nvlan = {far}\nmtu = {mtu}\naddresses = ["10.3.0.1/24"]\n'
+text = "limits = { connections = 100000 }\n" + text
 open(file, "w").write(text.replace("[[local_pool]]", f"{port}\n[[local_pool]]"))
 EOF
 check "the configuration is taken" weir check "$LAB_DIR/weir.toml"
+# The companion has the port's IPv6 address too.
+on weir sysctl -q -w net.ipv6.conf.default.disable_ipv6=0
 weir_launch "$LAB_DIR/weir.toml"
+on weir sysctl -q -w net.ipv6.conf.default.disable_ipv6=1
 # Raw sockets have room for one tag of 802.1Q beyond the MTU, and for no other.
 ip -n weir link set $trunk mtu $((mtu + 8)) up
 spawn weir /usr/bin/python3 "$LAB_TOP/tests/lab/trunk.py" $trunk t.wan=0 t.lan=100 t.far=$far t.stray=999
@@ -103,6 +107,11 @@ if ((mtu == 9000)); then
     longest() { metrics | awk -F'[ ]' '/_received_bytes_total{port="wan"/ { bytes = $NF } /_received_packets_total{port="wan"/ { packets = $NF } END { exit !(bytes > 2000 * packets) }'; }
     check "most of what passed was longer than 1,500 bytes" longest
 fi
+
+on s1 sysctl -q -w net.ipv6.conf.lan.disable_ipv6=0
+ip -n s1 -6 address add fd00:a::11/64 dev lan nodad
+check "IPv6 finds its neighbours in VLAN 100" within 5 on s1 ping -6 -qc1 -W1 fd00:a::1
+same "… by the port's tag alone" "" "$(ip -n s3 -6 neighbour show)"
 
 http_server weir 8081
 same "the host serves VLAN 100 by its companion" "weir 10.0.0.11" "$(get s1 http://10.0.0.1:8081/)"
