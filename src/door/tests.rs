@@ -67,7 +67,8 @@ proptest! {
     ) {
         let ports: Vec<_> = (0..).map(PortId).zip(vlans.iter().copied()).collect();
         let Some(door) = Door::new(&ports) else {
-            return Ok(prop_assert_eq!(&vlans[..], &[Vlan::Untagged][..]));
+            prop_assert_eq!(&vlans[..], &[Vlan::Untagged][..]);
+            return Ok(());
         };
         let untagged = [&ADDRESSES[..], &[8, 0], &rest].concat();
         let stripped = match tags.first() {
