@@ -100,9 +100,9 @@ digest=$(sha256sum <"$LAB_DIR/files/big")
 for n in 1 2 3; do
     same "8 MB down, unchanged ($n)" "$digest" "$(on c1 curl -sS --max-time 60 http://$one/files/big | sha256sum)"
 done
-check "packets of $mtu bytes are answered" on c1 ping -qc2 -i0.2 -W2 -M do -s $payload 198.51.100.1
-check "… in VLAN 100" on s1 ping -qc2 -i0.2 -W2 -M do -s $payload 10.0.0.1
-check "… and in VLAN $far" on s3 ping -qc2 -i0.2 -W2 -M do -s $payload 10.3.0.1
+check "packets of $mtu bytes are answered" on c1 ping -qc2 -i0.2 -W2 -M "do" -s $payload 198.51.100.1
+check "… in VLAN 100" on s1 ping -qc2 -i0.2 -W2 -M "do" -s $payload 10.0.0.1
+check "… and in VLAN $far" on s3 ping -qc2 -i0.2 -W2 -M "do" -s $payload 10.3.0.1
 if ((mtu == 9000)); then
     longest() { metrics | awk -F'[ ]' '/_received_bytes_total{port="wan"/ { bytes = $NF } /_received_packets_total{port="wan"/ { packets = $NF } END { exit !(bytes > 2000 * packets) }'; }
     check "most of what passed was longer than 1,500 bytes" longest
