@@ -14,7 +14,7 @@ const FUNCTIONS: [&str; 9] = [
     "rte_(rdtsc|get_tsc_hz|strerror|openlog_stream|log_cur_msg_loglevel)",
     "rte_lcore_to_socket_id",
     "rte_eth_(rx|tx)_(burst|queue_setup)",
-    "rte_eth_(dev_(is_valid_port|configure|start|stop|close|info_get|get_port_by_name|socket_id|adjust_nb_rx_tx_desc|set_mtu|get_mtu|default_mac_addr_set)|macaddr_get|promiscuous_enable|allmulticast_enable|stats_get|dev_rss_(reta_(update|query)|hash_conf_get)|dev_rx_intr_(enable|disable|ctl_q_get_fd))",
+    "rte_eth_(dev_(is_valid_port|configure|start|stop|close|info_get|get_port_by_name|socket_id|adjust_nb_rx_tx_desc|set_mtu|get_mtu|default_mac_addr_set)|macaddr_get|promiscuous_enable|allmulticast_enable|stats_get|dev_rss_(reta_(update|query)|hash_conf_get)|dev_vlan_filter|dev_rx_intr_(enable|disable|ctl_q_get_fd))",
     "rte_pktmbuf_(pool_create|alloc|free|free_bulk)|rte_mempool_avail_count",
     // What tests hold weir's own hash against.
     "rte_softrss",

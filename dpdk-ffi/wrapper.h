@@ -39,6 +39,7 @@ enum weir_mbuf_layout {
 	WEIR_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
 	WEIR_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	WEIR_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
+	WEIR_MBUF_VLAN_TCI = offsetof(struct rte_mbuf, vlan_tci),
 	WEIR_MBUF_RSS = offsetof(struct rte_mbuf, hash.rss),
 	WEIR_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 };
@@ -50,11 +51,18 @@ _Static_assert(sizeof(((struct rte_mbuf *)0)->port) == 2, "port");
 _Static_assert(sizeof(((struct rte_mbuf *)0)->ol_flags) == 8, "ol_flags");
 _Static_assert(sizeof(((struct rte_mbuf *)0)->pkt_len) == 4, "pkt_len");
 _Static_assert(sizeof(((struct rte_mbuf *)0)->data_len) == 2, "data_len");
+_Static_assert(sizeof(((struct rte_mbuf *)0)->vlan_tci) == 2, "vlan_tci");
 _Static_assert(sizeof(((struct rte_mbuf *)0)->hash.rss) == 4, "hash.rss");
 _Static_assert(sizeof(((struct rte_mbuf *)0)->buf_len) == 2, "buf_len");
 
 /* Macros with casts, which bindgen cannot evaluate. */
 static const uint64_t WEIR_RX_RSS_HASH = RTE_MBUF_F_RX_RSS_HASH;
+static const uint64_t WEIR_RX_VLAN = RTE_MBUF_F_RX_VLAN;
+static const uint64_t WEIR_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED;
+static const uint64_t WEIR_TX_VLAN = RTE_MBUF_F_TX_VLAN;
+static const uint64_t WEIR_RX_OFFLOAD_VLAN_STRIP = RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
+static const uint64_t WEIR_RX_OFFLOAD_VLAN_FILTER = RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
+static const uint64_t WEIR_TX_OFFLOAD_VLAN_INSERT = RTE_ETH_TX_OFFLOAD_VLAN_INSERT;
 static const uint64_t WEIR_TX_OFFLOAD_MBUF_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 static const uint64_t WEIR_RX_OFFLOAD_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
 static const uint64_t WEIR_RSS_FLOWS = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;

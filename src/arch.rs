@@ -254,7 +254,7 @@ impl<T: Default> GrowingArray<T> {
     /// The element at `index`, if it is there. Never allocates.
     #[inline(always)]
     pub fn get(&self, index: usize) -> Option<&T> {
-        // Acquire: whoever sees the length sees the elements.
+        // Acquire: a reader that sees the length sees the elements.
         if index >= self.len.load(Ordering::Acquire) {
             return None;
         }
@@ -276,7 +276,7 @@ impl<T: Default> GrowingArray<T> {
         if index >= len {
             let new = (index + 1).next_multiple_of(Self::STEP);
             for n in len..new {
-                // SAFETY: `n` is below the capacity, and nobody has a reference to what is above the length.
+                // SAFETY: `n` is below the capacity, and no reference leads to what is above the length.
                 unsafe { self.start.add(n).write(T::default()) };
             }
             self.len.store(new, Ordering::Release);

@@ -30,7 +30,7 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
     pub sender: IpAddr,
-    /// None: an answer that does not say it, since whoever asked knew (RFC 4861 section 4.4).
+    /// None: an answer that does not say it, since the host that asked knew (RFC 4861 section 4.4).
     pub mac: Option<Mac>,
     pub message: Message,
 }
@@ -41,7 +41,7 @@ pub enum Message {
     Asks { target: IpAddr },
     /// To a question of weir's.
     Answers,
-    /// To nobody or everybody.
+    /// To no host, or to every host on the link.
     Announces,
 }
 

@@ -1,4 +1,4 @@
-//! What the process gives up once it has what it needs: whoever takes it over finds less.
+//! What the process gives up once it has what it needs, so that an attacker who takes it over gains less.
 
 use rustix::io;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -15,6 +15,7 @@ pub mod conn;
 pub mod control;
 pub mod daemon;
 pub mod director;
+pub mod door;
 pub(crate) mod exchange;
 pub mod forward;
 pub(crate) mod harden;

@@ -25,7 +25,7 @@ pub enum LinkState {
     Incomplete,
     /// Answered lately, or configured.
     Reachable,
-    /// Answered once; whoever uses it asks for a confirmation.
+    /// Answered once; a packet that uses it asks for a confirmation.
     Stale,
     /// Did not answer.
     Failed,
@@ -274,7 +274,7 @@ impl NeighbourTable {
         self.set(hop, link);
         for place in probe(link.port, address) {
             if matches!(self.index[place].load(Ordering::Relaxed), EMPTY | DELETED) {
-                // Release: whoever finds the slot sees its address and link.
+                // Release: a worker that finds the slot sees its address and link.
                 self.index[place].store(u32::from(hop.0) + 1, Ordering::Release);
                 return;
             }

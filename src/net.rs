@@ -35,6 +35,58 @@ impl fmt::Display for Mac {
     }
 }
 
+/// The VLAN of a port: the identifiers in the tags of its frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Vlan {
+    #[default]
+    Untagged,
+    /// One tag of 802.1Q.
+    Tagged(u16),
+    /// Two tags: one of 802.1ad (QinQ), and one of 802.1Q inside.
+    Stacked { outer: u16, inner: u16 },
+}
+
+impl Vlan {
+    /// The highest identifier; 4095 is reserved (IEEE 802.1Q table 9-2).
+    pub const MAX_ID: u16 = 4094;
+
+    /// Returns how many tags a frame has.
+    pub fn tags(self) -> usize {
+        match self {
+            Vlan::Untagged => 0,
+            Vlan::Tagged(_) => 1,
+            Vlan::Stacked { .. } => 2,
+        }
+    }
+
+    /// Returns the identifier of the outer tag, or of the only one.
+    pub fn outer(self) -> Option<u16> {
+        match self {
+            Vlan::Untagged => None,
+            Vlan::Tagged(id) => Some(id),
+            Vlan::Stacked { outer, .. } => Some(outer),
+        }
+    }
+}
+
+/// As the configuration file has it.
+impl fmt::Display for Vlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Vlan::Untagged => f.write_str("0"),
+            Vlan::Tagged(id) => write!(f, "{id}"),
+            Vlan::Stacked { outer, inner } => write!(f, "{outer}.{inner}"),
+        }
+    }
+}
+
+/// The priorities (PCP, 0 to 7) of a frame's VLAN tags, 0 where it has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TagPriorities {
+    pub outer: u8,
+    pub inner: u8,
+}
+
 /// EtherTypes (IEEE 802 Numbers, IANA).
 pub mod ethertype {
     pub const IPV4: u16 = 0x0800;

@@ -3,6 +3,7 @@
 //! The director is generic over [`Packet`], so every caller gets its own copy of the whole path
 //! with these calls inlined.
 
+use crate::net::TagPriorities;
 use crate::units::{PortId, RealId, WorkerId};
 use crate::verdict::{PacketContext, Verdict};
 use arrayvec::ArrayVec;
@@ -25,7 +26,7 @@ pub enum Errand {
     Clear(Taken),
     /// To be decided on, with a new connection if it needs one.
     Make(Taken),
-    /// As `Make`, with this real server or none: whoever could give way has been asked, and this one was made free.
+    /// As `Make`, with this real server or none: of the connections that may give way, one of its own was ended.
     Last(Option<RealId>),
     /// As `Make`, and a flow that may go on gives its local pair up for it: no worker has a free one.
     Take,
@@ -117,6 +118,10 @@ pub trait Packet: Sized {
     fn set_errand(&mut self, errand: Errand);
     /// Returns what the worker that handed the packet over has noted; of a packet from a device, any value.
     fn errand(&self) -> Errand;
+    /// Notes the priorities of the VLAN tags that the frame came with.
+    fn set_priorities(&mut self, priorities: TagPriorities);
+    /// Returns what was noted; of a frame that came without tags, or is weir's own, 0.
+    fn priorities(&self) -> TagPriorities;
     /// Brings the start of the frame into the cache.
     fn prefetch(&self);
 }
@@ -137,7 +142,7 @@ pub trait Sink {
     /// Hands a received packet to another worker, as it is. False when there is no room; the packet is freed.
     fn hand_over(&mut self, to: WorkerId, packet: Self::Packet) -> bool;
 
-    /// Told of every verdict, right after whatever was sent for it.
+    /// Is called with every verdict, right after what was sent for it.
     #[inline(always)]
     fn decided(&mut self, _port: PortId, _verdict: Verdict, _context: PacketContext) {}
 }

@@ -137,7 +137,7 @@ impl Steering {
     /// # Panics
     /// Without a worker, or with another size.
     pub fn with_table(key: [u8; KEY_LEN], workers: usize, size: usize) -> Self {
-        assert!(workers > 0, "somebody has to work");
+        assert!(workers > 0, "no worker to choose");
         assert!(
             size.is_power_of_two() && size <= TABLE_SIZE,
             "the lowest bits of a hash choose an entry"

@@ -30,6 +30,10 @@ id!(
     PortId(u8)
 );
 id!(
+    /// A device (a NIC or a virtual one), by its place among those that the ports name. Several ports may be on one.
+    DeviceId(u8)
+);
+id!(
     /// A worker: 0 for the first of `dpdk.workers`.
     WorkerId(u8)
 );

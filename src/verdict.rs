@@ -37,7 +37,8 @@ drop_reasons! {
     Truncated, "truncated", "The frame ends before its headers do, or before the length that its IP header gives.";
     OtherHost, "other_host", "The destination MAC address is another host's (a switch flooded the frame).";
     UnknownEthertype, "unknown_ethertype", "Neither IPv4, IPv6, ARP nor VLAN (LLDP, spanning tree, …).";
-    Vlan, "vlan", "An 802.1Q or 802.1ad tag on a port that is not configured for it; a tag of VLAN 0 is none.";
+    Vlan, "vlan", "An 802.1Q or 802.1ad tag on a device without VLAN ports; a tag of VLAN 0 is none.";
+    OtherVlan, "other_vlan", "The frame's VLAN tags are those of no port on a device with VLAN ports, or it has none and no port there is untagged.";
     BadSourceMac, "bad_source_mac", "The source MAC address is a group address, zero or that of one of weir's ports: never answered, never a connection.";
     Ipv6, "ipv6", "An IPv6 packet, and the configuration has no IPv6 address.";
     BadIpHeader, "bad_ip_header", "The IP version, header length or total length is impossible, or the IP options contradict their lengths.";

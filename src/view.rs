@@ -167,6 +167,10 @@ pub struct ConnectionView {
 pub struct PortView {
     pub port: String,
     pub device: String,
+    /// As the configuration file has it; 0: untagged. What follows of links, queues, counters and stalls is the device's, and
+    /// the same for all ports on it.
+    #[serde(default)]
+    pub vlan: String,
     pub driver: String,
     pub mac: String,
     /// The largest IP packet, in bytes.

@@ -5,14 +5,19 @@
 
 use crate::config::Idle;
 use crate::director::{Director, Origin, Turn};
+use crate::door::{self, Door};
 use crate::host::WorkerEnd;
-use crate::io::dpdk::{Clock, Flushed, Interrupts, Mbuf, MbufPool, RxQueue, TxBuffer, TxQueue};
+use crate::io::dpdk::{
+    Clock, Flushed, Interrupts, Mbuf, MbufPool, RxQueue, Tally, TxBuffer, TxQueue,
+};
+use crate::net::{TagPriorities, Vlan};
 use crate::packet::{Burst, Packet, Priority, Sent, Sink};
 use crate::rcu::Reader;
 use crate::ring::{Consumer, Producer, ring};
 use crate::stats::{Stats, WorkerStats};
 use crate::tables::Tables;
-use crate::units::{PortId, WorkerId};
+use crate::units::{DeviceId, PortId, WorkerId};
+use crate::wire::vlan::control;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -21,7 +26,7 @@ use std::time::Duration;
 pub struct Worker {
     pub director: Director<Mbuf>,
     pub tables: Reader<Tables>,
-    pub rx: Vec<RxQueue>,
+    pub rx: Vec<Inlet>,
     /// What the other workers hand over, each by a ring of its own.
     pub inbox: Vec<Consumer<Mbuf>>,
     pub ports: Ports,
@@ -65,11 +70,19 @@ impl Worker {
                     );
                 }
             }
-            for queue in &mut self.rx {
+            for Inlet { queue, door } in &mut self.rx {
                 let received = queue.burst(&mut burst);
                 if received > 0 {
                     work += received;
-                    count(counters, queue.port(), &burst);
+                    match door {
+                        None => count(counters, queue.port(), &burst),
+                        Some(door) => {
+                            enter(counters, door, &mut burst);
+                            if burst.is_empty() {
+                                continue;
+                            }
+                        }
+                    }
                     self.director.process(
                         &mut burst,
                         Origin::Device,
@@ -112,6 +125,31 @@ fn count(counters: &WorkerStats, port: PortId, burst: &Burst<Mbuf>) {
         .add(burst.iter().map(|packet| packet.data().len() as u64).sum());
 }
 
+/// A receive queue, and the door behind it where its device has tagged ports.
+pub struct Inlet {
+    pub queue: RxQueue,
+    pub door: Option<Arc<Door>>,
+}
+
+/// Marks each frame with the port of its VLAN, without its tags. Those of no port end here.
+#[inline(never)]
+fn enter(counters: &WorkerStats, door: &Door, burst: &mut Burst<Mbuf>) {
+    burst.retain(|frame| {
+        let stripped = frame.stripped_tag();
+        let entered = door.enter(frame, stripped);
+        let port = entered.unwrap_or(door.default_port());
+        let counted = &counters.ports[port.index()];
+        counted.rx_packets.add(1);
+        counted.rx_bytes.add(frame.data().len() as u64);
+        frame.set_port(port);
+        if let Err(reason) = entered {
+            counters.received.add(1);
+            counters.drop(reason);
+        }
+        entered.is_ok()
+    });
+}
+
 /// When an idle worker lets its CPU go, and for how long: a busy one never does.
 struct Pause {
     adaptive: bool,
@@ -150,12 +188,61 @@ impl Pause {
     }
 }
 
-/// The ways out of a worker: its transmit queue on every port, by [`PortId`], with what is to leave there.
+/// Where and how a port's frames leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlet {
+    pub device: DeviceId,
+    pub tagging: Tagging,
+}
+
+/// The tags of a port's frames, and who puts them on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tagging {
+    None,
+    Software(Vlan),
+    /// The device, the one with this identifier.
+    Device(u16),
+}
+
+impl Tagging {
+    /// `device_inserts`: whether the device puts single tags on.
+    pub fn of(vlan: Vlan, device_inserts: bool) -> Tagging {
+        match vlan {
+            Vlan::Untagged => Tagging::None,
+            Vlan::Tagged(id) if device_inserts => Tagging::Device(id),
+            vlan => Tagging::Software(vlan),
+        }
+    }
+
+    fn put_on(self, frame: &mut Mbuf) -> bool {
+        match self {
+            Tagging::None => true,
+            Tagging::Software(vlan) => door::tag(frame, vlan),
+            Tagging::Device(id) => {
+                let TagPriorities { outer, .. } = frame.priorities();
+                frame.insert_tag(control(outer, id));
+                true
+            }
+        }
+    }
+}
+
+/// What is to leave by a port.
+struct Out {
+    port: PortId,
+    outlet: Outlet,
+    buffer: TxBuffer,
+}
+
+/// The ways out of a worker: its transmit queue on every device, and what is to leave by each port.
 pub struct Ports {
     worker: WorkerId,
     stats: Arc<Stats>,
     pool: MbufPool,
-    out: Vec<(TxQueue, TxBuffer)>,
+    /// By [`DeviceId`].
+    queues: Vec<TxQueue>,
+    /// By [`PortId`].
+    out: Vec<Out>,
     /// The way to the host, where a port has a companion.
     host: Option<WorkerEnd>,
     /// By [`WorkerId`], the rings to the other workers.
@@ -163,24 +250,27 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// `queues`: one of each port, in the order of the ports. `others`: a ring to each other worker, by its number.
+    /// `queues`: one of each device, in their order. `outlets`: by port. `others`: a ring to each other worker, by its number.
     pub fn new(
         worker: WorkerId,
         stats: Arc<Stats>,
         pool: MbufPool,
-        queues: Vec<TxQueue>,
+        (queues, outlets): (Vec<TxQueue>, &[Outlet]),
         others: Vec<Option<Producer<Mbuf>>>,
         host: Option<WorkerEnd>,
     ) -> Self {
-        let out = queues
-            .into_iter()
-            .map(|queue| (queue, TxBuffer::default()))
-            .collect();
+        let out = (0..).map(PortId).zip(outlets);
+        let out = out.map(|(port, outlet)| Out {
+            port,
+            outlet: *outlet,
+            buffer: TxBuffer::default(),
+        });
         Ports {
             worker,
             stats,
             pool,
-            out,
+            queues,
+            out: out.collect(),
             host,
             others,
         }
@@ -212,17 +302,28 @@ impl Ports {
         let counters = self.stats.worker(self.worker);
         self.out
             .iter_mut()
-            .map(|(queue, buffer)| flush(counters, queue, buffer))
+            .map(|out| flush(counters, &mut self.queues, out))
             .sum()
     }
 }
 
 #[inline]
-fn flush(counters: &WorkerStats, queue: &mut TxQueue, buffer: &mut TxBuffer) -> usize {
+fn flush(counters: &WorkerStats, queues: &mut [TxQueue], out: &mut Out) -> usize {
+    let Out {
+        port,
+        outlet,
+        buffer,
+    } = out;
     if buffer.is_empty() {
         return 0;
     }
-    let Flushed { sent, refused } = buffer.flush(queue);
+    let lost = match outlet.tagging {
+        Tagging::None => Tally::default(),
+        // There is room: nothing has grown into an mbuf's headroom before.
+        tagging => buffer.prepare(|frame| tagging.put_on(frame)),
+    };
+    let Flushed { sent, mut refused } = buffer.flush(&mut queues[outlet.device.index()]);
+    refused += lost;
     let kinds = [
         (Sent::Forwarded, sent.forwarded, refused.forwarded),
         (Sent::Answered, sent.answered, refused.answered),
@@ -231,7 +332,7 @@ fn flush(counters: &WorkerStats, queue: &mut TxQueue, buffer: &mut TxBuffer) -> 
     for (kind, sent, refused) in kinds {
         // Nearly always all are of one kind.
         if sent + refused > 0 {
-            counters.sent(queue.port(), kind, sent, refused);
+            counters.sent(*port, kind, sent, refused);
         }
     }
     (sent.forwarded + sent.answered + sent.originated) as usize
@@ -242,9 +343,9 @@ impl Sink for Ports {
 
     #[inline(always)]
     fn send(&mut self, port: PortId, packet: Mbuf, kind: Sent) {
-        let (queue, buffer) = &mut self.out[port.index()];
-        if buffer.push(packet, kind) {
-            flush(self.stats.worker(self.worker), queue, buffer);
+        let out = &mut self.out[port.index()];
+        if out.buffer.push(packet, kind) {
+            flush(self.stats.worker(self.worker), &mut self.queues, out);
         }
     }
 

@@ -116,6 +116,18 @@ fn a_port_may_be_a_bond() {
 }
 
 #[test]
+fn ports_in_vlans_share_a_device_whoever_puts_the_tags_on() {
+    lab("vlan", &["tap"]);
+    lab("vlan", &["af_packet"]);
+    lab_with(2, "vlan", &["tap"]);
+}
+
+#[test]
+fn frames_of_9000_bytes_pass_with_tags_and_without() {
+    lab("vlan", &["pcap"]);
+}
+
+#[test]
 fn a_bundle_loads_its_own_drivers_only() {
     lab("bundle", &[]);
 }

@@ -173,7 +173,7 @@ fn pure_rooms_have_no_thread_no_clock_and_no_io() {
         assert!(!files.is_empty(), "{room}");
         for file in files.iter().filter(|file| !is_test(file)) {
             let code = code_of(file);
-            // Of a group no one would see what is in it.
+            // A group would hide what is in it.
             assert!(!code.contains("use std::{"), "{}", file.display());
             for impure in IMPURE.iter().filter(|impure| code.contains(*impure)) {
                 faults.push(format!("{} names {impure}", file.display()));

@@ -75,7 +75,7 @@ fn what_comes_in_goes_out_rewritten_and_every_packet_is_counted() {
     let mut truncated = tcp((CLIENT, 9), (VIP, 80), SYN, 64);
     truncated.truncate(30);
     capture.push(truncated);
-    // Its real server has no neighbour entry, and nobody answers: it waits, then it is dropped.
+    // Its real server has no neighbour entry, and no ARP request is answered: it waits, then it is dropped.
     capture.push(tcp((CLIENT, 10), ([192, 0, 2, 81], 80), SYN, 64));
     lab.receives("wan", &capture);
     let daemon = Daemon::start(&lab, &lab.config("", 3));

@@ -1,4 +1,4 @@
-//! Steering against what no one here wrote: DPDK's own `rte_softrss`.
+//! Steering against code that is not weir's: DPDK's own `rte_softrss`.
 #![allow(unsafe_code)]
 
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ fn softrss(key: &[u8; KEY_LEN], input: &[u8]) -> u32 {
         .map(|bytes| u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
         .collect();
     assert!(words.len() < aligned.len());
-    // SAFETY: both are arrays of words, as many as it is told of, and the key has one more.
+    // SAFETY: both are arrays of words, as many as it is told, and the key has one more.
     unsafe {
         dpdk_sys::rte_softrss(
             words.as_mut_ptr(),

@@ -14,6 +14,7 @@ fn udp_burst(bencher: Bencher) {
         mac: MAC,
         accepts: Accepts::only(MAC),
         mtu: 1500,
+        accepts_ra: false,
         has_companion: false,
         addresses: Box::default(),
         announce: Box::default(),

@@ -20,7 +20,7 @@ pub use bindings::*;
 
 /// The fields of an mbuf, read and written in place; their offsets come from the C compiler.
 ///
-/// Safety, for every function: `mbuf` points to a live mbuf that nobody else uses.
+/// Safety, for every function: `mbuf` points to a live mbuf that only the caller uses.
 pub mod mbuf {
     use super::*;
 
@@ -55,5 +55,6 @@ pub mod mbuf {
     field!(nb_segs, u16, WEIR_MBUF_NB_SEGS);
     field!(port, set_port, u16, WEIR_MBUF_PORT);
     field!(ol_flags, set_ol_flags, u64, WEIR_MBUF_OL_FLAGS);
+    field!(vlan_tci, set_vlan_tci, u16, WEIR_MBUF_VLAN_TCI);
     field!(rss, set_rss, u32, WEIR_MBUF_RSS);
 }

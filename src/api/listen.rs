@@ -94,7 +94,7 @@ impl Listener {
         }
     }
 
-    /// The control socket; none: there is none to be had. One that the file does not name is done without where it cannot
+    /// The control socket, if there is one. One that the file does not name is done without where it cannot
     /// be made: another weir on this machine has it, or weir does not run as root.
     pub fn bind_control(api: &Api) -> Result<Option<Self>, BindError> {
         let Some(path) = &api.control else {

@@ -259,10 +259,10 @@ mod tests {
     use super::*;
 
     const ROOT: Owner = Owner::User(0);
-    const SOMEBODY: Owner = Owner::User(1);
+    const USER: Owner = Owner::User(1);
 
     #[test]
-    fn who_has_the_most_gives_way_and_root_to_nobody_else() {
+    fn the_user_with_the_most_connections_gives_way_and_root_to_root_alone() {
         let gave_way = |taken: &Taken| {
             let places = taken.places.taken.lock();
             !places.iter().any(|place| Arc::ptr_eq(place, &taken.place))
@@ -270,14 +270,11 @@ mod tests {
         let places = Places::new(4);
         let root = places.take(ROOT).unwrap();
         let other = places.take(Owner::User(2)).unwrap();
-        let mut many = vec![
-            places.take(SOMEBODY).unwrap(),
-            places.take(SOMEBODY).unwrap(),
-        ];
+        let mut many = vec![places.take(USER).unwrap(), places.take(USER).unwrap()];
         // Again and again: only what is its own.
         for _ in 0..10 {
             let first = many.len() - 2;
-            many.push(places.take(SOMEBODY).unwrap());
+            many.push(places.take(USER).unwrap());
             assert!(gave_way(&many[first]) && !gave_way(&root) && !gave_way(&other));
         }
         // The user with the most connections loses one, even if a request is coming in on it.
@@ -290,15 +287,15 @@ mod tests {
 
         let places = Places::new(2);
         let roots = [places.take(ROOT).unwrap(), places.take(ROOT).unwrap()];
-        assert!(places.take(SOMEBODY).is_none());
+        assert!(places.take(USER).is_none());
         let _root = places.take(ROOT).unwrap();
         assert!(gave_way(&roots[0]) && !gave_way(&roots[1]));
     }
 
     #[test]
-    fn who_waits_for_longest_gives_way_and_nobody_who_is_answered() {
+    fn the_connection_idle_for_longest_gives_way_and_none_that_is_being_answered() {
         let places = Places::new(3);
-        let take = || places.take(SOMEBODY);
+        let take = || places.take(USER);
         let first = take().unwrap();
         let second = take().unwrap();
         let third = take().unwrap();

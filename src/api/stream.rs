@@ -37,7 +37,7 @@ impl HttpBody for Writing {
         context: &mut task::Context<'_>,
     ) -> task::Poll<Option<Result<Frame<Bytes>, NoAnswer>>> {
         let piece = task::ready!(self.0.poll_recv(context));
-        // An error to the reader: nobody takes half an answer for the whole.
+        // An error to the reader, which cannot take half an answer for the whole.
         let piece = piece.unwrap_or(Err(NoAnswer::TooSlow));
         task::Poll::Ready(piece.map(|piece| piece.map(Frame::data)).transpose())
     }
@@ -214,7 +214,7 @@ where
                 Err(Cut::NoAnswer(why)) => Err(why),
                 Err(Cut::HungUp) => return,
             };
-            // Nobody may be there any more.
+            // The client may have hung up.
             let _ = pieces.send(end).await;
         };
         // Cut short, its end is missing.

@@ -19,6 +19,7 @@ use crate::conn::{Key, Table};
 use crate::director::{Director, Origin, Room, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::model::{Device, Model};
+use crate::net::TagPriorities;
 use crate::packet::{BURST, Burst, Errand, Packet, Priority, Sent, Sink};
 use crate::rcu::Reader;
 use crate::stats::Stats;
@@ -40,6 +41,7 @@ const FRAME: usize = 1664;
 const MEMORY: &str = "this machine has the memory that the benchmark needs";
 
 thread_local! {
+    #[expect(clippy::vec_box, reason = "a buffer stays where it is")]
     /// The buffers of packets that were dropped: the last one is used first, as in a mempool's cache.
     static DROPPED: RefCell<Vec<Box<[u8; FRAME]>>> = const { RefCell::new(Vec::new()) };
 }
@@ -148,6 +150,13 @@ impl Packet for Recycled {
 
     fn errand(&self) -> Errand {
         Errand::from_number((self.about >> ERRAND) as u32)
+    }
+
+    // Nothing here is tagged.
+    fn set_priorities(&mut self, _priorities: TagPriorities) {}
+
+    fn priorities(&self) -> TagPriorities {
+        TagPriorities::default()
     }
 
     #[inline(always)]
@@ -275,7 +284,7 @@ impl Bench {
         );
         self.director
             .poll(Turn::new(tables, self.now, &mut self.pool));
-        // Nobody resolves neighbours here: they are configured.
+        // There is no resolver here: neighbours are configured.
         if !self.mailbox.events.is_empty() {
             while self.mailbox.events.pop().is_some() {}
         }

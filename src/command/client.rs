@@ -328,7 +328,7 @@ impl Error {
     fn may_pass(&self, method: &Method) -> bool {
         match self {
             Error::Busy(..) => true,
-            // A deletion that was made without an answer would be told of as an error.
+            // Repeating a deletion that was made, but not answered, would end with an error.
             Error::Closed(_) => *method != Method::DELETE,
             Error::NotRunning(Address::Unix(_), why) => {
                 why.kind() == io::ErrorKind::ConnectionRefused

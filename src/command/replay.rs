@@ -92,6 +92,8 @@ impl Replay {
             .map_or(Time::default(), |(_, time, _)| *time);
         let mut engine = Engine::new(config, usize::from(self.workers), packets, start)
             .map_err(|error| vec![error.to_string()])?;
+        let captured: Vec<_> = inputs.iter().map(|input| input.port).collect();
+        engine.set_captured(&captured);
         let mut outputs = Outputs::create(self, loaded, resolution)?;
         let (mut n, burst) = (0, usize::from(self.burst));
         while received.peek().is_some() {

@@ -263,6 +263,7 @@ fn ports(rows: &[view::PortView], out: &mut impl Write) -> io::Result<()> {
         "Link",
         "MAC",
         ">MTU",
+        ">VLAN",
         "Queues",
         ">RxPkts",
         ">TxPkts",
@@ -288,6 +289,10 @@ fn ports(rows: &[view::PortView], out: &mut impl Write) -> io::Result<()> {
             link,
             row.mac.clone(),
             row.mtu.to_string(),
+            match row.vlan.as_str() {
+                "0" | "" => "-".to_owned(),
+                vlan => vlan.to_owned(),
+            },
             format!("{}/{}", row.rx_queues, row.tx_queues),
             short(row.received_packets),
             short(row.transmitted_packets),

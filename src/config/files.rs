@@ -126,7 +126,7 @@ impl Files {
         root
     }
 
-    /// What is wrong with texts that somebody else has read: the bounds are those of files.
+    /// What is wrong with texts that a client of the API has read: they have the bounds of files.
     pub fn refuse(texts: &[Text]) -> Option<String> {
         let bytes: usize = texts.iter().map(|text| text.text.len()).sum();
         let large = texts.iter().find(|text| text.text.len() > MAX_BYTES);

@@ -1,6 +1,6 @@
 //! The configuration: TOML text -> [`raw`] (as written, with spans) -> [`Config`] (checked, complete, in SI units).
 //!
-//! A [`Config`] can only come out of [`load`], so whoever holds one may trust it: names are unique, references
+//! A [`Config`] can only come out of [`load`], so code that holds one may trust it: names are unique, references
 //! resolve, numbers are in range, every default is filled in.
 
 mod address;
@@ -10,6 +10,7 @@ mod files;
 mod hints;
 mod pieces;
 mod plain;
+mod port;
 mod raw;
 mod size;
 mod validate;
@@ -21,6 +22,7 @@ pub use error::{Diagnostic, Diagnostics, Severity};
 pub use files::Text;
 pub(crate) use files::{MAX_BYTES, bounded, some_texts};
 pub use pieces::Known;
+pub use port::{PortConfig, Queues};
 
 use crate::net::{Mac, protocol};
 use error::{Log, Source};
@@ -400,31 +402,6 @@ impl Default for TimeoutsConfig {
             udp: Duration::from_secs(5 * 60),
         }
     }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct PortConfig {
-    pub name: String,
-    /// A PCI address or a vdev string, as the EAL takes it.
-    pub device: String,
-    /// The port's addresses, each with the prefix length of its subnet.
-    pub addresses: Vec<IpNet>,
-    /// Networks beyond its subnets for whose VIPs and pool addresses the port answers ARP and neighbour solicitations.
-    pub announce: Vec<IpNet>,
-    /// A router on its link may have the default route of IPv6, by its advertisements.
-    pub accept_ra: bool,
-    pub mac: Option<Mac>,
-    /// The largest IP packet, in bytes.
-    pub mtu: u16,
-    pub queues: Queues,
-    /// The interface of the kernel through which the host itself uses the port.
-    pub companion: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queues {
-    Auto,
-    Pairs(u16),
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use super::value::{
 use super::{
     Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, UnknownTcp, WhenUnavailable,
 };
-use crate::net::Mac;
+use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
 use std::time::Duration;
 use toml::de::DeValue;
@@ -125,10 +125,10 @@ tables! {
         announce: List<Destination>;
         accept_ra: bool;
         mac: Mac;
-        mtu: Int<576, 9000>;
+        mtu: Int<576, 65_000>;
         queues: Queues;
         companion: Interface;
-        vlan: Int<0, 4094>;
+        vlan: Vlan;
     }
     Route "[[route]]" {
         to: Destination, required;

@@ -7,6 +7,7 @@ use super::hints;
 use super::{
     Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, UnknownTcp, WhenUnavailable,
 };
+use crate::net::Vlan;
 use crate::units::Millis;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -314,6 +315,47 @@ impl Value for Queues {
             }
             _ => {
                 wrong_type(value, "\"auto\" or a number of queue pairs", at, log);
+                None
+            }
+        }
+    }
+}
+
+impl Value for Vlan {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        const WANTED: &str = "a VLAN's number, or two in quotes";
+        const MAX: u32 = Vlan::MAX_ID as u32;
+        let id = |text: &str| {
+            let number = text.parse().ok();
+            number.filter(|id| (1..=Vlan::MAX_ID).contains(id))
+        };
+        match value {
+            DeValue::Integer(_) => Int::<0, MAX>::read(value, at, log).map(|id| match id.0 {
+                0 => Vlan::Untagged,
+                id => Vlan::Tagged(id as u16),
+            }),
+            DeValue::String(text) => {
+                let ids = text.split_once('.');
+                let ids = ids.and_then(|(outer, inner)| Some((id(outer)?, id(inner)?)));
+                if ids.is_none() {
+                    let help = match id(text) {
+                        Some(only) => format!("write {only}, without quotes"),
+                        None => format!(
+                            "write a number from 0 (untagged) to {MAX}, or for two tags the outer and the inner one, each from 1: \"100.200\""
+                        ),
+                    };
+                    log.error(at, format!("{} is no VLAN", quote(text)))
+                        .help(help);
+                }
+                ids.map(|(outer, inner)| Vlan::Stacked { outer, inner })
+            }
+            DeValue::Float(number) => {
+                let help = format!("for two tags write them in quotes: \"{number}\"");
+                wrong_type_help(value, WANTED, Some(help), at, log);
+                None
+            }
+            _ => {
+                wrong_type(value, WANTED, at, log);
                 None
             }
         }

@@ -338,7 +338,7 @@ impl<E: Entry> Table<E> {
         self.add(connection, request, reply)
     }
 
-    /// As [`insert`](Self::insert), of a connection whose keys are known to be nobody's: neither is looked for.
+    /// As [`insert`](Self::insert), of a connection whose keys are known to have no entry: neither is looked for.
     /// The hashes are those of its keys; a connection that sees no replies has none of the second.
     #[inline]
     pub fn add(&mut self, connection: E, request: u64, reply: Option<u64>) -> Option<ConnId> {

@@ -73,7 +73,7 @@ impl Announcer {
         self.detection.retain(|place| place.1 != address);
     }
 
-    /// Announces all addresses of a port whose link has come up: it may lead elsewhere now, and nobody there has heard of
+    /// Announces all addresses of a port whose link has come up: it may lead elsewhere now, where no host has heard of
     /// them.
     pub fn repeat(&mut self, port: PortId, now: Time) {
         let here = self.known.iter().filter(|place| place.0 == port);

@@ -1,4 +1,4 @@
-//! Copies of workers' connection tables, chunk by chunk, for whoever lists connections.
+//! Copies of workers' connection tables, chunk by chunk, for listings of connections.
 //!
 //! A worker answers its orders one by one, in their order, and spends some microseconds on each; so the next order
 //! goes out when the last one is answered, and any number of listings take turns.
@@ -27,7 +27,7 @@ impl Copies {
     pub fn tick(&mut self, mailbox: &Mailbox) {
         while let Some(chunk) = mailbox.answers.pop() {
             if let Some(asker) = self.asked.take() {
-                // Whoever asked may have hung up.
+                // The client of the listing may have hung up.
                 let _ = asker.send(chunk);
             }
         }
@@ -47,7 +47,7 @@ impl Copies {
         }
     }
 
-    /// Whether somebody waits.
+    /// Whether a listing waits for a chunk.
     pub fn is_busy(&self) -> bool {
         self.asked.is_some() || !self.wanted.is_empty()
     }

@@ -1,5 +1,5 @@
-//! What the log says of changes that were asked for. Whoever reaches the API asks as often as he likes; so each line comes
-//! through [`Reports`].
+//! What the log says of changes that were asked for. A client of the API may ask as often as it likes, so each line
+//! comes through [`Reports`].
 
 use crate::config::Diagnostics;
 use crate::log::{Reports, Said};

@@ -80,8 +80,9 @@ impl Reports {
             if !is_up(id) {
                 continue;
             }
-            while let Some((_, groups)) = port.again.pop_front_if(|(due, _)| *due <= now) {
-                port.changed.extend(groups);
+            while port.again.front().is_some_and(|(due, _)| *due <= now) {
+                let groups = port.again.pop_front().map(|(_, groups)| groups);
+                port.changed.extend(groups.into_iter().flatten());
             }
             let queues = [
                 (&mut port.changed, Record::ToExclude),

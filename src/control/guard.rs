@@ -1,6 +1,6 @@
 //! Jobs of the control thread, and what a panic in one of them ends: that job, and nothing else.
 //!
-//! Workers read published tables, which nobody changes; so they forward whatever becomes of the control thread. A job that
+//! Workers read published tables, which never change: they forward whatever becomes of the control thread. A job that
 //! only reads leaves the control as it was. A turn or a change may leave it half-changed: then weir says so, and makes no
 //! more changes until it is restarted, so that no real server's id or neighbour's slot is given away by mistake.
 
@@ -53,7 +53,7 @@ impl Handle {
         (Handle { jobs, changes }, receiver)
     }
 
-    /// Waits until no other change is being made. To be had before anything is read that the change depends on.
+    /// Waits until no other change is being made. Comes before anything is read that the change depends on.
     pub async fn changing(&self) -> Changing {
         Changing {
             handle: self.clone(),
@@ -86,7 +86,7 @@ impl Handle {
     ) -> Result<R, NoAnswer> {
         let (sender, receiver) = oneshot::channel();
         let job = Box::new(move |control: &mut Control| {
-            // Whoever asked may have hung up.
+            // The client may have hung up.
             let _ = sender.send(work(control));
         });
         self.jobs.send(job).await.map_err(|_| NoAnswer::Stopping)?;

@@ -62,8 +62,12 @@ impl Links {
         }
     }
 
-    /// None when it is not time yet.
-    pub fn tick(&mut self, ports: &[Device], now: Time) -> Option<Changes> {
+    /// `ports`: the names, and the devices, which several may be on. None when it is not time yet.
+    pub fn tick<'a>(
+        &mut self,
+        ports: impl Iterator<Item = (&'a str, &'a Device)>,
+        now: Time,
+    ) -> Option<Changes> {
         if now < self.due {
             return None;
         }
@@ -79,9 +83,7 @@ impl Links {
                 State::Down
             }
         };
-        let states = ports
-            .iter()
-            .map(|port| (port.name().to_owned(), state(port)));
+        let states = ports.map(|(name, device)| (name.to_owned(), state(device)));
         Some(self.note(states.collect(), now))
     }
 

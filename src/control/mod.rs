@@ -1,6 +1,6 @@
 //! The control thread: what the workers' world looks like, how it changes, and who may ask about it.
 //!
-//! [`Control`] belongs to one thread; so nothing here is locked. Whoever wants to know or
+//! [`Control`] belongs to one thread; so nothing here is locked. Code that wants to know or
 //! change something hands it a [`Job`] by a [`Handle`]: a closure that gets the control to itself for a moment, and
 //! must not take longer than that.
 
@@ -35,6 +35,7 @@ use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
 use stalls::Stalls;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -50,8 +51,9 @@ pub struct Control {
     model: Model,
     stats: Arc<Stats>,
     workers: Vec<WorkerHandle>,
-    ports: Vec<Device>,
-    /// For each port, why its device does not bring packets to the workers that own them, if it does not.
+    /// By their numbers.
+    devices: Vec<Device>,
+    /// For each device, why it does not bring packets to the workers that own them, if it does not.
     unsteered: Vec<Option<String>>,
     pools: Vec<MbufPool>,
     clock: Clock,
@@ -91,7 +93,7 @@ impl Host {
         (!gone.is_empty()).then(|| format!("companion interfaces are gone: {}", gone.join(", ")))
     }
 
-    /// The interfaces that somebody removed: weir makes them when it starts.
+    /// The interfaces that were removed from outside: weir makes them when it starts only.
     fn gone(&self) -> Vec<&str> {
         let is_gone = |port: usize| self.carrier.stats.gone[port].get() > 0;
         let interfaces = self.kernel.interfaces().iter();
@@ -135,7 +137,7 @@ pub enum Missing {
 /// What a turn of the control thread found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Somebody waits for a worker's answer, which comes within microseconds.
+    /// A listing waits for a worker's answer, which comes within microseconds.
     Urgent,
     /// Something happened, and more may follow.
     Busy,
@@ -148,7 +150,7 @@ impl Control {
     pub fn new(
         mut model: Model,
         workers: Vec<WorkerHandle>,
-        ports: Vec<Device>,
+        devices: Vec<Device>,
         unsteered: Vec<Option<String>>,
         pools: Vec<MbufPool>,
         clock: Clock,
@@ -164,7 +166,7 @@ impl Control {
             watch: Watch::new(workers.len(), now),
             model,
             workers,
-            ports,
+            devices,
             unsteered,
             pools,
             clock,
@@ -218,6 +220,10 @@ impl Control {
             }
         }
         self.model.tick(now);
+        if self.model.take_rerouted() {
+            let (config, tables) = (self.model.config(), self.model.tables());
+            self.announcer.update(config, tables, now);
+        }
         self.detect_duplicates();
         let mut orders = self.model.resolver.take_orders();
         let links = &self.links;
@@ -260,12 +266,12 @@ impl Control {
 
     /// Has the devices of ports that speak IPv6 show weir what neighbours ask by multicast.
     fn hear_groups(&self) {
-        for (n, device) in self.ports.iter().enumerate() {
+        for (n, config) in self.model.config().ports.iter().enumerate() {
             let addresses = &self.model.tables().port(PortId(n as u8)).addresses;
             if addresses.iter().any(|net| net.addr().is_ipv6())
-                && let Err(error) = device.hear_groups()
+                && let Err(error) = self.device(config).hear_groups()
             {
-                let port = device.name();
+                let port = &config.name;
                 tracing::warn!(port, %error, "neighbours may not find the port's IPv6 addresses");
             }
         }
@@ -288,26 +294,42 @@ impl Control {
 
     /// Once a second.
     fn look_at_ports(&mut self, now: Time) {
-        let Some(changes) = self.links.tick(&self.ports, now) else {
-            self.unplugged.tick(&self.ports, &self.stats);
+        let ports = &self.model.config().ports;
+        let links = ports.iter().map(|port| {
+            let device = &self.devices[port.on.index()];
+            (port.name.as_str(), device)
+        });
+        let Some(changes) = self.links.tick(links, now) else {
+            self.unplugged.tick(&self.devices, &self.stats);
             return;
         };
         for port in changes.came_up {
             self.announcer.repeat(PortId(port as u8), now);
         }
-        for port in changes.unplugged {
-            self.unplugged.give_up(port, &self.ports[port], &self.stats);
+        let unplugged: BTreeSet<usize> = changes
+            .unplugged
+            .into_iter()
+            .map(|port| ports[port].on.index())
+            .collect();
+        for n in unplugged {
+            self.unplugged.give_up(n, &self.devices[n], &self.stats);
         }
-        let samples = self
-            .ports
-            .iter()
-            .enumerate()
-            .map(|(n, port)| stalls::Sample {
-                port: port.name(),
-                device: port.stats().filter(|_| self.links.is_up(n)),
-                own: self.stats.port(n),
-            });
+        let on_devices = self.model.config().devices();
+        let samples = self.devices.iter().zip(&on_devices).map(|(device, on)| {
+            let names: Vec<_> = on.iter().map(|port| &*ports[port.index()].name).collect();
+            let is_up = on.iter().any(|port| self.links.is_up(port.index()));
+            stalls::Sample {
+                port: names.join(", "),
+                device: device.stats().filter(|_| is_up),
+                own: self.stats.ports(on.iter().map(|port| port.index())),
+            }
+        });
         self.stalls.tick(samples);
+    }
+
+    /// The device that a port is on.
+    fn device(&self, port: &config::PortConfig) -> &Device {
+        &self.devices[port.on.index()]
     }
 
     /// Makes what was loaded from `file` the running configuration.
@@ -410,7 +432,7 @@ impl Control {
     /// Why weir must be started anew, if it must.
     pub fn complaint(&self) -> Option<String> {
         let now = self.now();
-        // First: nobody looks at the workers then.
+        // First: a control thread that is stuck does not watch the workers.
         if let Some(stuck) = self.panics.stuck(now) {
             return Some(stuck);
         }

@@ -62,29 +62,29 @@ impl Control {
     }
 
     pub fn show_ports(&self) -> Vec<view::PortView> {
-        type Shown<'a> = (
-            (&'a crate::io::dpdk::Device, &'a config::PortConfig),
-            &'a Option<String>,
-        );
-        let show = |((port, config), unsteered): Shown| {
-            let (link, stats) = (port.link(), port.stats().unwrap_or_default());
-            let table = |id| self.model.tables().port(id);
-            let stalled = self.stalls.stalled(port.id().index());
+        let show = |(id, config): (PortId, &config::PortConfig)| {
+            let device = self.device(config);
+            let (link, stats) = (device.link(), device.stats().unwrap_or_default());
+            let stalled = self.stalls.stalled(config.on.index());
             view::PortView {
-                port: port.name().to_owned(),
+                port: config.name.clone(),
                 device: config.device.clone(),
-                driver: port.driver().to_owned(),
-                mac: port.mac().to_string(),
-                mtu: port.mtu(),
-                addresses: table(port.id())
+                vlan: config.vlan.to_string(),
+                driver: device.driver().to_owned(),
+                mac: device.mac().to_string(),
+                mtu: config.mtu,
+                addresses: self
+                    .model
+                    .tables()
+                    .port(id)
                     .addresses
                     .iter()
                     .map(ToString::to_string)
                     .collect(),
-                duplicate_addresses: self.announcer.detection.duplicates(port.id()),
-                rx_queues: port.rx_queues(),
-                tx_queues: port.tx_queues(),
-                steering: match unsteered {
+                duplicate_addresses: self.announcer.detection.duplicates(id),
+                rx_queues: device.rx_queues(),
+                tx_queues: device.tx_queues(),
+                steering: match self.unsteered[config.on.index()] {
                     _ if self.workers.len() == 1 => "one worker",
                     None => "rss",
                     Some(_) => "software",
@@ -102,15 +102,11 @@ impl Control {
                 no_mbuf: stats.rx_no_mbuf,
                 transmit_stalled: stalled.transmit,
                 receive_stalled: stalled.receive,
-                companion: self.show_companion(port.id(), config),
+                companion: self.show_companion(id, config),
             }
         };
-        self.ports
-            .iter()
-            .zip(&self.model.config().ports)
-            .zip(&self.unsteered)
-            .map(show)
-            .collect()
+        let ports = self.model.config().ports.iter();
+        (0..).map(PortId).zip(ports).map(show).collect()
     }
 
     fn show_companion(
@@ -129,7 +125,7 @@ impl Control {
     }
 
     pub fn show_workers(&self) -> Vec<view::WorkerView> {
-        let name = |id: PortId| self.ports[id.index()].name();
+        let name = |id: PortId| &self.model.config().port(id).name;
         let show = |(n, (handle, counters)): (
             usize,
             (&super::WorkerHandle, &crate::stats::WorkerStats),

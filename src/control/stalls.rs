@@ -10,12 +10,14 @@ const WINDOW: usize = 5;
 /// Fewer packets in that time prove nothing.
 const FEW: u64 = 8;
 
-/// The counters of a port at one time.
+/// The counters of a device at one time.
 #[derive(Clone, Debug)]
-pub struct Sample<'a> {
-    pub port: &'a str,
+pub struct Sample {
+    /// The names of the ports on it.
+    pub port: String,
     /// None while the link is down, and where the device does not count.
     pub device: Option<DeviceStats>,
+    /// Those of its ports together.
     pub own: PortTotals,
 }
 
@@ -28,11 +30,11 @@ pub struct Stalled {
 
 #[derive(Debug, Default)]
 pub struct Stalls {
-    ports: Vec<PortHistory>,
+    devices: Vec<DeviceHistory>,
 }
 
 #[derive(Debug, Default)]
-struct PortHistory {
+struct DeviceHistory {
     name: String,
     /// The last seconds with the link up, oldest first.
     past: VecDeque<(DeviceStats, PortTotals)>,
@@ -41,28 +43,28 @@ struct PortHistory {
 
 impl Stalls {
     /// To be called once a second.
-    pub fn tick<'a>(&mut self, samples: impl Iterator<Item = Sample<'a>>) {
+    pub fn tick(&mut self, samples: impl Iterator<Item = Sample>) {
         for (n, sample) in samples.enumerate() {
-            if n == self.ports.len() {
-                self.ports.push(PortHistory {
-                    name: sample.port.to_owned(),
-                    ..PortHistory::default()
+            if n == self.devices.len() {
+                self.devices.push(DeviceHistory {
+                    name: sample.port.clone(),
+                    ..DeviceHistory::default()
                 });
             }
-            self.ports[n].note(sample);
+            self.devices[n].note(sample);
         }
     }
 
-    pub fn stalled(&self, port: usize) -> Stalled {
-        self.ports
-            .get(port)
-            .map_or(Stalled::default(), |port| port.stalled)
+    pub fn stalled(&self, device: usize) -> Stalled {
+        self.devices
+            .get(device)
+            .map_or(Stalled::default(), |device| device.stalled)
     }
 
     /// Which ports lose packets, if some do.
     pub fn complaint(&self) -> Option<String> {
         let of = |what: &str, stalls: fn(&Stalled) -> bool| {
-            let ports = self.ports.iter().filter(|port| stalls(&port.stalled));
+            let ports = self.devices.iter().filter(|port| stalls(&port.stalled));
             let names: Vec<_> = ports.map(|port| port.name.as_str()).collect();
             (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")))
         };
@@ -77,7 +79,7 @@ impl Stalls {
     }
 }
 
-impl PortHistory {
+impl DeviceHistory {
     fn note(&mut self, sample: Sample) {
         let Some(device) = sample.device else {
             self.past.clear();
@@ -173,7 +175,7 @@ mod tests {
             }
             let [taken, refused, sent, received, missed, rx_packets] = sum;
             let sample = Sample {
-                port: "wan",
+                port: "wan".to_owned(),
                 device: up.then_some(DeviceStats {
                     tx_packets: sent,
                     rx_packets: received,

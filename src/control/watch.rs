@@ -87,7 +87,7 @@ impl Watch {
             .collect()
     }
 
-    /// `subjects`: whom a reason for drops is about, as far as the control thread knows.
+    /// `subjects`: what a reason for drops is about, as far as the control thread knows.
     pub fn tick(
         &mut self,
         stats: &Stats,

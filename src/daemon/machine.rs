@@ -3,29 +3,37 @@
 use super::Failure;
 use super::memory::{Available, Needs};
 use super::preflight::Preflight;
-use crate::config::{Config, Idle, Queues, RssKey};
+use crate::config::{Config, Idle, PortConfig, Queues, RssKey};
 use crate::director::{Room, WAITING_HOPS, WAITING_PACKETS_PER_HOP};
+use crate::door::Door;
 use crate::host;
 use crate::io::dpdk::{
     self as dpdk, Device, DeviceConfig, Eal, EalConfig, Error, MbufPool, Probed, RxQueue, TxBuffer,
     TxQueue,
 };
 use crate::io::pci::{Bus, Lock, Locking};
+use crate::net::Vlan;
 use crate::packet::BURST;
 use crate::steering::{DEFAULT_KEY, KEY_LEN, Steering, TABLE_SIZE, draw_key};
-use crate::units::{PortId, WorkerId};
-use crate::worker::RING;
+use crate::units::{DeviceId, PortId, WorkerId};
+use crate::worker::{Outlet, RING, Tagging};
 use rustix::rand::GetRandomFlags;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 /// The devices, ready to forward.
 pub struct Machine {
     pub eal: Eal,
     /// One on each NUMA node that has workers.
     pub pools: Vec<MbufPool>,
-    pub ports: Vec<Device>,
-    /// For each port, why its device does not bring packets to the workers that own them, if it does not.
+    /// By their numbers.
+    pub devices: Vec<Device>,
+    /// For each device, the way from it to the ports on it, if some are tagged.
+    pub doors: Vec<Option<Arc<Door>>>,
+    /// For each port, where its frames leave.
+    pub outlets: Vec<Outlet>,
+    /// For each device, why it does not bring packets to the workers that own them, if it does not.
     pub unsteered: Vec<Option<String>>,
     /// As the devices spread packets, as far as they do.
     pub steering: Steering,
@@ -52,7 +60,7 @@ impl Memory {
         let mbufs = config.dpdk.mbufs.unwrap_or(needed);
         let mtus = config.ports.iter().map(|port| port.mtu);
         let mtu = mtus.max().unwrap_or(1500);
-        let queues = config.ports.len() * workers;
+        let queues = config.devices().len() * workers;
         Memory {
             mbufs,
             needed,
@@ -104,11 +112,21 @@ impl Machine {
             tracing::warn!("{shortage}");
         }
         let Memory { mbufs, mtu, .. } = memory;
-        let devices: Vec<&str> = config
-            .ports
+        let ports_on = config.devices();
+        let vlan_of = |port: &PortId| config.port(*port).vlan;
+        let vlans: Vec<Vec<Vlan>> = ports_on
             .iter()
-            .map(|port| port.device.as_str())
+            .map(|ports| ports.iter().map(vlan_of).collect())
             .collect();
+        let with_vlans = |ports: &[PortId]| -> Vec<_> {
+            ports.iter().map(|port| (*port, vlan_of(port))).collect()
+        };
+        let doors: Vec<_> = ports_on
+            .iter()
+            .map(|ports| Door::new(&with_vlans(ports)).map(Arc::new))
+            .collect();
+        let firsts = ports_on.iter().map(|ports| config.port(ports[0]));
+        let devices: Vec<&str> = firsts.map(|port| port.device.as_str()).collect();
         let hugepages = preflight.hugepages;
         let memory_mb = memory.mb(hugepages);
         let needs = Needs {
@@ -133,13 +151,17 @@ impl Machine {
         let sockets = sockets(&eal, cpus.len());
         let one_pool = sockets.iter().all(|socket| *socket == sockets[0]);
         let configured = |n: usize| {
-            let port = &config.ports[n];
+            let ports = ports_on[n].iter().map(|port| config.port(*port));
+            let first = ports_on[n][0];
+            let port = config.port(first);
             DeviceConfig {
-                id: PortId(n as u8),
+                id: DeviceId(n as u8),
+                port: doors[n].as_ref().map_or(first, |door| door.default_port()),
                 name: &port.name,
+                vlans: &vlans[n],
                 device: &port.device,
                 mac: port.mac,
-                mtu: port.mtu,
+                mtu: ports.map(|port| port.mtu).max().unwrap_or(port.mtu),
                 queues: port.queues,
                 workers: cpus.len() as u16,
                 one_pool,
@@ -148,7 +170,7 @@ impl Machine {
                 rss_key: &DEFAULT_KEY,
             }
         };
-        let probed: Vec<Probed> = (0..config.ports.len())
+        let probed: Vec<Probed> = (0..ports_on.len())
             .map(|n| Device::probe(&eal, &configured(n)))
             .collect::<Result<_, _>>()?;
         let workers = fitting_workers(config, &probed);
@@ -159,7 +181,7 @@ impl Machine {
             _ => draw_key(random).map_err(io::Error::from)?,
         };
         let sockets = &sockets[..cpus.len()];
-        let mut ports: Vec<Device> = probed
+        let mut devices: Vec<Device> = probed
             .into_iter()
             .enumerate()
             .map(|(n, probed)| {
@@ -178,14 +200,14 @@ impl Machine {
             tx: vec![],
         };
         let mut queues: Vec<_> = pool_of.iter().map(without_queues).collect();
-        let size = ports
+        let size = devices
             .iter()
             .map(Device::indirections)
             .filter(|&size| size > 0);
         let size = size.map(usize::from).filter(|size| size.is_power_of_two());
         let size = size.min().map_or(TABLE_SIZE, |size| size.min(TABLE_SIZE));
-        for port in &mut ports {
-            let started = port.start(&pool_of)?;
+        for device in &mut devices {
+            let started = device.start(&pool_of)?;
             for (n, mut queue) in started.rx.into_iter().enumerate() {
                 queue.set_most(config.dpdk.burst);
                 queues[n % cpus.len()].rx.push((n, queue));
@@ -196,13 +218,13 @@ impl Machine {
         }
         let steering = Steering::with_table(key, cpus.len(), size);
         let (steering, unsteered) = match workers {
-            1 => (steering, vec![None; ports.len()]),
+            1 => (steering, vec![None; devices.len()]),
             _ => {
                 // A worker's first queue has its number.
                 let queue_of = steering.table()[..size].iter();
                 let queue_of: Vec<_> = queue_of.map(|worker| u16::from(worker.0)).collect();
-                let (agreed, unsteered) = agree(&ports, key, Device::hash_key, |port, key| {
-                    port.spread(key, &queue_of)
+                let (agreed, unsteered) = agree(&devices, key, Device::hash_key, |device, key| {
+                    device.spread(key, &queue_of)
                 });
                 if agreed != key {
                     tracing::warn!(
@@ -214,11 +236,17 @@ impl Machine {
             }
         };
         dpdk::started();
+        let outlet = |port: &PortConfig| Outlet {
+            device: port.on,
+            tagging: Tagging::of(port.vlan, devices[port.on.index()].inserts_tags()),
+        };
         Ok(Machine {
             locks,
             eal,
             pools: pools.into_values().collect(),
-            ports,
+            outlets: config.ports.iter().map(outlet).collect(),
+            doors,
+            devices,
             unsteered,
             steering,
             workers: queues,
@@ -233,10 +261,10 @@ fn fitting_workers(config: &Config, devices: &[Probed]) -> u16 {
         return all;
     }
     let least = config
-        .ports
-        .iter()
+        .devices()
+        .into_iter()
         .zip(devices)
-        .map(|(port, device)| (device.most_workers().max(1), &port.name))
+        .map(|(ports, device)| (device.most_workers().max(1), &config.port(ports[0]).name))
         .min();
     match least {
         Some((most, port)) if most < all => {
@@ -310,7 +338,7 @@ fn pools(
 /// How many mbufs can be somewhere at once: in the devices' queues, waiting for a neighbour, on their way through a
 /// worker, and in the lcores' caches.
 fn mbufs(config: &Config, workers: u16) -> usize {
-    let in_queues = |port: &crate::config::PortConfig| {
+    let in_queues = |port: &PortConfig| {
         let rx = match port.queues {
             Queues::Auto => workers,
             Queues::Pairs(pairs) => pairs,
@@ -322,7 +350,9 @@ fn mbufs(config: &Config, workers: u16) -> usize {
         WAITING_HOPS * WAITING_PACKETS_PER_HOP + BURST + config.ports.len() * TxBuffer::CAPACITY;
     // Workers that do not keep up are few at a time.
     let rings = usize::from(workers).saturating_sub(1) * RING * 2;
-    let in_queues = config.ports.iter().map(in_queues).sum::<usize>();
+    let devices = config.devices();
+    let firsts = devices.iter().map(|ports| config.port(ports[0]));
+    let in_queues = firsts.map(in_queues).sum::<usize>();
     let host = match config.ports.iter().any(|port| port.companion.is_some()) {
         true => host::mbufs(workers.into()),
         false => 0,

@@ -10,17 +10,18 @@ use crate::api::reload::{From, reload};
 use crate::api::serve::serve;
 use crate::api::{self, Api};
 use crate::arch::{self, NoMemory};
-use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, Severity};
+use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, PortConfig, Severity};
 use crate::control::{Control, Handle, Host, Job, Turn, WorkerHandle};
 use crate::director::{Director, Room, Shared};
 use crate::harden::{self, Role};
 use crate::host::{Carrier, Interface, Kernel, Tap, WorkerEnd};
-use crate::io::dpdk::{self, Clock, Interrupts, Lcore, MbufPool};
+use crate::io::dpdk::{self, Clock, Interrupts, Lcore, MbufPool, RxQueue};
 use crate::log;
 use crate::model::{Device, Model};
+use crate::net::Vlan;
 use crate::stats::Stats;
-use crate::units::WorkerId;
-use crate::worker::{Ports, Worker, rings};
+use crate::units::{PortId, WorkerId};
+use crate::worker::{Inlet, Ports, Worker, rings};
 use machine::{Machine, WorkerQueues};
 use memory::{Available, Shortage};
 use preflight::{Refusal, at_device};
@@ -183,7 +184,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     }
     // The last owners of the devices: net_tap's interfaces go with them.
     drop(control);
-    // A file that is being read for a reload keeps nobody.
+    // Does not wait for a file that is being read for a reload.
     runtime.shutdown_background();
     tracing::info!("stopped");
     Ok(())
@@ -289,11 +290,12 @@ async fn start_host(
 ) -> Result<(Option<Host>, Vec<Option<WorkerEnd>>), String> {
     let workers = machine.workers.len();
     let (mut taps, mut interfaces) = (Vec::new(), Vec::new());
-    for (n, (port, config)) in machine.ports.iter().zip(&config.ports).enumerate() {
-        let Some(name) = &config.companion else {
+    for (n, port) in config.ports.iter().enumerate() {
+        let Some(name) = &port.companion else {
             continue;
         };
-        let tap = Tap::new(name, port.id(), port.mac(), config.mtu)?;
+        let mac = machine.devices[port.on.index()].mac();
+        let tap = Tap::new(name, PortId(n as u8), mac, port.mtu)?;
         interfaces.push(Interface {
             name: name.clone(),
             index: tap
@@ -323,7 +325,9 @@ fn start(
     let Machine {
         eal,
         pools,
-        ports,
+        devices,
+        doors,
+        outlets,
         unsteered,
         steering,
         workers,
@@ -335,45 +339,28 @@ fn start(
         why,
     })?;
     let stats = Arc::new(stats);
-    let devices = ports
-        .iter()
-        .map(|port| Device {
-            mac: port.mac(),
-            any_mac: false,
-        })
-        .collect();
+    let macs = config.ports.iter().map(|port| Device {
+        mac: devices[port.on.index()].mac(),
+        any_mac: false,
+    });
+    let macs = macs.collect();
     let seed = RandomState::new().hash_one(0);
-    let (model, readers) = Model::with_beginnings(
-        config,
-        devices,
-        stats.clone(),
-        seed,
-        Some(seed),
-        clock.now(),
-    );
+    let (model, readers) =
+        Model::with_beginnings(config, macs, stats.clone(), seed, Some(seed), clock.now());
     let capacity = config.limits.connections.div_ceil(workers.len());
     let room = Room::of(config, capacity);
 
     let shared = Shared::new(stats.clone(), steering, seed);
 
-    for ((port, config), unsteered) in ports.iter().zip(&config.ports).zip(&unsteered) {
-        let link = port.link();
-        tracing::info!(
-            port = port.name(),
-            device = config.device,
-            driver = port.driver(),
-            mac = %port.mac(),
-            mtu = port.mtu(),
-            queues = %format_args!("{} rx, {} tx", port.rx_queues(), port.tx_queues()),
-            link = if link.up { "up" } else { "not up yet" },
-            "port"
-        );
+    for port in &config.ports {
+        log_port(port, &devices[port.on.index()]);
+    }
+    for (device, unsteered) in devices.iter().zip(&unsteered) {
+        let port = device.name();
         match unsteered {
             _ if workers.len() == 1 => {}
-            None => tracing::info!(port = port.name(), "replies steered by RSS"),
-            Some(why) => {
-                tracing::info!(port = port.name(), %why, "replies steered by software");
-            }
+            None => tracing::info!(port, "replies steered by RSS"),
+            Some(why) => tracing::info!(port, %why, "replies steered by software"),
         }
     }
     tracing::info!(
@@ -406,11 +393,16 @@ fn start(
         let names = queues
             .iter()
             .map(|(port, number)| format!("{}/{number}", config.ports[port.index()].name));
-        let rx: Vec<_> = rx.into_iter().map(|(_, queue)| queue).collect();
         let interrupts = match idle {
             Idle::Poll => None,
-            Idle::Adaptive => Interrupts::of(&rx),
+            Idle::Adaptive => Interrupts::of(rx.iter().map(|(_, queue)| queue)),
         };
+        let inlet = |(_, queue): (usize, RxQueue)| Inlet {
+            door: doors[queue.device().index()].clone(),
+            queue,
+        };
+        let rx: Vec<_> = rx.into_iter().map(inlet).collect();
+        let outlets = outlets.clone();
         tracing::info!(
             worker = n,
             lcore = cpu,
@@ -440,7 +432,7 @@ fn start(
                     return;
                 }
             };
-            // Before weir is ready: then nothing is to be had from a worker.
+            // Before weir is ready: packets never meet a worker with privileges.
             harden::drop_privileges(Role::Worker);
             // Both fail only when the start is given up.
             if made.send(Ok(())).is_err() || opened.recv().is_err() {
@@ -451,7 +443,7 @@ fn start(
                 tables,
                 rx,
                 inbox: rings.from,
-                ports: Ports::new(id, stats, pool, tx, rings.to, host),
+                ports: Ports::new(id, stats, pool, (tx, &outlets), rings.to, host),
                 clock,
                 idle,
                 interrupts,
@@ -476,11 +468,27 @@ fn start(
         // There is room: it is the first message.
         let _ = gate.send(());
     }
-    let control = Control::new(model, handles, ports, unsteered, pools, clock);
+    let control = Control::new(model, handles, devices, unsteered, pools, clock);
     Ok((control, lcores))
 }
 
-/// systemd, or whoever started weir and wants to know (`sd_notify(3)`).
+fn log_port(port: &PortConfig, device: &dpdk::Device) {
+    tracing::info!(
+        port = port.name,
+        device = port.device,
+        driver = device.driver(),
+        mac = %device.mac(),
+        mtu = port.mtu,
+        queues = %format_args!("{} rx, {} tx", device.rx_queues(), device.tx_queues()),
+        link = if device.link().up { "up" } else { "not up yet" },
+        "port"
+    );
+    if port.vlan != Vlan::Untagged {
+        tracing::info!(port = port.name, vlan = %port.vlan, tags = device.tagging(), "VLAN");
+    }
+}
+
+/// systemd, or another process that started weir and takes notifications (`sd_notify(3)`).
 struct Manager {
     /// How often it wants a sign of life.
     every: Option<Duration>,
@@ -501,7 +509,7 @@ impl Manager {
         }
     }
 
-    /// Waits until a sign of life is due, for ever if nobody wants one.
+    /// Waits until a sign of life is due, for ever if none is wanted.
     async fn due(&self) {
         match self.every {
             Some(every) => sleep(every).await,

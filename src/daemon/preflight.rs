@@ -1,7 +1,7 @@
 //! What can be said of the ports' devices before any of them is touched: `weir check` warns of it, `weir run` refuses.
 
 use super::machine::Memory;
-use crate::config::{Config, Diagnostic, Severity, pci_address, pci_devices};
+use crate::config::{Config, Diagnostic, PortConfig, Severity, pci_address, pci_devices};
 use crate::io::dpdk::{EAL_MEMORY_MB, Error, choose_hugepages};
 use crate::io::pci::{Bus, Dma, Fault, Lock, Locked, Locking};
 
@@ -47,10 +47,16 @@ pub fn at_device(
     }
 }
 
+/// Of each device the first port on it.
+fn first_ports(config: &Config) -> impl Iterator<Item = &PortConfig> {
+    let devices = config.devices();
+    devices.into_iter().map(|ports| config.port(ports[0]))
+}
+
 /// The devices of a configuration's ports, as this machine has them.
 #[derive(Debug)]
 pub struct Preflight {
-    /// How each port's device reaches memory.
+    /// How each device reaches memory.
     pub dma: Vec<Dma>,
     /// Whether DPDK's memory is to be in hugepages.
     pub hugepages: bool,
@@ -60,7 +66,7 @@ pub struct Preflight {
 impl Preflight {
     pub fn new(config: &Config, bus: &Bus, locking: Locking) -> Preflight {
         let mut refusals = Vec::new();
-        let mut look = |port: &crate::config::PortConfig| {
+        let mut look = |port: &PortConfig| {
             let addresses = pci_devices(&port.device)
                 .into_iter()
                 .filter_map(pci_address);
@@ -76,7 +82,7 @@ impl Preflight {
             });
             found.max().unwrap_or(Dma::Kernel)
         };
-        let dma: Vec<_> = config.ports.iter().map(&mut look).collect();
+        let dma: Vec<_> = first_ports(config).map(&mut look).collect();
         let memory_mb = Memory::of(config).mb(true);
         let strictest = dma.iter().copied().max().unwrap_or(Dma::Kernel);
         let hugepages = choose_hugepages(config.dpdk.hugepages, memory_mb, strictest)
@@ -122,7 +128,7 @@ impl Preflight {
     /// One of each device that another weir has.
     pub fn lock(config: &Config) -> Result<Vec<Lock>, Vec<Refusal>> {
         let (mut locks, mut refusals) = (Vec::new(), Vec::new());
-        for port in &config.ports {
+        for port in first_ports(config) {
             let devices = pci_devices(&port.device).into_iter();
             for address in devices.filter_map(pci_address) {
                 match Lock::take(&address) {

@@ -33,7 +33,7 @@ impl<P: Packet> Core<V4, P> {
             }
             Some(repr) if repr.operation == arp::REQUEST => {
                 let is_ours = tables.answers_for(port, repr.target_ip.into());
-                // A request tells of its sender too; so does a gratuitous one, which nobody answers.
+                // A request tells of its sender too; so does a gratuitous one, which is never answered.
                 self.note(port, &heard_of(&repr, tables), tables);
                 if !is_ours {
                     Verdict::Drop(DropReason::ArpIgnored)

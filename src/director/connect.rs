@@ -86,7 +86,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let is_active = connection.state.is_active();
         let reply = connection.is_two_way().then_some(connection.reply);
         let is_taken = match reply {
-            // A pair was chosen for which nobody has this key.
+            // A pair was chosen for which no connection has this key.
             Some(reply) if local.is_some() => reply == *key,
             Some(reply) => reply == *key || !self.live.vacate(&reply, Rivals::Idle, tables, coarse),
             None => false,

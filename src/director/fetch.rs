@@ -53,7 +53,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
                 owner,
                 service: None,
             }));
-            // Every service's address is there: what is to none of them is most often to nobody.
+            // Every service's address is there: most often a packet to another one is not for weir.
             keys.push(owner.flatten().map(|_| {
                 let service = flow::service_key(key);
                 tables.services.prefetch_place(&service);

@@ -1,7 +1,7 @@
 //! Second attempts: who gets in while half-open connections are given up sooner than a handshake takes.
 //!
 //! A SYN flood fills whatever there is, and then each SYN takes the place of an earlier one. As long as an entry lives for
-//! longer than a client needs to answer, that hurts nobody. Once it does not, a SYN opens a connection at its second
+//! longer than a client needs to answer, that hurts no client. Once it does not, a SYN opens a connection at its second
 //! attempt only: a client repeats it after a second (RFC 6298 section 2), a made-up sender does not. First attempts are
 //! remembered in four bytes each, not in the table, so that the entries of those who came back live for long enough.
 //!

@@ -186,7 +186,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         let mut next = next_tcp(state, direction(connection, found.reply), flags);
         let mut is_noted = flags.ack();
         if two_way && !found.reply && state.is_half_open() {
-            // Only the number of the real server's SYN-ACK completes a handshake: a blind ACK does not, nor is it kept.
+            // Only the number of the real server's SYN-ACK completes a handshake. A blind ACK's, be it 0, is not kept: the
+            // real server refuses it by a reset with that number (RFC 9293 section 3.10.7.4), which ends nothing. Usual
+            // ACKs after it are noted by `known`, which compares no numbers.
             let expected = connection.acknowledged(false);
             let completes = flags.ack() && expected == Some(acknowledged);
             if next == State::Established || state == State::Handshaken && next == state {
@@ -196,7 +198,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                     true => State::Handshaken,
                 };
             }
-            is_noted &= completes || acknowledged == 0;
+            is_noted &= completes;
         } else if two_way && state.is_half_open() && next == State::Established {
             // A real server in mid-handshake acknowledges a stray SYN too (RFC 9293 section 3.10.7.4): it has taken the
             // client's ACK if it sends data, or has received some.

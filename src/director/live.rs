@@ -322,7 +322,7 @@ impl<F: Family> Live<F> {
     }
 
     /// Of the next few entries the one that is given up first: of that service if one is named, else of a service that has
-    /// more than its share. Nobody loses a connection that is established in earnest; where many of them stand together,
+    /// more than its share. No connection established in earnest is given up; where many of them stand together,
     /// the search goes on where it last found something.
     #[cold]
     fn least(&mut self, own: Option<ServiceId>, now: Millis) -> Option<Held> {

@@ -32,8 +32,8 @@ impl<P: Packet> Core<V6, P> {
             };
             return self.of_routers(packet, source, lifetime, turn);
         };
-        let is_nobodys = |mac: Mac| !mac.is_station() || tables.is_own_mac(mac);
-        if heard.mac.is_some_and(is_nobodys) || is_no_host(heard.sender) {
+        let is_no_neighbours = |mac: Mac| !mac.is_station() || tables.is_own_mac(mac);
+        if heard.mac.is_some_and(is_no_neighbours) || is_no_host(heard.sender) {
             return Verdict::Drop(DropReason::BadNd);
         }
         match message {
@@ -91,7 +91,7 @@ impl<P: Packet> Core<V6, P> {
 
     /// A packet to a group: for the host, if the port has one. A router's question which groups the port listens to is
     /// answered.
-    pub(super) fn to_group<S: Sink<Packet = P>>(
+    pub(super) fn of_group<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         turn: &mut Turn<'_, S>,

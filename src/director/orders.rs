@@ -59,7 +59,7 @@ impl<P: Packet> Director<P> {
             }
             Order::CopyConnections(mut chunk) => {
                 self.copy_connections(&mut chunk, now);
-                // Full only if nobody fetches answers: then nobody misses this one.
+                // Full only if the control thread fetches no answers: then it misses none.
                 let _ = self.v4.core.mailbox.answers.push(chunk);
             }
         }

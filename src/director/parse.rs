@@ -3,7 +3,7 @@
 use super::family::{Family, V4, Wire};
 use crate::conn::{FlowKey, Key};
 use crate::forward::rewrite::Layout;
-use crate::net::{ethertype, protocol};
+use crate::net::{TagPriorities, ethertype, protocol};
 use crate::packet::Packet;
 use crate::tables::Port;
 use crate::verdict::DropReason;
@@ -207,7 +207,7 @@ fn is_header_right(first: u64, second: u64, addresses: u64) -> bool {
     sum.wrapping_mul(NEGATIVE_INVERSE).wrapping_neg() <= u64::MAX / 0xffff
 }
 
-/// RFC 1122 section 3.2.1.3: what may not be a source address. 240/4 is reserved, and no one's either.
+/// RFC 1122 section 3.2.1.3: what may not be a source address. 240/4 is reserved: no host has it either.
 pub(super) fn is_bad_source(address: Ipv4Addr) -> bool {
     matches!(address.octets()[0], 0 | 127 | 224..)
 }
@@ -241,6 +241,8 @@ pub(super) fn is_bad_source_mac(frame: &[u8], port: &Port) -> bool {
 pub(super) fn mend<F: Wire, P: Packet>(packet: &mut P, port: &Port) -> Parsed<F> {
     if vlan::is_priority_tagged(packet.data()) {
         // The addresses take the tag's place.
+        let outer = packet.data()[vlan::TAG_AT + 2] >> 5;
+        packet.set_priorities(TagPriorities { outer, inner: 0 });
         packet.data_mut().copy_within(..vlan::TAG_AT, vlan::TAG_LEN);
         packet.trim_front(vlan::TAG_LEN);
     }
@@ -375,8 +377,8 @@ mod tests {
                 false => Accepts::only(MAC),
             },
             mtu: 1500,
-            has_companion: false,
             accepts_ra: false,
+            has_companion: false,
             addresses: Box::default(),
             announce: Box::default(),
             broadcasts: Box::default(),

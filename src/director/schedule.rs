@@ -53,6 +53,9 @@ pub(super) enum Unscheduled<A> {
     NoRoute,
 }
 
+type WayOf<F> = Way<<F as Family>::Address>;
+type Scheduled<F, T> = Result<T, Unscheduled<<F as Family>::Address>>;
+
 impl<F: Family, P: Packet> Core<F, P> {
     /// The real server of a new connection, the way to it, and the template that binds the client to it, held for the
     /// connection; none without persistence, or without room for a new one.
@@ -64,7 +67,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         tables: &Tables,
         tried: &Tried,
         has_room_for_template: bool,
-    ) -> Result<(Real, Way<F::Address>, Option<ConnId>), Unscheduled<F::Address>> {
+    ) -> Scheduled<F, (Real, WayOf<F>, Option<ConnId>)> {
         let key = &flow.key;
         let Some(persistence) = service.persistence else {
             let (real, way) = self.choose(service, flow, tables, tried)?;
@@ -125,7 +128,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         flow: &Flow<F>,
         tables: &Tables,
         tried: &Tried,
-    ) -> Result<(Real, Way<F::Address>), Unscheduled<F::Address>> {
+    ) -> Scheduled<F, (Real, WayOf<F>)> {
         let client = Client::new(flow.key.source(), flow.key.source_port());
         let cursor = service.cursor(self.worker);
         let last = Cell::new(None);
@@ -167,11 +170,11 @@ pub(super) fn could_serve<F: Family>(service: &Service, real: &Real, tables: &Ta
 }
 
 /// The way to a real server that was not tried, if its next hop has not failed.
-fn usable_way<F: Family>(real: &Real, tables: &Tables, tried: &Tried) -> Option<Way<F::Address>> {
+fn usable_way<F: Family>(real: &Real, tables: &Tables, tried: &Tried) -> Option<WayOf<F>> {
     let way = way_to::<F>(real.address, tables)?;
     (!tried.has(real.id) && !way.has_failed(tables)).then_some(way)
 }
 
-fn way_to<F: Family>(address: IpAddr, tables: &Tables) -> Option<Way<F::Address>> {
+fn way_to<F: Family>(address: IpAddr, tables: &Tables) -> Option<WayOf<F>> {
     resolve(tables, F::address(address)?)
 }

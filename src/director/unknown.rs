@@ -34,6 +34,10 @@ impl<F: Family, P: Packet> Core<F, P> {
         let tcp = is_tcp(flow);
         let opens = !tcp || flow.flags.opens();
         let unattributed = PacketContext::default();
+        let owner = match F::stays_on_link(key.destination()) {
+            true => tables.owner(packet.port(), key.destination().into()),
+            false => owner.copied(),
+        };
         if owner.is_some() && tables.is_bad_source(key.source()) {
             return (Verdict::Drop(DropReason::BadSource), unattributed);
         }
@@ -51,7 +55,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 return (Verdict::Drop(DropReason::BadSource), unattributed);
             }
             Some(Owner::Vip) => {}
-            Some(&Owner::Port(port)) => {
+            Some(Owner::Port(port)) => {
                 let reason = LocalReason::ToPortAddress;
                 return (self.deliver(packet, port, reason, turn), unattributed);
             }

@@ -172,7 +172,7 @@ impl Wire for V6 {
         if !datagram.destination.is_multicast() {
             return core.datagram(packet, datagram, turn);
         }
-        (core.to_group(packet, turn), PacketContext::default())
+        (core.of_group(packet, turn), PacketContext::default())
     }
 
     const ICMP: u8 = protocol::ICMPV6;

@@ -36,7 +36,7 @@ pub struct Tap {
     mac: Mac,
     /// Bytes of the longest frame.
     longest: usize,
-    /// Somebody removed the interface.
+    /// The interface was removed from outside.
     gone: bool,
 }
 
@@ -93,7 +93,7 @@ pub struct HostStats {
     pub from_host: [Counter; MAX_PORTS],
     /// The kernel did not take them.
     pub refused: [Counter; MAX_PORTS],
-    /// Somebody removed the interface: 1.
+    /// The interface was removed from outside: 1.
     pub gone: [Counter; MAX_PORTS],
     /// The thread panicked, and carries nothing any more: 1.
     pub panicked: Counter,
@@ -161,7 +161,7 @@ impl Drop for Carrier {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A panic there has been told of already.
+            // A panic there has been logged already.
             let _ = thread.join();
         }
     }

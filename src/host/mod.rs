@@ -41,7 +41,7 @@ pub const fn mbufs(workers: usize) -> usize {
 enum FromHost {
     /// To leave by its port.
     Frame(Mbuf),
-    /// Of use to nobody any more.
+    /// The host has read it: to be freed.
     Used(Mbuf),
 }
 

@@ -1,5 +1,6 @@
 //! Packets in plain memory: for replays and tests.
 
+use crate::net::TagPriorities;
 use crate::packet::{Errand, Packet};
 use crate::units::PortId;
 
@@ -20,6 +21,7 @@ pub struct Memory {
     room: usize,
     /// [`Errand::number`], which is smaller than the errand: packets are moved from hand to hand.
     errand: u32,
+    priorities: TagPriorities,
 }
 
 impl Memory {
@@ -33,7 +35,13 @@ impl Memory {
             buffer,
             start: HEADROOM,
             errand: Errand::Find.number(),
+            priorities: TagPriorities::default(),
         }
+    }
+
+    /// Says which port it came in by.
+    pub fn set_port(&mut self, port: PortId) {
+        self.port = port;
     }
 }
 
@@ -90,6 +98,14 @@ impl Packet for Memory {
 
     fn errand(&self) -> Errand {
         Errand::from_number(self.errand)
+    }
+
+    fn set_priorities(&mut self, priorities: TagPriorities) {
+        self.priorities = priorities;
+    }
+
+    fn priorities(&self) -> TagPriorities {
+        self.priorities
     }
 
     fn prefetch(&self) {}

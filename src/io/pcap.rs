@@ -341,7 +341,7 @@ impl<W: Write> Writer<W> {
         self.out.write_all(frame)
     }
 
-    /// Writes out what is buffered: a file that is dropped instead tells nobody of a full disk.
+    /// Writes out what is buffered: a file that is dropped instead hides a full disk.
     pub fn finish(mut self) -> io::Result<()> {
         self.out.flush()
     }

@@ -140,7 +140,7 @@ impl Bus {
         }
     }
 
-    /// That of a tree of files, as root sees it with nobody connected.
+    /// That of a tree of files, as root sees it without an SSH session.
     #[cfg(test)]
     pub(crate) fn at(root: &Path) -> Bus {
         Bus {
@@ -231,7 +231,7 @@ impl Bus {
         if !self.is_root {
             return Err(Fault::NeedsRoot { address, driver });
         }
-        // Not opened: whoever closes it switches the device's access to memory off, others' too.
+        // Not opened: closing it would switch off the device's access to memory, for other processes too.
         let nodes = names(&device.join("uio"));
         let user = nodes
             .iter()

@@ -1,4 +1,4 @@
-//! The last bound on the log: each place in the code has so many lines a second, whoever makes it log.
+//! The last bound on the log: each place in the code writes so many lines a second, whatever makes it log.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;

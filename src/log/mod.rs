@@ -1,7 +1,7 @@
 //! The daemon's log: events of `tracing`, as lines on stderr.
 //!
 //! Logging never ends, blocks or delays anything. A line goes into a bounded queue ([`queue`]), which a thread of its own
-//! writes out; what does not fit, or cannot be written (a full disk, a pipe that nobody reads), is counted and told in
+//! writes out; what does not fit, or cannot be written (a full disk, a full pipe), is counted and told in
 //! one line when lines can be written again. What strangers send writes no unbounded log: each place in the code has so
 //! many lines a second ([`limit`]), and what names a subject one for each ([`Reports`]). A panic is one line, and a count ([`panics()`]).
 

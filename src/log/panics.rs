@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// When each place was last told of, and what came there since. There are as many as the program has.
+/// The places that have panicked: when each was last logged, and its panics since. The program has so many at most.
 static TOLD: Mutex<Vec<(String, Instant, u64)>> = Mutex::new(Vec::new());
 
 thread_local! {

@@ -166,8 +166,9 @@ mod tests {
         Fill(usize),
         /// Its reader is gone (EPIPE).
         Close,
-        /// Nobody reads, and it is non-blocking (EAGAIN) or not.
+        /// A full pipe that is non-blocking (EAGAIN).
         Refuse,
+        /// A full pipe: the write waits.
         Block,
     }
 

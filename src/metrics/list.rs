@@ -55,7 +55,7 @@ metrics! {
         Daemon(|daemon, samples| samples.add(&[], daemon.mbufs));
     Gauge "weir_mbufs_free" [] "Packet buffers that hold no packet and are in no queue."
         Daemon(|daemon, samples| samples.add(&[], daemon.mbufs_free));
-    Counter "weir_log_lost_lines_total" [] "Lines of the log that were lost: stderr did not take them (a full disk, a pipe that nobody reads)."
+    Counter "weir_log_lost_lines_total" [] "Lines of the log that were lost: stderr did not take them (a full disk, a full pipe)."
         Daemon(|daemon, samples| samples.add(&[], daemon.log_lost_lines));
     Counter "weir_panics_total" [] "Panics on the control thread and in the API; forwarding goes on. A worker's ends the process."
         Daemon(|daemon, samples| samples.add(&[], daemon.panics));

@@ -217,7 +217,8 @@ mod tests {
         let mut text = format!(
             "# Metrics\n\n`GET /metrics` of the API, in Prometheus's text format. This page is made from the list in\n\
              `src/metrics/list.rs`; a test compares them.\n\n\
-             `port` is a service's port where there is an `address`, else the name of a `[[port]]`.\n\n\
+             `port` is a service's port where there is an `address`, else the name of a `[[port]]`: ports on one device \
+             have the device's values each.\n\n\
              `[metrics] per_real = false` leaves out the metrics with the label `real`: {}.\n\n\
              | metric | type | labels | |\n|---|---|---|---|\n",
             left_out.join(", "),

@@ -189,6 +189,7 @@ impl NeedsRestart {
             (
                 port.name.clone(),
                 port.device.clone(),
+                port.vlan,
                 port.mac,
                 port.mtu,
                 port.queues,
@@ -197,7 +198,7 @@ impl NeedsRestart {
         };
         if !new.ports.iter().map(fixed).eq(old.ports.iter().map(fixed)) {
             return refuse(
-                "the list of [[port]]s, or the device, mac, mtu, queues or companion of one,"
+                "the list of [[port]]s, or the device, vlan, mac, mtu, queues or companion of one,"
                     .into(),
             );
         }

@@ -110,6 +110,9 @@ pub(super) fn port_of(config: &Config, address: IpAddr) -> Option<PortId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Model;
+    use crate::stats::Stats;
+    use crate::units::Time;
 
     fn parse(text: &str) -> Config {
         let context = config::Context {
@@ -158,5 +161,46 @@ mod tests {
             !owners.iter().any(|address| is_link_local(*address)),
             "{owners:?}"
         );
+    }
+
+    #[test]
+    fn the_first_ipv6_address_takes_a_restart() {
+        const V4: &str =
+            "[[port]]\nname = \"wan\"\ndevice = \"1\"\naddresses = [\"10.0.0.1/24\"]\n";
+        const SERVICE: &str = "[[service]]\naddress = \"2001:db8:2::80\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\n";
+        let model = |text: &str| {
+            let device = Device {
+                mac: Mac([2, 0, 0, 0, 0, 1]),
+                any_mac: false,
+            };
+            let stats = Arc::new(Stats::new(1).unwrap());
+            Model::new(&parse(text), vec![device], stats, 1, Time::default()).0
+        };
+        let apply = |model: &mut Model, text: &str| model.apply(parse(text), Time::default());
+        let both = V4.replace("/24\"", "/24\", \"2001:db8::1/64\"");
+        let heeding = format!("{V4}accept_ra = true\n");
+        let service = parse(&format!("{V4}{SERVICE}")).services[0].clone();
+
+        let mut v4 = model(V4);
+        for text in [&both, &heeding, &format!("{V4}{SERVICE}")] {
+            let refused = apply(&mut v4, text).unwrap_err().to_string();
+            assert_eq!(
+                refused,
+                "that there is no IPv6 address cannot change while weir runs: restart it to use the new file"
+            );
+        }
+        let refused = v4.set_services(vec![service.clone()]).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .contains("without room for IPv6 connections")
+        );
+        assert!(apply(&mut v4, &V4.replace("10.0.0.1", "10.0.0.2")).is_ok());
+
+        // Once there was one, there is room.
+        let mut v6 = model(&both);
+        assert!(apply(&mut v6, V4).is_ok());
+        assert!(v6.set_services(vec![service]).is_ok());
+        assert!(apply(&mut v6, &both).is_ok());
     }
 }

@@ -49,6 +49,8 @@ pub struct Model {
     retired_hops: Vec<HopId>,
     drained_at: Time,
     routers: Routers,
+    /// The default route is another router's since [`Model::take_rerouted`] was asked.
+    is_rerouted: bool,
     /// Workers have room for IPv6 connections, as the first configuration asked for.
     speaks_ipv6: bool,
     /// There is room for connections whose sides are of different families.
@@ -125,6 +127,7 @@ impl Model {
             retired_hops: Vec::new(),
             drained_at: now,
             routers: Routers::default(),
+            is_rerouted: false,
             speaks_ipv6: config.speaks_ipv6(),
             crosses_families: config.crosses_families(),
         };
@@ -428,6 +431,7 @@ impl Model {
         if !self.routers.choose(has_failed, now) {
             return;
         }
+        self.is_rerouted = true;
         let learned = self.routers.chosen();
         let port = learned.map(|(port, _)| self.tables().port(port).name.clone());
         let router = learned.map(|(_, address)| address);
@@ -444,6 +448,11 @@ impl Model {
             next.routes = routes;
             next.route_generation = next.route_generation.wrapping_add(1);
         });
+    }
+
+    /// Whether another router has the default route since the last call: addresses may be found on other ports.
+    pub fn take_rerouted(&mut self) -> bool {
+        std::mem::take(&mut self.is_rerouted)
     }
 
     /// The default route that a router's advertisements gave: the router and its port.

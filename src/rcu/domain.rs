@@ -59,7 +59,7 @@ impl<T> Retired<T> {
     /// No reader may hold a reference to the value, nor get one later.
     unsafe fn free(self) {
         // SAFETY: `value` came from `Box::into_raw` in `domain` or `publish`, was moved here when it stopped being
-        // current, and `self` is consumed: this is the only box of it. Nobody reads it, says the caller.
+        // current, and `self` is consumed: this is the only box of it. No reader has it, says the caller.
         drop(unsafe { Box::from_raw(self.value.as_ptr()) });
     }
 }
@@ -145,12 +145,12 @@ impl<T: Send + Sync> Publisher<T> {
             current,
             generation,
         } = &*self.shared.published;
-        // Release: whoever loads the pointer sees the value behind it. Only this thread stores it, so
+        // Release: a reader that loads the pointer sees the value behind it. Only this thread stores it, so
         // load and store may be apart.
         let old = current.load(Relaxed);
         current.store(Box::into_raw(new), Release);
         self.generation += 1;
-        // Release: whoever loads this number sees the pointer above (1).
+        // Release: a reader that loads this number sees the pointer above (1).
         generation.store(self.generation, Release);
         let value = NonNull::new(old).expect("a box is not null");
         self.retired.push_back(Retired {
@@ -262,7 +262,7 @@ impl<T: Send + Sync> Reader<T> {
         self.take_current();
     }
 
-    /// Runs `during`, in which this worker sleeps or waits: it holds no value then, and holds up nobody.
+    /// Runs `during`, in which this worker sleeps or waits: it holds no value then, and delays no publication.
     /// Comes back to the current value.
     pub fn offline<R>(&mut self, during: impl FnOnce() -> R) -> R {
         /// Comes back also when `during` unwinds.

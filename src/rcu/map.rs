@@ -104,7 +104,7 @@ fn leak<T>(value: T) -> NonNull<T> {
 }
 
 /// # Safety
-/// `pointer` came from [`leak`], and nobody uses it any more.
+/// `pointer` came from [`leak`], and is no longer used.
 unsafe fn free<T>(pointer: NonNull<T>) {
     // SAFETY: `leak` made it from a box, and it is used no more, says the caller.
     drop(unsafe { Box::from_raw(pointer.as_ptr()) });

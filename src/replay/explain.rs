@@ -6,6 +6,7 @@ use crate::director::family::{V4, V6, Wire};
 use crate::director::parse::{Parsed, receive};
 use crate::io::memory::Memory;
 use crate::model::Place;
+use crate::packet::Packet;
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
 use crate::verdict::Verdict;
@@ -13,7 +14,7 @@ use serde_json::json;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
-/// Writes the line of packet number `n`, which came in by `port`. Keys that do not apply are left out.
+/// Writes the line of packet number `n`, of `port`'s capture. Keys that do not apply are left out.
 pub fn explain(
     out: &mut impl Write,
     replay: &Replay,
@@ -24,6 +25,7 @@ pub fn explain(
 ) -> io::Result<()> {
     let tables = replay.model().tables();
     let Decision {
+        port: entered,
         worker,
         time,
         verdict,
@@ -35,7 +37,8 @@ pub fn explain(
     let service = context.service.and_then(|id| model.service(id));
     let name_of = |id| model.service_name(id).map(|name| json!(&*name));
     let real = context.real.and_then(|id| model.real(id));
-    let real = real.map(|real| real_server(real, tables, port, frame));
+    let enter = || replay.enter(port, frame).ok();
+    let real = real.map(|real| real_server(real, tables, enter));
     let (reason, out_port) = match *verdict {
         Verdict::Forward(out) if context.new_connection => ("new connection", Some(out)),
         Verdict::Forward(out) => ("known connection", Some(out)),
@@ -50,7 +53,7 @@ pub fn explain(
     write!(
         out,
         r#"{{"n": {n}, "port": {}, "time": {}"#,
-        name(port),
+        name(*entered),
         Seconds(*time)
     )?;
     let mut key = |key: &str, value: Option<serde_json::Value>| match value {
@@ -70,11 +73,11 @@ pub fn explain(
 }
 
 /// `10.0.0.11:8080`. In a service of every port, the port is the one on the real server's side of the packet.
-fn real_server(real: &Place, tables: &Tables, port: PortId, frame: &[u8]) -> String {
+fn real_server(real: &Place, tables: &Tables, enter: impl Fn() -> Option<Memory>) -> String {
     let (service, address, real_port) = real;
     let real_port = match real_port {
-        0 => port_in::<V4>(service.address, tables, port, frame)
-            .or_else(|| port_in::<V6>(service.address, tables, port, frame))
+        0 => port_in::<V4>(service.address, tables, enter())
+            .or_else(|| port_in::<V6>(service.address, tables, enter()))
             .unwrap_or(0),
         configured => *configured,
     };
@@ -82,8 +85,10 @@ fn real_server(real: &Place, tables: &Tables, port: PortId, frame: &[u8]) -> Str
 }
 
 /// The real server's port in a packet to or from a VIP, if it is one of that family's flow.
-fn port_in<F: Wire>(vip: IpAddr, tables: &Tables, port: PortId, frame: &[u8]) -> Option<u16> {
-    match receive::<F, _>(&mut Memory::new(port, frame), tables.port(port)) {
+fn port_in<F: Wire>(vip: IpAddr, tables: &Tables, packet: Option<Memory>) -> Option<u16> {
+    let mut packet = packet?;
+    let port = tables.port(packet.port());
+    match receive::<F, _>(&mut packet, port) {
         Parsed::Flow(flow) if flow.key.destination().into() == vip => {
             Some(flow.key.destination_port())
         }

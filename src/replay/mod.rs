@@ -17,17 +17,19 @@ use crate::arch::NoMemory;
 use crate::config::Config;
 use crate::conn::{Connection, Connection6};
 use crate::director::{Director, Origin, Room, Shared, Turn};
+use crate::door::Door;
 use crate::exchange::Mailbox;
 use crate::io::memory::Memory;
 use crate::model::{Changes, NeedsRestart};
 use crate::model::{Device, Model};
-use crate::packet::{BURST, Burst};
+use crate::net::Vlan;
+use crate::packet::{BURST, Burst, Packet};
 use crate::rcu::Reader;
 use crate::stats::{Stats, WorkerStats};
 use crate::steering::{DEFAULT_KEY, Steering};
 use crate::tables::Tables;
 use crate::units::{PortId, Time, WorkerId};
-use crate::verdict::{PacketContext, Verdict};
+use crate::verdict::{DropReason, PacketContext, Verdict};
 use crate::wire::Mac;
 use outbox::{Numbered, Outbox};
 use std::iter::Peekable;
@@ -46,6 +48,8 @@ pub const WINDOW: Duration = Duration::from_micros(10);
 /// them as a NIC with the default key does.
 pub struct Replay {
     model: Model,
+    /// By port: the way from its capture to the ports, where some on its device are tagged.
+    doors: Vec<Option<Door>>,
     workers: Vec<Worker>,
     shared: Arc<Shared>,
     outbox: Outbox,
@@ -61,6 +65,8 @@ struct Worker {
 /// What became of one received packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
+    /// That of the packet's VLAN. Where there is none, the port that it was given to.
+    pub port: PortId,
     pub worker: WorkerId,
     /// When it was processed: its timestamp, or that of an earlier packet if the timestamps went back.
     pub time: Time,
@@ -120,15 +126,21 @@ impl Replay {
         };
         let workers = readers.into_iter().enumerate().map(worker);
         let workers = workers.collect::<Result<Vec<_>, _>>()?;
-        let ports = config.ports.len();
-        let outbox = Outbox::new(shared.stats.clone(), ports, workers.len(), start);
+        let vlans = config.ports.iter().map(|port| port.vlan).collect();
+        let outbox = Outbox::new(shared.stats.clone(), vlans, workers.len(), start);
         Ok(Replay {
             model,
+            doors: doors(config, |_| true),
             workers,
             shared,
             outbox,
             clock: start,
         })
+    }
+
+    /// Says which ports have captures. Frames in a capture may also be for the ports on the same device that have none.
+    pub fn set_captured(&mut self, ports: &[PortId]) {
+        self.doors = doors(self.model.config(), |port| ports.contains(&port));
     }
 
     /// Receives a frame by `port` at `time`, and does all that follows from it.
@@ -173,14 +185,20 @@ impl Replay {
         };
         self.advance(*first);
         let mut last = self.clock;
-        self.outbox.begin(packets.iter().map(|(_, time, _)| {
+        self.outbox.begin(packets.iter().map(|(port, time, _)| {
             last = last.max(*time);
-            last
+            (*port, last)
         }));
         let mut shares: Vec<Vec<Numbered>> = self.workers.iter().map(|_| Vec::new()).collect();
         for (number, (port, _, frame)) in packets.iter().enumerate() {
-            let worker = self.shared.steering.worker_of(frame);
-            shares[worker.index()].push((number, Memory::new(*port, frame)));
+            match self.enter(*port, frame) {
+                Ok(packet) => {
+                    let worker = self.shared.steering.worker_of(packet.data());
+                    self.outbox.enters(number, packet.port());
+                    shares[worker.index()].push((number, packet));
+                }
+                Err(reason) => self.outbox.refuse(number, reason),
+            }
         }
         let mut any_left = true;
         while any_left {
@@ -200,6 +218,16 @@ impl Replay {
         self.set_clock(last);
         self.settle();
         decisions
+    }
+
+    /// A frame of a port's capture, without tags, with the port that it is for.
+    fn enter(&self, port: PortId, frame: &[u8]) -> Result<Memory, DropReason> {
+        let mut packet = Memory::new(port, frame);
+        if let Some(door) = &self.doors[port.index()] {
+            let port = door.enter(&mut packet, None)?;
+            packet.set_port(port);
+        }
+        Ok(packet)
     }
 
     /// Gives packets to the director of a worker, in bursts of at most `most`.
@@ -340,6 +368,20 @@ impl Replay {
             packets => Err(Unaccounted(packets)),
         }
     }
+}
+
+/// By port, the way from its capture to the ports: to itself, and to those on the same device that have no capture.
+fn doors(config: &Config, has_capture: impl Fn(PortId) -> bool) -> Vec<Option<Door>> {
+    let devices = config.devices();
+    let door = |(port, on): (PortId, &Vec<PortId>)| {
+        let vlan_of = |port: PortId| (port, config.port(port).vlan);
+        let is_needed = on.iter().any(|on| config.port(*on).vlan != Vlan::Untagged);
+        let here = |on: &PortId| *on == port || !has_capture(*on);
+        let ports = on.iter().copied().filter(here).map(vlan_of);
+        is_needed.then(|| Door::to(port, &ports.collect::<Vec<_>>()))
+    };
+    let devices = config.ports.iter().map(|port| &devices[port.on.index()]);
+    (0..).map(PortId).zip(devices).map(door).collect()
 }
 
 /// Port `number`, from 1, as if it had a device. Without a `mac` it takes every frame: the capture was taken on another

@@ -1,11 +1,13 @@
 //! Takes what the directors send, and says which received packet caused it.
 
 use super::{Decision, Frame};
+use crate::door;
 use crate::io::memory::Memory;
+use crate::net::Vlan;
 use crate::packet::{Packet, Priority, Sent, Sink};
 use crate::stats::Stats;
 use crate::units::{PortId, Time, WorkerId};
-use crate::verdict::{PacketContext, Verdict};
+use crate::verdict::{DropReason, PacketContext, Verdict};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -19,12 +21,14 @@ pub(super) struct Outbox {
     /// The timestamp of what no packet causes.
     pub clock: Time,
     stats: Arc<Stats>,
+    /// Of each port.
+    vlans: Vec<Vlan>,
     /// Not yet taken.
     frames: Vec<Frame>,
     /// For each port, how many frames were sent.
     sent: Vec<u64>,
-    /// The timestamps of the packets that came in together.
-    times: Vec<Time>,
+    /// The ports and timestamps of the packets that came in together.
+    arrivals: Vec<(PortId, Time)>,
     /// Those of them that the director still has, in the order of its decisions.
     current: VecDeque<usize>,
     /// What they caused so far, and which of them.
@@ -35,14 +39,15 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub fn new(stats: Arc<Stats>, ports: usize, workers: usize, clock: Time) -> Self {
+    pub fn new(stats: Arc<Stats>, vlans: Vec<Vlan>, workers: usize, clock: Time) -> Self {
         Outbox {
             worker: WorkerId(0),
             clock,
             stats,
             frames: Vec::new(),
-            sent: vec![0; ports],
-            times: Vec::new(),
+            sent: vec![0; vlans.len()],
+            vlans,
+            arrivals: Vec::new(),
             current: VecDeque::new(),
             caused: Vec::new(),
             decided: Vec::new(),
@@ -50,10 +55,25 @@ impl Outbox {
         }
     }
 
-    /// Packets with these timestamps have come in together.
-    pub fn begin(&mut self, times: impl Iterator<Item = Time>) {
-        self.times.extend(times);
-        self.decided.resize(self.times.len(), None);
+    /// Packets with these timestamps have come in together, each by that port's capture.
+    pub fn begin(&mut self, arrivals: impl Iterator<Item = (PortId, Time)>) {
+        self.arrivals.extend(arrivals);
+        self.decided.resize(self.arrivals.len(), None);
+    }
+
+    /// The packet is for this port.
+    pub fn enters(&mut self, number: usize, port: PortId) {
+        self.arrivals[number].0 = port;
+    }
+
+    /// The packet is for no port. The first worker counts it.
+    pub fn refuse(&mut self, number: usize, reason: DropReason) {
+        let worker = WorkerId(0);
+        let counters = self.stats.worker(worker);
+        counters.received.add(1);
+        counters.drop(reason);
+        let context = PacketContext::default();
+        self.decided[number] = Some((worker, Verdict::Drop(reason), context));
     }
 
     /// A burst of these goes to the director of `worker` next.
@@ -75,18 +95,24 @@ impl Outbox {
     /// returns what became of each packet.
     pub fn end(&mut self) -> Vec<Decision> {
         self.caused.sort_by_key(|(number, _)| *number);
-        let mut last = vec![None; self.times.len()];
+        let mut last = vec![None; self.arrivals.len()];
         for (number, frame) in self.caused.drain(..) {
             let sent = &mut self.sent[frame.port.index()];
             last[number] = Some(*sent);
             *sent += 1;
             self.frames.push(frame);
         }
-        let decisions = self.times.drain(..).zip(self.decided.drain(..)).zip(last);
-        let decision = |((time, decided), last): ((Time, Option<_>), Option<u64>)| {
+        let decisions = self
+            .arrivals
+            .drain(..)
+            .zip(self.decided.drain(..))
+            .zip(last);
+        type Arrival = (PortId, Time);
+        let decision = |(((port, time), decided), last): ((Arrival, Option<_>), Option<u64>)| {
             let (worker, verdict, context) = decided.expect("the director decides on every packet");
             let is_sent = matches!(verdict, Verdict::Forward(_) | Verdict::Reply(..));
             Decision {
+                port,
                 worker,
                 time,
                 verdict,
@@ -106,11 +132,13 @@ impl Outbox {
 impl Sink for Outbox {
     type Packet = Memory;
 
-    fn send(&mut self, port: PortId, packet: Memory, kind: Sent) {
+    fn send(&mut self, port: PortId, mut packet: Memory, kind: Sent) {
+        let has_room = door::tag(&mut packet, self.vlans[port.index()]);
+        debug_assert!(has_room, "nothing has grown into the headroom before");
         self.stats.worker(self.worker).sent(port, kind, 1, 0);
         let frame = |time| Frame { port, time, packet };
         match self.current.front() {
-            Some(&number) => self.caused.push((number, frame(self.times[number]))),
+            Some(&number) => self.caused.push((number, frame(self.arrivals[number].1))),
             None => {
                 self.sent[port.index()] += 1;
                 self.frames.push(frame(self.clock));

@@ -56,7 +56,7 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// Says what is left to say. Next hops are told of by [`Resolver::take_reached`](super::Resolver::take_reached).
+    /// Logs what is left to say. Next hops are reported by [`Resolver::take_reached`](super::Resolver::take_reached).
     pub fn tick(&mut self, tables: &Tables, now: Time) {
         let due = self.conflict.tick(now);
         let lines = due.subjects.into_iter();

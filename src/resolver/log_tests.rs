@@ -6,7 +6,7 @@ use crate::log::testing::logged;
 use crate::wire::arp;
 use std::net::Ipv4Addr;
 
-/// One ARP packet: its operation, its sender, and for whom it is.
+/// One ARP packet: its operation, its sender, and its target.
 type Packet = (u16, (IpAddr, Mac), IpAddr);
 
 struct Flood {
@@ -111,7 +111,7 @@ fn a_real_server_that_goes_or_comes_is_one_line_with_its_services_and_states() {
         lab.want(lan(11));
         lab.arp(arp::REPLY, (lan(11), mac(1)), lan(1));
         lab.want(lan(12));
-        // Nobody's: a client that does not answer is no news.
+        // Not a real server's: a client that does not answer is no news.
         lab.want(lan(99));
         lab.go_to(60_000);
         lab.want(lan(11));

@@ -110,7 +110,7 @@ pub struct Resolver {
     journal: Journal,
     /// Claims of addresses that weir keeps silent of.
     contested: Vec<(Place, Mac)>,
-    /// Lines about next hops, for whoever knows what they are there for.
+    /// Lines about next hops, for the control thread, which knows what they are there for.
     reached: Vec<(Place, Said<Reached>)>,
     /// The time of the last event or tick.
     clock: Time,
@@ -413,7 +413,7 @@ impl Resolver {
     }
 
     /// Another host claims an address of weir's own, which weir never gives up: RFC 5227 section 2.4 (c). Where weir keeps
-    /// silent of the address, whoever detects duplicates is told.
+    /// silent of the address, duplicate address detection is told.
     fn defend(&mut self, port: PortId, heard: &Heard, tables: &Tables, now: Time) {
         let Heard {
             sender: address,

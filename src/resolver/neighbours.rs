@@ -28,7 +28,7 @@ const COLLECT: Duration = Duration::from_secs(1);
 const HIGH: usize = MAX_NEIGHBOURS / 8 * 7;
 const LOW: usize = MAX_NEIGHBOURS / 4 * 3;
 
-/// For whom a slot is taken; each may fill the table so far.
+/// What a slot is taken for; each purpose may fill the table so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Stranger,

@@ -7,7 +7,7 @@
 //! this table.
 //!
 //! As in `ip_vs_mh.c`, but for what that requires: real servers take turns in the order of their addresses, not of
-//! the list; the table grows with the service; and weight 0 has no slots, so that nobody falls on it.
+//! the list; the table grows with the service; and weight 0 has no slots, so that no client falls on it.
 
 use super::{Client, Cursor, Kind, Scheduler, Usable, gcd};
 use crate::service::Real;

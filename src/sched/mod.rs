@@ -315,7 +315,7 @@ pub(crate) mod testing {
                     }
                     for (n, &count) in chosen.iter().enumerate() {
                         assert!(count == 0 || expected.contains(&n), "{}: {n}", kind.name);
-                        // With equal weights, no one takes the whole of the missing share; `sh` falls as the kernel's.
+                        // With equal weights, none takes the whole of the missing share; `sh` falls as the kernel's.
                         if weights == [1; 4] && expected.contains(&n) && kind.name != "sh" {
                             let fair = 400 / expected.len();
                             assert!(

@@ -1,5 +1,5 @@
 //! What workers count. Each counter has one writer, its worker, who adds by a relaxed load and a relaxed
-//! store (no atomic read-modify-write on the packet path); everybody else only reads.
+//! store (no atomic read-modify-write on the packet path); other threads only read.
 
 mod counter;
 #[cfg(test)]
@@ -51,17 +51,22 @@ impl Stats {
         self.workers.iter().map(|worker| &***worker)
     }
 
-    /// The frames of a port, by its number.
-    pub fn port(&self, number: usize) -> PortTotals {
-        let ports = || self.workers().map(|worker| &worker.ports[number]);
+    /// The frames of some ports together, by their numbers.
+    pub fn ports(&self, numbers: impl Iterator<Item = usize> + Clone) -> PortTotals {
+        let sum = |worker: &WorkerStats, counter: fn(&PortStats) -> &Counter| -> u64 {
+            let ports = numbers.clone().map(|number| &worker.ports[number]);
+            ports.map(|port| counter(port).get()).sum()
+        };
+        let received = self
+            .workers()
+            .map(|worker| sum(worker, |port| &port.rx_packets));
+        let sent = self.workers().map(|worker| QueueTotals {
+            taken: sum(worker, |port| &port.tx_packets),
+            refused: sum(worker, |port| &port.tx_refused),
+        });
         PortTotals {
-            rx_packets: ports().map(|port| port.rx_packets.get()).sum(),
-            tx: ports()
-                .map(|port| QueueTotals {
-                    taken: port.tx_packets.get(),
-                    refused: port.tx_refused.get(),
-                })
-                .collect(),
+            rx_packets: received.sum(),
+            tx: sent.collect(),
         }
     }
 
@@ -262,7 +267,7 @@ pub struct PortStats {
     pub tx_refused: Counter,
 }
 
-/// The frames of one port.
+/// The frames of one port, or of several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortTotals {
     pub rx_packets: u64,

@@ -143,8 +143,8 @@ mod tests {
             target: HOST,
             source_mac: None,
         };
-        let nobody = Ipv6Addr::UNSPECIFIED;
-        assert_eq!(read(&frame), (to_group, MAC, nobody, group, probe));
+        let unspecified = Ipv6Addr::UNSPECIFIED;
+        assert_eq!(read(&frame), (to_group, MAC, unspecified, group, probe));
     }
 
     #[test]

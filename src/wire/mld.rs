@@ -1,5 +1,5 @@
 //! Multicast listener discovery for IPv6, version 2 (RFC 3810): which groups a port listens to, for switches that forward a
-//! group's frames only where somebody does.
+//! group's frames only where a host does.
 
 use super::ipv6::{self, Ipv6};
 use super::ndisc::group_mac;

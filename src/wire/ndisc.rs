@@ -17,7 +17,7 @@ mod field {
 
     /// Of a router advertisement.
     pub const HOP_LIMIT: usize = 4;
-    /// Of both advertisements: of routers, what hosts are configured by; of neighbours, what is told of the sender.
+    /// Of both advertisements: of routers, what hosts are configured by; of neighbours, what is said of the sender.
     pub const FLAGS: usize = 5;
     /// Of a neighbour advertisement.
     pub const NEIGHBOUR_FLAGS: usize = 4;

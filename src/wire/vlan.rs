@@ -21,6 +21,11 @@ mod field {
     pub const PAYLOAD: RangeFrom<usize> = 4..;
 }
 
+/// Returns what a tag says of a priority (0 to 7) and an identifier (0 to 4095), and not drop eligible; higher bits are cut off.
+pub fn control(priority: u8, id: u16) -> u16 {
+    u16::from(priority & 7) << 13 | id & 0x0fff
+}
+
 /// What follows the EtherType of a tag.
 #[derive(Clone, Copy, Debug)]
 pub struct Vlan<T>(T);
@@ -72,8 +77,7 @@ impl<'a> Vlan<&'a [u8]> {
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Vlan<T> {
     /// Writes the priority (0 to 7) and the identifier (0 to 4095), and not drop eligible; higher bits are cut off.
     pub fn set_control(&mut self, priority: u8, id: u16) {
-        let control = u16::from(priority & 7) << 13 | id & 0x0fff;
-        set_u16(self.0.as_mut(), field::CONTROL, control);
+        set_u16(self.0.as_mut(), field::CONTROL, control(priority, id));
     }
 
     pub fn set_ethertype(&mut self, ethertype: u16) {

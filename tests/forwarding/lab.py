@@ -60,6 +60,8 @@ class Config:
     ports: dict  # name -> MAC
     services: dict
     pool: dict = field(default_factory=dict)  # addresses, ports
+    tags: dict = field(default_factory=dict)  # name -> (EtherType, identifier) of each VLAN tag, of tagged ports
+    captured: tuple = None  # the ports that have captures; None: all
 
 
 def service(mode, *reals, protocol="tcp", vip=VIP, port=80, name="web", scheduler="rr", real_port=8080, weights=None, **keys):
@@ -77,20 +79,28 @@ def route(to, via):
     return f'[[route]]\nto = "{to}"\nvia = "{via.ip}"\n'
 
 
-def port(name, host, mac=True, mtu=1500, companion=None, announce=()):
-    lines = [f'companion = "{companion}"'] if companion else []
+def tags_of(vlan):
+    """The tags of a port's frames, for `vlan = 100` or `vlan = "100.200"`."""
+    ids = [int(part) for part in str(vlan).split(".") if part != "0"]
+    return list(zip((0x88A8, 0x8100)[-len(ids) :], ids)) if ids else []
+
+
+def port(name, host, mac=True, mtu=1500, companion=None, announce=(), vlan=None, device="net_null0"):
+    lines = [f"vlan = {json.dumps(vlan)}"] * (vlan is not None)
+    lines += [f'companion = "{companion}"'] if companion else []
     lines += [f"announce = {json.dumps(announce)}"] if announce else []
-    lines = ["[[port]]"] + lines + [ f'name = "{name}"', 'device = "net_null0"', f'addresses = ["{host.ip}/24"]', f"mtu = {mtu}"]
+    lines = ["[[port]]"] + lines + [f'name = "{name}"', f'device = "{device}"', f'addresses = ["{host.ip}/24"]', f"mtu = {mtu}"]
     return "\n".join(lines + [f'mac = "{host.mac}"'] * mac) + "\n"
 
 
 def two_arm(*services, known=(GATEWAY, NEAR, A, B, C, D, INNER_GATEWAY), pool=POOL, pool_ports="1024-65535", extra="",
-            default_route=True, mtu=1500, connections=1024, macs=True, answers=None, to_host=None, to_host_peers=None, companion=None, announce=((), ())):
+            default_route=True, mtu=1500, connections=1024, macs=True, answers=None, to_host=None, to_host_peers=None, companion=None, announce=((), ()), vlans=(None, None), devices=("net_null0", "net_null0"), wan_mtu=1500):
     """weir between the clients' link (wan) and the real servers' (lan); `known` have static neighbour entries."""
     text = f"limits = {{ connections = {connections}" + (f", answers_per_second = {answers}" if answers is not None else "")
     text += f", host_packets_per_second = {to_host}" if to_host is not None else ""
     text += (f", host_peer_packets_per_second = {to_host_peers}" if to_host_peers is not None else "") + " }\n"
-    text += extra + port("wan", WAN, macs, companion=companion, announce=announce[0]) + port("lan", LAN, macs, mtu, announce=announce[1])
+    text += extra + port("wan", WAN, macs, wan_mtu, companion, announce[0], vlans[0], devices[0])
+    text += port("lan", LAN, macs, mtu, None, announce[1], vlans[1], devices[1])
     text += f'[[route]]\nto = "0.0.0.0/0"\nvia = "{GATEWAY.ip}"\n' * default_route
     text += f'[[route]]\nto = "10.9.0.0/16"\nvia = "{INNER_GATEWAY.ip}"\n'
     text += "".join(f'[[neighbour]]\naddress = "{host.ip}"\nmac = "{host.mac}"\n' for host in known)
@@ -101,7 +111,8 @@ def two_arm(*services, known=(GATEWAY, NEAR, A, B, C, D, INNER_GATEWAY), pool=PO
     ends = pool.split("-")
     numbers = range(int(ends[0].split(".")[3]), int(ends[-1].split(".")[3]) + 1)
     addresses = [f"10.0.0.{number}" for number in numbers]
-    return Config(text, macs, {each.name: each for each in services}, {"addresses": addresses, "ports": (first, last)})
+    tags = {name: tags_of(vlan) for name, vlan in zip(("wan", "lan"), vlans) if vlan}
+    return Config(text, macs, {each.name: each for each in services}, {"addresses": addresses, "ports": (first, last)}, tags)
 
 
 def one_arm(*services):
@@ -124,6 +135,7 @@ class Sent:
     sender: Host
     layer: object
     to_mac: str = None  # default: the port's
+    priorities: tuple = ()  # of its VLAN tags, where the port has some; default: 0
 
     def frame(self, port_mac):
         return bytes(Ether(src=self.sender.mac, dst=self.to_mac or port_mac) / self.layer)
@@ -164,6 +176,13 @@ def arp(sender, target, op="who-has", to_mac=None, target_mac="00:00:00:00:00:00
     for name, value in fields.items():
         setattr(layer, name, value)
     return Sent(sender, layer, to_mac or (BROADCAST if op == "who-has" else None))
+
+
+def tagged(frame, tags, priorities=()):
+    """The frame with these VLAN tags."""
+    numbers = list(priorities) + [0] * len(tags)
+    text = b"".join(struct.pack("!HH", kind, number << 13 | id) for (kind, id), number in zip(tags, numbers))
+    return frame[:12] + text + frame[12:]
 
 
 def raw(data):

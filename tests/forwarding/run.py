@@ -27,7 +27,7 @@ except ImportError:
     sys.exit("error: these tests need scapy: apt-get install python3-scapy")
 
 from case import ANY, NEXT  # noqa: E402
-from lab import ARP, ICMP, IP, TCP, UDP, Ether, Host, Sent  # noqa: E402
+from lab import ARP, ICMP, IP, TCP, UDP, Ether, Host, Sent, tagged  # noqa: E402
 from scapy.layers.inet6 import IPv6  # noqa: E402
 from wire import Ipv4, Ipv6, ip_of, read_pcap, write_pcap  # noqa: E402
 
@@ -140,6 +140,7 @@ def fields(frame):
     """A frame's fields by the names that cases use."""
     packet = Ether(frame)
     found = {"eth_src": packet.src, "eth_dst": packet.dst, "type": packet.type, "frame": frame}
+    found["priorities"] = getattr(frame, "priorities", ())
     if ARP in packet:
         arp = packet[ARP]
         found |= {"op": arp.op, "src": arp.psrc, "dst": arp.pdst, "hwsrc": arp.hwsrc, "hwdst": arp.hwdst}
@@ -179,6 +180,23 @@ def fields(frame):
     return found
 
 
+class Untagged(bytes):
+    """A frame without the VLAN tags that it came out with, whose priorities are here."""
+
+    priorities = ()
+
+
+def without_tags(frame, tags, port):
+    """A frame that weir sent by a port, without the tags that all of the port's have."""
+    found = [struct.unpack_from("!HH", frame, 12 + 4 * n) for n in range(len(tags))]
+    ids = [(kind, control & 0x1FFF) for kind, control in found]
+    assert ids == tags, f"a frame out of {port} with the tags {ids}, not {tags}"
+    rest = Untagged(frame[:12] + frame[12 + 4 * len(tags) :])
+    assert rest[12:14] not in (b"\x81\0", b"\x88\xa8"), f"a frame out of {port} with more tags than {tags}"
+    rest.priorities = tuple(control >> 13 for _, control in found)
+    return rest
+
+
 def in_bursts(case):
     """Whether packets come in bursts: each right after the one before, unless it has a time of its own, or is an answer that
     another worker may get before it has the question. What the control thread learns of neighbours it learns between two bursts:
@@ -206,13 +224,17 @@ def replay(case, frames, folder, burst):
     command += ["--workers", str(WORKERS), "--burst", str(burst)]
     for port in ports:
         mine = [(time, frame) for (name, time, frame) in frames if name == port]
-        write_pcap(folder / f"{port}.in", mine)
-        command += ["--rx", f"{port}={folder / port}.in", "--tx", f"{port}={folder / port}.out"]
+        if case.config.captured is None or port in case.config.captured:
+            write_pcap(folder / f"{port}.in", mine)
+            command += ["--rx", f"{port}={folder / port}.in"]
+        command += ["--tx", f"{port}={folder / port}.out"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, f"weir replay: exit {run.returncode}\n{run.stderr}"
     written = [run.stdout, (folder / "why.jsonl").read_bytes()] + [(folder / f"{port}.out").read_bytes() for port in ports]
     lines = [json.loads(line) for line in (folder / "why.jsonl").read_text().splitlines()]
-    out = {port: read_pcap(folder / f"{port}.out") for port in ports}
+    tags = case.config.tags
+    bare = lambda port, frame: without_tags(frame, tags[port], port) if port in tags else frame  # noqa: E731
+    out = {port: [(time, bare(port, frame)) for time, frame in read_pcap(folder / f"{port}.out")] for port in ports}
     return written, Results(case, frames, lines, out, json.loads(run.stdout))
 
 
@@ -226,7 +248,10 @@ def play(case, folder):
                 results = replay(case, frames, folder, BURST)[1]
                 account(case, results)
             packet = packet(results)
-        frames.append((step.port, times[number], packet.frame(case.config.ports[step.port]) if isinstance(packet, Sent) else packet))
+        if isinstance(packet, Sent):
+            frame = packet.frame(case.config.ports[step.port])
+            packet = tagged(frame, case.config.tags.get(step.port, ()), packet.priorities)
+        frames.append((step.port, times[number], packet))
     (first, results), (second, single) = replay(case, frames, folder, BURST), replay(case, frames, folder, 1)
     if first != second:
         differ = [number for number, lines in enumerate(zip(results.lines, single.lines)) if lines[0] != lines[1]]
@@ -312,7 +337,8 @@ def general(case, results):
     assert len(lines) == len(frames), f"{len(frames)} packets received, {len(lines)} explained"
     for number, (line, (port, time, frame)) in enumerate(zip(lines, frames)):
         where = f"step {number}: {line}"
-        assert line["n"] == number and line["port"] == port and round(line["time"] * 1e6) == time, f"{where}: out of order"
+        is_its_own = line["port"] == port or case.config.captured is not None
+        assert line["n"] == number and is_its_own and round(line["time"] * 1e6) == time, f"{where}: out of order"
         assert line["verdict"] in VERDICTS, where
         assert line["reason"] in REASONS[line["verdict"]], f"{where}: a reason that no list has"
         assert ("out_n" in line) == (line["verdict"] in ("forward", "reply")), where
@@ -343,9 +369,10 @@ def general(case, results):
 
 
 def untagged(frame):
-    """The frame without a tag that gives nothing but a priority."""
-    is_tagged = frame[12:14] == b"\x81\0" and frame[14] & 15 == 0 and frame[15] == 0
-    return frame[:12] + frame[16:] if is_tagged else frame
+    """The frame without VLAN tags."""
+    while frame[12:14] in (b"\x81\0", b"\x88\xa8"):
+        frame = frame[:12] + frame[16:]
+    return frame
 
 
 def rewritten(case, line, frame, sent, where):

@@ -111,7 +111,7 @@ ip -n weir link set host0 up
 check "set down and up, it has its routes again" within 5 route_back
 ip -n weir address del 198.51.100.1/24 dev host0
 first() { ip -n weir address show host0 | grep -q 'inet 198.51.100.1/24'; }
-check "an address that somebody removed is there again" within 5 first
+check "an address that was removed by hand is there again" within 5 first
 within 5 second || fail "the second address is missing"
 sed -i 's|"198.51.100.1/24", ||' "$LAB_DIR/weir.toml"
 check "the first address is removed" weir reload
@@ -127,7 +127,7 @@ refuse "the companion goes with weir" companion_is_there
 weir_start "$LAB_DIR/weir.toml"
 ip -n weir link delete host0
 unhealthy() { [[ $(on weir curl -s --max-time 5 http://127.0.0.1:9900/health) == "companion interfaces are gone: host0" ]]; }
-check "removed by somebody, it is missed" within 5 unhealthy
+check "removed by hand, it is missed" within 5 unhealthy
 before=$(awk '{print $14 + $15}' "/proc/$weir_pid/stat")
 sleep 1
-check "… and nobody spins" test $(($(awk '{print $14 + $15}' "/proc/$weir_pid/stat") - before)) -lt 50
+check "… and no thread spins" test $(($(awk '{print $14 + $15}' "/proc/$weir_pid/stat") - before)) -lt 50

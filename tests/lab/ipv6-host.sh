@@ -3,7 +3,7 @@
 
 wan=2001:db8:51:
 # Of the interfaces to come: the companion.
-on weir sysctl -q -w net.ipv6.conf.default.disable_ipv6=0 net.ipv6.conf.default.accept_ra=0 \
+on weir sysctl -q -w net.ipv6.conf.lo.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0 net.ipv6.conf.default.accept_ra=0 \
     net.ipv6.conf.default.router_solicitations=0
 client c1 198.51.100.11
 on c1 sysctl -q -w net.ipv6.conf.wan.accept_ra=0 net.ipv6.conf.wan.router_solicitations=0 net.ipv6.conf.wan.disable_ipv6=0
@@ -27,8 +27,8 @@ mac=$(ip -n weir -json link show host0 | /usr/bin/python3 -c 'import json, sys; 
 check "ping of the port's address" within 5 on c1 ping -6 -qc2 -i0.2 -W2 "$wan:1"
 same "… at the port's MAC address" "$mac" "$(ip -n c1 -6 neighbour show "$wan:1" | awk '{ print $5 }')"
 check "ping from the host" on weir ping -6 -qc2 -i0.2 -W2 "$wan:11"
-check "ping from the host, by its link" on weir ping -6 -qc2 -i0.2 -W2 "$(ip -n c1 -6 -json address show dev wan scope link |
-    /usr/bin/python3 -c 'import json, sys; print([entry["local"] for link in json.load(sys.stdin) for entry in link.get("addr_info", [])][0])')%host0"
+link_local=$(ip -n c1 -6 address show dev wan scope link | awk '/inet6/ { sub("/.*", "", $2); print $2 }')
+check "ping from the host, by its link" on weir ping -6 -qc2 -i0.2 -W2 "$link_local%host0"
 check "HTTP from the host" get weir "http://[$wan:11]/" 5
 spawn weir /usr/bin/python3 -m http.server 8080 --bind "$wan:1" --directory "$LAB_DIR/files"
 head -c 5000000 /dev/urandom >"$LAB_DIR/files/some"

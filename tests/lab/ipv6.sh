@@ -89,7 +89,7 @@ for vip in $near $far; do
     else
         same "real servers see the client" "$wan:11" "$(awk '{print $2}' <<<"$answers" | sort -u)"
     fi
-    shared "DNS over IPv6 goes round" "s1 10, s2 10, s3 10" "$(who c1 $vip 30 | tally)"
+    shared "DNS over IPv6 goes round" "s1 10, s2 10, s3 10" "$(who c1 "$vip" 30 | tally)"
 done
 shared "IPv4 beside it goes round" "s1 10, s2 10, s3 10" "$(get c1 http://192.0.2.80/ 30 | tally)"
 head -c 1000000 /dev/urandom >"$LAB_DIR/files/some"
@@ -154,5 +154,32 @@ check "… and the other host keeps it" on c1 ping -6 -qc2 -i0.2 -W2 "$wan:81"
 same "… alone" "$(ip -n c2 -json link show wan | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["address"])')" \
     "$(neighbour c1 "$wan:81" | awk '{ print $5 }')"
 shared "the others are served" "s1 10, s2 10, s3 10" "$(get c1 "http://[$near]/" 30 | tally)"
+
+# A router that advertises itself, and a client behind it.
+if [[ $mode != dr ]]; then
+    host r1 wan 198.51.100.253/24
+    six r1 wan "$wan:fd/64"
+    on r1 sysctl -q -w net.ipv6.conf.all.forwarding=1 net.ipv6.conf.lo.disable_ipv6=0
+    ip -n r1 -6 address add 2001:db8:7::7/128 dev lo
+    within 5 settled_addresses r1 || fail "r1 has no address"
+    from_behind() { on r1 curl -sS --fail --max-time 3 --interface 2001:db8:7::7 "http://[$near]/"; }
+    refuse "without a route back, who is behind a router gets nothing" from_behind 2>/dev/null
+    cat >"$LAB_DIR/bird.conf" <<EOF
+router id 198.51.100.253;
+protocol device {}
+protocol radv { interface "wan" { min ra interval 3; max ra interval 4; default lifetime 60; }; }
+EOF
+    spawn r1 bird -f -c "$LAB_DIR/bird.conf" -s "$LAB_DIR/bird.ctl" -P "$LAB_DIR/bird.pid"
+    default_route() { weir show routes --json | grep -q '"to":"::/0"'; }
+    sleep 4
+    refuse "a router's advertisements are not heeded" default_route
+    sed -i 's|^name = "wan"|&\naccept_ra = true|' "$LAB_DIR/weir.toml"
+    check "unless the port is to: a reload says so" weir reload
+    check "… and the router has the default route" within 10 default_route
+    check "… by which who is behind it is answered" within 5 from_behind
+    kill "$(<"$LAB_DIR/bird.pid")"
+    no_default_route() { ! default_route; }
+    check "the router says that it is none any more" within 10 no_default_route
+fi
 
 settled

@@ -142,7 +142,7 @@ guest_master() { guest "printf '\\x0$2' | dd of=/sys/bus/pci/devices/$1/config b
 
 stalled() { guest "wget -q -O - http://127.0.0.1:9900/metrics | grep -q '^weir_port_stalled.*$1.* 1$'"; }
 
-# A device that takes packets and sends none, as one does whose access to memory somebody switched off.
+# A device that takes packets and sends none, as one does whose access to memory was switched off.
 guest_black_hole() {
     local load
     guest_case e1000/uio_pci_generic/nat

@@ -60,7 +60,7 @@ load_ends
 same "failures on the others" '[]' "$(jq_field failed '[name for name in value if name != "s1"]' <"$LAB_DIR/load.json")"
 # Each of the 24 clients can have met it once, before it left.
 check "connections of s1 end once" test "$(jq_field failed 'value.get("s1", 0) <= 24' <"$LAB_DIR/load.json")" = True
-shared "nobody is sent to s1" "s2 10, s3 10" "$(get c2 http://$vip/ 20 | tally)"
+shared "no client is sent to s1" "s2 10, s3 10" "$(get c2 http://$vip/ 20 | tally)"
 write 1 1 1 0
 check "s1 comes back" weir reload
 shared "… and has its share" "s1 10, s2 10, s3 10" "$(get c3 http://$vip/ 30 | tally)"

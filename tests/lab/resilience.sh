@@ -16,7 +16,7 @@ listener.bind(sys.argv[1])
 while True:
     print(f"{time.monotonic():.1f}", listener.recv(4096).decode().replace("\n", " "), flush=True)
 EOF
-within 5 test -S "$LAB_DIR/notify" || fail "nobody listens"
+within 5 test -S "$LAB_DIR/notify" || fail "the listener does not start"
 export NOTIFY_SOCKET=$LAB_DIR/notify WATCHDOG_USEC=1000000
 weir_start "$LAB_DIR/weir.toml"
 unset NOTIFY_SOCKET WATCHDOG_USEC

@@ -110,7 +110,7 @@ fn limits() -> impl Strategy<Value = Limits> {
         })
 }
 
-/// By which addresses the services are to be had.
+/// The addresses of the services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Families {
     V4,

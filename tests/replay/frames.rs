@@ -62,7 +62,8 @@ pub fn data(from: End, to: End) -> Vec<u8> {
     numbered_data(from, to, ACK, (1, 0), b"data")
 }
 
-fn numbered_data(
+/// A segment with these numbers and data.
+pub fn numbered_data(
     from: End,
     to: End,
     flags: u8,

@@ -8,6 +8,7 @@ mod families;
 mod frames;
 mod fuzz;
 mod ipv6;
+mod known;
 mod neighbours;
 mod pressure;
 mod promises;
@@ -211,7 +212,7 @@ fn captures_of_one_side_get_a_hint() {
         .collect();
     assert_eq!(hints.len(), 2, "{}", run.stderr);
     assert!(
-        hints[0].contains("waited in vain for an ARP answer")
+        hints[0].contains("waited in vain for an answer to ARP")
             && hints[0].ends_with("of: 10.0.0.11 (lan)"),
         "{}",
         run.stderr

@@ -1,4 +1,4 @@
-//! A reload changes what it says, and nobody else's connections.
+//! A reload changes what the new file changes, and no other connections.
 
 use super::frames::{ACK, SYN, VIP, ends, query, tcp};
 use super::{PORTS, SECOND, T, parse};

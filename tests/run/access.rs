@@ -1,4 +1,4 @@
-//! Who may change a running daemon, and what nobody can do to it.
+//! Who may change a running daemon, and what no client can do to it.
 
 use super::*;
 use std::io::{Read, Write};
@@ -157,7 +157,7 @@ fn a_file_that_the_asker_may_not_read_is_not_quoted() {
 fn garbage_is_answered_soon_and_in_few_words() {
     let lab = Lab::new();
     let daemon = Daemon::start(&lab, &lab.config("", 1));
-    // Two megabytes: in one line, of many errors, and as keys that nobody knows.
+    // Two megabytes: in one line, of many errors, and as unknown keys.
     let cases = [
         "x".repeat(2 << 20),
         "= ] [ \n".repeat(300_000),

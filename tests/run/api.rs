@@ -190,7 +190,7 @@ fn the_api_answers_and_refuses() {
         (200, &0.into()),
         "{body}"
     );
-    // The daemon opens no file that it is told of.
+    // The daemon opens no file that a request names.
     let (status, body) = post(as_json, "{\"file\": \"/etc/hostname\"}");
     assert!(status == 400 && body.contains("files"), "{status} {body}");
     assert_eq!(post(as_json, "{\"files\": []}").0, 400);

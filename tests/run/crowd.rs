@@ -1,4 +1,4 @@
-//! Many who ask at once: slow ones keep nobody waiting, and changes are made in the order in which they were asked for.
+//! Many clients at once: slow ones keep no other waiting, and changes are made in the order of their requests.
 
 use super::*;
 use std::cell::RefCell;
@@ -537,7 +537,7 @@ fn a_connection_that_is_closed_before_an_answer_is_asked_again() {
             }
         }
     };
-    // Not joined: where nobody asks again it waits for ever.
+    // Not joined: it waits for ever where no request comes any more.
     std::thread::spawn(move || serve(5));
     let output = weir(&["show", "ports", "--json", "--api", &api]);
     assert!(output.status.success(), "{output:?}");

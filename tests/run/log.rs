@@ -42,7 +42,7 @@ const CASES: &[Case] = &[
         loses: true,
     },
     Case {
-        name: "a full pipe that nobody reads",
+        name: "a full pipe that is not read",
         stderr: || {
             let (reader, mut writer) = pipe().unwrap();
             writer.write_all(&[b'\n'; 1 << 16]).unwrap();
@@ -197,7 +197,7 @@ fn a_flood_writes_few_lines_and_names_who_claims_what() {
     for word in ["address=192.0.2.80", "mac=02:00:00:00:09:07", "port=wan"] {
         assert!(lines[0].contains(word), "{word}: {}", lines[0]);
     }
-    // Its real server, 10.0.0.99, does not answer: not yet, nobody has asked.
+    // Its real server, 10.0.0.99, is not known to be silent: weir has not asked yet.
     assert!(!log.contains("is down"), "{log}");
     daemon.stop();
 }

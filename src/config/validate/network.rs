@@ -1,6 +1,6 @@
 //! Ports, routes, neighbours: whose each address is, and what can be reached.
 
-use super::devices::Devices;
+use super::devices::{self, Devices};
 use crate::config::address::{Destination, edges};
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::Item;
@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 /// The most ports.
 const MAX_PORTS: usize = 16;
-const MAX_MTU: u32 = 1500;
+const DEFAULT_MTU: u32 = 1500;
 
 /// Which of weir's own addresses one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,35 +225,13 @@ impl Network {
                 // Which there may be at any time.
                 self.routed.insert(IpNet::V6(Ipv6Net::default()));
             }
-            if let Some(mtu) = port.mtu.ok()
-                && mtu.value.0 > MAX_MTU
-            {
-                log.error(
-                    mtu.at,
-                    format!(
-                        "the MTU {} needs jumbo frames: not supported by this version of weir yet",
-                        mtu.value.0
-                    ),
-                )
-                .help(format!("write an MTU from 576 to {MAX_MTU}"));
-            }
-            if let Some(vlan) = port.vlan.ok()
-                && vlan.value.0 != 0
-            {
-                log.error(
-                    vlan.at,
-                    format!(
-                        "`vlan = {}` is not supported by this version of weir yet",
-                        vlan.value.0
-                    ),
-                )
-                .help("write 0 (untagged), or leave the key out");
-            }
             let device_at = port.device.ok().map_or(at, |device| device.at);
             let (Some(name), Some(device)) = (port.name.into_option(), port.device.into_option())
             else {
                 continue;
             };
+            let vlan = port.vlan.get().unwrap_or_default();
+            let on = devices.number(&device.0, vlan);
             self.devices.push(device_at);
             self.names.push(name.0.clone());
             ports.push(PortConfig {
@@ -262,12 +240,15 @@ impl Network {
                 addresses,
                 announce,
                 accept_ra,
+                on,
+                vlan,
                 mac: port.mac.get(),
-                mtu: port.mtu.get().map_or(MAX_MTU, |mtu| mtu.0) as u16,
+                mtu: port.mtu.get().map_or(DEFAULT_MTU, |mtu| mtu.0) as u16,
                 queues: port.queues.get().unwrap_or(Queues::Auto),
                 companion: port.companion.into_option().map(|name| name.0),
             });
         }
+        devices::share(&mut ports);
         ports
     }
 

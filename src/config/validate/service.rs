@@ -286,7 +286,7 @@ impl Check<'_> {
             self.log
                 .warning(
                     service,
-                    "the service has no real servers: nobody will serve it",
+                    "the service has no real servers: it can serve no client",
                 )
                 .help("add a [[service.real]]");
             return Vec::new();

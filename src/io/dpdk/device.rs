@@ -2,11 +2,12 @@
 
 use super::pool::longest_frame;
 use super::queue_count::{choose_queues, most_queues};
+use super::vlan::{Tagging, most_mtu};
 use super::{Eal, Error, MbufPool, RxQueue, TxQueue, error, unplug};
 use crate::config::{Queues, pci_address};
 use crate::io::pci::Dma;
-use crate::net::Mac;
-use crate::units::PortId;
+use crate::net::{Mac, Vlan};
+use crate::units::{DeviceId, PortId};
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_ether_addr};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -21,16 +22,21 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 const DESCRIPTORS: u16 = 1024;
 const ENOTSUP: c_int = 95;
 
-/// How a device is to serve as a `[[port]]`.
+/// How a device is to serve as one or more `[[port]]`s.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceConfig<'a> {
-    pub id: PortId,
+    pub id: DeviceId,
+    /// What its packets are marked with: the port of untagged frames, or the first port on it.
+    pub port: PortId,
+    /// The name of the first port on it.
     pub name: &'a str,
+    /// Those of the ports on it.
+    pub vlans: &'a [Vlan],
     /// A PCI address or a vdev string, as the EAL takes it.
     pub device: &'a str,
     /// None: the device's own.
     pub mac: Option<Mac>,
-    /// The largest IP packet, in bytes.
+    /// The largest IP packet of any of its ports, in bytes.
     pub mtu: u16,
     pub queues: Queues,
     /// Each needs a transmit queue of its own.
@@ -92,21 +98,24 @@ impl Drop for Ethdev {
     }
 }
 
-/// A NIC or vdev that serves as a `[[port]]`. It stays open until this and the last of its queues are dropped.
+/// A NIC or vdev that serves as one or more `[[port]]`s. It stays open until this and the last of its queues are dropped.
 #[derive(Debug)]
 pub struct Device {
-    id: PortId,
+    id: DeviceId,
+    port: PortId,
     name: String,
     pub(super) ethdev: Arc<Ethdev>,
     pub(super) info: rte_eth_dev_info,
     pub(super) driver: String,
     pub(super) mac: Mac,
-    mtu: u16,
+    pub(super) mtu: u16,
     pub(super) rx_queues: u16,
     tx_queues: u16,
     /// DPDK's name of the device.
     device_name: String,
     dma: Dma,
+    pub(super) tagging: Tagging,
+    pub(super) vlans: Vec<Vlan>,
 }
 
 /// The queues of a started device. All receive queues have to be polled; there is a transmit queue for each worker.
@@ -163,8 +172,8 @@ impl Probed {
         } = self;
         let (most_rx, most_tx) = most_queues(&driver, &info);
         let (rx_queues, tx_queues) = choose_queues(config, &driver, most_rx, most_tx)?;
-        if !(info.min_mtu..=info.max_mtu).contains(&config.mtu) {
-            let (min, max) = (info.min_mtu, info.max_mtu);
+        let (min, max) = (info.min_mtu, most_mtu(&info).min(MbufPool::MAX_MTU));
+        if !(min..=max).contains(&config.mtu) {
             return Err(Error::Mtu {
                 port: config.name.to_owned(),
                 driver,
@@ -173,8 +182,10 @@ impl Probed {
                 max,
             });
         }
+        let tagging = Tagging::of(&info, config.vlans);
         let mut attached = Device {
             id: config.id,
+            port: config.port,
             name: config.name.to_owned(),
             ethdev: device,
             info,
@@ -185,6 +196,8 @@ impl Probed {
             tx_queues,
             device_name,
             dma: config.dma,
+            tagging,
+            vlans: config.vlans.to_vec(),
         };
         attached.configure(config)?;
         attached.mac = attached.take_mac(config.mac)?;
@@ -264,22 +277,24 @@ impl Device {
         // SAFETY: the device is configured and every queue set up.
         let code = unsafe { dpdk_sys::rte_eth_dev_start(id) };
         self.check("starting", code)?;
+        self.admit_vlans();
         match self.driver.as_str() {
             "net_tap" => self.part_from_kernel_mac(self.info.if_index, self.mac)?,
             "net_bonding" => self.part_members_from_kernel_mac()?,
             _ => {}
         }
+        let rx = (0..self.rx_queues).map(|queue| {
+            let marks = (self.id, self.port);
+            RxQueue::new(marks, queue, &self.ethdev, self.has_interrupts())
+        });
+        let tx = (0..self.tx_queues).map(|queue| TxQueue::new(queue, &self.ethdev));
         Ok(DeviceQueues {
-            rx: (0..self.rx_queues)
-                .map(|queue| RxQueue::new(self.id, queue, &self.ethdev, self.has_interrupts()))
-                .collect(),
-            tx: (0..self.tx_queues)
-                .map(|queue| TxQueue::new(self.id, queue, &self.ethdev))
-                .collect(),
+            rx: rx.collect(),
+            tx: tx.collect(),
         })
     }
 
-    pub fn id(&self) -> PortId {
+    pub fn id(&self) -> DeviceId {
         self.id
     }
 
@@ -297,6 +312,7 @@ impl Device {
         self.mac
     }
 
+    /// The largest IP packet of any of its ports, in bytes.
     pub fn mtu(&self) -> u16 {
         self.mtu
     }
@@ -431,20 +447,22 @@ impl Device {
         let key = self.rss_key(config.rss_key);
         // SAFETY: zero is "default" in each of its numbers and pointers.
         let mut conf: rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
-        conf.rxmode.mtu = u32::from(self.mtu);
+        conf.rxmode.mtu = u32::from(self.link_mtu());
+        conf.rxmode.offloads = self.tagging.rx_offloads();
+        conf.txmode.offloads = self.tagging.tx_offloads();
         let flows = self.info.flow_type_rss_offloads & dpdk_sys::WEIR_RSS_FLOWS;
         if self.rx_queues > 1 && flows != 0 {
             conf.rxmode.mq_mode = dpdk_sys::RTE_ETH_MQ_RX_RSS;
-            conf.rxmode.offloads = self.info.rx_offload_capa & dpdk_sys::WEIR_RX_OFFLOAD_RSS_HASH;
+            conf.rxmode.offloads |= self.info.rx_offload_capa & dpdk_sys::WEIR_RX_OFFLOAD_RSS_HASH;
             conf.rx_adv_conf.rss_conf.rss_hf = flows;
             if let Some(key) = &key {
-                // The configuration is copied: nobody writes there.
+                // The configuration is copied: DPDK does not write there.
                 conf.rx_adv_conf.rss_conf.rss_key = key.as_ptr().cast_mut();
                 conf.rx_adv_conf.rss_conf.rss_key_len = key.len() as u8;
             }
         }
         if config.one_pool {
-            conf.txmode.offloads =
+            conf.txmode.offloads |=
                 self.info.tx_offload_capa & dpdk_sys::WEIR_TX_OFFLOAD_MBUF_FAST_FREE;
         }
         let try_it = |conf: &rte_eth_conf| {
@@ -501,7 +519,7 @@ impl Device {
     /// Drivers that took the MTU with the configuration need not know how to change it.
     fn apply_mtu(&self) -> Result<(), Error> {
         // SAFETY: the device exists.
-        let code = unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.ethdev.id, self.mtu) };
+        let code = unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.ethdev.id, self.link_mtu()) };
         if code == -ENOTSUP {
             Ok(())
         } else {
@@ -525,7 +543,7 @@ fn probe(config: &DeviceConfig) -> Result<Ethdev, Error> {
         let code = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
         (code == 0).then_some(id)
     };
-    // The EAL made the PCI devices that it was told of when it started.
+    // The EAL made the PCI devices that its arguments named when it started.
     let id = match find() {
         Some(id) => id,
         None => {

@@ -66,7 +66,7 @@ impl Eal {
         let argv: Vec<*mut c_char> = args.into_iter().map(CString::into_raw).collect();
         let argv = argv.leak();
         let code = without_stdout(|| {
-            // SAFETY: `argv` holds `len` C strings that live, and are nobody else's, until the process ends.
+            // SAFETY: `argv` holds `len` C strings, leaked for the EAL alone: they live until the process ends.
             unsafe { dpdk_sys::rte_eal_init(argv.len() as c_int, argv.as_mut_ptr()) }
         });
         if code < 0 {
@@ -130,7 +130,7 @@ fn without_stdout<T>(work: impl FnOnce() -> T) -> T {
 
 /// Removes the EAL's runtime directory, which it makes and leaves although weir has it keep no files there.
 fn remove_runtime_directory() {
-    // SAFETY: the EAL runs, so this is a C string that nobody changes any more.
+    // SAFETY: the EAL runs, so this is a C string that no longer changes.
     let directory = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };
     // Where it is not empty, the operator's eal_args put something there: that stays.
     let _ = std::fs::remove_dir(OsStr::from_bytes(directory.to_bytes()));
@@ -141,7 +141,7 @@ fn bundled_drivers() -> Option<String> {
     std::env::var("WEIR_DRIVERS").ok()
 }
 
-/// The EAL loads no driver from below a folder that everybody may write to, and says so in a way that helps nobody.
+/// The EAL loads no driver from below a folder that every user may write to, and its message does not say what to do.
 fn check_drivers(folder: &Path) -> Result<(), Error> {
     let text = |path: &Path| path.display().to_string();
     let Ok(real) = folder.canonicalize() else {

@@ -21,9 +21,9 @@ pub struct Interrupts {
 
 impl Interrupts {
     /// Those of these queues; none unless each of them has one.
-    pub fn of(queues: &[RxQueue]) -> Option<Interrupts> {
+    pub fn of<'a>(queues: impl Iterator<Item = &'a RxQueue>) -> Option<Interrupts> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).ok()?;
-        let queues: Option<Vec<_>> = queues.iter().map(RxQueue::interrupt).collect();
+        let queues: Option<Vec<_>> = queues.map(RxQueue::interrupt).collect();
         let queues = queues?;
         for (n, (device, queue)) in queues.iter().enumerate() {
             // SAFETY: takes any numbers.
@@ -33,7 +33,7 @@ impl Interrupts {
             }
             // SAFETY: the device's own, which the queue keeps open; the epoll forgets it when it is closed.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-            // By edges: nobody reads the counters of those that are eventfds, and a packet that comes between the last
+            // By edges: the counters of those that are eventfds are not read, and a packet that comes between the last
             // look at the queue and the wait ends the wait at once.
             let events = epoll::EventFlags::IN | epoll::EventFlags::ET;
             epoll::add(&epoll, fd, epoll::EventData::new_u64(n as u64), events).ok()?;

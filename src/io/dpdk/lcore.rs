@@ -35,7 +35,7 @@ impl Eal {
         }
         let (sender, result) = sync_channel(1);
         let job: Job = Box::new(move || {
-            // Nobody listens any more when the handle was dropped; then nobody wants the result either.
+            // Fails where the handle was dropped: then the result is not wanted.
             let _ = sender.send(work());
         });
         let job = Box::into_raw(Box::new(job));
@@ -44,7 +44,7 @@ impl Eal {
         let code =
             unsafe { dpdk_sys::rte_eal_remote_launch(Some(run), job.cast(), lcore_of(worker)) };
         if code != 0 {
-            // SAFETY: the launch failed, so nobody took the job over.
+            // SAFETY: the launch failed, so no lcore took the job over.
             drop(unsafe { Box::from_raw(job) });
             return Err(Error::Lcore {
                 worker: worker.0,

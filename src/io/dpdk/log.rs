@@ -1,5 +1,5 @@
 //! DPDK's log as tracing events of the target `dpdk`, so that it neither writes on stdout (as it likes to) nor
-//! speaks when nobody asked. Its "info" is our "debug": `RUST_LOG=dpdk=debug` shows it.
+//! speaks unasked. Its "info" is our "debug": `RUST_LOG=dpdk=debug` shows it.
 
 use crate::log::{self, Reports};
 use parking_lot::Mutex;

@@ -1,5 +1,6 @@
 //! One frame in an mbuf, owned.
 
+use crate::net::TagPriorities;
 use crate::packet::{Errand, Packet};
 use crate::units::PortId;
 use arrayvec::ArrayVec;
@@ -31,6 +32,27 @@ impl Mbuf {
     pub fn set_port(&mut self, port: PortId) {
         // SAFETY: `self` owns a live mbuf.
         unsafe { mbuf::set_port(self.raw(), u16::from(port.0)) }
+    }
+
+    /// The priority and the identifier of the VLAN tag that the device has taken off the received frame, if it has.
+    #[inline]
+    pub fn stripped_tag(&self) -> Option<u16> {
+        // SAFETY: `self` owns a live mbuf.
+        unsafe {
+            let stripped = mbuf::ol_flags(self.raw()) & dpdk_sys::WEIR_RX_VLAN_STRIPPED != 0;
+            stripped.then(|| mbuf::vlan_tci(self.raw()))
+        }
+    }
+
+    /// Has the device put an 802.1Q tag on the frame as it sends it.
+    #[inline]
+    pub fn insert_tag(&mut self, control: u16) {
+        // SAFETY: `self` owns a live mbuf.
+        unsafe {
+            let flags = mbuf::ol_flags(self.raw()) | dpdk_sys::WEIR_TX_VLAN;
+            mbuf::set_ol_flags(self.raw(), flags);
+            mbuf::set_vlan_tci(self.raw(), control);
+        }
     }
 
     /// Whether the whole frame is in one segment. A port receives every frame up to its MTU that way; of a longer
@@ -84,7 +106,7 @@ impl Packet for Mbuf {
     #[inline]
     fn data(&self) -> &[u8] {
         // SAFETY: DPDK keeps data_off + data_len within the buffer, whose bytes were initialised when its pool's
-        // memory was mapped; nobody else owns it, and `self` is borrowed for as long.
+        // memory was mapped; only `self` owns it, and is borrowed for as long.
         unsafe { std::slice::from_raw_parts(self.start(), self.len()) }
     }
 
@@ -157,6 +179,33 @@ impl Packet for Mbuf {
     fn errand(&self) -> Errand {
         // SAFETY: `self` owns a live mbuf.
         Errand::from_number(unsafe { mbuf::rss(self.raw()) })
+    }
+
+    // Where a driver notes the tag of a received frame, with the flag that says so: the outer priority at its place, the inner
+    // one where the identifier was, which nothing reads any more.
+    #[inline]
+    fn set_priorities(&mut self, priorities: TagPriorities) {
+        let TagPriorities { outer, inner } = priorities;
+        let note = u16::from(outer) << 13 | u16::from(inner & 7);
+        // SAFETY: `self` owns a live mbuf.
+        unsafe {
+            let flags = mbuf::ol_flags(self.raw()) | dpdk_sys::WEIR_RX_VLAN;
+            mbuf::set_ol_flags(self.raw(), flags);
+            mbuf::set_vlan_tci(self.raw(), note);
+        }
+    }
+
+    #[inline]
+    fn priorities(&self) -> TagPriorities {
+        // SAFETY: `self` owns a live mbuf.
+        let (flags, note) = unsafe { (mbuf::ol_flags(self.raw()), mbuf::vlan_tci(self.raw())) };
+        match flags & dpdk_sys::WEIR_RX_VLAN {
+            0 => TagPriorities::default(),
+            _ => TagPriorities {
+                outer: (note >> 13) as u8,
+                inner: (note & 7) as u8,
+            },
+        }
     }
 
     #[inline]

@@ -23,6 +23,7 @@ mod rss;
 mod tap;
 mod tx;
 mod unplug;
+mod vlan;
 
 pub use clock::{Clock, Cycles};
 pub use device::{Device, DeviceConfig, DeviceQueues, DeviceStats, LinkStatus, Probed};

@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What an mbuf takes beside its data: struct rte_mbuf, the mempool's header, and the padding between them.
 const MBUF_OVERHEAD: usize = 256;
-/// Ethernet header and FCS, or one VLAN tag instead of the FCS.
-const FRAME_OVERHEAD: usize = 18;
+/// Ethernet header, two VLAN tags and FCS.
+const FRAME_OVERHEAD: usize = 14 + 8 + 4;
+/// Many NICs have receive buffers of whole kilobytes (82599: SRRCTL.BSIZEPKT), and would spread a frame over two.
+const GRANULE: usize = 1024;
 /// The data room that drivers expect at least (RTE_MBUF_DEFAULT_DATAROOM).
 const MIN_DATA_ROOM: usize = 2048;
 
@@ -35,6 +37,9 @@ impl MbufPool {
     /// How many free mbufs each lcore may keep aside: a pool must be larger than what lies in its rings by
     /// 1.5 times this for each lcore.
     pub const CACHE: usize = 256;
+
+    /// The largest MTU whose frames fit one mbuf.
+    pub const MAX_MTU: u16 = u16::MAX - RTE_PKTMBUF_HEADROOM as u16 - FRAME_OVERHEAD as u16;
 
     /// A pool of `mbufs` mbufs for frames of ports with an MTU up to `mtu`, on a NUMA node (-1: on any).
     pub fn new(eal: &Eal, mbufs: usize, mtu: u16, socket: i32) -> Result<MbufPool, Error> {
@@ -117,7 +122,7 @@ impl MbufPool {
         self.size
     }
 
-    /// How many mbufs nobody holds, those in the lcores' caches included. Slow.
+    /// How many mbufs are free, those in the lcores' caches included. Slow.
     pub fn available(&self) -> usize {
         // SAFETY: the pool lives for ever.
         unsafe { dpdk_sys::rte_mempool_avail_count(self.raw()) as usize }
@@ -133,7 +138,7 @@ impl MbufPool {
     }
 }
 
-/// The longest frame, FCS included, of a port with this MTU.
+/// The longest frame, tags and FCS included, of a port with this MTU.
 pub(super) fn longest_frame(mtu: u16) -> usize {
     usize::from(mtu) + FRAME_OVERHEAD
 }
@@ -141,7 +146,7 @@ pub(super) fn longest_frame(mtu: u16) -> usize {
 fn frame_room(mtu: u16) -> usize {
     let most = usize::from(u16::MAX) - RTE_PKTMBUF_HEADROOM as usize;
     longest_frame(mtu)
-        .next_multiple_of(64)
+        .next_multiple_of(GRANULE)
         .max(MIN_DATA_ROOM)
         .min(most)
 }
@@ -152,10 +157,10 @@ mod tests {
 
     #[test]
     fn a_frame_of_the_mtu_fits_one_mbuf() {
-        for mtu in [68, 1500, 2030, 2031, 9000, 16_000] {
-            assert!(frame_room(mtu) >= usize::from(mtu) + 18, "mtu {mtu}");
+        for mtu in [68, 1500, 2022, 2023, 9000, 16_000, MbufPool::MAX_MTU] {
+            assert!(frame_room(mtu) >= usize::from(mtu) + 26, "mtu {mtu}");
         }
-        assert_eq!(frame_room(1500), 2048);
+        assert_eq!((frame_room(1500), frame_room(9000)), (2048, 9216));
         assert!(frame_room(u16::MAX) + RTE_PKTMBUF_HEADROOM as usize <= usize::from(u16::MAX));
     }
 }

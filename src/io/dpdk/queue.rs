@@ -3,13 +3,14 @@
 use super::device::Ethdev;
 use super::{Mbuf, TxBuffer};
 use crate::packet::{BURST, Burst};
-use crate::units::PortId;
+use crate::units::{DeviceId, PortId};
 use arrayvec::ArrayVec;
 use std::sync::Arc;
 
-/// A receive queue of a started port.
+/// A receive queue of a started device.
 #[derive(Debug)]
 pub struct RxQueue {
+    id: DeviceId,
     port: PortId,
     device_id: u16,
     queue: u16,
@@ -20,10 +21,9 @@ pub struct RxQueue {
     device: Arc<Ethdev>,
 }
 
-/// A transmit queue of a started port.
+/// A transmit queue of a started device.
 #[derive(Debug)]
 pub struct TxQueue {
-    port: PortId,
     device_id: u16,
     queue: u16,
     device: Arc<Ethdev>,
@@ -31,12 +31,13 @@ pub struct TxQueue {
 
 impl RxQueue {
     pub(super) fn new(
-        port: PortId,
+        (id, port): (DeviceId, PortId),
         queue: u16,
         device: &Arc<Ethdev>,
         has_interrupts: bool,
     ) -> RxQueue {
         RxQueue {
+            id,
             port,
             device_id: device.id(),
             queue,
@@ -46,6 +47,11 @@ impl RxQueue {
         }
     }
 
+    pub fn device(&self) -> DeviceId {
+        self.id
+    }
+
+    /// The port that its packets are marked with: that of untagged frames, or the device's first.
     pub fn port(&self) -> PortId {
         self.port
     }
@@ -87,17 +93,12 @@ impl RxQueue {
 }
 
 impl TxQueue {
-    pub(super) fn new(port: PortId, queue: u16, device: &Arc<Ethdev>) -> TxQueue {
+    pub(super) fn new(queue: u16, device: &Arc<Ethdev>) -> TxQueue {
         TxQueue {
-            port,
             device_id: device.id(),
             queue,
             device: Arc::clone(device),
         }
-    }
-
-    pub fn port(&self) -> PortId {
-        self.port
     }
 
     /// Sends frames from the front; returns how many the device took. The others stay.

@@ -84,7 +84,7 @@ pub(super) fn choose_queues(
 mod tests {
     use super::*;
     use crate::io::pci::Dma;
-    use crate::units::PortId;
+    use crate::units::{DeviceId, PortId};
     use std::mem::MaybeUninit;
 
     fn choose(
@@ -95,7 +95,9 @@ mod tests {
         tx: u16,
     ) -> Result<(u16, u16), String> {
         let config = DeviceConfig {
-            id: PortId(0),
+            id: DeviceId(0),
+            port: PortId(0),
+            vlans: &[],
             name: "wan",
             device: "x",
             mac: None,

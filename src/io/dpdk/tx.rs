@@ -32,6 +32,25 @@ impl TxBuffer {
         self.frames.is_empty()
     }
 
+    /// Prepares each frame for the device. Those for which that fails are freed; returns what they counted as.
+    pub fn prepare(&mut self, prepare: impl Fn(&mut Mbuf) -> bool) -> Tally {
+        let (frames, kinds) = (
+            std::mem::take(&mut self.frames),
+            std::mem::take(&mut self.kinds),
+        );
+        let mut lost = Tally::default();
+        for (place, mut frame) in frames.into_iter().enumerate() {
+            match prepare(&mut frame) {
+                true => {
+                    self.kinds.set(self.frames.len(), kinds.get(place));
+                    self.frames.push(frame);
+                }
+                false => lost += kinds.tally(1 << place),
+            }
+        }
+        lost
+    }
+
     /// Sends all of it. What the device does not take is freed.
     #[inline]
     pub fn flush(&mut self, queue: &mut TxQueue) -> Flushed {
@@ -113,6 +132,14 @@ impl Kinds {
         }
     }
 
+    fn get(self, place: usize) -> Sent {
+        match (self.answered >> place & 1, self.originated >> place & 1) {
+            (1, _) => Sent::Answered,
+            (_, 1) => Sent::Originated,
+            _ => Sent::Forwarded,
+        }
+    }
+
     /// Counts the places that are set in `mask`.
     fn tally(self, mask: u64) -> Tally {
         Tally {
@@ -154,6 +181,9 @@ mod tests {
             let mut kinds = Kinds::default();
             for place in 0..frames {
                 kinds.set(place, PATTERN[place % 3]);
+            }
+            for (place, kind) in PATTERN.iter().cycle().take(frames).enumerate() {
+                assert_eq!(kinds.get(place), *kind);
             }
             for sent in 0..=frames {
                 let flushed = kinds.split(sent, frames);

@@ -25,7 +25,7 @@ pub(super) fn watch() {
         ]
     };
     if codes.iter().any(|code| *code != 0) {
-        tracing::debug!(?codes, "DPDK's device events are not to be had");
+        tracing::debug!(?codes, "DPDK's device events are not available");
     }
 }
 

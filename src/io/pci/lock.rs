@@ -30,7 +30,7 @@ impl Lock {
     }
 
     /// `root`: where `sys` and `run` are. Two locks, as neither is seen from everywhere: a network namespace has a `sys` of
-    /// its own, a container a `run`. Where one of them cannot be had for another reason, the other has to do.
+    /// its own, a container a `run`. Where one of them cannot be taken for another reason, the other has to do.
     pub(super) fn take_in(root: &Path, address: &str) -> Result<Lock, Locked> {
         let device = root.join("sys/bus/pci/devices").join(address);
         if !device.exists() {
@@ -62,7 +62,7 @@ impl Lock {
             }
         }
         if let Some(file) = files.first_mut() {
-            // Only for the message of whoever comes second.
+            // Only for the message of a weir that comes second.
             let _ = file.set_len(0);
             let _ = write!(file, "{}", std::process::id());
         }

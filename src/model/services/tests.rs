@@ -16,12 +16,10 @@ const VIPS: u8 = 3;
 const PORTS: [u16; 3] = [80, 81, 0];
 const NAMES: [&str; 3] = ["web", "dns", "mail"];
 /// The last two are behind a gateway.
-const REALS: [IpAddr; 4] = [
-    IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11)),
-    IpAddr::V4(Ipv4Addr::new(10, 0, 0, 12)),
-    IpAddr::V4(Ipv4Addr::new(10, 1, 0, 11)),
-    IpAddr::V4(Ipv4Addr::new(10, 1, 0, 12)),
-];
+const fn real(subnet: u8, host: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, subnet, 0, host))
+}
+const REALS: [IpAddr; 4] = [real(0, 11), real(0, 12), real(1, 11), real(1, 12)];
 const MODES: [&str; 4] = [
     "mode = \"dr\"",
     "mode = \"nat\"",
@@ -256,9 +254,8 @@ impl Lab {
                 }
             }
             Step::Rewire(world) => {
-                let is_used = |service: &Arc<config::ServiceConfig>| {
-                    ipv4(service.address).octets()[3] == VIPS
-                };
+                let last_byte = |address| ipv4(address).octets()[3];
+                let is_used = |it: &Arc<config::ServiceConfig>| last_byte(it.address) == VIPS;
                 if world.has_vip && self.expected.iter().any(is_used) {
                     return;
                 }
@@ -300,8 +297,8 @@ impl Lab {
                 let service = Arc::make_mut(&mut self.expected[n]);
                 let its = key(service);
                 if service.reals.is_empty() {
-                    let nobody = (REALS[0], 1);
-                    assert!(self.model.edit(&its, nobody, *edit).is_err());
+                    let absent = (REALS[0], 1);
+                    assert!(self.model.edit(&its, absent, *edit).is_err());
                     return;
                 }
                 let real = real % service.reals.len();
@@ -498,9 +495,7 @@ fn check_by_hand(tables: &Tables, service: &config::ServiceConfig) {
     let rule = tables.placements.get(&its);
     let rule = rule.map_or(Placement::Rss, |placements| placements.current);
     match service.persistence {
-        Some(persistence) if !is_nat => {
-            assert_eq!(rule, Placement::Template(persistence.prefix_v4))
-        }
+        Some(it) if !is_nat => assert_eq!(rule, Placement::Template(it.prefix_v4)),
         Some(_) => assert_eq!(rule, Placement::Client),
         None if is_nat && service.port == 0 => assert_eq!(rule, Placement::Client),
         None if !is_nat => assert_eq!(rule, Placement::Rss),
@@ -524,8 +519,8 @@ fn compare(lab: &Lab, is_quiet: bool) {
         row.placement = fresh.placement;
     }
     for (place, known) in &after.natted {
-        let nobody = BTreeSet::new();
-        let services = wanted.natted.get(place).unwrap_or(&nobody);
+        let none = BTreeSet::new();
+        let services = wanted.natted.get(place).unwrap_or(&none);
         assert!(known.is_superset(services), "{place}");
         for service in known.difference(services) {
             let may_be = !is_quiet || was_nat(config, service, place);

@@ -1,4 +1,4 @@
-"""What weir answers itself, from which address, how often, and whom it never answers."""
+"""What weir answers itself, from which address, how often, and what it never answers."""
 
 from case import Case, drop, ends, forward, lan, local, reply, wan
 from lab import (A, B, CLIENT, INNER_GATEWAY, LAN, LAN_VIP, NEAR, POOL, VIP, WAN, WAN_VIP, Host, arp, ethernet, icmp, quoting, raw, reply_to, route, service,
@@ -188,7 +188,7 @@ CASES = [
     ]),
     Case("an_address_probe_is_answered", SUBNETS,
          [wan(arp(Host("0.0.0.0", NEAR.mac), WAN_VIP), reply("arp", "wan", eth_dst=NEAR.mac, op=2, src=WAN_VIP, hwsrc=WAN.mac))],
-         says="RFC 5227 2.1.1: whoever probes learns that the address is taken"),
+         says="RFC 5227 2.1.1: the host that probes learns that the address is taken"),
     Case("a_unicast_arp_request_is_answered", SUBNETS, [wan(arp(NEAR, WAN, to_mac=WAN.mac), is_at(NEAR, "wan", WAN.ip))],
          says="RFC 1122 2.3.2.1: how others confirm that weir is still there"),
     Case("padded_arp_requests_are_answered", SUBNETS, [wan(raw(ethernet(arp(NEAR, WAN)) + pad),

@@ -33,16 +33,21 @@ ONE_SIDED = {
 
 
 def walk(text, start=0, server=A, **first):
-    """Steps of a walk; `first`: of its first step."""
+    """Steps of a walk, with the numbers that two hosts would send; `first`: of its first step."""
     steps = []
+    first_of = {"c": 1000, "s": 5000}
+    next_of = dict(first_of)
     for number, segment in enumerate(text.split(", ")):
         who, state = segment.split(" ")
         side, flags = who.split(":")
+        seq = first_of[side] if "S" in flags and "R" not in flags else next_of[side]
+        next_of[side] = max(next_of[side], seq + sum(flags.count(flag) for flag in "SF"))
+        numbers = {"seq": seq, "ack": next_of["s" if side == "c" else "c"] if "A" in flags else 0}
         times = first if number == 0 else {}
         if side == "c":
-            steps.append(wan(tcp(CLIENT, VIP, flags), forward("lan", server, state=state, new=number == 0), **times))
+            steps.append(wan(tcp(CLIENT, VIP, flags, **numbers), forward("lan", server, state=state, new=number == 0), **times))
         else:
-            steps.append(lan(reply_to(start, flags), forward("wan", CLIENT, state=state, new=False), **times))
+            steps.append(lan(reply_to(start, flags, **numbers), forward("wan", CLIENT, state=state, new=False), **times))
     return steps
 
 

@@ -83,7 +83,7 @@ class WeightedLeastConnection(LeastConnection):
 
 
 class SourceHash:
-    """With `sh-fallback`: nobody is refused while some real server has a weight."""
+    """With `sh-fallback`: no client is refused while some real server has a weight."""
 
     def __init__(self, dests):
         self.table, place, dealt = [], 0, 0

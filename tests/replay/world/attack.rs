@@ -124,10 +124,10 @@ impl Attack {
 }
 
 impl Random {
-    /// The address of nobody.
+    /// An address that no host has.
     fn sender(&mut self) -> Address {
         let word = self.word();
-        // 16.0.0.0/4 has none of the addresses that anybody else uses here.
+        // 16.0.0.0/4 has none of the addresses that clients and real servers use here.
         let address = Ipv4Addr::from_bits(0x1000_0000 | word & 0x0fff_ffff);
         (address, 1024 | (self.word() >> 16) as u16)
     }

@@ -29,7 +29,7 @@ const START: u64 = 1_700_000_000 * SECOND;
 /// From weir to a real server, or back.
 const LAN_DELAY: u64 = MILLISECOND / 20;
 
-/// What somebody does.
+/// What a client, a real server or an attacker does.
 #[derive(Debug, Default)]
 pub struct Actions {
     packets: Vec<(Option<u64>, Packet)>,

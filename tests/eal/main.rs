@@ -2,7 +2,9 @@
 //!
 //! The EAL starts once in a process, so each test runs itself again as a process of its own.
 
+#[path = "../skip/mod.rs"]
 mod skip;
+mod vlan;
 
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use std::fs::File;
@@ -21,7 +23,7 @@ use weir::io::pci::Dma;
 use weir::net::Mac;
 use weir::packet::{BURST, Burst, Packet, Sent};
 use weir::steering::{DEFAULT_KEY, Steering};
-use weir::units::{PortId, WorkerId};
+use weir::units::{DeviceId, PortId, WorkerId};
 
 const ALONE: &str = "WEIR_TEST_ALONE";
 
@@ -134,8 +136,10 @@ fn after(text: &str, key: &str) -> String {
 fn port(id: u8, device: &str) -> DeviceConfig<'_> {
     DeviceConfig {
         dma: Dma::Kernel,
-        id: PortId(id),
+        id: DeviceId(id),
+        port: PortId(id),
         name: "wan",
+        vlans: &[],
         device,
         mac: None,
         mtu: 1500,
