@@ -7,7 +7,7 @@
 
 use super::family::{Error, Family, Frame, V4, V6};
 use super::limit::Asker;
-use super::parse::{Flow, Kind, is_ipv6};
+use super::parse::{Flow, is_ipv6};
 use super::{Core, Outcome, Shared, Turn};
 use crate::config::HostPeer;
 use crate::conn::{
@@ -16,6 +16,7 @@ use crate::conn::{
 use crate::forward::across::{self, GROWTH, Identifications, LEAST_MTU_V6, translated_length};
 use crate::forward::rewrite::Layout;
 use crate::packet::{Packet, Sink};
+use crate::stats::{Gauge, ServiceStats};
 use crate::tables::Target;
 use crate::units::WorkerId;
 use crate::verdict::{DropReason, PacketContext, Verdict};
@@ -122,7 +123,7 @@ impl<P: Packet> Core<Crossing, P> {
             flags: flow.flags,
             ttl: flow.ttl,
             length: flow.length,
-            kind: Kind::Unusual,
+            kind: flow.kind,
         };
         let table = &self.live.table;
         match table.find(table.hash(&flow.key), &flow.key) {
@@ -148,6 +149,10 @@ impl Family for Crossing {
     type Key = FlowKeyAny;
     type Address = AnyAddress;
 
+    fn live(stats: &ServiceStats) -> &Gauge {
+        &stats.across
+    }
+
     fn stays_on_link(address: AnyAddress) -> bool {
         match address.into() {
             IpAddr::V4(address) => V4::stays_on_link(address),
@@ -159,6 +164,8 @@ impl Family for Crossing {
         let is_v6 = IpAddr::from(flow.key.source()).is_ipv6();
         translated_length(is_v6, flow.length, flow.layout)
     }
+
+    const HAS_ONE_WAY: bool = true;
 
     type Memory = Identifications;
     fn memory(worker: WorkerId, shared: &Shared) -> Identifications {

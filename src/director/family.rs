@@ -9,6 +9,7 @@ use crate::conn::{Address, Connection, Key};
 use crate::forward::rewrite::Layout;
 use crate::neighbour::Hop;
 use crate::packet::{Packet, Sink};
+use crate::stats::{Gauge, ServiceStats};
 use crate::tables::Port;
 use crate::units::WorkerId;
 use crate::wire::Mac;
@@ -30,6 +31,12 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
         Self::Address::of(address)
     }
 
+    /// How many connections of this family a service has on a worker.
+    #[inline(always)]
+    fn live(stats: &ServiceStats) -> &Gauge {
+        &stats.live
+    }
+
     /// Whether no router may forward packets of an address.
     fn stays_on_link(_address: Self::Address) -> bool {
         false
@@ -40,6 +47,9 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     fn length_sent(flow: &Flow<Self>) -> u16 {
         flow.length
     }
+
+    /// Whether the usual packets of known connections come by the long way too, since there is no other.
+    const HAS_ONE_WAY: bool = false;
 
     /// What is kept from one rewritten packet to the next.
     type Memory: Send;

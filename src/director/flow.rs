@@ -125,7 +125,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         } else if is_tcp(flow) {
             context.new_connection = opens && connection.state.is_reusable(connection.is_two_way());
             let numbers = Numbers::of(packet.data(), flow);
-            self.step(found, flow, numbers);
+            match F::HAS_ONE_WAY && is_usual(&connection, flow, found.reply) {
+                true => (self.live.table.get_mut(found.id))
+                    .set_acknowledged(found.reply, numbers.acknowledged),
+                false => self.step(found, flow, numbers),
+            }
         } else {
             self.live.table.get_mut(found.id).note_datagram(found.reply);
         }
@@ -382,6 +386,12 @@ impl Numbers {
             acknowledged: word(8),
         }
     }
+}
+
+/// Whether a segment changes no state, and so is one of those that [`Core::known`] takes.
+fn is_usual<F: Family>(connection: &Connection<F::Key>, flow: &Flow<F>, reply: bool) -> bool {
+    let next = next_tcp(connection.state, direction(connection, reply), flow.flags);
+    flow.kind == Kind::Segment && next == connection.state
 }
 
 /// Counts a packet of a connection.

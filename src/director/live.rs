@@ -118,8 +118,9 @@ impl<F: Family> Live<F> {
         let id = self.table.add(connection, hash, reply)?;
         self.counters.connections.add(1);
         if let Some(stats) = self.counters.services.get(service.index()) {
-            self.services += usize::from(stats.live.get() == 0);
-            stats.live.inc();
+            let live = F::live(stats);
+            self.services += usize::from(live.get() == 0);
+            live.inc();
         }
         if connection.is_stray() {
             self.shared.strays.fetch_add(1, Relaxed);
@@ -140,8 +141,9 @@ impl<F: Family> Live<F> {
         };
         let stats = service.and_then(|service| self.counters.services.get(service.index()));
         if let Some(stats) = stats {
-            stats.live.dec();
-            self.services -= usize::from(stats.live.get() == 0);
+            let live = F::live(stats);
+            live.dec();
+            self.services -= usize::from(live.get() == 0);
         }
         if connection.is_template() {
             return;
@@ -388,7 +390,7 @@ impl<F: Family> Live<F> {
             return false;
         }
         let stats = self.counters.services.get(service.index());
-        let live = stats.map_or(0, |stats| stats.live.get() as usize);
+        let live = stats.map_or(0, |stats| F::live(stats).get() as usize);
         // As if it had a connection already.
         let services = self.services + usize::from(live == 0);
         services > 1 && (live + more) * services > capacity

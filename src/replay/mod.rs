@@ -15,7 +15,7 @@ pub use merge::{Input, Received, merge};
 
 use crate::arch::NoMemory;
 use crate::config::Config;
-use crate::conn::{Connection, Connection6};
+use crate::conn::{Connection, Connection6, ConnectionAny, Key, Table};
 use crate::director::{Director, Origin, Room, Shared, Turn};
 use crate::door::Door;
 use crate::exchange::Mailbox;
@@ -322,18 +322,25 @@ impl Replay {
 
     /// The live connections with the worker that has each, in the order of their places in its table.
     pub fn connections(&self) -> impl Iterator<Item = (WorkerId, &Connection)> {
-        self.workers.iter().flat_map(|worker| {
-            let table = worker.director.connections();
-            let live = (0..table.high_water()).filter_map(|number| table.live(number));
-            live.map(|connection| (worker.director.worker(), connection))
-        })
+        self.live(|director| Some(director.connections()))
     }
 
     /// The same of IPv6.
     pub fn connections6(&self) -> impl Iterator<Item = (WorkerId, &Connection6)> {
-        self.workers.iter().flat_map(|worker| {
-            let table = worker.director.connections6();
-            let live = table
+        self.live(Director::connections6)
+    }
+
+    /// The same of those whose sides are of different families.
+    pub fn connections_across(&self) -> impl Iterator<Item = (WorkerId, &ConnectionAny)> {
+        self.live(Director::connections_across)
+    }
+
+    fn live<K: Key>(
+        &self,
+        table: impl Fn(&Director<Memory>) -> Option<&Table<Connection<K>>>,
+    ) -> impl Iterator<Item = (WorkerId, &Connection<K>)> {
+        self.workers.iter().flat_map(move |worker| {
+            let live = table(&worker.director)
                 .into_iter()
                 .flat_map(|table| (0..table.high_water()).filter_map(|number| table.live(number)));
             live.map(|connection| (worker.director.worker(), connection))

@@ -88,7 +88,9 @@ impl Stats {
     pub fn live(&self, id: ServiceId) -> u32 {
         self.workers()
             .filter_map(|worker| worker.services.get(id.index()))
-            .fold(0, |live, service| live.wrapping_add(service.live.get()))
+            .fold(0, |live, service| {
+                live.wrapping_add(service.live.get() + service.across.get())
+            })
     }
 
     /// What a real server has counted, over all workers.
@@ -181,6 +183,8 @@ pub const MAX_SERVICES: usize = 1 << 22;
 pub struct ServiceStats {
     /// Live connections, persistence templates among them.
     pub live: Gauge,
+    /// Those of them whose sides are of different families, which have a table of their own: not among the others.
+    pub across: Gauge,
 }
 
 impl WorkerStats {

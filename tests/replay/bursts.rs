@@ -5,6 +5,7 @@ use super::{CONFIG, Lab, PORTS, SECOND, T, parse, six, strings};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use std::net::Ipv4Addr;
+use weir::config::Config;
 use weir::conn::entry::NO_TEMPLATE;
 use weir::conn::{Connection, Key};
 use weir::net::protocol;
@@ -118,7 +119,8 @@ pub enum Families {
     Both,
 }
 
-pub fn replay(limits: &Limits, families: Families, workers: usize) -> Replay {
+/// [`SERVICES`], and those neighbours that are known.
+pub fn config(limits: &Limits) -> Config {
     let mut text = format!(
         "[limits]\nconnections = {}\nanswers_per_second = {}\n{PORTS}{SERVICES}",
         limits.connections, limits.answers
@@ -134,10 +136,15 @@ pub fn replay(limits: &Limits, families: Families, workers: usize) -> Replay {
             "[[neighbour]]\naddress = \"198.51.100.{last}\"\nmac = \"02:00:00:00:02:{last}\"\n"
         );
     }
+    parse(&text)
+}
+
+pub fn replay(limits: &Limits, families: Families, workers: usize) -> Replay {
+    let config = config(limits);
     let config = match families {
-        Families::V4 => parse(&text),
-        Families::V6 => six::config(&parse(&text), false),
-        Families::Both => six::config(&parse(&text), true),
+        Families::V4 => config,
+        Families::V6 => six::config(&config, false),
+        Families::Both => six::config(&config, true),
     };
     Replay::new(&config, workers, 10_000, Time::from_nanos(T)).unwrap()
 }

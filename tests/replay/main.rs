@@ -2,6 +2,7 @@
 
 mod bursts;
 mod captures;
+mod crossing;
 mod days;
 mod engine;
 mod families;

@@ -1,0 +1,212 @@
+//! Real servers of the other family than the VIP's: as good as those of its own.
+
+use super::bursts::{self, Limits, Packet, answer, bursts as many, flags, reply, request};
+use super::frames::{ACK, SYN, VIP, ends, numbered};
+use super::{SECOND, T, six};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use std::net::IpAddr;
+use std::sync::Arc;
+use weir::bench::six::{original, twin};
+use weir::config::{Config, ModeConfig, ServiceConfig};
+use weir::packet::BURST;
+use weir::replay::{Decision, Frame, Replay};
+use weir::units::{PortId, Time};
+use weir::verdict::{ReplyReason, Verdict};
+
+const WAN: PortId = PortId(0);
+
+/// The families of the clients and of the real servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ways {
+    Plain,
+    FourToSix,
+    SixToFour,
+}
+
+fn in_family(address: IpAddr, is_six: bool) -> IpAddr {
+    match address {
+        IpAddr::V4(address) if is_six => twin(address).into(),
+        IpAddr::V6(address) if !is_six => original(address).unwrap().into(),
+        same => same,
+    }
+}
+
+/// A service as one of fullnat.
+fn fullnat(service: &mut ServiceConfig, ways: Ways) {
+    let is_six = ways == Ways::FourToSix;
+    let pool = if is_six { "inside6" } else { "inside" };
+    service.mode = ModeConfig::Fullnat { pool: pool.into() };
+    service.address = in_family(service.address, ways == Ways::SixToFour);
+    if let Some(persistence) = &mut service.persistence {
+        persistence.prefix_v6 = persistence.prefix_v4 + 96;
+    }
+    for real in &mut service.reals {
+        real.address = in_family(real.address, is_six);
+    }
+}
+
+/// The services of the bursts, all of fullnat.
+fn config(limits: &Limits, ways: Ways) -> Config {
+    let plain = bursts::config(limits);
+    let mut config = match ways {
+        Ways::Plain => plain.clone(),
+        _ => six::config(&plain, true),
+    };
+    config.services = plain.services;
+    for service in &mut config.services {
+        fullnat(Arc::make_mut(service), ways);
+    }
+    config
+}
+
+/// An IPv4 frame that comes in by a port, in the family of that side.
+fn received(port: PortId, frame: &[u8], ways: Ways) -> Vec<u8> {
+    let is_six = match ways {
+        Ways::Plain => false,
+        Ways::FourToSix => port != WAN,
+        Ways::SixToFour => port == WAN,
+    };
+    match is_six {
+        true => six::frame(frame).unwrap(),
+        false => frame.to_vec(),
+    }
+}
+
+/// A frame in IPv6, whatever its family: identification and DF are told by none.
+fn in_six(frame: &[u8]) -> Vec<u8> {
+    six::frame(frame).unwrap_or_else(|| frame.to_vec())
+}
+
+fn said(decisions: &[Decision]) -> Vec<String> {
+    let said = decisions.iter();
+    let said = said.map(|it| format!("{:?} {:?} {:?}", it.verdict, it.context, it.out_n));
+    said.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    /// Clients and real servers of two families fare as those of one: the same is decided, and sent in each side's family.
+    #[test]
+    fn two_families_fare_as_one(
+        connections in select(vec![16, 40, 10_000]),
+        ways in select(vec![Ways::FourToSix, Ways::SixToFour]),
+        bursts in many(prop_oneof![
+            6 => request(),
+            3 => reply(),
+            4 => (any::<Index>(), flags()).prop_map(|(which, flags)| Packet::Answer(which, flags)),
+        ]),
+    ) {
+        let limits = Limits { connections, answers: 1_000_000, knows_all: true };
+        let replay = |ways| Replay::new(&config(&limits, ways), 1, 10_000, Time::from_nanos(T)).unwrap();
+        let (mut plain, mut across) = (replay(Ways::Plain), replay(ways));
+        let mut history: Vec<Frame> = Vec::new();
+        let mut now = T;
+        for (wait, packets) in &bursts {
+            now += wait * 1_000_000;
+            let frames = packets.iter().filter_map(|packet| match packet {
+                Packet::Frame(port, frame) => Some((*port, frame.clone())),
+                Packet::Answer(..) if history.is_empty() => None,
+                Packet::Answer(which, flags) => {
+                    let to = which.get(&history);
+                    Some((to.port, answer(to.bytes(), *flags)?))
+                }
+            });
+            let frames: Vec<_> = frames.collect();
+            let others: Vec<_> = frames.iter().map(|(port, frame)| (*port, received(*port, frame, ways))).collect();
+            let receive = |frames: &[(PortId, Vec<u8>)], replay: &mut Replay| {
+                let received: Vec<_> = frames.iter().map(|(port, frame)| (*port, Time::from_nanos(now), &frame[..])).collect();
+                replay.receive_together(&received, BURST)
+            };
+            let (expected, given) = (receive(&frames, &mut plain), receive(&others, &mut across));
+            prop_assert_eq!(said(&expected), said(&given));
+            plain.check().unwrap();
+            across.check().unwrap();
+            let expected: Vec<_> = plain.take_frames().collect();
+            let given: Vec<_> = across.take_frames().collect();
+            prop_assert_eq!(expected.len(), given.len());
+            for (expected, given) in expected.iter().zip(&given) {
+                prop_assert_eq!(expected.port, given.port);
+                // ICMP has its own tests.
+                if ends(expected.bytes()).is_some() {
+                    prop_assert_eq!(in_six(expected.bytes()), in_six(given.bytes()));
+                    let is_six = given.bytes()[12..14] == [0x86, 0xdd];
+                    prop_assert_eq!(is_six, (ways == Ways::FourToSix) == (given.port != WAN));
+                }
+            }
+            prop_assert_eq!(plain.connections().count(), across.connections_across().count());
+            prop_assert_eq!(across.connections().count() + across.connections6().count(), 0);
+            history.extend(expected);
+        }
+    }
+}
+
+const LIMITS: Limits = Limits {
+    connections: 1000,
+    answers: 1_000_000,
+    knows_all: true,
+};
+
+/// The services of the bursts by IPv4 and fullnat, but for the named ones, whose real servers are of IPv6.
+fn with_across(names: &[&str]) -> Config {
+    let mut config = six::config(&bursts::config(&LIMITS), true);
+    config.services.truncate(config.services.len() / 2);
+    for service in &mut config.services {
+        let ways = match names.contains(&service.name.as_str()) {
+            true => Ways::FourToSix,
+            false => Ways::Plain,
+        };
+        fullnat(Arc::make_mut(service), ways);
+    }
+    config
+}
+
+/// Receives a segment of a client's to the service `web`; what became of it, and whether it went on as IPv6.
+fn receive(replay: &mut Replay, port: u16, flags: u8, now: u64) -> (Verdict, Option<bool>) {
+    let client = ([198, 51, 100, 20].into(), port);
+    let frame = numbered(client, (VIP, 80), flags, 1, 1);
+    let decision = replay.receive(WAN, &frame, Time::from_nanos(now));
+    replay.check().unwrap();
+    let frames: Vec<_> = replay.take_frames().collect();
+    let to_real = frames.iter().find(|frame| frame.port != WAN);
+    (
+        decision.verdict,
+        to_real.map(|frame| frame.bytes()[12..14] == [0x86, 0xdd]),
+    )
+}
+
+#[test]
+fn a_service_that_gets_real_servers_of_the_other_family_is_another() {
+    for workers in [1, 2, 4] {
+        let (plain, across) = (with_across(&["mail"]), with_across(&["mail", "web"]));
+        let mut replay = Replay::new(&plain, workers, 10_000, Time::from_nanos(T)).unwrap();
+        let mut now = T;
+        let lan = Verdict::Forward(PortId(1));
+        let told = Verdict::Reply(WAN, ReplyReason::RealRemoved);
+        for (config, before, after) in [(&across, false, true), (&plain, true, false)] {
+            now += SECOND;
+            let opened = receive(&mut replay, 5000, SYN, now);
+            assert_eq!(opened, (lan, Some(before)), "{workers} workers");
+            replay
+                .reload(config.clone(), Time::from_nanos(now))
+                .unwrap();
+            now += SECOND;
+            assert_eq!(receive(&mut replay, 5000, ACK, now), (told, None));
+            assert_eq!(receive(&mut replay, 5001, SYN, now), (lan, Some(after)));
+            // A new attempt from the same port is one of the present service.
+            assert_eq!(receive(&mut replay, 5000, SYN, now), (lan, Some(after)));
+            now += 3600 * SECOND;
+        }
+    }
+}
+
+#[test]
+fn the_first_service_between_families_takes_a_restart() {
+    let mut replay = Replay::new(&with_across(&[]), 1, 1000, Time::from_nanos(T)).unwrap();
+    let refused = replay.reload(with_across(&["web"]), Time::from_nanos(T));
+    let why = refused.unwrap_err().to_string();
+    assert!(why.contains("real servers of the other family"), "{why}");
+    assert_eq!(receive(&mut replay, 5000, SYN, T).1, Some(false));
+    assert_eq!(replay.connections_across().count(), 0);
+}
