@@ -8,6 +8,7 @@
 
 use crate::net::{Mac, ethertype};
 use crate::units::{HopId, PortId};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -184,6 +185,8 @@ pub struct NeighbourTable {
     addresses: Box<[Address]>,
     /// Slot number plus one, [`EMPTY`] or [`DELETED`].
     index: Box<[AtomicU32]>,
+    /// Makes the places of addresses, which an outsider must not foresee, different in every run.
+    seed: u64,
 }
 
 impl NeighbourTable {
@@ -198,6 +201,7 @@ impl NeighbourTable {
             slots: (0..MAX_NEIGHBOURS).map(|_| Slot::default()).collect(),
             addresses: (0..MAX_NEIGHBOURS).map(|_| Address::default()).collect(),
             index: (0..INDEX_SIZE).map(|_| AtomicU32::new(EMPTY)).collect(),
+            seed: RandomState::new().hash_one(0),
         }
     }
 
@@ -230,12 +234,29 @@ impl NeighbourTable {
         self.addresses[hop.index()].load()
     }
 
+    /// The places of the index where a neighbour may be, nearest first; half of them are never taken.
+    #[inline(always)]
+    fn probe(&self, port: PortId, address: IpAddr) -> impl Iterator<Item = usize> + use<> {
+        let port = u64::from(port.0);
+        let (high, low) = match address {
+            IpAddr::V4(address) => (port, u64::from(address.to_bits())),
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                ((bits >> 64) as u64 ^ port, bits as u64)
+            }
+        };
+        // Without the seed there is no telling which addresses share a place.
+        let folded = fold(low ^ self.seed, high ^ 0x9e37_79b9_7f4a_7c15);
+        let first = fold(folded, self.seed | 1) as usize;
+        (0..INDEX_SIZE).map(move |step| (first.wrapping_add(step)) % INDEX_SIZE)
+    }
+
     /// Compiled for each family, where that is known.
     #[inline]
     pub fn find(&self, port: PortId, address: impl Into<IpAddr>) -> Option<HopId> {
         let address = address.into();
         let wanted = halves(address);
-        for place in probe(port, address) {
+        for place in self.probe(port, address) {
             match self.index[place].load(Ordering::Acquire) {
                 EMPTY => return None,
                 DELETED => {}
@@ -272,7 +293,7 @@ impl NeighbourTable {
         slot.header.store(header, Ordering::Relaxed);
         slot.mtu.store(mtu, Ordering::Relaxed);
         self.set(hop, link);
-        for place in probe(link.port, address) {
+        for place in self.probe(link.port, address) {
             if matches!(self.index[place].load(Ordering::Relaxed), EMPTY | DELETED) {
                 // Release: a worker that finds the slot sees its address and link.
                 self.index[place].store(u32::from(hop.0) + 1, Ordering::Release);
@@ -284,7 +305,7 @@ impl NeighbourTable {
     /// Makes a slot unfindable. For the writer alone, who waits for a grace period before it reuses the slot.
     pub fn remove(&self, hop: HopId) {
         let number = u32::from(hop.0) + 1;
-        for place in probe(self.link(hop).port, self.address(hop)) {
+        for place in self.probe(self.link(hop).port, self.address(hop)) {
             match self.index[place].load(Ordering::Relaxed) {
                 EMPTY => return,
                 found if found == number => {
@@ -314,20 +335,11 @@ impl NeighbourTable {
     }
 }
 
-/// The places of the index where a neighbour may be, nearest first; half of them are never taken.
+/// The product of two numbers, its halves folded into one.
 #[inline(always)]
-fn probe(port: PortId, address: IpAddr) -> impl Iterator<Item = usize> {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let key = match address {
-        IpAddr::V4(address) => u64::from(address.to_bits()) << 8 | u64::from(port.0),
-        IpAddr::V6(address) => {
-            let bits = address.to_bits();
-            let high = ((bits >> 64) as u64 ^ u64::from(port.0)).wrapping_mul(FACTOR);
-            bits as u64 ^ high.rotate_left(32)
-        }
-    };
-    let first = (key.wrapping_mul(FACTOR) >> 40) as usize;
-    (0..INDEX_SIZE).map(move |step| (first + step) % INDEX_SIZE)
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
 }
 
 #[cfg(test)]
@@ -412,7 +424,7 @@ mod tests {
         }
         let looks = |address| {
             let taken = |place: &usize| table.index[*place].load(Ordering::Relaxed) != EMPTY;
-            probe(PortId(0), address).take_while(taken).count()
+            table.probe(PortId(0), address).take_while(taken).count()
         };
         let absent =
             (0..10_000).map(|n| looks(IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0000 + n * 0x101))));

@@ -149,6 +149,8 @@ impl Family for Crossing {
     type Key = FlowKeyAny;
     type Address = AnyAddress;
 
+    const CROSSES: bool = true;
+
     fn live(stats: &ServiceStats) -> &Gauge {
         &stats.across
     }

@@ -25,6 +25,9 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     type Key: Key<Address = Self::Address>;
     type Address: Address;
 
+    /// Whether requests are of one family and their replies of the other.
+    const CROSSES: bool = false;
+
     /// An address of the tables, if it is of this family.
     #[inline(always)]
     fn address(address: IpAddr) -> Option<Self::Address> {

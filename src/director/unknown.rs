@@ -90,6 +90,11 @@ impl<F: Family, P: Packet> Core<F, P> {
             service: Some(service.id),
             ..unattributed
         };
+        // A reload has given the service real servers of the VIP's own family, and the connection here has just ended: the
+        // next packet is the other half's.
+        if F::CROSSES && !service.crosses() {
+            return (Verdict::Drop(DropReason::NoConnection), context);
+        }
         let is_stateless = !service.mode.sees_replies && service.scheduler_kind.is_stateless;
         if !opens && !is_stateless {
             let policy = service.unknown_tcp.unwrap_or(tables.unknown_tcp);

@@ -68,6 +68,7 @@ ONE_WORKER = {
         "nat_a_full_table_gives_up_what_a_blind_acknowledgement_opened",
     },
     "drops": {"the_same_client_port_to_one_server_by_two_services"},
+    "discovery": {"packets_that_wait_keep_their_order", "the_queue_is_bounded"},
     "neighbours": {
         "a_failed_neighbour_holds_nobody_else_up",
         "a_full_queue_is_one_next_hops",
