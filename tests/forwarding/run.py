@@ -83,6 +83,8 @@ ONE_WORKER = {
 ONE_AT_A_TIME = {
     # Which of two clients gets which local port.
     "crossing": {"four_to_six_persistence", "six_to_four_persistence"},
+    # Which of the claims of one moment is answered first.
+    "discovery": {"weirs_addresses_are_defended_once_in_ten_seconds"},
     "answers": {
         "a_forged_flood_for_every_port_of_a_vip_leaves_other_vips_their_resets",
         "a_forged_flood_for_one_service_leaves_other_vips_their_resets",
@@ -200,10 +202,11 @@ def without_tags(frame, tags, port):
 
 def in_bursts(case):
     """Whether packets come in bursts: each right after the one before, unless it has a time of its own, or is an answer that
-    another worker may get before it has the question. What the control thread learns of neighbours it learns between two bursts:
-    cases of that keep their times."""
+    another worker may get before it has the question. What the control thread learns of neighbours and routers it learns between
+    two bursts: cases of that keep their times."""
     waits = any(getattr(step.expect, "verdict", None) == "queue" for step in case.steps)
-    return BURST > 1 and not case.asks and not waits
+    learns = any((getattr(step.expect, "verdict", None), getattr(step.expect, "reason", None)) == ("local", "nd") for step in case.steps)
+    return BURST > 1 and not case.asks and not waits and not learns
 
 
 def times_of(case):
