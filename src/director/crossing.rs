@@ -8,7 +8,7 @@
 use super::family::{Error, Family, Frame, V4, V6};
 use super::limit::Asker;
 use super::parse::{Flow, is_ipv6};
-use super::{Core, Outcome, Shared, Turn};
+use super::{Core, Outcome, Shared, Turn, is_tcp};
 use crate::config::HostPeer;
 use crate::conn::{
     AnyAddress, Connection, Connection6, ConnectionAny, FlowKey, FlowKey6, FlowKeyAny, Key, Table,
@@ -74,17 +74,28 @@ fn has<K: Key, R: Key>(table: &Table<Connection<K>>, reply: &R) -> bool {
 
 impl<F: Family, P: Packet> Core<F, P> {
     /// Whether a packet without a connection here is one of a connection whose sides are of different families, or of a
-    /// service that makes such ones.
+    /// service that makes such ones. A connection of a service that does so no more ends where another one begins: that is
+    /// this half's.
     pub(super) fn crosses<S: Sink<Packet = P>>(
         flow: &Flow<F>,
         target: Target,
-        turn: &Turn<'_, S>,
+        turn: &mut Turn<'_, S>,
     ) -> bool {
-        let Some(crossing) = &turn.beside.crossing else {
+        let Some(crossing) = &mut turn.beside.crossing else {
             return false;
         };
-        target.service.is_some_and(|service| service.crosses())
-            || crossing.live.has(&FlowKeyAny::of(&flow.key))
+        let key = FlowKeyAny::of(&flow.key);
+        let live = &mut crossing.live;
+        match target.service {
+            Some(service) if service.crosses() => true,
+            Some(_) if !is_tcp(flow) || flow.flags.opens() => {
+                if let Some(found) = live.table.find(live.table.hash(&key), &key) {
+                    live.end(found.id);
+                }
+                false
+            }
+            _ => live.has(&key),
+        }
     }
 
     /// Lets the connections whose sides are of different families have a packet.

@@ -90,8 +90,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             service: Some(service.id),
             ..unattributed
         };
-        // A reload has given the service real servers of the VIP's own family, and the connection here has just ended: the
-        // next packet is the other half's.
+        // A reload has given the service real servers of the VIP's own family, and the connection here has just ended.
         if F::CROSSES && !service.crosses() {
             return (Verdict::Drop(DropReason::NoConnection), context);
         }

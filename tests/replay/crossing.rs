@@ -194,8 +194,17 @@ fn a_service_that_gets_real_servers_of_the_other_family_is_another() {
             now += SECOND;
             assert_eq!(receive(&mut replay, 5000, ACK, now), (told, None));
             assert_eq!(receive(&mut replay, 5001, SYN, now), (lan, Some(after)));
-            // A new attempt from the same port is one of the present service.
+            // A new attempt from the same port is one of the present service, and in the half that it belongs to.
             assert_eq!(receive(&mut replay, 5000, SYN, now), (lan, Some(after)));
+            let counts = (
+                replay.connections().count(),
+                replay.connections_across().count(),
+            );
+            assert_eq!(
+                counts,
+                if after { (0, 2) } else { (2, 0) },
+                "{workers} workers"
+            );
             now += 3600 * SECOND;
         }
     }
