@@ -24,7 +24,6 @@ use crate::steering::{DEFAULT_KEY, Steering};
 use crate::tables::Tables;
 use crate::units::{PortId, Time, WorkerId};
 use crate::wire::Mac;
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,15 +36,9 @@ const FRAME: usize = 1664;
 /// What a benchmark cannot do without.
 const MEMORY: &str = "this machine has the memory that the benchmark needs";
 
-thread_local! {
-    /// The buffers of packets that were dropped: the last one is used first, as in a mempool's cache.
-    static DROPPED: RefCell<Vec<Box<[u8; FRAME]>>> = const { RefCell::new(Vec::new()) };
-}
-
 /// A buffer that goes round.
 pub struct Recycled {
-    /// There until it is dropped.
-    frame: Option<Box<[u8; FRAME]>>,
+    frame: Box<[u8; FRAME]>,
     /// The length, and in the lowest byte the port. One word: buffers are moved by whole words, and a word that was
     /// written in parts takes long to read at once. That would count for the loop without a director, where nothing
     /// hides it, and be taken off where it was hidden.
@@ -57,21 +50,10 @@ const ERRAND: u32 = 32;
 
 impl Recycled {
     fn new() -> Self {
-        let dropped = DROPPED.with_borrow_mut(Vec::pop);
         Recycled {
-            frame: Some(dropped.unwrap_or_else(|| Box::new([0; FRAME]))),
+            frame: Box::new([0; FRAME]),
             about: 0,
         }
-    }
-
-    #[inline(always)]
-    fn frame(&self) -> &[u8; FRAME] {
-        self.frame.as_deref().expect("it is not dropped yet")
-    }
-
-    #[inline(always)]
-    fn frame_mut(&mut self) -> &mut [u8; FRAME] {
-        self.frame.as_deref_mut().expect("it is not dropped yet")
     }
 
     #[inline(always)]
@@ -85,25 +67,16 @@ impl Recycled {
     }
 }
 
-impl Drop for Recycled {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(frame) = self.frame.take() {
-            DROPPED.with_borrow_mut(|dropped| dropped.push(frame));
-        }
-    }
-}
-
 impl Packet for Recycled {
     #[inline(always)]
     fn data(&self) -> &[u8] {
-        &self.frame()[..self.length()]
+        &self.frame[..self.length()]
     }
 
     #[inline(always)]
     fn data_mut(&mut self) -> &mut [u8] {
         let length = self.length();
-        &mut self.frame_mut()[..length]
+        &mut self.frame[..length]
     }
 
     #[inline(always)]
@@ -124,7 +97,7 @@ impl Packet for Recycled {
         let length = self.length();
         let fits = length + count <= FRAME;
         if fits {
-            self.frame_mut().copy_within(..length, count);
+            self.frame.copy_within(..length, count);
             self.describe(self.port(), length + count);
         }
         fits
@@ -134,7 +107,7 @@ impl Packet for Recycled {
         let length = self.length();
         let fits = count < length;
         if fits {
-            self.frame_mut().copy_within(count..length, 0);
+            self.frame.copy_within(count..length, 0);
             self.describe(self.port(), length - count);
         }
         fits
@@ -150,7 +123,7 @@ impl Packet for Recycled {
 
     #[inline(always)]
     fn prefetch(&self) {
-        crate::arch::prefetch(self.frame());
+        crate::arch::prefetch(&*self.frame);
     }
 }
 
@@ -287,7 +260,7 @@ impl Bench {
             let Some(mut packet) = self.pool.free.pop() else {
                 return;
             };
-            let (port, length) = traffic.next(packet.frame_mut());
+            let (port, length) = traffic.next(&mut packet.frame);
             packet.describe(port, length);
             burst.push(packet);
         }

@@ -91,7 +91,7 @@ impl Two {
                 let Some(mut packet) = self.between.free.pop() else {
                     break;
                 };
-                let (port, length) = traffic.next(packet.frame_mut());
+                let (port, length) = traffic.next(&mut packet.frame);
                 packet.describe(port, length);
                 burst.push(packet);
             }

@@ -82,8 +82,6 @@ impl Traffic {
             self.next = 0;
         }
         frame[..54].copy_from_slice(&header.bytes);
-        // Where an answer may have been written.
-        frame[54..64].fill(0);
         (header.port, self.length)
     }
 }

@@ -200,13 +200,21 @@ impl<P: Packet> Core<P> {
         tables: &Tables,
         now: Time,
     ) -> Result<(), DropReason> {
+        let limits = &self.shared.limits;
+        let (port, limit) = (packet.port(), tables.answers_per_second);
+        let asker = asker(packet.data());
         // First what a flood is dropped by: a checksum takes the longer, the longer the packet.
-        if !self.is_within_limit(kind, packet, tables, now) {
+        if !limits.would_allow(kind, port, &asker, now, limit) {
             return Err(DropReason::RateLimited);
         }
-        match ipv4::in_frame(packet.data()).is_some_and(|ip| ip.is_l4_checksum_right()) {
+        let ip = ipv4::in_frame(packet.data());
+        if !ip.is_some_and(|ip| ip.is_l4_checksum_right()) {
+            return Err(DropReason::BadL4Checksum);
+        }
+        match limits.allow(kind, port, &asker, now, limit) {
             true => Ok(()),
-            false => Err(DropReason::BadL4Checksum),
+            // Another worker was faster.
+            false => Err(DropReason::RateLimited),
         }
     }
 
