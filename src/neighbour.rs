@@ -237,18 +237,22 @@ impl NeighbourTable {
     /// The places of the index where a neighbour may be, nearest first; half of them are never taken.
     #[inline(always)]
     fn probe(&self, port: PortId, address: IpAddr) -> impl Iterator<Item = usize> + use<> {
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
         let port = u64::from(port.0);
-        let (high, low) = match address {
-            IpAddr::V4(address) => (port, u64::from(address.to_bits())),
+        let first = match address {
+            // Neighbouring addresses come to places far apart: a subnet's hosts hardly ever meet.
+            IpAddr::V4(address) => {
+                let key = u64::from(address.to_bits()) << 8 | port;
+                (key.wrapping_mul(FACTOR) >> 40) as usize
+            }
+            // In a /64 a sender finds any number of addresses for one place, unless it does not know the seed.
             IpAddr::V6(address) => {
                 let bits = address.to_bits();
-                ((bits >> 64) as u64 ^ port, bits as u64)
+                let high = (bits >> 64) as u64 ^ port ^ FACTOR;
+                fold(fold(bits as u64 ^ self.seed, high), self.seed | 1) as usize
             }
         };
-        // Without the seed there is no telling which addresses share a place.
-        let folded = fold(low ^ self.seed, high ^ 0x9e37_79b9_7f4a_7c15);
-        let first = fold(folded, self.seed | 1) as usize;
-        (0..INDEX_SIZE).map(move |step| (first.wrapping_add(step)) % INDEX_SIZE)
+        (0..INDEX_SIZE).map(move |step| first.wrapping_add(step) % INDEX_SIZE)
     }
 
     /// Compiled for each family, where that is known.
