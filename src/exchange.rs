@@ -129,7 +129,7 @@ pub enum Order {
         source: IpAddr,
         target: IpAddr,
     },
-    /// Tell everybody where an address of weir's own is, by gratuitous ARP or an unsolicited neighbour advertisement.
+    /// Tell all hosts on the link where an address of weir's own is, by gratuitous ARP or an unsolicited neighbour advertisement.
     Announce { port: PortId, address: IpAddr },
     /// Ask whether another host has an IPv6 address of weir's own (RFC 4862 section 5.4).
     Probe { port: PortId, address: Ipv6Addr },

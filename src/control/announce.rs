@@ -1,6 +1,7 @@
 //! Gratuitous ARP (RFC 5227 section 2.3) and unsolicited neighbour advertisements (RFC 4861 section 7.2.6): tell the
 //! neighbourhood at which MAC address weir's own addresses are, when it starts, and when addresses are added. Twice, as one
-//! packet to everybody may be lost. An IPv6 address is announced when it is known to be [free](super::detect).
+//! broadcast or multicast packet may be lost. An IPv6 address is announced once no other host was found to have it
+//! ([`detect`](super::detect)).
 
 use super::detect::Detection;
 use super::groups::{Reports, groups};

@@ -29,7 +29,7 @@ enum State {
 #[derive(Debug, Default)]
 pub struct Detection {
     places: HashMap<Place, State>,
-    /// By port: what is to be asked for.
+    /// For each port, the addresses whose probes are not sent yet.
     waiting: Vec<VecDeque<IpAddr>>,
     /// In the order in which they were asked for.
     asked: VecDeque<(Time, Place)>,

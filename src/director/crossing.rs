@@ -74,8 +74,8 @@ fn has<K: Key, R: Key>(table: &Table<Connection<K>>, reply: &R) -> bool {
 
 impl<F: Family, P: Packet> Core<F, P> {
     /// Whether a packet without a connection here is one of a connection whose sides are of different families, or of a
-    /// service that makes such ones. A connection of a service that does so no more ends where another one begins: that is
-    /// this half's.
+    /// service that makes such ones. After a reload a service may have real servers of the VIP's own family again: a packet
+    /// that opens a connection ends the old one between families, and is left to this half.
     pub(super) fn crosses<S: Sink<Packet = P>>(
         flow: &Flow<F>,
         target: Target,

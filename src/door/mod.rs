@@ -65,7 +65,7 @@ impl Door {
     /// identifier of an 802.1Q tag that the device has taken off already.
     ///
     /// # Errors
-    /// Why the frame is to be dropped.
+    /// The reason to drop the frame: no port of the device has its tags, or it ends within them.
     #[inline]
     pub fn enter<P: Packet>(
         &self,

@@ -421,7 +421,7 @@ impl Model {
         due.into_iter().flatten().min()
     }
 
-    /// Gives the default route to another router that was heard, where that is to be.
+    /// Publishes the default route by the advertised router that is the best one now, or none, if that is a change.
     fn follow_routers(&mut self, now: Time) {
         let table = self.resolver.neighbours().table();
         let has_failed = |port, address: Ipv6Addr| {

@@ -34,7 +34,7 @@ pub fn arp_request(
     emit_arp(frame, to, &repr)
 }
 
-/// Tells everybody that `address` is at `mac` (RFC 5227 section 2.3: an announcement is a request).
+/// Tells all hosts on the link that `address` is at `mac` (RFC 5227 section 2.3: an announcement is a request).
 pub fn gratuitous_arp(frame: &mut [u8], mac: Mac, address: Ipv4Addr) -> Option<usize> {
     arp_request(frame, Mac::BROADCAST, mac, address, address)
 }

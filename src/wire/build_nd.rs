@@ -43,13 +43,13 @@ pub fn duplicate_probe(frame: &mut [u8], mac: Mac, address: Ipv6Addr) -> Option<
     emit(frame, (to, mac), (source, destination), &message)
 }
 
-/// Tells everybody that `address` is at `mac` (RFC 4861 section 7.2.6).
+/// Tells all nodes on the link that `address` is at `mac` (RFC 4861 section 7.2.6).
 pub fn announcement(frame: &mut [u8], mac: Mac, address: Ipv6Addr) -> Option<usize> {
     let (to, all) = to_group(ALL_NODES);
     emit(frame, (to, mac), (address, all), &at(mac, address, false))
 }
 
-/// The answer that the target of a solicitation is at `mac` (RFC 4861 section 7.2.4): to the sender, or to everybody if
+/// The answer that the target of a solicitation is at `mac` (RFC 4861 section 7.2.4): to the sender, or to all nodes if
 /// the sender has no address yet.
 pub fn advertisement(frame: &mut [u8], asked: &[u8], mac: Mac) -> Option<usize> {
     let ip = ipv6::in_frame(asked)?;
