@@ -50,8 +50,13 @@ drop_reasons! {
     Fragment, "fragment", "A fragment of an IP packet: not supported yet.";
     BadL4Header, "bad_l4_header", "The TCP, UDP or ICMP header is cut short or its lengths contradict each other.";
     NoUdpChecksum, "no_udp_checksum", "A UDP datagram over IPv6 without a checksum, which it must have there (RFC 8200 section 8.1).";
-    BadL4Checksum, "bad_l4_checksum", "An answer (RST, ICMP) was due, but the packet's own TCP, UDP or ICMP checksum is wrong.";
-    IcmpError, "icmp_error", "An ICMP error (unreachable, too big, …) about some connection: not supported yet.";
+    BadL4Checksum, "bad_l4_checksum", "An answer (RST, ICMP) was due, but the packet's own TCP, UDP or ICMP checksum is wrong; or an ICMP error with a wrong one.";
+    IcmpIgnored, "icmp_ignored", "An ICMP source quench or redirect, which no one but a host heeds, or an error that has none like it in the other family (RFC 7915).";
+    IcmpBadQuote, "icmp_bad_quote", "An ICMP error that does not quote the first 8 bytes of a TCP or UDP packet: cut short, malformed, about a later fragment or about another protocol, another error among them.";
+    IcmpMismatch, "icmp_mismatch", "An ICMP error to another host than the one that sent the packet it quotes.";
+    IcmpNoConnection, "icmp_no_connection", "An ICMP error that quotes a packet of no connection.";
+    IcmpSequence, "icmp_sequence", "An ICMP error that quotes a TCP sequence number that its connection is nowhere near: most probably forged (RFC 5927).";
+    TtlExceeded, "ttl_exceeded", "The TTL or hop limit ran out, of an ICMP error: none is answered by another.";
     IcmpUnsupported, "icmp_unsupported", "An ICMP message to a VIP or a local pool address other than an echo request.";
     UnsupportedProtocol, "unsupported_protocol", "To a VIP or a local pool address, but neither TCP, UDP nor ICMP.";
     NotForUs, "not_for_us", "The destination is no VIP, no address of a port or pool, and no connection's.";

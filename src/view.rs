@@ -246,6 +246,9 @@ pub struct WorkerView {
     /// Every reason, also those without a packet.
     pub dropped_packets: BTreeMap<String, u64>,
     pub replies: BTreeMap<String, u64>,
+    /// ICMP errors about connections, sent on to the other end, by what they are about.
+    #[serde(default)]
+    pub icmp_errors: BTreeMap<String, u64>,
     /// Moves as long as the worker lives.
     pub loops: u64,
 }

@@ -2,11 +2,12 @@
 
 use super::traffic::Flow;
 use super::{Bench, Traffic, six};
-use crate::config::{self, Config, Context};
+use crate::config::{self, Config, Context, Known, Text};
 use crate::packet::BURST;
 use crate::units::PortId;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::time::Duration;
 
 const WAN: PortId = PortId(0);
@@ -95,14 +96,30 @@ impl Setup {
             cpus: None,
             devices: false,
         };
-        match config::parse(&self.text(), "bench", &context) {
+        match config::check_texts(self.texts(), &context, &Known::default()) {
             Ok(loaded) if self.is_six => six::config(&loaded.config, false),
             Ok(loaded) => loaded.config,
             Err(errors) => unreachable!("the benchmark's own configuration: {errors}"),
         }
     }
 
-    fn text(&self) -> String {
+    /// A file with all but most of the services, and those in others: a file has a bound.
+    fn texts(&self) -> Vec<Text> {
+        const SERVICES_A_FILE: usize = 10_000;
+        let starts = (0..self.services).step_by(SERVICES_A_FILE);
+        let services = starts.map(|start| {
+            let end = self.services.min(start + SERVICES_A_FILE);
+            self.services_text(start..end)
+        });
+        let texts = std::iter::once(self.main_text()).chain(services);
+        let named = |(n, text)| Text {
+            name: format!("bench-{n}"),
+            text,
+        };
+        texts.enumerate().map(named).collect()
+    }
+
+    fn main_text(&self) -> String {
         let mut text = String::from(
             r#"
 [timeouts]
@@ -150,12 +167,18 @@ ports = "1024-65535"
                 "[[route]]\nto = \"{network}/{length}\"\nvia = \"{via}\"\n"
             );
         }
+        text
+    }
+
+    fn services_text(&self, services: Range<usize>) -> String {
+        let mut text = String::new();
+        let server = |n: usize| Ipv4Addr::from_bits(SERVER + (n % self.servers) as u32);
         let (mode, protocol) = (self.mode, self.protocol);
         let pool = match mode {
             "fullnat" => "local_pool = \"inside\"\n",
             _ => "",
         };
-        for n in 0..self.services {
+        for n in services {
             let (vip, port) = self.place(n);
             let _ = write!(
                 text,

@@ -9,6 +9,7 @@ use crate::tables::{self, Tables};
 use crate::units::{PortId, ServiceId};
 use crate::verdict::{DropReason, ReplyReason};
 use crate::view;
+use crate::wire::icmp::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -156,6 +157,13 @@ impl Control {
             replies: ReplyReason::ALL
                 .iter()
                 .map(|reason| (reason.name().to_owned(), counters.replies(*reason).get()))
+                .collect(),
+            icmp_errors: ErrorKind::ALL
+                .iter()
+                .map(|kind| {
+                    let count = counters.icmp_errors[*kind as usize].get();
+                    (kind.name().to_owned(), count)
+                })
                 .collect(),
             loops: counters.loops.get(),
         };

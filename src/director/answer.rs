@@ -43,11 +43,21 @@ impl<F: Family, P: Packet> Core<F, P> {
         tables: &Tables,
         now: Time,
     ) -> bool {
+        self.is_within(kind, packet, now, tables.answers_per_second)
+    }
+
+    /// The same, of a limit of its own.
+    pub(super) fn is_within(
+        &self,
+        kind: AnswerKind,
+        packet: &P,
+        now: Time,
+        per_second: u32,
+    ) -> bool {
         let asker = F::asker(packet.data());
-        let limit = tables.answers_per_second;
         self.shared
             .limits
-            .allow(kind, packet.port(), &asker, now, limit)
+            .allow(kind, packet.port(), &asker, now, per_second)
     }
 
     /// Whether the limit is still reached for a flow's packet to a destination where it was before, see [`Refused`](super::refused::Refused).

@@ -14,6 +14,8 @@ use crate::conn::{
     AnyAddress, Connection, Connection6, ConnectionAny, FlowKey, FlowKey6, FlowKeyAny, Key, Table,
 };
 use crate::forward::across::{self, GROWTH, Identifications, LEAST_MTU_V6, translated_length};
+use crate::forward::error::Places;
+use crate::forward::error_across;
 use crate::forward::rewrite::Layout;
 use crate::packet::{Packet, Sink};
 use crate::stats::{Gauge, ServiceStats};
@@ -193,6 +195,17 @@ impl Family for Crossing {
         memory: &mut Identifications,
     ) -> bool {
         across::rewrite(packet, layout, connection, reply, memory)
+    }
+
+    fn rewrite_error<P: Packet>(
+        packet: &mut P,
+        places: Places,
+        connection: &ConnectionAny,
+        reply: bool,
+        mtu: u16,
+        memory: &mut Identifications,
+    ) -> Result<(), DropReason> {
+        error_across::rewrite(packet, places, connection, reply, mtu, memory)
     }
 
     fn is_l4_checksum_right(frame: &[u8]) -> bool {

@@ -1,17 +1,20 @@
 //! What tells IPv4 from IPv6 here: headers, and what weir says in its own name. All else of the director is one source
 //! for both, compiled once for each; and for [`Crossing`], connections whose sides are of different families.
 
+use super::icmp_error::IcmpError;
 use super::limit::Asker;
-use super::parse::{Flow, Parsed};
+use super::parse::{Datagram, Flow, Parsed};
 use super::{Core, Outcome, Shared, Turn};
 use crate::config::HostPeer;
 use crate::conn::{Address, Connection, Key};
+use crate::forward::error::Places;
 use crate::forward::rewrite::Layout;
 use crate::neighbour::Hop;
 use crate::packet::{Packet, Sink};
 use crate::stats::{Gauge, ServiceStats};
 use crate::tables::Port;
 use crate::units::WorkerId;
+use crate::verdict::DropReason;
 use crate::wire::Mac;
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -66,6 +69,19 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
         reply: bool,
         memory: &mut Self::Memory,
     ) -> bool;
+
+    /// See [`error::rewrite`](crate::forward::error::rewrite). `mtu`: of the port that the error goes out of.
+    ///
+    /// # Errors
+    /// Why it cannot be sent on.
+    fn rewrite_error<P: Packet>(
+        packet: &mut P,
+        places: Places,
+        connection: &Connection<Self::Key>,
+        reply: bool,
+        mtu: u16,
+        memory: &mut Self::Memory,
+    ) -> Result<(), DropReason>;
 
     /// Whether the TCP, UDP or ICMP checksum of a frame's packet is right.
     fn is_l4_checksum_right(frame: &[u8]) -> bool;
@@ -138,6 +154,11 @@ pub trait Wire: Family {
     /// The type of an echo request.
     const ECHO_REQUEST: u8;
     fn message(bytes: &[u8]) -> Message;
+    /// What an ICMP error says, of such a message with the length of its header.
+    ///
+    /// # Errors
+    /// Why it says nothing of a connection.
+    fn icmp_error(frame: &[u8], datagram: &Datagram<Self>) -> Result<IcmpError<Self>, DropReason>;
     /// Turns an echo request with a right checksum into its reply.
     fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize>;
 }

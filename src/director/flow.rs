@@ -250,22 +250,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let (tables, now) = (turn.tables, turn.now);
-        if connection.route_generation != tables.route_generation {
-            connection.forget_hops(tables.route_generation);
-        }
-        let way = match connection.hop(reply) {
-            Some(hop) => Way {
-                port: tables.neighbours.link(hop).port,
-                hop: Some(hop),
-                destination: connection.destination(reply),
-            },
-            None => match resolve(tables, connection.destination(reply)) {
-                None => return Verdict::Drop(DropReason::NoRoute),
-                Some(way) => {
-                    connection.set_hop(reply, way.hop);
-                    way
-                }
-            },
+        let Some(way) = self.way(connection, reply, tables) else {
+            return Verdict::Drop(DropReason::NoRoute);
         };
         let (port, vip) = (way.port, connection.request.destination());
         if F::length_sent(flow) > tables.port(port).mtu {
@@ -285,6 +271,40 @@ impl<F: Family, P: Packet> Core<F, P> {
         ) {
             return Verdict::Drop(DropReason::NoBuffer);
         }
+        self.send_by(way, packet, turn)
+    }
+
+    /// The way that packets of a connection go; none without a route. The connection remembers it.
+    pub(super) fn way(
+        &self,
+        connection: &mut Connection<F::Key>,
+        reply: bool,
+        tables: &Tables,
+    ) -> Option<Way<F::Address>> {
+        if connection.route_generation != tables.route_generation {
+            connection.forget_hops(tables.route_generation);
+        }
+        let destination = connection.destination(reply);
+        if let Some(hop) = connection.hop(reply) {
+            return Some(Way {
+                port: tables.neighbours.link(hop).port,
+                hop: Some(hop),
+                destination,
+            });
+        }
+        let way = resolve(tables, destination)?;
+        connection.set_hop(reply, way.hop);
+        Some(way)
+    }
+
+    /// Sends a rewritten packet by its way, or has it wait for the next hop's MAC address.
+    pub(super) fn send_by<S: Sink<Packet = P>>(
+        &mut self,
+        way: Way<F::Address>,
+        mut packet: P,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        let (tables, now, port) = (turn.tables, turn.now, way.port);
         let link = way.hop.map(|hop| tables.neighbours.link(hop));
         match link {
             Some(link) if link.is_usable() => {

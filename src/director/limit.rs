@@ -65,6 +65,8 @@ pub enum AnswerKind {
     Nd,
     IcmpEcho,
     IcmpError,
+    /// No answer of weir's: an ICMP error about a connection, which goes on to its other end.
+    PassedError,
     Reset,
     /// No answer of weir's: a packet for the host, which answers itself.
     Host,

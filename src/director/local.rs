@@ -40,7 +40,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
                 .unwrap_or_default();
             match (F::message(message), owner) {
                 (Message::Malformed, _) => Verdict::Drop(DropReason::BadL4Header),
-                (Message::Error, _) => Verdict::Drop(DropReason::IcmpError),
+                (Message::Error, _) => return self.icmp_error(packet, datagram, turn),
                 (Message::EchoRequest, Some(_)) => {
                     if tables.is_bad_source(datagram.source) {
                         Verdict::Drop(DropReason::BadSource)

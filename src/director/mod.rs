@@ -20,6 +20,7 @@ mod flood;
 mod flow;
 mod heard;
 mod host_peer;
+mod icmp_error;
 mod limit;
 #[cfg(test)]
 mod limit_loom;

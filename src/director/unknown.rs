@@ -288,7 +288,12 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// What a packet's connection would be, where none is kept: of a mode without replies.
-    fn unkept(&self, flow: &Flow<F>, service: &Service, real: Real) -> Connection<F::Key> {
+    pub(super) fn unkept(
+        &self,
+        flow: &Flow<F>,
+        service: &Service,
+        real: Real,
+    ) -> Connection<F::Key> {
         let address = F::address(real.address).unwrap_or(F::Address::UNSPECIFIED);
         let to = (address, real.port_for(flow.key.destination_port()));
         let translation = service.mode.translation(&flow.key, to, None);

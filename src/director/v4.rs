@@ -3,18 +3,21 @@
 use super::arp::arp_of;
 use super::family::{Error, Family, Frame, Message, Wire};
 use super::host_peer::{ToHost, is_host_peers};
+use super::icmp_error::IcmpError;
 use super::limit::Asker;
-use super::parse::{self, Flow, Parsed};
+use super::parse::{self, Datagram, Flow, Parsed};
 use super::{Core, Outcome, Shared, Turn};
 use crate::config::HostPeer;
-use crate::conn::{Connection, FlowKey};
+use crate::conn::{Connection, FlowKey, Key};
+use crate::forward::error::{self, Places};
 use crate::forward::rewrite::{self, Layout};
 use crate::neighbour::Hop;
 use crate::net::protocol;
 use crate::packet::{Packet, Sink};
 use crate::tables::Port;
 use crate::units::WorkerId;
-use crate::verdict::{LocalReason, PacketContext};
+use crate::verdict::{DropReason, LocalReason, PacketContext};
+use crate::wire::icmp::ErrorKind;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::{Mac, build, ethernet, icmp};
 use std::net::Ipv4Addr;
@@ -39,6 +42,18 @@ impl Family for V4 {
     ) -> bool {
         rewrite::rewrite(packet.data_mut(), layout, connection, reply);
         true
+    }
+
+    fn rewrite_error<P: Packet>(
+        packet: &mut P,
+        places: Places,
+        connection: &Connection,
+        reply: bool,
+        _mtu: u16,
+        (): &mut (),
+    ) -> Result<(), DropReason> {
+        let done = error::rewrite(packet.data_mut(), places, connection, reply);
+        done.ok_or(DropReason::IcmpBadQuote)
     }
 
     fn is_l4_checksum_right(frame: &[u8]) -> bool {
@@ -179,6 +194,34 @@ impl Wire for V4 {
             Ok(message) if message.is_echo_request() => Message::EchoRequest,
             Ok(_) => Message::Other,
         }
+    }
+
+    fn icmp_error(frame: &[u8], datagram: &Datagram<Self>) -> Result<IcmpError<Self>, DropReason> {
+        let ip = ipv4::in_frame(frame).ok_or(DropReason::BadIpHeader)?;
+        let message = icmp::Icmp::new_checked(ip.payload());
+        let message = message.map_err(|_| DropReason::BadL4Header)?;
+        if !message.is_checksum_right() {
+            return Err(DropReason::BadL4Checksum);
+        }
+        let kind = message.error().filter(|kind| *kind != ErrorKind::Advice);
+        let kind = kind.ok_or(DropReason::IcmpIgnored)?;
+        let quote = message.quote().ok_or(DropReason::IcmpBadQuote)?.packet;
+        let quoted = Ipv4::new_quoted(quote).map_err(|_| DropReason::IcmpBadQuote)?;
+        // RFC 792: the header and 8 bytes at least.
+        let ports = quoted.quoted_ports().ok_or(DropReason::IcmpBadQuote)?;
+        if quoted.source() != ip.destination() {
+            return Err(DropReason::IcmpMismatch);
+        }
+        let key = FlowKey::new(
+            quoted.source(),
+            ports.0,
+            quoted.destination(),
+            ports.1,
+            quoted.protocol(),
+        );
+        let places = Places::new(datagram.layout, datagram.length, quoted.header_len());
+        let l4 = quoted.payload();
+        Ok(IcmpError::new(kind, key, l4, ip.ttl(), datagram, places))
     }
 
     fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize> {

@@ -2,11 +2,13 @@
 
 use super::family::{Error, Family, Frame, Message, Wire};
 use super::host_peer::{ToHost, is_host_peers};
+use super::icmp_error::IcmpError;
 use super::limit::Asker;
-use super::parse::{self, Flow, Parsed};
+use super::parse::{self, Datagram, Flow, Parsed};
 use super::{Core, Outcome, Shared, Turn, nd, parse6};
 use crate::config::HostPeer;
-use crate::conn::{Connection6, FlowKey6};
+use crate::conn::{Connection6, FlowKey6, Key};
+use crate::forward::error::{self, Places};
 use crate::forward::rewrite::Layout;
 use crate::forward::rewrite6;
 use crate::neighbour::Hop;
@@ -14,7 +16,7 @@ use crate::net::protocol;
 use crate::packet::{Packet, Sink};
 use crate::tables::Port;
 use crate::units::WorkerId;
-use crate::verdict::PacketContext;
+use crate::verdict::{DropReason, PacketContext};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::{Mac, build6, ethernet, icmpv6};
 use std::net::Ipv6Addr;
@@ -44,6 +46,18 @@ impl Family for V6 {
     ) -> bool {
         rewrite6::rewrite(packet.data_mut(), layout, connection, reply);
         true
+    }
+
+    fn rewrite_error<P: Packet>(
+        packet: &mut P,
+        places: Places,
+        connection: &Connection6,
+        reply: bool,
+        _mtu: u16,
+        (): &mut (),
+    ) -> Result<(), DropReason> {
+        let done = error::rewrite_v6(packet.data_mut(), places, connection, reply);
+        done.ok_or(DropReason::IcmpBadQuote)
     }
 
     fn is_l4_checksum_right(frame: &[u8]) -> bool {
@@ -185,6 +199,35 @@ impl Wire for V6 {
             Ok(message) if message.is_echo_request() => Message::EchoRequest,
             Ok(_) => Message::Other,
         }
+    }
+
+    fn icmp_error(frame: &[u8], datagram: &Datagram<Self>) -> Result<IcmpError<Self>, DropReason> {
+        let ip = ipv6::in_frame(frame).ok_or(DropReason::BadIpHeader)?;
+        let upper = ip.upper_layer().map_err(|_| DropReason::BadIpHeader)?;
+        let message = icmpv6::Icmpv6::new_checked(upper.payload);
+        let message = message.map_err(|_| DropReason::BadL4Header)?;
+        if !ip.is_l4_checksum_right(&upper) {
+            return Err(DropReason::BadL4Checksum);
+        }
+        let kind = message.error().ok_or(DropReason::IcmpIgnored)?;
+        let quote = message.quote().ok_or(DropReason::IcmpBadQuote)?.packet;
+        let quoted = Ipv6::new_quoted(quote).map_err(|_| DropReason::IcmpBadQuote)?;
+        let inner = quoted.upper_layer().map_err(|_| DropReason::IcmpBadQuote)?;
+        let ports = inner.quoted_ports().ok_or(DropReason::IcmpBadQuote)?;
+        if quoted.source() != ip.destination() {
+            return Err(DropReason::IcmpMismatch);
+        }
+        let key = FlowKey6::new(
+            quoted.source(),
+            ports.0,
+            quoted.destination(),
+            ports.1,
+            inner.protocol,
+        );
+        let headers = ipv6::HEADER_LEN + inner.extensions;
+        let places = Places::new(datagram.layout, datagram.length, headers);
+        let (l4, ttl) = (inner.payload, ip.hop_limit());
+        Ok(IcmpError::new(kind, key, l4, ttl, datagram, places))
     }
 
     fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize> {

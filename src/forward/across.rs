@@ -21,7 +21,7 @@ const ETHERTYPE: std::ops::Range<usize> = 12..14;
 
 /// An IPv4 packet made of an IPv6 one may be fragmented up to this length, with an IPv6 header that of the longest one that
 /// every IPv6 link takes (section 5.1).
-const ALWAYS_WHOLE: usize = 1260;
+pub(super) const ALWAYS_WHOLE: usize = 1260;
 
 /// How much longer a packet is in IPv6.
 pub const GROWTH: u16 = (ipv6::HEADER_LEN - ipv4::HEADER_LEN) as u16;
@@ -45,7 +45,7 @@ impl Identifications {
         }
     }
 
-    fn take(&mut self) -> u16 {
+    pub(super) fn take(&mut self) -> u16 {
         let number = self.next;
         self.next = number.wrapping_add(self.step);
         number

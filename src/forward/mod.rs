@@ -4,6 +4,8 @@
 //! to every packet, whatever the mode.
 
 pub mod across;
+pub mod error;
+pub mod error_across;
 pub mod rewrite;
 pub mod rewrite6;
 

@@ -79,6 +79,8 @@ metrics! {
         Daemon(|daemon, samples| reasons(daemon, samples, |worker| &worker.dropped_packets));
     Counter "weir_replies_total" ["reason"] "Answers decided on, by what asked for them."
         Daemon(|daemon, samples| reasons(daemon, samples, |worker| &worker.replies));
+    Counter "weir_icmp_errors_total" ["type"] "ICMP and ICMPv6 errors about connections that were sent on to the end that they are for."
+        Daemon(|daemon, samples| reasons(daemon, samples, |worker| &worker.icmp_errors));
     Counter "weir_originated_packets_total" ["worker"] "Frames of weir's own (questions for neighbours, announcements, reports of groups) that a device took."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.originated_packets));
 

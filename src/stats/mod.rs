@@ -9,6 +9,7 @@ use crate::arch::{GrowingArray, NoMemory};
 use crate::packet::Sent;
 use crate::units::{PortId, RealId, ServiceId, WorkerId};
 use crate::verdict::{DropReason, LocalReason, ReplyReason};
+use crate::wire::icmp::ErrorKind;
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
@@ -157,6 +158,8 @@ pub struct WorkerStats {
     /// Frames of weir's own (questions for neighbours, announcements) that a device took.
     pub originated: Counter,
     drops: [Counter; DropReason::COUNT],
+    /// ICMP errors that were sent on to the other end of the connection that they are about, by [`ErrorKind`].
+    pub icmp_errors: [Counter; ErrorKind::ALL.len()],
     replies: [Counter; ReplyReason::ALL.len()],
     /// Live connections, persistence templates among them.
     pub connections: Counter,
@@ -200,6 +203,7 @@ impl WorkerStats {
             originated: Counter::default(),
             // Arrays of more than 32 have no default.
             drops: std::array::from_fn(|_| Counter::default()),
+            icmp_errors: Default::default(),
             replies: Default::default(),
             connections: Counter::default(),
             evicted: Counter::default(),

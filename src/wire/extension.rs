@@ -187,6 +187,19 @@ impl UpperLayer<'_> {
     }
 }
 
+impl UpperLayer<'_> {
+    /// As [`ports`](Self::ports), of a packet that an ICMPv6 error quotes, which may be a first fragment. None unless the
+    /// first 8 bytes of TCP or UDP are there.
+    pub fn quoted_ports(&self) -> Option<(u16, u16)> {
+        let is_later = self.fragment.is_some_and(|fragment| fragment.offset > 0);
+        if is_later || !matches!(self.protocol, protocol::TCP | protocol::UDP) {
+            return None;
+        }
+        let first = self.payload.first_chunk::<8>()?;
+        Some((u16_of(first, 0..2), u16_of(first, 2..4)))
+    }
+}
+
 /// Walks the extension headers at the start of `payload`.
 pub(super) fn walk(first: u8, payload: &[u8]) -> Result<UpperLayer<'_>, Malformed> {
     let mut upper = UpperLayer {

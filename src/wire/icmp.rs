@@ -102,10 +102,32 @@ impl<T: AsRef<[u8]>> Icmp<T> {
         )
     }
 
+    /// What an error is about; none of another message.
+    pub fn error(&self) -> Option<ErrorKind> {
+        Some(match (self.kind(), self.code()) {
+            (DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED) => ErrorKind::TooBig,
+            (DESTINATION_UNREACHABLE, _) => ErrorKind::Unreachable,
+            (TIME_EXCEEDED, _) => ErrorKind::TimeExceeded,
+            (PARAMETER_PROBLEM, _) => ErrorKind::ParameterProblem,
+            _ if self.is_error() => ErrorKind::Advice,
+            _ => return None,
+        })
+    }
+
     /// RFC 792: the checksum covers the message alone.
     #[inline(always)]
     pub fn is_checksum_right(&self) -> bool {
         sum(self.0.as_ref()) == 0xffff
+    }
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Icmp<T> {
+    /// Computes the checksum.
+    pub fn fill_checksum(&mut self) {
+        let message = self.0.as_mut();
+        set_u16(message, field::CHECKSUM, 0);
+        let checksum = !sum(message);
+        set_u16(message, field::CHECKSUM, checksum);
     }
 }
 
@@ -128,6 +150,42 @@ impl<'a> Icmp<&'a [u8]> {
         let data = self.data();
         self.is_error()
             .then(|| Quote::split(data, usize::from(words) * 4))
+    }
+}
+
+/// What an ICMP or ICMPv6 error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    Unreachable,
+    /// "Packet too big", or "fragmentation needed".
+    TooBig,
+    TimeExceeded,
+    ParameterProblem,
+    /// Of a type that is not known (RFC 4443 section 2.1).
+    Other,
+    /// No fault: a source quench, which hosts ignore (RFC 6633), or a redirect, which is for hosts alone.
+    Advice,
+}
+
+impl ErrorKind {
+    pub const ALL: [ErrorKind; 6] = [
+        ErrorKind::Unreachable,
+        ErrorKind::TooBig,
+        ErrorKind::TimeExceeded,
+        ErrorKind::ParameterProblem,
+        ErrorKind::Other,
+        ErrorKind::Advice,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            ErrorKind::Unreachable => "unreachable",
+            ErrorKind::TooBig => "too_big",
+            ErrorKind::TimeExceeded => "time_exceeded",
+            ErrorKind::ParameterProblem => "parameter_problem",
+            ErrorKind::Other => "other",
+            ErrorKind::Advice => "advice",
+        }
     }
 }
 
@@ -169,10 +227,8 @@ impl Repr {
         }
         message[field::KIND] = self.kind;
         message[field::CODE] = self.code;
-        set_u16(message, field::CHECKSUM, 0);
         set_u32(message, field::REST, self.rest);
-        let checksum = !sum(message);
-        set_u16(message, field::CHECKSUM, checksum);
+        Icmp(message).fill_checksum();
         Some(())
     }
 }

@@ -3,7 +3,7 @@
 use super::Malformed;
 use super::checksum::{fold, partial};
 use super::field::{set_u16, set_u32, u16_of, u32_of};
-use super::icmp::Quote;
+use super::icmp::{ErrorKind, Quote};
 
 /// Bytes of a header: of every message that weir looks at.
 pub const HEADER_LEN: usize = field::DATA_AT;
@@ -94,10 +94,32 @@ impl<T: AsRef<[u8]>> Icmpv6<T> {
         self.kind() < 128
     }
 
+    /// What an error is about; none of another message.
+    pub fn error(&self) -> Option<ErrorKind> {
+        Some(match self.kind() {
+            DESTINATION_UNREACHABLE => ErrorKind::Unreachable,
+            PACKET_TOO_BIG => ErrorKind::TooBig,
+            TIME_EXCEEDED => ErrorKind::TimeExceeded,
+            PARAMETER_PROBLEM => ErrorKind::ParameterProblem,
+            _ if self.is_error() => ErrorKind::Other,
+            _ => return None,
+        })
+    }
+
     /// RFC 4443 section 2.3: the checksum covers the pseudo header of IPv6 and the message. `pseudo`: with the message's
     /// length.
     pub fn is_checksum_right(&self, pseudo: u64) -> bool {
         fold(pseudo + partial(self.0.as_ref())) == 0xffff
+    }
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Icmpv6<T> {
+    /// Computes the checksum. `pseudo`: with the message's length.
+    pub fn fill_checksum(&mut self, pseudo: u64) {
+        let message = self.0.as_mut();
+        set_u16(message, field::CHECKSUM, 0);
+        let checksum = !fold(pseudo + partial(message));
+        set_u16(message, field::CHECKSUM, checksum);
     }
 }
 
@@ -137,10 +159,8 @@ impl Repr {
         }
         message[field::KIND] = self.kind;
         message[field::CODE] = self.code;
-        set_u16(message, field::CHECKSUM, 0);
         set_u32(message, field::REST, self.rest);
-        let checksum = !fold(pseudo + partial(message));
-        set_u16(message, field::CHECKSUM, checksum);
+        Icmpv6(message).fill_checksum(pseudo);
         Some(())
     }
 }

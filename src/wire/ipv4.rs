@@ -1,8 +1,8 @@
 //! IPv4 packets (RFC 791).
 
-use super::checksum::{pseudo_header_v4, sum};
+use super::checksum::{Delta, pseudo_header_v4, sum};
 use super::ethernet::Ethernet;
-use super::field::{set_u16, u16_of, u32_of};
+use super::field::{array, set_u16, u16_of, u32_of};
 use super::icmp::Icmp;
 use super::options::Options;
 use super::tcp::Tcp;
@@ -211,6 +211,17 @@ impl<'a> Ipv4<&'a [u8]> {
         Some((u16_of(ports, 0..2), u16_of(ports, 2..4)))
     }
 
+    /// As [`ports`](Self::ports), of a packet that an ICMP error quotes, which may be a first fragment. None unless the first 8
+    /// bytes of TCP or UDP are there.
+    pub fn quoted_ports(&self) -> Option<(u16, u16)> {
+        let is_known = matches!(self.protocol(), protocol::TCP | protocol::UDP);
+        if self.fragment_offset() > 0 || !is_known {
+            return None;
+        }
+        let first = self.payload().first_chunk::<8>()?;
+        Some((u16_of(first, 0..2), u16_of(first, 2..4)))
+    }
+
     /// Whether the checksum of a whole TCP segment, UDP datagram or ICMP message is right. Every other protocol is
     /// taken as right.
     pub fn is_l4_checksum_right(&self) -> bool {
@@ -244,6 +255,30 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
     #[inline(always)]
     pub fn set_destination(&mut self, address: Ipv4Addr) {
         self.0.as_mut()[field::DESTINATION].copy_from_slice(&address.octets());
+    }
+
+    /// Puts other addresses in, and corrects the header checksum by that (RFC 1624): a wrong one stays wrong. Returns what it
+    /// does to the checksums of upper layers.
+    pub fn readdress(&mut self, source: Ipv4Addr, destination: Ipv4Addr) -> Delta {
+        let delta = Delta::ZERO
+            .replace_u32(self.source().to_bits(), source.to_bits())
+            .replace_u32(self.destination().to_bits(), destination.to_bits());
+        self.set_source(source);
+        self.set_destination(destination);
+        self.correct_checksum(delta);
+        delta
+    }
+
+    /// Takes one from a TTL above 0.
+    pub fn decrement_ttl(&mut self) {
+        self.set_ttl(self.ttl().wrapping_sub(1));
+        self.correct_checksum(Delta::TTL);
+    }
+
+    fn correct_checksum(&mut self, delta: Delta) {
+        let mut checksum = array(self.0.as_ref(), field::CHECKSUM);
+        delta.apply(&mut checksum);
+        self.0.as_mut()[field::CHECKSUM].copy_from_slice(&checksum);
     }
 
     /// Computes the header checksum.
@@ -306,6 +341,11 @@ impl Repr {
     /// Writes the header of a packet that fills `packet`. None if it does not fit, or is too long for IPv4.
     pub fn emit(&self, packet: &mut [u8]) -> Option<()> {
         let length = u16::try_from(packet.len()).ok()?;
+        self.emit_with(packet, length)
+    }
+
+    /// As [`emit`](Self::emit), of a packet of `length` bytes whose end may be missing.
+    pub fn emit_with(&self, packet: &mut [u8], length: u16) -> Option<()> {
         let header = packet.first_chunk_mut::<HEADER_LEN>()?;
         header[field::VERSION] = 0x45;
         header[field::TOS] = self.tos;

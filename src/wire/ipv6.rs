@@ -1,7 +1,7 @@
 //! IPv6 packets (RFC 8200).
 
 use super::Malformed;
-use super::checksum::pseudo_header_v6;
+use super::checksum::{Delta, pseudo_header_v6};
 use super::ethernet::Ethernet;
 use super::extension::{self, UpperLayer};
 use super::field::{array, set_u16, set_u32, u16_of, u32_of};
@@ -158,6 +158,22 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv6<T> {
     pub fn set_destination(&mut self, address: Ipv6Addr) {
         self.0.as_mut()[field::DESTINATION].copy_from_slice(&address.octets());
     }
+
+    /// Puts other addresses in. Returns what it does to the checksums of upper layers.
+    pub fn readdress(&mut self, source: Ipv6Addr, destination: Ipv6Addr) -> Delta {
+        let words = |from: Ipv6Addr, to: Ipv6Addr| from.segments().into_iter().zip(to.segments());
+        let delta = words(self.source(), source)
+            .chain(words(self.destination(), destination))
+            .fold(Delta::ZERO, |delta, (old, new)| delta.replace_u16(old, new));
+        self.set_source(source);
+        self.set_destination(destination);
+        delta
+    }
+
+    /// Takes one from a hop limit above 0.
+    pub fn decrement_hop_limit(&mut self) {
+        self.set_hop_limit(self.hop_limit().wrapping_sub(1));
+    }
 }
 
 /// The packet of an Ethernet frame without tags. None if it is of another protocol, or malformed.
@@ -202,6 +218,14 @@ impl Repr {
     /// Writes the header of a packet that fills `packet`. None if it does not fit, or is too long for IPv6.
     pub fn emit(&self, packet: &mut [u8]) -> Option<()> {
         let length = u16::try_from(packet.len().checked_sub(HEADER_LEN)?).ok()?;
+        self.emit_with(packet, length)
+    }
+
+    /// As [`emit`](Self::emit), of a packet with `length` bytes behind its header whose end may be missing.
+    pub fn emit_with(&self, packet: &mut [u8], length: u16) -> Option<()> {
+        if packet.len() < HEADER_LEN {
+            return None;
+        }
         let class = u32::from(self.traffic_class) << 20;
         let first = 6 << 28 | class | self.flow_label & 0xf_ffff;
         set_u32(packet, field::VERSION_CLASS_FLOW, first);

@@ -26,6 +26,7 @@ try:
 except ImportError:
     sys.exit("error: these tests need scapy: apt-get install python3-scapy")
 
+import quotes  # noqa: E402
 from case import ANY, NEXT  # noqa: E402
 from lab import ARP, ICMP, IP, TCP, UDP, Ether, Host, Sent, tagged  # noqa: E402
 from scapy.layers.inet6 import IPv6  # noqa: E402
@@ -350,7 +351,9 @@ def general(case, results):
         if sent is None:
             continue
         assert fields(sent)["eth_src"] == case.config.ports[line["out_port"]], f"{where}: not from the out port's MAC address"
-        if line["verdict"] in ("forward", "queue"):
+        if line["verdict"] in ("forward", "queue") and quotes.is_error(ip_of(untagged(frame))):
+            error_rewritten(case, results, line, case.steps[number].packet, ip_of(untagged(frame)), ip_of(sent), where)
+        elif line["verdict"] in ("forward", "queue"):
             rewritten(case, line, untagged(frame), sent, where)
         elif line["reason"] == "nd":
             assert Ipv6(sent).error == 0 and Ipv6(sent).ttl == 255, where
@@ -405,6 +408,18 @@ def rewritten(case, line, frame, sent, where):
         assert after.field == after.right, f"{where}: checksum {after.field:#06x} instead of {after.right:#06x}"
     else:
         assert after.error == before.error, f"{where}: a wrong checksum stays wrong by as much"
+
+
+def error_rewritten(case, results, line, packet, before, after, where):
+    """An ICMP error: about the packet of another step, if `packet` says so."""
+    service = case.config.services[line["service"]]
+    assert line["mode"] == service.mode and after.header_is_right() and after.error == 0, where
+    assert after.ttl == before.ttl - 1, f"{where}: TTL {before.ttl} became {after.ttl}"
+    if (about := getattr(packet, "about", None)) is None:
+        return
+    original = ip_of(untagged(results.frames[about][2]))
+    vip = ipaddress.ip_address(service.vip).packed
+    quotes.check(before, after, original, packet.more, vip, original.dst != vip, service.mode, where)
 
 
 def translated(case, line, service, before, after, where):
@@ -508,7 +523,8 @@ def takes_turns(case, line):
 
 
 def is_one_at_a_time(theme, case):
-    return case.name in ONE_AT_A_TIME.get(theme, ()) or re.search(r'scheduler = "w?lc"', case.config.text)
+    # An ICMP error comes to any worker, before that of its connection perhaps.
+    return theme == "icmp_errors" or case.name in ONE_AT_A_TIME.get(theme, ()) or re.search(r'scheduler = "w?lc"', case.config.text)
 
 
 def judge(case, folder):

@@ -48,6 +48,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         originated_packets: 0,
         dropped_packets: dropped.into(),
         replies: BTreeMap::new(),
+        icmp_errors: BTreeMap::new(),
         loops: 1,
     };
     Sample {

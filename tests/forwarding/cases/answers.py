@@ -271,8 +271,8 @@ CASES = [
         reply("no_service"), after=0),
     ], says="rate_limited is for answers that were due"),
     Case("no_answer_to_icmp_errors_and_echo_replies", LB, [
-        wan(quoting(tcp(Host(VIP, WAN.mac), CLIENT, dport=81)), drop("icmp_error")),
-        wan(icmp(CLIENT, VIP, type=11, payload=bytes(tcp(A, CLIENT).layer)[:28], ttl=1), drop("icmp_error")),
+        wan(quoting(tcp(Host(VIP, WAN.mac), CLIENT, dport=81)), drop("icmp_no_connection")),
+        wan(icmp(CLIENT, VIP, type=11, payload=bytes(tcp(A, CLIENT).layer)[:28], ttl=1), drop("icmp_mismatch")),
         wan(icmp(CLIENT, VIP, type=0), drop("icmp_unsupported")),
     ]),
     Case("no_answer_to_frames_for_everybody", two_arm(service("nat", A, vip=WAN_VIP)), [

@@ -182,12 +182,15 @@ CASES = [
     dropped("icmp_cut_short_though_the_frame_is_padded", "bad_l4_header",
             *(raw(total_length(ethernet(icmp(CLIENT, VIP)), 20 + length) + b"\0" * 30) for length in range(8)),
             says="padding is no part of the packet"),
-    dropped("icmp_errors", "icmp_error", *(icmp(CLIENT, VIP, type=kind, code=code, payload=bytes(tcp(A, CLIENT, sport=80, dport=40000).layer)[:28])
-                                          for kind, code in ((3, 0), (3, 1), (3, 3), (3, 4), (3, 13), (4, 0), (5, 1), (11, 0), (11, 1), (12, 0)))),
+    dropped("icmp_errors_about_packets_of_another", "icmp_mismatch",
+            *(icmp(CLIENT, VIP, type=kind, code=code, payload=bytes(tcp(A, CLIENT, sport=80, dport=40000).layer)[:28])
+              for kind, code in ((3, 0), (3, 1), (3, 3), (3, 4), (3, 13), (11, 0), (11, 1), (12, 0)))),
+    dropped("icmp_advice", "icmp_ignored", *(icmp(CLIENT, VIP, type=kind, code=code, payload=bytes(tcp(Host(VIP, WAN.mac), CLIENT, sport=80).layer)[:28])
+                                             for kind, code in ((4, 0), (5, 0), (5, 1), (5, 3)))),
     Case("icmp_errors_about_a_known_connection", LB, [
         wan(tcp(CLIENT, VIP), forward("lan", A)),
-        wan(quoting(tcp(Host(VIP, WAN.mac), CLIENT, sport=80, dport=40000)), drop("icmp_error")),
-        lan(quoting(tcp(CLIENT, A, dport=8080), sender=A, to=CLIENT), drop("icmp_error")),
+        wan(quoting(tcp(Host(VIP, WAN.mac), CLIENT, sport=80, dport=40000)), forward("lan", A, new=False)),
+        lan(quoting(tcp(CLIENT, A, dport=8080), sender=A, to=CLIENT), forward("wan", CLIENT, new=False)),
         wan(tcp(CLIENT, VIP, "A"), forward("lan", A, new=False)),
     ]),
     dropped("icmp_other_than_echo_requests_to_a_vip", "icmp_unsupported", *(icmp(CLIENT, VIP, type=kind) for kind in (0, 9, 10, 13, 14, 15, 17, 42, 255))),

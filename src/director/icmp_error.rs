@@ -1,0 +1,288 @@
+//! Comes here: an ICMP error about a packet of TCP or UDP. It goes where that packet came from: a packet of the same
+//! connection, seen from the other end, so that it is found by the key of the quoted packet's answers.
+//!
+//! Anyone can write one. So it is believed only if it quotes a connection, and what the connection knows of the quoted
+//! packet's sequence number (RFC 5927 section 4.1); and whatever it says, the connection stays as it is.
+
+use super::crossing::Crossing;
+use super::family::{Family, Wire};
+use super::flow::service_key;
+use super::limit::AnswerKind;
+use super::parse::{Datagram, Flow, Kind};
+use super::schedule::Tried;
+use super::{Core, Origin, Outcome, Turn};
+use crate::conn::{AnyAddress, Connection, FlowKeyAny, Found, Key};
+use crate::forward::error::Places;
+use crate::net::protocol;
+use crate::packet::{Errand, Packet, Sink};
+use crate::tables::{Owner, Service, Target};
+use crate::verdict::{DropReason, PacketContext, Verdict};
+use crate::wire::icmp::ErrorKind;
+use crate::wire::tcp::Flags;
+
+/// How far a quoted sequence number may be from the one that the connection knows.
+const PLAUSIBLE: u32 = 1 << 23;
+/// How many errors a port passes on in a second, where answers are turned off.
+const DEFAULT_PER_SECOND: u32 = 1000;
+
+/// What an ICMP error says.
+#[derive(Clone, Copy, Debug)]
+pub struct IcmpError<F: Family> {
+    pub kind: ErrorKind,
+    /// A packet of the connection that goes where the error goes: with the addresses and ports of the quoted one reversed.
+    pub flow: Flow<F>,
+    /// Who says it.
+    pub source: F::Address,
+    /// Of a quoted TCP segment.
+    pub sequence: Option<u32>,
+    pub places: Places,
+}
+
+impl<F: Family> IcmpError<F> {
+    /// `quoted`: the key of the quoted packet, as weir sent it.
+    pub fn new(
+        kind: ErrorKind,
+        quoted: F::Key,
+        quoted_l4: &[u8],
+        ttl: u8,
+        datagram: &Datagram<F>,
+        places: Places,
+    ) -> Self
+    where
+        F: Wire,
+    {
+        let sequence = match quoted.protocol() {
+            protocol::TCP => quoted_l4
+                .get(4..8)
+                .and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?))),
+            _ => None,
+        };
+        IcmpError {
+            kind,
+            flow: Flow {
+                key: quoted.reversed(),
+                layout: datagram.layout,
+                // It opens nothing.
+                flags: Flags(Flags::ACK),
+                ttl,
+                length: datagram.length,
+                kind: Kind::Unusual,
+            },
+            source: datagram.source,
+            sequence,
+            places,
+        }
+    }
+
+    /// The same, of connections whose sides are of different families.
+    fn crossing(&self) -> IcmpError<Crossing> {
+        let flow = &self.flow;
+        IcmpError {
+            kind: self.kind,
+            flow: Flow {
+                key: FlowKeyAny::of(&flow.key),
+                layout: flow.layout,
+                flags: flow.flags,
+                ttl: flow.ttl,
+                length: flow.length,
+                kind: flow.kind,
+            },
+            source: AnyAddress::from(self.source.into()),
+            sequence: self.sequence,
+            places: self.places,
+        }
+    }
+
+    /// Whether it quotes what may have been sent of late, in the direction against its own (RFC 5927 section 4.1).
+    fn is_plausible(&self, connection: &Connection<F::Key>, reply: bool) -> bool {
+        let Some(sequence) = self.sequence else {
+            return true;
+        };
+        // What the side that the packet went to takes next.
+        let expected = connection.acknowledged(reply);
+        let is_near = |expected: u32| {
+            let ahead = sequence.wrapping_sub(expected) as i32;
+            ahead.unsigned_abs() <= PLAUSIBLE
+        };
+        expected.is_none_or(is_near)
+    }
+}
+
+impl<F: Wire, P: Packet> Core<F, P> {
+    /// An ICMP error, about whatever it may be.
+    #[cold]
+    pub(super) fn icmp_error<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        datagram: &Datagram<F>,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        let error = match F::icmp_error(packet.data(), datagram) {
+            Ok(error) => error,
+            Err(reason) => return dropped(reason),
+        };
+        let target = turn.tables.target(&service_key(&error.flow.key));
+        let others = turn.beside.others;
+        let mut turn = turn.reborrow();
+        if let Some(crossing) = turn.beside.crossing.take() {
+            turn.beside.others = others;
+            let error = error.crossing();
+            let crosses = target.service.is_some_and(|service| service.crosses());
+            if crosses || crossing.live.has(&error.flow.key) {
+                return crossing.pass_error(packet, &error, target, &mut turn);
+            }
+        }
+        self.pass_error(packet, &error, target, &mut turn)
+    }
+}
+
+impl<F: Family, P: Packet> Core<F, P> {
+    /// Sends an error to the end of its connection that it is for.
+    fn pass_error<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        error: &IcmpError<F>,
+        target: Target,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        let (tables, now) = (turn.tables, turn.now);
+        let key = &error.flow.key;
+        let found = self.live.table.find(self.live.table.hash(key), key);
+        let is_live = |found: &Found| {
+            let connection = self.live.table.get(found.id);
+            !connection.is_silent(&tables.timeouts, now.millis())
+        };
+        let Some(found) = found.filter(is_live) else {
+            return self.error_of_no_connection(packet, error, target, turn);
+        };
+        let mut connection = *self.live.table.get(found.id);
+        let context = PacketContext {
+            real: Some(connection.real),
+            state: Some(connection.state.name()),
+            ..PacketContext::default()
+        };
+        // From the real server, or from the way to it: what comes from elsewhere is forged.
+        let standing = self.live.counters.reals.get(connection.real.index());
+        let comes_from_it = standing
+            .is_none_or(|real| real.is_removed() || real.standing.admits(true, packet.port()));
+        if found.reply && !comes_from_it {
+            return (Verdict::Drop(DropReason::WrongPort), context);
+        }
+        if !error.is_plausible(&connection, found.reply) {
+            return (Verdict::Drop(DropReason::IcmpSequence), context);
+        }
+        let verdict = self.send_error(packet, error, &mut connection, found.reply, turn);
+        self.live.table.get_mut(found.id).remember_hops(&connection);
+        (verdict, context)
+    }
+
+    /// An error about a connection that another worker has perhaps; or about a service's packet that needs no connection, since
+    /// its real server follows from its addresses and ports.
+    fn error_of_no_connection<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        error: &IcmpError<F>,
+        Target { owner, service }: Target,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        let (tables, now) = (turn.tables, turn.now);
+        let flow = &error.flow;
+        let errand = match self.origin {
+            Origin::Device => Errand::Find,
+            Origin::Worker => packet.errand(),
+        };
+        if let Some((worker, errand)) =
+            self.request_elsewhere(flow, service, errand, tables, false, now)
+        {
+            return self.hand_over(packet, worker, errand, turn.sink);
+        }
+        let elsewhere = match owner {
+            Some(Owner::Pool) => self.local_elsewhere(flow),
+            None => self.reply_elsewhere(flow, tables),
+            Some(Owner::Vip | Owner::Port(_)) => None,
+        };
+        if let Some(worker) = elsewhere {
+            return self.hand_over(packet, worker, Errand::Find, turn.sink);
+        }
+        let needs_none =
+            |service: &&Service| !service.mode.sees_replies && service.scheduler_kind.is_stateless;
+        let Some(service) = service.filter(needs_none) else {
+            return dropped(DropReason::IcmpNoConnection);
+        };
+        // A template would be made for whoever writes errors.
+        let scheduled = self.schedule(service, flow, now, tables, &Tried::default(), false);
+        let Ok((real, _, template)) = scheduled else {
+            return dropped(DropReason::IcmpNoConnection);
+        };
+        if let Some(template) = template {
+            self.live.release(template);
+        }
+        let context = PacketContext {
+            service: Some(service.id),
+            real: Some(real.id),
+            ..PacketContext::default()
+        };
+        let mut connection = self.unkept(flow, service, real);
+        (
+            self.send_error(packet, error, &mut connection, false, turn),
+            context,
+        )
+    }
+
+    /// Rewrites an error about a connection, and sends it on.
+    fn send_error<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        error: &IcmpError<F>,
+        connection: &mut Connection<F::Key>,
+        reply: bool,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        let (tables, now) = (turn.tables, turn.now);
+        // RFC 1812 section 5.3.1; and no error is answered by one (section 4.3.2.7).
+        if error.flow.ttl <= 1 {
+            return Verdict::Drop(DropReason::TtlExceeded);
+        }
+        // To a client it comes from the VIP.
+        let is_beyond_link = !reply && F::stays_on_link(error.source);
+        if tables.is_bad_source(error.source) || is_beyond_link {
+            return Verdict::Drop(DropReason::BadSource);
+        }
+        let limit = match tables.answers_per_second {
+            0 => DEFAULT_PER_SECOND,
+            limit => limit,
+        };
+        let kind = AnswerKind::PassedError;
+        if !self.is_within(kind, &packet, now, limit) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        let Some(way) = self.way(connection, reply, tables) else {
+            return Verdict::Drop(DropReason::NoRoute);
+        };
+        let mtu = tables.port(way.port).mtu;
+        if F::length_sent(&error.flow) > mtu {
+            return Verdict::Drop(DropReason::TooBig);
+        }
+        if way.has_failed(tables) {
+            self.want(way.port, way.address(tables), now);
+            return Verdict::Drop(DropReason::NeighbourFailed);
+        }
+        let rewritten = F::rewrite_error(
+            &mut packet,
+            error.places,
+            connection,
+            reply,
+            mtu,
+            &mut self.memory,
+        );
+        if let Err(reason) = rewritten {
+            return Verdict::Drop(reason);
+        }
+        self.counters().icmp_errors[error.kind as usize].add(1);
+        self.send_by(way, packet, turn)
+    }
+}
+
+fn dropped(reason: DropReason) -> Outcome {
+    (Verdict::Drop(reason), PacketContext::default())
+}
