@@ -175,6 +175,42 @@ pub fn masked(address: Ipv4Addr, prefix: u8) -> Ipv4Addr {
     Ipv4Addr::from_bits(address.to_bits() & mask.unwrap_or(0))
 }
 
+/// What an ICMP or ICMPv6 error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpErrorKind {
+    Unreachable,
+    /// "Packet too big", or "fragmentation needed".
+    TooBig,
+    TimeExceeded,
+    ParameterProblem,
+    /// Of a type that is not known (RFC 4443 section 2.1).
+    Other,
+    /// No fault: a source quench, which hosts ignore (RFC 6633), or a redirect, which is for hosts alone.
+    Advice,
+}
+
+impl IcmpErrorKind {
+    pub const ALL: [IcmpErrorKind; 6] = [
+        IcmpErrorKind::Unreachable,
+        IcmpErrorKind::TooBig,
+        IcmpErrorKind::TimeExceeded,
+        IcmpErrorKind::ParameterProblem,
+        IcmpErrorKind::Other,
+        IcmpErrorKind::Advice,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            IcmpErrorKind::Unreachable => "unreachable",
+            IcmpErrorKind::TooBig => "too_big",
+            IcmpErrorKind::TimeExceeded => "time_exceeded",
+            IcmpErrorKind::ParameterProblem => "parameter_problem",
+            IcmpErrorKind::Other => "other",
+            IcmpErrorKind::Advice => "advice",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -64,6 +64,13 @@ fn fullnat_carries_ipv6_between_kernels() {
 }
 
 #[test]
+fn icmp_errors_reach_the_end_that_they_are_for() {
+    for mode in ["dr", "nat", "fullnat"] {
+        lab("errors", &[mode]);
+    }
+}
+
+#[test]
 fn the_host_uses_a_port_over_ipv6() {
     lab("ipv6-host", &[]);
 }

@@ -4,12 +4,12 @@ use super::Control;
 use crate::config;
 use crate::io::dpdk::MbufPool;
 use crate::neighbour::LinkState;
+use crate::net::IcmpErrorKind;
 use crate::stats::RealTotals;
 use crate::tables::{self, Tables};
 use crate::units::{PortId, ServiceId};
 use crate::verdict::{DropReason, ReplyReason};
 use crate::view;
-use crate::wire::icmp::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -158,7 +158,7 @@ impl Control {
                 .iter()
                 .map(|reason| (reason.name().to_owned(), counters.replies(*reason).get()))
                 .collect(),
-            icmp_errors: ErrorKind::ALL
+            icmp_errors: IcmpErrorKind::ALL
                 .iter()
                 .map(|kind| {
                     let count = counters.icmp_errors[*kind as usize].get();

@@ -15,7 +15,7 @@ use crate::conn::{
 };
 use crate::forward::across::{self, GROWTH, Identifications, LEAST_MTU_V6, translated_length};
 use crate::forward::error::Places;
-use crate::forward::error_across;
+use crate::forward::error_across::{self, Untranslated};
 use crate::forward::rewrite::Layout;
 use crate::packet::{Packet, Sink};
 use crate::stats::{Gauge, ServiceStats};
@@ -205,7 +205,11 @@ impl Family for Crossing {
         mtu: u16,
         memory: &mut Identifications,
     ) -> Result<(), DropReason> {
-        error_across::rewrite(packet, places, connection, reply, mtu, memory)
+        let done = error_across::rewrite(packet, places, connection, reply, mtu, memory);
+        done.map_err(|why| match why {
+            Untranslated::Unknown => DropReason::IcmpIgnored,
+            Untranslated::NoRoom => DropReason::NoBuffer,
+        })
     }
 
     fn is_l4_checksum_right(frame: &[u8]) -> bool {

@@ -13,11 +13,10 @@ use super::schedule::Tried;
 use super::{Core, Origin, Outcome, Turn};
 use crate::conn::{AnyAddress, Connection, FlowKeyAny, Found, Key};
 use crate::forward::error::Places;
-use crate::net::protocol;
+use crate::net::{IcmpErrorKind, protocol};
 use crate::packet::{Errand, Packet, Sink};
 use crate::tables::{Owner, Service, Target};
 use crate::verdict::{DropReason, PacketContext, Verdict};
-use crate::wire::icmp::ErrorKind;
 use crate::wire::tcp::Flags;
 
 /// How far a quoted sequence number may be from the one that the connection knows.
@@ -28,7 +27,7 @@ const DEFAULT_PER_SECOND: u32 = 1000;
 /// What an ICMP error says.
 #[derive(Clone, Copy, Debug)]
 pub struct IcmpError<F: Family> {
-    pub kind: ErrorKind,
+    pub kind: IcmpErrorKind,
     /// A packet of the connection that goes where the error goes: with the addresses and ports of the quoted one reversed.
     pub flow: Flow<F>,
     /// Who says it.
@@ -41,7 +40,7 @@ pub struct IcmpError<F: Family> {
 impl<F: Family> IcmpError<F> {
     /// `quoted`: the key of the quoted packet, as weir sent it.
     pub fn new(
-        kind: ErrorKind,
+        kind: IcmpErrorKind,
         quoted: F::Key,
         quoted_l4: &[u8],
         ttl: u8,

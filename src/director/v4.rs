@@ -12,12 +12,11 @@ use crate::conn::{Connection, FlowKey, Key};
 use crate::forward::error::{self, Places};
 use crate::forward::rewrite::{self, Layout};
 use crate::neighbour::Hop;
-use crate::net::protocol;
+use crate::net::{IcmpErrorKind, protocol};
 use crate::packet::{Packet, Sink};
 use crate::tables::Port;
 use crate::units::WorkerId;
 use crate::verdict::{DropReason, LocalReason, PacketContext};
-use crate::wire::icmp::ErrorKind;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::{Mac, build, ethernet, icmp};
 use std::net::Ipv4Addr;
@@ -203,7 +202,9 @@ impl Wire for V4 {
         if !message.is_checksum_right() {
             return Err(DropReason::BadL4Checksum);
         }
-        let kind = message.error().filter(|kind| *kind != ErrorKind::Advice);
+        let kind = message
+            .error()
+            .filter(|kind| *kind != IcmpErrorKind::Advice);
         let kind = kind.ok_or(DropReason::IcmpIgnored)?;
         let quote = message.quote().ok_or(DropReason::IcmpBadQuote)?.packet;
         let quoted = Ipv4::new_quoted(quote).map_err(|_| DropReason::IcmpBadQuote)?;

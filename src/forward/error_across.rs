@@ -7,7 +7,6 @@ use super::error::{Places, translate_quoted};
 use crate::conn::{ConnectionAny, FlowKeyAny, Key};
 use crate::net::{ethertype, protocol};
 use crate::packet::Packet;
-use crate::verdict::DropReason;
 use crate::wire::ethernet;
 use crate::wire::icmp::{self, Icmp};
 use crate::wire::icmpv6::{self, Icmpv6};
@@ -23,11 +22,20 @@ const LONGEST_V6: usize = LEAST_MTU_V6 as usize;
 /// The least that is quoted before extensions (RFC 4884 section 4).
 const LEAST_QUOTED: usize = 128;
 
+/// Why an ICMP error does not go on to the other family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untranslated {
+    /// The other family has none like it.
+    Unknown,
+    /// Its buffer has no room for the other one.
+    NoRoom,
+}
+
 /// Makes of an ICMP error the one that goes on to the connection's other side, all but its MAC addresses, which are of any
 /// value then. `mtu`: of the port that it goes out of.
 ///
 /// # Errors
-/// [`DropReason::IcmpIgnored`] if the other family has no such error.
+/// Why it is none.
 pub fn rewrite<P: Packet>(
     packet: &mut P,
     places: Places,
@@ -35,7 +43,7 @@ pub fn rewrite<P: Packet>(
     reply: bool,
     mtu: u16,
     identifications: &mut Identifications,
-) -> Result<(), DropReason> {
+) -> Result<(), Untranslated> {
     let mut frame = [0; IP + LONGEST_V6];
     let length = write(
         &mut frame,
@@ -46,9 +54,9 @@ pub fn rewrite<P: Packet>(
         mtu,
         identifications,
     );
-    let length = length.ok_or(DropReason::IcmpIgnored)?;
+    let length = length.ok_or(Untranslated::Unknown)?;
     if !packet.resize(length) {
-        return Err(DropReason::NoBuffer);
+        return Err(Untranslated::NoRoom);
     }
     packet.data_mut().copy_from_slice(&frame[..length]);
     Ok(())

@@ -6,10 +6,10 @@ mod counter;
 mod stats_loom;
 
 use crate::arch::{GrowingArray, NoMemory};
+use crate::net::IcmpErrorKind;
 use crate::packet::Sent;
 use crate::units::{PortId, RealId, ServiceId, WorkerId};
 use crate::verdict::{DropReason, LocalReason, ReplyReason};
-use crate::wire::icmp::ErrorKind;
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
@@ -158,8 +158,8 @@ pub struct WorkerStats {
     /// Frames of weir's own (questions for neighbours, announcements) that a device took.
     pub originated: Counter,
     drops: [Counter; DropReason::COUNT],
-    /// ICMP errors that were sent on to the other end of the connection that they are about, by [`ErrorKind`].
-    pub icmp_errors: [Counter; ErrorKind::ALL.len()],
+    /// ICMP errors that were sent on to the other end of the connection that they are about, by [`IcmpErrorKind`].
+    pub icmp_errors: [Counter; IcmpErrorKind::ALL.len()],
     replies: [Counter; ReplyReason::ALL.len()],
     /// Live connections, persistence templates among them.
     pub connections: Counter,

@@ -3,6 +3,7 @@
 use super::Malformed;
 use super::checksum::sum;
 use super::field::{set_u16, set_u32, u16_of, u32_of};
+use crate::net::IcmpErrorKind;
 
 /// Bytes of a header: of every message that weir looks at.
 pub const HEADER_LEN: usize = field::DATA_AT;
@@ -103,13 +104,13 @@ impl<T: AsRef<[u8]>> Icmp<T> {
     }
 
     /// What an error is about; none of another message.
-    pub fn error(&self) -> Option<ErrorKind> {
+    pub fn error(&self) -> Option<IcmpErrorKind> {
         Some(match (self.kind(), self.code()) {
-            (DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED) => ErrorKind::TooBig,
-            (DESTINATION_UNREACHABLE, _) => ErrorKind::Unreachable,
-            (TIME_EXCEEDED, _) => ErrorKind::TimeExceeded,
-            (PARAMETER_PROBLEM, _) => ErrorKind::ParameterProblem,
-            _ if self.is_error() => ErrorKind::Advice,
+            (DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED) => IcmpErrorKind::TooBig,
+            (DESTINATION_UNREACHABLE, _) => IcmpErrorKind::Unreachable,
+            (TIME_EXCEEDED, _) => IcmpErrorKind::TimeExceeded,
+            (PARAMETER_PROBLEM, _) => IcmpErrorKind::ParameterProblem,
+            _ if self.is_error() => IcmpErrorKind::Advice,
             _ => return None,
         })
     }
@@ -150,42 +151,6 @@ impl<'a> Icmp<&'a [u8]> {
         let data = self.data();
         self.is_error()
             .then(|| Quote::split(data, usize::from(words) * 4))
-    }
-}
-
-/// What an ICMP or ICMPv6 error is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    Unreachable,
-    /// "Packet too big", or "fragmentation needed".
-    TooBig,
-    TimeExceeded,
-    ParameterProblem,
-    /// Of a type that is not known (RFC 4443 section 2.1).
-    Other,
-    /// No fault: a source quench, which hosts ignore (RFC 6633), or a redirect, which is for hosts alone.
-    Advice,
-}
-
-impl ErrorKind {
-    pub const ALL: [ErrorKind; 6] = [
-        ErrorKind::Unreachable,
-        ErrorKind::TooBig,
-        ErrorKind::TimeExceeded,
-        ErrorKind::ParameterProblem,
-        ErrorKind::Other,
-        ErrorKind::Advice,
-    ];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            ErrorKind::Unreachable => "unreachable",
-            ErrorKind::TooBig => "too_big",
-            ErrorKind::TimeExceeded => "time_exceeded",
-            ErrorKind::ParameterProblem => "parameter_problem",
-            ErrorKind::Other => "other",
-            ErrorKind::Advice => "advice",
-        }
     }
 }
 

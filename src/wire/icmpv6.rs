@@ -3,7 +3,8 @@
 use super::Malformed;
 use super::checksum::{fold, partial};
 use super::field::{set_u16, set_u32, u16_of, u32_of};
-use super::icmp::{ErrorKind, Quote};
+use super::icmp::Quote;
+use crate::net::IcmpErrorKind;
 
 /// Bytes of a header: of every message that weir looks at.
 pub const HEADER_LEN: usize = field::DATA_AT;
@@ -95,13 +96,13 @@ impl<T: AsRef<[u8]>> Icmpv6<T> {
     }
 
     /// What an error is about; none of another message.
-    pub fn error(&self) -> Option<ErrorKind> {
+    pub fn error(&self) -> Option<IcmpErrorKind> {
         Some(match self.kind() {
-            DESTINATION_UNREACHABLE => ErrorKind::Unreachable,
-            PACKET_TOO_BIG => ErrorKind::TooBig,
-            TIME_EXCEEDED => ErrorKind::TimeExceeded,
-            PARAMETER_PROBLEM => ErrorKind::ParameterProblem,
-            _ if self.is_error() => ErrorKind::Other,
+            DESTINATION_UNREACHABLE => IcmpErrorKind::Unreachable,
+            PACKET_TOO_BIG => IcmpErrorKind::TooBig,
+            TIME_EXCEEDED => IcmpErrorKind::TimeExceeded,
+            PARAMETER_PROBLEM => IcmpErrorKind::ParameterProblem,
+            _ if self.is_error() => IcmpErrorKind::Other,
             _ => return None,
         })
     }
