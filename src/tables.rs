@@ -8,7 +8,7 @@ mod placement;
 
 pub use placement::{Placement, Placements};
 
-use crate::config::{HostPeer, ReversePath, UnknownTcp, WhenUnavailable};
+use crate::config::{HostPeer, ReversePath, TcpMss, UnknownTcp, WhenUnavailable};
 use crate::conn::{Address, Pool};
 use crate::forward::Mode;
 use crate::lpm::Lpm;
@@ -203,6 +203,7 @@ pub struct Service {
     pub when_unavailable: WhenUnavailable,
     /// None: as [`Tables::unknown_tcp`] says.
     pub unknown_tcp: Option<UnknownTcp>,
+    pub tcp_mss: Option<TcpMss>,
     /// For each worker. Outlive every change of the service.
     pub cursors: Arc<[CachePadded<Cursor>]>,
 }

@@ -517,6 +517,7 @@ pub struct ServiceConfig {
     pub when_unavailable: WhenUnavailable,
     /// None: as the whole file says.
     pub unknown_tcp: Option<UnknownTcp>,
+    pub tcp_mss: Option<TcpMss>,
     pub reals: Vec<RealConfig>,
 }
 
@@ -544,6 +545,14 @@ pub enum UnknownTcp {
     /// A reset answers it.
     Reset,
     Drop,
+}
+
+/// The largest segment that SYNs may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpMss {
+    /// What fits the MTUs of both ports.
+    Auto,
+    Bytes(u16),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

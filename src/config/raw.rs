@@ -8,7 +8,8 @@ use super::value::{
     Name, Value, wrong_type,
 };
 use super::{
-    Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, UnknownTcp, WhenUnavailable,
+    Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, TcpMss, UnknownTcp,
+    WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
@@ -159,6 +160,7 @@ tables! {
         persistence: Persistence;
         when_unavailable: WhenUnavailable;
         unknown_tcp: UnknownTcp;
+        tcp_mss: TcpMss;
         real: List<Real>;
     }
     Persistence "persistence" {

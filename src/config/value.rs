@@ -5,7 +5,8 @@
 use super::error::{At, Log, Span, did_you_mean, quote};
 use super::hints;
 use super::{
-    Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, UnknownTcp, WhenUnavailable,
+    Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, TcpMss, UnknownTcp,
+    WhenUnavailable,
 };
 use crate::net::Vlan;
 use crate::units::Millis;
@@ -315,6 +316,23 @@ impl Value for Queues {
             }
             _ => {
                 wrong_type(value, "\"auto\" or a number of queue pairs", at, log);
+                None
+            }
+        }
+    }
+}
+
+impl Value for TcpMss {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        /// The kernel's `TCP_MIN_MSS`.
+        const LEAST: u32 = 88;
+        match value {
+            DeValue::String(text) if text == "auto" => Some(TcpMss::Auto),
+            DeValue::Integer(_) => {
+                Int::<LEAST, 65_495>::read(value, at, log).map(|most| TcpMss::Bytes(most.0 as u16))
+            }
+            _ => {
+                wrong_type(value, "\"auto\" or a number of bytes", at, log);
                 None
             }
         }

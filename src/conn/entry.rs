@@ -148,6 +148,9 @@ const SYN_AGAIN: u8 = 16;
 /// It was established in earnest.
 const PROVED: u8 = 32;
 
+/// Its SYNs' largest segment size may be lowered.
+const CLAMPED: u8 = 64;
+
 /// [`Connection::template`] of a connection that has none.
 pub const NO_TEMPLATE: u32 = u32::MAX;
 
@@ -227,6 +230,15 @@ impl<K: Key> Connection<K> {
 
     pub fn set_stray(&mut self) {
         self.flags |= STRAY;
+    }
+
+    /// Whether its service says how large the segments are that its SYNs may ask for.
+    pub fn is_clamped(&self) -> bool {
+        self.flags & CLAMPED != 0
+    }
+
+    pub fn set_clamped(&mut self) {
+        self.flags |= CLAMPED;
     }
 
     /// It is established in earnest.

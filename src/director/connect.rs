@@ -80,6 +80,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             connection.state = State::Handshaken;
         }
         connection.last_seen = coarse;
+        if tcp && service.tcp_mss.is_some() {
+            connection.set_clamped();
+        }
         connection.route_generation = tables.route_generation;
         connection.set_hop(false, way.hop);
         connection.template = template.map_or(NO_TEMPLATE, |template| template.0);

@@ -162,6 +162,7 @@ impl Family for Crossing {
     type Key = FlowKeyAny;
     type Address = AnyAddress;
 
+    const HEADERS: u16 = V6::HEADERS;
     const CROSSES: bool = true;
 
     fn live(stats: &ServiceStats) -> &Gauge {

@@ -28,6 +28,8 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     type Key: Key<Address = Self::Address>;
     type Address: Address;
 
+    /// Bytes of an IP and a TCP header without options, of the family whose headers are longer.
+    const HEADERS: u16;
     /// Whether requests are of one family and their replies of the other.
     const CROSSES: bool = false;
 

@@ -3,7 +3,7 @@
 use super::family::{Family, Wire};
 use super::parse::{Flow, Kind};
 use super::{Core, Outcome, Turn, is_tcp};
-use crate::config::Protocol;
+use crate::config::{Protocol, TcpMss};
 use crate::conn::state::next_tcp;
 use crate::conn::{Address, Connection, Direction, Found, Key, Place, State};
 use crate::forward::rewrite::set_macs;
@@ -262,6 +262,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             let reason = ReplyReason::HostUnreachable;
             return self.host_unreachable(packet, vip, reason, turn);
         }
+        if connection.is_clamped() && is_tcp(flow) && flow.flags.syn() {
+            clamp_mss(&mut packet, flow, connection, port, tables);
+        }
         if !F::rewrite(
             &mut packet,
             flow.layout,
@@ -358,6 +361,34 @@ impl<F: Family, P: Packet> Core<F, P> {
             ..PacketContext::default()
         };
         (self.reset(packet, ReplyReason::RealRemoved, turn), context)
+    }
+}
+
+/// Lowers the largest segment size that a SYN of a service with `tcp_mss` asks for. `out`: the port that it goes out of.
+#[cold]
+fn clamp_mss<F: Family, P: Packet>(
+    packet: &mut P,
+    flow: &Flow<F>,
+    connection: &Connection<F::Key>,
+    out: PortId,
+    tables: &Tables,
+) {
+    let service = tables.service(&service_key(&connection.request));
+    let most = match service.and_then(|service| service.tcp_mss) {
+        None => return,
+        Some(TcpMss::Bytes(most)) => most,
+        Some(TcpMss::Auto) => {
+            let mtu = |port| tables.port(port).mtu;
+            mtu(packet.port()).min(mtu(out)).saturating_sub(F::HEADERS)
+        }
+    };
+    let end = ethernet::HEADER_LEN + usize::from(flow.length);
+    let segment = packet
+        .data_mut()
+        .get_mut(usize::from(flow.layout.l4)..end)
+        .map(tcp::Tcp::new_checked);
+    if let Some(Ok(mut segment)) = segment {
+        segment.clamp_mss(most);
     }
 }
 

@@ -297,7 +297,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         let address = F::address(real.address).unwrap_or(F::Address::UNSPECIFIED);
         let to = (address, real.port_for(flow.key.destination_port()));
         let translation = service.mode.translation(&flow.key, to, None);
-        Connection::new(flow.key, translation, real.id)
+        let mut connection = Connection::new(flow.key, translation, real.id);
+        if is_tcp(flow) && service.tcp_mss.is_some() {
+            connection.set_clamped();
+        }
+        connection
     }
 
     /// Sends a packet on without a connection.

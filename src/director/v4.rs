@@ -18,13 +18,14 @@ use crate::tables::Port;
 use crate::units::WorkerId;
 use crate::verdict::{DropReason, LocalReason, PacketContext};
 use crate::wire::ipv4::{self, Ipv4};
-use crate::wire::{Mac, build, ethernet, icmp};
+use crate::wire::{Mac, build, ethernet, icmp, tcp};
 use std::net::Ipv4Addr;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct V4;
 
 impl Family for V4 {
+    const HEADERS: u16 = (ipv4::HEADER_LEN + tcp::HEADER_LEN) as u16;
     type Key = FlowKey;
     type Address = Ipv4Addr;
 

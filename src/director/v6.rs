@@ -18,13 +18,14 @@ use crate::tables::Port;
 use crate::units::WorkerId;
 use crate::verdict::{DropReason, PacketContext};
 use crate::wire::ipv6::{self, Ipv6};
-use crate::wire::{Mac, build6, ethernet, icmpv6};
+use crate::wire::{Mac, build6, ethernet, icmpv6, tcp};
 use std::net::Ipv6Addr;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct V6;
 
 impl Family for V6 {
+    const HEADERS: u16 = (ipv6::HEADER_LEN + tcp::HEADER_LEN) as u16;
     type Key = FlowKey6;
     type Address = Ipv6Addr;
 

@@ -1,8 +1,8 @@
 //! TCP (RFC 9293): what a load balancer looks at.
 
 use super::Malformed;
-use super::checksum::{fold, partial};
-use super::field::{set_u16, set_u32, u16_of, u32_of};
+use super::checksum::{Delta, fold, partial};
+use super::field::{array, set_u16, set_u32, u16_of, u32_of};
 use super::options::Options;
 
 /// Bytes of a header without options.
@@ -136,12 +136,14 @@ impl<T: AsRef<[u8]>> Tcp<T> {
     /// The largest segment that the sender takes (RFC 9293 section 3.7.1). None if it does not say, or says it not in the
     /// form of the RFC: then it counts as not said.
     pub fn mss(&self) -> Option<u16> {
+        self.mss_option().map(|said| u16::from_be_bytes(*said))
+    }
+
+    fn mss_option(&self) -> Option<&[u8; 2]> {
         const MAXIMUM_SEGMENT_SIZE: u8 = 2;
         let options = self.options().map_while(Result::ok);
-        let said = options.filter(|option| option.kind == MAXIMUM_SEGMENT_SIZE);
-        said.filter_map(|option| option.data.try_into().ok())
-            .map(u16::from_be_bytes)
-            .next()
+        let mut said = options.filter(|option| option.kind == MAXIMUM_SEGMENT_SIZE);
+        said.find_map(|option| option.data.try_into().ok())
     }
 
     /// How far it advances the sequence number: SEG.LEN counts SYN and FIN besides the data (RFC 9293 section 3.4).
@@ -149,6 +151,37 @@ impl<T: AsRef<[u8]>> Tcp<T> {
         let data = self.0.as_ref().len() - self.header_len();
         let flags = self.flags();
         data as u32 + u32::from(flags.syn()) + u32::from(flags.fin())
+    }
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Tcp<T> {
+    /// Lowers the largest segment that the sender says to take, if it says a larger one, and corrects the checksum by that
+    /// (RFC 1624): a wrong one stays wrong.
+    pub fn clamp_mss(&mut self, most: u16) {
+        let Some(at) = self.mss_at() else {
+            return;
+        };
+        let segment = self.0.as_mut();
+        let said = u16_of(segment, at..at + 2);
+        if said <= most {
+            return;
+        }
+        set_u16(segment, at..at + 2, most);
+        // Of two bytes that lie in two words the sum has the halves swapped (RFC 1071 section 2 (B)).
+        let delta = match at % 2 {
+            0 => Delta::ZERO.replace_u16(said, most),
+            _ => Delta::ZERO.replace_u16(said.swap_bytes(), most.swap_bytes()),
+        };
+        let mut checksum = array(segment, field::CHECKSUM);
+        delta.apply(&mut checksum);
+        segment[field::CHECKSUM].copy_from_slice(&checksum);
+    }
+
+    /// Where the number of [`mss`](Self::mss) is.
+    fn mss_at(&self) -> Option<usize> {
+        let said = self.mss_option()?;
+        let start = self.0.as_ref().as_ptr().addr();
+        Some(said.as_ptr().addr() - start)
     }
 }
 
@@ -198,6 +231,54 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        /// Wherever among the options it stands, and whether the checksum was right or not.
+        #[test]
+        fn only_a_larger_mss_is_lowered(
+            before in prop::collection::vec(Just(1u8), 0..8),
+            said: u16,
+            most: u16,
+            checksum: u16,
+            is_right: bool,
+            payload in prop::collection::vec(any::<u8>(), 0..9),
+        ) {
+            let [high, low] = said.to_be_bytes();
+            let mut options = [&before[..], &[2, 4, high, low]].concat();
+            options.resize(options.len().next_multiple_of(4), 0);
+            let mut bytes = [&[0; HEADER_LEN][..], &options, &payload].concat();
+            Repr { flags: Flags(Flags::SYN), ..Repr::default() }.emit(&mut bytes, 0).unwrap();
+            bytes[field::DATA_OFFSET] = ((HEADER_LEN + options.len()) as u8) << 2;
+            let right = |bytes: &[u8]| {
+                let mut blank = bytes.to_vec();
+                set_u16(&mut blank, field::CHECKSUM, 0);
+                !naive(&blank)
+            };
+            let off = if is_right { 0 } else { checksum };
+            let wrong = |right: u16| crate::wire::checksum::fold(u64::from(right) + u64::from(off));
+            let value = wrong(right(&bytes));
+            set_u16(&mut bytes, field::CHECKSUM, value);
+            let mut clamped = bytes.clone();
+            Tcp::new_checked(&mut clamped[..]).unwrap().clamp_mss(most);
+            let tcp = Tcp::new_checked(&clamped[..]).unwrap();
+            prop_assert_eq!(tcp.mss(), Some(said.min(most)));
+            if said <= most {
+                prop_assert_eq!(clamped, bytes);
+            } else {
+                // 0 and 0xffff are the same number in ones' complement.
+                let expected = wrong(right(&clamped));
+                prop_assert_eq!(tcp.checksum() % 0xffff, expected % 0xffff);
+                prop_assert_eq!(&clamped[HEADER_LEN + options.len()..], &payload[..]);
+            }
+        }
+
+        #[test]
+        fn without_an_mss_nothing_changes(bytes in prop::collection::vec(any::<u8>(), 20..60), most: u16) {
+            let Ok(tcp) = Tcp::new_checked(&bytes[..]) else { return Ok(()) };
+            let said = tcp.mss();
+            let mut clamped = bytes.clone();
+            Tcp::new_checked(&mut clamped[..]).unwrap().clamp_mss(most);
+            prop_assert_eq!(said.is_none_or(|said| said <= most), clamped == bytes);
+        }
+
         #[test]
         fn what_is_emitted_is_read(
             ports: (u16, u16),

@@ -54,9 +54,9 @@ def port(name, host, local=None, mtu=1500, companion=None, extra="", v4=None):
 
 
 def two_arm(*services, known=(GATEWAY, NEAR, A, B, C, D, INNER_GATEWAY), gateway=GATEWAY.ip, extra="", answers=None, companion=None,
-            wan_keys="", lan_keys="", v4=(None, None)):
+            wan_keys="", lan_keys="", v4=(None, None), wan_mtu=1500, mtu=1500):
     text = "limits = { connections = 1024" + (f", answers_per_second = {answers}" if answers is not None else "") + " }\n"
-    text += extra + port("wan", WAN, companion=companion, extra=wan_keys, v4=v4[0]) + port("lan", LAN, extra=lan_keys, v4=v4[1])
+    text += extra + port("wan", WAN, companion=companion, extra=wan_keys, v4=v4[0], mtu=wan_mtu) + port("lan", LAN, extra=lan_keys, v4=v4[1], mtu=mtu)
     text += f'[[route]]\nto = "::/0"\nvia = "{gateway}"\n' * (gateway is not None)
     text += f'[[route]]\nto = "2001:db8:19::/48"\nvia = "{INNER_GATEWAY.ip}"\n'
     text += "".join(f'[[neighbour]]\naddress = "{host.ip}"\nmac = "{host.mac}"\n' for host in known)
@@ -77,8 +77,9 @@ def udp(sender, to, payload=b"question", sport=40000, dport=80, chksum=None, ext
     return Sent(sender, (header / extensions if extensions else header) / UDP(sport=sport, dport=dport, chksum=chksum) / Raw(payload))
 
 
-def tcp(sender, to, flags="S", sport=40000, dport=80, payload=b"", seq=1000, ack=0, **fields):
-    return Sent(sender, ip6(sender, to, **fields) / TCP(sport=sport, dport=dport, flags=flags, seq=seq, ack=ack) / Raw(payload))
+def tcp(sender, to, flags="S", sport=40000, dport=80, payload=b"", seq=1000, ack=0, options=(), **fields):
+    segment = TCP(sport=sport, dport=dport, flags=flags, seq=seq, ack=ack, options=list(options))
+    return Sent(sender, ip6(sender, to, **fields) / segment / Raw(payload))
 
 
 def ping(sender, to, **fields):

@@ -157,6 +157,8 @@ def fields(frame):
             found |= {"sport": sport, "dport": dport, "chksum": parts.field}
             found["payload"] = parts.payload[(parts.payload[12] >> 4) * 4 if parts.protocol == 6 else 8 :]
             if parts.protocol == 6:
+                at = mss_at(parts.payload)
+                found["mss"] = at and struct.unpack_from("!H", parts.payload, at)[0]
                 found["flags"] = str(packet[TCP].flags) if TCP in packet else None
                 found["seq"], found["ack"] = struct.unpack_from("!II", parts.payload, 4)
         if parts.protocol == 58:
@@ -171,6 +173,9 @@ def fields(frame):
         found |= {"src": ip.src, "dst": ip.dst, "ttl": ip.ttl, "tos": ip.tos, "proto": ip.proto, "ihl": ip.ihl, "id": ip.id}
         found |= {"df": bool(ip.flags.DF), "length": ip.len}
         parts = Ipv4(frame)
+        if ip.proto == 6:
+            at = mss_at(parts.payload)
+            found["mss"] = at and struct.unpack_from("!H", parts.payload, at)[0]
         if ip.proto in (6, 17):
             layer = packet[TCP if ip.proto == 6 else UDP]
             found |= {"sport": layer.sport, "dport": layer.dport, "chksum": parts.field}
@@ -401,6 +406,9 @@ def rewritten(case, line, frame, sent, where):
         same[before.addresses], same[start : start + 4] = after.packet[before.addresses], after.payload[:4]
         place = start + before.place
         same[place : place + 2] = after.packet[place : place + 2]
+    if "tcp_mss" in service.text and (mss := mss_at(before.payload)):
+        same[start + mss : start + mss + 2] = after.packet[start + mss : start + mss + 2]
+        same[start + 16 : start + 18] = after.packet[start + 16 : start + 18]
     assert bytes(same) == after.packet, f"{where}: more was rewritten than the mode does"
     if before.says_nothing():
         assert after.field == 0, f"{where}: a UDP checksum of 0 stays 0"
@@ -408,6 +416,16 @@ def rewritten(case, line, frame, sent, where):
         assert after.field == after.right, f"{where}: checksum {after.field:#06x} instead of {after.right:#06x}"
     else:
         assert after.error == before.error, f"{where}: a wrong checksum stays wrong by as much"
+
+
+def mss_at(segment):
+    """Where a SYN's largest segment size is (RFC 9293 3.2), or None."""
+    at, end = 20, (segment[12] >> 4) * 4
+    while segment[13] & 2 and at < end and segment[at]:
+        if segment[at] == 2 and at + 4 <= end and segment[at + 1] == 4:
+            return at + 2
+        at += 1 if segment[at] == 1 else max(segment[at + 1], 2) if at + 1 < end else 40
+    return None
 
 
 def error_rewritten(case, results, line, packet, before, after, where):
@@ -438,6 +456,8 @@ def translated(case, line, service, before, after, where):
     same = bytearray(before.payload)
     same[:4] = after.payload[:4]
     same[before.place : before.place + 2] = after.payload[before.place : before.place + 2]
+    if "tcp_mss" in service.text and before.protocol == 6 and (mss := mss_at(before.payload)):
+        same[mss : mss + 2] = after.payload[mss : mss + 2]
     assert bytes(same) == after.payload, f"{where}: more was rewritten than ports and checksum"
     if before.error == 0:
         assert after.field == after.right, f"{where}: checksum {after.field:#06x} instead of {after.right:#06x}"

@@ -7,7 +7,7 @@ use crate::config::pieces::Item;
 use crate::config::raw;
 use crate::config::value::{Given, Int, ModeWord};
 use crate::config::{
-    ModeConfig, PersistenceConfig, Protocol, RealConfig, SchedulerConfig, ServiceConfig,
+    ModeConfig, PersistenceConfig, Protocol, RealConfig, SchedulerConfig, ServiceConfig, TcpMss,
     WhenUnavailable,
 };
 use crate::net::family;
@@ -108,6 +108,7 @@ impl Check<'_> {
         let mode = self.mode(&raw);
         let scheduler = self.scheduler(&raw.scheduler);
         let reals = self.reals(&raw, at, port);
+        let tcp_mss = self.tcp_mss(&raw);
         let persistence = raw.persistence.into_option().map(|raw| PersistenceConfig {
             timeout: raw.timeout.get().unwrap_or(Duration::from_secs(360)),
             prefix_v4: raw.prefix_v4.get().map_or(32, |length| length.0 as u8),
@@ -127,8 +128,23 @@ impl Check<'_> {
                 .get()
                 .unwrap_or(WhenUnavailable::Refuse),
             unknown_tcp: raw.unknown_tcp.get(),
+            tcp_mss,
             reals,
         })
+    }
+
+    /// What SYNs may ask for, of a service that has any.
+    fn tcp_mss(&mut self, raw: &raw::Service) -> Option<TcpMss> {
+        let given = raw.tcp_mss.ok()?;
+        if raw.protocol.get() == Some(Protocol::Udp) {
+            self.log
+                .error(
+                    given.at,
+                    "`tcp_mss` is for TCP, and the service is one of UDP",
+                )
+                .help("leave it out");
+        }
+        Some(given.value)
     }
 
     /// The service's name; what it serves must be its own.

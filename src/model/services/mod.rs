@@ -449,6 +449,7 @@ impl Indexes {
                 persistence,
                 when_unavailable: service.when_unavailable,
                 unknown_tcp: service.unknown_tcp,
+                tcp_mss: service.tcp_mss,
                 cursors: registered.cursors,
             }),
         );

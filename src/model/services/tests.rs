@@ -388,13 +388,14 @@ fn seen(model: &Model) -> Seen {
         let persistence = &service.persistence;
         let persistence = persistence.map(|it| (it.timeout, it.prefix, it.through_drain));
         let text = format!(
-            "{} {} {} {:?} {persistence:?} {:?} {:?} {}",
+            "{} {} {} {:?} {persistence:?} {:?} {:?} {:?} {}",
             service.name,
             service.mode.name,
             service.scheduler_kind.name,
             service.pool,
             service.when_unavailable,
             service.unknown_tcp,
+            service.tcp_mss,
             service.cursors.len(),
         );
         let placement = tables.placements.get(key);
