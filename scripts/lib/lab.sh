@@ -232,11 +232,14 @@ birdc() { on "$1" birdc -s "$LAB_DIR/bird.$1.ctl" "${@:2}"; }
 # get CLIENT URL [N]: N requests, each in a connection of its own; prints the answers.
 get() { on "$1" curl -sS --fail --fail-early --max-time 10 -H 'Connection: close' "$2?[1-${3:-1}]"; }
 
-# who CLIENT ADDRESS [N]: N DNS queries, each from a port of its own; prints the answers.
+# who CLIENT ADDRESS [N]: N DNS queries, each from a port that none had before; prints the answers.
 who() {
-    local left=${3:-1}
+    local left=${3:-1} any=0.0.0.0 port=10000
+    [[ $2 != *:* ]] || any=::
+    [[ ! -e $LAB_DIR/port ]] || port=$(<"$LAB_DIR/port")
+    echo $((port + left)) >"$LAB_DIR/port"
     while ((left-- > 0)); do
-        on "$1" dig +short +tries=1 +time=3 "@$2" who.lab TXT | tr -d '"'
+        on "$1" dig +short +tries=1 +time=3 -b "$any#$((port + left))" "@$2" who.lab TXT | tr -d '"'
     done
 }
 
