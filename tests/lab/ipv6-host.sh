@@ -51,8 +51,8 @@ bird weir <<EOF
 router id 198.51.100.1;
 protocol device {}
 protocol static vips { ipv6; route $vip/128 blackhole; route $other/128 blackhole; }
-$(bgp global "$wan:1 as 65001" "$wan:f1 as 65002" "$out")
-$(bgp linked "$mine as 65001" "$r2%host0 as 65002" "$out")
+$(bgp by_address "$wan:1 as 65001" "$wan:f1 as 65002" "$out")
+$(bgp by_link "$mine as 65001" "$r2%host0 as 65002" "$out")
 EOF
 declare -A session=(
     [r1]=$(bgp balancer "$wan:f1 as 65002" "$wan:1 as 65001" "$in")
