@@ -42,7 +42,7 @@ pub fn run(input: &[u8]) {
             together.clear();
         }
         time = time + Duration::from_millis(u64::from(*wait) * 40);
-        together.push((PortId(port % 2), time, frame));
+        together.push((PortId(port % 3), time, frame));
     }
     receive(&mut replays, &together);
 }

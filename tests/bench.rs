@@ -169,6 +169,33 @@ fn tcp_and_udp_are_measured_mixed_and_alone() {
     assert!(out.contains("cycles / the mean of both alone |"), "{out}");
 }
 
+/// scripts/bench: the same flows over both families and across, in the same rounds.
+#[test]
+fn both_families_are_measured_beside_each_other_and_across() {
+    let arguments = [
+        "--case",
+        "fullnat-1k-ipv6",
+        "--weir",
+        env!("CARGO_BIN_EXE_weir"),
+    ];
+    let Some(done) = beside_testpmd(&arguments) else {
+        return;
+    };
+    let out = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{done:?}");
+    for traffic in [
+        "IPv4        ",
+        "IPv6        ",
+        "IPv6 to IPv4",
+        "IPv4 to IPv6",
+    ] {
+        let row = format!("| udp, {traffic} | weir fullnat ");
+        assert!(out.contains(&row), "{row}: {out}");
+    }
+    let goal = "| fullnat, 1,000 flows, net_pcap: IPv6's cycles / IPv4's |";
+    assert!(out.contains(goal), "{out}");
+}
+
 /// scripts/bench: a program that does not forward is tried twice; then what the others did is told all the same.
 #[test]
 fn what_was_measured_is_told_when_a_program_fails() {

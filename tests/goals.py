@@ -14,6 +14,12 @@ CHANGES = ["a service added", "a real server added", "a service removed", "a wei
 GOOD = {
     **{("known", f"{mode} udp, {n} flows, 100 % forwarded"): 10 for mode in ("nat", "fullnat") for n in (1000, 100000, 1000000)},
     **{("both", f"{mode} udp, {n} flows, 100 % forwarded"): 10 for mode in ("nat", "fullnat") for n in (1000, 100000, 1000000)},
+    **{
+        ("ipv6", f"{mode} udp, {n} flows, over IPv{family}, 100 % forwarded"): 10
+        for mode in ("dr", "nat", "fullnat")
+        for n in (1000, 1000000)
+        for family in (4, 6)
+    },
     ("drops", "known, 100 % forwarded"): 10,
     ("drops", "to an address that weir does not have, 0 % forwarded"): 10,
     ("drops", "to a VIP's port without service, 0 % forwarded"): 10,
@@ -37,6 +43,7 @@ GOOD = {
 # With these slower, others look better.
 BASES = [
     *(key for key in GOOD if key[0] == "known"),
+    *(key for key in GOOD if key[0] == "ipv6" and "IPv4" in key[1]),
     ("drops", "known, 100 % forwarded"),
     ("large", "1000000 alive, 1000000 in use, 88 B each"),
     ("services", "known, to the only service, 100 % forwarded"),
@@ -62,6 +69,7 @@ def arm(load, program="weir fullnat", traffic="udp", to_5tswap=0.74, own=28, cyc
 FAST = [
     *(arm(load) for load in ("1", "1k", "100k", "1m")),
     *(arm(load, traffic=f"udp, polls of {load[-1]}") for load in ("1k-burst1", "1k-burst2", "1k-burst4")),
+    *(arm(load, f"weir {mode}", f"udp, IPv{family}") for load in ("1k-ipv6", "1m-ipv6") for mode in ("dr", "fullnat") for family in (4, 6)),
     *(arm("1k-mixed", traffic=traffic) for traffic in ("udp + tcp", "udp", "tcp")),
 ]
 
@@ -125,6 +133,14 @@ class Goals(unittest.TestCase):
         self.assertEqual(missed({}, [*alone, mixed(15.2)]), [])
         self.assertEqual(len(missed({}, [*alone, mixed(15.4)])), 1)
         self.assertEqual(missed({}, [*alone]), [])
+
+    def test_ipv6_is_held_against_ipv4_in_the_same_rounds(self):
+        four = [rate for rate in (1.0, 2.0, 4.0)]
+        for slower, expected in ((1.34, []), (1.36, ["fullnat, 1,000,000 flows, net_pcap: IPv6's cycles / IPv4's"])):
+            both = [arm("1m-ipv6", traffic=f"udp, IPv{family}", rounds=[rate / of for rate in four]) for family, of in ((4, 1), (6, slower))]
+            self.assertEqual(missed({}, both), expected)
+        slow = GOOD | {("ipv6", "nat udp, 1000 flows, over IPv6, 100 % forwarded"): 13.6}
+        self.assertEqual(missed(slow), ["nat, 1,000 flows: IPv6's time / IPv4's"])
 
     def test_another_weir_in_the_same_rounds_has_no_goals(self):
         slow = dict(to_5tswap=0.1, own=500, cycles=500)

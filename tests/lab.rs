@@ -75,23 +75,83 @@ fn the_host_uses_a_port_over_ipv6() {
     lab("ipv6-host", &[]);
 }
 
+const MODES: [&str; 3] = ["dr", "nat", "fullnat"];
+/// Megabytes and connections, where 120 and 10,000 are only for `scripts/test --full`.
+const SHORT: [&str; 2] = ["20", "1000"];
+
+#[test]
+fn ipv6_carries_http_dns_and_iperf3_unharmed() {
+    for mode in MODES {
+        lab("traffic", &[mode, "6", "6", SHORT[0], SHORT[1]]);
+    }
+}
+
+#[test]
+#[ignore = "long: the form above is the short one"]
+fn ipv6_carries_120_mb_and_10_000_connections_unharmed() {
+    for mode in MODES {
+        lab("traffic", &[mode, "6"]);
+        lab_with(2, "traffic", &[mode, "6"]);
+    }
+}
+
+#[test]
+fn fullnat_between_the_families_carries_http_dns_and_iperf3_unharmed() {
+    for (front, back) in [("6", "4"), ("4", "6")] {
+        lab("traffic", &["fullnat", front, back, SHORT[0], SHORT[1]]);
+    }
+}
+
+#[test]
+#[ignore = "long: the form above is the short one"]
+fn fullnat_between_the_families_carries_120_mb_and_2_000_connections_unharmed() {
+    for (front, back) in [("6", "4"), ("4", "6")] {
+        lab("traffic", &["fullnat", front, back, "120", "2000"]);
+        lab_with(2, "traffic", &["fullnat", front, back, "120", "2000"]);
+    }
+}
+
 #[test]
 fn nothing_depends_on_which_of_two_workers_a_packet_meets() {
-    for mode in ["dr", "nat", "fullnat"] {
+    for mode in MODES {
+        lab_with(2, "traffic", &[mode, "6", "6", SHORT[0], SHORT[1]]);
+    }
+}
+
+#[test]
+#[ignore = "long: over IPv6 above, and with four workers below"]
+fn nothing_depends_on_which_of_two_workers_a_packet_of_ipv4_meets() {
+    for mode in MODES {
         lab_with(2, "traffic", &[mode]);
     }
 }
 
 #[test]
 fn nothing_depends_on_which_of_four_workers_a_packet_meets() {
-    for mode in ["dr", "nat", "fullnat"] {
+    for mode in MODES {
         lab_with(4, "traffic", &[mode]);
     }
 }
 
 #[test]
+fn reloads_under_load_fail_nothing_over_ipv6_with_two_workers() {
+    lab_with(2, "reload", &["nat", "6"]);
+}
+
+#[test]
+#[ignore = "long: of one mode above"]
+fn reloads_under_load_fail_nothing_over_ipv6_in_any_mode() {
+    for mode in MODES {
+        lab("reload", &[mode, "6"]);
+    }
+    for (front, back) in [("6", "4"), ("4", "6")] {
+        lab_with(2, "reload", &["fullnat", front, back]);
+    }
+}
+
+#[test]
 fn reloads_under_load_fail_nothing_with_four_workers() {
-    for mode in ["dr", "nat", "fullnat"] {
+    for mode in MODES {
         lab_with(4, "reload", &[mode]);
     }
 }

@@ -164,6 +164,29 @@ class Traffic(unittest.TestCase):
                     if tcp:
                         self.assertEqual(segment[13], tcp)
 
+    def test_frames_of_ipv6_have_the_same_payload_and_right_checksums(self):
+        for client in clients(20, random.Random(3), 6):
+            self.assertEqual((len(client[0]), client[0][0]), (16, 0x26))
+            for tcp in (None, SYN, ACK):
+                for length in (64, 570, 1500):
+                    whole = frame(client, length, tcp)
+                    self.assertEqual(len(whole), length - 4 + 20)
+                    ip, segment = whole[14:54], whole[54:]
+                    protocol = 17 if tcp is None else 6
+                    self.assertEqual(whole[12:14], b"\x86\xdd")
+                    self.assertEqual(struct.unpack("!IHBB", ip[:8]), (0x60000000, len(segment), protocol, 64))
+                    self.assertEqual(traffic.checksum(ip[8:] + struct.pack("!II", len(segment), protocol) + segment), 0)
+                    self.assertEqual(segment[8:] if tcp is None else segment[20:], bytes(length - 18 - (28 if tcp is None else 40)))
+
+    def test_each_family_has_a_capture_of_its_own(self):
+        load = Load(50, kind="families")
+        with tempfile.TemporaryDirectory() as folder:
+            for family, ethertype in ((4, b"\x08\x00"), (6, b"\x86\xdd")):
+                write_capture(Path(folder) / "flows", load, family=family)
+                frames = frames_of(Path(folder) / "flows")
+                self.assertEqual({one[12:14] for one in frames}, {ethertype})
+                self.assertEqual(len(set(frames)), 50)
+
     def test_connections_are_opened_by_the_second_port_before_the_first_uses_them(self):
         load = Load(50, kind="mixed")
         with tempfile.TemporaryDirectory() as folder:
@@ -197,10 +220,11 @@ def frames_of(path):
     return frames
 
 
-def measured(program, *rates, load="1k", traffic="udp", share=1.0, attempts=1):
+def measured(program, *rates, load="1k", traffic="udp", baseline=None, share=1.0, attempts=1):
     rounds = [{"pps": rate, "share": share, "attempts": attempts} for rate in rates]
     binary, mode = program.rsplit(" ", 1)
-    return {"load": load, "binary": binary, "mode": mode, "traffic": traffic, "rounds": rounds}
+    baseline = baseline or LOADS[load].words
+    return {"load": load, "binary": binary, "mode": mode, "traffic": traffic, "baseline": baseline, "rounds": rounds}
 
 
 class Tables(unittest.TestCase):
@@ -236,6 +260,15 @@ class Tables(unittest.TestCase):
         forwarded += [measured("weir fullnat", rate, load="1k-mixed", traffic=of) for of, rate in (("udp", 50.0), ("tcp", 40.0))]
         rows = {row["traffic"]: row for row in tables.summary(forwarded, [], 1000.0) if row["program"] != "testpmd io"}
         self.assertEqual((rows["udp"]["own_cycles"], rows["tcp"]["own_cycles"]), (10, 15))
+
+    def test_each_family_is_held_against_testpmd_with_the_packets_that_come_in(self):
+        forwarded = [measured("testpmd io", rate, load="1k-ipv6", traffic=of, baseline=of) for of, rate in (("udp, IPv4", 100.0), ("udp, IPv6", 50.0))]
+        forwarded += [
+            measured("weir fullnat", 25.0, load="1k-ipv6", traffic=of, baseline=of.split(" to ")[0])
+            for of in ("udp, IPv4", "udp, IPv6", "udp, IPv6 to IPv4", "udp, IPv4 to IPv6")
+        ]
+        rows = {row["traffic"]: row["own_cycles"] for row in tables.summary(forwarded, [], 1000.0) if row["program"] == "weir fullnat"}
+        self.assertEqual(rows, {"udp, IPv4": 30, "udp, IPv6": 20, "udp, IPv6 to IPv4": 20, "udp, IPv4 to IPv6": 30})
 
     def test_binaries_have_different_names_and_none_is_called_like_the_measured_one(self):
         name = lambda *paths: [program.name for program in named([Path(path) for path in paths])]

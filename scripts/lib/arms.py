@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attempts import Failure, least_starved, twice
-from traffic import LEAST_FRAMES, SERVICE_PORT, VIP, Load, clients, evenly, frame, write_frames
+from traffic import LEAST_FRAMES, SERVICE_PORT, VIP, VIP6, Load, clients, evenly, family_words, frame, write_frames
 
-REALS = [f"10.0.0.{last}" for last in range(11, 15)]
+# By the family of the real servers.
+REALS = {4: [f"10.0.0.{last}" for last in range(11, 15)], 6: [f"2001:db8:10::{last}" for last in range(11, 15)]}
+POOLS = {4: "10.0.0.200-10.0.0.207", 6: "2001:db8:10::200-2001:db8:10::207"}
+VIPS = {4: VIP, 6: VIP6}
 # Mbufs beside those that net_pcap keeps.
 SPARE_MBUFS = 16384
 # What an mbuf of 2048 bytes takes, in bytes. Of ordinary memory, a page: no mbuf crosses the end of one.
@@ -31,7 +34,8 @@ class Arm:
 
     def __init__(self, bench, load, capture):
         self.bench, self.load, self.flows = bench, load, load.flows
-        self.traffic = load.words
+        # What it forwards, and what testpmd forwards that it is held against.
+        self.traffic = self.baseline = load.words
         self.mbufs = load.frames + SPARE_MBUFS
         self.device = f"net_pcap0,rx_pcap={capture},infinite_rx=1"
         self.process = None
@@ -132,8 +136,10 @@ class Arm:
 
 
 class Testpmd(Arm):
-    def __init__(self, mode, *where):
+    def __init__(self, mode, *where, family=None):
         super().__init__(*where)
+        if family:
+            self.traffic = self.baseline = family_words(family)
         self.mode, self.binary, self.name = mode, "testpmd", f"testpmd {mode}"
 
     def start(self):
@@ -236,11 +242,11 @@ connections = {connections}
 [[port]]
 name = "wire"
 device = "{device}"
-addresses = ["10.0.0.1/24"]
+addresses = [{addresses}]
 
 [[local_pool]]
 name = "inside"
-addresses = ["10.0.0.200-10.0.0.207"]
+addresses = ["{local}"]
 """
     # What opens connections is played there once, and then there is nothing.
     OPENINGS = """
@@ -259,10 +265,13 @@ scheduler = "rr"
 {pool}
 """
 
-    def __init__(self, mode, bench, load, capture, program=None, protocols=("udp",), openings=None):
+    def __init__(self, mode, bench, load, capture, program=None, protocols=("udp",), openings=None, families=(4, 4)):
         """`program`: another binary than the measured one. `openings`: a capture that opens the connections, if `capture`
-        does not."""
+        does not. `families`: of the clients, and of the real servers."""
         super().__init__(bench, load, capture)
+        self.front, self.back = families
+        if load.kind == "families":
+            self.traffic, self.baseline = family_words(*families), family_words(self.front)
         self.mode, self.protocols, self.openings = mode, protocols, openings
         self.program = program or Program("weir", bench.weir)
         self.binary, self.name = self.program.name, f"{self.program.name} {mode}"
@@ -271,15 +280,16 @@ scheduler = "rr"
 
     def config(self, **given):
         burst = f"burst = {self.load.burst}" if self.load.burst else ""
-        parts = [self.CONFIG.format(burst=burst, **given)]
+        own = ['"10.0.0.1/24"'] + ['"2001:db8:10::1/64"'] * (6 in (self.front, self.back))
+        parts = [self.CONFIG.format(burst=burst, addresses=", ".join(own), local=POOLS[self.back], **given)]
         if self.openings:
             parts.append(self.OPENINGS.format(openings=self.openings))
         pool = 'local_pool = "inside"' if self.mode == "fullnat" else ""
         for protocol in self.protocols:
-            parts.append(self.SERVICE.format(protocol=protocol, vip=VIP, port=SERVICE_PORT, mode=self.mode, pool=pool))
+            parts.append(self.SERVICE.format(protocol=protocol, vip=VIPS[self.front], port=SERVICE_PORT, mode=self.mode, pool=pool))
             port = SERVICE_PORT if self.mode == "dr" else 5353
-            parts += [f'[[service.real]]\naddress = "{real}"\nport = {port}\n' for real in REALS]
-        for n, real in enumerate(REALS):
+            parts += [f'[[service.real]]\naddress = "{real}"\nport = {port}\n' for real in REALS[self.back]]
+        for n, real in enumerate(REALS[self.back]):
             parts.append(f'[[neighbour]]\naddress = "{real}"\nmac = "02:00:00:00:01:{n:02x}"\n')
         return "\n".join(parts)
 

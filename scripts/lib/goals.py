@@ -11,6 +11,8 @@ OWN_CYCLES = {"1": 29, "1k": 29, "100k": 36, "1m": 46}
 CYCLES = {"1k-burst1": 105, "1k-burst2": 80, "1k-burst4": 68}
 FLOWS = {"1": "1 flow", "1k": "1,000 flows", "100k": "100,000 flows", "1m": "1,000,000 flows"}
 POLLS = {"1k-burst1": "polls of 1 packet", "1k-burst2": "polls of 2 packets", "1k-burst4": "polls of 4 packets"}
+# Cycles of IPv6 to those of IPv4, the same number of known flows.
+IPV6 = 1.35
 # Cycles of TCP and UDP mixed at random, to the mean of both alone.
 MIXED = 1.02
 # By number of services, each of 8 real servers: of what is not to be more.
@@ -82,6 +84,10 @@ def goals(forwarding, engine, hz, footprint):
         for flows in (1_000, 100_000, 1_000_000):
             both, one = which("both", mode, f"{flows} flows"), which("known", mode, f"{flows} flows")
             at_least(f"{mode}, {flows:,} flows both ways: rate / one way's", times(one, both), 0.9)
+    for mode in ("dr", "nat", "fullnat"):
+        for flows in (1_000, 1_000_000):
+            four, six = (which("ipv6", mode, f"{flows} flows", f"over IPv{family}") for family in (4, 6))
+            at_most(f"{mode}, {flows:,} flows: IPv6's time / IPv4's", times(six, four), IPV6)
     for what in DROPS:
         at_most(f"dropped, {what}: time / a known packet's", times(which("drops", what), which("drops", "known")), 1.0)
     many, few = which("large", "10000000 alive"), which("large", "1000000 alive")
@@ -140,6 +146,11 @@ def forwarding_goals(forwarding, at_least, at_most):
         at_most(f"fullnat udp, {FLOWS[load]}, net_pcap: own cycles", of(load).get("own_cycles"), goal)
     for load, goal in CYCLES.items():
         at_most(f"fullnat udp, {POLLS[load]}, net_pcap: cycles", of(load).get("cycles"), goal)
+    for mode in ("dr", "fullnat"):
+        for load in ("1k", "1m"):
+            rounds = {one["traffic"]: one["rounds"] for one in forwarding if (one["load"], one["program"]) == (f"{load}-ipv6", f"weir {mode}")}
+            ratios = [four / six for four, six in zip(*(rounds.get(f"udp, IPv{family}", []) for family in (4, 6)))]
+            at_most(f"{mode}, {FLOWS[load]}, net_pcap: IPv6's cycles / IPv4's", statistics.median(ratios) if ratios else None, IPV6)
     mixed, udp, tcp = (measured.get(("1k-mixed", traffic), {}).get("rounds", []) for traffic in ("udp + tcp", "udp", "tcp"))
     ratios = [2 / both / (1 / one + 1 / other) for both, one, other in zip(mixed, udp, tcp)]
     what = "fullnat, TCP and UDP mixed at random, net_pcap: cycles / the mean of both alone"

@@ -6,6 +6,7 @@
 #
 # Clients reach every VIP (192.0.2.0/24) via weir's address on the wan, 198.51.100.1. Real servers
 # find weir at 10.0.0.1. Those of a dr service have a second leg in the wan: replies skip weir.
+# The same in IPv6 (`families`): 2001:db8:51::/64 is the wan, 2001:db8:10::/64 the lan, 2001:db8:2::/64 has the VIPs.
 # shellcheck shell=bash
 
 # shellcheck source=scripts/lib/say.sh
@@ -17,6 +18,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 weir_pid='' # the running weir, if any
+front=4 back=4 # what `families` says
 
 ## Names, time and checks
 
@@ -95,6 +97,34 @@ lab_end() {
     exit "$1"
 }
 
+## Addresses
+
+# families FRONT BACK: 4 or 6, what clients and VIPs have, and what real servers have. Once one is 6, weir's ports have both.
+families() { front=$1 back=$2; }
+
+# wan N, lan N, vip N: the address of host N among the clients and among the real servers, and a VIP.
+wan() { if ((front == 6)); then echo "2001:db8:51::$1"; else echo "198.51.100.$1"; fi; }
+lan() { if ((back == 6)); then echo "2001:db8:10::$1"; else echo "10.0.0.$1"; fi; }
+vip() { if ((front == 6)); then echo "2001:db8:2::$1"; else echo "192.0.2.$1"; fi; }
+
+# in_url ADDRESS: as a URL has it.
+in_url() { if [[ $1 == *:* ]]; then echo "[$1]"; else echo "$1"; fi; }
+
+# address NAME INTERFACE ADDRESS/LENGTH…: of either family. The kernel looks for duplicates of an IPv6 one, which `weir_start`
+# waits for.
+address() {
+    local name=$1 leg=$2 address
+    shift 2
+    for address; do
+        [[ $address != *:* ]] || on "$name" sysctl -q -w "net.ipv6.conf.$leg.accept_ra=0" \
+            "net.ipv6.conf.$leg.router_solicitations=0" "net.ipv6.conf.$leg.disable_ipv6=0"
+        ip -n "$name" address add "$address" dev "$leg"
+    done
+}
+
+# settled_addresses NAME: the kernel uses every address of it.
+settled_addresses() { [[ -z $(ip -n "$1" -6 address show tentative) ]]; }
+
 ## Hosts
 
 quiet_namespace() {
@@ -115,29 +145,35 @@ host() {
     on weir ethtool -K "$bridge.$name" tx off >/dev/null
     on "$name" ethtool -K "$bridge" tx off >/dev/null
     ip -n weir link set "$bridge.$name" master "$bridge" up
-    ip -n "$name" address add "$address" dev "$bridge"
     ip -n "$name" link set "$bridge" up
+    address "$name" "$bridge" "$address"
 }
 
-# client NAME ADDRESS
+# client NAME ADDRESS: of either family.
 client() {
-    host "$1" wan "$2/24"
-    ip -n "$1" route add 192.0.2.0/24 via 198.51.100.1
+    if [[ $2 == *:* ]]; then
+        host "$1" wan "$2/64"
+        ip -n "$1" route add 2001:db8:2::/64 via 2001:db8:51::1
+    else
+        host "$1" wan "$2/24"
+        ip -n "$1" route add 192.0.2.0/24 via 198.51.100.1
+    fi
 }
 
-# server NAME MODE ADDRESS [VIP…]: a real server as the forwarding mode wants it.
+# server NAME MODE ADDRESS [VIP…]: a real server as the forwarding mode wants it, of either family.
 server() {
-    local name=$1 mode=$2 address=$3 vip
+    local name=$1 mode=$2 address=$3 vip length=24 whole=32 clients=198.51.100. gateway=10.0.0.1
     shift 3
-    host "$name" lan "$address/24"
+    [[ $address != *:* ]] || length=64 whole=128 clients=2001:db8:51:: gateway=2001:db8:10::1
+    host "$name" lan "$address/$length"
     case $mode in
     dr) # has the VIPs, does not answer ARP for them, and a way to the clients that is not weir
         on "$name" sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
-        host "$name" wan "198.51.100.1${address##*.}/24"
-        for vip; do ip -n "$name" address add "$vip/32" dev lo; done
+        host "$name" wan "${clients}1${address##*[.:]}/$length"
+        for vip; do address "$name" lo "$vip/$whole"; done
         ;;
     nat) # its replies pass through weir
-        ip -n "$name" route add default via 10.0.0.1
+        ip -n "$name" route add default via "$gateway"
         ;;
     fullnat) ;; # knows its own subnet and nothing else
     *) fail "server: no mode '$mode'" ;;
@@ -182,16 +218,28 @@ dns_server() {
     within 10 who "$name" 127.0.0.1 || fail "dnsmasq does not start in $name: $(cat "$LAB_DIR/$name.log")"
 }
 
+# bird NAME: BIRD there, with the configuration on stdin.
+bird() {
+    cat >"$LAB_DIR/bird.$1.conf"
+    spawn "$1" bird -f -c "$LAB_DIR/bird.$1.conf" -s "$LAB_DIR/bird.$1.ctl" -P "$LAB_DIR/bird.$1.pid"
+}
+
+# birdc NAME COMMAND…: what that BIRD answers.
+birdc() { on "$1" birdc -s "$LAB_DIR/bird.$1.ctl" "${@:2}"; }
+
 ## Clients
 
 # get CLIENT URL [N]: N requests, each in a connection of its own; prints the answers.
 get() { on "$1" curl -sS --fail --fail-early --max-time 10 -H 'Connection: close' "$2?[1-${3:-1}]"; }
 
-# who CLIENT ADDRESS [N]: N DNS queries, each from a port of its own; prints the answers.
+# who CLIENT ADDRESS [N]: N DNS queries, each from a port that none had before; prints the answers.
 who() {
-    local left=${3:-1}
+    local left=${3:-1} any=0.0.0.0 port=10000
+    [[ $2 != *:* ]] || any=::
+    [[ ! -e $LAB_DIR/port ]] || port=$(<"$LAB_DIR/port")
+    echo $((port + left)) >"$LAB_DIR/port"
     while ((left-- > 0)); do
-        on "$1" dig +short +tries=1 +time=3 "@$2" who.lab TXT | tr -d '"'
+        on "$1" dig +short +tries=1 +time=3 -b "$any#$((port + left))" "@$2" who.lab TXT | tr -d '"'
     done
 }
 
@@ -221,10 +269,11 @@ cpus() {
     echo "$last $last"
 }
 
-# config FILE: writes it: the companion of the wan ($LAB_COMPANION, by default none), the workers ($LAB_WORKERS, by default one), the two ports, and the services that stdin has.
-# Several workers share the two CPUs.
+# config FILE: writes it: the companion of the wan ($LAB_COMPANION, by default none), the workers ($LAB_WORKERS, by default one),
+# the two ports and their pools, and the services that stdin has. Several workers share the two CPUs.
 config() {
-    local main worker workers n
+    local main worker workers n wan='"198.51.100.1/24"' lan='"10.0.0.1/24"'
+    if ((front == 6 || back == 6)); then wan+=', "2001:db8:51::1/64"' lan+=', "2001:db8:10::1/64"'; fi
     read -r main worker < <(cpus)
     workers=$worker
     for ((n = 1; n < ${LAB_WORKERS:-1}; n++)); do
@@ -240,31 +289,33 @@ idle = "adaptive"
 [[port]]
 name = "wan"
 device = "net_tap0,iface=weir0"
-addresses = ["198.51.100.1/24"]
+addresses = [$wan]
 ${LAB_COMPANION:+companion = \"$LAB_COMPANION\"}
 
 [[port]]
 name = "lan"
 device = "net_tap1,iface=weir1"
-addresses = ["10.0.0.1/24"]
+addresses = [$lan]
 
 [[local_pool]]
 name = "inside"
 addresses = ["10.0.0.200-10.0.0.203"]
 EOF
+        ((back != 6)) || printf '\n[[local_pool]]\nname = "inside6"\naddresses = ["2001:db8:10::200-2001:db8:10::203"]\n'
         cat
     } >"$1"
 }
 
 # service MODE PROTOCOL VIP:PORT SCHEDULER REAL=WEIGHT…: one [[service]]; REAL is ADDRESS or ADDRESS:PORT, and an IPv6
-# address stands in brackets.
+# address stands in brackets, as any may.
 service() {
-    local mode=$1 protocol=$2 vip=${3%:*} vip_port=${3##*:} scheduler=$4 real address port
+    local mode=$1 protocol=$2 vip=${3%:*} vip_port=${3##*:} scheduler=$4 real address port pool=inside
     vip=${vip#\[} vip=${vip%\]}
+    [[ ${5:-} != \[*:*\]* ]] || pool=inside6
     shift 4
     printf '\n[[service]]\naddress = "%s"\nport = %s\nprotocol = "%s"\nmode = "%s"\nscheduler = "%s"\n' \
         "$vip" "$vip_port" "$protocol" "$mode" "$scheduler"
-    [[ $mode != fullnat ]] || printf 'local_pool = "inside"\n'
+    [[ $mode != fullnat ]] || printf 'local_pool = "%s"\n' "$pool"
     for real; do
         address=${real%=*} port=''
         case $address in
@@ -294,11 +345,15 @@ weir_launch() {
     kill -0 "$weir_pid" 2>/dev/null || fail "weir ended while it started"
 }
 
-# weir_start CONFIG: runs weir, and plugs its two ports into the bridges.
+# weir_start CONFIG: runs weir, plugs its two ports into the bridges, and waits until every host uses its addresses.
 weir_start() {
+    local name
     weir_launch "$1"
     plug weir0 wan
     plug weir1 lan
+    for name in $(ip netns list | awk '$1 != "weir" { print $1 }'); do
+        within 5 settled_addresses "$name" || fail "addresses stay tentative: $(ip -n "$name" -6 address show tentative)"
+    done
 }
 
 # plug TAP BRIDGE

@@ -21,12 +21,13 @@ def summary(forwarded, against, hz):
     }
     rows = []
     for one in forwarded:
-        load, binary, mode, traffic, rounds = (one[key] for key in ("load", "binary", "mode", "traffic", "rounds"))
+        load, binary, mode, traffic, baseline, rounds = (
+            one[key] for key in ("load", "binary", "mode", "traffic", "baseline", "rounds")
+        )
         if not rounds:
             continue
         mine = rates[load, binary, mode, traffic]
-        words = LOADS[load].words
-        testpmd = lambda mode: rates.get((load, "testpmd", mode, words), [])
+        testpmd = lambda mode: rates.get((load, "testpmd", mode, baseline), [])
         own = [hz / rate - hz / io for rate, io in zip(mine, testpmd("io"))] if hz else []
         median = statistics.median(mine)
         rows.append(
@@ -97,13 +98,15 @@ def print_forwarding(rows, against):
         f"\nspread: (largest - smallest) / median. / macswap, / 5tswap{others}: the rate beside that program's in the same round, median."
         "\nCPU share: how much of the time the thread had its CPU, in its worst round. again: measurements taken again, as it had its CPU too little."
     )
+    if any("IPv" in row["traffic"] for row in rows):
+        print("Of IPv4 and IPv6, the shorter frames are IPv4's. What changes the family is held against testpmd with the family that comes in.")
     if any(row["traffic"] in ("udp, Zipf", "tcp", "udp + tcp") for row in rows):
         print("Of Zipf, and where there is TCP, weir polls a second port as well, by which the connections were opened.")
 
 
 def print_engine(engine, hz):
     cycles = lambda nanos: f"{nanos * hz / 1e9:.0f}" if hz else "–"
-    for case in ("known", "sizes", "both", "large", "services", "routes", "drops", "new", "tcp", "flood", "redirect", "memory"):
+    for case in ("known", "ipv6", "sizes", "both", "large", "services", "routes", "drops", "new", "tcp", "flood", "redirect", "memory"):
         lines = [(what, statistics.median(values)) for (of, what), values in engine.items() if of == case]
         if lines:
             print(table([case, "ns", "cycles", "M/s"], [[w, f"{n:.1f}", cycles(n), f"{1e3 / n:.2f}"] for w, n in lines], case))

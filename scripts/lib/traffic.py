@@ -10,6 +10,7 @@ from dataclasses import dataclass
 PORT_MACS = [bytes.fromhex("027063617000"), bytes.fromhex("027063617001")]
 CLIENT_MAC = bytes.fromhex("020000000001")
 VIP = "192.0.2.53"
+VIP6 = "2001:db8:2::53"
 SERVICE_PORT = 53
 FCS = 4
 # On the wire, in bytes, of which the last 4 are the FCS.
@@ -26,9 +27,10 @@ class Load:
     """One kind of traffic: every program of it forwards the same, but for the parts of "mixed"."""
 
     flows: int
-    # Of every frame; none for IMIX.
+    # Of every frame of IPv4; none for IMIX. One of IPv6 with the same payload is 20 bytes longer.
     length: int | None = SHORTEST
-    # "even": every flow as often as any other. "zipf": by its rank. "mixed": half of the flows TCP, in random order.
+    # "even": every flow as often as any other. "zipf": by its rank. "mixed": half of the flows TCP, in random order. "families": of
+    # IPv4 and, in another capture, of IPv6.
     kind: str = "even"
     # The most packets that are taken from the receive queue at once; none: the programs' own.
     burst: int | None = None
@@ -42,10 +44,14 @@ class Load:
         """What the traffic is, for the table."""
         if self.kind == "zipf":
             return "udp, Zipf"
+        if self.kind == "families":
+            return family_words(4)
         return f"udp, polls of {self.burst}" if self.burst else "udp"
 
     @property
     def bytes(self):
+        if self.kind == "families":
+            return f"{self.length}, {self.length + 20}"
         return "IMIX" if self.length is None else str(self.length)
 
     @property
@@ -68,7 +74,14 @@ LOADS = {
     "1k-burst1": Load(1_000, burst=1),
     "1k-burst2": Load(1_000, burst=2),
     "1k-burst4": Load(1_000, burst=4),
+    "1k-ipv6": Load(1_000, kind="families"),
+    "1m-ipv6": Load(1_000_000, kind="families"),
 }
+
+
+def family_words(front, back=None):
+    """What traffic is whose clients have addresses of the one family, and whose real servers have those of the other."""
+    return f"udp, IPv{front}" if back in (None, front) else f"udp, IPv{front} to IPv{back}"
 
 
 def checksum(data):
@@ -79,12 +92,14 @@ def checksum(data):
 
 
 def frame(client, length=SHORTEST, tcp=None, to=PORT_MACS[0]):
-    """A client's frame to the VIP, with every checksum right; `tcp`: the flags of a TCP segment, or none for UDP.
+    """A client's frame to the VIP of its family, with every checksum right; `tcp`: the flags of a TCP segment, or none for UDP.
 
-    It is full: of the shortest, 18 or 6 bytes are payload, since a frame with padding is no usual one."""
+    `length`: of IPv4's; see Load. It is full: of the shortest, 18 or 6 bytes are payload, since a frame with padding is no usual
+    one."""
     address, port = client
+    is_six = len(address) == 16
     length -= FCS + 14
-    addresses = address + socket.inet_aton(VIP)
+    addresses = address + (socket.inet_pton(socket.AF_INET6, VIP6) if is_six else socket.inet_aton(VIP))
     if tcp is None:
         protocol, at = 17, 6
         segment = struct.pack("!HHHH", port, SERVICE_PORT, length - 20, 0)
@@ -95,17 +110,22 @@ def frame(client, length=SHORTEST, tcp=None, to=PORT_MACS[0]):
     segment += bytes(length - 20 - len(segment))
     total = checksum(addresses + struct.pack("!HH", protocol, length - 20) + segment + bytes(len(segment) % 2))
     segment = segment[:at] + struct.pack("!H", total or 0xFFFF) + segment[at + 2 :]
+    if is_six:
+        return to + CLIENT_MAC + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, length - 20, protocol, 64) + addresses + segment
     ip = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0x4000, 64, protocol, 0) + addresses
     ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
     return to + CLIENT_MAC + b"\x08\x00" + ip + segment
 
 
-def clients(count, dice):
+def clients(count, dice, family=4):
     """Different clients, from addresses and ports all over."""
     seen = set()
     while len(seen) < count:
-        address = dice.randrange(0x0B000000, 0x64000000)  # 11.0.0.0 … 99.255.255.255
-        seen.add((address.to_bytes(4, "big"), dice.randrange(1024, 65536)))
+        if family == 6:
+            address = (0x26000000 << 96 | dice.getrandbits(116)).to_bytes(16, "big")  # of 2600::/12
+        else:
+            address = dice.randrange(0x0B000000, 0x64000000).to_bytes(4, "big")  # 11.0.0.0 … 99.255.255.255
+        seen.add((address, dice.randrange(1024, 65536)))
     seen = sorted(seen)
     dice.shuffle(seen)
     return seen
@@ -139,12 +159,12 @@ def write_frames(path, frames):
             file.write(struct.pack("<IIII", n // 1_000_000, n % 1_000_000, len(one), len(one)) + one)
 
 
-def write_capture(path, load, *, frames=None, tcp=0.0, seed=1):
+def write_capture(path, load, *, frames=None, tcp=0.0, family=4, seed=1):
     """Writes a capture to be played in a loop. `tcp`: the share of the flows that are TCP, whose frames are ACKs of connections
     that are open. Flows that no frame is drawn of, and TCP connections, take `write_openings` first."""
     dice = random.Random(seed)
     frames = frames or load.frames
-    all_clients = clients(load.flows, dice)
+    all_clients = clients(load.flows, dice, family)
     chosen = (zipf if load.kind == "zipf" else evenly)(load.flows, frames, dice)
     lengths = [load.length] * frames if load.length else imix(frames, dice)
     are_tcp = int(load.flows * tcp)

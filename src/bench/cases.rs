@@ -3,7 +3,7 @@
 use super::gap::{list_connections, median};
 use super::setup::{LAN, Setup, bursts, warm_up};
 use super::traffic::Flow;
-use super::{Bench, Traffic, memory, redirect, routes, services};
+use super::{Bench, Traffic, families, memory, redirect, routes, services};
 use crate::config::{self, Config};
 use crate::conn::{Connection, Table};
 use crate::model::key;
@@ -38,8 +38,8 @@ pub static CASES: &[Case] = &[
     },
     Case {
         name: "ipv6",
-        description: "as \"known\", of IPv6",
-        run: known_ipv6,
+        description: "packets of known connections of both families and across, in turns",
+        run: families::run,
     },
     Case {
         name: "sizes",
@@ -123,31 +123,18 @@ fn flow(n: usize) -> Flow {
 }
 
 fn known(quick: bool, report: &mut dyn FnMut(Figure)) {
-    known_of("known", false, quick, report);
-}
-
-fn known_ipv6(quick: bool, report: &mut dyn FnMut(Figure)) {
-    known_of("ipv6", true, quick, report);
-}
-
-fn known_of(case: &'static str, is_six: bool, quick: bool, report: &mut dyn FnMut(Figure)) {
-    let protocol = if is_six { "udp over IPv6" } else { "udp" };
     for mode in ["dr", "nat", "fullnat"] {
         for flows in [1, 1_000, 100_000, 1_000_000] {
-            let setup = Setup {
-                is_six,
-                ..Setup::new(mode, "udp")
-            };
-            let mut bench = Bench::new(&setup.config(), flows * 2);
-            let mut traffic = Traffic::new((0..flows).map(|n| setup.flow(n, 1)), None, 64);
+            let mut bench = Bench::new(&config(mode, "udp", 0), flows * 2);
+            let mut traffic = Traffic::new((0..flows).map(flow), None, 64);
             warm_up(&mut bench, &mut traffic, flows);
             let cost = bench.run(&mut traffic, bursts(flows, quick), Duration::ZERO);
             let what = format!(
-                "{mode} {protocol}, {flows} flows, {:.0} % forwarded",
+                "{mode} udp, {flows} flows, {:.0} % forwarded",
                 cost.forwarded * 100.0
             );
             report(Figure {
-                case,
+                case: "known",
                 what,
                 nanos: cost.nanos,
                 per: "packet",

@@ -5,6 +5,7 @@
 //! off. Times are CPU time of this thread, so that other programs on the machine count little.
 
 pub mod cases;
+mod families;
 mod gap;
 mod memory;
 mod redirect;
@@ -218,9 +219,11 @@ impl Bench {
         }
     }
 
+    /// Connections alive, of every kind.
     pub fn connections(&self) -> usize {
         let six = self.director.connections6().map_or(0, Table::len);
-        self.director.connections().len() + six
+        let across = self.director.connections_across().map_or(0, Table::len);
+        self.director.connections().len() + six + across
     }
 
     /// Sends `bursts` bursts of the traffic through, the clock moving by `step` with each.

@@ -2,7 +2,7 @@
 
 use super::traffic::Flow;
 use super::{Bench, Traffic, six};
-use crate::config::{self, Config, Context, Known, Text};
+use crate::config::{self, Config, Context, Diagnostics};
 use crate::packet::BURST;
 use crate::units::PortId;
 use std::fmt::Write;
@@ -39,7 +39,12 @@ pub struct Setup {
     pub routes: usize,
     /// IPv6 addresses in the place of all these.
     pub is_six: bool,
+    /// Real servers, and local addresses for them, of the other family than the clients and VIPs: of fullnat only.
+    pub crosses: bool,
 }
+
+/// So many services are read of one text: what a text may say has a bound.
+const READ_AT_ONCE: usize = 50_000;
 
 impl Setup {
     /// One service with four real servers, one route.
@@ -54,6 +59,7 @@ impl Setup {
             gateways: 1,
             routes: 1,
             is_six: false,
+            crosses: false,
         }
     }
 
@@ -96,30 +102,33 @@ impl Setup {
             cpus: None,
             devices: false,
         };
-        match config::check_texts(self.texts(), &context, &Known::default()) {
-            Ok(loaded) if self.is_six => six::config(&loaded.config, false),
+        let wrong = |errors: Diagnostics| -> ! {
+            unreachable!("the benchmark's own configuration: {errors}")
+        };
+        let mut config = match config::parse(&self.network(), "bench", &context) {
             Ok(loaded) => loaded.config,
-            Err(errors) => unreachable!("the benchmark's own configuration: {errors}"),
+            Err(errors) => wrong(errors),
+        };
+        for first in (0..self.services).step_by(READ_AT_ONCE) {
+            let last = self.services.min(first + READ_AT_ONCE);
+            match config::services(&self.offered(first..last), "bench", &config) {
+                Ok((services, _)) => config.services.extend(services),
+                Err(errors) => wrong(errors),
+            }
+        }
+        match (self.is_six, self.crosses) {
+            (false, false) => config,
+            (true, false) => six::config(&config, false),
+            (is_six, true) => six::crossing(&config, is_six),
         }
     }
 
-    /// A file with all but most of the services, and those in others: a file has a bound.
-    fn texts(&self) -> Vec<Text> {
-        const SERVICES_A_FILE: usize = 10_000;
-        let starts = (0..self.services).step_by(SERVICES_A_FILE);
-        let services = starts.map(|start| {
-            let end = self.services.min(start + SERVICES_A_FILE);
-            self.services_text(start..end)
-        });
-        let texts = std::iter::once(self.main_text()).chain(services);
-        let named = |(n, text)| Text {
-            name: format!("bench-{n}"),
-            text,
-        };
-        texts.enumerate().map(named).collect()
+    fn server(&self, n: usize) -> Ipv4Addr {
+        Ipv4Addr::from_bits(SERVER + (n % self.servers) as u32)
     }
 
-    fn main_text(&self) -> String {
+    /// All but the services.
+    fn network(&self) -> String {
         let mut text = String::from(
             r#"
 [timeouts]
@@ -141,10 +150,9 @@ addresses = ["10.0.200.0-10.0.200.63"]
 ports = "1024-65535"
 "#,
         );
-        let server = |n: usize| Ipv4Addr::from_bits(SERVER + (n % self.servers) as u32);
         let gateway = |n: usize| Ipv4Addr::from_bits(GATEWAY + (n % self.gateways) as u32);
         let neighbours = (0..self.servers)
-            .map(server)
+            .map(|n| self.server(n))
             .chain((0..self.gateways).map(gateway));
         for address in neighbours {
             let [a, b, c, d] = address.octets();
@@ -170,15 +178,15 @@ ports = "1024-65535"
         text
     }
 
-    fn services_text(&self, services: Range<usize>) -> String {
-        let mut text = String::new();
-        let server = |n: usize| Ipv4Addr::from_bits(SERVER + (n % self.servers) as u32);
+    /// These services.
+    fn offered(&self, numbers: Range<usize>) -> String {
         let (mode, protocol) = (self.mode, self.protocol);
         let pool = match mode {
             "fullnat" => "local_pool = \"inside\"\n",
             _ => "",
         };
-        for n in services {
+        let mut text = String::new();
+        for n in numbers {
             let (vip, port) = self.place(n);
             let _ = write!(
                 text,
@@ -186,7 +194,7 @@ ports = "1024-65535"
                  {pool}scheduler = \"rr\"\n"
             );
             for real in 0..self.reals {
-                let address = server(n * self.reals + real);
+                let address = self.server(n * self.reals + real);
                 let _ = write!(text, "[[service.real]]\naddress = \"{address}\"\n");
             }
         }
@@ -244,6 +252,40 @@ mod tests {
             ..setup
         };
         assert_eq!(vips(&one.config()), 1);
+    }
+
+    #[test]
+    fn there_is_a_configuration_of_as_many_services_as_are_measured() {
+        for (mode, reals) in [("fullnat", 4), ("nat", 4), ("dr", 1)] {
+            let setup = Setup {
+                services: 100_001,
+                reals,
+                ..Setup::new(mode, "udp")
+            };
+            let config = setup.config();
+            assert_eq!(config.services.len(), setup.services);
+            let last = config.services.last().unwrap();
+            assert_eq!((last.address, last.port), {
+                let (vip, port) = setup.place(setup.services - 1);
+                (vip.into(), port)
+            });
+        }
+    }
+
+    #[test]
+    fn families_are_what_a_setup_says() {
+        for (is_six, crosses) in [(false, false), (false, true), (true, false), (true, true)] {
+            let setup = Setup {
+                is_six,
+                crosses,
+                ..Setup::new("fullnat", "udp")
+            };
+            let config = setup.config();
+            assert_eq!(config.crosses_families(), crosses);
+            let service = &config.services[0];
+            assert_eq!(service.address.is_ipv6(), is_six);
+            assert_eq!(service.reals[0].address.is_ipv6(), is_six != crosses);
+        }
     }
 
     #[test]

@@ -89,6 +89,30 @@ pub fn config(of: &Config, with_ipv4: bool) -> Config {
     config
 }
 
+/// A configuration of fullnat services, with clients and VIPs of one family and real servers of the other.
+pub fn crossing(of: &Config, is_six_first: bool) -> Config {
+    let mut config = config(of, true);
+    config.services = of.services.clone();
+    for service in &mut config.services {
+        let service = Arc::make_mut(service);
+        if is_six_first {
+            service.address = ip(service.address);
+        } else {
+            service
+                .reals
+                .iter_mut()
+                .for_each(|real| real.address = ip(real.address));
+            if let ModeConfig::Fullnat { pool } = &mut service.mode {
+                pool.push('6');
+            }
+        }
+        if let Some(persistence) = &mut service.persistence {
+            persistence.prefix_v6 = persistence.prefix_v4 + 96;
+        }
+    }
+    config
+}
+
 /// The twin of a frame of TCP or UDP; none of another, or of one with a wrong checksum.
 pub fn frame(of: &[u8]) -> Option<Vec<u8>> {
     let ip = ipv4::in_frame(of)?;

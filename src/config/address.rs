@@ -58,7 +58,7 @@ fn no_address(written: &str, at: Span, log: &mut Log) {
     if zoned.is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok()) {
         log.error(at, format!("{} names a zone", quote(written)))
             .help(
-                "only the `via` of a [[route]] and the `address` of a [[neighbour]] may have one",
+                "only the `via` of a [[route]] and the `address` of a [[neighbour]] or a [[host_peer]] may have one",
             );
     } else if let Some((wrong, help)) = hints::of_address(log.key, written) {
         log.error(at, format!("{} {wrong}", quote(written)))

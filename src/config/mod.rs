@@ -424,6 +424,8 @@ pub struct StaticNeighbour {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostPeer {
     pub address: IpAddr,
+    /// The place of the port whose link a link-local address is on.
+    pub port: Option<usize>,
     /// The most hops that its BGP packets may have come, by their TTL (RFC 5082); none: not looked at.
     pub ttl_security: Option<u8>,
 }

@@ -20,7 +20,7 @@ use crate::forward::rewrite::Layout;
 use crate::packet::{Packet, Sink};
 use crate::stats::{Gauge, ServiceStats};
 use crate::tables::Target;
-use crate::units::WorkerId;
+use crate::units::{PortId, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use crate::wire::{Mac, ipv4, ipv6};
 use std::net::IpAddr;
@@ -227,10 +227,10 @@ impl Family for Crossing {
         }
     }
 
-    fn host_peer(frame: &[u8], peers: &[HostPeer]) -> Option<Asker> {
+    fn host_peer(frame: &[u8], port: PortId, peers: &[HostPeer]) -> Option<Asker> {
         match is_ipv6(frame) {
-            true => V6::host_peer(frame, peers),
-            false => V4::host_peer(frame, peers),
+            true => V6::host_peer(frame, port, peers),
+            false => V4::host_peer(frame, port, peers),
         }
     }
 

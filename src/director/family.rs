@@ -13,7 +13,7 @@ use crate::neighbour::Hop;
 use crate::packet::{Packet, Sink};
 use crate::stats::{Gauge, ServiceStats};
 use crate::tables::Port;
-use crate::units::WorkerId;
+use crate::units::{PortId, WorkerId};
 use crate::verdict::DropReason;
 use crate::wire::Mac;
 use std::fmt::Debug;
@@ -90,7 +90,7 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     /// The sender and the service that the answer to a frame counts against.
     fn asker(frame: &[u8]) -> Asker;
     /// The host's peer whose routing protocol a frame is of, if it is one.
-    fn host_peer(frame: &[u8], peers: &[HostPeer]) -> Option<Asker>;
+    fn host_peer(frame: &[u8], port: PortId, peers: &[HostPeer]) -> Option<Asker>;
     /// Whether the sender wants to hear that the packet is too big.
     fn asks_for_too_big(frame: &[u8]) -> bool;
 

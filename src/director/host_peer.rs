@@ -1,7 +1,8 @@
 //! The host's routing protocols: which packets to the host have a budget of their own, ahead of everything else.
 
 use crate::config::HostPeer;
-use crate::net::protocol;
+use crate::net::{is_link_local, protocol};
+use crate::units::PortId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// RFC 5881 section 4: control and echo packets of a single hop.
@@ -18,6 +19,8 @@ const VRRP_GROUPS: [IpAddr; 2] = [
 
 /// What tells whose packet to the host it is.
 pub(super) struct ToHost {
+    /// Where it came in.
+    pub port: PortId,
     pub source: IpAddr,
     pub destination: IpAddr,
     pub protocol: u8,
@@ -28,11 +31,14 @@ pub(super) struct ToHost {
 }
 
 /// Whether a packet to the host is BFD, BGP or VRRP from one of the configured peers. `peers` are in the order of their
-/// addresses. A packet with the wrong TTL is none: it may come from anywhere, and has the budget of all other packets
+/// addresses and ports. A packet with the wrong TTL is none: it may come from anywhere, and has the budget of all other packets
 /// (RFC 5082 section 3 allows a lower-priority queue for it). The host's daemon decides: with authentication BFD may take
 /// any TTL (RFC 5881 section 5).
 pub(super) fn is_host_peers(packet: &ToHost, peers: &[HostPeer]) -> bool {
-    let Ok(place) = peers.binary_search_by_key(&packet.source, |peer| peer.address) else {
+    // Each link has link-local addresses of its own.
+    let zone = is_link_local(packet.source).then(|| usize::from(packet.port.0));
+    let key = (packet.source, zone);
+    let Ok(place) = peers.binary_search_by_key(&key, |peer| (peer.address, peer.port)) else {
         return false;
     };
     let is_from_link = packet.ttl == 255;
@@ -84,6 +90,7 @@ mod tests {
         ];
         let peers = peers.map(|(address, ttl_security)| HostPeer {
             address,
+            port: None,
             ttl_security,
         });
         let (udp, tcp, vrrp) = (protocol::UDP, protocol::TCP, protocol::VRRP);
@@ -119,6 +126,7 @@ mod tests {
             let (source, destination, protocol, (from, to), ttl, expected) = case;
             let has_ports = matches!(protocol, protocol::TCP | protocol::UDP);
             let whole = |source, destination| ToHost {
+                port: PortId(0),
                 source,
                 destination,
                 protocol,
@@ -137,6 +145,35 @@ mod tests {
                     ..packet
                 };
                 assert!(!is_host_peers(&fragment, &peers), "a fragment: {case:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_local_peer_is_one_on_its_own_link_only() {
+        let linked = |last| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last);
+        let mut peers = [(1, 0), (2, 0), (2, 1), (3, 2)].map(|(last, port)| HostPeer {
+            address: linked(last).into(),
+            port: Some(port),
+            ttl_security: (port == 1).then_some(1),
+        });
+        peers.sort_by_key(|peer| (peer.address, peer.port));
+        for last in 1..=3 {
+            for port in 0..3 {
+                let bgp = ToHost {
+                    port: PortId(port),
+                    source: linked(last).into(),
+                    destination: linked(0xff).into(),
+                    protocol: protocol::TCP,
+                    ttl: 64,
+                    is_fragment: false,
+                    ports: Some((40000, BGP)),
+                };
+                let expected = [(1, 0), (2, 0), (3, 2)].contains(&(last, port));
+                assert_eq!(is_host_peers(&bgp, &peers), expected, "{last}%{port}");
+                let secured = ToHost { ttl: 255, ..bgp };
+                let expected = expected || (last, port) == (2, 1);
+                assert_eq!(is_host_peers(&secured, &peers), expected, "{last}%{port}");
             }
         }
     }

@@ -241,7 +241,7 @@ impl Model {
         let ports = ports_changed.then(|| port_tables(&new, &self.devices));
         let host_peers = (new.host_peers != old.host_peers).then(|| {
             let mut peers = new.host_peers.clone();
-            peers.sort_unstable_by_key(|peer| peer.address);
+            peers.sort_unstable_by_key(|peer| (peer.address, peer.port));
             peers.into()
         });
         if new.neighbours != old.neighbours || ports.is_some() {

@@ -33,11 +33,6 @@ within 5 on weir curl -fs http://198.51.100.1:8080/ || fail "the host's own serv
 same "5 MB from the host, unchanged" "$(sha256sum <"$LAB_DIR/files/some")" \
     "$(on c1 curl -sS --max-time 30 http://198.51.100.1:8080/some | sha256sum)"
 
-# bird NAME: BIRD with the configuration on stdin.
-bird() {
-    cat >"$LAB_DIR/bird.$1.conf"
-    spawn "$1" bird -f -c "$LAB_DIR/bird.$1.conf" -s "$LAB_DIR/bird.$1.ctl" -P "$LAB_DIR/bird.$1.pid"
-}
 bird weir <<EOF
 router id 198.51.100.1;
 protocol device {}
@@ -62,10 +57,10 @@ protocol bgp balancer {
     ipv4 { import all; export none; };
 }
 EOF
-established() { on r1 birdc -s "$LAB_DIR/bird.r1.ctl" show protocols balancer | grep -q Established; }
-within 40 established || fail "no BGP session: $(on r1 birdc -s "$LAB_DIR/bird.r1.ctl" show protocols all balancer)"
+established() { birdc r1 show protocols balancer | grep -q Established; }
+within 40 established || fail "no BGP session: $(birdc r1 show protocols all balancer)"
 good "BIRD peers through the companion"
-bfd_up() { on r1 birdc -s "$LAB_DIR/bird.r1.ctl" show bfd sessions | grep -q '198.51.100.1 .*Up'; }
+bfd_up() { birdc r1 show bfd sessions | grep -q '198.51.100.1 .*Up'; }
 check "… with BFD" within 5 bfd_up
 announced() { ip -n r1 route show $vip | grep -q 'via 198.51.100.1 dev wan proto bird'; }
 check "the VIP is announced" within 10 announced

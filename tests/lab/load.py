@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import threading
+import urllib.parse
 
 
 class Count:
@@ -81,8 +82,8 @@ def steady(address, count, stop):
 
 def main():
     what, how_much, parallel, address = sys.argv[1:]
-    host, _, port = address.partition(":")
-    address = (host, int(port or 80))
+    parts = urllib.parse.urlsplit(f"//{address}")
+    address = (parts.hostname, parts.port or 80)
     count = Count()
     target, argument = (single, [int(how_much)]) if what == "connections" else (steady, how_much)
     threads = [threading.Thread(target=target, args=(address, count, argument)) for _ in range(int(parallel))]

@@ -5,10 +5,8 @@ use super::frames::{ACK, SYN, VIP, ends, numbered};
 use super::{SECOND, T, six};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use std::net::IpAddr;
 use std::sync::Arc;
-use weir::bench::six::{original, twin};
-use weir::config::{Config, ModeConfig, ServiceConfig};
+use weir::config::{Config, ModeConfig};
 use weir::packet::BURST;
 use weir::replay::{Decision, Frame, Replay};
 use weir::units::{PortId, Time};
@@ -24,40 +22,18 @@ enum Ways {
     SixToFour,
 }
 
-fn in_family(address: IpAddr, is_six: bool) -> IpAddr {
-    match address {
-        IpAddr::V4(address) if is_six => twin(address).into(),
-        IpAddr::V6(address) if !is_six => original(address).unwrap().into(),
-        same => same,
-    }
-}
-
-/// A service as one of fullnat.
-fn fullnat(service: &mut ServiceConfig, ways: Ways) {
-    let is_six = ways == Ways::FourToSix;
-    let pool = if is_six { "inside6" } else { "inside" };
-    service.mode = ModeConfig::Fullnat { pool: pool.into() };
-    service.address = in_family(service.address, ways == Ways::SixToFour);
-    if let Some(persistence) = &mut service.persistence {
-        persistence.prefix_v6 = persistence.prefix_v4 + 96;
-    }
-    for real in &mut service.reals {
-        real.address = in_family(real.address, is_six);
-    }
-}
-
 /// The services of the bursts, all of fullnat.
 fn config(limits: &Limits, ways: Ways) -> Config {
-    let plain = bursts::config(limits);
-    let mut config = match ways {
-        Ways::Plain => plain.clone(),
-        _ => six::config(&plain, true),
-    };
-    config.services = plain.services;
-    for service in &mut config.services {
-        fullnat(Arc::make_mut(service), ways);
+    let mut plain = bursts::config(limits);
+    for service in &mut plain.services {
+        let pool = "inside".into();
+        Arc::make_mut(service).mode = ModeConfig::Fullnat { pool };
     }
-    config
+    match ways {
+        Ways::Plain => plain,
+        Ways::FourToSix => six::crossing(&plain, false),
+        Ways::SixToFour => six::crossing(&plain, true),
+    }
 }
 
 /// An IPv4 frame that comes in by a port, in the family of that side.
@@ -150,14 +126,12 @@ const LIMITS: Limits = Limits {
 
 /// The services of the bursts by IPv4 and fullnat, but for the named ones, whose real servers are of IPv6.
 fn with_across(names: &[&str]) -> Config {
-    let mut config = six::config(&bursts::config(&LIMITS), true);
-    config.services.truncate(config.services.len() / 2);
-    for service in &mut config.services {
-        let ways = match names.contains(&service.name.as_str()) {
-            true => Ways::FourToSix,
-            false => Ways::Plain,
-        };
-        fullnat(Arc::make_mut(service), ways);
+    let plain = config(&LIMITS, Ways::Plain);
+    let mut config = config(&LIMITS, Ways::FourToSix);
+    for (service, plain) in config.services.iter_mut().zip(plain.services) {
+        if !names.contains(&plain.name.as_str()) {
+            *service = plain;
+        }
     }
     config
 }

@@ -47,7 +47,7 @@ fn what_a_fuzz_target_once_failed_on_it_passes() {
 /// An input of the fuzz target: frames as it knows them, or any bytes.
 fn fuzz_input() -> impl Strategy<Value = Vec<u8>> {
     let wait = prop_oneof![4 => Just(0), 1 => any::<u8>()];
-    let frames = prop::collection::vec((0..2u8, wait, frame()), 0..80);
+    let frames = prop::collection::vec((0..3u8, wait, frame()), 0..80);
     let input = (any::<u8>(), frames).prop_map(|(workers, frames)| {
         let mut input = vec![workers];
         for (port, wait, frame) in frames {

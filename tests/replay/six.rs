@@ -1,7 +1,7 @@
 //! The network of the other tests with IPv6 addresses in the place of its IPv4 ones, and the way back.
 
 use std::net::Ipv4Addr;
-pub use weir::bench::six::{config, frame};
+pub use weir::bench::six::{config, crossing, frame};
 use weir::bench::six::{original, sum};
 use weir::net::{ethertype, protocol};
 use weir::wire::ethernet::{self, Ethernet};

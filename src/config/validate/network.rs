@@ -1,7 +1,7 @@
 //! Ports, routes, neighbours: whose each address is, and what can be reached.
 
 use super::devices::{self, Devices};
-use crate::config::address::{Destination, edges};
+use crate::config::address::{Destination, OnLink, edges};
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
@@ -455,6 +455,25 @@ impl Network {
         self.no_edge(address, at, log)
     }
 
+    /// The place of the port that a link-local host is on. No other of its kind may be on that port with its address.
+    fn zone_of(
+        &self,
+        what: &str,
+        host: &OnLink,
+        at: Span,
+        first: &mut HashMap<(IpAddr, usize), Span>,
+        log: &mut Log,
+    ) -> Option<usize> {
+        let address = host.address;
+        let port = self.port_named(host.zone.as_deref()?, at, log)?;
+        if let Some(other) = first.insert((address, port), at) {
+            log.error(at, format!("a second {what} `{address}` on this port"))
+                .note(other, "the first is here")
+                .help("remove one of the two");
+        }
+        Some(port)
+    }
+
     pub fn neighbours(&self, raw: Vec<At<raw::Neighbour>>, log: &mut Log) -> Vec<StaticNeighbour> {
         let mut first: HashMap<IpAddr, Span> = HashMap::new();
         // Each port's link has link-local addresses of its own.
@@ -468,18 +487,8 @@ impl Network {
                 continue;
             };
             let (address, at) = (host.address, *at);
-            let port = host
-                .zone
-                .as_deref()
-                .map(|zone| self.port_named(zone, at, log));
-            if let Some(port) = port {
-                let place = port.map(|port| (address, port));
-                if let Some(other) = place.and_then(|place| first_by_port.insert(place, at)) {
-                    log.error(at, format!("a second neighbour `{address}` on this port"))
-                        .note(other, "the first is here")
-                        .help("remove one of the two");
-                }
-            } else {
+            let port = self.zone_of("neighbour", host, at, &mut first_by_port, log);
+            if host.zone.is_none() {
                 let host = At { value: address, at };
                 let help = "write the address of another host";
                 if self.other_host("neighbour", host, help, &mut first, log)
@@ -495,11 +504,7 @@ impl Network {
                 }
             }
             if let Some(mac) = neighbour.mac.get() {
-                neighbours.push(StaticNeighbour {
-                    address,
-                    port: port.flatten(),
-                    mac,
-                });
+                neighbours.push(StaticNeighbour { address, port, mac });
             }
         }
         neighbours
@@ -517,15 +522,22 @@ impl Network {
             .help("give a port the key `companion`, or remove every [[host_peer]]");
         }
         let mut first: HashMap<IpAddr, Span> = HashMap::new();
+        let mut first_by_port: HashMap<(IpAddr, usize), Span> = HashMap::new();
         let mut peers = Vec::new();
         for At { value: peer, .. } in raw {
-            let Some(&host) = peer.address.ok() else {
+            let Some(At { value: host, at }) = peer.address.ok() else {
                 continue;
             };
-            let help = "write the address of the router that the host talks to";
-            self.other_host("host peer", host, help, &mut first, log);
+            let (address, at) = (host.address, *at);
+            let port = self.zone_of("host peer", host, at, &mut first_by_port, log);
+            if host.zone.is_none() {
+                let host = At { value: address, at };
+                let help = "write the address of the router that the host talks to";
+                self.other_host("host peer", host, help, &mut first, log);
+            }
             peers.push(HostPeer {
-                address: host.value,
+                address,
+                port,
                 ttl_security: peer.ttl_security.get().map(|hops| hops.0 as u8),
             });
         }

@@ -2,12 +2,17 @@
 
 The kernel adds each real server at the head of its list, so that it walks them from the last one configured to the first.
 Nothing here is weir's code: `ip_vs_rr.c`, `ip_vs_wrr.c`, `ip_vs_lc.c`, `ip_vs_wlc.c` and `ip_vs_sh.c` are its models.
-`mh` differs from `ip_vs_mh.c` on purpose: what is written down here once more is `src/sched/mh.rs`.
+`mh` differs from `ip_vs_mh.c` on purpose: what is written down here once more is `src/sched/mh.rs`. An IPv6 client is folded to
+32 bits as in both: `addr->ip6[0] ^ addr->ip6[1] ^ addr->ip6[2] ^ addr->ip6[3]`.
 """
 
+import ipaddress
 import math
+import random
 from dataclasses import dataclass
 
+import lab
+import lab6
 from case import Case, forward, lan, reply, wan
 from lab import CLIENT, LETTERS, VIP, A, B, C, Host, client, reply_to, service, tcp, two_arm, udp
 
@@ -19,6 +24,12 @@ class Dest:
     active: int = 0
     inactive: int = 0
     port: int = 8080
+    host: Host = None
+
+    @property
+    def real(self):
+        """As `weir replay` writes it."""
+        return f"[{self.host.ip}]:{self.port}" if ":" in self.host.ip else f"{self.host.ip}:{self.port}"
 
 
 class RoundRobin:
@@ -111,7 +122,7 @@ class MaglevHash:
     size = 4093
 
     def __init__(self, dests):
-        dests = sorted((dest for dest in dests if dest.weight), key=lambda dest: (as_number(LETTERS[dest.letter].ip), dest.port))
+        dests = sorted((dest for dest in dests if dest.weight), key=self.name)
         self.table, left = {}, [self.order(dest) for dest in dests]
         if not dests:
             return
@@ -129,15 +140,29 @@ class MaglevHash:
                     self.table[next(slot for slot in left[n] if slot not in self.table)] = dest
 
     @staticmethod
-    def hash(word):
-        """SplitMix64's, its upper and its lower half."""
+    def mix(word):
+        """SplitMix64's last step."""
         word = (word + 0x9E3779B97F4A7C15) % 2**64
         word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 % 2**64
         word = (word ^ word >> 27) * 0x94D049BB133111EB % 2**64
-        return divmod(word ^ word >> 31, 2**32)
+        return word ^ word >> 31
+
+    @classmethod
+    def hash(cls, word):
+        """Its upper and its lower half."""
+        return divmod(cls.mix(word), 2**32)
+
+    @classmethod
+    def name(cls, dest):
+        """Address and port, in 64 bits."""
+        bits = int(ipaddress.ip_address(dest.host.ip))
+        if ":" not in dest.host.ip:
+            return bits << 16 | dest.port
+        high, low = divmod(bits, 2**64)
+        return cls.mix(high ^ cls.mix(low)) ^ dest.port
 
     def order(self, dest):
-        start, step = self.hash(as_number(LETTERS[dest.letter].ip) << 16 | dest.port)
+        start, step = self.hash(self.name(dest))
         start, step = start * self.size >> 32, 1 + (step * (self.size - 1) >> 32)
         return ((start + turn * step) % self.size for turn in range(self.size))
 
@@ -146,7 +171,12 @@ class MaglevHash:
 
 
 def as_number(address):
-    return int.from_bytes(bytes(map(int, address.split("."))), "big")
+    """An address in 32 bits: the four words of an IPv6 one are folded."""
+    bits = ipaddress.ip_address(address).packed
+    number = 0
+    for start in range(0, len(bits), 4):
+        number ^= int.from_bytes(bits[start : start + 4], "big")
+    return number
 
 
 KERNEL = {"rr": RoundRobin, "wrr": WeightedRoundRobin, "lc": LeastConnection, "wlc": WeightedLeastConnection, "sh": SourceHash, "mh": MaglevHash}
@@ -155,24 +185,29 @@ KERNEL = {"rr": RoundRobin, "wrr": WeightedRoundRobin, "lc": LeastConnection, "w
 class Play:
     """Steps of a case, and beside them what the kernel would do."""
 
-    def __init__(self, scheduler, weights, mode="nat", protocol="tcp"):
-        self.dests = [Dest(letter, weight, port=80 if mode == "dr" else 8080) for letter, weight in zip(LETTERS, weights)]
-        reals = [LETTERS[dest.letter] for dest in self.dests]
-        self.lb = two_arm(service(mode, *reals, scheduler=scheduler, weights=weights, protocol=protocol))
+    def __init__(self, scheduler, weights, mode="nat", protocol="tcp", is_six=False):
+        hosts = dict(zip("ABCD", (lab6.A, lab6.B, lab6.C, lab6.D))) if is_six else LETTERS
+        real_port = 80 if mode == "dr" else 8080
+        self.dests = [Dest(letter, weight, port=real_port, host=hosts[letter]) for letter, weight in zip(hosts, weights)]
+        reals = [dest.host for dest in self.dests]
+        two_arms, offered = (lab6.two_arm, lab6.service) if is_six else (two_arm, service)
+        self.lb = two_arms(offered(mode, *reals, scheduler=scheduler, weights=weights, protocol=protocol))
         self.kernel = KERNEL[scheduler](self.dests[::-1])
-        self.mode, self.make, self.steps, self.open, self.next_port, self.inactive = mode, tcp if protocol == "tcp" else udp, [], [], 2000, []
+        packets, self.vip = (lab6, lab6.VIP) if is_six else (lab, VIP)
+        self.make = packets.tcp if protocol == "tcp" else packets.udp
+        self.mode, self.steps, self.open, self.next_port, self.inactive = mode, [], [], 2000, []
         self.scheduler, self.weights = scheduler, weights
 
     def connect(self, count=1, sender=CLIENT, after=0.001):
         for number in range(count):
             dest = self.kernel.pick(sender.ip)
             self.next_port += 1
-            sent = self.make(sender, VIP, sport=self.next_port)
+            sent = self.make(sender, self.vip, sport=self.next_port)
             if dest is None:
                 expect = reply("no_real_server")
             else:
                 dest.active += 1
-                expect = forward("lan", LETTERS[dest.letter], new=True, real=f"{LETTERS[dest.letter].ip}:{dest.port}")
+                expect = forward("lan", dest.host, new=True, real=dest.real)
                 self.open.append((dest, sender, self.next_port))
             self.steps.append(wan(sent, expect, after=after if number == 0 else 0.001))
         return self
@@ -236,6 +271,17 @@ def sources(scheduler, weights, mode="nat", protocol="tcp"):
     return play.case(f"clients_all_over_{mode}_{protocol}")
 
 
+def sources_in_ipv6(scheduler, weights, mode="nat", protocol="tcp"):
+    """The same of IPv6 clients: of one subnet, of one prefix whose subnets differ, and from all over, each of whose words counts."""
+    play, dice = Play(scheduler, weights, mode, protocol, is_six=True), random.Random(scheduler)
+    numbers = [0x20010DB8_00070000_00000000_00000000 + n for n in range(1, 20)]
+    numbers += [0x20010DB8_00070000_00000000_00000007 + (n << 64) for n in range(1, 20)]
+    numbers += [0x26000000_00000000_00000000_00000000 | dice.getrandbits(120) for _ in range(60)]
+    for number in numbers:
+        play.connect(2, Host(str(ipaddress.IPv6Address(number)), lab6.CLIENT.mac))
+    return play.case(f"ipv6_clients_all_over_{mode}_{protocol}")
+
+
 def closes_by_fin():
     """What both sides closed is inactive, as what was reset: TIME_WAIT."""
     play = Play("lc", (1, 1, 1)).connect(3)  # C, B, A
@@ -263,6 +309,8 @@ CASES = [
     *(sources(scheduler, (1, 1, 1), mode) for scheduler in ("sh", "mh") for mode in ("dr", "fullnat")),
     *(sources(scheduler, (2, 1), "nat", "udp") for scheduler in ("sh", "mh")),
     sources("mh", (65535, 1, 40000, 7)),
+    *(sources_in_ipv6(scheduler, weights) for scheduler in ("sh", "mh") for weights in ((1, 1, 1), (3, 2, 1), (1, 0, 1))),
+    *(sources_in_ipv6(scheduler, (2, 1), mode, "udp") for scheduler in ("sh", "mh") for mode in ("dr", "fullnat")),
     Case("schedulers_of_two_services_do_not_share_their_turns", two_arm(service("nat", A, B, C), service("nat", A, B, C, port=443, name="tls")), [
         wan(tcp(CLIENT, VIP, sport=2000 + n, dport=(80, 443)[n % 2]), forward("lan", (C, B, A)[n // 2 % 3], new=True)) for n in range(12)
     ]),
