@@ -12,6 +12,7 @@ use crate::packet::{Packet, Sink};
 use crate::stats::{Gauge, ServiceStats};
 use crate::tables::Port;
 use crate::units::WorkerId;
+use crate::verdict::DropReason;
 use crate::wire::Mac;
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -132,6 +133,11 @@ pub trait Wire: Family {
         parsed: &Parsed<Self>,
         turn: &mut Turn<'_, S>,
     ) -> Outcome;
+
+    /// The reason to drop a packet to a VIP or pool address by a protocol that no service has.
+    fn not_served(_protocol: u8) -> DropReason {
+        DropReason::UnsupportedProtocol
+    }
 
     /// The protocol number of ICMP.
     const ICMP: u8;

@@ -283,7 +283,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             reply,
             &mut self.memory,
         ) {
-            return Verdict::Drop(DropReason::NoBuffer);
+            return Verdict::Drop(DropReason::NoHeadroom);
         }
         let link = way.hop.map(|hop| tables.neighbours.link(hop));
         match link {

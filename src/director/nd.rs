@@ -78,7 +78,9 @@ impl<P: Packet> Core<V6, P> {
         }
         let mut answer = [0; build_nd::MAX_LEN];
         let mac = tables.port(port).mac;
-        let Some(length) = build_nd::advertisement(&mut answer, packet.data(), mac) else {
+        let is_router = tables.is_routers(port, target.into());
+        let written = build_nd::advertisement(&mut answer, packet.data(), mac, is_router);
+        let Some(length) = written else {
             return Verdict::Drop(DropReason::BadNd);
         };
         if !packet.resize(length) {

@@ -14,9 +14,9 @@ use crate::net::protocol;
 use crate::packet::{Packet, Sink};
 use crate::tables::Port;
 use crate::units::WorkerId;
-use crate::verdict::PacketContext;
+use crate::verdict::{DropReason, PacketContext};
 use crate::wire::ipv6::{self, Ipv6};
-use crate::wire::{Mac, build6, ethernet, icmpv6};
+use crate::wire::{Mac, build6, ethernet, extension, icmpv6};
 use std::net::Ipv6Addr;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,6 +173,13 @@ impl Wire for V6 {
             return core.datagram(packet, datagram, turn);
         }
         (core.of_group(packet, turn), PacketContext::default())
+    }
+
+    fn not_served(protocol: u8) -> DropReason {
+        match extension::is_unread_extension(protocol) {
+            true => DropReason::Ipv6Extension,
+            false => DropReason::UnsupportedProtocol,
+        }
     }
 
     const ICMP: u8 = protocol::ICMPV6;

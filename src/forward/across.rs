@@ -3,7 +3,7 @@
 //! headers counts here, and not of ICMP, of fragments, which weir forwards none of, nor of stateless addresses.
 //!
 //! What the other family has no place for is left out: IPv4 options (section 4.1), IPv6 extension headers (section 5.1) and
-//! the flow label. What tells a route of its own was refused before (`source_route`).
+//! the flow label. What tells a route of its own was refused before (`source_route`, `routing_header`).
 
 use super::rewrite::{Layout, translate_ports};
 use crate::conn::{ConnectionAny, FlowKeyAny, Key};

@@ -81,10 +81,14 @@ pub struct Tally {
     pub originated: u64,
 }
 
-impl AddAssign for Flushed {
-    fn add_assign(&mut self, other: Flushed) {
-        self.sent += other.sent;
-        self.refused += other.refused;
+impl Tally {
+    /// Those of one kind.
+    pub fn of(&self, kind: Sent) -> u64 {
+        match kind {
+            Sent::Forwarded => self.forwarded,
+            Sent::Answered => self.answered,
+            Sent::Originated => self.originated,
+        }
     }
 }
 
@@ -161,7 +165,7 @@ fn low_bits(count: usize) -> u64 {
 mod tests {
     use super::*;
 
-    const PATTERN: [Sent; 3] = [Sent::Forwarded, Sent::Answered, Sent::Originated];
+    const PATTERN: [Sent; 3] = Sent::ALL;
 
     fn count(places: std::ops::Range<usize>) -> Tally {
         let mut tally = Tally::default();
