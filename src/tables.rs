@@ -57,7 +57,7 @@ pub struct Tables {
     /// By each port.
     pub host_packets_per_second: u32,
     pub host_peer_packets_per_second: u32,
-    /// In the order of their addresses.
+    /// In the order of their addresses and ports.
     pub host_peers: Arc<[HostPeer]>,
 }
 

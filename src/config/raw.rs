@@ -139,7 +139,7 @@ tables! {
         mac: Mac, required;
     }
     HostPeer "[[host_peer]]" {
-        address: IpAddr, required;
+        address: OnLink, required;
         ttl_security: Int<1, 254>;
     }
     LocalPool "[[local_pool]]" {

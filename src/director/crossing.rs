@@ -13,12 +13,13 @@ use crate::config::HostPeer;
 use crate::conn::{
     AnyAddress, Connection, Connection6, ConnectionAny, FlowKey, FlowKey6, FlowKeyAny, Key, Table,
 };
-use crate::forward::across::{self, GROWTH, Identifications, LEAST_MTU_V6, translated_length};
+use crate::forward::across::{self, GROWTH, Identifications, translated_length};
 use crate::forward::rewrite::Layout;
+use crate::net::LEAST_MTU_V6;
 use crate::packet::{Packet, Sink};
 use crate::stats::{Gauge, ServiceStats};
 use crate::tables::Target;
-use crate::units::WorkerId;
+use crate::units::{PortId, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use crate::wire::{Mac, ipv4, ipv6};
 use std::net::IpAddr;
@@ -151,7 +152,7 @@ impl<P: Packet> Core<Crossing, P> {
 /// The MTU that a packet is refused by, to its own family: what it grows or shrinks by on its way is the translator's.
 fn mtu_before(is_v6: bool, mtu: u16) -> u16 {
     match is_v6 {
-        true => mtu.saturating_add(GROWTH).max(LEAST_MTU_V6),
+        true => mtu.saturating_add(GROWTH).max(LEAST_MTU_V6 as u16),
         false => mtu.saturating_sub(GROWTH),
     }
 }
@@ -209,10 +210,10 @@ impl Family for Crossing {
         }
     }
 
-    fn host_peer(frame: &[u8], peers: &[HostPeer]) -> Option<Asker> {
+    fn host_peer(frame: &[u8], port: PortId, peers: &[HostPeer]) -> Option<Asker> {
         match is_ipv6(frame) {
-            true => V6::host_peer(frame, peers),
-            false => V4::host_peer(frame, peers),
+            true => V6::host_peer(frame, port, peers),
+            false => V4::host_peer(frame, port, peers),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::neighbour::Hop;
 use crate::packet::{Packet, Sink};
 use crate::stats::{Gauge, ServiceStats};
 use crate::tables::Port;
-use crate::units::WorkerId;
+use crate::units::{PortId, WorkerId};
 use crate::verdict::DropReason;
 use crate::wire::Mac;
 use std::fmt::Debug;
@@ -72,8 +72,8 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     fn is_l4_checksum_right(frame: &[u8]) -> bool;
     /// The sender and the service that the answer to a frame counts against.
     fn asker(frame: &[u8]) -> Asker;
-    /// The host's peer whose routing protocol a frame is of, if it is one.
-    fn host_peer(frame: &[u8], peers: &[HostPeer]) -> Option<Asker>;
+    /// The host's peer whose routing protocol a frame from `port` is of, if it is one.
+    fn host_peer(frame: &[u8], port: PortId, peers: &[HostPeer]) -> Option<Asker>;
     /// Whether the sender wants to hear that the packet is too big.
     fn asks_for_too_big(frame: &[u8]) -> bool;
 

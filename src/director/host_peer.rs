@@ -1,7 +1,8 @@
 //! The host's routing protocols: which packets to the host have a budget of their own, ahead of everything else.
 
 use crate::config::HostPeer;
-use crate::net::protocol;
+use crate::net::{is_link_local, protocol};
+use crate::units::PortId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// RFC 5881 section 4: control and echo packets of a single hop.
@@ -18,6 +19,8 @@ const VRRP_GROUPS: [IpAddr; 2] = [
 
 /// What tells whose packet to the host it is.
 pub(super) struct ToHost {
+    /// It came in by this one.
+    pub port: PortId,
     pub source: IpAddr,
     pub destination: IpAddr,
     pub protocol: u8,
@@ -28,11 +31,13 @@ pub(super) struct ToHost {
 }
 
 /// Whether a packet to the host is BFD, BGP or VRRP from one of the configured peers. `peers` are in the order of their
-/// addresses. A packet with the wrong TTL is none: it may come from anywhere, and has the budget of all other packets
+/// addresses and ports. A link-local peer is one on its port's link alone. A packet with the wrong TTL is none: it may come from anywhere, and has the budget of all other packets
 /// (RFC 5082 section 3 allows a lower-priority queue for it). The host's daemon decides: with authentication BFD may take
 /// any TTL (RFC 5881 section 5).
 pub(super) fn is_host_peers(packet: &ToHost, peers: &[HostPeer]) -> bool {
-    let Ok(place) = peers.binary_search_by_key(&packet.source, |peer| peer.address) else {
+    let link = is_link_local(packet.source).then(|| packet.port.index());
+    let wanted = (packet.source, link);
+    let Ok(place) = peers.binary_search_by_key(&wanted, |peer| (peer.address, peer.port)) else {
         return false;
     };
     let is_from_link = packet.ttl == 255;
@@ -84,6 +89,7 @@ mod tests {
         ];
         let peers = peers.map(|(address, ttl_security)| HostPeer {
             address,
+            port: None,
             ttl_security,
         });
         let (udp, tcp, vrrp) = (protocol::UDP, protocol::TCP, protocol::VRRP);
@@ -119,6 +125,7 @@ mod tests {
             let (source, destination, protocol, (from, to), ttl, expected) = case;
             let has_ports = matches!(protocol, protocol::TCP | protocol::UDP);
             let whole = |source, destination| ToHost {
+                port: PortId(0),
                 source,
                 destination,
                 protocol,
@@ -138,6 +145,43 @@ mod tests {
                 };
                 assert!(!is_host_peers(&fragment, &peers), "a fragment: {case:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_link_local_peer_is_one_on_its_own_link() {
+        let address = |last| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last).into();
+        let peer = |last, port| HostPeer {
+            address: address(last),
+            port: Some(port),
+            ttl_security: None,
+        };
+        let peers = [peer(1, 0), peer(1, 2), peer(2, 1)];
+        for (source, port, expected) in [
+            (1, 0, true),
+            (1, 1, false),
+            (1, 2, true),
+            (2, 0, false),
+            (2, 1, true),
+            (3, 0, false),
+        ] {
+            let vrrp = ToHost {
+                port: PortId(port),
+                source: address(source),
+                destination: VRRP_GROUPS[1],
+                protocol: protocol::VRRP,
+                ttl: 255,
+                is_fragment: false,
+                ports: None,
+            };
+            assert_eq!(is_host_peers(&vrrp, &peers), expected, "{source} by {port}");
+            let bgp = ToHost {
+                destination: address(9),
+                protocol: protocol::TCP,
+                ports: Some((40_000, BGP)),
+                ..vrrp
+            };
+            assert_eq!(is_host_peers(&bgp, &peers), expected, "{source} by {port}");
         }
     }
 }

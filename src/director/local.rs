@@ -116,7 +116,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     fn host_priority(&self, packet: &P, tables: &Tables, now: Time) -> Option<Priority> {
         let limits = &self.shared.limits;
         let port = packet.port();
-        if let Some(asker) = F::host_peer(packet.data(), &tables.host_peers) {
+        if let Some(asker) = F::host_peer(packet.data(), port, &tables.host_peers) {
             let limit = tables.host_peer_packets_per_second;
             if limits.allow(AnswerKind::HostPeer, port, &asker, now, limit) {
                 return Some(Priority::First);

@@ -13,7 +13,7 @@ use crate::neighbour::Hop;
 use crate::net::protocol;
 use crate::packet::{Packet, Sink};
 use crate::tables::Port;
-use crate::units::WorkerId;
+use crate::units::{PortId, WorkerId};
 use crate::verdict::{LocalReason, PacketContext};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::{Mac, build, ethernet, icmp};
@@ -56,9 +56,10 @@ impl Family for V4 {
         }
     }
 
-    fn host_peer(frame: &[u8], peers: &[HostPeer]) -> Option<Asker> {
+    fn host_peer(frame: &[u8], port: PortId, peers: &[HostPeer]) -> Option<Asker> {
         let ip = ipv4::in_frame(frame)?;
         let packet = ToHost {
+            port,
             source: ip.source().into(),
             destination: ip.destination().into(),
             protocol: ip.protocol(),

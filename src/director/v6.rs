@@ -13,7 +13,7 @@ use crate::neighbour::Hop;
 use crate::net::protocol;
 use crate::packet::{Packet, Sink};
 use crate::tables::Port;
-use crate::units::WorkerId;
+use crate::units::{PortId, WorkerId};
 use crate::verdict::{DropReason, PacketContext};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::{Mac, build6, ethernet, extension, icmpv6};
@@ -63,10 +63,11 @@ impl Family for V6 {
         }
     }
 
-    fn host_peer(frame: &[u8], peers: &[HostPeer]) -> Option<Asker> {
+    fn host_peer(frame: &[u8], port: PortId, peers: &[HostPeer]) -> Option<Asker> {
         let ip = ipv6::in_frame(frame)?;
         let upper = ip.upper_layer().ok()?;
         let packet = ToHost {
+            port,
             source: ip.source().into(),
             destination: ip.destination().into(),
             protocol: upper.protocol,

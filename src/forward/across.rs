@@ -26,9 +26,6 @@ const ALWAYS_WHOLE: usize = 1260;
 /// How much longer a packet is in IPv6.
 pub const GROWTH: u16 = (ipv6::HEADER_LEN - ipv4::HEADER_LEN) as u16;
 
-/// The least MTU that a link has for IPv6 (RFC 8200 section 5).
-pub const LEAST_MTU_V6: u16 = 1280;
-
 /// The numbers that tell the IPv4 packets which one worker makes of IPv6 ones from those of the others (RFC 6864).
 #[derive(Clone, Copy, Debug)]
 pub struct Identifications {

@@ -237,11 +237,11 @@ impl Model {
     fn change(&mut self, new: Config, now: Time) -> Changes {
         let old = self.services.config();
         let changes = Changes::between(old, &new);
-        let ports_changed = new.ports != old.ports || new.routes != old.routes;
-        let ports = ports_changed.then(|| port_tables(&new, &self.devices));
+        let ports = port_tables(&new, &self.devices);
+        let ports = (new.ports != old.ports || ports != self.tables().ports).then_some(ports);
         let host_peers = (new.host_peers != old.host_peers).then(|| {
             let mut peers = new.host_peers.clone();
-            peers.sort_unstable_by_key(|peer| peer.address);
+            peers.sort_unstable_by_key(|peer| (peer.address, peer.port));
             peers.into()
         });
         if new.neighbours != old.neighbours || ports.is_some() {
