@@ -99,11 +99,11 @@ impl<P: Packet> Core<V6, P> {
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let port = packet.port();
-        let is_query = ipv6::in_frame(packet.data()).is_some_and(|ip| mld::is_query(&ip));
-        if is_query {
-            self.mailbox.tell_query(port);
+        let longest = ipv6::in_frame(packet.data()).and_then(|ip| mld::query(&ip));
+        if let Some(longest) = longest {
+            self.mailbox.tell_query(port, longest);
         }
-        match is_query || turn.tables.port(port).has_companion {
+        match longest.is_some() || turn.tables.port(port).has_companion {
             true => self.deliver(packet, port, LocalReason::Multicast, turn),
             false => Verdict::Drop(DropReason::NotForUs),
         }

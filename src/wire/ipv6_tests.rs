@@ -80,7 +80,7 @@ fn what_weir_does_not_take_is_told_by_its_name() {
         (
             "the same without segments left",
             packet(&[(ROUTING, &[0; 7])], UDP, &[]),
-            Ok(8),
+            Ok(UDP),
         ),
         (
             "segments left",

@@ -81,6 +81,13 @@ pub struct Tally {
     pub originated: u64,
 }
 
+impl AddAssign for Flushed {
+    fn add_assign(&mut self, other: Flushed) {
+        self.sent += other.sent;
+        self.refused += other.refused;
+    }
+}
+
 impl Tally {
     /// Those of one kind.
     pub fn of(&self, kind: Sent) -> u64 {
