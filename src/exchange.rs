@@ -20,8 +20,8 @@ pub enum Event {
         address: Ipv6Addr,
         lifetime: Duration,
     },
-    /// A router asks which groups the port listens to.
-    Query { port: PortId },
+    /// A router asks which groups the port listens to, and waits for answers for so long.
+    Query { port: PortId, longest: Duration },
     /// A neighbour said where it is, or claims an address of weir's own.
     Heard { port: PortId, heard: Heard },
 }
@@ -215,9 +215,9 @@ impl Mailbox {
     }
 
     /// Tells the control thread that a router asks which groups the port listens to; of the worth of a stranger.
-    pub fn tell_query(&self, port: PortId) {
+    pub fn tell_query(&self, port: PortId, longest: Duration) {
         if self.has_room(News::Stranger.quarters()) {
-            let _ = self.events.push(Event::Query { port });
+            let _ = self.events.push(Event::Query { port, longest });
         }
     }
 

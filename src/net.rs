@@ -160,6 +160,9 @@ pub fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
+/// The least MTU that a link has for IPv6 (RFC 8200 section 5).
+pub const LEAST_MTU_V6: u32 = 1280;
+
 /// Returns what a family of addresses is called.
 pub fn family(address: IpAddr) -> &'static str {
     match address {

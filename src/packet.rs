@@ -167,6 +167,10 @@ pub enum Sent {
     Originated,
 }
 
+impl Sent {
+    pub const ALL: [Sent; 3] = [Sent::Forwarded, Sent::Answered, Sent::Originated];
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

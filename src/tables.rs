@@ -57,7 +57,7 @@ pub struct Tables {
     /// By each port.
     pub host_packets_per_second: u32,
     pub host_peer_packets_per_second: u32,
-    /// In the order of their addresses.
+    /// In the order of their addresses and ports.
     pub host_peers: Arc<[HostPeer]>,
 }
 
@@ -115,8 +115,8 @@ impl Tables {
     /// Whether weir answers ARP or neighbour solicitations for `address` on `port`, and announces it there: the one rule for both.
     ///
     /// An address of a port is found on that port. A VIP or pool address is found where a subnet or `announce` of the
-    /// port holds it; where no port's does, on the port by which a route leads to it, since that is where the router is
-    /// that brings its packets.
+    /// port holds it. Where no port's does, one of IPv4 is found on the port by which a route leads to it, since that is where
+    /// the router is that brings its packets; one of IPv6 on none.
     pub fn answers_for(&self, port: PortId, address: IpAddr) -> bool {
         self.is_home(port, address) && !self.is_silent(port, address)
     }
@@ -133,13 +133,20 @@ impl Tables {
             Some(Owner::Port(owner)) => owner == port,
             Some(Owner::Vip | Owner::Pool) => {
                 self.port(port).holds(address)
-                    || !self.ports.iter().any(|other| other.holds(address))
+                    || address.is_ipv4()
+                        && !self.ports.iter().any(|other| other.holds(address))
                         && self
                             .routes
                             .get(address)
                             .is_some_and(|route| route.port == port)
             }
         }
+    }
+
+    /// Whether an address of weir's own is said to be a router's: a port's, whose host may forward. VIPs and pool addresses are
+    /// hosts (RFC 4861 section 4.4, the R flag).
+    pub fn is_routers(&self, port: PortId, address: IpAddr) -> bool {
+        matches!(self.owner(port, address), Some(Owner::Port(_)))
     }
 
     /// The ports on which an address is [at home](Self::is_home).

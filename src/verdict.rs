@@ -37,13 +37,13 @@ drop_reasons! {
     Truncated, "truncated", "The frame ends before its headers do, or before the length that its IP header gives.";
     OtherHost, "other_host", "The destination MAC address is another host's (a switch flooded the frame).";
     UnknownEthertype, "unknown_ethertype", "Neither IPv4, IPv6, ARP nor VLAN (LLDP, spanning tree, …).";
-    Vlan, "vlan", "An 802.1Q or 802.1ad tag on a device without VLAN ports; a tag of VLAN 0 is none.";
-    OtherVlan, "other_vlan", "The frame's VLAN tags are those of no port on a device with VLAN ports, or it has none and no port there is untagged.";
+    OtherVlan, "other_vlan", "The frame's VLAN tags (802.1Q, 802.1ad) are those of no port on its device, or it has none and no port there is untagged; a tag of VLAN 0 is none.";
     BadSourceMac, "bad_source_mac", "The source MAC address is a group address, zero or that of one of weir's ports: never answered, never a connection.";
     Ipv6, "ipv6", "An IPv6 packet, and the configuration has no IPv6 address.";
     BadIpHeader, "bad_ip_header", "The IP version, header length or total length is impossible, or the IP options contradict their lengths.";
-    SourceRoute, "source_route", "The packet has the IP option loose or strict source route, or an IPv6 routing header of type 0 or with segments left, by which its sender chooses its way.";
-    ExtensionHeader, "extension_header", "An IPv6 extension header is cut short, out of place or contradicts its own length, or there are more than 8 of them or more than 256 bytes.";
+    SourceRoute, "source_route", "The packet has the IPv4 option loose or strict source route, by which its sender chooses its way.";
+    RoutingHeader, "routing_header", "The packet has an IPv6 routing header with segments left, by which its sender chooses its way.";
+    Ipv6Extension, "ipv6_extension", "There are more than 8 IPv6 extension headers or more than 256 bytes of them, one is cut short, out of place or contradicts its own length, or, to a VIP or a local pool address, is of a kind that weir does not read (authentication, mobility, HIP, Shim6, experiments).";
     Jumbogram, "jumbogram", "An IPv6 jumbogram, longer than 65,535 bytes: no link here takes it.";
     BadIpChecksum, "bad_ip_checksum", "The IPv4 header checksum is wrong.";
     BadSource, "bad_source", "A source address that no host can have: multicast, the broadcast address of any port's subnet, loopback, zero, or one of weir's own.";
@@ -81,6 +81,7 @@ drop_reasons! {
     HostRateLimited, "host_rate_limited", "For the host itself, but more than `host_packets_per_second` came by the port, and the sender's share of them was used up.";
     HostQueueFull, "host_queue_full", "For the host itself, which takes packets more slowly than they come.";
     NoBuffer, "no_buffer", "The packet's mbuf had no room for an answer.";
+    NoHeadroom, "no_headroom", "The packet's mbuf had no room at its front for a VLAN tag or a longer header.";
     RedirectFull, "redirect_full", "The packet belongs to a connection of another worker, and the ring to that worker was full.";
     TxFull, "tx_full", "The device's transmit queue was full.";
 }

@@ -17,6 +17,7 @@ use crate::ring::{Consumer, Producer, ring};
 use crate::stats::{Stats, WorkerStats};
 use crate::tables::Tables;
 use crate::units::{DeviceId, PortId, WorkerId};
+use crate::verdict::DropReason;
 use crate::wire::vlan::control;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -319,20 +320,17 @@ fn flush(counters: &WorkerStats, queues: &mut [TxQueue], out: &mut Out) -> usize
     }
     let lost = match outlet.tagging {
         Tagging::None => Tally::default(),
-        // There is room: nothing has grown into an mbuf's headroom before.
         tagging => buffer.prepare(|frame| tagging.put_on(frame)),
     };
-    let Flushed { sent, mut refused } = buffer.flush(&mut queues[outlet.device.index()]);
-    refused += lost;
-    let kinds = [
-        (Sent::Forwarded, sent.forwarded, refused.forwarded),
-        (Sent::Answered, sent.answered, refused.answered),
-        (Sent::Originated, sent.originated, refused.originated),
-    ];
-    for (kind, sent, refused) in kinds {
+    let Flushed { sent, refused } = buffer.flush(&mut queues[outlet.device.index()]);
+    for kind in Sent::ALL {
+        let (sent, refused, lost) = (sent.of(kind), refused.of(kind), lost.of(kind));
         // Nearly always all are of one kind.
         if sent + refused > 0 {
             counters.sent(*port, kind, sent, refused);
+        }
+        if lost > 0 {
+            counters.unsent(kind, lost, DropReason::NoHeadroom);
         }
     }
     (sent.forwarded + sent.answered + sent.originated) as usize

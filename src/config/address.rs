@@ -2,11 +2,14 @@
 
 use super::error::{Log, Span, quote};
 use super::hints;
-use super::value::{Value, text};
+use super::value::{Value, plain_number, text};
 use crate::net::{Mac, is_link_local};
-use ipnet::{IpAddrRange, IpNet, Ipv4AddrRange, Ipv6AddrRange};
+use ipnet::{IpAddrRange, IpNet, Ipv4AddrRange, Ipv6AddrRange, Ipv6Net};
 use std::net::{IpAddr, Ipv6Addr};
 use toml::de::DeValue;
+
+/// RFC 4291 section 2.5.6: of its /10 only the first /64 is in use.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
 
 /// What an address is that no single host has; none of a host's.
 fn kind(address: IpAddr) -> Option<&'static str> {
@@ -58,7 +61,7 @@ fn no_address(written: &str, at: Span, log: &mut Log) {
     if zoned.is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok()) {
         log.error(at, format!("{} names a zone", quote(written)))
             .help(
-                "only the `via` of a [[route]] and the `address` of a [[neighbour]] or a [[host_peer]] may have one",
+                "only the `via` of a [[route]] and the `address` of a [[neighbour]] or [[host_peer]] may have one",
             );
     } else if let Some((wrong, help)) = hints::of_address(log.key, written) {
         log.error(at, format!("{} {wrong}", quote(written)))
@@ -112,6 +115,10 @@ impl Value for OnLink {
             return None;
         };
         let (wrong, help) = match (is_link_local(address), &zone) {
+            (true, Some(_)) if edges(link_of(address)).any(|(edge, _)| edge == address) => (
+                "is the subnet-router anycast address of the link",
+                "write the address of one host".to_owned(),
+            ),
             (true, Some(_)) => return Some(OnLink { address, zone }),
             (false, None) => {
                 let address = host(written, address, at, log)?;
@@ -178,6 +185,17 @@ impl Value for HostPrefix {
                 ));
             return None;
         }
+        let link = IpNet::V6(Ipv6Net::new_assert(LINK_LOCAL, 64));
+        if is_link_local(net.addr()) && net.trunc() != link {
+            log.error(
+                at,
+                format!("{} is not in the subnet of link-local addresses", quote(written)),
+            )
+            .help(format!(
+                "write an address in {link} with its prefix length (RFC 4291 section 2.5.6), such as \"fe80::1/64\""
+            ));
+            return None;
+        }
         if let Some(edge) = edges(net).find(|(edge, _)| *edge == net.addr()) {
             let (_, edge) = edge;
             log.error(
@@ -189,6 +207,11 @@ impl Value for HostPrefix {
         }
         Some(HostPrefix(net))
     }
+}
+
+/// The subnet of a link-local address (RFC 4291 section 2.5.6).
+fn link_of(address: IpAddr) -> IpNet {
+    IpNet::new_assert(address, 64).trunc()
 }
 
 /// The addresses of a subnet that no single host has, and what they are.
@@ -331,7 +354,7 @@ impl Value for PortRange {
             "write the first and the last port, from 1 to 65535, such as \"1024-65535\"";
         let written = text(value, "a range of ports in quotes", at, log)?;
         let (first, last) = written.split_once('-').unwrap_or((written, written));
-        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|&port| port > 0);
+        let port = |text: &str| plain_number(text.trim()).filter(|&port| port > 0);
         let wrong = match (port(first), port(last)) {
             (Some(first), Some(last)) if first <= last => return Some(PortRange(first, last)),
             (Some(_), Some(_)) => "is reversed",

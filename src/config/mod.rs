@@ -263,7 +263,14 @@ impl Config {
         let pools = self.pools.iter().flat_map(|pool| &pool.addresses).copied();
         let services = self.services.iter().map(|service| service.address);
         let networks = networks.map(IpNet::addr);
-        let others = routes.chain(neighbours).chain(pools).chain(services);
+        // The port of a link-local peer has a link-local address itself.
+        let on_link = self.host_peers.iter().filter(|peer| peer.port.is_some());
+        let peers = on_link.map(|peer| peer.address);
+        let others = routes
+            .chain(neighbours)
+            .chain(pools)
+            .chain(services)
+            .chain(peers);
         let accept_ra = self.ports.iter().any(|port| port.accept_ra);
         accept_ra || networks.chain(others).any(|address| address.is_ipv6())
     }

@@ -200,6 +200,13 @@ impl<const MIN: u32, const MAX: u32> Value for Int<MIN, MAX> {
     }
 }
 
+/// The number of a text that is nothing but its decimal digits: no sign, no zeros ahead, which others read as octal.
+pub(super) fn plain_number(text: &str) -> Option<u16> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_plain = is_number && (text == "0" || !text.starts_with('0'));
+    is_plain.then(|| text.parse().ok()).flatten()
+}
+
 /// The name of a port, a pool or a service: something that a command line can take.
 #[derive(Clone, Debug)]
 pub(super) struct Name(pub String);
@@ -343,10 +350,7 @@ impl Value for Vlan {
     fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
         const WANTED: &str = "a VLAN's number, or two in quotes";
         const MAX: u32 = Vlan::MAX_ID as u32;
-        let id = |text: &str| {
-            let number = text.parse().ok();
-            number.filter(|id| (1..=Vlan::MAX_ID).contains(id))
-        };
+        let id = |text: &str| plain_number(text).filter(|id| (1..=Vlan::MAX_ID).contains(id));
         match value {
             DeValue::Integer(_) => Int::<0, MAX>::read(value, at, log).map(|id| match id.0 {
                 0 => Vlan::Untagged,

@@ -38,6 +38,7 @@ impl Announcer {
         added.sort_unstable();
         self.known = addresses;
         self.detection.retain(|place| self.known.contains(place));
+        self.reports.retain(|port| groups(self.known.iter(), port));
         self.begin(added, now);
     }
 
@@ -72,6 +73,7 @@ impl Announcer {
             self.known.remove(&(PortId(n as u8), address));
         }
         self.detection.retain(|place| place.1 != address);
+        self.reports.retain(|port| groups(self.known.iter(), port));
     }
 
     /// Announces all addresses of a port whose link has come up: it may lead elsewhere now, where no host has heard of
@@ -85,10 +87,9 @@ impl Announcer {
         self.detection.link_came_up(port);
     }
 
-    /// A router asks which groups a port listens to.
-    pub fn queried(&mut self, port: PortId, now: Time) {
-        let known = &self.known;
-        self.reports.asked(port, || groups(known.iter(), port), now);
+    /// A router asks which groups a port listens to, and waits so long for an answer.
+    pub fn queried(&mut self, port: PortId, longest: Duration, now: Time) {
+        self.reports.asked(port, longest, now);
     }
 
     /// Orders what is due, as far as the worker keeps up.
@@ -100,8 +101,16 @@ impl Announcer {
         now: Time,
     ) {
         // First: answers to what is asked of a group come to who listens to it (RFC 4862 section 5.4.2).
-        self.reports.tick(mailbox, tables, &is_up, now);
+        let groups = |port| groups(self.known.iter(), port);
+        self.reports.tick(mailbox, tables, groups, &is_up, now);
         let free = self.detection.tick(mailbox, is_up, now);
+        for ((port, address), was_claimed) in &free {
+            if *was_claimed {
+                let port = &*tables.port(*port).name;
+                tracing::info!(%address, port, "no other host claims the address any longer: weir answers for it");
+            }
+        }
+        let free = free.into_iter().map(|(place, _)| place).collect();
         self.announce(free, now);
         while self.again.front().is_some_and(|(due, _)| *due <= now) {
             self.queue.extend(
@@ -350,14 +359,15 @@ mod tests {
         expected.insert(1, groups.to_owned());
         assert_eq!(orders(&mut announcer, &mailbox, 2000), expected);
         assert!(orders(&mut announcer, &mailbox, 9000).is_empty());
-        // A router asks: at once, and once a second.
-        announcer.queried(PortId(1), at(10_000));
-        announcer.queried(PortId(0), at(10_000));
+        // A router asks, and does not wait: at once, and once a second.
+        announcer.queried(PortId(1), Duration::ZERO, at(10_000));
+        announcer.queried(PortId(0), Duration::ZERO, at(10_000));
         assert_eq!(orders(&mut announcer, &mailbox, 10_000), [groups]);
-        announcer.queried(PortId(1), at(10_999));
+        announcer.queried(PortId(1), Duration::ZERO, at(10_999));
         assert!(orders(&mut announcer, &mailbox, 10_999).is_empty());
-        announcer.queried(PortId(1), at(11_000));
+        announcer.queried(PortId(1), Duration::ZERO, at(11_000));
         assert_eq!(orders(&mut announcer, &mailbox, 11_000), [groups]);
+        assert!(orders(&mut announcer, &mailbox, 19_000).is_empty());
     }
 
     #[test]

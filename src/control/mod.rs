@@ -213,7 +213,7 @@ impl Control {
                     break;
                 };
                 match event {
-                    Event::Query { port } => self.announcer.queried(port, now),
+                    Event::Query { port, longest } => self.announcer.queried(port, longest, now),
                     event => self.model.event(event, now),
                 }
                 events += 1;
@@ -279,9 +279,10 @@ impl Control {
 
     /// Takes in what other hosts said of addresses that weir keeps silent of.
     fn detect_duplicates(&mut self) {
+        let now = self.now();
         for (place, mac) in self.model.resolver.take_contested() {
             let port = &self.model.tables().port(place.0).name;
-            self.announcer.detection.contest(place, mac, port);
+            self.announcer.detection.contest(place, mac, port, now);
         }
     }
 

@@ -11,7 +11,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const HUNG: Duration = Duration::from_secs(3);
 
 /// The drops that say that something is too small, or broken; and what to do.
-const ALARMS: [(DropReason, &str); 7] = [
+const ALARMS: [(DropReason, &str); 8] = [
     (
         DropReason::ConnectionTableFull,
         "the connection table is full: raise [limits] connections",
@@ -27,6 +27,10 @@ const ALARMS: [(DropReason, &str); 7] = [
     (
         DropReason::NoBuffer,
         "an answer did not fit into its packet's mbuf",
+    ),
+    (
+        DropReason::NoHeadroom,
+        "packets had no room for a VLAN tag or a longer header in their mbufs",
     ),
     (DropReason::TxFull, "a device's transmit queue was full"),
     (

@@ -13,10 +13,11 @@ use crate::config::HostPeer;
 use crate::conn::{
     AnyAddress, Connection, Connection6, ConnectionAny, FlowKey, FlowKey6, FlowKeyAny, Key, Table,
 };
-use crate::forward::across::{self, GROWTH, Identifications, LEAST_MTU_V6, translated_length};
+use crate::forward::across::{self, GROWTH, Identifications, translated_length};
 use crate::forward::error::Places;
 use crate::forward::error_across::{self, Untranslated};
 use crate::forward::rewrite::Layout;
+use crate::net::LEAST_MTU_V6;
 use crate::packet::{Packet, Sink};
 use crate::stats::{Gauge, ServiceStats};
 use crate::tables::Target;
@@ -153,7 +154,7 @@ impl<P: Packet> Core<Crossing, P> {
 /// The MTU that a packet is refused by, to its own family: what it grows or shrinks by on its way is the translator's.
 fn mtu_before(is_v6: bool, mtu: u16) -> u16 {
     match is_v6 {
-        true => mtu.saturating_add(GROWTH).max(LEAST_MTU_V6),
+        true => mtu.saturating_add(GROWTH).max(LEAST_MTU_V6 as u16),
         false => mtu.saturating_sub(GROWTH),
     }
 }

@@ -89,7 +89,7 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     fn is_l4_checksum_right(frame: &[u8]) -> bool;
     /// The sender and the service that the answer to a frame counts against.
     fn asker(frame: &[u8]) -> Asker;
-    /// The host's peer whose routing protocol a frame is of, if it is one.
+    /// The host's peer whose routing protocol a frame from `port` is of, if it is one.
     fn host_peer(frame: &[u8], port: PortId, peers: &[HostPeer]) -> Option<Asker>;
     /// Whether the sender wants to hear that the packet is too big.
     fn asks_for_too_big(frame: &[u8]) -> bool;
@@ -150,6 +150,11 @@ pub trait Wire: Family {
         parsed: &Parsed<Self>,
         turn: &mut Turn<'_, S>,
     ) -> Outcome;
+
+    /// The reason to drop a packet to a VIP or pool address by a protocol that no service has.
+    fn not_served(_protocol: u8) -> DropReason {
+        DropReason::UnsupportedProtocol
+    }
 
     /// The protocol number of ICMP.
     const ICMP: u8;

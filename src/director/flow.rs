@@ -272,7 +272,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             reply,
             &mut self.memory,
         ) {
-            return Verdict::Drop(DropReason::NoBuffer);
+            return Verdict::Drop(DropReason::NoHeadroom);
         }
         self.send_by(way, packet, turn)
     }

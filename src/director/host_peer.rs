@@ -19,7 +19,7 @@ const VRRP_GROUPS: [IpAddr; 2] = [
 
 /// What tells whose packet to the host it is.
 pub(super) struct ToHost {
-    /// Where it came in.
+    /// It came in by this one.
     pub port: PortId,
     pub source: IpAddr,
     pub destination: IpAddr,
@@ -31,14 +31,13 @@ pub(super) struct ToHost {
 }
 
 /// Whether a packet to the host is BFD, BGP or VRRP from one of the configured peers. `peers` are in the order of their
-/// addresses and ports. A packet with the wrong TTL is none: it may come from anywhere, and has the budget of all other packets
+/// addresses and ports. A link-local peer is one on its port's link alone. A packet with the wrong TTL is none: it may come from anywhere, and has the budget of all other packets
 /// (RFC 5082 section 3 allows a lower-priority queue for it). The host's daemon decides: with authentication BFD may take
 /// any TTL (RFC 5881 section 5).
 pub(super) fn is_host_peers(packet: &ToHost, peers: &[HostPeer]) -> bool {
-    // Each link has link-local addresses of its own.
-    let zone = is_link_local(packet.source).then(|| usize::from(packet.port.0));
-    let key = (packet.source, zone);
-    let Ok(place) = peers.binary_search_by_key(&key, |peer| (peer.address, peer.port)) else {
+    let link = is_link_local(packet.source).then(|| packet.port.index());
+    let wanted = (packet.source, link);
+    let Ok(place) = peers.binary_search_by_key(&wanted, |peer| (peer.address, peer.port)) else {
         return false;
     };
     let is_from_link = packet.ttl == 255;
@@ -150,31 +149,39 @@ mod tests {
     }
 
     #[test]
-    fn a_link_local_peer_is_one_on_its_own_link_only() {
-        let linked = |last| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last);
-        let mut peers = [(1, 0), (2, 0), (2, 1), (3, 2)].map(|(last, port)| HostPeer {
-            address: linked(last).into(),
+    fn a_link_local_peer_is_one_on_its_own_link() {
+        let address = |last| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last).into();
+        let peer = |last, port| HostPeer {
+            address: address(last),
             port: Some(port),
-            ttl_security: (port == 1).then_some(1),
-        });
-        peers.sort_by_key(|peer| (peer.address, peer.port));
-        for last in 1..=3 {
-            for port in 0..3 {
-                let bgp = ToHost {
-                    port: PortId(port),
-                    source: linked(last).into(),
-                    destination: linked(0xff).into(),
-                    protocol: protocol::TCP,
-                    ttl: 64,
-                    is_fragment: false,
-                    ports: Some((40000, BGP)),
-                };
-                let expected = [(1, 0), (2, 0), (3, 2)].contains(&(last, port));
-                assert_eq!(is_host_peers(&bgp, &peers), expected, "{last}%{port}");
-                let secured = ToHost { ttl: 255, ..bgp };
-                let expected = expected || (last, port) == (2, 1);
-                assert_eq!(is_host_peers(&secured, &peers), expected, "{last}%{port}");
-            }
+            ttl_security: None,
+        };
+        let peers = [peer(1, 0), peer(1, 2), peer(2, 1)];
+        for (source, port, expected) in [
+            (1, 0, true),
+            (1, 1, false),
+            (1, 2, true),
+            (2, 0, false),
+            (2, 1, true),
+            (3, 0, false),
+        ] {
+            let vrrp = ToHost {
+                port: PortId(port),
+                source: address(source),
+                destination: VRRP_GROUPS[1],
+                protocol: protocol::VRRP,
+                ttl: 255,
+                is_fragment: false,
+                ports: None,
+            };
+            assert_eq!(is_host_peers(&vrrp, &peers), expected, "{source} by {port}");
+            let bgp = ToHost {
+                destination: address(9),
+                protocol: protocol::TCP,
+                ports: Some((40_000, BGP)),
+                ..vrrp
+            };
+            assert_eq!(is_host_peers(&bgp, &peers), expected, "{source} by {port}");
         }
     }
 }

@@ -61,7 +61,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
                 Some(Owner::Port(owner)) => {
                     self.deliver(packet, owner, LocalReason::ToPortAddress, turn)
                 }
-                Some(_) => Verdict::Drop(DropReason::UnsupportedProtocol),
+                Some(_) => Verdict::Drop(F::not_served(datagram.protocol)),
                 None => Verdict::Drop(DropReason::NotForUs),
             }
         };

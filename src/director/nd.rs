@@ -78,7 +78,9 @@ impl<P: Packet> Core<V6, P> {
         }
         let mut answer = [0; build_nd::MAX_LEN];
         let mac = tables.port(port).mac;
-        let Some(length) = build_nd::advertisement(&mut answer, packet.data(), mac) else {
+        let is_router = tables.is_routers(port, target.into());
+        let written = build_nd::advertisement(&mut answer, packet.data(), mac, is_router);
+        let Some(length) = written else {
             return Verdict::Drop(DropReason::BadNd);
         };
         if !packet.resize(length) {
@@ -97,11 +99,11 @@ impl<P: Packet> Core<V6, P> {
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let port = packet.port();
-        let is_query = ipv6::in_frame(packet.data()).is_some_and(|ip| mld::is_query(&ip));
-        if is_query {
-            self.mailbox.tell_query(port);
+        let longest = ipv6::in_frame(packet.data()).and_then(|ip| mld::query(&ip));
+        if let Some(longest) = longest {
+            self.mailbox.tell_query(port, longest);
         }
-        match is_query || turn.tables.port(port).has_companion {
+        match longest.is_some() || turn.tables.port(port).has_companion {
             true => self.deliver(packet, port, LocalReason::Multicast, turn),
             false => Verdict::Drop(DropReason::NotForUs),
         }

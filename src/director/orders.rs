@@ -39,7 +39,10 @@ impl<P: Packet> Director<P> {
             Order::Announce { port, address } => {
                 originate(tables, port, turn.sink, |mac, frame| match address {
                     IpAddr::V4(address) => build::gratuitous_arp(frame, mac, address),
-                    IpAddr::V6(address) => build_nd::announcement(frame, mac, address),
+                    IpAddr::V6(address) => {
+                        let is_router = tables.is_routers(port, address.into());
+                        build_nd::announcement(frame, mac, address, is_router)
+                    }
                 });
             }
             Order::Probe { port, address } => {

@@ -285,7 +285,7 @@ pub(super) fn parse_any(frame: &[u8], port: &Port) -> Parsed {
         ethertype::IPV4 => parse_ipv4(packet),
         ethertype::ARP => Parsed::Arp,
         ethertype::IPV6 => Parsed::Bad(DropReason::Ipv6),
-        ethertype::VLAN | ethertype::QINQ => Parsed::Bad(DropReason::Vlan),
+        ethertype::VLAN | ethertype::QINQ => Parsed::Bad(DropReason::OtherVlan),
         _ => Parsed::Bad(DropReason::UnknownEthertype),
     }
 }
@@ -566,7 +566,7 @@ mod tests {
             let mut frame = usual(true);
             frame.splice(12..12, tags);
             let parsed = receive::<V4, _>(&mut Memory::new(PortId(0), &frame), &port(false));
-            prop_assert_eq!(parsed, Parsed::Bad(DropReason::Vlan));
+            prop_assert_eq!(parsed, Parsed::Bad(DropReason::OtherVlan));
         }
     }
 }

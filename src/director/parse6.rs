@@ -129,10 +129,8 @@ pub(super) fn parse_any(frame: &[u8], port: &Port) -> Parsed<V6> {
     let upper = match ip.upper_layer() {
         Ok(upper) => upper,
         Err(Malformed::Jumbogram) => return Parsed::Bad(DropReason::Jumbogram),
-        Err(Malformed::RoutingType0 | Malformed::SegmentsLeft) => {
-            return Parsed::Bad(DropReason::SourceRoute);
-        }
-        Err(_) => return Parsed::Bad(DropReason::ExtensionHeader),
+        Err(Malformed::SegmentsLeft) => return Parsed::Bad(DropReason::RoutingHeader),
+        Err(_) => return Parsed::Bad(DropReason::Ipv6Extension),
     };
     let layout = Layout {
         l4: (L4 + upper.extensions) as u16,

@@ -97,16 +97,30 @@ fn extension_headers_are_walked_and_what_is_wrong_with_them_is_named() {
     let none_left = routing(&[0, 0, 4, 0, 0, 0, 0, 0]);
     let left = routing(&[0, 0, 4, 1, 0, 0, 0, 0]);
     let type_0 = routing(&[0, 0, 0, 0, 0, 0, 0, 0]);
-    let cases: [(&[Extension], _); 9] = [
+    let type_0_left = routing(&[0, 0, 0, 1, 0, 0, 0, 0]);
+    // Of 256 bytes, and of 8 more.
+    let long = |units: u8| {
+        let mut bytes = vec![0; usize::from(units) * 8];
+        bytes[1] = units - 1;
+        bytes
+    };
+    let (most, more) = (long(32), long(33));
+    let most = (protocol::DESTINATION_OPTIONS, &most[..]);
+    let more = (protocol::DESTINATION_OPTIONS, &more[..]);
+    let cases: [(&[Extension], _); 13] = [
         (&[hop_by_hop], Ok(62)),
         (&[hop_by_hop, options, none_left, atomic], Ok(86)),
         (&[options; 8], Ok(118)),
-        (&[options; 9], Err(DropReason::ExtensionHeader)),
-        (&[options, hop_by_hop], Err(DropReason::ExtensionHeader)),
-        (&[atomic, atomic], Err(DropReason::ExtensionHeader)),
+        (&[options; 9], Err(DropReason::Ipv6Extension)),
+        (&[options, hop_by_hop], Err(DropReason::Ipv6Extension)),
+        (&[atomic, atomic], Err(DropReason::Ipv6Extension)),
         (&[jumbo], Err(DropReason::Jumbogram)),
-        (&[left], Err(DropReason::SourceRoute)),
-        (&[type_0], Err(DropReason::SourceRoute)),
+        (&[most], Ok(310)),
+        (&[more], Err(DropReason::Ipv6Extension)),
+        (&[most, options], Err(DropReason::Ipv6Extension)),
+        (&[left], Err(DropReason::RoutingHeader)),
+        (&[type_0_left], Err(DropReason::RoutingHeader)),
+        (&[type_0], Ok(62)),
     ];
     for (extensions, expected) in cases {
         for tcp in [false, true] {

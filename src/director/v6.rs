@@ -18,7 +18,7 @@ use crate::tables::Port;
 use crate::units::{PortId, WorkerId};
 use crate::verdict::{DropReason, PacketContext};
 use crate::wire::ipv6::{self, Ipv6};
-use crate::wire::{Mac, build6, ethernet, icmpv6, tcp};
+use crate::wire::{Mac, build6, ethernet, extension, icmpv6, tcp};
 use std::net::Ipv6Addr;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -189,6 +189,13 @@ impl Wire for V6 {
             return core.datagram(packet, datagram, turn);
         }
         (core.of_group(packet, turn), PacketContext::default())
+    }
+
+    fn not_served(protocol: u8) -> DropReason {
+        match extension::is_unread_extension(protocol) {
+            true => DropReason::Ipv6Extension,
+            false => DropReason::UnsupportedProtocol,
+        }
     }
 
     const ICMP: u8 = protocol::ICMPV6;

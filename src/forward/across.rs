@@ -3,7 +3,7 @@
 //! headers counts here, and not of ICMP, of fragments, which weir forwards none of, nor of stateless addresses.
 //!
 //! What the other family has no place for is left out: IPv4 options (section 4.1), IPv6 extension headers (section 5.1) and
-//! the flow label. What tells a route of its own was refused before (`source_route`).
+//! the flow label. What tells a route of its own was refused before (`source_route`, `routing_header`).
 
 use super::rewrite::{Layout, translate_ports};
 use crate::conn::{ConnectionAny, FlowKeyAny, Key};
@@ -25,9 +25,6 @@ pub(super) const ALWAYS_WHOLE: usize = 1260;
 
 /// How much longer a packet is in IPv6.
 pub const GROWTH: u16 = (ipv6::HEADER_LEN - ipv4::HEADER_LEN) as u16;
-
-/// The least MTU that a link has for IPv6 (RFC 8200 section 5).
-pub const LEAST_MTU_V6: u16 = 1280;
 
 /// The numbers that tell the IPv4 packets which one worker makes of IPv6 ones from those of the others (RFC 6864).
 #[derive(Clone, Copy, Debug)]

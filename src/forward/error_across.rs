@@ -2,10 +2,10 @@
 //! an ICMP error becomes an ICMPv6 one (RFC 7915 sections 4.2 and 4.3), and the reverse (sections 5.2 and 5.3). Its addresses
 //! and those of the packet that it quotes are the connection's, as in [`error`](super::error).
 
-use super::across::{ALWAYS_WHOLE, GROWTH, Identifications, LEAST_MTU_V6};
+use super::across::{ALWAYS_WHOLE, GROWTH, Identifications};
 use super::error::{Places, translate_quoted};
 use crate::conn::{ConnectionAny, FlowKeyAny, Key};
-use crate::net::{ethertype, protocol};
+use crate::net::{self, ethertype, protocol};
 use crate::packet::Packet;
 use crate::wire::ethernet;
 use crate::wire::icmp::{self, Icmp};
@@ -18,7 +18,8 @@ const IP: usize = ethernet::HEADER_LEN;
 /// RFC 1812 section 4.3.2.3.
 const LONGEST_V4: usize = 576;
 /// RFC 4443 section 2.4 (c).
-const LONGEST_V6: usize = LEAST_MTU_V6 as usize;
+const LONGEST_V6: usize = net::LEAST_MTU_V6 as usize;
+const LEAST_MTU_V6: u16 = net::LEAST_MTU_V6 as u16;
 /// The least that is quoted before extensions (RFC 4884 section 4).
 const LEAST_QUOTED: usize = 128;
 

@@ -54,7 +54,8 @@ pub(super) fn port_tables(config: &Config, devices: &[Device]) -> Arc<[Port]> {
                 || config
                     .neighbours
                     .iter()
-                    .any(|neighbour| neighbour.port == Some(n));
+                    .any(|neighbour| neighbour.port == Some(n))
+                || config.host_peers.iter().any(|peer| peer.port == Some(n));
             port_table(port, *device, speaks_v6)
         })
         .collect()

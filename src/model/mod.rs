@@ -14,15 +14,16 @@ mod services;
 
 use crate::config::Config;
 use crate::exchange::Event;
+use crate::log::{Reports, Said};
 use crate::lpm::Lpm;
-use crate::neighbour::{LinkState, NeighbourTable};
+use crate::neighbour::NeighbourTable;
 use crate::net::{ByFamily, is_link_local};
 use crate::rcu::map::Map;
 use crate::rcu::{Publisher, Reader, domain};
 use crate::resolver::Resolver;
 use crate::resolver::neighbours::Network;
 use crate::service::ServiceKey;
-use crate::stats::{RealTotals, Stats};
+use crate::stats::{MAX_PORTS, RealTotals, Stats};
 use crate::tables::{Route, Service, Tables};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
@@ -31,7 +32,7 @@ pub use from_config::{Device, key};
 use from_config::{port_of, port_tables};
 use ipnet::{IpNet, Ipv6Net};
 pub use reach::names;
-use routers::Routers;
+use routers::{Routers, Standing};
 use services::Services;
 pub use services::{Conflict, Edit, Place};
 use std::collections::HashMap;
@@ -49,6 +50,8 @@ pub struct Model {
     retired_hops: Vec<HopId>,
     drained_at: Time,
     routers: Routers,
+    /// Log lines about routers that made room for others: the new one, and the one that went.
+    displaced: Reports<PortId, (Ipv6Addr, Ipv6Addr)>,
     /// The default route is another router's since [`Model::take_rerouted`] was asked.
     is_rerouted: bool,
     /// Workers have room for IPv6 connections, as the first configuration asked for.
@@ -127,6 +130,7 @@ impl Model {
             retired_hops: Vec::new(),
             drained_at: now,
             routers: Routers::default(),
+            displaced: Reports::new(MAX_PORTS),
             is_rerouted: false,
             speaks_ipv6: config.speaks_ipv6(),
             crosses_families: config.crosses_families(),
@@ -237,8 +241,8 @@ impl Model {
     fn change(&mut self, new: Config, now: Time) -> Changes {
         let old = self.services.config();
         let changes = Changes::between(old, &new);
-        let ports_changed = new.ports != old.ports || new.routes != old.routes;
-        let ports = ports_changed.then(|| port_tables(&new, &self.devices));
+        let ports = port_tables(&new, &self.devices);
+        let ports = (new.ports != old.ports || ports != self.tables().ports).then_some(ports);
         let host_peers = (new.host_peers != old.host_peers).then(|| {
             let mut peers = new.host_peers.clone();
             peers.sort_unstable_by_key(|peer| (peer.address, peer.port));
@@ -365,6 +369,9 @@ impl Model {
         self.resolver.tick(&network, now);
         let reached = self.resolver.take_reached(now);
         self.say_reached(reached);
+        for (port, said) in self.displaced.tick(now).subjects {
+            self.say_displaced(port, said);
+        }
         self.follow_routers(now);
         let network = Network {
             tables: self.publisher.current(),
@@ -404,8 +411,7 @@ impl Model {
             lifetime,
         } = event
         {
-            self.routers.heard(port, address, lifetime, now);
-            self.follow_routers(now);
+            self.router_heard(port, address, lifetime, now);
             return;
         }
         let network = Network {
@@ -421,14 +427,43 @@ impl Model {
         due.into_iter().flatten().min()
     }
 
+    /// A router advertises itself.
+    fn router_heard(&mut self, port: PortId, address: Ipv6Addr, lifetime: Duration, now: Time) {
+        let table = self.resolver.neighbours().table();
+        let standing = |port, address| Standing::of(table, port, address);
+        let outcome = self.routers.heard(port, address, lifetime, standing, now);
+        if outcome.is_to_ask {
+            let address = address.into();
+            let network = Network {
+                tables: self.publisher.current(),
+                reals: self.services.real_addresses(),
+            };
+            let wanted = Event::Wanted { port, address };
+            self.resolver.event(wanted, &network, now);
+        }
+        if let Some(displaced) = outcome.displaced
+            && let Some(said) = self.displaced.note(port, (address, displaced), now)
+        {
+            self.say_displaced(port, said);
+        }
+        self.follow_routers(now);
+    }
+
+    fn say_displaced(&self, port: PortId, said: Said<(Ipv6Addr, Ipv6Addr)>) {
+        let (router, displaced) = said.last;
+        tracing::warn!(
+            port = &*self.tables().port(port).name, %router, %displaced, times = said.count,
+            "more routers advertise themselves than are remembered: one that does not answer, or was silent for long, made room"
+        );
+    }
+
     /// Publishes the default route by the advertised router that is the best one now, or none, if that is a change.
     fn follow_routers(&mut self, now: Time) {
         let table = self.resolver.neighbours().table();
-        let has_failed = |port, address: Ipv6Addr| {
-            let hop = table.find(port, address);
-            hop.is_some_and(|hop| table.link(hop).state == LinkState::Failed)
-        };
-        if !self.routers.choose(has_failed, now) {
+        if !self
+            .routers
+            .choose(|port, address| Standing::of(table, port, address), now)
+        {
             return;
         }
         self.is_rerouted = true;

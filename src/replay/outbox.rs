@@ -133,9 +133,12 @@ impl Sink for Outbox {
     type Packet = Memory;
 
     fn send(&mut self, port: PortId, mut packet: Memory, kind: Sent) {
-        let has_room = door::tag(&mut packet, self.vlans[port.index()]);
-        debug_assert!(has_room, "nothing has grown into the headroom before");
-        self.stats.worker(self.worker).sent(port, kind, 1, 0);
+        let counters = self.stats.worker(self.worker);
+        if !door::tag(&mut packet, self.vlans[port.index()]) {
+            counters.unsent(kind, 1, DropReason::NoHeadroom);
+            return;
+        }
+        counters.sent(port, kind, 1, 0);
         let frame = |time| Frame { port, time, packet };
         match self.current.front() {
             Some(&number) => self.caused.push((number, frame(self.arrivals[number].1))),

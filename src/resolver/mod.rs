@@ -11,7 +11,7 @@
 mod agenda;
 mod journal;
 pub mod neighbours;
-mod pace;
+pub mod pace;
 
 use crate::exchange::{Event, Heard, Message, Order};
 use crate::log::Said;

@@ -248,9 +248,14 @@ impl WorkerStats {
         self.ports[port.index()].tx_packets.add(frames);
         if refused > 0 {
             self.ports[port.index()].tx_refused.add(refused);
+            self.unsent(kind, refused, DropReason::TxFull);
         }
-        if refused > 0 && kind != Sent::Originated {
-            self.drops[DropReason::TxFull as usize].add(refused);
+    }
+
+    /// Counts frames that were to be sent and are lost. Frames of weir's own are no received packets.
+    pub fn unsent(&self, kind: Sent, frames: u64, reason: DropReason) {
+        if kind != Sent::Originated {
+            self.drops[reason as usize].add(frames);
         }
     }
 

@@ -43,15 +43,21 @@ pub fn duplicate_probe(frame: &mut [u8], mac: Mac, address: Ipv6Addr) -> Option<
     emit(frame, (to, mac), (source, destination), &message)
 }
 
-/// Tells all nodes on the link that `address` is at `mac` (RFC 4861 section 7.2.6).
-pub fn announcement(frame: &mut [u8], mac: Mac, address: Ipv6Addr) -> Option<usize> {
+/// Tells all nodes on the link that `address` is at `mac` (RFC 4861 section 7.2.6). `is_router`: it is a router's address.
+pub fn announcement(
+    frame: &mut [u8],
+    mac: Mac,
+    address: Ipv6Addr,
+    is_router: bool,
+) -> Option<usize> {
     let (to, all) = to_group(ALL_NODES);
-    emit(frame, (to, mac), (address, all), &at(mac, address, false))
+    let message = at(mac, address, is_router, false);
+    emit(frame, (to, mac), (address, all), &message)
 }
 
 /// The answer that the target of a solicitation is at `mac` (RFC 4861 section 7.2.4): to the sender, or to all nodes if
-/// the sender has no address yet.
-pub fn advertisement(frame: &mut [u8], asked: &[u8], mac: Mac) -> Option<usize> {
+/// the sender has no address yet. `is_router`: it is a router's address.
+pub fn advertisement(frame: &mut [u8], asked: &[u8], mac: Mac, is_router: bool) -> Option<usize> {
     let ip = ipv6::in_frame(asked)?;
     let Ok(Repr::NeighbourSolicitation { target, source_mac }) = Repr::parse(&ip) else {
         return None;
@@ -61,7 +67,7 @@ pub fn advertisement(frame: &mut [u8], asked: &[u8], mac: Mac) -> Option<usize> 
         true => to_group(ALL_NODES),
         false => (source_mac.or(ethernet::source(asked))?, ip.source()),
     };
-    let message = at(mac, target, !is_detection);
+    let message = at(mac, target, is_router, !is_detection);
     emit(frame, (to, mac), (target, destination), &message)
 }
 
@@ -70,11 +76,11 @@ fn to_group(group: Ipv6Addr) -> (Mac, Ipv6Addr) {
     (group_mac(group), group)
 }
 
-/// That an address of weir's own is there. weir forwards what its real servers send by it, so it is a router.
-fn at(mac: Mac, address: Ipv6Addr, is_solicited: bool) -> Repr<'static> {
+/// That an address of weir's own is there.
+fn at(mac: Mac, address: Ipv6Addr, is_router: bool, is_solicited: bool) -> Repr<'static> {
     Repr::NeighbourAdvertisement {
         target: address,
-        is_router: true,
+        is_router,
         is_solicited,
         overrides: true,
         target_mac: Some(mac),
@@ -148,30 +154,32 @@ mod tests {
     }
 
     #[test]
-    fn answers_go_to_who_asked_and_to_everybody_where_that_has_no_address() {
-        let answer = |is_solicited| Repr::NeighbourAdvertisement {
+    fn answers_go_to_who_asked_and_to_all_nodes_where_that_has_no_address() {
+        let answer = |is_router, is_solicited| Repr::NeighbourAdvertisement {
             target: VIP,
-            is_router: true,
+            is_router,
             is_solicited,
             overrides: true,
             target_mac: Some(MAC),
         };
         let all = (Mac([0x33, 0x33, 0, 0, 0, 1]), ALL_NODES);
         let asked = written(|frame| solicitation(frame, None, HOST_MAC, HOST, VIP));
-        let frame = written(|frame| advertisement(frame, &asked, MAC));
-        assert_eq!(read(&frame), (HOST_MAC, MAC, VIP, HOST, answer(true)));
-        let asked = written(|frame| duplicate_probe(frame, HOST_MAC, VIP));
-        let frame = written(|frame| advertisement(frame, &asked, MAC));
-        assert_eq!(read(&frame), (all.0, MAC, VIP, all.1, answer(false)));
-        let frame = written(|frame| announcement(frame, MAC, VIP));
-        assert_eq!(read(&frame), (all.0, MAC, VIP, all.1, answer(false)));
-        assert_eq!(
-            advertisement(&mut [0; 200], &frame, MAC),
-            None,
-            "no question"
-        );
+        let probe = written(|frame| duplicate_probe(frame, HOST_MAC, VIP));
+        for is_router in [false, true] {
+            let frame = written(|frame| advertisement(frame, &asked, MAC, is_router));
+            let expected = answer(is_router, true);
+            assert_eq!(read(&frame), (HOST_MAC, MAC, VIP, HOST, expected));
+            let frame = written(|frame| advertisement(frame, &probe, MAC, is_router));
+            let expected = answer(is_router, false);
+            assert_eq!(read(&frame), (all.0, MAC, VIP, all.1, expected));
+            let frame = written(|frame| announcement(frame, MAC, VIP, is_router));
+            assert_eq!(read(&frame), (all.0, MAC, VIP, all.1, expected));
+            let no_question = advertisement(&mut [0; 200], &frame, MAC, is_router);
+            assert_eq!(no_question, None);
+        }
         for room in 0..MAX_LEN {
-            assert_eq!(advertisement(&mut [0; MAX_LEN][..room], &asked, MAC), None);
+            let mut frame = [0; MAX_LEN];
+            assert_eq!(advertisement(&mut frame[..room], &probe, MAC, true), None);
         }
     }
 }

@@ -21,8 +21,6 @@ mod field {
     /// Of hop-by-hop and destination options.
     pub const OPTIONS_AT: usize = 2;
     /// Of a routing header.
-    pub const ROUTING_TYPE: usize = 2;
-    /// Of a routing header.
     pub const SEGMENTS_LEFT: usize = 3;
     /// Of a fragment header: the offset in units of 8 bytes (13 bits), two reserved bits, and whether more follow.
     pub const OFFSET: Field = 2..4;
@@ -76,14 +74,10 @@ impl<'a> Extension<'a> {
     /// What of a hop-by-hop or routing header keeps weir from the packet.
     fn check(&self) -> Result<(), Malformed> {
         match self.kind {
-            protocol::ROUTING => match (
-                self.bytes[field::ROUTING_TYPE],
-                self.bytes[field::SEGMENTS_LEFT],
-            ) {
-                // RFC 5095 section 3: never followed.
-                (0, _) => Err(Malformed::RoutingType0),
-                // RFC 8200 section 4.4: of an unknown type it is ignored where no segments are left, else refused.
-                (_, 0) => Ok(()),
+            // RFC 8200 section 4.4: of an unknown type it is ignored where no segments are left, else refused; so is one of
+            // type 0 (RFC 5095 section 3).
+            protocol::ROUTING => match self.bytes[field::SEGMENTS_LEFT] {
+                0 => Ok(()),
                 _ => Err(Malformed::SegmentsLeft),
             },
             protocol::HOP_BY_HOP | protocol::DESTINATION_OPTIONS => {
@@ -130,8 +124,8 @@ impl<'a> Extension<'a> {
     }
 }
 
-/// Whether a next header is an extension header that is walked. Authentication and encapsulation (RFC 4302, RFC 4303) are
-/// taken as upper layers: what follows them is not weir's to read.
+/// Whether a next header is an extension header that is walked. All others are taken as upper layers: what follows them is
+/// not weir's to read.
 pub fn is_extension(next_header: u8) -> bool {
     matches!(
         next_header,
@@ -139,6 +133,21 @@ pub fn is_extension(next_header: u8) -> bool {
             | protocol::ROUTING
             | protocol::FRAGMENT
             | protocol::DESTINATION_OPTIONS
+    )
+}
+
+/// Whether a next header is one of IANA's IPv6 Extension Header Types that [`is_extension`] leaves out, but for encapsulation
+/// (RFC 4303), behind which nothing can be read.
+pub fn is_unread_extension(next_header: u8) -> bool {
+    const AUTHENTICATION: u8 = 51; // RFC 4302
+    const MOBILITY: u8 = 135; // RFC 6275
+    const HIP: u8 = 139; // RFC 7401
+    const SHIM6: u8 = 140; // RFC 5533
+    const EXPERIMENT_1: u8 = 253; // RFC 3692
+    const EXPERIMENT_2: u8 = 254;
+    matches!(
+        next_header,
+        AUTHENTICATION | MOBILITY | HIP | SHIM6 | EXPERIMENT_1 | EXPERIMENT_2
     )
 }
 

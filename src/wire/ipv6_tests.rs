@@ -75,12 +75,12 @@ fn what_weir_does_not_take_is_told_by_its_name() {
         (
             "a routing header of type 0",
             packet(&[(ROUTING, &[0, 0, 1, 0, 0, 0, 0])], UDP, &[]),
-            Err(Malformed::RoutingType0),
+            Err(Malformed::SegmentsLeft),
         ),
         (
-            "the same without segments",
+            "the same without segments left",
             packet(&[(ROUTING, &[0; 7])], UDP, &[]),
-            Err(Malformed::RoutingType0),
+            Ok(UDP),
         ),
         (
             "segments left",

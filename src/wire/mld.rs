@@ -1,17 +1,23 @@
 //! Multicast listener discovery for IPv6, version 2 (RFC 3810): which groups a port listens to, for switches that forward a
 //! group's frames only where a host does.
 
+use super::field::{Field, u16_of};
 use super::ipv6::{self, Ipv6};
 use super::ndisc::group_mac;
 use super::{Mac, ethernet, icmpv6};
 use crate::net::{ethertype, protocol};
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 const ETH: usize = ethernet::HEADER_LEN;
 const IPV6_LEN: usize = ipv6::HEADER_LEN;
 
 /// RFC 3810 section 5.1.
 pub const QUERY: u8 = 130;
+/// The length of a query of version 1 (RFC 2710 section 3).
+const QUERY_V1_LEN: usize = 24;
+/// Of a query: for how long the answers may come, in milliseconds.
+const MAXIMUM_RESPONSE_CODE: Field = 4..6;
 /// RFC 3810 section 5.2.
 const REPORT: u8 = 143;
 /// Every router that speaks version 2 listens to it (RFC 3810 section 5.2.14).
@@ -76,22 +82,34 @@ pub fn report(
     Some(start + length)
 }
 
-/// Whether a packet asks which groups are listened to: all of them, or one. Checked as RFC 3810 section 5.1.14 has it.
-pub fn is_query(ip: &Ipv6<&[u8]>) -> bool {
-    let Ok(upper) = ip.upper_layer() else {
-        return false;
-    };
-    ip.hop_limit() == 1
+/// How long the router that sent a packet waits for answers, if the packet asks which groups are listened to: all of them, or
+/// one. Checked as RFC 3810 section 5.1.14 has it.
+pub fn query(ip: &Ipv6<&[u8]>) -> Option<Duration> {
+    let upper = ip.upper_layer().ok()?;
+    let is_query = ip.hop_limit() == 1
         && ip.source().is_unicast_link_local()
         && ip.next_header() == protocol::HOP_BY_HOP
         && upper.protocol == protocol::ICMPV6
         && upper.payload.first() == Some(&QUERY)
-        && ip.is_l4_checksum_right(&upper)
+        && upper.payload.len() >= QUERY_V1_LEN
+        && ip.is_l4_checksum_right(&upper);
+    is_query.then(|| longest_wait(upper.payload))
+}
+
+/// The Maximum Response Delay of a query's bytes: in version 1, which is told by its length (RFC 3810 section 8.1), the
+/// code itself; in version 2 from 32,768 on a mantissa and an exponent (section 5.1.3).
+fn longest_wait(query: &[u8]) -> Duration {
+    let code = u16_of(query, MAXIMUM_RESPONSE_CODE);
+    let millis = match (query.len(), code) {
+        (QUERY_V1_LEN, _) | (_, ..0x8000) => code.into(),
+        _ => u64::from(code & 0xfff | 0x1000) << ((code >> 12 & 7) + 3),
+    };
+    Duration::from_millis(millis)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::field::{set_u16, u16_of};
+    use super::super::field::set_u16;
     use super::*;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -130,13 +148,13 @@ mod tests {
     }
 
     /// A query, and what a test changes of it.
-    fn query(source: Ipv6Addr, hop_limit: u8, kind: u8) -> Vec<u8> {
+    fn asked(source: Ipv6Addr, hop_limit: u8, kind: u8, (code, length): (u16, usize)) -> Vec<u8> {
         let destination = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
         let header = ipv6::Repr {
             hop_limit,
             ..ipv6::Repr::new(source, destination, protocol::HOP_BY_HOP)
         };
-        let mut packet = vec![0; IPV6_LEN + 8 + 28];
+        let mut packet = vec![0; IPV6_LEN + 8 + length];
         header.emit(&mut packet).unwrap();
         packet[IPV6_LEN..IPV6_LEN + 8].copy_from_slice(&ROUTER_ALERT);
         let upper = ipv6::Repr {
@@ -146,10 +164,11 @@ mod tests {
         let message = icmpv6::Repr {
             kind,
             code: 0,
-            rest: 0,
+            rest: u32::from(code) << 16,
         };
+        let message_at = &mut packet[IPV6_LEN + 8..];
         message
-            .emit(&mut packet[IPV6_LEN + 8..], upper.pseudo_header(28))
+            .emit(message_at, upper.pseudo_header(length as u32))
             .unwrap();
         packet
     }
@@ -158,13 +177,28 @@ mod tests {
     fn a_query_comes_from_the_link_by_a_hop() {
         let router: Ipv6Addr = "fe80::1".parse().unwrap();
         let beyond: Ipv6Addr = "2001:db8::1".parse().unwrap();
-        let reads = |packet: &[u8]| is_query(&Ipv6::new_checked(packet).unwrap());
-        assert!(reads(&query(router, 1, QUERY)));
-        assert!(!reads(&query(router, 2, QUERY)));
-        assert!(!reads(&query(beyond, 1, QUERY)));
-        assert!(!reads(&query(router, 1, REPORT)));
-        let mut packet = query(router, 1, QUERY);
+        let reads = |packet: &[u8]| query(&Ipv6::new_checked(packet).unwrap());
+        let usual = (0, 28);
+        assert_eq!(reads(&asked(router, 1, QUERY, usual)), Some(Duration::ZERO));
+        assert_eq!(reads(&asked(router, 2, QUERY, usual)), None);
+        assert_eq!(reads(&asked(beyond, 1, QUERY, usual)), None);
+        assert_eq!(reads(&asked(router, 1, REPORT, usual)), None);
+        assert_eq!(reads(&asked(router, 1, QUERY, (0, 20))), None, "cut short");
+        let mut packet = asked(router, 1, QUERY, usual);
         set_u16(&mut packet, 50..52, 0x1234);
-        assert!(!reads(&packet), "the checksum");
+        assert_eq!(reads(&packet), None, "the checksum");
+        for (code, length, millis) in [
+            (10_000, 28, 10_000),
+            (10_000, 24, 10_000),
+            (0x7fff, 28, 32_767),
+            (0x8000, 28, 32_768),
+            (0xffff, 28, 8_387_584),
+            // Version 1 has no exponent.
+            (0xffff, 24, 65_535),
+        ] {
+            let packet = asked(router, 1, QUERY, (code, length));
+            let expected = Duration::from_millis(millis);
+            assert_eq!(reads(&packet), Some(expected), "{code:#x}, {length} bytes");
+        }
     }
 }

@@ -56,8 +56,6 @@ pub enum Malformed {
     AddressFormat,
     #[error("a jumbogram (RFC 2675)")]
     Jumbogram,
-    #[error("a routing header of type 0 (RFC 5095)")]
-    RoutingType0,
     #[error("a routing header that has segments left: the destination is not the last")]
     SegmentsLeft,
     #[error("an extension header where it must not be (RFC 8200 section 4.1)")]

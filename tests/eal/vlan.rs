@@ -100,6 +100,15 @@ fn tags_come_off_mbufs_and_go_on_again() {
         let ports = [Ok(PortId(0)), Ok(PortId(1)), Ok(PortId(2))];
         assert_eq!(entered[..3], ports);
         assert_eq!(entered[3..], [Err(DropReason::OtherVlan)]);
+        // Where the headroom is used up there is no room for a tag, and the frame is not sent.
+        let mut mbuf = pool.alloc(PortId(1)).unwrap();
+        assert!(mbuf.resize(60));
+        while mbuf.grow_front(1) {}
+        let mut buffer = TxBuffer::default();
+        assert!(!buffer.push(mbuf, Sent::Answered));
+        let lost = buffer.prepare(|mbuf| tag(mbuf, vlans[1]));
+        assert_eq!(Sent::ALL.map(|kind| lost.of(kind)), [0, 1, 0]);
+        assert!(buffer.is_empty());
         drop((device, queues));
         assert_eq!(read_capture(&path("out.pcap")), frames[..3]);
         assert_eq!(pool.available(), pool.size(), "mbufs are lost");

@@ -114,7 +114,7 @@ def advertise(sender, to, solicited=True, override=True, router=False, mac=True,
 
 
 def announce(sender, **more):
-    """An unsolicited one, to everybody."""
+    """An unsolicited one, to all nodes."""
     return advertise(sender, ALL_NODES, solicited=False, **more)
 
 

@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -36,7 +37,7 @@ WEIR = os.environ.get("WEIR", HERE / "../../target/debug/weir")
 THEMES = sorted(path.stem for path in (HERE / "cases").glob("*.py"))
 START = 1_700_000_000_000_000  # microseconds
 VERDICTS = {"forward", "reply", "queue", "local", "drop"}
-NEEDS_A_DEVICE = {"tx_full", "no_buffer", "redirect_full", "host_queue_full"}
+NEEDS_A_DEVICE = {"tx_full", "no_buffer", "no_headroom", "redirect_full", "host_queue_full"}
 WORKERS = 1
 BURST = 1
 
@@ -328,8 +329,16 @@ def own_discovery(case, port, frame):
             assert found["dst"] == found["target"], found
         assert found["option"] == f"01:01:{mac}", found
     else:
-        assert (found["dst"], found["eth_dst"], found["nd"]) == ("ff02::1", "33:33:00:00:00:01", "RO"), found
+        flags = "RO" if is_ports(case, found["target"]) else "O"
+        assert (found["dst"], found["eth_dst"], found["nd"]) == ("ff02::1", "33:33:00:00:00:01", flags), found
         assert found["src"] == found["target"] and found["option"] == f"02:01:{mac}", found
+
+
+def is_ports(case, address):
+    """Whether an address is a port's own: a link-local one, or one of the file's."""
+    address = ipaddress.ip_address(address)
+    listed = (net for port in tomllib.loads(case.config.text)["port"] for net in port["addresses"])
+    return address.is_link_local or any(ipaddress.ip_interface(net).ip == address for net in listed)
 
 
 def is_own_reset(case, found):

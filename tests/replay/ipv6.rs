@@ -235,7 +235,10 @@ fn what_ipv6_forbids_is_dropped_by_name() {
         (from("fe80::9"), DropReason::BadSource),
         (from(&vip.to_string()), DropReason::BadSource),
         (behind(jumbo, protocol::HOP_BY_HOP), DropReason::Jumbogram),
-        (behind(routing, protocol::ROUTING), DropReason::SourceRoute),
+        (
+            behind(routing, protocol::ROUTING),
+            DropReason::RoutingHeader,
+        ),
     ] {
         assert_eq!(
             receive(&mut replay, &frame).0,

@@ -4,6 +4,7 @@
 
 mod devices;
 mod eal_args;
+mod hosts;
 mod network;
 mod pool;
 mod service;

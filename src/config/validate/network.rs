@@ -1,13 +1,13 @@
 //! Ports, routes, neighbours: whose each address is, and what can be reached.
 
 use super::devices::{self, Devices};
-use crate::config::address::{Destination, OnLink, edges};
+use crate::config::address::{Destination, edges};
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
 use crate::config::value::{Given, List};
-use crate::config::{Config, HostPeer, PortConfig, Queues, RouteConfig, StaticNeighbour};
-use crate::net::{family, is_link_local};
+use crate::config::{Config, PortConfig, Queues, RouteConfig};
+use crate::net::{LEAST_MTU_V6, Mac, family, is_link_local};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use ipnet::{IpNet, Ipv6Net};
 use std::net::IpAddr;
@@ -15,6 +15,7 @@ use std::net::IpAddr;
 /// The most ports.
 const MAX_PORTS: usize = 16;
 const DEFAULT_MTU: u32 = 1500;
+const NEXT_ROUTER: &str = "write the address of the next router";
 
 /// Which of weir's own addresses one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +88,8 @@ pub(super) struct Network {
     edges: HashMap<IpAddr, (&'static str, Span)>,
     connected: Prefixes,
     routed: Prefixes,
-    /// The ports' names, in the order of the ports.
-    names: Vec<String>,
+    /// In the order of the ports.
+    links: Vec<Link>,
     /// Some port or its addresses could not be read: nothing is known to be unconnected.
     ports_unknown: bool,
     /// Where each port names its device.
@@ -96,7 +97,16 @@ pub(super) struct Network {
     /// Some route could not be read: nothing is known to be unreachable.
     routes_unknown: bool,
     /// Some port has a companion, or that cannot be told.
-    may_have_companion: bool,
+    pub may_have_companion: bool,
+}
+
+/// What a zone names: the link of a port.
+#[derive(Debug)]
+struct Link {
+    name: String,
+    /// The port's own link-local address, as far as the file tells.
+    link_local: Option<(IpAddr, Span)>,
+    mtu: u32,
 }
 
 impl Network {
@@ -219,12 +229,26 @@ impl Network {
                 log,
             );
             let addresses = self.port_addresses(&port, at, place, &mut subnets, log);
-            let announce = announced(port.announce, log);
             let accept_ra = port.accept_ra.get().unwrap_or(false);
             if accept_ra {
                 // Which there may be at any time.
                 self.routed.insert(IpNet::V6(Ipv6Net::default()));
             }
+            let mtu = port.mtu.get().map_or(DEFAULT_MTU, |mtu| mtu.0);
+            if let Some(given) = port.mtu.ok()
+                && given.value.0 < LEAST_MTU_V6
+                && (accept_ra || addresses.iter().any(|net| net.addr().is_ipv6()))
+            {
+                log.error(
+                    given.at,
+                    format!("an `mtu` of {mtu} is too small for IPv6, which the port speaks"),
+                )
+                .help(format!(
+                    "write {LEAST_MTU_V6} or more (RFC 8200 section 5), or give the port no IPv6 address"
+                ));
+            }
+            let link_local = link_local_of(&port, &addresses, at);
+            let announce = announced(port.announce, log);
             let device_at = port.device.ok().map_or(at, |device| device.at);
             let (Some(name), Some(device)) = (port.name.into_option(), port.device.into_option())
             else {
@@ -233,7 +257,11 @@ impl Network {
             let vlan = port.vlan.get().unwrap_or_default();
             let on = devices.number(&device.0, vlan);
             self.devices.push(device_at);
-            self.names.push(name.0.clone());
+            self.links.push(Link {
+                name: name.0.clone(),
+                link_local,
+                mtu,
+            });
             ports.push(PortConfig {
                 name: name.0,
                 device: device.0,
@@ -243,7 +271,7 @@ impl Network {
                 on,
                 vlan,
                 mac: port.mac.get(),
-                mtu: port.mtu.get().map_or(DEFAULT_MTU, |mtu| mtu.0) as u16,
+                mtu: mtu as u16,
                 queues: port.queues.get().unwrap_or(Queues::Auto),
                 companion: port.companion.into_option().map(|name| name.0),
             });
@@ -368,15 +396,12 @@ impl Network {
                     )
                     .help(format!("write the {wanted} address of the next router"));
                 } else if let Some(zone) = zone {
-                    port = self.port_named(zone, at, log);
-                } else if let Some((role, other)) = self.own(via) {
-                    log.error(
-                        at,
-                        format!("the gateway `{via}` is weir's own: {}", role.describe()),
-                    )
-                    .note(other, role.here())
-                    .help("write the address of the next router");
-                } else if self.no_edge(via, at, log) && !self.connected(via) {
+                    port = self.port_of_zone(zone, at, log);
+                    self.not_own("gateway", (via, port), at, NEXT_ROUTER, log);
+                } else if self.not_own("gateway", (via, None), at, NEXT_ROUTER, log)
+                    && self.no_edge(via, at, log)
+                    && !self.connected(via)
+                {
                     log.error(at, format!("the gateway `{via}` lies in no port's subnet"))
                         .help("write a router that a port reaches directly, or give a port an address in its subnet");
                 }
@@ -393,10 +418,24 @@ impl Network {
     }
 
     /// The place of the port that a zone names.
-    fn port_named(&self, zone: &str, at: Span, log: &mut Log) -> Option<usize> {
-        let place = self.names.iter().position(|name| name == zone);
+    pub fn port_of_zone(&self, zone: &str, at: Span, log: &mut Log) -> Option<usize> {
+        let place = self.links.iter().position(|link| link.name == zone);
+        if let Some(place) = place
+            && let mtu @ ..LEAST_MTU_V6 = self.links[place].mtu
+        {
+            log.error(
+                at,
+                format!(
+                    "the port {} has an `mtu` of {mtu}, too small for IPv6",
+                    quote(zone)
+                ),
+            )
+            .help(format!(
+                "give it {LEAST_MTU_V6} or more (RFC 8200 section 5)"
+            ));
+        }
         if place.is_none() && !self.ports_unknown {
-            let names = || self.names.iter().map(String::as_str);
+            let names = || self.links.iter().map(|link| link.name.as_str());
             let guess = did_you_mean(zone, names());
             log.error(at, format!("no port is called {}{guess}", quote(zone)))
                 .help(format!(
@@ -405,6 +444,33 @@ impl Network {
                 ));
         }
         place
+    }
+
+    /// Refuses the address of a `what` that is weir's own, of a link-local one on the link of the port at a place. `help` says
+    /// what to write.
+    pub fn not_own(
+        &self,
+        what: &str,
+        (address, port): (IpAddr, Option<usize>),
+        at: Span,
+        help: &str,
+        log: &mut Log,
+    ) -> bool {
+        let here = port.and_then(|port| self.links[port].link_local);
+        let own = match here.filter(|(own, _)| *own == address) {
+            Some((_, other)) => Some((Role::Port, other)),
+            None => self.own(address),
+        };
+        let Some((role, other)) = own else {
+            return true;
+        };
+        log.error(
+            at,
+            format!("the {what} `{address}` is weir's own: {}", role.describe()),
+        )
+        .note(other, role.here())
+        .help(help);
+        false
     }
 
     fn check_destination(
@@ -427,121 +493,20 @@ impl Network {
                 .help("remove the route, or make its prefix longer or shorter");
         }
     }
+}
 
-    /// Refuses the address of a `what` that is in the list already, weir's own, or no host's; `help` is for weir's own.
-    fn other_host(
-        &self,
-        what: &str,
-        At { value: address, at }: At<IpAddr>,
-        help: &str,
-        first: &mut HashMap<IpAddr, Span>,
-        log: &mut Log,
-    ) -> bool {
-        if let Some(other) = first.insert(address, at) {
-            log.error(at, format!("a second {what} `{address}`"))
-                .note(other, "the first is here")
-                .help("remove one of the two");
-            return false;
-        }
-        if let Some((role, other)) = self.own(address) {
-            log.error(
-                at,
-                format!("the {what} `{address}` is weir's own: {}", role.describe()),
-            )
-            .note(other, role.here())
-            .help(help);
-            return false;
-        }
-        self.no_edge(address, at, log)
-    }
-
-    /// The place of the port that a link-local host is on. No other of its kind may be on that port with its address.
-    fn zone_of(
-        &self,
-        what: &str,
-        host: &OnLink,
-        at: Span,
-        first: &mut HashMap<(IpAddr, usize), Span>,
-        log: &mut Log,
-    ) -> Option<usize> {
-        let address = host.address;
-        let port = self.port_named(host.zone.as_deref()?, at, log)?;
-        if let Some(other) = first.insert((address, port), at) {
-            log.error(at, format!("a second {what} `{address}` on this port"))
-                .note(other, "the first is here")
-                .help("remove one of the two");
-        }
-        Some(port)
-    }
-
-    pub fn neighbours(&self, raw: Vec<At<raw::Neighbour>>, log: &mut Log) -> Vec<StaticNeighbour> {
-        let mut first: HashMap<IpAddr, Span> = HashMap::new();
-        // Each port's link has link-local addresses of its own.
-        let mut first_by_port: HashMap<(IpAddr, usize), Span> = HashMap::new();
-        let mut neighbours = Vec::new();
-        for At {
-            value: neighbour, ..
-        } in raw
-        {
-            let Some(At { value: host, at }) = neighbour.address.ok() else {
-                continue;
-            };
-            let (address, at) = (host.address, *at);
-            let port = self.zone_of("neighbour", host, at, &mut first_by_port, log);
-            if host.zone.is_none() {
-                let host = At { value: address, at };
-                let help = "write the address of another host";
-                if self.other_host("neighbour", host, help, &mut first, log)
-                    && !self.connected(address)
-                {
-                    log.warning(
-                        at,
-                        format!(
-                            "the neighbour `{address}` lies in no port's subnet: it is never used"
-                        ),
-                    )
-                    .help("a neighbour is a host that a port reaches directly");
-                }
-            }
-            if let Some(mac) = neighbour.mac.get() {
-                neighbours.push(StaticNeighbour { address, port, mac });
-            }
-        }
-        neighbours
-    }
-
-    /// The host's peers. They may be beyond routers: BGP and multihop BFD are.
-    pub fn host_peers(&self, raw: Vec<At<raw::HostPeer>>, log: &mut Log) -> Vec<HostPeer> {
-        if let Some(peer) = raw.first()
-            && !self.may_have_companion
-        {
-            log.warning(
-                peer.at,
-                "no port has a companion: the host gets no packets of its peers",
-            )
-            .help("give a port the key `companion`, or remove every [[host_peer]]");
-        }
-        let mut first: HashMap<IpAddr, Span> = HashMap::new();
-        let mut first_by_port: HashMap<(IpAddr, usize), Span> = HashMap::new();
-        let mut peers = Vec::new();
-        for At { value: peer, .. } in raw {
-            let Some(At { value: host, at }) = peer.address.ok() else {
-                continue;
-            };
-            let (address, at) = (host.address, *at);
-            let port = self.zone_of("host peer", host, at, &mut first_by_port, log);
-            if host.zone.is_none() {
-                let host = At { value: address, at };
-                let help = "write the address of the router that the host talks to";
-                self.other_host("host peer", host, help, &mut first, log);
-            }
-            peers.push(HostPeer {
-                address,
-                port,
-                ttl_security: peer.ttl_security.get().map(|hops| hops.0 as u8),
-            });
-        }
-        peers
+/// The link-local address of a port, as far as the file tells: a configured one, else the one that a configured MAC address
+/// makes. `at`: the port's place.
+fn link_local_of(port: &raw::Port, addresses: &[IpNet], at: Span) -> Option<(IpAddr, Span)> {
+    let configured = addresses
+        .iter()
+        .map(IpNet::addr)
+        .find(|own| is_link_local(*own));
+    let listed = port.addresses.ok().map_or(at, |list| list.at);
+    let made = |mac: Mac| IpAddr::V6(mac.link_local());
+    match configured {
+        Some(own) => Some((own, listed)),
+        None => port.mac.ok().map(|mac| (made(mac.value), mac.at)),
     }
 }
 

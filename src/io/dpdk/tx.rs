@@ -88,6 +88,17 @@ impl AddAssign for Flushed {
     }
 }
 
+impl Tally {
+    /// Those of one kind.
+    pub fn of(&self, kind: Sent) -> u64 {
+        match kind {
+            Sent::Forwarded => self.forwarded,
+            Sent::Answered => self.answered,
+            Sent::Originated => self.originated,
+        }
+    }
+}
+
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Tally) {
         self.forwarded += other.forwarded;
@@ -161,7 +172,7 @@ fn low_bits(count: usize) -> u64 {
 mod tests {
     use super::*;
 
-    const PATTERN: [Sent; 3] = [Sent::Forwarded, Sent::Answered, Sent::Originated];
+    const PATTERN: [Sent; 3] = Sent::ALL;
 
     fn count(places: std::ops::Range<usize>) -> Tally {
         let mut tally = Tally::default();

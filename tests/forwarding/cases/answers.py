@@ -275,7 +275,7 @@ CASES = [
         wan(icmp(CLIENT, VIP, type=11, payload=bytes(tcp(A, CLIENT).layer)[:28], ttl=1), drop("icmp_mismatch")),
         wan(icmp(CLIENT, VIP, type=0), drop("icmp_unsupported")),
     ]),
-    Case("no_answer_to_frames_for_everybody", two_arm(service("nat", A, vip=WAN_VIP)), [
+    Case("no_answer_to_frames_for_all", two_arm(service("nat", A, vip=WAN_VIP)), [
         wan(raw(bytes.fromhex(mac) + ethernet(packet)[6:]), drop("other_host"))
         for mac in BAD_MACS for packet in (tcp(CLIENT, WAN_VIP, dport=81), udp(CLIENT, WAN_VIP, dport=81), icmp(CLIENT, WAN_VIP),
             tcp(CLIENT, WAN_VIP, ttl=1))

@@ -200,9 +200,9 @@ CASES = [
     ], says="RFC 7915 4.1"),
     Case("extension_headers_are_left_out", TO_FOUR, [
         *(wan(lab6.udp(lab6.CLIENT, lab6.VIP, extensions=extension), forward("lan", lab.A, length=20 + 8 + 8)) for extension in (
-            IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)]), IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 4)]), IPv6ExtHdrRouting(type=4, segleft=0),
+            IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)]), IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 4)]), IPv6ExtHdrRouting(type=4, segleft=0), IPv6ExtHdrRouting(type=0, segleft=0),
             IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 4)]) / IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 12)]))),
-        wan(lab6.udp(lab6.CLIENT, lab6.VIP, extensions=IPv6ExtHdrRouting(type=4, segleft=1)), drop("source_route")),
+        wan(lab6.udp(lab6.CLIENT, lab6.VIP, extensions=IPv6ExtHdrRouting(type=4, segleft=1)), drop("routing_header")),
     ], says="RFC 7915 5.1"),
     Case("an_atomic_fragment_keeps_its_identification", TO_FOUR, [
         wan(lab6.udp(lab6.CLIENT, lab6.VIP, extensions=IPv6ExtHdrFragment(m=0, offset=0, id=0xABCD1234)), forward("lan", lab.A, id=0x1234, df=False)),

@@ -1,6 +1,8 @@
 """IPv6: neighbour discovery in both directions, and what is IPv6's alone."""
 
 import struct
+from functools import reduce
+from operator import truediv
 
 from case import ANY, Case, drop, forward, lan, local, one_of, queue, reply, wan
 from lab import Host, Sent, ethernet, raw
@@ -25,8 +27,9 @@ def lb(mode="nat", *reals, known=(GATEWAY,), **more):
     return two_arm(service(mode, *(reals or (A,)), protocol="udp"), known=known, **more)
 
 
-def told(host, to, mac, flags="RSO", **more):
-    """An answer that an address is at weir's MAC address."""
+def told(host, to, mac, flags=None, **more):
+    """An answer that an address is at weir's MAC address: a port's is a router's."""
+    flags = flags or ("RSO" if host in {port.ip for port in (WAN, WAN_LOCAL, LAN, LAN_LOCAL)} else "SO")
     return dict(icmp=(136, 0), target=host, src=host, dst=to, nd=flags, option=f"02:01:{mac}", **more)
 
 
@@ -88,7 +91,7 @@ BAD = {
     + [here(NEAR, WAN, mac=mac) for mac in ("00:00:00:00:00:00", "01:00:5e:00:00:01", LAN.mac)],
     "probes": [solicit(NEAR, WAN, source=NOBODY), solicit(NEAR, WAN, to=ALL_NODES, mac=None, source=NOBODY)],
     "headers_before_it": [behind(QUESTION, IPv6ExtHdrFragment(m=0, offset=0, id=7)), behind(QUESTION, IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)]))],
-    "answers_to_everybody": [advertise(NEAR, ALL_NODES, solicited=True)],
+    "answers_to_all_nodes": [advertise(NEAR, ALL_NODES, solicited=True)],
     "claims": [solicit(Host(address, NEAR.mac), GATEWAY) for address in (WAN.ip, WAN_LOCAL.ip, WAN_VIP, LAN.ip, POOL)]
     + [announce(Host(address, NEAR.mac)) for address in (WAN.ip, WAN_LOCAL.ip, WAN_VIP)],
 }
@@ -100,6 +103,12 @@ CLAIMS = (
     ("answer", here(MOVED), local("nd")),
     ("question", solicit(MOVED, LAN), reply("nd", "lan")),
 )
+
+
+def chain(count):
+    """So many headers of 8 bytes."""
+    headers = [IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(4))]) for _ in range(count)]
+    return reduce(truediv, headers)
 
 
 def datagrams(count):
@@ -114,7 +123,7 @@ def limited(results):
 CASES = [
     # --- answers
     Case("every_address_of_weirs_own_is_answered_for_where_it_is_found", ALL, [
-        *(wan(solicit(NEAR, address), reply("nd", "wan", eth_dst=NEAR.mac, **told(address, NEAR.ip, WAN.mac))) for address in (WAN.ip, WAN_LOCAL.ip, WAN_VIP, VIP)),
+        *(wan(solicit(NEAR, address), reply("nd", "wan", eth_dst=NEAR.mac, **told(address, NEAR.ip, WAN.mac))) for address in (WAN.ip, WAN_LOCAL.ip, WAN_VIP)),
         *(lan(solicit(A, address), reply("nd", "lan", eth_dst=A.mac, **told(address, A.ip, LAN.mac))) for address in (LAN.ip, LAN_LOCAL.ip, LAN_VIP, POOL)),
         wan(solicit(NEAR_LOCAL, WAN_VIP), reply("nd", "wan", **told(WAN_VIP, NEAR_LOCAL.ip, WAN.mac))),
         wan(solicit(NEAR, WAN, to=WAN), reply("nd", "wan", **told(WAN.ip, NEAR.ip, WAN.mac))),
@@ -124,13 +133,16 @@ CASES = [
         wan(solicit(NEAR, WAN, mac="02:00:00:00:02:77"), reply("nd", "wan", eth_dst="02:00:00:00:02:77")),
     ], asks=ANY, says="as of ARP: VRRP, proxies"),
     Case("others_and_addresses_of_another_link_are_not_answered_for", ALL, [
-        *(wan(solicit(NEAR, address), drop("nd_ignored")) for address in (GATEWAY, NEAR, "2001:db8:51::99", LAN, LAN_VIP, POOL, LAN_LOCAL, "fe80::99", A)),
+        *(wan(solicit(NEAR, address), drop("nd_ignored")) for address in (GATEWAY, NEAR, VIP, "2001:db8:51::99", LAN, LAN_VIP, POOL, LAN_LOCAL, "fe80::99", A)),
         *(lan(solicit(A, address), drop("nd_ignored")) for address in (WAN, VIP, WAN_VIP, WAN_LOCAL)),
     ]),
-    Case("who_wants_an_address_of_weirs_is_told_and_so_is_everybody", ALL, [
-        *(wan(probe(Host(address, NEAR.mac)), reply("nd", "wan", eth_dst=ALL_NODES_MAC, **told(address, ALL_NODES, WAN.mac, "RO")))
-          for address in (WAN.ip, WAN_LOCAL.ip, WAN_VIP, VIP)),
-        *(wan(probe(Host(address, NEAR.mac)), drop("nd_ignored")) for address in ("2001:db8:51::99", "fe80::20", LAN_VIP)),
+    Case("an_address_of_no_subnet_is_answered_for_where_announce_says_so", two_arm(*SERVICES, lan_keys='announce = ["2001:db8:2::/64"]\n'), [
+        wan(solicit(NEAR, VIP), drop("nd_ignored")), lan(solicit(A, VIP), reply("nd", "lan", eth_dst=A.mac, **told(VIP, A.ip, LAN.mac))),
+    ], asks=ANY),
+    Case("who_wants_an_address_of_weirs_is_told_and_so_are_all_nodes", ALL, [
+        *(wan(probe(Host(address, NEAR.mac)), reply("nd", "wan", eth_dst=ALL_NODES_MAC, **told(address, ALL_NODES, WAN.mac, flags)))
+          for address, flags in ((WAN.ip, "RO"), (WAN_LOCAL.ip, "RO"), (WAN_VIP, "O"))),
+        *(wan(probe(Host(address, NEAR.mac)), drop("nd_ignored")) for address in ("2001:db8:51::99", "fe80::20", LAN_VIP, VIP)),
     ], says="RFC 4862 5.4.3, RFC 4861 7.2.4"),
     *(Case(f"bad_{name}_are_refused", ALL, [*(wan(packet, drop("bad_nd")) for packet in packets), wan(tcp(CLIENT, VIP), forward("lan", A))],
            asks=ANY if name == "claims" else (), **EVERYTHING) for name, packets in BAD.items()),
@@ -276,16 +288,31 @@ CASES = [
     Case("extension_headers_before_a_datagram", lb(known=(GATEWAY, A)), [
         wan(udp(CLIENT, VIP, extensions=extension), forward("lan", A)) for extension in (
             IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)]), IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 4)]), IPv6ExtHdrFragment(m=0, offset=0, id=9),
-            IPv6ExtHdrRouting(type=4, segleft=0))
+            IPv6ExtHdrRouting(type=4, segleft=0), IPv6ExtHdrRouting(type=0, segleft=0))
     ]),
+    Case("as_many_extension_headers_as_are_taken", lb(known=(GATEWAY, A)), [
+        wan(udp(CLIENT, VIP, extensions=chain(8)), forward("lan", A)),
+        wan(udp(CLIENT, VIP, extensions=IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(252))])), forward("lan", A)),
+        wan(udp(CLIENT, VIP, extensions=chain(7) / IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(196))])), forward("lan", A)),
+        wan(udp(CLIENT, VIP, extensions=chain(9)), drop("ipv6_extension")),
+        wan(udp(CLIENT, VIP, extensions=IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(252)), PadN(optdata=bytes(6))])), drop("ipv6_extension")),
+    ], says="8 of them, 256 bytes in all"),
+    Case("unknown_extension_headers", two_arm(service("nat", A), known=(GATEWAY, A), companion="host0"), [
+        *(wan(Sent(CLIENT, ip6(CLIENT, address, nh=kind) / Raw(bytes([17, 0, 1, 4, 0, 0, 0, 0]) + bytes(16))), drop("ipv6_extension"))
+          for kind in (51, 135, 139, 140, 253, 254) for address in (VIP, POOL)),
+        wan(Sent(CLIENT, ip6(CLIENT, VIP, nh=60) / Raw(bytes([253, 0, 1, 4, 0, 0, 0, 0]) + bytes(16))), drop("ipv6_extension")),
+        *(wan(Sent(CLIENT, ip6(CLIENT, VIP, nh=kind) / Raw(bytes(16))), drop("unsupported_protocol")) for kind in (4, 41, 47, 50, 59, 89, 112, 132, 200)),
+        wan(Sent(CLIENT, ip6(CLIENT, "2001:db8:2::81", nh=51) / Raw(bytes(16))), drop("not_for_us")),
+        wan(Sent(CLIENT, ip6(CLIENT, WAN, nh=51) / Raw(bytes(16))), local("to_port_address")),
+    ], says="IANA's IPv6 Extension Header Types; a port's are the host's to read"),
     Case("too_many_extension_headers", lb(known=(GATEWAY, A)), [
         wan(Sent(CLIENT, ip6(CLIENT, VIP, nh=60) / Raw(bytes([60, 0, 1, 4, 0, 0, 0, 0]) * 8 + bytes([17, 0, 1, 4, 0, 0, 0, 0]) + bytes(UDP(sport=9, dport=80, chksum=1)))),
-            drop("extension_header")),
-        wan(Sent(CLIENT, ip6(CLIENT, VIP, nh=60) / Raw(bytes([17, 9, 1, 4, 0, 0, 0, 0]))), drop("extension_header")),
+            drop("ipv6_extension")),
+        wan(Sent(CLIENT, ip6(CLIENT, VIP, nh=60) / Raw(bytes([17, 9, 1, 4, 0, 0, 0, 0]))), drop("ipv6_extension")),
     ]),
-    Case("source_routes", lb(known=(GATEWAY, A)), [
-        wan(udp(CLIENT, VIP, extensions=IPv6ExtHdrRouting(type=kind, segleft=left)), drop("source_route")) for kind, left in ((0, 0), (0, 1), (4, 1))
-    ], says="RFC 5095"),
+    Case("routing_headers_with_segments_left", lb(known=(GATEWAY, A)), [
+        wan(udp(CLIENT, VIP, extensions=IPv6ExtHdrRouting(type=kind, segleft=left)), drop("routing_header")) for kind, left in ((0, 1), (0, 255), (4, 1))
+    ], says="RFC 5095; RFC 8200 4.4"),
     Case("jumbograms", lb(known=(GATEWAY, A)), [
         wan(Sent(CLIENT, ip6(CLIENT, VIP, plen=0, nh=0) / Raw(bytes([17, 0, 0xC2, 4, 0, 1, 0, 0]) + bytes(UDP(sport=9, dport=80, chksum=1)))), drop("jumbogram")),
         wan(udp(CLIENT, VIP, extensions=IPv6ExtHdrHopByHop(options=[Jumbo(jumboplen=70000)])), drop("jumbogram")),

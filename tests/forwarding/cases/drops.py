@@ -126,7 +126,7 @@ CASES = [
     dropped("lldp_spanning_tree_and_others", "unknown_ethertype", raw(with_type(0x88CC, "01:80:c2:00:00:0e")),
         raw(with_type(0x0026, "01:80:c2:00:00:00")),
             raw(with_type(0x8847)), raw(with_type(0x9000)), raw(with_type(0xFFFF)), raw(with_type(0)), raw(SYN[:12] + b"\x88\xcc")),
-    dropped("vlan_tags_on_an_untagged_port", "vlan", *(raw(SYN[:12] + tag + SYN[12:]) for tag in (b"\x81\0\0\x0a", b"\x81\0\xe0\x01", b"\x81\0\x01\0", b"\x88\xa8\0\x0a", b"\x88\xa8\0\0", b"\x81\0\x0f\xff", b"\x81\0\0\0\x81\0\0\x0a", b"\x81\0\0\0\x81\0\0\0"))),
+    dropped("vlan_tags_on_an_untagged_port", "other_vlan", *(raw(SYN[:12] + tag + SYN[12:]) for tag in (b"\x81\0\0\x0a", b"\x81\0\xe0\x01", b"\x81\0\x01\0", b"\x88\xa8\0\x0a", b"\x88\xa8\0\0", b"\x81\0\x0f\xff", b"\x81\0\0\0\x81\0\0\x0a", b"\x81\0\0\0\x81\0\0\0"))),
     Case("a_source_mac_address_that_no_station_has_makes_no_connection_and_gets_no_answer", LB, [
         *(wan(raw(SYN[:6] + bytes.fromhex(mac) + frame[12:]), drop("bad_source_mac")) for mac in NO_STATION
           for frame in (SYN, QUERY, ethernet(icmp(CLIENT, VIP)), ethernet(tcp(CLIENT, VIP, dport=81)), ethernet(udp(CLIENT, VIP, dport=81)),

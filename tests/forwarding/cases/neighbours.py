@@ -61,7 +61,7 @@ def asked_itself(results, number):
 
 
 def defended(results):
-    """RFC 5227 2.3: an announcement is a request to everybody with the address as sender's and as target."""
+    """RFC 5227 2.3: an announcement is a broadcast request with the address as sender's and as target."""
     for packet in arps(results):
         assert packet.dst == BROADCAST and packet[ARP].psrc == packet[ARP].pdst and packet[ARP].hwsrc == packet.src == LAN.mac, packet
 
