@@ -165,6 +165,17 @@ impl Tables {
         addresses.find(|address| !self.is_silent(port, *address))
     }
 
+    /// The address of a port that is told to a host beyond it: one in the host's subnet, else the first that is not only
+    /// the link's.
+    pub fn address_towards(&self, port: PortId, host: IpAddr) -> Option<IpAddr> {
+        let addresses = self.port(port).addresses.iter();
+        let own =
+            |net: &&IpNet| net.addr().is_ipv6() == host.is_ipv6() && !is_link_local(net.addr());
+        let mut own = addresses.filter(own);
+        let in_subnet = own.clone().find(|net| net.contains(&host));
+        in_subnet.or_else(|| own.next()).map(IpNet::addr)
+    }
+
     /// The link-local address of a port; the unspecified one while it has none that is known to be its own.
     pub fn link_local(&self, port: PortId) -> Ipv6Addr {
         let addresses = self.port(port).addresses.iter().map(IpNet::addr);
@@ -266,6 +277,10 @@ pub struct Port {
     pub mtu: u16,
     /// What routers on its link advertise is heeded.
     pub accepts_ra: bool,
+    /// It sends packets between hosts on, as a router does, and takes them.
+    pub forwards: bool,
+    /// With nat, the source of clients in the subnet of their real server, of each family that the port has an address of.
+    pub hairpin: ByFamily<Option<Arc<Pool>>>,
     /// The host behind it uses the port too.
     pub has_companion: bool,
     pub addresses: Box<[IpNet]>,

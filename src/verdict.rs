@@ -69,7 +69,7 @@ drop_reasons! {
     NeighbourQueueFull, "neighbour_queue_full", "Too many packets already wait for this next hop's MAC address.";
     LocalPortsExhausted, "local_ports_exhausted", "Towards every real server, each local address and port of the pool is in use by a connection that is not given up for another.";
     AmbiguousReply, "ambiguous_reply", "In nat mode, the same client port already talks to the same real server and port through another service, so that replies could not be told apart, and there is no other real server.";
-    Hairpin, "hairpin", "The client is the real server that was chosen for it, and its address would stay: the packet would go from a host to itself.";
+    Hairpin, "hairpin", "In dr, the client is the real server that was chosen for it: the packet would go from a host to itself.";
     ConnectionTableFull, "connection_table_full", "No room for another connection, and none near at hand that can be given up for it: over, half-open, unproven, or UDP.";
     SynFlood, "syn_flood", "A SYN flood takes connections away sooner than a handshake takes: a SYN opens a connection when the client repeats it.";
     WrongPort, "wrong_port", "A real server's packet on a port that does not lead to the real server, with `reverse_path = \"strict\"`.";
@@ -100,8 +100,10 @@ pub enum ReplyReason {
     TooBig,
     /// A TCP segment of no connection.
     NoConnection,
-    /// The next hop towards the real server does not answer.
+    /// The next hop does not answer.
     HostUnreachable,
+    /// No route leads to the destination of a packet between hosts.
+    NoRoute,
 }
 
 impl ReplyReason {
@@ -116,6 +118,7 @@ impl ReplyReason {
         ReplyReason::TooBig,
         ReplyReason::NoConnection,
         ReplyReason::HostUnreachable,
+        ReplyReason::NoRoute,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -130,6 +133,7 @@ impl ReplyReason {
             ReplyReason::TooBig => "too_big",
             ReplyReason::NoConnection => "no_connection",
             ReplyReason::HostUnreachable => "host_unreachable",
+            ReplyReason::NoRoute => "no_route",
         }
     }
 }

@@ -243,6 +243,12 @@ pub struct WorkerView {
     pub queued_packets: u64,
     /// Frames of weir's own (questions for neighbours, announcements).
     pub originated_packets: u64,
+    /// Packets between hosts, sent on as by a router.
+    #[serde(default)]
+    pub routed_packets: u64,
+    /// Of nat clients in the subnet of their real server.
+    #[serde(default)]
+    pub hairpin_connections: u64,
     /// Every reason, also those without a packet.
     pub dropped_packets: BTreeMap<String, u64>,
     pub replies: BTreeMap<String, u64>,

@@ -16,6 +16,8 @@ pub struct PortConfig {
     pub announce: Vec<IpNet>,
     /// A router on its link may have the default route of IPv6, by its advertisements.
     pub accept_ra: bool,
+    /// Packets between hosts go on by this port, as by a router's, if they have come by one that forwards.
+    pub forward: bool,
     /// The number of its device, which several ports may be on, each with another VLAN.
     pub on: DeviceId,
     pub vlan: Vlan,

@@ -125,6 +125,7 @@ tables! {
         addresses: List<HostPrefix>;
         announce: List<Destination>;
         accept_ra: bool;
+        forward: bool;
         mac: Mac;
         mtu: Int<576, 65_000>;
         queues: Queues;

@@ -150,6 +150,8 @@ impl Control {
             local_packets: counters.local.get(),
             queued_packets: counters.queued.get(),
             originated_packets: counters.originated.get(),
+            routed_packets: counters.routed.get(),
+            hairpin_connections: counters.hairpins.get(),
             dropped_packets: DropReason::ALL
                 .iter()
                 .map(|reason| (reason.name().to_owned(), counters.drops(*reason).get()))

@@ -173,7 +173,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// Answers a packet with an ICMP error that quotes it. The packet must not have been rewritten.
-    fn error<S: Sink<Packet = P>>(
+    pub(super) fn error<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         from: F::Address,

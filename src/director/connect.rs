@@ -10,12 +10,13 @@ use super::{Core, Turn, is_tcp};
 use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
-use crate::conn::{ConnId, Connection, Key, Pool, State, Worth};
+use crate::conn::{Address, ConnId, Connection, Key, Pool, State, Worth};
 use crate::packet::{Packet, Sent, Sink};
 use crate::service::Real;
-use crate::tables::{Service, Tables};
+use crate::tables::{Port, Service, Tables};
 use crate::units::{Millis, WorkerId};
 use crate::verdict::DropReason;
+use std::sync::Arc;
 
 /// Why there is no connection.
 pub(super) enum Unmade {
@@ -45,7 +46,13 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(address) = F::address(real.address) else {
             return Err(Unmade::NotHere(DropReason::NoRoute));
         };
-        if service.pool.is_none() && key.source() == address {
+        // A real server in the client's own subnet would answer past weir.
+        let hairpin = match &service.pool {
+            None if service.mode.sees_replies => hairpin(tables.port(way.port), key.source()),
+            _ => None,
+        };
+        let pool = service.pool.as_ref().or(hairpin);
+        if pool.is_none() && key.source() == address {
             return Err(Unmade::Drop(DropReason::Hairpin));
         }
         let hash = self.live.table.hash(key);
@@ -60,7 +67,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let real_port = real.port_for(key.destination_port());
         let reply_key =
             |(local, port)| F::Key::new(address, real_port, local, port, key.protocol());
-        let local = match &service.pool {
+        let local = match pool {
             None => None,
             Some(pool) => {
                 let pair = self.local_pair(pool, service, &real, reply_key, syn, effort, turn)?;
@@ -97,7 +104,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         if is_taken {
             return Err(Unmade::NotHere(DropReason::AmbiguousReply));
         }
-        if local.is_some() && service.persistence.is_none() && self.is_stray(flow) {
+        if service.pool.is_some() && service.persistence.is_none() && self.is_stray(flow) {
             connection.set_stray();
         }
         let reply = reply.map(|reply| self.live.table.hash(&reply));
@@ -107,6 +114,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             self.live.assure(&connection);
         }
         self.sweep.connection_made();
+        if hairpin.is_some() {
+            self.live.counters.hairpins.add(1);
+        }
         // Reserved before the real server was published.
         if let Some(stats) = self.live.counters.reals.get(real.id.index()) {
             let counters = &stats.counters;
@@ -212,6 +222,15 @@ impl<F: Family, P: Packet> Core<F, P> {
         {
             sink.send(link.port, packet, Sent::Originated);
         }
+    }
+}
+
+/// The local pairs for a client in a subnet of the port that leads to its real server; none for all others.
+fn hairpin<A: Address>(port: &Port, client: A) -> Option<&Arc<Pool>> {
+    let client = client.into();
+    match port.is_on_link(client) {
+        true => port.hairpin.of(client).as_ref(),
+        false => None,
     }
 }
 

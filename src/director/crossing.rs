@@ -199,6 +199,13 @@ impl Family for Crossing {
         across::rewrite(packet, layout, connection, reply, memory)
     }
 
+    fn decrement_ttl(frame: &mut [u8]) {
+        match is_ipv6(frame) {
+            true => V6::decrement_ttl(frame),
+            false => V4::decrement_ttl(frame),
+        }
+    }
+
     fn rewrite_error<P: Packet>(
         packet: &mut P,
         places: Places,

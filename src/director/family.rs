@@ -72,6 +72,8 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
         memory: &mut Self::Memory,
     ) -> bool;
 
+    /// Takes one from the TTL or hop limit of a frame's packet, which is above 1.
+    fn decrement_ttl(frame: &mut [u8]);
     /// See [`error::rewrite`](crate::forward::error::rewrite). `mtu`: of the port that the error goes out of.
     ///
     /// # Errors
@@ -131,6 +133,8 @@ pub trait Wire: Family {
     fn parse_any(frame: &[u8], port: &Port) -> Parsed<Self>;
     /// The length of the frame's IP packet, as its header says.
     fn length(frame: &[u8]) -> Option<u16>;
+    /// The TTL or hop limit of a frame's packet, which is there.
+    fn ttl(frame: &[u8]) -> u8;
     /// Whether an address may not be a packet's source.
     fn is_bad_source(address: Self::Address) -> bool;
 
@@ -199,6 +203,7 @@ pub enum Message {
 /// Why weir refuses a packet by an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
+    NoRoute,
     PortUnreachable,
     HostUnreachable,
     TtlExceeded,

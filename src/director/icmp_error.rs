@@ -9,13 +9,14 @@ use super::family::{Family, Wire};
 use super::flow::service_key;
 use super::limit::AnswerKind;
 use super::parse::{Datagram, Flow, Kind};
+use super::routing::Routed;
 use super::schedule::Tried;
 use super::{Core, Origin, Outcome, Turn};
 use crate::conn::{AnyAddress, Connection, FlowKeyAny, Found, Key};
 use crate::forward::error::Places;
 use crate::net::{IcmpErrorKind, protocol};
 use crate::packet::{Errand, Packet, Sink};
-use crate::tables::{Owner, Service, Target};
+use crate::tables::{Owner, Service, Tables, Target};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use crate::wire::tcp::Flags;
 
@@ -108,6 +109,26 @@ impl<F: Family> IcmpError<F> {
 }
 
 impl<F: Wire, P: Packet> Core<F, P> {
+    /// Whether an ICMP error to a port's address is about a connection that has its source from there, and not about one of the
+    /// host's own.
+    pub(super) fn is_about_hairpin(
+        &self,
+        packet: &P,
+        datagram: &Datagram<F>,
+        tables: &Tables,
+    ) -> bool {
+        let pool = tables
+            .port(packet.port())
+            .hairpin
+            .of(datagram.destination.into());
+        let error = F::icmp_error(packet.data(), datagram);
+        pool.as_ref().zip(error.ok()).is_some_and(|(pool, error)| {
+            let key = &error.flow.key;
+            pool.contains((key.destination(), key.destination_port()))
+                && (self.live.has(key) || self.local_elsewhere(&error.flow).is_some())
+        })
+    }
+
     /// An ICMP error, about whatever it may be.
     #[cold]
     pub(super) fn icmp_error<S: Sink<Packet = P>>(
@@ -185,7 +206,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
         let (tables, now) = (turn.tables, turn.now);
-        let flow = &error.flow;
+        let (flow, key) = (&error.flow, &error.flow.key);
         let errand = match self.origin {
             Origin::Device => Errand::Find,
             Origin::Worker => packet.errand(),
@@ -196,9 +217,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             return self.hand_over(packet, worker, errand, turn.sink);
         }
         let elsewhere = match owner {
-            Some(Owner::Pool) => self.local_elsewhere(flow),
+            Some(Owner::Pool | Owner::Port(_)) => self.local_elsewhere(flow),
             None => self.reply_elsewhere(flow, tables),
-            Some(Owner::Vip | Owner::Port(_)) => None,
+            Some(Owner::Vip) => None,
         };
         if let Some(worker) = elsewhere {
             return self.hand_over(packet, worker, Errand::Find, turn.sink);
@@ -206,6 +227,17 @@ impl<F: Family, P: Packet> Core<F, P> {
         let needs_none =
             |service: &&Service| !service.mode.sees_replies && service.scheduler_kind.is_stateless;
         let Some(service) = service.filter(needs_none) else {
+            if owner.is_none() && tables.port(packet.port()).forwards {
+                // About a packet between hosts, as itself.
+                let routed = Routed {
+                    source: error.source,
+                    destination: key.destination(),
+                    ttl: flow.ttl,
+                    length: flow.length,
+                    may_be_answered: false,
+                };
+                return (self.route(packet, &routed, turn), PacketContext::default());
+            }
             return dropped(DropReason::IcmpNoConnection);
         };
         // A template would be made for whoever writes errors.

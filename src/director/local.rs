@@ -3,6 +3,7 @@
 use super::family::{Family, Message, Wire};
 use super::limit::AnswerKind;
 use super::parse::Datagram;
+use super::routing::Routed;
 use super::{Core, Outcome, Turn};
 use crate::packet::{Packet, Priority, Sent, Sink};
 use crate::tables::{Owner, Tables};
@@ -20,6 +21,13 @@ impl<F: Wire, P: Packet> Core<F, P> {
     ) -> Outcome {
         let tables = turn.tables;
         let owner = tables.owner(packet.port(), datagram.destination.into());
+        if owner.is_none()
+            && tables.port(packet.port()).forwards
+            && !self.is_error(&packet, datagram)
+        {
+            let routed = self.routed(&packet, datagram);
+            return (self.route(packet, &routed, turn), PacketContext::default());
+        }
         let is_echo_request = |packet: &P| {
             let message = packet.data().get(usize::from(datagram.layout.l4));
             datagram.protocol == F::ICMP && message == Some(&F::ECHO_REQUEST)
@@ -27,6 +35,8 @@ impl<F: Wire, P: Packet> Core<F, P> {
         let verdict = if let Some(Owner::Port(owner)) = owner
             && tables.port(owner).has_companion
             && (datagram.is_fragment || !is_echo_request(&packet))
+            && !(self.is_error(&packet, datagram)
+                && self.is_about_hairpin(&packet, datagram, tables))
         {
             self.deliver(packet, owner, LocalReason::ToPortAddress, turn)
         } else if datagram.is_fragment {
@@ -34,11 +44,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
         } else if datagram.protocol == F::ICMP {
             // What follows the packet in its frame is padding.
             let end = ethernet::HEADER_LEN + usize::from(datagram.length);
-            let message = packet
-                .data()
-                .get(usize::from(datagram.layout.l4)..end)
-                .unwrap_or_default();
-            match (F::message(message), owner) {
+            match (F::message(message_of(&packet, datagram)), owner) {
                 (Message::Malformed, _) => Verdict::Drop(DropReason::BadL4Header),
                 (Message::Error, _) => return self.icmp_error(packet, datagram, turn),
                 (Message::EchoRequest, Some(_)) => {
@@ -68,6 +74,24 @@ impl<F: Wire, P: Packet> Core<F, P> {
         (verdict, PacketContext::default())
     }
 
+    /// Whether it is an ICMP error, which a connection may be found for.
+    fn is_error(&self, packet: &P, datagram: &Datagram<F>) -> bool {
+        !datagram.is_fragment
+            && datagram.protocol == F::ICMP
+            && F::message(message_of(packet, datagram)) == Message::Error
+    }
+
+    /// What a router looks at.
+    pub(super) fn routed(&self, packet: &P, datagram: &Datagram<F>) -> Routed<F> {
+        Routed {
+            source: datagram.source,
+            destination: datagram.destination,
+            ttl: F::ttl(packet.data()),
+            length: datagram.length,
+            may_be_answered: !datagram.is_fragment && !self.is_error(packet, datagram),
+        }
+    }
+
     /// Answers an echo request, whose packet ends at `end` in its frame.
     fn echo<S: Sink<Packet = P>>(
         &mut self,
@@ -87,6 +111,13 @@ impl<F: Wire, P: Packet> Core<F, P> {
         turn.sink.send(port, packet, Sent::Answered);
         Verdict::Reply(port, ReplyReason::IcmpEcho)
     }
+}
+
+/// The bytes behind the IP headers.
+fn message_of<'a, F: Wire, P: Packet>(packet: &'a P, datagram: &Datagram<F>) -> &'a [u8] {
+    let end = ethernet::HEADER_LEN + usize::from(datagram.length);
+    let bytes = packet.data().get(usize::from(datagram.layout.l4)..end);
+    bytes.unwrap_or_default()
 }
 
 impl<F: Family, P: Packet> Core<F, P> {

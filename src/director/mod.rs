@@ -34,6 +34,7 @@ mod ownership;
 pub mod parse;
 mod parse6;
 mod refused;
+mod routing;
 mod schedule;
 mod stage;
 mod sweep;

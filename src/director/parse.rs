@@ -378,6 +378,8 @@ mod tests {
             },
             mtu: 1500,
             accepts_ra: false,
+            forwards: false,
+            hairpin: Default::default(),
             has_companion: false,
             addresses: Box::default(),
             announce: Box::default(),

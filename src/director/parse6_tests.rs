@@ -23,6 +23,8 @@ fn port(any_mac: bool) -> Port {
         },
         mtu: 1500,
         accepts_ra: false,
+        forwards: false,
+        hairpin: Default::default(),
         has_companion: false,
         addresses: Box::default(),
         broadcasts: Box::default(),

@@ -5,15 +5,17 @@ use super::connect::Unmade;
 use super::family::Family;
 use super::flow::{count, service_key};
 use super::parse::Flow;
+use super::routing::Routed;
 use super::schedule::{Tried, Unscheduled, could_serve};
 use super::{Core, Origin, Outcome, Turn, is_tcp};
 use crate::config::{UnknownTcp, WhenUnavailable};
 use crate::conn::local_port::Effort;
-use crate::conn::{Address, Connection, Found, Key};
+use crate::conn::{Address, Connection, Found, Key, Pool};
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
 use crate::tables::{Owner, Service, Tables, Target};
 use crate::verdict::{DropReason, LocalReason, PacketContext, ReplyReason, Verdict};
+use std::sync::Arc;
 
 impl<F: Family, P: Packet> Core<F, P> {
     /// A packet that belongs to no connection, and what it is to.
@@ -56,6 +58,15 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
             Some(Owner::Vip) => {}
             Some(Owner::Port(port)) => {
+                // A nat client's in the subnet of its real server, perhaps.
+                let pool = tables.port(port).hairpin.of(key.destination().into());
+                let is_pair =
+                    |pool: &Arc<Pool>| pool.contains((key.destination(), key.destination_port()));
+                if pool.as_ref().is_some_and(is_pair)
+                    && let Some(worker) = self.local_elsewhere(flow)
+                {
+                    return self.hand_over(packet, worker, Errand::Find, turn.sink);
+                }
                 let reason = LocalReason::ToPortAddress;
                 return (self.deliver(packet, port, reason, turn), unattributed);
             }
@@ -70,7 +81,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 if let Some(worker) = self.reply_elsewhere(flow, tables) {
                     return self.hand_over(packet, worker, Errand::Find, turn.sink);
                 }
-                return (self.stray_reply(packet, flow, turn), unattributed);
+                return (self.stray(packet, flow, turn), unattributed);
             }
         }
         if flow.ttl <= 1 {
@@ -129,7 +140,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                     if let Unscheduled::Unreachable(Some(way)) = why {
                         self.want(way.port, way.address(tables), now);
                     }
-                    if not_here == Some(DropReason::LocalPortsExhausted) {
+                    if not_here == Some(DropReason::LocalPortsExhausted) && service.pool.is_some() {
                         // Other workers have other local pairs: first each is asked for a free one.
                         if !effort.takes_idle {
                             if let Some(worker) = self.next_with_pairs(flow, service) {
@@ -252,8 +263,8 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// A packet to no address of weir's own and of no connection: a nat real server's segment is answered, on the port
-    /// that leads to the real server.
-    fn stray_reply<S: Sink<Packet = P>>(
+    /// that leads to the real server. All else goes on as between hosts, if its port forwards.
+    fn stray<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         flow: &Flow<F>,
@@ -261,8 +272,19 @@ impl<F: Family, P: Packet> Core<F, P> {
     ) -> Verdict {
         let tables = turn.tables;
         let key = &flow.key;
+        let forwards = tables.port(packet.port()).forwards;
+        let routed = Routed {
+            source: key.source(),
+            destination: key.destination(),
+            ttl: flow.ttl,
+            length: flow.length,
+            may_be_answered: true,
+        };
         if !is_tcp(flow) || flow.flags.opens() {
-            return Verdict::Drop(DropReason::NotForUs);
+            return match forwards {
+                true => self.route(packet, &routed, turn),
+                false => Verdict::Drop(DropReason::NotForUs),
+            };
         }
         let from = ServiceKey {
             address: key.source(),
@@ -270,13 +292,18 @@ impl<F: Family, P: Packet> Core<F, P> {
             ..service_key(key)
         };
         let any = ServiceKey { port: 0, ..from };
-        let services = [tables.natted.get(&from), tables.natted.get(&any)];
+        // Where every port is a service's, a segment is as likely one of a conversation of the real server's own.
+        let any = tables.natted.get(&any).filter(|_| !forwards);
+        let services = [tables.natted.get(&from), any];
         let mut services = services
             .into_iter()
             .flatten()
             .flat_map(|them| them.services.iter());
         let Some(first) = services.next() else {
-            return Verdict::Drop(DropReason::NoConnection);
+            return match forwards {
+                true => self.route(packet, &routed, turn),
+                false => Verdict::Drop(DropReason::NoConnection),
+            };
         };
         if !tables.is_way_to(packet.port(), key.source()) {
             return Verdict::Drop(DropReason::WrongPort);

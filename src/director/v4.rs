@@ -44,6 +44,10 @@ impl Family for V4 {
         true
     }
 
+    fn decrement_ttl(frame: &mut [u8]) {
+        rewrite::pass(frame);
+    }
+
     fn rewrite_error<P: Packet>(
         packet: &mut P,
         places: Places,
@@ -100,6 +104,7 @@ impl Family for V4 {
         error: Error,
     ) -> Option<usize> {
         let (kind, code, rest) = match error {
+            Error::NoRoute => (icmp::DESTINATION_UNREACHABLE, icmp::NET_UNREACHABLE, 0),
             Error::PortUnreachable => (icmp::DESTINATION_UNREACHABLE, icmp::PORT_UNREACHABLE, 0),
             Error::HostUnreachable => (icmp::DESTINATION_UNREACHABLE, icmp::HOST_UNREACHABLE, 0),
             Error::TtlExceeded => (icmp::TIME_EXCEEDED, 0, 0),
@@ -148,6 +153,10 @@ impl Wire for V4 {
 
     fn length(frame: &[u8]) -> Option<u16> {
         Some(ipv4::in_frame(frame)?.total_length())
+    }
+
+    fn ttl(frame: &[u8]) -> u8 {
+        ipv4::in_frame(frame).map_or(0, |ip| ip.ttl())
     }
 
     fn is_bad_source(address: Ipv4Addr) -> bool {

@@ -49,6 +49,10 @@ impl Family for V6 {
         true
     }
 
+    fn decrement_ttl(frame: &mut [u8]) {
+        rewrite6::pass(frame);
+    }
+
     fn rewrite_error<P: Packet>(
         packet: &mut P,
         places: Places,
@@ -109,9 +113,11 @@ impl Family for V6 {
         error: Error,
     ) -> Option<usize> {
         // RFC 4443 section 3.1.
+        const NO_ROUTE: u8 = 0;
         const ADDRESS_UNREACHABLE: u8 = 3;
         const PORT_UNREACHABLE: u8 = 4;
         let (kind, code, rest) = match error {
+            Error::NoRoute => (icmpv6::DESTINATION_UNREACHABLE, NO_ROUTE, 0),
             Error::PortUnreachable => (icmpv6::DESTINATION_UNREACHABLE, PORT_UNREACHABLE, 0),
             Error::HostUnreachable => (icmpv6::DESTINATION_UNREACHABLE, ADDRESS_UNREACHABLE, 0),
             Error::TtlExceeded => (icmpv6::TIME_EXCEEDED, 0, 0),
@@ -155,6 +161,10 @@ impl Wire for V6 {
 
     fn length(frame: &[u8]) -> Option<u16> {
         parse6::length(frame)
+    }
+
+    fn ttl(frame: &[u8]) -> u8 {
+        ipv6::in_frame(frame).map_or(0, |ip| ip.hop_limit())
     }
 
     fn is_bad_source(address: Ipv6Addr) -> bool {

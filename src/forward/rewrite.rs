@@ -169,6 +169,8 @@ mod tests {
             accepts: Accepts::only(MAC),
             mtu: 1500,
             accepts_ra: false,
+            forwards: false,
+            hairpin: Default::default(),
             has_companion: false,
             addresses: Box::default(),
             announce: Box::default(),

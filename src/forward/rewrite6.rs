@@ -56,6 +56,16 @@ pub fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection6, reply
     }
 }
 
+/// Takes one from the hop limit of an IPv6 header that goes on with its addresses unchanged.
+pub fn pass(frame: &mut [u8]) {
+    let ip = frame
+        .get_mut(ethernet::HEADER_LEN..)
+        .and_then(<[u8]>::first_chunk_mut::<HEADER_LEN>);
+    if let Some(ip) = ip {
+        decrement_hop_limit(ip);
+    }
+}
+
 #[inline(always)]
 fn translate_headers(
     ip: &mut [u8; HEADER_LEN],

@@ -81,6 +81,10 @@ metrics! {
         Daemon(|daemon, samples| reasons(daemon, samples, |worker| &worker.replies));
     Counter "weir_icmp_errors_total" ["type"] "ICMP and ICMPv6 errors about connections that were sent on to the end that they are for."
         Daemon(|daemon, samples| reasons(daemon, samples, |worker| &worker.icmp_errors));
+    Counter "weir_routed_packets_total" ["worker"] "Packets between hosts that were sent on by ports with `forward`."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.routed_packets));
+    Counter "weir_hairpin_connections_total" ["worker"] "Connections of nat clients that got the port's address as source, since they are in the subnet of their real server."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.hairpin_connections));
     Counter "weir_originated_packets_total" ["worker"] "Frames of weir's own (questions for neighbours, announcements, reports of groups) that a device took."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.originated_packets));
 

@@ -2,7 +2,7 @@
 
 use crate::config::{self, Config};
 use crate::conn::Pool;
-use crate::net::is_link_local;
+use crate::net::{ByFamily, is_link_local};
 use crate::service::ServiceKey;
 use crate::tables::{Accepts, Owner, Port};
 use crate::units::PortId;
@@ -78,10 +78,28 @@ fn port_table(port: &config::PortConfig, device: Device, speaks_v6: bool) -> Por
         },
         mtu: port.mtu,
         accepts_ra: port.accept_ra,
+        forwards: port.forward,
+        hairpin: hairpin(&addresses, port.companion.is_some()),
         has_companion: port.companion.is_some(),
         broadcasts: addresses.iter().filter_map(broadcast).collect(),
         addresses: addresses.into(),
         announce: port.announce.as_slice().into(),
+    }
+}
+
+/// The local pairs of nat clients in the subnets of their real servers: of a port's own address. Where the host uses that too,
+/// they are beyond the ports that it takes for its own connections (the kernel's `ip_local_port_range`).
+fn hairpin(addresses: &[IpNet], has_companion: bool) -> ByFamily<Option<Arc<Pool>>> {
+    let first_port = if has_companion { 61_000 } else { 1024 };
+    let of = |is_v6: bool| {
+        let mut own = addresses.iter().map(IpNet::addr);
+        let own = own.find(|own| own.is_ipv6() == is_v6 && !is_link_local(*own))?;
+        let pool = Pool::new("hairpin".to_owned(), vec![own], (first_port, u16::MAX));
+        Some(Arc::new(pool))
+    };
+    ByFamily {
+        v4: of(false),
+        v6: of(true),
     }
 }
 

@@ -41,6 +41,7 @@ pub fn explain(
     let real = real.map(|real| real_server(real, tables, enter));
     let (reason, out_port) = match *verdict {
         Verdict::Forward(out) if context.new_connection => ("new connection", Some(out)),
+        Verdict::Forward(out) if context.real.is_none() => ("routed", Some(out)),
         Verdict::Forward(out) => ("known connection", Some(out)),
         Verdict::Reply(out, reason) => (reason.name(), Some(out)),
         Verdict::Queue(out) => ("neighbour_unresolved", Some(out)),

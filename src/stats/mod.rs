@@ -157,6 +157,10 @@ pub struct WorkerStats {
     pub queued: Counter,
     /// Frames of weir's own (questions for neighbours, announcements) that a device took.
     pub originated: Counter,
+    /// Packets between hosts that were sent on, as a router does.
+    pub routed: Counter,
+    /// Connections of nat clients that got the port's address, since they are in the subnet of their real server.
+    pub hairpins: Counter,
     drops: [Counter; DropReason::COUNT],
     /// ICMP errors that were sent on to the other end of the connection that they are about, by [`IcmpErrorKind`].
     pub icmp_errors: [Counter; IcmpErrorKind::ALL.len()],
@@ -201,6 +205,8 @@ impl WorkerStats {
             local: Counter::default(),
             queued: Counter::default(),
             originated: Counter::default(),
+            routed: Counter::default(),
+            hairpins: Counter::default(),
             // Arrays of more than 32 have no default.
             drops: std::array::from_fn(|_| Counter::default()),
             icmp_errors: Default::default(),

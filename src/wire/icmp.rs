@@ -17,6 +17,7 @@ pub const TIME_EXCEEDED: u8 = 11;
 pub const PARAMETER_PROBLEM: u8 = 12;
 
 /// Codes of [`DESTINATION_UNREACHABLE`].
+pub const NET_UNREACHABLE: u8 = 0;
 pub const HOST_UNREACHABLE: u8 = 1;
 pub const PORT_UNREACHABLE: u8 = 3;
 pub const FRAGMENTATION_NEEDED: u8 = 4;

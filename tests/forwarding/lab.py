@@ -93,8 +93,15 @@ def port(name, host, mac=True, mtu=1500, companion=None, announce=(), vlan=None,
     return "\n".join(lines + [f'mac = "{host.mac}"'] * mac) + "\n"
 
 
+def forwarding(text, ports):
+    """The configuration with `forward = true` on these ports."""
+    for name in ports:
+        text = text.replace(f'name = "{name}"\n', f'name = "{name}"\nforward = true\n', 1)
+    return text
+
+
 def two_arm(*services, known=(GATEWAY, NEAR, A, B, C, D, INNER_GATEWAY), pool=POOL, pool_ports="1024-65535", extra="",
-            default_route=True, mtu=1500, connections=1024, macs=True, answers=None, to_host=None, to_host_peers=None, companion=None, announce=((), ()), vlans=(None, None), devices=("net_null0", "net_null0"), wan_mtu=1500):
+            default_route=True, mtu=1500, connections=1024, macs=True, answers=None, to_host=None, to_host_peers=None, companion=None, announce=((), ()), vlans=(None, None), devices=("net_null0", "net_null0"), wan_mtu=1500, forward=()):
     """weir between the clients' link (wan) and the real servers' (lan); `known` have static neighbour entries."""
     text = f"limits = {{ connections = {connections}" + (f", answers_per_second = {answers}" if answers is not None else "")
     text += f", host_packets_per_second = {to_host}" if to_host is not None else ""
@@ -106,6 +113,7 @@ def two_arm(*services, known=(GATEWAY, NEAR, A, B, C, D, INNER_GATEWAY), pool=PO
     text += "".join(f'[[neighbour]]\naddress = "{host.ip}"\nmac = "{host.mac}"\n' for host in known)
     text += f'[[local_pool]]\nname = "inside"\naddresses = ["{pool}"]\nports = "{pool_ports}"\n'
     text += "".join(each.text for each in services)
+    text = forwarding(text, forward)
     first, last = map(int, pool_ports.split("-"))
     macs = {"wan": WAN.mac, "lan": LAN.mac} if macs else {"wan": "02:77:65:69:72:01", "lan": "02:77:65:69:72:02"}
     ends = pool.split("-")

@@ -54,13 +54,14 @@ def port(name, host, local=None, mtu=1500, companion=None, extra="", v4=None):
 
 
 def two_arm(*services, known=(GATEWAY, NEAR, A, B, C, D, INNER_GATEWAY), gateway=GATEWAY.ip, extra="", answers=None, companion=None,
-            wan_keys="", lan_keys="", v4=(None, None), wan_mtu=1500, mtu=1500):
+            wan_keys="", lan_keys="", v4=(None, None), wan_mtu=1500, mtu=1500, forward=()):
     text = "limits = { connections = 1024" + (f", answers_per_second = {answers}" if answers is not None else "") + " }\n"
     text += extra + port("wan", WAN, companion=companion, extra=wan_keys, v4=v4[0], mtu=wan_mtu) + port("lan", LAN, extra=lan_keys, v4=v4[1], mtu=mtu)
     text += f'[[route]]\nto = "::/0"\nvia = "{gateway}"\n' * (gateway is not None)
     text += f'[[route]]\nto = "2001:db8:19::/48"\nvia = "{INNER_GATEWAY.ip}"\n'
     text += "".join(f'[[neighbour]]\naddress = "{host.ip}"\nmac = "{host.mac}"\n' for host in known)
     text += f'[[local_pool]]\nname = "inside"\naddresses = ["{POOL}"]\n' + "".join(each.text for each in services)
+    text = lab.forwarding(text, forward)
     return Config(text, {"wan": WAN.mac, "lan": LAN.mac}, {each.name: each for each in services}, {"addresses": [POOL], "ports": (1024, 65535)})
 
 

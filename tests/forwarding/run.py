@@ -110,7 +110,7 @@ def names_of(pattern):
 
 DROPS = names_of(r'(?m)^    [A-Z]\w+, "([a-z0-9_]+)", "')
 REASONS = {
-    "forward": {"new connection", "known connection"},
+    "forward": {"new connection", "known connection", "routed"},
     "queue": {"neighbour_unresolved"},
     "drop": DROPS,
     "reply": names_of(r'ReplyReason::\w+ => "(\w+)"'),
@@ -365,7 +365,9 @@ def general(case, results):
         if sent is None:
             continue
         assert fields(sent)["eth_src"] == case.config.ports[line["out_port"]], f"{where}: not from the out port's MAC address"
-        if line["verdict"] in ("forward", "queue") and quotes.is_error(ip_of(untagged(frame))):
+        if line["verdict"] in ("forward", "queue") and "service" not in line:
+            routed(ip_of(untagged(frame)), ip_of(sent), where)
+        elif line["verdict"] in ("forward", "queue") and quotes.is_error(ip_of(untagged(frame))):
             error_rewritten(case, results, line, case.steps[number].packet, ip_of(untagged(frame)), ip_of(sent), where)
         elif line["verdict"] in ("forward", "queue"):
             rewritten(case, line, untagged(frame), sent, where)
@@ -427,6 +429,14 @@ def rewritten(case, line, frame, sent, where):
         assert after.error == before.error, f"{where}: a wrong checksum stays wrong by as much"
 
 
+def routed(before, after, where):
+    """A packet between hosts: its TTL is one less, and nothing else changes (RFC 1812 5.3.1)."""
+    same = bytearray(before.packet)
+    same[before.ttl_at] -= 1
+    same[before.own_checksum] = after.packet[before.own_checksum]
+    assert bytes(same) == after.packet and after.header_is_right(), f"{where}: more changed than the TTL"
+
+
 def mss_at(segment):
     """Where a SYN's largest segment size is (RFC 9293 3.2), or None."""
     at, end = 20, (segment[12] >> 4) * 4
@@ -474,6 +484,16 @@ def translated(case, line, service, before, after, where):
         assert after.error == before.error, f"{where}: a wrong checksum stays wrong by as much"
 
 
+# The real servers' subnets, and the addresses of weir's port there.
+HAIRPIN = {ipaddress.ip_network("10.0.0.0/24"): bytes([10, 0, 0, 1]), ipaddress.ip_network("2001:db8:10::/64"): ipaddress.ip_address("2001:db8:10::1").packed}
+
+
+def hairpin(client):
+    """The source that a nat client gets which is in the subnet of its real server, or None."""
+    address = ipaddress.ip_address(client)
+    return next((own for net, own in HAIRPIN.items() if address in net), None)
+
+
 def vip_ports(service, before, after, request, line, where, case):
     """Addresses and ports against the table of modes; true if the mode rewrites them."""
     if service.mode == "dr":
@@ -484,14 +504,18 @@ def vip_ports(service, before, after, request, line, where, case):
     place = lambda address, port: f"[{dotted(address)}]:{port}" if len(address) == 16 else f"{dotted(address)}:{port}"  # noqa: E731
     if request:
         assert place(after.dst, dport) == line["real"], f"{where}: went to {place(after.dst, dport)}"
-        if service.mode == "nat":
+        if service.mode == "nat" and (own := hairpin(before.src)):
+            assert after.src == own, f"{where}: a client in the real servers' subnet gets the port's address"
+        elif service.mode == "nat":
             assert after.src == before.src and sport == ports(before)[0], f"{where}: the client's address and port stay"
         else:
             first, last = case.config.pool["ports"]
             assert dotted(after.src) in case.config.pool["addresses"] and first <= sport <= last, f"{where}: {dotted(after.src)}:{sport}"
     else:
         assert dotted(after.src) == service.vip and sport == service.port or service.port == 0, f"{where}: not from the service"
-        if service.mode == "nat":
+        if service.mode == "nat" and before.dst in HAIRPIN.values():
+            assert hairpin(after.dst) == before.dst, f"{where}: to a client in the real servers' subnet"
+        elif service.mode == "nat":
             assert after.dst == before.dst and dport == old_dport, f"{where}: the client's address and port stay"
     return True
 

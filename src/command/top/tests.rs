@@ -49,6 +49,8 @@ fn sample(at: Instant, packets: u64) -> Sample {
         dropped_packets: dropped.into(),
         replies: BTreeMap::new(),
         icmp_errors: BTreeMap::new(),
+        routed_packets: 0,
+        hairpin_connections: 0,
         loops: 1,
     };
     Sample {

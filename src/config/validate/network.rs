@@ -268,6 +268,7 @@ impl Network {
                 addresses,
                 announce,
                 accept_ra,
+                forward: port.forward.get().unwrap_or(false),
                 on,
                 vlan,
                 mac: port.mac.get(),
