@@ -91,7 +91,7 @@ const CASES: &[Case] = &[
         asked: &[(0, None), (1000, Some(1)), (1500, Some(1)), (2000, None)],
     },
     Case {
-        name: "of several that claim, the one that answers when everybody is asked gets it",
+        name: "of several that claim, the one that answers the broadcast question gets it",
         needed: true,
         steps: &[
             (0, Want, "incomplete", 0),
