@@ -89,8 +89,10 @@ pub struct Neighbours {
     free: Vec<HopId>,
     /// How many each port has.
     strangers: Vec<usize>,
-    /// When neighbours that may go were last searched for.
+    /// When neighbours that may go were last searched for, since there was no room for others.
     collected: Time,
+    /// When failed ones were last searched for.
+    swept: Time,
     /// How often a neighbour got no slot.
     refused: u64,
 }
@@ -103,6 +105,7 @@ impl Neighbours {
             slots: Vec::new(),
             free: Vec::new(),
             collected: Time::default(),
+            swept: Time::default(),
             refused: 0,
         }
     }
@@ -306,8 +309,11 @@ impl Neighbours {
     /// Whether to [retire](Self::retire_unused) neighbours: the table has little room left, or it is time to look for what has no
     /// value any longer.
     pub fn is_to_retire(&self, now: Time) -> bool {
+        let is_full = |strangers: &usize| *strangers >= MAX_STRANGERS;
         let since = now.since(self.collected);
-        since >= STRANGER || self.used() > HIGH && since >= COLLECT
+        self.used() > HIGH && since >= COLLECT
+            || self.strangers.iter().any(is_full) && since >= STRANGER
+            || now.since(self.swept) >= FAILED
     }
 
     /// Makes the neighbours of least value unfindable: failed ones first, then strangers, then what was not used for
@@ -320,10 +326,13 @@ impl Neighbours {
         network: &Network,
         now: Time,
     ) -> Vec<HopId> {
-        self.collected = now;
         let is_crowded = self.used() > HIGH;
         let is_full = |strangers: &usize| *strangers >= MAX_STRANGERS;
         let wants_room = is_crowded || self.strangers.iter().any(is_full);
+        self.swept = now;
+        if wants_room {
+            self.collected = now;
+        }
         let mut candidates = Vec::new();
         for (n, slot) in self.slots.iter().enumerate() {
             let hop = HopId(n as u16);
