@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 /// The most neighbours.
 pub const MAX_NEIGHBOURS: usize = 1 << 15;
 const INDEX_SIZE: usize = MAX_NEIGHBOURS * 2;
+/// How many places are searched for an address at most, however many others belong to the same ones. Of addresses that are spread
+/// evenly over a full table the longest search is about half of it.
+const PROBES: usize = 128;
 const EMPTY: u32 = 0;
 const DELETED: u32 = u32::MAX;
 
@@ -234,7 +237,7 @@ impl NeighbourTable {
         self.addresses[hop.index()].load()
     }
 
-    /// The places of the index where a neighbour may be, nearest first; half of them are never taken.
+    /// The places of the index where a neighbour may be, nearest first.
     #[inline(always)]
     fn probe(&self, port: PortId, address: IpAddr) -> impl Iterator<Item = usize> + use<> {
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -252,7 +255,7 @@ impl NeighbourTable {
                 fold(fold(bits as u64 ^ self.seed, high), self.seed | 1) as usize
             }
         };
-        (0..INDEX_SIZE).map(move |step| first.wrapping_add(step) % INDEX_SIZE)
+        (0..PROBES).map(move |step| first.wrapping_add(step) % INDEX_SIZE)
     }
 
     /// Compiled for each family, where that is known.
@@ -283,8 +286,14 @@ impl NeighbourTable {
             .store(link.pack(), Ordering::Relaxed);
     }
 
-    /// Makes a free slot findable. For the writer alone.
-    pub fn insert(&self, hop: HopId, address: IpAddr, link: Link) {
+    /// Makes a free slot findable. Returns false, and leaves it free, where other addresses have taken all of its places. For the
+    /// writer alone.
+    pub fn insert(&self, hop: HopId, address: IpAddr, link: Link) -> bool {
+        let is_free =
+            |place: &usize| matches!(self.index[*place].load(Ordering::Relaxed), EMPTY | DELETED);
+        let Some(place) = self.probe(link.port, address).find(is_free) else {
+            return false;
+        };
         let slot = &self.slots[hop.index()];
         self.addresses[hop.index()].store(address);
         let source = self.sources.get(link.port.index());
@@ -297,13 +306,9 @@ impl NeighbourTable {
         slot.header.store(header, Ordering::Relaxed);
         slot.mtu.store(mtu, Ordering::Relaxed);
         self.set(hop, link);
-        for place in self.probe(link.port, address) {
-            if matches!(self.index[place].load(Ordering::Relaxed), EMPTY | DELETED) {
-                // Release: a worker that finds the slot sees its address and link.
-                self.index[place].store(u32::from(hop.0) + 1, Ordering::Release);
-                return;
-            }
-        }
+        // Release: a worker that finds the slot sees its address and link.
+        self.index[place].store(u32::from(hop.0) + 1, Ordering::Release);
+        true
     }
 
     /// Makes a slot unfindable. For the writer alone, who waits for a grace period before it reuses the slot.
@@ -349,6 +354,8 @@ fn fold(a: u64, b: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
 
     fn link(port: u8, last: u8) -> Link {
         Link {
@@ -434,9 +441,71 @@ mod tests {
             (0..10_000).map(|n| looks(IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0000 + n * 0x101))));
         let (sum, most) = absent.fold((0, 0), |(sum, most), looks| (sum + looks, looks.max(most)));
         assert!(
-            sum / 10_000 < 10 && most < 500,
+            sum / 10_000 < 10 && most <= PROBES,
             "{sum} in 10,000, at most {most}"
         );
+    }
+
+    /// IPv4 addresses that all belong to one place of the index: any host can make up as many.
+    static COLLIDING: LazyLock<Vec<IpAddr>> = LazyLock::new(|| {
+        let table = NeighbourTable::new([]);
+        let place = |address| table.probe(PortId(0), address).next();
+        let first = place(IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0001)));
+        let all = (0x0a00_0001..).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)));
+        let colliding = all.filter(|address| place(*address) == first);
+        colliding.take(PROBES + 12).collect()
+    });
+
+    #[test]
+    fn what_has_no_place_is_refused_and_hides_no_others() {
+        let table = NeighbourTable::new([]);
+        let addresses = &COLLIDING[..PROBES + 10];
+        for (n, address) in (0..).zip(addresses) {
+            let is_in = table.insert(HopId(n), *address, link(0, 1));
+            assert_eq!(is_in, usize::from(n) < PROBES, "{address}");
+        }
+        let found = |n: usize| table.find(PortId(0), addresses[n]);
+        assert!((0..PROBES).all(|n| found(n) == Some(HopId(n as u16))));
+        assert!((PROBES..PROBES + 10).all(|n| found(n).is_none()));
+        // A place that becomes free is taken.
+        table.remove(HopId(5));
+        assert!(table.insert(HopId(5), addresses[PROBES], link(0, 1)));
+        assert_eq!((found(5), found(PROBES)), (None, Some(HopId(5))));
+        assert!(found(PROBES - 1).is_some());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Whatever addresses come and go: those that got in are found, those that did not are not, and no search is longer than
+        /// the bound.
+        #[test]
+        fn whatever_comes_and_goes_is_found(
+            steps in prop::collection::vec((any::<bool>(), 0usize..200), 0..600),
+        ) {
+            let table = NeighbourTable::new([]);
+            // Half of them belong to one place.
+            let even = (0..100).map(|n| IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96 | n)));
+            let addresses: Vec<_> = COLLIDING.iter().copied().chain(even).collect();
+            let mut is_in = vec![false; addresses.len()];
+            for (comes, n) in steps {
+                let hop = HopId(n as u16);
+                match comes {
+                    true if !is_in[n] => is_in[n] = table.insert(hop, addresses[n], link(0, 1)),
+                    false if is_in[n] => {
+                        table.remove(hop);
+                        is_in[n] = false;
+                    }
+                    _ => {}
+                }
+                let searched = table.probe(PortId(0), addresses[n]).count();
+                prop_assert!(searched <= PROBES);
+            }
+            for (n, address) in addresses.iter().enumerate() {
+                let expected = is_in[n].then_some(HopId(n as u16));
+                prop_assert_eq!(table.find(PortId(0), *address), expected);
+            }
+        }
     }
 
     #[test]

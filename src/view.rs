@@ -294,6 +294,8 @@ pub struct DaemonView {
     pub ports: Vec<PortView>,
     /// How many neighbours are in each state.
     pub neighbours: Vec<(&'static str, u64)>,
+    /// How often one got no place.
+    pub neighbours_refused: u64,
     pub mbufs: u64,
     pub mbufs_free: u64,
     /// Lines of the log that were not written.

@@ -246,6 +246,7 @@ impl Control {
             workers: self.show_workers(),
             ports: self.show_ports(),
             neighbours: neighbours.into(),
+            neighbours_refused: self.model.resolver.neighbours().refused(),
             mbufs: self.pools.iter().map(MbufPool::size).sum::<usize>() as u64,
             mbufs_free: self.pools.iter().map(MbufPool::available).sum::<usize>() as u64,
             log_lost_lines: crate::log::lost_lines(),

@@ -114,7 +114,7 @@ fn a_flood_from_everywhere_for_one_vip_leaves_another_its_answers() {
 }
 
 /// The clients of one VIP ask as often as an even part of a sixteenth for the VIP and another for their service allows, while
-/// everybody asks for others at twenty times the limit.
+/// all clients ask for others at twenty times the limit.
 #[test]
 fn a_flood_for_one_or_two_vips_leaves_another_its_part() {
     const LIMIT: u32 = 1000;

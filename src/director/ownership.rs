@@ -278,11 +278,11 @@ impl<F: Family, P: Packet> Core<F, P> {
                 }
             }
             if placements.anywhere {
-                self.everybody().for_each(|worker| workers.add(worker));
+                self.all_workers().for_each(|worker| workers.add(worker));
             }
         }
         if rules.has_strays {
-            self.everybody().for_each(|worker| workers.add(worker));
+            self.all_workers().for_each(|worker| workers.add(worker));
         }
         workers
     }
@@ -347,7 +347,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return None;
         }
         let own = self.shared.steering.owner(&flow.key);
-        self.next_of(std::iter::once(own).chain(self.everybody()))
+        self.next_of(std::iter::once(own).chain(self.all_workers()))
     }
 
     /// The first worker that is asked for a local pair.
@@ -356,7 +356,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return None;
         }
         let own = self.shared.steering.owner(&flow.key);
-        let mut all = std::iter::once(own).chain(self.everybody());
+        let mut all = std::iter::once(own).chain(self.all_workers());
         all.find(|worker| *worker != self.worker)
     }
 
@@ -404,11 +404,11 @@ impl<F: Family, P: Packet> Core<F, P> {
             prefixes.map(move |prefix| by(*rule, service, *prefix))
         });
         let anywhere = replies().any(|replies| replies.anywhere);
-        let anywhere = anywhere.then(|| self.everybody()).into_iter().flatten();
+        let anywhere = anywhere.then(|| self.all_workers()).into_iter().flatten();
         self.next_of(owners.chain(former).chain(anywhere))
     }
 
-    fn everybody(&self) -> impl Iterator<Item = WorkerId> {
+    fn all_workers(&self) -> impl Iterator<Item = WorkerId> {
         (0..self.shared.steering.workers()).map(|n| WorkerId(n as u8))
     }
 

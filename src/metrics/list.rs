@@ -45,6 +45,8 @@ metrics! {
         Daemon(|daemon, samples| samples.add(&[], daemon.services));
     Gauge "weir_neighbours" ["state"] "Neighbours (next hops) in each state."
         Daemon(|daemon, samples| daemon.neighbours.iter().for_each(|(state, count)| samples.add(&[state], count)));
+    Counter "weir_neighbours_refused_total" [] "How often a next hop, or a host that asked, got no place in the neighbour table: it is full, or too many addresses belong to the same places."
+        Daemon(|daemon, samples| samples.add(&[], daemon.neighbours_refused));
     Gauge "weir_connections" [] "Live connections, persistence templates among them."
         Daemon(|daemon, samples| samples.add(&[], sum(daemon, |worker| worker.connections)));
     Gauge "weir_connection_capacity" [] "How many connections there is room for, of both families together."

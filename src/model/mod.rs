@@ -377,7 +377,7 @@ impl Model {
             tables: self.publisher.current(),
             reals: self.services.real_addresses(),
         };
-        if self.retired_hops.is_empty() && self.resolver.neighbours().is_crowded(now) {
+        if self.retired_hops.is_empty() && self.resolver.neighbours().is_to_retire(now) {
             self.retired_hops = self.resolver.retire_unused(&network, now);
             if !self.retired_hops.is_empty() {
                 self.publish(|next| {

@@ -5,7 +5,7 @@
 //! clock, a replay on that of its captures. Which neighbours have a slot is decided by [`Neighbours`].
 //!
 //! A neighbour is believed the first time it speaks. Later, no single packet gives it another MAC address: the host at
-//! the known one is asked first, and only when it stays silent is everybody asked, as the kernel does for an entry whose
+//! the known one is asked first, and only when it stays silent the whole link, as the kernel does for an entry whose
 //! confirmation has run out (`NUD_PROBE`). A failed neighbour that the configuration needs is asked for until it answers.
 
 mod agenda;
@@ -34,7 +34,7 @@ pub const REACHABLE: Duration = Duration::from_secs(30);
 /// Between two questions, and how many are asked (`retrans_time_ms`, `mcast_solicit`).
 pub const RETRY: Duration = Duration::from_secs(1);
 pub const TRIES: u8 = 3;
-/// Another host claims a neighbour's address: how often the neighbour itself is asked before everybody is, and between
+/// Another host claims a neighbour's address: how often the neighbour itself is asked before the whole link is, and between
 /// two such questions. A fail-over is followed after their product.
 pub const CLAIM_TRIES: u8 = 2;
 pub const CLAIM_RETRY: Duration = Duration::from_millis(500);
@@ -68,12 +68,12 @@ impl Inquiry {
         self.tries > 0
     }
 
-    /// How many questions go to the MAC address that is known, before the others go to everybody.
+    /// How many questions go to the MAC address that is known, before the others go to the whole link.
     fn own_tries(&self) -> u8 {
         if self.is_doubted { CLAIM_TRIES } else { 1 }
     }
 
-    /// Whether the host at the known MAC address was silent, and everybody has been asked.
+    /// Whether the host at the known MAC address was silent, and the whole link has been asked.
     fn is_silent(&self) -> bool {
         self.tries > self.own_tries()
     }
@@ -234,7 +234,7 @@ impl Resolver {
     }
 
     /// Sends the next question about a neighbour: to itself while its MAC address is known and it has not been silent,
-    /// else to everybody.
+    /// else to the whole link.
     fn ask(&mut self, hop: HopId, tables: &Tables, now: Time) {
         let link = self.link(hop);
         let inquiry = self.inquiry(hop);

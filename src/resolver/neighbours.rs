@@ -17,6 +17,8 @@ use std::time::Duration;
 pub const MAX_STRANGERS: usize = 1024;
 /// How long a stranger is kept at least while others want its place.
 pub const STRANGER: Duration = Duration::from_secs(60);
+/// A failed neighbour that no packet wanted in this time goes.
+pub const FAILED: Duration = Duration::from_secs(60);
 /// A neighbour that no worker wanted in this time may make room for another (`gc_stale_time`, longer); and when that
 /// gives too little room, in this one.
 const UNUSED: Duration = Duration::from_secs(300);
@@ -87,8 +89,12 @@ pub struct Neighbours {
     free: Vec<HopId>,
     /// How many each port has.
     strangers: Vec<usize>,
-    /// When neighbours that may go were last searched for.
+    /// When neighbours that may go were last searched for, since there was no room for others.
     collected: Time,
+    /// When failed ones were last searched for.
+    swept: Time,
+    /// How often a neighbour got no slot.
+    refused: u64,
 }
 
 impl Neighbours {
@@ -99,6 +105,8 @@ impl Neighbours {
             slots: Vec::new(),
             free: Vec::new(),
             collected: Time::default(),
+            swept: Time::default(),
+            refused: 0,
         }
     }
 
@@ -118,6 +126,12 @@ impl Neighbours {
                 is_static,
             ))
         })
+    }
+
+    /// How often a neighbour got no slot: the table, or what is left of it for strangers and packets, is full, or too many
+    /// neighbours have addresses that belong to the same places of the index.
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     pub fn is_static(&self, hop: HopId) -> bool {
@@ -243,6 +257,7 @@ impl Neighbours {
             return Some(hop);
         }
         if self.used() >= purpose.limit() {
+            self.refused += 1;
             return None;
         }
         let hop = match self.free.pop() {
@@ -251,23 +266,27 @@ impl Neighbours {
                 self.slots.push(None);
                 HopId((self.slots.len() - 1) as u16)
             }
-            None => return None,
+            None => {
+                self.refused += 1;
+                return None;
+            }
         };
+        let link = Link {
+            mac: Mac::default(),
+            port,
+            state: LinkState::Incomplete,
+        };
+        if !self.table.insert(hop, address, link) {
+            self.free.push(hop);
+            self.refused += 1;
+            return None;
+        }
         self.slots[hop.index()] = Some(Neighbour {
             is_static: false,
             is_pinned: false,
             is_stranger: false,
             touched: now,
         });
-        self.table.insert(
-            hop,
-            address,
-            Link {
-                mac: Mac::default(),
-                port,
-                state: LinkState::Incomplete,
-            },
-        );
         Some(hop)
     }
 
@@ -287,11 +306,14 @@ impl Neighbours {
         }
     }
 
-    /// Whether to [retire](Self::retire_unused) neighbours: the table has little room left, or a port none for strangers.
-    pub fn is_crowded(&self, now: Time) -> bool {
+    /// Whether to [retire](Self::retire_unused) neighbours: the table has little room left, or it is time to look for what has no
+    /// value any longer.
+    pub fn is_to_retire(&self, now: Time) -> bool {
         let is_full = |strangers: &usize| *strangers >= MAX_STRANGERS;
-        self.used() > HIGH && now.since(self.collected) >= COLLECT
-            || self.strangers.iter().any(is_full) && now.since(self.collected) >= STRANGER
+        let since = now.since(self.collected);
+        self.used() > HIGH && since >= COLLECT
+            || self.strangers.iter().any(is_full) && since >= STRANGER
+            || now.since(self.swept) >= FAILED
     }
 
     /// Makes the neighbours of least value unfindable: failed ones first, then strangers, then what was not used for
@@ -304,8 +326,13 @@ impl Neighbours {
         network: &Network,
         now: Time,
     ) -> Vec<HopId> {
-        self.collected = now;
         let is_crowded = self.used() > HIGH;
+        let is_full = |strangers: &usize| *strangers >= MAX_STRANGERS;
+        let wants_room = is_crowded || self.strangers.iter().any(is_full);
+        self.swept = now;
+        if wants_room {
+            self.collected = now;
+        }
         let mut candidates = Vec::new();
         for (n, slot) in self.slots.iter().enumerate() {
             let hop = HopId(n as u16);
@@ -314,8 +341,14 @@ impl Neighbours {
             let state = self.table.link(hop).state;
             let is_idle = state == LinkState::Stale && !is_asked(hop);
             let value = match state {
-                LinkState::Failed => 0,
-                _ if is_idle && neighbour.is_stranger && (is_crowded || age >= STRANGER) => 1,
+                LinkState::Failed if wants_room || age >= FAILED => 0,
+                LinkState::Failed => continue,
+                _ if is_idle
+                    && neighbour.is_stranger
+                    && (is_crowded || wants_room && age >= STRANGER) =>
+                {
+                    1
+                }
                 _ if is_idle && is_crowded && age >= UNUSED => 2,
                 _ if is_idle && is_crowded && age >= UNUSED_WHEN_CROWDED => 3,
                 _ => continue,

@@ -239,7 +239,7 @@ fn deal(servers: &[Server]) -> Box<[u16]> {
     let cost = sum.div_ceil(turns.len() as u64).next_power_of_two() as u32;
     for turn in &mut turns {
         turn.weight /= common;
-        // The smallest weight has a slot too: everybody's first turn is in the first round.
+        // The smallest weight has a slot too: the first turn of every real server is in the first round.
         turn.credit = cost.saturating_sub(turn.weight);
     }
 

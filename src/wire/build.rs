@@ -16,7 +16,7 @@ pub const ICMP_ERROR_MAX: usize = 576;
 /// RFC 1812 section 4.3.2.5: errors have precedence "internetwork control".
 const TOS_CONTROL: u8 = 0xc0;
 
-/// Asks `to` (everybody, or one host to confirm) for the MAC address of `target`.
+/// Asks `to` (the broadcast address, or one host to confirm) for the MAC address of `target`.
 pub fn arp_request(
     frame: &mut [u8],
     to: Mac,

@@ -1,14 +1,14 @@
 //! Real servers of the other family than the VIP's: as good as those of its own.
 
-use super::bursts::{self, Limits, Packet, answer, bursts as many, flags, reply, request};
-use super::frames::{ACK, SYN, VIP, ends, numbered};
+use super::alike::fare_alike;
+use super::bursts::{self, Limits, Packet, bursts as many, flags, reply, request};
+use super::frames::{ACK, SYN, VIP, numbered};
 use super::{SECOND, T, six};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use std::sync::Arc;
 use weir::config::{Config, ModeConfig};
-use weir::packet::BURST;
-use weir::replay::{Decision, Frame, Replay};
+use weir::replay::{Frame, Replay};
 use weir::units::{PortId, Time};
 use weir::verdict::{ReplyReason, Verdict};
 
@@ -54,12 +54,6 @@ fn in_six(frame: &[u8]) -> Vec<u8> {
     six::frame(frame).unwrap_or_else(|| frame.to_vec())
 }
 
-fn said(decisions: &[Decision]) -> Vec<String> {
-    let said = decisions.iter();
-    let said = said.map(|it| format!("{:?} {:?} {:?}", it.verdict, it.context, it.out_n));
-    said.collect()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
@@ -77,44 +71,19 @@ proptest! {
         let limits = Limits { connections, answers: 1_000_000, knows_all: true };
         let replay = |ways| Replay::new(&config(&limits, ways), 1, 10_000, Time::from_nanos(T)).unwrap();
         let (mut plain, mut across) = (replay(Ways::Plain), replay(ways));
-        let mut history: Vec<Frame> = Vec::new();
-        let mut now = T;
-        for (wait, packets) in &bursts {
-            now += wait * 1_000_000;
-            let frames = packets.iter().filter_map(|packet| match packet {
-                Packet::Frame(port, frame) => Some((*port, frame.clone())),
-                Packet::Answer(..) if history.is_empty() => None,
-                Packet::Answer(which, flags) => {
-                    let to = which.get(&history);
-                    Some((to.port, answer(to.bytes(), *flags)?))
-                }
-            });
-            let frames: Vec<_> = frames.collect();
-            let others: Vec<_> = frames.iter().map(|(port, frame)| (*port, received(*port, frame, ways))).collect();
-            let receive = |frames: &[(PortId, Vec<u8>)], replay: &mut Replay| {
-                let received: Vec<_> = frames.iter().map(|(port, frame)| (*port, Time::from_nanos(now), &frame[..])).collect();
-                replay.receive_together(&received, BURST)
-            };
-            let (expected, given) = (receive(&frames, &mut plain), receive(&others, &mut across));
-            prop_assert_eq!(said(&expected), said(&given));
-            plain.check().unwrap();
-            across.check().unwrap();
-            let expected: Vec<_> = plain.take_frames().collect();
-            let given: Vec<_> = across.take_frames().collect();
-            prop_assert_eq!(expected.len(), given.len());
-            for (expected, given) in expected.iter().zip(&given) {
-                prop_assert_eq!(expected.port, given.port);
-                // ICMP has its own tests.
-                if ends(expected.bytes()).is_some() {
-                    prop_assert_eq!(in_six(expected.bytes()), in_six(given.bytes()));
-                    let is_six = given.bytes()[12..14] == [0x86, 0xdd];
-                    prop_assert_eq!(is_six, (ways == Ways::FourToSix) == (given.port != WAN));
-                }
-            }
-            prop_assert_eq!(plain.connections().count(), across.connections_across().count());
-            prop_assert_eq!(across.connections().count() + across.connections6().count(), 0);
-            history.extend(expected);
-        }
+        let twin = |port: PortId, frame: &[u8]| received(port, frame, ways);
+        let alike = |expected: &Frame, given: &Frame| {
+            prop_assert_eq!(in_six(expected.bytes()), in_six(given.bytes()));
+            let is_six = given.bytes()[12..14] == [0x86, 0xdd];
+            prop_assert_eq!(is_six, (ways == Ways::FourToSix) == (given.port != WAN));
+            Ok(())
+        };
+        let count = |plain: &Replay, across: &Replay| {
+            let beside = across.connections().count() + across.connections6().count();
+            (plain.connections().count(), across.connections_across().count() + beside)
+        };
+        fare_alike(&bursts, (&mut plain, &mut across), twin, alike, count)?;
+        prop_assert_eq!(across.connections().count() + across.connections6().count(), 0);
     }
 }
 

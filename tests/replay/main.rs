@@ -1,5 +1,6 @@
 //! `weir replay` from the outside: captures and options in, captures, explanations, counts and errors out.
 
+mod alike;
 mod bursts;
 mod captures;
 mod crossing;

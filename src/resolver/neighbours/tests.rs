@@ -115,3 +115,22 @@ fn idle_neighbours_go_in_the_order_of_their_value() {
     assert!(lab.link(lan(11)).is_some(), "a real server");
     assert_eq!(first, Some(went), "the first ones went");
 }
+
+#[test]
+fn a_failed_neighbour_is_forgotten_a_minute_after_packets_wanted_it_last() {
+    let mut lab = Lab::new(&reals(1));
+    let (absent, real) = (lan(200), lan(11));
+    let state = |lab: &Lab, address| lab.link(address).map(|link| link.state);
+    lab.want(absent);
+    lab.want(real);
+    lab.go_to(30_000);
+    lab.want(absent);
+    lab.go_to(70_000);
+    assert_eq!(state(&lab, absent), Some(LinkState::Failed));
+    assert_eq!(state(&lab, real), Some(LinkState::Failed));
+    for millis in (71_000..160_000).step_by(1000) {
+        lab.go_to(millis);
+    }
+    assert_eq!(state(&lab, absent), None);
+    assert_eq!(state(&lab, real), Some(LinkState::Failed), "it is needed");
+}
