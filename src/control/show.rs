@@ -148,6 +148,7 @@ impl Control {
             answered_packets: counters.answered.get(),
             local_packets: counters.local.get(),
             queued_packets: counters.queued.get(),
+            waiting_fragments: counters.waiting_fragments.get(),
             originated_packets: counters.originated.get(),
             dropped_packets: DropReason::ALL
                 .iter()

@@ -11,7 +11,7 @@ use crate::verdict::{DropReason, LocalReason, PacketContext, ReplyReason, Verdic
 use crate::wire::ethernet;
 
 impl<F: Wire, P: Packet> Core<F, P> {
-    /// A packet that is no whole TCP segment or UDP datagram.
+    /// A whole packet that is no TCP segment or UDP datagram.
     pub(super) fn datagram<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
@@ -26,11 +26,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
         };
         let verdict = if let Some(Owner::Port(owner)) = owner
             && tables.port(owner).has_companion
-            && (datagram.is_fragment || !is_echo_request(&packet))
+            && !is_echo_request(&packet)
         {
             self.deliver(packet, owner, LocalReason::ToPortAddress, turn)
-        } else if datagram.is_fragment {
-            Verdict::Drop(DropReason::Fragment)
         } else if datagram.protocol == F::ICMP {
             // What follows the packet in its frame is padding.
             let end = ethernet::HEADER_LEN + usize::from(datagram.length);

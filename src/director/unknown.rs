@@ -4,7 +4,7 @@
 use super::connect::Unmade;
 use super::family::Family;
 use super::flow::{count, service_key};
-use super::parse::Flow;
+use super::parse::{Flow, Kind};
 use super::schedule::{Tried, Unscheduled, could_serve};
 use super::{Core, Origin, Outcome, Turn, is_tcp};
 use crate::config::{UnknownTcp, WhenUnavailable};
@@ -32,7 +32,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         let (tables, now) = (turn.tables, turn.now);
         let key = &flow.key;
         let tcp = is_tcp(flow);
-        let opens = !tcp || flow.flags.opens();
+        let is_later = flow.kind == Kind::LaterFragment;
+        let opens = !is_later && (!tcp || flow.flags.opens());
         let unattributed = PacketContext::default();
         let owner = match F::stays_on_link(key.destination()) {
             true => tables.owner(packet.port(), key.destination().into()),
@@ -75,7 +76,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         if flow.ttl <= 1 {
             return (
-                self.ttl_exceeded(packet, key.destination(), turn),
+                self.ttl_exceeded(packet, flow, key.destination(), turn),
                 unattributed,
             );
         }
@@ -100,6 +101,15 @@ impl<F: Family, P: Packet> Core<F, P> {
             let verdict = self.no_connection(packet, flow, policy, turn);
             self.note_refused(verdict, flow, is_decided_here, tables);
             return (verdict, context);
+        }
+        if is_later {
+            // The first one was sent on without an entry, for which there was no room.
+            let Some(real) = self.choice(service, flow, tables) else {
+                return (Verdict::Drop(DropReason::NoRealServer), context);
+            };
+            context.real = Some(real.id);
+            let connection = self.unkept(flow, service, real);
+            return (self.pass(packet, flow, connection, turn), context);
         }
         let mut tried = Tried {
             elsewhere: errand.taken(),
@@ -170,6 +180,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                         }
                         (None, Unscheduled::Unreachable(_)) if !tcp => self.host_unreachable(
                             packet,
+                            flow,
                             key.destination(),
                             ReplyReason::NoRealServer,
                             turn,

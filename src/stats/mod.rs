@@ -152,8 +152,10 @@ pub struct WorkerStats {
     pub answered: Counter,
     /// Received packets that were given to the host.
     pub local: Counter,
-    /// Received packets that wait for a neighbour.
+    /// Received packets that wait for a neighbour, or for the first fragment of their datagram.
     pub queued: Counter,
+    /// Those of them that wait for a first fragment.
+    pub waiting_fragments: Counter,
     /// Frames of weir's own (questions for neighbours, announcements) that a device took.
     pub originated: Counter,
     drops: [Counter; DropReason::COUNT],
@@ -197,6 +199,7 @@ impl WorkerStats {
             answered: Counter::default(),
             local: Counter::default(),
             queued: Counter::default(),
+            waiting_fragments: Counter::default(),
             originated: Counter::default(),
             // Arrays of more than 32 have no default.
             drops: std::array::from_fn(|_| Counter::default()),
