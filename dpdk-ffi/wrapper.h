@@ -41,6 +41,8 @@ enum weir_mbuf_layout {
 	WEIR_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	WEIR_MBUF_VLAN_TCI = offsetof(struct rte_mbuf, vlan_tci),
 	WEIR_MBUF_RSS = offsetof(struct rte_mbuf, hash.rss),
+	WEIR_MBUF_FDIR_HI = offsetof(struct rte_mbuf, hash.fdir.hi),
+	WEIR_MBUF_VLAN_TCI_OUTER = offsetof(struct rte_mbuf, vlan_tci_outer),
 	WEIR_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 };
 
@@ -53,6 +55,9 @@ _Static_assert(sizeof(((struct rte_mbuf *)0)->pkt_len) == 4, "pkt_len");
 _Static_assert(sizeof(((struct rte_mbuf *)0)->data_len) == 2, "data_len");
 _Static_assert(sizeof(((struct rte_mbuf *)0)->vlan_tci) == 2, "vlan_tci");
 _Static_assert(sizeof(((struct rte_mbuf *)0)->hash.rss) == 4, "hash.rss");
+_Static_assert(sizeof(((struct rte_mbuf *)0)->hash.fdir.hi) == 4, "hash.fdir.hi");
+_Static_assert(offsetof(struct rte_mbuf, hash.fdir.hi) >= offsetof(struct rte_mbuf, hash.rss) + 4, "hash.fdir.hi");
+_Static_assert(sizeof(((struct rte_mbuf *)0)->vlan_tci_outer) == 2, "vlan_tci_outer");
 _Static_assert(sizeof(((struct rte_mbuf *)0)->buf_len) == 2, "buf_len");
 
 /* Macros with casts, which bindgen cannot evaluate. */

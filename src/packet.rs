@@ -30,6 +30,8 @@ pub enum Errand {
     Last(Option<RealId>),
     /// As `Make`, and a flow that may go on gives its local pair up for it: no worker has a free one.
     Take,
+    /// A fragment, to the worker that gathers its datagram's: the only errand of a fragment without a [`Head`].
+    Gather,
 }
 
 impl Errand {
@@ -47,6 +49,7 @@ impl Errand {
             Errand::Make(taken) => (3, taken),
             Errand::Last(freed) => (4, Taken(freed.map_or(Self::NONE, |real| real.0))),
             Errand::Take => (5, Taken::NONE),
+            Errand::Gather => (6, Taken::NONE),
         };
         kind | taken.0 << Self::KIND_BITS
     }
@@ -60,6 +63,7 @@ impl Errand {
             3 => Errand::Make(taken),
             4 => Errand::Last((taken.0 != Self::NONE).then_some(RealId(taken.0))),
             5 => Errand::Take,
+            6 => Errand::Gather,
             _ => Errand::Find,
         }
     }
@@ -68,7 +72,7 @@ impl Errand {
     pub fn taken(self) -> Taken {
         match self {
             Errand::Ask(taken) | Errand::Clear(taken) | Errand::Make(taken) => taken,
-            Errand::Find | Errand::Last(_) | Errand::Take => Taken::NONE,
+            Errand::Find | Errand::Last(_) | Errand::Take | Errand::Gather => Taken::NONE,
         }
     }
 }
@@ -99,6 +103,42 @@ impl Taken {
     }
 }
 
+/// What the first fragment of a datagram tells of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    pub source_port: u16,
+    pub destination_port: u16,
+    /// TCP or UDP. In IPv6, later fragments need not say it.
+    pub protocol: u8,
+    /// False of a UDP datagram without a checksum.
+    pub has_checksum: bool,
+}
+
+impl Head {
+    const HAS_CHECKSUM: u16 = 1 << 8;
+
+    /// For [`Self::from_numbers`].
+    pub fn numbers(self) -> (u32, u16) {
+        let ports = u32::from(self.source_port) << 16 | u32::from(self.destination_port);
+        let checksum = if self.has_checksum {
+            Self::HAS_CHECKSUM
+        } else {
+            0
+        };
+        (ports, u16::from(self.protocol) | checksum)
+    }
+
+    /// The head of numbers that one was written as; some head of any others.
+    pub fn from_numbers(ports: u32, rest: u16) -> Self {
+        Head {
+            source_port: (ports >> 16) as u16,
+            destination_port: ports as u16,
+            protocol: rest as u8,
+            has_checksum: rest & Self::HAS_CHECKSUM != 0,
+        }
+    }
+}
+
 /// One Ethernet frame in one contiguous piece of memory. Dropping it frees it.
 pub trait Packet: Sized {
     /// The frame, from the destination MAC address on.
@@ -118,6 +158,10 @@ pub trait Packet: Sized {
     fn set_errand(&mut self, errand: Errand);
     /// Returns what the worker that handed the packet over has noted; of a packet from a device, any value.
     fn errand(&self) -> Errand;
+    /// Notes on a fragment what the first one of its datagram tells.
+    fn set_head(&mut self, head: Head);
+    /// Returns what was noted; of every other packet, any value.
+    fn head(&self) -> Head;
     /// Notes the priorities of the VLAN tags that the frame came with.
     fn set_priorities(&mut self, priorities: TagPriorities);
     /// Returns what was noted; of a frame that came without tags, or is weir's own, 0.
@@ -176,6 +220,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_head_is_its_numbers() {
+        for protocol in [6, 17] {
+            for has_checksum in [false, true] {
+                let head = Head {
+                    source_port: 0xfffe,
+                    destination_port: 53,
+                    protocol,
+                    has_checksum,
+                };
+                let (ports, rest) = head.numbers();
+                assert_eq!(Head::from_numbers(ports, rest), head);
+            }
+        }
+    }
+
+    #[test]
     fn an_errand_is_its_number() {
         for reals in 0..4 {
             let mut taken = Taken::NONE;
@@ -188,6 +248,7 @@ mod tests {
                 Errand::Last(Some(RealId(10 * reals))),
                 Errand::Last(None),
                 Errand::Take,
+                Errand::Gather,
             ];
             for errand in errands {
                 assert_eq!(Errand::from_number(errand.number()), errand);

@@ -191,6 +191,20 @@ impl Steering {
         self.entry(self.hash(input))
     }
 
+    /// The owner of the fragments of one datagram: by what all of them have.
+    pub fn owner_of_datagram<A: Address>(
+        &self,
+        source: A,
+        destination: A,
+        identification: u32,
+    ) -> WorkerId {
+        if self.workers == 1 {
+            return WorkerId(0);
+        }
+        let addresses = source.wire().chain(destination.wire());
+        self.entry(self.hash(addresses.chain(identification.to_be_bytes())))
+    }
+
     /// Which worker's queue a NIC puts a frame into: by addresses and ports where there are some, by the addresses of other
     /// packets and of fragments, and into the first queue what is not IP.
     pub fn worker_of(&self, frame: &[u8]) -> WorkerId {

@@ -23,6 +23,7 @@ use crossbeam_utils::CachePadded;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The routing table.
 pub type Routes = Lpm<Route>;
@@ -54,6 +55,8 @@ pub struct Tables {
     pub unknown_tcp: UnknownTcp,
     /// Of each kind, by each port.
     pub answers_per_second: u32,
+    /// How long fragments wait for the first one of their datagram.
+    pub fragment_timeout: Duration,
     /// By each port.
     pub host_packets_per_second: u32,
     pub host_peer_packets_per_second: u32,

@@ -40,27 +40,32 @@ drop_reasons! {
     OtherVlan, "other_vlan", "The frame's VLAN tags (802.1Q, 802.1ad) are those of no port on its device, or it has none and no port there is untagged; a tag of VLAN 0 is none.";
     BadSourceMac, "bad_source_mac", "The source MAC address is a group address, zero or that of one of weir's ports: never answered, never a connection.";
     Ipv6, "ipv6", "An IPv6 packet, and the configuration has no IPv6 address.";
-    BadIpHeader, "bad_ip_header", "The IP version, header length or total length is impossible, or the IP options contradict their lengths.";
+    BadIpHeader, "bad_ip_header", "The IP version, header length or total length is impossible, the IP options contradict their lengths, or a fragment has no data, or as one that is not the last no multiple of 8 bytes.";
     SourceRoute, "source_route", "The packet has the IPv4 option loose or strict source route, by which its sender chooses its way.";
     RoutingHeader, "routing_header", "The packet has an IPv6 routing header with segments left, by which its sender chooses its way.";
     Ipv6Extension, "ipv6_extension", "There are more than 8 IPv6 extension headers or more than 256 bytes of them, one is cut short, out of place or contradicts its own length, or, to a VIP or a local pool address, is of a kind that weir does not read (authentication, mobility, HIP, Shim6, experiments).";
     Jumbogram, "jumbogram", "An IPv6 jumbogram, longer than 65,535 bytes: no link here takes it.";
     BadIpChecksum, "bad_ip_checksum", "The IPv4 header checksum is wrong.";
     BadSource, "bad_source", "A source address that no host can have: multicast, the broadcast address of any port's subnet, loopback, zero, or one of weir's own.";
-    Fragment, "fragment", "A fragment of an IP packet: not supported yet.";
+    Fragment, "fragment", "A fragment of a packet of another protocol than TCP and UDP, to a VIP or a local pool address (a ping of more than the link's MTU), or of neighbour discovery.";
+    FragmentTiny, "fragment_tiny", "The first fragment of a TCP segment or UDP datagram that lacks a part of the header, or one at offset 8 of a TCP segment, which would overwrite it (RFC 1858, RFC 3128); and the others of that datagram.";
+    FragmentTooLong, "fragment_too_long", "A fragment that reaches beyond the 65,535 bytes that a packet may have; and the others of that datagram.";
+    FragmentOverlap, "fragment_overlap", "A fragment that overlaps others of its datagram, other than as an exact duplicate, or contradicts its end; and all of that datagram that come later (RFC 5722).";
+    FragmentTimeout, "fragment_timeout", "A fragment that waited for the first one of its datagram, which did not come within `fragment_timeout`.";
+    FragmentsFull, "fragments_full", "A fragment without the first one of its datagram, and as many as `[limits]` allows were waiting already.";
     BadL4Header, "bad_l4_header", "The TCP, UDP or ICMP header is cut short or its lengths contradict each other.";
-    NoUdpChecksum, "no_udp_checksum", "A UDP datagram over IPv6 without a checksum, which it must have there (RFC 8200 section 8.1).";
+    NoUdpChecksum, "no_udp_checksum", "A UDP datagram over IPv6 without a checksum, which it must have there (RFC 8200 section 8.1); or fragments of one over IPv4 that are to go on as IPv6 (RFC 7915 section 4.5).";
     BadL4Checksum, "bad_l4_checksum", "An answer (RST, ICMP) was due, but the packet's own TCP, UDP or ICMP checksum is wrong; or an ICMP error with a wrong one.";
     IcmpIgnored, "icmp_ignored", "An ICMP source quench or redirect, which no one but a host heeds, or an error that has none like it in the other family (RFC 7915).";
     IcmpBadQuote, "icmp_bad_quote", "An ICMP error that does not quote the first 8 bytes of a TCP or UDP packet: cut short, malformed, about a later fragment or about another protocol, another error among them.";
     IcmpMismatch, "icmp_mismatch", "An ICMP error to another host than the one that sent the packet it quotes.";
     IcmpNoConnection, "icmp_no_connection", "An ICMP error that quotes a packet of no connection.";
     IcmpSequence, "icmp_sequence", "An ICMP error that quotes a TCP sequence number that its connection is nowhere near: most probably forged (RFC 5927).";
-    TtlExceeded, "ttl_exceeded", "The TTL or hop limit ran out, of an ICMP error: none is answered by another.";
+    TtlExceeded, "ttl_exceeded", "The TTL or hop limit ran out, of an ICMP error or of a fragment other than the first one of its datagram: never answered.";
     IcmpUnsupported, "icmp_unsupported", "An ICMP message to a VIP or a local pool address other than an echo request.";
     UnsupportedProtocol, "unsupported_protocol", "To a VIP or a local pool address, but neither TCP, UDP nor ICMP.";
     NotForUs, "not_for_us", "The destination is no VIP, no address of a port or pool, and no connection's.";
-    NoConnection, "no_connection", "Belongs to no connection: a TCP segment where `unknown_tcp = \"drop\"` or answers are turned off, a reset, or a UDP datagram to a local pool address.";
+    NoConnection, "no_connection", "Belongs to no connection: a TCP segment where `unknown_tcp = \"drop\"` or answers are turned off, a reset, or a UDP datagram to a local pool address; a fragment, other than the first one of its datagram, to a service.";
     NoService, "no_service", "To a VIP, but to none of its services, and answers are turned off.";
     NoRealServer, "no_real_server", "The service has no real server with a weight above 0 whose next hop answers, and `when_unavailable = \"drop\"` or answers are turned off.";
     RateLimited, "rate_limited", "An answer (RST, ICMP, ARP, neighbour advertisement) was due, but the port's limit for answers of this kind was reached, and the sender's and the service's share of it used up. The limit is asked before other checks: such a packet may have a wrong checksum as well, or a source of weir's own.";
@@ -73,7 +78,7 @@ drop_reasons! {
     ConnectionTableFull, "connection_table_full", "No room for another connection, and none near at hand that can be given up for it: over, half-open, unproven, or UDP.";
     SynFlood, "syn_flood", "A SYN flood takes connections away sooner than a handshake takes: a SYN opens a connection when the client repeats it.";
     WrongPort, "wrong_port", "A real server's packet on a port that does not lead to the real server, with `reverse_path = \"strict\"`.";
-    TooBig, "too_big", "Larger than the out port's MTU; answered with ICMP \"fragmentation needed\" where DF asks for it and the limit allows.";
+    TooBig, "too_big", "Larger than the out port's MTU, not to be fragmented, and a fragment other than the first one of its datagram: never answered.";
     ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not answer for.";
     BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, that claims one of weir's own addresses, or whose sender's MAC address is zero, a group's or weir's own.";
     NdIgnored, "nd_ignored", "A neighbour solicitation for an address that is not weir's, or that the port does not answer for, or that another host may have; a router's message or a redirect.";
@@ -171,6 +176,8 @@ pub enum Verdict {
     Reply(PortId, ReplyReason),
     /// Rewritten; waits for its next hop's MAC address on this port. Sent or dropped later.
     Queue(PortId),
+    /// A fragment that waits for the first one of its datagram. Sent or dropped later.
+    Await,
     /// For the host.
     Local(LocalReason),
     /// Another worker decides: never the last word on a packet.
@@ -183,7 +190,7 @@ impl Verdict {
         match self {
             Verdict::Forward(_) => "forward",
             Verdict::Reply(..) => "reply",
-            Verdict::Queue(_) => "queue",
+            Verdict::Queue(_) | Verdict::Await => "queue",
             Verdict::Local(_) => "local",
             Verdict::HandOver(_) => "hand_over",
             Verdict::Drop(_) => "drop",

@@ -241,6 +241,8 @@ pub struct WorkerView {
     pub answered_packets: u64,
     pub local_packets: u64,
     pub queued_packets: u64,
+    /// Of those, the fragments that wait for the first one of their datagram.
+    pub waiting_fragments: u64,
     /// Frames of weir's own (questions for neighbours, announcements).
     pub originated_packets: u64,
     /// Packets between hosts, sent on as by a router.

@@ -57,4 +57,11 @@ pub mod mbuf {
     field!(ol_flags, set_ol_flags, u64, WEIR_MBUF_OL_FLAGS);
     field!(vlan_tci, set_vlan_tci, u16, WEIR_MBUF_VLAN_TCI);
     field!(rss, set_rss, u32, WEIR_MBUF_RSS);
+    field!(fdir_hi, set_fdir_hi, u32, WEIR_MBUF_FDIR_HI);
+    field!(
+        vlan_tci_outer,
+        set_vlan_tci_outer,
+        u16,
+        WEIR_MBUF_VLAN_TCI_OUTER
+    );
 }

@@ -21,7 +21,7 @@ use crate::director::{Director, Origin, Room, Shared, Turn};
 use crate::exchange::Mailbox;
 use crate::model::{Device, Model};
 use crate::net::TagPriorities;
-use crate::packet::{BURST, Burst, Errand, Packet, Priority, Sent, Sink};
+use crate::packet::{BURST, Burst, Errand, Head, Packet, Priority, Sent, Sink};
 use crate::rcu::Reader;
 use crate::stats::Stats;
 use crate::steering::{DEFAULT_KEY, Steering};
@@ -123,6 +123,13 @@ impl Packet for Recycled {
 
     fn errand(&self) -> Errand {
         Errand::from_number((self.about >> ERRAND) as u32)
+    }
+
+    // No fragment is handed over here.
+    fn set_head(&mut self, _head: Head) {}
+
+    fn head(&self) -> Head {
+        Head::default()
     }
 
     // Nothing here is tagged.

@@ -368,6 +368,14 @@ pub struct Metrics {
 pub struct Limits {
     /// Connections in all, shared out evenly over the workers. Default 1,048,576.
     pub connections: usize,
+    /// Datagrams in fragments that are remembered in all, shared out as connections are. Default 4,096.
+    pub fragmented_datagrams: usize,
+    /// Fragments that may wait for the first one of their datagram, likewise. Default 8,192.
+    pub waiting_fragments: usize,
+    /// Bytes of the frames that wait so, likewise. Default 16 MiB.
+    pub waiting_fragment_bytes: usize,
+    /// How long they wait. Default 10 s.
+    pub fragment_timeout: Duration,
     /// Answers a second of each kind (RST, ICMP, ARP, neighbour advertisement) by each port. Default 1,000.
     pub answers_per_second: u32,
     /// Packets a second for the host itself that came in by one port. Default 10,000.

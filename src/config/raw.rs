@@ -99,6 +99,10 @@ tables! {
     }
     Limits "[limits]" {
         connections: Int<1, 268_435_456>;
+        fragmented_datagrams: Int<16, 1_048_576>;
+        waiting_fragments: Int<16, 1_048_576>;
+        waiting_fragment_bytes: Int<65_536, 4_294_967_295>;
+        fragment_timeout: Duration;
         answers_per_second: Int<0, 1_000_000>;
         host_packets_per_second: Int<0, 10_000_000>;
         host_peer_packets_per_second: Int<0, 10_000_000>;

@@ -149,6 +149,7 @@ impl Control {
             answered_packets: counters.answered.get(),
             local_packets: counters.local.get(),
             queued_packets: counters.queued.get(),
+            waiting_fragments: counters.waiting_fragments.get(),
             originated_packets: counters.originated.get(),
             routed_packets: counters.routed.get(),
             hairpin_connections: counters.hairpins.get(),

@@ -8,8 +8,8 @@ use crate::director::{Room, WAITING_HOPS, WAITING_PACKETS_PER_HOP};
 use crate::door::Door;
 use crate::host;
 use crate::io::dpdk::{
-    self as dpdk, Device, DeviceConfig, Eal, EalConfig, Error, MbufPool, Probed, RxQueue, TxBuffer,
-    TxQueue,
+    self as dpdk, Device, DeviceConfig, Eal, EalConfig, Error, Mbuf, MbufPool, Probed, RxQueue,
+    TxBuffer, TxQueue,
 };
 use crate::io::pci::{Bus, Lock, Locking};
 use crate::net::Vlan;
@@ -133,6 +133,7 @@ impl Machine {
             workers: cpus.len(),
             connections: config.limits.connections,
             connection_bytes: Room::of(config, 1 << 20).table_bytes() >> 20,
+            fragments: Room::shared(config, 0, 1).fragments.table_bytes::<Mbuf>(),
             mempools: match hugepages {
                 true => 0,
                 false => memory_mb << 20,
@@ -335,8 +336,8 @@ fn pools(
     Ok(pools)
 }
 
-/// How many mbufs can be somewhere at once: in the devices' queues, waiting for a neighbour, on their way through a
-/// worker, and in the lcores' caches.
+/// How many mbufs can be somewhere at once: in the devices' queues, waiting for a neighbour or for a first
+/// fragment, on their way through a worker, and in the lcores' caches.
 fn mbufs(config: &Config, workers: u16) -> usize {
     let in_queues = |port: &PortConfig| {
         let rx = match port.queues {
@@ -348,6 +349,7 @@ fn mbufs(config: &Config, workers: u16) -> usize {
     let caches = (usize::from(workers) + 1) * MbufPool::CACHE * 3 / 2;
     let worker =
         WAITING_HOPS * WAITING_PACKETS_PER_HOP + BURST + config.ports.len() * TxBuffer::CAPACITY;
+    let fragments = config.limits.waiting_fragments + usize::from(workers);
     // Workers that do not keep up are few at a time.
     let rings = usize::from(workers).saturating_sub(1) * RING * 2;
     let devices = config.devices();
@@ -357,7 +359,7 @@ fn mbufs(config: &Config, workers: u16) -> usize {
         true => host::mbufs(workers.into()),
         false => 0,
     };
-    in_queues + caches + usize::from(workers) * worker + rings + host
+    in_queues + caches + usize::from(workers) * worker + fragments + rings + host
 }
 
 #[cfg(test)]

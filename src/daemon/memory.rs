@@ -18,6 +18,8 @@ pub struct Needs {
     pub connections: usize,
     /// The bytes of a connection, its share of the index included.
     pub connection_bytes: usize,
+    /// The bytes of what is remembered of datagrams in fragments.
+    pub fragments: usize,
     /// The bytes of the mempools; 0 where they are in hugepages.
     pub mempools: usize,
 }
@@ -42,12 +44,13 @@ impl Needs {
         let Some(available) = available else {
             return Ok(());
         };
-        let besides = self.mempools as u64 + PROCESS + WORKER * self.workers as u64;
+        let besides =
+            (self.mempools + self.fragments) as u64 + PROCESS + WORKER * self.workers as u64;
         let tables = self.connections as u64 * self.connection_bytes as u64;
         let Some(left) = available.bytes.checked_sub(besides) else {
             return Err(Shortage(format!(
                 "the mempools and counters of {} workers need {} MiB of memory, and {available}: use fewer [dpdk] \
-                 workers or queues, or lower [dpdk] mbufs",
+                 workers or queues, or lower [dpdk] mbufs or [limits] waiting_fragments",
                 self.workers,
                 besides.div_ceil(MIB)
             )));
@@ -242,6 +245,7 @@ mod tests {
             workers: 2,
             connections,
             connection_bytes: 96,
+            fragments: 0,
             mempools,
         };
         let available = Available {

@@ -348,7 +348,7 @@ fn start(
     let (model, readers) =
         Model::with_beginnings(config, macs, stats.clone(), seed, Some(seed), clock.now());
     let capacity = config.limits.connections.div_ceil(workers.len());
-    let room = Room::of(config, capacity);
+    let room = Room::shared(config, capacity, workers.len());
 
     let shared = Shared::new(stats.clone(), steering, seed);
 

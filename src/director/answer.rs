@@ -1,13 +1,15 @@
 //! What weir answers to packets that it refuses: resets, ICMP unreachable, time exceeded, too big.
 //!
 //! An answer is given only to a packet with a right TCP, UDP or ICMP checksum. Of a damaged packet not even the sender is
-//! sure.
+//! sure. The checksum of a datagram in fragments is not known: its first fragment gets the errors that a router has to
+//! send, so that its sender learns of the path, but none that a host makes of whole datagrams; the others get none
+//! (RFC 1812 section 4.3.2.7).
 //! An answer goes back to where its packet came from: out of the same port, to the same MAC address. It needs no
 //! route and no neighbour, keeps no state, and so gives a forger of source addresses nothing to fill.
 
 use super::family::{Error, Family};
 use super::limit::{AnswerKind, Asker};
-use super::parse::Flow;
+use super::parse::{Flow, Kind};
 use super::{Core, Turn, is_tcp};
 use crate::conn::Key;
 use crate::packet::{Packet, Sent, Sink};
@@ -92,8 +94,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let tables = turn.tables;
-        // A reset is never answered, nor counted against the limit.
-        if tables.answers_per_second == 0 || flow.flags.rst() {
+        // A reset is never answered, nor counted against the limit. A host that refuses a datagram has all of it.
+        if tables.answers_per_second == 0 || flow.flags.rst() || flow.kind.is_fragment() {
             return Verdict::Drop(match reason {
                 ReplyReason::NoService => DropReason::NoService,
                 ReplyReason::NoConnection => DropReason::NoConnection,
@@ -101,10 +103,10 @@ impl<F: Family, P: Packet> Core<F, P> {
             });
         }
         if is_tcp(flow) {
-            return self.reset(packet, reason, turn);
+            return self.reset(packet, flow, reason, turn);
         }
         let from = flow.key.destination();
-        self.error(packet, from, Error::PortUnreachable, reason, turn)
+        self.error(packet, flow, from, Error::PortUnreachable, reason, turn)
     }
 
     /// The next hop towards the real server does not answer: "host unreachable" from the VIP, as a router says it
@@ -113,25 +115,30 @@ impl<F: Family, P: Packet> Core<F, P> {
     pub(super) fn host_unreachable<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
+        flow: &Flow<F>,
         vip: F::Address,
         reason: ReplyReason,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let tables = turn.tables;
-        if tables.answers_per_second == 0 {
+        if tables.answers_per_second == 0 || flow.kind == Kind::LaterFragment {
             return Verdict::Drop(DropReason::NeighbourFailed);
         }
-        self.error(packet, vip, Error::HostUnreachable, reason, turn)
+        self.error(packet, flow, vip, Error::HostUnreachable, reason, turn)
     }
 
     /// Answers a TCP segment with a reset from its destination (RFC 9293 section 3.10.7.1).
     pub(super) fn reset<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
+        flow: &Flow<F>,
         reason: ReplyReason,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let (tables, now) = (turn.tables, turn.now);
+        if flow.kind.is_fragment() {
+            return Verdict::Drop(DropReason::NoConnection);
+        }
         if let Err(reason) = self.may_answer(AnswerKind::Reset, &packet, tables, now) {
             return Verdict::Drop(reason);
         }
@@ -150,39 +157,56 @@ impl<F: Family, P: Packet> Core<F, P> {
     pub(super) fn ttl_exceeded<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
+        flow: &Flow<F>,
         vip: F::Address,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
+        if flow.kind == Kind::LaterFragment {
+            return Verdict::Drop(DropReason::TtlExceeded);
+        }
         let reason = ReplyReason::TtlExceeded;
-        self.error(packet, vip, Error::TtlExceeded, reason, turn)
+        self.error(packet, flow, vip, Error::TtlExceeded, reason, turn)
     }
 
-    /// Larger than the out port's MTU: "fragmentation needed" from the VIP where DF is set (RFC 1191 section 4).
+    /// Larger than the out port's MTU, and not to be fragmented: "fragmentation needed" from the VIP (RFC 1191 section 4), or
+    /// "packet too big".
     #[cold]
     pub(super) fn too_big<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
+        flow: &Flow<F>,
         vip: F::Address,
         mtu: u16,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
-        if !F::asks_for_too_big(packet.data()) {
+        if flow.kind == Kind::LaterFragment {
             return Verdict::Drop(DropReason::TooBig);
         }
-        self.error(packet, vip, Error::TooBig(mtu), ReplyReason::TooBig, turn)
+        let reason = ReplyReason::TooBig;
+        self.error(packet, flow, vip, Error::TooBig(mtu), reason, turn)
     }
 
     /// Answers a packet with an ICMP error that quotes it. The packet must not have been rewritten.
     pub(super) fn error<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
+        flow: &Flow<F>,
         from: F::Address,
         error: Error,
         reason: ReplyReason,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let (tables, now) = (turn.tables, turn.now);
-        if let Err(reason) = self.may_answer(AnswerKind::IcmpError, &packet, tables, now) {
+        let kind = AnswerKind::IcmpError;
+        let allowed = match flow.kind.is_fragment() {
+            false => self.may_answer(kind, &packet, tables, now),
+            // The checksum covers what others bring.
+            true => match self.is_within_limit(kind, &packet, tables, now) {
+                true => Ok(()),
+                false => Err(DropReason::RateLimited),
+            },
+        };
+        if let Err(reason) = allowed {
             return Verdict::Drop(reason);
         }
         self.answer(

@@ -6,23 +6,25 @@
 //! these. Here such connections are those of a third family, with a table of its own, whose addresses are those of either.
 
 use super::family::{Error, Family, Frame, V4, V6};
+use super::fragment_table::Fragments;
 use super::limit::Asker;
-use super::parse::{Flow, is_ipv6};
+use super::parse::{Flow, Kind, is_ipv6};
 use super::{Core, Outcome, Shared, Turn, is_tcp};
 use crate::config::HostPeer;
 use crate::conn::{
     AnyAddress, Connection, Connection6, ConnectionAny, FlowKey, FlowKey6, FlowKeyAny, Key, Table,
 };
-use crate::forward::across::{self, GROWTH, Identifications, translated_length};
+use crate::forward::across::{self, ALWAYS_WHOLE, GROWTH, Identifications, translated_length};
 use crate::forward::error::Places;
 use crate::forward::error_across::{self, Untranslated};
-use crate::forward::rewrite::Layout;
+use crate::forward::rewrite::Form;
 use crate::net::LEAST_MTU_V6;
 use crate::packet::{Packet, Sink};
 use crate::stats::{Gauge, ServiceStats};
 use crate::tables::Target;
 use crate::units::{PortId, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
+use crate::wire::extension::is_extension;
 use crate::wire::{Mac, ipv4, ipv6};
 use std::net::IpAddr;
 
@@ -36,6 +38,8 @@ pub(super) struct Beside<'a, P> {
     pub crossing: Option<&'a mut Core<Crossing, P>>,
     /// The connections of the other family.
     pub others: Option<Others<'a>>,
+    /// The datagrams that come in fragments.
+    pub fragments: Option<&'a mut Fragments<P>>,
 }
 
 /// The connections of a family.
@@ -50,12 +54,14 @@ impl<P> Beside<'_, P> {
     pub const NOTHING: Self = Beside {
         crossing: None,
         others: None,
+        fragments: None,
     };
 
     pub fn reborrow(&mut self) -> Beside<'_, P> {
         Beside {
             crossing: self.crossing.as_deref_mut(),
             others: self.others,
+            fragments: self.fragments.as_deref_mut(),
         }
     }
 
@@ -91,7 +97,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         let live = &mut crossing.live;
         match target.service {
             Some(service) if service.crosses() => true,
-            Some(_) if !is_tcp(flow) || flow.flags.opens() => {
+            Some(_)
+                if flow.kind != Kind::LaterFragment && (!is_tcp(flow) || flow.flags.opens()) =>
+            {
                 if let Some(found) = live.table.find(live.table.hash(&key), &key) {
                     live.end(found.id);
                 }
@@ -131,6 +139,11 @@ impl<P: Packet> Core<Crossing, P> {
         target: Target,
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
+        if flow.kind.is_fragment()
+            && let Some(reason) = untranslatable(&packet)
+        {
+            return (Verdict::Drop(reason), PacketContext::default());
+        }
         let flow = Flow {
             key: FlowKeyAny::of(&flow.key),
             layout: flow.layout,
@@ -148,6 +161,20 @@ impl<P: Packet> Core<Crossing, P> {
             ),
             None => self.unknown(packet, &flow, target, turn),
         }
+    }
+}
+
+/// Why a fragment has no counterpart in the other family.
+fn untranslatable<P: Packet>(packet: &P) -> Option<DropReason> {
+    match ipv6::in_frame(packet.data()) {
+        // RFC 7915 section 5.1.1: what its offset counts would go.
+        Some(ip) => {
+            let fragment = ip.upper_layer().ok().and_then(|upper| upper.fragment);
+            let has_more = fragment.is_some_and(|fragment| is_extension(fragment.next_header));
+            has_more.then_some(DropReason::Ipv6Extension)
+        }
+        // Section 4.5: only the whole datagram has what a checksum is made of.
+        None => (!packet.head().has_checksum).then_some(DropReason::NoUdpChecksum),
     }
 }
 
@@ -179,7 +206,7 @@ impl Family for Crossing {
 
     fn length_sent(flow: &Flow<Self>) -> u16 {
         let is_v6 = IpAddr::from(flow.key.source()).is_ipv6();
-        translated_length(is_v6, flow.length, flow.layout)
+        translated_length(is_v6, flow.length, flow.layout, flow.kind.part())
     }
 
     const HAS_ONE_WAY: bool = true;
@@ -191,12 +218,12 @@ impl Family for Crossing {
 
     fn rewrite<P: Packet>(
         packet: &mut P,
-        layout: Layout,
+        form: Form,
         connection: &ConnectionAny,
         reply: bool,
         memory: &mut Identifications,
     ) -> bool {
-        across::rewrite(packet, layout, connection, reply, memory)
+        across::rewrite(packet, form, connection, reply, memory)
     }
 
     fn decrement_ttl(frame: &mut [u8]) {
@@ -242,10 +269,14 @@ impl Family for Crossing {
         }
     }
 
-    fn asks_for_too_big(frame: &[u8]) -> bool {
-        match is_ipv6(frame) {
-            true => V6::asks_for_too_big(frame),
-            false => V4::asks_for_too_big(frame),
+    /// An IPv6 packet without a fragment header becomes an IPv4 one that has Don't Fragment if it is longer.
+    fn may_be_cut(frame: &[u8], flow: &Flow<Self>) -> bool {
+        match ipv6::in_frame(frame) {
+            Some(ip) => {
+                let fragment = ip.upper_layer().ok().and_then(|upper| upper.fragment);
+                fragment.is_some() || usize::from(Self::length_sent(flow)) <= ALWAYS_WHOLE
+            }
+            None => ipv4::in_frame(frame).is_some_and(|ip| !ip.dont_fragment()),
         }
     }
 

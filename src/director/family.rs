@@ -8,7 +8,7 @@ use super::{Core, Outcome, Shared, Turn};
 use crate::config::HostPeer;
 use crate::conn::{Address, Connection, Key};
 use crate::forward::error::Places;
-use crate::forward::rewrite::Layout;
+use crate::forward::rewrite::{Form, Layout};
 use crate::neighbour::Hop;
 use crate::packet::{Packet, Sink};
 use crate::stats::{Gauge, ServiceStats};
@@ -66,7 +66,7 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     /// See [`rewrite`](crate::forward::rewrite::rewrite). Returns false if the packet's buffer has no room for that.
     fn rewrite<P: Packet>(
         packet: &mut P,
-        layout: Layout,
+        form: Form,
         connection: &Connection<Self::Key>,
         reply: bool,
         memory: &mut Self::Memory,
@@ -93,8 +93,8 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     fn asker(frame: &[u8]) -> Asker;
     /// The host's peer whose routing protocol a frame from `port` is of, if it is one.
     fn host_peer(frame: &[u8], port: PortId, peers: &[HostPeer]) -> Option<Asker>;
-    /// Whether the sender wants to hear that the packet is too big.
-    fn asks_for_too_big(frame: &[u8]) -> bool;
+    /// Whether a packet that is too big for its way on goes on in fragments: else its sender hears of it.
+    fn may_be_cut(frame: &[u8], flow: &Flow<Self>) -> bool;
 
     /// Room for the largest answer.
     type Answer: Default + AsMut<[u8]>;
@@ -124,6 +124,7 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
 pub trait Wire: Family {
     /// Of a packet without options.
     const USUAL: Layout;
+    const IS_V6: bool;
 
     /// See [`parse_usual`](super::parse::parse_usual).
     fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow<Self>) -> bool;

@@ -6,7 +6,8 @@ use super::{Core, Outcome, Turn, is_tcp};
 use crate::config::{Protocol, TcpMss};
 use crate::conn::state::next_tcp;
 use crate::conn::{Address, Connection, Direction, Found, Key, Place, State};
-use crate::forward::rewrite::set_macs;
+use crate::forward::cut;
+use crate::forward::rewrite::{Form, set_macs};
 use crate::neighbour::LinkState;
 use crate::net::protocol;
 use crate::packet::{Packet, Sent, Sink};
@@ -116,12 +117,14 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         if flow.ttl <= 1 {
             let vip = connection.request.destination();
-            return (self.ttl_exceeded(packet, vip, turn), context);
+            return (self.ttl_exceeded(packet, flow, vip, turn), context);
         }
         let mut renews = !real.is_removed();
         if opens && connection.is_two_way() && connection.state.is_half_closed() {
             self.live.table.get_mut(found.id).set_opened_again(true);
             renews = false;
+        } else if flow.kind == Kind::LaterFragment {
+            // The first one has said all that counts.
         } else if is_tcp(flow) {
             context.new_connection = opens && connection.state.is_reusable(connection.is_two_way());
             let numbers = Numbers::of(packet.data(), flow);
@@ -133,7 +136,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         } else {
             self.live.table.get_mut(found.id).note_datagram(found.reply);
         }
-        if found.reply && !connection.is_answered() {
+        if found.reply && !connection.is_answered() && flow.kind != Kind::LaterFragment {
             self.live.table.get_mut(found.id).set_answered();
             if !is_tcp(flow) {
                 self.live.assure(&connection);
@@ -254,27 +257,28 @@ impl<F: Family, P: Packet> Core<F, P> {
             return Verdict::Drop(DropReason::NoRoute);
         };
         let (port, vip) = (way.port, connection.request.destination());
-        if F::length_sent(flow) > tables.port(port).mtu {
-            return self.too_big(packet, vip, tables.port(port).mtu, turn);
+        let mtu = tables.port(port).mtu;
+        let is_cut = F::length_sent(flow) > mtu;
+        if is_cut && !F::may_be_cut(packet.data(), flow) {
+            return self.too_big(packet, flow, vip, mtu, turn);
         }
         if !reply && way.has_failed(tables) {
             self.want(port, way.address(tables), now);
             let reason = ReplyReason::HostUnreachable;
-            return self.host_unreachable(packet, vip, reason, turn);
+            return self.host_unreachable(packet, flow, vip, reason, turn);
         }
         if connection.is_clamped() && is_tcp(flow) && flow.flags.syn() {
             clamp_mss(&mut packet, flow, connection, port, tables);
         }
-        if !F::rewrite(
-            &mut packet,
-            flow.layout,
-            connection,
-            reply,
-            &mut self.memory,
-        ) {
+        let form = Form {
+            layout: flow.layout,
+            part: flow.kind.part(),
+            is_cut,
+        };
+        if !F::rewrite(&mut packet, form, connection, reply, &mut self.memory) {
             return Verdict::Drop(DropReason::NoHeadroom);
         }
-        self.send_by(way, packet, turn)
+        self.send_by(way, packet, is_cut, turn)
     }
 
     /// The way that packets of a connection go; none without a route. The connection remembers it.
@@ -300,14 +304,16 @@ impl<F: Family, P: Packet> Core<F, P> {
         Some(way)
     }
 
-    /// Sends a rewritten packet by its way, or has it wait for the next hop's MAC address.
+    /// Sends a rewritten packet by its way, or has it wait for the next hop's MAC address. `is_cut`: in fragments.
     pub(super) fn send_by<S: Sink<Packet = P>>(
         &mut self,
         way: Way<F::Address>,
         mut packet: P,
+        is_cut: bool,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let (tables, now, port) = (turn.tables, turn.now, way.port);
+        let mtu = tables.port(port).mtu;
         let link = way.hop.map(|hop| tables.neighbours.link(hop));
         match link {
             Some(link) if link.is_usable() => {
@@ -315,7 +321,11 @@ impl<F: Family, P: Packet> Core<F, P> {
                     self.want(port, way.address(tables), now);
                 }
                 set_macs(packet.data_mut(), link.mac, tables.port(port).mac);
-                turn.sink.send(port, packet, Sent::Forwarded);
+                if !is_cut {
+                    turn.sink.send(port, packet, Sent::Forwarded);
+                } else if !cut::send(packet, port, mtu, turn.sink) {
+                    return Verdict::Drop(DropReason::NoBuffer);
+                }
                 Verdict::Forward(port)
             }
             _ => {
@@ -360,7 +370,10 @@ impl<F: Family, P: Packet> Core<F, P> {
             real: Some(connection.real),
             ..PacketContext::default()
         };
-        (self.reset(packet, ReplyReason::RealRemoved, turn), context)
+        (
+            self.reset(packet, flow, ReplyReason::RealRemoved, turn),
+            context,
+        )
     }
 }
 

@@ -234,6 +234,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                     destination: key.destination(),
                     ttl: flow.ttl,
                     length: flow.length,
+                    kind: Kind::Unusual,
                     may_be_answered: false,
                 };
                 return (self.route(packet, &routed, turn), PacketContext::default());
@@ -310,7 +311,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return Verdict::Drop(reason);
         }
         self.counters().icmp_errors[error.kind as usize].add(1);
-        self.send_by(way, packet, turn)
+        self.send_by(way, packet, false, turn)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::family::{Family, Message, Wire};
 use super::limit::AnswerKind;
-use super::parse::Datagram;
+use super::parse::{Datagram, Kind};
 use super::routing::Routed;
 use super::{Core, Outcome, Turn};
 use crate::packet::{Packet, Priority, Sent, Sink};
@@ -12,7 +12,7 @@ use crate::verdict::{DropReason, LocalReason, PacketContext, ReplyReason, Verdic
 use crate::wire::ethernet;
 
 impl<F: Wire, P: Packet> Core<F, P> {
-    /// A packet that is no whole TCP segment or UDP datagram.
+    /// A whole packet that is no TCP segment or UDP datagram.
     pub(super) fn datagram<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
@@ -34,13 +34,11 @@ impl<F: Wire, P: Packet> Core<F, P> {
         };
         let verdict = if let Some(Owner::Port(owner)) = owner
             && tables.port(owner).has_companion
-            && (datagram.is_fragment || !is_echo_request(&packet))
+            && !is_echo_request(&packet)
             && !(self.is_error(&packet, datagram)
                 && self.is_about_hairpin(&packet, datagram, tables))
         {
             self.deliver(packet, owner, LocalReason::ToPortAddress, turn)
-        } else if datagram.is_fragment {
-            Verdict::Drop(DropReason::Fragment)
         } else if datagram.protocol == F::ICMP {
             // What follows the packet in its frame is padding.
             let end = ethernet::HEADER_LEN + usize::from(datagram.length);
@@ -76,9 +74,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
 
     /// Whether it is an ICMP error, which a connection may be found for.
     fn is_error(&self, packet: &P, datagram: &Datagram<F>) -> bool {
-        !datagram.is_fragment
-            && datagram.protocol == F::ICMP
-            && F::message(message_of(packet, datagram)) == Message::Error
+        datagram.protocol == F::ICMP && F::message(message_of(packet, datagram)) == Message::Error
     }
 
     /// What a router looks at.
@@ -88,7 +84,8 @@ impl<F: Wire, P: Packet> Core<F, P> {
             destination: datagram.destination,
             ttl: F::ttl(packet.data()),
             length: datagram.length,
-            may_be_answered: !datagram.is_fragment && !self.is_error(packet, datagram),
+            kind: Kind::Unusual,
+            may_be_answered: !self.is_error(packet, datagram),
         }
     }
 

@@ -18,6 +18,8 @@ pub mod family;
 mod fetch;
 mod flood;
 mod flow;
+mod fragment_table;
+mod fragments;
 mod heard;
 mod host_peer;
 mod icmp_error;
@@ -58,6 +60,8 @@ use arrayvec::ArrayVec;
 use crossing::{Beside, Others};
 use family::{Crossing, Family, V4, V6, Wire};
 use fetch::LookedUp;
+pub use fragment_table::FragmentRoom;
+use fragment_table::Fragments;
 pub use limit::AnswerLimits;
 use live::Live;
 use parse::{Flow, Kind, Parsed, is_bad_source_mac};
@@ -83,6 +87,8 @@ pub struct Director<P> {
     v6: Option<Half<V6, P>>,
     /// None where no service has real servers of the other family than its VIP's.
     crossing: Option<Box<Core<Crossing, P>>>,
+    /// None where there is no room for any.
+    fragments: Option<Box<Fragments<P>>>,
     /// Whether the last packet was an IPv6 one: most often the next is of the same family.
     is_v6: bool,
 }
@@ -109,13 +115,14 @@ pub struct Core<F: Family, P> {
     origin: Origin,
 }
 
-/// How many connections a worker has room for.
+/// What a worker has room for: so many connections, and fragments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     pub v4: usize,
     pub v6: usize,
     /// Those whose client and real server are of different families.
     pub crossing: usize,
+    pub fragments: FragmentRoom,
 }
 
 impl Room {
@@ -127,6 +134,20 @@ impl Room {
             v4: connections,
             v6: if_any(config.speaks_ipv6()),
             crossing: if_any(config.crosses_families()),
+            fragments: FragmentRoom::default(),
+        }
+    }
+
+    /// As [`of`](Self::of), for each of so many workers, with its share of what `[limits]` has for fragments.
+    pub fn shared(config: &Config, connections: usize, workers: usize) -> Self {
+        let limits = &config.limits;
+        Room {
+            fragments: FragmentRoom {
+                datagrams: limits.fragmented_datagrams.div_ceil(workers),
+                waiting: limits.waiting_fragments.div_ceil(workers),
+                bytes: limits.waiting_fragment_bytes.div_ceil(workers),
+            },
+            ..Self::of(config, connections)
         }
     }
 
@@ -243,6 +264,10 @@ impl<P: Packet> Director<P> {
                 Some(Box::new(core))
             }
         };
+        let fragments = match room.fragments.datagrams {
+            0 => None,
+            _ => Some(Box::new(Fragments::new(room.fragments, shared.seed)?)),
+        };
         let v4 = Half {
             core: Core::new(worker, room.v4, shared, mailbox)?,
             stage: stages.0,
@@ -251,6 +276,7 @@ impl<P: Packet> Director<P> {
             v4,
             v6,
             crossing,
+            fragments,
             is_v6: false,
         })
     }
@@ -281,15 +307,24 @@ impl<P: Packet> Director<P> {
         // Each half goes as far as packets are of its family.
         loop {
             let crossing = self.crossing.as_deref_mut();
+            let fragments = self.fragments.as_deref_mut();
             match &mut self.v6 {
                 Some(v6) if self.is_v6 => {
                     let others = Some(Others::V4(&self.v4.core.live.table));
-                    let beside = Beside { crossing, others };
+                    let beside = Beside {
+                        crossing,
+                        others,
+                        fragments,
+                    };
                     v6.process(burst, origin, turn.with(beside));
                 }
                 v6 => {
                     let others = v6.as_ref().map(|v6| Others::V6(&v6.core.live.table));
-                    let beside = Beside { crossing, others };
+                    let beside = Beside {
+                        crossing,
+                        others,
+                        fragments,
+                    };
                     self.v4.process(burst, origin, turn.with(beside));
                 }
             }
@@ -309,6 +344,12 @@ impl<P: Packet> Director<P> {
         if let Some(crossing) = &mut self.crossing {
             crossing.send_waiting(&mut turn);
         }
+        if let Some(fragments) = &mut self.fragments
+            && !fragments.is_empty()
+        {
+            let timeout = turn.tables.fragment_timeout;
+            fragments.poll(timeout, turn.now, self.v4.core.counters());
+        }
         if !self.v4.core.mailbox.orders.is_empty() {
             self.obey(&mut turn);
         }
@@ -326,7 +367,10 @@ impl<P: Packet> Director<P> {
         let v6 = self.v6.as_ref().map(|v6| &v6.core.sweep);
         let crossing = self.crossing.as_ref().map(|crossing| &crossing.sweep);
         let mut others = v6.into_iter().chain(crossing);
-        self.v4.core.sweep.is_behind() || others.any(Sweep::is_behind)
+        let fragments = self.fragments.as_ref();
+        self.v4.core.sweep.is_behind()
+            || others.any(Sweep::is_behind)
+            || fragments.is_some_and(|fragments| fragments.is_behind())
     }
 
     /// The table of IPv4 connections, for a look.
@@ -511,7 +555,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
             // Counted by the sink's owner, when the device has taken the frame.
             Verdict::Forward(_) => {}
             Verdict::Reply(_, reason) => self.counters().reply(reason),
-            Verdict::Queue(_) => self.counters().queued.add(1),
+            Verdict::Queue(_) | Verdict::Await => self.counters().queued.add(1),
             Verdict::Local(reason) => self.counters().deliver(reason),
             Verdict::Drop(reason) => self.counters().drop(reason),
             Verdict::HandOver(_) => self.counters().handed_over.add(1),

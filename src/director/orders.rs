@@ -194,6 +194,7 @@ mod tests {
                 v4: 1000,
                 v6: if has_v6 { 1000 } else { 0 },
                 crossing: if has_crossing { 1000 } else { 0 },
+                ..Room::default()
             };
             let mailbox = Arc::new(Mailbox::default());
             let mut director = Director::new(WorkerId(0), room, shared, mailbox).unwrap();

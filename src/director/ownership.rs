@@ -187,7 +187,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let here = own == self.worker;
         let mut taken = errand.taken();
         match (errand, here) {
-            (Errand::Make(_) | Errand::Last(_) | Errand::Take, _) => return None,
+            (Errand::Make(_) | Errand::Last(_) | Errand::Take | Errand::Gather, _) => return None,
             (Errand::Ask(_) | Errand::Clear(_), true) => return None,
             (Errand::Find, false) => return Some((own, Errand::Find)),
             (Errand::Find, true) if !rules.have_moved() => return None,

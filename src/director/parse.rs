@@ -2,9 +2,9 @@
 
 use super::family::{Family, V4, Wire};
 use crate::conn::{FlowKey, Key};
-use crate::forward::rewrite::Layout;
+use crate::forward::rewrite::{Layout, Part};
 use crate::net::{TagPriorities, ethertype, protocol};
-use crate::packet::Packet;
+use crate::packet::{Head, Packet};
 use crate::tables::Port;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
@@ -22,7 +22,9 @@ pub enum Parsed<F: Family = V4> {
     Arp,
     /// A packet to a link-local multicast group, on a port that the host uses too.
     Multicast,
-    /// Any other IP packet: ICMP, another protocol, a fragment.
+    /// A part of an IP packet.
+    Fragment(Fragment<F>),
+    /// Any other IP packet: ICMP, another protocol.
     Ip(Datagram<F>),
     Bad(DropReason),
     /// A frame with a priority tag or a trailer, to be taken off first: see [`mend`].
@@ -48,6 +50,10 @@ pub enum Kind {
     /// It is no flow's, or not parsed.
     #[default]
     Other,
+    /// The first fragment of a datagram, which has the header of TCP or UDP.
+    FirstFragment,
+    /// Another fragment, whose ports the first one has told.
+    LaterFragment,
     /// It has to be looked at: IP options, a TTL that runs out here, a segment that opens, ends or changes something.
     Unusual,
     Datagram,
@@ -56,6 +62,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether the packet is only a part of its datagram.
+    pub fn is_fragment(self) -> bool {
+        matches!(self, Kind::FirstFragment | Kind::LaterFragment)
+    }
+
+    /// What of its datagram the packet has.
+    pub fn part(self) -> Part {
+        match self {
+            Kind::FirstFragment => Part::First,
+            Kind::LaterFragment => Part::Later,
+            Kind::Other | Kind::Unusual | Kind::Datagram | Kind::Segment => Part::Whole,
+        }
+    }
+
     /// Of a UDP datagram of the usual layout.
     #[inline(always)]
     pub(super) fn of_datagram(ttl: u8) -> Kind {
@@ -82,10 +102,63 @@ pub struct Datagram<F: Family = V4> {
     pub source: F::Address,
     pub destination: F::Address,
     pub protocol: u8,
-    pub is_fragment: bool,
     /// The IP packet's length in bytes.
     pub length: u16,
     pub layout: Layout,
+}
+
+/// A part of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment<F: Family = V4> {
+    pub source: F::Address,
+    pub destination: F::Address,
+    /// In IPv6, what follows the headers of the first fragment; of another one, what it says, which may be anything.
+    pub protocol: u8,
+    pub identification: u32,
+    /// Where its data belong, in bytes.
+    pub offset: u16,
+    /// Whether others follow.
+    pub more: bool,
+    /// Bytes of its data.
+    pub data: u16,
+    /// Bytes of headers that count towards the 65,535 of the whole datagram.
+    pub before: u16,
+    pub ttl: u8,
+    /// The IP packet's length in bytes.
+    pub length: u16,
+    /// Where the header of TCP or UDP is, or would be if the fragment had it.
+    pub layout: Layout,
+}
+
+impl<F: Family> Fragment<F> {
+    pub fn is_first(&self) -> bool {
+        self.offset == 0
+    }
+
+    /// The fragment as a packet of a flow, by what the first one of its datagram has told.
+    pub(super) fn flow(&self, head: Head, frame: &[u8]) -> Flow<F> {
+        let flags = match (self.is_first(), head.protocol) {
+            (true, protocol::TCP) => frame.get(usize::from(self.layout.l4) + 13),
+            _ => None,
+        };
+        Flow {
+            key: F::Key::new(
+                self.source,
+                head.source_port,
+                self.destination,
+                head.destination_port,
+                head.protocol,
+            ),
+            layout: self.layout,
+            flags: Flags(flags.copied().unwrap_or_default()),
+            ttl: self.ttl,
+            length: self.length,
+            kind: match self.is_first() {
+                true => Kind::FirstFragment,
+                false => Kind::LaterFragment,
+            },
+        }
+    }
 }
 
 const IP: usize = ethernet::HEADER_LEN;
@@ -320,12 +393,27 @@ fn parse_ipv4(packet: &[u8]) -> Parsed {
         l4: (IP + ip.header_len()) as u16,
     };
     let protocol = ip.protocol();
-    if ip.is_fragment() || !matches!(protocol, protocol::TCP | protocol::UDP) {
+    if ip.is_fragment() {
+        let before = ip.header_len() as u16;
+        return Parsed::Fragment(Fragment {
+            source: ip.source(),
+            destination: ip.destination(),
+            protocol,
+            identification: ip.identification().into(),
+            offset: ip.fragment_offset(),
+            more: ip.more_fragments(),
+            data: ip.total_length() - before,
+            before,
+            ttl: ip.ttl(),
+            length: ip.total_length(),
+            layout,
+        });
+    }
+    if !matches!(protocol, protocol::TCP | protocol::UDP) {
         return Parsed::Ip(Datagram {
             source: ip.source(),
             destination: ip.destination(),
             protocol,
-            is_fragment: ip.is_fragment(),
             length: ip.total_length(),
             layout,
         });

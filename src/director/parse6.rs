@@ -1,7 +1,7 @@
 //! From an IPv6 frame to what the director decides by, as [`parse`](super::parse) of IPv4.
 
 use super::family::V6;
-use super::parse::{Datagram, Flow, Kind, Parsed, is_bad_source_mac};
+use super::parse::{Datagram, Flow, Fragment, Kind, Parsed, is_bad_source_mac};
 use crate::conn::{FlowKey6, Key};
 use crate::forward::rewrite::Layout;
 use crate::net::protocol;
@@ -9,6 +9,7 @@ use crate::tables::Port;
 use crate::verdict::DropReason;
 use crate::wire::Malformed;
 use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::extension;
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::tcp::{Flags, Tcp};
 use crate::wire::udp::Udp;
@@ -130,19 +131,37 @@ pub(super) fn parse_any(frame: &[u8], port: &Port) -> Parsed<V6> {
         Ok(upper) => upper,
         Err(Malformed::Jumbogram) => return Parsed::Bad(DropReason::Jumbogram),
         Err(Malformed::SegmentsLeft) => return Parsed::Bad(DropReason::RoutingHeader),
+        Err(Malformed::HeadersInFragments) => return Parsed::Bad(DropReason::FragmentTiny),
         Err(_) => return Parsed::Bad(DropReason::Ipv6Extension),
     };
     let layout = Layout {
         l4: (L4 + upper.extensions) as u16,
     };
     let length = saturated(ipv6::HEADER_LEN + usize::from(ip.payload_length()));
+    if let Some(fragment) = upper.fragment
+        && upper.is_fragment()
+    {
+        let end = upper.fragment_end as u16;
+        return Parsed::Fragment(Fragment {
+            source: ip.source(),
+            destination: ip.destination(),
+            protocol: upper.protocol,
+            identification: fragment.identification,
+            offset: fragment.offset,
+            more: fragment.more,
+            data: ip.payload_length() - end,
+            before: end - extension::FRAGMENT_LEN as u16,
+            ttl: ip.hop_limit(),
+            length,
+            layout,
+        });
+    }
     let is_flow = matches!(upper.protocol, protocol::TCP | protocol::UDP);
-    if upper.is_fragment() || !is_flow || to_all || ip.destination().is_multicast() {
+    if !is_flow || to_all || ip.destination().is_multicast() {
         return Parsed::Ip(Datagram {
             source: ip.source(),
             destination: ip.destination(),
             protocol: upper.protocol,
-            is_fragment: upper.is_fragment(),
             length,
             layout,
         });

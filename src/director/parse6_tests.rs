@@ -141,7 +141,7 @@ fn extension_headers_are_walked_and_what_is_wrong_with_them_is_named() {
     }
     let first: (u8, &[u8]) = (protocol::FRAGMENT, &[0, 0, 0, 1, 0, 0, 0, 7]);
     let parsed = parse::<V6>(&behind(true, &[first], client()), &port(false));
-    assert!(matches!(parsed, Parsed::Ip(datagram) if datagram.is_fragment));
+    assert!(matches!(parsed, Parsed::Fragment(fragment) if fragment.is_first() && fragment.more));
 }
 
 #[test]

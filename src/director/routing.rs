@@ -3,6 +3,7 @@
 
 use super::family::{Error, Family};
 use super::flow::{Way, resolve};
+use super::parse::{Flow, Kind};
 use super::{Core, Turn};
 use crate::packet::{Packet, Sink};
 use crate::verdict::{DropReason, ReplyReason, Verdict};
@@ -16,8 +17,22 @@ pub(super) struct Routed<F: Family> {
     pub ttl: u8,
     /// The IP packet's length in bytes.
     pub length: u16,
+    /// Whether the packet is whole.
+    pub kind: Kind,
     /// ICMP errors and later fragments are never answered (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 (e)).
     pub may_be_answered: bool,
+}
+
+impl<F: Family> Routed<F> {
+    /// As far as answers and cuts ask what it is.
+    fn flow(&self) -> Flow<F> {
+        Flow {
+            kind: self.kind,
+            ttl: self.ttl,
+            length: self.length,
+            ..Flow::default()
+        }
+    }
 }
 
 impl<F: Family, P: Packet> Core<F, P> {
@@ -62,10 +77,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         if !out.forwards || is_broadcast {
             return Verdict::Drop(DropReason::NotForUs);
         }
-        if routed.length > out.mtu {
-            if !F::asks_for_too_big(packet.data()) {
-                return Verdict::Drop(DropReason::TooBig);
-            }
+        let is_cut = routed.length > out.mtu;
+        if is_cut && !F::may_be_cut(packet.data(), &routed.flow()) {
             let (error, reason) = (Error::TooBig(out.mtu), ReplyReason::TooBig);
             return self.tell(packet, routed, error, reason, DropReason::TooBig, turn);
         }
@@ -75,7 +88,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             let otherwise = DropReason::NeighbourFailed;
             return self.tell(packet, routed, error, reason, otherwise, turn);
         }
-        self.pass_on(packet, way, turn)
+        self.pass_on(packet, way, is_cut, turn)
     }
 
     /// Takes one from the TTL, and sends the packet on.
@@ -83,11 +96,12 @@ impl<F: Family, P: Packet> Core<F, P> {
         &mut self,
         mut packet: P,
         way: Way<F::Address>,
+        is_cut: bool,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         F::decrement_ttl(packet.data_mut());
         self.counters().routed.add(1);
-        self.send_by(way, packet, turn)
+        self.send_by(way, packet, is_cut, turn)
     }
 
     /// Answers a packet with an error from the address of the port that it came in by, if it may be answered.
@@ -104,7 +118,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let from = tables.address_towards(packet.port(), routed.source.into());
         match from.and_then(F::address) {
             Some(from) if routed.may_be_answered && tables.answers_per_second > 0 => {
-                self.error(packet, from, error, reason, turn)
+                self.error(packet, &routed.flow(), from, error, reason, turn)
             }
             _ => Verdict::Drop(otherwise),
         }

@@ -121,6 +121,17 @@ impl<F: Family, P: Packet> Core<F, P> {
         Ok((real, way, Some(found.id)))
     }
 
+    /// The real server that a stateless scheduler has for a flow, if one can be reached.
+    pub(super) fn choice(
+        &self,
+        service: &Service,
+        flow: &Flow<F>,
+        tables: &Tables,
+    ) -> Option<Real> {
+        let chosen = self.choose(service, flow, tables, &Tried::default());
+        chosen.ok().map(|(real, _)| real)
+    }
+
     /// The scheduler's choice among the real servers that can be reached and were not tried, and the way to it.
     fn choose(
         &self,

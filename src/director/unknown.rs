@@ -4,7 +4,7 @@
 use super::connect::Unmade;
 use super::family::Family;
 use super::flow::{count, service_key};
-use super::parse::Flow;
+use super::parse::{Flow, Kind};
 use super::routing::Routed;
 use super::schedule::{Tried, Unscheduled, could_serve};
 use super::{Core, Origin, Outcome, Turn, is_tcp};
@@ -34,7 +34,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         let (tables, now) = (turn.tables, turn.now);
         let key = &flow.key;
         let tcp = is_tcp(flow);
-        let opens = !tcp || flow.flags.opens();
+        let is_later = flow.kind == Kind::LaterFragment;
+        let opens = !is_later && (!tcp || flow.flags.opens());
         let unattributed = PacketContext::default();
         let owner = match F::stays_on_link(key.destination()) {
             true => tables.owner(packet.port(), key.destination().into()),
@@ -86,7 +87,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         if flow.ttl <= 1 {
             return (
-                self.ttl_exceeded(packet, key.destination(), turn),
+                self.ttl_exceeded(packet, flow, key.destination(), turn),
                 unattributed,
             );
         }
@@ -111,6 +112,15 @@ impl<F: Family, P: Packet> Core<F, P> {
             let verdict = self.no_connection(packet, flow, policy, turn);
             self.note_refused(verdict, flow, is_decided_here, tables);
             return (verdict, context);
+        }
+        if is_later {
+            // The first one was sent on without an entry, for which there was no room.
+            let Some(real) = self.choice(service, flow, tables) else {
+                return (Verdict::Drop(DropReason::NoRealServer), context);
+            };
+            context.real = Some(real.id);
+            let connection = self.unkept(flow, service, real);
+            return (self.pass(packet, flow, connection, turn), context);
         }
         let mut tried = Tried {
             elsewhere: errand.taken(),
@@ -181,6 +191,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                         }
                         (None, Unscheduled::Unreachable(_)) if !tcp => self.host_unreachable(
                             packet,
+                            flow,
                             key.destination(),
                             ReplyReason::NoRealServer,
                             turn,
@@ -278,7 +289,8 @@ impl<F: Family, P: Packet> Core<F, P> {
             destination: key.destination(),
             ttl: flow.ttl,
             length: flow.length,
-            may_be_answered: true,
+            kind: flow.kind,
+            may_be_answered: flow.kind != Kind::LaterFragment,
         };
         if !is_tcp(flow) || flow.flags.opens() {
             return match forwards {

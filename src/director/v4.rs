@@ -10,7 +10,7 @@ use super::{Core, Outcome, Shared, Turn};
 use crate::config::HostPeer;
 use crate::conn::{Connection, FlowKey, Key};
 use crate::forward::error::{self, Places};
-use crate::forward::rewrite::{self, Layout};
+use crate::forward::rewrite::{self, Form, Layout};
 use crate::neighbour::Hop;
 use crate::net::{IcmpErrorKind, protocol};
 use crate::packet::{Packet, Sink};
@@ -35,12 +35,12 @@ impl Family for V4 {
     #[inline(always)]
     fn rewrite<P: Packet>(
         packet: &mut P,
-        layout: Layout,
+        form: Form,
         connection: &Connection,
         reply: bool,
         (): &mut (),
     ) -> bool {
-        rewrite::rewrite(packet.data_mut(), layout, connection, reply);
+        rewrite::rewrite(packet.data_mut(), form, connection, reply);
         true
     }
 
@@ -90,8 +90,8 @@ impl Family for V4 {
             .then(|| Asker::of_host(ip.source(), ip.destination(), service(&ip)))
     }
 
-    fn asks_for_too_big(frame: &[u8]) -> bool {
-        ipv4::in_frame(frame).is_some_and(|ip| ip.dont_fragment())
+    fn may_be_cut(frame: &[u8], _flow: &Flow) -> bool {
+        ipv4::in_frame(frame).is_some_and(|ip| !ip.dont_fragment())
     }
 
     type Answer = Frame<{ ethernet::HEADER_LEN + build::ICMP_ERROR_MAX }>;
@@ -137,6 +137,7 @@ impl Family for V4 {
 
 impl Wire for V4 {
     const USUAL: Layout = Layout::USUAL;
+    const IS_V6: bool = false;
 
     #[inline(always)]
     fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {
@@ -188,6 +189,7 @@ impl Wire for V4 {
                 (verdict, PacketContext::default())
             }
             Parsed::Ip(datagram) => core.datagram(packet, datagram, turn),
+            Parsed::Fragment(fragment) => core.fragment(packet, fragment, turn),
             Parsed::Bad(_) | Parsed::Flow(_) | Parsed::Mend => {
                 unreachable!("they have a way of their own")
             }

@@ -9,7 +9,7 @@ use super::{Core, Outcome, Shared, Turn, nd, parse6};
 use crate::config::HostPeer;
 use crate::conn::{Connection6, FlowKey6, Key};
 use crate::forward::error::{self, Places};
-use crate::forward::rewrite::Layout;
+use crate::forward::rewrite::{Form, Layout};
 use crate::forward::rewrite6;
 use crate::neighbour::Hop;
 use crate::net::protocol;
@@ -40,12 +40,12 @@ impl Family for V6 {
     #[inline(always)]
     fn rewrite<P: Packet>(
         packet: &mut P,
-        layout: Layout,
+        form: Form,
         connection: &Connection6,
         reply: bool,
         (): &mut (),
     ) -> bool {
-        rewrite6::rewrite(packet.data_mut(), layout, connection, reply);
+        rewrite6::rewrite(packet.data_mut(), form, connection, reply);
         true
     }
 
@@ -99,8 +99,8 @@ impl Family for V6 {
     }
 
     /// RFC 8200 section 4.5: no router fragments.
-    fn asks_for_too_big(_frame: &[u8]) -> bool {
-        true
+    fn may_be_cut(_frame: &[u8], _flow: &Flow<V6>) -> bool {
+        false
     }
 
     type Answer = Frame<{ ethernet::HEADER_LEN + build6::ICMPV6_ERROR_MAX }>;
@@ -145,6 +145,7 @@ impl Family for V6 {
 
 impl Wire for V6 {
     const USUAL: Layout = Layout::USUAL_V6;
+    const IS_V6: bool = true;
 
     #[inline(always)]
     fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow<V6>) -> bool {
@@ -188,11 +189,17 @@ impl Wire for V6 {
         parsed: &Parsed<Self>,
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
-        let Parsed::Ip(datagram) = parsed else {
-            unreachable!("all else has a way of its own, or is none of IPv6")
+        let datagram = match parsed {
+            Parsed::Ip(datagram) => datagram,
+            Parsed::Fragment(fragment) if !fragment.destination.is_multicast() => {
+                return core.fragment(packet, fragment, turn);
+            }
+            Parsed::Fragment(_) => return (core.of_group(packet, turn), PacketContext::default()),
+            _ => unreachable!("all else has a way of its own, or is none of IPv6"),
         };
-        let is_icmp = datagram.protocol == protocol::ICMPV6 && !datagram.is_fragment;
-        if is_icmp && nd::is_discovery(packet.data(), datagram.layout.l4) {
+        if datagram.protocol == protocol::ICMPV6
+            && nd::is_discovery(packet.data(), datagram.layout.l4)
+        {
             return (core.discovery(packet, turn), PacketContext::default());
         }
         if !datagram.destination.is_multicast() {

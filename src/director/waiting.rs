@@ -1,8 +1,9 @@
 //! Packets that wait for their next hop's MAC address: a few for each hop, few hops, not for long.
 
+use crate::forward::cut;
 use crate::forward::rewrite::set_macs;
 use crate::neighbour::{LinkState, NeighbourTable};
-use crate::packet::{Packet, Sent, Sink};
+use crate::packet::{Packet, Sink};
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
 use crate::units::{HopId, PortId, Time};
@@ -76,7 +77,10 @@ impl<P: Packet> Waiting<P> {
                     for mut packet in self.hops.swap_remove(n).packets {
                         stats.queued.sub(1);
                         set_macs(packet.data_mut(), link.mac, source);
-                        sink.send(link.port, packet, Sent::Forwarded);
+                        let mtu = tables.port(link.port).mtu;
+                        if !cut::send(packet, link.port, mtu, sink) {
+                            stats.drop(DropReason::NoBuffer);
+                        }
                     }
                 }
                 Attempt::Wait | Attempt::GiveUp => {

@@ -1,15 +1,16 @@
 //! Applies the translation of a connection whose sides are of different families: the packet gets the other family's header
 //! (RFC 7915). Its addresses and ports are the connection's, as in [`rewrite`](super::rewrite); so only what that says of
-//! headers counts here, and not of ICMP, of fragments, which weir forwards none of, nor of stateless addresses.
+//! headers and of fragments counts here, and not of ICMP, nor of stateless addresses.
 //!
 //! What the other family has no place for is left out: IPv4 options (section 4.1), IPv6 extension headers (section 5.1) and
 //! the flow label. What tells a route of its own was refused before (`source_route`, `routing_header`).
 
-use super::rewrite::{Layout, translate_ports};
+use super::rewrite::{Form, Layout, Part, translate_ports};
 use crate::conn::{ConnectionAny, FlowKeyAny, Key};
 use crate::net::{ethertype, protocol};
 use crate::packet::Packet;
 use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::extension::{self, Fragment};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::{checksum, udp};
@@ -21,7 +22,7 @@ const ETHERTYPE: std::ops::Range<usize> = 12..14;
 
 /// An IPv4 packet made of an IPv6 one may be fragmented up to this length, with an IPv6 header that of the longest one that
 /// every IPv6 link takes (section 5.1).
-pub(super) const ALWAYS_WHOLE: usize = 1260;
+pub const ALWAYS_WHOLE: usize = 1260;
 
 /// How much longer a packet is in IPv6.
 pub const GROWTH: u16 = (ipv6::HEADER_LEN - ipv4::HEADER_LEN) as u16;
@@ -49,11 +50,15 @@ impl Identifications {
     }
 }
 
+/// The headers of an IPv6 fragment.
+const V6_FRAGMENT: usize = ipv6::HEADER_LEN + extension::FRAGMENT_LEN;
+
 /// The length that a packet of a family has in the other one, whose layer above IP begins at `layout.l4` of its frame.
-pub fn translated_length(is_v6: bool, length: u16, layout: Layout) -> u16 {
+pub fn translated_length(is_v6: bool, length: u16, layout: Layout, part: Part) -> u16 {
     let before = layout.l4 - IP as u16;
     let header = match is_v6 {
         true => ipv4::HEADER_LEN,
+        false if part != Part::Whole => V6_FRAGMENT,
         false => ipv6::HEADER_LEN,
     };
     length.saturating_sub(before).saturating_add(header as u16)
@@ -68,12 +73,13 @@ struct Common {
     ttl: u8,
     /// Bytes behind the headers.
     payload: usize,
-    /// Of an IPv6 packet's fragment header: the packet is an atomic fragment.
-    identification: Option<u16>,
+    /// What the packet is of its datagram, if it is a fragment or is to be cut into such. In IPv6 an atomic fragment too.
+    fragment: Option<Fragment>,
 }
 
 impl Common {
-    fn of(frame: &[u8], layout: Layout) -> Option<Self> {
+    fn of(frame: &[u8], form: Form) -> Option<Self> {
+        let layout = form.layout;
         let headers = usize::from(layout.l4).checked_sub(IP)?;
         let frame = Ethernet::new_checked(frame).ok()?;
         match frame.ethertype() {
@@ -83,7 +89,12 @@ impl Common {
                     class: ip.tos(),
                     ttl: ip.ttl(),
                     payload: usize::from(ip.total_length()).checked_sub(headers)?,
-                    identification: None,
+                    fragment: (ip.is_fragment() || form.is_cut).then(|| Fragment {
+                        offset: ip.fragment_offset(),
+                        more: ip.more_fragments(),
+                        identification: ip.identification().into(),
+                        next_header: ip.protocol(),
+                    }),
                 })
             }
             _ => {
@@ -97,7 +108,7 @@ impl Common {
                     class: ip.traffic_class(),
                     ttl: ip.hop_limit(),
                     payload: end.checked_sub(headers)?,
-                    identification: fragment.map(|fragment| fragment.identification as u16),
+                    fragment,
                 })
             }
         }
@@ -113,23 +124,42 @@ impl Common {
         let ttl = self.ttl.wrapping_sub(1);
         match (to.source().into(), to.destination().into()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let number = self.identification;
+                let fragment = self.fragment;
                 let ip = ipv4::Repr {
                     tos: self.class,
                     ttl,
-                    dont_fragment: number.is_none() && packet.len() > ALWAYS_WHOLE,
-                    identification: number.unwrap_or_else(|| identifications.take()),
+                    dont_fragment: fragment.is_none() && packet.len() > ALWAYS_WHOLE,
+                    identification: match fragment {
+                        // Section 5.1.1: its low half.
+                        Some(fragment) => fragment.identification as u16,
+                        None => identifications.take(),
+                    },
                     ..ipv4::Repr::new(source, destination, to.protocol())
                 };
-                ip.emit(packet)
+                ip.emit(packet)?;
+                if let Some(fragment) = fragment.filter(|fragment| !fragment.is_atomic()) {
+                    let mut ip = Ipv4::new_checked(packet).ok()?;
+                    ip.set_fragment(fragment.offset, fragment.more);
+                    ip.fill_checksum();
+                }
+                Some(())
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let next_header = match self.fragment {
+                    Some(_) => protocol::FRAGMENT,
+                    None => to.protocol(),
+                };
                 let ip = ipv6::Repr {
                     traffic_class: self.class,
                     hop_limit: ttl,
-                    ..ipv6::Repr::new(source, destination, to.protocol())
+                    ..ipv6::Repr::new(source, destination, next_header)
                 };
-                ip.emit(packet)
+                ip.emit(packet)?;
+                if let Some(fragment) = self.fragment {
+                    let header = packet.get_mut(ipv6::HEADER_LEN..)?;
+                    fragment.emit(header.first_chunk_mut()?);
+                }
+                Some(())
             }
             _ => None,
         }
@@ -139,24 +169,25 @@ impl Common {
 /// Makes of a packet the one that goes on to the connection's other side, all but its MAC addresses, which are of any value
 /// then. Returns false if the packet's buffer has no room for it.
 ///
-/// The packet must be a whole TCP segment or UDP datagram of the connection, checked by [`crate::director::parse`], and its
-/// TTL above 1.
+/// The packet must be a TCP segment or UDP datagram of the connection, or a fragment of one, checked by
+/// [`crate::director::parse`], and its TTL above 1.
 pub fn rewrite<P: Packet>(
     packet: &mut P,
-    layout: Layout,
+    form: Form,
     connection: &ConnectionAny,
     reply: bool,
     identifications: &mut Identifications,
 ) -> bool {
     let to = connection.translated(reply);
-    let Some(common) = Common::of(packet.data(), layout) else {
+    let Some(common) = Common::of(packet.data(), form) else {
         return false;
     };
     let (is_v6, header) = match to.source().into() {
         IpAddr::V4(_) => (false, ipv4::HEADER_LEN),
+        IpAddr::V6(_) if common.fragment.is_some() => (true, V6_FRAGMENT),
         IpAddr::V6(_) => (true, ipv6::HEADER_LEN),
     };
-    let (before, after) = (usize::from(layout.l4), IP + header);
+    let (before, after) = (usize::from(form.layout.l4), IP + header);
     // The padding of a short frame goes first.
     let end = before + common.payload;
     let is_placed = (packet.data().len() == end || packet.resize(end))
@@ -179,6 +210,9 @@ pub fn rewrite<P: Packet>(
         .is_none()
     {
         return false;
+    }
+    if form.part == Part::Later {
+        return true;
     }
     let l4 = &mut frame[after..];
     let is_tcp = to.protocol() == protocol::TCP;

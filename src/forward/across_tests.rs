@@ -156,7 +156,7 @@ proptest! {
             let layout = Layout { l4: l4 as u16 };
             let mut packet = Memory::new(PortId(0), &[&before[..], &vec![0; padding]].concat());
             let mut numbers = Identifications { next, step: 4 };
-            prop_assert!(rewrite(&mut packet, layout, &connection, reply, &mut numbers));
+            prop_assert!(rewrite(&mut packet, Form::whole(layout), &connection, reply, &mut numbers));
             let atomic = atomic.filter(|_| is_v6);
             let length = ipv4::HEADER_LEN + before.len() - l4;
             let after = Header {
@@ -168,7 +168,7 @@ proptest! {
             let expected = frame(&sent, after, &[], &payload, true);
             prop_assert_eq!(&packet.data()[ETHERTYPE.start..], &expected[ETHERTYPE.start..]);
             let ip_length = (before.len() - IP) as u16;
-            prop_assert_eq!(usize::from(translated_length(is_v6, ip_length, layout)), expected.len() - IP);
+            prop_assert_eq!(usize::from(translated_length(is_v6, ip_length, layout, Part::Whole)), expected.len() - IP);
             let is_taken = is_v6 && atomic.is_none();
             prop_assert_eq!(numbers.next, if is_taken { next.wrapping_add(4) } else { next });
         }
@@ -186,6 +186,6 @@ proptest! {
         let mut frame = frame(&key, header, &[], b"some payload", true);
         frame.truncate(cut);
         let mut packet = Memory::new(PortId(0), &frame);
-        rewrite(&mut packet, Layout { l4 }, &connection, reply, &mut Identifications::new(0, 1));
+        rewrite(&mut packet, Form::whole(Layout { l4 }), &connection, reply, &mut Identifications::new(0, 1));
     }
 }

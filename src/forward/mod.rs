@@ -4,6 +4,7 @@
 //! to every packet, whatever the mode.
 
 pub mod across;
+pub mod cut;
 pub mod error;
 pub mod error_across;
 pub mod rewrite;

@@ -20,6 +20,36 @@ impl Layout {
     pub const USUAL_V6: Layout = Layout { l4: 54 };
 }
 
+/// What of its datagram a packet has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    #[default]
+    Whole,
+    /// The first fragment, with the header of TCP or UDP.
+    First,
+    /// Another fragment, without it.
+    Later,
+}
+
+/// What has to be known of a packet to rewrite it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    pub layout: Layout,
+    pub part: Part,
+    /// It is sent on in fragments, see [`cut`](super::cut).
+    pub is_cut: bool,
+}
+
+impl Form {
+    /// Of a whole packet that goes on as one.
+    pub fn whole(layout: Layout) -> Self {
+        Form {
+            layout,
+            ..Form::default()
+        }
+    }
+}
+
 /// Does to a frame of the usual layout all that forwarding it takes: as [`rewrite`], and its Ethernet header.
 #[inline(always)]
 pub fn rewrite_usual(
@@ -51,9 +81,9 @@ pub fn rewrite_usual(
 
 /// Does to a frame what its connection's mode does.
 #[inline(always)]
-pub fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection, reply: bool) {
+pub fn rewrite(frame: &mut [u8], form: Form, connection: &Connection, reply: bool) {
     if connection.translates() {
-        translate(frame, layout, connection, reply);
+        translate(frame, form, connection, reply);
     } else {
         pass(frame);
     }
@@ -64,8 +94,11 @@ pub fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection, reply:
 ///
 /// The frame must have passed [`crate::director::parse`], and its TTL must be above 1; of a shorter one, whatever
 /// is missing is left alone.
-pub fn translate(frame: &mut [u8], layout: Layout, connection: &Connection, reply: bool) {
-    let Some((before, l4)) = frame.split_at_mut_checked(usize::from(layout.l4)) else {
+pub fn translate(frame: &mut [u8], form: Form, connection: &Connection, reply: bool) {
+    if form.part == Part::Later {
+        return translate_addresses(frame, connection, reply);
+    }
+    let Some((before, l4)) = frame.split_at_mut_checked(usize::from(form.layout.l4)) else {
         return;
     };
     let ip = before
@@ -78,6 +111,20 @@ pub fn translate(frame: &mut [u8], layout: Layout, connection: &Connection, repl
     if let Some(ip) = ip {
         let is_tcp = connection.request.protocol() == protocol::TCP;
         translate_headers(ip, ports, is_tcp, tcp_checksum, connection, reply);
+    }
+}
+
+/// As [`translate`], of a fragment without a header of TCP or UDP.
+#[cold]
+fn translate_addresses(frame: &mut [u8], connection: &Connection, reply: bool) {
+    let ip = frame
+        .get_mut(ethernet::HEADER_LEN..)
+        .and_then(<[u8]>::first_chunk_mut::<20>);
+    if let Some(ip) = ip {
+        let (delta, _) = connection.deltas(reply);
+        let to = connection.translated(reply);
+        ip[12..20].copy_from_slice(&to.wire_addresses().to_le_bytes());
+        decrement_ttl(ip, delta);
     }
 }
 
@@ -256,13 +303,13 @@ mod tests {
 
             let mut there = frame(&request, ttl, &payload);
             let Parsed::Flow(flow) = parse::<V4>(&there, &port()) else { panic!("not understood") };
-            translate(&mut there, flow.layout, &connection, false);
+            translate(&mut there, Form::whole(flow.layout), &connection, false);
             prop_assert_eq!(&there, &frame(&translation.key(protocol), ttl - 1, &payload));
 
             let mut back = frame(&connection.reply, ttl, &payload);
             let Parsed::Flow(flow) = parse::<V4>(&back, &port()) else { panic!("not understood") };
             prop_assert_eq!(flow.key, connection.reply);
-            translate(&mut back, flow.layout, &connection, true);
+            translate(&mut back, Form::whole(flow.layout), &connection, true);
             prop_assert_eq!(&back, &frame(&request.reversed(), ttl - 1, &payload));
         }
 
@@ -283,7 +330,7 @@ mod tests {
             let right = read(&broken);
             broken[at..at + 2].copy_from_slice(&wrong.to_be_bytes());
             let Parsed::Flow(flow) = parse::<V4>(&broken, &port()) else { panic!("not understood") };
-            translate(&mut broken, flow.layout, &connection, false);
+            translate(&mut broken, Form::whole(flow.layout), &connection, false);
             let whole = read(&frame(&translation.key(request.protocol()), 63, b"data"));
             // 0 and 0xffff are the same number in ones' complement.
             prop_assert_eq!(read(&broken) % 0xffff == whole % 0xffff, wrong % 0xffff == right % 0xffff);
@@ -291,7 +338,7 @@ mod tests {
             if !tcp {
                 let mut none = frame(&request, 64, b"data");
                 none[at..at + 2].fill(0);
-                translate(&mut none, flow.layout, &connection, false);
+                translate(&mut none, Form::whole(flow.layout), &connection, false);
                 prop_assert_eq!(read(&none), 0);
             }
         }
@@ -339,7 +386,7 @@ mod tests {
 
             let (destination, source) = (Mac(macs.0), Mac(macs.1));
             let (mut general, mut usual) = (before.clone(), before);
-            rewrite(&mut general, flow.layout, &connection, reply);
+            rewrite(&mut general, Form::whole(flow.layout), &connection, reply);
             set_macs(&mut general, destination, source);
             rewrite_usual(&mut usual, tcp, &connection, reply, hop(destination, source));
             prop_assert_eq!(&usual, &general);
@@ -393,7 +440,7 @@ mod tests {
                 RealId(0),
             );
             if let Parsed::Flow(flow) = parse::<V4>(&frame, &port()) {
-                translate(&mut frame, flow.layout, &connection, false);
+                translate(&mut frame, Form::whole(flow.layout), &connection, false);
             }
         }
     }

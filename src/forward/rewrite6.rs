@@ -1,8 +1,8 @@
 //! Applies a connection's translation to an IPv6 frame, as [`rewrite`](super::rewrite) to an IPv4 one. The header has no
 //! checksum, and so none is corrected.
 
-use super::rewrite::{Layout, translate_ports};
-use crate::conn::{Connection6, Key};
+use super::rewrite::{Form, Part, translate_ports};
+use crate::conn::{Connection6, FlowKey6, Key};
 use crate::neighbour::Hop;
 use crate::net::protocol;
 use crate::wire::ethernet;
@@ -38,8 +38,11 @@ pub fn rewrite_usual(
 }
 
 /// As [`rewrite::rewrite`](super::rewrite::rewrite). The layer behind the extension headers is translated.
-pub fn rewrite(frame: &mut [u8], layout: Layout, connection: &Connection6, reply: bool) {
-    let Some((before, l4)) = frame.split_at_mut_checked(usize::from(layout.l4)) else {
+pub fn rewrite(frame: &mut [u8], form: Form, connection: &Connection6, reply: bool) {
+    if form.part == Part::Later {
+        return rewrite_addresses(frame, connection, reply);
+    }
+    let Some((before, l4)) = frame.split_at_mut_checked(usize::from(form.layout.l4)) else {
         return;
     };
     let ip = before
@@ -66,6 +69,27 @@ pub fn pass(frame: &mut [u8]) {
     }
 }
 
+/// As [`rewrite`], of a fragment without a header of TCP or UDP.
+#[cold]
+fn rewrite_addresses(frame: &mut [u8], connection: &Connection6, reply: bool) {
+    let ip = frame
+        .get_mut(ethernet::HEADER_LEN..)
+        .and_then(<[u8]>::first_chunk_mut::<HEADER_LEN>);
+    if let Some(ip) = ip {
+        decrement_hop_limit(ip);
+        if connection.translates() {
+            set_addresses(ip, &connection.translated(reply));
+        }
+    }
+}
+
+#[inline(always)]
+fn set_addresses(ip: &mut [u8; HEADER_LEN], to: &FlowKey6) {
+    for (field, word) in ip[8..].chunks_exact_mut(8).zip(to.wire_addresses()) {
+        field.copy_from_slice(&word.to_le_bytes());
+    }
+}
+
 #[inline(always)]
 fn translate_headers(
     ip: &mut [u8; HEADER_LEN],
@@ -77,9 +101,7 @@ fn translate_headers(
 ) {
     let (_, l4_delta) = connection.deltas(reply);
     let to = connection.translated(reply);
-    for (field, word) in ip[8..].chunks_exact_mut(8).zip(to.wire_addresses()) {
-        field.copy_from_slice(&word.to_le_bytes());
-    }
+    set_addresses(ip, &to);
     translate_ports(ports, is_tcp, tcp_checksum, to.wire_ports(), l4_delta);
 }
 
@@ -91,9 +113,9 @@ fn decrement_hop_limit(ip: &mut [u8; HEADER_LEN]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conn::{Connection, FlowKey6};
+    use crate::conn::Connection;
     use crate::forward::MODES;
-    use crate::forward::rewrite::set_macs;
+    use crate::forward::rewrite::{Layout, set_macs};
     use crate::neighbour::{Link, LinkState, NeighbourTable};
     use crate::net::{Mac, ethertype};
     use crate::units::{HopId, PortId, RealId};
@@ -200,7 +222,7 @@ mod tests {
             for (key, expected, reply) in ways {
                 let mut general = frame(&key, hop_limit, &options, &payload);
                 let mut usual = general.clone();
-                rewrite(&mut general, layout, &connection, reply);
+                rewrite(&mut general, Form::whole(layout), &connection, reply);
                 prop_assert_eq!(&general, &frame(&expected, hop_limit - 1, &options, &payload));
                 if extensions == 0 {
                     let (destination, source) = (Mac(macs.0), Mac(macs.1));
@@ -222,7 +244,7 @@ mod tests {
             let connection = Connection::new(key, translation, RealId(0));
             let mut frame = frame(&key, 64, &[], b"some payload");
             frame.truncate(cut);
-            rewrite(&mut frame, Layout::USUAL_V6, &connection, false);
+            rewrite(&mut frame, Form::whole(Layout::USUAL_V6), &connection, false);
         }
     }
 }

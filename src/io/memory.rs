@@ -1,7 +1,7 @@
 //! Packets in plain memory: for replays and tests.
 
 use crate::net::TagPriorities;
-use crate::packet::{Errand, Packet};
+use crate::packet::{Errand, Head, Packet};
 use crate::units::PortId;
 
 /// What a packet may grow by, as an mbuf's tailroom lets it: enough for every answer that weir writes.
@@ -21,6 +21,7 @@ pub struct Memory {
     room: usize,
     /// [`Errand::number`], which is smaller than the errand: packets are moved from hand to hand.
     errand: u32,
+    head: Head,
     priorities: TagPriorities,
 }
 
@@ -35,6 +36,7 @@ impl Memory {
             buffer,
             start: HEADROOM,
             errand: Errand::Find.number(),
+            head: Head::default(),
             priorities: TagPriorities::default(),
         }
     }
@@ -98,6 +100,14 @@ impl Packet for Memory {
 
     fn errand(&self) -> Errand {
         Errand::from_number(self.errand)
+    }
+
+    fn set_head(&mut self, head: Head) {
+        self.head = head;
+    }
+
+    fn head(&self) -> Head {
+        self.head
     }
 
     fn set_priorities(&mut self, priorities: TagPriorities) {

@@ -75,8 +75,10 @@ metrics! {
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.answered_packets));
     Counter "weir_local_packets_total" ["worker"] "Received packets for the host itself."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.local_packets));
-    Gauge "weir_queued_packets" ["worker"] "Received packets that wait for a neighbour's MAC address."
+    Gauge "weir_queued_packets" ["worker"] "Received packets that wait for a neighbour's MAC address, or for the first fragment of their datagram."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.queued_packets));
+    Gauge "weir_waiting_fragments" ["worker"] "Of the queued packets, the fragments that wait for the first one of their datagram."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.waiting_fragments));
     Counter "weir_dropped_packets_total" ["reason"] "Received packets dropped; docs/drop-reasons.md explains each reason."
         Daemon(|daemon, samples| reasons(daemon, samples, |worker| &worker.dropped_packets));
     Counter "weir_replies_total" ["reason"] "Answers decided on, by what asked for them."

@@ -185,6 +185,19 @@ impl NeedsRestart {
         if new.limits.connections != old.limits.connections {
             return refuse("[limits] connections".into());
         }
+        let of_fragments = |config: &Config| {
+            let limits = &config.limits;
+            (
+                limits.fragmented_datagrams,
+                limits.waiting_fragments,
+                limits.waiting_fragment_bytes,
+            )
+        };
+        if of_fragments(new) != of_fragments(old) {
+            return refuse(
+                "[limits] fragmented_datagrams, waiting_fragments or waiting_fragment_bytes".into(),
+            );
+        }
         let fixed = |port: &config::PortConfig| {
             (
                 port.name.clone(),

@@ -107,6 +107,7 @@ impl Model {
             reverse_path: config.reverse_path,
             unknown_tcp: config.unknown_tcp,
             answers_per_second: config.limits.answers_per_second,
+            fragment_timeout: config.limits.fragment_timeout,
             host_packets_per_second: config.limits.host_packets_per_second,
             host_peer_packets_per_second: config.limits.host_peer_packets_per_second,
             host_peers: Arc::default(),
@@ -273,6 +274,7 @@ impl Model {
             next.reverse_path = reverse_path;
             next.unknown_tcp = unknown_tcp;
             next.answers_per_second = limits.answers_per_second;
+            next.fragment_timeout = limits.fragment_timeout;
             next.host_packets_per_second = limits.host_packets_per_second;
             next.host_peer_packets_per_second = limits.host_peer_packets_per_second;
             if let Some(ports) = ports {

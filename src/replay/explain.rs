@@ -45,6 +45,7 @@ pub fn explain(
         Verdict::Forward(out) => ("known connection", Some(out)),
         Verdict::Reply(out, reason) => (reason.name(), Some(out)),
         Verdict::Queue(out) => ("neighbour_unresolved", Some(out)),
+        Verdict::Await => ("first_fragment_missing", None),
         Verdict::Local(reason) => (reason.name(), None),
         Verdict::HandOver(_) => unreachable!("never the last word on a packet"),
         Verdict::Drop(reason) => (reason.name(), None),

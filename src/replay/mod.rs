@@ -112,7 +112,11 @@ impl Replay {
         // A packet makes at most a connection and a persistence template: this limit is never met before the other.
         let connections = config.limits.connections.div_ceil(workers);
         let connections = connections.min(packets.saturating_mul(2));
-        let room = Room::of(config, connections);
+        let mut room = Room::shared(config, connections, workers);
+        // Likewise: at most half of the places are for datagrams without their first fragment.
+        let fragments = &mut room.fragments;
+        fragments.datagrams = fragments.datagrams.min(packets.saturating_mul(2).max(2));
+        fragments.waiting = fragments.waiting.min(packets.max(1));
         let shared = Shared::new(stats, Steering::new(DEFAULT_KEY, workers), SEED);
         let worker = |(n, mut reader): (usize, Reader<Tables>)| {
             reader.quiescent();

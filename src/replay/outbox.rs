@@ -32,7 +32,8 @@ pub(super) struct Outbox {
     /// Those of them that the director still has, in the order of its decisions.
     current: VecDeque<usize>,
     /// What they caused so far, and which of them.
-    caused: Vec<(usize, Frame)>,
+    caused: Vec<(usize, Sent, Frame)>,
+    /// Of each of them. A packet that another one was kept waiting for may be decided on again, for that one.
     decided: Vec<Option<(WorkerId, Verdict, PacketContext)>>,
     /// For each worker, what others have handed over to it.
     handed_over: Vec<Vec<Numbered>>,
@@ -94,21 +95,20 @@ impl Outbox {
     /// Puts the frames that were sent since [`begin`](Self::begin) into the order of the packets that caused them, and
     /// returns what became of each packet.
     pub fn end(&mut self) -> Vec<Decision> {
-        self.caused.sort_by_key(|(number, _)| *number);
-        let mut last = vec![None; self.arrivals.len()];
-        for (number, frame) in self.caused.drain(..) {
+        self.caused.sort_by_key(|(number, _, _)| *number);
+        // The first that is the packet itself: what it has released follows it.
+        let mut own = vec![None; self.arrivals.len()];
+        for (number, kind, frame) in self.caused.drain(..) {
             let sent = &mut self.sent[frame.port.index()];
-            last[number] = Some(*sent);
+            if kind != Sent::Originated {
+                own[number].get_or_insert(*sent);
+            }
             *sent += 1;
             self.frames.push(frame);
         }
-        let decisions = self
-            .arrivals
-            .drain(..)
-            .zip(self.decided.drain(..))
-            .zip(last);
+        let decisions = self.arrivals.drain(..).zip(self.decided.drain(..)).zip(own);
         type Arrival = (PortId, Time);
-        let decision = |(((port, time), decided), last): ((Arrival, Option<_>), Option<u64>)| {
+        let decision = |(((port, time), decided), own): ((Arrival, Option<_>), Option<u64>)| {
             let (worker, verdict, context) = decided.expect("the director decides on every packet");
             let is_sent = matches!(verdict, Verdict::Forward(_) | Verdict::Reply(..));
             Decision {
@@ -117,7 +117,7 @@ impl Outbox {
                 time,
                 verdict,
                 context,
-                out_n: last.filter(|_| is_sent),
+                out_n: own.filter(|_| is_sent),
             }
         };
         decisions.map(decision).collect()
@@ -141,7 +141,10 @@ impl Sink for Outbox {
         counters.sent(port, kind, 1, 0);
         let frame = |time| Frame { port, time, packet };
         match self.current.front() {
-            Some(&number) => self.caused.push((number, frame(self.arrivals[number].1))),
+            Some(&number) => {
+                let time = self.arrivals[number].1;
+                self.caused.push((number, kind, frame(time)));
+            }
             None => {
                 self.sent[port.index()] += 1;
                 self.frames.push(frame(self.clock));
@@ -168,7 +171,10 @@ impl Sink for Outbox {
 
     fn decided(&mut self, _port: PortId, verdict: Verdict, context: PacketContext) {
         let number = self.current.pop_front().expect("one decision a packet");
-        self.decided[number] = Some((self.worker, verdict, context));
+        let decided = &mut self.decided[number];
+        if decided.is_none_or(|(_, verdict, _)| matches!(verdict, Verdict::HandOver(_))) {
+            *decided = Some((self.worker, verdict, context));
+        }
     }
 }
 

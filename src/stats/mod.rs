@@ -153,8 +153,10 @@ pub struct WorkerStats {
     pub answered: Counter,
     /// Received packets that were given to the host.
     pub local: Counter,
-    /// Received packets that wait for a neighbour.
+    /// Received packets that wait for a neighbour, or for the first fragment of their datagram.
     pub queued: Counter,
+    /// Those of them that wait for a first fragment.
+    pub waiting_fragments: Counter,
     /// Frames of weir's own (questions for neighbours, announcements) that a device took.
     pub originated: Counter,
     /// Packets between hosts that were sent on, as a router does.
@@ -204,6 +206,7 @@ impl WorkerStats {
             answered: Counter::default(),
             local: Counter::default(),
             queued: Counter::default(),
+            waiting_fragments: Counter::default(),
             originated: Counter::default(),
             routed: Counter::default(),
             hairpins: Counter::default(),

@@ -1,7 +1,7 @@
 //! IPv6 extension headers (RFC 8200 section 4), and the way through them to the upper layer.
 
 use super::Malformed;
-use super::field::{u16_of, u32_of};
+use super::field::{set_u16, set_u32, u16_of, u32_of};
 use crate::net::protocol;
 
 /// How many are walked at most. RFC 8504 section 5.3 lets a receiver have such limits.
@@ -11,6 +11,8 @@ pub const MAX_BYTES: usize = 256;
 
 /// The least one, and the unit of their lengths.
 const UNIT: usize = 8;
+/// Bytes of a fragment header.
+pub const FRAGMENT_LEN: usize = UNIT;
 
 mod field {
     use crate::wire::field::Field;
@@ -68,6 +70,7 @@ impl<'a> Extension<'a> {
             offset: offset & !7,
             more: offset & 1 != 0,
             identification: u32_of(self.bytes, field::IDENTIFICATION),
+            next_header: self.next_header(),
         })
     }
 
@@ -159,9 +162,23 @@ pub struct Fragment {
     /// Whether others follow.
     pub more: bool,
     pub identification: u32,
+    /// What the datagram's fragments, put together, begin with: an extension header, or the upper layer.
+    pub next_header: u8,
 }
 
 impl Fragment {
+    /// Writes the header.
+    pub fn emit(&self, header: &mut [u8; FRAGMENT_LEN]) {
+        header[field::NEXT_HEADER] = self.next_header;
+        header[field::LENGTH] = 0;
+        set_u16(
+            header,
+            field::OFFSET,
+            self.offset & !7 | u16::from(self.more),
+        );
+        set_u32(header, field::IDENTIFICATION, self.identification);
+    }
+
     /// RFC 6946: one that is the whole datagram.
     pub fn is_atomic(&self) -> bool {
         self.offset == 0 && !self.more
@@ -176,6 +193,8 @@ pub struct UpperLayer<'a> {
     pub extensions: usize,
     /// Of a fragment header, an atomic fragment's too.
     pub fragment: Option<Fragment>,
+    /// Bytes of the extension headers up to the fragment header's end; 0 without one. What follows is the fragment's data.
+    pub fragment_end: usize,
     /// The bytes of the upper layer; of a fragment that is not the first, any part of them.
     pub payload: &'a [u8],
 }
@@ -215,6 +234,7 @@ pub(super) fn walk(first: u8, payload: &[u8]) -> Result<UpperLayer<'_>, Malforme
         protocol: first,
         extensions: 0,
         fragment: None,
+        fragment_end: 0,
         payload,
     };
     let mut headers = 0;
@@ -249,6 +269,7 @@ pub(super) fn walk(first: u8, payload: &[u8]) -> Result<UpperLayer<'_>, Malforme
         upper.protocol = extension.next_header();
         if let Some(fragment) = extension.fragment() {
             upper.fragment = Some(fragment);
+            upper.fragment_end = upper.extensions;
             if fragment.offset > 0 {
                 break;
             }

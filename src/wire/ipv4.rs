@@ -14,6 +14,9 @@ use std::net::Ipv4Addr;
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = field::OPTIONS_AT;
 
+/// Bytes of the longest header.
+pub const MAX_HEADER_LEN: usize = 60;
+
 /// As the kernel sends its own packets (`sysctl_ip_default_ttl`).
 pub const DEFAULT_TTL: u8 = 64;
 
@@ -197,6 +200,31 @@ impl<'a> Ipv4<&'a [u8]> {
         &self.0[..length.min(self.0.len())]
     }
 
+    /// The header that fragments other than the first have, with its length: of the options, those that are to be copied
+    /// (RFC 791 section 3.1). Its length, offset and checksum are those of the whole packet.
+    pub fn later_header(&self) -> ([u8; MAX_HEADER_LEN], usize) {
+        const COPIED: u8 = 0x80;
+        let mut header = [0; MAX_HEADER_LEN];
+        header[..HEADER_LEN].copy_from_slice(&self.0[..HEADER_LEN]);
+        let mut length = HEADER_LEN;
+        // What a router takes has been checked: no option is malformed.
+        for option in self.options().map_while(Result::ok) {
+            let end = length + 2 + option.data.len();
+            if option.kind & COPIED != 0
+                && let Some(place) = header.get_mut(length..end)
+            {
+                place[0] = option.kind;
+                place[1] = (end - length) as u8;
+                place[2..].copy_from_slice(option.data);
+                length = end;
+            }
+        }
+        // The rest of the last word ends the list.
+        let length = length.next_multiple_of(4);
+        header[field::VERSION] = 0x40 | (length / 4) as u8;
+        (header, length)
+    }
+
     #[inline(always)]
     pub fn payload(&self) -> &'a [u8] {
         &self.packet()[self.header_len()..]
@@ -279,6 +307,18 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
         let mut checksum = array(self.0.as_ref(), field::CHECKSUM);
         delta.apply(&mut checksum);
         self.0.as_mut()[field::CHECKSUM].copy_from_slice(&checksum);
+    }
+
+    /// Says how long the packet is.
+    pub fn set_total_length(&mut self, length: u16) {
+        set_u16(self.0.as_mut(), field::LENGTH, length);
+    }
+
+    /// Says what part of its datagram the packet is. `offset`: in bytes, a multiple of 8.
+    pub fn set_fragment(&mut self, offset: u16, more: bool) {
+        let others = self.flags() & !(MORE_FRAGMENTS | OFFSET);
+        let more = if more { MORE_FRAGMENTS } else { 0 };
+        set_u16(self.0.as_mut(), field::FLAGS, others | more | (offset / 8));
     }
 
     /// Computes the header checksum.

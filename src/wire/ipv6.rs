@@ -147,6 +147,11 @@ impl<'a> Ipv6<&'a [u8]> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv6<T> {
+    /// Says how many bytes follow the header.
+    pub fn set_payload_length(&mut self, length: u16) {
+        set_u16(self.0.as_mut(), field::PAYLOAD_LENGTH, length);
+    }
+
     pub fn set_hop_limit(&mut self, hop_limit: u8) {
         self.0.as_mut()[field::HOP_LIMIT] = hop_limit;
     }

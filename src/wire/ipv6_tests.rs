@@ -219,7 +219,8 @@ fn fragments_are_told_from_whole_datagrams() {
             Some(Fragment {
                 offset,
                 more,
-                identification
+                identification,
+                next_header: UDP,
             })
         );
         assert_eq!(upper.is_fragment(), is_fragment, "{offset}, {more}");
@@ -228,7 +229,7 @@ fn fragments_are_told_from_whole_datagrams() {
             (!is_fragment).then_some((7, 53)),
             "{offset}, {more}"
         );
-        assert_eq!(upper.extensions, 8);
+        assert_eq!((upper.extensions, upper.fragment_end), (8, 8));
     }
 }
 

@@ -71,6 +71,7 @@ ONE_WORKER = {
     },
     "drops": {"the_same_client_port_to_one_server_by_two_services"},
     "discovery": {"packets_that_wait_keep_their_order", "the_queue_is_bounded"},
+    "fragments": {"four_more_wait_than_may", "six_more_wait_than_may"},
     "neighbours": {
         "a_failed_neighbour_holds_nobody_else_up",
         "a_full_queue_is_one_next_hops",
@@ -111,7 +112,7 @@ def names_of(pattern):
 DROPS = names_of(r'(?m)^    [A-Z]\w+, "([a-z0-9_]+)", "')
 REASONS = {
     "forward": {"new connection", "known connection", "routed"},
-    "queue": {"neighbour_unresolved"},
+    "queue": {"neighbour_unresolved", "first_fragment_missing"},
     "drop": DROPS,
     "reply": names_of(r'ReplyReason::\w+ => "(\w+)"'),
     "local": names_of(r'LocalReason::\w+ => "(\w+)"'),
@@ -123,7 +124,7 @@ class Results:
 
     def __init__(self, case, frames, lines, out, counts):
         self.case, self.frames, self.lines, self.out, self.counts = case, frames, lines, out, counts
-        self.released, self.resets = {}, []
+        self.released, self.resets, self.parts = {}, [], []
 
     def sent(self, step):
         """The frame that `step` gave, or None."""
@@ -153,7 +154,7 @@ def fields(frame):
         parts = Ipv6(frame)
         found |= {"src": packet[IPv6].src, "dst": packet[IPv6].dst, "hlim": parts.ttl, "proto": parts.protocol}
         found |= {"tos": parts.traffic_class(), "label": packet[IPv6].fl, "length": len(parts.packet)}
-        if parts.protocol in (6, 17):
+        if parts.protocol in (6, 17) and not (parts.piece and parts.piece.offset):
             sport, dport = struct.unpack_from("!HH", parts.payload)
             found |= {"sport": sport, "dport": dport, "chksum": parts.field}
             found["payload"] = parts.payload[(parts.payload[12] >> 4) * 4 if parts.protocol == 6 else 8 :]
@@ -174,10 +175,10 @@ def fields(frame):
         found |= {"src": ip.src, "dst": ip.dst, "ttl": ip.ttl, "tos": ip.tos, "proto": ip.proto, "ihl": ip.ihl, "id": ip.id}
         found |= {"df": bool(ip.flags.DF), "length": ip.len}
         parts = Ipv4(frame)
-        if ip.proto == 6:
+        if ip.proto == 6 and ip.frag == 0:
             at = mss_at(parts.payload)
             found["mss"] = at and struct.unpack_from("!H", parts.payload, at)[0]
-        if ip.proto in (6, 17):
+        if ip.proto in (6, 17) and ip.frag == 0:
             layer = packet[TCP if ip.proto == 6 else UDP]
             found |= {"sport": layer.sport, "dport": layer.dport, "chksum": parts.field}
             if ip.proto == 6:
@@ -303,6 +304,9 @@ def account(case, results):
     for left in spare.values():
         of_its_own = [number for number, (_, frame) in left.items() if is_own_reset(case, fields(frame))]
         results.resets += [left.pop(number)[1] for number in of_its_own]
+    if case.gathers:
+        results.parts = [(port, frame) for port, left in spare.items() for _, frame in left.values()]
+        spare = {}
     extra = [(port, fields(frame)) for port, left in spare.items() for _, frame in left.values()]
     assert not extra, f"frames out that nothing explains: {extra}"
     return sorted(requests, key=lambda request: request[1])
@@ -407,6 +411,8 @@ def rewritten(case, line, frame, sent, where):
     assert after.ttl == before.ttl - 1, f"{where}: TTL {before.ttl} became {after.ttl}"
     assert after.trailer in (b"", before.trailer) or not any(after.trailer), f"{where}: {after.trailer} after the packet"
     vip = ipaddress.ip_address(service.vip).packed
+    if before.piece or after.piece:
+        return part_rewritten(case, line, service, before, after, where)
     if len(before.src) != len(after.src):
         return translated(case, line, service, before, after, where)
     rewrites = vip_ports(service, before, after, before.dst == vip, line, where, case)
@@ -457,6 +463,23 @@ def error_rewritten(case, results, line, packet, before, after, where):
     original = ip_of(untagged(results.frames[about][2]))
     vip = ipaddress.ip_address(service.vip).packed
     quotes.check(before, after, original, packet.more, vip, original.dst != vip, service.mode, where)
+
+
+def part_rewritten(case, line, service, before, after, where):
+    """As `rewritten`, of a fragment: what has no header of layer 4 keeps all of its bytes. What weir has cut is the case's."""
+    request = before.dst == ipaddress.ip_address(service.vip).packed
+    if service.mode == "dr":
+        assert (after.src, after.dst) == (before.src, before.dst), where
+    elif request:
+        assert str(ipaddress.ip_address(after.dst)) in line["real"], f"{where}: went to {after.dst}"
+    else:
+        assert after.src == ipaddress.ip_address(service.vip).packed, f"{where}: not from the service"
+    if len(before.data) != len(after.data):
+        return
+    assert after.piece.id & 0xFFFF == before.piece.id & 0xFFFF, f"{where}: {before.piece} became {after.piece}"
+    assert (after.piece.offset, after.piece.more) == (before.piece.offset, before.piece.more), where
+    changed = 20 if before.piece.offset == 0 and service.mode != "dr" else 0
+    assert after.payload[changed:] == before.payload[changed:], f"{where}: more was rewritten than the mode does"
 
 
 def translated(case, line, service, before, after, where):

@@ -1,6 +1,7 @@
 """Captures and checksums, written from the RFCs rather than taken from weir or scapy: what checks must not share its faults."""
 
 import struct
+from dataclasses import dataclass
 
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 EXTENSIONS = {0, 43, 44, 60}  # hop-by-hop options, routing, fragment, destination options
@@ -20,6 +21,16 @@ def checksum(data):
     return ~internet_sum(data) & 0xFFFF
 
 
+@dataclass
+class Piece:
+    """What part of its datagram a fragment is."""
+
+    id: int
+    offset: int
+    more: bool
+    next_header: int
+
+
 class Ipv4:
     """The parts of a well-formed IPv4 packet; `field` and `right` are its layer-4 checksum as it is, and as it should be."""
 
@@ -34,6 +45,9 @@ class Ipv4:
         self.payload = self.packet[len(self.header) :]
         self.ttl, self.protocol = self.packet[8], self.packet[9]
         self.src, self.dst = self.packet[12:16], self.packet[16:20]
+        id, flags = struct.unpack("!HH", self.packet[4:8])
+        self.piece = Piece(id, (flags & 0x1FFF) * 8, bool(flags & 0x2000), self.protocol) if flags & 0x3FFF else None
+        self.data = self.payload  # of a fragment: what belongs at its offset
         self.place = {TCP: 16, UDP: 6, ICMP: 2}.get(self.protocol)
 
     # Where in the packet its addresses are, its TTL, and the checksum of its header.
@@ -86,13 +100,15 @@ class Ipv6(Ipv4):
         self.packet = frame[14 : 14 + length]
         self.trailer = frame[14 + length :]
         self.protocol, self.ttl = self.packet[6], self.packet[7]
-        at, self.fragment = 40, None
-        while self.protocol in EXTENSIONS:
+        at, self.fragment, self.piece, start = 40, None, None, 40
+        while self.protocol in EXTENSIONS and not (self.piece and self.piece.offset):
             if self.protocol == 44:
-                self.fragment = self.packet[at + 6 : at + 8]
+                self.fragment, start = self.packet[at + 6 : at + 8], at + 8
+                place, id = struct.unpack("!HI", self.packet[at + 2 : at + 8])
+                self.piece = Piece(id, place & ~7, bool(place & 1), self.packet[at]) if place & ~6 else None
             self.protocol, size = self.packet[at], 8 if self.protocol == 44 else 8 + self.packet[at + 1] * 8
             at += size
-        self.header, self.payload = self.packet[:at], self.packet[at:]
+        self.header, self.payload, self.data = self.packet[:at], self.packet[at:], self.packet[start:]
         self.src, self.dst = self.packet[8:24], self.packet[24:40]
         self.place = {TCP: 16, UDP: 6, ICMPV6: 2}.get(self.protocol)
 

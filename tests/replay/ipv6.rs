@@ -195,13 +195,13 @@ fn a_flow_behind_extension_headers_is_forwarded_with_them() {
     assert!(ip.is_l4_checksum_right(&upper) && upper.payload[8..] == *b"who?");
     assert_eq!(ip.destination(), twin(REAL));
 
-    // A part of a packet is none yet.
+    // A first part of a packet has no place for the whole of it.
     let first = [protocol::UDP, 0, 0, 1, 1, 2, 3, 4];
     let bytes = [&first[..], &datagram(client, vip, 53, b"who?")].concat();
     let frame = packet(client, vip, (protocol::FRAGMENT, 64), &bytes);
     assert_eq!(
         receive(&mut replay, &frame).0,
-        Verdict::Drop(DropReason::Fragment)
+        Verdict::Drop(DropReason::BadIpHeader)
     );
 }
 

@@ -45,6 +45,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         answered_packets: 0,
         local_packets: 0,
         queued_packets: 0,
+        waiting_fragments: 0,
         originated_packets: 0,
         dropped_packets: dropped.into(),
         replies: BTreeMap::new(),

@@ -22,6 +22,7 @@ use pool::Pools;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The most workers: each has a queue on every port.
 const MAX_WORKERS: usize = 64;
@@ -241,6 +242,22 @@ fn limits(raw: raw::Limits) -> Limits {
             .connections
             .get()
             .map_or(1_048_576, |limit| limit.0 as usize),
+        fragmented_datagrams: raw
+            .fragmented_datagrams
+            .get()
+            .map_or(4096, |limit| limit.0 as usize),
+        waiting_fragments: raw
+            .waiting_fragments
+            .get()
+            .map_or(8192, |limit| limit.0 as usize),
+        waiting_fragment_bytes: raw
+            .waiting_fragment_bytes
+            .get()
+            .map_or(16 << 20, |limit| limit.0 as usize),
+        fragment_timeout: raw
+            .fragment_timeout
+            .get()
+            .unwrap_or(Duration::from_secs(10)),
         answers_per_second: raw.answers_per_second.get().map_or(1000, |limit| limit.0),
         host_packets_per_second: raw
             .host_packets_per_second

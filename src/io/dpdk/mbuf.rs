@@ -1,7 +1,7 @@
 //! One frame in an mbuf, owned.
 
 use crate::net::TagPriorities;
-use crate::packet::{Errand, Packet};
+use crate::packet::{Errand, Head, Packet};
 use crate::units::PortId;
 use arrayvec::ArrayVec;
 use dpdk_sys::{mbuf, rte_mbuf};
@@ -179,6 +179,25 @@ impl Packet for Mbuf {
     fn errand(&self) -> Errand {
         // SAFETY: `self` owns a live mbuf.
         Errand::from_number(unsafe { mbuf::rss(self.raw()) })
+    }
+
+    // Where a driver notes what a flow rule or the outer of two stripped tags says: weir asks for neither.
+    #[inline]
+    fn set_head(&mut self, head: Head) {
+        let (ports, rest) = head.numbers();
+        // SAFETY: `self` owns a live mbuf.
+        unsafe {
+            mbuf::set_fdir_hi(self.raw(), ports);
+            mbuf::set_vlan_tci_outer(self.raw(), rest);
+        }
+    }
+
+    #[inline]
+    fn head(&self) -> Head {
+        // SAFETY: `self` owns a live mbuf.
+        let (ports, rest) =
+            unsafe { (mbuf::fdir_hi(self.raw()), mbuf::vlan_tci_outer(self.raw())) };
+        Head::from_numbers(ports, rest)
     }
 
     // Where a driver notes the tag of a received frame, with the flag that says so: the outer priority at its place, the inner

@@ -287,6 +287,6 @@ CASES = [
         for packet in (udp(Host(address, CLIENT.mac), VIP, dport=81), icmp(Host(address, CLIENT.mac), VIP), tcp(Host(address, CLIENT.mac),
             VIP, ttl=1))
     ]),
-    Case("no_answer_to_fragments", LB, [wan(udp(CLIENT, VIP, b"x" * 24, dport=81, flags="MF"), drop("fragment")),
-        wan(udp(CLIENT, VIP, b"x" * 24, ttl=1, frag=3), drop("fragment"))]),
+    Case("no_answer_to_fragments", LB, [wan(udp(CLIENT, VIP, b"x" * 24, dport=81, flags="MF"), drop("no_service")),
+        wan(udp(CLIENT, VIP, b"x" * 24, ttl=1, frag=4), drop("ttl_exceeded"))]),
 ]

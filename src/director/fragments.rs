@@ -1,0 +1,237 @@
+//! Comes here: a fragment of an IP packet.
+//!
+//! A fragment other than the first one of its datagram lacks nothing but the header of TCP or UDP. So the worker that
+//! gathers a datagram's fragments, which all of its fragments come to first, only learns the ports from the first one, and
+//! notes them on each. With them a fragment is a packet of a flow like any other: it is looked up, handed over and rewritten
+//! by the same code. That code does less for it where [`Kind::FirstFragment`] and [`Kind::LaterFragment`] say so: nothing of
+//! a header is read or changed that is not there, and a later one makes no connection and gets no answer.
+//!
+//! Fragments that come before the first one wait for it. Nothing is put together: what goes on is what came, so that a
+//! large datagram costs no memory.
+
+use super::family::Wire;
+use super::flow::service_key;
+use super::fragment_table::{Id, Noted, Part, Place};
+use super::parse::{Flow, Fragment, Kind, Parsed};
+use super::routing::Routed;
+use super::{Core, Origin, Outcome, Turn};
+use crate::net::protocol;
+use crate::packet::{Errand, Head, Packet, Sink};
+use crate::tables::Owner;
+use crate::verdict::{DropReason, LocalReason, PacketContext, Verdict};
+use crate::wire::{ethernet, extension, tcp, udp};
+
+/// The most bytes that a packet has, and an IPv6 packet behind its header.
+const LONGEST: u32 = 65_535;
+
+impl<F: Wire, P: Packet> Core<F, P> {
+    /// A part of a datagram.
+    #[cold]
+    pub(super) fn fragment<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        fragment: &Fragment<F>,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        let tables = turn.tables;
+        let ends = |verdict| (verdict, PacketContext::default());
+        let drops = |reason| ends(Verdict::Drop(reason));
+        let owner = tables.owner(packet.port(), fragment.destination.into());
+        let is_flow = fragment.may_be_flow();
+        // With nat, a reply to a client in the subnet of its real server, perhaps.
+        let is_answer = is_flow && !tables.natted.is_empty();
+        if let Some(Owner::Port(port)) = owner
+            && !is_answer
+            && (is_flow || tables.port(port).has_companion)
+        {
+            return ends(self.deliver(packet, port, LocalReason::ToPortAddress, turn));
+        }
+        let forwards = owner.is_none() && tables.port(packet.port()).forwards;
+        if forwards && !is_answer {
+            let routed = Routed {
+                source: fragment.source,
+                destination: fragment.destination,
+                ttl: fragment.ttl,
+                length: fragment.length,
+                kind: match fragment.is_first() {
+                    true => Kind::FirstFragment,
+                    false => Kind::LaterFragment,
+                },
+                // An ICMP error may be among them.
+                may_be_answered: is_flow && fragment.is_first(),
+            };
+            return ends(self.route(packet, &routed, turn));
+        }
+        if !is_flow {
+            return drops(match owner {
+                Some(_) => DropReason::Fragment,
+                None => DropReason::NotForUs,
+            });
+        }
+        if self.origin == Origin::Worker && packet.errand() != Errand::Gather {
+            let flow = fragment.flow(packet.head(), packet.data());
+            return self.fragment_of_flow(packet, &flow, turn);
+        }
+        // To any host: the reply of a real server in nat mode, or nothing of weir's.
+        if owner.is_none() && tables.natted.is_empty() {
+            return drops(DropReason::NotForUs);
+        }
+        if fragment.data == 0 || fragment.more && !fragment.data.is_multiple_of(8) {
+            return drops(DropReason::BadIpHeader);
+        }
+        let (source, destination) = (fragment.source, fragment.destination);
+        let identification = fragment.identification;
+        let steering = &self.shared.steering;
+        let gatherer = steering.owner_of_datagram(source, destination, identification);
+        if self.origin == Origin::Device && gatherer != self.worker {
+            return self.hand_over(packet, gatherer, Errand::Gather, turn.sink);
+        }
+        let Some(fragments) = turn.beside.fragments.as_deref_mut() else {
+            return drops(DropReason::FragmentsFull);
+        };
+        let id = Id::new(source, destination, identification, fragment.protocol);
+        let (now, counters) = (turn.now, &self.live.counters);
+        let noted = match fragment.part(packet.data()) {
+            Ok(part) => fragments.note(id, part, now, counters),
+            Err(reason) => fragments.refuse(id, reason, now, counters),
+        };
+        match noted {
+            Noted::Refused(reason) => drops(reason),
+            Noted::Waits(place) => match fragments.wait(place, packet, counters) {
+                true => ends(Verdict::Await),
+                false => drops(DropReason::FragmentsFull),
+            },
+            Noted::GoesOn(head, place) => {
+                packet.set_head(head);
+                let flow = fragment.flow(head, packet.data());
+                let outcome = self.gathered(packet, &flow, turn);
+                self.follow(head, place, turn);
+                outcome
+            }
+        }
+    }
+
+    /// Lets those that wait at a place follow the first fragment of their datagram.
+    fn follow<S: Sink<Packet = P>>(&mut self, head: Head, place: Place, turn: &mut Turn<'_, S>) {
+        while let Some(fragments) = turn.beside.fragments.as_deref_mut()
+            && let Some(mut packet) = fragments.take_waiting(place, &self.live.counters)
+        {
+            self.live.counters.queued.sub(1);
+            let port = turn.tables.port(packet.port());
+            let verdict = match F::parse_any(packet.data(), port) {
+                Parsed::Fragment(fragment) => {
+                    packet.set_head(head);
+                    let flow = fragment.flow(head, packet.data());
+                    self.gathered(packet, &flow, turn).0
+                }
+                // As it was parsed before, so it is now.
+                _ => Verdict::Drop(DropReason::Fragment),
+            };
+            self.count(verdict);
+        }
+    }
+
+    /// Decides on a fragment whose ports are known from now on, as on a packet from a device: the errand that brought it here
+    /// is done.
+    fn gathered<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow<F>,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        let origin = self.origin;
+        self.set_origin(Origin::Device, turn);
+        let outcome = self.fragment_of_flow(packet, flow, turn);
+        self.set_origin(origin, turn);
+        outcome
+    }
+
+    fn set_origin<S: Sink<Packet = P>>(&mut self, origin: Origin, turn: &mut Turn<'_, S>) {
+        self.origin = origin;
+        if let Some(crossing) = &mut turn.beside.crossing {
+            crossing.origin = origin;
+        }
+    }
+
+    /// A fragment with the key of its flow.
+    fn fragment_of_flow<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow<F>,
+        turn: &mut Turn<'_, S>,
+    ) -> Outcome {
+        let table = &self.live.table;
+        match table.find(table.hash(&flow.key), &flow.key) {
+            Some(found) => self.known_unusual(packet, flow, found, turn),
+            None => {
+                let target = turn.tables.target(&service_key(&flow.key));
+                self.unknown(packet, flow, target, turn)
+            }
+        }
+    }
+}
+
+impl<F: Wire> Fragment<F> {
+    /// Whether its datagram may be one of TCP or UDP. What a later fragment says in IPv6 is no more than what the headers
+    /// begin with that the first one has.
+    fn may_be_flow(&self) -> bool {
+        let is_open = F::IS_V6 && !self.is_first();
+        match self.protocol {
+            protocol::TCP | protocol::UDP => true,
+            other => is_open && extension::is_extension(other),
+        }
+    }
+
+    /// The part that it is of its datagram; or why that is refused.
+    fn part(&self, frame: &[u8]) -> Result<Part, DropReason> {
+        let (offset, data) = (u32::from(self.offset), u32::from(self.data));
+        if u32::from(self.before) + offset + data > LONGEST {
+            return Err(DropReason::FragmentTooLong);
+        }
+        // RFC 3128 section 3: it would overwrite the flags of the first one.
+        if self.protocol == protocol::TCP && self.offset == 8 {
+            return Err(DropReason::FragmentTiny);
+        }
+        let head = match self.is_first() {
+            true => Some(self.head(frame)?),
+            false => None,
+        };
+        Ok(Part {
+            offset,
+            end: offset + data,
+            more: self.more,
+            head,
+        })
+    }
+
+    /// What the first fragment tells of the others. It must have all of the header (RFC 1858 section 3, RFC 7112 section 5).
+    fn head(&self, frame: &[u8]) -> Result<Head, DropReason> {
+        let end = ethernet::HEADER_LEN + usize::from(self.length);
+        let header = frame.get(usize::from(self.layout.l4)..end);
+        let header = header.ok_or(DropReason::FragmentTiny)?;
+        let tcp_len = header.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4);
+        let least = match self.protocol {
+            protocol::TCP => tcp_len.max(tcp::HEADER_LEN),
+            _ => udp::HEADER_LEN,
+        };
+        let ports = match header.first_chunk::<8>() {
+            Some(ports) if header.len() >= least => ports,
+            _ => return Err(DropReason::FragmentTiny),
+        };
+        let word = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
+        let is_tcp = self.protocol == protocol::TCP;
+        if is_tcp && tcp_len < tcp::HEADER_LEN {
+            return Err(DropReason::BadL4Header);
+        }
+        let has_checksum = is_tcp || word(6) != 0;
+        if !has_checksum && F::IS_V6 {
+            return Err(DropReason::NoUdpChecksum);
+        }
+        Ok(Head {
+            source_port: word(0),
+            destination_port: word(2),
+            protocol: self.protocol,
+            has_checksum,
+        })
+    }
+}
