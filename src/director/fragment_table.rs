@@ -6,10 +6,10 @@
 //! every other one by its timeout. Before that, complete ones make room, and then the oldest whose first fragment has
 //! come: all of these were sent on. Fragments that wait are never given up for others.
 
+use super::parts::Parts;
 use crate::arch::{HugeSlice, NoMemory};
 use crate::conn::Address;
 use crate::packet::{Head, Packet};
-use crate::rcu::map::mix;
 use crate::stats::WorkerStats;
 use crate::units::Time;
 use crate::verdict::DropReason;
@@ -71,8 +71,14 @@ impl Id {
             self.destination as u64,
             last,
         ];
-        words.into_iter().fold(seed, |hash, word| mix(word, hash))
+        words.into_iter().fold(seed, |hash, word| mix(word ^ hash))
     }
+}
+
+/// Both halves of the product with an odd number, in one.
+fn mix(word: u64) -> u64 {
+    let product = u128::from(word) * 0x9e37_79b9_7f4a_7c15;
+    (product >> 64) as u64 ^ product as u64
 }
 
 /// What part of its datagram a fragment is.
@@ -106,16 +112,6 @@ const NONE: u32 = u32::MAX;
 const COMPLETE_FOR: Duration = Duration::from_secs(1);
 /// Datagrams and fragments that one poll ends at most.
 const ENDS_PER_POLL: usize = 32;
-/// Units of 8 bytes that a datagram may have, by a bit each.
-const WORDS: usize = 65_536 / 8 / 64;
-
-/// The units that have come, and those that a fragment begins with.
-#[derive(Clone, Copy, Debug)]
-struct Parts {
-    has: [u64; WORDS],
-    begins: [u64; WORDS],
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Free,
@@ -235,10 +231,6 @@ impl<P: Packet> Fragments<P> {
             packet: None,
             next: next(n, room.waiting),
         });
-        let nothing = Parts {
-            has: [0; WORDS],
-            begins: [0; WORDS],
-        };
         let empty = Ends {
             oldest: NONE,
             newest: NONE,
@@ -248,7 +240,7 @@ impl<P: Packet> Fragments<P> {
             seed,
             buckets: vec![NONE; buckets(room.datagrams)].into(),
             datagrams: datagrams.collect(),
-            parts: HugeSlice::new(nothing, room.datagrams)?,
+            parts: HugeSlice::new(Parts::NONE, room.datagrams)?,
             free: if room.datagrams > 0 { 0 } else { NONE },
             lists: [empty; 3],
             waiting: waiting.collect(),
@@ -547,11 +539,9 @@ impl<P: Packet> Fragments<P> {
     /// Forgets which parts of a datagram have come.
     fn begin(&mut self, place: Place) {
         let datagram = &mut self.datagrams[place.0 as usize];
-        let used = (datagram.reach as usize).div_ceil(8 * 64);
+        let used = datagram.reach as usize / 8 + 1;
         (datagram.length, datagram.reach, datagram.units) = (None, 0, 0);
-        let Parts { has, begins } = &mut self.parts[place.0 as usize];
-        has[..used].fill(0);
-        begins[..used].fill(0);
+        self.parts[place.0 as usize].clear(used);
     }
 
     /// Takes a part into a datagram. False if it overlaps others other than as an exact duplicate, or contradicts the end.
@@ -571,7 +561,7 @@ impl<P: Packet> Fragments<P> {
         }
         let parts = &mut self.parts[n];
         let (from, to) = (offset as usize / 8, (end as usize).div_ceil(8));
-        if has_any(&parts.has, from, to) {
+        if parts.has_any(from, to) {
             // A last one was the last before.
             return parts.is_one(from, to) && (more || datagram.length == Some(end));
         }
@@ -589,44 +579,6 @@ impl<P: Packet> Fragments<P> {
 fn dropped(reason: DropReason, counters: &WorkerStats) {
     counters.queued.sub(1);
     counters.drop(reason);
-}
-
-impl Parts {
-    fn add(&mut self, from: usize, to: usize) {
-        for (word, mask) in words(from, to) {
-            self.has[word] |= mask;
-        }
-        self.begins[from / 64] |= 1 << (from % 64);
-    }
-
-    /// Whether these units are those of one fragment that has come.
-    fn is_one(&self, from: usize, to: usize) -> bool {
-        let is = |bits: &[u64; WORDS], at: usize| bits[at / 64] >> (at % 64) & 1 != 0;
-        let ends = to == WORDS * 64 || is(&self.begins, to) || !is(&self.has, to);
-        is(&self.begins, from)
-            && ends
-            && words(from, to).all(|(word, mask)| self.has[word] & mask == mask)
-            && !has_any(&self.begins, from + 1, to)
-    }
-}
-
-fn has_any(bits: &[u64; WORDS], from: usize, to: usize) -> bool {
-    words(from, to).any(|(word, mask)| bits[word] & mask != 0)
-}
-
-/// The words that have the bits from one to before another, with a mask of those.
-fn words(from: usize, to: usize) -> impl Iterator<Item = (usize, u64)> {
-    let range = if from < to {
-        from / 64..(to - 1) / 64 + 1
-    } else {
-        0..0
-    };
-    range.map(move |word| {
-        let first = from.saturating_sub(word * 64);
-        let behind = (to - word * 64).min(64);
-        let mask = u64::MAX >> (64 - (behind - first)) << first;
-        (word, mask)
-    })
 }
 
 #[cfg(test)]

@@ -11,18 +11,14 @@
 
 use super::family::Wire;
 use super::flow::service_key;
-use super::fragment_table::{Id, Noted, Part, Place};
-use super::parse::{Flow, Fragment, Kind, Parsed};
+use super::fragment::Fragment;
+use super::fragment_table::{Id, Noted, Place};
+use super::parse::{Flow, Kind, Parsed};
 use super::routing::Routed;
 use super::{Core, Origin, Outcome, Turn};
-use crate::net::protocol;
 use crate::packet::{Errand, Head, Packet, Sink};
 use crate::tables::Owner;
 use crate::verdict::{DropReason, LocalReason, PacketContext, Verdict};
-use crate::wire::{ethernet, extension, tcp, udp};
-
-/// The most bytes that a packet has, and an IPv6 packet behind its header.
-const LONGEST: u32 = 65_535;
 
 impl<F: Wire, P: Packet> Core<F, P> {
     /// A part of a datagram.
@@ -168,70 +164,5 @@ impl<F: Wire, P: Packet> Core<F, P> {
                 self.unknown(packet, flow, target, turn)
             }
         }
-    }
-}
-
-impl<F: Wire> Fragment<F> {
-    /// Whether its datagram may be one of TCP or UDP. What a later fragment says in IPv6 is no more than what the headers
-    /// begin with that the first one has.
-    fn may_be_flow(&self) -> bool {
-        let is_open = F::IS_V6 && !self.is_first();
-        match self.protocol {
-            protocol::TCP | protocol::UDP => true,
-            other => is_open && extension::is_extension(other),
-        }
-    }
-
-    /// The part that it is of its datagram; or why that is refused.
-    fn part(&self, frame: &[u8]) -> Result<Part, DropReason> {
-        let (offset, data) = (u32::from(self.offset), u32::from(self.data));
-        if u32::from(self.before) + offset + data > LONGEST {
-            return Err(DropReason::FragmentTooLong);
-        }
-        // RFC 3128 section 3: it would overwrite the flags of the first one.
-        if self.protocol == protocol::TCP && self.offset == 8 {
-            return Err(DropReason::FragmentTiny);
-        }
-        let head = match self.is_first() {
-            true => Some(self.head(frame)?),
-            false => None,
-        };
-        Ok(Part {
-            offset,
-            end: offset + data,
-            more: self.more,
-            head,
-        })
-    }
-
-    /// What the first fragment tells of the others. It must have all of the header (RFC 1858 section 3, RFC 7112 section 5).
-    fn head(&self, frame: &[u8]) -> Result<Head, DropReason> {
-        let end = ethernet::HEADER_LEN + usize::from(self.length);
-        let header = frame.get(usize::from(self.layout.l4)..end);
-        let header = header.ok_or(DropReason::FragmentTiny)?;
-        let tcp_len = header.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4);
-        let least = match self.protocol {
-            protocol::TCP => tcp_len.max(tcp::HEADER_LEN),
-            _ => udp::HEADER_LEN,
-        };
-        let ports = match header.first_chunk::<8>() {
-            Some(ports) if header.len() >= least => ports,
-            _ => return Err(DropReason::FragmentTiny),
-        };
-        let word = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
-        let is_tcp = self.protocol == protocol::TCP;
-        if is_tcp && tcp_len < tcp::HEADER_LEN {
-            return Err(DropReason::BadL4Header);
-        }
-        let has_checksum = is_tcp || word(6) != 0;
-        if !has_checksum && F::IS_V6 {
-            return Err(DropReason::NoUdpChecksum);
-        }
-        Ok(Head {
-            source_port: word(0),
-            destination_port: word(2),
-            protocol: self.protocol,
-            has_checksum,
-        })
     }
 }

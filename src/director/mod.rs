@@ -18,6 +18,7 @@ pub mod family;
 mod fetch;
 mod flood;
 mod flow;
+pub mod fragment;
 mod fragment_table;
 mod fragments;
 mod heard;
@@ -35,7 +36,9 @@ mod orders;
 mod ownership;
 pub mod parse;
 mod parse6;
+mod parts;
 mod refused;
+mod room;
 mod routing;
 mod schedule;
 mod stage;
@@ -47,8 +50,7 @@ mod waiting;
 mod wanted;
 
 use crate::arch::{NoMemory, cold_path};
-use crate::config::Config;
-use crate::conn::{Connection, Connection6, ConnectionAny, Key, Table};
+use crate::conn::{Connection6, ConnectionAny, Key, Table};
 use crate::exchange::Mailbox;
 use crate::packet::{Burst, Packet, Sink};
 use crate::stats::{MAX_PORTS, Stats, WorkerStats};
@@ -66,6 +68,7 @@ pub use limit::AnswerLimits;
 use live::Live;
 use parse::{Flow, Kind, Parsed, is_bad_source_mac};
 use refused::Refused;
+pub use room::Room;
 use stage::{Slot, Stage};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -113,57 +116,6 @@ pub struct Core<F: Family, P> {
     memory: F::Memory,
     /// Of the burst that is worked on.
     origin: Origin,
-}
-
-/// What a worker has room for: so many connections, and fragments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Room {
-    pub v4: usize,
-    pub v6: usize,
-    /// Those whose client and real server are of different families.
-    pub crossing: usize,
-    pub fragments: FragmentRoom,
-}
-
-impl Room {
-    /// The room of a worker for so many connections of each kind that a configuration can have: a table takes its memory at
-    /// start.
-    pub fn of(config: &Config, connections: usize) -> Self {
-        let if_any = |any: bool| if any { connections } else { 0 };
-        Room {
-            v4: connections,
-            v6: if_any(config.speaks_ipv6()),
-            crossing: if_any(config.crosses_families()),
-            fragments: FragmentRoom::default(),
-        }
-    }
-
-    /// As [`of`](Self::of), for each of so many workers, with its share of what `[limits]` has for fragments.
-    pub fn shared(config: &Config, connections: usize, workers: usize) -> Self {
-        let limits = &config.limits;
-        Room {
-            fragments: FragmentRoom {
-                datagrams: limits.fragmented_datagrams.div_ceil(workers),
-                waiting: limits.waiting_fragments.div_ceil(workers),
-                bytes: limits.waiting_fragment_bytes.div_ceil(workers),
-            },
-            ..Self::of(config, connections)
-        }
-    }
-
-    /// How many connections there is room for, of all kinds.
-    pub fn total(self) -> usize {
-        self.v4 + self.v6 + self.crossing
-    }
-
-    /// The memory of the tables, in bytes.
-    pub fn table_bytes(self) -> usize {
-        let six = |room| match room {
-            0 => 0,
-            room => Table::<Connection6>::bytes(room),
-        };
-        Table::<Connection>::bytes(self.v4) + six(self.v6) + six(self.crossing)
-    }
 }
 
 /// What is the same for all packets that are decided on in one go.

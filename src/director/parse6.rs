@@ -1,7 +1,8 @@
 //! From an IPv6 frame to what the director decides by, as [`parse`](super::parse) of IPv4.
 
 use super::family::V6;
-use super::parse::{Datagram, Flow, Fragment, Kind, Parsed, is_bad_source_mac};
+use super::fragment::Fragment;
+use super::parse::{Datagram, Flow, Kind, Parsed, is_bad_source_mac};
 use crate::conn::{FlowKey6, Key};
 use crate::forward::rewrite::Layout;
 use crate::net::protocol;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::forward::rewrite::pass;
+use crate::forward::rewrite::{Form, pass};
 use crate::forward::{MODES, Mode, rewrite as forwarded, rewrite6};
 use crate::net::{Mac, ethertype};
 use crate::units::RealId;
@@ -158,7 +158,8 @@ proptest! {
         // The packet went the other way.
         let received = frame_v4(if reply { &request } else { &connection.reply }, ttl, &payload);
         let mut sent = received.clone();
-        forwarded::rewrite(&mut sent, Layout::USUAL, &connection, !reply);
+        let form = Form::whole(Layout::USUAL);
+        forwarded::rewrite(&mut sent, form, &connection, !reply);
         let end = (20 + quoted).min(sent.len() - IP);
         let to = connection.translated(!reply).source();
         let (mut error, places) = error_v4(router, to, 64, &sent[IP..][..end]);
@@ -191,7 +192,8 @@ proptest! {
         let connection = connection(mode, request, (real, ports.3), (local, ports.2));
         let received = frame_v6(if reply { &request } else { &connection.reply }, ttl, &payload);
         let mut sent = received.clone();
-        rewrite6::rewrite(&mut sent, Layout::USUAL_V6, &connection, !reply);
+        let form = Form::whole(Layout::USUAL_V6);
+        rewrite6::rewrite(&mut sent, form, &connection, !reply);
         let end = (40 + quoted).min(sent.len() - IP);
         let to = connection.translated(!reply).source();
         let (mut error, places) = error_v6(router, to, 64, &sent[IP..][..end]);

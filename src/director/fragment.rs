@@ -1,0 +1,134 @@
+//! What a fragment says of itself and its datagram.
+
+use super::family::{Family, V4, Wire};
+use super::fragment_table::Part;
+use super::parse::{Flow, Kind};
+use crate::conn::Key;
+use crate::forward::rewrite::Layout;
+use crate::net::protocol;
+use crate::packet::Head;
+use crate::verdict::DropReason;
+use crate::wire::tcp::Flags;
+use crate::wire::{ethernet, extension, tcp, udp};
+
+/// The most bytes that a packet has, and an IPv6 packet behind its header.
+const LONGEST: u32 = 65_535;
+
+/// A part of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment<F: Family = V4> {
+    pub source: F::Address,
+    pub destination: F::Address,
+    /// In IPv6, what follows the headers of the first fragment; of another one, what it says, which may be anything.
+    pub protocol: u8,
+    pub identification: u32,
+    /// Where its data belong, in bytes.
+    pub offset: u16,
+    /// Whether others follow.
+    pub more: bool,
+    /// Bytes of its data.
+    pub data: u16,
+    /// Bytes of headers that count towards the 65,535 of the whole datagram.
+    pub before: u16,
+    pub ttl: u8,
+    /// The IP packet's length in bytes.
+    pub length: u16,
+    /// Where the header of TCP or UDP is, or would be if the fragment had it.
+    pub layout: Layout,
+}
+
+impl<F: Family> Fragment<F> {
+    pub fn is_first(&self) -> bool {
+        self.offset == 0
+    }
+
+    /// The fragment as a packet of a flow, by what the first one of its datagram has told.
+    pub(super) fn flow(&self, head: Head, frame: &[u8]) -> Flow<F> {
+        let flags = match (self.is_first(), head.protocol) {
+            (true, protocol::TCP) => frame.get(usize::from(self.layout.l4) + 13),
+            _ => None,
+        };
+        Flow {
+            key: F::Key::new(
+                self.source,
+                head.source_port,
+                self.destination,
+                head.destination_port,
+                head.protocol,
+            ),
+            layout: self.layout,
+            flags: Flags(flags.copied().unwrap_or_default()),
+            ttl: self.ttl,
+            length: self.length,
+            kind: match self.is_first() {
+                true => Kind::FirstFragment,
+                false => Kind::LaterFragment,
+            },
+        }
+    }
+}
+
+impl<F: Wire> Fragment<F> {
+    /// Whether its datagram may be one of TCP or UDP. What a later fragment says in IPv6 is no more than what the headers
+    /// begin with that the first one has.
+    pub(super) fn may_be_flow(&self) -> bool {
+        let is_open = F::IS_V6 && !self.is_first();
+        match self.protocol {
+            protocol::TCP | protocol::UDP => true,
+            other => is_open && extension::is_extension(other),
+        }
+    }
+
+    /// The part that it is of its datagram; or why that is refused.
+    pub(super) fn part(&self, frame: &[u8]) -> Result<Part, DropReason> {
+        let (offset, data) = (u32::from(self.offset), u32::from(self.data));
+        if u32::from(self.before) + offset + data > LONGEST {
+            return Err(DropReason::FragmentTooLong);
+        }
+        // RFC 3128 section 3: it would overwrite the flags of the first one.
+        if self.protocol == protocol::TCP && self.offset == 8 {
+            return Err(DropReason::FragmentTiny);
+        }
+        let head = match self.is_first() {
+            true => Some(self.head(frame)?),
+            false => None,
+        };
+        Ok(Part {
+            offset,
+            end: offset + data,
+            more: self.more,
+            head,
+        })
+    }
+
+    /// What the first fragment tells of the others. It must have all of the header (RFC 1858 section 3, RFC 7112 section 5).
+    fn head(&self, frame: &[u8]) -> Result<Head, DropReason> {
+        let end = ethernet::HEADER_LEN + usize::from(self.length);
+        let header = frame.get(usize::from(self.layout.l4)..end);
+        let header = header.ok_or(DropReason::FragmentTiny)?;
+        let tcp_len = header.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4);
+        let least = match self.protocol {
+            protocol::TCP => tcp_len.max(tcp::HEADER_LEN),
+            _ => udp::HEADER_LEN,
+        };
+        let ports = match header.first_chunk::<8>() {
+            Some(ports) if header.len() >= least => ports,
+            _ => return Err(DropReason::FragmentTiny),
+        };
+        let word = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
+        let is_tcp = self.protocol == protocol::TCP;
+        if is_tcp && tcp_len < tcp::HEADER_LEN {
+            return Err(DropReason::BadL4Header);
+        }
+        let has_checksum = is_tcp || word(6) != 0;
+        if !has_checksum && F::IS_V6 {
+            return Err(DropReason::NoUdpChecksum);
+        }
+        Ok(Head {
+            source_port: word(0),
+            destination_port: word(2),
+            protocol: self.protocol,
+            has_checksum,
+        })
+    }
+}

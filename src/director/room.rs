@@ -1,0 +1,56 @@
+//! How much a worker keeps: what is reserved at start.
+
+use super::fragment_table::FragmentRoom;
+use crate::config::Config;
+use crate::conn::{Connection, Connection6, Table};
+
+/// What a worker has room for: so many connections, and fragments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    pub v4: usize,
+    pub v6: usize,
+    /// Those whose client and real server are of different families.
+    pub crossing: usize,
+    pub fragments: FragmentRoom,
+}
+
+impl Room {
+    /// The room of a worker for so many connections of each kind that a configuration can have: a table takes its memory at
+    /// start.
+    pub fn of(config: &Config, connections: usize) -> Self {
+        let if_any = |any: bool| if any { connections } else { 0 };
+        Room {
+            v4: connections,
+            v6: if_any(config.speaks_ipv6()),
+            crossing: if_any(config.crosses_families()),
+            fragments: FragmentRoom::default(),
+        }
+    }
+
+    /// As [`of`](Self::of), for each of so many workers, with its share of what `[limits]` has for fragments.
+    pub fn shared(config: &Config, connections: usize, workers: usize) -> Self {
+        let limits = &config.limits;
+        Room {
+            fragments: FragmentRoom {
+                datagrams: limits.fragmented_datagrams.div_ceil(workers),
+                waiting: limits.waiting_fragments.div_ceil(workers),
+                bytes: limits.waiting_fragment_bytes.div_ceil(workers),
+            },
+            ..Self::of(config, connections)
+        }
+    }
+
+    /// How many connections there is room for, of all kinds.
+    pub fn total(self) -> usize {
+        self.v4 + self.v6 + self.crossing
+    }
+
+    /// The memory of the tables, in bytes.
+    pub fn table_bytes(self) -> usize {
+        let six = |room| match room {
+            0 => 0,
+            room => Table::<Connection6>::bytes(room),
+        };
+        Table::<Connection>::bytes(self.v4) + six(self.v6) + six(self.crossing)
+    }
+}
