@@ -5,27 +5,30 @@
 //! then is it asked whether they are of such a connection, or are to begin one. So packets of all others pay nothing for
 //! these. Here such connections are those of a third family, with a table of its own, whose addresses are those of either.
 
-use super::family::{Error, Family, Frame, V4, V6};
+use super::family::{Error, Family, Frame, V4, V6, Wire};
 use super::fragment_table::Fragments;
 use super::limit::Asker;
 use super::parse::{Flow, Kind, is_ipv6};
+use super::stage::Stage;
 use super::{Core, Outcome, Shared, Turn, is_tcp};
 use crate::config::HostPeer;
 use crate::conn::{
-    AnyAddress, Connection, Connection6, ConnectionAny, FlowKey, FlowKey6, FlowKeyAny, Key, Table,
+    AnyAddress, Connection, Connection6, ConnectionAny, FlowKey, FlowKey6, FlowKeyAny, Key, Place,
+    Table,
 };
 use crate::forward::across::{self, ALWAYS_WHOLE, GROWTH, Identifications, translated_length};
 use crate::forward::error::Places;
 use crate::forward::error_across::{self, Untranslated};
 use crate::forward::rewrite::Form;
 use crate::net::LEAST_MTU_V6;
-use crate::packet::{Packet, Sink};
+use crate::packet::{BURST, Packet, Sink};
 use crate::stats::{Gauge, ServiceStats};
 use crate::tables::Target;
 use crate::units::{PortId, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use crate::wire::extension::is_extension;
 use crate::wire::{Mac, ipv4, ipv6};
+use arrayvec::ArrayVec;
 use std::net::IpAddr;
 
 /// Both families: a request is of one, its reply of the other.
@@ -131,6 +134,24 @@ impl<F: Family, P: Packet> Core<F, P> {
 }
 
 impl<P: Packet> Core<Crossing, P> {
+    /// Fetches the connections of those of the first `count` packets that another half has none for, each step for all of
+    /// them, so that their cache misses overlap.
+    #[inline(never)]
+    pub(super) fn fetch_connections<F: Wire>(&self, stage: &Stage<F>, count: usize) {
+        let lookup = self.live.table.lookup();
+        let mut hashes = ArrayVec::<u64, BURST>::new();
+        for slot in &stage.slots[..count] {
+            if slot.place == Place::NONE && slot.flow.kind != Kind::Other {
+                let hash = lookup.hash(&FlowKeyAny::of(&slot.flow.key));
+                lookup.prefetch_bucket(hash);
+                hashes.push(hash);
+            }
+        }
+        for hash in hashes {
+            lookup.guess(hash);
+        }
+    }
+
     /// Decides on a packet that another half has no connection for.
     fn take_packet<F: Family, S: Sink<Packet = P>>(
         &mut self,

@@ -359,7 +359,12 @@ impl<F: Wire, P: Packet> Half<F, P> {
         stage.guess(count, &lookup);
         let any_new = stage.find(count, &lookup, &core.live.counters.reals);
         let targets = match any_new {
-            true => core.fetch_services(stage, count, turn.tables),
+            true => {
+                if let Some(crossing) = &turn.beside.crossing {
+                    crossing.fetch_connections(stage, count);
+                }
+                core.fetch_services(stage, count, turn.tables)
+            }
             false => ArrayVec::new(),
         };
         core.decide(burst, count, stage, &targets, &mut turn);
