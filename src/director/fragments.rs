@@ -34,11 +34,10 @@ impl<F: Wire, P: Packet> Core<F, P> {
         let drops = |reason| ends(Verdict::Drop(reason));
         let owner = tables.owner(packet.port(), fragment.destination.into());
         let is_flow = fragment.may_be_flow();
-        // With nat, a reply to a client in the subnet of its real server, perhaps.
+        // With nat, a reply to a client in the subnet of its real server, perhaps: unless the host has the address too.
         let is_answer = is_flow && !tables.natted.is_empty();
         if let Some(Owner::Port(port)) = owner
-            && !is_answer
-            && (is_flow || tables.port(port).has_companion)
+            && (is_flow && !is_answer || tables.port(port).has_companion)
         {
             return ends(self.deliver(packet, port, LocalReason::ToPortAddress, turn));
         }

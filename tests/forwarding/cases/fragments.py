@@ -459,7 +459,7 @@ CASES = [
     Case("six_headers_behind_the_fragment_header", lb(lab6, "fullnat"), steps([behind(udp(lab6, 3000), PAD)[n] for n in (2, 1, 0)]), gathers=True,
          check=lambda results: whole_of(results, 3000), says="a part of what is cut: later fragments name them, not UDP"),
     Case("six_headers_before_the_fragment_header", lb(lab6, "fullnat"), steps([before(udp(lab6, 3000))[n] for n in (2, 1, 0)]), gathers=True, check=lambda results: whole_of(results, 3000)),
-    Case("six_to_four_headers_behind_the_fragment_header", TO_FOUR, [wan(frame, drop("extension_header")) for frame in behind(udp(lab6, 3000), PAD)], gathers=True, says="RFC 7915 5.1.1"),
+    Case("six_to_four_headers_behind_the_fragment_header", TO_FOUR, [wan(frame, drop("ipv6_extension")) for frame in behind(udp(lab6, 3000), PAD)], gathers=True, says="RFC 7915 5.1.1"),
     Case("six_headers_that_go_on_in_another_fragment", lb(lab6, "nat"), [
         wan(framed(parts_of(packet_of(lab6.udp(lab6.CLIENT, lab6.VIP, text(200), extensions=IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 60)]))), 32)[0], lab6.CLIENT, lab.WAN.mac), TINY),
     ], gathers=True, says="RFC 7112 5"),

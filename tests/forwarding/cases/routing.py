@@ -9,8 +9,10 @@ from case import ANY, Case, drop, forward, lan, queue, reply, wan
 from lab import Host, Sent, icmp
 from lab46 import ttl
 from quotes import EXCEEDED, PORT, TOO_BIG, UNREACHABLE, about, error
-from scapy.layers.inet6 import ICMPv6EchoReply
+from datagrams import fragments
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest
 from scapy.packet import Raw
+from wire import ip_of
 
 NAMES = {lab: "v4", lab6: "v6"}
 FAMILIES = (lab, lab6)
@@ -29,10 +31,10 @@ def reply_to(step, family, flags="SA", payload=b"", **fields):
     return (lab6 if family is lab6 else lab).reply_to(step, flags, payload, **fields)
 
 
-def ping(family, sender, to, **fields):
+def ping(family, sender, to, size=8, **fields):
     if family is lab6:
-        return lab6.ping(sender, to, **fields)
-    return icmp(sender, to, payload=b"12345678", **fields)
+        return Sent(sender, lab6.ip6(sender, to, **fields) / ICMPv6EchoRequest(id=7, seq=1, data=b"12345678" * (size // 8)))
+    return icmp(sender, to, payload=b"12345678" * (size // 8), **fields)
 
 
 def pong(family, sender, to, **fields):
@@ -178,7 +180,7 @@ def refused(family):
     ]
     if family is lab:
         steps += [lan(lab.udp(lab.A, address), drop({"not_for_us", "no_route"})) for address in ("255.255.255.255", "224.0.0.5", "127.0.0.1", "0.0.0.0", "240.0.0.1")]
-        steps += [wan(lab.udp(to, "10.0.0.255"), drop("not_for_us")), wan(lab.udp(to, lab.A, b"x" * 1400), drop("too_big"))]
+        steps += [wan(lab.udp(to, "10.0.0.255"), drop("not_for_us"))]
     else:
         steps += [lan(lab6.udp(Host("fe80::9", lab6.A.mac), to), drop("bad_source")), lan(lab6.udp(lab6.A, "::1"), drop("not_for_us"))]
     return Case(f"{NAMES[family]}_what_a_router_refuses", lb, steps)
@@ -197,7 +199,69 @@ def unknown_host(family):
     ], asks=ANY, lost={"neighbour_failed": 1})
 
 
+def in_fragments(family):
+    """Fragments between hosts go on one by one, whether the first one comes first or not; those of a ping too."""
+    lb = family.two_arm(family.service("dr", family.A, real_port=None), known=known(family), forward=BOTH)
+    to = INTERNET[family]
+    there = fragments(family.udp(family.A, to, b"q" * 3000), port_mac=family.LAN.mac)
+    back = fragments(family.udp(to, family.A, b"a" * 3000), port_mac=family.WAN.mac)[::-1]
+    pings = fragments(ping(family, family.A, to, size=3000), port_mac=family.LAN.mac)
+    return Case(f"{NAMES[family]}_fragments_between_hosts", lb, [
+        *(lan(each, forward("wan")) for each in there), *(wan(each, forward("lan", family.A)) for each in back), *(lan(each, forward("wan")) for each in pings),
+    ])
+
+
+def in_fragments_beside_nat(family):
+    """Where a fragment may be a nat real server's reply, it waits for its first one; and then it is what it is."""
+    lb = family.two_arm(family.service("nat", family.A, protocol="udp"), known=known(family), forward=BOTH)
+    to = INTERNET[family]
+    sent = fragments(family.udp(family.A, to, b"q" * 3000, sport=5000), port_mac=family.LAN.mac)
+    return Case(f"{NAMES[family]}_fragments_between_hosts_beside_nat", lb, [
+        *(lan(each, queue(None)) for each in sent[1:]), lan(sent[0], forward("wan")),
+    ], gathers=True, check=lambda results: three(results, sent))
+
+
+def three(results, sent):
+    came = [ip_of(frame) for frame in sent]
+    went = [ip_of(frame) for _, frame in results.out["wan"]]
+    assert len(went) == len(came) and {one.payload for one in went} == {one.payload for one in came}, "the same fragments"
+    assert all(one.src == came[0].src and one.dst == came[0].dst and one.ttl == 63 for one in went), "as they were, but for the TTL"
+
+
+def hairpin_fragments(family):
+    """A large datagram of a client in the real servers' subnet, and its answer, which comes to the port's address."""
+    lb = family.two_arm(family.service("nat", family.A, protocol="udp"), known=known(family))
+    there = fragments(family.udp(INSIDE[family], family.VIP, b"q" * 3000), port_mac=family.LAN.mac)
+    steps = [lan(each, forward("lan", family.A)) for each in there]
+    for number in range(len(there)):
+        def make(results, number=number):
+            frame = results.forwarded(0)
+            packet = ip_of(frame)
+            sport = struct.unpack_from("!H", packet.payload)[0]
+            answer = family.udp(family.A, family.LAN.ip, b"a" * 3000, sport=8080, dport=sport)
+            return fragments(answer, port_mac=family.LAN.mac)[number]
+
+        make.needs = 0
+        steps.append(lan(make, forward("lan", INSIDE[family], src=family.VIP)))
+    return Case(f"{NAMES[family]}_fragments_of_a_hairpin_connection", lb, steps)
+
+
+def cut_between_hosts():
+    """RFC 1812 5.3.6: an IPv4 packet without DF is fragmented."""
+    lb = lab.two_arm(lab.service("nat", lab.A), known=known(lab), forward=BOTH, mtu=1000)
+    sent = lab.udp(INTERNET[lab], lab.A, b"x" * 1400)
+
+    def whole(results):
+        parts = [ip_of(frame) for _, frame in results.out["lan"]]
+        assert len(parts) == 2 and all(len(part.packet) <= 1000 for part in parts), "in two fragments"
+        assert b"".join(part.payload for part in sorted(parts, key=lambda part: part.piece.offset)) == bytes(sent.layer)[20:], "the same datagram"
+
+    return Case("v4_a_long_packet_between_hosts_is_cut", lb, [wan(sent, forward("lan", lab.A))], gathers=True, check=whole)
+
+
 CASES = [
+    *(make(family) for make in (in_fragments, in_fragments_beside_nat, hairpin_fragments) for family in FAMILIES),
+    cut_between_hosts(),
     *(make(family) for make in (itself, errors, small_pool) for family in FAMILIES),
     *(neighbours(family, protocol) for family in FAMILIES for protocol in ("tcp", "udp")),
     *(make(family) for make in (conversation, every_port, refused, unknown_host) for family in FAMILIES),
