@@ -71,6 +71,28 @@ fn icmp_errors_reach_the_end_that_they_are_for() {
 }
 
 #[test]
+fn dr_carries_datagrams_in_fragments() {
+    lab("fragments", &["dr"]);
+}
+
+#[test]
+fn nat_carries_datagrams_in_fragments() {
+    lab("fragments", &["nat"]);
+}
+
+#[test]
+fn fullnat_carries_datagrams_in_fragments() {
+    lab("fragments", &["fullnat"]);
+}
+
+#[test]
+fn any_of_four_workers_takes_fragments() {
+    for mode in ["dr", "nat", "fullnat"] {
+        lab_with(4, "fragments", &[mode]);
+    }
+}
+
+#[test]
 fn the_host_uses_a_port_over_ipv6() {
     lab("ipv6-host", &[]);
 }

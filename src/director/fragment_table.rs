@@ -2,7 +2,8 @@
 //! others, and those that wait for it.
 //!
 //! All memory is reserved at start, and every step takes a bounded time, whatever is sent. A datagram's place is given to
-//! another when it is old: a complete one a second later, so that an exact duplicate still goes the way of the others;
+//! another when it is old: a complete one a second later, so that an exact duplicate still goes the way of the others, or
+//! as soon as its sender uses the identification again;
 //! every other one by its timeout. Before that, complete ones make room, and then the oldest whose first fragment has
 //! come: all of these were sent on. Fragments that wait are never given up for others.
 
@@ -154,6 +155,8 @@ struct Datagram {
     reach: u32,
     /// Units that have come.
     units: u32,
+    /// Its first fragment has come once more since it was complete.
+    has_head_again: bool,
     next_in_bucket: u32,
     older: u32,
     newer: u32,
@@ -174,12 +177,25 @@ impl Datagram {
         length: None,
         reach: 0,
         units: 0,
+        has_head_again: false,
         next_in_bucket: NONE,
         older: NONE,
         newer: NONE,
         first_waiting: NONE,
         last_waiting: NONE,
     };
+}
+
+impl Datagram {
+    /// Whether a part contradicts where the datagram ends.
+    fn ends_otherwise(&self, part: Part) -> bool {
+        match (self.length, part.more) {
+            (Some(length), true) => part.end >= length,
+            (Some(length), false) => part.end != length,
+            (None, true) => false,
+            (None, false) => self.reach >= part.end,
+        }
+    }
 }
 
 /// The oldest and the newest of a list, and how many there are.
@@ -276,10 +292,13 @@ impl<P: Packet> Fragments<P> {
         let n = place.0 as usize;
         match (self.datagrams[n].state, part.head) {
             (State::Refused(reason), _) => return Noted::Refused(reason),
-            // The sender uses the identification again.
-            (State::Complete(before), Some(head)) if head != before => {
-                self.begin(place);
-                self.enter(place, State::Headless, now);
+            (State::Complete(before), head) => {
+                let is_other = head.is_some_and(|head| head != before);
+                if is_other || self.datagrams[n].ends_otherwise(part) {
+                    self.begin_again(place, before, is_other, now);
+                }
+                // Either a duplicate, or the first of another one that is as this was so far.
+                self.datagrams[n].has_head_again |= head == Some(before);
             }
             // Others had the same place: no exact duplicate.
             (State::Open(before), Some(head)) if head != before => {
@@ -541,7 +560,24 @@ impl<P: Packet> Fragments<P> {
         let datagram = &mut self.datagrams[place.0 as usize];
         let used = datagram.reach as usize / 8 + 1;
         (datagram.length, datagram.reach, datagram.units) = (None, 0, 0);
+        datagram.has_head_again = false;
         self.parts[place.0 as usize].clear(used);
+    }
+
+    /// Begins another datagram in place of a complete one: the sender uses the identification again. `is_other`: its first
+    /// fragment is here, and differs.
+    fn begin_again(&mut self, place: Place, before: Head, is_other: bool, now: Time) {
+        let n = place.0 as usize;
+        let had_head = self.datagrams[n].has_head_again;
+        let units = self.datagrams[n].units as usize;
+        let first = self.parts[n].first().unwrap_or(units);
+        self.begin(place);
+        if had_head && !is_other {
+            self.enter(place, State::Open(before), now);
+            self.add_part(n, 0, 8 * first as u32);
+        } else {
+            self.enter(place, State::Headless, now);
+        }
     }
 
     /// Takes a part into a datagram. False if it overlaps others other than as an exact duplicate, or contradicts the end.
@@ -550,28 +586,28 @@ impl<P: Packet> Fragments<P> {
         let Part {
             offset, end, more, ..
         } = part;
-        let contradicts = match (datagram.length, more) {
-            (Some(length), true) => end >= length,
-            (Some(length), false) => end != length,
-            (None, true) => false,
-            (None, false) => datagram.reach >= end,
-        };
-        if contradicts {
+        if datagram.ends_otherwise(part) {
             return false;
         }
-        let parts = &mut self.parts[n];
+        let parts = &self.parts[n];
         let (from, to) = (offset as usize / 8, (end as usize).div_ceil(8));
         if parts.has_any(from, to) {
             // A last one was the last before.
             return parts.is_one(from, to) && (more || datagram.length == Some(end));
         }
-        parts.add(from, to);
-        datagram.units += (to - from) as u32;
-        datagram.reach = datagram.reach.max(end);
         if !more {
             datagram.length = Some(end);
         }
+        self.add_part(n, offset, end);
         true
+    }
+
+    fn add_part(&mut self, n: usize, offset: u32, end: u32) {
+        let (from, to) = (offset as usize / 8, (end as usize).div_ceil(8));
+        self.parts[n].add(from, to);
+        let datagram = &mut self.datagrams[n];
+        datagram.units += (to - from) as u32;
+        datagram.reach = datagram.reach.max(end);
     }
 }
 

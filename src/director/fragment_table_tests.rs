@@ -194,8 +194,8 @@ fn what_comes_is_passed_kept_or_refused() {
             "no end at the end",
             vec![
                 (a, Goes(0)),
-                (part(1480, 1488, false), Goes(0)),
-                (part(1480, 1488, true), overlap),
+                (part(2960, 2968, false), Goes(0)),
+                (part(2960, 2968, true), overlap),
             ],
         ),
         (
@@ -264,6 +264,23 @@ fn an_id_used_again_is_another_datagram() {
     assert_eq!(bench.note(id(3), b, 1010), Goes(0));
     bench.poll(2010);
     assert_eq!(bench.note(id(3), part(0, 16, true), 2010), Goes(0));
+}
+
+#[test]
+fn a_shorter_or_longer_datagram_of_the_same_flow_is_another() {
+    let mut bench = Bench::new(16, 16, 1 << 20);
+    let (a, b) = (part(0, 1480, true), part(1480, 1500, false));
+    let (longer, last) = (part(1480, 2960, true), part(2960, 3000, false));
+    for fragment in [a, b, a, longer, last] {
+        assert_eq!(bench.note(id(1), fragment, 0), Goes(0), "{fragment:?}");
+    }
+    for fragment in [a, b] {
+        assert_eq!(bench.note(id(1), fragment, 1), Goes(0), "{fragment:?}");
+    }
+    // Its first fragment comes last.
+    assert_eq!(bench.note(id(1), last, 2), Waits);
+    assert_eq!(bench.note(id(1), a, 2), Goes(1));
+    assert_eq!(bench.note(id(1), longer, 2), Goes(0));
 }
 
 #[test]
@@ -354,29 +371,56 @@ fn complete_datagrams_make_room_before_others() {
     assert_eq!(bench.note(id(0), part(16, 24, true), 7), Waits);
 }
 
-/// The bytes of one datagram: by which fragment each came.
+/// The fragments of one identification, each held against every other.
 #[derive(Default)]
 struct Model {
     parts: Vec<Part>,
     refused: bool,
     has_first: bool,
+    /// The first one came again after the datagram was complete.
+    has_first_again: bool,
     waiting: usize,
 }
 
 impl Model {
-    /// The rules, one fragment held against every other.
+    fn is_complete(&self) -> bool {
+        let mut parts = self.parts.clone();
+        parts.sort_unstable_by_key(|part| part.offset);
+        parts.dedup();
+        let last = parts.last().filter(|last| !last.more);
+        let length: u32 = parts.iter().map(|part| part.end - part.offset).sum();
+        self.has_first && last.is_some_and(|last| last.end == length)
+    }
+
     fn fate(&mut self, part: Part) -> Fate {
-        let contradicts = |other: &Part| {
-            let is_same =
-                (other.offset, other.end, other.more) == (part.offset, part.end, part.more);
-            let is_apart = other.end <= part.offset || part.end <= other.offset;
-            let ends = |last: &Part, one: &Part| {
-                !last.more && one.end > last.offset && one.offset >= last.end
-            };
-            let is_beyond = ends(other, &part) || ends(&part, other);
-            !is_same && (!is_apart || is_beyond || !other.more && !part.more)
+        let key = |part: &Part| (part.offset, part.end, part.more);
+        let is_same = |other: &Part| key(other) == key(&part);
+        let ends = |last: &Part, one: &Part| {
+            !last.more
+                && (one.end > last.end
+                    || one.more && one.end == last.end
+                    || !one.more && one.end != last.end)
         };
-        self.refused |= self.parts.iter().any(contradicts);
+        let ends_otherwise =
+            |other: &Part| !is_same(other) && (ends(other, &part) || ends(&part, other));
+        let meets =
+            |other: &Part| other.end > part.offset && part.end > other.offset && !is_same(other);
+        if !self.refused && self.is_complete() {
+            if self.parts.iter().any(ends_otherwise) {
+                let first = self.parts.iter().find(|part| part.offset == 0);
+                let first = first.copied().filter(|_| self.has_first_again);
+                *self = Model {
+                    has_first: first.is_some(),
+                    parts: first
+                        .into_iter()
+                        .map(|part| Part { more: true, ..part })
+                        .collect(),
+                    ..Model::default()
+                };
+            }
+            self.has_first_again |= part.offset == 0 && self.is_complete();
+        }
+        self.refused |= self.parts.iter().any(ends_otherwise) || self.parts.iter().any(meets);
         if self.refused {
             return Dropped(FragmentOverlap);
         }

@@ -28,6 +28,14 @@ impl Parts {
         self.has == [0; WORDS] && self.begins == [0; WORDS]
     }
 
+    /// Where the second fragment begins, of those that leave no gap.
+    pub fn first(&self) -> Option<usize> {
+        let words = self.begins.iter().enumerate();
+        let mut words = words.map(|(n, word)| (n, if n == 0 { word & !1 } else { *word }));
+        let (n, word) = words.find(|(_, word)| *word != 0)?;
+        Some(n * 64 + word.trailing_zeros() as usize)
+    }
+
     /// Whether any of these units has come.
     pub fn has_any(&self, from: usize, to: usize) -> bool {
         has_any(&self.has, from, to)
