@@ -80,6 +80,7 @@ drop_reasons! {
     BadNd, "bad_nd", "A message of IPv6 neighbour discovery with another hop limit than 255, a wrong checksum, code, length, option or address, or in a fragment; one that claims one of weir's own addresses, or whose sender's MAC address is zero, a group's or weir's own.";
     HostRateLimited, "host_rate_limited", "For the host itself, but more than `host_packets_per_second` came by the port, and the sender's share of them was used up.";
     HostQueueFull, "host_queue_full", "For the host itself, which takes packets more slowly than they come.";
+    NoHeadroom, "no_headroom", "The packet's mbuf had no room before the frame for the headers of a tunnel.";
     NoBuffer, "no_buffer", "The packet's mbuf had no room for an answer.";
     RedirectFull, "redirect_full", "The packet belongs to a connection of another worker, and the ring to that worker was full.";
     TxFull, "tx_full", "The device's transmit queue was full.";

@@ -10,7 +10,7 @@ use super::{Core, Turn, is_tcp};
 use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
-use crate::conn::{ConnId, Connection, Key, Pool, State, Worth};
+use crate::conn::{Address, ConnId, Connection, Key, Pool, State, Worth};
 use crate::packet::{Packet, Sent, Sink};
 use crate::service::Real;
 use crate::tables::{Service, Tables};
@@ -33,7 +33,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         flow: &Flow<F>,
         service: &Service,
         real: Real,
-        way: Way<F::Address>,
+        way: Way,
         template: Option<ConnId>,
         effort: &mut Effort,
         turn: &mut Turn<'_, S>,
@@ -42,8 +42,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         let key = &flow.key;
         let coarse = now.millis();
         let tcp = is_tcp(flow);
-        let Some(address) = F::address(real.address) else {
-            return Err(Unmade::NotHere(DropReason::NoRoute));
+        let address = match F::address(real.address) {
+            Some(address) => address,
+            // Its packets go to it inside others of its own family.
+            None if service.mode.wraps => F::Address::UNSPECIFIED,
+            None => return Err(Unmade::NotHere(DropReason::NoRoute)),
         };
         if service.pool.is_none() && key.source() == address {
             return Err(Unmade::Drop(DropReason::Hairpin));

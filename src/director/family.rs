@@ -31,6 +31,9 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     /// Whether requests are of one family and their replies of the other.
     const CROSSES: bool = false;
 
+    /// Of the halves that wrap packets, one counts the even packets and one the odd ones.
+    const IS_FIRST: bool = false;
+
     /// An address of the tables, if it is of this family.
     #[inline(always)]
     fn address(address: IpAddr) -> Option<Self::Address> {
@@ -120,6 +123,7 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
 pub trait Wire: Family {
     /// Of a packet without options.
     const USUAL: Layout;
+    const IS_V6: bool;
 
     /// See [`parse_usual`](super::parse::parse_usual).
     fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow<Self>) -> bool;

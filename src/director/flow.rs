@@ -2,7 +2,7 @@
 
 use super::family::{Family, Wire};
 use super::parse::{Flow, Kind};
-use super::{Core, Outcome, Turn, is_tcp};
+use super::{Core, Outcome, Turn, is_tcp, wrapped};
 use crate::config::Protocol;
 use crate::conn::state::next_tcp;
 use crate::conn::{Address, Connection, Direction, Found, Key, Place, State};
@@ -162,8 +162,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     fn starts_anew(&self, connection: &Connection<F::Key>, tables: &Tables) -> bool {
         let real = self.live.counters.reals.get(connection.real.index());
         let serves = real.is_some_and(|real| real.standing.is_open())
-            && resolve(tables, connection.reply.source())
-                .is_some_and(|way| !way.has_failed(tables));
+            && way_of(connection, false, tables).is_some_and(|way| !way.has_failed(tables));
         let sees_replies = connection.is_two_way();
         !serves || sees_replies && connection.state.is_reusable(sees_replies)
     }
@@ -253,6 +252,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(way) = self.way(connection, reply, tables) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
+        if connection.is_wrapped() {
+            return self.forward_wrapped(packet, flow, connection, way, turn);
+        }
         let (port, vip) = (way.port, connection.request.destination());
         if F::length_sent(flow) > tables.port(port).mtu {
             return self.too_big(packet, vip, tables.port(port).mtu, turn);
@@ -280,19 +282,18 @@ impl<F: Family, P: Packet> Core<F, P> {
         connection: &mut Connection<F::Key>,
         reply: bool,
         tables: &Tables,
-    ) -> Option<Way<F::Address>> {
+    ) -> Option<Way> {
         if connection.route_generation != tables.route_generation {
             connection.forget_hops(tables.route_generation);
         }
-        let destination = connection.destination(reply);
         if let Some(hop) = connection.hop(reply) {
             return Some(Way {
                 port: tables.neighbours.link(hop).port,
                 hop: Some(hop),
-                destination,
+                destination: connection.destination(reply).into(),
             });
         }
-        let way = resolve(tables, destination)?;
+        let way = way_of(connection, reply, tables)?;
         connection.set_hop(reply, way.hop);
         Some(way)
     }
@@ -300,7 +301,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     /// Sends a rewritten packet by its way, or has it wait for the next hop's MAC address.
     pub(super) fn send_by<S: Sink<Packet = P>>(
         &mut self,
-        way: Way<F::Address>,
+        way: Way,
         mut packet: P,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
@@ -436,13 +437,13 @@ pub(super) fn direction<K: Key>(connection: &Connection<K>, reply: bool) -> Dire
 
 /// The way to an address: the port, and the next hop, if it is known: its slot in the neighbour table.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Way<A> {
+pub(super) struct Way {
     pub port: PortId,
     pub hop: Option<HopId>,
-    pub destination: A,
+    pub destination: IpAddr,
 }
 
-impl<A: Address> Way<A> {
+impl Way {
     /// Whether the next hop was asked for, and did not answer.
     pub fn has_failed(&self, tables: &Tables) -> bool {
         let state = self.hop.map(|hop| tables.neighbours.link(hop).state);
@@ -453,12 +454,24 @@ impl<A: Address> Way<A> {
     pub fn address(&self, tables: &Tables) -> IpAddr {
         match self.hop {
             Some(hop) => tables.neighbours.address(hop),
-            None => self.destination.into(),
+            None => self.destination,
         }
     }
 }
 
-pub(super) fn resolve<A: Address>(tables: &Tables, destination: A) -> Option<Way<A>> {
+/// The way of a connection's packets, as the routes are now.
+pub(super) fn way_of<K: Key>(
+    connection: &Connection<K>,
+    reply: bool,
+    tables: &Tables,
+) -> Option<Way> {
+    match connection.is_wrapped() {
+        true => wrapped::way(tables, connection.real),
+        false => resolve(tables, connection.destination(reply)),
+    }
+}
+
+pub(super) fn resolve<A: Address>(tables: &Tables, destination: A) -> Option<Way> {
     let route = tables.routes.get(destination)?;
     let hop = match route.gateway {
         Some((hop, _)) => Some(hop),
@@ -467,6 +480,6 @@ pub(super) fn resolve<A: Address>(tables: &Tables, destination: A) -> Option<Way
     Some(Way {
         port: route.port,
         hop,
-        destination,
+        destination: destination.into(),
     })
 }

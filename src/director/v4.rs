@@ -28,6 +28,8 @@ impl Family for V4 {
     type Key = FlowKey;
     type Address = Ipv4Addr;
 
+    const IS_FIRST: bool = true;
+
     type Memory = ();
     fn memory(_worker: WorkerId, _shared: &Shared) {}
 
@@ -130,6 +132,7 @@ impl Family for V4 {
 
 impl Wire for V4 {
     const USUAL: Layout = Layout::USUAL;
+    const IS_V6: bool = false;
 
     #[inline(always)]
     fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow) -> bool {

@@ -137,6 +137,7 @@ impl Family for V6 {
 
 impl Wire for V6 {
     const USUAL: Layout = Layout::USUAL_V6;
+    const IS_V6: bool = true;
 
     #[inline(always)]
     fn parse_usual(frame: &[u8], port: &Port, flow: &mut Flow<V6>) -> bool {

@@ -135,6 +135,16 @@ fn decrement_ttl(ip: &mut [u8; 20], delta: Delta) {
     [ip[10], ip[11]] = checksum;
 }
 
+/// Writes the Ethernet header of a packet to a next hop, of whose family it is.
+#[inline(always)]
+pub fn set_ethernet_header(frame: &mut [u8], hop: Hop) {
+    let (low, high) = hop.ethernet_header();
+    if let Some(header) = frame.first_chunk_mut::<{ ethernet::HEADER_LEN }>() {
+        header[..8].copy_from_slice(&low.to_le_bytes());
+        header[6..].copy_from_slice(&high.to_le_bytes());
+    }
+}
+
 /// Sets both MAC addresses.
 #[inline(always)]
 pub fn set_macs(frame: &mut [u8], destination: Mac, source: Mac) {

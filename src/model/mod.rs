@@ -23,7 +23,7 @@ use crate::resolver::Resolver;
 use crate::resolver::neighbours::Network;
 use crate::service::ServiceKey;
 use crate::stats::{RealTotals, Stats};
-use crate::tables::{Route, Service, Tables};
+use crate::tables::{Route, Service, Tables, Tunnels};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
 pub use changes::{Changes, NeedsRestart, NoSuchReal};
@@ -96,6 +96,7 @@ impl Model {
             natted: Map::new(seed).freeze(),
             placements: Map::new(seed).freeze(),
             clients: ByFamily::default(),
+            tunnels: Tunnels::default(),
             any_departed: false,
             routes: Arc::new(Lpm::default()),
             neighbours: resolver.neighbours().table().clone(),

@@ -7,6 +7,7 @@ mod eal_args;
 mod network;
 mod pool;
 mod service;
+mod tunnel;
 
 use super::error::{At, Log, Span};
 use super::pieces::Item;

@@ -14,12 +14,13 @@ use super::from_config::{key, owners, pool_table};
 use crate::config::{self, Config, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
+use crate::forward::tunnel::{Tunnel, Via};
 use crate::lpm::Lpm;
 use crate::rcu::map::Map;
 use crate::sched;
 use crate::service::{Persistence, Real, ServiceKey};
 use crate::stats::{RealTotals, Stats};
-use crate::tables::{Owner, Requests, Route, Service, Tables};
+use crate::tables::{Owner, Requests, Route, Service, Tables, Tunnels};
 use crate::units::{RealId, ServiceId, Time};
 pub use configured::Edit;
 use configured::{At, Change, Configured};
@@ -74,6 +75,7 @@ struct Indexes {
     registry: Registry,
     natted: Natted,
     placing: Placing,
+    tunnels: Tunnels,
 }
 
 /// What services are made of beside their own configuration.
@@ -134,6 +136,7 @@ impl Services {
                 registry: Registry::default(),
                 natted: Natted::new(seed),
                 placing: Placing::new(seed),
+                tunnels: Tunnels::default(),
             },
         }
     }
@@ -270,12 +273,14 @@ impl Services {
             registry,
             natted,
             placing,
+            tunnels,
         } = &mut self.indexes;
         next.addresses = addresses.freeze();
         next.services = running.freeze();
         next.any_departed = registry.any_departed();
         next.natted = natted.freeze();
         (next.placements, next.clients) = placing.freeze();
+        next.tunnels = tunnels.clone();
     }
 
     /// The addresses that have become those of real servers since the last call.
@@ -295,10 +300,12 @@ impl Services {
             registry,
             natted,
             placing,
+            tunnels,
             ..
         } = &mut self.indexes;
         let Released { reals, services } = registry.release_drained(&self.around.stats, now);
-        for (key, address, port) in reals {
+        for (id, (key, address, port)) in reals {
+            tunnels.set(id, None);
             natted.forget(&key, address, port);
         }
         services.iter().for_each(|key| placing.forget(key));
@@ -370,6 +377,7 @@ impl Indexes {
             registry,
             natted,
             placing,
+            tunnels,
         } = self;
         let Some(key) = before.or(after).map(key) else {
             return;
@@ -422,8 +430,15 @@ impl Indexes {
         let mode = forward::Mode::of(&service.mode);
         let pool = match &service.mode {
             config::ModeConfig::Fullnat { pool } => around.pools.get(pool).cloned(),
-            config::ModeConfig::Dr | config::ModeConfig::Nat => None,
+            _ => None,
         };
+        let via = Via::of(&service.mode);
+        if let Some(via) = via {
+            for real in &registered.reals {
+                let destination = real.address;
+                tunnels.set(real.id, Some(Tunnel { via, destination }));
+            }
+        }
         let is_nat = mode.sees_replies && pool.is_none();
         if is_nat {
             let id = registered.id;
@@ -449,6 +464,7 @@ impl Indexes {
                 persistence,
                 when_unavailable: service.when_unavailable,
                 unknown_tcp: service.unknown_tcp,
+                via,
                 cursors: registered.cursors,
             }),
         );

@@ -1,0 +1,349 @@
+//! Comes here: a packet of a connection whose packets are wrapped or marked on their way to the real server, see
+//! [`tunnel`](crate::forward::tunnel).
+
+use super::family::{Family, Wire};
+use super::flow::{Way, count, direction, resolve};
+use super::icmp_error::IcmpError;
+use super::parse::{Flow, Kind, is_ipv6};
+use super::stage::Slot;
+use super::{Core, Outcome, Turn};
+use crate::conn::state::next_tcp;
+use crate::conn::{AnyAddress, Connection, Key};
+use crate::forward::pieces::Pieces;
+use crate::forward::rewrite::{set_ethernet_header, set_macs};
+use crate::forward::tunnel::{self, Inner, Outer, Tunnel, Via};
+use crate::neighbour::Link;
+use crate::packet::{Packet, Sent, Sink};
+use crate::tables::Tables;
+use crate::units::{PortId, RealId};
+use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
+use std::net::IpAddr;
+
+/// RFC 8200 section 5: what a way must take whole, or in fragments that its beginning makes. No sender of IPv6 sends less
+/// because of "too big".
+const LEAST_V6: u16 = 1280;
+
+impl<F: Wire, P: Packet> Core<F, P> {
+    /// Whether a packet that may simply go on is of a connection whose packets are wrapped or marked.
+    #[inline(always)]
+    pub(super) fn is_wrapped(&mut self, slot: &Slot<F>) -> bool {
+        let found = self.live.table.entry_mut(slot.place);
+        slot.flow.kind > Kind::Unusual
+            && found.is_some_and(|(connection, _)| connection.is_wrapped())
+    }
+
+    /// As [`known`](Self::known), of a connection whose packets are wrapped or marked. Every other packet comes back untouched but
+    /// for its padding.
+    #[inline(never)]
+    pub(super) fn known_wrapped<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        slot: &Slot<F>,
+        turn: &mut Turn<'_, S>,
+    ) -> Result<Outcome, P> {
+        let (tables, now, flow) = (turn.tables, turn.now, &slot.flow);
+        let Some((connection, _)) = self.live.table.entry_mut(slot.place) else {
+            return Err(packet);
+        };
+        let Some(real) = self.live.counters.reals.get(connection.real.index()) else {
+            return Err(packet);
+        };
+        let Some(tunnel) = tables.tunnels.get(connection.real) else {
+            return Err(packet);
+        };
+        let Some(hop) = tables.neighbours.hop(connection.any_wrapped_hop()) else {
+            return Err(packet);
+        };
+        let overhead = tunnel.overhead();
+        let length = flow.length.saturating_add(overhead);
+        let usual = hop.is_reachable()
+            && real.standing.admits(false, packet.port())
+            && connection.route_generation == tables.route_generation
+            && length <= hop.mtu()
+            && self.shared.path_mtus.takes(tunnel.destination, length, now)
+            && !connection.is_silent(&tables.timeouts, now.millis());
+        if !usual {
+            return Err(packet);
+        }
+        if flow.kind == Kind::Segment
+            && next_tcp(connection.state, direction(connection, false), flow.flags)
+                != connection.state
+        {
+            return Err(packet);
+        }
+        let source = outer_source(tunnel, hop.port(), tables);
+        if source.is_none() || !tunnel::make_room(&mut packet, flow.length, overhead) {
+            return Err(packet);
+        }
+        match flow.kind {
+            Kind::Segment => {
+                let at = usize::from(F::USUAL.l4 + overhead) + 8;
+                if let Some(acknowledged) = packet.data().get(at..at + 4) {
+                    let acknowledged = acknowledged.try_into().unwrap_or_default();
+                    connection.note_segment(false, u32::from_le_bytes(acknowledged));
+                }
+            }
+            _ => connection.note_datagram(false),
+        }
+        let context = PacketContext {
+            real: Some(connection.real),
+            state: Some(connection.state.name()),
+            ..PacketContext::default()
+        };
+        connection.last_seen = now.millis();
+        count(&real.counters, flow, false);
+        let frame = packet.data_mut();
+        match (&tunnel.via, source) {
+            (Via::Wrapped(config), Some(source)) => {
+                let inner = Inner {
+                    is_v6: F::IS_V6,
+                    hash: slot.hash,
+                };
+                let outer = Outer {
+                    source,
+                    is_fragmented: false,
+                };
+                let numbers = &mut self.identifications;
+                if !tunnel::wrap(frame, inner, config, tunnel.destination, outer, numbers) {
+                    return Ok((Verdict::Drop(DropReason::NoRoute), context));
+                }
+                set_ethernet_header(frame, hop);
+            }
+            (Via::Marked { dscp }, _) => {
+                F::rewrite_usual(frame, flow.kind == Kind::Segment, connection, false, hop);
+                tunnel::mark(frame, F::IS_V6, *dscp);
+            }
+            (Via::Wrapped(_), None) => return Ok((Verdict::Drop(DropReason::NoRoute), context)),
+        }
+        let port = hop.port();
+        turn.sink.send(port, packet, Sent::Forwarded);
+        Ok((Verdict::Forward(port), context))
+    }
+}
+
+/// What of a packet has to be done before it fits its way.
+enum Fit {
+    Whole,
+    /// It is wrapped, and what that makes is fragmented.
+    InFragments,
+    /// The sender must send less.
+    TooBig(u16),
+}
+
+impl<F: Family, P: Packet> Core<F, P> {
+    /// As [`forward`](Self::forward), of a connection whose packets are wrapped or marked.
+    pub(super) fn forward_wrapped<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        flow: &Flow<F>,
+        connection: &Connection<F::Key>,
+        way: Way,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        let (tables, now) = (turn.tables, turn.now);
+        let Some(tunnel) = tables.tunnels.get(connection.real) else {
+            return Verdict::Drop(DropReason::NoRoute);
+        };
+        let vip = connection.request.destination();
+        let mtu = self.mtu_of(tunnel, way, turn);
+        let fit = fit(&packet, flow.length, tunnel, mtu);
+        if let Fit::TooBig(mtu) = fit {
+            return self.too_big(packet, vip, mtu, turn);
+        }
+        if way.has_failed(tables) {
+            self.want(way.port, way.address(tables), now);
+            return self.host_unreachable(packet, vip, ReplyReason::HostUnreachable, turn);
+        }
+        self.send_wrapped(
+            packet,
+            flow,
+            connection,
+            (tunnel, way),
+            (fit, mtu),
+            false,
+            turn,
+        )
+    }
+
+    /// As [`forward_wrapped`](Self::forward_wrapped), of an ICMP error about what the real server has sent: it is answered by no other.
+    pub(super) fn forward_wrapped_error<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        error: &IcmpError<F>,
+        connection: &Connection<F::Key>,
+        way: Way,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        let flow = &error.flow;
+        let Some(tunnel) = turn.tables.tunnels.get(connection.real) else {
+            return Verdict::Drop(DropReason::NoRoute);
+        };
+        let mtu = self.mtu_of(tunnel, way, turn);
+        match fit(&packet, flow.length, tunnel, mtu) {
+            Fit::TooBig(_) => Verdict::Drop(DropReason::TooBig),
+            fit => {
+                self.counters().icmp_errors[error.kind as usize].add(1);
+                self.send_wrapped(
+                    packet,
+                    flow,
+                    connection,
+                    (tunnel, way),
+                    (fit, mtu),
+                    true,
+                    turn,
+                )
+            }
+        }
+    }
+
+    /// What the way to a real server takes whole.
+    fn mtu_of<S: Sink<Packet = P>>(&self, tunnel: &Tunnel, way: Way, turn: &Turn<'_, S>) -> u16 {
+        let path = self.shared.path_mtus.mtu(tunnel.destination, turn.now);
+        turn.tables.port(way.port).mtu.min(path)
+    }
+
+    #[expect(clippy::too_many_arguments)]
+    fn send_wrapped<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        flow: &Flow<F>,
+        connection: &Connection<F::Key>,
+        (tunnel, way): (&Tunnel, Way),
+        (fit, mtu): (Fit, u16),
+        is_error: bool,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        let is_v6 = is_ipv6(packet.data());
+        match &tunnel.via {
+            Via::Wrapped(config) => {
+                let Some(source) = outer_source(tunnel, way.port, turn.tables) else {
+                    return Verdict::Drop(DropReason::NoRoute);
+                };
+                if !tunnel::make_room(&mut packet, flow.length, tunnel.overhead()) {
+                    return Verdict::Drop(DropReason::NoHeadroom);
+                }
+                let inner = Inner {
+                    is_v6,
+                    hash: self.live.table.hash(&flow.key),
+                };
+                let outer = Outer {
+                    source,
+                    is_fragmented: matches!(fit, Fit::InFragments),
+                };
+                let (frame, numbers) = (packet.data_mut(), &mut self.identifications);
+                if !tunnel::wrap(frame, inner, config, tunnel.destination, outer, numbers) {
+                    return Verdict::Drop(DropReason::NoRoute);
+                }
+            }
+            Via::Marked { dscp } => {
+                let done = match is_error {
+                    true => {
+                        let l4 = usize::from(flow.layout.l4);
+                        tunnel::mark_error(packet.data_mut(), l4, tunnel.destination, *dscp)
+                    }
+                    false => F::rewrite(
+                        &mut packet,
+                        flow.layout,
+                        connection,
+                        false,
+                        &mut self.memory,
+                    )
+                    .then(|| tunnel::mark(packet.data_mut(), is_v6, *dscp)),
+                };
+                if done.is_none() {
+                    return Verdict::Drop(DropReason::NoBuffer);
+                }
+            }
+        }
+        match fit {
+            Fit::InFragments => self.send_in_fragments(way, packet, mtu, turn),
+            Fit::Whole | Fit::TooBig(_) => self.send_by(way, packet, turn),
+        }
+    }
+}
+
+impl<F: Family, P: Packet> Core<F, P> {
+    /// Sends a wrapped packet in pieces of at most `mtu` bytes. The last one is what is left of the packet itself.
+    #[cold]
+    fn send_in_fragments<S: Sink<Packet = P>>(
+        &mut self,
+        way: Way,
+        mut packet: P,
+        mtu: u16,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        let (tables, now) = (turn.tables, turn.now);
+        let link = way.hop.map(|hop| tables.neighbours.link(hop));
+        let Some(link) = link.filter(Link::is_usable) else {
+            // What waits, waits whole.
+            self.want(way.port, way.address(tables), now);
+            return Verdict::Drop(DropReason::NeighbourQueueFull);
+        };
+        set_macs(packet.data_mut(), link.mac, tables.port(way.port).mac);
+        let number = u32::from(self.identifications.take());
+        let Some(pieces) = Pieces::of(packet.data(), mtu) else {
+            return Verdict::Drop(DropReason::TooBig);
+        };
+        let mut iter = pieces.iter().peekable();
+        while let Some(piece) = iter.next() {
+            let length = pieces.length(&piece);
+            if iter.peek().is_none() {
+                let is_cut = pieces
+                    .keep_last(packet.data_mut(), &piece, number)
+                    .is_some();
+                return match is_cut && packet.resize(length) {
+                    true => self.send_by(way, packet, turn),
+                    false => Verdict::Drop(DropReason::NoBuffer),
+                };
+            }
+            let Some(mut fragment) = turn.sink.alloc(way.port) else {
+                break;
+            };
+            fragment.set_priorities(packet.priorities());
+            let is_there = fragment.resize(length)
+                && pieces
+                    .copy(packet.data(), &piece, fragment.data_mut(), number)
+                    .is_some();
+            if !is_there {
+                break;
+            }
+            turn.sink.send(way.port, fragment, Sent::Originated);
+        }
+        Verdict::Drop(DropReason::NoBuffer)
+    }
+}
+
+/// Whether a packet fits into what its way takes whole, with what is put before it.
+fn fit<P: Packet>(packet: &P, length: u16, tunnel: &Tunnel, mtu: u16) -> Fit {
+    let overhead = tunnel.overhead();
+    let inside = mtu.saturating_sub(overhead);
+    match is_ipv6(packet.data()) {
+        _ if length <= inside => Fit::Whole,
+        true if overhead > 0 && length <= LEAST_V6 => Fit::InFragments,
+        true => Fit::TooBig(inside.max(LEAST_V6)),
+        false => Fit::TooBig(inside),
+    }
+}
+
+/// What a packet to a real server comes from, out of a port; none where weir has no address of its family. Of one that is not
+/// wrapped, any.
+#[inline(always)]
+fn outer_source(tunnel: &Tunnel, port: PortId, tables: &Tables) -> Option<IpAddr> {
+    match &tunnel.via {
+        Via::Wrapped(config) => match config.source {
+            Some(source) => Some(source),
+            None => *tables.port(port).outer_source.of(tunnel.destination),
+        },
+        Via::Marked { .. } => Some(tunnel.destination),
+    }
+}
+
+/// The way to a real server by its tunnel.
+pub(super) fn way(tables: &Tables, real: RealId) -> Option<Way> {
+    way_beyond(tables.tunnels.get(real)?.destination, tables)
+}
+
+/// The way to an address of either family.
+pub(super) fn way_beyond(address: IpAddr, tables: &Tables) -> Option<Way> {
+    resolve(tables, AnyAddress::from(address))
+}
