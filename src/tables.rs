@@ -10,7 +10,7 @@ mod tunnels;
 pub use placement::{Placement, Placements};
 pub use tunnels::Tunnels;
 
-use crate::config::{HostPeer, ReversePath, UnknownTcp, WhenUnavailable};
+use crate::config::{Encapsulation, HostPeer, ReversePath, UnknownTcp, WhenUnavailable};
 use crate::conn::{Address, Pool};
 use crate::forward::Mode;
 use crate::forward::tunnel::Via;
@@ -47,6 +47,8 @@ pub struct Tables {
     pub placements: Snapshot<ServiceKey, Placements>,
     pub clients: ByFamily<Clients>,
     pub tunnels: Tunnels,
+    /// How packets are wrapped for a real server's address.
+    pub tunnel_ends: Snapshot<IpAddr, Arc<[Encapsulation]>>,
     /// Whether a removed service has connections left.
     pub any_departed: bool,
     pub routes: Arc<Routes>,

@@ -56,6 +56,8 @@ drop_reasons! {
     IcmpMismatch, "icmp_mismatch", "An ICMP error to another host than the one that sent the packet it quotes.";
     IcmpNoConnection, "icmp_no_connection", "An ICMP error that quotes a packet of no connection.";
     IcmpSequence, "icmp_sequence", "An ICMP error that quotes a TCP sequence number that its connection is nowhere near: most probably forged (RFC 5927).";
+    TunnelTooBig, "tunnel_too_big", "An ICMP \"too big\" about a packet that weir had wrapped: the way's MTU is kept, and the client hears of it at its next packet that is too big, for not enough of this one is quoted, or it need not send less.";
+    TunnelError, "tunnel_error", "Another ICMP error about a packet that weir had wrapped, from the way to the real server.";
     TtlExceeded, "ttl_exceeded", "The TTL or hop limit ran out, of an ICMP error: none is answered by another.";
     IcmpUnsupported, "icmp_unsupported", "An ICMP message to a VIP or a local pool address other than an echo request.";
     UnsupportedProtocol, "unsupported_protocol", "To a VIP or a local pool address, but neither TCP, UDP nor ICMP.";

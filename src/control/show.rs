@@ -2,6 +2,7 @@
 
 use super::Control;
 use crate::config;
+use crate::forward::tunnel::Via;
 use crate::io::dpdk::MbufPool;
 use crate::neighbour::LinkState;
 use crate::net::IcmpErrorKind;

@@ -20,6 +20,14 @@ impl<F: Wire, P: Packet> Core<F, P> {
     ) -> Outcome {
         let tables = turn.tables;
         let owner = tables.owner(packet.port(), datagram.destination.into());
+        let is_message = datagram.protocol == F::ICMP && !datagram.is_fragment;
+        let packet = match owner {
+            Some(Owner::Port(_)) if is_message => match self.outer_error(packet, datagram, turn) {
+                Ok(outcome) => return outcome,
+                Err(packet) => packet,
+            },
+            _ => packet,
+        };
         let is_echo_request = |packet: &P| {
             let message = packet.data().get(usize::from(datagram.layout.l4));
             datagram.protocol == F::ICMP && message == Some(&F::ECHO_REQUEST)

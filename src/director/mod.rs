@@ -30,6 +30,7 @@ mod live;
 mod local;
 mod nd;
 mod orders;
+mod outer_error;
 mod ownership;
 pub mod parse;
 mod parse6;

@@ -110,3 +110,7 @@ impl Pieces {
         Some(())
     }
 }
+
+#[cfg(test)]
+#[path = "pieces_tests.rs"]
+mod tests;

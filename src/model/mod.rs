@@ -97,6 +97,7 @@ impl Model {
             placements: Map::new(seed).freeze(),
             clients: ByFamily::default(),
             tunnels: Tunnels::default(),
+            tunnel_ends: Map::new(seed).freeze(),
             any_departed: false,
             routes: Arc::new(Lpm::default()),
             neighbours: resolver.neighbours().table().clone(),

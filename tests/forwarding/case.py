@@ -79,5 +79,6 @@ class Case:
     asks: Any = ()  # the ARP requests that weir sends: (port, seconds, address); ANY: some
     resets: int = 0  # resets of weir's own accord, to real servers whose local pair is used again
     lost: dict = field(default_factory=dict)  # drops that no step's verdict tells of: packets that waited in vain
+    gathers: bool = False  # fragments wait, or are made: `check` holds the frames out that no packet's line tells of
     check: Any = None  # check(results): what the table cannot say; raises AssertionError
     says: str = ""  # why, where the name does not tell

@@ -3,6 +3,7 @@
 
 mod configured;
 mod counts;
+mod ends;
 mod natted;
 mod placing;
 mod real_ids;
@@ -25,6 +26,7 @@ use crate::units::{RealId, ServiceId, Time};
 pub use configured::Edit;
 use configured::{At, Change, Configured};
 use counts::Counts;
+use ends::Ends;
 use foldhash::HashMap;
 use natted::Natted;
 use placing::Placing;
@@ -76,6 +78,7 @@ struct Indexes {
     natted: Natted,
     placing: Placing,
     tunnels: Tunnels,
+    ends: Ends,
 }
 
 /// What services are made of beside their own configuration.
@@ -137,6 +140,7 @@ impl Services {
                 natted: Natted::new(seed),
                 placing: Placing::new(seed),
                 tunnels: Tunnels::default(),
+                ends: Ends::new(seed),
             },
         }
     }
@@ -274,6 +278,7 @@ impl Services {
             natted,
             placing,
             tunnels,
+            ends,
         } = &mut self.indexes;
         next.addresses = addresses.freeze();
         next.services = running.freeze();
@@ -281,6 +286,7 @@ impl Services {
         next.natted = natted.freeze();
         (next.placements, next.clients) = placing.freeze();
         next.tunnels = tunnels.clone();
+        next.tunnel_ends = ends.freeze();
     }
 
     /// The addresses that have become those of real servers since the last call.
@@ -378,7 +384,9 @@ impl Indexes {
             natted,
             placing,
             tunnels,
+            ends,
         } = self;
+        ends.follow(before, after);
         let Some(key) = before.or(after).map(key) else {
             return;
         };
