@@ -309,7 +309,7 @@ def account(case, results):
 def is_own_discovery(frame):
     """A question of weir's, or an announcement."""
     packet = Ether(frame)
-    return IPv6 in packet and Ipv6(frame).protocol == 58 and Ipv6(frame).payload[0] in (135, 136)
+    return isinstance(packet.payload, IPv6) and Ipv6(frame).protocol == 58 and Ipv6(frame).payload[0] in (135, 136)
 
 
 def own_discovery(case, port, frame):

@@ -6,11 +6,11 @@ import struct
 import lab
 import lab6
 import tunnels
-from case import Case, drop, forward, reply, wan
+from case import Case, drop, forward, lan, local, reply, wan
 from lab import Host
 from lab46 import two_arm as both
 from lab46 import tos, ttl
-from quotes import KINDS, PORT, TOO_BIG, error
+from quotes import KINDS, PORT, TOO_BIG, about, error
 from scapy.layers.inet import IPOption_RR
 from scapy.layers.inet6 import IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, PadN
 
@@ -18,6 +18,7 @@ NAMES = {lab: "v4", lab6: "v6"}
 PAIRS = [(near, far) for near in (lab, lab6) for far in (lab, lab6)]
 GUES = ({}, {"gue_variant": 0}, {"gue_port": 6081}, {"gue_zero_checksum": "true"})
 KEYS = [{"tunnel": '"ipip"'}, {"tunnel": '"gre"'}] + [{"tunnel": '"gue"', **more} for more in GUES] + [{}]
+INSIDE = {lab: lab.INNER_GATEWAY, lab6: lab6.INNER_GATEWAY}
 OUTSIDE = {lab: Host("203.0.113.254", lab.GATEWAY.mac), lab6: Host("2001:db8:7::fe", lab6.GATEWAY.mac)}
 
 
@@ -49,7 +50,7 @@ def every_kind(near, far, keys):
     """A TCP connection from its SYN to its FIN, and UDP; to the subnet and beyond a router."""
     lb = both(service(near, far.A, keys=keys), service(near, far.FAR, keys=keys, protocol="udp", name="dns"))
     tcp = lambda flags, **more: near.tcp(near.CLIENT, near.VIP, flags, **more)  # noqa: E731
-    steps = [wan(tcp("S"), forward("lan", far.A, new=True, service="web", state="syn_sent"))]
+    steps = [wan(tcp("S"), forward("lan", far.A, new=True, service="web", state="syn_recv"))]
     steps += [wan(tcp("A", seq=1001, ack=5001), forward("lan", far.A, new=False))]
     steps += [wan(tcp("PA", seq=1001, ack=5001, payload=b"GET" * n), forward("lan", far.A, new=False)) for n in (1, 2, 100)]
     steps += [wan(tcp("FA", seq=1301, ack=5001), forward("lan", far.A)), wan(tcp("A", seq=1302, ack=5002), forward("lan", far.A))]
@@ -245,7 +246,98 @@ def marking_other_checksums():
     return Case("v4_l3dsr_checksums_follow", lb, steps)
 
 
-CASES = [every_kind(near, far, keys) for near, far in PAIRS for keys in KEYS]
+def errors_on_the_way(near, far, keys):
+    """Routers between weir and the real server: "too big" is kept for ten minutes, and said to the client about its own packet as soon
+    as there is enough to say it; the client never hears of the others."""
+    before = bytes_before(keys, far)
+    told = max(1320 - before, 1280) if near is lab6 else 1320 - before
+    says = {"rest": struct.pack("!I", told), "icmp": TOO_BIG[near], "src": near.VIP}
+    lb = both(service(near, far.A, far.B, protocol="udp", keys=keys))
+    big, fits = sized(near, 1440), sized(near, min(told, 1320 - before))
+    steps = [wan(big, forward("lan", far.B, new=True)), wan(fits, forward("lan", far.B, new=False))]
+    router = INSIDE[far]
+    steps += [lan(about(0, codes, router, more=None), drop("tunnel_error")) for name, codes in KINDS.items() if name != "too_big"]
+    steps += [wan(big, forward("lan", far.B, new=False))]
+    steps += [wan(about(0, TOO_BIG, router, more=None, rest=1320), drop("wrong_port"))]
+    steps += [lan(about(0, TOO_BIG, router, more=None, rest=1320, chksum=0x1234), drop("bad_l4_checksum"))]
+    steps += [wan(big, forward("lan", far.B, new=False))]
+    steps += [lan(about(0, TOO_BIG, router, more=None, rest=1320), forward("wan", near.CLIENT, dst=near.CLIENT.ip, **says))]
+    steps += [wan(big, reply("too_big", to=near.CLIENT, **says)), wan(fits, forward("lan", far.B, new=False))]
+    # Another real server has another way.
+    other = sized(near, 1440, sport=40001)
+    steps += [wan(other, forward("lan", far.A, new=True)), wan(other, forward("lan", far.A, new=False))]
+    # A wider way is not believed; a narrower one is, of what fits as well; it need not be said to whom it does not concern.
+    steps += [lan(about(0, TOO_BIG, router, more=None, rest=1400), forward("wan", near.CLIENT))]
+    steps += [wan(big, reply("too_big", to=near.CLIENT, **says))]
+    steps += [lan(about(1, TOO_BIG, router, more=None, rest=1320), drop("tunnel_too_big"))]
+    steps += [wan(big, reply("too_big", to=near.CLIENT, **says), at=590.0), wan(big, forward("lan", new=True), at=900.0)]
+    return Case(f"{title(near, far)}_{name_of(keys)}_errors_on_the_way", lb, steps)
+
+
+def short_quotes(near, far):
+    """Of the packet inside less is quoted than says whose it is (RFC 792): the client hears of it at its next packet."""
+    lb = both(service(near, far.A, protocol="udp"))
+    told = {"rest": struct.pack("!I", max(1320 - bytes_before({}, far), 1280 if near is lab6 else 0))}
+    big = sized(near, 1440)
+    return Case(f"{title(near, far)}_short_quotes", lb, [
+        wan(big, forward("lan", far.A, new=True)),
+        lan(about(0, TOO_BIG, INSIDE[far], more=8, rest=1320), drop("tunnel_too_big")),
+        wan(big, reply("too_big", to=near.CLIENT, **told)),
+        lan(about(0, PORT, INSIDE[far], more=8), drop("tunnel_error")),
+    ])
+
+
+def forged_on_the_way(near, far):
+    """Believed is only what quotes a packet that weir may have sent."""
+    lb = both(service(near, far.A, protocol="udp"))
+    big = sized(near, 1440)
+
+    def changed(make):
+        def forge(results):
+            packet = bytearray(tunnels.ip_of(results.forwarded(0)).packet)
+            make(packet)
+            return error(INSIDE[far], far.LAN.ip, TOO_BIG, bytes(packet), rest=1320)
+
+        forge.needs = 0
+        return forge
+
+    six, inner = far is lab6, 40 if far is lab6 else 20
+
+    def other_port(packet):
+        packet[inner + (40 if near is lab6 else 20)] ^= 1
+
+    def other_real(packet):
+        packet[39 if six else 19] ^= 0x40
+
+    def other_protocol(packet):
+        packet[6 if six else 9] = 47
+
+    return Case(f"{title(near, far)}_forged_on_the_way", lb, [
+        wan(big, forward("lan", far.A, new=True)),
+        lan(changed(other_port), drop("icmp_no_connection")),
+        lan(changed(other_real), drop({"icmp_bad_quote", "icmp_no_connection"})),
+        lan(changed(other_protocol), drop({"icmp_bad_quote", "icmp_no_connection"})),
+        wan(big, forward("lan", far.A, new=False)),
+    ])
+
+
+def of_companions(near, far):
+    """The host behind a port gets the errors about its own packets, not those about weir's."""
+    lb = both(service(near, far.A, protocol="udp"))
+    lb.text = lb.text.replace('name = "lan"', 'name = "lan"\ncompanion = "weir-lan"')
+    big = sized(near, 1440)
+    own = far.udp(Host(far.LAN.ip, far.LAN.mac), far.A, b"x" * 20, sport=50000, dport=53)
+    return Case(f"{title(near, far)}_errors_and_the_host", lb, [
+        wan(big, forward("lan", far.A, new=True)),
+        lan(about(0, PORT, far.A, more=None), drop("tunnel_error")),
+        lan(about(0, TOO_BIG, INSIDE[far], more=None, rest=1320), forward("wan", near.CLIENT)),
+        lan(error(far.A, far.LAN.ip, PORT, bytes(own.layer)), local("to_port_address")),
+    ])
+
+
+CASES = [errors_on_the_way(near, far, keys) for near, far in PAIRS for keys in KEYS]
+CASES += [make(near, far) for make in (short_quotes, forged_on_the_way, of_companions) for near, far in PAIRS]
+CASES += [every_kind(near, far, keys) for near, far in PAIRS for keys in KEYS]
 CASES += [ecn_and_dscp(near, far) for near, far in PAIRS]
 CASES += [times_to_live(near, far) for near, far in PAIRS]
 CASES += [sizes(near, far, keys) for near, far in PAIRS for keys in KEYS]
