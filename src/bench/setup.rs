@@ -39,6 +39,8 @@ pub struct Setup {
     pub routes: usize,
     /// IPv6 addresses in the place of all these.
     pub is_six: bool,
+    /// More lines of each service.
+    pub keys: &'static str,
 }
 
 impl Setup {
@@ -54,6 +56,7 @@ impl Setup {
             gateways: 1,
             routes: 1,
             is_six: false,
+            keys: "",
         }
     }
 
@@ -173,7 +176,7 @@ ports = "1024-65535"
     fn services_text(&self, services: Range<usize>) -> String {
         let mut text = String::new();
         let server = |n: usize| Ipv4Addr::from_bits(SERVER + (n % self.servers) as u32);
-        let (mode, protocol) = (self.mode, self.protocol);
+        let (mode, protocol, keys) = (self.mode, self.protocol, self.keys);
         let pool = match mode {
             "fullnat" => "local_pool = \"inside\"\n",
             _ => "",
@@ -183,7 +186,7 @@ ports = "1024-65535"
             let _ = write!(
                 text,
                 "[[service]]\naddress = \"{vip}\"\nport = {port}\nprotocol = \"{protocol}\"\nmode = \"{mode}\"\n\
-                 {pool}scheduler = \"rr\"\n"
+                 {pool}{keys}scheduler = \"rr\"\n"
             );
             for real in 0..self.reals {
                 let address = server(n * self.reals + real);

@@ -377,6 +377,7 @@ mod tests {
                 false => Accepts::only(MAC),
             },
             mtu: 1500,
+            outer_source: Default::default(),
             accepts_ra: false,
             has_companion: false,
             addresses: Box::default(),

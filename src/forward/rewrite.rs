@@ -178,6 +178,7 @@ mod tests {
             mac: MAC,
             accepts: Accepts::only(MAC),
             mtu: 1500,
+            outer_source: Default::default(),
             accepts_ra: false,
             has_companion: false,
             addresses: Box::default(),

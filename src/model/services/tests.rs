@@ -386,7 +386,10 @@ fn seen(model: &Model) -> Seen {
             let ports = [0, 1].map(|port| standing.admits(true, PortId(port)));
             // That of a former mode stays for old connections.
             let tunnel = service.via.and(tables.tunnels.get(real.id));
-            let told = format!("open {}, replies by {ports:?}, {tunnel:?}", standing.is_open());
+            let told = format!(
+                "open {}, replies by {ports:?}, {tunnel:?}",
+                standing.is_open()
+            );
             let id = RealId(0);
             (Real { id, ..*real }, told)
         });

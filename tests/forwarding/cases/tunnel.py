@@ -252,7 +252,7 @@ def errors_on_the_way(near, far, keys):
     before = bytes_before(keys, far)
     told = max(1320 - before, 1280) if near is lab6 else 1320 - before
     says = {"rest": struct.pack("!I", told), "icmp": TOO_BIG[near], "src": near.VIP}
-    lb = both(service(near, far.A, far.B, protocol="udp", keys=keys))
+    lb = both(service(near, far.B, protocol="udp", keys=keys), service(near, far.A, protocol="udp", keys=keys, port=81, name="dns"))
     big, fits = sized(near, 1440), sized(near, min(told, 1320 - before))
     steps = [wan(big, forward("lan", far.B, new=True)), wan(fits, forward("lan", far.B, new=False))]
     router = INSIDE[far]
@@ -264,7 +264,7 @@ def errors_on_the_way(near, far, keys):
     steps += [lan(about(0, TOO_BIG, router, more=None, rest=1320), forward("wan", near.CLIENT, dst=near.CLIENT.ip, **says))]
     steps += [wan(big, reply("too_big", to=near.CLIENT, **says)), wan(fits, forward("lan", far.B, new=False))]
     # Another real server has another way.
-    other = sized(near, 1440, sport=40001)
+    other = sized(near, 1440, dport=81)
     steps += [wan(other, forward("lan", far.A, new=True)), wan(other, forward("lan", far.A, new=False))]
     # A wider way is not believed; a narrower one is, of what fits as well; it need not be said to whom it does not concern.
     steps += [lan(about(0, TOO_BIG, router, more=None, rest=1400), forward("wan", near.CLIENT))]
