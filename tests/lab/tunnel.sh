@@ -44,6 +44,8 @@ ip -n ri link add mid mtu 1300 type veth peer name lan netns s9 mtu 1300
 on ri ethtool -K mid tx off >/dev/null
 on s9 ethtool -K lan tx off >/dev/null
 ip -n ri link set mid up
+# By l3dsr routers speak of an address that the client does not know: the way has to take its packets whole.
+[[ $kind != l3dsr ]] || ip -n ri link set mid mtu 1500
 # It does not know, and says that it takes long segments.
 ip -n s9 link set lan mtu 1500 up
 has ri mid 10.9.0.1/24 2001:db8:19::1/64
@@ -103,7 +105,6 @@ for vip in "${vips[@]}"; do
     same "HTTP by $kind to $vip" "s9 $as" "$(get c1 "http://$(bracketed "$vip")/")"
     same "20 requests" "s9 20" "$(get c1 "http://$(bracketed "$vip")/" 20 | tally)"
     same "DNS by $kind to $vip" "s9 10" "$(who c1 "$vip" 10 | tally)"
-    before=$(passed too_big)
     rm -f "$LAB_DIR/uploaded"
     ip -n c1 route flush cache
     ip -n c1 -6 route flush cache
@@ -116,7 +117,7 @@ for vip in "${vips[@]}"; do
         [[ -n $mtu ]] || fail "the client has not heard of the path's MTU"
     fi
 done
-check "routers told of the way's MTU" test "$(passed too_big)" -gt 0
+[[ $kind == l3dsr ]] || check "routers told of the way's MTU" test "$(passed too_big)" -gt 0
 wrong() { metrics | awk '/^weir_dropped_packets_total.*"(icmp_.*|tunnel_error|fragment|no_headroom|bad_.*)"/ && $NF > 0'; }
 same "no error was dropped" "" "$(wrong)"
 kill -0 "$(pgrep -f decapsulate.py | head -1)" || fail "decapsulation ended: $(tail -3 "$LAB_DIR/s9.log")"
