@@ -2,9 +2,15 @@
 //!
 //! The body of the fuzz target `wire`, which the tests run over `regressions/wire` as well.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
+use weir::config::{Encapsulation, TunnelConfig};
+use weir::forward::across::Identifications;
+use weir::forward::pieces::Pieces;
+use weir::forward::tunnel::{self, Inner, Outer};
 use weir::net::{ethertype, protocol};
 use weir::wire::ethernet::Ethernet;
+use weir::wire::gre::{self, Gre};
+use weir::wire::gue::{self, Gue};
 use weir::wire::icmp::Icmp;
 use weir::wire::icmpv6::{self, Icmpv6};
 use weir::wire::ipv4::Ipv4;
@@ -30,6 +36,65 @@ pub fn run(input: &[u8]) {
         _ => {}
     }
     answers(input);
+    wrapped(input);
+}
+
+/// Whatever is inside, a wrapped packet comes out as it went in, with one less of TTL; and in pieces, too.
+fn wrapped(frame: &[u8]) {
+    let is_v6 = match Ethernet::new_checked(frame).map(|frame| frame.ethertype()) {
+        Ok(ethertype::IPV4) => false,
+        Ok(ethertype::IPV6) => true,
+        _ => return,
+    };
+    let packet = &frame[14..];
+    let length = match is_v6 {
+        true => Ipv6::new_checked(packet).map(|ip| 40 + usize::from(ip.payload_length())),
+        false => Ipv4::new_checked(packet).map(|ip| usize::from(ip.total_length())),
+    };
+    let Ok(length) = length else {
+        return;
+    };
+    let packet = &packet[..length];
+    let (v4, v6): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), Ipv6Addr::LOCALHOST.into());
+    for (source, header) in [(v4, 20), (v6, 40)] {
+        let tunnel = TunnelConfig {
+            encapsulation: Encapsulation::Gre,
+            source: None,
+        };
+        let before = 14 + header + gre::HEADER_LEN;
+        let mut outside = [&vec![0; before][..], packet].concat();
+        let hash = packet.iter().map(|byte| u64::from(*byte)).sum();
+        let outer = Outer {
+            source,
+            is_fragmented: true,
+        };
+        let mut numbers = Identifications::new(0, 1);
+        let inner = Inner { is_v6, hash };
+        if !tunnel::wrap(&mut outside, inner, &tunnel, source, outer, &mut numbers) {
+            assert!(length + before > usize::from(u16::MAX), "it is too long");
+            continue;
+        }
+        let mut expected = packet.to_vec();
+        match is_v6 {
+            true => Ipv6::new_checked(&mut expected[..])
+                .unwrap()
+                .decrement_hop_limit(),
+            false => Ipv4::new_checked(&mut expected[..])
+                .unwrap()
+                .decrement_ttl(),
+        }
+        assert_eq!(outside[before..], expected);
+        let Some(pieces) = Pieces::of(&outside, 100) else {
+            continue;
+        };
+        let data: usize = pieces.iter().map(|piece| piece.len()).sum();
+        assert_eq!(data, outside.len() - 14 - header);
+        for piece in pieces.iter() {
+            let mut one = vec![0; pieces.length(&piece)];
+            assert!(one.len() <= 114);
+            pieces.copy(&outside, &piece, &mut one, 1).expect("it fits");
+        }
+    }
 }
 
 fn arp(bytes: &[u8]) {
@@ -67,6 +132,18 @@ fn upper_layer(protocol: u8, bytes: &[u8]) {
         protocol::UDP => {
             if let Ok(udp) = Udp::new_checked(bytes) {
                 assert!(udp.payload().len() <= bytes.len());
+                match Gue::new_checked(udp.payload()) {
+                    Ok(Gue::Plain(packet)) => assert_eq!(packet, udp.payload()),
+                    Ok(Gue::Header { payload, .. }) => {
+                        assert!(payload.len() + gue::HEADER_LEN <= udp.payload().len());
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        protocol::GRE => {
+            if let Ok(gre) = Gre::new_checked(bytes) {
+                assert_eq!(gre.payload().len() + gre::HEADER_LEN, bytes.len());
             }
         }
         protocol::ICMP => {

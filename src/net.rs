@@ -103,12 +103,18 @@ pub mod protocol {
     /// RFC 8200 section 4.3.
     pub const HOP_BY_HOP: u8 = 0;
     pub const ICMP: u8 = 1;
+    /// An IPv4 packet (RFC 2003).
+    pub const IPIP: u8 = 4;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
+    /// An IPv6 packet (RFC 4213, RFC 2473).
+    pub const IPV6: u8 = 41;
     /// RFC 8200 section 4.4.
     pub const ROUTING: u8 = 43;
     /// RFC 8200 section 4.5.
     pub const FRAGMENT: u8 = 44;
+    /// RFC 2784.
+    pub const GRE: u8 = 47;
     pub const ICMPV6: u8 = 58;
     /// RFC 8200 section 4.6.
     pub const DESTINATION_OPTIONS: u8 = 60;

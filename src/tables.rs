@@ -5,12 +5,15 @@
 //! so they are cells in a table beside it ([`crate::neighbour`]).
 
 mod placement;
+mod tunnels;
 
 pub use placement::{Placement, Placements};
+pub use tunnels::Tunnels;
 
-use crate::config::{HostPeer, ReversePath, TcpMss, UnknownTcp, WhenUnavailable};
+use crate::config::{Encapsulation, HostPeer, ReversePath, TcpMss, UnknownTcp, WhenUnavailable};
 use crate::conn::{Address, Pool};
 use crate::forward::Mode;
+use crate::forward::tunnel::Via;
 use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
 use crate::net::{ByFamily, is_link_local};
@@ -44,6 +47,9 @@ pub struct Tables {
     /// until their connections are gone.
     pub placements: Snapshot<ServiceKey, Placements>,
     pub clients: ByFamily<Clients>,
+    pub tunnels: Tunnels,
+    /// How packets are wrapped for a real server's address.
+    pub tunnel_ends: Snapshot<IpAddr, Arc<[Encapsulation]>>,
     /// Whether a removed service has connections left.
     pub any_departed: bool,
     pub routes: Arc<Routes>,
@@ -225,6 +231,8 @@ pub struct Service {
     /// None: as [`Tables::unknown_tcp`] says.
     pub unknown_tcp: Option<UnknownTcp>,
     pub tcp_mss: Option<TcpMss>,
+    /// Of a mode that wraps or marks packets.
+    pub via: Option<Via>,
     /// For each worker. Outlive every change of the service.
     pub cursors: Arc<[CachePadded<Cursor>]>,
 }
@@ -278,6 +286,8 @@ pub struct Port {
     pub mac: Mac,
     pub accepts: Accepts,
     pub mtu: u16,
+    /// What packets that are wrapped come from; none where no port has an address of that family that is known beyond its link.
+    pub outer_source: ByFamily<Option<IpAddr>>,
     /// What routers on its link advertise is heeded.
     pub accepts_ra: bool,
     /// It sends packets between hosts on, as a router does, and takes them.

@@ -62,6 +62,8 @@ drop_reasons! {
     IcmpNoConnection, "icmp_no_connection", "An ICMP error that quotes a packet of no connection.";
     IcmpSequence, "icmp_sequence", "An ICMP error that quotes a TCP sequence number that its connection is nowhere near: most probably forged (RFC 5927).";
     TtlExceeded, "ttl_exceeded", "The TTL or hop limit ran out, of an ICMP error or of a fragment other than the first one of its datagram: never answered.";
+    TunnelTooBig, "tunnel_too_big", "An ICMP \"too big\" about a packet that weir had wrapped: the way's MTU is kept, and the client hears of it at its next packet that is too big, for not enough of this one is quoted, or it need not send less.";
+    TunnelError, "tunnel_error", "Another ICMP error about a packet that weir had wrapped, from the way to the real server.";
     IcmpUnsupported, "icmp_unsupported", "An ICMP message to a VIP or a local pool address other than an echo request.";
     UnsupportedProtocol, "unsupported_protocol", "To a VIP or a local pool address, but neither TCP, UDP nor ICMP.";
     NotForUs, "not_for_us", "The destination is no VIP, no address of a port or pool, and no connection's.";
@@ -86,7 +88,7 @@ drop_reasons! {
     HostRateLimited, "host_rate_limited", "For the host itself, but more than `host_packets_per_second` came by the port, and the sender's share of them was used up.";
     HostQueueFull, "host_queue_full", "For the host itself, which takes packets more slowly than they come.";
     NoBuffer, "no_buffer", "The packet's mbuf had no room for an answer.";
-    NoHeadroom, "no_headroom", "The packet's mbuf had no room at its front for a VLAN tag or a longer header.";
+    NoHeadroom, "no_headroom", "The packet's mbuf had no room at its front for a VLAN tag, a longer header or the headers of a tunnel.";
     RedirectFull, "redirect_full", "The packet belongs to a connection of another worker, and the ring to that worker was full.";
     TxFull, "tx_full", "The device's transmit queue was full.";
 }

@@ -33,6 +33,23 @@ pub struct MemberView {
     pub traffic: TrafficView,
 }
 
+/// How packets get to the real servers of the modes tunnel and l3dsr: the keys of the configuration, defaults included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViaView {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel_source: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gue_port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gue_variant: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gue_zero_checksum: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dscp: Option<u8>,
+}
+
 /// `/v1/services`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceView {
@@ -45,6 +62,8 @@ pub struct ServiceView {
     pub scheduler: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_pool: Option<String>,
+    #[serde(flatten)]
+    pub via: ViaView,
     /// Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence_s: Option<u64>,
@@ -66,6 +85,8 @@ pub struct BriefServiceView {
     pub scheduler: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_pool: Option<String>,
+    #[serde(flatten)]
+    pub via: ViaView,
     /// Seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistence_s: Option<u64>,
@@ -92,6 +113,7 @@ impl From<ServiceView> for BriefServiceView {
             mode: service.mode,
             scheduler: service.scheduler,
             local_pool: service.local_pool,
+            via: service.via,
             persistence_s: service.persistence_s,
             reals: service.reals.iter().map(BriefMemberView::from).collect(),
         }

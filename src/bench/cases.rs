@@ -42,6 +42,11 @@ pub static CASES: &[Case] = &[
         run: families::run,
     },
     Case {
+        name: "tunnel",
+        description: "as \"known\", wrapped in each way, beside dr",
+        run: tunnels,
+    },
+    Case {
         name: "sizes",
         description: "the same, by the frames' length",
         run: sizes,
@@ -139,6 +144,50 @@ fn known(quick: bool, report: &mut dyn FnMut(Figure)) {
                 nanos: cost.nanos,
                 per: "packet",
             });
+        }
+    }
+}
+
+/// Each way to wrap or mark packets, in both families; dr first.
+fn tunnels(quick: bool, report: &mut dyn FnMut(Figure)) {
+    const KEYS: [(&str, &str, &str); 7] = [
+        ("dr", "dr", ""),
+        ("ipip", "tunnel", ""),
+        ("gre", "tunnel", "tunnel = \"gre\"\n"),
+        ("gue", "tunnel", "tunnel = \"gue\"\n"),
+        (
+            "gue variant 0",
+            "tunnel",
+            "tunnel = \"gue\"\ngue_variant = 0\n",
+        ),
+        (
+            "gue without checksum",
+            "tunnel",
+            "tunnel = \"gue\"\ngue_zero_checksum = true\n",
+        ),
+        ("l3dsr", "l3dsr", "dscp = 5\n"),
+    ];
+    for is_six in [false, true] {
+        for (name, mode, keys) in KEYS {
+            for flows in [1_000, 1_000_000] {
+                let setup = Setup {
+                    is_six,
+                    keys,
+                    ..Setup::new(mode, "udp")
+                };
+                let mut bench = Bench::new(&setup.config(), flows * 2);
+                let mut traffic = Traffic::new((0..flows).map(|n| setup.flow(n, 1)), None, 64);
+                warm_up(&mut bench, &mut traffic, flows);
+                let cost = bench.run(&mut traffic, bursts(flows, quick), Duration::ZERO);
+                let family = if is_six { " over IPv6" } else { "" };
+                let forwarded = cost.forwarded * 100.0;
+                report(Figure {
+                    case: "tunnel",
+                    what: format!("{name} udp{family}, {flows} flows, {forwarded:.0} % forwarded"),
+                    nanos: cost.nanos,
+                    per: "packet",
+                });
+            }
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct Setup {
     pub is_six: bool,
     /// Real servers, and local addresses for them, of the other family than the clients and VIPs: of fullnat only.
     pub crosses: bool,
+    /// More lines of each service.
+    pub keys: &'static str,
 }
 
 /// So many services are read of one text: what a text may say has a bound.
@@ -60,6 +62,7 @@ impl Setup {
             routes: 1,
             is_six: false,
             crosses: false,
+            keys: "",
         }
     }
 
@@ -180,7 +183,7 @@ ports = "1024-65535"
 
     /// These services.
     fn offered(&self, numbers: Range<usize>) -> String {
-        let (mode, protocol) = (self.mode, self.protocol);
+        let (mode, protocol, keys) = (self.mode, self.protocol, self.keys);
         let pool = match mode {
             "fullnat" => "local_pool = \"inside\"\n",
             _ => "",
@@ -191,7 +194,7 @@ ports = "1024-65535"
             let _ = write!(
                 text,
                 "[[service]]\naddress = \"{vip}\"\nport = {port}\nprotocol = \"{protocol}\"\nmode = \"{mode}\"\n\
-                 {pool}scheduler = \"rr\"\n"
+                 {pool}{keys}scheduler = \"rr\"\n"
             );
             for real in 0..self.reals {
                 let address = self.server(n * self.reals + real);

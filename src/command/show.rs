@@ -197,6 +197,9 @@ struct ServiceRow<'a> {
     scheduler: Cow<'a, str>,
     #[serde(borrow, default)]
     local_pool: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    tunnel: Option<Cow<'a, str>>,
+    dscp: Option<u8>,
     persistence_s: Option<u64>,
     #[serde(borrow)]
     reals: Vec<MemberRow<'a>>,
@@ -235,6 +238,12 @@ impl<'a, W: Write> Services<'a, W> {
         let mut flags = row.name.to_string();
         if let Some(pool) = &row.local_pool {
             flags += &format!(" pool {pool}");
+        }
+        if let Some(tunnel) = &row.tunnel {
+            flags += &format!(" {tunnel}");
+        }
+        if let Some(dscp) = row.dscp {
+            flags += &format!(" dscp {dscp}");
         }
         if let Some(seconds) = row.persistence_s {
             flags += &format!(" persistent {seconds}");
@@ -418,6 +427,7 @@ mod tests {
             mode: "fullnat".into(),
             scheduler: "wrr".into(),
             local_pool: Some("inside".into()),
+            via: view::ViaView::default(),
             persistence_s: Some(300),
             traffic: traffic.clone(),
             reals: vec![member(11, 3), member(12, 1)],

@@ -123,15 +123,6 @@ const OTHER_WORDS: &[(&str, &[&str], &str)] = &[
     ("hugepage policy", &["no", "false", "off", "none"], "never"),
 ];
 
-/// Keys that are known only to be refused: no hint offers them.
-const NOT_YET: &[(&str, &str)] = &[("[[service]]", "tunnel")];
-
-/// The keys of a table that may be offered.
-pub(super) fn offered(table: &str, keys: &[&'static str]) -> Vec<&'static str> {
-    let refused = |key: &&&str| !NOT_YET.contains(&(table, **key));
-    keys.iter().filter(refused).copied().collect()
-}
-
 /// What to do about a key that its table does not have, if there is more to say than which keys it has.
 pub(super) fn of_key(key: &str, value: &DeValue<'_>, table: &str) -> Option<String> {
     let lower = key.to_lowercase();

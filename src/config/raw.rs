@@ -160,6 +160,11 @@ tables! {
         protocol: Protocol, required;
         mode: ModeWord, required;
         tunnel: Encapsulation;
+        tunnel_source: IpAddr;
+        gue_port: Int<1, 65_535>;
+        gue_variant: Int<0, 1>;
+        gue_zero_checksum: bool;
+        dscp: Int<1, 63>;
         local_pool: String;
         scheduler: String;
         persistence: Persistence;
@@ -194,7 +199,6 @@ fn unknown_key(
         return;
     }
     let hint = hints::of_key(key, value, table);
-    let keys = hints::offered(table, keys);
     let guess = match hint {
         Some(_) => String::new(),
         None => did_you_mean(key, keys.iter().copied()),

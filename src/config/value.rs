@@ -448,8 +448,6 @@ pub(super) trait Word: Copy + 'static {
     /// What the words are, for messages.
     const WHAT: &'static str;
     const WORDS: &'static [(&'static str, Self)];
-    /// Those that are known only to be refused: they are not offered.
-    const NOT_YET: &'static [&'static str] = &[];
 }
 
 impl<T: Word> Value for T {
@@ -457,18 +455,14 @@ impl<T: Word> Value for T {
         let written = text(value, &format!("a {} in quotes", T::WHAT), at, log)?;
         let found = T::WORDS.iter().find(|(word, _)| *word == written);
         if found.is_none() {
-            let offered = |word: &&str| !T::NOT_YET.contains(word);
-            let words = || T::WORDS.iter().map(|(word, _)| *word).filter(offered);
+            let words = || T::WORDS.iter().map(|(word, _)| *word);
             let listed = words().collect::<Vec<_>>().join(", ");
             let guess = match hints::of_word(T::WHAT, written) {
                 Some(word) => format!("; weir calls it `{word}`"),
                 None => did_you_mean(written, words()),
             };
             log.error(at, format!("unknown {} {}{guess}", T::WHAT, quote(written)))
-                .help(match listed.is_empty() {
-                    true => "this version of weir has none yet: remove it".to_owned(),
-                    false => format!("write one of: {listed}"),
-                });
+                .help(format!("write one of: {listed}"));
         }
         found.map(|&(_, word)| word)
     }
@@ -481,6 +475,7 @@ pub(super) enum ModeWord {
     Nat,
     Fullnat,
     Tunnel,
+    L3dsr,
 }
 
 impl ModeWord {
@@ -492,8 +487,8 @@ impl ModeWord {
     }
 }
 
-/// `tunnel`: recognised, so that it can be refused with the right words.
-#[derive(Clone, Copy, Debug)]
+/// `tunnel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encapsulation {
     Ipip,
     Gre,
@@ -501,11 +496,10 @@ pub(super) enum Encapsulation {
 }
 
 macro_rules! words {
-    ($($type:ident: $what:literal { $($word:literal => $variant:ident,)* } $(, not yet: $($later:literal)*)?)*) => {
+    ($($type:ident: $what:literal { $($word:literal => $variant:ident,)* })*) => {
         $(impl Word for $type {
             const WHAT: &'static str = $what;
             const WORDS: &'static [(&'static str, Self)] = &[$(($word, $type::$variant),)*];
-            $(const NOT_YET: &'static [&'static str] = &[$($later,)*];)?
         })*
     };
 }
@@ -518,6 +512,6 @@ words! {
     ReversePath: "policy" { "strict" => Strict, "loose" => Loose, }
     UnknownTcp: "policy" { "reset" => Reset, "drop" => Drop, }
     WhenUnavailable: "policy" { "refuse" => Refuse, "drop" => Drop, }
-    ModeWord: "forwarding mode" { "dr" => Dr, "nat" => Nat, "fullnat" => Fullnat, "tunnel" => Tunnel, }, not yet: "tunnel"
-    Encapsulation: "encapsulation" { "ipip" => Ipip, "gre" => Gre, "gue" => Gue, }, not yet: "ipip" "gre" "gue"
+    ModeWord: "forwarding mode" { "dr" => Dr, "nat" => Nat, "fullnat" => Fullnat, "tunnel" => Tunnel, "l3dsr" => L3dsr, }
+    Encapsulation: "encapsulation" { "ipip" => Ipip, "gre" => Gre, "gue" => Gue, }
 }

@@ -64,6 +64,8 @@ pub struct Translation<A> {
     pub is_applied: bool,
     /// Replies come through weir.
     pub sees_replies: bool,
+    /// The packets are wrapped or marked besides, see [`Connection::is_wrapped`].
+    pub is_wrapped: bool,
 }
 
 impl<A: Address> Translation<A> {
@@ -147,6 +149,7 @@ const STRAY: u8 = 8;
 const SYN_AGAIN: u8 = 16;
 /// It was established in earnest.
 const PROVED: u8 = 32;
+const WRAPPED: u8 = 64;
 
 /// Its SYNs' largest segment size may be lowered.
 const CLAMPED: u8 = 64;
@@ -178,7 +181,8 @@ impl<K: Key> Connection<K> {
                 TRANSLATES
             } else {
                 0
-            };
+            }
+            | if translation.is_wrapped { WRAPPED } else { 0 };
         let sources = request.source().replaced(translation.source, Delta::ZERO);
         let ip_delta = (request.destination()).replaced(translation.destination, sources);
         let l4_delta = ip_delta
@@ -203,6 +207,14 @@ impl<K: Key> Connection<K> {
     #[inline(always)]
     pub fn translates(&self) -> bool {
         self.flags & TRANSLATES != 0
+    }
+
+    /// Whether its packets are wrapped or marked, as its real server's entry of [`Tables::tunnels`](crate::tables::Tables) says.
+    /// Its requests' next hop is where that of replies is in others, which it has none of: so it is none of those whose packets
+    /// simply go on, and they need not be asked.
+    #[inline(always)]
+    pub fn is_wrapped(&self) -> bool {
+        self.flags & WRAPPED != 0
     }
 
     /// Whether its requests have an address and port of a local pool in the place of the client's.
@@ -333,20 +345,27 @@ impl<K: Key> Connection<K> {
         select_unpredictable(reply, self.request, self.reply).reversed()
     }
 
-    /// The remembered next hop of requests or replies; of none, a number that is no neighbour's.
+    /// The remembered next hop of requests or replies; of none, and of a [wrapped](Self::is_wrapped) one's requests, a number
+    /// that is no neighbour's.
     #[inline(always)]
     pub fn any_hop(&self, reply: bool) -> HopId {
         HopId(self.hops[usize::from(reply)])
     }
 
+    /// As [`any_hop`](Self::any_hop), of a wrapped connection's requests.
+    #[inline(always)]
+    pub fn any_wrapped_hop(&self) -> HopId {
+        self.any_hop(true)
+    }
+
     /// The remembered next hop of requests or replies.
     #[inline(always)]
     pub fn hop(&self, reply: bool) -> Option<HopId> {
-        Some(self.any_hop(reply)).filter(|hop| hop.0 != NO_HOP)
+        Some(self.any_hop(reply || self.is_wrapped())).filter(|hop| hop.0 != NO_HOP)
     }
 
     pub fn set_hop(&mut self, reply: bool, hop: Option<HopId>) {
-        self.hops[usize::from(reply)] = hop.map_or(NO_HOP, |hop| hop.0);
+        self.hops[usize::from(reply || self.is_wrapped())] = hop.map_or(NO_HOP, |hop| hop.0);
     }
 
     /// Takes over the next hops that a copy of this connection has found.

@@ -37,8 +37,8 @@ impl Control {
             .filter(|(_, service)| only.is_none_or(|only| *service == Some(only)))
             .map(|(connection, service)| {
                 let name = service.and_then(|id| self.model.service_name(id));
-                // A template's one key does not tell.
-                let bound = match connection.is_template() {
+                // A template's one key does not tell, nor that of another family than the real server's.
+                let bound = match connection.is_template() || connection.is_wrapped() {
                     true => self.model.real(connection.real),
                     false => None,
                 };
@@ -60,7 +60,8 @@ impl Control {
     }
 }
 
-/// A connection's row, but for its service and worker. `bound`: the real server that a template binds to.
+/// A connection's row, but for its service and worker. `bound`: the real server that a template binds to, or whose
+/// address the keys do not have.
 fn row<K: Key>(
     connection: &Connection<K>,
     bound: Option<(IpAddr, u16)>,
@@ -79,7 +80,10 @@ fn row<K: Key>(
             (SocketAddr::from(bound.unwrap_or(nowhere)), client)
         }
         false => (
-            SocketAddr::new(reply.source().into(), reply.source_port()),
+            SocketAddr::new(
+                bound.map_or(reply.source().into(), |(address, _)| address),
+                reply.source_port(),
+            ),
             SocketAddr::new(reply.destination().into(), reply.destination_port()),
         ),
     };

@@ -2,6 +2,7 @@
 
 use super::Control;
 use crate::config;
+use crate::forward::tunnel::Via;
 use crate::io::dpdk::MbufPool;
 use crate::neighbour::LinkState;
 use crate::net::IcmpErrorKind;
@@ -13,6 +14,40 @@ use crate::view;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
+
+fn show_via(via: &Via) -> view::ViaView {
+    let nothing = view::ViaView::default();
+    let tunnel = match via {
+        Via::Marked { dscp } => {
+            return view::ViaView {
+                dscp: Some(*dscp),
+                ..nothing
+            };
+        }
+        Via::Wrapped(tunnel) => tunnel,
+    };
+    let view = view::ViaView {
+        tunnel: Some(tunnel.encapsulation.name().to_owned()),
+        tunnel_source: tunnel.source,
+        ..nothing
+    };
+    match tunnel.encapsulation {
+        config::Encapsulation::Gue {
+            port,
+            variant,
+            zero_checksum,
+        } => view::ViaView {
+            gue_port: Some(port),
+            gue_variant: Some(match variant {
+                config::GueVariant::Header => 0,
+                config::GueVariant::Plain => 1,
+            }),
+            gue_zero_checksum: Some(zero_checksum),
+            ..view
+        },
+        config::Encapsulation::Ipip | config::Encapsulation::Gre => view,
+    }
+}
 
 impl Control {
     /// The services as they are now: to be shown a few at a time by [`Control::show_services`].
@@ -48,6 +83,7 @@ impl Control {
             mode: service.mode.name.to_owned(),
             scheduler: service.scheduler_kind.name.to_owned(),
             local_pool: service.pool.as_ref().map(|pool| pool.name.clone()),
+            via: service.via.as_ref().map(show_via).unwrap_or_default(),
             persistence_s: service
                 .persistence
                 .map(|persistence| persistence.timeout.as_secs()),

@@ -34,7 +34,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         flow: &Flow<F>,
         service: &Service,
         real: Real,
-        way: Way<F::Address>,
+        way: Way,
         template: Option<ConnId>,
         effort: &mut Effort,
         turn: &mut Turn<'_, S>,
@@ -43,8 +43,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         let key = &flow.key;
         let coarse = now.millis();
         let tcp = is_tcp(flow);
-        let Some(address) = F::address(real.address) else {
-            return Err(Unmade::NotHere(DropReason::NoRoute));
+        let address = match F::address(real.address) {
+            Some(address) => address,
+            // Its packets go to it inside others of its own family.
+            None if service.mode.wraps => F::Address::UNSPECIFIED,
+            None => return Err(Unmade::NotHere(DropReason::NoRoute)),
         };
         // A real server in the client's own subnet would answer past weir.
         let hairpin = match &service.pool {

@@ -33,6 +33,9 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
     /// Whether requests are of one family and their replies of the other.
     const CROSSES: bool = false;
 
+    /// Of the halves that wrap packets, one counts the even packets and one the odd ones.
+    const IS_FIRST: bool = false;
+
     /// An address of the tables, if it is of this family.
     #[inline(always)]
     fn address(address: IpAddr) -> Option<Self::Address> {

@@ -2,7 +2,7 @@
 
 use super::family::{Family, Wire};
 use super::parse::{Flow, Kind};
-use super::{Core, Outcome, Turn, is_tcp};
+use super::{Core, Outcome, Turn, is_tcp, wrapped};
 use crate::config::{Protocol, TcpMss};
 use crate::conn::state::next_tcp;
 use crate::conn::{Address, Connection, Direction, Found, Key, Place, State};
@@ -165,8 +165,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     fn starts_anew(&self, connection: &Connection<F::Key>, tables: &Tables) -> bool {
         let real = self.live.counters.reals.get(connection.real.index());
         let serves = real.is_some_and(|real| real.standing.is_open())
-            && resolve(tables, connection.reply.source())
-                .is_some_and(|way| !way.has_failed(tables));
+            && way_of(connection, false, tables).is_some_and(|way| !way.has_failed(tables));
         let sees_replies = connection.is_two_way();
         !serves || sees_replies && connection.state.is_reusable(sees_replies)
     }
@@ -256,6 +255,12 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(way) = self.way(connection, reply, tables) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
+        if connection.is_clamped() && is_tcp(flow) && flow.flags.syn() {
+            self.clamp_mss(&mut packet, flow, connection, way, turn);
+        }
+        if connection.is_wrapped() {
+            return self.forward_wrapped(packet, flow, connection, way, turn);
+        }
         let (port, vip) = (way.port, connection.request.destination());
         let mtu = tables.port(port).mtu;
         let is_cut = F::length_sent(flow) > mtu;
@@ -266,9 +271,6 @@ impl<F: Family, P: Packet> Core<F, P> {
             self.want(port, way.address(tables), now);
             let reason = ReplyReason::HostUnreachable;
             return self.host_unreachable(packet, flow, vip, reason, turn);
-        }
-        if connection.is_clamped() && is_tcp(flow) && flow.flags.syn() {
-            clamp_mss(&mut packet, flow, connection, port, tables);
         }
         let form = Form {
             layout: flow.layout,
@@ -281,25 +283,60 @@ impl<F: Family, P: Packet> Core<F, P> {
         self.send_by(way, packet, is_cut, turn)
     }
 
+    /// Lowers the largest segment size that a SYN of a service with `tcp_mss` asks for.
+    #[cold]
+    fn clamp_mss<S: Sink<Packet = P>>(
+        &self,
+        packet: &mut P,
+        flow: &Flow<F>,
+        connection: &Connection<F::Key>,
+        way: Way,
+        turn: &Turn<'_, S>,
+    ) {
+        let tables = turn.tables;
+        let service = tables.service(&service_key(&connection.request));
+        let most = match service.and_then(|service| service.tcp_mss) {
+            None => return,
+            Some(TcpMss::Bytes(most)) => most,
+            Some(TcpMss::Auto) => {
+                let (mtu, overhead) = match tables.tunnels.get(connection.real) {
+                    Some(tunnel) if connection.is_wrapped() => {
+                        (self.mtu_of(tunnel, way, turn), tunnel.overhead())
+                    }
+                    _ => (tables.port(way.port).mtu, 0),
+                };
+                let back = tables.port(packet.port()).mtu;
+                mtu.min(back).saturating_sub(overhead + F::HEADERS)
+            }
+        };
+        let end = ethernet::HEADER_LEN + usize::from(flow.length);
+        let segment = packet
+            .data_mut()
+            .get_mut(usize::from(flow.layout.l4)..end)
+            .map(tcp::Tcp::new_checked);
+        if let Some(Ok(mut segment)) = segment {
+            segment.clamp_mss(most);
+        }
+    }
+
     /// The way that packets of a connection go; none without a route. The connection remembers it.
     pub(super) fn way(
         &self,
         connection: &mut Connection<F::Key>,
         reply: bool,
         tables: &Tables,
-    ) -> Option<Way<F::Address>> {
+    ) -> Option<Way> {
         if connection.route_generation != tables.route_generation {
             connection.forget_hops(tables.route_generation);
         }
-        let destination = connection.destination(reply);
         if let Some(hop) = connection.hop(reply) {
             return Some(Way {
                 port: tables.neighbours.link(hop).port,
                 hop: Some(hop),
-                destination,
+                destination: connection.destination(reply).into(),
             });
         }
-        let way = resolve(tables, destination)?;
+        let way = way_of(connection, reply, tables)?;
         connection.set_hop(reply, way.hop);
         Some(way)
     }
@@ -307,7 +344,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     /// Sends a rewritten packet by its way, or has it wait for the next hop's MAC address. `is_cut`: in fragments.
     pub(super) fn send_by<S: Sink<Packet = P>>(
         &mut self,
-        way: Way<F::Address>,
+        way: Way,
         mut packet: P,
         is_cut: bool,
         turn: &mut Turn<'_, S>,
@@ -374,34 +411,6 @@ impl<F: Family, P: Packet> Core<F, P> {
             self.reset(packet, flow, ReplyReason::RealRemoved, turn),
             context,
         )
-    }
-}
-
-/// Lowers the largest segment size that a SYN of a service with `tcp_mss` asks for. `out`: the port that it goes out of.
-#[cold]
-fn clamp_mss<F: Family, P: Packet>(
-    packet: &mut P,
-    flow: &Flow<F>,
-    connection: &Connection<F::Key>,
-    out: PortId,
-    tables: &Tables,
-) {
-    let service = tables.service(&service_key(&connection.request));
-    let most = match service.and_then(|service| service.tcp_mss) {
-        None => return,
-        Some(TcpMss::Bytes(most)) => most,
-        Some(TcpMss::Auto) => {
-            let mtu = |port| tables.port(port).mtu;
-            mtu(packet.port()).min(mtu(out)).saturating_sub(F::HEADERS)
-        }
-    };
-    let end = ethernet::HEADER_LEN + usize::from(flow.length);
-    let segment = packet
-        .data_mut()
-        .get_mut(usize::from(flow.layout.l4)..end)
-        .map(tcp::Tcp::new_checked);
-    if let Some(Ok(mut segment)) = segment {
-        segment.clamp_mss(most);
     }
 }
 
@@ -480,13 +489,13 @@ pub(super) fn direction<K: Key>(connection: &Connection<K>, reply: bool) -> Dire
 
 /// The way to an address: the port, and the next hop, if it is known: its slot in the neighbour table.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Way<A> {
+pub(super) struct Way {
     pub port: PortId,
     pub hop: Option<HopId>,
-    pub destination: A,
+    pub destination: IpAddr,
 }
 
-impl<A: Address> Way<A> {
+impl Way {
     /// Whether the next hop was asked for, and did not answer.
     pub fn has_failed(&self, tables: &Tables) -> bool {
         let state = self.hop.map(|hop| tables.neighbours.link(hop).state);
@@ -497,12 +506,24 @@ impl<A: Address> Way<A> {
     pub fn address(&self, tables: &Tables) -> IpAddr {
         match self.hop {
             Some(hop) => tables.neighbours.address(hop),
-            None => self.destination.into(),
+            None => self.destination,
         }
     }
 }
 
-pub(super) fn resolve<A: Address>(tables: &Tables, destination: A) -> Option<Way<A>> {
+/// The way of a connection's packets, as the routes are now.
+pub(super) fn way_of<K: Key>(
+    connection: &Connection<K>,
+    reply: bool,
+    tables: &Tables,
+) -> Option<Way> {
+    match connection.is_wrapped() {
+        true => wrapped::way(tables, connection.real),
+        false => resolve(tables, connection.destination(reply)),
+    }
+}
+
+pub(super) fn resolve<A: Address>(tables: &Tables, destination: A) -> Option<Way> {
     let route = tables.routes.get(destination)?;
     let hop = match route.gateway {
         Some((hop, _)) => Some(hop),
@@ -511,6 +532,6 @@ pub(super) fn resolve<A: Address>(tables: &Tables, destination: A) -> Option<Way
     Some(Way {
         port: route.port,
         hop,
-        destination,
+        destination: destination.into(),
     })
 }

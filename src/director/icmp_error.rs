@@ -292,12 +292,15 @@ impl<F: Family, P: Packet> Core<F, P> {
             return Verdict::Drop(DropReason::NoRoute);
         };
         let mtu = tables.port(way.port).mtu;
-        if F::length_sent(&error.flow) > mtu {
+        if !connection.is_wrapped() && F::length_sent(&error.flow) > mtu {
             return Verdict::Drop(DropReason::TooBig);
         }
         if way.has_failed(tables) {
             self.want(way.port, way.address(tables), now);
             return Verdict::Drop(DropReason::NeighbourFailed);
+        }
+        if connection.is_wrapped() {
+            return self.forward_wrapped_error(packet, error, connection, way, turn);
         }
         let rewritten = F::rewrite_error(
             &mut packet,

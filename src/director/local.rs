@@ -28,6 +28,14 @@ impl<F: Wire, P: Packet> Core<F, P> {
             let routed = self.routed(&packet, datagram);
             return (self.route(packet, &routed, turn), PacketContext::default());
         }
+        let is_message = datagram.protocol == F::ICMP;
+        let packet = match owner {
+            Some(Owner::Port(_)) if is_message => match self.outer_error(packet, datagram, turn) {
+                Ok(outcome) => return outcome,
+                Err(packet) => packet,
+            },
+            _ => packet,
+        };
         let is_echo_request = |packet: &P| {
             let message = packet.data().get(usize::from(datagram.layout.l4));
             datagram.protocol == F::ICMP && message == Some(&F::ECHO_REQUEST)

@@ -33,10 +33,12 @@ mod live;
 mod local;
 mod nd;
 mod orders;
+mod outer_error;
 mod ownership;
 pub mod parse;
 mod parse6;
 mod parts;
+mod path_mtu;
 mod refused;
 mod room;
 mod routing;
@@ -48,10 +50,12 @@ mod v4;
 mod v6;
 mod waiting;
 mod wanted;
+mod wrapped;
 
 use crate::arch::{NoMemory, cold_path};
 use crate::conn::{Connection6, ConnectionAny, Key, Table};
 use crate::exchange::Mailbox;
+use crate::forward::across::Identifications;
 use crate::packet::{Burst, Packet, Sink};
 use crate::stats::{MAX_PORTS, Stats, WorkerStats};
 use crate::steering::Steering;
@@ -67,6 +71,7 @@ use fragment_table::Fragments;
 pub use limit::AnswerLimits;
 use live::Live;
 use parse::{Flow, Kind, Parsed, is_bad_source_mac};
+use path_mtu::PathMtus;
 use refused::Refused;
 pub use room::Room;
 use stage::{Slot, Stage};
@@ -114,6 +119,8 @@ pub struct Core<F: Family, P> {
     wants: Wants,
     /// Of rewritten packets.
     memory: F::Memory,
+    /// Of the headers that packets are wrapped in.
+    identifications: Identifications,
     /// Of the burst that is worked on.
     origin: Origin,
 }
@@ -161,6 +168,7 @@ pub struct Shared {
     pub stats: Arc<Stats>,
     pub steering: Steering,
     pub limits: AnswerLimits,
+    pub path_mtus: PathMtus,
     /// Connections that live on another worker than their requests come to.
     pub strays: AtomicU32,
     /// Makes what an outsider must not foresee different in every run: hashes, first local ports. A constant in a replay.
@@ -173,6 +181,7 @@ impl Shared {
             stats,
             steering,
             limits: AnswerLimits::new(MAX_PORTS, AnswerLimits::SHARES, seed),
+            path_mtus: PathMtus::default(),
             strays: AtomicU32::new(0),
             seed,
         })
@@ -382,6 +391,11 @@ impl<F: Family, P: Packet> Core<F, P> {
             worker,
             live: Live::new(connections, shared.clone(), shared.stats.share_of(worker))?,
             memory: F::memory(worker, &shared),
+            // The halves of a director wrap packets by headers of one kind and source.
+            identifications: Identifications::new(
+                worker.index() * 2 + usize::from(!F::IS_FIRST),
+                shared.steering.workers() * 2,
+            ),
             shared,
             mailbox,
             waiting: Waiting::new(),
@@ -436,6 +450,17 @@ impl<F: Wire, P: Packet> Core<F, P> {
                 Ok((out, context)) => turn.sink.decided(port, Verdict::Forward(out), context),
                 Err(packet) => {
                     cold_path();
+                    let packet = match self.is_wrapped(slot) {
+                        true => match self.known_wrapped(packet, slot, turn) {
+                            Ok((verdict, context)) => {
+                                self.count(verdict);
+                                turn.sink.decided(port, verdict, context);
+                                continue;
+                            }
+                            Err(packet) => packet,
+                        },
+                        false => packet,
+                    };
                     let n = usize::from(slot.number);
                     match slot.flow.kind {
                         Kind::Other => self.other(packet, &stage.others[n], turn),

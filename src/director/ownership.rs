@@ -11,13 +11,14 @@
 //! which takes a real server that is free. Where there is none, it sends the packet round once more, so that one of the
 //! others may give way.
 
+use super::crossing::Crossing;
 use super::family::Family;
 use super::flow::service_key;
 use super::live::Rivals;
 use super::parse::Flow;
 use super::schedule::could_serve;
 use super::{Core, Origin, Outcome};
-use crate::conn::{Address, Key};
+use crate::conn::{Address, FlowKeyAny, Key};
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
 use crate::steering::Steering;
@@ -157,6 +158,32 @@ impl Workers {
         let place = self.list.iter().position(|other| *other == worker)?;
         self.list.get(place + 1).copied()
     }
+}
+
+/// The owner of new connections of a client's packet.
+pub(super) fn owner_of_new(
+    steering: &Steering,
+    key: &FlowKeyAny,
+    service: Option<&Service>,
+    tables: &Tables,
+) -> WorkerId {
+    let to = service_key(key);
+    let placed_by = match service {
+        Some(service) if service.key.port == 0 => ServiceKey { port: 0, ..to },
+        _ => to,
+    };
+    let rules = tables.placements.get(&placed_by);
+    let client = Client {
+        address: key.source(),
+        port: key.source_port(),
+    };
+    owner::<Crossing>(
+        steering,
+        rules.map_or(Placement::Rss, |rules| rules.current),
+        to,
+        client,
+        tables.clients.of(to.address.into()).prefix,
+    )
 }
 
 impl<F: Family, P: Packet> Core<F, P> {

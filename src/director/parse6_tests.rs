@@ -22,6 +22,7 @@ fn port(any_mac: bool) -> Port {
             false => Accepts::only(MAC),
         },
         mtu: 1500,
+        outer_source: Default::default(),
         accepts_ra: false,
         forwards: false,
         hairpin: Default::default(),

@@ -95,7 +95,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     fn pass_on<S: Sink<Packet = P>>(
         &mut self,
         mut packet: P,
-        way: Way<F::Address>,
+        way: Way,
         is_cut: bool,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {

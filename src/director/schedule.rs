@@ -5,7 +5,7 @@ use super::family::Family;
 use super::flow::{Way, resolve};
 use super::live::Room;
 use super::parse::Flow;
-use super::{Core, is_tcp};
+use super::{Core, is_tcp, wrapped};
 use crate::conn::{Address, ConnId, Connection, Key};
 use crate::packet::{Packet, Taken};
 use crate::sched::Client;
@@ -45,16 +45,15 @@ impl Tried {
 }
 
 /// Why there is no real server.
-pub(super) enum Unscheduled<A> {
+pub(super) enum Unscheduled {
     /// None has a weight.
     NoRealServer,
     /// Those that have a weight cannot be reached; one of the ways that have failed.
-    Unreachable(Option<Way<A>>),
+    Unreachable(Option<Way>),
     NoRoute,
 }
 
-type WayOf<F> = Way<<F as Family>::Address>;
-type Scheduled<F, T> = Result<T, Unscheduled<<F as Family>::Address>>;
+type Scheduled<T> = Result<T, Unscheduled>;
 
 impl<F: Family, P: Packet> Core<F, P> {
     /// The real server of a new connection, the way to it, and the template that binds the client to it, held for the
@@ -67,7 +66,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         tables: &Tables,
         tried: &Tried,
         has_room_for_template: bool,
-    ) -> Scheduled<F, (Real, WayOf<F>, Option<ConnId>)> {
+    ) -> Scheduled<(Real, Way, Option<ConnId>)> {
         let key = &flow.key;
         let Some(persistence) = service.persistence else {
             let (real, way) = self.choose(service, flow, tables, tried)?;
@@ -139,7 +138,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         flow: &Flow<F>,
         tables: &Tables,
         tried: &Tried,
-    ) -> Scheduled<F, (Real, WayOf<F>)> {
+    ) -> Scheduled<(Real, Way)> {
         let client = Client::new(flow.key.source(), flow.key.source_port());
         let cursor = service.cursor(self.worker);
         let last = Cell::new(None);
@@ -181,11 +180,15 @@ pub(super) fn could_serve<F: Family>(service: &Service, real: &Real, tables: &Ta
 }
 
 /// The way to a real server that was not tried, if its next hop has not failed.
-fn usable_way<F: Family>(real: &Real, tables: &Tables, tried: &Tried) -> Option<WayOf<F>> {
+fn usable_way<F: Family>(real: &Real, tables: &Tables, tried: &Tried) -> Option<Way> {
     let way = way_to::<F>(real.address, tables)?;
     (!tried.has(real.id) && !way.has_failed(tables)).then_some(way)
 }
 
-fn way_to<F: Family>(address: IpAddr, tables: &Tables) -> Option<WayOf<F>> {
-    resolve(tables, F::address(address)?)
+/// A real server of another family has a way by modes that wrap packets only.
+fn way_to<F: Family>(address: IpAddr, tables: &Tables) -> Option<Way> {
+    match F::address(address) {
+        Some(address) => resolve(tables, address),
+        None => wrapped::way_beyond(address, tables),
+    }
 }

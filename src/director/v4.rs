@@ -29,6 +29,8 @@ impl Family for V4 {
     type Key = FlowKey;
     type Address = Ipv4Addr;
 
+    const IS_FIRST: bool = true;
+
     type Memory = ();
     fn memory(_worker: WorkerId, _shared: &Shared) {}
 

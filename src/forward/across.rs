@@ -43,7 +43,7 @@ impl Identifications {
         }
     }
 
-    pub(super) fn take(&mut self) -> u16 {
+    pub fn take(&mut self) -> u16 {
         let number = self.next;
         self.next = number.wrapping_add(self.step);
         number

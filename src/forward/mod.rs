@@ -7,8 +7,10 @@ pub mod across;
 pub mod cut;
 pub mod error;
 pub mod error_across;
+pub mod pieces;
 pub mod rewrite;
 pub mod rewrite6;
+pub mod tunnel;
 
 use crate::config;
 use crate::conn::{Key, Translation};
@@ -25,6 +27,8 @@ pub struct Mode {
     pub uses_pool: bool,
     /// The real servers' replies come back through weir.
     pub sees_replies: bool,
+    /// The packets are wrapped or marked, see [`tunnel`].
+    pub wraps: bool,
 }
 
 const DR: Mode = Mode {
@@ -33,6 +37,7 @@ const DR: Mode = Mode {
     translates: false,
     uses_pool: false,
     sees_replies: false,
+    wraps: false,
 };
 
 const NAT: Mode = Mode {
@@ -41,6 +46,7 @@ const NAT: Mode = Mode {
     translates: true,
     uses_pool: false,
     sees_replies: true,
+    wraps: false,
 };
 
 const FULLNAT: Mode = Mode {
@@ -49,10 +55,29 @@ const FULLNAT: Mode = Mode {
     translates: true,
     uses_pool: true,
     sees_replies: true,
+    wraps: false,
+};
+
+const TUNNEL: Mode = Mode {
+    name: "tunnel",
+    description: "the packet goes whole inside another one to the real server, which answers the client itself",
+    translates: false,
+    uses_pool: false,
+    sees_replies: false,
+    wraps: true,
+};
+
+const L3DSR: Mode = Mode {
+    name: "l3dsr",
+    description: "the destination becomes the real server, which knows the VIP by the DSCP and answers the client itself",
+    translates: true,
+    uses_pool: false,
+    sees_replies: false,
+    wraps: true,
 };
 
 /// Every mode.
-pub static MODES: &[Mode] = &[DR, NAT, FULLNAT];
+pub static MODES: &[Mode] = &[DR, NAT, FULLNAT, TUNNEL, L3DSR];
 
 pub fn mode(name: &str) -> Option<&'static Mode> {
     MODES.iter().find(|mode| mode.name == name)
@@ -65,6 +90,8 @@ impl Mode {
             config::ModeConfig::Dr => &DR,
             config::ModeConfig::Nat => &NAT,
             config::ModeConfig::Fullnat { .. } => &FULLNAT,
+            config::ModeConfig::Tunnel(_) => &TUNNEL,
+            config::ModeConfig::L3dsr { .. } => &L3DSR,
         }
     }
 
@@ -88,6 +115,7 @@ impl Mode {
             },
             is_applied: self.translates,
             sees_replies: self.sees_replies,
+            is_wrapped: self.wraps,
         }
     }
 }
@@ -105,6 +133,7 @@ mod tests {
         for mode in MODES {
             let pool = match mode.uses_pool {
                 true => "local_pool = \"pool\"",
+                false if mode.translates && mode.wraps => "dscp = 1",
                 false => "",
             };
             let text = format!(

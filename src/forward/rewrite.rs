@@ -182,6 +182,16 @@ fn decrement_ttl(ip: &mut [u8; 20], delta: Delta) {
     [ip[10], ip[11]] = checksum;
 }
 
+/// Writes the Ethernet header of a packet to a next hop, of whose family it is.
+#[inline(always)]
+pub fn set_ethernet_header(frame: &mut [u8], hop: Hop) {
+    let (low, high) = hop.ethernet_header();
+    if let Some(header) = frame.first_chunk_mut::<{ ethernet::HEADER_LEN }>() {
+        header[..8].copy_from_slice(&low.to_le_bytes());
+        header[6..].copy_from_slice(&high.to_le_bytes());
+    }
+}
+
 /// Sets both MAC addresses.
 #[inline(always)]
 pub fn set_macs(frame: &mut [u8], destination: Mac, source: Mac) {
@@ -215,6 +225,7 @@ mod tests {
             mac: MAC,
             accepts: Accepts::only(MAC),
             mtu: 1500,
+            outer_source: Default::default(),
             accepts_ra: false,
             forwards: false,
             hairpin: Default::default(),

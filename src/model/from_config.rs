@@ -46,7 +46,7 @@ pub(super) fn owners(config: &Config) -> impl Iterator<Item = (IpAddr, Owner)> {
 /// The ports of a configuration.
 pub(super) fn port_tables(config: &Config, devices: &[Device]) -> Arc<[Port]> {
     let ports = config.ports.iter().zip(devices).enumerate();
-    ports
+    let mut ports: Vec<Port> = ports
         .map(|(n, (port, device))| {
             let speaks_v6 = port.accept_ra
                 || port.addresses.iter().any(|net| net.addr().is_ipv6())
@@ -58,7 +58,29 @@ pub(super) fn port_tables(config: &Config, devices: &[Device]) -> Arc<[Port]> {
                 || config.host_peers.iter().any(|peer| peer.port == Some(n));
             port_table(port, *device, speaks_v6)
         })
-        .collect()
+        .collect();
+    let sources: Vec<_> = ports.iter().map(outer_source).collect();
+    let first = |of: fn(&ByFamily<Option<IpAddr>>) -> Option<IpAddr>| sources.iter().find_map(of);
+    let (first_v4, first_v6) = (first(|source| source.v4), first(|source| source.v6));
+    for (port, source) in ports.iter_mut().zip(&sources) {
+        port.outer_source = ByFamily {
+            v4: source.v4.or(first_v4),
+            v6: source.v6.or(first_v6),
+        };
+    }
+    ports.into()
+}
+
+/// The first address of each family that a port has, but for link-local ones, which no router brings errors to.
+fn outer_source(port: &Port) -> ByFamily<Option<IpAddr>> {
+    let first = |is_v6: bool| {
+        let mut addresses = port.addresses.iter().map(IpNet::addr);
+        addresses.find(|address| address.is_ipv6() == is_v6 && !is_link_local(*address))
+    };
+    ByFamily {
+        v4: first(false),
+        v6: first(true),
+    }
 }
 
 /// `speaks_v6`: the port has a link-local address (RFC 4291 section 2.8), one made of its MAC address unless the
@@ -77,6 +99,7 @@ fn port_table(port: &config::PortConfig, device: Device, speaks_v6: bool) -> Por
             false => Accepts::only(device.mac),
         },
         mtu: port.mtu,
+        outer_source: ByFamily::default(),
         accepts_ra: port.accept_ra,
         forwards: port.forward,
         hairpin: hairpin(&addresses, port.companion.is_some()),

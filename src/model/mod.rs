@@ -24,7 +24,7 @@ use crate::resolver::Resolver;
 use crate::resolver::neighbours::Network;
 use crate::service::ServiceKey;
 use crate::stats::{MAX_PORTS, RealTotals, Stats};
-use crate::tables::{Route, Service, Tables};
+use crate::tables::{Route, Service, Tables, Tunnels};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
 pub use changes::{Changes, NeedsRestart, NoSuchReal};
@@ -99,6 +99,8 @@ impl Model {
             natted: Map::new(seed).freeze(),
             placements: Map::new(seed).freeze(),
             clients: ByFamily::default(),
+            tunnels: Tunnels::default(),
+            tunnel_ends: Map::new(seed).freeze(),
             any_departed: false,
             routes: Arc::new(Lpm::default()),
             neighbours: resolver.neighbours().table().clone(),

@@ -164,17 +164,29 @@ pub fn icmp_error(
     code: u8,
     rest: u32,
 ) -> Option<usize> {
-    const ROOM: usize = ICMP_ERROR_MAX - IPV4_LEN - icmp::HEADER_LEN;
     let about = ipv4::in_frame(offending)?;
-    let quoted = about.packet();
+    let ends = (from, about.source());
+    let length = icmp_error_of(frame, ends, (kind, code, rest), about.packet())?;
+    ethernet::emit(frame, ethernet::source(offending)?, mac, ethertype::IPV4)?;
+    Some(length)
+}
+
+/// As [`icmp_error`], with no MAC addresses yet, from an address to another, about a packet whose end may be missing.
+pub fn icmp_error_of(
+    frame: &mut [u8],
+    (from, to): (Ipv4Addr, Ipv4Addr),
+    (kind, code, rest): (u8, u8, u32),
+    quoted: &[u8],
+) -> Option<usize> {
+    const ROOM: usize = ICMP_ERROR_MAX - IPV4_LEN - icmp::HEADER_LEN;
     let quoted = &quoted[..quoted.len().min(ROOM)];
     let length = ETH + IPV4_LEN + icmp::HEADER_LEN + quoted.len();
     let frame = frame.get_mut(..length)?;
-    let to = ethernet::source(offending)?;
-    ethernet::emit(frame, to, mac, ethertype::IPV4)?;
+    let nowhere = Mac([0; 6]);
+    ethernet::emit(frame, nowhere, nowhere, ethertype::IPV4)?;
     let ip = ipv4::Repr {
         tos: TOS_CONTROL,
-        ..ipv4::Repr::new(from, about.source(), protocol::ICMP)
+        ..ipv4::Repr::new(from, to, protocol::ICMP)
     };
     ip.emit(&mut frame[ETH..])?;
     let message = &mut frame[ETH + IPV4_LEN..];

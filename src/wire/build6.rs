@@ -103,7 +103,6 @@ pub fn icmpv6_error(
     code: u8,
     rest: u32,
 ) -> Option<usize> {
-    const ROOM: usize = ICMPV6_ERROR_MAX - IPV6_LEN - icmpv6::HEADER_LEN;
     let about = ipv6::in_frame(offending)?;
     let upper = about.upper_layer().ok()?;
     let is_silent = upper.protocol == protocol::ICMPV6
@@ -112,13 +111,26 @@ pub fn icmpv6_error(
     if is_silent || about.destination().is_multicast() {
         return None;
     }
-    let quoted = about.packet();
+    let ends = (from, about.source());
+    let length = icmpv6_error_of(frame, ends, (kind, code, rest), about.packet())?;
+    ethernet::emit(frame, ethernet::source(offending)?, mac, ethertype::IPV6)?;
+    Some(length)
+}
+
+/// As [`icmpv6_error`], with no MAC addresses yet, from an address to another, about a packet whose end may be missing.
+pub fn icmpv6_error_of(
+    frame: &mut [u8],
+    (from, to): (Ipv6Addr, Ipv6Addr),
+    (kind, code, rest): (u8, u8, u32),
+    quoted: &[u8],
+) -> Option<usize> {
+    const ROOM: usize = ICMPV6_ERROR_MAX - IPV6_LEN - icmpv6::HEADER_LEN;
     let quoted = &quoted[..quoted.len().min(ROOM)];
     let length = ETH + IPV6_LEN + icmpv6::HEADER_LEN + quoted.len();
     let frame = frame.get_mut(..length)?;
-    let to = ethernet::source(offending)?;
-    ethernet::emit(frame, to, mac, ethertype::IPV6)?;
-    let ip = ipv6::Repr::new(from, about.source(), protocol::ICMPV6);
+    let nowhere = Mac([0; 6]);
+    ethernet::emit(frame, nowhere, nowhere, ethertype::IPV6)?;
+    let ip = ipv6::Repr::new(from, to, protocol::ICMPV6);
     ip.emit(&mut frame[ETH..])?;
     let message = &mut frame[ETH + IPV6_LEN..];
     message[icmpv6::HEADER_LEN..].copy_from_slice(quoted);

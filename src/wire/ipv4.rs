@@ -297,6 +297,14 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
         delta
     }
 
+    /// Writes the DSCP (RFC 2474), leaves ECN, and corrects the header checksum by that.
+    pub fn set_dscp(&mut self, dscp: u8) {
+        let before = self.tos();
+        let after = dscp << 2 | before & 3;
+        self.0.as_mut()[field::TOS] = after;
+        self.correct_checksum(Delta::ZERO.replace_u16(before.into(), after.into()));
+    }
+
     /// Takes one from a TTL above 0.
     pub fn decrement_ttl(&mut self) {
         self.set_ttl(self.ttl().wrapping_sub(1));

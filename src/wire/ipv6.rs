@@ -175,6 +175,13 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv6<T> {
         delta
     }
 
+    /// Writes the DSCP (RFC 2474), and leaves ECN.
+    pub fn set_dscp(&mut self, dscp: u8) {
+        let class = u32::from(dscp << 2 | self.traffic_class() & 3);
+        let first = self.version_class_flow() & !(0xff << 20) | class << 20;
+        set_u32(self.0.as_mut(), field::VERSION_CLASS_FLOW, first);
+    }
+
     /// Takes one from a hop limit above 0.
     pub fn decrement_hop_limit(&mut self) {
         self.set_hop_limit(self.hop_limit().wrapping_sub(1));

@@ -21,6 +21,8 @@ pub mod checksum;
 pub mod ethernet;
 pub mod extension;
 mod field;
+pub mod gre;
+pub mod gue;
 pub mod icmp;
 pub mod icmpv6;
 pub mod ipv4;

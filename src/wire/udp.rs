@@ -83,6 +83,19 @@ pub struct Repr {
 impl Repr {
     /// Writes the header of a datagram that fills `datagram`, whose payload is there. None if it does not fit.
     pub fn emit(&self, datagram: &mut [u8], pseudo: u64) -> Option<()> {
+        self.emit_without_checksum(datagram)?;
+        // RFC 768: a computed 0 is sent as 0xffff.
+        let checksum = match !fold(pseudo + partial(datagram)) {
+            0 => 0xffff,
+            checksum => checksum,
+        };
+        set_u16(datagram, field::CHECKSUM, checksum);
+        Some(())
+    }
+
+    /// As [`emit`](Self::emit), with the checksum 0, which says that there is none.
+    #[inline]
+    pub fn emit_without_checksum(&self, datagram: &mut [u8]) -> Option<()> {
         let length = u16::try_from(datagram.len()).ok()?;
         if datagram.len() < HEADER_LEN {
             return None;
@@ -91,12 +104,6 @@ impl Repr {
         set_u16(datagram, field::DESTINATION_PORT, self.destination_port);
         set_u16(datagram, field::LENGTH, length);
         set_u16(datagram, field::CHECKSUM, 0);
-        // RFC 768: a computed 0 is sent as 0xffff.
-        let checksum = match !fold(pseudo + partial(datagram)) {
-            0 => 0xffff,
-            checksum => checksum,
-        };
-        set_u16(datagram, field::CHECKSUM, checksum);
         Some(())
     }
 }

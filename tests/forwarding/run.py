@@ -28,6 +28,7 @@ except ImportError:
     sys.exit("error: these tests need scapy: apt-get install python3-scapy")
 
 import quotes  # noqa: E402
+import tunnels  # noqa: E402
 from case import ANY, NEXT  # noqa: E402
 from lab import ARP, ICMP, IP, TCP, UDP, Ether, Host, Sent, tagged  # noqa: E402
 from scapy.layers.inet6 import IPv6  # noqa: E402
@@ -150,7 +151,7 @@ def fields(frame):
     if ARP in packet:
         arp = packet[ARP]
         found |= {"op": arp.op, "src": arp.psrc, "dst": arp.pdst, "hwsrc": arp.hwsrc, "hwdst": arp.hwdst}
-    if IPv6 in packet:
+    if isinstance(packet.payload, IPv6):
         parts = Ipv6(frame)
         found |= {"src": packet[IPv6].src, "dst": packet[IPv6].dst, "hlim": parts.ttl, "proto": parts.protocol}
         found |= {"tos": parts.traffic_class(), "label": packet[IPv6].fl, "length": len(parts.packet)}
@@ -170,7 +171,7 @@ def fields(frame):
                 found["target"] = str(ipaddress.IPv6Address(parts.payload[8:24]))
                 found["nd"] = "".join(name for bit, name in ((0x80, "R"), (0x40, "S"), (0x20, "O")) if parts.payload[4] & bit)
                 found["option"] = parts.payload[24:].hex(":")
-    if IP in packet:
+    if isinstance(packet.payload, IP):
         ip = packet[IP]
         found |= {"src": ip.src, "dst": ip.dst, "ttl": ip.ttl, "tos": ip.tos, "proto": ip.proto, "ihl": ip.ihl, "id": ip.id}
         found |= {"df": bool(ip.flags.DF), "length": ip.len}
@@ -315,7 +316,7 @@ def account(case, results):
 def is_own_discovery(frame):
     """A question of weir's, or an announcement."""
     packet = Ether(frame)
-    return IPv6 in packet and Ipv6(frame).protocol == 58 and Ipv6(frame).payload[0] in (135, 136)
+    return isinstance(packet.payload, IPv6) and Ipv6(frame).protocol == 58 and Ipv6(frame).payload[0] in (135, 136)
 
 
 def own_discovery(case, port, frame):
@@ -369,7 +370,9 @@ def general(case, results):
         if sent is None:
             continue
         assert fields(sent)["eth_src"] == case.config.ports[line["out_port"]], f"{where}: not from the out port's MAC address"
-        if line["verdict"] in ("forward", "queue") and "service" not in line:
+        if line.get("mode") in tunnels.MODES and line["verdict"] in ("forward", "queue"):
+            beyond_link(case, results, line, untagged(frame), sent, where)
+        elif line["verdict"] in ("forward", "queue") and "service" not in line:
             routed(case, ip_of(untagged(frame)), ip_of(sent), where)
         elif line["verdict"] in ("forward", "queue") and quotes.is_error(ip_of(untagged(frame))):
             error_rewritten(case, results, line, case.steps[number].packet, ip_of(untagged(frame)), ip_of(sent), where)
@@ -453,6 +456,17 @@ def mss_at(segment):
             return at + 2
         at += 1 if segment[at] == 1 else max(segment[at + 1], 2) if at + 1 < end else 40
     return None
+
+
+def beyond_link(case, results, line, frame, sent, where):
+    """A packet of the modes tunnel and l3dsr; or an error about one that weir had wrapped, for its client."""
+    before, vip = ip_of(frame), case.config.services[line["service"]].vip
+    if before.dst == ipaddress.ip_address(vip).packed:
+        case.parts = results.parts
+        return tunnels.check(case, line, frame, sent, where)
+    after = ip_of(sent)
+    assert quotes.is_error(before) and quotes.is_error(after), where
+    assert after.header_is_right() and after.error == 0 and after.src == ipaddress.ip_address(vip).packed, where
 
 
 def error_rewritten(case, results, line, packet, before, after, where):

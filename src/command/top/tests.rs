@@ -20,6 +20,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         mode: "dr".into(),
         scheduler: "rr".into(),
         local_pool: None,
+        via: view::ViaView::default(),
         persistence_s: None,
         traffic: traffic(packets),
         reals: vec![view::MemberView {

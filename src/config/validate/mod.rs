@@ -8,6 +8,7 @@ mod hosts;
 mod network;
 mod pool;
 mod service;
+mod tunnel;
 
 use super::error::{At, Log, Span};
 use super::pieces::Item;

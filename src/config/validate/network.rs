@@ -147,6 +147,14 @@ impl Network {
         self.own.get(&address).copied()
     }
 
+    /// Returns false only if an address is surely none of a port's.
+    pub fn may_be_port(&self, address: IpAddr) -> bool {
+        match self.own.get(&address) {
+            Some((role, _)) => *role == Role::Port,
+            None => self.ports_unknown,
+        }
+    }
+
     /// Makes an address weir's own; gives who had it before.
     pub fn claim(&mut self, address: IpAddr, role: Role, at: Span) -> Option<(Role, Span)> {
         match self.own.entry(address) {

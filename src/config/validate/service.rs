@@ -2,6 +2,7 @@
 
 use super::network::{Network, Unique};
 use super::pool::Pools;
+use super::tunnel;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
@@ -90,13 +91,17 @@ impl Check<'_> {
     fn fits(&self, service: &ServiceConfig) -> bool {
         let has_pool = match &service.mode {
             ModeConfig::Fullnat { pool } => self.pools.has(pool),
-            ModeConfig::Dr | ModeConfig::Nat => true,
+            _ => true,
         };
         let crosses = service.mode != ModeConfig::Dr;
         let sample = match &service.mode {
             ModeConfig::Fullnat { pool } => self.pools.sample(pool),
-            ModeConfig::Dr | ModeConfig::Nat => None,
+            _ => None,
         };
+        let source = service.mode.tunnel().and_then(|tunnel| tunnel.source);
+        if source.is_some_and(|source| !self.network.may_be_port(source)) {
+            return false;
+        }
         let fits_pool = |real| sample.is_none_or(|pool| family(pool) == family(real));
         let mut reals = service.reals.iter().map(|real| real.address);
         has_pool && reals.all(|real| fits_pool(real) && self.network.is_plain_real(real, crosses))
@@ -177,46 +182,22 @@ impl Check<'_> {
 
     fn mode(&mut self, raw: &raw::Service) -> Option<ModeConfig> {
         let mode = raw.mode.ok()?;
-        if let Some(tunnel) = raw.tunnel.ok() {
-            if mode.value == ModeWord::Tunnel {
-                self.log
-                    .error(
-                        tunnel.at,
-                        "the key `tunnel` is not supported by this version of weir yet",
-                    )
-                    .help("remove it");
-            } else {
-                self.log
-                    .warning(
-                        tunnel.at,
-                        "`tunnel` belongs to the mode tunnel: it is ignored",
-                    )
-                    .help("remove it");
-            }
-        }
-        match mode.value {
-            ModeWord::Tunnel => {
-                self.log
-                    .error(
-                        mode.at,
-                        "the mode `tunnel` is not supported by this version of weir yet",
-                    )
-                    .help("use dr, nat or fullnat");
-                return None;
-            }
-            ModeWord::Fullnat => return self.pool(raw, mode.at),
-            ModeWord::Dr | ModeWord::Nat => {}
+        tunnel::keys_of_other_modes(raw, mode.value, self.log);
+        if mode.value == ModeWord::Fullnat {
+            return self.pool(raw, mode.at);
         }
         if let Some(pool) = raw.local_pool.ok() {
             self.log
                 .error(pool.at, "`local_pool` belongs to the mode fullnat")
                 .help("remove it, or write `mode = \"fullnat\"`");
         }
-        Some(if mode.value == ModeWord::Dr {
-            ModeConfig::Dr
-        } else {
-            ModeConfig::Nat
-        })
+        match mode.value {
+            ModeWord::Dr => Some(ModeConfig::Dr),
+            ModeWord::Nat => Some(ModeConfig::Nat),
+            ModeWord::Tunnel => tunnel::tunnel(raw, self.network, self.log),
+            ModeWord::L3dsr => tunnel::l3dsr(raw, mode.at, self.log),
+            ModeWord::Fullnat => None,
+        }
     }
 
     fn pool(&mut self, raw: &raw::Service, mode: Span) -> Option<ModeConfig> {
@@ -358,7 +339,7 @@ impl Check<'_> {
         let real = family(address);
         let vip = raw.address.ok().filter(|vip| family(vip.value) != real);
         if let (Some(vip), Some(mode)) = (vip, raw.mode.get())
-            && mode != ModeWord::Fullnat
+            && !matches!(mode, ModeWord::Fullnat | ModeWord::Tunnel)
         {
             let whose = family(vip.value);
             self.log
@@ -370,7 +351,7 @@ impl Check<'_> {
                     ),
                 )
                 .note(vip.at, "the VIP is here")
-                .help(format!("write an {whose} address, or use fullnat with a local pool of {real} addresses"));
+                .help(format!("write an {whose} address, or use tunnel, or fullnat with a local pool of {real} addresses"));
             return false;
         }
         let fullnat = raw.mode.get() == Some(ModeWord::Fullnat);
@@ -417,7 +398,7 @@ impl Check<'_> {
         } else if mode == Some(ModeWord::Dr) && !self.network.connected(address) {
             self.log
                 .warning(at, format!("the real server `{address}` is behind a router, which dr cannot cross"))
-                .help("dr leaves the VIP in the packet: put the real server into a port's subnet, or use fullnat");
+                .help("dr leaves the VIP in the packet: put the real server into a port's subnet, or use tunnel or fullnat");
         }
     }
 
@@ -434,14 +415,20 @@ impl Check<'_> {
             Given::Yes(port) => port,
         };
         let port = written.value.0 as u16;
-        if mode == Some(ModeWord::Dr) {
+        if let Some(mode @ (ModeWord::Dr | ModeWord::Tunnel | ModeWord::L3dsr)) = mode {
             if service.is_some_and(|service| service != port) {
                 self.log
                     .warning(
                         written.at,
-                        format!("the mode dr ignores the real server's port {port}"),
+                        format!(
+                            "the mode {} ignores the real server's port {port}",
+                            mode.name()
+                        ),
                     )
-                    .help("dr cannot change ports: remove the key, or use nat or fullnat");
+                    .help(format!(
+                        "{} cannot change ports: remove the key, or use nat or fullnat",
+                        mode.name()
+                    ));
             }
             return service;
         }

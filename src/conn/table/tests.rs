@@ -24,6 +24,7 @@ fn v4_of(address: Ipv4Addr, client: u16, local: u16, two_way: bool) -> Connectio
         destination_port: 8080,
         is_applied: true,
         sees_replies: two_way,
+        is_wrapped: false,
     };
     let mut connection = Connection::new(request, translation, RealId(2));
     connection.state = State::Established;
@@ -49,6 +50,7 @@ fn v6_of(address: Ipv6Addr, client: u16, local: u16, two_way: bool) -> Connectio
         destination_port: 8080,
         is_applied: true,
         sees_replies: two_way,
+        is_wrapped: false,
     };
     let mut connection = Connection6::new(request, translation, RealId(2));
     connection.state = State::Established;

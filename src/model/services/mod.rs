@@ -3,6 +3,7 @@
 
 mod configured;
 mod counts;
+mod ends;
 mod natted;
 mod placing;
 mod real_ids;
@@ -14,16 +15,18 @@ use super::from_config::{key, owners, pool_table};
 use crate::config::{self, Config, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
+use crate::forward::tunnel::{Tunnel, Via};
 use crate::lpm::Lpm;
 use crate::rcu::map::Map;
 use crate::sched;
 use crate::service::{Persistence, Real, ServiceKey};
 use crate::stats::{RealTotals, Stats};
-use crate::tables::{Owner, Requests, Route, Service, Tables};
+use crate::tables::{Owner, Requests, Route, Service, Tables, Tunnels};
 use crate::units::{RealId, ServiceId, Time};
 pub use configured::Edit;
 use configured::{At, Change, Configured};
 use counts::Counts;
+use ends::Ends;
 use foldhash::HashMap;
 use natted::Natted;
 use placing::Placing;
@@ -74,6 +77,8 @@ struct Indexes {
     registry: Registry,
     natted: Natted,
     placing: Placing,
+    tunnels: Tunnels,
+    ends: Ends,
 }
 
 /// What services are made of beside their own configuration.
@@ -134,6 +139,8 @@ impl Services {
                 registry: Registry::default(),
                 natted: Natted::new(seed),
                 placing: Placing::new(seed),
+                tunnels: Tunnels::default(),
+                ends: Ends::new(seed),
             },
         }
     }
@@ -270,12 +277,16 @@ impl Services {
             registry,
             natted,
             placing,
+            tunnels,
+            ends,
         } = &mut self.indexes;
         next.addresses = addresses.freeze();
         next.services = running.freeze();
         next.any_departed = registry.any_departed();
         next.natted = natted.freeze();
         (next.placements, next.clients) = placing.freeze();
+        next.tunnels = tunnels.clone();
+        next.tunnel_ends = ends.freeze();
     }
 
     /// The addresses that have become those of real servers since the last call.
@@ -295,10 +306,12 @@ impl Services {
             registry,
             natted,
             placing,
+            tunnels,
             ..
         } = &mut self.indexes;
         let Released { reals, services } = registry.release_drained(&self.around.stats, now);
-        for (key, address, port) in reals {
+        for (id, (key, address, port)) in reals {
+            tunnels.set(id, None);
             natted.forget(&key, address, port);
         }
         services.iter().for_each(|key| placing.forget(key));
@@ -370,7 +383,10 @@ impl Indexes {
             registry,
             natted,
             placing,
+            tunnels,
+            ends,
         } = self;
+        ends.follow(before, after);
         let Some(key) = before.or(after).map(key) else {
             return;
         };
@@ -422,8 +438,15 @@ impl Indexes {
         let mode = forward::Mode::of(&service.mode);
         let pool = match &service.mode {
             config::ModeConfig::Fullnat { pool } => around.pools.get(pool).cloned(),
-            config::ModeConfig::Dr | config::ModeConfig::Nat => None,
+            _ => None,
         };
+        let via = Via::of(&service.mode);
+        if let Some(via) = via {
+            for real in &registered.reals {
+                let destination = real.address;
+                tunnels.set(real.id, Some(Tunnel { via, destination }));
+            }
+        }
         let is_nat = mode.sees_replies && pool.is_none();
         if is_nat {
             let id = registered.id;
@@ -450,6 +473,7 @@ impl Indexes {
                 when_unavailable: service.when_unavailable,
                 unknown_tcp: service.unknown_tcp,
                 tcp_mss: service.tcp_mss,
+                via,
                 cursors: registered.cursors,
             }),
         );

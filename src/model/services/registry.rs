@@ -51,7 +51,7 @@ pub(super) struct Kept {
 
 /// What has no connections left.
 pub(super) struct Released {
-    pub reals: Vec<Place>,
+    pub reals: Vec<(RealId, Place)>,
     pub services: Vec<ServiceKey>,
 }
 
@@ -208,7 +208,7 @@ impl Registry {
                 registered.past = registered.past + totals;
                 registered.draining.remove(&id);
             }
-            reals.push(place);
+            reals.push((id, place));
         }
         let is_over = |key: &&ServiceKey| {
             let registered = self.services.get(*key);

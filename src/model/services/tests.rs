@@ -20,11 +20,14 @@ const fn real(subnet: u8, host: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, subnet, 0, host))
 }
 const REALS: [IpAddr; 4] = [real(0, 11), real(0, 12), real(1, 11), real(1, 12)];
-const MODES: [&str; 4] = [
+const MODES: [&str; 7] = [
     "mode = \"dr\"",
     "mode = \"nat\"",
     "mode = \"fullnat\"\nlocal_pool = \"a\"",
     "mode = \"fullnat\"\nlocal_pool = \"b\"",
+    "mode = \"tunnel\"",
+    "mode = \"tunnel\"\ntunnel = \"gue\"",
+    "mode = \"l3dsr\"\ndscp = 9",
 ];
 
 /// Everything but the services.
@@ -89,7 +92,7 @@ fn services() -> impl Strategy<Value = Vec<Wanted>> {
         0..PORTS.len(),
         any::<bool>(),
         prop::option::of(0..NAMES.len()),
-        prop::sample::select(&[0, 1, 1, 1, 2, 3][..]),
+        prop::sample::select(&[0, 1, 1, 1, 1, 2, 3, 4, 5, 6][..]),
         0..config::SchedulerConfig::ALL.len(),
         prop::option::weighted(0.3, (1u32..600, prop::sample::select(&[8, 24, 32][..]))),
         reals,
@@ -381,7 +384,12 @@ fn seen(model: &Model) -> Seen {
             let standing = &told.reals.get(real.id.index()).unwrap().standing;
             assert_eq!(standing.service(), service.id);
             let ports = [0, 1].map(|port| standing.admits(true, PortId(port)));
-            let told = format!("open {}, replies by {ports:?}", standing.is_open());
+            // That of a former mode stays for old connections.
+            let tunnel = service.via.and(tables.tunnels.get(real.id));
+            let told = format!(
+                "open {}, replies by {ports:?}, {tunnel:?}",
+                standing.is_open()
+            );
             let id = RealId(0);
             (Real { id, ..*real }, told)
         });
@@ -434,13 +442,29 @@ fn seen(model: &Model) -> Seen {
                 Some((route.port, route.gateway.map(|(_, via)| via)))
             })
             .collect(),
-        rest: format!("{:?} {:?}", tables.ports, tables.reverse_path),
+        rest: format!(
+            "{:?} {:?} {:?}",
+            tables.ports,
+            tables.reverse_path,
+            ends(tables)
+        ),
         statics: statics
             .map(|(_, address, link, _)| ((link.port, address), link.mac))
             .collect(),
         natted,
         departed: tables.any_departed,
     }
+}
+
+/// How packets are wrapped for each address, in an order of its own.
+fn ends(tables: &Tables) -> BTreeMap<IpAddr, Vec<String>> {
+    let sorted = |all: &Arc<[config::Encapsulation]>| {
+        let mut all: Vec<_> = all.iter().map(|each| format!("{each:?}")).collect();
+        all.sort_unstable();
+        all
+    };
+    let ends = tables.tunnel_ends.iter();
+    ends.map(|(address, all)| (*address, sorted(all))).collect()
 }
 
 /// Whether a service's rule, which history has made, may differ so from that of a fresh model: a nat service that was placed
@@ -475,6 +499,13 @@ fn check_by_hand(tables: &Tables, service: &config::ServiceConfig) {
     let its = key(service);
     assert_eq!(tables.addresses.get(&its.address), Some(&Owner::Vip));
     let is_nat = service.mode == config::ModeConfig::Nat;
+    let via = crate::forward::tunnel::Via::of(&service.mode);
+    let running = tables.services.get(&its).unwrap();
+    assert_eq!(running.via, via);
+    for real in running.reals.iter().filter(|_| via.is_some()) {
+        let tunnel = tables.tunnels.get(real.id).unwrap();
+        assert_eq!((Some(tunnel.via), tunnel.destination), (via, real.address));
+    }
     for real in service.reals.iter().filter(|_| is_nat) {
         let port = if real.port == 0 {
             service.port

@@ -1,0 +1,203 @@
+use super::*;
+use crate::io::memory::Memory;
+use crate::packet::Packet;
+use crate::units::PortId;
+use crate::wire::gre::Gre;
+use crate::wire::gue::Gue;
+use crate::wire::udp::Udp;
+use proptest::prelude::*;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// A frame whose IP packet has this payload.
+fn frame(is_v6: bool, class: u8, ttl: u8, df: bool, payload: &[u8]) -> Vec<u8> {
+    let header = if is_v6 { 40 } else { 20 };
+    let mut frame = [&vec![0; IP + header][..], payload].concat();
+    let packet = &mut frame[IP..];
+    if is_v6 {
+        let ip = ipv6::Repr {
+            traffic_class: class,
+            flow_label: 0xa_bcde,
+            hop_limit: ttl,
+            ..ipv6::Repr::new(
+                Ipv6Addr::LOCALHOST,
+                Ipv6Addr::from_bits(5),
+                protocol::DESTINATION_OPTIONS,
+            )
+        };
+        ip.emit(packet).unwrap();
+    } else {
+        let ip = ipv4::Repr {
+            tos: class,
+            ttl,
+            dont_fragment: df,
+            identification: 0x1234,
+            ..ipv4::Repr::new(Ipv4Addr::LOCALHOST, Ipv4Addr::from_bits(5), protocol::VRRP)
+        };
+        ip.emit(packet).unwrap();
+    }
+    frame
+}
+
+fn encapsulation() -> impl Strategy<Value = Encapsulation> {
+    let variant = prop_oneof![Just(GueVariant::Plain), Just(GueVariant::Header)];
+    let gue = (1u16.., variant, any::<bool>()).prop_map(|(port, variant, zero_checksum)| {
+        Encapsulation::Gue {
+            port,
+            variant,
+            zero_checksum,
+        }
+    });
+    prop_oneof![Just(Encapsulation::Ipip), Just(Encapsulation::Gre), gue]
+}
+
+/// What a real server takes out of a packet, by the views of [`crate::wire`].
+fn unwrapped<'a>(frame: &'a [u8], by: &TunnelConfig, hash: u64) -> &'a [u8] {
+    let (number, payload, pseudo) = match frame[ETHERTYPE] {
+        [0x08, 0x00] => {
+            let ip = Ipv4::new_checked(&frame[IP..]).unwrap();
+            assert!(ip.is_header_right());
+            assert_eq!(usize::from(ip.total_length()) + IP, frame.len());
+            assert_eq!(ip.ttl(), 64);
+            (ip.protocol(), ip.payload(), None)
+        }
+        _ => {
+            let ip = Ipv6::new_checked(&frame[IP..]).unwrap();
+            assert_eq!(ip.hop_limit(), 64);
+            assert_eq!(usize::from(ip.payload_length()) + IP + 40, frame.len());
+            let payload = &frame[IP + 40..];
+            let pseudo = ip.pseudo_header(protocol::UDP, payload.len() as u32);
+            (ip.next_header(), payload, Some(pseudo))
+        }
+    };
+    let version = |packet: &[u8]| packet[0] >> 4;
+    let of_version = |packet: &[u8]| match version(packet) {
+        4 => (protocol::IPIP, ethertype::IPV4),
+        _ => (protocol::IPV6, ethertype::IPV6),
+    };
+    match by.encapsulation {
+        Encapsulation::Ipip => {
+            assert_eq!(number, of_version(payload).0);
+            payload
+        }
+        Encapsulation::Gre => {
+            let gre = Gre::new_checked(payload).unwrap();
+            assert_eq!(number, protocol::GRE);
+            assert_eq!(gre.protocol(), of_version(gre.payload()).1);
+            gre.payload()
+        }
+        Encapsulation::Gue {
+            port,
+            variant,
+            zero_checksum,
+        } => {
+            let udp = Udp::new_checked(payload).unwrap();
+            assert_eq!((number, udp.destination_port()), (protocol::UDP, port));
+            assert_eq!(udp.source_port(), FIRST_SOURCE_PORT | hash as u16);
+            match pseudo {
+                Some(pseudo) if !zero_checksum => {
+                    assert!(udp.checksum().is_some() && udp.is_checksum_right(pseudo));
+                }
+                _ => assert_eq!(udp.checksum(), None),
+            }
+            match (Gue::new_checked(udp.payload()).unwrap(), variant) {
+                (Gue::Plain(packet), GueVariant::Plain) => packet,
+                (Gue::Header { protocol, payload }, GueVariant::Header) => {
+                    assert_eq!(protocol, of_version(payload).0);
+                    payload
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+proptest! {
+    /// What is taken out is the packet that was put in, with one less of TTL; what is around it says what it must.
+    #[test]
+    fn a_wrapped_packet_is_itself_inside(
+        families: (bool, bool),
+        fields: (u8, bool),
+        ttl in 2u8..,
+        payload in prop::collection::vec(any::<u8>(), 0..100),
+        padding in 0usize..20,
+        encapsulation in encapsulation(),
+        hash: u64,
+        is_fragmented: bool,
+    ) {
+        let ((is_v6, is_outer_v6), (class, df)) = (families, fields);
+        let config = TunnelConfig { encapsulation, source: None };
+        let ends = |last| match is_outer_v6 {
+            true => IpAddr::from(Ipv6Addr::from_bits(0x2001_0db8u128 << 96 | last)),
+            false => IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 | last as u32)),
+        };
+        let (source, destination) = (ends(1), ends(2));
+        let via = Via::Wrapped(config);
+        let overhead = Tunnel { via, destination }.overhead();
+        let before = frame(is_v6, class, ttl, df, &payload);
+        let mut packet = Memory::new(PortId(0), &[&before[..], &vec![0; padding]].concat());
+        let length = (before.len() - IP) as u16;
+        prop_assert!(make_room(&mut packet, length, overhead));
+        let mut numbers = Identifications::new(3, 8);
+        let inner = Inner { is_v6, hash };
+        let outer = Outer { source, is_fragmented };
+        prop_assert!(wrap(packet.data_mut(), inner, &config, destination, outer, &mut numbers));
+        let after = packet.data();
+        prop_assert_eq!(unwrapped(after, &config, hash), &frame(is_v6, class, ttl - 1, df, &payload)[IP..]);
+        if is_outer_v6 {
+            let ip = ipv6::in_frame(after).unwrap();
+            prop_assert_eq!((ip.source(), ip.destination()), match (source, destination) {
+                (IpAddr::V6(source), IpAddr::V6(destination)) => (source, destination),
+                _ => unreachable!(),
+            });
+            prop_assert_eq!((ip.traffic_class(), ip.flow_label()), (class, (hash >> 16) as u32 & 0xf_ffff));
+        } else {
+            let ip = ipv4::in_frame(after).unwrap();
+            prop_assert_eq!(ip.tos(), class);
+            let stays_whole = (is_v6 || df) && !is_fragmented;
+            prop_assert_eq!(ip.dont_fragment(), stays_whole);
+            prop_assert_eq!(ip.identification(), if stays_whole { 0 } else { 3 });
+        }
+    }
+
+    /// Marked, it is the packet as it would have been with that DSCP.
+    #[test]
+    fn a_marked_packet_differs_by_its_dscp(is_v6: bool, class: u8, dscp in 1u8..64) {
+        let mut marked = frame(is_v6, class, 9, true, b"payload");
+        mark(&mut marked, is_v6, dscp);
+        prop_assert_eq!(marked, frame(is_v6, dscp << 2 | class & 3, 9, true, b"payload"));
+    }
+
+    #[test]
+    fn what_is_no_packet_is_wrapped_or_refused_without_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..120),
+        is_v6: bool,
+        is_outer_v6: bool,
+        encapsulation in encapsulation(),
+    ) {
+        let config = TunnelConfig { encapsulation, source: None };
+        let destination = match is_outer_v6 {
+            true => IpAddr::from(Ipv6Addr::LOCALHOST),
+            false => IpAddr::from(Ipv4Addr::LOCALHOST),
+        };
+        let mut numbers = Identifications::new(0, 1);
+        let inner = Inner { is_v6, hash: 0 };
+        for source in [destination, IpAddr::from(Ipv6Addr::LOCALHOST)] {
+            let outer = Outer { source, is_fragmented: false };
+            wrap(&mut bytes.clone(), inner, &config, destination, outer, &mut numbers);
+        }
+        mark(&mut bytes.clone(), is_v6, 5);
+        mark_error(&mut bytes.clone(), 34, destination, 5);
+    }
+}
+
+/// As many bytes as an mbuf has before a frame take the longest headers; where there are fewer, nothing is changed.
+#[test]
+fn there_is_room_for_the_longest_headers_and_no_more() {
+    let before = frame(false, 0, 64, true, b"payload");
+    let length = (before.len() - IP) as u16;
+    let mut packet = Memory::new(PortId(0), &before);
+    assert!(make_room(&mut packet, length, 52));
+    let mut packet = Memory::new(PortId(0), &before);
+    assert!(!make_room(&mut packet, length, 129));
+    assert_eq!(packet.data(), before);
+}
