@@ -6,6 +6,8 @@ mod capture;
 mod config;
 #[path = "../../fuzz/director.rs"]
 mod director;
+#[path = "../../fuzz/fragments.rs"]
+mod fragments;
 #[path = "../../fuzz/wire.rs"]
 mod wire;
 
@@ -31,6 +33,7 @@ fn what_a_fuzz_target_once_failed_on_it_passes() {
             "capture" => capture::run,
             "config" => config::run,
             "director" => director::run,
+            "fragments" => fragments::run,
             "wire" => wire::run,
             _ => panic!("fuzz target {name} has no body here"),
         };
@@ -42,6 +45,24 @@ fn what_a_fuzz_target_once_failed_on_it_passes() {
             assert!(passed.is_ok(), "{name} fails on {}", input.display());
         }
     }
+}
+
+/// An input of the fuzz target of fragments: mostly of few datagrams, and near each other.
+fn fragments_input() -> impl Strategy<Value = Vec<u8>> {
+    let wait = prop_oneof![8 => Just(0), 1 => 0u8..120];
+    let offset = prop_oneof![6 => 0u16..6, 1 => any::<u16>()];
+    let length = prop_oneof![4 => (1u8..5).prop_map(|units| units * 8), 1 => any::<u8>()];
+    let fragment = (wait, 0u8..16, offset, length, 0u8..24);
+    let fragments = prop::collection::vec(fragment, 0..120);
+    (any::<u8>(), fragments).prop_map(|(workers, fragments)| {
+        let mut input = vec![workers];
+        for (wait, kind, offset, length, id) in fragments {
+            input.extend([wait, kind]);
+            input.extend(offset.to_be_bytes());
+            input.extend([length, id]);
+        }
+        input
+    })
 }
 
 /// An input of the fuzz target: frames as it knows them, or any bytes.
@@ -65,6 +86,11 @@ proptest! {
     #[test]
     fn the_fuzz_target_holds(input in fuzz_input()) {
         director::run(&input);
+    }
+
+    #[test]
+    fn the_fuzz_target_of_fragments_holds(input in fragments_input()) {
+        fragments::run(&input);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod crossing;
 mod days;
 mod engine;
 mod families;
+mod fragments;
 mod frames;
 mod fuzz;
 mod ipv6;
