@@ -260,7 +260,8 @@ impl<F: Family, P: Packet> Core<F, P> {
             return self.too_big(packet, vip, tables.port(port).mtu, turn);
         }
         if !reply && way.has_failed(tables) {
-            self.want(port, way.address(tables), now);
+            let destination = connection.destination(reply).into();
+            self.want(port, way.address(destination, tables), now);
             let reason = ReplyReason::HostUnreachable;
             return self.host_unreachable(packet, vip, reason, turn);
         }
@@ -273,7 +274,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         ) {
             return Verdict::Drop(DropReason::NoBuffer);
         }
-        self.send_by(way, packet, turn)
+        let destination = connection.destination(reply).into();
+        self.send_by(way, destination, packet, turn)
     }
 
     /// The way that packets of a connection go; none without a route. The connection remembers it.
@@ -290,7 +292,6 @@ impl<F: Family, P: Packet> Core<F, P> {
             return Some(Way {
                 port: tables.neighbours.link(hop).port,
                 hop: Some(hop),
-                destination: connection.destination(reply).into(),
             });
         }
         let way = way_of(connection, reply, tables)?;
@@ -302,6 +303,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     pub(super) fn send_by<S: Sink<Packet = P>>(
         &mut self,
         way: Way,
+        destination: IpAddr,
         mut packet: P,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
@@ -310,14 +312,14 @@ impl<F: Family, P: Packet> Core<F, P> {
         match link {
             Some(link) if link.is_usable() => {
                 if link.state == LinkState::Stale {
-                    self.want(port, way.address(tables), now);
+                    self.want(port, way.address(destination, tables), now);
                 }
                 set_macs(packet.data_mut(), link.mac, tables.port(port).mac);
                 turn.sink.send(port, packet, Sent::Forwarded);
                 Verdict::Forward(port)
             }
             _ => {
-                let address = way.address(tables);
+                let address = way.address(destination, tables);
                 self.want(port, address, now);
                 match self.waiting.push(port, address, packet, now) {
                     true => Verdict::Queue(port),
@@ -440,7 +442,6 @@ pub(super) fn direction<K: Key>(connection: &Connection<K>, reply: bool) -> Dire
 pub(super) struct Way {
     pub port: PortId,
     pub hop: Option<HopId>,
-    pub destination: IpAddr,
 }
 
 impl Way {
@@ -450,12 +451,21 @@ impl Way {
         state == Some(LinkState::Failed)
     }
 
-    /// The next hop's address. One that is not known yet is the destination itself: a gateway has its slot.
-    pub fn address(&self, tables: &Tables) -> IpAddr {
+    /// The next hop's address, of a way to `destination`. One that is not known yet is the destination itself: a gateway has
+    /// its slot.
+    pub fn address(&self, destination: IpAddr, tables: &Tables) -> IpAddr {
         match self.hop {
             Some(hop) => tables.neighbours.address(hop),
-            None => self.destination,
+            None => destination,
         }
+    }
+}
+
+/// Where a connection's packets go, whatever they are wrapped in.
+pub(super) fn goal<K: Key>(connection: &Connection<K>, reply: bool, tables: &Tables) -> IpAddr {
+    match tables.tunnels.get(connection.real) {
+        Some(tunnel) if connection.is_wrapped() => tunnel.destination,
+        _ => connection.destination(reply).into(),
     }
 }
 
@@ -480,6 +490,5 @@ pub(super) fn resolve<A: Address>(tables: &Tables, destination: A) -> Option<Way
     Some(Way {
         port: route.port,
         hop,
-        destination: destination.into(),
     })
 }

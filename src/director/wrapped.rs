@@ -151,7 +151,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return self.too_big(packet, vip, mtu, turn);
         }
         if way.has_failed(tables) {
-            self.want(way.port, way.address(tables), now);
+            self.want(way.port, way.address(tunnel.destination, tables), now);
             return self.host_unreachable(packet, vip, ReplyReason::HostUnreachable, turn);
         }
         self.send_wrapped(
@@ -256,8 +256,8 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
         }
         match fit {
-            Fit::InFragments => self.send_in_fragments(way, packet, mtu, turn),
-            Fit::Whole | Fit::TooBig(_) => self.send_by(way, packet, turn),
+            Fit::InFragments => self.send_in_fragments(way, tunnel.destination, packet, mtu, turn),
+            Fit::Whole | Fit::TooBig(_) => self.send_by(way, tunnel.destination, packet, turn),
         }
     }
 }
@@ -268,6 +268,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     fn send_in_fragments<S: Sink<Packet = P>>(
         &mut self,
         way: Way,
+        destination: IpAddr,
         mut packet: P,
         mtu: u16,
         turn: &mut Turn<'_, S>,
@@ -276,7 +277,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let link = way.hop.map(|hop| tables.neighbours.link(hop));
         let Some(link) = link.filter(Link::is_usable) else {
             // What waits, waits whole.
-            self.want(way.port, way.address(tables), now);
+            self.want(way.port, way.address(destination, tables), now);
             return Verdict::Drop(DropReason::NeighbourQueueFull);
         };
         set_macs(packet.data_mut(), link.mac, tables.port(way.port).mac);
@@ -292,7 +293,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                     .keep_last(packet.data_mut(), &piece, number)
                     .is_some();
                 return match is_cut && packet.resize(length) {
-                    true => self.send_by(way, packet, turn),
+                    true => self.send_by(way, destination, packet, turn),
                     false => Verdict::Drop(DropReason::NoBuffer),
                 };
             }
