@@ -268,7 +268,8 @@ impl<F: Family, P: Packet> Core<F, P> {
             return self.too_big(packet, flow, vip, mtu, turn);
         }
         if !reply && way.has_failed(tables) {
-            self.want(port, way.address(tables), now);
+            let destination = connection.destination(reply).into();
+            self.want(port, way.address(destination, tables), now);
             let reason = ReplyReason::HostUnreachable;
             return self.host_unreachable(packet, flow, vip, reason, turn);
         }
@@ -280,7 +281,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         if !F::rewrite(&mut packet, form, connection, reply, &mut self.memory) {
             return Verdict::Drop(DropReason::NoHeadroom);
         }
-        self.send_by(way, packet, is_cut, turn)
+        let destination = connection.destination(reply).into();
+        self.send_by(way, destination, packet, is_cut, turn)
     }
 
     /// Lowers the largest segment size that a SYN of a service with `tcp_mss` asks for.
@@ -333,7 +335,6 @@ impl<F: Family, P: Packet> Core<F, P> {
             return Some(Way {
                 port: tables.neighbours.link(hop).port,
                 hop: Some(hop),
-                destination: connection.destination(reply).into(),
             });
         }
         let way = way_of(connection, reply, tables)?;
@@ -345,6 +346,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     pub(super) fn send_by<S: Sink<Packet = P>>(
         &mut self,
         way: Way,
+        destination: IpAddr,
         mut packet: P,
         is_cut: bool,
         turn: &mut Turn<'_, S>,
@@ -355,7 +357,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         match link {
             Some(link) if link.is_usable() => {
                 if link.state == LinkState::Stale {
-                    self.want(port, way.address(tables), now);
+                    self.want(port, way.address(destination, tables), now);
                 }
                 set_macs(packet.data_mut(), link.mac, tables.port(port).mac);
                 if !is_cut {
@@ -366,7 +368,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 Verdict::Forward(port)
             }
             _ => {
-                let address = way.address(tables);
+                let address = way.address(destination, tables);
                 self.want(port, address, now);
                 match self.waiting.push(port, address, packet, now) {
                     true => Verdict::Queue(port),
@@ -492,7 +494,6 @@ pub(super) fn direction<K: Key>(connection: &Connection<K>, reply: bool) -> Dire
 pub(super) struct Way {
     pub port: PortId,
     pub hop: Option<HopId>,
-    pub destination: IpAddr,
 }
 
 impl Way {
@@ -502,12 +503,21 @@ impl Way {
         state == Some(LinkState::Failed)
     }
 
-    /// The next hop's address. One that is not known yet is the destination itself: a gateway has its slot.
-    pub fn address(&self, tables: &Tables) -> IpAddr {
+    /// The next hop's address, of a way to `destination`. One that is not known yet is the destination itself: a gateway has
+    /// its slot.
+    pub fn address(&self, destination: IpAddr, tables: &Tables) -> IpAddr {
         match self.hop {
             Some(hop) => tables.neighbours.address(hop),
-            None => self.destination,
+            None => destination,
         }
+    }
+}
+
+/// Where a connection's packets go, whatever they are wrapped in.
+pub(super) fn goal<K: Key>(connection: &Connection<K>, reply: bool, tables: &Tables) -> IpAddr {
+    match tables.tunnels.get(connection.real) {
+        Some(tunnel) if connection.is_wrapped() => tunnel.destination,
+        _ => connection.destination(reply).into(),
     }
 }
 
@@ -532,6 +542,5 @@ pub(super) fn resolve<A: Address>(tables: &Tables, destination: A) -> Option<Way
     Some(Way {
         port: route.port,
         hop,
-        destination: destination.into(),
     })
 }

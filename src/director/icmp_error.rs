@@ -6,7 +6,7 @@
 
 use super::crossing::Crossing;
 use super::family::{Family, Wire};
-use super::flow::service_key;
+use super::flow::{goal, service_key};
 use super::limit::AnswerKind;
 use super::parse::{Datagram, Flow, Kind};
 use super::routing::Routed;
@@ -296,7 +296,8 @@ impl<F: Family, P: Packet> Core<F, P> {
             return Verdict::Drop(DropReason::TooBig);
         }
         if way.has_failed(tables) {
-            self.want(way.port, way.address(tables), now);
+            let destination = goal(connection, reply, tables);
+            self.want(way.port, way.address(destination, tables), now);
             return Verdict::Drop(DropReason::NeighbourFailed);
         }
         if connection.is_wrapped() {
@@ -314,7 +315,8 @@ impl<F: Family, P: Packet> Core<F, P> {
             return Verdict::Drop(reason);
         }
         self.counters().icmp_errors[error.kind as usize].add(1);
-        self.send_by(way, packet, false, turn)
+        let destination = connection.destination(reply).into();
+        self.send_by(way, destination, packet, false, turn)
     }
 }
 

@@ -198,7 +198,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
         }
         packet.data_mut().copy_from_slice(&answer[..length]);
         self.counters().icmp_errors[IcmpErrorKind::TooBig as usize].add(1);
-        self.send_by(way, packet, false, turn)
+        self.send_by(way, client, packet, false, turn)
     }
 }
 

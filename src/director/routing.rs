@@ -83,12 +83,12 @@ impl<F: Family, P: Packet> Core<F, P> {
             return self.tell(packet, routed, error, reason, DropReason::TooBig, turn);
         }
         if way.has_failed(tables) {
-            self.want(way.port, way.address(tables), now);
+            self.want(way.port, way.address(destination.into(), tables), now);
             let (error, reason) = (Error::HostUnreachable, ReplyReason::HostUnreachable);
             let otherwise = DropReason::NeighbourFailed;
             return self.tell(packet, routed, error, reason, otherwise, turn);
         }
-        self.pass_on(packet, way, is_cut, turn)
+        self.pass_on(packet, way, destination.into(), is_cut, turn)
     }
 
     /// Takes one from the TTL, and sends the packet on.
@@ -96,12 +96,13 @@ impl<F: Family, P: Packet> Core<F, P> {
         &mut self,
         mut packet: P,
         way: Way,
+        destination: IpAddr,
         is_cut: bool,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         F::decrement_ttl(packet.data_mut());
         self.counters().routed.add(1);
-        self.send_by(way, packet, is_cut, turn)
+        self.send_by(way, destination, packet, is_cut, turn)
     }
 
     /// Answers a packet with an error from the address of the port that it came in by, if it may be answered.

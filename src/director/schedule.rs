@@ -48,8 +48,8 @@ impl Tried {
 pub(super) enum Unscheduled {
     /// None has a weight.
     NoRealServer,
-    /// Those that have a weight cannot be reached; one of the ways that have failed.
-    Unreachable(Option<Way>),
+    /// Those that have a weight cannot be reached; one of the ways that have failed, and where it leads.
+    Unreachable(Option<(Way, IpAddr)>),
     NoRoute,
 }
 
@@ -158,7 +158,10 @@ impl<F: Family, P: Packet> Core<F, P> {
         let chosen = place.and_then(|place| service.reals.get(place));
         let Some(real) = chosen else {
             return Err(match passed_over.get() {
-                Some(address) => Unscheduled::Unreachable(way_to::<F>(address, tables)),
+                Some(address) => {
+                    let way = way_to::<F>(address, tables);
+                    Unscheduled::Unreachable(way.map(|way| (way, address)))
+                }
                 None => Unscheduled::NoRealServer,
             });
         };

@@ -147,8 +147,8 @@ impl<F: Family, P: Packet> Core<F, P> {
             let (real, way, template) = match scheduled {
                 Ok(chosen) => chosen,
                 Err(why) => {
-                    if let Unscheduled::Unreachable(Some(way)) = why {
-                        self.want(way.port, way.address(tables), now);
+                    if let Unscheduled::Unreachable(Some((way, real))) = why {
+                        self.want(way.port, way.address(real, tables), now);
                     }
                     if not_here == Some(DropReason::LocalPortsExhausted) && service.pool.is_some() {
                         // Other workers have other local pairs: first each is asked for a free one.

@@ -157,7 +157,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return self.too_big(packet, flow, vip, mtu, turn);
         }
         if way.has_failed(tables) {
-            self.want(way.port, way.address(tables), now);
+            self.want(way.port, way.address(tunnel.destination, tables), now);
             let reason = ReplyReason::HostUnreachable;
             return self.host_unreachable(packet, flow, vip, reason, turn);
         }
@@ -273,9 +273,11 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
         }
         match fit {
-            Fit::InFragments => self.send_in_fragments(way, packet, mtu, turn),
-            Fit::Pieces(_) => self.send_by(way, packet, true, turn),
-            Fit::Whole | Fit::TooBig(_) => self.send_by(way, packet, false, turn),
+            Fit::InFragments => self.send_in_fragments(way, tunnel.destination, packet, mtu, turn),
+            Fit::Pieces(_) => self.send_by(way, tunnel.destination, packet, true, turn),
+            Fit::Whole | Fit::TooBig(_) => {
+                self.send_by(way, tunnel.destination, packet, false, turn)
+            }
         }
     }
 }
@@ -299,7 +301,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let link = way.hop.map(|hop| tables.neighbours.link(hop));
         let Some(link) = link.filter(Link::is_usable) else {
             // What waits, waits whole.
-            self.want(way.port, way.address(tables), now);
+            self.want(way.port, way.address(tunnel.destination, tables), now);
             return Verdict::Drop(DropReason::NeighbourQueueFull);
         };
         let mut wrapping = Wrapping {
@@ -324,6 +326,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     fn send_in_fragments<S: Sink<Packet = P>>(
         &mut self,
         way: Way,
+        destination: IpAddr,
         mut packet: P,
         mtu: u16,
         turn: &mut Turn<'_, S>,
@@ -332,7 +335,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let link = way.hop.map(|hop| tables.neighbours.link(hop));
         let Some(link) = link.filter(Link::is_usable) else {
             // What waits, waits whole.
-            self.want(way.port, way.address(tables), now);
+            self.want(way.port, way.address(destination, tables), now);
             return Verdict::Drop(DropReason::NeighbourQueueFull);
         };
         set_macs(packet.data_mut(), link.mac, tables.port(way.port).mac);
@@ -348,7 +351,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                     .keep_last(packet.data_mut(), &piece, number)
                     .is_some();
                 return match is_cut && packet.resize(length) {
-                    true => self.send_by(way, packet, false, turn),
+                    true => self.send_by(way, destination, packet, false, turn),
                     false => Verdict::Drop(DropReason::NoBuffer),
                 };
             }

@@ -175,7 +175,7 @@ pub fn pass(frame: &mut [u8]) {
 
 /// Takes one from the TTL; `delta` is what this and all else do to the header checksum.
 #[inline(always)]
-fn decrement_ttl(ip: &mut [u8; 20], delta: Delta) {
+pub(super) fn decrement_ttl(ip: &mut [u8; 20], delta: Delta) {
     ip[8] = ip[8].wrapping_sub(1);
     let mut checksum = [ip[10], ip[11]];
     delta.apply(&mut checksum);

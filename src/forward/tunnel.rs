@@ -2,9 +2,11 @@
 //! DSCP (l3dsr). Of the packet inside only the TTL changes.
 
 use super::across::Identifications;
+use super::rewrite::decrement_ttl;
 use crate::config::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
 use crate::net::{ethertype, protocol};
 use crate::packet::Packet;
+use crate::wire::checksum::Delta;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::{checksum, ethernet, gre, gue, udp};
@@ -36,8 +38,9 @@ impl Via {
     }
 }
 
-/// The way to one real server.
+/// The way to one real server: one cache line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(64))]
 pub struct Tunnel {
     pub via: Via,
     /// The real server.
@@ -140,9 +143,10 @@ pub fn wrap(
                 },
                 ..ipv4::Repr::new(source, destination, protocol)
             };
-            if ip.emit(&mut frame[IP..]).is_none() {
+            let Ok(length) = u16::try_from(frame.len() - IP) else {
                 return false;
-            }
+            };
+            frame[IP..IP + ipv4::HEADER_LEN].copy_from_slice(&ip.header(length));
             (ethertype::IPV4, IP + ipv4::HEADER_LEN)
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
@@ -151,9 +155,10 @@ pub fn wrap(
                 flow_label: (inner.hash >> 16) as u32,
                 ..ipv6::Repr::new(source, destination, protocol)
             };
-            if ip.emit(&mut frame[IP..]).is_none() {
+            let Ok(length) = u16::try_from(frame.len() - IP - ipv6::HEADER_LEN) else {
                 return false;
-            }
+            };
+            frame[IP..IP + ipv6::HEADER_LEN].copy_from_slice(&ip.header(length));
             (ethertype::IPV6, IP + ipv6::HEADER_LEN)
         }
         _ => return false,
@@ -211,9 +216,9 @@ fn age(packet: &mut [u8], is_v6: bool) -> Option<(u8, bool)> {
         header[7] = header[7].wrapping_sub(1);
         return Some((header[0] << 4 | header[1] >> 4, true));
     }
-    let mut ip = Ipv4::new_quoted(packet).ok()?;
-    ip.decrement_ttl();
-    Some((ip.tos(), ip.dont_fragment()))
+    let header = packet.first_chunk_mut::<{ ipv4::HEADER_LEN }>()?;
+    decrement_ttl(header, Delta::TTL);
+    Some((header[1], header[6] & 0x40 != 0))
 }
 
 /// Writes the DSCP that tells a real server the VIP into a packet whose destination is the real server's address by now.

@@ -212,3 +212,25 @@ proptest! {
         let _ = in_frame(&bytes);
     }
 }
+
+proptest! {
+    #[test]
+    fn a_header_of_few_instructions_is_the_same(
+        fields: (u32, u32, u8, u8, u8, u16, bool),
+        length: u16,
+    ) {
+        let (source, destination, protocol, tos, ttl, identification, dont_fragment) = fields;
+        let repr = Repr {
+            source: source.into(),
+            destination: destination.into(),
+            protocol,
+            tos,
+            ttl,
+            identification,
+            dont_fragment,
+        };
+        let mut emitted = [0; HEADER_LEN];
+        repr.emit_with(&mut emitted, length).unwrap();
+        prop_assert_eq!(repr.header(length), emitted);
+    }
+}

@@ -330,3 +330,24 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn a_header_of_few_instructions_is_the_same(
+        fields: (u128, u128, u8, u8, u32, u8),
+        length: u16,
+    ) {
+        let (source, destination, next_header, traffic_class, flow_label, hop_limit) = fields;
+        let repr = Repr {
+            source: source.into(),
+            destination: destination.into(),
+            next_header,
+            traffic_class,
+            flow_label,
+            hop_limit,
+        };
+        let mut emitted = [0; HEADER_LEN];
+        repr.emit_with(&mut emitted, length).unwrap();
+        prop_assert_eq!(repr.header(length), emitted);
+    }
+}
