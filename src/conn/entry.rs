@@ -152,7 +152,7 @@ const PROVED: u8 = 32;
 const WRAPPED: u8 = 64;
 
 /// Its SYNs' largest segment size may be lowered.
-const CLAMPED: u8 = 64;
+const CLAMPED: u8 = 128;
 
 /// [`Connection::template`] of a connection that has none.
 pub const NO_TEMPLATE: u32 = u32::MAX;

@@ -1,7 +1,10 @@
 """`tcp_mss`: the largest segment size that SYNs ask for, lowered on its way (RFC 9293 3.7.1)."""
 
+import struct
+
 import lab
 import lab6
+import tunnels
 from case import Case, forward, lan, wan
 from lab46 import WAYS
 from lab46 import reply_to as either_reply_to
@@ -69,7 +72,32 @@ def of_its_own(family):
     ])
 
 
+def wrapped(near, far, keys, value, fits):
+    """In a tunnel only the client's SYN passes: what the smaller MTU leaves behind the headers around it."""
+    service = lab.service("tunnel", far.A, vip=near.VIP, real_port=None, tcp_mss=value, **keys)
+
+    def inner(results):
+        packet = tunnels.view(tunnels.inside(results.forwarded(0), tunnels.keys_of(service)))
+        at = mss_at(packet.payload)
+        assert struct.unpack_from("!H", packet.payload, at)[0] == fits, packet.payload[at : at + 2].hex()
+        assert packet.error == 0, "the checksum"
+
+    kind = keys.get("tunnel", '"ipip"').strip('"')
+    return Case(f"{NAMES[near]}_in_{NAMES[far]}_{kind}_{str(value).strip(chr(34))}", both(service, mtu=(1500, 1400)), [
+        wan(near.tcp(near.CLIENT, near.VIP, options=mss(8960)), forward("lan", new=True)),
+    ], gathers=True, check=inner)
+
+
+def mss_at(segment):
+    """Of a segment whose first option it is."""
+    assert segment[20:22] == b"\x02\x04", segment.hex()
+    return 22
+
+
 CASES = [
+    *(wrapped(near, far, {"tunnel": f'"{kind}"'}, '"auto"', 1400 - before - (60 if near is lab6 else 40) - (40 if far is lab6 else 20))
+      for near in FAMILIES for far in FAMILIES for kind, before in (("ipip", 0), ("gre", 4), ("gue", 8))),
+    wrapped(lab, lab, {}, 1000, 1000),
     *(clamped(family, mode) for family in FAMILIES for mode in ("dr", "nat", "fullnat")),
     *(auto(family, mode, *mtus) for family in FAMILIES for mode in ("dr", "nat", "fullnat") for mtus in ((1500, 1500), (1400, 1500), (1500, 1400))),
     *(across(way, *mtus) for way in WAYS for mtus in ((1500, 1500), (1400, 1500), (1500, 1400))),

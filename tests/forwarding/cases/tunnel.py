@@ -106,9 +106,25 @@ def sizes(near, far, keys):
     steps = []
     for _ in range(2):
         steps += [wan(sized(near, most), forward("lan", far.A)), wan(sized(near, most + 1), reply("too_big", to=near.CLIENT, **told))]
-    if near is lab:
-        steps += [wan(sized(near, most + 1, df=False), drop("too_big"))]
     return Case(f"{title(near, far)}_{name_of(keys)}_at_the_limit", lb, steps)
+
+
+def pieces(far, keys):
+    """What any router may fragment is fragmented, and each piece wrapped: the real server gets an ordinary datagram in fragments."""
+    service_ = service(lab, far.A, protocol="udp", keys=keys)
+    most = 1500 - bytes_before(keys, far)
+    sent = [sized(lab, size, df=False) for size in (most + 1, most + 1, 1500)]
+
+    def whole(results):
+        frames = [frame for _, frame in results.out["lan"]]
+        assert all(len(frame) <= 1514 for frame in frames) and len(frames) == 6, f"{len(frames)} frames"
+        made = tunnels.keys_of(service_)
+        for first, second, packet in zip(frames[::2], frames[1::2], (bytes(each.layer) for each in sent)):
+            parts = sorted((tunnels.view(tunnels.inside(frame, made)) for frame in (first, second)), key=lambda part: part.piece.offset)
+            assert b"".join(part.payload for part in parts) == packet[20:], "the datagram"
+            assert all(part.header_is_right() and part.ttl == 63 and part.src + part.dst == packet[12:20] for part in parts), parts
+
+    return Case(f"4_in_{4 if far is lab else 6}_{name_of(keys)}_in_pieces", both(service_), [wan(each, forward("lan")) for each in sent], gathers=True, check=whole)
 
 
 def least_of_ipv6(far, mtu):
@@ -341,6 +357,7 @@ CASES += [every_kind(near, far, keys) for near, far in PAIRS for keys in KEYS]
 CASES += [ecn_and_dscp(near, far) for near, far in PAIRS]
 CASES += [times_to_live(near, far) for near, far in PAIRS]
 CASES += [sizes(near, far, keys) for near, far in PAIRS for keys in KEYS]
+CASES += [pieces(far, keys) for far in (lab, lab6) for keys in KEYS]
 CASES += [df_and_identification(), least_of_ipv6(lab, 1290), least_of_ipv6(lab6, 1310)]
 CASES += [make(far) for make in (headers, padded, wrong_checksum) for far in (lab, lab6)]
 CASES += [by_hash(near, far, scheduler) for near, far in PAIRS for scheduler in ("sh", "mh")]
