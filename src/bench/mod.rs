@@ -5,6 +5,7 @@
 //! off. Times are CPU time of this thread, so that other programs on the machine count little.
 
 pub mod cases;
+mod fragments;
 mod gap;
 mod memory;
 mod redirect;
@@ -197,7 +198,7 @@ pub struct Cost {
 impl Bench {
     /// `connections`: how many the table has room for.
     pub fn new(config: &Config, connections: usize) -> Self {
-        let room = Room::of(config, connections);
+        let room = Room::shared(config, connections, 1);
         let stats = Arc::new(Stats::new(1).expect(MEMORY));
         let now = Time::from_nanos(1 << 50);
         let (model, mut readers) = Model::new(config, devices(config), stats.clone(), 1, now);
