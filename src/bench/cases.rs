@@ -3,7 +3,7 @@
 use super::gap::{list_connections, median};
 use super::setup::{LAN, Setup, bursts, warm_up};
 use super::traffic::Flow;
-use super::{Bench, Traffic, families, memory, redirect, routes, services};
+use super::{Bench, Traffic, families, fragments, memory, redirect, routes, services};
 use crate::config::{self, Config};
 use crate::conn::{Connection, Table};
 use crate::model::key;
@@ -97,6 +97,11 @@ pub static CASES: &[Case] = &[
         run: flood,
     },
     Case {
+        name: "fragments",
+        description: "datagrams in two fragments, and floods of such that are never complete",
+        run: fragments::run,
+    },
+    Case {
         name: "publish",
         description: "from a change of the model until a worker reads it (wall time)",
         run: publish,
@@ -114,7 +119,7 @@ pub static CASES: &[Case] = &[
 ];
 
 /// One service, and `others` with it.
-fn config(mode: &'static str, protocol: &'static str, others: usize) -> Config {
+pub(super) fn config(mode: &'static str, protocol: &'static str, others: usize) -> Config {
     let setup = Setup {
         services: 1 + others,
         ..Setup::new(mode, protocol)
@@ -123,7 +128,7 @@ fn config(mode: &'static str, protocol: &'static str, others: usize) -> Config {
 }
 
 /// Flow number `n` to the only service.
-fn flow(n: usize) -> Flow {
+pub(super) fn flow(n: usize) -> Flow {
     Setup::new("fullnat", "udp").flow(n, 1)
 }
 

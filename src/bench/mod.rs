@@ -6,6 +6,7 @@
 
 pub mod cases;
 mod families;
+mod fragments;
 mod gap;
 mod memory;
 mod redirect;
@@ -198,7 +199,7 @@ pub struct Cost {
 impl Bench {
     /// `connections`: how many the table has room for.
     pub fn new(config: &Config, connections: usize) -> Self {
-        let room = Room::of(config, connections);
+        let room = Room::shared(config, connections, 1);
         let stats = Arc::new(Stats::new(1).expect(MEMORY));
         let now = Time::from_nanos(1 << 50);
         let (model, mut readers) = Model::new(config, devices(config), stats.clone(), 1, now);

@@ -52,6 +52,18 @@ impl Traffic {
         traffic
     }
 
+    /// These frames, in their order; of each, the headers and the length.
+    pub fn of_frames(frames: impl IntoIterator<Item = (PortId, Vec<u8>)>) -> Self {
+        let frames = frames.into_iter();
+        Traffic {
+            headers: frames
+                .map(|(port, frame)| Header::of(&frame, port))
+                .collect(),
+            next: 0,
+            state: 1,
+        }
+    }
+
     /// Another order of the flows (Fisher-Yates): not the one in which their connections were made, and stand in memory.
     pub fn shuffle(&mut self) {
         for n in (1..self.headers.len()).rev() {
@@ -91,14 +103,19 @@ impl Traffic {
 }
 
 fn header(flow: &Flow, flags: Option<u8>, length: usize) -> Header {
-    let whole = frame(flow, flags, length);
-    let mut bytes = [0; HEADERS];
-    let known = whole.len().min(HEADERS);
-    bytes[..known].copy_from_slice(&whole[..known]);
-    Header {
-        bytes,
-        length: whole.len().min(FRAME),
-        port: flow.port,
+    Header::of(&frame(flow, flags, length), flow.port)
+}
+
+impl Header {
+    fn of(whole: &[u8], port: PortId) -> Self {
+        let mut bytes = [0; HEADERS];
+        let known = whole.len().min(HEADERS);
+        bytes[..known].copy_from_slice(&whole[..known]);
+        Header {
+            bytes,
+            length: whole.len().min(FRAME),
+            port,
+        }
     }
 }
 

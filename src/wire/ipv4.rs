@@ -322,6 +322,10 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
         set_u16(self.0.as_mut(), field::LENGTH, length);
     }
 
+    pub fn set_identification(&mut self, identification: u16) {
+        set_u16(self.0.as_mut(), field::IDENTIFICATION, identification);
+    }
+
     /// Says what part of its datagram the packet is. `offset`: in bytes, a multiple of 8.
     pub fn set_fragment(&mut self, offset: u16, more: bool) {
         let others = self.flags() & !(MORE_FRAGMENTS | OFFSET);

@@ -464,8 +464,8 @@ CASES = [
         wan(framed(parts_of(packet_of(lab6.udp(lab6.CLIENT, lab6.VIP, text(200), extensions=IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 60)]))), 32)[0], lab6.CLIENT, lab.WAN.mac), TINY),
     ], gathers=True, says="RFC 7112 5"),
     Case("an_identification_used_again", lb(lab, "nat"), steps(fragments(udp(lab, 3000))) + steps(fragments(udp(lab, 2000, sport=40001))), gathers=True),
-    Case("to_nobody", lab.two_arm(lab.service("fullnat", lab.A, protocol="udp")), [wan(frame, drop("not_for_us")) for frame in fragments(lab.udp(lab.CLIENT, lab.NEAR, text(3000)))], gathers=True),
-    Case("to_nobody_where_nat_has_replies", lb(lab, "nat"), [wan(frame, drop("not_for_us")) for frame in fragments(lab.udp(lab.CLIENT, lab.NEAR, text(3000)))], gathers=True),
+    Case("to_other_hosts", lab.two_arm(lab.service("fullnat", lab.A, protocol="udp")), [wan(frame, drop("not_for_us")) for frame in fragments(lab.udp(lab.CLIENT, lab.NEAR, text(3000)))], gathers=True),
+    Case("to_other_hosts_where_nat_has_replies", lb(lab, "nat"), [wan(frame, drop("not_for_us")) for frame in fragments(lab.udp(lab.CLIENT, lab.NEAR, text(3000)))], gathers=True),
     Case("of_icmp", lb(lab, "nat"), [wan(frame, drop("fragment")) for frame in fragments(lab.icmp(lab.CLIENT, lab.VIP, payload=text(3000)))], gathers=True, says="a ping is not put together"),
 ]
 
