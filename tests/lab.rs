@@ -71,6 +71,13 @@ fn icmp_errors_reach_the_end_that_they_are_for() {
 }
 
 #[test]
+fn real_servers_beyond_a_router_take_packets_out_of_tunnels() {
+    for kind in ["ipip", "gre", "gue", "gue0", "l3dsr"] {
+        lab("tunnel", &[kind]);
+    }
+}
+
+#[test]
 fn the_host_uses_a_port_over_ipv6() {
     lab("ipv6-host", &[]);
 }
