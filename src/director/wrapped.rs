@@ -196,7 +196,6 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn.tables.port(way.port).mtu.min(path)
     }
 
-    #[expect(clippy::too_many_arguments)]
     fn send_wrapped<S: Sink<Packet = P>>(
         &mut self,
         mut packet: P,
