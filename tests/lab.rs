@@ -93,6 +93,13 @@ fn any_of_four_workers_takes_fragments() {
 }
 
 #[test]
+fn real_servers_beyond_a_router_take_packets_out_of_tunnels() {
+    for kind in ["ipip", "gre", "gue", "gue0", "l3dsr"] {
+        lab("tunnel", &[kind]);
+    }
+}
+
+#[test]
 fn the_host_uses_a_port_over_ipv6() {
     lab("ipv6-host", &[]);
 }

@@ -14,6 +14,7 @@ fn udp_burst(bencher: Bencher) {
         mac: MAC,
         accepts: Accepts::only(MAC),
         mtu: 1500,
+        outer_source: Default::default(),
         accepts_ra: false,
         has_companion: false,
         addresses: Box::default(),

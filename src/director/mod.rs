@@ -450,16 +450,12 @@ impl<F: Wire, P: Packet> Core<F, P> {
                 Ok((out, context)) => turn.sink.decided(port, Verdict::Forward(out), context),
                 Err(packet) => {
                     cold_path();
-                    let packet = match self.is_wrapped(slot) {
-                        true => match self.known_wrapped(packet, slot, turn) {
-                            Ok((verdict, context)) => {
-                                self.count(verdict);
-                                turn.sink.decided(port, verdict, context);
-                                continue;
-                            }
-                            Err(packet) => packet,
-                        },
-                        false => packet,
+                    let left = match self.is_wrapped(slot) {
+                        true => self.known_wrapped(packet, slot, turn),
+                        false => Some(packet),
+                    };
+                    let Some(packet) = left else {
+                        continue;
                     };
                     let n = usize::from(slot.number);
                     match slot.flow.kind {

@@ -21,7 +21,7 @@ pub const LEAST_V4: u16 = 576;
 pub struct PathMtus {
     /// [`Learned`], each packed.
     places: Box<[AtomicU64]>,
-    /// The second at which nothing is known any more.
+    /// When nothing is known any more, in nanoseconds.
     until: AtomicU64,
 }
 
@@ -70,13 +70,13 @@ impl PathMtus {
     #[inline(always)]
     pub fn takes(&self, address: IpAddr, length: u16, now: Time) -> bool {
         length <= LEAST_V4
-            || seconds(now) >= self.until.load(Ordering::Relaxed)
+            || now.nanos() >= self.until.load(Ordering::Relaxed)
             || length <= self.known(address, now)
     }
 
     /// The MTU of the way to an address; the largest number if nothing is known of it.
     pub fn mtu(&self, address: IpAddr, now: Time) -> u16 {
-        match seconds(now) >= self.until.load(Ordering::Relaxed) {
+        match now.nanos() >= self.until.load(Ordering::Relaxed) {
             true => u16::MAX,
             false => self.known(address, now),
         }
@@ -95,7 +95,7 @@ impl PathMtus {
     /// Keeps what a router has told of the way to an address. A larger MTU than is known is not believed before that is old.
     pub fn learn(&self, address: IpAddr, mtu: u16, now: Time) {
         let second = seconds(now);
-        if second >= self.until.load(Ordering::Relaxed) {
+        if now.nanos() >= self.until.load(Ordering::Relaxed) {
             // Whatever is left would look young again when the seconds begin anew.
             for place in &self.places {
                 place.store(0, Ordering::Relaxed);
@@ -107,8 +107,8 @@ impl PathMtus {
         let (place, tag) = Self::place(address);
         let learned = Learned { tag, mtu, second };
         self.places[place].store(learned.pack(), Ordering::Relaxed);
-        self.until
-            .fetch_max(second + LIFE_SECONDS, Ordering::Relaxed);
+        let until = (second + LIFE_SECONDS) * 1_000_000_000;
+        self.until.fetch_max(until, Ordering::Relaxed);
     }
 
     fn place(address: IpAddr) -> (usize, u32) {

@@ -6,16 +6,17 @@ use super::flow::{Way, count, direction, resolve};
 use super::icmp_error::IcmpError;
 use super::parse::{Flow, Kind, is_ipv6};
 use super::stage::Slot;
-use super::{Core, Outcome, Turn};
+use super::{Core, Turn};
 use crate::config::TunnelConfig;
 use crate::conn::state::next_tcp;
 use crate::conn::{AnyAddress, Connection, Key};
 use crate::forward::across::Identifications;
 use crate::forward::cut;
 use crate::forward::pieces::Pieces;
-use crate::forward::rewrite::{Form, set_ethernet_header, set_macs};
+use crate::forward::rewrite::{set_ethernet_header, set_macs};
 use crate::forward::tunnel::{self, Inner, Outer, Tunnel, Via};
 use crate::neighbour::Link;
+use crate::net::protocol;
 use crate::packet::{Packet, Priority, Sent, Sink};
 use crate::tables::Tables;
 use crate::units::{PortId, RealId, WorkerId};
@@ -36,27 +37,27 @@ impl<F: Wire, P: Packet> Core<F, P> {
             && found.is_some_and(|(connection, _)| connection.is_wrapped())
     }
 
-    /// As [`known`](Self::known), of a connection whose packets are wrapped or marked. Every other packet comes back untouched but
-    /// for its padding.
+    /// As [`known`](Self::known), of a connection whose packets are wrapped or marked; it is counted, and the sink has heard of it.
+    /// Every other packet comes back untouched but for its padding.
     #[inline(never)]
     pub(super) fn known_wrapped<S: Sink<Packet = P>>(
         &mut self,
         mut packet: P,
         slot: &Slot<F>,
         turn: &mut Turn<'_, S>,
-    ) -> Result<Outcome, P> {
+    ) -> Option<P> {
         let (tables, now, flow) = (turn.tables, turn.now, &slot.flow);
         let Some((connection, _)) = self.live.table.entry_mut(slot.place) else {
-            return Err(packet);
+            return Some(packet);
         };
         let Some(real) = self.live.counters.reals.get(connection.real.index()) else {
-            return Err(packet);
+            return Some(packet);
         };
         let Some(tunnel) = tables.tunnels.get(connection.real) else {
-            return Err(packet);
+            return Some(packet);
         };
         let Some(hop) = tables.neighbours.hop(connection.any_wrapped_hop()) else {
-            return Err(packet);
+            return Some(packet);
         };
         let overhead = tunnel.overhead();
         let length = flow.length.saturating_add(overhead);
@@ -67,17 +68,17 @@ impl<F: Wire, P: Packet> Core<F, P> {
             && self.shared.path_mtus.takes(tunnel.destination, length, now)
             && !connection.is_silent(&tables.timeouts, now.millis());
         if !usual {
-            return Err(packet);
+            return Some(packet);
         }
         if flow.kind == Kind::Segment
             && next_tcp(connection.state, direction(connection, false), flow.flags)
                 != connection.state
         {
-            return Err(packet);
+            return Some(packet);
         }
         let source = outer_source(tunnel, hop.port(), tables);
         if source.is_none() || !tunnel::make_room(&mut packet, flow.length, overhead) {
-            return Err(packet);
+            return Some(packet);
         }
         match flow.kind {
             Kind::Segment => {
@@ -96,8 +97,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
         };
         connection.last_seen = now.millis();
         count(&real.counters, flow, false);
+        let (from, port) = (packet.port(), hop.port());
         let frame = packet.data_mut();
-        match (&tunnel.via, source) {
+        let is_done = match (&tunnel.via, source) {
             (Via::Wrapped(config), Some(source)) => {
                 let inner = Inner {
                     is_v6: F::IS_V6,
@@ -108,20 +110,28 @@ impl<F: Wire, P: Packet> Core<F, P> {
                     is_fragmented: false,
                 };
                 let numbers = &mut self.identifications;
-                if !tunnel::wrap(frame, inner, config, tunnel.destination, outer, numbers) {
-                    return Ok((Verdict::Drop(DropReason::NoRoute), context));
-                }
-                set_ethernet_header(frame, hop);
+                tunnel::wrap(frame, inner, config, tunnel.destination, outer, numbers)
             }
             (Via::Marked { dscp }, _) => {
-                F::rewrite_usual(frame, flow.kind == Kind::Segment, connection, false, hop);
-                tunnel::mark(frame, F::IS_V6, *dscp);
+                let l4 = usize::from(F::USUAL.l4);
+                let protocol = flow.key.protocol();
+                tunnel::mark(frame, l4, protocol, tunnel.destination, *dscp).is_some()
             }
-            (Via::Wrapped(_), None) => return Ok((Verdict::Drop(DropReason::NoRoute), context)),
-        }
-        let port = hop.port();
-        turn.sink.send(port, packet, Sent::Forwarded);
-        Ok((Verdict::Forward(port), context))
+            (Via::Wrapped(_), None) => false,
+        };
+        let verdict = match is_done {
+            true => {
+                set_ethernet_header(frame, hop);
+                turn.sink.send(port, packet, Sent::Forwarded);
+                Verdict::Forward(port)
+            }
+            false => {
+                self.counters().drop(DropReason::NoRoute);
+                Verdict::Drop(DropReason::NoRoute)
+            }
+        };
+        turn.sink.decided(from, verdict, context);
+        None
     }
 }
 
@@ -161,15 +171,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             let reason = ReplyReason::HostUnreachable;
             return self.host_unreachable(packet, flow, vip, reason, turn);
         }
-        self.send_wrapped(
-            packet,
-            flow,
-            connection,
-            (tunnel, way),
-            (fit, mtu),
-            false,
-            turn,
-        )
+        self.send_wrapped(packet, flow, (tunnel, way), (fit, mtu), false, turn)
     }
 
     /// As [`forward_wrapped`](Self::forward_wrapped), of an ICMP error about what the real server has sent: it is answered by no other.
@@ -190,15 +192,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             Fit::TooBig(_) | Fit::Pieces(_) => Verdict::Drop(DropReason::TooBig),
             fit => {
                 self.counters().icmp_errors[error.kind as usize].add(1);
-                self.send_wrapped(
-                    packet,
-                    flow,
-                    connection,
-                    (tunnel, way),
-                    (fit, mtu),
-                    true,
-                    turn,
-                )
+                self.send_wrapped(packet, flow, (tunnel, way), (fit, mtu), true, turn)
             }
         }
     }
@@ -214,12 +208,10 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn.tables.port(way.port).mtu.min(path)
     }
 
-    #[expect(clippy::too_many_arguments)]
     fn send_wrapped<S: Sink<Packet = P>>(
         &mut self,
         mut packet: P,
         flow: &Flow<F>,
-        connection: &Connection<F::Key>,
         (tunnel, way): (&Tunnel, Way),
         (fit, mtu): (Fit, u16),
         is_error: bool,
@@ -252,23 +244,17 @@ impl<F: Family, P: Packet> Core<F, P> {
                 }
             }
             Via::Marked { dscp } => {
-                let done = match is_error {
-                    true => {
-                        let l4 = usize::from(flow.layout.l4);
-                        tunnel::mark_error(packet.data_mut(), l4, tunnel.destination, *dscp)
-                    }
-                    false => {
-                        let form = Form {
-                            layout: flow.layout,
-                            part: flow.kind.part(),
-                            is_cut: false,
-                        };
-                        F::rewrite(&mut packet, form, connection, false, &mut self.memory)
-                            .then(|| tunnel::mark(packet.data_mut(), is_v6, *dscp))
-                    }
+                let l4 = usize::from(flow.layout.l4);
+                let protocol = match (is_error, is_v6) {
+                    // The checksum is in the first one.
+                    (false, _) if flow.kind == Kind::LaterFragment => protocol::FRAGMENT,
+                    (false, _) => flow.key.protocol(),
+                    (true, false) => protocol::ICMP,
+                    (true, true) => protocol::ICMPV6,
                 };
-                if done.is_none() {
-                    return Verdict::Drop(DropReason::NoBuffer);
+                let frame = packet.data_mut();
+                if tunnel::mark(frame, l4, protocol, tunnel.destination, *dscp).is_none() {
+                    return Verdict::Drop(DropReason::NoRoute);
                 }
             }
         }

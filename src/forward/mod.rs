@@ -21,7 +21,7 @@ pub struct Mode {
     /// As the configuration calls it.
     pub name: &'static str,
     pub description: &'static str,
-    /// The IP packet's addresses and ports change.
+    /// The IP packet's addresses and ports change, as the connection says.
     pub translates: bool,
     /// The source becomes an address and port of a local pool.
     pub uses_pool: bool,
@@ -70,7 +70,7 @@ const TUNNEL: Mode = Mode {
 const L3DSR: Mode = Mode {
     name: "l3dsr",
     description: "the destination becomes the real server, which knows the VIP by the DSCP and answers the client itself",
-    translates: true,
+    translates: false,
     uses_pool: false,
     sees_replies: false,
     wraps: true,
@@ -133,7 +133,7 @@ mod tests {
         for mode in MODES {
             let pool = match mode.uses_pool {
                 true => "local_pool = \"pool\"",
-                false if mode.translates && mode.wraps => "dscp = 1",
+                false if mode.name == "l3dsr" => "dscp = 1",
                 false => "",
             };
             let text = format!(

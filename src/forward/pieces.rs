@@ -103,7 +103,7 @@ impl Pieces {
         } else {
             let header = packet.first_chunk_mut::<{ ipv4::HEADER_LEN }>()?;
             header[2..4].copy_from_slice(&u16::try_from(length).ok()?.to_be_bytes());
-            let place = offset / 8 | if more { 0x2000 } else { 0 };
+            let place = (offset / 8) | if more { 0x2000 } else { 0 };
             header[6..8].copy_from_slice(&place.to_be_bytes());
             Ipv4::new_quoted(&mut header[..]).ok()?.fill_checksum();
         }

@@ -45,20 +45,30 @@ pub struct Tunnel {
     pub via: Via,
     /// The real server.
     pub destination: IpAddr,
+    overhead: u16,
 }
 
 impl Tunnel {
-    /// The bytes that are put before a packet.
-    #[inline(always)]
-    pub fn overhead(&self) -> u16 {
-        let Via::Wrapped(tunnel) = &self.via else {
-            return 0;
-        };
-        let ip = match self.destination {
+    pub fn new(via: Via, destination: IpAddr) -> Self {
+        let ip = match destination {
             IpAddr::V4(_) => ipv4::HEADER_LEN,
             IpAddr::V6(_) => ipv6::HEADER_LEN,
         };
-        (ip + between(tunnel.encapsulation)) as u16
+        let overhead = match &via {
+            Via::Wrapped(tunnel) => (ip + between(tunnel.encapsulation)) as u16,
+            Via::Marked { .. } => 0,
+        };
+        Tunnel {
+            via,
+            destination,
+            overhead,
+        }
+    }
+
+    /// The bytes that are put before a packet.
+    #[inline(always)]
+    pub fn overhead(&self) -> u16 {
+        self.overhead
     }
 }
 
@@ -106,7 +116,7 @@ pub fn make_room<P: Packet>(packet: &mut P, length: u16, overhead: u16) -> bool 
 /// longer than an IP packet may be.
 ///
 /// The packet must have passed [`crate::director::parse`], and its TTL must be above 1.
-#[inline]
+#[inline(always)]
 pub fn wrap(
     frame: &mut [u8],
     inner: Inner,
@@ -221,41 +231,38 @@ fn age(packet: &mut [u8], is_v6: bool) -> Option<(u8, bool)> {
     Some((header[1], header[6] & 0x40 != 0))
 }
 
-/// Writes the DSCP that tells a real server the VIP into a packet whose destination is the real server's address by now.
+/// Sends a packet to a real server that knows the VIP by the DSCP: all but the MAC addresses. Takes one from the TTL, and corrects
+/// the checksums by what changes. `l4`: where what follows the IP headers is, which is of `protocol`. Of an ICMP error, what it
+/// quotes stays as the real server has sent it. None, and a frame of any bytes, if the address is of another family.
 #[inline(always)]
-pub fn mark(frame: &mut [u8], is_v6: bool, dscp: u8) {
-    let Some(packet) = frame.get_mut(IP..) else {
-        return;
-    };
-    if is_v6 {
-        if let Ok(mut ip) = Ipv6::new_quoted(packet) {
-            ip.set_dscp(dscp);
-        }
-    } else if let Ok(mut ip) = Ipv4::new_quoted(packet) {
-        ip.set_dscp(dscp);
-    }
-}
-
-/// Sends an ICMP error to a real server that knows the VIP by the DSCP: all but the MAC addresses. `l4`: where the ICMP header
-/// is. What the error quotes is as the real server has sent it, and stays. None, and a frame of any bytes, if it is no such.
-pub fn mark_error(frame: &mut [u8], l4: usize, to: IpAddr, dscp: u8) -> Option<()> {
-    const CHECKSUM: std::ops::Range<usize> = 2..4;
-    let (before, message) = frame.split_at_mut_checked(l4)?;
+pub fn mark(frame: &mut [u8], l4: usize, protocol: u8, to: IpAddr, dscp: u8) -> Option<()> {
+    let (before, payload) = frame.split_at_mut_checked(l4)?;
     let packet = before.get_mut(IP..)?;
-    match to {
+    let delta = match to {
         IpAddr::V4(to) => {
             let mut ip = Ipv4::new_quoted(packet).ok()?;
             ip.decrement_ttl();
-            ip.readdress(ip.source(), to);
             ip.set_dscp(dscp);
+            ip.readdress(ip.source(), to)
         }
         IpAddr::V6(to) => {
             let mut ip = Ipv6::new_quoted(packet).ok()?;
             ip.decrement_hop_limit();
-            let delta = ip.readdress(ip.source(), to);
             ip.set_dscp(dscp);
-            delta.apply(message.get_mut(CHECKSUM)?.try_into().ok()?);
+            ip.readdress(ip.source(), to)
         }
+    };
+    let at = match protocol {
+        protocol::TCP => 16,
+        protocol::UDP => 6,
+        protocol::ICMPV6 => 2,
+        // That of ICMP covers no addresses.
+        _ => return Some(()),
+    };
+    let field = payload.get_mut(at..at + 2)?.try_into().ok()?;
+    match protocol {
+        protocol::UDP => delta.apply_udp(field),
+        _ => delta.apply(field),
     }
     Some(())
 }

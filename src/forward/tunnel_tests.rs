@@ -132,7 +132,7 @@ proptest! {
         };
         let (source, destination) = (ends(1), ends(2));
         let via = Via::Wrapped(config);
-        let overhead = Tunnel { via, destination }.overhead();
+        let overhead = Tunnel::new(via, destination).overhead();
         let before = frame(is_v6, class, ttl, df, &payload);
         let mut packet = Memory::new(PortId(0), &[&before[..], &vec![0; padding]].concat());
         let length = (before.len() - IP) as u16;
@@ -159,12 +159,33 @@ proptest! {
         }
     }
 
-    /// Marked, it is the packet as it would have been with that DSCP.
+    /// Marked, it is the packet as it would have been with that address and DSCP.
     #[test]
-    fn a_marked_packet_differs_by_its_dscp(is_v6: bool, class: u8, dscp in 1u8..64) {
-        let mut marked = frame(is_v6, class, 9, true, b"payload");
-        mark(&mut marked, is_v6, dscp);
-        prop_assert_eq!(marked, frame(is_v6, dscp << 2 | class & 3, 9, true, b"payload"));
+    fn a_marked_packet_differs_by_address_dscp_and_ttl(
+        is_v6: bool,
+        class: u8,
+        dscp in 1u8..64,
+        ttl in 2u8..,
+        last: u16,
+    ) {
+        let mut marked = frame(is_v6, class, ttl, true, b"payload");
+        let mut expected = frame(is_v6, dscp << 2 | class & 3, ttl - 1, true, b"payload");
+        let packet = &mut expected[IP..];
+        let to = match is_v6 {
+            true => IpAddr::from(Ipv6Addr::from_bits(last.into())),
+            false => IpAddr::from(Ipv4Addr::from_bits(last.into())),
+        };
+        match to {
+            IpAddr::V6(to) => Ipv6::new_checked(packet).unwrap().set_destination(to),
+            IpAddr::V4(to) => {
+                let mut ip = Ipv4::new_checked(packet).unwrap();
+                ip.set_destination(to);
+                ip.fill_checksum();
+            }
+        }
+        let l4 = if is_v6 { 54 } else { 34 };
+        mark(&mut marked, l4, protocol::VRRP, to, dscp).unwrap();
+        prop_assert_eq!(marked, expected);
     }
 
     #[test]
@@ -185,8 +206,9 @@ proptest! {
             let outer = Outer { source, is_fragmented: false };
             wrap(&mut bytes.clone(), inner, &config, destination, outer, &mut numbers);
         }
-        mark(&mut bytes.clone(), is_v6, 5);
-        mark_error(&mut bytes.clone(), 34, destination, 5);
+        for number in [protocol::TCP, protocol::UDP, protocol::ICMPV6] {
+            mark(&mut bytes.clone(), 34, number, destination, 5);
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub fn streams(output: &Output) -> (&str, &str) {
 fn a_good_file_is_one_line_on_stdout() {
     let folder = tempfile::tempdir().unwrap();
     let output = weir_check(folder.path(), EXAMPLE);
-    let summary = "lb.toml: ok: 2 ports, 3 services, 5 real servers, 1 local pool, 2 routes\n";
+    let summary = "lb.toml: ok: 2 ports, 5 services, 7 real servers, 1 local pool, 2 routes\n";
     assert_eq!(streams(&output), (summary, ""));
     assert_eq!(output.status.code(), Some(0));
 }

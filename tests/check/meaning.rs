@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use weir::config::{
-    self, Context, Hugepages, Idle, Listen, ModeConfig, PersistenceConfig, Queues, TimeoutsConfig,
-    WhenUnavailable,
+    self, Context, Encapsulation, GueVariant, Hugepages, Idle, Listen, ModeConfig,
+    PersistenceConfig, Queues, TimeoutsConfig, TunnelConfig, WhenUnavailable,
 };
 use weir::net::Mac;
 
@@ -78,7 +78,7 @@ fn the_example_says_what_its_comments_say() {
         .to_vec();
     assert_eq!(config.pools[0].addresses, pool);
     assert_eq!(config.pools[0].ports, (1024, 65_535));
-    let [web, dns, all] = &config.services[..] else {
+    let [web, dns, all, mail, submission] = &config.services[..] else {
         panic!("{:?}", config.services)
     };
     assert_eq!(
@@ -106,6 +106,50 @@ fn the_example_says_what_its_comments_say() {
         (all.scheduler.name(), all.port, all.reals[0].port),
         ("wlc", 0, 0)
     );
+    let tunnel = TunnelConfig {
+        encapsulation: Encapsulation::Gue {
+            port: 6080,
+            variant: GueVariant::Plain,
+            zero_checksum: false,
+        },
+        source: Some([10, 0, 0, 1].into()),
+    };
+    assert_eq!(mail.mode, ModeConfig::Tunnel(tunnel));
+    assert_eq!(submission.mode, ModeConfig::L3dsr { dscp: 5 });
+}
+
+#[test]
+fn tunnels_have_defaults_and_real_servers_of_either_family() {
+    let mode = |keys: &str| {
+        let text = format!(
+            "{NETWORK}\n[[service]]\naddress = \"192.0.2.1\"\nport = 1\nprotocol = \"tcp\"\n\
+             mode = \"tunnel\"\n{keys}\n[[service.real]]\naddress = \"10.0.0.9\"\n"
+        );
+        good(&text).services[0].mode.clone()
+    };
+    let gue = |port, variant, zero_checksum| Encapsulation::Gue {
+        port,
+        variant,
+        zero_checksum,
+    };
+    for (keys, encapsulation) in [
+        ("", Encapsulation::Ipip),
+        ("tunnel = \"gre\"", Encapsulation::Gre),
+        ("tunnel = \"gue\"", gue(6080, GueVariant::Plain, false)),
+        (
+            "tunnel = \"gue\"\ngue_port = 1\ngue_variant = 0\ngue_zero_checksum = true",
+            gue(1, GueVariant::Header, true),
+        ),
+    ] {
+        let source = None;
+        assert_eq!(
+            mode(keys),
+            ModeConfig::Tunnel(TunnelConfig {
+                encapsulation,
+                source
+            })
+        );
+    }
 }
 
 #[test]

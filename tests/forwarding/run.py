@@ -102,6 +102,8 @@ ONE_AT_A_TIME = {
     },
     "forged": {"nat_udp_a_flow_that_was_answered_gives_way"},
     "modes": {"nat_one_arm"},
+    # Which of two packets that are handed over gets which outer identification.
+    "tunnel": {"4_in_4_persistent"},
 }
 
 
@@ -618,7 +620,8 @@ def takes_turns(case, line):
 
 def is_one_at_a_time(theme, case):
     # An ICMP error comes to any worker, before that of its connection perhaps.
-    return theme == "icmp_errors" or case.name in ONE_AT_A_TIME.get(theme, ()) or re.search(r'scheduler = "w?lc"', case.config.text)
+    has_errors = theme == "icmp_errors" or theme == "tunnel" and re.search("error|quote|on_the_way|without_a_connection", case.name)
+    return has_errors or case.name in ONE_AT_A_TIME.get(theme, ()) or re.search(r'scheduler = "w?lc"', case.config.text)
 
 
 def judge(case, folder):

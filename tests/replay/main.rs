@@ -20,6 +20,7 @@ mod reload;
 mod rivals;
 mod segments;
 mod six;
+mod tunnels;
 // The tests and the benchmark use a part of it each.
 #[allow(dead_code)]
 mod world;

@@ -443,8 +443,7 @@ impl Indexes {
         let via = Via::of(&service.mode);
         if let Some(via) = via {
             for real in &registered.reals {
-                let destination = real.address;
-                tunnels.set(real.id, Some(Tunnel { via, destination }));
+                tunnels.set(real.id, Some(Tunnel::new(via, real.address)));
             }
         }
         let is_nat = mode.sees_replies && pool.is_none();
