@@ -16,6 +16,8 @@ fn udp_burst(bencher: Bencher) {
         mtu: 1500,
         outer_source: Default::default(),
         accepts_ra: false,
+        forwards: false,
+        hairpin: Default::default(),
         has_companion: false,
         addresses: Box::default(),
         announce: Box::default(),
