@@ -21,7 +21,8 @@ fn fragment(flow_number: usize, id: usize, is_first: bool) -> (PortId, Vec<u8>) 
     let flow = flow(flow_number);
     let mut frame = frame(&flow, None, 34 + usize::from(DATA));
     if let Ok(mut ip) = Ipv4::new_checked(&mut frame[14..]) {
-        ip.set_identification(id as u16);
+        // Flows may have the same addresses.
+        ip.set_identification((id * FLOWS + flow_number) as u16);
         ip.set_fragment(if is_first { 0 } else { DATA }, is_first);
         ip.fill_checksum();
     }
