@@ -37,7 +37,7 @@ WEIR = os.environ.get("WEIR", HERE / "../../target/debug/weir")
 THEMES = sorted(path.stem for path in (HERE / "cases").glob("*.py"))
 START = 1_700_000_000_000_000  # microseconds
 VERDICTS = {"forward", "reply", "queue", "local", "drop"}
-NEEDS_A_DEVICE = {"tx_full", "no_buffer", "redirect_full", "host_queue_full"}
+NEEDS_A_DEVICE = {"tx_full", "no_buffer", "no_headroom", "redirect_full", "host_queue_full"}
 WORKERS = 1
 BURST = 1
 
