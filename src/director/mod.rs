@@ -450,13 +450,13 @@ impl<F: Wire, P: Packet> Core<F, P> {
                 Ok((out, context)) => turn.sink.decided(port, Verdict::Forward(out), context),
                 Err(packet) => {
                     cold_path();
-                    let left = match self.is_wrapped(slot) {
-                        true => self.known_wrapped(packet, slot, turn),
-                        false => Some(packet),
-                    };
-                    let Some(packet) = left else {
-                        continue;
-                    };
+                    let mut packet = packet;
+                    if self.is_wrapped(slot) {
+                        match self.known_wrapped(packet, slot, turn) {
+                            Some(left) => packet = left,
+                            None => continue,
+                        }
+                    }
                     let n = usize::from(slot.number);
                     match slot.flow.kind {
                         Kind::Other => self.other(packet, &stage.others[n], turn),

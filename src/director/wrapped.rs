@@ -32,9 +32,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
     /// Whether a packet that may simply go on is of a connection whose packets are wrapped or marked.
     #[inline(always)]
     pub(super) fn is_wrapped(&mut self, slot: &Slot<F>) -> bool {
-        let found = self.live.table.entry_mut(slot.place);
         slot.flow.kind > Kind::Unusual
-            && found.is_some_and(|(connection, _)| connection.is_wrapped())
+            && (self.live.table.entry_mut(slot.place))
+                .is_some_and(|(connection, _)| connection.is_wrapped())
     }
 
     /// As [`known`](Self::known), of a connection whose packets are wrapped or marked; it is counted, and the sink has heard of it.
@@ -148,6 +148,7 @@ enum Fit {
 
 impl<F: Family, P: Packet> Core<F, P> {
     /// As [`forward`](Self::forward), of a connection whose packets are wrapped or marked.
+    #[inline(never)]
     pub(super) fn forward_wrapped<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
@@ -444,11 +445,13 @@ fn outer_source(tunnel: &Tunnel, port: PortId, tables: &Tables) -> Option<IpAddr
 }
 
 /// The way to a real server by its tunnel.
+#[inline(never)]
 pub(super) fn way(tables: &Tables, real: RealId) -> Option<Way> {
     way_beyond(tables.tunnels.get(real)?.destination, tables)
 }
 
 /// The way to an address of either family.
+#[inline(never)]
 pub(super) fn way_beyond(address: IpAddr, tables: &Tables) -> Option<Way> {
     resolve(tables, AnyAddress::from(address))
 }
