@@ -1,5 +1,5 @@
 //! Comes here: a packet of a connection whose packets are wrapped or marked on their way to the real server, see
-//! [`tunnel`](crate::forward::tunnel).
+//! [`tunnel`].
 
 use super::family::{Family, Wire};
 use super::flow::{Way, count, direction, resolve};
