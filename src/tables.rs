@@ -135,6 +135,12 @@ impl Tables {
         !self.silent.is_empty() && self.silent.binary_search(&(port, address)).is_ok()
     }
 
+    /// Whether `address` lies in a network beyond the ports' subnets that is weir's VIPs' and pools' alone.
+    pub fn is_announced(&self, address: IpAddr) -> bool {
+        let mut announced = self.ports.iter().flat_map(|port| port.announce.iter());
+        announced.any(|net| net.contains(&address))
+    }
+
     /// Whether weir [answers for](Self::answers_for) `address` on `port` as soon as no other host has it.
     pub fn is_home(&self, port: PortId, address: IpAddr) -> bool {
         match self.owner(port, address) {

@@ -82,7 +82,7 @@ impl<F: Wire> Fragment<F> {
     /// The part that it is of its datagram; or why that is refused.
     pub(super) fn part(&self, frame: &[u8]) -> Result<Part, DropReason> {
         let (offset, data) = (u32::from(self.offset), u32::from(self.data));
-        if u32::from(self.before) + offset + data > LONGEST {
+        if self.is_too_long() {
             return Err(DropReason::FragmentTooLong);
         }
         // RFC 3128 section 3: it would overwrite the flags of the first one.
@@ -99,6 +99,17 @@ impl<F: Wire> Fragment<F> {
             more: self.more,
             head,
         })
+    }
+
+    /// Whether it reaches beyond what a packet may have.
+    pub(super) fn is_too_long(&self) -> bool {
+        u32::from(self.before) + u32::from(self.offset) + u32::from(self.data) > LONGEST
+    }
+
+    /// Whether it can be no part of a datagram, whatever the others are: without data, or in the middle and not a multiple of 8
+    /// bytes long.
+    pub(super) fn is_impossible(&self) -> bool {
+        self.data == 0 || self.more && !self.data.is_multiple_of(8)
     }
 
     /// What the first fragment tells of the others. It must have all of the header (RFC 1858 section 3, RFC 7112 section 5).

@@ -43,6 +43,12 @@ impl<F: Wire, P: Packet> Core<F, P> {
         }
         let forwards = owner.is_none() && tables.port(packet.port()).forwards;
         if forwards && !is_answer {
+            if fragment.is_impossible() {
+                return drops(DropReason::BadIpHeader);
+            }
+            if fragment.is_too_long() {
+                return drops(DropReason::FragmentTooLong);
+            }
             let routed = Routed {
                 source: fragment.source,
                 destination: fragment.destination,
@@ -71,8 +77,12 @@ impl<F: Wire, P: Packet> Core<F, P> {
         if owner.is_none() && tables.natted.is_empty() {
             return drops(DropReason::NotForUs);
         }
-        if fragment.data == 0 || fragment.more && !fragment.data.is_multiple_of(8) {
+        if fragment.is_impossible() {
             return drops(DropReason::BadIpHeader);
+        }
+        // A reply, or between hosts: what comes from elsewhere must not spoil the real server's own.
+        if owner != Some(Owner::Vip) && !tables.is_way_to(packet.port(), fragment.source) {
+            return drops(DropReason::WrongPort);
         }
         let (source, destination) = (fragment.source, fragment.destination);
         let identification = fragment.identification;

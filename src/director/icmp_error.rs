@@ -139,7 +139,18 @@ impl<F: Wire, P: Packet> Core<F, P> {
     ) -> Outcome {
         let error = match F::icmp_error(packet.data(), datagram) {
             Ok(error) => error,
-            Err(reason) => return dropped(reason),
+            Err(reason) => {
+                let tables = turn.tables;
+                let is_own = tables
+                    .owner(packet.port(), datagram.destination.into())
+                    .is_some();
+                if is_own || !tables.port(packet.port()).forwards {
+                    return dropped(reason);
+                }
+                // Between hosts a router does not look inside.
+                let routed = self.routed(&packet, datagram);
+                return (self.route(packet, &routed, turn), PacketContext::default());
+            }
         };
         let target = turn.tables.target(&service_key(&error.flow.key));
         let others = turn.beside.others;

@@ -18,7 +18,7 @@ use crate::conn::{AnyAddress, Connection, FlowKeyAny, Key, Table};
 use crate::forward::tunnel::between;
 use crate::net::{IcmpErrorKind, protocol};
 use crate::packet::{Errand, Packet, Sink};
-use crate::tables::{Service, Tables};
+use crate::tables::{Owner, Service, Tables};
 use crate::units::{RealId, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use crate::wire::ipv4::{self, Ipv4};
@@ -81,18 +81,14 @@ impl<F: Wire, P: Packet> Core<F, P> {
             Err(reason) => return dropped(reason),
         };
         // From the way to the real server: what comes from elsewhere is forged.
-        if !tables.is_way_to(packet.port(), AnyAddress::from(about.destination)) {
+        // It arrives where the outer source is, which may be another port's.
+        let owner = tables.owner(packet.port(), datagram.destination.into());
+        let is_its_end = owner == Some(Owner::Port(packet.port()));
+        if !is_its_end && !tables.is_way_to(packet.port(), AnyAddress::from(about.destination)) {
             return dropped(DropReason::WrongPort);
         }
         if tables.is_bad_source(datagram.source) {
             return dropped(DropReason::BadSource);
-        }
-        let limit = match tables.answers_per_second {
-            0 => DEFAULT_PER_SECOND,
-            limit => limit,
-        };
-        if !self.is_within(AnswerKind::PassedError, &packet, now, limit) {
-            return dropped(DropReason::RateLimited);
         }
         let known = about.inner.map(|inner| self.knows(&inner.key, turn));
         let real = match known {
@@ -103,6 +99,18 @@ impl<F: Wire, P: Packet> Core<F, P> {
             Some(Known::Here(real)) => real,
             None => None,
         };
+        // About the way of another real server than the quoted connection's.
+        let tunnel = real.and_then(|real| tables.tunnels.get(real));
+        if tunnel.is_some_and(|tunnel| tunnel.destination != about.destination) {
+            return dropped(DropReason::IcmpNoConnection);
+        }
+        let limit = match tables.answers_per_second {
+            0 => DEFAULT_PER_SECOND,
+            limit => limit,
+        };
+        if !self.is_within(AnswerKind::PassedError, &packet, now, limit) {
+            return dropped(DropReason::RateLimited);
+        }
         let context = PacketContext {
             real,
             ..PacketContext::default()
@@ -110,9 +118,11 @@ impl<F: Wire, P: Packet> Core<F, P> {
         if about.kind != IcmpErrorKind::TooBig {
             return Ok((Verdict::Drop(DropReason::TunnelError), context));
         }
+        // Without a connection in it anyone may have made it up: it is believed as far as all likely ways go.
+        let least = if about.inner.is_some() { 0 } else { LEAST_V6 };
         self.shared
             .path_mtus
-            .learn(about.destination, about.mtu, now);
+            .learn(about.destination, about.mtu.max(least), now);
         let verdict = match about.inner {
             Some(inner) => self.tell_client(packet, &about, inner, turn),
             None => Verdict::Drop(DropReason::TunnelTooBig),
@@ -302,13 +312,16 @@ struct OuterPacket<'a> {
 fn outer_of(packet: &[u8], is_v6: bool) -> Option<OuterPacket<'_>> {
     if is_v6 {
         let ip = Ipv6::new_quoted(packet).ok()?;
-        return Some(OuterPacket {
+        // Of weir's own fragments, the first.
+        let upper = ip.upper_layer().ok()?;
+        let is_later = upper.fragment.is_some_and(|fragment| fragment.offset > 0);
+        return (!is_later).then(|| OuterPacket {
             source: ip.source().into(),
             destination: ip.destination().into(),
-            protocol: ip.next_header(),
+            protocol: upper.protocol,
             length: ip.payload_length().saturating_add(ipv6::HEADER_LEN as u16),
             header: ipv6::HEADER_LEN,
-            payload: packet.get(ipv6::HEADER_LEN..)?,
+            payload: upper.payload,
         });
     }
     let ip = Ipv4::new_quoted(packet).ok()?;

@@ -30,11 +30,14 @@ impl Room {
     /// As [`of`](Self::of), for each of so many workers, with its share of what `[limits]` has for fragments.
     pub fn shared(config: &Config, connections: usize, workers: usize) -> Self {
         let limits = &config.limits;
+        // A worker's share, and never less than one large datagram takes, if there is so much at all.
+        let share = |all: usize, least: usize| all.div_ceil(workers).max(least.min(all));
         Room {
             fragments: FragmentRoom {
                 datagrams: limits.fragmented_datagrams.div_ceil(workers),
-                waiting: limits.waiting_fragments.div_ceil(workers),
-                bytes: limits.waiting_fragment_bytes.div_ceil(workers),
+                // All of a datagram wait on one worker.
+                waiting: share(limits.waiting_fragments, 640),
+                bytes: share(limits.waiting_fragment_bytes, 1 << 20),
             },
             ..Self::of(config, connections)
         }

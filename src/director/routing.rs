@@ -7,6 +7,7 @@ use super::parse::{Flow, Kind};
 use super::{Core, Turn};
 use crate::packet::{Packet, Sink};
 use crate::verdict::{DropReason, ReplyReason, Verdict};
+use crate::wire::ethernet;
 use std::net::IpAddr;
 
 /// What of a packet a router looks at.
@@ -60,9 +61,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         if !is_host(destination.into()) || F::stays_on_link(destination) {
             return Verdict::Drop(DropReason::NotForUs);
         }
-        if routed.ttl <= 1 {
-            let (error, reason) = (Error::TtlExceeded, ReplyReason::TtlExceeded);
-            return self.tell(packet, routed, error, reason, DropReason::TtlExceeded, turn);
+        // Where VIPs may be, no other host is: the routers there lead such packets here.
+        if tables.is_announced(destination.into()) {
+            return Verdict::Drop(DropReason::NotForUs);
         }
         let Some(way) = resolve(tables, destination) else {
             let (error, reason) = (Error::NoRoute, ReplyReason::NoRoute);
@@ -74,8 +75,17 @@ impl<F: Family, P: Packet> Core<F, P> {
             IpAddr::V4(address) => out.is_broadcast(address),
             IpAddr::V6(_) => false,
         };
-        if !out.forwards || is_broadcast {
+        // Back to the router that it comes from it would go round until its TTL ends.
+        let link = way.hop.map(|hop| tables.neighbours.link(hop));
+        let sender = ethernet::source(packet.data());
+        let goes_back = way.port == port
+            && link.is_some_and(|link| link.is_usable() && Some(link.mac) == sender);
+        if !out.forwards || is_broadcast || goes_back {
             return Verdict::Drop(DropReason::NotForUs);
+        }
+        if routed.ttl <= 1 {
+            let (error, reason) = (Error::TtlExceeded, ReplyReason::TtlExceeded);
+            return self.tell(packet, routed, error, reason, DropReason::TtlExceeded, turn);
         }
         let is_cut = routed.length > out.mtu;
         if is_cut && !F::may_be_cut(packet.data(), &routed.flow()) {

@@ -114,7 +114,7 @@ impl Cut {
         let Headers { bytes, len } = self.headers(offset);
         frame.get_mut(..*len)?.copy_from_slice(&bytes[..*len]);
         let more = self.whole.more || offset + self.length(offset) < self.data;
-        let place = self.whole.offset + offset as u16;
+        let place = self.whole.offset.checked_add(offset as u16)?;
         let packet = &mut frame[ETH..];
         if self.is_v6 {
             let length = (packet.len() - ipv6::HEADER_LEN) as u16;

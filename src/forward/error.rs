@@ -64,6 +64,10 @@ pub fn rewrite(
         false => to.source(),
     };
     ip.readdress(source, to.destination());
+    if reply {
+        // Addresses of the inside may be recorded there.
+        ip.blank_options();
+    }
     let (header, l4) = quote_mut(message, places)?;
     let quoted = to.reversed();
     Ipv4::new_quoted(header)
@@ -86,6 +90,8 @@ pub fn rewrite_v6(
         .split_at_mut_checked(places.icmp)?;
     let mut ip = Ipv6::new_quoted(before.get_mut(ethernet::HEADER_LEN..)?).ok()?;
     ip.decrement_hop_limit();
+    let pseudo = ip.pseudo_header(protocol::ICMPV6, message.len() as u32);
+    Icmpv6::new_checked(&mut *message).ok()?.raise_mtu(pseudo);
     if !connection.translates() {
         return Some(());
     }

@@ -4,7 +4,7 @@ use super::Malformed;
 use super::checksum::{fold, partial};
 use super::field::{set_u16, set_u32, u16_of, u32_of};
 use super::icmp::Quote;
-use crate::net::IcmpErrorKind;
+use crate::net::{IcmpErrorKind, LEAST_MTU_V6};
 
 /// Bytes of a header: of every message that weir looks at.
 pub const HEADER_LEN: usize = field::DATA_AT;
@@ -115,6 +115,14 @@ impl<T: AsRef<[u8]>> Icmpv6<T> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Icmpv6<T> {
+    /// Lets "too big" say no less than every IPv6 link takes (RFC 8200 section 5), and computes the checksum anew then.
+    pub fn raise_mtu(&mut self, pseudo: u64) {
+        if self.mtu().is_some_and(|mtu| mtu < LEAST_MTU_V6) {
+            set_u32(self.0.as_mut(), field::REST, LEAST_MTU_V6);
+            self.fill_checksum(pseudo);
+        }
+    }
+
     /// Computes the checksum. `pseudo`: with the message's length.
     pub fn fill_checksum(&mut self, pseudo: u64) {
         let message = self.0.as_mut();

@@ -305,6 +305,16 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
         self.correct_checksum(Delta::ZERO.replace_u16(before.into(), after.into()));
     }
 
+    /// Puts "no operation" in the place of every option, and computes the checksum anew.
+    pub fn blank_options(&mut self) {
+        const NO_OPERATION: u8 = 1;
+        let end = self.header_len();
+        if end > HEADER_LEN {
+            self.0.as_mut()[HEADER_LEN..end].fill(NO_OPERATION);
+            self.fill_checksum();
+        }
+    }
+
     /// Takes one from a TTL above 0.
     pub fn decrement_ttl(&mut self) {
         self.set_ttl(self.ttl().wrapping_sub(1));

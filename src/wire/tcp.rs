@@ -136,14 +136,16 @@ impl<T: AsRef<[u8]>> Tcp<T> {
     /// The largest segment that the sender takes (RFC 9293 section 3.7.1). None if it does not say, or says it not in the
     /// form of the RFC: then it counts as not said.
     pub fn mss(&self) -> Option<u16> {
-        self.mss_option().map(|said| u16::from_be_bytes(*said))
+        self.mss_options()
+            .next()
+            .map(|said| u16::from_be_bytes(*said))
     }
 
-    fn mss_option(&self) -> Option<&[u8; 2]> {
+    fn mss_options(&self) -> impl Iterator<Item = &[u8; 2]> {
         const MAXIMUM_SEGMENT_SIZE: u8 = 2;
         let options = self.options().map_while(Result::ok);
-        let mut said = options.filter(|option| option.kind == MAXIMUM_SEGMENT_SIZE);
-        said.find_map(|option| option.data.try_into().ok())
+        let said = options.filter(|option| option.kind == MAXIMUM_SEGMENT_SIZE);
+        said.filter_map(|option| option.data.try_into().ok())
     }
 
     /// How far it advances the sequence number: SEG.LEN counts SYN and FIN besides the data (RFC 9293 section 3.4).
@@ -158,14 +160,15 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Tcp<T> {
     /// Lowers the largest segment that the sender says to take, if it says a larger one, and corrects the checksum by that
     /// (RFC 1624): a wrong one stays wrong.
     pub fn clamp_mss(&mut self, most: u16) {
-        let Some(at) = self.mss_at() else {
-            return;
-        };
+        // Which of several counts is the receiver's to say.
+        while let Some(at) = self.mss_above(most) {
+            self.set_mss(at, most);
+        }
+    }
+
+    fn set_mss(&mut self, at: usize, most: u16) {
         let segment = self.0.as_mut();
         let said = u16_of(segment, at..at + 2);
-        if said <= most {
-            return;
-        }
         set_u16(segment, at..at + 2, most);
         // Of two bytes that lie in two words the sum has the halves swapped (RFC 1071 section 2 (B)).
         let delta = match at % 2 {
@@ -177,9 +180,11 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Tcp<T> {
         segment[field::CHECKSUM].copy_from_slice(&checksum);
     }
 
-    /// Where the number of [`mss`](Self::mss) is.
-    fn mss_at(&self) -> Option<usize> {
-        let said = self.mss_option()?;
+    /// Where the first number of an MSS option is that is larger than `most`.
+    fn mss_above(&self, most: u16) -> Option<usize> {
+        let said = self
+            .mss_options()
+            .find(|said| u16::from_be_bytes(**said) > most)?;
         let start = self.0.as_ref().as_ptr().addr();
         Some(said.as_ptr().addr() - start)
     }

@@ -226,14 +226,28 @@ def refused(family, mode):
             wan(error(outside, family.VIP, (5, 1), known), drop("icmp_ignored")),
             wan(error(outside, family.VIP, PORT, later_fragment(known)), drop("icmp_bad_quote")),
             wan(error(outside, family.VIP, PORT, known, options=[IPOption_RR(routers=["0.0.0.0"])]), forward("lan", family.A)),
+            # What routers of the inside have recorded is not for clients.
+            lan(recorded(request), forward("wan", family.CLIENT, frame=lambda frame: b"\x0a\x00\x00" not in frame)),
         ]
     else:
         steps += [
+            # RFC 8200 5: no link takes less.
+            wan(error(outside, family.VIP, TOO_BIG, known, rest=500), forward("lan", family.A, rest=struct.pack("!I", 1280))),
             # RFC 4443 2.4 (a): of unknown types it is for the end to say.
             wan(error(outside, family.VIP, (100, 0), known), forward("lan", family.A, icmp=(100, 0))),
             wan(error(Host("fe80::20", family.GATEWAY.mac), family.VIP, PORT, known), drop("bad_source")),
         ]
     return Case(f"{NAMES[family]}_{mode}_refused", family.two_arm(family.service(mode, family.A, protocol="udp")), steps)
+
+
+def recorded(step):
+    made = about(step, PORT, INSIDE[lab], options=[IPOption_RR(routers=["10.0.0.254", "10.0.0.11", "0.0.0.0"])])
+
+    def make(results):
+        return made(results)
+
+    make.needs = step
+    return make
 
 
 def error_quote(family, known):

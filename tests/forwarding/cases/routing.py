@@ -19,6 +19,7 @@ FAMILIES = (lab, lab6)
 BOTH = ("wan", "lan")
 INTERNET = {lab: Host("198.18.0.9", lab.GATEWAY.mac), lab6: Host("2001:db8:99::9", lab6.GATEWAY.mac)}
 INSIDE = {lab: lab.INSIDE, lab6: Host("2001:db8:10::50", lab.INSIDE.mac)}
+OUTSIDE = {lab: "198.18.7.7", lab6: "2001:db8:98::7"}
 NO_ROUTE = {lab: (3, 0), lab6: (1, 0)}
 HOST_UNREACHABLE = {lab: (3, 1), lab6: (1, 3)}
 
@@ -259,7 +260,68 @@ def cut_between_hosts():
     return Case("v4_a_long_packet_between_hosts_is_cut", lb, [wan(sent, forward("lan", lab.A))], gathers=True, check=whole)
 
 
+def errors_between_hosts(family):
+    """A router does not look inside: errors about pings, about later fragments and other protocols, and what is no error to it."""
+    lb = family.two_arm(family.service("nat", family.A), known=known(family), forward=BOTH)
+    router, to = INTERNET[family], family.B
+    head = 40 if family is lab6 else 20
+    pinged = bytes(ping(family, to, router).layer)[: head + 8]
+    other = bytes((lab6.ip6(to, router, nh=50) if family is lab6 else lab.ip(to, router, proto=50)) / Raw(b"e" * 8))
+    later = fragments(family.udp(to, router, b"q" * 3000))[-1][14:][: head + 16]
+    stranger = bytes(family.udp(family.A, router).layer)[: head + 8]
+    kinds = [(kind, quote) for kind in (UNREACHABLE, EXCEEDED, TOO_BIG) for quote in (pinged, other, later, stranger)]
+    steps = [wan(error(router, to, kind, quote, rest=1400 if kind is TOO_BIG else 0), forward("lan", family.B)) for kind, quote in kinds]
+    steps += [wan(error(router, to, PORT, pinged, chksum=0x1234), forward("lan", family.B)), wan(error(router, to, PORT, pinged, **ttl(family, 1)), drop("ttl_exceeded"))]
+    if family is lab:
+        steps += [wan(error(router, to, (5, 1), pinged), forward("lan", family.B)), wan(error(router, to, (4, 0), pinged), forward("lan", family.B))]
+    return Case(f"{NAMES[family]}_errors_between_hosts", lb, steps)
+
+
+def impossible_fragments():
+    """RFC 791: no datagram is longer than 65,535 bytes, whoever it is for."""
+    lb = lab.two_arm(lab.service("dr", lab.A, real_port=None), known=known(lab), forward=BOTH, mtu=1000)
+    long = lambda offset, length, protocol: Sent(INTERNET[lab], lab.ip(INTERNET[lab], lab.A, proto=protocol, frag=offset // 8, flags="MF") / Raw(b"z" * length))  # noqa: E731
+    return Case("v4_fragments_between_hosts_that_cannot_be", lb, [
+        *(wan(long(offset, 1472, protocol), drop("fragment_too_long")) for offset in (65528, 64800, 64064) for protocol in (17, 6, 1, 47)),
+        wan(long(64040, 1470, 17), drop("bad_ip_header")),
+        wan(long(64040, 1472, 17), forward("lan", lab.A)),
+    ], gathers=True)
+
+
+def loops(family):
+    """A packet to a network that routers lead here, and one that its own router would get back."""
+    services = [family.service("nat", family.A)]
+    if family is lab:
+        lb = lab.two_arm(*services, known=known(lab), forward=BOTH, announce=(["192.0.2.0/24"], ()))
+        unused = "192.0.2.99"
+    else:
+        lb = lab6.two_arm(*services, known=known(lab6), forward=BOTH, wan_keys='announce = ["2001:db8:2::/64"]\n')
+        unused = "2001:db8:2::99"
+    return Case(f"{NAMES[family]}_no_packet_goes_in_circles", lb, [
+        wan(family.udp(INTERNET[family], unused, **ttl(family, 200)), drop("not_for_us")),
+        wan(family.udp(INTERNET[family], OUTSIDE[family], **ttl(family, 200)), drop("not_for_us")),
+        lan(family.udp(family.A, unused), drop("not_for_us")),
+        lan(family.udp(family.A, OUTSIDE[family]), forward("wan")),
+        # To another host of its own link it goes, though the two could do without.
+        lan(family.udp(family.A, family.B), forward("lan", family.B)),
+    ])
+
+
+def spoiled(family):
+    """A fragment that claims to be a real server's, from the other side: it spoils nothing."""
+    lb = family.two_arm(family.service("nat", family.A, protocol="udp"), known=known(family))
+    request = family.udp(family.CLIENT, family.VIP)
+    answer = family.udp(Host(family.A.ip, family.A.mac), family.CLIENT.ip, b"a" * 3000, sport=8080, dport=40000)
+    forged = fragments(family.udp(Host(family.A.ip, family.GATEWAY.mac), family.CLIENT.ip, b"z" * 3000, sport=8080, dport=40000), 800)
+    steps = [wan(request, forward("lan", family.A, new=True))]
+    steps += [wan(each, drop("wrong_port")) for each in forged]
+    steps += [lan(each, forward("wan", family.CLIENT, src=family.VIP)) for each in fragments(answer, port_mac=family.LAN.mac)]
+    return Case(f"{NAMES[family]}_forged_fragments_of_a_real_server", lb, steps)
+
+
 CASES = [
+    *(make(family) for make in (errors_between_hosts, loops, spoiled) for family in FAMILIES),
+    impossible_fragments(),
     *(make(family) for make in (in_fragments, in_fragments_beside_nat, hairpin_fragments) for family in FAMILIES),
     cut_between_hosts(),
     *(make(family) for make in (itself, errors, small_pool) for family in FAMILIES),
