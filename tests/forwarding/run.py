@@ -102,6 +102,9 @@ ONE_AT_A_TIME = {
     },
     "forged": {"nat_udp_a_flow_that_was_answered_gives_way"},
     "modes": {"nat_one_arm"},
+    # What answers a hairpin connection comes in by the port of its request.
+    "routing": {f"{name}_{what}_of_a_hairpin_connection" for name in ("v4", "v6") for what in ("fragments",)}
+    | {f"{name}_errors_about_a_hairpin_connection" for name in ("v4", "v6")},
     # Which of two packets that are handed over gets which outer identification.
     "tunnel": {"4_in_4_persistent"},
 }
