@@ -341,7 +341,11 @@ impl<P: Packet> Fragments<P> {
         let place = self.find(id);
         // One that begins so takes nothing from those that are right.
         let has_free = self.free != NONE;
-        let add = |this: &mut Self| has_free.then(|| this.add(id, true, now, counters)).flatten();
+        let add = |this: &mut Self| {
+            has_free
+                .then(|| this.add(id, true, now, counters))
+                .flatten()
+        };
         match place.or_else(|| add(self)) {
             Some(place) => self.refuse_all(place, reason, now, counters),
             None => Noted::Refused(reason),
