@@ -339,14 +339,7 @@ impl<P: Packet> Fragments<P> {
         counters: &WorkerStats,
     ) -> Noted {
         let place = self.find(id);
-        // One that begins so takes nothing from those that are right.
-        let has_free = self.free != NONE;
-        let add = |this: &mut Self| {
-            has_free
-                .then(|| this.add(id, true, now, counters))
-                .flatten()
-        };
-        match place.or_else(|| add(self)) {
+        match place.or_else(|| self.add(id, true, now, counters)) {
             Some(place) => self.refuse_all(place, reason, now, counters),
             None => Noted::Refused(reason),
         }
