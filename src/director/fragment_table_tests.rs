@@ -439,6 +439,8 @@ impl Model {
 fn any_part() -> impl Strategy<Value = Part> {
     // Few places, so that many meet.
     (0u32..12, 1u32..5, any::<bool>(), 0u32..8).prop_map(|(from, units, more, odd)| {
+        // Without others it would be no fragment.
+        let more = more || from == 0;
         let (offset, end) = (from * 8, (from + units) * 8);
         part(offset, if more { end } else { end - odd }, more)
     })
