@@ -116,7 +116,7 @@ fn ipv6_carries_http_dns_and_iperf3_unharmed() {
 }
 
 #[test]
-#[ignore = "long: the form above is the short one"]
+#[ignore = "minutes: the test above is its short form; scripts/test --full runs it"]
 fn ipv6_carries_120_mb_and_10_000_connections_unharmed() {
     for mode in MODES {
         lab("traffic", &[mode, "6"]);
@@ -132,7 +132,7 @@ fn fullnat_between_the_families_carries_http_dns_and_iperf3_unharmed() {
 }
 
 #[test]
-#[ignore = "long: the form above is the short one"]
+#[ignore = "minutes: the test above is its short form; scripts/test --full runs it"]
 fn fullnat_between_the_families_carries_120_mb_and_2_000_connections_unharmed() {
     for (front, back) in [("6", "4"), ("4", "6")] {
         lab("traffic", &["fullnat", front, back, "120", "2000"]);
@@ -148,7 +148,7 @@ fn nothing_depends_on_which_of_two_workers_a_packet_meets() {
 }
 
 #[test]
-#[ignore = "long: over IPv6 above, and with four workers below"]
+#[ignore = "a minute: IPv6 with two workers and IPv4 with four run by default; scripts/test --full runs it"]
 fn nothing_depends_on_which_of_two_workers_a_packet_of_ipv4_meets() {
     for mode in MODES {
         lab_with(2, "traffic", &[mode]);
@@ -168,7 +168,7 @@ fn reloads_under_load_fail_nothing_over_ipv6_with_two_workers() {
 }
 
 #[test]
-#[ignore = "long: of one mode above"]
+#[ignore = "a minute: one mode runs above; scripts/test --full runs all"]
 fn reloads_under_load_fail_nothing_over_ipv6_in_any_mode() {
     for mode in MODES {
         lab("reload", &[mode, "6"]);

@@ -47,7 +47,7 @@ struct Detected {
 #[derive(Debug, Default)]
 pub struct Detection {
     places: HashMap<Place, Detected>,
-    /// For each port, the addresses whose questions are not sent yet: those that are [`State::Waiting`], and no more.
+    /// For each port, the addresses in [`State::Waiting`]: their questions are not sent yet.
     waiting: Vec<VecDeque<IpAddr>>,
     /// In the order in which they were asked for.
     asked: VecDeque<(Time, Place)>,

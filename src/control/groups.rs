@@ -26,12 +26,12 @@ pub struct Reports {
     random: RandomState,
 }
 
-/// Groups once each, so that what waits for a link to come up is no more than what the port listens to.
+/// Each group stands here once, so that while a link is down the list is bounded by the groups that the port listens to.
 #[derive(Clone, Debug, Default)]
 struct Port {
     changed: BTreeSet<Ipv6Addr>,
     again: VecDeque<(Time, Vec<Ipv6Addr>)>,
-    /// When a query is to be answered.
+    /// The time at which the pending query is answered.
     due: Option<Time>,
     asked: BTreeSet<Ipv6Addr>,
     answered: Option<Time>,
@@ -63,7 +63,7 @@ impl Reports {
         }
     }
 
-    /// Leaves what is to be told of groups that a port listens to no longer. `groups`: those of a port.
+    /// Drops the reports due of groups that a port no longer listens to. `groups`: those of a port.
     pub fn retain(&mut self, groups: impl Fn(PortId) -> Vec<Ipv6Addr>) {
         for (n, port) in self.ports.iter_mut().enumerate() {
             if port.changed.is_empty() && port.again.is_empty() && port.asked.is_empty() {

@@ -165,14 +165,7 @@ impl<P: Packet> Core<Crossing, P> {
         {
             return (Verdict::Drop(reason), PacketContext::default());
         }
-        let flow = Flow {
-            key: FlowKeyAny::of(&flow.key),
-            layout: flow.layout,
-            flags: flow.flags,
-            ttl: flow.ttl,
-            length: flow.length,
-            kind: flow.kind,
-        };
+        let flow = flow.crossing();
         let table = &self.live.table;
         match table.find(table.hash(&flow.key), &flow.key) {
             Some(found) => self.known_unusual(packet, &flow, found, turn),
@@ -181,6 +174,20 @@ impl<P: Packet> Core<Crossing, P> {
                 PacketContext::default(),
             ),
             None => self.unknown(packet, &flow, target, turn),
+        }
+    }
+}
+
+impl<F: Family> Flow<F> {
+    /// The same, of connections whose sides are of different families.
+    pub(super) fn crossing(&self) -> Flow<Crossing> {
+        Flow {
+            key: FlowKeyAny::of(&self.key),
+            layout: self.layout,
+            flags: self.flags,
+            ttl: self.ttl,
+            length: self.length,
+            kind: self.kind,
         }
     }
 }

@@ -69,8 +69,8 @@ impl<F: Family> Fragment<F> {
 }
 
 impl<F: Wire> Fragment<F> {
-    /// Whether its datagram may be one of TCP or UDP. What a later fragment says in IPv6 is no more than what the headers
-    /// begin with that the first one has.
+    /// Whether its datagram may be one of TCP or UDP. In IPv6 a later fragment does not tell: its next header
+    /// may be that of an extension header, which only the first one has.
     pub(super) fn may_be_flow(&self) -> bool {
         let is_open = F::IS_V6 && !self.is_first();
         match self.protocol {

@@ -279,8 +279,8 @@ impl<P: Packet> Fragments<P> {
         self.is_behind
     }
 
-    /// Notes a fragment, and says what it is to do. Fragments that wait are dropped, and counted, if it shows that their
-    /// datagram is to be refused.
+    /// Notes a fragment, and says what it is to do. If it shows that its datagram is refused, the fragments of that
+    /// datagram that wait are dropped and counted.
     pub fn note(&mut self, id: Id, part: Part, now: Time, counters: &WorkerStats) -> Noted {
         let place = match self.find(id) {
             Some(place) => place,

@@ -12,7 +12,7 @@ use super::parse::{Datagram, Flow, Kind};
 use super::routing::Routed;
 use super::schedule::Tried;
 use super::{Core, Origin, Outcome, Turn};
-use crate::conn::{AnyAddress, Connection, FlowKeyAny, Found, Key};
+use crate::conn::{AnyAddress, Connection, Found, Key};
 use crate::forward::error::Places;
 use crate::net::{IcmpErrorKind, protocol};
 use crate::packet::{Errand, Packet, Sink};
@@ -76,17 +76,9 @@ impl<F: Family> IcmpError<F> {
 
     /// The same, of connections whose sides are of different families.
     fn crossing(&self) -> IcmpError<Crossing> {
-        let flow = &self.flow;
         IcmpError {
             kind: self.kind,
-            flow: Flow {
-                key: FlowKeyAny::of(&flow.key),
-                layout: flow.layout,
-                flags: flow.flags,
-                ttl: flow.ttl,
-                length: flow.length,
-                kind: flow.kind,
-            },
+            flow: self.flow.crossing(),
             source: AnyAddress::from(self.source.into()),
             sequence: self.sequence,
             places: self.places,
@@ -252,7 +244,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
             return dropped(DropReason::IcmpNoConnection);
         };
-        // A template would be made for whoever writes errors.
+        // An error makes no template: anyone can write one.
         let scheduled = self.schedule(service, flow, now, tables, &Tried::default(), false);
         let Ok((real, _, template)) = scheduled else {
             return dropped(DropReason::IcmpNoConnection);
