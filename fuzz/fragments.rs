@@ -1,4 +1,4 @@
-//! Whatever fragments come, each has a verdict, no more wait than may, and none of them for ever.
+//! Every fragment ends with a verdict, the number that wait stays within its limit, and each waits for a bounded time.
 //!
 //! The body of the fuzz target `fragments`, which the tests run as well, over inputs of their own and `regressions/fragments`.
 
