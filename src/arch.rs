@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Starts to bring the cache line of `value` closer. Never faults, whatever the address.
 #[inline(always)]
-pub fn prefetch<T: ?Sized>(value: &T) {
+pub(crate) fn prefetch<T: ?Sized>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing that the program can see, and `value` is a valid address anyway.
     unsafe {
@@ -23,7 +23,7 @@ pub fn prefetch<T: ?Sized>(value: &T) {
 
 /// As [`prefetch`], of every cache line of `value`.
 #[inline(always)]
-pub fn prefetch_all<T>(value: &T) {
+pub(crate) fn prefetch_all<T>(value: &T) {
     for line in 0..size_of::<T>().div_ceil(64) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a prefetch reads nothing that the program can see, and never faults, whatever the address.
@@ -43,11 +43,11 @@ pub fn prefetch_all<T>(value: &T) {
 /// Says that the branch it stands in is seldom taken (as `std::hint::cold_path` of newer compilers).
 #[cold]
 #[inline(always)]
-pub const fn cold_path() {}
+pub(crate) const fn cold_path() {}
 
 /// A bit for each of the sixteen bytes that equals `byte`, the first one's lowest.
 #[inline(always)]
-pub fn equal_bytes(bytes: &[u8; 16], byte: u8) -> u32 {
+pub(crate) fn equal_bytes(bytes: &[u8; 16], byte: u8) -> u32 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 has SSE2, and `bytes` are the 16 bytes that are loaded, unaligned.
     unsafe {
@@ -69,7 +69,7 @@ pub fn equal_bytes(bytes: &[u8; 16], byte: u8) -> u32 {
 ///
 /// glibc then no longer raises the size up to which it keeps what is freed at the end of a heap, 128 KiB. Each answer of
 /// the API would take its memory from the kernel and give it back, for which the kernel interrupts every worker.
-pub fn map_large_buffers() {
+pub(crate) fn map_large_buffers() {
     #[cfg(target_env = "gnu")]
     // SAFETY: settings of the allocator, at a time when no other thread changes one.
     unsafe {
@@ -79,7 +79,7 @@ pub fn map_large_buffers() {
 }
 
 /// Gives memory that was freed back to the kernel, as far as its pages are free as a whole.
-pub fn give_back_memory() {
+pub(crate) fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it touches only memory that the allocator has for itself.
     unsafe {
@@ -99,7 +99,7 @@ const HUGE_PAGE: usize = 2 << 20;
 
 /// A fixed array for large tables: aligned to huge pages, which the kernel is asked to use (`madvise`), and touched
 /// throughout from the start. A lookup in it then misses the TLB seldom, and never faults.
-pub struct HugeSlice<T> {
+pub(crate) struct HugeSlice<T> {
     start: NonNull<T>,
     len: usize,
     layout: Layout,
@@ -116,7 +116,7 @@ impl<T: Copy> HugeSlice<T> {
     /// # Errors
     /// Where the kernel refuses the memory. What it grants and cannot back is not noticed here: the first touch of it
     /// ends the process.
-    pub fn new(value: T, len: usize) -> Result<Self, NoMemory> {
+    pub(crate) fn new(value: T, len: usize) -> Result<Self, NoMemory> {
         assert!(len > 0 && size_of::<T>() > 0, "a table has a size");
         let refused = |bytes| NoMemory { bytes };
         let layout =

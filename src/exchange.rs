@@ -117,7 +117,7 @@ impl News {
 }
 
 /// Multicast groups, as many as one report tells of.
-pub type Groups = ArrayVec<Ipv6Addr, { mld::GROUPS }>;
+pub(crate) type Groups = ArrayVec<Ipv6Addr, { mld::GROUPS }>;
 
 /// To a worker.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ const DESCRIPTORS: u64 = 65_536;
 
 /// Which thread it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// Reads the configuration again, keeps companions in step, closes devices.
     Control,
     /// Carries packets, or lines of the log.
@@ -31,7 +31,7 @@ impl Role {
 
 /// Before anything else: no core dumps, which hold packets (a soft limit, to be raised by `prlimit --core`), and as many file
 /// descriptors as there may be.
-pub fn limits() {
+pub(crate) fn limits() {
     let core = getrlimit(Resource::Core);
     let none = Rlimit {
         current: Some(0),
@@ -51,7 +51,7 @@ pub fn limits() {
 }
 
 /// Gives up the calling thread's capabilities but for those that its role needs, and every way to new ones.
-pub fn drop_privileges(role: Role) {
+pub(crate) fn drop_privileges(role: Role) {
     if let Err(why) = give_up(role.keeps()) {
         tracing::warn!("privileges are kept: {why}");
     }

@@ -3,6 +3,8 @@
 //! Dependencies point one way, down this list; `tests/layering.rs` holds it against the code (see ARCHITECTURE.md). What is
 //! public is there for the binary, the tests, the benchmarks and the fuzz targets.
 
+#![warn(unreachable_pub)]
+
 /// The package's version; of a release build also the commit that it is built from, and its date.
 pub const VERSION: &str = env!("WEIR_VERSION");
 

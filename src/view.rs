@@ -75,7 +75,7 @@ pub struct ServiceView {
 
 /// `/v1/services?brief=true`: what the table of `weir show services` has. Counters take the longest to write and to read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct BriefServiceView {
+pub(crate) struct BriefServiceView {
     pub name: String,
     pub protocol: String,
     pub address: IpAddr,
@@ -95,7 +95,7 @@ pub struct BriefServiceView {
 
 /// A real server in a brief list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct BriefMemberView {
+pub(crate) struct BriefMemberView {
     pub real: SocketAddr,
     pub weight: u16,
     pub up: bool,

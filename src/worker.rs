@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Everything that a worker takes along to its lcore.
-pub struct Worker {
+pub(crate) struct Worker {
     pub director: Director<Mbuf>,
     pub tables: Reader<Tables>,
     pub rx: Vec<Inlet>,
@@ -40,7 +40,7 @@ pub struct Worker {
 
 impl Worker {
     /// Forwards until it is told to stop. What waits for a neighbour then is freed with the director.
-    pub fn run(mut self) {
+    pub(crate) fn run(mut self) {
         let stats = self.ports.stats.clone();
         let counters = stats.worker(self.director.worker());
         let mut burst = Burst::new();
@@ -127,7 +127,7 @@ fn count(counters: &WorkerStats, port: PortId, burst: &Burst<Mbuf>) {
 }
 
 /// A receive queue, and the door behind it where its device has tagged ports.
-pub struct Inlet {
+pub(crate) struct Inlet {
     pub queue: RxQueue,
     pub door: Option<Arc<Door>>,
 }
@@ -236,7 +236,7 @@ struct Out {
 }
 
 /// The ways out of a worker: its transmit queue on every device, and what is to leave by each port.
-pub struct Ports {
+pub(crate) struct Ports {
     worker: WorkerId,
     stats: Arc<Stats>,
     pool: MbufPool,
@@ -252,7 +252,7 @@ pub struct Ports {
 
 impl Ports {
     /// `queues`: one of each device, in their order. `outlets`: by port. `others`: a ring to each other worker, by its number.
-    pub fn new(
+    pub(crate) fn new(
         worker: WorkerId,
         stats: Arc<Stats>,
         pool: MbufPool,
@@ -366,18 +366,18 @@ impl Sink for Ports {
 }
 
 /// Packets that may wait in a ring between two workers.
-pub const RING: usize = 512;
+pub(crate) const RING: usize = 512;
 
 /// A worker's rings to and from the others.
 #[derive(Default)]
-pub struct Rings {
+pub(crate) struct Rings {
     /// By [`WorkerId`]; none to itself.
     pub to: Vec<Option<Producer<Mbuf>>>,
     pub from: Vec<Consumer<Mbuf>>,
 }
 
 /// The rings between `workers` workers, for each of them.
-pub fn rings(workers: usize) -> Vec<Rings> {
+pub(crate) fn rings(workers: usize) -> Vec<Rings> {
     let mut all: Vec<_> = (0..workers).map(|_| Rings::default()).collect();
     for from in 0..workers {
         for to in 0..workers {

@@ -21,6 +21,7 @@ fn captures_in_give_the_captures_out_that_scapy_expects() {
 }
 
 #[test]
+#[ignore = "more of the same: scripts/test --full runs it; one worker, four, and bursts run by default"]
 fn two_workers_do_as_one_does() {
     run(&["--workers", "2"]);
 }
@@ -31,6 +32,7 @@ fn four_workers_do_as_one_does() {
 }
 
 #[test]
+#[ignore = "more of the same: scripts/test --full runs it; one worker, four, and bursts run by default"]
 fn seven_workers_do_as_one_does() {
     run(&["--workers", "7"]);
 }
@@ -41,6 +43,7 @@ fn bursts_do_as_single_packets_do() {
 }
 
 #[test]
+#[ignore = "more of the same: scripts/test --full runs it; one worker, four, and bursts run by default"]
 fn bursts_of_four_workers_do_as_single_packets_do() {
     run(&["--workers", "4", "--burst", "32"]);
 }

@@ -23,7 +23,7 @@ const LONGEST: u64 = 4096;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
-pub enum Peer {
+pub(crate) enum Peer {
     Tcp(SocketAddr),
     /// As the kernel tells (SO_PEERCRED).
     Process {
@@ -34,14 +34,14 @@ pub enum Peer {
 
 impl Peer {
     /// Whether lines of the daemon's files may be shown to it: root and the daemon's own user could read them anyway.
-    pub fn may_see_files(&self) -> bool {
+    pub(crate) fn may_see_files(&self) -> bool {
         let own = rustix::process::geteuid().as_raw();
         matches!(*self, Peer::Process { uid, .. } if uid == 0 || uid == own)
     }
 }
 
 impl Peer {
-    pub fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         matches!(*self, Peer::Process { uid: 0, .. })
     }
 }
@@ -81,7 +81,7 @@ impl Wish {
 
 /// What one listener grants.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub(crate) struct Door {
     /// Everything, to everyone who gets here.
     is_control: bool,
     is_local: bool,
@@ -100,7 +100,7 @@ enum Refusal {
 }
 
 impl Door {
-    pub fn control() -> Door {
+    pub(crate) fn control() -> Door {
         Door {
             is_control: true,
             is_local: true,
@@ -111,7 +111,7 @@ impl Door {
     }
 
     /// That of `listen`.
-    pub fn listen(listener: &Listener, api: &config::Api) -> Door {
+    pub(crate) fn listen(listener: &Listener, api: &config::Api) -> Door {
         Door {
             is_control: false,
             is_local: listener.is_local(),
@@ -166,7 +166,7 @@ impl Door {
 ///
 /// # Errors
 /// If it cannot be read, or has no token in it that is worth the name.
-pub fn token(file: &Path) -> io::Result<String> {
+pub(crate) fn token(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(file)?.take(LONGEST).read_to_string(&mut text)?;
     let token = text.trim();

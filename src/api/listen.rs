@@ -19,13 +19,13 @@ pub(super) const SERVER: &str = "weir";
 const GROUP: &str = "weir";
 
 /// A socket that is bound, and does not block.
-pub enum Listener {
+pub(crate) enum Listener {
     Tcp(TcpListener, SocketAddr),
     Unix(UnixListener, SocketFile),
 }
 
 /// Removes the socket when the daemon stops.
-pub struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and inode; none: it was gone at once.
     made: Option<(u64, u64)>,
@@ -70,7 +70,7 @@ pub enum BindError {
 
 impl Listener {
     /// None: `listen` is off.
-    pub fn bind(listen: &Listen) -> Result<Option<Self>, BindError> {
+    pub(crate) fn bind(listen: &Listen) -> Result<Option<Self>, BindError> {
         match listen {
             Listen::Off => Ok(None),
             Listen::Tcp(address) => {
@@ -96,7 +96,7 @@ impl Listener {
 
     /// The control socket, if there is one. One that the file does not name is done without where it cannot
     /// be made: another weir on this machine has it, or weir does not run as root.
-    pub fn bind_control(api: &Api) -> Result<Option<Self>, BindError> {
+    pub(crate) fn bind_control(api: &Api) -> Result<Option<Self>, BindError> {
         let Some(path) = &api.control else {
             return Ok(None);
         };
@@ -152,7 +152,7 @@ impl Listener {
     }
 
     /// Whether only this machine's own programs get here.
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Listener::Tcp(_, address) => address.ip().is_loopback(),
             Listener::Unix(..) => true,
@@ -160,7 +160,7 @@ impl Listener {
     }
 
     /// Whether a browser of this machine gets here, whose pages may be anyone's.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         matches!(self, Listener::Tcp(..)) && self.is_local()
     }
 }
@@ -169,7 +169,7 @@ impl Listener {
 const BACKLOG: i32 = 4096;
 
 /// A connection to a unix socket, which does not block: EAGAIN where as many wait to be accepted as may.
-pub fn connect(path: &Path) -> io::Result<UnixStream> {
+pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -219,7 +219,7 @@ fn is_weirs(answer: &str) -> bool {
 }
 
 /// Where an address that is listened on is reached.
-pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

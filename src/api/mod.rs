@@ -4,16 +4,16 @@
 //! piece that may be long: rows are asked for a few at a time, and written as they come, one a line. What is sent is read
 //! and checked beside both.
 
-pub mod access;
+pub(crate) mod access;
 mod answer;
 mod edit;
 #[cfg(debug_assertions)]
 mod inject;
-pub mod listen;
+pub(crate) mod listen;
 mod lists;
 mod receive;
-pub mod reload;
-pub mod serve;
+pub(crate) mod reload;
+pub(crate) mod serve;
 mod state;
 mod stream;
 
@@ -32,14 +32,14 @@ use futures_util::FutureExt;
 use listen::SERVER;
 use receive::receive;
 use serde::Deserialize;
-pub use state::Api;
+pub(crate) use state::Api;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use stream::Reader;
 
 /// The API behind a door. `is_loopback`: a browser of this machine gets there.
-pub fn router(api: Api, door: Door, is_loopback: bool) -> Router {
+pub(crate) fn router(api: Api, door: Door, is_loopback: bool) -> Router {
     // Each door has places of its own: readers at one take none from those at another.
     let api = Api {
         lists: Arc::default(),

@@ -73,7 +73,7 @@ impl Lane {
 }
 
 #[derive(Default)]
-pub struct Lanes {
+pub(crate) struct Lanes {
     root: Lane,
     others: Lane,
 }

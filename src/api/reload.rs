@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Why a file was not applied.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// The texts that were sent.
     #[error("{0}")]
     Invalid(Diagnostics),
@@ -34,7 +34,7 @@ pub enum Refused {
 }
 
 /// Where a configuration comes from.
-pub enum From {
+pub(crate) enum From {
     /// What weir was started with.
     File(Arc<Path>),
     /// JSON that was sent, see [`Sent`]; without files it means `file`.
@@ -98,7 +98,7 @@ async fn load(
 }
 
 /// What [`reload`] would change.
-pub async fn plan(
+pub(crate) async fn plan(
     handle: &Handle,
     from: From,
     context: config::Context<'static>,
@@ -112,7 +112,7 @@ pub async fn plan(
 }
 
 /// Applies a configuration in one of the control thread's turns. No other change comes between the reading and the applying.
-pub async fn reload(
+pub(crate) async fn reload(
     handle: &Handle,
     from: From,
     context: config::Context<'static>,

@@ -146,7 +146,7 @@ impl Receipt {
     }
 
     /// All of it is there: its connection gives way to no other until it is answered.
-    pub fn received(&self) {
+    pub(super) fn received(&self) {
         self.0.is_answering.store(true, Relaxed);
     }
 }
@@ -159,7 +159,7 @@ impl Drop for Receipt {
 }
 
 /// Answers until the runtime ends. To be called within it.
-pub fn serve(listener: Listener, router: Router, most: usize) -> io::Result<()> {
+pub(crate) fn serve(listener: Listener, router: Router, most: usize) -> io::Result<()> {
     let places = Places::new(most);
     match listener {
         Listener::Tcp(listener, _) => {

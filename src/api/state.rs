@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// What the API needs.
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     pub handle: Handle,
     /// The `--config` of the start.
     pub file: Arc<Path>,
@@ -20,7 +20,7 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn new(handle: Handle, file: &Path, context: config::Context<'static>) -> Self {
+    pub(crate) fn new(handle: Handle, file: &Path, context: config::Context<'static>) -> Self {
         Api {
             handle,
             file: file.into(),

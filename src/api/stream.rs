@@ -108,7 +108,7 @@ impl Lane {
 
 /// The lists that are being read behind one door.
 #[derive(Default)]
-pub struct Lists(Mutex<Vec<Arc<List>>>);
+pub(super) struct Lists(Mutex<Vec<Arc<List>>>);
 
 struct List {
     lane: Lane,

@@ -20,7 +20,7 @@ const WAYS: [(bool, bool, &str); 4] = [
     (false, true, "from IPv4 to IPv6"),
 ];
 
-pub fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
+pub(super) fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
     let (turns, least) = if quick { (3, 5_000) } else { (TURNS, 20_000) };
     for mode in ["dr", "nat", "fullnat"] {
         for flows in [1_000, 100_000, 1_000_000] {

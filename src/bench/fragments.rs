@@ -37,7 +37,7 @@ fn datagrams(parts: &'static [bool]) -> Traffic {
     Traffic::of_frames(frames)
 }
 
-pub fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
+pub(super) fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
     let mut say = |what: String, nanos| {
         report(Figure {
             case: "fragments",

@@ -127,7 +127,7 @@ impl Bench {
 
 /// Copies a worker's whole connection table, chunk after chunk, as `weir show connections --json` does; returns the
 /// length of the JSON.
-pub fn list_connections(mailbox: &Mailbox) -> usize {
+pub(super) fn list_connections(mailbox: &Mailbox) -> usize {
     let mut length = 0;
     let mut chunk = Box::new(ConnectionChunk::new());
     loop {
@@ -159,7 +159,7 @@ fn written<K: Key>(connections: &[Connection<K>]) -> usize {
 }
 
 /// The middle one.
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -18,7 +18,7 @@ struct Line {
     next: u32,
 }
 
-pub fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
+pub(super) fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
     for size in [1, 16, 64, 256, 1024] {
         if quick && size > 64 {
             continue;

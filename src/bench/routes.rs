@@ -13,7 +13,7 @@ use std::time::Duration;
 const SERVICES: usize = 10_000;
 const FLOWS: usize = 100_000;
 
-pub fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
+pub(super) fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
     for mode in ["dr", "fullnat"] {
         let few = Setup {
             services: SERVICES,

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::packet::BURST;
 use std::time::Duration;
 
-pub fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
+pub(super) fn run(quick: bool, report: &mut dyn FnMut(Figure)) {
     for (services, one_vip) in [(1, false), (5_000, true), (5_000, false), (100_000, false)] {
         if quick && services > 5_000 {
             continue;

@@ -206,12 +206,12 @@ ports = "1024-65535"
 }
 
 /// Enough bursts to see every flow twice, and for the figure to settle.
-pub fn bursts(flows: usize, quick: bool) -> usize {
+pub(super) fn bursts(flows: usize, quick: bool) -> usize {
     (2 * flows / BURST).max(if quick { 30_000 } else { 200_000 })
 }
 
 /// Makes the connection of every flow of the traffic, which goes on in another order.
-pub fn warm_up(bench: &mut Bench, traffic: &mut Traffic, flows: usize) {
+pub(super) fn warm_up(bench: &mut Bench, traffic: &mut Traffic, flows: usize) {
     let before = bench.connections();
     bench.run(traffic, flows.div_ceil(BURST), Duration::ZERO);
     assert_eq!(

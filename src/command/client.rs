@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 
 /// Where the daemon's API is.
 #[derive(Debug, clap::Args)]
-pub struct At {
+pub(super) struct At {
     // Not a doc comment: rustdoc would take `[api]` for a link.
     #[arg(
         long,
@@ -38,7 +38,7 @@ pub struct At {
 
 impl At {
     /// The daemon's address: of `--config`, else of `--api` or `WEIR_API`, else where a weir is by default.
-    pub fn address(&self) -> Result<Address, Error> {
+    pub(super) fn address(&self) -> Result<Address, Error> {
         if let Some(file) = &self.config {
             return of_file(file);
         }
@@ -47,7 +47,7 @@ impl At {
     }
 
     /// The same for a command that is given a configuration, whose control socket is asked unless another daemon is named.
-    pub fn address_for(&self, file: &Path) -> Result<Address, Error> {
+    pub(super) fn address_for(&self, file: &Path) -> Result<Address, Error> {
         match (&self.config, &self.api) {
             (None, None) => of_file(file),
             _ => self.address(),
@@ -71,7 +71,7 @@ fn of_file(file: &Path) -> Result<Address, Error> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub(super) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
@@ -86,7 +86,7 @@ impl Default for Address {
 impl Address {
     /// The default of `[api] control` where a weir of this network namespace answers there, else that of `listen`: a
     /// namespace has its own 127.0.0.1, and all of them have one /run.
-    pub fn found() -> Address {
+    pub(super) fn found() -> Address {
         let control = PathBuf::from(Api::CONTROL);
         let answers = match connect(&control) {
             Ok(stream) => !is_of_another_namespace(&stream),
@@ -156,7 +156,7 @@ impl fmt::Display for Address {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     #[error("no weir answers at {0} ({1}); is it running? --api or WEIR_API says where it listens")]
     NotRunning(Address, io::Error),
     #[error("what answers at {0} is no weir: {1}; --api or WEIR_API says where weir listens")]
@@ -178,7 +178,7 @@ pub enum Error {
 }
 
 /// Asks, and hands the answer's body to `take`, piece by piece.
-pub fn get(
+pub(super) fn get(
     address: &Address,
     path: &str,
     take: impl FnMut(&[u8]) -> io::Result<()>,
@@ -187,7 +187,7 @@ pub fn get(
 }
 
 /// Why a row ends a list.
-pub enum Stop {
+pub(super) enum Stop {
     Unreadable(serde_json::Error),
     Io(io::Error),
 }
@@ -205,7 +205,7 @@ impl From<io::Error> for Stop {
 }
 
 /// Asks for a list, and takes its rows as they come.
-pub fn each<T: DeserializeOwned>(
+pub(super) fn each<T: DeserializeOwned>(
     address: &Address,
     path: &str,
     mut take: impl FnMut(T) -> io::Result<()>,
@@ -216,7 +216,7 @@ pub fn each<T: DeserializeOwned>(
 }
 
 /// Asks for a list, and takes its rows as they come: each is a line of its own.
-pub fn each_line(
+pub(super) fn each_line(
     address: &Address,
     path: &str,
     mut take: impl FnMut(&[u8]) -> Result<(), Stop>,
@@ -251,7 +251,7 @@ pub fn each_line(
 }
 
 /// Asks for a list.
-pub fn rows<T: DeserializeOwned>(address: &Address, path: &str) -> Result<Vec<T>, Error> {
+pub(super) fn rows<T: DeserializeOwned>(address: &Address, path: &str) -> Result<Vec<T>, Error> {
     let mut rows = Vec::new();
     each(address, path, |row| {
         rows.push(row);
@@ -261,16 +261,16 @@ pub fn rows<T: DeserializeOwned>(address: &Address, path: &str) -> Result<Vec<T>
 }
 
 /// Posts JSON; the answer.
-pub fn post(address: &Address, path: &str, body: String) -> Result<Vec<u8>, Error> {
+pub(super) fn post(address: &Address, path: &str, body: String) -> Result<Vec<u8>, Error> {
     answer(address, Method::POST, path, body)
 }
 
 /// Puts TOML; the answer.
-pub fn put(address: &Address, path: &str, body: String) -> Result<Vec<u8>, Error> {
+pub(super) fn put(address: &Address, path: &str, body: String) -> Result<Vec<u8>, Error> {
     answer(address, Method::PUT, path, body)
 }
 
-pub fn delete(address: &Address, path: &str) -> Result<Vec<u8>, Error> {
+pub(super) fn delete(address: &Address, path: &str) -> Result<Vec<u8>, Error> {
     answer(address, Method::DELETE, path, String::new())
 }
 
@@ -351,7 +351,7 @@ fn is_closed(why: &hyper::Error) -> bool {
 }
 
 /// Text for the query of an address.
-pub fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(byte);
     text.bytes()
         .map(|byte| {

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use unicode_width::UnicodeWidthStr;
 
 /// A table without lines. A `>` at the start of a heading aligns its column to the right.
-pub fn table(headings: &[&str]) -> Table {
+pub(super) fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
@@ -24,14 +24,14 @@ pub fn table(headings: &[&str]) -> Table {
 }
 
 /// Writes a table, without blanks at the ends of its lines.
-pub fn print(table: &Table, out: &mut impl std::io::Write) -> std::io::Result<()> {
+pub(super) fn print(table: &Table, out: &mut impl std::io::Write) -> std::io::Result<()> {
     table
         .lines()
         .try_for_each(|line| writeln!(out, "{}", line.trim_end()))
 }
 
 /// A table that may be long: its columns are as wide as its first rows need, and the rows go out as they come.
-pub struct Columns<'a, W> {
+pub(super) struct Columns<'a, W> {
     out: &'a mut W,
     /// Whether each column is aligned to the right.
     is_right: Vec<bool>,
@@ -46,7 +46,7 @@ impl<'a, W: std::io::Write> Columns<'a, W> {
     /// Rows that tell how wide the columns are.
     const FIRST: usize = 4096;
 
-    pub fn new(is_right: &[bool], out: &'a mut W) -> Self {
+    pub(super) fn new(is_right: &[bool], out: &'a mut W) -> Self {
         Columns {
             out,
             is_right: is_right.to_vec(),
@@ -58,7 +58,7 @@ impl<'a, W: std::io::Write> Columns<'a, W> {
     }
 
     /// Adds a row; cells that it lacks are empty.
-    pub fn row<const N: usize>(&mut self, cells: [&str; N]) -> std::io::Result<()> {
+    pub(super) fn row<const N: usize>(&mut self, cells: [&str; N]) -> std::io::Result<()> {
         if self.is_open {
             return self.write(&cells);
         }
@@ -73,7 +73,7 @@ impl<'a, W: std::io::Write> Columns<'a, W> {
     }
 
     /// Writes what is left.
-    pub fn end(mut self) -> std::io::Result<()> {
+    pub(super) fn end(mut self) -> std::io::Result<()> {
         self.open()
     }
 
@@ -102,7 +102,7 @@ impl<'a, W: std::io::Write> Columns<'a, W> {
 }
 
 /// `1234567` as `1.23M`: as many digits as a glance takes in.
-pub fn short(count: u64) -> String {
+pub(super) fn short(count: u64) -> String {
     let mut value = count as f64;
     for unit in ["", "k", "M", "G", "T", "P"] {
         if value < 1000.0 {

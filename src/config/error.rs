@@ -16,13 +16,13 @@ pub(super) struct Span {
 
 impl Span {
     /// In no file: of the running configuration.
-    pub const NOWHERE: Span = Span {
+    pub(super) const NOWHERE: Span = Span {
         file: u32::MAX,
         start: 0,
         end: 0,
     };
 
-    pub fn new(file: u32, range: std::ops::Range<usize>) -> Self {
+    pub(super) fn new(file: u32, range: std::ops::Range<usize>) -> Self {
         // A file is read up to `files::MAX_BYTES`, a text of the API is shorter.
         Span {
             file,
@@ -67,13 +67,13 @@ pub(super) struct Finding {
 
 impl Finding {
     /// What to do about it.
-    pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
+    pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(help.into());
         self
     }
 
     /// Another place that has to do with it, if it is one.
-    pub fn note(&mut self, at: Span, note: &'static str) -> &mut Self {
+    pub(super) fn note(&mut self, at: Span, note: &'static str) -> &mut Self {
         self.note = (at != Span::NOWHERE).then_some((at, note));
         self
     }
@@ -98,7 +98,7 @@ const MOST: usize = 100;
 
 impl Log {
     /// For a text that begins there in its file.
-    pub fn from(begins: usize) -> Self {
+    pub(super) fn from(begins: usize) -> Self {
         Log {
             begins,
             ..Log::default()
@@ -106,37 +106,37 @@ impl Log {
     }
 
     /// The place of a part of the text that is being read.
-    pub fn span(&self, file: u32, range: std::ops::Range<usize>) -> Span {
+    pub(super) fn span(&self, file: u32, range: std::ops::Range<usize>) -> Span {
         Span::new(file, range.start + self.begins..range.end + self.begins)
     }
 
     /// Findings so far.
-    pub fn findings(&self) -> usize {
+    pub(super) fn findings(&self) -> usize {
         self.errors + self.warnings
     }
 
-    pub fn error(&mut self, at: Span, message: impl Into<String>) -> &mut Finding {
+    pub(super) fn error(&mut self, at: Span, message: impl Into<String>) -> &mut Finding {
         self.errors += 1;
         self.push(Severity::Error, self.errors, at, message.into())
     }
 
-    pub fn warning(&mut self, at: Span, message: impl Into<String>) -> &mut Finding {
+    pub(super) fn warning(&mut self, at: Span, message: impl Into<String>) -> &mut Finding {
         self.warnings += 1;
         self.push(Severity::Warning, self.warnings, at, message.into())
     }
 
     /// The finding that was logged last.
-    pub fn last(&mut self) -> Option<&mut Finding> {
+    pub(super) fn last(&mut self) -> Option<&mut Finding> {
         self.findings.last_mut()
     }
 
     /// Whether further errors are only counted: what they would say need not be made up.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.errors >= MOST
     }
 
     /// Errors so far.
-    pub fn errors(&self) -> usize {
+    pub(super) fn errors(&self) -> usize {
         self.errors
     }
 
@@ -162,7 +162,7 @@ impl Log {
     }
 
     /// The places of spans, for what is found later: with messages that are still empty.
-    pub fn places(spans: &[Span], sources: &[Source]) -> Vec<Diagnostic> {
+    pub(super) fn places(spans: &[Span], sources: &[Source]) -> Vec<Diagnostic> {
         let place = |&at: &Span| {
             let mut log = Log::default();
             log.error(at, "");
@@ -172,7 +172,7 @@ impl Log {
     }
 
     /// Every finding in the order of the files and their lines.
-    pub fn into_diagnostics(mut self, sources: &[Source]) -> Diagnostics {
+    pub(super) fn into_diagnostics(mut self, sources: &[Source]) -> Diagnostics {
         self.findings.sort_by_key(|finding| finding.at);
         let mut lines: Vec<Option<Lines>> = sources.iter().map(|_| None).collect();
         let mut place = |at: Span| {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 /// The most bytes of a file, and of everything that one configuration reads.
-pub const MAX_BYTES: usize = 16 << 20;
+pub(crate) const MAX_BYTES: usize = 16 << 20;
 const MAX_BYTES_IN_ALL: usize = 256 << 20;
 /// The most files, and the most of them that may include one another in a row.
 const MAX_FILES: usize = 4096;
@@ -37,7 +37,9 @@ pub struct Text {
 }
 
 /// Reads a list of texts, up to one more than are taken of it: an empty one has few bytes, and takes many.
-pub fn some_texts<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Text>>, D::Error> {
+pub(crate) fn some_texts<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Vec<Text>>, D::Error> {
     struct Texts;
     impl<'de> Visitor<'de> for Texts {
         type Value = Vec<Text>;
@@ -84,7 +86,7 @@ pub(super) struct Files {
 
 impl Files {
     /// Reads files in pieces: where an error is found its place may not be.
-    pub fn in_pieces(known: &Known) -> Files {
+    pub(super) fn in_pieces(known: &Known) -> Files {
         Files {
             known: Some(known.clone()),
             next_known: known.next(),
@@ -93,7 +95,7 @@ impl Files {
     }
 
     /// The main file, with everything that it includes.
-    pub fn read(&mut self, path: &Path, log: &mut Log) -> Result<Root, Diagnostics> {
+    pub(super) fn read(&mut self, path: &Path, log: &mut Log) -> Result<Root, Diagnostics> {
         let name = path.display().to_string();
         let text = text(path).map_err(|refused| {
             let help = match refused {
@@ -111,7 +113,7 @@ impl Files {
     }
 
     /// Parses texts that a client has read: the main file, and behind it those that it includes.
-    pub fn parse_all(&mut self, texts: Vec<Text>, log: &mut Log) -> Root {
+    pub(super) fn parse_all(&mut self, texts: Vec<Text>, log: &mut Log) -> Root {
         let mut texts = texts.into_iter();
         let mut root = texts
             .next()
@@ -127,7 +129,7 @@ impl Files {
     }
 
     /// What is wrong with texts that a client of the API has read: they have the bounds of files.
-    pub fn refuse(texts: &[Text]) -> Option<String> {
+    pub(super) fn refuse(texts: &[Text]) -> Option<String> {
         let bytes: usize = texts.iter().map(|text| text.text.len()).sum();
         let large = texts.iter().find(|text| text.text.len() > MAX_BYTES);
         if texts.is_empty() {
@@ -150,7 +152,7 @@ impl Files {
     }
 
     /// Parses one text as the next file.
-    pub fn parse(&mut self, name: String, text: String, log: &mut Log) -> Root {
+    pub(super) fn parse(&mut self, name: String, text: String, log: &mut Log) -> Root {
         let file = self.sources.len() as u32;
         if let Some(root) = self.parse_pieces(&text, file, log) {
             self.bytes += text.len();
@@ -411,7 +413,7 @@ fn text(path: &Path) -> Result<String, Refused> {
 }
 
 /// All that there is to read; none of more than [`MAX_BYTES`].
-pub fn bounded(from: impl Read) -> std::io::Result<Option<Vec<u8>>> {
+pub(crate) fn bounded(from: impl Read) -> std::io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     from.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() <= MAX_BYTES).then_some(bytes))

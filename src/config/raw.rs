@@ -214,7 +214,7 @@ fn missing_key(key: &str, table: &str, at: Span, log: &mut Log) {
 
 impl Root {
     /// Appends the tables of an included file.
-    pub fn append(&mut self, other: Root, log: &mut Log) {
+    pub(super) fn append(&mut self, other: Root, log: &mut Log) {
         only_once(
             &mut self.reverse_path,
             other.reverse_path,

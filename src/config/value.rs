@@ -37,7 +37,7 @@ pub(super) enum Given<T> {
 }
 
 impl<T: Value> Given<T> {
-    pub fn read(value: &Spanned<DeValue<'_>>, file: u32, log: &mut Log) -> Self {
+    pub(super) fn read(value: &Spanned<DeValue<'_>>, file: u32, log: &mut Log) -> Self {
         let at = log.span(file, value.span());
         match T::read(value.get_ref(), at, log) {
             Some(value) => Given::Yes(At { value, at }),
@@ -47,7 +47,7 @@ impl<T: Value> Given<T> {
 }
 
 impl<T> Given<T> {
-    pub fn ok(&self) -> Option<&At<T>> {
+    pub(super) fn ok(&self) -> Option<&At<T>> {
         match self {
             Given::Yes(given) => Some(given),
             _ => None,
@@ -55,11 +55,11 @@ impl<T> Given<T> {
     }
 
     /// Not in the file, or read without an error.
-    pub fn certain(&self) -> bool {
+    pub(super) fn certain(&self) -> bool {
         !matches!(self, Given::Bad)
     }
 
-    pub fn into_option(self) -> Option<T> {
+    pub(super) fn into_option(self) -> Option<T> {
         match self {
             Given::Yes(given) => Some(given.value),
             _ => None,
@@ -69,18 +69,18 @@ impl<T> Given<T> {
 
 impl<T> Given<List<T>> {
     /// Not in the file, or all of it read without an error.
-    pub fn complete(&self) -> bool {
+    pub(super) fn complete(&self) -> bool {
         self.certain() && self.ok().is_none_or(|list| list.value.complete)
     }
 
     /// What could be read of it.
-    pub fn items(self) -> Vec<At<T>> {
+    pub(super) fn items(self) -> Vec<At<T>> {
         self.into_option().map_or(Vec::new(), |list| list.items)
     }
 }
 
 impl<T: Copy> Given<T> {
-    pub fn get(&self) -> Option<T> {
+    pub(super) fn get(&self) -> Option<T> {
         self.ok().map(|given| given.value)
     }
 }
@@ -479,7 +479,7 @@ pub(super) enum ModeWord {
 }
 
 impl ModeWord {
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         let mut words = Self::WORDS.iter();
         words
             .find(|(_, mode)| *mode == self)

@@ -22,7 +22,7 @@ pub(super) const MAX_WAITING: usize = 256;
 pub(super) type Place = (PortId, IpAddr);
 
 #[derive(Debug, Default)]
-pub struct Announcer {
+pub(super) struct Announcer {
     known: HashSet<Place>,
     queue: VecDeque<Place>,
     again: VecDeque<(Time, Vec<Place>)>,
@@ -32,7 +32,7 @@ pub struct Announcer {
 
 impl Announcer {
     /// Follows a new configuration: addresses that the previous one did not have are to be announced.
-    pub fn update(&mut self, config: &Config, tables: &Tables, now: Time) {
+    pub(super) fn update(&mut self, config: &Config, tables: &Tables, now: Time) {
         let addresses = announced(config, tables);
         let mut added: Vec<_> = addresses.difference(&self.known).copied().collect();
         added.sort_unstable();
@@ -61,14 +61,14 @@ impl Announcer {
     }
 
     /// Takes in one address of weir's own.
-    pub fn add(&mut self, tables: &Tables, address: IpAddr, now: Time) {
+    pub(super) fn add(&mut self, tables: &Tables, address: IpAddr, now: Time) {
         let places = tables.ports_for(address).map(|port| (port, address));
         let added: Vec<_> = places.filter(|place| self.known.insert(*place)).collect();
         self.begin(added, now);
     }
 
     /// An address is no longer weir's own.
-    pub fn remove(&mut self, tables: &Tables, address: IpAddr) {
+    pub(super) fn remove(&mut self, tables: &Tables, address: IpAddr) {
         for n in 0..tables.ports.len() {
             self.known.remove(&(PortId(n as u8), address));
         }
@@ -78,7 +78,7 @@ impl Announcer {
 
     /// Announces all addresses of a port whose link has come up: it may lead elsewhere now, where no host has heard of
     /// them.
-    pub fn repeat(&mut self, port: PortId, now: Time) {
+    pub(super) fn repeat(&mut self, port: PortId, now: Time) {
         let here = self.known.iter().filter(|place| place.0 == port);
         let mut addresses: Vec<_> = here.copied().collect();
         addresses.sort_unstable();
@@ -88,12 +88,12 @@ impl Announcer {
     }
 
     /// A router asks which groups a port listens to, and waits so long for an answer.
-    pub fn queried(&mut self, port: PortId, longest: Duration, now: Time) {
+    pub(super) fn queried(&mut self, port: PortId, longest: Duration, now: Time) {
         self.reports.asked(port, longest, now);
     }
 
     /// Orders what is due, as far as the worker keeps up.
-    pub fn tick(
+    pub(super) fn tick(
         &mut self,
         mailbox: &Mailbox,
         tables: &Tables,
@@ -132,7 +132,7 @@ impl Announcer {
     }
 
     /// Whether some announcements are due already.
-    pub fn is_busy(&self, is_up: impl Fn(PortId) -> bool) -> bool {
+    pub(super) fn is_busy(&self, is_up: impl Fn(PortId) -> bool) -> bool {
         !self.queue.is_empty() || self.detection.is_busy(&is_up) || self.reports.is_busy(is_up)
     }
 }

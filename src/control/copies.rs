@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 type Chunk = Box<ConnectionChunk>;
 
 #[derive(Debug, Default)]
-pub struct Copies {
+pub(super) struct Copies {
     wanted: VecDeque<(Chunk, oneshot::Sender<Chunk>)>,
     /// Who waits for the worker's answer.
     asked: Option<oneshot::Sender<Chunk>>,
@@ -18,13 +18,13 @@ pub struct Copies {
 
 impl Copies {
     /// Has the worker fill a chunk. The answer comes with a later [`tick`](Self::tick).
-    pub fn copy(&mut self, chunk: Chunk) -> oneshot::Receiver<Chunk> {
+    pub(super) fn copy(&mut self, chunk: Chunk) -> oneshot::Receiver<Chunk> {
         let (sender, receiver) = oneshot::channel();
         self.wanted.push_back((chunk, sender));
         receiver
     }
 
-    pub fn tick(&mut self, mailbox: &Mailbox) {
+    pub(super) fn tick(&mut self, mailbox: &Mailbox) {
         while let Some(chunk) = mailbox.answers.pop() {
             if let Some(asker) = self.asked.take() {
                 // The client of the listing may have hung up.
@@ -48,7 +48,7 @@ impl Copies {
     }
 
     /// Whether a listing waits for a chunk.
-    pub fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.asked.is_some() || !self.wanted.is_empty()
     }
 }

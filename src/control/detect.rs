@@ -45,7 +45,7 @@ struct Detected {
 
 /// The IPv6 addresses of weir's own that are not known to be free.
 #[derive(Debug, Default)]
-pub struct Detection {
+pub(super) struct Detection {
     places: HashMap<Place, Detected>,
     /// For each port, the addresses in [`State::Waiting`]: their questions are not sent yet.
     waiting: Vec<VecDeque<IpAddr>>,
@@ -64,7 +64,7 @@ pub struct Detection {
 
 impl Detection {
     /// Has new addresses asked for, as soon as their ports' links are up.
-    pub fn add(&mut self, places: impl IntoIterator<Item = Place>) {
+    pub(super) fn add(&mut self, places: impl IntoIterator<Item = Place>) {
         let new = Detected {
             state: State::Waiting,
             claims: 0,
@@ -90,7 +90,7 @@ impl Detection {
     }
 
     /// Keeps only these places.
-    pub fn retain(&mut self, is_kept: impl Fn(&Place) -> bool) {
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&Place) -> bool) {
         let before = self.places.len();
         self.places.retain(|place, _| is_kept(place));
         if self.places.len() == before {
@@ -104,7 +104,7 @@ impl Detection {
     }
 
     /// A port's link has come up, and may lead elsewhere: what another host claimed is asked for again, as if it were new.
-    pub fn link_came_up(&mut self, port: PortId) {
+    pub(super) fn link_came_up(&mut self, port: PortId) {
         let claimed = self.claimed.iter().map(|(_, place)| *place);
         let mut again: Vec<_> = claimed.filter(|place| place.0 == port).collect();
         again.sort_unstable();
@@ -112,7 +112,7 @@ impl Detection {
     }
 
     /// Another host, at this MAC address, has an address or wants it. Returns whether that is news.
-    pub fn contest(&mut self, place: Place, mac: Mac, port: &str, now: Time) -> bool {
+    pub(super) fn contest(&mut self, place: Place, mac: Mac, port: &str, now: Time) -> bool {
         let Some(detected) = self.places.get_mut(&place) else {
             return false;
         };
@@ -141,7 +141,7 @@ impl Detection {
 
     /// Orders the questions that are due, as far as the worker keeps up. Returns the addresses that turned out to be free, each
     /// with whether another host had claimed it before.
-    pub fn tick(
+    pub(super) fn tick(
         &mut self,
         mailbox: &Mailbox,
         is_up: impl Fn(PortId) -> bool,
@@ -197,14 +197,14 @@ impl Detection {
     }
 
     /// Whether there is more to ask for, as far as ports' links are up.
-    pub fn is_busy(&self, is_up: impl Fn(PortId) -> bool) -> bool {
+    pub(super) fn is_busy(&self, is_up: impl Fn(PortId) -> bool) -> bool {
         let mut waiting = self.waiting.iter().enumerate();
         waiting.any(|(n, waiting)| !waiting.is_empty() && is_up(PortId(n as u8)))
     }
 
     /// The addresses that weir is to keep silent of, in their order, if they are others than at the last call. Of very many
     /// some turn out to be free in every turn, and workers need not be told each time.
-    pub fn take_silent(&mut self, now: Time) -> Option<Arc<[Place]>> {
+    pub(super) fn take_silent(&mut self, now: Time) -> Option<Arc<[Place]>> {
         if !(self.has_more || self.has_fewer && now >= self.told + AT_LEAST) {
             return None;
         }
@@ -215,12 +215,12 @@ impl Detection {
     }
 
     /// Whether weir is to keep silent of an address.
-    pub fn is_silent(&self, place: &Place) -> bool {
+    pub(super) fn is_silent(&self, place: &Place) -> bool {
         self.places.contains_key(place)
     }
 
     /// The addresses of a port that another host has claimed, in their order.
-    pub fn duplicates(&self, port: PortId) -> Vec<IpAddr> {
+    pub(super) fn duplicates(&self, port: PortId) -> Vec<IpAddr> {
         let of = |(place, detected): (&Place, &Detected)| {
             (place.0 == port && detected.claims > 0).then_some(place.1)
         };

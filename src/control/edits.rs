@@ -40,27 +40,33 @@ impl Default for Edits {
 }
 
 impl Edits {
-    pub fn weight(&mut self, service: &str, real: SocketAddr, change: (u16, u16), now: Time) {
+    pub(super) fn weight(
+        &mut self,
+        service: &str,
+        real: SocketAddr,
+        change: (u16, u16),
+        now: Time,
+    ) {
         let subject = (short(service), real);
         if let Some(said) = self.weights.note(subject.clone(), change, now) {
             weighed(&subject, &said);
         }
     }
 
-    pub fn reloaded(&mut self, file: &str, changes: &impl ToString, now: Time) {
+    pub(super) fn reloaded(&mut self, file: &str, changes: &impl ToString, now: Time) {
         self.note(What::Reloaded, file, changes.to_string(), now);
     }
 
     /// `services`: their names.
-    pub fn set(&mut self, services: &[String], changes: &impl ToString, now: Time) {
+    pub(super) fn set(&mut self, services: &[String], changes: &impl ToString, now: Time) {
         self.note(What::Set, &names(services), changes.to_string(), now);
     }
 
-    pub fn removed(&mut self, service: &str, changes: &impl ToString, now: Time) {
+    pub(super) fn removed(&mut self, service: &str, changes: &impl ToString, now: Time) {
         self.note(What::Removed, service, changes.to_string(), now);
     }
 
-    pub fn warnings(&mut self, warnings: &Diagnostics, now: Time) {
+    pub(super) fn warnings(&mut self, warnings: &Diagnostics, now: Time) {
         for warning in warnings.iter() {
             let place = format!("{}:{}", warning.file, warning.line);
             self.note(What::Warning, &place, warning.message.clone(), now);
@@ -75,7 +81,7 @@ impl Edits {
     }
 
     /// Says what is left to say.
-    pub fn tick(&mut self, now: Time) {
+    pub(super) fn tick(&mut self, now: Time) {
         let (weights, others) = (self.weights.tick(now), self.others.tick(now));
         let lines = weights.subjects.iter();
         lines.for_each(|(subject, said)| weighed(subject, said));

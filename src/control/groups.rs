@@ -20,7 +20,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// By port: what is left to tell.
 #[derive(Debug, Default)]
-pub struct Reports {
+pub(super) struct Reports {
     ports: Vec<Port>,
     /// Spreads the answers to a query that many hosts hear.
     random: RandomState,
@@ -38,7 +38,7 @@ struct Port {
 }
 
 /// The groups of addresses on a port, each once, in their order.
-pub fn groups<'a>(places: impl Iterator<Item = &'a Place>, port: PortId) -> Vec<Ipv6Addr> {
+pub(super) fn groups<'a>(places: impl Iterator<Item = &'a Place>, port: PortId) -> Vec<Ipv6Addr> {
     let group = |place: &Place| match place {
         (on, IpAddr::V6(address)) if *on == port => Some(solicited_node(*address)),
         _ => None,
@@ -55,7 +55,7 @@ impl Reports {
     }
 
     /// A port listens to these groups from now on.
-    pub fn add(&mut self, port: PortId, groups: Vec<Ipv6Addr>, now: Time) {
+    pub(super) fn add(&mut self, port: PortId, groups: Vec<Ipv6Addr>, now: Time) {
         if !groups.is_empty() {
             let port = self.port(port);
             port.changed.extend(&groups);
@@ -64,7 +64,7 @@ impl Reports {
     }
 
     /// Drops the reports due of groups that a port no longer listens to. `groups`: those of a port.
-    pub fn retain(&mut self, groups: impl Fn(PortId) -> Vec<Ipv6Addr>) {
+    pub(super) fn retain(&mut self, groups: impl Fn(PortId) -> Vec<Ipv6Addr>) {
         for (n, port) in self.ports.iter_mut().enumerate() {
             if port.changed.is_empty() && port.again.is_empty() && port.asked.is_empty() {
                 continue;
@@ -81,7 +81,7 @@ impl Reports {
 
     /// A router asks, and waits for at most `longest`: all of the port's groups are told at a random time until then (RFC 3810
     /// section 6.2), and what is asked meanwhile is answered with it. What a router asks of one group is answered by all.
-    pub fn asked(&mut self, port: PortId, longest: Duration, now: Time) {
+    pub(super) fn asked(&mut self, port: PortId, longest: Duration, now: Time) {
         let part = self.random.hash_one((port, now.nanos())) % 1024;
         let port = self.port(port);
         let due = now + longest / 1024 * part as u32;
@@ -93,7 +93,7 @@ impl Reports {
     }
 
     /// Orders what is due, as far as the worker keeps up, on ports whose links are up. `groups`: those of a port.
-    pub fn tick(
+    pub(super) fn tick(
         &mut self,
         mailbox: &Mailbox,
         tables: &Tables,
@@ -135,7 +135,7 @@ impl Reports {
     }
 
     /// Whether there is more to tell now, as far as links are up.
-    pub fn is_busy(&self, is_up: impl Fn(PortId) -> bool) -> bool {
+    pub(super) fn is_busy(&self, is_up: impl Fn(PortId) -> bool) -> bool {
         let mut ports = self.ports.iter().enumerate();
         let is_left = |port: &Port| !port.changed.is_empty() || !port.asked.is_empty();
         ports.any(|(n, port)| is_left(port) && is_up(PortId(n as u8)))

@@ -121,7 +121,7 @@ pub(super) struct Panics {
 }
 
 impl Panics {
-    pub fn new(now: Time) -> Self {
+    pub(super) fn new(now: Time) -> Self {
         Panics {
             is_degraded: false,
             turned: now,
@@ -129,7 +129,7 @@ impl Panics {
     }
 
     /// Why the control thread is not to be relied on, if it is not.
-    pub fn illness(&self) -> Option<String> {
+    pub(super) fn illness(&self) -> Option<String> {
         self.is_degraded.then(|| {
             let panics = log::panics();
             format!(
@@ -138,7 +138,7 @@ impl Panics {
         })
     }
 
-    pub fn stuck(&self, now: Time) -> Option<String> {
+    pub(super) fn stuck(&self, now: Time) -> Option<String> {
         let since = now.since(self.turned);
         (self.is_degraded && since >= STUCK)
             .then(|| "the control thread panics in every turn".to_owned())

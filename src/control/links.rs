@@ -10,7 +10,7 @@ const GRACE: Duration = Duration::from_secs(8);
 
 /// What became of each port's link.
 #[derive(Debug)]
-pub struct Links {
+pub(super) struct Links {
     due: Time,
     /// Until then a link that was never up is not reported.
     patience: Time,
@@ -31,7 +31,7 @@ enum State {
 
 /// Ports, by their numbers, whose link is another than a second ago.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub(super) struct Changes {
     pub came_up: Vec<usize>,
     pub unplugged: Vec<usize>,
 }
@@ -54,7 +54,7 @@ fn name(state: Option<State>) -> &'static str {
 }
 
 impl Links {
-    pub fn new(now: Time) -> Self {
+    pub(super) fn new(now: Time) -> Self {
         Links {
             due: now,
             patience: now + GRACE,
@@ -63,7 +63,7 @@ impl Links {
     }
 
     /// `ports`: the names, and the devices, which several may be on. None when it is not time yet.
-    pub fn tick<'a>(
+    pub(super) fn tick<'a>(
         &mut self,
         ports: impl Iterator<Item = (&'a str, &'a Device)>,
         now: Time,
@@ -137,21 +137,21 @@ impl Links {
     }
 
     /// Whether packets can be expected to pass.
-    pub fn is_up(&self, port: usize) -> bool {
+    pub(super) fn is_up(&self, port: usize) -> bool {
         self.ports
             .get(port)
             .is_some_and(|(_, state)| *state == State::Up)
     }
 
-    pub fn down(&self) -> Vec<&str> {
+    pub(super) fn down(&self) -> Vec<&str> {
         self.with(|state| matches!(state, State::Down | State::Starting))
     }
 
-    pub fn gone(&self) -> Vec<&str> {
+    pub(super) fn gone(&self) -> Vec<&str> {
         self.with(|state| state == State::Gone)
     }
 
-    pub fn unplugged(&self) -> Vec<&str> {
+    pub(super) fn unplugged(&self) -> Vec<&str> {
         self.with(|state| state == State::Unplugged)
     }
 

@@ -12,7 +12,7 @@ const FEW: u64 = 8;
 
 /// The counters of a device at one time.
 #[derive(Clone, Debug)]
-pub struct Sample {
+pub(super) struct Sample {
     /// The names of the ports on it.
     pub port: String,
     /// None while the link is down, and where the device does not count.
@@ -23,13 +23,13 @@ pub struct Sample {
 
 /// What of a port does not work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stalled {
+pub(super) struct Stalled {
     pub transmit: bool,
     pub receive: bool,
 }
 
 #[derive(Debug, Default)]
-pub struct Stalls {
+pub(super) struct Stalls {
     devices: Vec<DeviceHistory>,
 }
 
@@ -43,7 +43,7 @@ struct DeviceHistory {
 
 impl Stalls {
     /// To be called once a second.
-    pub fn tick(&mut self, samples: impl Iterator<Item = Sample>) {
+    pub(super) fn tick(&mut self, samples: impl Iterator<Item = Sample>) {
         for (n, sample) in samples.enumerate() {
             if n == self.devices.len() {
                 self.devices.push(DeviceHistory {
@@ -55,14 +55,14 @@ impl Stalls {
         }
     }
 
-    pub fn stalled(&self, device: usize) -> Stalled {
+    pub(super) fn stalled(&self, device: usize) -> Stalled {
         self.devices
             .get(device)
             .map_or(Stalled::default(), |device| device.stalled)
     }
 
     /// Which ports lose packets, if some do.
-    pub fn complaint(&self) -> Option<String> {
+    pub(super) fn complaint(&self) -> Option<String> {
         let of = |what: &str, stalls: fn(&Stalled) -> bool| {
             let ports = self.devices.iter().filter(|port| stalls(&port.stalled));
             let names: Vec<_> = ports.map(|port| port.name.as_str()).collect();

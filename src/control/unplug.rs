@@ -8,15 +8,15 @@ const ROUNDS: u64 = 2;
 
 /// The ports whose workers are waited for, each with the workers' rounds then.
 #[derive(Debug, Default)]
-pub struct Unplugged(Vec<(usize, Vec<u64>)>);
+pub(super) struct Unplugged(Vec<(usize, Vec<u64>)>);
 
 impl Unplugged {
-    pub fn give_up(&mut self, number: usize, port: &Device, stats: &Stats) {
+    pub(super) fn give_up(&mut self, number: usize, port: &Device, stats: &Stats) {
         port.retire();
         self.0.push((number, rounds(stats)));
     }
 
-    pub fn tick(&mut self, ports: &[Device], stats: &Stats) {
+    pub(super) fn tick(&mut self, ports: &[Device], stats: &Stats) {
         self.0.retain(|(number, then)| {
             let now = rounds(stats);
             let passed = now

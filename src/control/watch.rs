@@ -44,7 +44,7 @@ const ALARMS: [(DropReason, &str); 8] = [
 ];
 
 #[derive(Debug)]
-pub struct Watch {
+pub(super) struct Watch {
     due: Time,
     /// By alarm, then by worker.
     alarms: [Vec<u64>; ALARMS.len()],
@@ -63,7 +63,7 @@ struct Watched {
 }
 
 impl Watch {
-    pub fn new(workers: usize, now: Time) -> Self {
+    pub(super) fn new(workers: usize, now: Time) -> Self {
         let worker = Watched {
             moved: now,
             ..Watched::default()
@@ -77,14 +77,14 @@ impl Watch {
     }
 
     /// The share of the last second that a worker had packets.
-    pub fn busy_ratio(&self, worker: usize) -> f64 {
+    pub(super) fn busy_ratio(&self, worker: usize) -> f64 {
         self.workers
             .get(worker)
             .map_or(0.0, |worker| worker.busy_ratio)
     }
 
     /// The workers that do not move.
-    pub fn hung(&self, now: Time) -> Vec<usize> {
+    pub(super) fn hung(&self, now: Time) -> Vec<usize> {
         let hangs = |worker: &Watched| now.since(worker.moved) >= HUNG;
         (0..self.workers.len())
             .filter(|&n| hangs(&self.workers[n]))
@@ -92,7 +92,7 @@ impl Watch {
     }
 
     /// `subjects`: what a reason for drops is about, as far as the control thread knows.
-    pub fn tick(
+    pub(super) fn tick(
         &mut self,
         stats: &Stats,
         subjects: impl Fn(DropReason) -> Option<String>,

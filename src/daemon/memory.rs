@@ -12,7 +12,7 @@ const WORKER: u64 = 8 * MIB;
 
 /// What a configuration has the daemon reserve in ordinary memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Needs {
+pub(super) struct Needs {
     pub workers: usize,
     /// `[limits] connections`.
     pub connections: usize,
@@ -26,7 +26,7 @@ pub struct Needs {
 
 /// Ordinary memory that can still be had without swapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Available {
+pub(super) struct Available {
     pub bytes: u64,
     /// What says so, for a person.
     pub source: String,
@@ -40,7 +40,7 @@ pub struct Shortage(String);
 impl Needs {
     /// # Errors
     /// If less is available. Where the kernel does not say how much there is, everything passes.
-    pub fn check(&self, available: Option<&Available>) -> Result<(), Shortage> {
+    pub(super) fn check(&self, available: Option<&Available>) -> Result<(), Shortage> {
         let Some(available) = available else {
             return Ok(());
         };
@@ -77,7 +77,7 @@ impl fmt::Display for Available {
 
 impl Available {
     /// What this process may still have: of the machine, and of each control group that it is in.
-    pub fn now() -> Option<Available> {
+    pub(super) fn now() -> Option<Available> {
         Self::read(Path::new("/"))
     }
 

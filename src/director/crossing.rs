@@ -54,13 +54,13 @@ pub(super) enum Others<'a> {
 
 impl<P> Beside<'_, P> {
     /// What of no family is.
-    pub const NOTHING: Self = Beside {
+    pub(super) const NOTHING: Self = Beside {
         crossing: None,
         others: None,
         fragments: None,
     };
 
-    pub fn reborrow(&mut self) -> Beside<'_, P> {
+    pub(super) fn reborrow(&mut self) -> Beside<'_, P> {
         Beside {
             crossing: self.crossing.as_deref_mut(),
             others: self.others,
@@ -69,7 +69,7 @@ impl<P> Beside<'_, P> {
     }
 
     /// Whether a connection of another half has the key of these replies: both go to the same local pair.
-    pub fn has_reply<K: Key>(&self, reply: &K) -> bool {
+    pub(super) fn has_reply<K: Key>(&self, reply: &K) -> bool {
         match (&self.crossing, self.others) {
             (Some(crossing), _) => crossing.live.has(&FlowKeyAny::of(reply)),
             (None, Some(Others::V4(table))) => has::<FlowKey, _>(table, reply),

@@ -498,14 +498,14 @@ pub(super) struct Way {
 
 impl Way {
     /// Whether the next hop was asked for, and did not answer.
-    pub fn has_failed(&self, tables: &Tables) -> bool {
+    pub(super) fn has_failed(&self, tables: &Tables) -> bool {
         let state = self.hop.map(|hop| tables.neighbours.link(hop).state);
         state == Some(LinkState::Failed)
     }
 
     /// The next hop's address, of a way to `destination`. One that is not known yet is the destination itself: a gateway has
     /// its slot.
-    pub fn address(&self, destination: IpAddr, tables: &Tables) -> IpAddr {
+    pub(super) fn address(&self, destination: IpAddr, tables: &Tables) -> IpAddr {
         match self.hop {
             Some(hop) => tables.neighbours.address(hop),
             None => destination,

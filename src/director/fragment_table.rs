@@ -48,7 +48,12 @@ pub(super) struct Id {
 }
 
 impl Id {
-    pub fn new<A: Address>(source: A, destination: A, identification: u32, protocol: u8) -> Self {
+    pub(super) fn new<A: Address>(
+        source: A,
+        destination: A,
+        identification: u32,
+        protocol: u8,
+    ) -> Self {
         let (source, destination) = (source.into(), destination.into());
         let bits = |address| match address {
             IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
@@ -212,7 +217,7 @@ struct Waiting<P> {
 }
 
 /// The datagrams of one worker, of both families.
-pub struct Fragments<P> {
+pub(super) struct Fragments<P> {
     room: FragmentRoom,
     seed: u64,
     buckets: Box<[u32]>,
@@ -237,7 +242,7 @@ impl<P: Packet> Fragments<P> {
     ///
     /// # Errors
     /// Where the kernel refuses the memory.
-    pub fn new(room: FragmentRoom, seed: u64) -> Result<Self, NoMemory> {
+    pub(super) fn new(room: FragmentRoom, seed: u64) -> Result<Self, NoMemory> {
         let next = |n: usize, of: usize| if n + 1 < of { n as u32 + 1 } else { NONE };
         let datagrams = (0..room.datagrams).map(|n| Datagram {
             next_in_bucket: next(n, room.datagrams),
@@ -270,18 +275,18 @@ impl<P: Packet> Fragments<P> {
 
     /// Whether there is nothing to poll for.
     #[inline(always)]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.lists.iter().all(|list| list.count == 0)
     }
 
     /// Whether datagrams are left that the last poll would have ended, had it had the time.
-    pub fn is_behind(&self) -> bool {
+    pub(super) fn is_behind(&self) -> bool {
         self.is_behind
     }
 
     /// Notes a fragment, and says what it is to do. If it shows that its datagram is refused, the fragments of that
     /// datagram that wait are dropped and counted.
-    pub fn note(&mut self, id: Id, part: Part, now: Time, counters: &WorkerStats) -> Noted {
+    pub(super) fn note(&mut self, id: Id, part: Part, now: Time, counters: &WorkerStats) -> Noted {
         let place = match self.find(id) {
             Some(place) => place,
             None => match self.add(id, part.head.is_some(), now, counters) {
@@ -331,7 +336,7 @@ impl<P: Packet> Fragments<P> {
     }
 
     /// Refuses a fragment that is not to be believed, and from now on all of its datagram.
-    pub fn refuse(
+    pub(super) fn refuse(
         &mut self,
         id: Id,
         reason: DropReason,
@@ -346,7 +351,7 @@ impl<P: Packet> Fragments<P> {
     }
 
     /// Keeps a fragment until the first one of its datagram comes. False where there is no room; the packet is freed.
-    pub fn wait(&mut self, place: Place, packet: P, counters: &WorkerStats) -> bool {
+    pub(super) fn wait(&mut self, place: Place, packet: P, counters: &WorkerStats) -> bool {
         let bytes = packet.data().len();
         let slot = self.free_waiting;
         let has_room = self.waiting_bytes + bytes <= self.room.bytes;
@@ -371,7 +376,7 @@ impl<P: Packet> Fragments<P> {
     }
 
     /// Takes the first of the fragments that wait at a place.
-    pub fn take_waiting(&mut self, place: Place, counters: &WorkerStats) -> Option<P> {
+    pub(super) fn take_waiting(&mut self, place: Place, counters: &WorkerStats) -> Option<P> {
         let datagram = &mut self.datagrams[place.0 as usize];
         let slot = datagram.first_waiting;
         let waiting = self.waiting.get_mut(slot as usize)?;
@@ -389,7 +394,7 @@ impl<P: Packet> Fragments<P> {
     }
 
     /// Ends what is over, some datagrams a call.
-    pub fn poll(&mut self, timeout: Duration, now: Time, counters: &WorkerStats) {
+    pub(super) fn poll(&mut self, timeout: Duration, now: Time, counters: &WorkerStats) {
         let lists = [
             (List::Headless, timeout),
             (List::Open, timeout),

@@ -4,7 +4,7 @@ mod sync {
     pub(super) use loom::sync::atomic::AtomicU64;
 }
 
-#[allow(dead_code, clippy::duplicate_mod)]
+#[allow(dead_code, unreachable_pub, clippy::duplicate_mod)]
 #[path = "limit.rs"]
 mod limit;
 

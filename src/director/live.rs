@@ -88,7 +88,7 @@ pub(super) enum Rivals {
 }
 
 impl<F: Family> Live<F> {
-    pub fn new(
+    pub(super) fn new(
         capacity: usize,
         shared: Arc<Shared>,
         counters: Arc<CachePadded<WorkerStats>>,
@@ -108,7 +108,7 @@ impl<F: Family> Live<F> {
     }
 
     /// Adds a connection of `service` whose keys are known to be no other's. None when the table is full.
-    pub fn add(
+    pub(super) fn add(
         &mut self,
         connection: Connection<F::Key>,
         hash: u64,
@@ -130,7 +130,7 @@ impl<F: Family> Live<F> {
 
     /// Takes a live connection out of the table and the counts; the template that only it has used as well, unless one
     /// that the template bound was established.
-    pub fn end(&mut self, id: ConnId) {
+    pub(super) fn end(&mut self, id: ConnId) {
         let connection = *self.table.get(id);
         self.table.remove(id);
         self.counters.connections.sub(1);
@@ -174,7 +174,7 @@ impl<F: Family> Live<F> {
     }
 
     /// One connection fewer holds a template.
-    pub fn release(&mut self, template: ConnId) {
+    pub(super) fn release(&mut self, template: ConnId) {
         let entry = self.table.get_mut(template);
         let left = entry.controlled().saturating_sub(1);
         entry.set_controlled(left);
@@ -184,7 +184,7 @@ impl<F: Family> Live<F> {
     }
 
     /// Brings a connection into another state, and the counts with it.
-    pub fn enter(&mut self, id: ConnId, next: State) {
+    pub(super) fn enter(&mut self, id: ConnId, next: State) {
         let connection = self.table.get_mut(id);
         let before = std::mem::replace(&mut connection.state, next);
         if next == State::Established {
@@ -213,7 +213,7 @@ impl<F: Family> Live<F> {
     }
 
     /// The template of a connection that has proved itself outlives it (`ip_vs_control_assure_ct`).
-    pub fn assure(&mut self, connection: &Connection<F::Key>) {
+    pub(super) fn assure(&mut self, connection: &Connection<F::Key>) {
         if connection.template != NO_TEMPLATE {
             self.table
                 .get_mut(ConnId(connection.template))
@@ -222,12 +222,18 @@ impl<F: Family> Live<F> {
     }
 
     /// Whether a connection has this key.
-    pub fn has(&self, key: &F::Key) -> bool {
+    pub(super) fn has(&self, key: &F::Key) -> bool {
         self.table.find(self.table.hash(key), key).is_some()
     }
 
     /// Whether no live connection has this key of replies. One that gives way is ended.
-    pub fn vacate(&mut self, key: &F::Key, rivals: Rivals, tables: &Tables, now: Millis) -> bool {
+    pub(super) fn vacate(
+        &mut self,
+        key: &F::Key,
+        rivals: Rivals,
+        tables: &Tables,
+        now: Millis,
+    ) -> bool {
         let Some(found) = self.table.find(self.table.hash(key), key) else {
             return true;
         };
@@ -249,7 +255,7 @@ impl<F: Family> Live<F> {
 
     /// The sequence number that the real server takes next from a local pair that a connection has left, once. `reply`: the
     /// key of its replies to the pair.
-    pub fn take_left(&mut self, reply: &F::Key) -> Option<u32> {
+    pub(super) fn take_left(&mut self, reply: &F::Key) -> Option<u32> {
         let place = self.place_left(reply);
         let left = &mut self.left[place];
         (left.reply == *reply).then(|| std::mem::take(left).next)
@@ -260,7 +266,7 @@ impl<F: Family> Live<F> {
     }
 
     /// What could be given up of an entry.
-    pub fn held(&self, id: ConnId, now: Millis) -> Option<Held> {
+    pub(super) fn held(&self, id: ConnId, now: Millis) -> Option<Held> {
         let connection = self.table.get(id);
         Some(Held {
             id,
@@ -270,7 +276,7 @@ impl<F: Family> Live<F> {
     }
 
     /// The local pair that has become available towards a real server whose pool was exhausted, once.
-    pub fn take_hint(&mut self, real: RealId) -> Option<Pair<F::Address>> {
+    pub(super) fn take_hint(&mut self, real: RealId) -> Option<Pair<F::Address>> {
         let hint = &mut self.hints[real.index() % HINTS];
         (hint.real == real).then(|| std::mem::replace(hint, Hint::NONE).pair)
     }
@@ -287,7 +293,7 @@ impl<F: Family> Live<F> {
 
     /// Makes room for an entry of `service`: a full table gives another one up for it. A service that would have more
     /// than its share of a table that is nearly full gives up one of its own. `syn`: the hash of the flow whose SYN asks.
-    pub fn make_room(&mut self, service: ServiceId, syn: Option<u64>, now: Millis) -> Room {
+    pub(super) fn make_room(&mut self, service: ServiceId, syn: Option<u64>, now: Millis) -> Room {
         let own = self.exceeds_its_share(service, 1).then_some(service);
         if own.is_none() && !self.table.is_full() {
             return Room::Yes;
@@ -299,14 +305,20 @@ impl<F: Family> Live<F> {
     }
 
     /// Takes the key of the replies of a connection that was given up, and has left a local pair.
-    pub fn take_given_up(&mut self) -> Option<F::Key> {
+    pub(super) fn take_given_up(&mut self) -> Option<F::Key> {
         self.given_up.pop()
     }
 
     /// Ends a connection for another one, in one of `places` that are all in use. `syn`: the hash of the flow whose SYN asks
     /// for it.
     #[cold]
-    pub fn give_up(&mut self, held: Held, places: u32, syn: Option<u64>, now: Millis) -> Room {
+    pub(super) fn give_up(
+        &mut self,
+        held: Held,
+        places: u32,
+        syn: Option<u64>,
+        now: Millis,
+    ) -> Room {
         let connection = *self.table.get(held.id);
         if let Some(hash) = syn
             && connection.state.is_half_open()
@@ -398,7 +410,7 @@ impl<F: Family> Live<F> {
 
     /// Ends every connection: a clock that has leapt by more than any timeout leaves none alive.
     #[cold]
-    pub fn end_all(&mut self) {
+    pub(super) fn end_all(&mut self) {
         // Templates last: what they bound refers to them.
         for templates_too in [false, true] {
             for id in (0..self.table.high_water()).map(ConnId) {

@@ -11,25 +11,25 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub const NONE: Parts = Parts {
+    pub(super) const NONE: Parts = Parts {
         has: [0; WORDS],
         begins: [0; WORDS],
     };
 
     /// Forgets the first units: those that may have come.
-    pub fn clear(&mut self, units: usize) {
+    pub(super) fn clear(&mut self, units: usize) {
         let words = units.div_ceil(64).min(WORDS);
         self.has[..words].fill(0);
         self.begins[..words].fill(0);
     }
 
     #[cfg(test)]
-    pub fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.has == [0; WORDS] && self.begins == [0; WORDS]
     }
 
     /// Where the second fragment begins, of those that leave no gap.
-    pub fn first(&self) -> Option<usize> {
+    pub(super) fn first(&self) -> Option<usize> {
         let words = self.begins.iter().enumerate();
         let mut words = words.map(|(n, word)| (n, if n == 0 { word & !1 } else { *word }));
         let (n, word) = words.find(|(_, word)| *word != 0)?;
@@ -37,12 +37,12 @@ impl Parts {
     }
 
     /// Whether any of these units has come.
-    pub fn has_any(&self, from: usize, to: usize) -> bool {
+    pub(super) fn has_any(&self, from: usize, to: usize) -> bool {
         has_any(&self.has, from, to)
     }
 
     /// Takes the units of a fragment.
-    pub fn add(&mut self, from: usize, to: usize) {
+    pub(super) fn add(&mut self, from: usize, to: usize) {
         for (word, mask) in words(from, to) {
             self.has[word] |= mask;
         }
@@ -50,7 +50,7 @@ impl Parts {
     }
 
     /// Whether these units are those of one fragment that has come.
-    pub fn is_one(&self, from: usize, to: usize) -> bool {
+    pub(super) fn is_one(&self, from: usize, to: usize) -> bool {
         let is = |bits: &[u64; WORDS], at: usize| bits[at / 64] >> (at % 64) & 1 != 0;
         let ends = to == WORDS * 64 || is(&self.begins, to) || !is(&self.has, to);
         is(&self.begins, from)

@@ -15,7 +15,7 @@ const PLACES: usize = 1024;
 const LIFE_SECONDS: u64 = 600;
 
 /// No link is as narrow as that: what is shorter need not be looked for.
-pub const LEAST_V4: u16 = 576;
+pub(super) const LEAST_V4: u16 = 576;
 
 /// The MTU of ways, by the real server's address.
 pub struct PathMtus {

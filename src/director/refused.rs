@@ -29,7 +29,7 @@ fn nowhere<F: Family>() -> Destination<F> {
 }
 
 impl<F: Family> Refused<F> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Refused {
             keys: Box::new([nowhere::<F>(); PLACES]),
             generation: None,
@@ -38,7 +38,7 @@ impl<F: Family> Refused<F> {
 
     /// Notes that the limit was reached for a packet to the flow's destination, whatever its source.
     #[cold]
-    pub fn note(&mut self, flow: &Flow<F>, generation: Generation) {
+    pub(super) fn note(&mut self, flow: &Flow<F>, generation: Generation) {
         if self.generation != Some(generation) {
             self.keys.fill(nowhere::<F>());
             self.generation = Some(generation);
@@ -51,7 +51,7 @@ impl<F: Family> Refused<F> {
     /// Returns the kind of answer that a packet of no connection is due, if the limit for that was reached for an earlier
     /// one to the same destination.
     #[inline(always)]
-    pub fn answer(&self, flow: &Flow<F>, generation: Generation) -> Option<AnswerKind> {
+    pub(super) fn answer(&self, flow: &Flow<F>, generation: Generation) -> Option<AnswerKind> {
         match self.generation == Some(generation) {
             true => self.find(flow),
             false => None,

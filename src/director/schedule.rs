@@ -33,11 +33,11 @@ pub(super) struct Tried {
 }
 
 impl Tried {
-    pub fn has_any(&self) -> bool {
+    pub(super) fn has_any(&self) -> bool {
         !self.here.is_empty() || !self.elsewhere.is_empty() || self.all_but.is_some()
     }
 
-    pub fn has(&self, real: RealId) -> bool {
+    pub(super) fn has(&self, real: RealId) -> bool {
         self.elsewhere.has(real)
             || self.here.contains(&real)
             || self.all_but.is_some_and(|freed| freed != Some(real))

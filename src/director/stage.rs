@@ -37,7 +37,7 @@ const FEW_REALS: usize = 256;
 
 impl<F: Wire> Stage<F> {
     /// `knows_both`: packets of the other family have a stage of their own.
-    pub fn new(knows_both: bool) -> Box<Self> {
+    pub(super) fn new(knows_both: bool) -> Box<Self> {
         Box::new(Stage {
             slots: std::array::from_fn(|n| Slot {
                 number: n as u8,
@@ -51,7 +51,7 @@ impl<F: Wire> Stage<F> {
     /// Parses the frames, and fetches the bucket of each flow's hash. Returns how many come before the first one of the
     /// other family's.
     #[inline(always)]
-    pub fn parse<P: Packet>(
+    pub(super) fn parse<P: Packet>(
         &mut self,
         burst: &mut Burst<P>,
         tables: &Tables,
@@ -112,7 +112,7 @@ impl<F: Wire> Stage<F> {
 
     /// Guesses where each of the first `count` connections is, and fetches the entry.
     #[inline(always)]
-    pub fn guess(&mut self, count: usize, lookup: &Lookup<F>) {
+    pub(super) fn guess(&mut self, count: usize, lookup: &Lookup<F>) {
         for slot in &mut self.slots[..count] {
             slot.place = lookup.guess(slot.hash);
         }
@@ -121,7 +121,7 @@ impl<F: Wire> Stage<F> {
     /// Finds the connections of the first `count` packets, and fetches the counters of their real servers. Returns whether
     /// there is a flow without one.
     #[inline(always)]
-    pub fn find(
+    pub(super) fn find(
         &mut self,
         count: usize,
         lookup: &Lookup<F>,

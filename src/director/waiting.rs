@@ -18,7 +18,7 @@ pub const HOPS: usize = 256;
 /// Longer than the resolver asks: it ends a wait whose question or answer was lost on the way.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub struct Waiting<P> {
+pub(super) struct Waiting<P> {
     hops: Vec<Hop<P>>,
 }
 
@@ -30,18 +30,18 @@ struct Hop<P> {
 }
 
 impl<P: Packet> Waiting<P> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Waiting {
             hops: Vec::with_capacity(HOPS),
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.hops.is_empty()
     }
 
     /// Keeps a packet, all but its MAC addresses done. False when there is no room; the packet is freed.
-    pub fn push(&mut self, port: PortId, address: IpAddr, packet: P, now: Time) -> bool {
+    pub(super) fn push(&mut self, port: PortId, address: IpAddr, packet: P, now: Time) -> bool {
         let is_it = |hop: &Hop<P>| hop.port == port && hop.address == address;
         let place = match self.hops.iter().position(is_it) {
             Some(place) => place,
@@ -60,7 +60,7 @@ impl<P: Packet> Waiting<P> {
     }
 
     /// Sends what need wait no longer, and drops what waited in vain.
-    pub fn poll<S: Sink<Packet = P>>(
+    pub(super) fn poll<S: Sink<Packet = P>>(
         &mut self,
         tables: &Tables,
         stats: &WorkerStats,

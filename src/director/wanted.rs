@@ -32,7 +32,7 @@ impl Wanted {
 }
 
 impl Wants {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Wants([Wanted::NONE; PLACES])
     }
 }

@@ -9,8 +9,8 @@
 mod carrier;
 mod kernel;
 
-pub use carrier::{Carrier, Tap};
-pub use kernel::{Interface, Kernel};
+pub(crate) use carrier::{Carrier, Tap};
+pub(crate) use kernel::{Interface, Kernel};
 
 use crate::io::dpdk::{Mbuf, MbufPool};
 use crate::net::Mac;
@@ -33,7 +33,7 @@ const LENT: usize = 128;
 const TOGETHER: usize = 32;
 
 /// The most mbufs that are somewhere between the workers and the kernel.
-pub const fn mbufs(workers: usize) -> usize {
+pub(crate) const fn mbufs(workers: usize) -> usize {
     workers * (TO_HOST + FIRST_TO_HOST) + FROM_HOST + LENT
 }
 

@@ -46,7 +46,7 @@ impl Limit {
     }
 
     /// The places that had lines left out since the last call, and how many.
-    pub fn take(&self) -> Vec<(String, u64)> {
+    pub(super) fn take(&self) -> Vec<(String, u64)> {
         let mut places = self.0.lock();
         let of = |place: &mut Place| match std::mem::take(&mut place.left_out) {
             0 => None,

@@ -41,7 +41,7 @@ struct Waiting {
 
 impl Queue {
     /// Takes a line in, or counts it as lost.
-    pub fn push(&self, mut line: Vec<u8>) {
+    pub(super) fn push(&self, mut line: Vec<u8>) {
         if line.len() > LONGEST {
             let more = line.len() - LONGEST;
             // Never within a character.
@@ -62,12 +62,12 @@ impl Queue {
         self.came.notify_one();
     }
 
-    pub fn lost(&self) -> u64 {
+    pub(super) fn lost(&self) -> u64 {
         self.lost.load(Relaxed)
     }
 
     /// Waits until everything so far is written or lost, at most so long.
-    pub fn flush(&self, most: Duration) {
+    pub(super) fn flush(&self, most: Duration) {
         let end = Instant::now() + most;
         let mut waiting = self.waiting.lock();
         while !waiting.lines.is_empty() || waiting.is_writing {
@@ -79,7 +79,7 @@ impl Queue {
 
     /// Writes lines, for ever. `own`: what the thread has to say itself, given the number of lines lost and not told yet;
     /// asked for once a second.
-    pub fn write_out(&self, mut to: impl Destination, own: impl Fn(u64) -> Vec<u8>) {
+    pub(super) fn write_out(&self, mut to: impl Destination, own: impl Fn(u64) -> Vec<u8>) {
         let mut out = Out {
             is_within_line: false,
         };

@@ -34,7 +34,7 @@ pub(super) enum Standing {
 
 impl Standing {
     /// What the neighbour table says of a router.
-    pub fn of(table: &NeighbourTable, port: PortId, address: Ipv6Addr) -> Standing {
+    pub(super) fn of(table: &NeighbourTable, port: PortId, address: Ipv6Addr) -> Standing {
         let link = table.find(port, address).map(|hop| table.link(hop));
         match link {
             Some(link) if link.state == LinkState::Failed => Standing::Failed,
@@ -84,7 +84,7 @@ pub(super) struct Outcome {
 impl Routers {
     /// A router says for how long it is one; for no time: it is none from now on (RFC 4861 section 6.3.4). `standing`: what a
     /// router is worth.
-    pub fn heard(
+    pub(super) fn heard(
         &mut self,
         port: PortId,
         address: Ipv6Addr,
@@ -142,7 +142,7 @@ impl Routers {
     }
 
     /// Forgets the routers of ports that no longer heed them.
-    pub fn follow(&mut self, config: &Config) {
+    pub(super) fn follow(&mut self, config: &Config) {
         let is_heeded = |router: &Router| config.ports[router.port.index()].accept_ra;
         self.known.retain(is_heeded);
         let known = &self.known;
@@ -151,12 +151,16 @@ impl Routers {
     }
 
     /// The router of the default route.
-    pub fn chosen(&self) -> Option<(PortId, Ipv6Addr)> {
+    pub(super) fn chosen(&self) -> Option<(PortId, Ipv6Addr)> {
         self.chosen
     }
 
     /// Chooses anew. Returns whether the route is another one.
-    pub fn choose(&mut self, standing: impl Fn(PortId, Ipv6Addr) -> Standing, now: Time) -> bool {
+    pub(super) fn choose(
+        &mut self,
+        standing: impl Fn(PortId, Ipv6Addr) -> Standing,
+        now: Time,
+    ) -> bool {
         self.known.retain(|router| now < router.until);
         if now < self.quiet {
             return false;
@@ -182,7 +186,7 @@ impl Routers {
     }
 
     /// When to choose anew at the latest, though nothing happens.
-    pub fn next_due(&self) -> Option<Time> {
+    pub(super) fn next_due(&self) -> Option<Time> {
         let next = self.known.iter().map(|router| router.until).min();
         next.map(|due| due.max(self.quiet))
     }

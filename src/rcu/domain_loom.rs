@@ -5,11 +5,11 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 
 mod sync {
-    pub use loom::sync::atomic::{AtomicPtr, AtomicU64, fence};
-    pub use loom::sync::{Arc, Mutex};
+    pub(super) use loom::sync::atomic::{AtomicPtr, AtomicU64, fence};
+    pub(super) use loom::sync::{Arc, Mutex};
 }
 
-#[allow(dead_code, clippy::duplicate_mod)]
+#[allow(dead_code, unreachable_pub, clippy::duplicate_mod)]
 #[path = "domain.rs"]
 mod domain;
 

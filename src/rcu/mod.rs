@@ -23,7 +23,7 @@ pub use domain::{Publisher, Reader, domain};
 
 /// What `domain` synchronises with. The model test compiles the same file against loom's versions.
 mod sync {
-    pub use std::sync::Arc;
-    pub use std::sync::Mutex;
-    pub use std::sync::atomic::{AtomicPtr, AtomicU64, fence};
+    pub(super) use std::sync::Arc;
+    pub(super) use std::sync::Mutex;
+    pub(super) use std::sync::atomic::{AtomicPtr, AtomicU64, fence};
 }

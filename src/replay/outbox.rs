@@ -40,7 +40,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub fn new(stats: Arc<Stats>, vlans: Vec<Vlan>, workers: usize, clock: Time) -> Self {
+    pub(super) fn new(stats: Arc<Stats>, vlans: Vec<Vlan>, workers: usize, clock: Time) -> Self {
         Outbox {
             worker: WorkerId(0),
             clock,
@@ -57,18 +57,18 @@ impl Outbox {
     }
 
     /// Packets with these timestamps have come in together, each by that port's capture.
-    pub fn begin(&mut self, arrivals: impl Iterator<Item = (PortId, Time)>) {
+    pub(super) fn begin(&mut self, arrivals: impl Iterator<Item = (PortId, Time)>) {
         self.arrivals.extend(arrivals);
         self.decided.resize(self.arrivals.len(), None);
     }
 
     /// The packet is for this port.
-    pub fn enters(&mut self, number: usize, port: PortId) {
+    pub(super) fn enters(&mut self, number: usize, port: PortId) {
         self.arrivals[number].0 = port;
     }
 
     /// The packet is for no port. The first worker counts it.
-    pub fn refuse(&mut self, number: usize, reason: DropReason) {
+    pub(super) fn refuse(&mut self, number: usize, reason: DropReason) {
         let worker = WorkerId(0);
         let counters = self.stats.worker(worker);
         counters.received.add(1);
@@ -78,23 +78,23 @@ impl Outbox {
     }
 
     /// A burst of these goes to the director of `worker` next.
-    pub fn expect(&mut self, worker: WorkerId, numbers: impl Iterator<Item = usize>) {
+    pub(super) fn expect(&mut self, worker: WorkerId, numbers: impl Iterator<Item = usize>) {
         self.worker = worker;
         self.current.extend(numbers);
     }
 
     /// Takes what the other workers have handed over to `worker`.
-    pub fn take_handed_over(&mut self, worker: usize) -> Vec<Numbered> {
+    pub(super) fn take_handed_over(&mut self, worker: usize) -> Vec<Numbered> {
         std::mem::take(&mut self.handed_over[worker])
     }
 
-    pub fn has_handed_over(&self) -> bool {
+    pub(super) fn has_handed_over(&self) -> bool {
         self.handed_over.iter().any(|ring| !ring.is_empty())
     }
 
     /// Puts the frames that were sent since [`begin`](Self::begin) into the order of the packets that caused them, and
     /// returns what became of each packet.
-    pub fn end(&mut self) -> Vec<Decision> {
+    pub(super) fn end(&mut self) -> Vec<Decision> {
         self.caused.sort_by_key(|(number, _, _)| *number);
         // The first that is the packet itself: what it has released follows it.
         let mut own = vec![None; self.arrivals.len()];
@@ -124,7 +124,7 @@ impl Outbox {
     }
 
     /// The frames sent since the last call, in the order of their sending.
-    pub fn take_frames(&mut self) -> impl Iterator<Item = Frame> {
+    pub(super) fn take_frames(&mut self) -> impl Iterator<Item = Frame> {
         self.frames.drain(..)
     }
 }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 #[derive(Debug, Default)]
-pub struct Agenda {
+pub(super) struct Agenda {
     /// Entries that a later change made void are passed over.
     queue: BinaryHeap<Reverse<(Time, HopId)>>,
     slots: Vec<Slot>,
@@ -21,7 +21,7 @@ struct Slot {
 
 impl Agenda {
     /// Something is due about a neighbour at this time, and nothing before.
-    pub fn set(&mut self, hop: HopId, due: Time) {
+    pub(super) fn set(&mut self, hop: HopId, due: Time) {
         let wanted = self.slots.len().max(hop.index() + 1);
         self.slots.resize(wanted, Slot::default());
         let slot = &mut self.slots[hop.index()];
@@ -34,25 +34,25 @@ impl Agenda {
     }
 
     /// Nothing is due about a neighbour.
-    pub fn clear(&mut self, hop: HopId) {
+    pub(super) fn clear(&mut self, hop: HopId) {
         if let Some(slot) = self.slots.get_mut(hop.index()) {
             slot.due = None;
         }
     }
 
     /// Whether nothing is due about a neighbour.
-    pub fn is_clear(&self, hop: HopId) -> bool {
+    pub(super) fn is_clear(&self, hop: HopId) -> bool {
         let slot = self.slots.get(hop.index());
         slot.is_none_or(|slot| slot.due.is_none())
     }
 
     /// When to look next.
-    pub fn next_due(&self) -> Option<Time> {
+    pub(super) fn next_due(&self) -> Option<Time> {
         self.queue.peek().map(|Reverse((due, _))| *due)
     }
 
     /// Takes off what was due first, if that was not after `now`: when it was due, and about which neighbour.
-    pub fn pop(&mut self, now: Time) -> Option<(Time, HopId)> {
+    pub(super) fn pop(&mut self, now: Time) -> Option<(Time, HopId)> {
         while let Some(&Reverse((due, hop))) = self.queue.peek()
             && due <= now
         {

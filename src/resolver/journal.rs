@@ -57,7 +57,7 @@ impl Default for Journal {
 
 impl Journal {
     /// Logs what is left to say. Next hops are reported by [`Resolver::take_reached`](super::Resolver::take_reached).
-    pub fn tick(&mut self, tables: &Tables, now: Time) {
+    pub(super) fn tick(&mut self, tables: &Tables, now: Time) {
         let due = self.conflict.tick(now);
         let lines = due.subjects.into_iter();
         lines.for_each(|(place, said)| conflict(tables, place, said));

@@ -39,12 +39,12 @@ const CONFIG: &str = r#"
 "#;
 
 /// Real servers for the service: 10.0.0.11 and so many after it.
-pub fn reals(count: u8) -> String {
+pub(crate) fn reals(count: u8) -> String {
     let real = |n| format!("[[service.real]]\naddress = \"10.0.0.{}\"\n", 11 + n);
     (0..count).map(real).collect()
 }
 
-pub fn parse(reals: &str) -> config::Config {
+pub(crate) fn parse(reals: &str) -> config::Config {
     parse_text(&format!("{CONFIG}{reals}"))
 }
 
@@ -57,7 +57,7 @@ fn parse_text(text: &str) -> config::Config {
 }
 
 /// The IPv6 address that plays the same part.
-pub fn twin(address: IpAddr) -> IpAddr {
+pub(crate) fn twin(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) if address.is_unspecified() => Ipv6Addr::UNSPECIFIED.into(),
         IpAddr::V4(address) => {
@@ -94,20 +94,20 @@ fn twins(text: &str) -> String {
     words.collect::<Vec<_>>().join("\"")
 }
 
-pub fn at(millis: u64) -> Time {
+pub(crate) fn at(millis: u64) -> Time {
     Time::from_nanos(millis * 1_000_000)
 }
 
-pub fn mac(n: u8) -> Mac {
+pub(crate) fn mac(n: u8) -> Mac {
     Mac([2, 0, 0, 0, 1, n])
 }
 
-pub fn lan(last: u8) -> IpAddr {
+pub(crate) fn lan(last: u8) -> IpAddr {
     IpAddr::from([10, 0, 0, last])
 }
 
 /// A model whose clock is moved by hand, and what it says.
-pub struct Lab {
+pub(crate) struct Lab {
     pub model: Model,
     reader: Reader<Tables>,
     pub now: u64,
@@ -116,12 +116,12 @@ pub struct Lab {
 }
 
 impl Lab {
-    pub fn new(reals: &str) -> Lab {
+    pub(crate) fn new(reals: &str) -> Lab {
         Self::of(&parse(reals), false)
     }
 
     /// As [`Lab::new`], of IPv6.
-    pub fn v6(reals: &str) -> Lab {
+    pub(crate) fn v6(reals: &str) -> Lab {
         Self::of(&parse_text(&twins(&format!("{CONFIG}{reals}"))), true)
     }
 
@@ -151,7 +151,7 @@ impl Lab {
     }
 
     /// Moves the clock, with everything at its own time.
-    pub fn go_to(&mut self, millis: u64) {
+    pub(crate) fn go_to(&mut self, millis: u64) {
         while let Some(due) = self
             .model
             .resolver
@@ -191,18 +191,18 @@ impl Lab {
         }
     }
 
-    pub fn event(&mut self, event: Event) {
+    pub(crate) fn event(&mut self, event: Event) {
         self.model.event(event, at(self.now));
         self.tick();
     }
 
-    pub fn want(&mut self, address: IpAddr) {
+    pub(crate) fn want(&mut self, address: IpAddr) {
         let port = PortId(u8::from(ipv4(address).octets()[0] != 10));
         let address = self.meant(address);
         self.event(Event::Wanted { port, address });
     }
 
-    pub fn arp(&mut self, operation: u16, sender: (IpAddr, Mac), target_ip: IpAddr) {
+    pub(crate) fn arp(&mut self, operation: u16, sender: (IpAddr, Mac), target_ip: IpAddr) {
         let ((sender_ip, sender_mac), target_ip) = (sender, ipv4(target_ip));
         let sender_ip = ipv4(sender_ip);
         let port = PortId(u8::from(sender_ip.octets()[0] != 10));
@@ -226,13 +226,13 @@ impl Lab {
         self.model.tables().addresses.get(&address).is_some()
     }
 
-    pub fn link(&self, address: IpAddr) -> Option<Link> {
+    pub(crate) fn link(&self, address: IpAddr) -> Option<Link> {
         let port = PortId(u8::from(ipv4(address).octets()[0] != 10));
         let table = self.model.resolver.neighbours().table();
         Some(table.link(table.find(port, self.meant(address))?))
     }
 
-    pub fn states(&self) -> HashMap<&'static str, usize> {
+    pub(crate) fn states(&self) -> HashMap<&'static str, usize> {
         let mut states = HashMap::new();
         for (_, _, link, _) in self.model.resolver.neighbours().iter() {
             *states.entry(link.state.name()).or_default() += 1;

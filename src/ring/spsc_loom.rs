@@ -12,7 +12,7 @@ mod sync {
     pub(super) use loom::sync::atomic::AtomicU32;
 }
 
-#[allow(dead_code, clippy::duplicate_mod)]
+#[allow(dead_code, unreachable_pub, clippy::duplicate_mod)]
 #[path = "spsc.rs"]
 mod spsc;
 

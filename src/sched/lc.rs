@@ -7,14 +7,14 @@ use super::{Client, Cursor, Kind, Scheduler, Usable};
 use crate::service::Real;
 use crate::stats::Stats;
 
-pub const LC: Kind = Kind {
+pub(super) const LC: Kind = Kind {
     name: "lc",
     description: "least connection",
     is_stateless: false,
     new: |_| Box::new(LeastConnection { weighted: false }),
 };
 
-pub const WLC: Kind = Kind {
+pub(super) const WLC: Kind = Kind {
     name: "wlc",
     description: "weighted least connection",
     is_stateless: false,

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
-pub const KIND: Kind = Kind {
+pub(super) const KIND: Kind = Kind {
     name: "mh",
     description: "Maglev hash: by the client's address, and few move when a real server comes or goes",
     is_stateless: true,

@@ -169,7 +169,7 @@ pub(crate) mod testing {
     use std::fmt::Write;
 
     /// A service with real servers A, B, C …, listed newest first, of which every connection stays open unless a test closes it.
-    pub struct Lab {
+    pub(crate) struct Lab {
         pub reals: Vec<Real>,
         pub stats: Stats,
         cursor: Cursor,
@@ -178,7 +178,7 @@ pub(crate) mod testing {
     }
 
     impl Lab {
-        pub fn new(kind: &'static str, weights: &[u16]) -> Self {
+        pub(crate) fn new(kind: &'static str, weights: &[u16]) -> Self {
             let kind = kinds().find(|it| it.name == kind).unwrap();
             let stats = Stats::new(1).unwrap();
             let scheduler = (kind.new)(&[]);
@@ -207,15 +207,15 @@ pub(crate) mod testing {
         }
 
         /// As the control thread does after every change.
-        pub fn changed(&mut self) {
+        pub(crate) fn changed(&mut self) {
             self.scheduler = (self.kind.new)(&self.reals);
         }
 
-        pub fn pick(&self, client: Client) -> Option<Real> {
+        pub(crate) fn pick(&self, client: Client) -> Option<Real> {
             self.pick_usable(client, &|_| true)
         }
 
-        pub fn pick_usable(&self, client: Client, usable: &Usable) -> Option<Real> {
+        pub(crate) fn pick_usable(&self, client: Client, usable: &Usable) -> Option<Real> {
             let cursor = &self.cursor;
             let place = self
                 .scheduler
@@ -223,11 +223,11 @@ pub(crate) mod testing {
             Some(self.reals[place])
         }
 
-        pub fn connect(&self, address: u32) -> char {
+        pub(crate) fn connect(&self, address: u32) -> char {
             self.connect_usable(address, &|_| true)
         }
 
-        pub fn connect_usable(&self, address: u32, usable: &Usable) -> char {
+        pub(crate) fn connect_usable(&self, address: u32, usable: &Usable) -> char {
             let client = Client {
                 address,
                 port: 30_000,
@@ -249,7 +249,7 @@ pub(crate) mod testing {
         }
 
         /// The real servers of `count` new connections.
-        pub fn sequence(&self, count: u32) -> String {
+        pub(crate) fn sequence(&self, count: u32) -> String {
             (0..count).fold(String::new(), |mut sequence, n| {
                 write!(sequence, "{}", self.connect(0x0a00_0102 + n)).unwrap();
                 sequence

@@ -4,7 +4,7 @@ use super::{Client, Cursor, Kind, Scheduler, Usable, place_of};
 use crate::service::Real;
 use crate::stats::Stats;
 
-pub const KIND: Kind = Kind {
+pub(super) const KIND: Kind = Kind {
     name: "rr",
     description: "round robin: one real server after the other",
     is_stateless: false,

@@ -8,7 +8,7 @@ use super::{Client, Cursor, Kind, Scheduler, Usable};
 use crate::service::Real;
 use crate::stats::Stats;
 
-pub const KIND: Kind = Kind {
+pub(super) const KIND: Kind = Kind {
     name: "sh",
     description: "source hash: by the client's address",
     is_stateless: true,

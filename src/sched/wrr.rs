@@ -11,7 +11,7 @@ use crate::service::Real;
 use crate::stats::Stats;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub const KIND: Kind = Kind {
+pub(super) const KIND: Kind = Kind {
     name: "wrr",
     description: "weighted round robin, interleaved",
     is_stateless: false,

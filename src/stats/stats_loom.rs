@@ -8,7 +8,7 @@ mod sync {
     pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64};
 }
 
-#[allow(dead_code, clippy::duplicate_mod)]
+#[allow(dead_code, unreachable_pub, clippy::duplicate_mod)]
 #[path = "counter.rs"]
 mod counter;
 

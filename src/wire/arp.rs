@@ -13,12 +13,12 @@ mod field {
     use crate::wire::field::Field;
 
     /// Hardware type, protocol type, and the lengths of their addresses.
-    pub const FORMAT: Field = 0..6;
-    pub const OPERATION: Field = 6..8;
-    pub const SENDER_MAC: Field = 8..14;
-    pub const SENDER_IP: Field = 14..18;
-    pub const TARGET_MAC: Field = 18..24;
-    pub const TARGET_IP: Field = 24..28;
+    pub(super) const FORMAT: Field = 0..6;
+    pub(super) const OPERATION: Field = 6..8;
+    pub(super) const SENDER_MAC: Field = 8..14;
+    pub(super) const SENDER_IP: Field = 14..18;
+    pub(super) const TARGET_MAC: Field = 18..24;
+    pub(super) const TARGET_IP: Field = 24..28;
 }
 
 /// Ethernet (1), IPv4 (0x0800), and their lengths: 6 and 4.

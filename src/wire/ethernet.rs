@@ -13,10 +13,10 @@ mod field {
     use crate::wire::field::Field;
     use std::ops::RangeFrom;
 
-    pub const DESTINATION: Field = 0..6;
-    pub const SOURCE: Field = 6..12;
-    pub const ETHERTYPE: Field = 12..14;
-    pub const PAYLOAD: RangeFrom<usize> = 14..;
+    pub(super) const DESTINATION: Field = 0..6;
+    pub(super) const SOURCE: Field = 6..12;
+    pub(super) const ETHERTYPE: Field = 12..14;
+    pub(super) const PAYLOAD: RangeFrom<usize> = 14..;
 }
 
 /// A frame.

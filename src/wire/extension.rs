@@ -17,17 +17,17 @@ pub const FRAGMENT_LEN: usize = UNIT;
 mod field {
     use crate::wire::field::Field;
 
-    pub const NEXT_HEADER: usize = 0;
+    pub(super) const NEXT_HEADER: usize = 0;
     /// In units of 8 bytes, the first not counted. A fragment header has none.
-    pub const LENGTH: usize = 1;
+    pub(super) const LENGTH: usize = 1;
     /// Of hop-by-hop and destination options.
-    pub const OPTIONS_AT: usize = 2;
+    pub(super) const OPTIONS_AT: usize = 2;
     /// Of a routing header.
-    pub const SEGMENTS_LEFT: usize = 3;
+    pub(super) const SEGMENTS_LEFT: usize = 3;
     /// Of a fragment header: the offset in units of 8 bytes (13 bits), two reserved bits, and whether more follow.
-    pub const OFFSET: Field = 2..4;
+    pub(super) const OFFSET: Field = 2..4;
     /// Of a fragment header.
-    pub const IDENTIFICATION: Field = 4..8;
+    pub(super) const IDENTIFICATION: Field = 4..8;
 }
 
 /// One extension header, at the start of bytes that may be more.

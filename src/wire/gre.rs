@@ -10,10 +10,10 @@ mod field {
     use crate::wire::field::Field;
 
     /// Which options there are, and the version.
-    pub const FLAGS: Field = 0..2;
+    pub(super) const FLAGS: Field = 0..2;
     /// An Ethertype.
-    pub const PROTOCOL: Field = 2..4;
-    pub const PAYLOAD_AT: usize = 4;
+    pub(super) const PROTOCOL: Field = 2..4;
+    pub(super) const PAYLOAD_AT: usize = 4;
 }
 
 /// A header without options, and what follows it.

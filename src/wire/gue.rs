@@ -11,11 +11,11 @@ mod field {
     use crate::wire::field::Field;
 
     /// Variant (2 bits), control (1), and the length of extensions in words of 32 bits (5).
-    pub const FIRST: usize = 0;
+    pub(super) const FIRST: usize = 0;
     /// An IP protocol number.
-    pub const PROTOCOL: usize = 1;
-    pub const FLAGS: Field = 2..4;
-    pub const EXTENSIONS_AT: usize = 4;
+    pub(super) const PROTOCOL: usize = 1;
+    pub(super) const FLAGS: Field = 2..4;
+    pub(super) const EXTENSIONS_AT: usize = 4;
 }
 
 const CONTROL: u8 = 0x20;

@@ -29,18 +29,18 @@ pub fn is_discovery(kind: u8) -> bool {
 mod field {
     use crate::wire::field::Field;
 
-    pub const KIND: usize = 0;
-    pub const CODE: usize = 1;
-    pub const CHECKSUM: Field = 2..4;
+    pub(super) const KIND: usize = 0;
+    pub(super) const CODE: usize = 1;
+    pub(super) const CHECKSUM: Field = 2..4;
     /// What it is depends on the type.
-    pub const REST: Field = 4..8;
+    pub(super) const REST: Field = 4..8;
     /// Of an echo.
-    pub const IDENTIFIER: Field = 4..6;
+    pub(super) const IDENTIFIER: Field = 4..6;
     /// Of an echo.
-    pub const SEQUENCE: Field = 6..8;
+    pub(super) const SEQUENCE: Field = 6..8;
     /// Of an error: how much it quotes, in words of 64 bits (RFC 4884 section 4).
-    pub const QUOTED_WORDS: usize = 4;
-    pub const DATA_AT: usize = 8;
+    pub(super) const QUOTED_WORDS: usize = 4;
+    pub(super) const DATA_AT: usize = 8;
 }
 
 /// A message that is at least a header long.

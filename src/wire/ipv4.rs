@@ -24,18 +24,18 @@ mod field {
     use crate::wire::field::Field;
 
     /// Version, and the header's length in words of 32 bits.
-    pub const VERSION: usize = 0;
-    pub const TOS: usize = 1;
-    pub const LENGTH: Field = 2..4;
-    pub const IDENTIFICATION: Field = 4..6;
+    pub(super) const VERSION: usize = 0;
+    pub(super) const TOS: usize = 1;
+    pub(super) const LENGTH: Field = 2..4;
+    pub(super) const IDENTIFICATION: Field = 4..6;
     /// Three bits, and the fragment's offset in units of 8 bytes.
-    pub const FLAGS: Field = 6..8;
-    pub const TTL: usize = 8;
-    pub const PROTOCOL: usize = 9;
-    pub const CHECKSUM: Field = 10..12;
-    pub const SOURCE: Field = 12..16;
-    pub const DESTINATION: Field = 16..20;
-    pub const OPTIONS_AT: usize = 20;
+    pub(super) const FLAGS: Field = 6..8;
+    pub(super) const TTL: usize = 8;
+    pub(super) const PROTOCOL: usize = 9;
+    pub(super) const CHECKSUM: Field = 10..12;
+    pub(super) const SOURCE: Field = 12..16;
+    pub(super) const DESTINATION: Field = 16..20;
+    pub(super) const OPTIONS_AT: usize = 20;
 }
 
 const DONT_FRAGMENT: u16 = 0x4000;

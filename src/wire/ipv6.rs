@@ -18,13 +18,13 @@ mod field {
     use crate::wire::field::Field;
 
     /// Version (4 bits), traffic class (8), flow label (20).
-    pub const VERSION_CLASS_FLOW: Field = 0..4;
-    pub const PAYLOAD_LENGTH: Field = 4..6;
-    pub const NEXT_HEADER: usize = 6;
-    pub const HOP_LIMIT: usize = 7;
-    pub const SOURCE: Field = 8..24;
-    pub const DESTINATION: Field = 24..40;
-    pub const PAYLOAD_AT: usize = 40;
+    pub(super) const VERSION_CLASS_FLOW: Field = 0..4;
+    pub(super) const PAYLOAD_LENGTH: Field = 4..6;
+    pub(super) const NEXT_HEADER: usize = 6;
+    pub(super) const HOP_LIMIT: usize = 7;
+    pub(super) const SOURCE: Field = 8..24;
+    pub(super) const DESTINATION: Field = 24..40;
+    pub(super) const PAYLOAD_AT: usize = 40;
 }
 
 /// A packet, at the start of bytes that may be more.

@@ -16,26 +16,26 @@ mod field {
     use std::ops::RangeFrom;
 
     /// Of a router advertisement.
-    pub const HOP_LIMIT: usize = 4;
+    pub(super) const HOP_LIMIT: usize = 4;
     /// Of both advertisements: of routers, what hosts are configured by; of neighbours, what is said of the sender.
-    pub const FLAGS: usize = 5;
+    pub(super) const FLAGS: usize = 5;
     /// Of a neighbour advertisement.
-    pub const NEIGHBOUR_FLAGS: usize = 4;
+    pub(super) const NEIGHBOUR_FLAGS: usize = 4;
     /// Of a router advertisement, in seconds.
-    pub const LIFETIME: Field = 6..8;
+    pub(super) const LIFETIME: Field = 6..8;
     /// Of a router advertisement, in milliseconds.
-    pub const REACHABLE: Field = 8..12;
+    pub(super) const REACHABLE: Field = 8..12;
     /// Of a router advertisement, in milliseconds.
-    pub const RETRANSMIT: Field = 12..16;
+    pub(super) const RETRANSMIT: Field = 12..16;
     /// Of a solicitation or advertisement of neighbours, and of a redirect.
-    pub const TARGET: Field = 8..24;
+    pub(super) const TARGET: Field = 8..24;
     /// Of a redirect.
-    pub const DESTINATION: Field = 24..40;
+    pub(super) const DESTINATION: Field = 24..40;
 
-    pub const ROUTER_SOLICITATION_OPTIONS: RangeFrom<usize> = 8..;
-    pub const ROUTER_ADVERTISEMENT_OPTIONS: RangeFrom<usize> = 16..;
-    pub const NEIGHBOUR_OPTIONS: RangeFrom<usize> = 24..;
-    pub const REDIRECT_OPTIONS: RangeFrom<usize> = 40..;
+    pub(super) const ROUTER_SOLICITATION_OPTIONS: RangeFrom<usize> = 8..;
+    pub(super) const ROUTER_ADVERTISEMENT_OPTIONS: RangeFrom<usize> = 16..;
+    pub(super) const NEIGHBOUR_OPTIONS: RangeFrom<usize> = 24..;
+    pub(super) const REDIRECT_OPTIONS: RangeFrom<usize> = 40..;
 }
 
 const IS_ROUTER: u8 = 0x80;

@@ -11,17 +11,17 @@ pub const HEADER_LEN: usize = field::OPTIONS_AT;
 mod field {
     use crate::wire::field::Field;
 
-    pub const SOURCE_PORT: Field = 0..2;
-    pub const DESTINATION_PORT: Field = 2..4;
-    pub const SEQUENCE: Field = 4..8;
-    pub const ACKNOWLEDGED: Field = 8..12;
+    pub(super) const SOURCE_PORT: Field = 0..2;
+    pub(super) const DESTINATION_PORT: Field = 2..4;
+    pub(super) const SEQUENCE: Field = 4..8;
+    pub(super) const ACKNOWLEDGED: Field = 8..12;
     /// The header's length in words of 32 bits, in the high half.
-    pub const DATA_OFFSET: usize = 12;
-    pub const FLAGS: usize = 13;
-    pub const WINDOW: Field = 14..16;
-    pub const CHECKSUM: Field = 16..18;
-    pub const URGENT: Field = 18..20;
-    pub const OPTIONS_AT: usize = 20;
+    pub(super) const DATA_OFFSET: usize = 12;
+    pub(super) const FLAGS: usize = 13;
+    pub(super) const WINDOW: Field = 14..16;
+    pub(super) const CHECKSUM: Field = 16..18;
+    pub(super) const URGENT: Field = 18..20;
+    pub(super) const OPTIONS_AT: usize = 20;
 }
 
 /// The control bits.

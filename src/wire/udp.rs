@@ -10,11 +10,11 @@ pub const HEADER_LEN: usize = field::PAYLOAD_AT;
 mod field {
     use crate::wire::field::Field;
 
-    pub const SOURCE_PORT: Field = 0..2;
-    pub const DESTINATION_PORT: Field = 2..4;
-    pub const LENGTH: Field = 4..6;
-    pub const CHECKSUM: Field = 6..8;
-    pub const PAYLOAD_AT: usize = 8;
+    pub(super) const SOURCE_PORT: Field = 0..2;
+    pub(super) const DESTINATION_PORT: Field = 2..4;
+    pub(super) const LENGTH: Field = 4..6;
+    pub(super) const CHECKSUM: Field = 6..8;
+    pub(super) const PAYLOAD_AT: usize = 8;
 }
 
 /// A datagram, at the start of bytes that may be more: it has a length of its own.

@@ -16,9 +16,9 @@ mod field {
     use std::ops::RangeFrom;
 
     /// Priority (3 bits), drop eligible (1), VLAN identifier (12).
-    pub const CONTROL: Field = 0..2;
-    pub const ETHERTYPE: Field = 2..4;
-    pub const PAYLOAD: RangeFrom<usize> = 4..;
+    pub(super) const CONTROL: Field = 0..2;
+    pub(super) const ETHERTYPE: Field = 2..4;
+    pub(super) const PAYLOAD: RangeFrom<usize> = 4..;
 }
 
 /// Returns what a tag says of a priority (0 to 7) and an identifier (0 to 4095), and not drop eligible; higher bits are cut off.

@@ -5,7 +5,7 @@ use crate::command::table::{print, table};
 use std::io::{self, Write};
 
 /// Three tables with an empty line between two: the workers, the services, and what is dropped, if anything is.
-pub fn write(screen: &Screen, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(screen: &Screen, out: &mut impl Write) -> io::Result<()> {
     let headings = WORKER_COLUMNS.map(|(name, _)| format!(">{name}"));
     let mut workers = table(&headings.each_ref().map(String::as_str));
     for row in &screen.workers {

@@ -38,7 +38,7 @@ struct OnDevice {
 }
 
 impl Devices {
-    pub fn check(&mut self, port: &raw::Port, workers: usize, log: &mut Log) {
+    pub(super) fn check(&mut self, port: &raw::Port, workers: usize, log: &mut Log) {
         let Some(written) = port.device.ok() else {
             return;
         };
@@ -95,7 +95,7 @@ impl Devices {
 
     /// Returns the number of a port's device: that of the ports before it that name the device, with other VLANs. Two ports
     /// of one VLAN, which only a replay may have, are on two devices.
-    pub fn number(&mut self, device: &str, vlan: Vlan) -> DeviceId {
+    pub(super) fn number(&mut self, device: &str, vlan: Vlan) -> DeviceId {
         let name = device::taken(device).into_iter().next();
         let name = name.unwrap_or_default();
         let fits = |(known, vlans): &(String, Vec<Vlan>)| *known == name && !vlans.contains(&vlan);

@@ -54,7 +54,11 @@ impl Hosts {
 }
 
 impl Network {
-    pub fn neighbours(&self, raw: Vec<At<raw::Neighbour>>, log: &mut Log) -> Vec<StaticNeighbour> {
+    pub(super) fn neighbours(
+        &self,
+        raw: Vec<At<raw::Neighbour>>,
+        log: &mut Log,
+    ) -> Vec<StaticNeighbour> {
         let mut hosts = Hosts::new("neighbour", "write the address of another host");
         let mut neighbours = Vec::new();
         for At {
@@ -81,7 +85,7 @@ impl Network {
     }
 
     /// The host's peers. They may be beyond routers: BGP and multihop BFD are.
-    pub fn host_peers(&self, raw: Vec<At<raw::HostPeer>>, log: &mut Log) -> Vec<HostPeer> {
+    pub(super) fn host_peers(&self, raw: Vec<At<raw::HostPeer>>, log: &mut Log) -> Vec<HostPeer> {
         if let Some(peer) = raw.first()
             && !self.may_have_companion
         {

@@ -28,7 +28,7 @@ pub(super) enum Role {
 
 impl Role {
     /// For the middle of a message.
-    pub fn describe(self) -> &'static str {
+    pub(super) fn describe(self) -> &'static str {
         match self {
             Role::Port => "a port's address",
             Role::Pool(_) => "a local pool's address",
@@ -37,7 +37,7 @@ impl Role {
     }
 
     /// For a note that points at it.
-    pub fn here(self) -> &'static str {
+    pub(super) fn here(self) -> &'static str {
         match self {
             Role::Port => "the port's address is here",
             Role::Pool(_) => "the local pool has it here",
@@ -111,7 +111,7 @@ struct Link {
 
 impl Network {
     /// That of a running configuration, without its VIPs: for what is to be added to it.
-    pub fn of(config: &Config) -> Network {
+    pub(super) fn of(config: &Config) -> Network {
         let mut network = Network::default();
         for net in config.ports.iter().flat_map(|port| &port.addresses) {
             network.claim(net.addr(), Role::Port, Span::NOWHERE);
@@ -143,12 +143,12 @@ impl Network {
         }
     }
 
-    pub fn own(&self, address: IpAddr) -> Option<(Role, Span)> {
+    pub(super) fn own(&self, address: IpAddr) -> Option<(Role, Span)> {
         self.own.get(&address).copied()
     }
 
     /// Returns false only if an address is surely none of a port's.
-    pub fn may_be_port(&self, address: IpAddr) -> bool {
+    pub(super) fn may_be_port(&self, address: IpAddr) -> bool {
         match self.own.get(&address) {
             Some((role, _)) => *role == Role::Port,
             None => self.ports_unknown,
@@ -156,7 +156,7 @@ impl Network {
     }
 
     /// Makes an address weir's own; gives who had it before.
-    pub fn claim(&mut self, address: IpAddr, role: Role, at: Span) -> Option<(Role, Span)> {
+    pub(super) fn claim(&mut self, address: IpAddr, role: Role, at: Span) -> Option<(Role, Span)> {
         match self.own.entry(address) {
             std::collections::hash_map::Entry::Occupied(other) => Some(*other.get()),
             std::collections::hash_map::Entry::Vacant(free) => {
@@ -167,23 +167,23 @@ impl Network {
     }
 
     /// Returns false only if no port is in the address's subnet: true as well while ports are missing because of other errors.
-    pub fn connected(&self, address: IpAddr) -> bool {
+    pub(super) fn connected(&self, address: IpAddr) -> bool {
         self.ports_unknown || self.connected.contain(address)
     }
 
     /// Returns false only if neither a port's subnet nor a route holds the address, as [`connected`](Self::connected).
-    pub fn reachable(&self, address: IpAddr) -> bool {
+    pub(super) fn reachable(&self, address: IpAddr) -> bool {
         self.routes_unknown || self.routed.contain(address) || self.connected(address)
     }
 
     /// Whether there is nothing to say of a real server's address. `crosses`: by a mode that crosses routers.
-    pub fn is_plain_real(&self, address: IpAddr, crosses: bool) -> bool {
+    pub(super) fn is_plain_real(&self, address: IpAddr, crosses: bool) -> bool {
         let reached = self.connected(address) || crosses && self.reachable(address);
         reached && !self.edges.contains_key(&address) && !self.own.contains_key(&address)
     }
 
     /// Refuses an address that is no host's in one of the ports' subnets.
-    pub fn no_edge(&self, address: IpAddr, at: Span, log: &mut Log) -> bool {
+    pub(super) fn no_edge(&self, address: IpAddr, at: Span, log: &mut Log) -> bool {
         let Some(&(edge, port)) = self.edges.get(&address) else {
             return true;
         };
@@ -197,7 +197,7 @@ impl Network {
     }
 
     /// `workers`: how many are to drive the devices; none: the devices are ignored.
-    pub fn ports(
+    pub(super) fn ports(
         &mut self,
         raw: Given<List<raw::Port>>,
         workers: Option<usize>,
@@ -348,7 +348,7 @@ impl Network {
     }
 
     /// One in which every address is another host's, and can be reached.
-    pub fn of_others() -> Network {
+    pub(super) fn of_others() -> Network {
         Network {
             ports_unknown: true,
             routes_unknown: true,
@@ -357,7 +357,7 @@ impl Network {
     }
 
     /// Takes note of the services' addresses.
-    pub fn vips(&mut self, services: &[Item], log: &mut Log) {
+    pub(super) fn vips(&mut self, services: &[Item], log: &mut Log) {
         let vip = |service: &Item| match service {
             Item::Written(service) => service.value.address.ok().copied(),
             Item::Checked(service) => Some(At {
@@ -379,7 +379,11 @@ impl Network {
         }
     }
 
-    pub fn routes(&mut self, raw: Given<List<raw::Route>>, log: &mut Log) -> Vec<RouteConfig> {
+    pub(super) fn routes(
+        &mut self,
+        raw: Given<List<raw::Route>>,
+        log: &mut Log,
+    ) -> Vec<RouteConfig> {
         self.routes_unknown = !raw.complete();
         let mut first: HashMap<IpNet, Span> = HashMap::new();
         let mut routes = Vec::new();
@@ -427,7 +431,7 @@ impl Network {
     }
 
     /// The place of the port that a zone names.
-    pub fn port_of_zone(&self, zone: &str, at: Span, log: &mut Log) -> Option<usize> {
+    pub(super) fn port_of_zone(&self, zone: &str, at: Span, log: &mut Log) -> Option<usize> {
         let place = self.links.iter().position(|link| link.name == zone);
         if let Some(place) = place
             && let mtu @ ..LEAST_MTU_V6 = self.links[place].mtu
@@ -457,7 +461,7 @@ impl Network {
 
     /// Refuses the address of a `what` that is weir's own, of a link-local one on the link of the port at a place. `help` says
     /// what to write.
-    pub fn not_own(
+    pub(super) fn not_own(
         &self,
         what: &str,
         (address, port): (IpAddr, Option<usize>),
@@ -545,7 +549,7 @@ fn announced(raw: Given<List<Destination>>, log: &mut Log) -> Vec<IpNet> {
 pub(super) struct Unique(HashMap<String, Span>);
 
 impl Unique {
-    pub fn check(&mut self, what: &str, name: Option<(&str, Span)>, log: &mut Log) {
+    pub(super) fn check(&mut self, what: &str, name: Option<(&str, Span)>, log: &mut Log) {
         let Some((name, at)) = name else { return };
         if let Some(&other) = self.0.get(name) {
             log.error(at, format!("a second {what} {}", quote(name)))

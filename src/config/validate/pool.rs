@@ -29,7 +29,7 @@ pub(super) struct Pools {
 
 impl Pools {
     /// Those of which nothing is known.
-    pub fn unknown() -> Pools {
+    pub(super) fn unknown() -> Pools {
         Pools {
             list: Vec::new(),
             complete: false,
@@ -38,20 +38,20 @@ impl Pools {
     }
 
     /// Whether a pool has this name.
-    pub fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         let mut names = self.list.iter().filter_map(|pool| pool.name.as_deref());
         self.any || names.any(|known| known == name)
     }
 
     /// An address of a pool, whose family all its addresses have; none if the pool is not known.
-    pub fn sample(&self, name: &str) -> Option<IpAddr> {
+    pub(super) fn sample(&self, name: &str) -> Option<IpAddr> {
         let mut pools = self.list.iter().filter_map(|pool| pool.checked.as_ref());
         let pool = pools.find(|pool| pool.name == name)?;
         pool.addresses.first().copied()
     }
 
     /// Those of a running configuration.
-    pub fn of(config: &Config) -> Pools {
+    pub(super) fn of(config: &Config) -> Pools {
         let pool = |pool: &LocalPool| Pool {
             name: Some(pool.name.clone()),
             checked: Some(pool.clone()),

@@ -21,7 +21,7 @@ pub(super) struct Tagging {
 impl Tagging {
     /// For ports of these VLANs. What strips one tag of two leaves open which EtherType that had: with two tags all is left to
     /// software.
-    pub fn of(info: &rte_eth_dev_info, vlans: &[Vlan]) -> Tagging {
+    pub(super) fn of(info: &rte_eth_dev_info, vlans: &[Vlan]) -> Tagging {
         let is_tagged = vlans.iter().any(|vlan| vlan.tags() > 0);
         let is_stacked = vlans.iter().any(|vlan| vlan.tags() > 1);
         let (rx, tx) = (info.rx_offload_capa, info.tx_offload_capa);
@@ -33,7 +33,7 @@ impl Tagging {
         }
     }
 
-    pub fn rx_offloads(self) -> u64 {
+    pub(super) fn rx_offloads(self) -> u64 {
         let strip = if self.strips {
             dpdk_sys::WEIR_RX_OFFLOAD_VLAN_STRIP
         } else {
@@ -47,7 +47,7 @@ impl Tagging {
         strip | filter
     }
 
-    pub fn tx_offloads(self) -> u64 {
+    pub(super) fn tx_offloads(self) -> u64 {
         if self.inserts {
             dpdk_sys::WEIR_TX_OFFLOAD_VLAN_INSERT
         } else {

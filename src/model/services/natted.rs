@@ -32,7 +32,7 @@ struct Place {
 }
 
 impl Natted {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Natted {
             map: Map::new(seed),
             known: HashMap::default(),
@@ -42,7 +42,7 @@ impl Natted {
         }
     }
 
-    pub fn freeze(&mut self) -> Snapshot<ServiceKey, Arc<Replies>> {
+    pub(super) fn freeze(&mut self) -> Snapshot<ServiceKey, Arc<Replies>> {
         for place in self.changed.drain() {
             match self.known.get(&place) {
                 Some(known) => {
@@ -57,7 +57,7 @@ impl Natted {
     }
 
     /// Lets workers find the connections that a real server's replies belong to.
-    pub fn remember(&mut self, requests: Requests, address: IpAddr, port: u16) {
+    pub(super) fn remember(&mut self, requests: Requests, address: IpAddr, port: u16) {
         let place = replies_from(&requests.service, address, port);
         let known = self.known.entry(place).or_default();
         if known.services.insert(requests.service, requests) == Some(requests) {
@@ -71,7 +71,7 @@ impl Natted {
     }
 
     /// The real server has no connections of the service any longer.
-    pub fn forget(&mut self, service: &ServiceKey, address: IpAddr, port: u16) {
+    pub(super) fn forget(&mut self, service: &ServiceKey, address: IpAddr, port: u16) {
         let place = replies_from(service, address, port);
         let Some(known) = self.known.get_mut(&place) else {
             return;
@@ -89,7 +89,7 @@ impl Natted {
     }
 
     /// Says by which rules a service's connections are placed.
-    pub fn set_placements(&mut self, service: &ServiceKey, placements: &Placements) {
+    pub(super) fn set_placements(&mut self, service: &ServiceKey, placements: &Placements) {
         let is_usual = *placements == Placements::new(Placement::Client);
         for place in self.places.get(service).into_iter().flatten() {
             let Some(known) = self.known.get_mut(place) else {
@@ -106,7 +106,7 @@ impl Natted {
     }
 
     /// Whether another service may get replies that look like the service's.
-    pub fn has_rivals(&self, service: &ServiceKey) -> bool {
+    pub(super) fn has_rivals(&self, service: &ServiceKey) -> bool {
         self.rival_places(service).any(|place| {
             let services = place.services.len();
             services > usize::from(place.services.contains_key(service))
@@ -114,7 +114,7 @@ impl Natted {
     }
 
     /// The other services that may get such replies, and have connections where RSS brought the requests.
-    pub fn rivals_by_rss(&self, service: &ServiceKey) -> BTreeSet<ServiceKey> {
+    pub(super) fn rivals_by_rss(&self, service: &ServiceKey) -> BTreeSet<ServiceKey> {
         let rivals = self.rival_places(service).flat_map(|place| &place.unusual);
         let rivals = rivals.filter(|(rival, of)| *rival != service && of.have(Placement::Rss));
         rivals.map(|(rival, _)| *rival).collect()

@@ -33,7 +33,7 @@ struct Placed {
 }
 
 impl Placing {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Placing {
             map: Map::new(seed),
             known: HashMap::default(),
@@ -46,7 +46,7 @@ impl Placing {
     }
 
     /// For the publication that follows: from then on the services may have connections.
-    pub fn freeze(&mut self) -> (Snapshot<ServiceKey, Placements>, ByFamily<Clients>) {
+    pub(super) fn freeze(&mut self) -> (Snapshot<ServiceKey, Placements>, ByFamily<Clients>) {
         for key in self.changed.drain() {
             let deviates =
                 |placed: &&Placed| !placed.is_configured || !placed.placements.is_plain();
@@ -64,13 +64,19 @@ impl Placing {
         (self.map.freeze(), self.clients.clone())
     }
 
-    pub fn get(&self, key: &ServiceKey) -> Option<&Placements> {
+    pub(super) fn get(&self, key: &ServiceKey) -> Option<&Placements> {
         self.known.get(key).map(|placed| &placed.placements)
     }
 
     /// Places the connections of a service that is added or changed. `prefix`: of its persistence. Its real servers are in
     /// `natted` already, if it is a nat service.
-    pub fn put(&mut self, key: ServiceKey, is_nat: bool, prefix: Option<u8>, natted: &mut Natted) {
+    pub(super) fn put(
+        &mut self,
+        key: ServiceKey,
+        is_nat: bool,
+        prefix: Option<u8>,
+        natted: &mut Natted,
+    ) {
         let before = self.known.get(&key);
         let is_new = before.is_none_or(|placed| !placed.is_configured);
         let has_been = |rule| before.is_some_and(|placed| placed.placements.have(rule));
@@ -164,7 +170,7 @@ impl Placing {
     }
 
     /// The service is configured no longer, and has connections left.
-    pub fn retire(&mut self, key: &ServiceKey) {
+    pub(super) fn retire(&mut self, key: &ServiceKey) {
         if let Some(placed) = self.known.get_mut(key) {
             placed.is_configured = false;
             placed.is_nat = false;
@@ -173,7 +179,7 @@ impl Placing {
     }
 
     /// The service has no connections any longer.
-    pub fn forget(&mut self, key: &ServiceKey) {
+    pub(super) fn forget(&mut self, key: &ServiceKey) {
         self.known.remove(key);
         self.changed.insert(*key);
     }
