@@ -37,6 +37,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use stream::Reader;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
 
 /// The API behind a door. `is_loopback`: a browser of this machine gets there.
 pub(crate) fn router(api: Api, door: Door, is_loopback: bool) -> Router {
@@ -110,7 +112,15 @@ pub(crate) fn router(api: Api, door: Door, is_loopback: bool) -> Router {
         true => router.layer(middleware::from_fn(check_host)),
         false => router,
     };
-    router.layer(middleware::from_fn(as_weir))
+    router
+        .layer(middleware::from_fn(as_weir))
+        .layer(compression())
+}
+
+/// Compresses what is asked for with `Accept-Encoding: gzip`, as Prometheus asks: names and labels repeat, so that little is
+/// left of a long list.
+fn compression() -> CompressionLayer {
+    CompressionLayer::new().quality(CompressionLevel::Fastest)
 }
 
 /// Says whose answer it is; and what the framework refuses (a query, a method, a body) is told as weir's own errors are.

@@ -24,9 +24,22 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
 /// A body that is written while it is read: pieces, and none at its end. Where that is missing the body was cut short.
-struct Writing(mpsc::Receiver<Piece>);
+struct Writing {
+    pieces: mpsc::Receiver<Piece>,
+    /// What compresses a body asks again after its end.
+    has_ended: bool,
+}
 
 type Piece = Result<Option<Bytes>, NoAnswer>;
+
+impl Writing {
+    fn of(pieces: mpsc::Receiver<Piece>) -> Self {
+        Writing {
+            pieces,
+            has_ended: false,
+        }
+    }
+}
 
 impl HttpBody for Writing {
     type Data = Bytes;
@@ -36,9 +49,13 @@ impl HttpBody for Writing {
         mut self: Pin<&mut Self>,
         context: &mut task::Context<'_>,
     ) -> task::Poll<Option<Result<Frame<Bytes>, NoAnswer>>> {
-        let piece = task::ready!(self.0.poll_recv(context));
+        if self.has_ended {
+            return task::Poll::Ready(None);
+        }
+        let piece = task::ready!(self.pieces.poll_recv(context));
         // An error to the reader, which cannot take half an answer for the whole.
         let piece = piece.unwrap_or(Err(NoAnswer::TooSlow));
+        self.has_ended = !matches!(piece, Ok(Some(_)));
         task::Poll::Ready(piece.map(|piece| piece.map(Frame::data)).transpose())
     }
 }
@@ -225,7 +242,7 @@ where
     });
     (
         [(header::CONTENT_TYPE, content_type)],
-        Body::new(Writing(receiver)),
+        Body::new(Writing::of(receiver)),
     )
         .into_response()
 }
@@ -352,11 +369,13 @@ mod tests {
         let (sender, receiver) = mpsc::channel(4);
         sender.send(Ok(Some("half".into()))).await.unwrap();
         drop(sender);
-        let mut body = Writing(receiver);
+        let mut body = Writing::of(receiver);
         assert!(body.frame().await.unwrap().is_ok());
         assert_eq!(body.frame().await.unwrap().unwrap_err(), NoAnswer::TooSlow);
         let (sender, receiver) = mpsc::channel(4);
         sender.send(Ok(None)).await.unwrap();
-        assert!(Writing(receiver).frame().await.is_none());
+        let mut body = Writing::of(receiver);
+        assert!(body.frame().await.is_none());
+        assert!(body.frame().await.is_none(), "the end is the end");
     }
 }

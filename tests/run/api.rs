@@ -2,6 +2,7 @@
 
 use super::*;
 use serde_json::json as object;
+use std::process::Command;
 
 #[test]
 fn show_prints_tables_and_the_apis_json() {
@@ -260,6 +261,52 @@ fn the_unix_socket_is_for_its_group_and_goes_with_the_daemon() {
             && text.contains("is it running?"),
         "{text}"
     );
+}
+
+#[test]
+fn lists_are_compressed_for_those_who_ask_for_that() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let socket = lab.path("weir.sock");
+    for path in ["/metrics", "/v1/reals"] {
+        let fetch = |arguments: &[&str]| {
+            let said = [
+                "--write-out",
+                "\n%{size_download} %header{content-encoding}",
+            ];
+            let output = Command::new("curl")
+                .args([
+                    "--silent",
+                    "--fail",
+                    "--unix-socket",
+                    socket.to_str().unwrap(),
+                    &format!("http://localhost{path}"),
+                ])
+                .args(said)
+                .args(arguments)
+                .output()
+                .expect("curl starts: scripts/setup test");
+            assert!(output.status.success(), "{output:?}");
+            let text = String::from_utf8(output.stdout).unwrap();
+            let (body, told) = text.rsplit_once('\n').unwrap();
+            let (size, encoding) = told.split_once(' ').unwrap();
+            let size: usize = size.parse().unwrap();
+            (body.to_owned(), size, encoding.to_owned())
+        };
+        let (plain, size, encoding) = fetch(&[]);
+        assert_eq!((size, encoding.as_str()), (plain.len(), ""), "{path}");
+        let (unpacked, size, encoding) =
+            fetch(&["--compressed", "--header", "Accept-Encoding: gzip"]);
+        assert_eq!(encoding, "gzip", "{path}");
+        // Counters go on, lines do not.
+        assert_eq!(unpacked.lines().count(), plain.lines().count(), "{path}");
+        assert!(
+            size * 2 < unpacked.len(),
+            "{path}: {size} of {}",
+            unpacked.len()
+        );
+    }
+    daemon.stop();
 }
 
 #[test]
