@@ -11,6 +11,8 @@ mod crowd;
 mod daemon;
 #[path = "run/frames.rs"]
 mod frames;
+#[path = "run/generations.rs"]
+mod generations;
 #[path = "run/log.rs"]
 mod log;
 #[path = "run/memory.rs"]

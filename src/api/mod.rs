@@ -91,6 +91,8 @@ pub(crate) fn router(api: Api, door: Door, is_loopback: bool) -> Router {
             }),
         )
         .route("/v1/reload", received(post(reload::post_reload)))
+        .route("/v1/confirm", received(post(reload::post_confirm)))
+        .route("/v1/rollback", received(post(reload::post_rollback)))
         .route("/v1/plan", received(post(reload::post_plan)))
         .route("/v1/weight", received(post(edit::weight)))
         .route("/v1/drain", received(post(edit::drain)))

@@ -1,20 +1,24 @@
 //! A changed file becomes the running configuration, or nothing changes.
 
 use super::access::Peer;
-use super::answer::{changed, error, invalid, is_of_type, json_response, no_answer, object};
+use super::answer::{
+    changed, error, invalid, is_of_type, json_response, no_answer, object, posted,
+};
 use super::state::Api;
 use crate::arch::give_back_memory;
 use crate::config::{self, Diagnostics, Known, Loaded, Text};
-use crate::control::{Handle, NoAnswer};
+use crate::control::{Control, Handle, NoAnswer};
 use crate::model::{Changes, NeedsRestart};
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
+use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a file was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -112,15 +116,17 @@ pub(crate) async fn plan(
 }
 
 /// Applies a configuration in one of the control thread's turns. No other change comes between the reading and the applying.
+/// `confirm`: how long it stays unless it is confirmed.
 pub(crate) async fn reload(
     handle: &Handle,
     from: From,
     context: config::Context<'static>,
+    confirm: Option<Duration>,
 ) -> Result<Changes, Refused> {
     let changing = handle.changing().await;
     let applied = async {
         let (name, loaded) = load(handle, from, context).await?;
-        let changes = changing.change(move |control| control.reload(&name, loaded));
+        let changes = changing.change(move |control| control.reload(&name, loaded, confirm));
         Ok(changes.await??)
     };
     giving_back_memory(applied).await
@@ -136,16 +142,72 @@ async fn giving_back_memory(
     changes
 }
 
+/// How long a reload may wait for its confirmation, in seconds.
+const CONFIRM: std::ops::RangeInclusive<u64> = 1..=24 * 60 * 60;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Confirm {
+    /// The reload is taken back after so many seconds, unless it is confirmed.
+    confirm_s: Option<u64>,
+}
+
 pub(super) async fn post_reload(
     State(api): State<Api>,
     peer: Option<Extension<Peer>>,
+    Query(Confirm { confirm_s }): Query<Confirm>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    if confirm_s.is_some_and(|seconds| !CONFIRM.contains(&seconds)) {
+        let (least, most) = (CONFIRM.start(), CONFIRM.end());
+        let why = format!("`confirm_s` is {least} to {most} seconds");
+        return error(StatusCode::BAD_REQUEST, &why);
+    }
+    let confirm = confirm_s.map(Duration::from_secs);
     match configuration(&api, &headers, body) {
-        Ok(from) => changes_or_refusal(reload(&api.handle, from, api.context).await, peer),
+        Ok(from) => changes_or_refusal(reload(&api.handle, from, api.context, confirm).await, peer),
         Err(refusal) => *refusal,
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Keeps a reload that waits for that.
+pub(super) async fn post_confirm(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if let Err(refusal) = posted::<Nothing>(&headers, &body) {
+        return *refusal;
+    }
+    match api.handle.changing().await.change(Control::confirm).await {
+        Ok(Ok(())) => json_response(StatusCode::OK, json!({ "summary": "confirmed" })),
+        Ok(Err(why)) => error(StatusCode::CONFLICT, &why.to_string()),
+        Err(why) => no_answer(why),
+    }
+}
+
+/// Goes back to the configuration before.
+pub(super) async fn post_rollback(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if let Err(refusal) = posted::<Nothing>(&headers, &body) {
+        return *refusal;
+    }
+    let changing = api.handle.changing().await;
+    let answer = match changing.change(Control::roll_back).await {
+        Ok(Ok((_, changes))) => changed(changes),
+        Ok(Err(why)) => error(StatusCode::CONFLICT, &why.to_string()),
+        Err(why) => no_answer(why),
+    };
+    let _ = tokio::task::spawn_blocking(give_back_memory).await;
+    answer
 }
 
 pub(super) async fn post_plan(

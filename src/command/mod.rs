@@ -3,11 +3,13 @@
 mod bench;
 mod check;
 mod client;
+mod confirm;
 mod edit;
 pub mod output;
 mod plan;
 mod reload;
 mod replay;
+mod rollback;
 mod run;
 mod show;
 mod table;
@@ -26,6 +28,8 @@ pub enum Command {
     Bench(bench::Bench),
     Plan(plan::Plan),
     Reload(reload::Reload),
+    Confirm(confirm::Confirm),
+    Rollback(rollback::Rollback),
     Show(show::Show),
     Top(top::Top),
     Add(edit::Add),
@@ -43,6 +47,8 @@ impl Command {
             Command::Replay(replay) => replay.run(),
             Command::Bench(bench) => bench.run(),
             Command::Reload(reload) => reload.run(),
+            Command::Confirm(confirm) => confirm.run(),
+            Command::Rollback(rollback) => rollback.run(),
             Command::Plan(plan) => plan.run(),
             Command::Show(show) => show.run(),
             Command::Top(top) => top.run(),

@@ -1,9 +1,10 @@
 //! `weir reload [FILE]`: a changed file becomes the running configuration.
 
-use super::client::{self, At, Error};
+use super::client::{self, Address, At, Error};
 use crate::config::{self, Text};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Apply a changed configuration file to the running daemon
 ///
@@ -13,6 +14,9 @@ use std::process::ExitCode;
 pub struct Reload {
     /// The file; what it includes is read here too, and sent to the daemon
     file: Option<PathBuf>,
+    /// Go back to the configuration before after this time (1s to 24h), unless `weir confirm` comes
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    confirm: Option<Duration>,
     #[command(flatten)]
     at: At,
 }
@@ -38,15 +42,24 @@ impl Reload {
                 (self.at.address_for(file)?, sent(&texts))
             }
         };
-        let answer = client::post(&address, "/v1/reload", body)?;
-        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
-        match answer["summary"].as_str() {
-            Some(summary) => Ok(summary.to_owned()),
-            None => Err(Error::Refused(format!(
-                "{address} does not answer as weir does"
-            ))),
-        }
+        let Some(confirm) = self.confirm else {
+            return post(&address, "/v1/reload", body);
+        };
+        let seconds = confirm.as_secs_f64().ceil();
+        let summary = post(&address, &format!("/v1/reload?confirm_s={seconds}"), body)?;
+        let given = humantime::format_duration(Duration::from_secs_f64(seconds));
+        Ok(format!(
+            "{summary}; weir goes back in {given} unless this is confirmed: weir confirm"
+        ))
     }
+}
+
+/// What has changed by a request.
+pub(super) fn post(address: &Address, path: &str, body: String) -> Result<String, Error> {
+    let answer = client::post(address, path, body)?;
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+    let summary = answer["summary"].as_str().map(str::to_owned);
+    summary.ok_or_else(|| Error::Refused(format!("{address} does not answer as weir does")))
 }
 
 /// Reads a configuration and the files that it includes, with the rights of the user who runs the command.

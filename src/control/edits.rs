@@ -5,7 +5,9 @@ use crate::config::Diagnostics;
 use crate::log::{Reports, Said};
 use crate::model::names;
 use crate::units::Time;
+use humantime::format_duration;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Subjects that are told apart.
 const SUBJECTS: usize = 256;
@@ -18,6 +20,10 @@ type Weighed = (String, SocketAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum What {
     Reloaded,
+    Awaits,
+    Confirmed,
+    Unconfirmed,
+    RolledBack,
     Set,
     Removed,
     Warning,
@@ -55,6 +61,25 @@ impl Edits {
 
     pub(super) fn reloaded(&mut self, file: &str, changes: &impl ToString, now: Time) {
         self.note(What::Reloaded, file, changes.to_string(), now);
+    }
+
+    /// A reload stays for so long unless it is confirmed.
+    pub(super) fn awaits(&mut self, file: &str, given: Duration, now: Time) {
+        self.note(What::Awaits, file, format_duration(given).to_string(), now);
+    }
+
+    pub(super) fn confirmed(&mut self, file: &str, now: Time) {
+        self.note(What::Confirmed, file, String::new(), now);
+    }
+
+    /// A reload was not confirmed in time.
+    pub(super) fn unconfirmed(&mut self, file: &str, given: Duration, now: Time) {
+        let given = format_duration(given).to_string();
+        self.note(What::Unconfirmed, file, given, now);
+    }
+
+    pub(super) fn rolled_back(&mut self, file: &str, changes: &impl ToString, now: Time) {
+        self.note(What::RolledBack, file, changes.to_string(), now);
     }
 
     /// `services`: their names.
@@ -108,6 +133,22 @@ fn say((what, subject): &(What, String), said: &Said<String>) {
     let (text, times) = (&said.last, said.count);
     match what {
         What::Reloaded => tracing::info!(file = subject, times, "reloaded: {text}"),
+        What::Awaits => {
+            tracing::info!(
+                file = subject,
+                times,
+                "goes back in {text} unless it is confirmed"
+            );
+        }
+        What::Confirmed => tracing::info!(file = subject, times, "confirmed"),
+        What::Unconfirmed => {
+            tracing::warn!(
+                file = subject,
+                times,
+                "not confirmed within {text}: going back"
+            );
+        }
+        What::RolledBack => tracing::warn!(file = subject, times, "went back: {text}"),
         What::Set => tracing::info!(services = subject, times, "services set: {text}"),
         What::Removed => tracing::info!(service = subject, times, "service removed: {text}"),
         What::Warning => tracing::warn!(at = subject, times, "{text}"),

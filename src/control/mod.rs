@@ -9,6 +9,7 @@ mod connections;
 mod copies;
 mod detect;
 mod edits;
+mod generations;
 mod groups;
 mod guard;
 #[cfg(debug_assertions)]
@@ -31,6 +32,8 @@ use crate::verdict::DropReason;
 use announce::Announcer;
 use copies::Copies;
 use edits::Edits;
+pub use generations::NoGeneration;
+use generations::{Generation, Generations};
 use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
@@ -38,7 +41,7 @@ use stalls::Stalls;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 use unplug::Unplugged;
 use watch::Watch;
@@ -68,6 +71,7 @@ pub struct Control {
     unplugged: Unplugged,
     /// The services of the file by their texts.
     known: Arc<Known>,
+    generations: Generations<Config>,
 }
 
 /// The companion interfaces.
@@ -134,6 +138,15 @@ pub enum Missing {
     Real(String, SocketAddr),
 }
 
+/// Why weir did not go back to the configuration before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoWayBack {
+    #[error(transparent)]
+    NoGeneration(#[from] NoGeneration),
+    #[error(transparent)]
+    NeedsRestart(#[from] NeedsRestart),
+}
+
 /// What a turn of the control thread found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -179,6 +192,7 @@ impl Control {
             stalls: Stalls::default(),
             unplugged: Unplugged::default(),
             known: Arc::default(),
+            generations: Generations::new(""),
         };
         control.hear_groups();
         control
@@ -189,7 +203,9 @@ impl Control {
         self.known.clone()
     }
 
-    pub fn set_known(&mut self, known: Known) {
+    /// `file`: where the configuration of the start is from; `known`: its services by their texts.
+    pub fn set_origin(&mut self, file: &str, known: Known) {
+        self.generations = Generations::new(file);
         self.known = Arc::new(known);
     }
 
@@ -253,6 +269,7 @@ impl Control {
             _ => None,
         };
         self.watch.tick(&self.stats, subjects, now);
+        self.take_back(now);
         self.edits.tick(now);
         self.look_at_ports(now);
         if self.workers.iter().any(|worker| worker.copies.is_busy()) {
@@ -333,16 +350,34 @@ impl Control {
         &self.devices[port.on.index()]
     }
 
-    /// Makes what was loaded from `file` the running configuration.
+    /// Makes what was loaded from `file` the running configuration; for this long, if it has to be confirmed.
     ///
     /// # Errors
     ///
     /// If something differs that cannot change while weir runs; then nothing changes.
-    pub fn reload(&mut self, file: &str, loaded: Loaded) -> Result<Changes, NeedsRestart> {
+    pub fn reload(
+        &mut self,
+        file: &str,
+        loaded: Loaded,
+        confirm: Option<Duration>,
+    ) -> Result<Changes, NeedsRestart> {
         let now = self.now();
         self.edits.warnings(&loaded.warnings, now);
-        let changes = self.model.apply(loaded.config, now)?;
-        self.set_known(loaded.known);
+        let before = self.model.config().clone();
+        let changes = self.apply(loaded.config, loaded.known)?;
+        self.generations.follow(file, before, confirm, now);
+        self.edits.reloaded(file, &changes, now);
+        if let Some(given) = confirm {
+            self.edits.awaits(file, given, now);
+        }
+        Ok(changes)
+    }
+
+    /// Goes to another configuration.
+    fn apply(&mut self, config: Config, known: Known) -> Result<Changes, NeedsRestart> {
+        let now = self.now();
+        let changes = self.model.apply(config, now)?;
+        self.known = Arc::new(known);
         let (config, tables) = (self.model.config(), self.model.tables());
         self.announcer.update(config, tables, now);
         self.keep_silent();
@@ -350,8 +385,47 @@ impl Control {
         if let Some(host) = &self.host {
             host.kernel.update(self.model.config());
         }
-        self.edits.reloaded(file, &changes, now);
         Ok(changes)
+    }
+
+    /// Keeps a reload that waits for that.
+    ///
+    /// # Errors
+    ///
+    /// If none does.
+    pub fn confirm(&mut self) -> Result<(), NoGeneration> {
+        self.generations.confirm()?;
+        self.edits
+            .confirmed(self.generations.name(), self.clock.now());
+        Ok(())
+    }
+
+    /// Goes back to the configuration before, as it was when another took its place; from reloads that wait for a
+    /// confirmation, to the last confirmed one. Returns where that was from.
+    ///
+    /// # Errors
+    ///
+    /// If there is none; then nothing changes.
+    pub fn roll_back(&mut self) -> Result<(String, Changes), NoWayBack> {
+        let Generation { name, config } = self.generations.before()?.clone();
+        // The services' texts are not kept so long: the next file is read as a whole.
+        let changes = self.apply(config, Known::default())?;
+        self.generations.go_back();
+        self.edits.rolled_back(&name, &changes, self.clock.now());
+        Ok((name, changes))
+    }
+
+    /// Takes a reload back that was not confirmed in time.
+    fn take_back(&mut self, now: Time) {
+        let Some(given) = self.generations.overdue(now) else {
+            return;
+        };
+        self.edits.unconfirmed(self.generations.name(), given, now);
+        if let Err(why) = self.roll_back() {
+            tracing::error!("cannot go back, the new configuration stays: {why}");
+            // It is not tried again in every turn.
+            let _ = self.generations.confirm();
+        }
     }
 
     /// Adds services, or puts them in the place of their former versions, until the next [`reload`](Self::reload).

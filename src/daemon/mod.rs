@@ -143,7 +143,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
         .map_err(Failure::Host)?;
     let (mut control, workers) = start(&config, machine, worker_ends, &stop)?;
     control.set_host(host);
-    control.set_known(known);
+    control.set_origin(&file.display().to_string(), known);
     // Dropped before the workers' devices and tables are.
     let _together = Together;
 
@@ -151,7 +151,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let reload_file = || {
         let (handle, file) = (handle.clone(), From::File(file.into()));
         tokio::spawn(async move {
-            if let Err(refused) = reload(&handle, file, context).await {
+            if let Err(refused) = reload(&handle, file, context, None).await {
                 tracing::error!("reload refused, nothing has changed: {refused}");
             }
         });
