@@ -120,6 +120,7 @@ impl Model {
             routes: vec![],
             neighbours: vec![],
             pools: vec![],
+            health: Arc::default(),
             services: vec![],
             host_peers: vec![],
             ..config.clone()
@@ -159,6 +160,7 @@ impl Model {
             routes: config.routes.clone(),
             neighbours: config.neighbours.clone(),
             pools: config.pools.clone(),
+            health: config.health.clone(),
             host_peers: config.host_peers.clone(),
             ..*config
         }
