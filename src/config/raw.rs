@@ -8,7 +8,7 @@ use super::value::{
     Name, Value, wrong_type,
 };
 use super::{
-    Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, TcpMss, UnknownTcp,
+    Hugepages, Idle, Listen, OnDown, Protocol, Queues, ReversePath, RssKey, TcpMss, UnknownTcp,
     WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
@@ -171,6 +171,8 @@ tables! {
         when_unavailable: WhenUnavailable;
         unknown_tcp: UnknownTcp;
         tcp_mss: TcpMss;
+        slow_start: Duration;
+        on_down: OnDown;
         real: List<Real>;
     }
     Persistence "persistence" {
