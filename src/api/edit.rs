@@ -60,12 +60,15 @@ async fn edit(
     }
     let name = service.clone();
     let changing = api.handle.changing().await;
-    let done = changing.change(move |control| control.edit_real(&name, real, what));
+    let done = changing.change(move |control| control.edit_real(&name, real, what, None));
     match done.await {
-        Ok(Ok((before, after))) => json_response(
-            StatusCode::OK,
-            json!({ "service": service, "real": real, "before": before, "after": after }),
-        ),
+        Ok(Ok(edited)) => {
+            let (before, after) = edited.weights();
+            json_response(
+                StatusCode::OK,
+                json!({ "service": service, "real": real, "before": before, "after": after }),
+            )
+        }
         Ok(Err(why)) => error(StatusCode::NOT_FOUND, &why.to_string()),
         Err(why) => no_answer(why),
     }

@@ -603,6 +603,9 @@ pub struct ServiceConfig {
     pub tcp_mss: Option<TcpMss>,
     /// None: its real servers count as healthy.
     pub health: Option<HealthUse>,
+    /// A real server that comes (back) gets its weight over this time. Default: at once.
+    pub slow_start: Option<Duration>,
+    pub on_down: OnDown,
     pub reals: Vec<RealConfig>,
 }
 
@@ -638,6 +641,18 @@ pub enum TcpMss {
     /// What fits the MTUs of both ports.
     Auto,
     Bytes(u16),
+}
+
+/// What becomes of the established connections of a real server that is down or disabled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDown {
+    /// They go on as if it were up.
+    Keep,
+    /// TCP is told by a reset at the client's next packet; UDP is scheduled afresh.
+    #[default]
+    Reset,
+    /// Both go on to another real server.
+    Reschedule,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use super::value::{
     Name, Value, wrong_type,
 };
 use super::{
-    Hugepages, Idle, Listen, Protocol, Queues, RecordType, ReversePath, RssKey, TcpMss, UnknownTcp,
-    WhenUnavailable,
+    Hugepages, Idle, Listen, OnDown, Protocol, Queues, RecordType, ReversePath, RssKey, TcpMss,
+    UnknownTcp, WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
@@ -196,6 +196,8 @@ tables! {
         unknown_tcp: UnknownTcp;
         tcp_mss: TcpMss;
         health: HealthChoice;
+        slow_start: Duration;
+        on_down: OnDown;
         real: List<Real>;
     }
     Persistence "persistence" {

@@ -23,7 +23,7 @@ use crate::config::{self, Config, Diagnostics, Known, Loaded};
 use crate::exchange::{ConnectionChunk, Event, Mailbox};
 use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, Device, MbufPool};
-use crate::model::{Changes, Conflict, Edit, Model, NeedsRestart};
+use crate::model::{Changes, Conflict, Edit, Edited, Model, NeedsRestart};
 use crate::neighbour::LinkState;
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
@@ -38,7 +38,7 @@ use stalls::Stalls;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 use unplug::Unplugged;
 use watch::Watch;
@@ -391,7 +391,7 @@ impl Control {
         Some(changes)
     }
 
-    /// Changes the weight of one real server until the next [`reload`](Self::reload): returns it before and after.
+    /// Does what an operator wants with a real server, for ever or until `length` is over.
     ///
     /// # Errors
     ///
@@ -401,13 +401,16 @@ impl Control {
         service: &str,
         real: SocketAddr,
         edit: Edit,
-    ) -> Result<(u16, u16), Missing> {
+        length: Option<Duration>,
+    ) -> Result<Edited, Missing> {
+        let now = self.now();
+        let until = length.map(|length| now + length);
         let key = self.model.find_service(service);
         let key = key.ok_or_else(|| Missing::Service(service.to_owned()))?;
-        let change = self.model.edit(&key, (real.ip(), real.port()), edit);
-        let change = change.map_err(|_| Missing::Real(service.to_owned(), real))?;
-        self.edits.weight(service, real, change, self.now());
-        Ok(change)
+        let change = self.model.edit(&key, (real.ip(), real.port()), edit, until);
+        let edited = change.map_err(|_| Missing::Real(service.to_owned(), real))?;
+        self.edits.weight(service, real, edited.weights(), now);
+        Ok(edited)
     }
 
     /// The configuration that new services are checked against.

@@ -1,28 +1,9 @@
 //! One check: its state, and when it runs next.
 
 use crate::config::HealthConfig;
+use crate::service::Health;
 use crate::units::Time;
 use std::time::Duration;
-
-/// What is known of a real server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum State {
-    /// Nothing yet: it counts as available.
-    #[default]
-    Unknown,
-    Up,
-    Down,
-}
-
-impl State {
-    pub const fn name(self) -> &'static str {
-        match self {
-            State::Unknown => "unknown",
-            State::Up => "up",
-            State::Down => "down",
-        }
-    }
-}
 
 /// What a check says of its real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +43,7 @@ const SETTLED: u32 = 30;
 /// What the results of a check have come to.
 #[derive(Clone, Debug)]
 pub(super) struct Verdict {
-    pub state: State,
+    pub state: Health,
     /// Since when it has that state.
     pub since: Time,
     /// Results in a row, of one kind.
@@ -73,7 +54,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    pub(super) fn new(state: State, now: Time) -> Self {
+    pub(super) fn new(state: Health, now: Time) -> Self {
         Verdict {
             state,
             since: now,
@@ -86,7 +67,7 @@ impl Verdict {
     /// How many checks in a row must pass before it is up.
     pub(super) fn rise(&self, config: &HealthConfig) -> u32 {
         match self.state {
-            State::Unknown => 1,
+            Health::Unknown => 1,
             _ => config.rise << self.flaps,
         }
     }
@@ -97,22 +78,22 @@ impl Verdict {
         finding: Finding,
         config: &HealthConfig,
         now: Time,
-    ) -> Option<State> {
+    ) -> Option<Health> {
         let after = match finding {
             Finding::Passed => {
                 self.failures = 0;
                 self.passes = self.passes.saturating_add(1);
-                (self.state != State::Up && self.passes >= self.rise(config)).then_some(State::Up)
+                (self.state != Health::Up && self.passes >= self.rise(config)).then_some(Health::Up)
             }
             Finding::Failed => {
                 self.passes = 0;
                 self.failures = self.failures.saturating_add(1);
-                (self.state != State::Down && self.failures >= config.fall).then_some(State::Down)
+                (self.state != Health::Down && self.failures >= config.fall).then_some(Health::Down)
             }
             Finding::Nothing => None,
         }?;
         let before = std::mem::replace(&mut self.state, after);
-        if (before, after) == (State::Up, State::Down) {
+        if (before, after) == (Health::Up, Health::Down) {
             let is_soon = now.since(self.since) < config.interval * SETTLED;
             self.flaps = match is_soon {
                 true => (self.flaps + 1).min(DOUBLINGS),
@@ -126,8 +107,8 @@ impl Verdict {
     /// From a check's start to the next one's, at most.
     pub(super) fn pause(&self, config: &HealthConfig) -> Duration {
         match self.state {
-            State::Up if self.failures == 0 => config.interval,
-            State::Down if self.passes == 0 => {
+            Health::Up if self.failures == 0 => config.interval,
+            Health::Down if self.passes == 0 => {
                 let beyond = self.failures.saturating_sub(config.fall);
                 config.interval * (1 << (beyond / PATIENCE).min(DOUBLINGS))
             }

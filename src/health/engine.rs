@@ -1,8 +1,8 @@
 //! All checks: whose they are, and which of them is due.
 
-use super::check::{Finding, Outcome, State, Verdict};
+use super::check::{Finding, Outcome, Verdict};
 use crate::config::{self, HealthConfig, HealthTemplates, ServiceConfig};
-use crate::service::ServiceKey;
+use crate::service::{Health, ServiceKey};
 use crate::units::Time;
 use foldhash::{HashMap, HashSet};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,8 +40,8 @@ pub struct Start {
 pub struct Change {
     pub targets: Vec<Target>,
     /// None: what is said is of before, and new to these real servers only.
-    pub before: Option<State>,
-    pub after: State,
+    pub before: Option<Health>,
+    pub after: Health,
     /// The type of the check.
     pub check: &'static str,
     /// What the last check found.
@@ -59,7 +59,7 @@ pub struct Row {
     /// Where the check goes.
     pub address: IpAddr,
     pub port: u16,
-    pub state: State,
+    pub state: Health,
     /// How long it has that state.
     pub since: Duration,
     pub last: Option<Outcome>,
@@ -79,7 +79,7 @@ pub struct Counts {
     pub passed: u64,
     pub failed: u64,
     pub not_made: u64,
-    /// State changes.
+    /// Health changes.
     pub changes: u64,
     /// Now: checks that are configured, running, and of real servers that are down.
     pub checks: u64,
@@ -289,8 +289,8 @@ impl Engine {
         if let Some(before) = before {
             let after = check.verdict.state;
             self.counts.changes += 1;
-            self.counts.down += u64::from(after == State::Down);
-            self.counts.down -= u64::from(before == State::Down);
+            self.counts.down += u64::from(after == Health::Down);
+            self.counts.down -= u64::from(before == Health::Down);
             let services = &self.services;
             let target = |&(service, port): &(u32, u16)| {
                 let service = services[service as usize].as_ref()?;
@@ -388,10 +388,10 @@ impl Engine {
             return known;
         }
         let former = former.and_then(|former| self.checks[former as usize].as_ref());
-        let state = former.map_or(State::Unknown, |former| former.verdict.state);
+        let state = former.map_or(Health::Unknown, |former| former.verdict.state);
         let last = former.and_then(|former| former.last.clone());
         self.counts.checks += 1;
-        self.counts.down += u64::from(state == State::Down);
+        self.counts.down += u64::from(state == Health::Down);
         let due = now + health.fast_interval.mul_f64(self.draw());
         let check = Check {
             address,
@@ -430,7 +430,7 @@ impl Engine {
                 self.due.remove(&(due, place));
             }
             self.counts.checks -= 1;
-            self.counts.down -= u64::from(check.verdict.state == State::Down);
+            self.counts.down -= u64::from(check.verdict.state == Health::Down);
             self.free_checks.push(place);
         }
     }
@@ -440,7 +440,7 @@ impl Engine {
         let Some(check) = &self.checks[check as usize] else {
             return;
         };
-        if is_new && check.verdict.state == State::Unknown {
+        if is_new && check.verdict.state == Health::Unknown {
             return;
         }
         let last = check.last.as_ref().map(|(last, _)| last);
@@ -460,7 +460,7 @@ impl Engine {
         self.changes.push(Change {
             targets: targets.collect(),
             before: None,
-            after: State::Unknown,
+            after: Health::Unknown,
             check: "",
             words: String::new(),
             took: Duration::ZERO,

@@ -9,5 +9,5 @@ mod engine;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Finding, Outcome, State};
+pub use check::{Finding, Outcome};
 pub use engine::{Change, Counts, Engine, Row, Run, Start, Target};

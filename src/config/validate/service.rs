@@ -123,6 +123,7 @@ impl Check<'_> {
         let reals = self.reals(&raw, at, port);
         let tcp_mss = self.tcp_mss(&raw);
         let health = health::of_service(&raw.health, &reals, self.templates, self.log);
+        let slow_start = self.slow_start(&raw, scheduler);
         let persistence = raw.persistence.into_option().map(|raw| PersistenceConfig {
             timeout: raw.timeout.get().unwrap_or(Duration::from_secs(360)),
             prefix_v4: raw.prefix_v4.get().map_or(32, |length| length.0 as u8),
@@ -144,6 +145,8 @@ impl Check<'_> {
             unknown_tcp: raw.unknown_tcp.get(),
             tcp_mss,
             health: health.ok()?,
+            slow_start,
+            on_down: raw.on_down.get().unwrap_or_default(),
             reals,
         })
     }
@@ -160,6 +163,25 @@ impl Check<'_> {
                 .help("leave it out");
         }
         Some(given.value)
+    }
+
+    /// Over which time real servers get their weights.
+    fn slow_start(
+        &mut self,
+        raw: &raw::Service,
+        scheduler: Option<SchedulerConfig>,
+    ) -> Option<Duration> {
+        let given = raw.slow_start.ok()?;
+        if let Some(scheduler @ (SchedulerConfig::Rr | SchedulerConfig::Lc)) = scheduler {
+            let name = scheduler.name();
+            self.log
+                .warning(
+                    given.at,
+                    format!("`slow_start` has no effect with the scheduler {name}, which heeds no weights"),
+                )
+                .help(format!("write `scheduler = \"w{name}\"`, or leave it out"));
+        }
+        Some(given.value).filter(|over| !over.is_zero())
     }
 
     /// The service's name; what it serves must be its own.
