@@ -307,6 +307,34 @@ pub struct RouteView {
     pub port: String,
 }
 
+/// `/v1/health`: the check of one real server of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealthView {
+    pub service: String,
+    pub real: SocketAddr,
+    /// The type of the check.
+    pub check: String,
+    /// Where it goes.
+    pub target: String,
+    /// `unknown`, `up` or `down`, and for how many seconds.
+    pub state: String,
+    pub since_s: u64,
+    /// Of the last check: `passed`, `failed` or `not made`; why, in words; how long it took; how many seconds ago it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_s: Option<f64>,
+    /// Results of one kind in a row, and how many of them change the state.
+    pub passes: u32,
+    pub failures: u32,
+    pub rise: u32,
+    pub fall: u32,
+}
+
 /// The daemon as a whole: what a scrape sees beside the services.
 #[derive(Clone, Debug)]
 pub struct DaemonView {
@@ -326,4 +354,23 @@ pub struct DaemonView {
     pub log_lost_lines: u64,
     /// Panics that did not end the process.
     pub panics: u64,
+    pub health: HealthCounts,
+}
+
+/// What became of health checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HealthCounts {
+    pub passed: u64,
+    pub failed: u64,
+    /// Those that could not be made, for a reason of this machine's own.
+    pub not_made: u64,
+    /// How often a state has changed.
+    pub changes: u64,
+    /// Those that came later than they should.
+    pub late: u64,
+    /// Checks that there are; services that have one in common share it.
+    pub checks: u64,
+    /// Of those, the ones that run now, and those whose real server is down.
+    pub running: u64,
+    pub down: u64,
 }

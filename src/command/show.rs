@@ -19,10 +19,10 @@ pub struct Show {
     /// JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Of services, reals and connections: only those of this service
+    /// Of services, reals, connections and health: only those of this service
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
-    /// Of services, reals and connections: at most so many
+    /// Of services, reals, connections and health: at most so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     #[command(flatten)]
@@ -38,6 +38,7 @@ enum What {
     Workers,
     Neighbours,
     Routes,
+    Health,
 }
 
 impl Show {
@@ -56,7 +57,10 @@ impl Show {
 
     /// The option that what is shown does not have.
     fn ignored(&self) -> Option<String> {
-        let has_both = matches!(self.what, What::Services | What::Reals | What::Connections);
+        let has_both = matches!(
+            self.what,
+            What::Services | What::Reals | What::Connections | What::Health
+        );
         let option = match (&self.service, self.limit) {
             _ if has_both => return None,
             (Some(_), _) => "--service",
@@ -65,7 +69,7 @@ impl Show {
         };
         let what = self.what.to_possible_value()?;
         Some(format!(
-            "`weir show {}` has no {option}: services, reals and connections have it",
+            "`weir show {}` has no {option}: services, reals, connections and health have it",
             what.get_name()
         ))
     }
@@ -80,6 +84,7 @@ impl Show {
             What::Services => return self.services(out),
             What::Reals => return self.reals(out),
             What::Connections => return self.connections(out),
+            What::Health => return self.health(out),
             What::Ports => ports(&self.rows()?, out),
             What::Workers => workers(&self.rows()?, out),
             What::Neighbours => neighbours(&self.rows()?, out),
@@ -97,6 +102,7 @@ impl Show {
             What::Workers => "/v1/workers",
             What::Neighbours => "/v1/neighbours",
             What::Routes => "/v1/routes",
+            What::Health => "/v1/health",
         }
         .to_owned();
         let service = self
@@ -150,6 +156,43 @@ impl Show {
                 &short(traffic.bytes_out),
             ])
         })?;
+        Ok(table.end()?)
+    }
+
+    fn health(&self, out: &mut impl Write) -> Result<(), Error> {
+        let [l, r] = [false, true];
+        let mut table = Columns::new(&[l, l, l, l, r, l, r, r, l], out);
+        table.row([
+            "Service", "Real", "Check", "State", "Since", "Result", "In a row", "Took", "Reason",
+        ])?;
+        client::each(
+            &self.at.address()?,
+            &self.path(),
+            |row: view::HealthView| {
+                let target = match row.real.to_string() == row.target {
+                    true => row.check,
+                    false => format!("{} {}", row.check, row.target),
+                };
+                // The results that count, of those that change the state.
+                let in_a_row = match row.failures {
+                    0 => format!("{}/{}", row.passes, row.rise),
+                    failures => format!("{failures}/{}", row.fall),
+                };
+                let took = row.duration_ms.map(|took| format!("{took:.1}ms"));
+                let dash = || "-".to_owned();
+                table.row([
+                    &row.service,
+                    &row.real.to_string(),
+                    &target,
+                    &row.state,
+                    &format!("{}s", row.since_s),
+                    &row.result.unwrap_or_else(dash),
+                    &in_a_row,
+                    &took.unwrap_or_else(dash),
+                    &row.reason.unwrap_or_else(dash),
+                ])
+            },
+        )?;
         Ok(table.end()?)
     }
 

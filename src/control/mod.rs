@@ -5,6 +5,7 @@
 //! must not take longer than that.
 
 mod announce;
+mod checks;
 mod connections;
 mod copies;
 mod detect;
@@ -29,6 +30,8 @@ use crate::stats::Stats;
 use crate::units::{PortId, Time};
 use crate::verdict::DropReason;
 use announce::Announcer;
+use checks::Healths;
+pub use checks::show_check;
 use copies::Copies;
 use edits::Edits;
 use guard::Panics;
@@ -66,6 +69,7 @@ pub struct Control {
     edits: Edits,
     stalls: Stalls,
     unplugged: Unplugged,
+    healths: Healths,
     /// The services of the file by their texts.
     known: Arc<Known>,
 }
@@ -178,6 +182,7 @@ impl Control {
             edits: Edits::default(),
             stalls: Stalls::default(),
             unplugged: Unplugged::default(),
+            healths: Healths::default(),
             known: Arc::default(),
         };
         control.hear_groups();
@@ -219,6 +224,7 @@ impl Control {
                 events += 1;
             }
         }
+        let heard = self.hear_checks(now);
         self.model.tick(now);
         if self.model.take_rerouted() {
             let (config, tables) = (self.model.config(), self.model.tables());
@@ -228,7 +234,7 @@ impl Control {
         let mut orders = self.model.resolver.take_orders();
         let links = &self.links;
         let is_up = |port: PortId| links.is_up(port.index());
-        let busy = events > 0 || !orders.is_empty() || self.announcer.is_busy(is_up);
+        let busy = heard || events > 0 || !orders.is_empty() || self.announcer.is_busy(is_up);
         if let Some(first) = self.workers.first() {
             for order in orders.drain(..) {
                 // A full queue loses a question, as the network might: it is asked again.
@@ -350,6 +356,7 @@ impl Control {
         if let Some(host) = &self.host {
             host.kernel.update(self.model.config());
         }
+        self.configure_checks();
         self.edits.reloaded(file, &changes, now);
         Ok(changes)
     }
@@ -371,7 +378,9 @@ impl Control {
             .iter()
             .map(|service| service.name.clone())
             .collect();
+        let checked = services.clone();
         let changes = self.model.set_services(services)?;
+        checked.into_iter().for_each(|it| self.healths.put(it));
         for vip in vips {
             self.announcer.add(self.model.tables(), vip, now);
         }
@@ -384,6 +393,7 @@ impl Control {
     pub fn unset_service(&mut self, name: &str) -> Option<Changes> {
         let key = self.model.find_service(name)?;
         let changes = self.model.unset_service(&key)?;
+        self.healths.remove(key);
         if self.model.tables().addresses.get(&key.address).is_none() {
             self.announcer.remove(self.model.tables(), key.address);
         }
@@ -455,7 +465,11 @@ impl Control {
     /// chooses when to restart weir.
     pub fn illness(&self) -> Option<String> {
         let host = self.host.as_ref().and_then(Host::illness);
-        self.complaint().or(host).or(self.panics.illness())
+        let checks = self.healths.illness();
+        self.complaint()
+            .or(host)
+            .or(checks)
+            .or(self.panics.illness())
     }
 
     /// Why the daemon does not forward yet, if it does not.

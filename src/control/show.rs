@@ -288,6 +288,7 @@ impl Control {
             mbufs_free: self.pools.iter().map(MbufPool::available).sum::<usize>() as u64,
             log_lost_lines: crate::log::lost_lines(),
             panics: crate::log::panics(),
+            health: self.check_counts(),
         }
     }
 }
