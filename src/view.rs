@@ -27,7 +27,8 @@ pub struct MemberView {
     /// Port 0: the packet's own.
     pub real: SocketAddr,
     pub weight: u16,
-    /// A route leads there, and its next hop has not failed to answer ARP or neighbour solicitations.
+    /// A route leads there, its next hop has not failed to answer ARP or neighbour solicitations, and no health check says that
+    /// it is down.
     pub up: bool,
     #[serde(flatten)]
     pub traffic: TrafficView,

@@ -6,9 +6,10 @@ use crate::forward::tunnel::Via;
 use crate::io::dpdk::MbufPool;
 use crate::neighbour::LinkState;
 use crate::net::IcmpErrorKind;
+use crate::service::Health;
 use crate::stats::RealTotals;
 use crate::tables::{self, Tables};
-use crate::units::{PortId, ServiceId};
+use crate::units::{PortId, RealId, ServiceId};
 use crate::verdict::{DropReason, ReplyReason};
 use crate::view;
 use std::net::{IpAddr, SocketAddr};
@@ -72,7 +73,7 @@ impl Control {
         let member = |real: &crate::service::Real| view::MemberView {
             real: SocketAddr::new(real.address, real.port),
             weight: real.weight,
-            up: is_up(tables, real.address),
+            up: is_up(tables, real.address) && self.is_healthy(real.id),
             traffic: traffic(self.model.real_totals(real.id)),
         };
         view::ServiceView {
@@ -90,6 +91,12 @@ impl Control {
             traffic: traffic(self.model.service_totals(service)),
             reals: service.reals.iter().rev().map(member).collect(),
         }
+    }
+
+    /// Whether no health check says that a real server is down.
+    fn is_healthy(&self, real: RealId) -> bool {
+        let state = self.model.state(real);
+        state.is_none_or(|state| state.health != Health::Down)
     }
 
     /// The service of a name, or of `tcp:192.0.2.80:80`.

@@ -359,6 +359,15 @@ impl Engine {
         rows
     }
 
+    /// A run of no check.
+    #[cfg(test)]
+    pub(crate) fn any_run(&self) -> Run {
+        Run {
+            check: u32::MAX,
+            serial: self.serial,
+        }
+    }
+
     /// How many checks there are, and how many of them wait.
     #[cfg(test)]
     pub(super) fn sizes(&self) -> (usize, usize) {

@@ -28,8 +28,18 @@ impl Drop for Ending {
 }
 
 pub(super) async fn check(to: SocketAddr, probe: &ExecProbe, stage: &Stage) -> Checked {
+    check_in(Path::new(ExecProbe::PROGRAMS), to, probe, stage).await
+}
+
+/// Runs a program of a folder.
+pub(super) async fn check_in(
+    folder: &Path,
+    to: SocketAddr,
+    probe: &ExecProbe,
+    stage: &Stage,
+) -> Checked {
     stage.set("the program");
-    let program = Path::new(ExecProbe::PROGRAMS).join(&probe.program);
+    let program = folder.join(&probe.program);
     let mut command = Command::new(&program);
     command
         .args(&probe.arguments)

@@ -36,6 +36,10 @@ use words::{Checked, Failure, not_made};
 struct Stage(Cell<&'static str>);
 
 impl Stage {
+    fn new() -> Stage {
+        Stage(Cell::new("answer"))
+    }
+
     fn set(&self, stage: &'static str) {
         self.0.set(stage);
     }
@@ -100,7 +104,7 @@ impl Tools {
 /// Makes one check.
 async fn check(start: &Start, tools: &Tools) -> Outcome {
     let begun = Instant::now();
-    let stage = Stage(Cell::new("answer"));
+    let stage = Stage::new();
     let to = SocketAddr::new(start.address, start.port);
     let config = &*start.config;
     let work = AssertUnwindSafe(ask(to, config, tools, &stage)).catch_unwind();
