@@ -309,6 +309,11 @@ impl Services {
         (is_published, ended)
     }
 
+    /// When the next step is due.
+    pub(super) fn next_step(&self) -> Option<Time> {
+        self.indexes.registry.states.first_due()
+    }
+
     pub(super) fn set_now(&mut self, now: Time) {
         self.indexes.registry.states.set_now(now);
     }

@@ -225,6 +225,11 @@ impl States {
         (*due <= self.now).then_some(*id)
     }
 
+    /// When something changes by itself next.
+    pub(super) fn first_due(&self) -> Option<Time> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
     /// Takes the step that is due. Returns whether an edit has expired.
     pub(super) fn step(&mut self, id: RealId, configured: Configured) -> bool {
         let now = self.now;
