@@ -21,6 +21,18 @@ pub enum Edit {
     Enable,
 }
 
+impl Edit {
+    /// For the log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Edit::Weight(_) => "weight",
+            Edit::Drain => "drained",
+            Edit::Disable => "disabled",
+            Edit::Enable => "enabled",
+        }
+    }
+}
+
 /// What is known of one real server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
