@@ -93,6 +93,7 @@ pub(crate) fn router(api: Api, door: Door, is_loopback: bool) -> Router {
         .route("/v1/plan", received(post(reload::post_plan)))
         .route("/v1/weight", received(post(edit::weight)))
         .route("/v1/drain", received(post(edit::drain)))
+        .route("/v1/disable", received(post(edit::disable)))
         .route("/v1/enable", received(post(edit::enable)))
         .fallback(async || {
             error(

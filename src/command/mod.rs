@@ -31,6 +31,7 @@ pub enum Command {
     Add(edit::Add),
     Remove(edit::Remove),
     Drain(edit::Drain),
+    Disable(edit::Disable),
     Enable(edit::Enable),
     Weight(edit::Weight),
 }
@@ -49,6 +50,7 @@ impl Command {
             Command::Add(add) => add.run(),
             Command::Remove(remove) => remove.run(),
             Command::Drain(drain) => drain.run(),
+            Command::Disable(disable) => disable.run(),
             Command::Enable(enable) => enable.run(),
             Command::Weight(weight) => weight.run(),
         }

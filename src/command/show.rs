@@ -3,6 +3,7 @@
 use super::client::{self, At, Error};
 use super::output;
 use super::table::{Columns, print, short, table};
+use crate::service::Admin;
 use crate::view;
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Show the running state
 #[derive(Debug, clap::Args)]
@@ -133,19 +135,23 @@ impl Show {
 
     fn reals(&self, out: &mut impl Write) -> Result<(), Error> {
         let [l, r] = [false, true];
-        let mut table = Columns::new(&[l, l, l, l, r, l, r, r, r, r, r, r, r], out);
+        let mut table = Columns::new(&[l, l, l, l, r, r, l, l, r, l, r, r, r, r, r, r, r, l], out);
         table.row([
-            "Service", "Prot", "Virtual", "Real", "Weight", "Up", "Active", "Inactive", "Conns",
-            "InPkts", "OutPkts", "InBytes", "OutBytes",
+            "Service", "Prot", "Virtual", "Real", "Weight", "File", "Admin", "Health", "Start",
+            "Up", "Active", "Inactive", "Conns", "InPkts", "OutPkts", "InBytes", "OutBytes", "Why",
         ])?;
         client::each(&self.at.address()?, &self.path(), |row: view::RealView| {
-            let traffic = &row.member.traffic;
+            let (traffic, state) = (&row.member.traffic, &row.member.state);
             table.row([
                 &row.service,
                 &row.protocol.to_uppercase(),
                 &row.vip.to_string(),
                 &row.member.real.to_string(),
                 &row.member.weight.to_string(),
+                &state.configured_weight.to_string(),
+                &admin(state),
+                state.health.name(),
+                &format!("{}%", state.slow_start_percent),
                 if row.member.up { "yes" } else { "no" },
                 &traffic.active_connections.to_string(),
                 &traffic.inactive_connections.to_string(),
@@ -154,6 +160,7 @@ impl Show {
                 &short(traffic.packets_out),
                 &short(traffic.bytes_in),
                 &short(traffic.bytes_out),
+                state.why.as_deref().unwrap_or("-"),
             ])
         })?;
         Ok(table.end()?)
@@ -222,6 +229,30 @@ impl Show {
             },
         )?;
         Ok(out.write_all(heading.take().unwrap_or_default().as_bytes())?)
+    }
+}
+
+/// What operators have said of a real server, and for how long.
+fn admin(state: &view::StateView) -> String {
+    let left = |seconds: Option<u64>| {
+        seconds.map_or(String::new(), |seconds| {
+            let left = humantime::format_duration(Duration::from_secs(seconds));
+            format!(" {left}").replace(' ', "·")
+        })
+    };
+    let admin = match state.admin {
+        Admin::Enabled => None,
+        admin => Some(format!("{}{}", admin.name(), left(state.admin_ends_s))),
+    };
+    let weight = state
+        .runtime_weight
+        .map(|weight| format!("weight={weight}{}", left(state.runtime_weight_ends_s)));
+    match (admin, weight) {
+        (None, None) => Admin::Enabled.name().to_owned(),
+        (admin, weight) => {
+            let all: Vec<_> = admin.into_iter().chain(weight).collect();
+            all.join(",")
+        }
     }
 }
 
@@ -457,6 +488,7 @@ mod tests {
             ..view::TrafficView::default()
         };
         let member = |last, weight| view::MemberView {
+            state: view::StateView::default(),
             real: format!("10.0.0.{last}:8080").parse().unwrap(),
             weight,
             up: last == 11,

@@ -163,14 +163,8 @@ impl Control {
             0 => "it has none".to_owned(),
             _ => names(service.reals.iter().rev().map(|real| {
                 let at = SocketAddr::new(real.address, real.port);
-                let state = self.model.state(real.id);
-                let health = state.map(|state| state.health).unwrap_or_default();
-                let reason = state.and_then(|state| state.reason.as_deref());
-                match (health, reason) {
-                    (Health::Down, Some(reason)) => format!("{at} is down ({reason})"),
-                    (Health::Down, None) => format!("{at} is down"),
-                    _ => format!("{at} has weight 0"),
-                }
+                let (.., state) = self.show_real(&service.key, real);
+                format!("{at} ({})", state.why.unwrap_or_default())
             })),
         };
         Ok(Some(format!(
@@ -214,7 +208,7 @@ pub fn show_check(row: Row) -> view::HealthView {
             .last
             .as_ref()
             .map(|last| last.took.as_secs_f64() * 1000.0),
-        checked_s: row.last.is_some().then(|| row.ago.as_secs_f64()),
+        checked_s: row.last.is_some().then_some(row.ago.as_secs_f64()),
         passes: row.passes,
         failures: row.failures,
         rise: row.rise,

@@ -15,6 +15,7 @@ mod guard;
 #[cfg(debug_assertions)]
 pub mod inject;
 mod links;
+mod reals;
 mod show;
 mod stalls;
 mod unplug;
@@ -24,7 +25,7 @@ use crate::config::{self, Config, Diagnostics, Known, Loaded};
 use crate::exchange::{ConnectionChunk, Event, Mailbox};
 use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, Device, MbufPool};
-use crate::model::{Changes, Conflict, Edit, Edited, Model, NeedsRestart};
+use crate::model::{Changes, Conflict, Model, NeedsRestart};
 use crate::neighbour::LinkState;
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
@@ -41,7 +42,7 @@ use stalls::Stalls;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::sync::oneshot;
 use unplug::Unplugged;
 use watch::Watch;
@@ -399,28 +400,6 @@ impl Control {
         }
         self.edits.removed(name, &changes, self.now());
         Some(changes)
-    }
-
-    /// Does what an operator wants with a real server, for ever or until `length` is over.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such service, or the service has no such real server.
-    pub fn edit_real(
-        &mut self,
-        service: &str,
-        real: SocketAddr,
-        edit: Edit,
-        length: Option<Duration>,
-    ) -> Result<Edited, Missing> {
-        let now = self.now();
-        let until = length.map(|length| now + length);
-        let key = self.model.find_service(service);
-        let key = key.ok_or_else(|| Missing::Service(service.to_owned()))?;
-        let change = self.model.edit(&key, (real.ip(), real.port()), edit, until);
-        let edited = change.map_err(|_| Missing::Real(service.to_owned(), real))?;
-        self.edits.weight(service, real, edited.weights(), now);
-        Ok(edited)
     }
 
     /// The configuration that new services are checked against.

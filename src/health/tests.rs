@@ -343,7 +343,11 @@ fn a_template_that_changes_is_another_check() {
     let named = service(1, Some(HealthUse::Named("t".to_owned())), &[1]);
     let templates = |health| HealthTemplates::from([("t".to_owned(), Arc::new(health))]);
     let mut engine = Engine::new(10, 1);
-    engine.configure(&[named.clone()], &templates(health(1, 2, 3)), at(0));
+    engine.configure(
+        std::slice::from_ref(&named),
+        &templates(health(1, 2, 3)),
+        at(0),
+    );
     let first = engine.start(at(5000)).unwrap();
     assert_eq!(first.config.rise, 2);
     engine.configure(&[named], &templates(health(1, 5, 3)), at(5000));

@@ -164,7 +164,7 @@ metrics! {
     // Real servers of services.
     Gauge "weir_real_up" REAL "1: a route leads to the real server, its next hop has not failed to answer ARP or neighbour solicitations, and no health check says that it is down."
         Service(|service, samples| reals(service, samples, |real| u64::from(real.up)));
-    Gauge "weir_real_weight" REAL "The weight; 0: no new connections."
+    Gauge "weir_real_weight" REAL "The effective weight; 0: no new connections."
         Service(|service, samples| reals(service, samples, |real| real.weight.into()));
     Gauge "weir_real_active_connections" REAL "Connections that the kernel's IPVS would call active."
         Service(|service, samples| reals(service, samples, |real| real.traffic.active_connections.into()));

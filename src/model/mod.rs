@@ -492,7 +492,11 @@ impl Model {
 
     /// When something is due next.
     pub fn next_due(&self) -> Option<Time> {
-        let due = [self.resolver.next_due(), self.routers.next_due()];
+        let due = [
+            self.resolver.next_due(),
+            self.routers.next_due(),
+            self.services.next_step(),
+        ];
         due.into_iter().flatten().min()
     }
 

@@ -10,7 +10,6 @@ use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper::{Request, Response, Uri, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::error::Error;
-use std::fmt::Display;
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -186,7 +185,7 @@ async fn judge(
 }
 
 /// What hyper says, with its reason.
-pub(super) fn at_request(error: &(impl Error + Display)) -> Failure {
+pub(super) fn at_request(error: &impl Error) -> Failure {
     let mut words = error.to_string();
     let mut source = error.source();
     while let Some(why) = source {

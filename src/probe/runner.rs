@@ -9,6 +9,7 @@ use crate::service::ServiceKey;
 use crate::units::Time;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
+use rustix::process::{Resource, getrlimit};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -19,8 +20,16 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
-/// The most checks that run at once.
-const MOST: u64 = 4096;
+/// The most checks that run at once, and how many descriptors are left to others.
+const MOST: u64 = 16_384;
+const OTHERS: u64 = 512;
+
+/// How many checks may run at once: each takes a descriptor.
+fn most() -> u64 {
+    let files = getrlimit(Resource::Nofile).current;
+    let left = files.unwrap_or(u64::MAX).saturating_sub(OTHERS);
+    left.clamp(64, MOST)
+}
 
 enum Order {
     Configure(Vec<Arc<ServiceConfig>>, Arc<HealthTemplates>),
@@ -167,7 +176,7 @@ async fn run(
 ) {
     let begun = Instant::now();
     let now = || Time::from_nanos(begun.elapsed().as_nanos() as u64);
-    let mut engine = Engine::new(MOST, seed);
+    let mut engine = Engine::new(most(), seed);
     let mut templates = Arc::default();
     let mut running = FuturesUnordered::new();
     let mut troubles = Troubles::default();

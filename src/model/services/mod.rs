@@ -13,7 +13,7 @@ mod states;
 
 use super::changes::{Changes, NoSuchReal, different};
 use super::from_config::{key, owners, pool_table};
-use crate::config::{self, Config, ReversePath};
+use crate::config::{self, Config, OnDown, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
 use crate::forward::tunnel::{Tunnel, Via};
@@ -21,7 +21,7 @@ use crate::lpm::Lpm;
 use crate::rcu::map::Map;
 use crate::sched;
 use crate::service::{Condition, Health, Persistence, Real, ServiceKey};
-use crate::stats::{RealTotals, Stats};
+use crate::stats::{Established, RealTotals, Stats};
 use crate::tables::{Owner, Requests, Route, Service, Tables, Tunnels};
 use crate::units::{RealId, ServiceId, Time};
 use configured::{At, Change, Configured};
@@ -127,11 +127,19 @@ impl Around {
         }
     }
 
-    /// Tells the workers whether a real server takes new connections, and where its replies come in.
-    fn stand(&self, service: ServiceId, real: &Real) {
+    /// Tells the workers whether a real server takes new connections, what becomes of the established ones, and where its
+    /// replies come in.
+    fn stand(&self, service: ServiceId, real: &Real, on_down: OnDown) {
         let ports = self.reply_ports(real.address);
+        let established = match on_down {
+            _ if real.is_available => Established::GoOn,
+            OnDown::Keep => Established::GoOn,
+            OnDown::Reset => Established::Down,
+            OnDown::Reschedule => Established::Moved,
+        };
         self.stats.tell(real.id, |told| {
-            told.standing.set(service, real.weight > 0, ports);
+            told.standing
+                .set(service, real.weight > 0, established, ports);
         });
     }
 }
@@ -204,7 +212,7 @@ impl Services {
             let running = new.services.iter();
             for service in running.filter_map(|service| indexes.running.get(&key(service))) {
                 let reals = service.reals.iter();
-                reals.for_each(|real| around.stand(service.id, real));
+                reals.for_each(|real| around.stand(service.id, real, service.on_down));
             }
         }
         // Last: an address may have been a VIP until now.
@@ -299,6 +307,11 @@ impl Services {
             is_published |= self.reweigh(&key);
         }
         (is_published, ended)
+    }
+
+    /// When the next step is due.
+    pub(super) fn next_step(&self) -> Option<Time> {
+        self.indexes.registry.states.first_due()
     }
 
     pub(super) fn set_now(&mut self, now: Time) {
@@ -472,7 +485,7 @@ impl Indexes {
         }
         let changed = reals.iter().zip(&former.reals);
         for (real, _) in changed.filter(|(real, former)| real != former) {
-            around.stand(former.id, real);
+            around.stand(former.id, real, service.on_down);
         }
         let service = Service {
             scheduler: (former.scheduler_kind.new)(&reals),
@@ -558,7 +571,7 @@ impl Indexes {
         });
         let registered = registry.put(service, &around.stats, around.beginnings);
         for real in &registered.reals {
-            around.stand(registered.id, real);
+            around.stand(registered.id, real, service.on_down);
         }
         let mode = forward::Mode::of(&service.mode);
         let pool = match &service.mode {
@@ -597,6 +610,7 @@ impl Indexes {
                 when_unavailable: service.when_unavailable,
                 unknown_tcp: service.unknown_tcp,
                 tcp_mss: service.tcp_mss,
+                on_down: service.on_down,
                 via,
                 cursors: registered.cursors,
             }),

@@ -21,6 +21,18 @@ pub enum Edit {
     Enable,
 }
 
+impl Edit {
+    /// For the log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Edit::Weight(_) => "weight",
+            Edit::Drain => "drained",
+            Edit::Disable => "disabled",
+            Edit::Enable => "enabled",
+        }
+    }
+}
+
 /// What is known of one real server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
@@ -223,6 +235,11 @@ impl States {
     pub(super) fn next_due(&self) -> Option<RealId> {
         let (due, id) = self.due.first()?;
         (*due <= self.now).then_some(*id)
+    }
+
+    /// When something changes by itself next.
+    pub(super) fn first_due(&self) -> Option<Time> {
+        self.due.first().map(|(due, _)| *due)
     }
 
     /// Takes the step that is due. Returns whether an edit has expired.
