@@ -14,6 +14,8 @@ const DESCRIPTORS: u64 = 65_536;
 pub(crate) enum Role {
     /// Reads the configuration again, keeps companions in step, closes devices.
     Control,
+    /// Checks real servers.
+    Health,
     /// Carries packets, or lines of the log.
     Worker,
 }
@@ -24,6 +26,8 @@ impl Role {
         match self {
             // net_tap's interfaces and the companions go by netlink; the configuration may be another user's.
             Role::Control => CapabilitySet::NET_ADMIN | CapabilitySet::DAC_READ_SEARCH,
+            // Programs of exec checks run as an unprivileged user.
+            Role::Health => CapabilitySet::SETUID | CapabilitySet::SETGID,
             Role::Worker => CapabilitySet::empty(),
         }
     }
@@ -77,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_thread_keeps_what_its_role_needs_and_no_more() {
-        for role in [Role::Control, Role::Worker] {
+        for role in [Role::Control, Role::Health, Role::Worker] {
             // Capabilities are the thread's.
             std::thread::spawn(move || {
                 let before = capabilities(None).unwrap().permitted;

@@ -1,7 +1,10 @@
 //! Virtual services and real servers: what they are known by.
 
+mod condition;
+
 use crate::config::Protocol;
 use crate::units::RealId;
+pub use condition::{Admin, Condition, Health, Why};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -49,8 +52,10 @@ pub struct Real {
     pub address: IpAddr,
     /// 0: the packet's own.
     pub port: u16,
-    /// 0: no new connections.
+    /// Its [effective weight](Condition::effective_weight); 0: no new connections.
     pub weight: u16,
+    /// See [`Condition::is_available`].
+    pub is_available: bool,
 }
 
 impl Real {

@@ -10,7 +10,9 @@ mod tunnels;
 pub use placement::{Placement, Placements};
 pub use tunnels::Tunnels;
 
-use crate::config::{Encapsulation, HostPeer, ReversePath, TcpMss, UnknownTcp, WhenUnavailable};
+use crate::config::{
+    Encapsulation, HostPeer, OnDown, ReversePath, TcpMss, UnknownTcp, WhenUnavailable,
+};
 use crate::conn::{Address, Pool};
 use crate::forward::Mode;
 use crate::forward::tunnel::Via;
@@ -237,6 +239,7 @@ pub struct Service {
     /// None: as [`Tables::unknown_tcp`] says.
     pub unknown_tcp: Option<UnknownTcp>,
     pub tcp_mss: Option<TcpMss>,
+    pub on_down: OnDown,
     /// Of a mode that wraps or marks packets.
     pub via: Option<Via>,
     /// For each worker. Outlive every change of the service.

@@ -104,6 +104,8 @@ pub enum ReplyReason {
     NoService,
     NoRealServer,
     RealRemoved,
+    /// The connection's real server is down or disabled.
+    RealDown,
     TooBig,
     /// A TCP segment of no connection.
     NoConnection,
@@ -122,6 +124,7 @@ impl ReplyReason {
         ReplyReason::NoService,
         ReplyReason::NoRealServer,
         ReplyReason::RealRemoved,
+        ReplyReason::RealDown,
         ReplyReason::TooBig,
         ReplyReason::NoConnection,
         ReplyReason::HostUnreachable,
@@ -137,6 +140,7 @@ impl ReplyReason {
             ReplyReason::NoService => "no_service",
             ReplyReason::NoRealServer => "no_real_server",
             ReplyReason::RealRemoved => "real_removed",
+            ReplyReason::RealDown => "real_down",
             ReplyReason::TooBig => "too_big",
             ReplyReason::NoConnection => "no_connection",
             ReplyReason::HostUnreachable => "host_unreachable",

@@ -1,6 +1,7 @@
 //! What the daemon tells about itself: the rows of `/v1/…` and of `weir show … --json`, written by the one and read
 //! by the other.
 
+use crate::service::{Admin, Health};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -26,11 +27,64 @@ pub struct TrafficView {
 pub struct MemberView {
     /// Port 0: the packet's own.
     pub real: SocketAddr,
+    /// The effective one, by which it gets new connections: 0 while it gets none.
     pub weight: u16,
-    /// A route leads there, and its next hop has not failed to answer ARP or neighbour solicitations.
+    /// A route leads there, its next hop has not failed to answer ARP or neighbour solicitations, and no health check says
+    /// that it is down.
     pub up: bool,
     #[serde(flatten)]
+    pub state: StateView,
+    #[serde(flatten)]
     pub traffic: TrafficView,
+}
+
+/// What makes a real server's effective weight.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateView {
+    /// The weight in the file.
+    #[serde(default)]
+    pub configured_weight: u16,
+    /// An operator's, in the place of the file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_weight: Option<u16>,
+    /// Seconds until the file's weight is back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_weight_ends_s: Option<u64>,
+    #[serde(default)]
+    pub admin: Admin,
+    /// Seconds until it is enabled again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_ends_s: Option<u64>,
+    #[serde(default)]
+    pub health: Health,
+    /// What the last health check said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_reason: Option<String>,
+    /// Seconds since its health became what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_since_s: Option<u64>,
+    /// How much of its weight it has, 100 but for a while after it came (back).
+    #[serde(default = "hundred")]
+    pub slow_start_percent: u8,
+    /// Why it gets no new connections, if it gets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+fn hundred() -> u8 {
+    100
+}
+
+/// The answer to `/v1/weight`, `/v1/drain`, `/v1/disable` and `/v1/enable`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditedView {
+    pub service: String,
+    pub real: SocketAddr,
+    /// The effective weights before and after.
+    pub before: u16,
+    pub after: u16,
+    #[serde(flatten)]
+    pub state: StateView,
 }
 
 /// How packets get to the real servers of the modes tunnel and l3dsr: the keys of the configuration, defaults included.
@@ -307,6 +361,34 @@ pub struct RouteView {
     pub port: String,
 }
 
+/// `/v1/health`: the check of one real server of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealthView {
+    pub service: String,
+    pub real: SocketAddr,
+    /// The type of the check.
+    pub check: String,
+    /// Where it goes.
+    pub target: String,
+    /// `unknown`, `up` or `down`, and for how many seconds.
+    pub state: String,
+    pub since_s: u64,
+    /// Of the last check: `passed`, `failed` or `not made`; why, in words; how long it took; how many seconds ago it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_s: Option<f64>,
+    /// Results of one kind in a row, and how many of them change the state.
+    pub passes: u32,
+    pub failures: u32,
+    pub rise: u32,
+    pub fall: u32,
+}
+
 /// The daemon as a whole: what a scrape sees beside the services.
 #[derive(Clone, Debug)]
 pub struct DaemonView {
@@ -326,4 +408,23 @@ pub struct DaemonView {
     pub log_lost_lines: u64,
     /// Panics that did not end the process.
     pub panics: u64,
+    pub health: HealthCounts,
+}
+
+/// What became of health checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HealthCounts {
+    pub passed: u64,
+    pub failed: u64,
+    /// Those that could not be made, for a reason of this machine's own.
+    pub not_made: u64,
+    /// How often a state has changed.
+    pub changes: u64,
+    /// Those that came later than they should.
+    pub late: u64,
+    /// Checks that there are; services that have one in common share it.
+    pub checks: u64,
+    /// Of those, the ones that run now, and those whose real server is down.
+    pub running: u64,
+    pub down: u64,
 }

@@ -25,7 +25,7 @@ fn weights(daemon: &Daemon) -> Vec<u64> {
 }
 
 #[test]
-fn one_real_server_is_drained_enabled_and_weighed_until_the_next_reload() {
+fn one_real_server_is_drained_disabled_weighed_and_enabled_whatever_is_reloaded() {
     let lab = Lab::new();
     let daemon = Daemon::start(&lab, &lab.config("", 3));
     let api = lab.api();
@@ -41,21 +41,56 @@ fn one_real_server_is_drained_enabled_and_weighed_until_the_next_reload() {
         "web 10.0.0.11:8080: weight 0, as before\n"
     );
     assert_eq!(
+        ask(&["weight", "web", "10.0.0.11:8080", "5"]),
+        "web 10.0.0.11:8080: weight 0, as before (drained)\n"
+    );
+    said(&api, &["reload"]);
+    assert_eq!(weights(&daemon), [0, 1, 1], "a reload undoes no drain");
+    let real = &daemon.show("reals")[0];
+    assert_eq!(
+        (
+            &real["admin"],
+            &real["runtime_weight"],
+            &real["configured_weight"],
+            &real["why"]
+        ),
+        (&"drained".into(), &5.into(), &3.into(), &"drained".into())
+    );
+    assert_eq!(
         ask(&["enable", "tcp:192.0.2.80:80", "10.0.0.11:8080"]),
         "tcp:192.0.2.80:80 10.0.0.11:8080: weight 0 -> 3\n"
     );
     ask(&["weight", "web", "10.0.0.12:8080", "7"]);
     assert_eq!(weights(&daemon), [3, 7, 1]);
-    ask(&["weight", "web", "10.0.0.12:8080", "0"]);
-    ask(&["enable", "web", "10.0.0.12:8080"]);
-    assert_eq!(weights(&daemon), [3, 7, 1], "what it had before 0");
-
-    ask(&["drain", "web", "10.0.0.11:8080"]);
     said(&api, &["reload"]);
+    assert_eq!(weights(&daemon), [3, 7, 1], "nor a weight");
+    ask(&["weight", "web", "10.0.0.12:8080", "0"]);
     assert_eq!(
-        weights(&daemon),
-        [3, 1, 1],
-        "the file says what the weights are"
+        ask(&["enable", "web", "10.0.0.12:8080"]),
+        "web 10.0.0.12:8080: weight 0 -> 1\n",
+        "the file's"
+    );
+
+    assert_eq!(
+        ask(&["disable", "web", "10.0.0.11:8080", "--for", "1s"]),
+        "web 10.0.0.11:8080: weight 3 -> 0, for 1s\n"
+    );
+    let table = ask(&["show", "reals"]);
+    assert!(table.contains("disabled·1s"), "{table}");
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert_eq!(weights(&daemon), [3, 1, 1], "it ends by itself");
+    let output = weir(&[
+        "drain",
+        "web",
+        "10.0.0.11:8080",
+        "--for",
+        "0s",
+        "--api",
+        &api,
+    ]);
+    assert_eq!(
+        refused(&output),
+        "error: `for` is out of range: write 1s to 366d\n"
     );
 }
 

@@ -242,3 +242,18 @@ fn reloads_under_load_fail_nothing_in_nat() {
 fn reloads_under_load_fail_nothing_in_fullnat() {
     lab("reload", &["fullnat"]);
 }
+
+#[test]
+fn dr_takes_dead_real_servers_out_in_time() {
+    lab("health", &["dr"]);
+}
+
+#[test]
+fn nat_takes_dead_real_servers_out_in_time() {
+    lab_with(2, "health", &["nat"]);
+}
+
+#[test]
+fn fullnat_takes_dead_real_servers_of_ipv6_out_in_time() {
+    lab("health", &["fullnat", "4", "6"]);
+}

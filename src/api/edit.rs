@@ -1,4 +1,4 @@
-//! `/v1/weight`, `/v1/drain`, `/v1/enable`: one real server, now. PUT and DELETE of `/v1/services`: single services.
+//! `/v1/weight`, `/v1/drain`, `/v1/disable`, `/v1/enable`: one real server, now. PUT and DELETE of `/v1/services`: single services.
 
 use super::answer::{changed, error, invalid, is_of_type, json_response, no_answer, posted};
 use super::state::Api;
@@ -10,8 +10,8 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::json;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::task::spawn_blocking;
 
 /// The longest name that is looked for, in bytes.
@@ -25,6 +25,34 @@ struct Wanted {
     /// `10.0.0.11:8080`
     real: Option<SocketAddr>,
     weight: Option<u16>,
+    /// For how long: `30m`, or seconds; then it ends by itself. For ever without.
+    #[serde(rename = "for")]
+    length: Option<Length>,
+}
+
+/// A time span.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Length {
+    Seconds(u64),
+    Text(String),
+}
+
+/// The longest that a change of a real server may be for.
+const MOST_LENGTH: Duration = Duration::from_secs(366 * 86_400);
+
+impl Length {
+    fn span(&self) -> Result<Duration, String> {
+        let span = match self {
+            Length::Seconds(seconds) => Duration::from_secs(*seconds),
+            Length::Text(text) => humantime::parse_duration(text)
+                .map_err(|_| format!("`for`: {text:?} is no time span: write such as 30m"))?,
+        };
+        match (Duration::from_secs(1)..=MOST_LENGTH).contains(&span) {
+            true => Ok(span),
+            false => Err("`for` is out of range: write 1s to 366d".to_owned()),
+        }
+    }
 }
 
 pub(super) async fn weight(state: State<Api>, headers: HeaderMap, body: Bytes) -> Response {
@@ -33,6 +61,10 @@ pub(super) async fn weight(state: State<Api>, headers: HeaderMap, body: Bytes) -
 
 pub(super) async fn drain(state: State<Api>, headers: HeaderMap, body: Bytes) -> Response {
     edit(state, &headers, &body, |_| Some(Edit::Drain)).await
+}
+
+pub(super) async fn disable(state: State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+    edit(state, &headers, &body, |_| Some(Edit::Disable)).await
 }
 
 pub(super) async fn enable(state: State<Api>, headers: HeaderMap, body: Bytes) -> Response {
@@ -58,14 +90,17 @@ async fn edit(
     if service.len() > MOST_NAME {
         return error(StatusCode::BAD_REQUEST, "the service's name is too long");
     }
-    let name = service.clone();
+    let length = match wanted.length.map(|length| length.span()).transpose() {
+        Ok(Some(_)) if what == Edit::Enable => {
+            return error(StatusCode::BAD_REQUEST, "`for` is not for enable");
+        }
+        Ok(length) => length,
+        Err(why) => return error(StatusCode::BAD_REQUEST, &why),
+    };
     let changing = api.handle.changing().await;
-    let done = changing.change(move |control| control.edit_real(&name, real, what));
+    let done = changing.change(move |control| control.edit_real(&service, real, what, length));
     match done.await {
-        Ok(Ok((before, after))) => json_response(
-            StatusCode::OK,
-            json!({ "service": service, "real": real, "before": before, "after": after }),
-        ),
+        Ok(Ok(edited)) => json_response(StatusCode::OK, edited),
         Ok(Err(why)) => error(StatusCode::NOT_FOUND, &why.to_string()),
         Err(why) => no_answer(why),
     }

@@ -3,7 +3,7 @@
 use super::answer::{error, no_answer};
 use super::state::Api;
 use super::stream::{Array, Reader, array, stream};
-use crate::control::{Control, NoAnswer};
+use crate::control::{Control, NoAnswer, show_check};
 use crate::exchange::ConnectionChunk;
 use crate::metrics::{self, Family, METRICS, Metric, Source};
 use crate::units::ServiceId;
@@ -100,6 +100,39 @@ async fn each_service<T: Serialize + Send + 'static>(
             rows.truncate(left);
             left -= rows.len();
             array.add(rows).await?;
+        }
+        array.end().await
+    })
+}
+
+/// Checks shown in one go.
+const CHECKS: usize = 256;
+
+pub(super) async fn health(
+    State(api): State<Api>,
+    reader: Reader,
+    Query(which): Query<Which>,
+) -> Response {
+    let service = which.service;
+    let asked = move |control: &Control| control.list_checks(service.as_deref());
+    let (only, lister) = match api.handle.ask(asked).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(why)) => return error(StatusCode::NOT_FOUND, &why),
+        Err(why) => return no_answer(why),
+    };
+    stream(&reader, "application/json", async move |pieces| {
+        let mut array = Array::new(pieces);
+        let mut left = which.limit.unwrap_or(usize::MAX);
+        let mut last = None;
+        while let Some(lister) = &lister
+            && left > 0
+        {
+            let rows = lister.rows(only, last, CHECKS.min(left)).await;
+            let rows = rows.ok_or(NoAnswer::Stopping)?;
+            let Some(row) = rows.last() else { break };
+            last = Some(row.target);
+            left -= rows.len();
+            array.add(rows.into_iter().map(show_check)).await?;
         }
         array.end().await
     })

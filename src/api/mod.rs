@@ -66,6 +66,7 @@ pub(crate) fn router(api: Api, door: Door, is_loopback: bool) -> Router {
         )
         .route("/v1/reals", get(lists::reals))
         .route("/v1/connections", get(lists::connections))
+        .route("/v1/health", get(lists::health))
         .route(
             "/v1/ports",
             get(async |State(api): State<Api>, reader: Reader, _: Plain| {
@@ -96,6 +97,7 @@ pub(crate) fn router(api: Api, door: Door, is_loopback: bool) -> Router {
         .route("/v1/plan", received(post(reload::post_plan)))
         .route("/v1/weight", received(post(edit::weight)))
         .route("/v1/drain", received(post(edit::drain)))
+        .route("/v1/disable", received(post(edit::disable)))
         .route("/v1/enable", received(post(edit::enable)))
         .fallback(async || {
             error(
@@ -160,12 +162,20 @@ async fn health(State(api): State<Api>) -> Response {
     probe(api.handle.ask(Control::illness).await)
 }
 
-async fn ready(State(api): State<Api>) -> Response {
-    probe(
-        api.handle
-            .ask(|control| control.complaint().or(control.unready()))
-            .await,
-    )
+/// Whether weir forwards; of a service that is named: whether it has a real server for new connections.
+async fn ready(State(api): State<Api>, Query(which): Query<Whose>) -> Response {
+    let asked = move |control: &Control| {
+        let ill = control.complaint().or(control.unready());
+        match which.service {
+            Some(service) if ill.is_none() => control.unserved(&service),
+            _ => Ok(ill),
+        }
+    };
+    match api.handle.ask(asked).await {
+        Ok(Err(why)) => error(StatusCode::NOT_FOUND, &why),
+        Ok(Ok(found)) => probe(Ok(found)),
+        Err(why) => probe(Err(why)),
+    }
 }
 
 fn probe(answer: Result<Option<String>, NoAnswer>) -> Response {
@@ -203,6 +213,13 @@ fn is_local(host: &str) -> bool {
     let is_ip = host.parse::<SocketAddr>().is_ok()
         || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     is_ip || host.split(':').next() == Some("localhost")
+}
+
+/// Of `/ready`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whose {
+    service: Option<String>,
 }
 
 /// Of an address that takes no query.

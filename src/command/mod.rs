@@ -35,6 +35,7 @@ pub enum Command {
     Add(edit::Add),
     Remove(edit::Remove),
     Drain(edit::Drain),
+    Disable(edit::Disable),
     Enable(edit::Enable),
     Weight(edit::Weight),
 }
@@ -55,6 +56,7 @@ impl Command {
             Command::Add(add) => add.run(),
             Command::Remove(remove) => remove.run(),
             Command::Drain(drain) => drain.run(),
+            Command::Disable(disable) => disable.run(),
             Command::Enable(enable) => enable.run(),
             Command::Weight(weight) => weight.run(),
         }

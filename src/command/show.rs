@@ -3,6 +3,7 @@
 use super::client::{self, At, Error};
 use super::output;
 use super::table::{Columns, print, short, table};
+use crate::service::Admin;
 use crate::view;
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Show the running state
 #[derive(Debug, clap::Args)]
@@ -19,10 +21,10 @@ pub struct Show {
     /// JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Of services, reals and connections: only those of this service
+    /// Of services, reals, connections and health: only those of this service
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
-    /// Of services, reals and connections: at most so many
+    /// Of services, reals, connections and health: at most so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     #[command(flatten)]
@@ -38,6 +40,7 @@ enum What {
     Workers,
     Neighbours,
     Routes,
+    Health,
 }
 
 impl Show {
@@ -56,7 +59,10 @@ impl Show {
 
     /// The option that what is shown does not have.
     fn ignored(&self) -> Option<String> {
-        let has_both = matches!(self.what, What::Services | What::Reals | What::Connections);
+        let has_both = matches!(
+            self.what,
+            What::Services | What::Reals | What::Connections | What::Health
+        );
         let option = match (&self.service, self.limit) {
             _ if has_both => return None,
             (Some(_), _) => "--service",
@@ -65,7 +71,7 @@ impl Show {
         };
         let what = self.what.to_possible_value()?;
         Some(format!(
-            "`weir show {}` has no {option}: services, reals and connections have it",
+            "`weir show {}` has no {option}: services, reals, connections and health have it",
             what.get_name()
         ))
     }
@@ -80,6 +86,7 @@ impl Show {
             What::Services => return self.services(out),
             What::Reals => return self.reals(out),
             What::Connections => return self.connections(out),
+            What::Health => return self.health(out),
             What::Ports => ports(&self.rows()?, out),
             What::Workers => workers(&self.rows()?, out),
             What::Neighbours => neighbours(&self.rows()?, out),
@@ -97,6 +104,7 @@ impl Show {
             What::Workers => "/v1/workers",
             What::Neighbours => "/v1/neighbours",
             What::Routes => "/v1/routes",
+            What::Health => "/v1/health",
         }
         .to_owned();
         let service = self
@@ -127,19 +135,23 @@ impl Show {
 
     fn reals(&self, out: &mut impl Write) -> Result<(), Error> {
         let [l, r] = [false, true];
-        let mut table = Columns::new(&[l, l, l, l, r, l, r, r, r, r, r, r, r], out);
+        let mut table = Columns::new(&[l, l, l, l, r, r, l, l, r, l, r, r, r, r, r, r, r, l], out);
         table.row([
-            "Service", "Prot", "Virtual", "Real", "Weight", "Up", "Active", "Inactive", "Conns",
-            "InPkts", "OutPkts", "InBytes", "OutBytes",
+            "Service", "Prot", "Virtual", "Real", "Weight", "File", "Admin", "Health", "Start",
+            "Up", "Active", "Inactive", "Conns", "InPkts", "OutPkts", "InBytes", "OutBytes", "Why",
         ])?;
         client::each(&self.at.address()?, &self.path(), |row: view::RealView| {
-            let traffic = &row.member.traffic;
+            let (traffic, state) = (&row.member.traffic, &row.member.state);
             table.row([
                 &row.service,
                 &row.protocol.to_uppercase(),
                 &row.vip.to_string(),
                 &row.member.real.to_string(),
                 &row.member.weight.to_string(),
+                &state.configured_weight.to_string(),
+                &admin(state),
+                state.health.name(),
+                &format!("{}%", state.slow_start_percent),
                 if row.member.up { "yes" } else { "no" },
                 &traffic.active_connections.to_string(),
                 &traffic.inactive_connections.to_string(),
@@ -148,8 +160,46 @@ impl Show {
                 &short(traffic.packets_out),
                 &short(traffic.bytes_in),
                 &short(traffic.bytes_out),
+                state.why.as_deref().unwrap_or("-"),
             ])
         })?;
+        Ok(table.end()?)
+    }
+
+    fn health(&self, out: &mut impl Write) -> Result<(), Error> {
+        let [l, r] = [false, true];
+        let mut table = Columns::new(&[l, l, l, l, r, l, r, r, l], out);
+        table.row([
+            "Service", "Real", "Check", "State", "Since", "Result", "In a row", "Took", "Reason",
+        ])?;
+        client::each(
+            &self.at.address()?,
+            &self.path(),
+            |row: view::HealthView| {
+                let target = match row.real.to_string() == row.target {
+                    true => row.check,
+                    false => format!("{} {}", row.check, row.target),
+                };
+                // The results that count, of those that change the state.
+                let in_a_row = match row.failures {
+                    0 => format!("{}/{}", row.passes, row.rise),
+                    failures => format!("{failures}/{}", row.fall),
+                };
+                let took = row.duration_ms.map(|took| format!("{took:.1}ms"));
+                let dash = || "-".to_owned();
+                table.row([
+                    &row.service,
+                    &row.real.to_string(),
+                    &target,
+                    &row.state,
+                    &format!("{}s", row.since_s),
+                    &row.result.unwrap_or_else(dash),
+                    &in_a_row,
+                    &took.unwrap_or_else(dash),
+                    &row.reason.unwrap_or_else(dash),
+                ])
+            },
+        )?;
         Ok(table.end()?)
     }
 
@@ -179,6 +229,30 @@ impl Show {
             },
         )?;
         Ok(out.write_all(heading.take().unwrap_or_default().as_bytes())?)
+    }
+}
+
+/// What operators have said of a real server, and for how long.
+fn admin(state: &view::StateView) -> String {
+    let left = |seconds: Option<u64>| {
+        seconds.map_or(String::new(), |seconds| {
+            let left = humantime::format_duration(Duration::from_secs(seconds));
+            format!(" {left}").replace(' ', "·")
+        })
+    };
+    let admin = match state.admin {
+        Admin::Enabled => None,
+        admin => Some(format!("{}{}", admin.name(), left(state.admin_ends_s))),
+    };
+    let weight = state
+        .runtime_weight
+        .map(|weight| format!("weight={weight}{}", left(state.runtime_weight_ends_s)));
+    match (admin, weight) {
+        (None, None) => Admin::Enabled.name().to_owned(),
+        (admin, weight) => {
+            let all: Vec<_> = admin.into_iter().chain(weight).collect();
+            all.join(",")
+        }
     }
 }
 
@@ -414,6 +488,7 @@ mod tests {
             ..view::TrafficView::default()
         };
         let member = |last, weight| view::MemberView {
+            state: view::StateView::default(),
             real: format!("10.0.0.{last}:8080").parse().unwrap(),
             weight,
             up: last == 11,

@@ -4,9 +4,11 @@
 //! resolve, numbers are in range, every default is filled in.
 
 mod address;
+mod check_value;
 mod device;
 mod error;
 mod files;
+mod health;
 mod hints;
 mod pieces;
 mod plain;
@@ -21,6 +23,10 @@ pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
 pub use files::Text;
 pub(crate) use files::{MAX_BYTES, bounded, some_texts};
+pub use health::{
+    Body, DnsProbe, Exchange, ExecProbe, GrpcProbe, HealthConfig, HealthTemplates, HealthUse,
+    HttpProbe, Probe, Rcode, RecordType, TlsProbe, target,
+};
 pub use pieces::Known;
 pub use port::{PortConfig, Queues};
 
@@ -250,6 +256,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     pub neighbours: Vec<StaticNeighbour>,
     pub pools: Vec<LocalPool>,
+    /// The `[health.NAME]`.
+    pub health: Arc<HealthTemplates>,
     pub services: Vec<Arc<ServiceConfig>>,
     pub host_peers: Vec<HostPeer>,
 }
@@ -593,6 +601,11 @@ pub struct ServiceConfig {
     /// None: as the whole file says.
     pub unknown_tcp: Option<UnknownTcp>,
     pub tcp_mss: Option<TcpMss>,
+    /// None: its real servers count as healthy.
+    pub health: Option<HealthUse>,
+    /// A real server that comes (back) gets its weight over this time. Default: at once.
+    pub slow_start: Option<Duration>,
+    pub on_down: OnDown,
     pub reals: Vec<RealConfig>,
 }
 
@@ -628,6 +641,18 @@ pub enum TcpMss {
     /// What fits the MTUs of both ports.
     Auto,
     Bytes(u16),
+}
+
+/// What becomes of the established connections of a real server that is down or disabled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDown {
+    /// They go on as if it were up.
+    Keep,
+    /// TCP is told by a reset at the client's next packet; UDP is scheduled afresh.
+    #[default]
+    Reset,
+    /// Both go on to another real server.
+    Reschedule,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! The tables of the file and their keys: the one list that the parser, "did you mean" and the documentation's test read.
 
 use super::address::{AddressRange, Destination, HostPrefix, OnLink, PortRange};
+use super::check_value::{
+    ByName, CheckKind, CheckVia, HealthChoice, Hex, Pace, Rcodes, StatusCodes,
+};
 use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
 use super::value::{
@@ -8,16 +11,26 @@ use super::value::{
     Name, Value, wrong_type,
 };
 use super::{
-    Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, TcpMss, UnknownTcp,
-    WhenUnavailable,
+    Hugepages, Idle, Listen, OnDown, Protocol, Queues, RecordType, ReversePath, RssKey, TcpMss,
+    UnknownTcp, WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
 use std::time::Duration;
 use toml::de::DeValue;
 
+/// A key as it is written: some are words of the language.
+macro_rules! written {
+    ($key:ident) => {
+        stringify!($key)
+    };
+    ($key:ident $alias:literal) => {
+        $alias
+    };
+}
+
 macro_rules! tables {
-    ($($(#[$doc:meta])* $name:ident $title:literal { $($key:ident: $type:ty $(, $need:ident)?;)* })*) => {
+    ($($(#[$doc:meta])* $name:ident $title:literal { $($key:ident $(as $alias:literal)?: $type:ty $(, $need:ident)?;)* })*) => {
         $(
             $(#[$doc])*
             #[derive(Debug, Default)]
@@ -26,7 +39,14 @@ macro_rules! tables {
             }
 
             impl $name {
-                const KEYS: &'static [&'static str] = &[$(stringify!($key),)*];
+                const KEYS: &'static [&'static str] = &[$(written!($key $($alias)?),)*];
+
+                /// The keys that are in the file and could be read, with their places.
+                #[allow(dead_code, reason = "not every table is asked")]
+                pub(super) fn given(&self) -> impl Iterator<Item = (&'static str, Span)> {
+                    let given = [$((written!($key $($alias)?), self.$key.ok().map(|it| it.at)),)*];
+                    given.into_iter().filter_map(|(key, at)| Some((key, at?)))
+                }
             }
 
             impl Value for $name {
@@ -40,19 +60,22 @@ macro_rules! tables {
                     let mut this = $name::default();
                     for (key, value) in table {
                         match key.get_ref().as_ref() {
-                            $(stringify!($key) => {
-                                log.key = stringify!($key);
+                            $(written!($key $($alias)?) => {
+                                log.key = written!($key $($alias)?);
                                 this.$key = Given::read(value, at.file, log);
                             })*
                             unknown => unknown_key(unknown, value.get_ref(), $title, Self::KEYS, log.span(at.file, key.span()), log),
                         }
                     }
-                    $($(
-                        const _: &str = stringify!($need);
-                        if matches!(this.$key, Given::No) {
-                            missing_key(stringify!($key), $title, at, log);
-                        }
-                    )?)*
+                    $(
+                        let _name = written!($key $($alias)?);
+                        $(
+                            const _: &str = stringify!($need);
+                            if matches!(this.$key, Given::No) {
+                                missing_key(_name, $title, at, log);
+                            }
+                        )?
+                    )*
                     Some(this)
                 }
             }
@@ -78,6 +101,7 @@ tables! {
         route: List<Route>;
         neighbour: List<Neighbour>;
         local_pool: List<LocalPool>;
+        health: ByName<Health>;
         service: List<Service>;
         host_peer: List<HostPeer>;
     }
@@ -171,6 +195,9 @@ tables! {
         when_unavailable: WhenUnavailable;
         unknown_tcp: UnknownTcp;
         tcp_mss: TcpMss;
+        health: HealthChoice;
+        slow_start: Duration;
+        on_down: OnDown;
         real: List<Real>;
     }
     Persistence "persistence" {
@@ -178,6 +205,41 @@ tables! {
         prefix_v4: Int<1, 32>;
         prefix_v6: Int<1, 128>;
         through_drain: bool;
+    }
+    Health "health" {
+        kind as "type": CheckKind, required;
+        interval: Pace;
+        fast_interval: Pace;
+        timeout: Pace;
+        rise: Int<1, 100>;
+        fall: Int<1, 100>;
+        port: Int<1, 65_535>;
+        via: CheckVia;
+        request: Request;
+    }
+    /// What is asked, and what must come back: each type of check has some of the keys.
+    Request "health.request" {
+        method: String;
+        path: String;
+        host: String;
+        headers: ByName<String>;
+        status: StatusCodes;
+        body: String;
+        body_regex: String;
+        sni: String;
+        verify: bool;
+        send: String;
+        send_hex: Hex;
+        expect: String;
+        expect_hex: Hex;
+        name: String;
+        record as "type": RecordType;
+        rcode: Rcodes;
+        answer: String;
+        command: List<String>;
+        user: String;
+        service: String;
+        tls: bool;
     }
     Real "[[service.real]]" {
         address: IpAddr, required;
@@ -236,6 +298,7 @@ impl Root {
         append(&mut self.route, other.route);
         append(&mut self.neighbour, other.neighbour);
         append(&mut self.local_pool, other.local_pool);
+        self.health = std::mem::take(&mut self.health).with(other.health, log);
         append(&mut self.service, other.service);
         append(&mut self.host_peer, other.host_peer);
     }

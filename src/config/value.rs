@@ -5,7 +5,7 @@
 use super::error::{At, Log, Span, did_you_mean, quote};
 use super::hints;
 use super::{
-    Hugepages, Idle, Listen, Protocol, Queues, ReversePath, RssKey, TcpMss, UnknownTcp,
+    Hugepages, Idle, Listen, OnDown, Protocol, Queues, ReversePath, RssKey, TcpMss, UnknownTcp,
     WhenUnavailable,
 };
 use crate::net::Vlan;
@@ -511,6 +511,7 @@ words! {
     RssKey: "choice of key" { "random" => Random, "published" => Published, }
     ReversePath: "policy" { "strict" => Strict, "loose" => Loose, }
     UnknownTcp: "policy" { "reset" => Reset, "drop" => Drop, }
+    OnDown: "policy" { "keep" => Keep, "reset" => Reset, "reschedule" => Reschedule, }
     WhenUnavailable: "policy" { "refuse" => Refuse, "drop" => Drop, }
     ModeWord: "forwarding mode" { "dr" => Dr, "nat" => Nat, "fullnat" => Fullnat, "tunnel" => Tunnel, "l3dsr" => L3dsr, }
     Encapsulation: "encapsulation" { "ipip" => Ipip, "gre" => Gre, "gue" => Gue, }

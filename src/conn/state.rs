@@ -154,6 +154,29 @@ pub fn next_tcp(state: State, direction: Direction, flags: Flags) -> State {
     }
 }
 
+/// Whether a TCP segment changes a connection's state, or is a client's SYN, which may open another connection: then there is
+/// more to do than to send it on.
+#[inline]
+pub fn changes_tcp(state: State, direction: Direction, flags: Flags) -> bool {
+    let event = match flags {
+        flags if flags.rst() => 3,
+        flags if flags.syn() => 0,
+        flags if flags.fin() => 1,
+        flags if flags.ack() => 2,
+        _ => return false,
+    };
+    let next = UNUSUAL[direction as usize][event].get(state as usize);
+    next.is_some_and(|next| *next != state)
+}
+
+/// As [`TRANSITIONS`], but that a client's SYN leads away from every state.
+const UNUSUAL: [[Row; 4]; 3] = {
+    let mut unusual = TRANSITIONS;
+    unusual[Direction::Request as usize][0] = [State::None; 13];
+    unusual[Direction::RequestOnly as usize][0] = [State::None; 13];
+    unusual
+};
+
 type Row = [State; 13];
 
 const TRANSITIONS: [[Row; 4]; 3] = {

@@ -15,6 +15,7 @@ const SUBJECTS: usize = 256;
 const LONGEST: usize = 200;
 
 type Weighed = (String, SocketAddr);
+type Edited = (u16, u16, &'static str);
 
 /// What became of a file or of services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,8 +32,8 @@ enum What {
 
 #[derive(Debug)]
 pub(super) struct Edits {
-    /// Weights: before and after.
-    weights: Reports<Weighed, (u16, u16)>,
+    /// Effective weights before and after, and what was done.
+    weights: Reports<Weighed, Edited>,
     others: Reports<(What, String), String>,
 }
 
@@ -46,13 +47,7 @@ impl Default for Edits {
 }
 
 impl Edits {
-    pub(super) fn weight(
-        &mut self,
-        service: &str,
-        real: SocketAddr,
-        change: (u16, u16),
-        now: Time,
-    ) {
+    pub(super) fn real(&mut self, service: &str, real: SocketAddr, change: Edited, now: Time) {
         let subject = (short(service), real);
         if let Some(said) = self.weights.note(subject.clone(), change, now) {
             weighed(&subject, &said);
@@ -124,9 +119,10 @@ fn short(text: &str) -> String {
     text.chars().take(LONGEST).collect()
 }
 
-fn weighed((service, real): &Weighed, said: &Said<(u16, u16)>) {
+fn weighed((service, real): &Weighed, said: &Said<Edited>) {
     let (before, after, changes) = (said.first.0, said.last.1, said.count);
-    tracing::info!(service, %real, before, after, changes, "weight");
+    let what = said.last.2;
+    tracing::info!(service, %real, before, after, changes, "{what}");
 }
 
 fn say((what, subject): &(What, String), said: &Said<String>) {
@@ -166,12 +162,12 @@ mod tests {
     const FLOODS: &[Flood] = &[
         (
             "weights of one real server",
-            |edits, n, now| edits.weight("web", real(1), (1, n as u16), now),
+            |edits, n, now| edits.real("web", real(1), (1, n as u16, "weight"), now),
             1,
         ),
         (
             "weights of ever other real servers",
-            |edits, n, now| edits.weight("web", real(n), (1, 2), now),
+            |edits, n, now| edits.real("web", real(n), (1, 2, "weight"), now),
             SUBJECTS + 1,
         ),
         (
@@ -220,9 +216,9 @@ mod tests {
         let lines = logged(|| {
             let mut edits = Edits::default();
             let at = |millis: u64| Time::from_nanos(millis * 1_000_000);
-            edits.weight("web", real(1), (1, 2), at(0));
-            edits.weight("web", real(1), (2, 3), at(10));
-            edits.weight("web", real(1), (3, 7), at(20));
+            edits.real("web", real(1), (1, 2, "weight"), at(0));
+            edits.real("web", real(1), (2, 3, "weight"), at(10));
+            edits.real("web", real(1), (3, 7, "weight"), at(20));
             edits.tick(at(500));
             edits.tick(at(1000));
         });

@@ -5,6 +5,7 @@
 //! must not take longer than that.
 
 mod announce;
+mod checks;
 mod connections;
 mod copies;
 mod detect;
@@ -15,6 +16,7 @@ mod guard;
 #[cfg(debug_assertions)]
 pub mod inject;
 mod links;
+mod reals;
 mod show;
 mod stalls;
 mod unplug;
@@ -24,12 +26,14 @@ use crate::config::{self, Config, Diagnostics, Known, Loaded};
 use crate::exchange::{ConnectionChunk, Event, Mailbox};
 use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, Device, MbufPool};
-use crate::model::{Changes, Conflict, Edit, Model, NeedsRestart};
+use crate::model::{Changes, Conflict, Model, NeedsRestart};
 use crate::neighbour::LinkState;
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
 use crate::verdict::DropReason;
 use announce::Announcer;
+use checks::Healths;
+pub use checks::show_check;
 use copies::Copies;
 use edits::Edits;
 pub use generations::NoGeneration;
@@ -69,6 +73,7 @@ pub struct Control {
     edits: Edits,
     stalls: Stalls,
     unplugged: Unplugged,
+    healths: Healths,
     /// The services of the file by their texts.
     known: Arc<Known>,
     generations: Generations<Config>,
@@ -191,6 +196,7 @@ impl Control {
             edits: Edits::default(),
             stalls: Stalls::default(),
             unplugged: Unplugged::default(),
+            healths: Healths::default(),
             known: Arc::default(),
             generations: Generations::new(""),
         };
@@ -235,6 +241,7 @@ impl Control {
                 events += 1;
             }
         }
+        let heard = self.hear_checks(now);
         self.model.tick(now);
         if self.model.take_rerouted() {
             let (config, tables) = (self.model.config(), self.model.tables());
@@ -244,7 +251,7 @@ impl Control {
         let mut orders = self.model.resolver.take_orders();
         let links = &self.links;
         let is_up = |port: PortId| links.is_up(port.index());
-        let busy = events > 0 || !orders.is_empty() || self.announcer.is_busy(is_up);
+        let busy = heard || events > 0 || !orders.is_empty() || self.announcer.is_busy(is_up);
         if let Some(first) = self.workers.first() {
             for order in orders.drain(..) {
                 // A full queue loses a question, as the network might: it is asked again.
@@ -385,6 +392,7 @@ impl Control {
         if let Some(host) = &self.host {
             host.kernel.update(self.model.config());
         }
+        self.configure_checks();
         Ok(changes)
     }
 
@@ -445,7 +453,9 @@ impl Control {
             .iter()
             .map(|service| service.name.clone())
             .collect();
+        let checked = services.clone();
         let changes = self.model.set_services(services)?;
+        checked.into_iter().for_each(|it| self.healths.put(it));
         for vip in vips {
             self.announcer.add(self.model.tables(), vip, now);
         }
@@ -458,30 +468,12 @@ impl Control {
     pub fn unset_service(&mut self, name: &str) -> Option<Changes> {
         let key = self.model.find_service(name)?;
         let changes = self.model.unset_service(&key)?;
+        self.healths.remove(key);
         if self.model.tables().addresses.get(&key.address).is_none() {
             self.announcer.remove(self.model.tables(), key.address);
         }
         self.edits.removed(name, &changes, self.now());
         Some(changes)
-    }
-
-    /// Changes the weight of one real server until the next [`reload`](Self::reload): returns it before and after.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such service, or the service has no such real server.
-    pub fn edit_real(
-        &mut self,
-        service: &str,
-        real: SocketAddr,
-        edit: Edit,
-    ) -> Result<(u16, u16), Missing> {
-        let key = self.model.find_service(service);
-        let key = key.ok_or_else(|| Missing::Service(service.to_owned()))?;
-        let change = self.model.edit(&key, (real.ip(), real.port()), edit);
-        let change = change.map_err(|_| Missing::Real(service.to_owned(), real))?;
-        self.edits.weight(service, real, change, self.now());
-        Ok(change)
     }
 
     /// The configuration that new services are checked against.
@@ -526,7 +518,11 @@ impl Control {
     /// chooses when to restart weir.
     pub fn illness(&self) -> Option<String> {
         let host = self.host.as_ref().and_then(Host::illness);
-        self.complaint().or(host).or(self.panics.illness())
+        let checks = self.healths.illness();
+        self.complaint()
+            .or(host)
+            .or(checks)
+            .or(self.panics.illness())
     }
 
     /// Why the daemon does not forward yet, if it does not.

@@ -7,11 +7,11 @@ use crate::io::dpdk::MbufPool;
 use crate::neighbour::LinkState;
 use crate::net::IcmpErrorKind;
 use crate::stats::RealTotals;
-use crate::tables::{self, Tables};
+use crate::tables;
 use crate::units::{PortId, ServiceId};
 use crate::verdict::{DropReason, ReplyReason};
 use crate::view;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -68,12 +68,15 @@ impl Control {
     }
 
     fn show_service(&self, service: &tables::Service) -> view::ServiceView {
-        let tables = self.model.tables();
-        let member = |real: &crate::service::Real| view::MemberView {
-            real: SocketAddr::new(real.address, real.port),
-            weight: real.weight,
-            up: is_up(tables, real.address),
-            traffic: traffic(self.model.real_totals(real.id)),
+        let member = |real: &crate::service::Real| {
+            let (weight, up, state) = self.show_real(&service.key, real);
+            view::MemberView {
+                real: SocketAddr::new(real.address, real.port),
+                weight,
+                up,
+                state,
+                traffic: traffic(self.model.real_totals(real.id)),
+            }
         };
         view::ServiceView {
             name: service.name.to_string(),
@@ -288,6 +291,7 @@ impl Control {
             mbufs_free: self.pools.iter().map(MbufPool::available).sum::<usize>() as u64,
             log_lost_lines: crate::log::lost_lines(),
             panics: crate::log::panics(),
+            health: self.check_counts(),
         }
     }
 }
@@ -302,16 +306,4 @@ fn traffic(totals: RealTotals) -> view::TrafficView {
         packets_out: totals.packets_out,
         bytes_out: totals.bytes_out,
     }
-}
-
-/// Whether a route leads to the address, and its next hop has not failed to answer.
-fn is_up(tables: &Tables, address: IpAddr) -> bool {
-    let Some(route) = tables.routes.get(address) else {
-        return false;
-    };
-    let hop = match route.gateway {
-        Some((hop, _)) => Some(hop),
-        None => tables.neighbours.find(route.port, address),
-    };
-    hop.is_none_or(|hop| tables.neighbours.link(hop).state != LinkState::Failed)
 }

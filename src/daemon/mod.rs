@@ -19,6 +19,7 @@ use crate::io::dpdk::{self, Clock, Interrupts, Lcore, MbufPool, RxQueue};
 use crate::log;
 use crate::model::{Device, Model};
 use crate::net::Vlan;
+use crate::probe::Checks;
 use crate::stats::Stats;
 use crate::units::{PortId, WorkerId};
 use crate::worker::{Inlet, Ports, Worker, rings};
@@ -159,6 +160,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     for (listener, _) in &doors {
         tracing::info!("API on {listener}");
     }
+    control.set_checks(Checks::start()?);
     harden::drop_privileges(Role::Control);
     let serving = Serving::start(doors, Api::new(handle.clone(), file, context))?;
     starting.store(false, Relaxed);

@@ -4,7 +4,7 @@ use super::family::{Family, Wire};
 use super::parse::{Flow, Kind};
 use super::{Core, Outcome, Turn, is_tcp, wrapped};
 use crate::config::{Protocol, TcpMss};
-use crate::conn::state::next_tcp;
+use crate::conn::state::{changes_tcp, next_tcp};
 use crate::conn::{Address, Connection, Direction, Found, Key, Place, State};
 use crate::forward::cut;
 use crate::forward::rewrite::{Form, set_macs};
@@ -12,7 +12,7 @@ use crate::neighbour::LinkState;
 use crate::net::protocol;
 use crate::packet::{Packet, Sent, Sink};
 use crate::service::ServiceKey;
-use crate::stats::RealStats;
+use crate::stats::{Established, RealStats};
 use crate::tables::Tables;
 use crate::units::{HopId, PortId};
 use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
@@ -50,7 +50,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
         }
         if flow.kind == Kind::Segment {
             let direction = direction(connection, reply);
-            if next_tcp(connection.state, direction, flow.flags) != connection.state {
+            if changes_tcp(connection.state, direction, flow.flags) {
                 return Err(packet);
             }
             let at = usize::from(F::USUAL.l4) + 8;
@@ -90,8 +90,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         let (tables, now) = (turn.tables, turn.now);
         let connection = *self.live.table.get(found.id);
         let real = match self.live.counters.reals.get(connection.real.index()) {
-            // Replies of a removed real server still pass: the client's next packet is told.
-            Some(real) if found.reply || !real.is_removed() => real,
+            // Replies of a removed or down real server still pass: the client's next packet is told.
+            Some(real) if found.reply || !real.ends_connections() => real,
             _ => return self.orphan(packet, flow, found, turn),
         };
         let mut context = PacketContext {
@@ -99,8 +99,8 @@ impl<F: Family, P: Packet> Core<F, P> {
             state: Some(connection.state.name()),
             ..PacketContext::default()
         };
-        // The standing of a removed real server tells no ports any more.
-        let comes_from_it = match real.is_removed() {
+        // The standing of a real server whose connections end tells no ports any more.
+        let comes_from_it = match real.ends_connections() {
             true => tables.is_way_to(packet.port(), flow.key.source()),
             false => real.standing.admits(true, packet.port()),
         };
@@ -119,7 +119,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             let vip = connection.request.destination();
             return (self.ttl_exceeded(packet, flow, vip, turn), context);
         }
-        let mut renews = !real.is_removed();
+        let mut renews = !real.ends_connections();
         if opens && connection.is_two_way() && connection.state.is_half_closed() {
             self.live.table.get_mut(found.id).set_opened_again(true);
             renews = false;
@@ -378,10 +378,10 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
     }
 
-    /// A client's packet of a connection whose real server is configured no more. UDP and new attempts start anew; TCP is
-    /// told by a reset (the kernel's `expire_nodest_conn`). A reset that crosses a reply misses the client's window
-    /// (RFC 5961 section 3.2), so that the client's next segments are told again, until the connection's last seconds
-    /// are over.
+    /// A client's packet of a connection whose real server is configured no more, down or disabled. UDP and new attempts
+    /// start anew, and TCP as well with `on_down = "reschedule"`; else TCP is told by a reset (the kernel's
+    /// `expire_nodest_conn`). A reset that crosses a reply misses the client's window (RFC 5961 section 3.2), so that the
+    /// client's next segments are told again, until the connection's last seconds are over.
     #[cold]
     fn orphan<S: Sink<Packet = P>>(
         &mut self,
@@ -392,27 +392,33 @@ impl<F: Family, P: Packet> Core<F, P> {
     ) -> Outcome {
         let (tables, now) = (turn.tables, turn.now);
         let connection = *self.live.table.get(found.id);
-        let ends = connection.is_expired(&tables.timeouts, now.millis())
-            || !is_tcp(flow)
-            || flow.flags.opens()
-            || flow.flags.rst();
-        if ends {
+        let real = self.live.counters.reals.get(connection.real.index());
+        let fate = real.map_or(Established::Removed, |real| real.standing.established());
+        let is_over = connection.is_expired(&tables.timeouts, now.millis()) || flow.flags.rst();
+        let moves = fate == Established::Moved && !is_over && flow.kind == Kind::Segment;
+        if is_over || !is_tcp(flow) || flow.flags.opens() || moves {
             self.live.end(found.id);
             let target = tables.target(&service_key(&flow.key));
-            return self.unknown(packet, flow, target, turn);
+            let mut flow = *flow;
+            if moves {
+                // As if it were the first one of a connection.
+                flow.flags = tcp::Flags(tcp::Flags::SYN);
+            }
+            return self.unknown(packet, &flow, target, turn);
         }
         if connection.state != State::Close {
             self.live.enter(found.id, State::Close);
             self.live.table.get_mut(found.id).last_seen = now.millis();
         }
+        let reason = match fate {
+            Established::Down | Established::Moved => ReplyReason::RealDown,
+            Established::Removed | Established::GoOn => ReplyReason::RealRemoved,
+        };
         let context = PacketContext {
             real: Some(connection.real),
             ..PacketContext::default()
         };
-        (
-            self.reset(packet, flow, ReplyReason::RealRemoved, turn),
-            context,
-        )
+        (self.reset(packet, flow, reason, turn), context)
     }
 }
 

@@ -186,8 +186,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         };
         // From the real server, or from the way to it: what comes from elsewhere is forged.
         let standing = self.live.counters.reals.get(connection.real.index());
-        let comes_from_it = standing
-            .is_none_or(|real| real.is_removed() || real.standing.admits(true, packet.port()));
+        let comes_from_it = standing.is_none_or(|real| {
+            real.ends_connections() || real.standing.admits(true, packet.port())
+        });
         if found.reply && !comes_from_it {
             return (Verdict::Drop(DropReason::WrongPort), context);
         }

@@ -243,7 +243,7 @@ impl<F: Family> Live<F> {
         let gives_way = is_over
             || rivals == Rivals::Idle && {
                 let real = self.counters.reals.get(other.real.index());
-                real.is_none_or(|real| real.is_removed())
+                real.is_none_or(|real| real.ends_connections())
                     || other.state == State::Udp
                         && (!other.awaits_datagram() || now.since(other.last_seen) >= ANSWER_MS)
             };

@@ -104,7 +104,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let bound = (!template.is_expired(&tables.timeouts, now.millis()))
             .then(|| service.reals.iter().find(|real| real.id == template.real))
             .flatten()
-            .filter(|real| real.weight > 0 || persistence.through_drain)
+            .filter(|real| real.weight > 0 || persistence.through_drain && real.is_available)
             .and_then(|real| Some((*real, usable_way::<F>(real, tables, tried)?)));
         let (real, way) = match bound {
             Some(bound) => bound,
@@ -179,7 +179,8 @@ impl<F: Family, P: Packet> Core<F, P> {
 pub(super) fn could_serve<F: Family>(service: &Service, real: &Real, tables: &Tables) -> bool {
     let persistence = service.persistence.as_ref();
     let through_drain = persistence.is_some_and(|persistence| persistence.through_drain);
-    (real.weight > 0 || through_drain) && usable_way::<F>(real, tables, &Tried::default()).is_some()
+    (real.weight > 0 || through_drain && real.is_available)
+        && usable_way::<F>(real, tables, &Tried::default()).is_some()
 }
 
 /// The way to a real server that was not tried, if its next hop has not failed.

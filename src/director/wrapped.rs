@@ -8,7 +8,7 @@ use super::parse::{Flow, Kind, is_ipv6};
 use super::stage::Slot;
 use super::{Core, Turn};
 use crate::config::TunnelConfig;
-use crate::conn::state::next_tcp;
+use crate::conn::state::changes_tcp;
 use crate::conn::{AnyAddress, Connection, Key};
 use crate::forward::across::Identifications;
 use crate::forward::cut;
@@ -71,8 +71,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
             return Some(packet);
         }
         if flow.kind == Kind::Segment
-            && next_tcp(connection.state, direction(connection, false), flow.flags)
-                != connection.state
+            && changes_tcp(connection.state, direction(connection, false), flow.flags)
         {
             return Some(packet);
         }

@@ -131,6 +131,24 @@ metrics! {
     Counter "weir_host_packets_total" ["port", "direction"] "Packets through the port's companion interface; in: to the host, out: from it."
         Daemon(companions);
 
+    // Health checks.
+    Counter "weir_health_checks_total" ["result"] "Health checks that have ended: passed, failed, or not made for a reason of this machine's own (the log says which)."
+        Daemon(|daemon, samples| {
+            samples.add(&["passed"], daemon.health.passed);
+            samples.add(&["failed"], daemon.health.failed);
+            samples.add(&["not_made"], daemon.health.not_made);
+        });
+    Counter "weir_health_changes_total" [] "How often a health check's state has changed."
+        Daemon(|daemon, samples| samples.add(&[], daemon.health.changes));
+    Counter "weir_health_late_checks_total" [] "Health checks that began more than an interval late, as too many were running."
+        Daemon(|daemon, samples| samples.add(&[], daemon.health.late));
+    Gauge "weir_health_checks" [] "Health checks that are configured; real servers of several services share one that is the same."
+        Daemon(|daemon, samples| samples.add(&[], daemon.health.checks));
+    Gauge "weir_health_checks_running" [] "Health checks that wait for an answer now."
+        Daemon(|daemon, samples| samples.add(&[], daemon.health.running));
+    Gauge "weir_health_checks_down" [] "Health checks whose real server is down."
+        Daemon(|daemon, samples| samples.add(&[], daemon.health.down));
+
     // Services, with what their former real servers counted.
     Counter "weir_service_connections_total" SERVICE "Connections made."
         Service(|it, samples| services(it, samples, it.service.traffic.connections_total));
@@ -144,9 +162,9 @@ metrics! {
         Service(|it, samples| services(it, samples, it.service.traffic.inactive_connections));
 
     // Real servers of services.
-    Gauge "weir_real_up" REAL "1: a route leads to the real server, and its next hop has not failed to answer ARP or neighbour solicitations."
+    Gauge "weir_real_up" REAL "1: a route leads to the real server, its next hop has not failed to answer ARP or neighbour solicitations, and no health check says that it is down."
         Service(|service, samples| reals(service, samples, |real| u64::from(real.up)));
-    Gauge "weir_real_weight" REAL "The weight; 0: no new connections."
+    Gauge "weir_real_weight" REAL "The effective weight; 0: no new connections."
         Service(|service, samples| reals(service, samples, |real| real.weight.into()));
     Gauge "weir_real_active_connections" REAL "Connections that the kernel's IPVS would call active."
         Service(|service, samples| reals(service, samples, |real| real.traffic.active_connections.into()));

@@ -39,6 +39,7 @@ impl Changes {
             (new.neighbours != old.neighbours, "[[neighbour]]"),
             (new.routes != old.routes, "[[route]]"),
             (new.host_peers != old.host_peers, "[[host_peer]]"),
+            (new.health != old.health, "[health.NAME]"),
         ];
         let others = others.into_iter().filter(|(differs, _)| *differs);
         changes.other = others.map(|(_, what)| what).collect();

@@ -22,7 +22,7 @@ use crate::rcu::map::Map;
 use crate::rcu::{Publisher, Reader, domain};
 use crate::resolver::Resolver;
 use crate::resolver::neighbours::Network;
-use crate::service::ServiceKey;
+use crate::service::{Health, ServiceKey};
 use crate::stats::{MAX_PORTS, RealTotals, Stats};
 use crate::tables::{Route, Service, Tables, Tunnels};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
@@ -34,9 +34,9 @@ use ipnet::{IpNet, Ipv6Net};
 pub use reach::names;
 use routers::{Routers, Standing};
 use services::Services;
-pub use services::{Conflict, Edit, Place};
+pub use services::{Conflict, Edit, Edited, Place, SlowStart, State};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub struct Model {
 
 /// How often real servers that are no longer configured are looked at.
 const DRAIN_CHECK: Duration = Duration::from_secs(1);
+/// The most steps of slow starts in one tick, each a service with other weights.
+const STEPS: usize = 16;
 
 impl Model {
     /// The model of a first configuration, and a reader of its tables for each worker.
@@ -120,6 +122,7 @@ impl Model {
             routes: vec![],
             neighbours: vec![],
             pools: vec![],
+            health: Arc::default(),
             services: vec![],
             host_peers: vec![],
             ..config.clone()
@@ -159,6 +162,7 @@ impl Model {
             routes: config.routes.clone(),
             neighbours: config.neighbours.clone(),
             pools: config.pools.clone(),
+            health: config.health.clone(),
             host_peers: config.host_peers.clone(),
             ..*config
         }
@@ -270,6 +274,7 @@ impl Model {
         let timeouts = (&new.timeouts).into();
         let (reverse_path, unknown_tcp) = (new.reverse_path, new.unknown_tcp);
         let limits = new.limits.clone();
+        self.services.set_now(now);
         self.services.replace(new, routes.clone());
         self.publish(|next| {
             next.timeouts = timeouts;
@@ -329,7 +334,7 @@ impl Model {
         Some(changes)
     }
 
-    /// Gives a real server another weight: one publication.
+    /// Gives a real server another weight than the file's: one publication.
     ///
     /// # Errors
     ///
@@ -340,12 +345,11 @@ impl Model {
         real: (IpAddr, u16),
         weight: u16,
     ) -> Result<(), NoSuchReal> {
-        self.services.set_weight(key, real, weight)?;
-        self.publish(|_| {});
+        self.edit(key, real, Edit::Weight(weight), None)?;
         Ok(())
     }
 
-    /// Gives a real server no new connections, or its former share again: returns its weight before and after.
+    /// Does what an operator wants with a real server, for ever or until a time.
     ///
     /// # Errors
     ///
@@ -355,17 +359,64 @@ impl Model {
         key: &ServiceKey,
         real: (IpAddr, u16),
         edit: Edit,
-    ) -> Result<(u16, u16), NoSuchReal> {
-        let (before, after) = self.services.edit(key, real, edit)?;
-        if after != before {
+        until: Option<Time>,
+    ) -> Result<Edited, NoSuchReal> {
+        let edited = self.services.edit(key, real, edit, until)?;
+        if edited.is_published() {
             self.publish(|_| {});
         }
-        Ok((before, after))
+        Ok(edited)
+    }
+
+    /// What a health check found of a real server, and why, in words. Costs a publication only where new connections or
+    /// established ones are treated in another way from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the service has no such real server.
+    pub fn set_health(
+        &mut self,
+        key: &ServiceKey,
+        real: SocketAddr,
+        health: Health,
+        reason: &str,
+    ) -> Result<(), NoSuchReal> {
+        let at = (real.ip(), real.port());
+        if self.services.set_health(key, at, health, reason)? {
+            self.publish(|_| {});
+        }
+        Ok(())
+    }
+
+    /// What health checks found of many real servers: one publication. Real servers that there are no longer are passed over.
+    pub fn set_healths<'a>(
+        &mut self,
+        found: impl IntoIterator<Item = (ServiceKey, SocketAddr, Health, &'a str)>,
+    ) {
+        let mut is_published = false;
+        for (key, real, health, reason) in found {
+            let at = (real.ip(), real.port());
+            is_published |= self.services.set_health(&key, at, health, reason) == Ok(true);
+        }
+        if is_published {
+            self.publish(|_| {});
+        }
+    }
+
+    /// What is known of a real server beside its line in the file; none: nothing.
+    pub fn state(&self, id: RealId) -> Option<&State> {
+        self.services.state(id)
+    }
+
+    /// A real server's weight in the file.
+    pub fn file_weight(&self, key: &ServiceKey, real: (IpAddr, u16)) -> Option<u16> {
+        self.services.file_weight(key, real)
     }
 
     /// What is due from time to time: neighbours, ids whose connections are gone, tables that no worker reads any more.
     /// Call it at least every few milliseconds.
     pub fn tick(&mut self, now: Time) {
+        self.take_steps(now);
         let network = Network {
             tables: self.publisher.current(),
             reals: self.services.real_addresses(),
@@ -407,6 +458,20 @@ impl Model {
         }
     }
 
+    /// Takes the steps of slow starts, and ends what was said of real servers until now.
+    fn take_steps(&mut self, now: Time) {
+        let (is_published, ended) = self.services.take_steps(now, STEPS);
+        if is_published {
+            self.publish(|_| {});
+        }
+        for (key, address, port) in ended {
+            let real = SocketAddr::new(address, port);
+            let service = self.find(&key).map(|service| service.name.clone());
+            let service = service.as_deref().unwrap_or_default();
+            tracing::info!(service, %real, "the time of a drain, disable or weight is over");
+        }
+    }
+
     /// Hands an event of a worker to the resolver.
     pub fn event(&mut self, event: Event, now: Time) {
         if let Event::Router {
@@ -427,7 +492,11 @@ impl Model {
 
     /// When something is due next.
     pub fn next_due(&self) -> Option<Time> {
-        let due = [self.resolver.next_due(), self.routers.next_due()];
+        let due = [
+            self.resolver.next_due(),
+            self.routers.next_due(),
+            self.services.next_step(),
+        ];
         due.into_iter().flatten().min()
     }
 

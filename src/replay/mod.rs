@@ -263,6 +263,15 @@ impl Replay {
         Ok(changes)
     }
 
+    /// Changes something of the running model at `time`, as an operator or a health check does.
+    pub fn change<R>(&mut self, time: Time, change: impl FnOnce(&mut Model) -> R) -> R {
+        self.advance(time);
+        let changed = change(&mut self.model);
+        self.quiescent();
+        self.settle();
+        changed
+    }
+
     /// Lets everything happen that is due until `time`, each at its own time. The clock never goes back.
     fn advance(&mut self, time: Time) {
         let time = time.max(self.clock);

@@ -346,37 +346,82 @@ pub struct RealStats {
 /// What the control thread tells workers about a real server.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// A bit for each port by which its requests and its replies may come in: none once it is configured no more.
+    /// A bit for each port by which its requests and its replies may come in: none once its connections are to end.
     admitted: [AtomicU16; 2],
-    /// The service that it is a real server of, and above it whether new connections may go to it.
+    /// The service that it is a real server of, and above it whether new connections may go to it, and why its connections
+    /// are to end.
     service: AtomicU32,
 }
 
 const _: () = assert!(MAX_PORTS <= u16::BITS as usize);
+const _: () = assert!(MAX_SERVICES as u32 <= Standing::DOWN);
+
+/// What becomes of the established connections of a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Established {
+    GoOn,
+    /// It is configured no more: TCP is told by resets, UDP goes on to another real server.
+    Removed,
+    /// The same, of one that is down or disabled.
+    Down,
+    /// It is down or disabled, and TCP goes on to another real server as well.
+    Moved,
+}
 
 impl Standing {
     const OPEN: u32 = 1 << 31;
+    const MOVES: u32 = 1 << 30;
+    const DOWN: u32 = 1 << 29;
 
     /// A real server of `service`. `is_open`: its weight is above 0. `reply_ports`: a bit for each port that its replies may
     /// come in by.
-    pub fn set(&self, service: ServiceId, is_open: bool, reply_ports: u16) {
+    pub fn set(
+        &self,
+        service: ServiceId,
+        is_open: bool,
+        established: Established,
+        reply_ports: u16,
+    ) {
         let open = if is_open { Self::OPEN } else { 0 };
-        self.service.store(service.0 | open, Relaxed);
-        self.admitted[0].store(u16::MAX, Relaxed);
-        self.admitted[1].store(reply_ports, Relaxed);
+        let down = match established {
+            Established::GoOn | Established::Removed => 0,
+            Established::Down => Self::DOWN,
+            Established::Moved => Self::DOWN | Self::MOVES,
+        };
+        self.service.store(service.0 | open | down, Relaxed);
+        let admitted = match established {
+            Established::GoOn => [u16::MAX, reply_ports],
+            _ => [0; 2],
+        };
+        self.admit(admitted);
     }
 
     /// It is configured no more: its connections are to end.
     pub fn remove(&self) {
-        self.service.fetch_and(!Self::OPEN, Relaxed);
-        self.admitted
-            .iter()
-            .for_each(|ports| ports.store(0, Relaxed));
+        let service = self.service();
+        self.set(service, false, Established::Removed, 0);
     }
 
+    fn admit(&self, ports: [u16; 2]) {
+        let cells = self.admitted.iter().zip(ports);
+        cells.for_each(|(cell, ports)| cell.store(ports, Relaxed));
+    }
+
+    /// Whether its connections are to end: it is configured no more, down, or disabled.
     #[inline]
-    pub fn is_removed(&self) -> bool {
+    pub fn ends_connections(&self) -> bool {
         self.admitted[0].load(Relaxed) == 0
+    }
+
+    /// What becomes of its established connections.
+    pub fn established(&self) -> Established {
+        let told = self.service.load(Relaxed);
+        match self.ends_connections() {
+            false => Established::GoOn,
+            true if told & Self::MOVES != 0 => Established::Moved,
+            true if told & Self::DOWN != 0 => Established::Down,
+            true => Established::Removed,
+        }
     }
 
     /// Whether new connections may go to it.
@@ -386,10 +431,10 @@ impl Standing {
     }
 
     pub fn service(&self) -> ServiceId {
-        ServiceId(self.service.load(Relaxed) & !Self::OPEN)
+        ServiceId(self.service.load(Relaxed) & (Self::DOWN - 1))
     }
 
-    /// Whether it is configured and, of a reply, whether it may come in by this port.
+    /// Whether its connections go on and, of a reply, whether it may come in by this port.
     #[inline(always)]
     pub fn admits(&self, reply: bool, port: PortId) -> bool {
         let ports = u32::from(self.admitted[usize::from(reply)].load(Relaxed));
@@ -399,8 +444,8 @@ impl Standing {
 
 impl RealLine {
     #[inline]
-    pub fn is_removed(&self) -> bool {
-        self.standing.is_removed()
+    pub fn ends_connections(&self) -> bool {
+        self.standing.ends_connections()
     }
 }
 

@@ -167,3 +167,8 @@ fn services_are_checked() {
 fn real_servers_are_checked() {
     hold(include_str!("reals.txt"), NETWORK);
 }
+
+#[test]
+fn health_checks_are_refused_where_they_stand() {
+    hold(include_str!("health.txt"), NETWORK);
+}

@@ -5,6 +5,7 @@ mod bursts;
 mod captures;
 mod crossing;
 mod days;
+mod down;
 mod engine;
 mod families;
 mod fragments;

@@ -24,6 +24,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         persistence_s: None,
         traffic: traffic(packets),
         reals: vec![view::MemberView {
+            state: view::StateView::default(),
             real: "10.0.0.11:80".parse().unwrap(),
             weight: 1,
             up: last == 2,

@@ -4,6 +4,7 @@
 
 mod devices;
 mod eal_args;
+mod health;
 mod hosts;
 mod network;
 mod pool;
@@ -18,6 +19,7 @@ use super::{
     Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Metrics, ReversePath, RssKey,
     ServiceConfig, TimeoutsConfig, UnknownTcp,
 };
+use health::Templates;
 use network::Network;
 use pool::Pools;
 use std::collections::HashMap;
@@ -45,7 +47,8 @@ pub(super) fn validate(
     let neighbours = network.neighbours(root.neighbour.items(), log);
     let host_peers = network.host_peers(root.host_peer.items(), log);
     pool::reachable(&pools, &network, log);
-    let services = service::services(services, &pools, &network, log);
+    let templates = health::templates(root.health, log);
+    let services = service::services(services, &pools, &templates, &network, log);
     let config = Config {
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
@@ -62,6 +65,7 @@ pub(super) fn validate(
             .into_iter()
             .filter_map(|pool| pool.checked)
             .collect(),
+        health: templates.list,
         services,
         host_peers,
     };
@@ -89,6 +93,7 @@ pub(super) fn added(
         root.neighbour.ok().map(|found| found.at),
         root.local_pool.ok().map(|found| found.at),
         root.host_peer.ok().map(|found| found.at),
+        root.health.ok().map(|found| found.at),
     ];
     for at in others.into_iter().flatten() {
         log.error(at, "only services can be added")
@@ -100,7 +105,8 @@ pub(super) fn added(
     }
     let mut network = Network::of(config);
     network.vips(&services, log);
-    service::services(services, &Pools::of(config), &network, log)
+    let (pools, templates) = (Pools::of(config), Templates::of(config));
+    service::services(services, &pools, &templates, &network, log)
 }
 
 /// Checks a service by itself. None: there is something to say of it.

@@ -1,5 +1,6 @@
 //! Virtual services and their real servers.
 
+use super::health::{self, Templates};
 use super::network::{Network, Unique};
 use super::pool::Pools;
 use super::tunnel;
@@ -25,12 +26,14 @@ const IPVS_SCHEDULERS: &[&str] = &[
 pub(super) fn services(
     items: Vec<Item>,
     pools: &Pools,
+    templates: &Templates,
     network: &Network,
     log: &mut Log,
 ) -> Vec<Arc<ServiceConfig>> {
     let in_pieces = items.iter().any(|item| matches!(item, Item::Checked(_)));
     let mut check = Check {
         pools,
+        templates,
         network,
         log,
         names: Unique::default(),
@@ -69,6 +72,7 @@ fn are_unique(services: &[Arc<ServiceConfig>]) -> bool {
 pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfig> {
     let mut check = Check {
         pools: &Pools::unknown(),
+        templates: &Templates::unknown(),
         network: &Network::of_others(),
         log,
         names: Unique::default(),
@@ -79,6 +83,7 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfi
 
 struct Check<'a> {
     pools: &'a Pools,
+    templates: &'a Templates,
     network: &'a Network,
     log: &'a mut Log,
     names: Unique,
@@ -93,6 +98,9 @@ impl Check<'_> {
             ModeConfig::Fullnat { pool } => self.pools.has(pool),
             _ => true,
         };
+        if !self.templates.fit(service.health.as_ref(), &service.reals) {
+            return false;
+        }
         let crosses = service.mode != ModeConfig::Dr;
         let sample = match &service.mode {
             ModeConfig::Fullnat { pool } => self.pools.sample(pool),
@@ -114,6 +122,8 @@ impl Check<'_> {
         let scheduler = self.scheduler(&raw.scheduler);
         let reals = self.reals(&raw, at, port);
         let tcp_mss = self.tcp_mss(&raw);
+        let health = health::of_service(&raw.health, &reals, self.templates, self.log);
+        let slow_start = self.slow_start(&raw, scheduler);
         let persistence = raw.persistence.into_option().map(|raw| PersistenceConfig {
             timeout: raw.timeout.get().unwrap_or(Duration::from_secs(360)),
             prefix_v4: raw.prefix_v4.get().map_or(32, |length| length.0 as u8),
@@ -134,6 +144,9 @@ impl Check<'_> {
                 .unwrap_or(WhenUnavailable::Refuse),
             unknown_tcp: raw.unknown_tcp.get(),
             tcp_mss,
+            health: health.ok()?,
+            slow_start,
+            on_down: raw.on_down.get().unwrap_or_default(),
             reals,
         })
     }
@@ -150,6 +163,25 @@ impl Check<'_> {
                 .help("leave it out");
         }
         Some(given.value)
+    }
+
+    /// Over which time real servers get their weights.
+    fn slow_start(
+        &mut self,
+        raw: &raw::Service,
+        scheduler: Option<SchedulerConfig>,
+    ) -> Option<Duration> {
+        let given = raw.slow_start.ok()?;
+        if let Some(scheduler @ (SchedulerConfig::Rr | SchedulerConfig::Lc)) = scheduler {
+            let name = scheduler.name();
+            self.log
+                .warning(
+                    given.at,
+                    format!("`slow_start` has no effect with the scheduler {name}, which heeds no weights"),
+                )
+                .help(format!("write `scheduler = \"w{name}\"`, or leave it out"));
+        }
+        Some(given.value).filter(|over| !over.is_zero())
     }
 
     /// The service's name; what it serves must be its own.

@@ -1,22 +1,11 @@
-//! Owns the configuration: of the file, and what operators have changed since.
+//! Owns the configuration: of the file, with the services that were added and removed since.
 
 use crate::config::{self, Config};
-use crate::model::changes::NoSuchReal;
 use crate::model::from_config::key;
 use crate::service::ServiceKey;
 use foldhash::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// What an operator does to one real server; until the next reload, since the file says what the weights are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Edit {
-    Weight(u16),
-    /// No new connections; the old ones live on.
-    Drain,
-    /// The weight that it had before it had none, else 1.
-    Enable,
-}
 
 /// What a real server is found by: address and port.
 pub(super) type At = (IpAddr, u16);
@@ -31,8 +20,6 @@ pub(super) struct Configured {
     config: Config,
     /// Where in the configuration a service is.
     places: HashMap<ServiceKey, usize>,
-    /// The weights that drained real servers had.
-    drained: HashMap<(ServiceKey, At), u16>,
 }
 
 impl Configured {
@@ -40,7 +27,6 @@ impl Configured {
         Configured {
             places: places(&config),
             config,
-            drained: HashMap::default(),
         }
     }
 
@@ -59,7 +45,6 @@ impl Configured {
         let is_same_length = services.0.len() == services.1.len();
         // Then the places are the same.
         if is_same_length && pairs.all(|(before, after)| key(before) == key(after)) {
-            self.drained.clear();
             return std::mem::replace(&mut self.config, new);
         }
         let new = Configured::new(new);
@@ -69,7 +54,6 @@ impl Configured {
     /// Adds a service, or puts it in the place of its former version.
     pub(super) fn set(&mut self, service: Arc<config::ServiceConfig>) -> Change<'_> {
         let key = key(&service);
-        self.drained.retain(|(of, _), _| *of != key);
         let services = &mut self.config.services;
         let (place, before) = match self.places.get(&key) {
             Some(&place) => (
@@ -88,7 +72,6 @@ impl Configured {
 
     pub(super) fn unset(&mut self, key: &ServiceKey) -> Option<Change<'_>> {
         let place = self.places.remove(key)?;
-        self.drained.retain(|(of, _), _| of != key);
         let before = Some(self.config.services.swap_remove(place));
         // The last one has its place now.
         if let Some(moved) = self.config.services.get(place) {
@@ -96,53 +79,6 @@ impl Configured {
         }
         let after = None;
         Some(Change { before, after })
-    }
-
-    /// Gives a real server another weight; returns the former one.
-    pub(super) fn set_weight(
-        &mut self,
-        key: &ServiceKey,
-        real: At,
-        weight: u16,
-    ) -> Result<Change<'_>, NoSuchReal> {
-        let place = self.places.get(key).ok_or(NoSuchReal)?;
-        let service = &mut self.config.services[*place];
-        let before = Some(service.clone());
-        // A copy: others may have the former version.
-        let service = Arc::make_mut(service);
-        let is_it = |found: &&mut config::RealConfig| (found.address, found.port) == real;
-        let found = service.reals.iter_mut().find(is_it).ok_or(NoSuchReal)?;
-        found.weight = weight;
-        let after = Some(&*service);
-        Ok(Change { before, after })
-    }
-
-    /// What an edit makes of a real server's weight: before and after. The weight is kept for the next edit, and not changed
-    /// yet.
-    pub(super) fn edit(
-        &mut self,
-        key: &ServiceKey,
-        real: At,
-        edit: Edit,
-    ) -> Result<(u16, u16), NoSuchReal> {
-        let service = self.get(key).ok_or(NoSuchReal)?;
-        let is_it = |found: &&config::RealConfig| (found.address, found.port) == real;
-        let before = service.reals.iter().find(is_it).ok_or(NoSuchReal)?.weight;
-        let place = (*key, real);
-        let after = match edit {
-            Edit::Weight(0) | Edit::Drain if before == 0 => 0,
-            Edit::Weight(0) | Edit::Drain => {
-                self.drained.insert(place, before);
-                0
-            }
-            Edit::Weight(weight) => {
-                self.drained.remove(&place);
-                weight
-            }
-            Edit::Enable if before > 0 => before,
-            Edit::Enable => self.drained.remove(&place).unwrap_or(1),
-        };
-        Ok((before, after))
     }
 }
 

@@ -9,21 +9,21 @@ mod placing;
 mod real_ids;
 mod registry;
 mod service_ids;
+mod states;
 
 use super::changes::{Changes, NoSuchReal, different};
 use super::from_config::{key, owners, pool_table};
-use crate::config::{self, Config, ReversePath};
+use crate::config::{self, Config, OnDown, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
 use crate::forward::tunnel::{Tunnel, Via};
 use crate::lpm::Lpm;
 use crate::rcu::map::Map;
 use crate::sched;
-use crate::service::{Persistence, Real, ServiceKey};
-use crate::stats::{RealTotals, Stats};
+use crate::service::{Condition, Health, Persistence, Real, ServiceKey};
+use crate::stats::{Established, RealTotals, Stats};
 use crate::tables::{Owner, Requests, Route, Service, Tables, Tunnels};
 use crate::units::{RealId, ServiceId, Time};
-pub use configured::Edit;
 use configured::{At, Change, Configured};
 use counts::Counts;
 use ends::Ends;
@@ -32,6 +32,7 @@ use natted::Natted;
 use placing::Placing;
 pub use real_ids::Place;
 use registry::{Registry, Released};
+pub use states::{Edit, SlowStart, State};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -56,6 +57,29 @@ pub enum Conflict {
          connections: write the service {0} into the file, and restart weir"
     )]
     NoCrossing(ServiceKey),
+}
+
+/// What an edit did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edited {
+    pub before: Condition,
+    pub after: Condition,
+    /// The weight in the file.
+    pub file: u16,
+    is_published: bool,
+}
+
+impl Edited {
+    /// The effective weights before and after.
+    pub fn weights(&self) -> (u16, u16) {
+        let of = |condition: Condition| condition.effective_weight(self.file, 1);
+        (of(self.before), of(self.after))
+    }
+
+    /// Whether workers have to learn of it.
+    pub(super) fn is_published(&self) -> bool {
+        self.is_published
+    }
 }
 
 pub(super) struct Services {
@@ -103,11 +127,19 @@ impl Around {
         }
     }
 
-    /// Tells the workers whether a real server takes new connections, and where its replies come in.
-    fn stand(&self, service: ServiceId, real: &Real) {
+    /// Tells the workers whether a real server takes new connections, what becomes of the established ones, and where its
+    /// replies come in.
+    fn stand(&self, service: ServiceId, real: &Real, on_down: OnDown) {
         let ports = self.reply_ports(real.address);
+        let established = match on_down {
+            _ if real.is_available => Established::GoOn,
+            OnDown::Keep => Established::GoOn,
+            OnDown::Reset => Established::Down,
+            OnDown::Reschedule => Established::Moved,
+        };
         self.stats.tell(real.id, |told| {
-            told.standing.set(service, real.weight > 0, ports);
+            told.standing
+                .set(service, real.weight > 0, established, ports);
         });
     }
 }
@@ -180,7 +212,7 @@ impl Services {
             let running = new.services.iter();
             for service in running.filter_map(|service| indexes.running.get(&key(service))) {
                 let reals = service.reals.iter();
-                reals.for_each(|real| around.stand(service.id, real));
+                reals.for_each(|real| around.stand(service.id, real, service.on_down));
             }
         }
         // Last: an address may have been a VIP until now.
@@ -215,30 +247,106 @@ impl Services {
         Some(changes)
     }
 
-    /// Gives a real server another weight.
-    pub(super) fn set_weight(
-        &mut self,
-        key: &ServiceKey,
-        real: At,
-        weight: u16,
-    ) -> Result<(), NoSuchReal> {
-        let change = self.configured.set_weight(key, real, weight)?;
-        self.indexes.follow_change(change, &self.around);
-        Ok(())
-    }
-
-    /// Does what an operator wants with a real server's weight; returns it before and after.
+    /// Does what an operator wants with a real server, for ever or until a time. Returns none where that changes nothing that
+    /// is published.
     pub(super) fn edit(
         &mut self,
         key: &ServiceKey,
         real: At,
         edit: Edit,
-    ) -> Result<(u16, u16), NoSuchReal> {
-        let (before, after) = self.configured.edit(key, real, edit)?;
-        if after != before {
-            self.set_weight(key, real, after)?;
+        until: Option<Time>,
+    ) -> Result<Edited, NoSuchReal> {
+        let (id, configured) = self.find_real(key, real)?;
+        let states = &mut self.indexes.registry.states;
+        let before = states.condition(id);
+        states.edit(id, configured, edit, until);
+        let after = states.condition(id);
+        Ok(Edited {
+            before,
+            after,
+            file: configured.weight,
+            is_published: self.reweigh(key),
+        })
+    }
+
+    /// What a health check found. Returns whether there is something to publish.
+    pub(super) fn set_health(
+        &mut self,
+        key: &ServiceKey,
+        real: At,
+        health: Health,
+        reason: &str,
+    ) -> Result<bool, NoSuchReal> {
+        let (id, configured) = self.find_real(key, real)?;
+        let states = &mut self.indexes.registry.states;
+        Ok(states.set_health(id, configured, health, reason) && self.reweigh(key))
+    }
+
+    /// Takes at most so many steps that are due: of slow starts, and of what was said until now. Returns whether there is
+    /// something to publish, and the real servers of which something has ended.
+    pub(super) fn take_steps(&mut self, now: Time, most: usize) -> (bool, Vec<Place>) {
+        self.indexes.registry.states.set_now(now);
+        let (mut is_published, mut ended) = (false, Vec::new());
+        for _ in 0..most {
+            let registry = &mut self.indexes.registry;
+            let Some(id) = registry.states.next_due() else {
+                break;
+            };
+            let place = registry.real(id).copied();
+            let Some(place @ (key, address, port)) = place else {
+                registry.states.forget(id);
+                continue;
+            };
+            let Ok((_, configured)) = self.find_real(&key, (address, port)) else {
+                self.indexes.registry.states.forget(id);
+                continue;
+            };
+            if self.indexes.registry.states.step(id, configured) {
+                ended.push(place);
+            }
+            is_published |= self.reweigh(&key);
         }
-        Ok((before, after))
+        (is_published, ended)
+    }
+
+    /// When the next step is due.
+    pub(super) fn next_step(&self) -> Option<Time> {
+        self.indexes.registry.states.first_due()
+    }
+
+    pub(super) fn set_now(&mut self, now: Time) {
+        self.indexes.registry.states.set_now(now);
+    }
+
+    fn find_real(
+        &self,
+        key: &ServiceKey,
+        at: At,
+    ) -> Result<(RealId, states::Configured), NoSuchReal> {
+        let service = self.configured.get(key).ok_or(NoSuchReal)?;
+        let mut reals = service.reals.iter();
+        let real = reals.find(|real| (real.address, real.port) == at);
+        let id = self.indexes.registry.id(key, at);
+        let (real, id) = real.zip(id).ok_or(NoSuchReal)?;
+        Ok((id, registry::configured(service, real)))
+    }
+
+    /// Gives a service the weights that follow from what is known of its real servers now. Returns whether there is something
+    /// to publish.
+    fn reweigh(&mut self, key: &ServiceKey) -> bool {
+        let service = self.configured.get(key);
+        service.is_some_and(|service| self.indexes.reweigh(key, service, &self.around))
+    }
+
+    /// What is known of a real server beside the file; none: nothing.
+    pub(super) fn state(&self, id: RealId) -> Option<&State> {
+        self.indexes.registry.state(id)
+    }
+
+    /// A configured real server's weight in the file.
+    pub(super) fn file_weight(&self, key: &ServiceKey, at: At) -> Option<u16> {
+        let (_, configured) = self.find_real(key, at).ok()?;
+        Some(configured.weight)
     }
 
     fn fits(&self, service: &config::ServiceConfig) -> Result<(), Conflict> {
@@ -361,6 +469,36 @@ impl Services {
 }
 
 impl Indexes {
+    /// Gives a running service other weights: nothing else that is known of it follows. Returns whether any is another.
+    fn reweigh(
+        &mut self,
+        key: &ServiceKey,
+        service: &config::ServiceConfig,
+        around: &Around,
+    ) -> bool {
+        let Some(former) = self.running.get(key) else {
+            return false;
+        };
+        let reals = self.registry.weighed(service, &former.reals);
+        if reals == former.reals {
+            return false;
+        }
+        let changed = reals.iter().zip(&former.reals);
+        for (real, _) in changed.filter(|(real, former)| real != former) {
+            around.stand(former.id, real, service.on_down);
+        }
+        let service = Service {
+            scheduler: (former.scheduler_kind.new)(&reals),
+            reals,
+            name: former.name.clone(),
+            pool: former.pool.clone(),
+            cursors: former.cursors.clone(),
+            ..**former
+        };
+        self.running.insert(*key, Arc::new(service));
+        true
+    }
+
     fn follow_change(&mut self, change: Change<'_>, around: &Around) {
         self.follow(change.before.as_deref(), change.after, around);
     }
@@ -433,7 +571,7 @@ impl Indexes {
         });
         let registered = registry.put(service, &around.stats, around.beginnings);
         for real in &registered.reals {
-            around.stand(registered.id, real);
+            around.stand(registered.id, real, service.on_down);
         }
         let mode = forward::Mode::of(&service.mode);
         let pool = match &service.mode {
@@ -472,6 +610,7 @@ impl Indexes {
                 when_unavailable: service.when_unavailable,
                 unknown_tcp: service.unknown_tcp,
                 tcp_mss: service.tcp_mss,
+                on_down: service.on_down,
                 via,
                 cursors: registered.cursors,
             }),

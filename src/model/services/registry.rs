@@ -5,6 +5,7 @@
 use super::configured::At;
 use super::real_ids::{Place, RealIds};
 use super::service_ids::ServiceIds;
+use super::states::{self, State, States};
 use crate::config;
 use crate::model::from_config::key;
 use crate::sched::Cursor;
@@ -23,6 +24,7 @@ pub(in crate::model) struct Registry {
     services: HashMap<ServiceKey, Registered>,
     reals: RealIds,
     ids: ServiceIds,
+    pub(super) states: States,
 }
 
 /// What of a service outlives its changes.
@@ -108,9 +110,9 @@ impl Registry {
             services,
             reals: real_ids,
             ids,
+            states,
         } = self;
         let key = key(service);
-        ids.departed.remove(&key);
         let name: Arc<str> = service.name.as_str().into();
         let workers = stats.workers().count() as u32;
         let beginning = beginnings.map_or(0, |seed| {
@@ -119,6 +121,8 @@ impl Registry {
             (seed, key).hash(&mut hash);
             hash.finish() as u32
         });
+        let is_new = !services.contains_key(&key) || ids.departed.contains(&key);
+        ids.departed.remove(&key);
         let registered = services.entry(key).or_insert_with(|| Registered {
             id: ids.allocate(stats, key),
             name: name.clone(),
@@ -139,19 +143,19 @@ impl Registry {
             let place = former.binary_search_by_key(at, |(at, _)| *at).ok()?;
             Some(former[place].1)
         };
-        let reals = service.reals.iter().rev().map(|real| {
+        let ids_of = service.reals.iter().rev().map(|real| {
             let id = known(&at(real));
             let place = (key, real.address, real.port);
+            let is_added = id.is_none() && !is_new;
             let id = id.unwrap_or_else(|| real_ids.allocate(stats, place));
-            registered.draining.remove(&id);
-            Real {
-                id,
-                address: real.address,
-                port: real.port,
-                weight: real.weight,
+            if is_added {
+                states.added(id, configured(service, real));
             }
+            registered.draining.remove(&id);
+            id
         });
-        let reals: Box<[Real]> = reals.collect();
+        let ids_of: Vec<RealId> = ids_of.collect();
+        let reals = weighed(states, service, ids_of.into_iter());
         registered.reals = reals
             .iter()
             .map(|real| ((real.address, real.port), real.id))
@@ -165,6 +169,7 @@ impl Registry {
         };
         for &((address, port), id) in former.iter().filter(|(at, _)| !stays(at)) {
             real_ids.retire(stats, id, (key, address, port), registered.templates);
+            states.forget(id);
             registered.draining.insert(id);
         }
         Kept {
@@ -175,6 +180,23 @@ impl Registry {
         }
     }
 
+    /// The real servers of a running service, with the weights that follow from what is known of them now.
+    pub(super) fn weighed(&self, service: &config::ServiceConfig, reals: &[Real]) -> Box<[Real]> {
+        weighed(&self.states, service, reals.iter().map(|real| real.id))
+    }
+
+    /// The id of a configured real server.
+    pub(super) fn id(&self, key: &ServiceKey, at: At) -> Option<RealId> {
+        let reals = &self.services.get(key)?.reals;
+        let place = reals.binary_search_by_key(&at, |(at, _)| *at).ok()?;
+        Some(reals[place].1)
+    }
+
+    /// What is known of a real server beside the file; none: nothing.
+    pub(in crate::model) fn state(&self, id: RealId) -> Option<&State> {
+        self.states.get(id)
+    }
+
     /// The service is no longer configured; its connections are to end.
     pub(super) fn retire(&mut self, stats: &Stats, key: &ServiceKey) {
         self.ids.departed.insert(*key);
@@ -182,6 +204,7 @@ impl Registry {
             for ((address, port), id) in std::mem::take(&mut registered.reals) {
                 let place = (*key, address, port);
                 self.reals.retire(stats, id, place, registered.templates);
+                self.states.forget(id);
                 registered.draining.insert(id);
             }
         }
@@ -228,4 +251,36 @@ impl Registry {
     pub(super) fn reuse_released(&mut self) {
         self.ids.reuse_released();
     }
+}
+
+/// What states go by of the configuration.
+pub(super) fn configured(
+    service: &config::ServiceConfig,
+    real: &config::RealConfig,
+) -> states::Configured {
+    states::Configured {
+        weight: real.weight,
+        slow_start: service.slow_start,
+    }
+}
+
+/// The real servers of a service with their effective weights. `ids`: theirs, the last of the configuration first.
+fn weighed(
+    states: &States,
+    service: &config::ServiceConfig,
+    ids: impl ExactSizeIterator<Item = RealId> + Clone,
+) -> Box<[Real]> {
+    let reals = ids.zip(service.reals.iter().rev());
+    let scale = states.scale(reals.clone().map(|(id, real)| (id, real.weight)));
+    let weighed = reals.map(|(id, real)| {
+        let condition = states.condition(id);
+        Real {
+            id,
+            address: real.address,
+            port: real.port,
+            weight: condition.effective_weight(real.weight, scale),
+            is_available: condition.is_available(),
+        }
+    });
+    weighed.collect()
 }

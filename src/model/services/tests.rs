@@ -5,12 +5,13 @@ use super::*;
 use crate::model::{Device, Model, static_neighbours};
 use crate::net::ipv4;
 use crate::rcu::Reader;
+use crate::service::Admin;
 use crate::tables::Placement;
 use crate::units::PortId;
 use crate::wire::Mac;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 const VIPS: u8 = 3;
 const PORTS: [u16; 3] = [80, 81, 0];
@@ -64,6 +65,7 @@ enum Step {
     /// By its place in the configuration, modulo their number; so is the real server.
     Unset(usize),
     Edit(usize, usize, Edit),
+    Health(usize, usize, Health),
     /// So many seconds, after which what has no connections left may be forgotten.
     Wait(u32),
 }
@@ -116,14 +118,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let edit = prop_oneof![
         (0u16..3).prop_map(Edit::Weight),
         Just(Edit::Drain),
+        Just(Edit::Disable),
         Just(Edit::Enable)
     ];
+    let health = prop::sample::select(&Health::ALL[..]);
     let step = prop_oneof![
         2 => (worlds(), services()).prop_map(|(world, services)| Step::Apply(world, services)),
         2 => worlds().prop_map(Step::Rewire),
         3 => services().prop_map(Step::Set),
         2 => (0usize..8).prop_map(Step::Unset),
         3 => (0usize..8, 0usize..4, edit).prop_map(|(n, real, edit)| Step::Edit(n, real, edit)),
+        2 => (0usize..8, 0usize..4, health).prop_map(|(n, real, health)| Step::Health(n, real, health)),
         1 => (0u32..700).prop_map(Step::Wait),
     ];
     prop::collection::vec(step, 1..12)
@@ -224,7 +229,8 @@ struct Lab {
     now: Time,
     /// The services as they should be configured, by the rules of the commands.
     expected: Vec<Arc<config::ServiceConfig>>,
-    drained: HashMap<(ServiceKey, At), u16>,
+    /// What was said of real servers that are still there.
+    conditions: HashMap<(ServiceKey, At), Condition>,
 }
 
 impl Lab {
@@ -241,7 +247,7 @@ impl Lab {
             readers,
             now,
             expected: config.services.clone(),
-            drained: HashMap::default(),
+            conditions: HashMap::default(),
         }
     }
 
@@ -252,7 +258,6 @@ impl Lab {
             Step::Apply(world, services) => {
                 if let Some(config) = parse(world, services) {
                     self.expected = config.services.clone();
-                    self.drained.clear();
                     self.model.apply(config, self.now).unwrap();
                 }
             }
@@ -264,7 +269,6 @@ impl Lab {
                 }
                 let mut config = parse(world, &[]).unwrap();
                 config.services = self.expected.clone();
-                self.drained.clear();
                 self.model.apply(config, self.now).unwrap();
             }
             Step::Set(services) => {
@@ -278,7 +282,6 @@ impl Lab {
                 }
                 for service in services {
                     let its = key(&service);
-                    self.drained.retain(|(of, _), _| *of != its);
                     match self.expected.iter_mut().find(|other| key(other) == its) {
                         Some(other) => *other = service,
                         None => self.expected.push(service),
@@ -288,7 +291,6 @@ impl Lab {
             Step::Unset(n) => {
                 let Some(n) = place(*n) else { return };
                 let its = key(&self.expected.swap_remove(n));
-                self.drained.retain(|(of, _), _| *of != its);
                 assert!(self.model.unset_service(&its).is_some());
                 assert!(self.model.unset_service(&its).is_none());
                 // Its connections are told so where they are.
@@ -297,33 +299,76 @@ impl Lab {
             }
             Step::Edit(n, real, edit) => {
                 let Some(n) = place(*n) else { return };
-                let service = Arc::make_mut(&mut self.expected[n]);
+                let service = &self.expected[n];
                 let its = key(service);
                 if service.reals.is_empty() {
                     let absent = (REALS[0], 1);
-                    assert!(self.model.edit(&its, absent, *edit).is_err());
+                    assert!(self.model.edit(&its, absent, *edit, None).is_err());
                     return;
                 }
-                let real = real % service.reals.len();
-                let real = &mut service.reals[real];
+                let real = &service.reals[real % service.reals.len()];
                 let at = (real.address, real.port);
-                let before = real.weight;
-                real.weight = match edit {
-                    Edit::Weight(weight) => *weight,
-                    Edit::Drain => 0,
-                    Edit::Enable if before > 0 => before,
-                    Edit::Enable => self.drained.get(&(its, at)).copied().unwrap_or(1),
-                };
-                match real.weight {
-                    0 if before > 0 => drop(self.drained.insert((its, at), before)),
-                    0 => {}
-                    _ => drop(self.drained.remove(&(its, at))),
+                let condition = self.conditions.entry((its, at)).or_default();
+                let before = condition.effective_weight(real.weight, 1);
+                match edit {
+                    Edit::Weight(weight) => condition.weight = Some(*weight),
+                    Edit::Drain => condition.admin = Admin::Drained,
+                    Edit::Disable => condition.admin = Admin::Disabled,
+                    Edit::Enable => {
+                        *condition = Condition {
+                            health: condition.health,
+                            ..Condition::default()
+                        }
+                    }
                 }
-                let change = self.model.edit(&its, at, *edit);
-                assert_eq!(change, Ok((before, real.weight)));
+                let after = condition.effective_weight(real.weight, 1);
+                let edited = self.model.edit(&its, at, *edit, None).unwrap();
+                assert_eq!(edited.weights(), (before, after));
+            }
+            Step::Health(n, real, health) => {
+                let Some(n) = place(*n) else { return };
+                let service = &self.expected[n];
+                let its = key(service);
+                let Some(real) = service.reals.get(real % service.reals.len().max(1)) else {
+                    return;
+                };
+                let at = (real.address, real.port);
+                self.conditions.entry((its, at)).or_default().health = *health;
+                let real = SocketAddr::new(real.address, real.port);
+                let generation = self.model.tables().generation;
+                self.model.set_health(&its, real, *health, "").unwrap();
+                self.model
+                    .set_health(&its, real, *health, "the same")
+                    .unwrap();
+                assert!(self.model.tables().generation.0 <= generation.0 + 1);
             }
             Step::Wait(seconds) => self.wait(*seconds),
         }
+        let is_there = |(its, at): &(ServiceKey, At)| {
+            let mut services = self.expected.iter();
+            let service = services.find(|service| key(service) == *its);
+            service.is_some_and(|it| it.reals.iter().any(|real| (real.address, real.port) == *at))
+        };
+        self.conditions.retain(|of, _| is_there(of));
+    }
+
+    /// A model of what is configured, of which the same is said as of this one.
+    fn fresh(&self) -> Lab {
+        let mut fresh = Lab::new(self.model.config());
+        for ((its, at), condition) in &self.conditions {
+            let real = SocketAddr::new(at.0, at.1);
+            let model = &mut fresh.model;
+            model.set_health(its, real, condition.health, "").unwrap();
+            let edits = match condition.admin {
+                Admin::Enabled => None,
+                Admin::Drained => Some(Edit::Drain),
+                Admin::Disabled => Some(Edit::Disable),
+            };
+            for edit in edits.into_iter().chain(condition.weight.map(Edit::Weight)) {
+                model.edit(its, *at, edit, None).unwrap();
+            }
+        }
+        fresh
     }
 
     fn wait(&mut self, seconds: u32) {
@@ -539,7 +584,7 @@ fn check_by_hand(tables: &Tables, service: &config::ServiceConfig) {
 fn compare(lab: &Lab, is_quiet: bool) {
     let config = lab.model.config();
     assert_eq!(config.services, lab.expected);
-    let fresh = Lab::new(config);
+    let fresh = lab.fresh();
     let (mut after, mut wanted) = (seen(&lab.model), seen(&fresh.model));
     assert_eq!(
         after.statics,

@@ -1,0 +1,182 @@
+//! Health checks: what is asked of a real server, how often, and what the answer must be.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The `[health.NAME]` of a file.
+pub type HealthTemplates = BTreeMap<String, Arc<HealthConfig>>;
+
+/// Which check a service's real servers get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthUse {
+    /// `[service.health]`
+    Own(Arc<HealthConfig>),
+    /// `health = "NAME"`
+    Named(String),
+}
+
+impl HealthUse {
+    /// The check that is meant; there is one for every name of a checked configuration.
+    pub fn resolve<'a>(&'a self, templates: &'a HealthTemplates) -> Option<&'a Arc<HealthConfig>> {
+        match self {
+            HealthUse::Own(health) => Some(health),
+            HealthUse::Named(name) => templates.get(name),
+        }
+    }
+}
+
+/// A health check, of whichever real server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HealthConfig {
+    pub probe: Probe,
+    /// None: the real server's.
+    pub port: Option<u16>,
+    /// From one check's start to the next one's.
+    pub interval: Duration,
+    /// The same while the state is not certain.
+    pub fast_interval: Duration,
+    /// For the whole of a check; at most the shorter of the intervals.
+    pub timeout: Duration,
+    /// So many checks in a row must pass before a real server is up again.
+    pub rise: u32,
+    /// So many in a row must fail before it is down.
+    pub fall: u32,
+}
+
+/// What a check does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Probe {
+    Tcp(Exchange),
+    Udp(Exchange),
+    Http(HttpProbe),
+    Dns(DnsProbe),
+    Icmp,
+    Exec(ExecProbe),
+    Grpc(GrpcProbe),
+}
+
+impl Probe {
+    /// As `type` has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Probe::Tcp(_) => "tcp",
+            Probe::Udp(_) => "udp",
+            Probe::Http(HttpProbe { tls: None, .. }) => "http",
+            Probe::Http(_) => "https",
+            Probe::Dns(_) => "dns",
+            Probe::Icmp => "icmp",
+            Probe::Exec(_) => "exec",
+            Probe::Grpc(_) => "grpc",
+        }
+    }
+
+    /// Whether it goes to a port.
+    pub fn has_port(&self) -> bool {
+        !matches!(self, Probe::Icmp | Probe::Exec(_))
+    }
+}
+
+/// What is sent, and what must come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Exchange {
+    pub send: Vec<u8>,
+    /// Must be in the answer; empty: none is waited for.
+    pub expect: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpProbe {
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    /// None: the real server's address, and its port unless it is the usual one.
+    pub host: Option<String>,
+    pub headers: Vec<(String, String)>,
+    /// First and last of each range of status codes that will do.
+    pub status: Vec<(u16, u16)>,
+    pub body: Option<Body>,
+    /// None: without TLS.
+    pub tls: Option<TlsProbe>,
+}
+
+/// What the body must have in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    Text(String),
+    Regex(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsProbe {
+    /// The name that the server is asked for, and that its certificate must be for. None: its address.
+    pub sni: Option<String>,
+    /// Whether the certificate must be one that this machine trusts.
+    pub verify: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DnsProbe {
+    pub name: String,
+    pub record: RecordType,
+    /// None: any.
+    pub rcode: Option<Rcode>,
+    /// A record of the answer must be this one.
+    pub answer: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ExecProbe {
+    /// A file in [`PROGRAMS`](Self::PROGRAMS), and its arguments.
+    pub program: String,
+    pub arguments: Vec<String>,
+    pub user: String,
+}
+
+impl ExecProbe {
+    /// Where programs must be: who may change the configuration does not thereby run whatever program.
+    pub const PROGRAMS: &str = "/etc/weir/checks";
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GrpcProbe {
+    /// Empty: the server as a whole.
+    pub service: String,
+    pub host: Option<String>,
+    pub tls: Option<TlsProbe>,
+}
+
+/// A type of DNS records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecordType {
+    A,
+    Aaaa,
+    Ns,
+    Soa,
+    Mx,
+    Txt,
+    Cname,
+    Ptr,
+    Srv,
+}
+
+/// What became of a DNS query (RFC 1035 section 4.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rcode {
+    NoError,
+    FormErr,
+    ServFail,
+    NxDomain,
+    NotImp,
+    Refused,
+}
+
+/// Where a check goes: the real server's address, and the check's port or else the real server's; 0 for one without.
+pub fn target(health: &HealthConfig, address: IpAddr, port: u16) -> (IpAddr, u16) {
+    match (&health.probe, health.port) {
+        (Probe::Icmp, _) => (address, 0),
+        (_, Some(own)) => (address, own),
+        (_, None) => (address, port),
+    }
+}

@@ -1,0 +1,145 @@
+//! Health checks at work: a thread of its own asks the real servers what [`health`](crate::health) says is due.
+//!
+//! It has a tokio runtime, and shares nothing with the workers. A check's time covers all of it, from the first packet to the
+//! last byte. What says nothing of the real server (no descriptors left, a program that is missing) is no failure of it.
+
+mod dns;
+mod exec;
+mod grpc;
+mod http;
+mod icmp;
+mod runner;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod udp;
+mod words;
+
+pub use runner::{Checks, Lister};
+
+use crate::config::{HealthConfig, Probe};
+use crate::health::{Finding, Outcome, Start};
+use futures_util::FutureExt;
+use icmp::Pings;
+use regex::bytes::{Regex, RegexBuilder};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+use tls::Tls;
+use tokio::time::timeout;
+use words::{Checked, Failure, not_made};
+
+/// What a check waits for, for the words about one that took too long.
+struct Stage(Cell<&'static str>);
+
+impl Stage {
+    fn new() -> Stage {
+        Stage(Cell::new("answer"))
+    }
+
+    fn set(&self, stage: &'static str) {
+        self.0.set(stage);
+    }
+}
+
+/// What checks have in common.
+struct Tools {
+    pings: Pings,
+    /// Made when the first check needs it: it reads the certificates that the machine trusts.
+    tls: OnceCell<Result<Tls, String>>,
+    patterns: RefCell<HashMap<String, Regex>>,
+    /// Tells queries apart.
+    queries: Cell<u16>,
+}
+
+impl Tools {
+    /// Patterns that are kept compiled.
+    const PATTERNS: usize = 1024;
+
+    fn new(seed: u64) -> Tools {
+        Tools {
+            pings: Pings::new(),
+            tls: OnceCell::new(),
+            patterns: RefCell::default(),
+            queries: Cell::new(seed as u16),
+        }
+    }
+
+    fn tls(&self) -> Result<&Tls, Failure> {
+        let made = || Tls::new().map_err(|why| why.to_string());
+        match self.tls.get_or_init(made) {
+            Ok(tls) => Ok(tls),
+            Err(why) => not_made(format!("TLS: {why}")),
+        }
+    }
+
+    fn matches(&self, pattern: &str, text: &[u8]) -> Result<bool, Failure> {
+        let mut patterns = self.patterns.borrow_mut();
+        if let Some(known) = patterns.get(pattern) {
+            return Ok(known.is_match(text));
+        }
+        // The configuration has been checked for that.
+        let Ok(compiled) = RegexBuilder::new(pattern).size_limit(1 << 20).build() else {
+            return not_made("the regular expression is none");
+        };
+        if patterns.len() >= Self::PATTERNS {
+            patterns.clear();
+        }
+        let is_match = compiled.is_match(text);
+        patterns.insert(pattern.to_owned(), compiled);
+        Ok(is_match)
+    }
+
+    fn next_query(&self) -> u16 {
+        // Not predictable by counting on: a step that is odd visits every number.
+        let next = self.queries.get().wrapping_add(0x9e35);
+        self.queries.set(next);
+        next
+    }
+}
+
+/// Makes one check.
+async fn check(start: &Start, tools: &Tools) -> Outcome {
+    let begun = Instant::now();
+    let stage = Stage::new();
+    let to = SocketAddr::new(start.address, start.port);
+    let config = &*start.config;
+    let work = AssertUnwindSafe(ask(to, config, tools, &stage)).catch_unwind();
+    let (finding, words) = match timeout(config.timeout, work).await {
+        Ok(Ok(Ok(words))) => (Finding::Passed, words),
+        Ok(Ok(Err(Failure::Real(words)))) => (Finding::Failed, words),
+        Ok(Ok(Err(Failure::Own(words)))) => (Finding::Nothing, words),
+        Ok(Err(_)) => (
+            Finding::Nothing,
+            "weir panicked over it, see the log".to_owned(),
+        ),
+        Err(_) => {
+            let most = humantime::format_duration(config.timeout);
+            let words = match stage.0.get() {
+                "answer" => format!("no answer within {most}"),
+                stage => format!("{stage}: no answer within {most}"),
+            };
+            (Finding::Failed, words)
+        }
+    };
+    Outcome {
+        finding,
+        words,
+        took: begun.elapsed(),
+    }
+}
+
+async fn ask(to: SocketAddr, config: &HealthConfig, tools: &Tools, stage: &Stage) -> Checked {
+    match &config.probe {
+        Probe::Tcp(exchange) => tcp::check(to, exchange, stage).await,
+        Probe::Udp(exchange) => udp::check(to, exchange, config, stage).await,
+        Probe::Http(probe) => http::check(to, probe, tools, stage).await,
+        Probe::Dns(probe) => dns::check(to, probe, tools.next_query(), stage).await,
+        Probe::Icmp => tools.pings.check(to.ip(), stage).await,
+        Probe::Exec(probe) => exec::check(to, probe, stage).await,
+        Probe::Grpc(probe) => grpc::check(to, probe, tools, stage).await,
+    }
+}

@@ -1,0 +1,73 @@
+//! Why a check failed, in words.
+
+use std::io;
+
+/// Why a check did not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It says something of the real server.
+    Real(String),
+    /// It could not be made.
+    Own(String),
+}
+
+pub(super) type Checked = Result<String, Failure>;
+
+/// Of the real server.
+pub(super) fn failed<T>(words: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::Real(words.into()))
+}
+
+/// Of this machine.
+pub(super) fn not_made<T>(words: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::Own(words.into()))
+}
+
+impl Failure {
+    /// What an I/O error at some stage says: "connect: connection refused".
+    pub(super) fn at(stage: &str, error: &io::Error) -> Failure {
+        // Without "(os error 111)".
+        let words = error.to_string();
+        let words = words.split(" (os error").next().unwrap_or_default();
+        let words = format!("{stage}: {}", words.to_lowercase());
+        match is_own(error) {
+            true => Failure::Own(words),
+            false => Failure::Real(words),
+        }
+    }
+}
+
+/// Whether an error is one of this machine: descriptors, memory or local ports have run out, or it may not.
+fn is_own(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let own = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::ADDRNOTAVAIL,
+        Errno::PERM,
+        Errno::ACCESS,
+        Errno::AGAIN,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| own.contains(&errno))
+}
+
+/// An answer as a part of a sentence, cut short.
+pub(super) fn excerpt(bytes: &[u8]) -> String {
+    const MOST: usize = 60;
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * MOST)]);
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    let line = line.unwrap_or_default().trim();
+    let plain: String = line
+        .chars()
+        .map(|letter| if letter.is_control() { '.' } else { letter })
+        .take(MOST)
+        .collect();
+    format!("{plain:?}")
+}
+
+/// Whether `part` is in `whole`.
+pub(super) fn contains(whole: &[u8], part: &[u8]) -> bool {
+    memchr::memmem::find(whole, part).is_some()
+}
