@@ -389,6 +389,23 @@ pub struct HealthView {
     pub fall: u32,
 }
 
+/// `/v1/events`: something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EventView {
+    /// Counts the events since the start, from 1.
+    pub n: u64,
+    /// As `2026-01-31T12:00:00.000000Z`.
+    pub time: String,
+    /// `error`, `warn`, `info`, …
+    pub level: String,
+    /// What it is about: `health`, `neighbour`, `link`, `address`, `change`, `drops`, `panic`, `device`, `daemon`.
+    pub kind: String,
+    pub message: String,
+    /// What it names: a real server, a service, a count.
+    #[serde(default)]
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
 /// The daemon as a whole: what a scrape sees beside the services.
 #[derive(Clone, Debug)]
 pub struct DaemonView {

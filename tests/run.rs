@@ -9,6 +9,8 @@ mod api;
 mod crowd;
 #[path = "run/daemon.rs"]
 mod daemon;
+#[path = "run/events.rs"]
+mod events;
 #[path = "run/frames.rs"]
 mod frames;
 #[path = "run/generations.rs"]

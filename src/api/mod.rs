@@ -7,6 +7,7 @@
 pub(crate) mod access;
 mod answer;
 mod edit;
+mod events;
 #[cfg(debug_assertions)]
 mod inject;
 pub(crate) mod listen;
@@ -37,6 +38,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use stream::Reader;
+use tokio::sync::Semaphore;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
@@ -45,6 +47,7 @@ pub(crate) fn router(api: Api, door: Door, is_loopback: bool) -> Router {
     // Each door has places of its own: readers at one take none from those at another.
     let api = Api {
         lists: Arc::default(),
+        followers: Arc::new(Semaphore::new(events::FOLLOWERS)),
         ..api
     };
     let lanes = api.lanes.clone();
@@ -66,6 +69,7 @@ pub(crate) fn router(api: Api, door: Door, is_loopback: bool) -> Router {
         )
         .route("/v1/reals", get(lists::reals))
         .route("/v1/connections", get(lists::connections))
+        .route("/v1/events", get(events::events))
         .route("/v1/health", get(lists::health))
         .route(
             "/v1/ports",

@@ -1,11 +1,13 @@
 //! What every request of the API is answered from.
 
+use super::events::FOLLOWERS;
 use super::receive::Lanes;
 use super::stream::Lists;
 use crate::config;
 use crate::control::Handle;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// What the API needs.
 #[derive(Clone)]
@@ -17,6 +19,8 @@ pub(crate) struct Api {
     pub lanes: Arc<Lanes>,
     /// Of one door.
     pub(super) lists: Arc<Lists>,
+    /// Of one door: places for readers of events as they happen.
+    pub(super) followers: Arc<Semaphore>,
 }
 
 impl Api {
@@ -27,6 +31,7 @@ impl Api {
             context,
             lanes: Arc::default(),
             lists: Arc::default(),
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
         }
     }
 }

@@ -250,6 +250,37 @@ pub(super) fn each_line(
     }
 }
 
+/// Asks for server-sent events, and takes the data of each as it comes, until the daemon ends.
+pub(super) fn follow<T: DeserializeOwned>(
+    address: &Address,
+    path: &str,
+    mut take: impl FnMut(T) -> io::Result<()>,
+) -> Result<(), Error> {
+    let mut rest = Vec::new();
+    let mut unreadable = None;
+    let got = get(address, path, |piece| {
+        rest.extend_from_slice(piece);
+        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            let Some(data) = line.strip_prefix(b"data: ") else {
+                continue;
+            };
+            match serde_json::from_slice(data) {
+                Ok(row) => take(row)?,
+                Err(why) => {
+                    unreadable = Some(why);
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+            }
+        }
+        Ok(())
+    });
+    match unreadable {
+        Some(why) => Err(Error::OtherVersion(address.clone(), why)),
+        None => got,
+    }
+}
+
 /// Asks for a list.
 pub(super) fn rows<T: DeserializeOwned>(address: &Address, path: &str) -> Result<Vec<T>, Error> {
     let mut rows = Vec::new();

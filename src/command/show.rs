@@ -24,9 +24,15 @@ pub struct Show {
     /// Of services, reals, connections and health: only those of this service
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
-    /// Of services, reals, connections and health: at most so many
+    /// Of services, reals, connections and health: at most so many; of events: the last ones
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Of events: go on with those that happen from now on, until interrupted
+    #[arg(long)]
+    follow: bool,
+    /// Of events: only those about this: health, neighbour, link, address, change, drops, panic, device, daemon
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
     #[command(flatten)]
     at: At,
 }
@@ -41,6 +47,7 @@ enum What {
     Neighbours,
     Routes,
     Health,
+    Events,
 }
 
 impl Show {
@@ -59,24 +66,38 @@ impl Show {
 
     /// The option that what is shown does not have.
     fn ignored(&self) -> Option<String> {
-        let has_both = matches!(
+        let is_list = matches!(
             self.what,
             What::Services | What::Reals | What::Connections | What::Health
         );
-        let option = match (&self.service, self.limit) {
-            _ if has_both => return None,
-            (Some(_), _) => "--service",
-            (None, Some(_)) => "--limit",
-            (None, None) => return None,
-        };
+        let are_events = self.what == What::Events;
+        let lists = "services, reals, connections and health have it";
+        let options = [
+            ("--service", self.service.is_some() && !is_list, lists),
+            (
+                "--limit",
+                self.limit.is_some() && !is_list && !are_events,
+                "services, reals, connections, health and events have it",
+            ),
+            ("--follow", self.follow && !are_events, "events have it"),
+            (
+                "--kind",
+                self.kind.is_some() && !are_events,
+                "events have it",
+            ),
+        ];
+        let (option, _, have) = options.iter().find(|(_, is_ignored, _)| *is_ignored)?;
         let what = self.what.to_possible_value()?;
         Some(format!(
-            "`weir show {}` has no {option}: services, reals, connections and health have it",
+            "`weir show {}` has no {option}: {have}",
             what.get_name()
         ))
     }
 
     fn show(&self, out: &mut impl Write) -> Result<(), Error> {
+        if self.what == What::Events && (self.follow || !self.json) {
+            return self.events(out);
+        }
         if self.json {
             return client::get(&self.at.address()?, &self.path(), |piece| {
                 out.write_all(piece)
@@ -87,6 +108,7 @@ impl Show {
             What::Reals => return self.reals(out),
             What::Connections => return self.connections(out),
             What::Health => return self.health(out),
+            What::Events => return self.events(out),
             What::Ports => ports(&self.rows()?, out),
             What::Workers => workers(&self.rows()?, out),
             What::Neighbours => neighbours(&self.rows()?, out),
@@ -105,6 +127,7 @@ impl Show {
             What::Neighbours => "/v1/neighbours",
             What::Routes => "/v1/routes",
             What::Health => "/v1/health",
+            What::Events => "/v1/events",
         }
         .to_owned();
         let service = self
@@ -114,7 +137,11 @@ impl Show {
         let limit = self.limit.map(|limit| format!("limit={limit}"));
         let is_brief = !self.json && matches!(self.what, What::Services);
         let brief = is_brief.then(|| "brief=true".to_owned());
-        for (n, parameter) in service.into_iter().chain(limit).chain(brief).enumerate() {
+        let kind = self.kind.as_ref();
+        let kind = kind.map(|kind| format!("kind={}", client::encode(kind)));
+        let follow = self.follow.then(|| "follow=true".to_owned());
+        let parameters = [service, limit, brief, kind, follow];
+        for (n, parameter) in parameters.into_iter().flatten().enumerate() {
             path += if n == 0 { "?" } else { "&" };
             path += &parameter;
         }
@@ -203,6 +230,22 @@ impl Show {
         Ok(table.end()?)
     }
 
+    /// A line each, as in the log; with `--json` an object.
+    fn events(&self, out: &mut impl Write) -> Result<(), Error> {
+        let write = |row: view::EventView| {
+            match self.json {
+                true => writeln!(out, "{}", serde_json::to_string(&row)?)?,
+                false => writeln!(out, "{}", event(&row))?,
+            }
+            out.flush()
+        };
+        let (address, path) = (self.at.address()?, self.path());
+        match self.follow {
+            true => client::follow(&address, &path, write),
+            false => client::each(&address, &path, write),
+        }
+    }
+
     /// In columns of a fixed width: there may be millions, and they are not gathered first.
     fn connections(&self, out: &mut impl Write) -> Result<(), Error> {
         let mut heading = Some(format!(
@@ -230,6 +273,23 @@ impl Show {
         )?;
         Ok(out.write_all(heading.take().unwrap_or_default().as_bytes())?)
     }
+}
+
+fn event(row: &view::EventView) -> String {
+    let fields = row.fields.iter().map(|(name, value)| match value {
+        serde_json::Value::String(text) => format!(" {name}={text}"),
+        value => format!(" {name}={value}"),
+    });
+    let fields: String = fields.collect();
+    let line = format!(
+        "{} {:<5} {:<9} {}{fields}",
+        row.time,
+        row.level.to_uppercase(),
+        row.kind,
+        row.message
+    );
+    // It may quote what others have sent.
+    line.replace(char::is_control, "?")
 }
 
 /// What operators have said of a real server, and for how long.

@@ -4,16 +4,19 @@
 //! writes out; what does not fit, or cannot be written (a full disk, a full pipe), is counted and told in
 //! one line when lines can be written again. What strangers send writes no unbounded log: each place in the code has so
 //! many lines a second ([`limit`]), and what names a subject one for each ([`Reports`]). A panic is one line, and a count ([`panics()`]).
+//! The last events are kept as they are, too ([`events()`]).
 
 mod limit;
 mod panics;
 mod queue;
 mod reports;
+mod ring;
 #[cfg(test)]
 pub mod testing;
 
 pub use panics::{abort_on_panic, panics};
 pub use reports::{Due, Reports, Said};
+pub use ring::{Events, Record, events, kinds};
 
 use crate::harden::{self, Role};
 use crate::units::Time;
@@ -84,6 +87,7 @@ pub fn start() -> io::Result<Log> {
         .with(filter)
         .with(Limited(limit))
         .with(lines)
+        .with(ring::Kept(events()))
         .init();
     panics::install();
     Ok(Log(()))
