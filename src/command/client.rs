@@ -452,8 +452,10 @@ async fn read(
         let found = answer.headers().get(name);
         found.is_some_and(|found| found.as_bytes() == value.as_bytes())
     };
+    let types = ["application/json", "text/event-stream"];
+    let has_type = types.iter().any(|it| has(header::CONTENT_TYPE, it));
     // Every answer of the API says both.
-    if !has(header::SERVER, "weir") || !has(header::CONTENT_TYPE, "application/json") {
+    if !has(header::SERVER, "weir") || !has_type {
         let server = answer.headers().get(header::SERVER);
         let server = server.and_then(|server| server.to_str().ok());
         let server = server.map_or(String::new(), |server| format!(" of {server:?}"));

@@ -316,7 +316,7 @@ impl Daemon {
     }
 
     /// Looks until there is something.
-    pub fn wait<T>(&self, look: impl Fn(&Daemon) -> Option<T>) -> T {
+    pub fn wait<T>(&self, mut look: impl FnMut(&Daemon) -> Option<T>) -> T {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = look(self) {
