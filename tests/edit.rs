@@ -134,12 +134,28 @@ fn a_plan_says_what_a_reload_would_change_and_changes_nothing() {
     assert!(output.status.success(), "{output:?}");
     let summary = String::from_utf8(output.stdout).unwrap();
     assert!(summary.contains("1 reweighted"), "{summary}");
+    assert!(
+        summary.starts_with("~ service web: real server 10.0.0.11:8080: weight 3 -> 5\n"),
+        "{summary}"
+    );
+    let file = lab.path("other.toml").to_str().unwrap().to_owned();
+    let output = weir(&["plan", &file, "--exit-code", "--json", "--api", &api]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["details"][0]["new"], "5");
     assert_eq!(weights(&daemon), [3, 1, 1]);
     assert_eq!(
         said(&api, &["reload", lab.path("other.toml").to_str().unwrap()]),
         summary,
         "a reload changes what the plan says"
     );
+    let log = daemon.log();
+    assert!(
+        log.contains("real server 10.0.0.11:8080: weight 3 -> 5"),
+        "{log}"
+    );
+    let output = weir(&["plan", &file, "--exit-code", "--api", &api]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
     let output = plan(
         &lab.config("", 5)
             .replace("connections = 10000", "connections = 20000"),

@@ -342,7 +342,9 @@ impl Control {
     pub fn reload(&mut self, file: &str, loaded: Loaded) -> Result<Changes, NeedsRestart> {
         let now = self.now();
         self.edits.warnings(&loaded.warnings, now);
+        let details = self.model.plan(&loaded.config);
         let changes = self.model.apply(loaded.config, now)?;
+        let changes = Changes { details, ..changes };
         self.set_known(loaded.known);
         let (config, tables) = (self.model.config(), self.model.tables());
         self.announcer.update(config, tables, now);
@@ -351,7 +353,7 @@ impl Control {
         if let Some(host) = &self.host {
             host.kernel.update(self.model.config());
         }
-        self.edits.reloaded(file, &changes, now);
+        self.edits.reloaded(file, &changes.short(), now);
         Ok(changes)
     }
 
@@ -400,7 +402,10 @@ impl Control {
     /// What [`reload`](Self::reload) would change.
     pub fn plan(&self, config: &Config) -> Result<Changes, NeedsRestart> {
         self.model.check_change(config)?;
-        Ok(Changes::between(self.model.config(), config))
+        Ok(Changes {
+            details: self.model.plan(config),
+            ..Changes::between(self.model.config(), config)
+        })
     }
 
     /// Has a worker copy a part of its connection table.

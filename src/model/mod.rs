@@ -8,6 +8,9 @@
 mod beginnings_tests;
 mod changes;
 mod from_config;
+mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod reach;
 mod routers;
 mod services;
@@ -31,6 +34,7 @@ pub use changes::{Changes, NeedsRestart, NoSuchReal};
 pub use from_config::{Device, key};
 use from_config::{port_of, port_tables};
 use ipnet::{IpNet, Ipv6Net};
+pub use plan::{Detail, Details};
 pub use reach::names;
 use routers::{Routers, Standing};
 use services::Services;

@@ -338,6 +338,11 @@ impl Services {
         service.is_some_and(|service| self.indexes.reweigh(key, service, &self.around))
     }
 
+    /// The id of a configured real server.
+    pub(super) fn id(&self, key: &ServiceKey, at: At) -> Option<RealId> {
+        self.indexes.registry.id(key, at)
+    }
+
     /// What is known of a real server beside the file; none: nothing.
     pub(super) fn state(&self, id: RealId) -> Option<&State> {
         self.indexes.registry.state(id)
