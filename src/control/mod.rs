@@ -17,6 +17,7 @@ mod links;
 mod reals;
 mod show;
 mod stalls;
+pub(crate) mod state_file;
 mod unplug;
 mod watch;
 
@@ -36,6 +37,7 @@ use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
 use stalls::Stalls;
+use state_file::StateFile;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,6 +67,7 @@ pub struct Control {
     links: Links,
     panics: Panics,
     edits: Edits,
+    state_file: StateFile,
     stalls: Stalls,
     unplugged: Unplugged,
     /// The services of the file by their texts.
@@ -162,7 +165,7 @@ impl Control {
         if let Some(silent) = announcer.detection.take_silent(now) {
             model.set_silent(silent);
         }
-        let control = Control {
+        let mut control = Control {
             stats: model.stats().clone(),
             watch: Watch::new(workers.len(), now),
             model,
@@ -177,10 +180,12 @@ impl Control {
             links: Links::new(now),
             panics: Panics::new(now),
             edits: Edits::default(),
+            state_file: StateFile::default(),
             stalls: Stalls::default(),
             unplugged: Unplugged::default(),
             known: Arc::default(),
         };
+        control.state_file.start(&control.model);
         control.hear_groups();
         control
     }
@@ -196,6 +201,11 @@ impl Control {
 
     pub fn set_host(&mut self, host: Option<Host>) {
         self.host = host;
+    }
+
+    /// Writes what has to outlive the process.
+    pub fn stop(&mut self) {
+        self.state_file.stop(&self.model, self.clock.now());
     }
 
     pub fn now(&self) -> Time {
@@ -255,6 +265,7 @@ impl Control {
         };
         self.watch.tick(&self.stats, subjects, now);
         self.edits.tick(now);
+        self.state_file.tick(&self.model, now);
         self.look_at_ports(now);
         if self.workers.iter().any(|worker| worker.copies.is_busy()) {
             Turn::Urgent

@@ -57,6 +57,7 @@ impl Changes {
         let others = [
             (new.reverse_path != old.reverse_path, "reverse_path"),
             (new.unknown_tcp != old.unknown_tcp, "unknown_tcp"),
+            (new.state_file != old.state_file, "state_file"),
             (new.timeouts != old.timeouts, "[timeouts]"),
             (new.limits != old.limits, "[limits]"),
             (new.metrics != old.metrics, "[metrics]"),

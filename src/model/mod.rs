@@ -44,6 +44,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What an operator did to a real server before a restart, and until when it holds.
+pub type RestoredEdit = (Edit, Option<Time>);
+
 pub struct Model {
     devices: Vec<Device>,
     stats: Arc<Stats>,
@@ -166,6 +169,7 @@ impl Model {
             neighbours: config.neighbours.clone(),
             pools: config.pools.clone(),
             host_peers: config.host_peers.clone(),
+            state_file: config.state_file.clone(),
             ..*config
         }
     }
@@ -399,6 +403,30 @@ impl Model {
         for (key, real, health, reason) in found {
             let at = (real.ip(), real.port());
             is_published |= self.services.set_health(&key, at, health, reason) == Ok(true);
+        }
+        if is_published {
+            self.publish(|_| {});
+        }
+    }
+
+    /// Changes whenever what operators have said of real servers does.
+    pub fn edits(&self) -> u64 {
+        self.services.edits()
+    }
+
+    /// The real servers that operators have said something of.
+    pub fn edited(&self) -> impl Iterator<Item = (&Place, &State)> {
+        self.services.edited()
+    }
+
+    /// Says of configured real servers what was said of them before a restart: one publication.
+    pub fn restore(&mut self, all: Vec<(ServiceKey, (IpAddr, u16), Vec<RestoredEdit>)>) {
+        let mut is_published = false;
+        for (key, at, edits) in all {
+            for (edit, until) in edits {
+                let edited = self.services.edit(&key, at, edit, until);
+                is_published |= edited.is_ok_and(|edited| edited.is_published());
+            }
         }
         if is_published {
             self.publish(|_| {});

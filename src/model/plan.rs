@@ -293,7 +293,7 @@ impl Model {
             .filter(|it| old.contains_key(&place(it)))
         {
             let its = key(before);
-            let is_edited = self.edited(&its, real).is_some();
+            let is_edited = self.told(&its, real).is_some();
             let note = is_edited.then(|| "what `weir` was told of it is forgotten".to_owned());
             let detail = Detail {
                 note,
@@ -304,7 +304,7 @@ impl Model {
     }
 
     /// What an operator has said of a real server: its admin state and weight.
-    fn edited(&self, service: &ServiceKey, real: &RealConfig) -> Option<(Admin, Option<u16>)> {
+    fn told(&self, service: &ServiceKey, real: &RealConfig) -> Option<(Admin, Option<u16>)> {
         let id = self.services.id(service, (real.address, real.port))?;
         let state = self.state(id).filter(|state| state.is_edited())?;
         Some((state.admin, state.weight))
@@ -312,7 +312,7 @@ impl Model {
 
     /// What keeps a real server's weight in the file from counting.
     fn meets(&self, service: &ServiceKey, real: &RealConfig) -> Option<String> {
-        let (admin, weight) = self.edited(service, real)?;
+        let (admin, weight) = self.told(service, real)?;
         let mut all = Vec::new();
         if let Some(weight) = weight {
             all.push(format!("runtime weight {weight}"));
@@ -452,6 +452,12 @@ fn all(list: impl IntoIterator<Item = impl Display>) -> String {
 
 /// All that is not of services.
 fn plan_rest(old: &Config, new: &Config, plan: &mut Details) {
+    let path = |config: &Config| {
+        let path = config.state_file.as_ref();
+        path.map(|path| path.display().to_string())
+    };
+    let file = Detail::new(Kind::Changed, "the file".to_owned());
+    plan.key(&file, "state_file", path(old), path(new));
     let whole = Detail::new(Kind::Changed, "all services".to_owned());
     plan.key(
         &whole,
