@@ -242,3 +242,11 @@ fn reloads_under_load_fail_nothing_in_nat() {
 fn reloads_under_load_fail_nothing_in_fullnat() {
     lab("reload", &["fullnat"]);
 }
+
+#[test]
+fn real_servers_are_what_operators_said_and_the_dead_get_nothing() {
+    for mode in ["dr", "nat", "fullnat"] {
+        lab("state", &[mode]);
+    }
+    lab_with(2, "state", &["nat"]);
+}

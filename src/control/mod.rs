@@ -41,13 +41,15 @@ use state_file::StateFile;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 use unplug::Unplugged;
 use watch::Watch;
 
 /// The most events taken from one worker in one turn: as many as its queue holds.
 const EVENTS: usize = 1024;
+/// Between two looks at the ports' counters.
+const PORTS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Everything that the control thread owns.
 pub struct Control {
@@ -65,6 +67,8 @@ pub struct Control {
     started: SystemTime,
     host: Option<Host>,
     links: Links,
+    /// When the ports' counters are looked at next.
+    ports_due: Time,
     panics: Panics,
     edits: Edits,
     state_file: StateFile,
@@ -160,6 +164,7 @@ impl Control {
         clock: Clock,
     ) -> Self {
         let now = clock.now();
+        model.confirm_all();
         let mut announcer = Announcer::default();
         announcer.update(model.config(), model.tables(), now);
         if let Some(silent) = announcer.detection.take_silent(now) {
@@ -178,6 +183,7 @@ impl Control {
             started: SystemTime::now(),
             host: None,
             links: Links::new(now),
+            ports_due: now,
             panics: Panics::new(now),
             edits: Edits::default(),
             state_file: StateFile::default(),
@@ -305,7 +311,7 @@ impl Control {
         }
     }
 
-    /// Once a second.
+    /// The links many times a second, the counters once.
     fn look_at_ports(&mut self, now: Time) {
         let ports = &self.model.config().ports;
         let links = ports.iter().map(|port| {
@@ -316,6 +322,14 @@ impl Control {
             self.unplugged.tick(&self.devices, &self.stats);
             return;
         };
+        for n in 0..ports.len() {
+            let is_dead = self.links.is_dead(n);
+            self.model
+                .resolver
+                .neighbours()
+                .table()
+                .set_link_down(PortId(n as u8), is_dead);
+        }
         for port in changes.came_up {
             self.announcer.repeat(PortId(port as u8), now);
         }
@@ -327,6 +341,10 @@ impl Control {
         for n in unplugged {
             self.unplugged.give_up(n, &self.devices[n], &self.stats);
         }
+        if now < self.ports_due {
+            return;
+        }
+        self.ports_due = now + PORTS_PERIOD;
         let on_devices = self.model.config().devices();
         let samples = self.devices.iter().zip(&on_devices).map(|(device, on)| {
             let names: Vec<_> = on.iter().map(|port| &*ports[port.index()].name).collect();

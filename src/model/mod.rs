@@ -419,6 +419,19 @@ impl Model {
         self.services.edited()
     }
 
+    /// Has the next hops of real servers asked all the time whether they answer, so that one that does not gets no client: a
+    /// daemon's, since a replay has only the packets of its captures.
+    pub fn confirm_all(&mut self) {
+        self.resolver.confirm_all();
+        let network = Network {
+            tables: self.publisher.current(),
+            reals: self.services.real_addresses(),
+        };
+        for real in network.reals.keys() {
+            self.resolver.prepare(*real, &network);
+        }
+    }
+
     /// Says of configured real servers what was said of them before a restart: one publication.
     pub fn restore(&mut self, all: Vec<(ServiceKey, (IpAddr, u16), Vec<RestoredEdit>)>) {
         let mut is_published = false;
@@ -612,6 +625,11 @@ impl Model {
         self.publisher.publish(Box::new(next));
         for real in self.services.take_new_reals() {
             self.resolver.look_at(real);
+            let network = Network {
+                tables: self.publisher.current(),
+                reals: self.services.real_addresses(),
+            };
+            self.resolver.prepare(real, &network);
         }
     }
 }
