@@ -185,7 +185,10 @@ pub(super) async fn post_confirm(
         return *refusal;
     }
     match api.handle.changing().await.change(Control::confirm).await {
-        Ok(Ok(())) => json_response(StatusCode::OK, json!({ "summary": "confirmed" })),
+        Ok(Ok(())) => json_response(
+            StatusCode::OK,
+            json!({ "summary": "confirmed", "text": "", "is_changed": false }),
+        ),
         Ok(Err(why)) => error(StatusCode::CONFLICT, &why.to_string()),
         Err(why) => no_answer(why),
     }

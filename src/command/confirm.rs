@@ -16,8 +16,8 @@ impl Confirm {
     pub fn run(&self) -> ExitCode {
         let at = self.at.address();
         match at.and_then(|at| post(&at, "/v1/confirm", "{}".to_owned())) {
-            Ok(summary) => {
-                super::say(summary);
+            Ok(changed) => {
+                super::say(changed.text);
                 ExitCode::SUCCESS
             }
             Err(why) => super::fail(why),

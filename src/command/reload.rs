@@ -25,8 +25,8 @@ impl Reload {
     /// 0 if the file is the running configuration now; 1 if nothing has changed.
     pub fn run(&self) -> ExitCode {
         match self.apply() {
-            Ok(summary) => {
-                super::say(summary);
+            Ok(changed) => {
+                super::say(changed.text);
                 ExitCode::SUCCESS
             }
             Err(why) => super::fail(why),
@@ -34,7 +34,7 @@ impl Reload {
     }
 
     /// What has changed.
-    fn apply(&self) -> Result<String, Error> {
+    fn apply(&self) -> Result<Changed, Error> {
         let (address, body) = match &self.file {
             None => (self.at.address()?, String::new()),
             Some(file) => {
@@ -46,20 +46,42 @@ impl Reload {
             return post(&address, "/v1/reload", body);
         };
         let seconds = confirm.as_secs_f64().ceil();
-        let summary = post(&address, &format!("/v1/reload?confirm_s={seconds}"), body)?;
+        let mut changed = post(&address, &format!("/v1/reload?confirm_s={seconds}"), body)?;
         let given = humantime::format_duration(Duration::from_secs_f64(seconds));
-        Ok(format!(
-            "{summary}; weir goes back in {given} unless this is confirmed: weir confirm"
-        ))
+        changed.text +=
+            &format!("\nweir goes back in {given} unless this is confirmed: weir confirm");
+        Ok(changed)
     }
 }
 
-/// What has changed by a request.
-pub(super) fn post(address: &Address, path: &str, body: String) -> Result<String, Error> {
-    let answer = client::post(address, path, body)?;
-    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
-    let summary = answer["summary"].as_str().map(str::to_owned);
-    summary.ok_or_else(|| Error::Refused(format!("{address} does not answer as weir does")))
+/// Has the daemon change something.
+pub(super) fn post(address: &Address, path: &str, body: String) -> Result<Changed, Error> {
+    Changed::read(&client::post(address, path, body)?, address)
+}
+
+/// What a reload has changed, or would change.
+pub(super) struct Changed {
+    pub is_changed: bool,
+    /// A line for each change, and one for all.
+    pub text: String,
+    /// As the daemon has said it.
+    pub json: String,
+}
+
+impl Changed {
+    fn read(answer: &[u8], address: &impl std::fmt::Display) -> Result<Self, Error> {
+        let read: serde_json::Value = serde_json::from_slice(answer).unwrap_or_default();
+        match (read["summary"].as_str(), read["text"].as_str()) {
+            (Some(summary), Some(text)) => Ok(Changed {
+                is_changed: read["is_changed"].as_bool().unwrap_or(true),
+                text: format!("{text}{summary}"),
+                json: String::from_utf8_lossy(answer).into_owned(),
+            }),
+            _ => Err(Error::Refused(format!(
+                "{address} does not answer as weir does"
+            ))),
+        }
+    }
 }
 
 /// Reads a configuration and the files that it includes, with the rights of the user who runs the command.

@@ -19,8 +19,8 @@ impl Rollback {
     pub fn run(&self) -> ExitCode {
         let at = self.at.address();
         match at.and_then(|at| post(&at, "/v1/rollback", "{}".to_owned())) {
-            Ok(summary) => {
-                super::say(summary);
+            Ok(changed) => {
+                super::say(changed.text);
                 ExitCode::SUCCESS
             }
             Err(why) => super::fail(why),

@@ -19,6 +19,7 @@ mod links;
 mod reals;
 mod show;
 mod stalls;
+pub(crate) mod state_file;
 mod unplug;
 mod watch;
 
@@ -42,6 +43,7 @@ use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
 use stalls::Stalls;
+use state_file::StateFile;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,6 +54,8 @@ use watch::Watch;
 
 /// The most events taken from one worker in one turn: as many as its queue holds.
 const EVENTS: usize = 1024;
+/// Between two looks at the ports' counters.
+const PORTS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Everything that the control thread owns.
 pub struct Control {
@@ -69,8 +73,11 @@ pub struct Control {
     started: SystemTime,
     host: Option<Host>,
     links: Links,
+    /// When the ports' counters are looked at next.
+    ports_due: Time,
     panics: Panics,
     edits: Edits,
+    state_file: StateFile,
     stalls: Stalls,
     unplugged: Unplugged,
     healths: Healths,
@@ -174,12 +181,13 @@ impl Control {
         clock: Clock,
     ) -> Self {
         let now = clock.now();
+        model.confirm_all();
         let mut announcer = Announcer::default();
         announcer.update(model.config(), model.tables(), now);
         if let Some(silent) = announcer.detection.take_silent(now) {
             model.set_silent(silent);
         }
-        let control = Control {
+        let mut control = Control {
             stats: model.stats().clone(),
             watch: Watch::new(workers.len(), now),
             model,
@@ -192,14 +200,17 @@ impl Control {
             started: SystemTime::now(),
             host: None,
             links: Links::new(now),
+            ports_due: now,
             panics: Panics::new(now),
             edits: Edits::default(),
+            state_file: StateFile::default(),
             stalls: Stalls::default(),
             unplugged: Unplugged::default(),
             healths: Healths::default(),
             known: Arc::default(),
             generations: Generations::new(""),
         };
+        control.state_file.start(&control.model);
         control.hear_groups();
         control
     }
@@ -217,6 +228,11 @@ impl Control {
 
     pub fn set_host(&mut self, host: Option<Host>) {
         self.host = host;
+    }
+
+    /// Writes what has to outlive the process.
+    pub fn stop(&mut self) {
+        self.state_file.stop(&self.model, self.clock.now());
     }
 
     pub fn now(&self) -> Time {
@@ -278,6 +294,7 @@ impl Control {
         self.watch.tick(&self.stats, subjects, now);
         self.take_back(now);
         self.edits.tick(now);
+        self.state_file.tick(&self.model, now);
         self.look_at_ports(now);
         if self.workers.iter().any(|worker| worker.copies.is_busy()) {
             Turn::Urgent
@@ -317,7 +334,7 @@ impl Control {
         }
     }
 
-    /// Once a second.
+    /// The links many times a second, the counters once.
     fn look_at_ports(&mut self, now: Time) {
         let ports = &self.model.config().ports;
         let links = ports.iter().map(|port| {
@@ -328,6 +345,14 @@ impl Control {
             self.unplugged.tick(&self.devices, &self.stats);
             return;
         };
+        for n in 0..ports.len() {
+            let is_dead = self.links.is_dead(n);
+            self.model
+                .resolver
+                .neighbours()
+                .table()
+                .set_link_down(PortId(n as u8), is_dead);
+        }
         for port in changes.came_up {
             self.announcer.repeat(PortId(port as u8), now);
         }
@@ -339,6 +364,10 @@ impl Control {
         for n in unplugged {
             self.unplugged.give_up(n, &self.devices[n], &self.stats);
         }
+        if now < self.ports_due {
+            return;
+        }
+        self.ports_due = now + PORTS_PERIOD;
         let on_devices = self.model.config().devices();
         let samples = self.devices.iter().zip(&on_devices).map(|(device, on)| {
             let names: Vec<_> = on.iter().map(|port| &*ports[port.index()].name).collect();
@@ -373,7 +402,7 @@ impl Control {
         let before = self.model.config().clone();
         let changes = self.apply(loaded.config, loaded.known)?;
         self.generations.follow(file, before, confirm, now);
-        self.edits.reloaded(file, &changes, now);
+        self.edits.reloaded(file, &changes.short(), now);
         if let Some(given) = confirm {
             self.edits.awaits(file, given, now);
         }
@@ -383,7 +412,9 @@ impl Control {
     /// Goes to another configuration.
     fn apply(&mut self, config: Config, known: Known) -> Result<Changes, NeedsRestart> {
         let now = self.now();
+        let details = self.model.plan(&config);
         let changes = self.model.apply(config, now)?;
+        let changes = Changes { details, ..changes };
         self.known = Arc::new(known);
         let (config, tables) = (self.model.config(), self.model.tables());
         self.announcer.update(config, tables, now);
@@ -419,7 +450,8 @@ impl Control {
         // The services' texts are not kept so long: the next file is read as a whole.
         let changes = self.apply(config, Known::default())?;
         self.generations.go_back();
-        self.edits.rolled_back(&name, &changes, self.clock.now());
+        self.edits
+            .rolled_back(&name, &changes.short(), self.clock.now());
         Ok((name, changes))
     }
 
@@ -484,7 +516,10 @@ impl Control {
     /// What [`reload`](Self::reload) would change.
     pub fn plan(&self, config: &Config) -> Result<Changes, NeedsRestart> {
         self.model.check_change(config)?;
-        Ok(Changes::between(self.model.config(), config))
+        Ok(Changes {
+            details: self.model.plan(config),
+            ..Changes::between(self.model.config(), config)
+        })
     }
 
     /// Has a worker copy a part of its connection table.
