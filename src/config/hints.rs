@@ -75,6 +75,11 @@ const OTHER_NAMES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "[[service]]",
+        &["announce"],
+        "routes that follow the health of a service are not supported by this version of weir yet; `announce` is a key of [[port]]",
+    ),
+    (
+        "[[service]]",
         &["passive"],
         "passive checks are not supported by this version of weir yet: `health` is for active ones",
     ),

@@ -25,7 +25,7 @@ length=24
 ((behind != 6)) || length=64
 if [[ ${4:-} == companion ]]; then
     # The bridge is in the same namespace, and must not answer for the companion's address.
-    on weir sysctl -q -w net.ipv4.conf.all.arp_ignore=1
+    on weir sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv6.conf.default.disable_ipv6=0
 else
     address weir lan "$(lan 250)/$length"
     within 5 settled_addresses weir || fail "the host's address stays tentative"
