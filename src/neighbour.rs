@@ -10,7 +10,7 @@ use crate::net::{Mac, ethertype};
 use crate::units::{HopId, PortId};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// The most neighbours.
 pub const MAX_NEIGHBOURS: usize = 1 << 15;
@@ -183,6 +183,8 @@ fn halves(address: IpAddr) -> [u64; 2] {
 pub struct NeighbourTable {
     /// Of each port.
     sources: Box<[Source]>,
+    /// Whether each port's link is down.
+    down: Box<[AtomicBool]>,
     slots: Box<[Slot]>,
     /// Of each slot. Apart from the slots, since no packet of a known connection needs it.
     addresses: Box<[Address]>,
@@ -199,13 +201,29 @@ impl NeighbourTable {
             header: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
             mtu,
         };
+        let sources: Box<[Source]> = ports.into_iter().map(source).collect();
         NeighbourTable {
-            sources: ports.into_iter().map(source).collect(),
+            down: sources.iter().map(|_| AtomicBool::new(false)).collect(),
+            sources,
             slots: (0..MAX_NEIGHBOURS).map(|_| Slot::default()).collect(),
             addresses: (0..MAX_NEIGHBOURS).map(|_| Address::default()).collect(),
             index: (0..INDEX_SIZE).map(|_| AtomicU32::new(EMPTY)).collect(),
             seed: RandomState::new().hash_one(0),
         }
+    }
+
+    /// Says whether a port's link is down, so that no next hop behind it can be reached. For the writer alone.
+    pub fn set_link_down(&self, port: PortId, is_down: bool) {
+        if let Some(down) = self.down.get(port.index()) {
+            down.store(is_down, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a port's link is down.
+    #[inline]
+    pub fn is_link_down(&self, port: PortId) -> bool {
+        let down = self.down.get(port.index());
+        down.is_some_and(|down| down.load(Ordering::Relaxed))
     }
 
     /// How many ports there are.

@@ -95,6 +95,54 @@ fn one_real_server_is_drained_disabled_weighed_and_enabled_whatever_is_reloaded(
 }
 
 #[test]
+fn what_operators_have_said_survives_a_restart_and_a_file_that_does_not_fit_is_told() {
+    let lab = Lab::new();
+    let file = lab.path("state.json");
+    let config = lab.config(&format!("state_file = {:?}\n", file.to_str().unwrap()), 3);
+    let (api, real) = (lab.api(), ["web", "10.0.0.11:8080"]);
+    let start = || Daemon::start(&lab, &config);
+    for end in ["TERM", "KILL"] {
+        let daemon = start();
+        said(&api, &["drain", real[0], real[1], "--for", "1h"]);
+        said(&api, &["weight", "web", "10.0.0.12:8080", "7"]);
+        // After a KILL there is what was written until then: within a moment of the change.
+        daemon.wait(|_| {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            text.contains("\"weight\": 7").then_some(())
+        });
+        daemon.end(end);
+        let daemon = start();
+        assert_eq!(weights(&daemon), [0, 7, 1], "after {end}");
+        let left = daemon.show("reals")[0]["admin_ends_s"].as_u64().unwrap();
+        assert!((3500..=3601).contains(&left), "{left}");
+        assert!(daemon.log().contains("are in force again"));
+        said(&api, &["enable", real[0], real[1]]);
+        said(&api, &["enable", "web", "10.0.0.12:8080"]);
+        daemon.stop();
+        let daemon = start();
+        assert_eq!(weights(&daemon), [3, 1, 1], "an enable is kept as well");
+        daemon.stop();
+    }
+    for (text, why) in [
+        ("{\"version\": 9, \"reals\": []}", "its version is 9"),
+        (
+            "{\"version\": 1, \"reals\": [",
+            "it is not as weir writes it",
+        ),
+        (
+            "{\"version\": 1, \"reals\": [{\"service\": \"tcp:192.0.2.99:80\", \"real\": \"10.0.0.11:80\", \"admin\": \"drained\"}]}",
+            "10.0.0.11:80 of tcp:192.0.2.99:80",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let daemon = start();
+        assert_eq!(weights(&daemon), [3, 1, 1]);
+        assert!(daemon.log().contains(why), "{}", daemon.log());
+        daemon.stop();
+    }
+}
+
+#[test]
 fn what_is_not_there_is_named_and_nothing_changes() {
     let lab = Lab::new();
     let daemon = Daemon::start(&lab, &lab.config("", 3));
@@ -134,12 +182,28 @@ fn a_plan_says_what_a_reload_would_change_and_changes_nothing() {
     assert!(output.status.success(), "{output:?}");
     let summary = String::from_utf8(output.stdout).unwrap();
     assert!(summary.contains("1 reweighted"), "{summary}");
+    assert!(
+        summary.starts_with("~ service web: real server 10.0.0.11:8080: weight 3 -> 5\n"),
+        "{summary}"
+    );
+    let file = lab.path("other.toml").to_str().unwrap().to_owned();
+    let output = weir(&["plan", &file, "--exit-code", "--json", "--api", &api]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["details"][0]["new"], "5");
     assert_eq!(weights(&daemon), [3, 1, 1]);
     assert_eq!(
         said(&api, &["reload", lab.path("other.toml").to_str().unwrap()]),
         summary,
         "a reload changes what the plan says"
     );
+    let log = daemon.log();
+    assert!(
+        log.contains("real server 10.0.0.11:8080: weight 3 -> 5"),
+        "{log}"
+    );
+    let output = weir(&["plan", &file, "--exit-code", "--api", &api]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
     let output = plan(
         &lab.config("", 5)
             .replace("connections = 10000", "connections = 20000"),

@@ -73,14 +73,19 @@ pub(super) fn object<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> 
 struct Reloaded {
     #[serde(flatten)]
     changes: Changes,
+    is_changed: bool,
     summary: String,
+    /// A line for each change.
+    text: String,
 }
 
 pub(super) fn changed(changes: Changes) -> Response {
     json_response(
         StatusCode::OK,
         Reloaded {
+            is_changed: !changes.is_empty(),
             summary: changes.to_string(),
+            text: changes.details.lines(),
             changes,
         },
     )

@@ -1,7 +1,7 @@
 //! `weir plan FILE`: what a file would change.
 
 use super::client::{self, At, Error};
-use super::reload::{sent, texts};
+use super::reload::{Changed, sent, texts};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +10,12 @@ use std::process::ExitCode;
 pub struct Plan {
     /// The file; what it includes is read here too, and sent to the daemon
     file: PathBuf,
+    /// JSON instead of lines
+    #[arg(long)]
+    json: bool,
+    /// End with 2 if there is a change
+    #[arg(long)]
+    exit_code: bool,
     #[command(flatten)]
     at: At,
 }
@@ -17,21 +23,24 @@ pub struct Plan {
 impl Plan {
     /// 0 if the file could be applied by `weir reload`.
     pub fn run(&self) -> ExitCode {
-        match self.ask() {
-            Ok(summary) => {
-                super::say(summary);
-                ExitCode::SUCCESS
-            }
-            Err(why) => super::fail(why),
+        let planned = match self.ask() {
+            Ok(planned) => planned,
+            Err(why) => return super::fail(why),
+        };
+        match self.json {
+            true => super::say(planned.json.trim_end()),
+            false => super::say(&planned.text),
+        }
+        match self.exit_code && planned.is_changed {
+            true => ExitCode::from(2),
+            false => ExitCode::SUCCESS,
         }
     }
 
-    fn ask(&self) -> Result<String, Error> {
+    fn ask(&self) -> Result<Changed, Error> {
         let texts = texts(&self.file)?;
         let (address, body) = (self.at.address_for(&self.file)?, sent(&texts));
         let answer = client::post(&address, "/v1/plan", body)?;
-        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
-        let summary = answer["summary"].as_str().map(str::to_owned);
-        summary.ok_or_else(|| Error::Refused(format!("{address} does not answer as weir does")))
+        Changed::read(&answer, &address)
     }
 }

@@ -21,8 +21,8 @@ impl Reload {
     /// 0 if the file is the running configuration now; 1 if nothing has changed.
     pub fn run(&self) -> ExitCode {
         match self.apply() {
-            Ok(summary) => {
-                super::say(summary);
+            Ok(changed) => {
+                super::say(changed.text);
                 ExitCode::SUCCESS
             }
             Err(why) => super::fail(why),
@@ -30,7 +30,7 @@ impl Reload {
     }
 
     /// What has changed.
-    fn apply(&self) -> Result<String, Error> {
+    fn apply(&self) -> Result<Changed, Error> {
         let (address, body) = match &self.file {
             None => (self.at.address()?, String::new()),
             Some(file) => {
@@ -39,10 +39,29 @@ impl Reload {
             }
         };
         let answer = client::post(&address, "/v1/reload", body)?;
-        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
-        match answer["summary"].as_str() {
-            Some(summary) => Ok(summary.to_owned()),
-            None => Err(Error::Refused(format!(
+        Changed::read(&answer, &address)
+    }
+}
+
+/// What a reload has changed, or would change.
+pub(super) struct Changed {
+    pub is_changed: bool,
+    /// A line for each change, and one for all.
+    pub text: String,
+    /// As the daemon has said it.
+    pub json: String,
+}
+
+impl Changed {
+    pub(super) fn read(answer: &[u8], address: &impl std::fmt::Display) -> Result<Self, Error> {
+        let read: serde_json::Value = serde_json::from_slice(answer).unwrap_or_default();
+        match (read["summary"].as_str(), read["text"].as_str()) {
+            (Some(summary), Some(text)) => Ok(Changed {
+                is_changed: read["is_changed"].as_bool().unwrap_or(true),
+                text: format!("{text}{summary}"),
+                json: String::from_utf8_lossy(answer).into_owned(),
+            }),
+            _ => Err(Error::Refused(format!(
                 "{address} does not answer as weir does"
             ))),
         }

@@ -247,6 +247,8 @@ pub struct Config {
     pub reverse_path: ReversePath,
     /// Of services that do not say it themselves, and of local pools.
     pub unknown_tcp: UnknownTcp,
+    /// Where drains and weights of the runtime are kept over a restart.
+    pub state_file: Option<PathBuf>,
     pub dpdk: Dpdk,
     pub api: Api,
     pub limits: Limits,

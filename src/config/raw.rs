@@ -92,6 +92,7 @@ tables! {
         include: List<String>;
         reverse_path: ReversePath;
         unknown_tcp: UnknownTcp;
+        state_file: AbsolutePath;
         dpdk: Dpdk;
         api: Api;
         limits: Limits;
@@ -289,6 +290,7 @@ impl Root {
             "`unknown_tcp`",
             log,
         );
+        only_once(&mut self.state_file, other.state_file, "`state_file`", log);
         only_once(&mut self.dpdk, other.dpdk, "[dpdk]", log);
         only_once(&mut self.api, other.api, "[api]", log);
         only_once(&mut self.limits, other.limits, "[limits]", log);

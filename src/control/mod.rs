@@ -18,6 +18,7 @@ mod links;
 mod reals;
 mod show;
 mod stalls;
+pub(crate) mod state_file;
 mod unplug;
 mod watch;
 
@@ -39,16 +40,19 @@ use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
 use stalls::Stalls;
+use state_file::StateFile;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 use unplug::Unplugged;
 use watch::Watch;
 
 /// The most events taken from one worker in one turn: as many as its queue holds.
 const EVENTS: usize = 1024;
+/// Between two looks at the ports' counters.
+const PORTS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Everything that the control thread owns.
 pub struct Control {
@@ -66,8 +70,11 @@ pub struct Control {
     started: SystemTime,
     host: Option<Host>,
     links: Links,
+    /// When the ports' counters are looked at next.
+    ports_due: Time,
     panics: Panics,
     edits: Edits,
+    state_file: StateFile,
     stalls: Stalls,
     unplugged: Unplugged,
     healths: Healths,
@@ -161,12 +168,13 @@ impl Control {
         clock: Clock,
     ) -> Self {
         let now = clock.now();
+        model.confirm_all();
         let mut announcer = Announcer::default();
         announcer.update(model.config(), model.tables(), now);
         if let Some(silent) = announcer.detection.take_silent(now) {
             model.set_silent(silent);
         }
-        let control = Control {
+        let mut control = Control {
             stats: model.stats().clone(),
             watch: Watch::new(workers.len(), now),
             model,
@@ -179,13 +187,16 @@ impl Control {
             started: SystemTime::now(),
             host: None,
             links: Links::new(now),
+            ports_due: now,
             panics: Panics::new(now),
             edits: Edits::default(),
+            state_file: StateFile::default(),
             stalls: Stalls::default(),
             unplugged: Unplugged::default(),
             healths: Healths::default(),
             known: Arc::default(),
         };
+        control.state_file.start(&control.model);
         control.hear_groups();
         control
     }
@@ -201,6 +212,11 @@ impl Control {
 
     pub fn set_host(&mut self, host: Option<Host>) {
         self.host = host;
+    }
+
+    /// Writes what has to outlive the process.
+    pub fn stop(&mut self) {
+        self.state_file.stop(&self.model, self.clock.now());
     }
 
     pub fn now(&self) -> Time {
@@ -261,6 +277,7 @@ impl Control {
         };
         self.watch.tick(&self.stats, subjects, now);
         self.edits.tick(now);
+        self.state_file.tick(&self.model, now);
         self.look_at_ports(now);
         if self.workers.iter().any(|worker| worker.copies.is_busy()) {
             Turn::Urgent
@@ -300,7 +317,7 @@ impl Control {
         }
     }
 
-    /// Once a second.
+    /// The links many times a second, the counters once.
     fn look_at_ports(&mut self, now: Time) {
         let ports = &self.model.config().ports;
         let links = ports.iter().map(|port| {
@@ -311,6 +328,14 @@ impl Control {
             self.unplugged.tick(&self.devices, &self.stats);
             return;
         };
+        for n in 0..ports.len() {
+            let is_dead = self.links.is_dead(n);
+            self.model
+                .resolver
+                .neighbours()
+                .table()
+                .set_link_down(PortId(n as u8), is_dead);
+        }
         for port in changes.came_up {
             self.announcer.repeat(PortId(port as u8), now);
         }
@@ -322,6 +347,10 @@ impl Control {
         for n in unplugged {
             self.unplugged.give_up(n, &self.devices[n], &self.stats);
         }
+        if now < self.ports_due {
+            return;
+        }
+        self.ports_due = now + PORTS_PERIOD;
         let on_devices = self.model.config().devices();
         let samples = self.devices.iter().zip(&on_devices).map(|(device, on)| {
             let names: Vec<_> = on.iter().map(|port| &*ports[port.index()].name).collect();
@@ -348,7 +377,9 @@ impl Control {
     pub fn reload(&mut self, file: &str, loaded: Loaded) -> Result<Changes, NeedsRestart> {
         let now = self.now();
         self.edits.warnings(&loaded.warnings, now);
+        let details = self.model.plan(&loaded.config);
         let changes = self.model.apply(loaded.config, now)?;
+        let changes = Changes { details, ..changes };
         self.set_known(loaded.known);
         let (config, tables) = (self.model.config(), self.model.tables());
         self.announcer.update(config, tables, now);
@@ -358,7 +389,7 @@ impl Control {
             host.kernel.update(self.model.config());
         }
         self.configure_checks();
-        self.edits.reloaded(file, &changes, now);
+        self.edits.reloaded(file, &changes.short(), now);
         Ok(changes)
     }
 
@@ -410,7 +441,10 @@ impl Control {
     /// What [`reload`](Self::reload) would change.
     pub fn plan(&self, config: &Config) -> Result<Changes, NeedsRestart> {
         self.model.check_change(config)?;
-        Ok(Changes::between(self.model.config(), config))
+        Ok(Changes {
+            details: self.model.plan(config),
+            ..Changes::between(self.model.config(), config)
+        })
     }
 
     /// Has a worker copy a part of its connection table.

@@ -109,6 +109,9 @@ fn why_no_way(tables: &Tables, address: IpAddr) -> Option<String> {
     let Some(route) = tables.routes.get(address) else {
         return Some("no route".to_owned());
     };
+    if tables.neighbours.is_link_down(route.port) {
+        return Some(format!("link {} down", tables.port(route.port).name));
+    }
     let hop = match route.gateway {
         Some((hop, _)) => Some(hop),
         None => tables.neighbours.find(route.port, address),

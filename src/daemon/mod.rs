@@ -11,7 +11,7 @@ use crate::api::serve::serve;
 use crate::api::{self, Api};
 use crate::arch::{self, NoMemory};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, PortConfig, Severity};
-use crate::control::{Control, Handle, Host, Job, Turn, WorkerHandle};
+use crate::control::{Control, Handle, Host, Job, Turn, WorkerHandle, state_file};
 use crate::director::{Director, Room, Shared};
 use crate::harden::{self, Role};
 use crate::host::{Carrier, Interface, Kernel, Tap, WorkerEnd};
@@ -184,6 +184,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     for worker in workers {
         worker.join();
     }
+    control.stop();
     // The last owners of the devices: net_tap's interfaces go with them.
     drop(control);
     // Does not wait for a file that is being read for a reload.
@@ -347,8 +348,11 @@ fn start(
     });
     let macs = macs.collect();
     let seed = RandomState::new().hash_one(0);
-    let (model, readers) =
+    let (mut model, readers) =
         Model::with_beginnings(config, macs, stats.clone(), seed, Some(seed), clock.now());
+    if let Some(path) = state_file::path(config) {
+        state_file::restore(&mut model, &path, clock.now());
+    }
     let capacity = config.limits.connections.div_ceil(workers.len());
     let room = Room::shared(config, capacity, workers.len());
 

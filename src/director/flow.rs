@@ -503,8 +503,11 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// Whether the next hop was asked for, and did not answer.
+    /// Whether the next hop was asked for, and did not answer, or the port's link is down.
     pub(super) fn has_failed(&self, tables: &Tables) -> bool {
+        if tables.neighbours.is_link_down(self.port) {
+            return true;
+        }
         let state = self.hop.map(|hop| tables.neighbours.link(hop).state);
         state == Some(LinkState::Failed)
     }

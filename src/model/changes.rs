@@ -1,9 +1,14 @@
 //! What a change of the configuration consists of, and what cannot be changed.
 
 use super::from_config::key;
+use super::plan::Details;
+use super::reach::names;
 use crate::config::{self, Config};
 use foldhash::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// Characters of changes by name in a line of the log.
+const MOST_NAMED: usize = 600;
 
 /// What a change consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -15,11 +20,32 @@ pub struct Changes {
     pub reals_removed: usize,
     pub reals_reweighted: usize,
     pub other: Vec<&'static str>,
+    /// The same by name, where it was asked for.
+    #[serde(flatten)]
+    pub details: Details,
 }
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
         *self == Changes::default()
+    }
+
+    /// For a line of the log: the first changes by name, and all of them counted.
+    pub fn short(&self) -> String {
+        if self.details.details.is_empty() {
+            return self.to_string();
+        }
+        let more = self.details.more_details;
+        let lines = self.details.details.iter();
+        let all = lines
+            .map(ToString::to_string)
+            .chain((0..more).map(|_| String::new()));
+        let mut named: String = names(all);
+        if let Some((end, _)) = named.char_indices().nth(MOST_NAMED) {
+            named.truncate(end);
+            named.push('…');
+        }
+        format!("{self}: {named}")
     }
 
     /// What makes `new` of `old`.
@@ -31,6 +57,7 @@ impl Changes {
         let others = [
             (new.reverse_path != old.reverse_path, "reverse_path"),
             (new.unknown_tcp != old.unknown_tcp, "unknown_tcp"),
+            (new.state_file != old.state_file, "state_file"),
             (new.timeouts != old.timeouts, "[timeouts]"),
             (new.limits != old.limits, "[limits]"),
             (new.metrics != old.metrics, "[metrics]"),
@@ -152,6 +179,14 @@ impl std::fmt::Display for Changes {
         )?;
         for other in &self.other {
             write!(f, "; {other} changed")?;
+        }
+        let Details {
+            connections_reset: reset,
+            connections_moved: moved,
+            ..
+        } = self.details;
+        if reset + moved > 0 {
+            write!(f, "; connections: {reset} reset, {moved} moved")?;
         }
         Ok(())
     }

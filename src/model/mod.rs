@@ -8,6 +8,9 @@
 mod beginnings_tests;
 mod changes;
 mod from_config;
+mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod reach;
 mod routers;
 mod services;
@@ -31,6 +34,7 @@ pub use changes::{Changes, NeedsRestart, NoSuchReal};
 pub use from_config::{Device, key};
 use from_config::{port_of, port_tables};
 use ipnet::{IpNet, Ipv6Net};
+pub use plan::{Detail, Details};
 pub use reach::names;
 use routers::{Routers, Standing};
 use services::Services;
@@ -39,6 +43,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What an operator did to a real server before a restart, and until when it holds.
+pub type RestoredEdit = (Edit, Option<Time>);
 
 pub struct Model {
     devices: Vec<Device>,
@@ -164,6 +171,7 @@ impl Model {
             pools: config.pools.clone(),
             health: config.health.clone(),
             host_peers: config.host_peers.clone(),
+            state_file: config.state_file.clone(),
             ..*config
         }
     }
@@ -403,6 +411,43 @@ impl Model {
         }
     }
 
+    /// Changes whenever what operators have said of real servers does.
+    pub fn edits(&self) -> u64 {
+        self.services.edits()
+    }
+
+    /// The real servers that operators have said something of.
+    pub fn edited(&self) -> impl Iterator<Item = (&Place, &State)> {
+        self.services.edited()
+    }
+
+    /// Has the next hops of real servers asked all the time whether they answer, so that one that does not gets no client: a
+    /// daemon's, since a replay has only the packets of its captures.
+    pub fn confirm_all(&mut self) {
+        self.resolver.confirm_all();
+        let network = Network {
+            tables: self.publisher.current(),
+            reals: self.services.real_addresses(),
+        };
+        for real in network.reals.keys() {
+            self.resolver.prepare(*real, &network);
+        }
+    }
+
+    /// Says of configured real servers what was said of them before a restart: one publication.
+    pub fn restore(&mut self, all: Vec<(ServiceKey, (IpAddr, u16), Vec<RestoredEdit>)>) {
+        let mut is_published = false;
+        for (key, at, edits) in all {
+            for (edit, until) in edits {
+                let edited = self.services.edit(&key, at, edit, until);
+                is_published |= edited.is_ok_and(|edited| edited.is_published());
+            }
+        }
+        if is_published {
+            self.publish(|_| {});
+        }
+    }
+
     /// What is known of a real server beside its line in the file; none: nothing.
     pub fn state(&self, id: RealId) -> Option<&State> {
         self.services.state(id)
@@ -582,6 +627,11 @@ impl Model {
         self.publisher.publish(Box::new(next));
         for real in self.services.take_new_reals() {
             self.resolver.look_at(real);
+            let network = Network {
+                tables: self.publisher.current(),
+                reals: self.services.real_addresses(),
+            };
+            self.resolver.prepare(real, &network);
         }
     }
 }

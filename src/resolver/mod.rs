@@ -34,6 +34,12 @@ pub const REACHABLE: Duration = Duration::from_secs(30);
 /// Between two questions, and how many are asked (`retrans_time_ms`, `mcast_solicit`).
 pub const RETRY: Duration = Duration::from_secs(1);
 pub const TRIES: u8 = 3;
+/// A next hop that the configuration needs is asked so often, in a daemon, whether it still answers; and so long after a
+/// question the next one, of [`TRIES`] in a row, since clients wait meanwhile. One that falls silent has failed within 3 s.
+pub const CONFIRM: Duration = Duration::from_secs(1);
+pub const CONFIRM_RETRY: Duration = Duration::from_millis(500);
+/// Between two such questions about different ones, so that many of them are asked less often.
+pub const CONFIRM_SPACING: Duration = Duration::from_millis(1);
 /// Another host claims a neighbour's address: how often the neighbour itself is asked before the whole link is, and between
 /// two such questions. A fail-over is followed after their product.
 pub const CLAIM_TRIES: u8 = 2;
@@ -57,6 +63,8 @@ struct Inquiry {
     tries: u8,
     /// The open question was asked because another host claims the address.
     is_doubted: bool,
+    /// The open question was asked because it was time to.
+    is_confirmed: bool,
     /// When a worker's wish last made weir ask for it although it had failed.
     asked: Option<Time>,
     /// When a claim last made weir ask it.
@@ -86,6 +94,7 @@ impl Inquiry {
     fn close(&mut self) {
         self.tries = 0;
         self.is_doubted = false;
+        self.is_confirmed = false;
     }
 }
 
@@ -101,6 +110,10 @@ pub struct Resolver {
     /// By slot, as far as one was ever asked about.
     inquiries: Vec<Inquiry>,
     agenda: Agenda,
+    /// Next hops that the configuration needs are asked for all the time, whether a packet wants them or not.
+    confirms: bool,
+    /// The latest time for which a first question is planned.
+    last_prepared: Time,
     orders: Vec<Order>,
     ports: Vec<PortPaces>,
     /// The latest time for which a probe is planned.
@@ -123,6 +136,8 @@ impl Resolver {
             neighbours: Neighbours::new(table),
             inquiries: Vec::new(),
             agenda: Agenda::default(),
+            confirms: false,
+            last_prepared: Time::default(),
             orders: Vec::new(),
             last_probe: Time::default(),
             defended: HashMap::new(),
@@ -131,6 +146,11 @@ impl Resolver {
             reached: Vec::new(),
             clock: Time::default(),
         }
+    }
+
+    /// Has next hops that the configuration needs asked all the time whether they still answer.
+    pub fn confirm_all(&mut self) {
+        self.confirms = true;
     }
 
     pub fn neighbours(&self) -> &Neighbours {
@@ -239,10 +259,15 @@ impl Resolver {
         let link = self.link(hop);
         let inquiry = self.inquiry(hop);
         inquiry.tries += 1;
+        let retry = if inquiry.is_confirmed {
+            CONFIRM_RETRY
+        } else {
+            RETRY
+        };
         let (to, pause) = match (link.is_usable() && !inquiry.is_silent(), inquiry.is_doubted) {
             (true, true) => (link.mac, CLAIM_RETRY),
-            (true, false) => (link.mac, RETRY),
-            (false, _) => (Mac::BROADCAST, RETRY),
+            (true, false) => (link.mac, retry),
+            (false, _) => (Mac::BROADCAST, retry),
         };
         self.agenda.set(hop, now + pause);
         self.send(hop, to, tables);
@@ -345,7 +370,11 @@ impl Resolver {
         let state = match is_answer {
             true => {
                 self.neighbours.touch(hop, now);
-                self.agenda.set(hop, now + REACHABLE);
+                let believed = match self.is_to_confirm(hop, network) {
+                    true => self.confirm_period(),
+                    false => REACHABLE,
+                };
+                self.agenda.set(hop, now + believed);
                 LinkState::Reachable
             }
             false => {
@@ -356,6 +385,24 @@ impl Resolver {
         self.neighbours.set_link(hop, mac, state);
         if before == LinkState::Failed {
             self.reach(hop, before, network, now);
+        }
+    }
+
+    /// Whether a neighbour is asked all the time whether it still answers.
+    fn is_to_confirm(&self, hop: HopId, network: &Network) -> bool {
+        self.confirms && self.neighbours.is_needed(hop, network)
+    }
+
+    /// The time from an answer to the next question about a neighbour that is asked all the time.
+    fn confirm_period(&self) -> Duration {
+        CONFIRM.max(CONFIRM_SPACING * self.neighbours.used() as u32)
+    }
+
+    /// Between two questions about a failed neighbour.
+    fn probe_period(&self) -> Duration {
+        match self.confirms {
+            true => self.confirm_period(),
+            false => PROBE,
         }
     }
 
@@ -461,6 +508,33 @@ impl Resolver {
         }
     }
 
+    /// Asks for the next hop of a real server before a packet wants it, if neighbours are asked all the time: one that does not
+    /// answer gets no client.
+    pub fn prepare(&mut self, real: IpAddr, network: &Network) {
+        let Some(route) = network.tables.routes.get(real).filter(|_| self.confirms) else {
+            return;
+        };
+        let (port, now) = (route.port, self.clock);
+        let hop = match route.gateway {
+            Some((hop, _)) => Some(hop),
+            None => self.neighbours.want(port, real, network, now),
+        };
+        let Some(hop) = hop.filter(|hop| !self.neighbours.is_static(*hop)) else {
+            return;
+        };
+        let is_asked = self.inquiry(hop).is_open() || !self.agenda.is_clear(hop);
+        if !is_asked
+            && matches!(
+                self.link(hop).state,
+                LinkState::Incomplete | LinkState::Stale
+            )
+        {
+            // Many of them come with a file.
+            self.last_prepared = now.max(self.last_prepared + CONFIRM_SPACING);
+            self.agenda.set(hop, self.last_prepared);
+        }
+    }
+
     /// Has all failed neighbours looked at: the routes have changed.
     pub fn look_at_all(&mut self) {
         let hops: Vec<_> = self.neighbours.iter().map(|(hop, ..)| hop).collect();
@@ -485,13 +559,19 @@ impl Resolver {
             let inquiry = *self.inquiry(hop);
             match (self.link(hop).state, inquiry.tries) {
                 (LinkState::Failed, _) => self.probe(hop, network, now),
+                // It stays reachable for the workers until it is silent.
+                (LinkState::Reachable, 0) if self.is_to_confirm(hop, network) => {
+                    self.inquiry(hop).is_confirmed = true;
+                    self.ask(hop, network.tables, now);
+                }
+                (LinkState::Incomplete | LinkState::Stale, 0) => self.ask(hop, network.tables, now),
                 (_, 0) => self.neighbours.set_state(hop, LinkState::Stale),
                 (_, tries) if tries < inquiry.last_try() => self.ask(hop, network.tables, due),
                 (before, _) => {
                     self.inquiry(hop).close();
                     self.neighbours.set_state(hop, LinkState::Failed);
                     if self.neighbours.is_needed(hop, network) {
-                        self.plan_probe(hop, due + PROBE);
+                        self.plan_probe(hop, due + self.probe_period());
                     }
                     self.reach(hop, before, network, now);
                 }
@@ -510,7 +590,7 @@ impl Resolver {
     fn probe(&mut self, hop: HopId, network: &Network, now: Time) {
         if self.neighbours.is_needed(hop, network) {
             self.send(hop, Mac::BROADCAST, network.tables);
-            self.plan_probe(hop, now + PROBE);
+            self.plan_probe(hop, now + self.probe_period());
         }
     }
 

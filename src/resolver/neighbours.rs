@@ -291,7 +291,7 @@ impl Neighbours {
     }
 
     /// How many slots are in use, those included that are retired and not yet released.
-    fn used(&self) -> usize {
+    pub fn used(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 

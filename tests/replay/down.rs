@@ -315,3 +315,28 @@ fn a_real_server_that_comes_back_gets_its_weight_slowly() {
         assert_eq!(weights(&lab), before, "{scheduler}");
     }
 }
+
+#[test]
+fn a_dead_link_gets_no_new_connection_and_a_retried_one_is_told() {
+    every("", |lab, case| {
+        let (client, _) = lab.clients();
+        let set = |lab: &mut Lab, is_down| {
+            let time = lab.time();
+            let lan = PortId(1);
+            lab.replay.change(time, |model| {
+                let table = model.resolver.neighbours().table();
+                table.set_link_down(lan, is_down);
+            });
+        };
+        set(lab, true);
+        for port in [6000, client] {
+            let told = lab.receive(&tcp(port, SYN));
+            let is_refused = matches!(told.verdict, Verdict::Reply(WAN, _));
+            assert!(is_refused, "{case}, {port}: {told:?}");
+        }
+        set(lab, false);
+        for port in [6000, client] {
+            lab.real(&tcp(port, SYN));
+        }
+    });
+}

@@ -52,6 +52,7 @@ pub(super) fn validate(
     let config = Config {
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
+        state_file: root.state_file.into_option().map(|path| path.0),
         dpdk,
         api: api(root.api.into_option().unwrap_or_default(), log),
         limits: limits(root.limits.into_option().unwrap_or_default()),
@@ -83,6 +84,7 @@ pub(super) fn added(
         root.include.ok().map(|found| found.at),
         root.reverse_path.ok().map(|found| found.at),
         root.unknown_tcp.ok().map(|found| found.at),
+        root.state_file.ok().map(|found| found.at),
         root.dpdk.ok().map(|found| found.at),
         root.api.ok().map(|found| found.at),
         root.limits.ok().map(|found| found.at),

@@ -338,6 +338,23 @@ impl Services {
         service.is_some_and(|service| self.indexes.reweigh(key, service, &self.around))
     }
 
+    /// Changes whenever what operators have said of real servers does.
+    pub(super) fn edits(&self) -> u64 {
+        self.indexes.registry.states.edits()
+    }
+
+    /// The real servers that operators have said something of.
+    pub(super) fn edited(&self) -> impl Iterator<Item = (&Place, &State)> {
+        let registry = &self.indexes.registry;
+        let edited = registry.states.edited();
+        edited.filter_map(|(id, state)| Some((registry.real(id)?, state)))
+    }
+
+    /// The id of a configured real server.
+    pub(super) fn id(&self, key: &ServiceKey, at: At) -> Option<RealId> {
+        self.indexes.registry.id(key, at)
+    }
+
     /// What is known of a real server beside the file; none: nothing.
     pub(super) fn state(&self, id: RealId) -> Option<&State> {
         self.indexes.registry.state(id)

@@ -102,6 +102,18 @@ impl State {
         self.admin != Admin::Enabled || self.weight.is_some()
     }
 
+    /// All that an operator has said.
+    fn said(&self) -> (Admin, Option<Time>, Option<u16>, Option<Time>) {
+        let State {
+            admin,
+            admin_until,
+            weight,
+            weight_until,
+            ..
+        } = *self;
+        (admin, admin_until, weight, weight_until)
+    }
+
     fn edit(&mut self, edit: Edit, until: Option<Time>) {
         let mut admin = |admin| {
             self.admin = admin;
@@ -156,9 +168,21 @@ pub(in crate::model) struct States {
     known: HashMap<RealId, State>,
     due: BTreeSet<(Time, RealId)>,
     now: Time,
+    /// Counts what operators have said, and what of it has ended.
+    edits: u64,
 }
 
 impl States {
+    pub(super) fn edits(&self) -> u64 {
+        self.edits
+    }
+
+    /// Those that operators have said something of.
+    pub(super) fn edited(&self) -> impl Iterator<Item = (RealId, &State)> {
+        let edited = self.known.iter().filter(|(_, state)| state.is_edited());
+        edited.map(|(id, state)| (*id, state))
+    }
+
     pub(super) fn set_now(&mut self, now: Time) {
         self.now = now;
     }
@@ -224,11 +248,13 @@ impl States {
 
     /// A real server is no longer configured: what was said of it is over.
     pub(super) fn forget(&mut self, id: RealId) {
-        if let Some(state) = self.known.remove(&id)
-            && let Some(due) = state.next_due()
-        {
+        let Some(state) = self.known.remove(&id) else {
+            return;
+        };
+        if let Some(due) = state.next_due() {
             self.due.remove(&(due, id));
         }
+        self.edits += u64::from(state.is_edited());
     }
 
     /// The next real server of which something changes by itself now, if there is one.
@@ -274,7 +300,9 @@ impl States {
         if let Some(due) = state.next_due() {
             self.due.remove(&(due, id));
         }
+        let said = state.said();
         change(&mut state);
+        self.edits += u64::from(said != state.said());
         let after = state.condition().effective_weight(configured.weight, 1);
         let slow_start = configured.slow_start.filter(|over| !over.is_zero());
         match (before, after) {

@@ -258,6 +258,13 @@ impl Lab {
             Step::Apply(world, services) => {
                 if let Some(config) = parse(world, services) {
                     self.expected = config.services.clone();
+                    let planned = self.model.plan(&config);
+                    let changes = Changes::between(self.model.config(), &config);
+                    assert_eq!(
+                        planned.details.is_empty(),
+                        changes.is_empty(),
+                        "{planned:?}"
+                    );
                     self.model.apply(config, self.now).unwrap();
                 }
             }

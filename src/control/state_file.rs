@@ -1,0 +1,386 @@
+//! `state_file`: what operators have said of real servers outlives a restart.
+//!
+//! A thread of its own writes it, so that no disk keeps the control thread waiting: the whole text into another file beside it,
+//! which is synced and then takes its place. A crash leaves the former text or the new one, never a part.
+
+use crate::config::Config;
+use crate::model::{Edit, Model, RestoredEdit, names};
+use crate::service::{Admin, ServiceKey};
+use crate::units::Time;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The only version of the file that there is. Another one is not read.
+const VERSION: u32 = 1;
+/// The most bytes that are read.
+const MOST: u64 = 64 << 20;
+/// Between two texts for the writer.
+const PERIOD: Duration = Duration::from_millis(100);
+
+#[derive(Serialize, Deserialize)]
+struct Contents {
+    version: u32,
+    reals: Vec<Entry>,
+}
+
+/// What was said of one real server.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    /// `tcp:192.0.2.80:80`
+    service: String,
+    real: SocketAddr,
+    #[serde(default)]
+    admin: Admin,
+    /// Seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    admin_until: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weight: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weight_until: Option<u64>,
+}
+
+/// Both clocks at one moment: the dataplane's, which starts anew with weir, and the one of the wall.
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    now: Time,
+    /// Seconds since 1970.
+    wall: u64,
+}
+
+impl Clocks {
+    fn at(now: Time) -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        Clocks {
+            now,
+            wall: wall.map_or(0, |since| since.as_secs()),
+        }
+    }
+
+    fn to_wall(self, until: Time) -> u64 {
+        self.wall + until.since(self.now).as_secs_f64().ceil() as u64
+    }
+
+    /// None: it is over.
+    fn from_wall(self, until: u64) -> Option<Time> {
+        let left = until.checked_sub(self.wall).filter(|left| *left > 0)?;
+        Some(self.now + Duration::from_secs(left))
+    }
+}
+
+impl Entry {
+    /// What is left of it now; none: nothing.
+    fn edits(&self, clocks: Clocks) -> Vec<RestoredEdit> {
+        let left = |until: Option<u64>| match until {
+            None => Some(None),
+            Some(until) => clocks.from_wall(until).map(Some),
+        };
+        let admin = match self.admin {
+            Admin::Enabled => None,
+            Admin::Drained => Some(Edit::Drain),
+            Admin::Disabled => Some(Edit::Disable),
+        };
+        let admin = admin.and_then(|edit| Some((edit, left(self.admin_until)?)));
+        let weight = self.weight.map(Edit::Weight);
+        let weight = weight.and_then(|edit| Some((edit, left(self.weight_until)?)));
+        admin.into_iter().chain(weight).collect()
+    }
+}
+
+/// What is to be written of a model.
+fn contents(model: &Model, clocks: Clocks) -> Contents {
+    let to_wall = |until: Option<Time>| until.map(|until| clocks.to_wall(until));
+    let edited = model.edited().map(|((key, address, port), state)| Entry {
+        service: key.to_string(),
+        real: SocketAddr::new(*address, *port),
+        admin: state.admin,
+        admin_until: to_wall(state.admin_until),
+        weight: state.weight,
+        weight_until: to_wall(state.weight_until),
+    });
+    let mut reals: Vec<_> = edited.collect();
+    reals.sort_unstable_by(|a, b| (&a.service, a.real).cmp(&(&b.service, b.real)));
+    Contents {
+        version: VERSION,
+        reals,
+    }
+}
+
+/// Why a file is not used.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it has more than {} MiB", MOST >> 20)]
+    TooLong,
+    #[error("it is not as weir writes it: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("its version is {0}, and this weir reads {VERSION}")]
+    Version(u32),
+}
+
+fn read(path: &Path) -> Result<Option<Contents>, Unread> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(why) => return Err(why.into()),
+    };
+    let mut text = Vec::new();
+    file.take(MOST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MOST {
+        return Err(Unread::TooLong);
+    }
+    // First: another version may have other fields.
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let Versioned { version } = serde_json::from_slice(&text)?;
+    match version {
+        VERSION => Ok(Some(serde_json::from_slice(&text)?)),
+        other => Err(Unread::Version(other)),
+    }
+}
+
+/// Says of real servers again what was said of them before weir was restarted. A file that does not fit is left aside.
+pub(crate) fn restore(model: &mut Model, path: &Path, now: Time) {
+    let file = path.display();
+    let contents = match read(path) {
+        Ok(None) => return,
+        Ok(Some(contents)) => contents,
+        Err(why) => {
+            tracing::warn!(
+                %file,
+                "state_file is ignored: {why}; drains and weights of the runtime are as after a first start, and the next one \
+                 overwrites it"
+            );
+            return;
+        }
+    };
+    let clocks = Clocks::at(now);
+    let mut restored = 0;
+    let mut unknown = Vec::new();
+    let mut all = Vec::new();
+    for entry in &contents.reals {
+        let edits = entry.edits(clocks);
+        let at = (entry.real.ip(), entry.real.port());
+        match entry.service.parse::<ServiceKey>() {
+            Ok(key) if model.file_weight(&key, at).is_some() => {
+                restored += usize::from(!edits.is_empty());
+                all.push((key, at, edits));
+            }
+            _ => unknown.push(format!("{} of {}", entry.real, entry.service)),
+        }
+    }
+    model.restore(all);
+    if !unknown.is_empty() {
+        let reals = names(unknown);
+        tracing::warn!(%file, reals, "state_file names real servers that are not configured: what it says of them is forgotten");
+    }
+    if restored > 0 {
+        tracing::info!(%file, reals = restored, "drains and weights of the runtime are in force again");
+    }
+}
+
+/// Writes a text in the place of a file's, whole or not at all.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = directory.join(name);
+    let mut file = File::create(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&beside, path)?;
+    // The new name is on the disk as well, once the directory is.
+    File::open(directory)?.sync_all()
+}
+
+/// Keeps the file as what is said of real servers.
+#[derive(Debug, Default)]
+pub(super) struct StateFile {
+    writer: Option<Writer>,
+    /// What was handed to the writer last.
+    written: Option<u64>,
+    due: Time,
+}
+
+#[derive(Debug)]
+struct Writer {
+    texts: Sender<(PathBuf, String)>,
+    thread: JoinHandle<()>,
+}
+
+impl StateFile {
+    /// What there is now is in the file, or there is no file yet.
+    pub(super) fn start(&mut self, model: &Model) {
+        self.written = Some(model.edits());
+    }
+
+    /// Hands what has changed to the writer.
+    pub(super) fn tick(&mut self, model: &Model, now: Time) {
+        let edits = model.edits();
+        if self.written == Some(edits) || now < self.due {
+            return;
+        }
+        self.written = Some(edits);
+        let Some(path) = path(model.config()) else {
+            return;
+        };
+        self.due = now + PERIOD;
+        // Plain data: it cannot fail.
+        let text = serde_json::to_string_pretty(&contents(model, Clocks::at(now)));
+        let text = text.unwrap_or_default() + "\n";
+        if self.writer.is_none() {
+            self.writer = Writer::start();
+        }
+        if let Some(writer) = &self.writer {
+            // It ends only with this one.
+            let _ = writer.texts.send((path, text));
+        }
+    }
+
+    /// Writes what has not been written yet, and waits for it.
+    pub(super) fn stop(&mut self, model: &Model, now: Time) {
+        self.due = now;
+        self.tick(model, now);
+        if let Some(Writer { texts, thread }) = self.writer.take() {
+            drop(texts);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Writer {
+    fn start() -> Option<Self> {
+        let (texts, received) = channel();
+        let thread = std::thread::Builder::new().name("state".to_owned());
+        match thread.spawn(move || write_all(&received)) {
+            Ok(thread) => Some(Writer { texts, thread }),
+            Err(why) => {
+                tracing::error!("state_file is not written: its thread does not start: {why}");
+                None
+            }
+        }
+    }
+}
+
+/// Writes each text that is the newest when its turn comes, until there can be none.
+fn write_all(texts: &Receiver<(PathBuf, String)>) {
+    let mut has_failed = false;
+    while let Ok(first) = texts.recv() {
+        let (path, text) = texts.try_iter().last().unwrap_or(first);
+        let file = path.display();
+        let written = write(&path, &text);
+        match &written {
+            Ok(()) if has_failed => tracing::info!(%file, "state_file is written again"),
+            Ok(()) => {}
+            // Once, until it works again.
+            Err(_) if has_failed => {}
+            Err(why) => tracing::error!(
+                %file,
+                "state_file cannot be written: {why}; drains and weights of the runtime end with a restart"
+            ),
+        }
+        has_failed = written.is_err();
+    }
+}
+
+/// Where the file is: as configured, else where systemd gives a service a directory for its state.
+pub(crate) fn path(config: &Config) -> Option<PathBuf> {
+    let given = config.state_file.clone();
+    given.or_else(|| {
+        let directories = std::env::var_os("STATE_DIRECTORY")?;
+        let first = std::env::split_paths(&directories).next()?;
+        Some(first.join("state.json"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOCKS: Clocks = Clocks {
+        now: Time::from_nanos(7_000_000_000),
+        wall: 1_000_000,
+    };
+
+    fn entry() -> Entry {
+        Entry {
+            service: "tcp:192.0.2.80:80".to_owned(),
+            real: "10.0.0.11:8080".parse().unwrap(),
+            admin: Admin::Drained,
+            admin_until: None,
+            weight: Some(5),
+            weight_until: Some(1_000_060),
+        }
+    }
+
+    #[test]
+    fn what_is_for_a_time_goes_on_for_what_is_left_of_it() {
+        let in_a_minute = CLOCKS.now + Duration::from_secs(60);
+        assert_eq!(CLOCKS.to_wall(in_a_minute), 1_000_060);
+        let weight = (Edit::Weight(5), Some(in_a_minute));
+        assert_eq!(entry().edits(CLOCKS), [(Edit::Drain, None), weight]);
+        for wall in [1_000_060, 2_000_000] {
+            let later = Clocks { wall, ..CLOCKS };
+            assert_eq!(entry().edits(later), [(Edit::Drain, None)]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_does_not_fit_is_told_apart_and_none_is_read_in_part() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        assert!(matches!(read(&path), Ok(None)));
+        let good = serde_json::to_string(&Contents {
+            version: VERSION,
+            reals: vec![entry()],
+        })
+        .unwrap();
+        let cases: [(&str, &str); 6] = [
+            ("", "as weir writes it"),
+            ("{}", "as weir writes it"),
+            ("{\"version\": 2, \"nodes\": 7}", "version is 2"),
+            (&good[..good.len() - 2], "as weir writes it"),
+            (&good.replace("drained", "gone"), "as weir writes it"),
+            (
+                &good.replace("\"weight\"", "\"heavy\""),
+                "as weir writes it",
+            ),
+        ];
+        for (text, expected) in cases {
+            fs::write(&path, text).unwrap();
+            let why = read(&path).err().unwrap().to_string();
+            assert!(why.contains(expected), "{text}: {why}");
+        }
+        fs::write(&path, &good).unwrap();
+        assert_eq!(read(&path).unwrap().unwrap().reals, [entry()]);
+        // A directory in its place.
+        assert!(matches!(read(directory.path()), Err(Unread::Io(_))));
+    }
+
+    #[test]
+    fn the_newest_text_takes_the_files_place_and_nothing_is_left_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        let (texts, received) = channel();
+        for n in 0..100 {
+            texts.send((path.clone(), format!("{n}"))).unwrap();
+        }
+        drop(texts);
+        write_all(&received);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "99");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        let nowhere = directory.path().join("missing/state.json");
+        assert!(write(&nowhere, "").is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! A plan names every change, what it does to live connections, and what operators have said that it meets.
+
+use super::{Changes, Edit, Model, from_config::Device};
+use crate::config::{self, Config};
+use crate::net::Mac;
+use crate::stats::Stats;
+use crate::units::{Time, WorkerId};
+use std::sync::Arc;
+
+const PORTS: &str = r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["198.51.100.1/24"]
+[[port]]
+name = "lan"
+device = "net_null1"
+addresses = ["10.0.0.1/24"]
+"#;
+
+const SERVICES: &str = r#"
+[[service]]
+name = "web"
+address = "192.0.2.80"
+port = 80
+protocol = "tcp"
+mode = "nat"
+[[service.real]]
+address = "10.0.0.11"
+weight = 3
+[[service.real]]
+address = "10.0.0.12"
+[[service]]
+address = "192.0.2.80"
+port = 53
+protocol = "udp"
+mode = "dr"
+[[service.real]]
+address = "10.0.0.11"
+[[service.real]]
+address = "10.0.0.12"
+"#;
+
+fn parse(text: &str) -> Config {
+    let context = config::Context {
+        cpus: None,
+        devices: false,
+    };
+    let loaded = config::parse(text, "test", &context);
+    loaded.unwrap_or_else(|why| panic!("{why}")).config
+}
+
+/// A model whose second real server has live connections: two in each service.
+fn model(text: &str) -> Model {
+    let device = |n| Device {
+        mac: Mac([2, 0, 0, 0, 0, n]),
+        any_mac: false,
+    };
+    let stats = Arc::new(Stats::new(1).unwrap());
+    let (model, _) = Model::new(
+        &parse(text),
+        vec![device(1), device(2)],
+        stats.clone(),
+        1,
+        Time::default(),
+    );
+    let second = "10.0.0.12".parse::<std::net::IpAddr>().unwrap();
+    for service in model.services() {
+        for real in service.reals.iter().filter(|real| real.address == second) {
+            let reals = &stats.worker(WorkerId(0)).reals;
+            let counters = &reals.get(real.id.index()).unwrap().counters;
+            counters.active.inc();
+            counters.inactive.inc();
+        }
+    }
+    model
+}
+
+#[test]
+fn every_change_has_a_line_with_names_values_and_connections() {
+    let base = format!("{PORTS}{SERVICES}");
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("", "", &[]),
+        (
+            "weight = 3",
+            "weight = 5",
+            &["~ service web: real server 10.0.0.11:80: weight 3 -> 5"],
+        ),
+        (
+            "mode = \"nat\"",
+            "mode = \"dr\"\nscheduler = \"rr\"\ntcp_mss = 1400\nslow_start = 30\non_down = \"keep\"\nwhen_unavailable = \"drop\"\nunknown_tcp = \"drop\"\npersistence = { timeout = 300 }",
+            &[
+                "~ service web (tcp:192.0.2.80:80): mode nat -> dr",
+                "~ service web (tcp:192.0.2.80:80): scheduler wlc -> rr",
+                "~ service web (tcp:192.0.2.80:80): persistence none -> 5m by /32 and /128",
+                "~ service web (tcp:192.0.2.80:80): when_unavailable refuse -> drop",
+                "~ service web (tcp:192.0.2.80:80): unknown_tcp none -> drop",
+                "~ service web (tcp:192.0.2.80:80): tcp_mss none -> 1400",
+                "~ service web (tcp:192.0.2.80:80): slow_start none -> 30s",
+                "~ service web (tcp:192.0.2.80:80): on_down reset -> keep",
+            ],
+        ),
+        (
+            "[[service.real]]\naddress = \"10.0.0.12\"\n",
+            "[[service.real]]\naddress = \"10.0.0.14\"\nweight = 2\n",
+            &[
+                "+ service web: real server 10.0.0.14:80: added, weight 2",
+                "- service web: real server 10.0.0.12:80: removed; 2 connections reset",
+                "+ service udp:192.0.2.80:53: real server 10.0.0.14:53: added, weight 2",
+                "- service udp:192.0.2.80:53: real server 10.0.0.12:53: removed; 2 connections moved",
+            ],
+        ),
+        (
+            "name = \"web\"",
+            "name = \"www\"",
+            &["~ service www (tcp:192.0.2.80:80): name web -> www"],
+        ),
+        (
+            "port = 53",
+            "port = 54",
+            &[
+                "- service udp:192.0.2.80:53: removed, 2 real servers; 2 connections reset",
+                "+ service udp:192.0.2.80:54: added, 2 real servers",
+            ],
+        ),
+        (
+            "addresses = [\"198.51.100.1/24\"]",
+            "addresses = [\"198.51.100.2/24\"]\n[[route]]\nto = \"0.0.0.0/0\"\nvia = \"198.51.100.254\"\n[[neighbour]]\naddress = \"198.51.100.254\"\nmac = \"02:00:00:00:00:fe\"\n[[local_pool]]\nname = \"inside\"\naddresses = [\"198.51.100.9\"]\n[timeouts]\nudp = 60\n[limits]\nanswers_per_second = 7\n[metrics]\nper_real = false",
+            &[
+                "~ [timeouts]: udp 5m -> 1m",
+                "~ [limits]: answers_per_second 1000 -> 7",
+                "~ [metrics]: per_real true -> false",
+                "~ port wan: addresses 198.51.100.1/24 -> 198.51.100.2/24",
+                "+ local pool inside: added, 198.51.100.9 ports 1024-65535",
+                "+ neighbour 198.51.100.254: added, 02:00:00:00:00:fe",
+                "+ route 0.0.0.0/0: added, via 198.51.100.254",
+            ],
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let text = match from.is_empty() {
+            true => base.clone(),
+            false => base.replace(from, to),
+        };
+        let new = parse(&text);
+        let plan = model(&base).plan(&new);
+        let lines: Vec<_> = plan.details.iter().map(ToString::to_string).collect();
+        assert_eq!(lines, *expected, "{from} -> {to}");
+    }
+}
+
+#[test]
+fn a_weight_of_the_file_that_meets_an_operators_word_is_told() {
+    let base = format!("{PORTS}{SERVICES}");
+    let mut model = model(&base);
+    let key = model.find_service("web").unwrap();
+    let at = ("10.0.0.11".parse().unwrap(), 80);
+    model.edit(&key, at, Edit::Weight(9), None).unwrap();
+    model.edit(&key, at, Edit::Drain, None).unwrap();
+    let plan = |model: &Model, text: &str| {
+        let plan = model.plan(&parse(text));
+        plan.details
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        plan(&model, &base.replace("weight = 3", "weight = 5")),
+        [
+            "~ service web: real server 10.0.0.11:80: weight 3 -> 5 (runtime weight 9, drained until `weir enable`)"
+        ]
+    );
+    let gone = base.replacen(
+        "[[service.real]]\naddress = \"10.0.0.11\"\nweight = 3\n",
+        "",
+        1,
+    );
+    assert_eq!(
+        plan(&model, &gone),
+        [
+            "- service web: real server 10.0.0.11:80: removed (what `weir` was told of it is forgotten)"
+        ]
+    );
+}
+
+#[test]
+fn a_line_of_the_log_is_bounded_whatever_changes() {
+    let mut text = PORTS.to_owned();
+    for n in 0..2000 {
+        let name = format!("{n}{}", "x".repeat(60));
+        text += &format!(
+            "[[service]]\nname = \"{name}\"\naddress = \"192.0.2.80\"\nport = {}\nprotocol = \"tcp\"\nmode = \"nat\"\n",
+            n + 1
+        );
+    }
+    let (model, new) = (model(PORTS), parse(&text));
+    let changes = Changes {
+        details: model.plan(&new),
+        ..Changes::between(model.config(), &new)
+    };
+    let line = changes.short();
+    assert!(line.chars().count() < 900, "{line}");
+    assert!(line.contains("services: 2000 added"), "{line}");
+    assert!(line.contains("+ service 0xxx"), "{line}");
+    assert_eq!(
+        changes.details.details.len() + changes.details.more_details,
+        2000
+    );
+    assert!(changes.details.lines().ends_with("… and 1000 more\n"));
+}
