@@ -26,8 +26,8 @@ impl Role {
         match self {
             // net_tap's interfaces and the companions go by netlink; the configuration may be another user's.
             Role::Control => CapabilitySet::NET_ADMIN | CapabilitySet::DAC_READ_SEARCH,
-            // Programs of exec checks run as an unprivileged user.
-            Role::Health => CapabilitySet::SETUID | CapabilitySet::SETGID,
+            // Programs of exec checks run as an unprivileged user, and are ended when they take too long.
+            Role::Health => CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL,
             Role::Worker => CapabilitySet::empty(),
         }
     }

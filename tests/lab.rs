@@ -259,6 +259,12 @@ fn fullnat_takes_dead_real_servers_of_ipv6_out_in_time() {
 }
 
 #[test]
+fn dead_real_servers_are_found_through_a_companion_too() {
+    lab("health", &["nat", "4", "4", "companion"]);
+    lab("health", &["fullnat", "4", "6", "companion"]);
+}
+
+#[test]
 fn real_servers_are_what_operators_said_and_the_dead_get_nothing() {
     for mode in ["dr", "nat", "fullnat"] {
         lab("state", &[mode]);

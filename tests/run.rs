@@ -5,6 +5,8 @@
 mod access;
 #[path = "run/api.rs"]
 mod api;
+#[path = "run/checks.rs"]
+mod checks;
 #[path = "run/crowd.rs"]
 mod crowd;
 #[path = "run/daemon.rs"]

@@ -74,6 +74,43 @@ const OTHER_NAMES: &[(&str, &[&str], &str)] = &[
         "the name of a [[local_pool]] is the key `local_pool`",
     ),
     (
+        "[[service]]",
+        &["announce"],
+        "routes that follow the health of a service are not supported by this version of weir yet; `announce` is a key of [[port]]",
+    ),
+    (
+        "[[service]]",
+        &["passive"],
+        "passive checks are not supported by this version of weir yet: `health` is for active ones",
+    ),
+    (
+        "[[service]]",
+        &["health_check", "healthcheck", "check", "checks", "monitor"],
+        "health checks are the table [service.health], or `health = \"NAME\"` of a [health.NAME]",
+    ),
+    (
+        "health",
+        &["delay_loop", "inter", "every", "period"],
+        "the time between checks is the key `interval`",
+    ),
+    (
+        "health",
+        &["retry", "retries", "unhealthy_threshold"],
+        "how many checks in a row must fail is the key `fall`",
+    ),
+    (
+        "health",
+        &["healthy_threshold"],
+        "how many checks in a row must pass is the key `rise`",
+    ),
+    (
+        "health",
+        &[
+            "path", "host", "status", "method", "body", "send", "expect", "command",
+        ],
+        "what is asked is in the key `request`: `request = { path = \"/healthz\" }`",
+    ),
+    (
         "[[service.real]]",
         &["ip", "host", "server"],
         "the real server's address is the key `address`",

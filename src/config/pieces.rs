@@ -384,11 +384,17 @@ mod tests {
         "service = []\n",
         "[[service]]\naddress = [\n",
         "x = [\n[[service]]\n]\n",
+        // Health checks: a template that a service of every port can use or not, and who uses it.
+        "[health.t]\ntype = \"icmp\"\n",
+        "[health.t]\ntype = \"tcp\"\n",
+        "[[service]]\naddress = \"192.0.2.12\"\nport = 0\nprotocol = \"tcp\"\nmode = \"nat\"\nhealth = \"t\"\n[[service.real]]\naddress = \"10.0.0.12\"\n",
+        "[[service]]\naddress = \"192.0.2.13\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\n[service.health]\ntype = \"http\"\nrequest = { path = \"/\" }\n[[service.real]]\naddress = \"10.0.0.12\"\n",
     ];
+    const CHECKS: usize = PARTS.len() - 4;
 
     fn texts() -> impl Strategy<Value = String> {
         // Mostly what can be beside each other.
-        let part = prop_oneof![3 => 3..10usize, 1 => 0..PARTS.len()];
+        let part = prop_oneof![3 => 3..10usize, 1 => CHECKS..PARTS.len(), 1 => 0..PARTS.len()];
         prop::collection::vec(part, 0..6).prop_map(|parts| {
             let parts = parts.into_iter().map(|part| PARTS[part]);
             [PORT, ROUTE].into_iter().chain(parts).collect()

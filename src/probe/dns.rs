@@ -25,7 +25,8 @@ pub(super) async fn check(to: SocketAddr, probe: &DnsProbe, id: u16, stage: &Sta
     let sent = socket.send(&question).await;
     sent.map_err(|error| Failure::at("send", &error))?;
     stage.set("answer");
-    let mut answer = vec![0; 65_536];
+    // Without EDNS it has at most 512 bytes.
+    let mut answer = vec![0; udp::MOST];
     loop {
         let length = socket.recv(&mut answer).await;
         let length = length.map_err(|error| Failure::at("answer", &error))?;

@@ -1,7 +1,7 @@
 //! Checks by programs: exit status 0 is a pass.
 
-use super::Stage;
 use super::words::{Checked, Failure, excerpt, failed, not_made};
+use super::{Stage, Tools};
 use crate::config::ExecProbe;
 use nix::unistd::{User, geteuid};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -13,6 +13,43 @@ use tokio::process::{Child, Command};
 
 /// As much of what it says is kept.
 const MOST: u64 = 4096;
+
+/// Whom a program runs as.
+#[derive(Clone, Copy)]
+pub(super) struct Unprivileged {
+    uid: u32,
+    gid: u32,
+}
+
+impl Unprivileged {
+    /// Looks a user up, which may take the time of a directory service.
+    pub(super) fn find(name: &str) -> Result<Unprivileged, String> {
+        match User::from_name(name) {
+            Ok(Some(user)) if !user.uid.is_root() => Ok(Unprivileged {
+                uid: user.uid.as_raw(),
+                gid: user.gid.as_raw(),
+            }),
+            Ok(Some(_)) => Err(format!("the user {name:?} is root")),
+            Ok(None) => Err(format!("there is no user {name:?}")),
+            Err(why) => Err(format!("the user {name:?}: {why}")),
+        }
+    }
+}
+
+/// A command that becomes the program, as that user and its group alone.
+fn as_user(user: &Unprivileged, program: &Path) -> Result<Command, Failure> {
+    let places = ["/usr/bin/setpriv", "/bin/setpriv"];
+    let Some(setpriv) = places.into_iter().find(|place| Path::new(place).is_file()) else {
+        return not_made("there is no /usr/bin/setpriv (the package util-linux)");
+    };
+    let mut command = Command::new(setpriv);
+    command
+        .arg(format!("--reuid={}", user.uid))
+        .arg(format!("--regid={}", user.gid))
+        .args(["--clear-groups", "--no-new-privs", "--"])
+        .arg(program);
+    Ok(command)
+}
 
 /// Ends the program, with all that it has started, if it still runs.
 struct Ending(Child);
@@ -27,8 +64,13 @@ impl Drop for Ending {
     }
 }
 
-pub(super) async fn check(to: SocketAddr, probe: &ExecProbe, stage: &Stage) -> Checked {
-    check_in(Path::new(ExecProbe::PROGRAMS), to, probe, stage).await
+pub(super) async fn check(
+    to: SocketAddr,
+    probe: &ExecProbe,
+    tools: &Tools,
+    stage: &Stage,
+) -> Checked {
+    check_in(Path::new(ExecProbe::PROGRAMS), to, probe, tools, stage).await
 }
 
 /// Runs a program of a folder.
@@ -36,11 +78,22 @@ pub(super) async fn check_in(
     folder: &Path,
     to: SocketAddr,
     probe: &ExecProbe,
+    tools: &Tools,
     stage: &Stage,
 ) -> Checked {
     stage.set("the program");
     let program = folder.join(&probe.program);
-    let mut command = Command::new(&program);
+    // `setpriv` could not tell a program that is missing from one that fails.
+    if !program.is_file() {
+        return not_made(format!("there is no program {}", program.display()));
+    }
+    let mut command = match geteuid().is_root() {
+        true => as_user(&tools.user(&probe.user)?, &program)?,
+        // It is unprivileged itself.
+        false => Command::new(&program),
+    };
+    // Nothing here may have std fork: that would copy the page tables of the whole process, and the workers' next write to each
+    // page would be a fault. Without a user, a group and a search of PATH it has `posix_spawn` do it (CLONE_VFORK).
     command
         .args(&probe.arguments)
         .env_clear()
@@ -56,17 +109,6 @@ pub(super) async fn check_in(
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    // Where weir is no root, it is unprivileged itself.
-    if geteuid().is_root() {
-        match User::from_name(&probe.user) {
-            Ok(Some(user)) if !user.uid.is_root() => {
-                command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-            }
-            Ok(Some(_)) => return not_made(format!("the user {:?} is root", probe.user)),
-            Ok(None) => return not_made(format!("there is no user {:?}", probe.user)),
-            Err(why) => return not_made(format!("the user {:?}: {why}", probe.user)),
-        }
-    }
     let child = match command.spawn() {
         Ok(child) => child,
         Err(why) => return not_made(format!("{}: {why}", program.display())),
@@ -87,6 +129,14 @@ pub(super) async fn check_in(
         return Ok("exit status 0".to_owned());
     }
     let status = match status.code() {
+        // As shells and `setpriv` have it.
+        Some(126 | 127) => {
+            return not_made(format!(
+                "{} cannot be run: {}",
+                program.display(),
+                excerpt(&text)
+            ));
+        }
         Some(code) => format!("exit status {code}"),
         None => status.to_string(),
     };

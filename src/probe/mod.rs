@@ -20,6 +20,7 @@ pub use runner::{Checks, Lister};
 
 use crate::config::{HealthConfig, Probe};
 use crate::health::{Finding, Outcome, Start};
+use exec::Unprivileged;
 use futures_util::FutureExt;
 use icmp::Pings;
 use regex::bytes::{Regex, RegexBuilder};
@@ -51,6 +52,8 @@ struct Tools {
     /// Made when the first check needs it: it reads the certificates that the machine trusts.
     tls: OnceCell<Result<Tls, String>>,
     patterns: RefCell<HashMap<String, Regex>>,
+    /// Looked up once.
+    users: RefCell<HashMap<String, Unprivileged>>,
     /// Tells queries apart.
     queries: Cell<u16>,
 }
@@ -64,6 +67,7 @@ impl Tools {
             pings: Pings::new(),
             tls: OnceCell::new(),
             patterns: RefCell::default(),
+            users: RefCell::default(),
             queries: Cell::new(seed as u16),
         }
     }
@@ -91,6 +95,16 @@ impl Tools {
         let is_match = compiled.is_match(text);
         patterns.insert(pattern.to_owned(), compiled);
         Ok(is_match)
+    }
+
+    fn user(&self, name: &str) -> Result<Unprivileged, Failure> {
+        let known = self.users.borrow().get(name).copied();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let found = Unprivileged::find(name).or_else(not_made)?;
+        self.users.borrow_mut().insert(name.to_owned(), found);
+        Ok(found)
     }
 
     fn next_query(&self) -> u16 {
@@ -139,7 +153,7 @@ async fn ask(to: SocketAddr, config: &HealthConfig, tools: &Tools, stage: &Stage
         Probe::Http(probe) => http::check(to, probe, tools, stage).await,
         Probe::Dns(probe) => dns::check(to, probe, tools.next_query(), stage).await,
         Probe::Icmp => tools.pings.check(to.ip(), stage).await,
-        Probe::Exec(probe) => exec::check(to, probe, stage).await,
+        Probe::Exec(probe) => exec::check(to, probe, tools, stage).await,
         Probe::Grpc(probe) => grpc::check(to, probe, tools, stage).await,
     }
 }

@@ -543,6 +543,9 @@ async fn programs_say_it_by_their_exit_status() {
     std::fs::write(&program, text).unwrap();
     std::fs::set_permissions(&program, all).unwrap();
     let to = "192.0.2.1:80".parse().unwrap();
+    // This thread's alone.
+    crate::harden::drop_privileges(crate::harden::Role::Health);
+    let tools = Tools::new(1);
     let run = async |program: &str, argument: &str| {
         let probe = ExecProbe {
             program: program.into(),
@@ -550,7 +553,7 @@ async fn programs_say_it_by_their_exit_status() {
             user: "nobody".into(),
         };
         let stage = Stage::new();
-        let check = exec::check_in(folder.path(), to, &probe, &stage);
+        let check = exec::check_in(folder.path(), to, &probe, &tools, &stage);
         tokio::time::timeout(Duration::from_secs(5), check).await
     };
     assert_eq!(

@@ -3,6 +3,7 @@
 use super::Stage;
 use super::words::{Failure, failed, not_made};
 use crate::config::TlsProbe;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -37,13 +38,16 @@ impl Tls {
             ClientConfig::builder_with_provider(provider.clone())
                 .with_safe_default_protocol_versions()
         };
-        let verifying = with_versions()?
+        let mut verifying = with_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let trusting = with_versions()?
+        let mut trusting = with_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anyone(provider.clone())))
             .with_no_client_auth();
+        // A resumed session would show no certificate.
+        verifying.resumption = Resumption::disabled();
+        trusting.resumption = Resumption::disabled();
         Ok(Tls {
             verifying: Arc::new(verifying),
             trusting: Arc::new(trusting),

@@ -9,6 +9,9 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
+/// As much of an answer is looked at.
+pub(super) const MOST: usize = 4096;
+
 /// A socket that hears from `to` only, and of ICMP errors.
 pub(super) async fn open(to: SocketAddr) -> Result<UdpSocket, Failure> {
     let any: SocketAddr = match to {
@@ -39,7 +42,7 @@ pub(super) async fn check(
     let sent = socket.send(&exchange.send).await;
     sent.map_err(|error| Failure::at("send", &error))?;
     stage.set("answer");
-    let mut answer = vec![0; 65_536];
+    let mut answer = vec![0; MOST];
     if exchange.expect.is_empty() {
         // Silence is no fault: only an ICMP error is. It ends a little before the check's own time does.
         let most = config.timeout.saturating_sub(Duration::from_millis(5));

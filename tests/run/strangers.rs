@@ -158,7 +158,7 @@ fn options_of_show_work_or_are_refused() {
             assert_eq!(
                 text,
                 format!(
-                    "error: `weir show {what}` has no {}: services, reals and connections have it\n",
+                    "error: `weir show {what}` has no {}: services, reals, connections and health have it\n",
                     option[0]
                 )
             );

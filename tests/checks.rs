@@ -1,0 +1,182 @@
+//! Health checks in numbers, on loopback: what they cost, and that none is lost. Not timed, so not run by itself:
+//!
+//!     cargo test --test checks -- --ignored --nocapture
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use weir::config::{
+    Exchange, HealthConfig, HealthTemplates, HealthUse, HttpProbe, ModeConfig, Probe, Protocol,
+    RealConfig, SchedulerConfig, ServiceConfig, WhenUnavailable,
+};
+use weir::probe::Checks;
+
+/// The processor time that threads of a name have used.
+fn processor_time(name: &str) -> Duration {
+    // Linux's USER_HZ.
+    let ticks = 100;
+    let mut sum = 0;
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let folder = task.unwrap().path();
+        let read = |file| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+        if read("comm").trim() == name {
+            let stat = read("stat");
+            let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+            sum += fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        }
+    }
+    Duration::from_secs_f64(sum as f64 / f64::from(ticks))
+}
+
+/// A server that answers every connection to any loopback address, if it is asked anything.
+fn serve(answer: &'static [u8]) -> u16 {
+    let (sender, port) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("0.0.0.0:0".parse().unwrap()).unwrap();
+            let listener: TcpListener = socket.listen(4096).unwrap();
+            sender.send(listener.local_addr().unwrap().port()).unwrap();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                if !answer.is_empty() {
+                    tokio::spawn(async move {
+                        let mut asked = [0; 1024];
+                        let _ = stream.read(&mut asked).await;
+                        let _ = stream.write_all(answer).await;
+                        let _ = stream.read(&mut asked).await;
+                    });
+                }
+            }
+        });
+    });
+    port.recv().unwrap()
+}
+
+fn services(
+    number: u32,
+    reals: u32,
+    different: u32,
+    health: HealthConfig,
+    port: u16,
+) -> Vec<Arc<ServiceConfig>> {
+    let health = Arc::new(health);
+    let service = |n: u32| {
+        let real = |place: u32| {
+            let which = (n * reals + place) % different;
+            RealConfig {
+                address: Ipv4Addr::from(0x7f01_0000 + which).into(),
+                port,
+                weight: 1,
+            }
+        };
+        Arc::new(ServiceConfig {
+            name: format!("s{n}"),
+            protocol: Protocol::Tcp,
+            address: Ipv4Addr::from(0x0a00_0000 + n).into(),
+            port: 80,
+            mode: ModeConfig::Nat,
+            scheduler: SchedulerConfig::Rr,
+            persistence: None,
+            when_unavailable: WhenUnavailable::Refuse,
+            unknown_tcp: None,
+            tcp_mss: None,
+            health: Some(HealthUse::Own(health.clone())),
+            slow_start: None,
+            on_down: Default::default(),
+            reals: (0..reals).map(real).collect(),
+        })
+    };
+    (0..number).map(service).collect()
+}
+
+fn every_second(probe: Probe) -> HealthConfig {
+    HealthConfig {
+        probe,
+        port: None,
+        interval: Duration::from_secs(1),
+        fast_interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        rise: 2,
+        fall: 3,
+    }
+}
+
+/// Runs checks for 10 s after a start; says what they cost.
+fn measure(what: &str, services: Vec<Arc<ServiceConfig>>) {
+    let mut checks = Checks::start().unwrap();
+    let begun = Instant::now();
+    checks.configure(services, Arc::new(HealthTemplates::new()));
+    while checks.counts().checks == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    println!(
+        "{what}: {} checks configured in {:?}",
+        checks.counts().checks,
+        begun.elapsed()
+    );
+    let mut changes = 0;
+    let mut drain = |checks: &mut Checks| {
+        while let Some(change) = checks.next_change() {
+            changes += change.targets.len();
+        }
+    };
+    std::thread::sleep(Duration::from_secs(3));
+    drain(&mut checks);
+    let (before, used) = (checks.counts(), processor_time("health"));
+    let measured = Instant::now();
+    std::thread::sleep(Duration::from_secs(10));
+    let (after, took) = (checks.counts(), measured.elapsed().as_secs_f64());
+    let share = (processor_time("health") - used).as_secs_f64() / took;
+    drain(&mut checks);
+    println!(
+        "{what}: {:.0} checks a second, {:.1} % of a core; real servers told {changes}; {after:?}",
+        (after.passed - before.passed) as f64 / took,
+        share * 100.0,
+    );
+    assert_eq!((after.failed, after.not_made, after.down), (0, 0, 0));
+    assert!(after.passed - before.passed > before.checks * 8);
+    let begun = Instant::now();
+    drop(checks);
+    println!("{what}: ended in {:?}", begun.elapsed());
+}
+
+#[test]
+#[ignore = "measures; see the top of the file"]
+fn ten_thousand_tcp_checks_a_second() {
+    let port = serve(b"");
+    let health = every_second(Probe::Tcp(Exchange::default()));
+    measure("tcp", services(1250, 8, 10_000, health, port));
+}
+
+#[test]
+#[ignore = "measures; see the top of the file"]
+fn five_thousand_http_checks_a_second() {
+    let port = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+    let health = every_second(Probe::Http(HttpProbe {
+        method: "GET".into(),
+        path: "/".into(),
+        host: None,
+        headers: vec![],
+        status: vec![(200, 399)],
+        body: None,
+        tls: None,
+    }));
+    measure("http", services(625, 8, 5000, health, port));
+}
+
+#[test]
+#[ignore = "measures; see the top of the file"]
+fn twenty_thousand_services_share_checks() {
+    let port = serve(b"");
+    let health = every_second(Probe::Tcp(Exchange::default()));
+    measure(
+        "20,000 services x 8",
+        services(20_000, 8, 2000, health, port),
+    );
+}
