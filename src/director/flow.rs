@@ -370,7 +370,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             _ => {
                 let address = way.address(destination, tables);
                 self.want(port, address, now);
-                match self.waiting.push(port, address, packet, now) {
+                match (self.waiting).push((port, address), packet, Sent::Forwarded, now) {
                     true => Verdict::Queue(port),
                     false => Verdict::Drop(DropReason::NeighbourQueueFull),
                 }

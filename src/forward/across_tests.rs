@@ -155,7 +155,7 @@ proptest! {
             let l4 = IP + extra.len() + if is_v6 { ipv6::HEADER_LEN } else { ipv4::HEADER_LEN };
             let layout = Layout { l4: l4 as u16 };
             let mut packet = Memory::new(PortId(0), &[&before[..], &vec![0; padding]].concat());
-            let mut numbers = Identifications { next, step: 4 };
+            let mut numbers = Identifications::new(next.into(), 4);
             prop_assert!(rewrite(&mut packet, Form::whole(layout), &connection, reply, &mut numbers));
             let atomic = atomic.filter(|_| is_v6);
             let length = ipv4::HEADER_LEN + before.len() - l4;

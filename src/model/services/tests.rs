@@ -355,6 +355,7 @@ struct Seen {
     addresses: BTreeMap<IpAddr, String>,
     routes: Vec<Option<(PortId, Option<IpAddr>)>>,
     rest: String,
+    ends: BTreeMap<IpAddr, BTreeSet<String>>,
     statics: BTreeMap<(PortId, IpAddr), Mac>,
     natted: BTreeMap<ServiceKey, BTreeSet<ServiceKey>>,
     departed: bool,
@@ -442,12 +443,8 @@ fn seen(model: &Model) -> Seen {
                 Some((route.port, route.gateway.map(|(_, via)| via)))
             })
             .collect(),
-        rest: format!(
-            "{:?} {:?} {:?}",
-            tables.ports,
-            tables.reverse_path,
-            ends(tables)
-        ),
+        rest: format!("{:?} {:?}", tables.ports, tables.reverse_path),
+        ends: ends(tables),
         statics: statics
             .map(|(_, address, link, _)| ((link.port, address), link.mac))
             .collect(),
@@ -456,15 +453,14 @@ fn seen(model: &Model) -> Seen {
     }
 }
 
-/// How packets are wrapped for each address, in an order of its own.
-fn ends(tables: &Tables) -> BTreeMap<IpAddr, Vec<String>> {
-    let sorted = |all: &Arc<[config::Encapsulation]>| {
-        let mut all: Vec<_> = all.iter().map(|each| format!("{each:?}")).collect();
-        all.sort_unstable();
-        all
+/// How packets are wrapped for each address.
+fn ends(tables: &Tables) -> BTreeMap<IpAddr, BTreeSet<String>> {
+    let set = |all: &Arc<[config::Encapsulation]>| {
+        let names = all.iter().map(|each| format!("{each:?}"));
+        names.collect()
     };
     let ends = tables.tunnel_ends.iter();
-    ends.map(|(address, all)| (*address, sorted(all))).collect()
+    ends.map(|(address, all)| (*address, set(all))).collect()
 }
 
 /// Whether a service's rule, which history has made, may differ so from that of a fresh model: a nat service that was placed
@@ -565,11 +561,23 @@ fn compare(lab: &Lab, is_quiet: bool) {
             .keys()
             .all(|place| after.natted.contains_key(place))
     );
+    // Ways of before stay as long as there may be connections; for what is gone there is none.
+    for (address, ways) in &wanted.ends {
+        assert!(after.ends[address].is_superset(ways), "{address}");
+    }
+    if is_quiet {
+        let is_real = |address| {
+            (config.services.iter().flat_map(|service| &service.reals))
+                .any(|real| real.address == address)
+        };
+        assert!(after.ends.keys().all(|address| is_real(*address)));
+    }
     if !is_quiet {
         after.departed = false;
     }
     for seen in [&mut after, &mut wanted] {
         seen.natted.clear();
+        seen.ends.clear();
     }
     assert_eq!(after, wanted);
     if is_quiet {
