@@ -48,16 +48,16 @@ const MEMORY: &str = "this machine has the memory that the benchmark needs";
 /// A buffer that goes round.
 pub struct Recycled {
     buffer: Box<[u8; BUFFER]>,
-    /// The port and where the frame begins, in the lowest bytes; an errand; in the highest bits the length. One word: buffers are moved by whole words, and
+    /// From the lowest byte on: the port, where the frame begins, its length; an errand. One word: buffers are moved by whole words, and
     /// a word that was written in parts takes long to read at once. That would count for the loop without a director, where
     /// nothing hides it, and be taken off where it was hidden.
     about: u64,
 }
 
-/// The bits of [`Recycled::about`] from here on hold [`Packet::errand`].
-const ERRAND: u32 = 16;
-/// And from here on the length, which no number there exceeds.
-const LENGTH: u32 = u64::BITS - LONGEST.count_ones();
+/// The bits of [`Recycled::about`] from here on hold the frame's length.
+const LENGTH: u32 = 16;
+/// And from here on [`Packet::errand`].
+const ERRAND: u32 = 32;
 
 impl Recycled {
     fn new() -> Self {
@@ -74,7 +74,7 @@ impl Recycled {
 
     #[inline(always)]
     fn length(&self) -> usize {
-        (self.about >> LENGTH) as usize
+        (self.about as u32 >> LENGTH) as usize & LONGEST
     }
 
     #[inline(always)]
@@ -134,8 +134,7 @@ impl Packet for Recycled {
     }
 
     fn set_errand(&mut self, errand: Errand) {
-        let others = self.about & !(u64::from(u32::MAX) << ERRAND);
-        self.about = others | u64::from(errand.number()) << ERRAND;
+        self.about = u64::from(self.about as u32) | u64::from(errand.number()) << ERRAND;
     }
 
     fn errand(&self) -> Errand {

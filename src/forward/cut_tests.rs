@@ -1,5 +1,6 @@
 use super::*;
 use crate::io::memory::Memory;
+use crate::net::Mac;
 use crate::packet::Priority;
 use crate::units::WorkerId;
 use proptest::prelude::*;
@@ -101,7 +102,7 @@ fn frame(kind: Kind, options: &[u8], whole: Fragment, payload: &[u8]) -> Vec<u8>
     } else {
         ethertype::IPV4
     };
-    let macs = [ethernet::Mac([2; 6]), ethernet::Mac([4; 6])];
+    let macs = [Mac([2; 6]), Mac([4; 6])];
     ethernet::emit(&mut frame, macs[0], macs[1], ethertype).unwrap();
     frame
 }
@@ -122,7 +123,7 @@ proptest! {
         let options = OPTIONS[options];
         let before = frame(kind, options, whole, &payload);
         let packet = Memory::new(PortId(0), &before);
-        let mut sink = Kept { frames: Vec::new(), buffers: 100 };
+        let mut sink = Kept { frames: Vec::new(), buffers: 1000 };
         let is_own = matches!(kind, Kind::OwnV4 | Kind::OwnV6);
         let is_sent = match is_own {
             true => send_own(packet, PortId(0), mtu, 9, &mut sink),
@@ -213,7 +214,7 @@ proptest! {
             *first = if is_v6 { 0x60 } else { 0x45 };
         }
         let packet = Memory::new(PortId(0), &frame);
-        let mut sink = Kept { frames: Vec::new(), buffers: 100 };
+        let mut sink = Kept { frames: Vec::new(), buffers: 1000 };
         match is_own {
             true => send_own(packet, PortId(0), mtu, 9, &mut sink),
             false => send(packet, PortId(0), mtu, &mut sink),

@@ -63,3 +63,58 @@ impl Marks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{self, Context};
+
+    fn service(vip: &str, dscp: u8, real: &str) -> String {
+        format!(
+            "[[service]]\naddress = \"{vip}\"\nport = 80\nprotocol = \"tcp\"\nmode = \"l3dsr\"\n\
+             dscp = {dscp}\n[[service.real]]\naddress = \"{real}\"\n"
+        )
+    }
+
+    /// Beside services of the running configuration, too; but not beside the one that a service takes the place of.
+    #[test]
+    fn services_added_while_it_runs_are_held_against_those_that_are_there() {
+        let text = format!(
+            "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.0.0.1/24\"]\n{}{}",
+            service("192.0.2.1", 9, "10.0.0.8"),
+            service("192.0.2.2", 10, "10.0.0.8")
+        );
+        let context = Context {
+            cpus: None,
+            devices: false,
+        };
+        let running = config::parse(&text, "lb.toml", &context);
+        let running = running.unwrap_or_else(|why| panic!("{why}")).config;
+        let (one, two, other) = ("192.0.2.1", "192.0.2.2", "192.0.2.3");
+        for (added, is_right) in [
+            (service(other, 11, "10.0.0.8"), true),
+            (service(other, 9, "10.0.0.9"), true),
+            (service(other, 9, "10.0.0.8"), false),
+            (service(one, 10, "10.0.0.8"), false),
+            (service(one, 9, "10.0.0.8"), true),
+            // They change places.
+            (
+                service(one, 10, "10.0.0.8") + &service(two, 9, "10.0.0.8"),
+                true,
+            ),
+            (
+                service(other, 12, "10.0.0.8") + &service(two, 12, "10.0.0.8"),
+                false,
+            ),
+        ] {
+            match config::services(&added, "more.toml", &running) {
+                Ok(_) => assert!(is_right, "{added}"),
+                Err(why) => {
+                    let why = why.to_string();
+                    assert!(!is_right, "{added}{why}");
+                    let place = format!("more.toml:{}:8", added.lines().count() - 2);
+                    assert!(why.contains(&place) && why.contains("cannot tell"), "{why}");
+                }
+            }
+        }
+    }
+}

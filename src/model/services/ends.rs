@@ -81,3 +81,33 @@ impl Ends {
         self.published.freeze()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn a_way_is_known_as_long_as_a_real_server_has_had_it() {
+        let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11));
+        let (one, two) = (RealId(1), RealId(2));
+        let (ipip, gre) = (Encapsulation::Ipip, Encapsulation::Gre);
+        let mut ends = Ends::new(1);
+        let known = |ends: &mut Ends| {
+            let published = ends.freeze();
+            published.get(&address).map_or(vec![], |all| all.to_vec())
+        };
+        ends.add(one, address, ipip);
+        ends.add(one, address, ipip);
+        assert_eq!(known(&mut ends), [ipip]);
+        // Wrapped in another way from now on; so is another real server with this address.
+        ends.add(one, address, gre);
+        ends.add(two, address, gre);
+        assert_eq!(known(&mut ends), [ipip, gre]);
+        ends.remove(one);
+        assert_eq!(known(&mut ends), [gre]);
+        ends.remove(two);
+        ends.remove(two);
+        assert_eq!(known(&mut ends), []);
+    }
+}

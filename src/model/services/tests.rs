@@ -142,7 +142,8 @@ fn text_of_services(services: &[Wanted]) -> String {
             1 + service.vip,
             if service.is_udp { "udp" } else { "tcp" },
             config::SchedulerConfig::ALL[service.scheduler].name(),
-            MODES[service.mode],
+            // Of each VIP its own.
+            MODES[service.mode].replace("dscp = 9", &format!("dscp = {}", 9 + service.vip)),
         );
         if let Some(name) = service.name
             && names.insert(name)
@@ -561,9 +562,17 @@ fn compare(lab: &Lab, is_quiet: bool) {
             .keys()
             .all(|place| after.natted.contains_key(place))
     );
-    // Ways of before stay as long as there may be connections; for what is gone there is none.
+    // Errors are expected about each way by which connections go, those of a former mode's too; for what is gone about none.
     for (address, ways) in &wanted.ends {
         assert!(after.ends[address].is_superset(ways), "{address}");
+    }
+    let tables = lab.model.tables();
+    let reals = (tables.services.iter()).flat_map(|(_, service)| service.reals.iter());
+    for tunnel in reals.filter_map(|real| tables.tunnels.get(real.id)) {
+        if let Via::Wrapped(config) = tunnel.via {
+            let ways = &tables.tunnel_ends.get(&tunnel.destination).unwrap();
+            assert!(ways.contains(&config.encapsulation));
+        }
     }
     if is_quiet {
         let is_real = |address| {
