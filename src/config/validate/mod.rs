@@ -6,6 +6,7 @@ mod devices;
 mod eal_args;
 mod health;
 mod hosts;
+mod marks;
 mod network;
 mod pool;
 mod service;
@@ -48,7 +49,7 @@ pub(super) fn validate(
     let host_peers = network.host_peers(root.host_peer.items(), log);
     pool::reachable(&pools, &network, log);
     let templates = health::templates(root.health, log);
-    let services = service::services(services, &pools, &templates, &network, log);
+    let services = service::services(services, &[], &pools, &templates, &network, log);
     let config = Config {
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
@@ -108,7 +109,8 @@ pub(super) fn added(
     let mut network = Network::of(config);
     network.vips(&services, log);
     let (pools, templates) = (Pools::of(config), Templates::of(config));
-    service::services(services, &pools, &templates, &network, log)
+    let others = &config.services;
+    service::services(services, others, &pools, &templates, &network, log)
 }
 
 /// Checks a service by itself. None: there is something to say of it.
