@@ -1,8 +1,8 @@
 //! What a fragment says of itself and its datagram.
 
 use super::family::{Family, V4, Wire};
-use super::fragment_table::Part;
 use super::parse::{Flow, Kind};
+use super::parts::Part;
 use crate::conn::Key;
 use crate::forward::rewrite::Layout;
 use crate::net::protocol;

@@ -12,7 +12,8 @@
 use super::family::Wire;
 use super::flow::service_key;
 use super::fragment::Fragment;
-use super::fragment_table::{Id, Noted, Place};
+use super::fragment_id::Id;
+use super::fragment_table::{Noted, Place};
 use super::parse::{Flow, Kind, Parsed};
 use super::routing::Routed;
 use super::{Core, Origin, Outcome, Turn};

@@ -72,7 +72,11 @@ ONE_WORKER = {
     },
     "drops": {"the_same_client_port_to_one_server_by_two_services"},
     "discovery": {"packets_that_wait_keep_their_order", "the_queue_is_bounded"},
-    "fragments": {"four_more_wait_than_may", "six_more_wait_than_may"},
+    "fragments": {
+        f"{family}_{what}"
+        for family in ("four", "six")
+        for what in ("more_wait_than_may", "a_flood_of_waiting_ones_leaves_others_their_part")
+    },
     "neighbours": {
         "a_failed_neighbour_holds_nobody_else_up",
         "a_full_queue_is_one_next_hops",

@@ -255,6 +255,20 @@ def full(name, family):
     return Case(f"{name}_more_wait_than_may", config, made, gathers=True, check=check)
 
 
+def fair(name, family):
+    """A sender that floods leaves others their part, and pays for it with what it sent first."""
+    other = family.Host("2001:db8:51::9" if family is lab6 else "198.51.100.9", lab.GATEWAY.mac)
+    sent = udp(family, 4000, sender=other)
+    tail = [part(udp(family, 100), 8, 16, 1, n) for n in range(40)]
+    config = lb(family, "nat")
+    config.text = config.text.replace("limits = { ", "limits = { waiting_fragments = 16, ")
+    return Case(f"{name}_a_flood_of_waiting_ones_leaves_others_their_part", config, [
+        *(wan(frame, queue(None) if n < 16 else FULL) for n, frame in enumerate(tail)),
+        *steps(fragments(sent, order=ORDERS["reversed"])),
+        *(wan(part(udp(family, 100), 0, 8, 1, n), forward("lan")) for n in range(16)),
+    ], gathers=True, lost={"fragments_full": 2}, check=lambda results: len(out(results, "lan")) == 3 + 16 + 14 or 1 / 0)
+
+
 def many_wait(name, family):
     """At least 600 may."""
     made = [wan(part(udp(family, 100), 8, 108, 0, n), queue(None), after=1e-5) for n in range(600)]
@@ -406,7 +420,7 @@ CASES = [
     *(replies(name, family, mode, order) for name, family in FAMILIES.items() for mode in ("nat", "fullnat") for order in ("in_order", "reversed", "shuffled")),
     *(duplicates(name, family, mode) for name, family in FAMILIES.items() for mode in MODES),
     *(case for make in (overlaps, tiny) for name, family in FAMILIES.items() for case in make(name, family)),
-    *(make(name, family) for make in (too_long, timeouts, full, many_wait, flood, refused, ttl, bad) for name, family in FAMILIES.items()),
+    *(make(name, family) for make in (too_long, timeouts, full, fair, many_wait, flood, refused, ttl, bad) for name, family in FAMILIES.items()),
     *(tcp(name, family, mode) for name, family in FAMILIES.items() for mode in MODES),
     *(crossing(way, order) for way in WAYS for order in ORDERS),
     *(crossing_replies(way, order) for way in WAYS for order in ("in_order", "reversed")),
