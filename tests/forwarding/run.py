@@ -109,6 +109,8 @@ ONE_AT_A_TIME = {
     # What answers a hairpin connection comes in by the port of its request.
     "routing": {f"{name}_{what}_of_a_hairpin_connection" for name in ("v4", "v6") for what in ("fragments",)}
     | {f"{name}_errors_about_a_hairpin_connection" for name in ("v4", "v6")},
+    # Which of two SYNs takes its turn first, where one of them is handed over to the worker that has received the other.
+    "schedulers": {"schedulers_of_two_services_do_not_share_their_turns"},
     # Which of two packets that are handed over gets which outer identification.
     "tunnel": {"4_in_4_persistent"},
 }
