@@ -25,6 +25,7 @@ mod fragments;
 mod heard;
 mod host_peer;
 mod icmp_error;
+mod inside_error;
 mod limit;
 #[cfg(test)]
 mod limit_loom;
