@@ -176,6 +176,8 @@ pub trait Wire: Family {
     fn icmp_error(frame: &[u8], datagram: &Datagram<Self>) -> Result<IcmpError<Self>, DropReason>;
     /// Turns an echo request with a right checksum into its reply.
     fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize>;
+    /// Turns a fragment of an echo request into that of its reply. `message`: where the ICMP header is, in the first one.
+    fn write_echo_reply_fragment(frame: &mut [u8], mac: Mac, message: Option<usize>) -> Option<()>;
 }
 
 /// Bytes to write a frame into.

@@ -1,8 +1,8 @@
 //! What a fragment says of itself and its datagram.
 
 use super::family::{Family, V4, Wire};
-use super::fragment_table::Part;
 use super::parse::{Flow, Kind};
+use super::parts::Part;
 use crate::conn::Key;
 use crate::forward::rewrite::Layout;
 use crate::net::protocol;
@@ -127,6 +127,18 @@ impl<F: Wire> Fragment<F> {
             _ => return Err(DropReason::FragmentTiny),
         };
         let word = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
+        if self.protocol == F::ICMP {
+            // Only an echo request is answered; its identifier and number tell it from others.
+            return match ports[0] == F::ECHO_REQUEST {
+                true => Ok(Head {
+                    source_port: word(4),
+                    destination_port: word(6),
+                    protocol: F::ICMP,
+                    has_checksum: true,
+                }),
+                false => Err(DropReason::Fragment),
+            };
+        }
         let is_tcp = self.protocol == protocol::TCP;
         if is_tcp && tcp_len < tcp::HEADER_LEN {
             return Err(DropReason::BadL4Header);

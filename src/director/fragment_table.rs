@@ -4,17 +4,24 @@
 //! All memory is reserved at start, and every step takes a bounded time, whatever is sent. A datagram's place is given to
 //! another when it is old: a complete one a second later, so that an exact duplicate still goes the way of the others, or
 //! as soon as its sender uses the identification again;
-//! every other one by its timeout. Before that, complete ones make room, and then the oldest whose first fragment has
-//! come: all of these were sent on. Fragments that wait are never given up for others.
+//! every other one by its timeout. Before that, room is made for a new one as follows.
+//!
+//! - Datagrams that are refused give way first, then complete ones, then those whose first fragment has come: all of
+//!   these were sent on. A datagram that is refused from its first fragment on takes the place of a refused one only.
+//! - A datagram whose first fragment is missing, and a fragment that waits, take the place of others that wait: of the oldest of the
+//!   sender that holds the most. A sender that holds the most itself gets no more, and none of what it holds gives way for it.
+//! - A sender that holds less than [`EVEN`] of all never counts as the one with the most. Where all are below that, the
+//!   oldest of all gives way: so many senders at a time are made-up ones.
 
-use super::parts::Parts;
+use super::fragment_id::Id;
+use super::parts::{Extent, Part, Parts};
+use super::shares::{Sender, Shares};
+use super::waiting_fragments::{Queue, Waiting};
 use crate::arch::{HugeSlice, NoMemory};
-use crate::conn::Address;
 use crate::packet::{Head, Packet};
 use crate::stats::WorkerStats;
 use crate::units::Time;
 use crate::verdict::DropReason;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// How much a worker keeps.
@@ -33,70 +40,19 @@ impl FragmentRoom {
     pub fn table_bytes<P>(self) -> usize {
         self.datagrams * (size_of::<Datagram>() + size_of::<Parts>())
             + buckets(self.datagrams) * size_of::<u32>()
-            + self.waiting * size_of::<Waiting<P>>()
-    }
-}
-
-/// What the fragments of a datagram have in common (RFC 791, RFC 8200 section 4.5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Id {
-    source: u128,
-    destination: u128,
-    identification: u32,
-    /// 0 of IPv6, where each fragment may say something else.
-    protocol: u8,
-}
-
-impl Id {
-    pub(super) fn new<A: Address>(
-        source: A,
-        destination: A,
-        identification: u32,
-        protocol: u8,
-    ) -> Self {
-        let (source, destination) = (source.into(), destination.into());
-        let bits = |address| match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(address) => address.to_bits(),
-        };
-        Id {
-            source: bits(source),
-            destination: bits(destination),
-            identification,
-            protocol: if source.is_ipv4() { protocol } else { 0 },
-        }
+            + 2 * Shares::bytes(self.datagrams)
+            + Waiting::<P>::bytes(self.waiting)
     }
 
-    fn hash(&self, seed: u64) -> u64 {
-        let high = |bits: u128| (bits >> 64) as u64;
-        let last = u64::from(self.identification) << 8 | u64::from(self.protocol);
-        let words = [
-            high(self.source),
-            self.source as u64,
-            high(self.destination),
-            self.destination as u64,
-            last,
-        ];
-        words.into_iter().fold(seed, |hash, word| mix(word ^ hash))
+    /// What a datagram without its first fragment weighs: datagrams, fragments and bytes weigh the same where each is used up.
+    fn weight_of_datagram(self) -> u64 {
+        (self.bytes / (self.datagrams / 2).max(1)) as u64
     }
-}
 
-/// Both halves of the product with an odd number, in one.
-fn mix(word: u64) -> u64 {
-    let product = u128::from(word) * 0x9e37_79b9_7f4a_7c15;
-    (product >> 64) as u64 ^ product as u64
-}
-
-/// What part of its datagram a fragment is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    /// In bytes, a multiple of 8.
-    pub offset: u32,
-    /// Behind the last byte: at most 65,535, and a multiple of 8 if more follow.
-    pub end: u32,
-    pub more: bool,
-    /// Of the first one.
-    pub head: Option<Head>,
+    /// What a frame of so many bytes weighs that waits.
+    fn weight_of_frame(self, bytes: usize) -> u64 {
+        (bytes + self.bytes / self.waiting.max(1)) as u64
+    }
 }
 
 /// What a fragment is to do.
@@ -118,6 +74,13 @@ const NONE: u32 = u32::MAX;
 const COMPLETE_FOR: Duration = Duration::from_secs(1);
 /// Datagrams and fragments that one poll ends at most.
 const ENDS_PER_POLL: usize = 32;
+/// Datagrams that give way for one fragment at most.
+const ENDS_PER_FRAGMENT: usize = 32;
+/// The part of all that a sender may hold in any case.
+const EVEN: usize = 64;
+/// Datagrams, fragments and bytes.
+const KINDS_THAT_WEIGH: usize = 3;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Free,
@@ -135,15 +98,19 @@ enum List {
     Headless,
     Open,
     Complete,
+    Refused,
 }
+
+const LISTS: usize = List::Refused as usize + 1;
 
 impl State {
     fn list(self) -> Option<List> {
         match self {
             State::Free => None,
             State::Headless => Some(List::Headless),
-            State::Open(_) | State::Refused(_) => Some(List::Open),
+            State::Open(_) => Some(List::Open),
             State::Complete(_) => Some(List::Complete),
+            State::Refused(_) => Some(List::Refused),
         }
     }
 }
@@ -154,53 +121,27 @@ struct Datagram {
     state: State,
     /// When it came into its list.
     since: Time,
-    /// Where it ends, in bytes, if that is known.
-    length: Option<u32>,
-    /// Behind the last byte that has come.
-    reach: u32,
-    /// Units that have come.
-    units: u32,
+    extent: Extent,
     /// Its first fragment has come once more since it was complete.
     has_head_again: bool,
     next_in_bucket: u32,
     older: u32,
     newer: u32,
-    first_waiting: u32,
-    last_waiting: u32,
+    waiting: Queue,
 }
 
 impl Datagram {
     const FREE: Datagram = Datagram {
-        id: Id {
-            source: 0,
-            destination: 0,
-            identification: 0,
-            protocol: 0,
-        },
+        id: Id::NONE,
         state: State::Free,
         since: Time::from_nanos(0),
-        length: None,
-        reach: 0,
-        units: 0,
+        extent: Extent::NONE,
         has_head_again: false,
         next_in_bucket: NONE,
         older: NONE,
         newer: NONE,
-        first_waiting: NONE,
-        last_waiting: NONE,
+        waiting: Queue::EMPTY,
     };
-}
-
-impl Datagram {
-    /// Whether a part contradicts where the datagram ends.
-    fn ends_otherwise(&self, part: Part) -> bool {
-        match (self.length, part.more) {
-            (Some(length), true) => part.end >= length,
-            (Some(length), false) => part.end != length,
-            (None, true) => false,
-            (None, false) => self.reach >= part.end,
-        }
-    }
 }
 
 /// The oldest and the newest of a list, and how many there are.
@@ -209,11 +150,6 @@ struct Ends {
     oldest: u32,
     newest: u32,
     count: usize,
-}
-
-struct Waiting<P> {
-    packet: Option<P>,
-    next: u32,
 }
 
 /// The datagrams of one worker, of both families.
@@ -225,11 +161,12 @@ pub(super) struct Fragments<P> {
     parts: HugeSlice<Parts>,
     /// By `next_in_bucket`.
     free: u32,
-    lists: [Ends; 3],
-    waiting: Box<[Waiting<P>]>,
-    free_waiting: u32,
-    waiting_count: usize,
-    waiting_bytes: usize,
+    lists: [Ends; LISTS],
+    waiting: Waiting<P>,
+    /// Who holds the datagrams whose first fragment is missing, with what waits for it.
+    headless: Shares,
+    /// Who holds those that it has come of.
+    open: Shares,
     is_behind: bool,
 }
 
@@ -243,14 +180,13 @@ impl<P: Packet> Fragments<P> {
     /// # Errors
     /// Where the kernel refuses the memory.
     pub(super) fn new(room: FragmentRoom, seed: u64) -> Result<Self, NoMemory> {
-        let next = |n: usize, of: usize| if n + 1 < of { n as u32 + 1 } else { NONE };
+        let next = |n: usize| match n + 1 < room.datagrams {
+            true => n as u32 + 1,
+            false => NONE,
+        };
         let datagrams = (0..room.datagrams).map(|n| Datagram {
-            next_in_bucket: next(n, room.datagrams),
+            next_in_bucket: next(n),
             ..Datagram::FREE
-        });
-        let waiting = (0..room.waiting).map(|n| Waiting {
-            packet: None,
-            next: next(n, room.waiting),
         });
         let empty = Ends {
             oldest: NONE,
@@ -263,11 +199,10 @@ impl<P: Packet> Fragments<P> {
             datagrams: datagrams.collect(),
             parts: HugeSlice::new(Parts::NONE, room.datagrams)?,
             free: if room.datagrams > 0 { 0 } else { NONE },
-            lists: [empty; 3],
-            waiting: waiting.collect(),
-            free_waiting: if room.waiting > 0 { 0 } else { NONE },
-            waiting_count: 0,
-            waiting_bytes: 0,
+            lists: [empty; LISTS],
+            waiting: Waiting::new(room.waiting, room.bytes),
+            headless: Shares::new(room.datagrams, seed),
+            open: Shares::new(room.datagrams, seed),
             is_behind: false,
             room,
         })
@@ -299,7 +234,7 @@ impl<P: Packet> Fragments<P> {
             (State::Refused(reason), _) => return Noted::Refused(reason),
             (State::Complete(before), head) => {
                 let is_other = head.is_some_and(|head| head != before);
-                if is_other || self.datagrams[n].ends_otherwise(part) {
+                if is_other || self.datagrams[n].extent.ends_otherwise(part) {
                     self.begin_again(place, before, is_other, now);
                 }
                 // Either a duplicate, or the first of another one that is as this was so far.
@@ -311,13 +246,11 @@ impl<P: Packet> Fragments<P> {
             }
             _ => {}
         }
-        if !self.take(n, part) {
+        if !self.datagrams[n].extent.take(&mut self.parts[n], part) {
             return self.refuse_all(place, DropReason::FragmentOverlap, now, counters);
         }
         let datagram = &self.datagrams[n];
-        let is_complete = datagram
-            .length
-            .is_some_and(|length| datagram.units == length.div_ceil(8));
+        let is_complete = datagram.extent.is_complete();
         let head = match (datagram.state, part.head) {
             (State::Headless, None) => return Noted::Waits(place),
             (State::Headless, Some(head)) => head,
@@ -344,7 +277,7 @@ impl<P: Packet> Fragments<P> {
         counters: &WorkerStats,
     ) -> Noted {
         let place = self.find(id);
-        match place.or_else(|| self.add(id, true, now, counters)) {
+        match place.or_else(|| self.add_refused(id, reason, now, counters)) {
             Some(place) => self.refuse_all(place, reason, now, counters),
             None => Noted::Refused(reason),
         }
@@ -353,44 +286,28 @@ impl<P: Packet> Fragments<P> {
     /// Keeps a fragment until the first one of its datagram comes. False where there is no room; the packet is freed.
     pub(super) fn wait(&mut self, place: Place, packet: P, counters: &WorkerStats) -> bool {
         let bytes = packet.data().len();
-        let slot = self.free_waiting;
-        let has_room = self.waiting_bytes + bytes <= self.room.bytes;
-        let Some(waiting) = self.waiting.get_mut(slot as usize).filter(|_| has_room) else {
-            if self.datagrams[place.0 as usize].first_waiting == NONE {
+        let weight = self.room.weight_of_frame(bytes);
+        let holder = self.headless.holder(place.0);
+        let has_room = |this: &Self| this.waiting.has_room(bytes);
+        if !self.make_room(has_room, (holder, weight), Some(place), counters) {
+            if self.datagrams[place.0 as usize].waiting.is_empty() {
                 self.end(place, DropReason::FragmentsFull, counters);
             }
             return false;
-        };
-        self.free_waiting = std::mem::replace(&mut waiting.next, NONE);
-        waiting.packet = Some(packet);
-        self.waiting_bytes += bytes;
-        self.waiting_count += 1;
-        counters.waiting_fragments.add(1);
-        let datagram = &mut self.datagrams[place.0 as usize];
-        match datagram.last_waiting {
-            NONE => datagram.first_waiting = slot,
-            last => self.waiting[last as usize].next = slot,
         }
-        datagram.last_waiting = slot;
+        let queue = &mut self.datagrams[place.0 as usize].waiting;
+        self.waiting.push(queue, packet);
+        self.headless.add(place.0, weight);
+        counters.waiting_fragments.add(1);
         true
     }
 
     /// Takes the first of the fragments that wait at a place.
     pub(super) fn take_waiting(&mut self, place: Place, counters: &WorkerStats) -> Option<P> {
-        let datagram = &mut self.datagrams[place.0 as usize];
-        let slot = datagram.first_waiting;
-        let waiting = self.waiting.get_mut(slot as usize)?;
-        let packet = waiting.packet.take();
-        datagram.first_waiting = waiting.next;
-        if datagram.first_waiting == NONE {
-            datagram.last_waiting = NONE;
-        }
-        waiting.next = self.free_waiting;
-        self.free_waiting = slot;
-        self.waiting_count -= 1;
-        self.waiting_bytes -= packet.as_ref().map_or(0, |packet| packet.data().len());
+        let queue = &mut self.datagrams[place.0 as usize].waiting;
+        let packet = self.waiting.pop(queue)?;
         counters.waiting_fragments.sub(1);
-        packet
+        Some(packet)
     }
 
     /// Ends what is over, some datagrams a call.
@@ -399,6 +316,7 @@ impl<P: Packet> Fragments<P> {
             (List::Headless, timeout),
             (List::Open, timeout),
             (List::Complete, COMPLETE_FOR.min(timeout)),
+            (List::Refused, timeout),
         ];
         let mut left = ENDS_PER_POLL;
         self.is_behind = false;
@@ -414,14 +332,11 @@ impl<P: Packet> Fragments<P> {
                 }
                 left -= 1;
                 let place = Place(self.lists[list as usize].oldest);
-                let has_more = oldest.first_waiting != oldest.last_waiting;
-                match self.take_waiting(place, counters) {
-                    Some(_packet) if has_more => dropped(DropReason::FragmentTimeout, counters),
-                    Some(_packet) => {
-                        dropped(DropReason::FragmentTimeout, counters);
-                        self.end(place, DropReason::FragmentTimeout, counters);
-                    }
-                    None => self.end(place, DropReason::FragmentTimeout, counters),
+                if self.take_waiting(place, counters).is_some() {
+                    dropped(DropReason::FragmentTimeout, counters);
+                }
+                if self.datagrams[place.0 as usize].waiting.is_empty() {
+                    self.end(place, DropReason::FragmentTimeout, counters);
                 }
             }
         }
@@ -445,23 +360,55 @@ impl<P: Packet> Fragments<P> {
     /// Makes a place for a datagram. None where the table is full; of one whose first fragment is missing, already where
     /// half of it, or what may wait, is used up by such ones.
     fn add(&mut self, id: Id, has_head: bool, now: Time, counters: &WorkerStats) -> Option<Place> {
-        let headless = self.lists[List::Headless as usize].count;
-        if !has_head
-            && (2 * headless >= self.room.datagrams || self.waiting_count == self.room.waiting)
-        {
-            return None;
+        if !has_head {
+            let sender = self.headless.sender(id.site(), now);
+            let room = self.room;
+            // With a frame of as many bytes as there are for one if all wait.
+            let frame = room.weight_of_frame(room.bytes / room.waiting.max(1));
+            let weight = room.weight_of_datagram() + frame;
+            let has_room = |this: &Self| {
+                let headless = this.lists[List::Headless as usize].count;
+                2 * headless < this.room.datagrams && this.waiting.has_room(0)
+            };
+            if !self.make_room(has_room, (sender, weight), None, counters) {
+                return None;
+            }
         }
         if self.free == NONE {
             let oldest = |list: List| self.lists[list as usize].oldest;
-            let oldest = match oldest(List::Complete) {
-                NONE => oldest(List::Open),
-                complete => complete,
+            let mut over = [oldest(List::Refused), oldest(List::Complete)].into_iter();
+            let place = match over.find(|oldest| *oldest != NONE) {
+                Some(oldest) => Place(oldest),
+                None => {
+                    let open = self.gives_way(List::Open);
+                    open.or_else(|| self.gives_way(List::Headless))?.0
+                }
             };
-            if oldest == NONE {
-                return None;
-            }
-            self.end(Place(oldest), DropReason::FragmentsFull, counters);
+            self.end(place, DropReason::FragmentsFull, counters);
         }
+        self.take_free(id, State::Headless, now)
+    }
+
+    /// Makes a place for a datagram that is refused from its first fragment on. None where there is no free one, and no other
+    /// that is refused.
+    fn add_refused(
+        &mut self,
+        id: Id,
+        reason: DropReason,
+        now: Time,
+        counters: &WorkerStats,
+    ) -> Option<Place> {
+        if self.free == NONE {
+            match self.lists[List::Refused as usize].oldest {
+                NONE => return None,
+                oldest => self.end(Place(oldest), reason, counters),
+            }
+        }
+        self.take_free(id, State::Refused(reason), now)
+    }
+
+    /// Gives a free place to a datagram.
+    fn take_free(&mut self, id: Id, state: State, now: Time) -> Option<Place> {
         let n = self.free;
         let bucket = self.bucket(&id);
         let datagram = self.datagrams.get_mut(n as usize)?;
@@ -472,14 +419,55 @@ impl<P: Packet> Fragments<P> {
             ..Datagram::FREE
         };
         self.buckets[bucket] = n;
-        self.enter(Place(n), State::Headless, now);
+        self.enter(Place(n), state, now);
         Some(Place(n))
+    }
+
+    /// The datagram of a list that gives way: the oldest of the sender with the most, which is returned with what it holds;
+    /// or of all if each holds a small part.
+    fn gives_way(&self, list: List) -> Option<(Place, Option<(Sender, u64)>)> {
+        let (shares, all) = match list {
+            List::Headless => (&self.headless, KINDS_THAT_WEIGH * self.room.bytes),
+            _ => (&self.open, self.room.datagrams),
+        };
+        let (sender, most, oldest) = shares.most()?;
+        match most > (all / EVEN) as u64 {
+            true => Some((Place(oldest), Some((sender, most)))),
+            false => Some((Place(self.lists[list as usize].oldest), None)),
+        }
+    }
+
+    /// Ends datagrams whose first fragment is missing until there is room for what a sender would have more, which weighs so
+    /// much. False if there is none: that sender would hold the most then, or the next to end is the one that is `kept`.
+    fn make_room(
+        &mut self,
+        has_room: impl Fn(&Self) -> bool,
+        (sender, weight): (Sender, u64),
+        kept: Option<Place>,
+        counters: &WorkerStats,
+    ) -> bool {
+        for _ in 0..ENDS_PER_FRAGMENT {
+            if has_room(self) {
+                return true;
+            }
+            let Some((oldest, holder)) = self.gives_way(List::Headless) else {
+                return false;
+            };
+            let after = self.headless.load(sender) + weight;
+            let would_be_most =
+                holder.is_some_and(|(holder, most)| sender == holder || after >= most);
+            if would_be_most || kept == Some(oldest) {
+                return false;
+            }
+            self.end(oldest, DropReason::FragmentsFull, counters);
+        }
+        has_room(self)
     }
 
     /// Gives a datagram's place back. What still waits there is dropped under this name.
     fn end(&mut self, place: Place, reason: DropReason, counters: &WorkerStats) {
         self.drop_waiting(place, reason, counters);
-        self.begin(place);
+        self.forget_parts(place);
         self.leave(place);
         let id = self.datagrams[place.0 as usize].id;
         let bucket = self.bucket(&id);
@@ -535,6 +523,11 @@ impl<P: Packet> Fragments<P> {
         let datagram = &mut self.datagrams[n];
         (datagram.state, datagram.since) = (state, now);
         (datagram.older, datagram.newer) = (older, NONE);
+        let site = datagram.id.site();
+        if let Some((shares, weight)) = self.shares(list) {
+            let sender = shares.sender(site, now);
+            shares.put(place.0, sender, weight);
+        }
     }
 
     fn leave(&mut self, place: Place) {
@@ -558,15 +551,24 @@ impl<P: Packet> Fragments<P> {
             newer => self.datagrams[newer as usize].older = older,
         }
         self.datagrams[place.0 as usize].state = State::Free;
+        if let Some((shares, _)) = self.shares(list) {
+            shares.take(place.0);
+        }
     }
 
-    /// Forgets which parts of a datagram have come.
-    fn begin(&mut self, place: Place) {
-        let datagram = &mut self.datagrams[place.0 as usize];
-        let used = datagram.reach as usize / 8 + 1;
-        (datagram.length, datagram.reach, datagram.units) = (None, 0, 0);
-        datagram.has_head_again = false;
-        self.parts[place.0 as usize].clear(used);
+    /// The shares that a list's datagrams are counted in, and what one of them weighs.
+    fn shares(&mut self, list: List) -> Option<(&mut Shares, u64)> {
+        match list {
+            List::Headless => Some((&mut self.headless, self.room.weight_of_datagram())),
+            List::Open => Some((&mut self.open, 1)),
+            List::Complete | List::Refused => None,
+        }
+    }
+
+    fn forget_parts(&mut self, place: Place) {
+        let n = place.0 as usize;
+        self.datagrams[n].extent.forget(&mut self.parts[n]);
+        self.datagrams[n].has_head_again = false;
     }
 
     /// Begins another datagram in place of a complete one: the sender uses the identification again. `is_other`: its first
@@ -574,45 +576,14 @@ impl<P: Packet> Fragments<P> {
     fn begin_again(&mut self, place: Place, before: Head, is_other: bool, now: Time) {
         let n = place.0 as usize;
         let had_head = self.datagrams[n].has_head_again;
-        let units = self.datagrams[n].units as usize;
-        let first = self.parts[n].first().unwrap_or(units);
-        self.begin(place);
+        let first = self.datagrams[n].extent.first(&self.parts[n]);
+        self.forget_parts(place);
         if had_head && !is_other {
             self.enter(place, State::Open(before), now);
-            self.add_part(n, 0, 8 * first as u32);
+            self.datagrams[n].extent.add(&mut self.parts[n], 0, first);
         } else {
             self.enter(place, State::Headless, now);
         }
-    }
-
-    /// Takes a part into a datagram. False if it overlaps others other than as an exact duplicate, or contradicts the end.
-    fn take(&mut self, n: usize, part: Part) -> bool {
-        let datagram = &mut self.datagrams[n];
-        let Part {
-            offset, end, more, ..
-        } = part;
-        if datagram.ends_otherwise(part) {
-            return false;
-        }
-        let parts = &self.parts[n];
-        let (from, to) = (offset as usize / 8, (end as usize).div_ceil(8));
-        if parts.has_any(from, to) {
-            // A last one was the last before.
-            return parts.is_one(from, to) && (more || datagram.length == Some(end));
-        }
-        if !more {
-            datagram.length = Some(end);
-        }
-        self.add_part(n, offset, end);
-        true
-    }
-
-    fn add_part(&mut self, n: usize, offset: u32, end: u32) {
-        let (from, to) = (offset as usize / 8, (end as usize).div_ceil(8));
-        self.parts[n].add(from, to);
-        let datagram = &mut self.datagrams[n];
-        datagram.units += (to - from) as u32;
-        datagram.reach = datagram.reach.max(end);
     }
 }
 
@@ -625,3 +596,7 @@ fn dropped(reason: DropReason, counters: &WorkerStats) {
 #[cfg(test)]
 #[path = "fragment_table_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "fragment_sender_tests.rs"]
+mod sender_tests;

@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What became of a fragment, and how many followed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Goes(usize),
     Waits,
     Dropped(DropReason),
@@ -28,12 +28,12 @@ use DropReason::{FragmentOverlap, FragmentTimeout, FragmentTooLong, FragmentsFul
 use Fate::{Dropped, Goes, Waits};
 
 /// A table, and what it counts.
-struct Bench {
-    fragments: Fragments<Memory>,
-    stats: Stats,
+pub(super) struct Bench {
+    pub(super) fragments: Fragments<Memory>,
+    pub(super) stats: Stats,
 }
 
-fn id(n: u32) -> Id {
+pub(super) fn id(n: u32) -> Id {
     Id::new(
         Ipv4Addr::new(203, 0, 113, 7),
         Ipv4Addr::new(192, 0, 2, 80),
@@ -42,11 +42,11 @@ fn id(n: u32) -> Id {
     )
 }
 
-fn at(ms: u64) -> Time {
+pub(super) fn at(ms: u64) -> Time {
     Time::from_nanos(ms * 1_000_000)
 }
 
-fn part(offset: u32, end: u32, more: bool) -> Part {
+pub(super) fn part(offset: u32, end: u32, more: bool) -> Part {
     Part {
         offset,
         end,
@@ -56,7 +56,7 @@ fn part(offset: u32, end: u32, more: bool) -> Part {
 }
 
 impl Bench {
-    fn new(datagrams: usize, waiting: usize, bytes: usize) -> Self {
+    pub(super) fn new(datagrams: usize, waiting: usize, bytes: usize) -> Self {
         let room = FragmentRoom {
             datagrams,
             waiting,
@@ -72,7 +72,7 @@ impl Bench {
         self.stats.worker(WorkerId(0))
     }
 
-    fn note(&mut self, id: Id, part: Part, ms: u64) -> Fate {
+    pub(super) fn note(&mut self, id: Id, part: Part, ms: u64) -> Fate {
         let counters = self.stats.worker(WorkerId(0));
         let frame = vec![0; (part.end - part.offset) as usize];
         let packet = Memory::new(PortId(0), &frame);
@@ -96,7 +96,7 @@ impl Bench {
         }
     }
 
-    fn poll(&mut self, ms: u64) {
+    pub(super) fn poll(&mut self, ms: u64) {
         let counters = self.stats.worker(WorkerId(0));
         loop {
             self.fragments.poll(TIMEOUT, at(ms), counters);
@@ -106,15 +106,18 @@ impl Bench {
         }
     }
 
-    fn dropped(&self, reason: DropReason) -> u64 {
+    pub(super) fn dropped(&self, reason: DropReason) -> u64 {
         self.counters().drops(reason).get()
     }
 
     /// Everything is given back.
-    fn assert_empty(&self) {
+    pub(super) fn assert_empty(&self) {
         let Bench { fragments, .. } = self;
         assert!(fragments.is_empty());
-        assert_eq!((fragments.waiting_count, fragments.waiting_bytes), (0, 0));
+        assert!(fragments.waiting.is_empty());
+        for shares in [&fragments.headless, &fragments.open] {
+            assert_eq!(shares.most(), None);
+        }
         assert_eq!(self.counters().queued.get(), 0);
         assert_eq!(self.counters().waiting_fragments.get(), 0);
         let (mut n, mut free) = (fragments.free, 0);

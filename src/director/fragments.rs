@@ -12,12 +12,14 @@
 use super::family::Wire;
 use super::flow::service_key;
 use super::fragment::Fragment;
-use super::fragment_table::{Id, Noted, Place};
+use super::fragment_id::Id;
+use super::fragment_table::{Noted, Place};
 use super::parse::{Flow, Kind, Parsed};
 use super::routing::Routed;
 use super::{Core, Origin, Outcome, Turn};
 use crate::packet::{Errand, Head, Packet, Sink};
-use crate::tables::Owner;
+use crate::tables::{Owner, Tables};
+use crate::units::PortId;
 use crate::verdict::{DropReason, LocalReason, PacketContext, Verdict};
 
 impl<F: Wire, P: Packet> Core<F, P> {
@@ -25,7 +27,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
     #[cold]
     pub(super) fn fragment<S: Sink<Packet = P>>(
         &mut self,
-        mut packet: P,
+        packet: P,
         fragment: &Fragment<F>,
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
@@ -36,8 +38,13 @@ impl<F: Wire, P: Packet> Core<F, P> {
         let is_flow = fragment.may_be_flow();
         // With nat, a reply to a client in the subnet of its real server, perhaps: unless the host has the address too.
         let is_answer = is_flow && !tables.natted.is_empty();
+        let host = match owner {
+            Some(Owner::Port(port)) if tables.port(port).has_companion => Some(port),
+            _ => None,
+        };
         if let Some(Owner::Port(port)) = owner
-            && (is_flow && !is_answer || tables.port(port).has_companion)
+            && (is_flow && !is_answer
+                || host.is_some() && !self.may_be_hairpin(&packet, fragment, tables))
         {
             return ends(self.deliver(packet, port, LocalReason::ToPortAddress, turn));
         }
@@ -63,7 +70,8 @@ impl<F: Wire, P: Packet> Core<F, P> {
             };
             return ends(self.route(packet, &routed, turn));
         }
-        if !is_flow {
+        let is_ping = owner.is_some() && fragment.protocol == F::ICMP;
+        if !is_flow && !is_ping {
             return drops(match owner {
                 Some(_) => DropReason::Fragment,
                 None => DropReason::NotForUs,
@@ -81,7 +89,8 @@ impl<F: Wire, P: Packet> Core<F, P> {
             return drops(DropReason::BadIpHeader);
         }
         // A reply, or between hosts: what comes from elsewhere must not spoil the real server's own.
-        if owner != Some(Owner::Vip) && !tables.is_way_to(packet.port(), fragment.source) {
+        let may_be_of_any = is_ping || owner == Some(Owner::Vip);
+        if !may_be_of_any && !tables.is_way_to(packet.port(), fragment.source) {
             return drops(DropReason::WrongPort);
         }
         let (source, destination) = (fragment.source, fragment.destination);
@@ -92,7 +101,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
             return self.hand_over(packet, gatherer, Errand::Gather, turn.sink);
         }
         let Some(fragments) = turn.beside.fragments.as_deref_mut() else {
-            return drops(DropReason::FragmentsFull);
+            return ends(self.no_room(packet, host, turn));
         };
         let id = Id::new(source, destination, identification, fragment.protocol);
         let (now, counters) = (turn.now, &self.live.counters);
@@ -101,34 +110,53 @@ impl<F: Wire, P: Packet> Core<F, P> {
             Err(reason) => fragments.refuse(id, reason, now, counters),
         };
         match noted {
+            Noted::Refused(DropReason::FragmentsFull) => ends(self.no_room(packet, host, turn)),
             Noted::Refused(reason) => drops(reason),
             Noted::Waits(place) => match fragments.wait(place, packet, counters) {
                 true => ends(Verdict::Await),
                 false => drops(DropReason::FragmentsFull),
             },
             Noted::GoesOn(head, place) => {
-                packet.set_head(head);
-                let flow = fragment.flow(head, packet.data());
-                let outcome = self.gathered(packet, &flow, turn);
+                let outcome = self.gathered(packet, fragment, head, turn);
                 self.follow(head, place, turn);
                 outcome
             }
         }
     }
 
+    /// Whether a fragment to the address of a port, which its host has too, may be of a connection that has its source from there:
+    /// an answer of a real server on the port's link.
+    fn may_be_hairpin(&self, packet: &P, fragment: &Fragment<F>, tables: &Tables) -> bool {
+        let port = tables.port(packet.port());
+        fragment.may_be_flow()
+            && !tables.natted.is_empty()
+            && port.hairpin.of(fragment.destination.into()).is_some()
+            && tables.is_way_to(packet.port(), fragment.source)
+            && !fragment.is_impossible()
+    }
+
+    /// What becomes of a fragment that there is no room to remember: a host puts its own together.
+    fn no_room<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        host: Option<PortId>,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        match host {
+            Some(port) => self.deliver(packet, port, LocalReason::ToPortAddress, turn),
+            None => Verdict::Drop(DropReason::FragmentsFull),
+        }
+    }
+
     /// Lets those that wait at a place follow the first fragment of their datagram.
     fn follow<S: Sink<Packet = P>>(&mut self, head: Head, place: Place, turn: &mut Turn<'_, S>) {
         while let Some(fragments) = turn.beside.fragments.as_deref_mut()
-            && let Some(mut packet) = fragments.take_waiting(place, &self.live.counters)
+            && let Some(packet) = fragments.take_waiting(place, &self.live.counters)
         {
             self.live.counters.queued.sub(1);
             let port = turn.tables.port(packet.port());
             let verdict = match F::parse_any(packet.data(), port) {
-                Parsed::Fragment(fragment) => {
-                    packet.set_head(head);
-                    let flow = fragment.flow(head, packet.data());
-                    self.gathered(packet, &flow, turn).0
-                }
+                Parsed::Fragment(fragment) => self.gathered(packet, &fragment, head, turn).0,
                 // As it was parsed before, so it is now.
                 _ => Verdict::Drop(DropReason::Fragment),
             };
@@ -136,17 +164,24 @@ impl<F: Wire, P: Packet> Core<F, P> {
         }
     }
 
-    /// Decides on a fragment whose ports are known from now on, as on a packet from a device: the errand that brought it here
-    /// is done.
+    /// Decides on a fragment of which the first one of its datagram has told the rest, as on a packet from a device: the errand
+    /// that brought it here is done.
     fn gathered<S: Sink<Packet = P>>(
         &mut self,
-        packet: P,
-        flow: &Flow<F>,
+        mut packet: P,
+        fragment: &Fragment<F>,
+        head: Head,
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
+        if head.protocol == F::ICMP {
+            let verdict = self.echo_fragment(packet, fragment, turn);
+            return (verdict, PacketContext::default());
+        }
+        packet.set_head(head);
+        let flow = fragment.flow(head, packet.data());
         let origin = self.origin;
         self.set_origin(Origin::Device, turn);
-        let outcome = self.fragment_of_flow(packet, flow, turn);
+        let outcome = self.fragment_of_flow(packet, &flow, turn);
         self.set_origin(origin, turn);
         outcome
     }

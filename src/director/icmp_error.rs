@@ -86,7 +86,7 @@ impl<F: Family> IcmpError<F> {
     }
 
     /// Whether it quotes what may have been sent of late, in the direction against its own (RFC 5927 section 4.1).
-    fn is_plausible(&self, connection: &Connection<F::Key>, reply: bool) -> bool {
+    pub(super) fn is_plausible(&self, connection: &Connection<F::Key>, reply: bool) -> bool {
         let Some(sequence) = self.sequence else {
             return true;
         };
@@ -145,6 +145,12 @@ impl<F: Wire, P: Packet> Core<F, P> {
             }
         };
         let target = turn.tables.target(&service_key(&error.flow.key));
+        let about = turn.tables.target(&service_key(&error.flow.key.reversed()));
+        if target.owner.is_none()
+            && let Some(service) = about.service.filter(|service| !service.mode.sees_replies)
+        {
+            return self.error_from_inside(packet, &error, service, turn);
+        }
         let others = turn.beside.others;
         let mut turn = turn.reborrow();
         if let Some(crossing) = turn.beside.crossing.take() {
@@ -265,6 +271,34 @@ impl<F: Family, P: Packet> Core<F, P> {
         )
     }
 
+    /// Whether an error may go on, wherever it goes. `reply`: to the client.
+    pub(super) fn may_pass<S: Sink<Packet = P>>(
+        &self,
+        packet: &P,
+        error: &IcmpError<F>,
+        reply: bool,
+        turn: &Turn<'_, S>,
+    ) -> Result<(), DropReason> {
+        let (tables, now) = (turn.tables, turn.now);
+        // RFC 1812 section 5.3.1; and no error is answered by one (section 4.3.2.7).
+        if error.flow.ttl <= 1 {
+            return Err(DropReason::TtlExceeded);
+        }
+        // To a client it comes from the VIP.
+        let is_beyond_link = !reply && F::stays_on_link(error.source);
+        if tables.is_bad_source(error.source) || is_beyond_link {
+            return Err(DropReason::BadSource);
+        }
+        let limit = match tables.answers_per_second {
+            0 => DEFAULT_PER_SECOND,
+            limit => limit,
+        };
+        match self.is_within(AnswerKind::PassedError, packet, now, limit) {
+            true => Ok(()),
+            false => Err(DropReason::RateLimited),
+        }
+    }
+
     /// Rewrites an error about a connection, and sends it on.
     fn send_error<S: Sink<Packet = P>>(
         &mut self,
@@ -275,22 +309,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let (tables, now) = (turn.tables, turn.now);
-        // RFC 1812 section 5.3.1; and no error is answered by one (section 4.3.2.7).
-        if error.flow.ttl <= 1 {
-            return Verdict::Drop(DropReason::TtlExceeded);
-        }
-        // To a client it comes from the VIP.
-        let is_beyond_link = !reply && F::stays_on_link(error.source);
-        if tables.is_bad_source(error.source) || is_beyond_link {
-            return Verdict::Drop(DropReason::BadSource);
-        }
-        let limit = match tables.answers_per_second {
-            0 => DEFAULT_PER_SECOND,
-            limit => limit,
-        };
-        let kind = AnswerKind::PassedError;
-        if !self.is_within(kind, &packet, now, limit) {
-            return Verdict::Drop(DropReason::RateLimited);
+        if let Err(reason) = self.may_pass(&packet, error, reply, turn) {
+            return Verdict::Drop(reason);
         }
         let Some(way) = self.way(connection, reply, tables) else {
             return Verdict::Drop(DropReason::NoRoute);

@@ -1,6 +1,7 @@
 //! Packets to weir itself that are no flow's: ping; and what goes to the host.
 
 use super::family::{Family, Message, Wire};
+use super::fragment::Fragment;
 use super::limit::AnswerKind;
 use super::parse::{Datagram, Kind};
 use super::routing::Routed;
@@ -111,6 +112,38 @@ impl<F: Wire, P: Packet> Core<F, P> {
         let port = packet.port();
         let mac = tables.port(port).mac;
         if !packet.resize(end) || F::write_echo_reply(packet.data_mut(), mac).is_none() {
+            return Verdict::Drop(DropReason::BadL4Header);
+        }
+        turn.sink.send(port, packet, Sent::Answered);
+        Verdict::Reply(port, ReplyReason::IcmpEcho)
+    }
+}
+
+impl<F: Wire, P: Packet> Core<F, P> {
+    /// Answers a fragment of an echo request: the reply has the same data, so that each fragment of the one becomes one of the other,
+    /// and nothing is put together.
+    pub(super) fn echo_fragment<S: Sink<Packet = P>>(
+        &mut self,
+        mut packet: P,
+        fragment: &Fragment<F>,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        let (tables, now) = (turn.tables, turn.now);
+        if tables.is_bad_source(fragment.source) {
+            return Verdict::Drop(DropReason::BadSource);
+        }
+        if !self.is_within_limit(AnswerKind::IcmpEcho, &packet, tables, now) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        let port = packet.port();
+        let mac = tables.port(port).mac;
+        let end = ethernet::HEADER_LEN + usize::from(fragment.length);
+        let message = fragment
+            .is_first()
+            .then_some(usize::from(fragment.layout.l4));
+        if !packet.resize(end)
+            || F::write_echo_reply_fragment(packet.data_mut(), mac, message).is_none()
+        {
             return Verdict::Drop(DropReason::BadL4Header);
         }
         turn.sink.send(port, packet, Sent::Answered);

@@ -19,11 +19,13 @@ mod fetch;
 mod flood;
 mod flow;
 pub mod fragment;
+mod fragment_id;
 mod fragment_table;
 mod fragments;
 mod heard;
 mod host_peer;
 mod icmp_error;
+mod inside_error;
 mod limit;
 #[cfg(test)]
 mod limit_loom;
@@ -43,12 +45,14 @@ mod refused;
 mod room;
 mod routing;
 mod schedule;
+mod shares;
 mod stage;
 mod sweep;
 mod unknown;
 mod v4;
 mod v6;
 mod waiting;
+mod waiting_fragments;
 mod wanted;
 mod wrapped;
 

@@ -1,7 +1,95 @@
 //! Which parts of a datagram have come: a bit for each 8 bytes, whatever the fragments' sizes.
 
+use crate::packet::Head;
+
 /// Units of 8 bytes that a datagram may have, in words of bits.
 const WORDS: usize = 65_536 / 8 / 64;
+
+/// What part of its datagram a fragment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// In bytes, a multiple of 8.
+    pub offset: u32,
+    /// Behind the last byte: at most 65,535, and a multiple of 8 if more follow.
+    pub end: u32,
+    pub more: bool,
+    /// Of the first one.
+    pub head: Option<Head>,
+}
+
+/// How far a datagram goes, and how much of it has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    /// Where it ends, in bytes, if that is known.
+    length: Option<u32>,
+    /// Behind the last byte that has come.
+    reach: u32,
+    /// Units that have come.
+    units: u32,
+}
+
+impl Extent {
+    pub(super) const NONE: Extent = Extent {
+        length: None,
+        reach: 0,
+        units: 0,
+    };
+
+    /// Whether all of it has come.
+    pub(super) fn is_complete(&self) -> bool {
+        self.length
+            .is_some_and(|length| self.units == length.div_ceil(8))
+    }
+
+    /// Whether a part contradicts where the datagram ends.
+    pub(super) fn ends_otherwise(&self, part: Part) -> bool {
+        match (self.length, part.more) {
+            (Some(length), true) => part.end >= length,
+            (Some(length), false) => part.end != length,
+            (None, true) => false,
+            (None, false) => self.reach >= part.end,
+        }
+    }
+
+    /// Takes a part. False if it overlaps others other than as an exact duplicate, or contradicts the end.
+    pub(super) fn take(&mut self, parts: &mut Parts, part: Part) -> bool {
+        let Part {
+            offset, end, more, ..
+        } = part;
+        if self.ends_otherwise(part) {
+            return false;
+        }
+        let (from, to) = (offset as usize / 8, (end as usize).div_ceil(8));
+        if parts.has_any(from, to) {
+            // A last one was the last before.
+            return parts.is_one(from, to) && (more || self.length == Some(end));
+        }
+        if !more {
+            self.length = Some(end);
+        }
+        self.add(parts, offset, end);
+        true
+    }
+
+    /// Adds the bytes from an offset to before an end.
+    pub(super) fn add(&mut self, parts: &mut Parts, offset: u32, end: u32) {
+        let (from, to) = (offset as usize / 8, (end as usize).div_ceil(8));
+        parts.add(from, to);
+        self.units += (to - from) as u32;
+        self.reach = self.reach.max(end);
+    }
+
+    /// Where the first fragment ends, of a complete datagram.
+    pub(super) fn first(&self, parts: &Parts) -> u32 {
+        8 * parts.first().unwrap_or(self.units as usize) as u32
+    }
+
+    /// Forgets all that has come.
+    pub(super) fn forget(&mut self, parts: &mut Parts) {
+        parts.clear(self.reach as usize / 8 + 1);
+        *self = Extent::NONE;
+    }
+}
 
 /// The units that have come, and those that a fragment begins with.
 #[derive(Clone, Copy, Debug)]

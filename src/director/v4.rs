@@ -243,6 +243,10 @@ impl Wire for V4 {
     fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize> {
         build::echo_reply_in_place(frame, mac)
     }
+
+    fn write_echo_reply_fragment(frame: &mut [u8], mac: Mac, message: Option<usize>) -> Option<()> {
+        build::echo_reply_fragment_in_place(frame, mac, message)
+    }
 }
 
 /// What tells the services of one address apart: the protocol, and the port where there is one.

@@ -56,6 +56,11 @@ pub fn rewrite(
     let mut ip = Ipv4::new_quoted(before.get_mut(ethernet::HEADER_LEN..)?).ok()?;
     ip.decrement_ttl();
     if !connection.translates() {
+        if reply {
+            // What it quotes the client has sent.
+            ip.readdress(connection.request.destination(), ip.destination());
+            ip.blank_options();
+        }
         return Some(());
     }
     let to = connection.translated(reply);
@@ -93,6 +98,11 @@ pub fn rewrite_v6(
     let pseudo = ip.pseudo_header(protocol::ICMPV6, message.len() as u32);
     Icmpv6::new_checked(&mut *message).ok()?.raise_mtu(pseudo);
     if !connection.translates() {
+        if reply {
+            ip.readdress(connection.request.destination(), ip.destination());
+            let pseudo = ip.pseudo_header(protocol::ICMPV6, message.len() as u32);
+            Icmpv6::new_checked(message).ok()?.fill_checksum(pseudo);
+        }
         return Some(());
     }
     let to: FlowKey6 = connection.translated(reply);

@@ -2,6 +2,7 @@
 //!
 //! Each returns the frame's length, or nothing where the frame does not fit or no such answer is due.
 
+use super::checksum::Delta;
 use super::ethernet::{self, Ethernet};
 use super::ipv4::{self, Ipv4};
 use super::tcp::{Flags, Tcp};
@@ -80,6 +81,39 @@ pub fn echo_reply_in_place(frame: &mut [u8], mac: Mac) -> Option<usize> {
     };
     reply.emit(message)?;
     Some(length)
+}
+
+/// Turns a fragment of an echo request into that of its reply. `message`: where the ICMP header is in the frame, of the first
+/// fragment; the checksum changes by the type, so that a wrong one stays wrong.
+pub fn echo_reply_fragment_in_place(
+    frame: &mut [u8],
+    mac: Mac,
+    message: Option<usize>,
+) -> Option<()> {
+    if let Some(message) = message {
+        set_type(frame.get_mut(message..)?, icmp::ECHO_REPLY)?;
+    }
+    let mut ethernet = Ethernet::new_checked(frame).ok()?;
+    ethernet.set_destination(ethernet.source());
+    ethernet.set_source(mac);
+    let mut ip = Ipv4::new_checked(ethernet.payload_mut()).ok()?;
+    let (source, destination) = (ip.source(), ip.destination());
+    ip.set_source(destination);
+    ip.set_destination(source);
+    ip.set_ttl(ipv4::DEFAULT_TTL);
+    ip.fill_checksum();
+    Some(())
+}
+
+/// Gives an ICMP message, or the first part of one, another type.
+pub(super) fn set_type(message: &mut [u8], kind: u8) -> Option<()> {
+    let [old, code, checksum @ ..] = message.first_chunk_mut::<4>()?;
+    let word = |kind| u16::from_be_bytes([kind, *code]);
+    Delta::ZERO
+        .replace_u16(word(*old), word(kind))
+        .apply(checksum);
+    *old = kind;
+    Some(())
 }
 
 /// The reset that a TCP segment without a connection gets (RFC 9293 section 3.10.7.1), from the segment's

@@ -1,6 +1,6 @@
 //! The IPv6 frames that weir writes itself: answers to packets that it does not forward. As [`build`](super::build).
 
-use super::build::reset_for;
+use super::build::{reset_for, set_type};
 use super::ethernet::{self, Ethernet};
 use super::ipv6::{self, Ipv6};
 use super::tcp::{Flags, Tcp};
@@ -43,6 +43,27 @@ pub fn echo_reply_in_place(frame: &mut [u8], mac: Mac) -> Option<usize> {
     ip.set_destination(source);
     ip.set_hop_limit(back.hop_limit);
     Some(length)
+}
+
+/// As [`build::echo_reply_fragment_in_place`](super::build::echo_reply_fragment_in_place), whose checksum does not change with
+/// the addresses: it covers both.
+pub fn echo_reply_fragment_in_place(
+    frame: &mut [u8],
+    mac: Mac,
+    message: Option<usize>,
+) -> Option<()> {
+    if let Some(message) = message {
+        set_type(frame.get_mut(message..)?, icmpv6::ECHO_REPLY)?;
+    }
+    let mut ethernet = Ethernet::new_checked(frame).ok()?;
+    ethernet.set_destination(ethernet.source());
+    ethernet.set_source(mac);
+    let mut ip = Ipv6::new_checked(ethernet.payload_mut()).ok()?;
+    let (source, destination) = (ip.source(), ip.destination());
+    ip.set_source(destination);
+    ip.set_destination(source);
+    ip.set_hop_limit(ipv6::DEFAULT_HOP_LIMIT);
+    Some(())
 }
 
 /// The reset that a TCP segment without a connection gets, see [`build::tcp_reset`](super::build::tcp_reset).

@@ -12,6 +12,7 @@ use crate::net::{ethertype, protocol};
 use std::net::Ipv6Addr;
 
 /// Bytes of a header, without extension headers.
+pub const DEFAULT_HOP_LIMIT: u8 = 64;
 pub const HEADER_LEN: usize = field::PAYLOAD_AT;
 
 mod field {
@@ -222,7 +223,7 @@ impl Repr {
             next_header,
             traffic_class: 0,
             flow_label: 0,
-            hop_limit: 64,
+            hop_limit: DEFAULT_HOP_LIMIT,
         }
     }
 

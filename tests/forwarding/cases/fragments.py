@@ -11,7 +11,8 @@ from case import Case, drop, forward, lan, queue, reply, wan
 from datagrams import fragment, fragments, framed, is_first, packet_of, parts_of, together
 from lab46 import WAYS
 from scapy.layers.inet import IPOption_NOP, IPOption_RR, IPOption_Security
-from scapy.layers.inet6 import IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, PadN
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, PadN
+from scapy.packet import Raw
 from wire import ip_of
 
 FAMILIES = {"four": lab, "six": lab6}
@@ -255,11 +256,74 @@ def full(name, family):
     return Case(f"{name}_more_wait_than_may", config, made, gathers=True, check=check)
 
 
+def fair(name, family):
+    """A sender that floods leaves others their part, and pays for it with what it sent first."""
+    other = family.Host("2001:db8:51::9" if family is lab6 else "198.51.100.9", lab.GATEWAY.mac)
+    sent = udp(family, 4000, sender=other)
+    tail = [part(udp(family, 100), 8, 16, 1, n) for n in range(40)]
+    config = lb(family, "nat")
+    config.text = config.text.replace("limits = { ", "limits = { waiting_fragments = 16, ")
+    return Case(f"{name}_a_flood_of_waiting_ones_leaves_others_their_part", config, [
+        *(wan(frame, queue(None) if n < 16 else FULL) for n, frame in enumerate(tail)),
+        *steps(fragments(sent, order=ORDERS["reversed"])),
+        *(wan(part(udp(family, 100), 0, 8, 1, n), forward("lan")) for n in range(16)),
+    ], gathers=True, lost={"fragments_full": 2}, check=lambda results: len(out(results, "lan")) == 3 + 16 + 14 or 1 / 0)
+
+
 def many_wait(name, family):
     """At least 600 may."""
     made = [wan(part(udp(family, 100), 8, 108, 0, n), queue(None), after=1e-5) for n in range(600)]
     made += [wan(part(udp(family, 100), 0, 8, 1, n), forward("lan"), after=1e-5) for n in range(600)]
     return Case(f"{name}_600_wait", lb(family, "fullnat"), made, gathers=True, check=lambda results: len(out(results, "lan")) == 1200 or 1 / 0)
+
+
+def ping(family, to, length=3000, is_request=True):
+    """An echo request, or a reply."""
+    if family is lab6:
+        kind = ICMPv6EchoRequest if is_request else ICMPv6EchoReply
+        return lab.Sent(family.CLIENT, lab6.ip6(family.CLIENT, to) / kind(id=7, seq=1, data=text(length)))
+    return lab.icmp(family.CLIENT, to, type=8 if is_request else 0, payload=text(length))
+
+
+def pings(name, family, order):
+    """Each fragment of an echo request is answered by one of the reply; nothing is put together."""
+    sent = [ping(family, to, length) for to in (family.VIP, family.WAN.ip) for length in (3000, 60_000)]
+    steps = []
+    for number, one in enumerate(sent):
+        began = False
+        for frame in fragments(one, id=0x100 + number, order=ORDERS[order]):
+            began = began or is_first(frame)
+            steps.append(wan(frame, reply("icmp_echo") if began else queue(None)))
+
+    def check(results):
+        wholes = list(together(out(results, "wan")))
+        assert len(wholes) == len(sent), f"{len(wholes)} replies"
+        for whole, one in zip(sorted(wholes, key=lambda whole: whole.id), sent):
+            came = ip_of(framed(packet_of(one), one.sender, lab.WAN.mac))
+            assert (whole.src, whole.dst) == (came.dst, came.src), "back to the sender"
+            assert whole.view.error == 0, f"checksum {whole.view.field:#06x} instead of {whole.view.right:#06x}"
+            assert whole.view.payload[:2] == (b"\x81\0" if family is lab6 else b"\0\0") and whole.view.payload[4:] == came.payload[4:]
+            assert whole.view.ttl == 64
+
+    return Case(f"{name}_pings_{order}", lb(family, "nat"), steps, gathers=True, check=check)
+
+
+def no_pings(name, family):
+    """What is no echo request gets no answer, nor its other fragments; a wrong checksum stays one."""
+    wrong = fragments(ping(family, family.VIP), id=9)
+    wrong[0] = wrong[0][:-1] + bytes([wrong[0][-1] ^ 1])
+
+    def check(results):
+        (whole,) = together([frame for frame in out(results, "wan") if ip_of(frame).piece.id == 9])
+        assert whole.view.error != 0
+
+    short = ping(family, family.VIP, 100)
+    return Case(f"{name}_pings_that_are_none", lb(family, "nat"), [
+        *(wan(frame, drop("fragment")) for frame in fragments(ping(family, family.VIP, is_request=False))),
+        *(wan(frame, reply("icmp_echo")) for frame in wrong),
+        wan(part(short, 0, 48, 1, 10), reply("icmp_echo")), wan(part(short, 40, 108, 0, 10), OVERLAP),
+        *(wan(frame, drop("not_for_us")) for frame in fragments(ping(family, family.NEAR.ip))),
+    ], gathers=True, check=check)
 
 
 def flood(name, family):
@@ -406,7 +470,9 @@ CASES = [
     *(replies(name, family, mode, order) for name, family in FAMILIES.items() for mode in ("nat", "fullnat") for order in ("in_order", "reversed", "shuffled")),
     *(duplicates(name, family, mode) for name, family in FAMILIES.items() for mode in MODES),
     *(case for make in (overlaps, tiny) for name, family in FAMILIES.items() for case in make(name, family)),
-    *(make(name, family) for make in (too_long, timeouts, full, many_wait, flood, refused, ttl, bad) for name, family in FAMILIES.items()),
+    *(make(name, family) for make in (too_long, timeouts, full, fair, many_wait, flood, refused, ttl, bad) for name, family in FAMILIES.items()),
+    *(pings(name, family, order) for name, family in FAMILIES.items() for order in ORDERS),
+    *(no_pings(name, family) for name, family in FAMILIES.items()),
     *(tcp(name, family, mode) for name, family in FAMILIES.items() for mode in MODES),
     *(crossing(way, order) for way in WAYS for order in ORDERS),
     *(crossing_replies(way, order) for way in WAYS for order in ("in_order", "reversed")),
@@ -466,7 +532,7 @@ CASES = [
     Case("an_identification_used_again", lb(lab, "nat"), steps(fragments(udp(lab, 3000))) + steps(fragments(udp(lab, 2000, sport=40001))), gathers=True),
     Case("to_other_hosts", lab.two_arm(lab.service("fullnat", lab.A, protocol="udp")), [wan(frame, drop("not_for_us")) for frame in fragments(lab.udp(lab.CLIENT, lab.NEAR, text(3000)))], gathers=True),
     Case("to_other_hosts_where_nat_has_replies", lb(lab, "nat"), [wan(frame, drop("not_for_us")) for frame in fragments(lab.udp(lab.CLIENT, lab.NEAR, text(3000)))], gathers=True),
-    Case("of_icmp", lb(lab, "nat"), [wan(frame, drop("fragment")) for frame in fragments(lab.icmp(lab.CLIENT, lab.VIP, payload=text(3000)))], gathers=True, says="a ping is not put together"),
+    Case("of_other_protocols", lb(lab, "nat"), [wan(frame, drop("fragment")) for frame in fragments(lab.Sent(lab.CLIENT, lab.ip(lab.CLIENT, lab.VIP, proto=47) / Raw(text(3000))))], gathers=True),
 ]
 
 

@@ -139,6 +139,35 @@ def dr(family, protocol):
     return Case(f"{NAMES[family]}_dr_{protocol}_to_the_real_server", lb, steps)
 
 
+def dr_from_inside(family, protocol, more_keys):
+    """About what weir has sent to a real server of dr, where weir is the router back: to the client, from the VIP."""
+    steps, _ = conversation(family, family, protocol, None, dr=True)
+    request = len(steps) - 1
+    lb = family.two_arm(family.service("dr", family.A, protocol=protocol, real_port=None), **more_keys)
+    for kind, codes in KINDS.items():
+        for more in ({"more": 8}, {"more": None}):
+            for sender in (INSIDE[family], family.A):
+                steps.append(lan(about(request, codes, sender, rest=rest_of(kind, family), **more), forward("wan", family.CLIENT, src=family.VIP, icmp=codes[family])))
+    steps.append(wan(about(request, PORT, OUTSIDE[family]), drop("wrong_port")))
+    steps.append(lan(about(request, PORT, Host(family.VIP, family.A.mac)), drop("bad_source")))
+    steps.append(lan(about(request, PORT, INSIDE[family], **ttl(family, 1)), drop("ttl_exceeded")))
+    # A router does not look at it.
+    damaged = forward("wan", family.CLIENT) if more_keys else drop("bad_l4_checksum")
+    steps.append(lan(about(request, PORT, INSIDE[family], chksum=0x1234), damaged))
+    make = getattr(family, protocol)
+    steps.append(lan(error(INSIDE[family], family.CLIENT.ip, PORT, quote(make(family.CLIENT, family.VIP, sport=9))), drop("icmp_no_connection")))
+    return Case(f"{NAMES[family]}_dr_{protocol}_from_inside{'_of_a_router' if more_keys else ''}", lb, steps)
+
+
+def dr_from_inside_by_hash(family):
+    """Without a connection, its real server is the one that the scheduler would choose."""
+    lb = family.two_arm(family.service("dr", family.A, protocol="tcp", real_port=None, scheduler="mh"))
+    from_client = family.tcp(family.CLIENT, family.VIP, "A", sport=45000)
+    return Case(f"{NAMES[family]}_dr_mh_from_inside_without_a_connection", lb, [
+        lan(error(INSIDE[family], family.CLIENT.ip, TOO_BIG, quote(from_client), rest=1400), forward("wan", family.CLIENT, src=family.VIP, rest=struct.pack("!I", 1400))),
+    ])
+
+
 def dr_by_hash(family):
     """Without a connection, where every weir of a cluster comes to the same real server."""
     servers = (family.A, family.B, family.C, family.D)
@@ -303,6 +332,8 @@ CASES = [
     *(long_quotes(way) for way in WAYS),
     *(dr(family, protocol) for family in FAMILIES for protocol in ("tcp", "udp")),
     *(dr_by_hash(family) for family in FAMILIES),
+    *(dr_from_inside(family, protocol, keys) for family in FAMILIES for protocol in ("tcp", "udp") for keys in ({}, {"forward": ("wan", "lan")})),
+    *(dr_from_inside_by_hash(family) for family in FAMILIES),
     *(not_believed(family, mode) for family in FAMILIES for mode in TRANSLATING),
     *(refused(family, mode) for family in FAMILIES for mode in TRANSLATING),
     *(nothing_changes(family) for family in FAMILIES),

@@ -5,7 +5,7 @@ import struct
 
 import lab
 import lab6
-from case import ANY, Case, drop, forward, lan, queue, reply, wan
+from case import ANY, Case, drop, forward, lan, local, queue, reply, wan
 from lab import Host, Sent, icmp
 from lab46 import ttl
 from quotes import EXCEEDED, PORT, TOO_BIG, UNREACHABLE, about, error
@@ -229,9 +229,12 @@ def three(results, sent):
     assert all(one.src == came[0].src and one.dst == came[0].dst and one.ttl == 63 for one in went), "as they were, but for the TTL"
 
 
-def hairpin_fragments(family):
-    """A large datagram of a client in the real servers' subnet, and its answer, which comes to the port's address."""
+def hairpin_fragments(family, companion=False):
+    """A large datagram of a client in the real servers' subnet, and its answer, which comes to the port's address. With a companion the
+    host has that address too, and gets what is no answer."""
     lb = family.two_arm(family.service("nat", family.A, protocol="udp"), known=known(family))
+    if companion:
+        lb.text = lb.text.replace('name = "lan"', 'name = "lan"\ncompanion = "weir-lan"')
     there = fragments(family.udp(INSIDE[family], family.VIP, b"q" * 3000), port_mac=family.LAN.mac)
     steps = [lan(each, forward("lan", family.A)) for each in there]
     for number in range(len(there)):
@@ -244,7 +247,16 @@ def hairpin_fragments(family):
 
         make.needs = 0
         steps.append(lan(make, forward("lan", INSIDE[family], src=family.VIP)))
-    return Case(f"{NAMES[family]}_fragments_of_a_hairpin_connection", lb, steps)
+    if not companion:
+        return Case(f"{NAMES[family]}_fragments_of_a_hairpin_connection", lb, steps)
+    own = family.udp(family.A, family.LAN.ip, b"o" * 3000, sport=8080, dport=2049)
+    whole = fragments(own, id=0x99, port_mac=family.LAN.mac)
+    steps += [lan(each, local("to_port_address")) for each in whole]
+    # Of any protocol, also where the first one comes last; and from beyond the link.
+    steps += [lan(each, queue(None)) for each in fragments(own, id=0x9A, port_mac=family.LAN.mac)[1:]]
+    steps.append(lan(fragments(own, id=0x9A, port_mac=family.LAN.mac)[0], local("to_port_address")))
+    steps += [lan(each, local("to_port_address")) for each in reversed(fragments(ping(family, family.A, family.LAN.ip, 3000), port_mac=family.LAN.mac))]
+    return Case(f"{NAMES[family]}_fragments_and_the_host", lb, steps, gathers=True)
 
 
 def cut_between_hosts():
@@ -323,6 +335,7 @@ CASES = [
     *(make(family) for make in (errors_between_hosts, loops, spoiled) for family in FAMILIES),
     impossible_fragments(),
     *(make(family) for make in (in_fragments, in_fragments_beside_nat, hairpin_fragments) for family in FAMILIES),
+    *(hairpin_fragments(family, companion=True) for family in FAMILIES),
     cut_between_hosts(),
     *(make(family) for make in (itself, errors, small_pool) for family in FAMILIES),
     *(neighbours(family, protocol) for family in FAMILIES for protocol in ("tcp", "udp")),
