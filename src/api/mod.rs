@@ -17,6 +17,7 @@ pub(crate) mod reload;
 pub(crate) mod serve;
 mod state;
 mod stream;
+mod written;
 
 use crate::control::{Control, NoAnswer};
 use crate::log;
@@ -69,6 +70,7 @@ pub(crate) fn router(api: Api, door: Door, is_loopback: bool) -> Router {
         )
         .route("/v1/reals", get(lists::reals))
         .route("/v1/connections", get(lists::connections))
+        .route("/v1/config", get(written::config))
         .route("/v1/events", get(events::events))
         .route("/v1/health", get(lists::health))
         .route(

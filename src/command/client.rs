@@ -452,7 +452,7 @@ async fn read(
         let found = answer.headers().get(name);
         found.is_some_and(|found| found.as_bytes() == value.as_bytes())
     };
-    let types = ["application/json", "text/event-stream"];
+    let types = ["application/json", "application/toml", "text/event-stream"];
     let has_type = types.iter().any(|it| has(header::CONTENT_TYPE, it));
     // Every answer of the API says both.
     if !has(header::SERVER, "weir") || !has_type {

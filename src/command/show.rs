@@ -2,6 +2,7 @@
 
 use super::client::{self, At, Error};
 use super::output;
+use super::reload::post;
 use super::table::{Columns, print, short, table};
 use crate::service::Admin;
 use crate::view;
@@ -33,6 +34,9 @@ pub struct Show {
     /// Of events: only those about this: health, neighbour, link, address, change, drops, panic, device, daemon
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
+    /// Of config: what a reload of the daemon's file would change of it
+    #[arg(long)]
+    diff: bool,
     #[command(flatten)]
     at: At,
 }
@@ -48,6 +52,8 @@ enum What {
     Routes,
     Health,
     Events,
+    /// The configuration in force, as a file that `weir check` takes
+    Config,
 }
 
 impl Show {
@@ -98,7 +104,11 @@ impl Show {
         if self.what == What::Events && (self.follow || !self.json) {
             return self.events(out);
         }
-        if self.json {
+        if self.diff {
+            let changes = post(&self.at.address()?, "/v1/plan", String::new())?;
+            return Ok(writeln!(out, "{}", changes.text)?);
+        }
+        if self.json || self.what == What::Config {
             return client::get(&self.at.address()?, &self.path(), |piece| {
                 out.write_all(piece)
             });
@@ -109,6 +119,8 @@ impl Show {
             What::Connections => return self.connections(out),
             What::Health => return self.health(out),
             What::Events => return self.events(out),
+            // Written above.
+            What::Config => Ok(()),
             What::Ports => ports(&self.rows()?, out),
             What::Workers => workers(&self.rows()?, out),
             What::Neighbours => neighbours(&self.rows()?, out),
@@ -128,6 +140,7 @@ impl Show {
             What::Routes => "/v1/routes",
             What::Health => "/v1/health",
             What::Events => "/v1/events",
+            What::Config => "/v1/config",
         }
         .to_owned();
         let service = self

@@ -17,6 +17,7 @@ mod raw;
 mod size;
 mod validate;
 mod value;
+mod written;
 
 pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;

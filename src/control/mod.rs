@@ -508,6 +508,11 @@ impl Control {
         Some(changes)
     }
 
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        self.model.config()
+    }
+
     /// The configuration that new services are checked against.
     pub fn surroundings(&self) -> Config {
         self.model.surroundings()
