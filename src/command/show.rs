@@ -77,6 +77,7 @@ impl Show {
             What::Services | What::Reals | What::Connections | What::Health
         );
         let are_events = self.what == What::Events;
+        let is_config = self.what == What::Config;
         let lists = "services, reals, connections and health have it";
         let options = [
             ("--service", self.service.is_some() && !is_list, lists),
@@ -91,6 +92,8 @@ impl Show {
                 self.kind.is_some() && !are_events,
                 "events have it",
             ),
+            ("--diff", self.diff && !is_config, "config has it"),
+            ("--json", self.json && is_config, "all others have it"),
         ];
         let (option, _, have) = options.iter().find(|(_, is_ignored, _)| *is_ignored)?;
         let what = self.what.to_possible_value()?;
