@@ -2,6 +2,8 @@
 //!
 //!     cargo test --test checks -- --ignored --nocapture
 
+#![allow(clippy::print_stdout)] // The figures.
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

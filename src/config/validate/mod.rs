@@ -8,6 +8,7 @@ mod health;
 mod hosts;
 mod network;
 mod pool;
+mod request;
 mod service;
 mod tunnel;
 
