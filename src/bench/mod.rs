@@ -35,53 +35,64 @@ use std::time::Duration;
 pub use setup::{LAN, Setup};
 pub use traffic::{Flow, Traffic, frame};
 
-/// Bytes of a buffer: the longest frame of the benchmark, and cache lines as in an mbuf.
-const FRAME: usize = 1664;
+/// Bytes before a received frame, as in an mbuf.
+const HEADROOM: usize = 128;
+/// Bytes of the longest frame.
+const LONGEST: usize = (1 << 11) - 1;
+/// Bytes of a buffer. A frame begins within its first 256, so that no frame that is described is outside of it.
+const BUFFER: usize = 256 + LONGEST + 1;
 
 /// What a benchmark cannot do without.
 const MEMORY: &str = "this machine has the memory that the benchmark needs";
 
 /// A buffer that goes round.
 pub struct Recycled {
-    frame: Box<[u8; FRAME]>,
-    /// The length, and in the lowest byte the port. One word: buffers are moved by whole words, and a word that was
-    /// written in parts takes long to read at once. That would count for the loop without a director, where nothing
-    /// hides it, and be taken off where it was hidden.
+    buffer: Box<[u8; BUFFER]>,
+    /// From the lowest byte on: the port, where the frame begins, its length; an errand. One word: buffers are moved by whole words, and
+    /// a word that was written in parts takes long to read at once. That would count for the loop without a director, where
+    /// nothing hides it, and be taken off where it was hidden.
     about: u64,
 }
 
-/// The bits of [`Recycled::about`] from here on hold [`Packet::errand`].
+/// The bits of [`Recycled::about`] from here on hold the frame's length.
+const LENGTH: u32 = 16;
+/// And from here on [`Packet::errand`].
 const ERRAND: u32 = 32;
 
 impl Recycled {
     fn new() -> Self {
         Recycled {
-            frame: Box::new([0; FRAME]),
+            buffer: Box::new([0; BUFFER]),
             about: 0,
         }
     }
 
     #[inline(always)]
-    fn length(&self) -> usize {
-        (self.about as u32 >> 8) as usize
+    fn start(&self) -> usize {
+        usize::from((self.about >> 8) as u8)
     }
 
     #[inline(always)]
-    fn describe(&mut self, port: PortId, length: usize) {
-        self.about = (length as u64) << 8 | u64::from(port.0);
+    fn length(&self) -> usize {
+        (self.about as u32 >> LENGTH) as usize & LONGEST
+    }
+
+    #[inline(always)]
+    fn describe(&mut self, port: PortId, start: usize, length: usize) {
+        self.about = (length as u64) << LENGTH | (start as u64) << 8 | u64::from(port.0);
     }
 }
 
 impl Packet for Recycled {
     #[inline(always)]
     fn data(&self) -> &[u8] {
-        &self.frame[..self.length()]
+        &self.buffer[self.start()..][..self.length()]
     }
 
     #[inline(always)]
     fn data_mut(&mut self) -> &mut [u8] {
-        let length = self.length();
-        &mut self.frame[..length]
+        let (start, length) = (self.start(), self.length());
+        &mut self.buffer[start..][..length]
     }
 
     #[inline(always)]
@@ -89,31 +100,35 @@ impl Packet for Recycled {
         PortId(self.about as u8)
     }
 
+    #[inline]
     fn resize(&mut self, len: usize) -> bool {
-        let fits = len <= FRAME;
+        let fits = len <= LONGEST;
         if fits {
-            self.describe(self.port(), len);
+            self.describe(self.port(), self.start(), len);
         }
         fits
     }
 
-    // There is no headroom: the frame moves.
+    #[inline]
     fn grow_front(&mut self, count: usize) -> bool {
-        let length = self.length();
-        let fits = length + count <= FRAME;
+        let (start, length) = (self.start(), self.length() + count);
+        let fits = count <= start && length <= LONGEST;
         if fits {
-            self.frame.copy_within(..length, count);
-            self.describe(self.port(), length + count);
+            self.describe(self.port(), start - count, length);
         }
         fits
     }
 
     fn trim_front(&mut self, count: usize) -> bool {
-        let length = self.length();
+        let (mut start, length) = (self.start() + count, self.length());
         let fits = count < length;
         if fits {
-            self.frame.copy_within(count..length, 0);
-            self.describe(self.port(), length - count);
+            if start > usize::from(u8::MAX) {
+                let end = start + length - count;
+                self.buffer.copy_within(start..end, HEADROOM);
+                start = HEADROOM;
+            }
+            self.describe(self.port(), start, length - count);
         }
         fits
     }
@@ -142,7 +157,7 @@ impl Packet for Recycled {
 
     #[inline(always)]
     fn prefetch(&self) {
-        crate::arch::prefetch(&*self.frame);
+        crate::arch::prefetch(&self.buffer[self.start()]);
     }
 }
 
@@ -283,8 +298,8 @@ impl Bench {
             let Some(mut packet) = self.pool.free.pop() else {
                 return;
             };
-            let (port, length) = traffic.next(&mut packet.frame);
-            packet.describe(port, length);
+            let (port, length) = traffic.next(&mut packet.buffer);
+            packet.describe(port, HEADROOM, length);
             burst.push(packet);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::cases::Figure;
 use super::setup::{Setup, bursts};
-use super::{MEMORY, Recycled, Traffic, cpu_time, devices, traffic};
+use super::{HEADROOM, MEMORY, Recycled, Traffic, cpu_time, devices, traffic};
 use crate::config::Config;
 use crate::conn::{FlowKey, Key};
 use crate::director::{Director, Origin, Room, Shared, Turn};
@@ -92,8 +92,8 @@ impl Two {
                 let Some(mut packet) = self.between.free.pop() else {
                     break;
                 };
-                let (port, length) = traffic.next(&mut packet.frame);
-                packet.describe(port, length);
+                let (port, length) = traffic.next(&mut packet.buffer);
+                packet.describe(port, HEADROOM, length);
                 burst.push(packet);
             }
             let (director, reader) = &mut self.workers[first];

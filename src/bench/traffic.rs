@@ -1,6 +1,6 @@
 //! Frames of many flows, in random order.
 
-use super::{FRAME, six};
+use super::{BUFFER, HEADROOM, LONGEST, six};
 use crate::net::{Mac, ethertype, protocol};
 use crate::units::PortId;
 use crate::wire::tcp::Flags;
@@ -85,9 +85,9 @@ impl Traffic {
         self.next = place;
     }
 
-    /// Writes the next frame; returns where it comes in and its length.
+    /// Writes the next frame, behind the headroom; returns where it comes in and its length.
     #[inline(always)]
-    pub(super) fn next(&mut self, frame: &mut [u8; FRAME]) -> (PortId, usize) {
+    pub(super) fn next(&mut self, buffer: &mut [u8; BUFFER]) -> (PortId, usize) {
         let header = &self.headers[self.next];
         // What this waits for beside a director would count as the director's.
         if let Some(later) = self.headers.get(self.next + 64) {
@@ -97,7 +97,7 @@ impl Traffic {
         if self.next == self.headers.len() {
             self.next = 0;
         }
-        frame[..HEADERS].copy_from_slice(&header.bytes);
+        buffer[HEADROOM..HEADROOM + HEADERS].copy_from_slice(&header.bytes);
         (header.port, header.length)
     }
 }
@@ -113,7 +113,7 @@ impl Header {
         bytes[..known].copy_from_slice(&whole[..known]);
         Header {
             bytes,
-            length: whole.len().min(FRAME),
+            length: whole.len().min(LONGEST),
             port,
         }
     }
