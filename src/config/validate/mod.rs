@@ -5,6 +5,7 @@
 mod devices;
 mod eal_args;
 mod hosts;
+mod marks;
 mod network;
 mod pool;
 mod service;
@@ -45,7 +46,7 @@ pub(super) fn validate(
     let neighbours = network.neighbours(root.neighbour.items(), log);
     let host_peers = network.host_peers(root.host_peer.items(), log);
     pool::reachable(&pools, &network, log);
-    let services = service::services(services, &pools, &network, log);
+    let services = service::services(services, &[], &pools, &network, log);
     let config = Config {
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
@@ -100,7 +101,13 @@ pub(super) fn added(
     }
     let mut network = Network::of(config);
     network.vips(&services, log);
-    service::services(services, &Pools::of(config), &network, log)
+    service::services(
+        services,
+        &config.services,
+        &Pools::of(config),
+        &network,
+        log,
+    )
 }
 
 /// Checks a service by itself. None: there is something to say of it.

@@ -1,5 +1,6 @@
 //! Virtual services and their real servers.
 
+use super::marks::Marks;
 use super::network::{Network, Unique};
 use super::pool::Pools;
 use super::tunnel;
@@ -22,8 +23,10 @@ const IPVS_SCHEDULERS: &[&str] = &[
     "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
 ];
 
+/// Checks services, which are to be beside `others` of the running configuration: those that they take the place of are none.
 pub(super) fn services(
     items: Vec<Item>,
+    others: &[Arc<ServiceConfig>],
     pools: &Pools,
     network: &Network,
     log: &mut Log,
@@ -35,6 +38,7 @@ pub(super) fn services(
         log,
         names: Unique::default(),
         keys: HashMap::new(),
+        marks: marks_of(others, &items),
     };
     let checked = |item| match item {
         Item::Written(service) => {
@@ -42,7 +46,7 @@ pub(super) fn services(
             check.service(value, at).map(Arc::new)
         }
         Item::Checked(service) => {
-            if !check.fits(&service) {
+            if !check.fits(&service) || !check.marks.fits(&service) {
                 check.log.error(Span::NOWHERE, "");
             }
             Some(service)
@@ -53,6 +57,26 @@ pub(super) fn services(
         log.error(Span::NOWHERE, "");
     }
     services
+}
+
+/// What DSCPs mean on the real servers of services, but for those that one of `items` takes the place of.
+fn marks_of(services: &[Arc<ServiceConfig>], items: &[Item]) -> Marks {
+    let key = |item: &Item| match item {
+        Item::Written(service) => {
+            let service = &service.value;
+            let port = service.port.get()?.0 as u16;
+            Some((service.protocol.get()?, service.address.get()?, port))
+        }
+        Item::Checked(service) => Some((service.protocol, service.address, service.port)),
+    };
+    let replaced: HashSet<_> = items.iter().filter_map(key).collect();
+    let mut marks = Marks::default();
+    for service in services {
+        if !replaced.contains(&(service.protocol, service.address, service.port)) {
+            marks.add(service);
+        }
+    }
+    marks
 }
 
 /// Whether no two services have the same name, or the same address, port and protocol.
@@ -73,6 +97,7 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfi
         log,
         names: Unique::default(),
         keys: HashMap::new(),
+        marks: Marks::default(),
     };
     check.service(raw.value, raw.at)
 }
@@ -83,6 +108,7 @@ struct Check<'a> {
     log: &'a mut Log,
     names: Unique,
     keys: HashMap<(Protocol, IpAddr, u16), Span>,
+    marks: Marks,
 }
 
 impl Check<'_> {
@@ -120,7 +146,7 @@ impl Check<'_> {
             prefix_v6: raw.prefix_v6.get().map_or(128, |length| length.0 as u8),
             through_drain: raw.through_drain.get().unwrap_or(false),
         });
-        Some(ServiceConfig {
+        let service = ServiceConfig {
             name: name?,
             protocol: raw.protocol.get()?,
             address: raw.address.get()?,
@@ -135,7 +161,11 @@ impl Check<'_> {
             unknown_tcp: raw.unknown_tcp.get(),
             tcp_mss,
             reals,
-        })
+        };
+        if let Some(dscp) = raw.dscp.ok() {
+            self.marks.check(&service, dscp.at, self.log);
+        }
+        Some(service)
     }
 
     /// What SYNs may ask for, of a service that has any.
