@@ -2,12 +2,15 @@
 //!
 //! The body of the fuzz target `wire`, which the tests run over `regressions/wire` as well.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use weir::config::{Encapsulation, TunnelConfig};
-use weir::forward::across::Identifications;
-use weir::forward::pieces::Pieces;
-use weir::forward::tunnel::{self, Inner, Outer};
+use weir::forward::cut;
+use weir::forward::identification::Identifications;
+use weir::forward::tunnel::{Inner, Outer, OuterSources, Tunnel, Via};
+use weir::io::memory::Memory;
 use weir::net::{ethertype, protocol};
+use weir::packet::{Packet, Priority, Sent, Sink};
+use weir::units::{PortId, WorkerId};
 use weir::wire::ethernet::Ethernet;
 use weir::wire::gre::{self, Gre};
 use weir::wire::gue::{self, Gue};
@@ -55,22 +58,28 @@ fn wrapped(frame: &[u8]) {
         return;
     };
     let packet = &packet[..length];
-    let (v4, v6): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), Ipv6Addr::LOCALHOST.into());
-    for (source, header) in [(v4, 20), (v6, 40)] {
-        let tunnel = TunnelConfig {
+    let (v4, v6) = (Ipv4Addr::new(10, 0, 0, 1), Ipv6Addr::LOCALHOST);
+    let sources = OuterSources {
+        v4: Some(v4),
+        v6: Some(v6),
+    };
+    for (destination, header) in [(IpAddr::from(v4), 20), (v6.into(), 40)] {
+        let config = TunnelConfig {
             encapsulation: Encapsulation::Gre,
             source: None,
         };
+        let tunnel = Tunnel::new(Via::Wrapped(config), destination, is_v6);
         let before = 14 + header + gre::HEADER_LEN;
         let mut outside = [&vec![0; before][..], packet].concat();
         let hash = packet.iter().map(|byte| u64::from(*byte)).sum();
         let outer = Outer {
-            source,
+            sources: &sources,
             is_fragmented: true,
         };
         let mut numbers = Identifications::new(0, 1);
         let inner = Inner { is_v6, hash };
-        if !tunnel::wrap(&mut outside, inner, &tunnel, source, outer, &mut numbers) {
+        let is_wrapped = tunnel.wrap(&mut outside, inner, outer, &mut numbers);
+        if is_wrapped.is_none() {
             assert!(length + before > usize::from(u16::MAX), "it is too long");
             continue;
         }
@@ -84,16 +93,39 @@ fn wrapped(frame: &[u8]) {
                 .decrement_ttl(),
         }
         assert_eq!(outside[before..], expected);
-        let Some(pieces) = Pieces::of(&outside, 100) else {
-            continue;
+        let (packet, mut sent) = (Memory::new(PortId(0), &outside), Lengths::default());
+        assert!(cut::send_own(packet, PortId(0), 100, 1, &mut sent));
+        assert!(sent.0.iter().all(|length| *length <= 114));
+        let between = match (sent.0.len(), header) {
+            (2.., 40) => 8,
+            _ => 0,
         };
-        let data: usize = pieces.iter().map(|piece| piece.len()).sum();
-        assert_eq!(data, outside.len() - 14 - header);
-        for piece in pieces.iter() {
-            let mut one = vec![0; pieces.length(&piece)];
-            assert!(one.len() <= 114);
-            pieces.copy(&outside, &piece, &mut one, 1).expect("it fits");
-        }
+        let data = sent.0.iter().map(|length| length - 14 - header - between);
+        assert_eq!(data.sum::<usize>(), outside.len() - 14 - header);
+    }
+}
+
+/// Those of the frames that are sent.
+#[derive(Default)]
+struct Lengths(Vec<usize>);
+
+impl Sink for Lengths {
+    type Packet = Memory;
+
+    fn send(&mut self, _port: PortId, packet: Memory, _kind: Sent) {
+        self.0.push(packet.data().len());
+    }
+
+    fn alloc(&mut self, port: PortId) -> Option<Memory> {
+        Some(Memory::new(port, &[]))
+    }
+
+    fn local(&mut self, _port: PortId, _packet: Memory, _priority: Priority) -> bool {
+        false
+    }
+
+    fn hand_over(&mut self, _to: WorkerId, _packet: Memory) -> bool {
+        false
     }
 }
 

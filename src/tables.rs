@@ -13,7 +13,7 @@ pub use tunnels::Tunnels;
 use crate::config::{Encapsulation, HostPeer, ReversePath, TcpMss, UnknownTcp, WhenUnavailable};
 use crate::conn::{Address, Pool};
 use crate::forward::Mode;
-use crate::forward::tunnel::Via;
+use crate::forward::tunnel::{OuterSources, Via};
 use crate::lpm::Lpm;
 use crate::neighbour::NeighbourTable;
 use crate::net::{ByFamily, is_link_local};
@@ -292,8 +292,7 @@ pub struct Port {
     pub mac: Mac,
     pub accepts: Accepts,
     pub mtu: u16,
-    /// What packets that are wrapped come from; none where no port has an address of that family that is known beyond its link.
-    pub outer_source: ByFamily<Option<IpAddr>>,
+    pub outer_sources: OuterSources,
     /// What routers on its link advertise is heeded.
     pub accepts_ra: bool,
     /// It sends packets between hosts on, as a router does, and takes them.

@@ -14,7 +14,7 @@ fn udp_burst(bencher: Bencher) {
         mac: MAC,
         accepts: Accepts::only(MAC),
         mtu: 1500,
-        outer_source: Default::default(),
+        outer_sources: Default::default(),
         accepts_ra: false,
         forwards: false,
         hairpin: Default::default(),

@@ -16,9 +16,10 @@ use crate::conn::{
     AnyAddress, Connection, Connection6, ConnectionAny, FlowKey, FlowKey6, FlowKeyAny, Key, Place,
     Table,
 };
-use crate::forward::across::{self, ALWAYS_WHOLE, GROWTH, Identifications, translated_length};
+use crate::forward::across::{self, ALWAYS_WHOLE, GROWTH, translated_length};
 use crate::forward::error::Places;
 use crate::forward::error_across::{self, Untranslated};
+use crate::forward::identification::Identifications;
 use crate::forward::rewrite::Form;
 use crate::net::LEAST_MTU_V6;
 use crate::packet::{BURST, Packet, Sink};

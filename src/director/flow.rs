@@ -34,10 +34,11 @@ impl<F: Wire, P: Packet> Core<F, P> {
         let Some((connection, reply)) = self.live.table.entry_mut(place) else {
             return Err(packet);
         };
-        let Some(real) = self.live.counters.reals.get(connection.real.index()) else {
+        // A wrapped connection's requests have none.
+        let Some(hop) = tables.neighbours.hop(connection.any_hop(reply)) else {
             return Err(packet);
         };
-        let Some(hop) = tables.neighbours.hop(connection.any_hop(reply)) else {
+        let Some(real) = self.live.counters.reals.get(connection.real.index()) else {
             return Err(packet);
         };
         let usual = hop.is_reachable()
@@ -370,7 +371,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             _ => {
                 let address = way.address(destination, tables);
                 self.want(port, address, now);
-                match self.waiting.push(port, address, packet, now) {
+                match (self.waiting).push((port, address), packet, Sent::Forwarded, now) {
                     true => Verdict::Queue(port),
                     false => Verdict::Drop(DropReason::NeighbourQueueFull),
                 }

@@ -55,7 +55,7 @@ mod wrapped;
 use crate::arch::{NoMemory, cold_path};
 use crate::conn::{Connection6, ConnectionAny, Key, Table};
 use crate::exchange::Mailbox;
-use crate::forward::across::Identifications;
+use crate::forward::identification::{Identifications, Identifications6};
 use crate::packet::{Burst, Packet, Sink};
 use crate::stats::{MAX_PORTS, Stats, WorkerStats};
 use crate::steering::Steering;
@@ -121,6 +121,8 @@ pub struct Core<F: Family, P> {
     memory: F::Memory,
     /// Of the headers that packets are wrapped in.
     identifications: Identifications,
+    /// Of their fragments, over IPv6.
+    identifications6: Identifications6,
     /// Of the burst that is worked on.
     origin: Origin,
 }
@@ -387,15 +389,15 @@ impl<F: Family, P: Packet> Core<F, P> {
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
     ) -> Result<Self, NoMemory> {
+        // The halves of a director wrap packets by headers of one kind and source.
+        let share = worker.index() * 2 + usize::from(!F::IS_FIRST);
+        let shares = shared.steering.workers() * 2;
         Ok(Core {
             worker,
             live: Live::new(connections, shared.clone(), shared.stats.share_of(worker))?,
             memory: F::memory(worker, &shared),
-            // The halves of a director wrap packets by headers of one kind and source.
-            identifications: Identifications::new(
-                worker.index() * 2 + usize::from(!F::IS_FIRST),
-                shared.steering.workers() * 2,
-            ),
+            identifications: Identifications::new(share, shares),
+            identifications6: Identifications6::new(share, shares, shared.seed),
             shared,
             mailbox,
             waiting: Waiting::new(),

@@ -9,11 +9,10 @@ use super::crossing::Others;
 use super::family::Wire;
 use super::flow::{resolve, service_key};
 use super::limit::AnswerKind;
-use super::ownership;
 use super::parse::Datagram;
 use super::path_mtu::LEAST_V4;
 use super::{Core, Origin, Outcome, Turn};
-use crate::config::Encapsulation;
+use crate::config::{Encapsulation, GueVariant};
 use crate::conn::{AnyAddress, Connection, FlowKeyAny, Key, Table};
 use crate::forward::tunnel::between;
 use crate::net::{IcmpErrorKind, protocol};
@@ -23,7 +22,7 @@ use crate::units::{RealId, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
-use crate::wire::{build, build6, ethernet, icmp, icmpv6};
+use crate::wire::{build, build6, ethernet, icmp, icmpv6, udp};
 use std::net::IpAddr;
 
 const IP: usize = ethernet::HEADER_LEN;
@@ -60,7 +59,7 @@ struct Inner {
 enum Known {
     /// Here, or by a hash that needs no connection.
     Here(Option<RealId>),
-    Elsewhere(WorkerId),
+    Elsewhere(WorkerId, Errand),
     Not,
 }
 
@@ -90,11 +89,17 @@ impl<F: Wire, P: Packet> Core<F, P> {
         if tables.is_bad_source(datagram.source) {
             return dropped(DropReason::BadSource);
         }
-        let known = about.inner.map(|inner| self.knows(&inner.key, turn));
+        let errand = match self.origin {
+            Origin::Device => Errand::Find,
+            Origin::Worker => packet.errand(),
+        };
+        let known = about
+            .inner
+            .map(|inner| self.knows(&inner.key, errand, turn));
         let real = match known {
             Some(Known::Not) => return dropped(DropReason::IcmpNoConnection),
-            Some(Known::Elsewhere(worker)) => {
-                return Ok(self.hand_over(packet, worker, Errand::Find, turn.sink));
+            Some(Known::Elsewhere(worker, errand)) => {
+                return Ok(self.hand_over(packet, worker, errand, turn.sink));
             }
             Some(Known::Here(real)) => real,
             None => None,
@@ -131,7 +136,12 @@ impl<F: Wire, P: Packet> Core<F, P> {
     }
 
     /// Whether a client's packet is of a connection here, or of a service that needs none; or which worker knows.
-    fn knows<S: Sink<Packet = P>>(&self, key: &FlowKeyAny, turn: &Turn<'_, S>) -> Known {
+    fn knows<S: Sink<Packet = P>>(
+        &self,
+        key: &FlowKeyAny,
+        errand: Errand,
+        turn: &Turn<'_, S>,
+    ) -> Known {
         let tables = turn.tables;
         let real = match (key.within::<F::Key>(), turn.beside.others) {
             (Some(key), _) => real_of(&self.live.table, &key),
@@ -143,11 +153,8 @@ impl<F: Wire, P: Packet> Core<F, P> {
             return Known::Here(real);
         }
         let service = tables.service(&service_key(key));
-        if self.origin == Origin::Device && !self.is_alone() {
-            let owner = ownership::owner_of_new(&self.shared.steering, key, service, tables);
-            if owner != self.worker {
-                return Known::Elsewhere(owner);
-            }
+        if let Some((worker, errand)) = self.error_elsewhere(key, service, errand, tables) {
+            return Known::Elsewhere(worker, errand);
         }
         let needs_none =
             |service: &Service| service.mode.wraps && service.scheduler_kind.is_stateless;
@@ -232,8 +239,7 @@ fn about(frame: &[u8], is_v6: bool, tables: &Tables) -> Result<Option<About>, Dr
     let Some(ends) = tables.tunnel_ends.get(&outer.destination) else {
         return Ok(None);
     };
-    let is_it = |end: &&Encapsulation| is_wrapped_by(**end, &outer);
-    let Some(encapsulation) = ends.iter().find(is_it) else {
+    let Some(between) = ends.iter().find_map(|end| between_of(*end, &outer)) else {
         return Ok(None);
     };
     if outer.source != quote.destination {
@@ -242,7 +248,6 @@ fn about(frame: &[u8], is_v6: bool, tables: &Tables) -> Result<Option<About>, Dr
     if !quote.is_checksum_right {
         return Err(DropReason::BadL4Checksum);
     }
-    let between = between(*encapsulation);
     let inner = outer
         .payload
         .get(between..)
@@ -335,16 +340,35 @@ fn outer_of(packet: &[u8], is_v6: bool) -> Option<OuterPacket<'_>> {
     })
 }
 
-/// Whether a packet looks as one that weir has wrapped in this way, and no other of the host's.
-fn is_wrapped_by(encapsulation: Encapsulation, outer: &OuterPacket<'_>) -> bool {
-    match encapsulation {
+/// The bytes between the headers of a packet that looks as one which weir has wrapped in this way, and no other of the host's.
+fn between_of(encapsulation: Encapsulation, outer: &OuterPacket<'_>) -> Option<usize> {
+    let is_it = match encapsulation {
         Encapsulation::Ipip => matches!(outer.protocol, protocol::IPIP | protocol::IPV6),
         Encapsulation::Gre => outer.protocol == protocol::GRE,
         Encapsulation::Gue { port, .. } => {
             let to = outer.payload.get(2..4);
             outer.protocol == protocol::UDP && to == Some(&port.to_be_bytes())
         }
-    }
+    };
+    let of = |variant| match encapsulation {
+        Encapsulation::Gue {
+            port,
+            zero_checksum,
+            ..
+        } => between(Encapsulation::Gue {
+            port,
+            variant,
+            zero_checksum,
+        }),
+        other => between(other),
+    };
+    // Services of both variants may have one real server: what is quoted says which it was.
+    let variant = outer.payload.get(udp::HEADER_LEN).map(|first| first >> 6);
+    is_it.then(|| match variant {
+        Some(0) => of(GueVariant::Header),
+        Some(1) => of(GueVariant::Plain),
+        _ => between(encapsulation),
+    })
 }
 
 /// What is quoted of the packet inside, if its ports are. `packet` is a part of the frame.

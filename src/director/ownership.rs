@@ -160,32 +160,6 @@ impl Workers {
     }
 }
 
-/// The owner of new connections of a client's packet.
-pub(super) fn owner_of_new(
-    steering: &Steering,
-    key: &FlowKeyAny,
-    service: Option<&Service>,
-    tables: &Tables,
-) -> WorkerId {
-    let to = service_key(key);
-    let placed_by = match service {
-        Some(service) if service.key.port == 0 => ServiceKey { port: 0, ..to },
-        _ => to,
-    };
-    let rules = tables.placements.get(&placed_by);
-    let client = Client {
-        address: key.source(),
-        port: key.source_port(),
-    };
-    owner::<Crossing>(
-        steering,
-        rules.map_or(Placement::Rss, |rules| rules.current),
-        to,
-        client,
-        tables.clients.of(to.address.into()).prefix,
-    )
-}
-
 impl<F: Family, P: Packet> Core<F, P> {
     /// Whether it is alone, and everything its own.
     #[inline(always)]
@@ -209,7 +183,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         if self.is_alone() || (service.is_none() && !tables.any_departed) {
             return None;
         }
-        let rules = self.rules(flow, service, tables)?;
+        let rules = self.rules::<F>(&flow.key, service, tables)?;
         let own = rules.owner(&self.shared.steering);
         let here = own == self.worker;
         let mut taken = errand.taken();
@@ -243,6 +217,29 @@ impl<F: Family, P: Packet> Core<F, P> {
         })
     }
 
+    /// Where an error goes next that quotes a client's packet, of whose connection nothing is known here: to the owner of new ones,
+    /// and from there round those that may have older ones.
+    pub(super) fn error_elsewhere(
+        &self,
+        key: &FlowKeyAny,
+        service: Option<&Service>,
+        errand: Errand,
+        tables: &Tables,
+    ) -> Option<(WorkerId, Errand)> {
+        if self.is_alone() {
+            return None;
+        }
+        let rules = self.rules::<Crossing>(key, service, tables)?;
+        let own = rules.owner(&self.shared.steering);
+        let next = match (errand, own == self.worker) {
+            (Errand::Find, false) => return Some((own, Errand::Find)),
+            (Errand::Find, true) if rules.have_moved() => self.others(&rules).list.first().copied(),
+            (Errand::Ask(_), false) => self.others(&rules).after(self.worker),
+            _ => None,
+        };
+        next.map(|worker| (worker, Errand::Ask(Taken::NONE)))
+    }
+
     /// The first worker that is asked to let a connection give way to a new one of the flow.
     pub(super) fn first_to_clear(
         &self,
@@ -250,22 +247,22 @@ impl<F: Family, P: Packet> Core<F, P> {
         service: &Service,
         tables: &Tables,
     ) -> Option<WorkerId> {
-        let rules = self.rules(flow, Some(service), tables)?;
+        let rules = self.rules::<F>(&flow.key, Some(service), tables)?;
         self.others(&rules).list.first().copied()
     }
 
     /// Where the connections of a client's flow may be; none: nothing was ever configured there.
     #[inline(always)]
-    fn rules<'t>(
+    fn rules<'t, G: Family>(
         &self,
-        flow: &Flow<F>,
+        key: &G::Key,
         service: Option<&Service>,
         tables: &'t Tables,
-    ) -> Option<Rules<'t, F>> {
-        let port = service_key(&flow.key);
+    ) -> Option<Rules<'t, G>> {
+        let port = service_key(key);
         let every = ServiceKey { port: 0, ..port };
-        let known = |key: &ServiceKey<F::Address>| tables.placements.get(key);
-        let departed = |key: &ServiceKey<F::Address>| known(key).filter(|_| tables.any_departed);
+        let known = |key: &ServiceKey<G::Address>| tables.placements.get(key);
+        let departed = |key: &ServiceKey<G::Address>| known(key).filter(|_| tables.any_departed);
         // Under which rules there are connections to this port, of its own service and of that of every port.
         let (rules, others) = match service {
             None => match (departed(&port), departed(&every)) {
@@ -283,17 +280,17 @@ impl<F: Family, P: Packet> Core<F, P> {
             has_strays: service.is_some_and(|service| service.pool.is_some()) && self.has_strays(),
             service: port,
             client: Client {
-                address: flow.key.source(),
-                port: flow.key.source_port(),
+                address: key.source(),
+                port: key.source_port(),
             },
             clients: tables.clients.of(port.address.into()),
         })
     }
 
     /// The workers that may have connections of the flow, but for the owner of new ones.
-    fn others(&self, rules: &Rules<F>) -> Workers {
+    fn others<G: Family>(&self, rules: &Rules<G>) -> Workers {
         let steering = &self.shared.steering;
-        let by = |rule, prefix| owner::<F>(steering, rule, rules.service, rules.client, prefix);
+        let by = |rule, prefix| owner::<G>(steering, rule, rules.service, rules.client, prefix);
         let mut workers = Workers::without(rules.owner(steering));
         for placements in rules.of.into_iter().chain(rules.others) {
             for &rule in placements.former.iter().chain([&placements.current]) {

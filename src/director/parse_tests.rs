@@ -17,7 +17,7 @@ fn port(any_mac: bool) -> Port {
             false => Accepts::only(MAC),
         },
         mtu: 1500,
-        outer_source: Default::default(),
+        outer_sources: Default::default(),
         accepts_ra: false,
         forwards: false,
         hairpin: Default::default(),

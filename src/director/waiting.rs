@@ -3,7 +3,7 @@
 use crate::forward::cut;
 use crate::forward::rewrite::set_macs;
 use crate::neighbour::{LinkState, NeighbourTable};
-use crate::packet::{Packet, Sink};
+use crate::packet::{Packet, Sent, Sink};
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
 use crate::units::{HopId, PortId, Time};
@@ -26,7 +26,8 @@ struct Hop<P> {
     port: PortId,
     address: IpAddr,
     since: Time,
-    packets: ArrayVec<P, PACKETS_PER_HOP>,
+    /// With what each counts as when it is sent: only a received one counts as queued.
+    packets: ArrayVec<(P, Sent), PACKETS_PER_HOP>,
 }
 
 impl<P: Packet> Waiting<P> {
@@ -40,8 +41,15 @@ impl<P: Packet> Waiting<P> {
         self.hops.is_empty()
     }
 
-    /// Keeps a packet, all but its MAC addresses done. False when there is no room; the packet is freed.
-    pub(super) fn push(&mut self, port: PortId, address: IpAddr, packet: P, now: Time) -> bool {
+    /// Keeps a packet, all but its MAC addresses done. False when there is no room; the packet is freed. `kind`: what it counts
+    /// as when it is sent.
+    pub(super) fn push(
+        &mut self,
+        (port, address): (PortId, IpAddr),
+        packet: P,
+        kind: Sent,
+        now: Time,
+    ) -> bool {
         let is_it = |hop: &Hop<P>| hop.port == port && hop.address == address;
         let place = match self.hops.iter().position(is_it) {
             Some(place) => place,
@@ -56,7 +64,7 @@ impl<P: Packet> Waiting<P> {
                 self.hops.len() - 1
             }
         };
-        self.hops[place].packets.try_push(packet).is_ok()
+        self.hops[place].packets.try_push((packet, kind)).is_ok()
     }
 
     /// Sends what need wait no longer, and drops what waited in vain.
@@ -74,9 +82,13 @@ impl<P: Packet> Waiting<P> {
                 Attempt::Send(id) => {
                     let link = tables.neighbours.link(id);
                     let source = tables.port(link.port).mac;
-                    for mut packet in self.hops.swap_remove(n).packets {
-                        stats.queued.sub(1);
+                    for (mut packet, kind) in self.hops.swap_remove(n).packets {
                         set_macs(packet.data_mut(), link.mac, source);
+                        if kind == Sent::Originated {
+                            sink.send(link.port, packet, kind);
+                            continue;
+                        }
+                        stats.queued.sub(1);
                         let mtu = tables.port(link.port).mtu;
                         if !cut::send(packet, link.port, mtu, sink) {
                             stats.drop(DropReason::NoBuffer);
@@ -84,7 +96,8 @@ impl<P: Packet> Waiting<P> {
                     }
                 }
                 Attempt::Wait | Attempt::GiveUp => {
-                    for _packet in self.hops.swap_remove(n).packets {
+                    let packets = self.hops.swap_remove(n).packets;
+                    for _ in packets.iter().filter(|(_, kind)| *kind != Sent::Originated) {
                         stats.queued.sub(1);
                         stats.drop(DropReason::NeighbourFailed);
                     }

@@ -6,20 +6,19 @@ use super::flow::{Way, count, direction, resolve};
 use super::icmp_error::IcmpError;
 use super::parse::{Flow, Kind, is_ipv6};
 use super::stage::Slot;
+use super::waiting::Waiting;
 use super::{Core, Turn};
-use crate::config::TunnelConfig;
 use crate::conn::state::next_tcp;
 use crate::conn::{AnyAddress, Connection, Key};
-use crate::forward::across::Identifications;
 use crate::forward::cut;
-use crate::forward::pieces::Pieces;
+use crate::forward::identification::Identifications;
 use crate::forward::rewrite::{set_ethernet_header, set_macs};
-use crate::forward::tunnel::{self, Inner, Outer, Tunnel, Via};
-use crate::neighbour::Link;
+use crate::forward::tunnel::{self, Inner, Outer, OuterSources, Tunnel, Via};
+use crate::neighbour::{Link, LinkState};
 use crate::net::protocol;
 use crate::packet::{Packet, Priority, Sent, Sink};
 use crate::tables::Tables;
-use crate::units::{PortId, RealId, WorkerId};
+use crate::units::{PortId, RealId, Time, WorkerId};
 use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
 use crate::wire::{Mac, ethernet};
 use std::net::IpAddr;
@@ -59,10 +58,11 @@ impl<F: Wire, P: Packet> Core<F, P> {
         let Some(hop) = tables.neighbours.hop(connection.any_wrapped_hop()) else {
             return Some(packet);
         };
+        let (from, port) = (packet.port(), hop.port());
         let overhead = tunnel.overhead();
         let length = flow.length.saturating_add(overhead);
         let usual = hop.is_reachable()
-            && real.standing.admits(false, packet.port())
+            && real.standing.admits(false, from)
             && connection.route_generation == tables.route_generation
             && length <= hop.mtu()
             && self.shared.path_mtus.takes(tunnel.destination, length, now)
@@ -70,25 +70,43 @@ impl<F: Wire, P: Packet> Core<F, P> {
         if !usual {
             return Some(packet);
         }
-        if flow.kind == Kind::Segment
-            && next_tcp(connection.state, direction(connection, false), flow.flags)
-                != connection.state
-        {
-            return Some(packet);
-        }
-        let source = outer_source(tunnel, hop.port(), tables);
-        if source.is_none() || !tunnel::make_room(&mut packet, flow.length, overhead) {
-            return Some(packet);
-        }
-        match flow.kind {
-            Kind::Segment => {
-                let at = usize::from(F::USUAL.l4 + overhead) + 8;
-                if let Some(acknowledged) = packet.data().get(at..at + 4) {
-                    let acknowledged = acknowledged.try_into().unwrap_or_default();
-                    connection.note_segment(false, u32::from_le_bytes(acknowledged));
-                }
+        let is_segment = flow.kind == Kind::Segment;
+        let mut acknowledged = 0;
+        if is_segment {
+            let direction = direction(connection, false);
+            if next_tcp(connection.state, direction, flow.flags) != connection.state {
+                return Some(packet);
             }
-            _ => connection.note_datagram(false),
+            let at = usize::from(F::USUAL.l4) + 8;
+            let field = packet.data().get(at..).and_then(<[u8]>::first_chunk);
+            acknowledged = field.map_or(0, |field| u32::from_le_bytes(*field));
+        }
+        let is_done = match overhead {
+            0 => mark_known::<F>(packet.data_mut(), tunnel, flow.key.protocol()),
+            _ if !tunnel::make_room(&mut packet, flow.length, overhead) => None,
+            _ => {
+                let inner = Inner {
+                    is_v6: F::IS_V6,
+                    hash: slot.hash,
+                };
+                let outer = Outer {
+                    sources: &tables.port(port).outer_sources,
+                    is_fragmented: false,
+                };
+                let numbers = &mut self.identifications;
+                let is_wrapped = tunnel.wrap(packet.data_mut(), inner, outer, numbers);
+                if is_wrapped.is_none() {
+                    packet.trim_front(overhead.into());
+                }
+                is_wrapped
+            }
+        };
+        if is_done.is_none() {
+            return Some(packet);
+        }
+        match is_segment {
+            true => connection.note_segment(false, acknowledged),
+            false => connection.note_datagram(false),
         }
         let context = PacketContext {
             real: Some(connection.real),
@@ -97,42 +115,21 @@ impl<F: Wire, P: Packet> Core<F, P> {
         };
         connection.last_seen = now.millis();
         count(&real.counters, flow, false);
-        let (from, port) = (packet.port(), hop.port());
-        let frame = packet.data_mut();
-        let is_done = match (&tunnel.via, source) {
-            (Via::Wrapped(config), Some(source)) => {
-                let inner = Inner {
-                    is_v6: F::IS_V6,
-                    hash: slot.hash,
-                };
-                let outer = Outer {
-                    source,
-                    is_fragmented: false,
-                };
-                let numbers = &mut self.identifications;
-                tunnel::wrap(frame, inner, config, tunnel.destination, outer, numbers)
-            }
-            (Via::Marked { dscp }, _) => {
-                let l4 = usize::from(F::USUAL.l4);
-                let protocol = flow.key.protocol();
-                tunnel::mark(frame, l4, protocol, tunnel.destination, *dscp).is_some()
-            }
-            (Via::Wrapped(_), None) => false,
-        };
-        let verdict = match is_done {
-            true => {
-                set_ethernet_header(frame, hop);
-                turn.sink.send(port, packet, Sent::Forwarded);
-                Verdict::Forward(port)
-            }
-            false => {
-                self.counters().drop(DropReason::NoRoute);
-                Verdict::Drop(DropReason::NoRoute)
-            }
-        };
-        turn.sink.decided(from, verdict, context);
+        set_ethernet_header(packet.data_mut(), hop);
+        turn.sink.send(port, packet, Sent::Forwarded);
+        turn.sink.decided(from, Verdict::Forward(port), context);
         None
     }
+}
+
+/// Marks a packet of the usual layout. None, and nothing is changed, if it is of another family than its real server.
+#[inline(never)]
+fn mark_known<F: Wire>(frame: &mut [u8], tunnel: &Tunnel, protocol: u8) -> Option<()> {
+    let Via::Marked { dscp } = tunnel.via else {
+        return None;
+    };
+    let l4 = usize::from(F::USUAL.l4);
+    tunnel::mark(frame, l4, protocol, tunnel.destination, dscp)
 }
 
 /// What of a packet has to be done before it fits its way.
@@ -220,14 +217,11 @@ impl<F: Family, P: Packet> Core<F, P> {
     ) -> Verdict {
         let is_v6 = is_ipv6(packet.data());
         match &tunnel.via {
-            Via::Wrapped(config) if let Fit::Pieces(inside) = fit => {
+            Via::Wrapped(_) if let Fit::Pieces(inside) = fit => {
                 let hash = self.live.table.hash(&flow.key);
-                return self.send_pieces(packet, hash, (tunnel, config), way, inside, turn);
+                return self.send_pieces(packet, hash, tunnel, way, inside, turn);
             }
-            Via::Wrapped(config) => {
-                let Some(source) = outer_source(tunnel, way.port, turn.tables) else {
-                    return Verdict::Drop(DropReason::NoRoute);
-                };
+            Via::Wrapped(_) => {
                 if !tunnel::make_room(&mut packet, flow.length, tunnel.overhead()) {
                     return Verdict::Drop(DropReason::NoHeadroom);
                 }
@@ -236,11 +230,11 @@ impl<F: Family, P: Packet> Core<F, P> {
                     hash: self.live.table.hash(&flow.key),
                 };
                 let outer = Outer {
-                    source,
+                    sources: &turn.tables.port(way.port).outer_sources,
                     is_fragmented: matches!(fit, Fit::InFragments),
                 };
                 let (frame, numbers) = (packet.data_mut(), &mut self.identifications);
-                if !tunnel::wrap(frame, inner, config, tunnel.destination, outer, numbers) {
+                if tunnel.wrap(frame, inner, outer, numbers).is_none() {
                     return Verdict::Drop(DropReason::NoRoute);
                 }
             }
@@ -260,7 +254,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
         }
         match fit {
-            Fit::InFragments => self.send_in_fragments(way, tunnel.destination, packet, mtu, turn),
+            Fit::InFragments => self.send_in_fragments(packet, way, tunnel.destination, mtu, turn),
             Fit::Pieces(_) => self.send_by(way, tunnel.destination, packet, true, turn),
             Fit::Whole | Fit::TooBig(_) => {
                 self.send_by(way, tunnel.destination, packet, false, turn)
@@ -276,133 +270,138 @@ impl<F: Family, P: Packet> Core<F, P> {
         &mut self,
         packet: P,
         hash: u64,
-        (tunnel, config): (&Tunnel, &TunnelConfig),
+        tunnel: &Tunnel,
         way: Way,
         inside: u16,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
-        let (tables, now) = (turn.tables, turn.now);
-        let Some(source) = outer_source(tunnel, way.port, tables) else {
-            return Verdict::Drop(DropReason::NoRoute);
-        };
-        let link = way.hop.map(|hop| tables.neighbours.link(hop));
-        let Some(link) = link.filter(Link::is_usable) else {
-            // What waits, waits whole.
-            self.want(way.port, way.address(tunnel.destination, tables), now);
-            return Verdict::Drop(DropReason::NeighbourQueueFull);
-        };
-        let mut wrapping = Wrapping {
-            sink: &mut *turn.sink,
+        let wrapping = Wrapping {
             tunnel,
-            config,
             hash,
-            source,
-            macs: (link.mac, tables.port(way.port).mac),
-            numbers: &mut self.identifications,
-            has_failed: false,
+            sources: turn.tables.port(way.port).outer_sources,
         };
-        let is_sent = cut::send(packet, way.port, inside, &mut wrapping);
-        match is_sent && !wrapping.has_failed {
-            true => Verdict::Forward(way.port),
-            false => Verdict::Drop(DropReason::NoBuffer),
-        }
+        let cut = |packet, pieces: &mut Pieces<'_, S>| cut::send(packet, way.port, inside, pieces);
+        self.send_each(packet, way, tunnel.destination, Some(wrapping), cut, turn)
     }
 
-    /// Sends a wrapped packet in pieces of at most `mtu` bytes. The last one is what is left of the packet itself.
+    /// Sends a wrapped packet in fragments of at most `mtu` bytes.
     #[cold]
     fn send_in_fragments<S: Sink<Packet = P>>(
         &mut self,
+        packet: P,
         way: Way,
         destination: IpAddr,
-        mut packet: P,
         mtu: u16,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        let number = self.identifications6.take();
+        let cut = |packet, pieces: &mut Pieces<'_, S>| {
+            cut::send_own(packet, way.port, mtu, number, pieces)
+        };
+        self.send_each(packet, way, destination, None, cut, turn)
+    }
+
+    /// Sends what `cut` makes of a packet, or has each piece wait for the MAC address of the next hop.
+    fn send_each<S: Sink<Packet = P>>(
+        &mut self,
+        packet: P,
+        way: Way,
+        destination: IpAddr,
+        wrapping: Option<Wrapping<'_>>,
+        cut: impl FnOnce(P, &mut Pieces<'_, S>) -> bool,
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         let (tables, now) = (turn.tables, turn.now);
         let link = way.hop.map(|hop| tables.neighbours.link(hop));
-        let Some(link) = link.filter(Link::is_usable) else {
-            // What waits, waits whole.
-            self.want(way.port, way.address(destination, tables), now);
-            return Verdict::Drop(DropReason::NeighbourQueueFull);
-        };
-        set_macs(packet.data_mut(), link.mac, tables.port(way.port).mac);
-        let number = u32::from(self.identifications.take());
-        let Some(pieces) = Pieces::of(packet.data(), mtu) else {
-            return Verdict::Drop(DropReason::TooBig);
-        };
-        let mut iter = pieces.iter().peekable();
-        while let Some(piece) = iter.next() {
-            let length = pieces.length(&piece);
-            if iter.peek().is_none() {
-                let is_cut = pieces
-                    .keep_last(packet.data_mut(), &piece, number)
-                    .is_some();
-                return match is_cut && packet.resize(length) {
-                    true => self.send_by(way, destination, packet, false, turn),
-                    false => Verdict::Drop(DropReason::NoBuffer),
-                };
-            }
-            let Some(mut fragment) = turn.sink.alloc(way.port) else {
-                break;
-            };
-            fragment.set_priorities(packet.priorities());
-            let is_there = fragment.resize(length)
-                && pieces
-                    .copy(packet.data(), &piece, fragment.data_mut(), number)
-                    .is_some();
-            if !is_there {
-                break;
-            }
-            turn.sink.send(way.port, fragment, Sent::Originated);
+        let address = way.address(destination, tables);
+        if link.is_none_or(|link| link.state != LinkState::Reachable) {
+            self.want(way.port, address, now);
         }
-        Verdict::Drop(DropReason::NoBuffer)
+        let link = link.filter(Link::is_usable);
+        let mut pieces = Pieces {
+            sink: &mut *turn.sink,
+            macs: link.map(|link| (link.mac, tables.port(way.port).mac)),
+            waiting: &mut self.waiting,
+            address,
+            now,
+            wrapping,
+            numbers: &mut self.identifications,
+            failure: None,
+        };
+        let is_cut = cut(packet, &mut pieces);
+        match (is_cut, pieces.failure) {
+            (_, Some(reason)) => Verdict::Drop(reason),
+            (false, None) => Verdict::Drop(DropReason::NoBuffer),
+            (true, None) if link.is_some() => Verdict::Forward(way.port),
+            (true, None) => Verdict::Queue(way.port),
+        }
     }
 }
 
-/// Where the pieces of an IPv4 packet go: to another sink, wrapped.
-struct Wrapping<'a, S> {
-    sink: &'a mut S,
+/// What the pieces of a packet are wrapped in.
+struct Wrapping<'a> {
     tunnel: &'a Tunnel,
-    config: &'a TunnelConfig,
+    /// Of the packet's flow.
     hash: u64,
-    source: IpAddr,
-    /// Destination and source.
-    macs: (Mac, Mac),
-    numbers: &'a mut Identifications,
-    /// A piece had no room for the headers.
-    has_failed: bool,
+    sources: OuterSources,
 }
 
-impl<S: Sink> Sink for Wrapping<'_, S> {
+/// Where the pieces of a packet go: to another sink, or to those that wait.
+struct Pieces<'a, S: Sink> {
+    sink: &'a mut S,
+    /// Destination and source, if the next hop is known.
+    macs: Option<(Mac, Mac)>,
+    waiting: &'a mut Waiting<S::Packet>,
+    /// The next hop's.
+    address: IpAddr,
+    now: Time,
+    wrapping: Option<Wrapping<'a>>,
+    numbers: &'a mut Identifications,
+    failure: Option<DropReason>,
+}
+
+impl<S: Sink> Sink for Pieces<'_, S> {
     type Packet = S::Packet;
 
     fn send(&mut self, port: PortId, mut packet: S::Packet, kind: Sent) {
-        let length = packet.data().len().saturating_sub(ethernet::HEADER_LEN);
-        let (inner, outer) = (
-            Inner {
-                is_v6: false,
-                hash: self.hash,
-            },
-            Outer {
-                source: self.source,
-                is_fragmented: false,
-            },
-        );
-        let is_wrapped = tunnel::make_room(&mut packet, length as u16, self.tunnel.overhead())
-            && tunnel::wrap(
-                packet.data_mut(),
-                inner,
-                self.config,
-                self.tunnel.destination,
-                outer,
-                self.numbers,
-            );
-        if !is_wrapped {
-            self.has_failed = true;
+        if self.failure.is_some() {
             return;
         }
-        set_macs(packet.data_mut(), self.macs.0, self.macs.1);
-        self.sink.send(port, packet, kind);
+        if let Some(wrapping) = &self.wrapping {
+            let length = packet.data().len().saturating_sub(ethernet::HEADER_LEN) as u16;
+            if !tunnel::make_room(&mut packet, length, wrapping.tunnel.overhead()) {
+                self.failure = Some(DropReason::NoHeadroom);
+                return;
+            }
+            let inner = Inner {
+                is_v6: false,
+                hash: wrapping.hash,
+            };
+            let outer = Outer {
+                sources: &wrapping.sources,
+                is_fragmented: false,
+            };
+            let frame = packet.data_mut();
+            if (wrapping.tunnel)
+                .wrap(frame, inner, outer, self.numbers)
+                .is_none()
+            {
+                self.failure = Some(DropReason::NoRoute);
+                return;
+            }
+        }
+        match self.macs {
+            Some((destination, source)) => {
+                set_macs(packet.data_mut(), destination, source);
+                self.sink.send(port, packet, kind);
+            }
+            None => {
+                let hop = (port, self.address);
+                if !self.waiting.push(hop, packet, kind, self.now) {
+                    self.failure = Some(DropReason::NeighbourQueueFull);
+                }
+            }
+        }
     }
 
     fn alloc(&mut self, port: PortId) -> Option<S::Packet> {
@@ -428,19 +427,6 @@ fn fit<F: Family, P: Packet>(packet: &P, flow: &Flow<F>, tunnel: &Tunnel, mtu: u
         true => Fit::TooBig(inside.max(LEAST_V6)),
         false if F::may_be_cut(packet.data(), flow) => Fit::Pieces(inside),
         false => Fit::TooBig(inside),
-    }
-}
-
-/// What a packet to a real server comes from, out of a port; none where weir has no address of its family. Of one that is not
-/// wrapped, any.
-#[inline(always)]
-fn outer_source(tunnel: &Tunnel, port: PortId, tables: &Tables) -> Option<IpAddr> {
-    match &tunnel.via {
-        Via::Wrapped(config) => match config.source {
-            Some(source) => Some(source),
-            None => *tables.port(port).outer_source.of(tunnel.destination),
-        },
-        Via::Marked { .. } => Some(tunnel.destination),
     }
 }
 

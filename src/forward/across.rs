@@ -5,6 +5,7 @@
 //! What the other family has no place for is left out: IPv4 options (section 4.1), IPv6 extension headers (section 5.1) and
 //! the flow label. What tells a route of its own was refused before (`source_route`, `routing_header`).
 
+use super::identification::Identifications;
 use super::rewrite::{Form, Layout, Part, translate_ports};
 use crate::conn::{ConnectionAny, FlowKeyAny, Key};
 use crate::net::{ethertype, protocol};
@@ -26,29 +27,6 @@ pub const ALWAYS_WHOLE: usize = 1260;
 
 /// How much longer a packet is in IPv6.
 pub const GROWTH: u16 = (ipv6::HEADER_LEN - ipv4::HEADER_LEN) as u16;
-
-/// The numbers that tell the IPv4 packets which one worker makes of IPv6 ones from those of the others (RFC 6864).
-#[derive(Clone, Copy, Debug)]
-pub struct Identifications {
-    next: u16,
-    step: u16,
-}
-
-impl Identifications {
-    /// Those of worker `worker` of so many.
-    pub fn new(worker: usize, workers: usize) -> Self {
-        Identifications {
-            next: worker as u16,
-            step: workers as u16,
-        }
-    }
-
-    pub fn take(&mut self) -> u16 {
-        let number = self.next;
-        self.next = number.wrapping_add(self.step);
-        number
-    }
-}
 
 /// The headers of an IPv6 fragment.
 const V6_FRAGMENT: usize = ipv6::HEADER_LEN + extension::FRAGMENT_LEN;

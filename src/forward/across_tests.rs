@@ -155,7 +155,7 @@ proptest! {
             let l4 = IP + extra.len() + if is_v6 { ipv6::HEADER_LEN } else { ipv4::HEADER_LEN };
             let layout = Layout { l4: l4 as u16 };
             let mut packet = Memory::new(PortId(0), &[&before[..], &vec![0; padding]].concat());
-            let mut numbers = Identifications { next, step: 4 };
+            let mut numbers = Identifications::new(next.into(), 4);
             prop_assert!(rewrite(&mut packet, Form::whole(layout), &connection, reply, &mut numbers));
             let atomic = atomic.filter(|_| is_v6);
             let length = ipv4::HEADER_LEN + before.len() - l4;
@@ -170,7 +170,7 @@ proptest! {
             let ip_length = (before.len() - IP) as u16;
             prop_assert_eq!(usize::from(translated_length(is_v6, ip_length, layout, Part::Whole)), expected.len() - IP);
             let is_taken = is_v6 && atomic.is_none();
-            prop_assert_eq!(numbers.next, if is_taken { next.wrapping_add(4) } else { next });
+            prop_assert_eq!(numbers.take(), if is_taken { next.checked_add(4).unwrap_or(next) } else { next });
         }
     }
 

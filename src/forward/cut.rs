@@ -1,7 +1,9 @@
-//! Sends a packet that is longer than its way allows in fragments, as a router does.
+//! Sends a packet that is longer than its way allows in fragments.
 //!
-//! An IPv4 packet is cut at the link's MTU (RFC 791 section 3.2). An IPv6 packet is cut by its sender alone: it has a fragment
-//! header only if it was made of an IPv4 packet, of which RFC 7915 section 4 wants fragments of at most 1,280 bytes.
+//! An IPv4 packet is cut as a router does (RFC 791 section 3.2). An IPv6 packet is cut by its sender alone, which weir is of two
+//! kinds: of one that it has made of an IPv4 packet, which has a fragment header already, and of which RFC 7915 section 4 wants
+//! fragments of at most 1,280 bytes; and of one that it has wrapped a packet in, on a way that does not take all that every IPv6
+//! link takes and the headers before it (RFC 2473 section 7.1 (b), RFC 4213 section 3.2.2).
 
 use crate::net::{LEAST_MTU_V6, ethertype, protocol};
 use crate::packet::{Packet, Sent, Sink};
@@ -48,8 +50,8 @@ struct Cut {
 }
 
 impl Cut {
-    /// None of a packet that fits, or that must not be cut.
-    fn of(frame: &[u8], mtu: u16) -> Option<Cut> {
+    /// None of a packet that fits, or that must not be cut. `number`: of one that weir has wrapped a packet in.
+    fn of(frame: &[u8], mtu: u16, number: Option<u32>) -> Option<Cut> {
         let header = frame.get(..ETH)?;
         let ethernet = Ethernet::new_checked(frame).ok()?;
         match ethernet.ethertype() {
@@ -76,7 +78,13 @@ impl Cut {
             }
             ethertype::IPV6 => {
                 let ip = Ipv6::new_checked(ethernet.payload()).ok()?;
-                if ip.packet().len() <= mtu.into() || ip.next_header() != protocol::FRAGMENT {
+                if ip.packet().len() <= mtu.into() {
+                    return None;
+                }
+                if let Some(number) = number {
+                    return Cut::of_own(header, &ip, mtu, number);
+                }
+                if ip.next_header() != protocol::FRAGMENT {
                     return None;
                 }
                 let whole = ip.upper_layer().ok()?.fragment?;
@@ -93,6 +101,30 @@ impl Cut {
             }
             _ => None,
         }
+    }
+
+    /// Of an IPv6 packet without extension headers, whose fragments have this number.
+    fn of_own(ethernet: &[u8], ip: &Ipv6<&[u8]>, mtu: u16, number: u32) -> Option<Cut> {
+        let mut header = [0; V6_HEADERS];
+        let before = ip.packet().first_chunk::<{ ipv6::HEADER_LEN }>()?;
+        *header.first_chunk_mut()? = *before;
+        Ipv6::new_quoted(&mut header[..])
+            .ok()?
+            .set_next_header(protocol::FRAGMENT);
+        Some(Cut {
+            first: Headers::new(ethernet, &header)?,
+            later: Headers::new(ethernet, &header)?,
+            at: ETH + ipv6::HEADER_LEN,
+            data: ip.packet().len() - ipv6::HEADER_LEN,
+            whole: Fragment {
+                offset: 0,
+                more: false,
+                identification: number,
+                next_header: ip.next_header(),
+            },
+            mtu: mtu.into(),
+            is_v6: true,
+        })
     }
 
     fn headers(&self, offset: usize) -> &Headers {
@@ -142,8 +174,29 @@ impl Cut {
 /// sent by then is freed.
 ///
 /// The last fragment is the packet itself, so that the received packet ends where it is counted; the others are fresh ones.
-pub fn send<S: Sink>(mut packet: S::Packet, port: PortId, mtu: u16, sink: &mut S) -> bool {
-    let Some(cut) = Cut::of(packet.data(), mtu) else {
+pub fn send<S: Sink>(packet: S::Packet, port: PortId, mtu: u16, sink: &mut S) -> bool {
+    send_cut(Cut::of(packet.data(), mtu, None), packet, port, sink)
+}
+
+/// As [`send`], of a packet that weir has wrapped another in, without options and extension headers. `number` is that of its
+/// fragments if it is of IPv6.
+pub fn send_own<S: Sink>(
+    packet: S::Packet,
+    port: PortId,
+    mtu: u16,
+    number: u32,
+    sink: &mut S,
+) -> bool {
+    send_cut(
+        Cut::of(packet.data(), mtu, Some(number)),
+        packet,
+        port,
+        sink,
+    )
+}
+
+fn send_cut<S: Sink>(cut: Option<Cut>, mut packet: S::Packet, port: PortId, sink: &mut S) -> bool {
+    let Some(cut) = cut else {
         sink.send(port, packet, Sent::Forwarded);
         return true;
     };
@@ -181,3 +234,6 @@ pub fn send<S: Sink>(mut packet: S::Packet, port: PortId, mtu: u16, sink: &mut S
         offset += length;
     }
 }
+#[cfg(test)]
+#[path = "cut_tests.rs"]
+mod tests;

@@ -2,8 +2,9 @@
 //! an ICMP error becomes an ICMPv6 one (RFC 7915 sections 4.2 and 4.3), and the reverse (sections 5.2 and 5.3). Its addresses
 //! and those of the packet that it quotes are the connection's, as in [`error`](super::error).
 
-use super::across::{ALWAYS_WHOLE, GROWTH, Identifications};
+use super::across::{ALWAYS_WHOLE, GROWTH};
 use super::error::{Places, translate_quoted};
+use super::identification::Identifications;
 use crate::conn::{ConnectionAny, FlowKeyAny, Key};
 use crate::net::{self, ethertype, protocol};
 use crate::packet::Packet;

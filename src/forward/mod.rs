@@ -7,7 +7,7 @@ pub mod across;
 pub mod cut;
 pub mod error;
 pub mod error_across;
-pub mod pieces;
+pub mod identification;
 pub mod rewrite;
 pub mod rewrite6;
 pub mod tunnel;

@@ -187,8 +187,12 @@ pub(super) fn decrement_ttl(ip: &mut [u8; 20], delta: Delta) {
 pub fn set_ethernet_header(frame: &mut [u8], hop: Hop) {
     let (low, high) = hop.ethernet_header();
     if let Some(header) = frame.first_chunk_mut::<{ ethernet::HEADER_LEN }>() {
-        header[..8].copy_from_slice(&low.to_le_bytes());
-        header[6..].copy_from_slice(&high.to_le_bytes());
+        if let Some(start) = header.first_chunk_mut() {
+            *start = low.to_le_bytes();
+        }
+        if let Some(end) = header.last_chunk_mut() {
+            *end = high.to_le_bytes();
+        }
     }
 }
 
@@ -225,7 +229,7 @@ mod tests {
             mac: MAC,
             accepts: Accepts::only(MAC),
             mtu: 1500,
-            outer_source: Default::default(),
+            outer_sources: Default::default(),
             accepts_ra: false,
             forwards: false,
             hairpin: Default::default(),

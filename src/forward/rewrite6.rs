@@ -1,7 +1,7 @@
 //! Applies a connection's translation to an IPv6 frame, as [`rewrite`](super::rewrite) to an IPv4 one. The header has no
 //! checksum, and so none is corrected.
 
-use super::rewrite::{Form, Part, translate_ports};
+use super::rewrite::{Form, Part, set_ethernet_header, translate_ports};
 use crate::conn::{Connection6, FlowKey6, Key};
 use crate::neighbour::Hop;
 use crate::net::protocol;
@@ -21,9 +21,7 @@ pub fn rewrite_usual(
     let Some((headers, rest)) = frame.split_first_chunk_mut::<62>() else {
         return;
     };
-    let (low, high) = hop.ethernet_header();
-    headers[..8].copy_from_slice(&low.to_le_bytes());
-    headers[6..14].copy_from_slice(&high.to_le_bytes());
+    set_ethernet_header(headers, hop);
     let Some((ip, l4)) = headers[14..].split_first_chunk_mut::<HEADER_LEN>() else {
         return;
     };

@@ -6,7 +6,14 @@ use crate::wire::gre::Gre;
 use crate::wire::gue::Gue;
 use crate::wire::udp::Udp;
 use proptest::prelude::*;
-use std::net::{Ipv4Addr, Ipv6Addr};
+
+const ETHERTYPE: std::ops::Range<usize> = 12..14;
+
+/// A port with an address of each family.
+const SOURCES: OuterSources = OuterSources {
+    v4: Some(Ipv4Addr::new(10, 0, 0, 1)),
+    v6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+};
 
 /// A frame whose IP packet has this payload.
 fn frame(is_v6: bool, class: u8, ttl: u8, df: bool, payload: &[u8]) -> Vec<u8> {
@@ -123,24 +130,27 @@ proptest! {
         encapsulation in encapsulation(),
         hash: u64,
         is_fragmented: bool,
+        own: Option<u16>,
     ) {
         let ((is_v6, is_outer_v6), (class, df)) = (families, fields);
-        let config = TunnelConfig { encapsulation, source: None };
-        let ends = |last| match is_outer_v6 {
+        let address = |last: u128| match is_outer_v6 {
             true => IpAddr::from(Ipv6Addr::from_bits(0x2001_0db8u128 << 96 | last)),
             false => IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 | last as u32)),
         };
-        let (source, destination) = (ends(1), ends(2));
-        let via = Via::Wrapped(config);
-        let overhead = Tunnel::new(via, destination).overhead();
+        // The tunnel's own source, or the port's.
+        let own = own.map(|last| address(u128::from(last)));
+        let (source, destination) = (own.unwrap_or(address(1)), address(2));
+        let config = TunnelConfig { encapsulation, source: own };
+        let tunnel = Tunnel::new(Via::Wrapped(config), destination, is_v6);
+        let overhead = tunnel.overhead();
         let before = frame(is_v6, class, ttl, df, &payload);
         let mut packet = Memory::new(PortId(0), &[&before[..], &vec![0; padding]].concat());
         let length = (before.len() - IP) as u16;
         prop_assert!(make_room(&mut packet, length, overhead));
         let mut numbers = Identifications::new(3, 8);
         let inner = Inner { is_v6, hash };
-        let outer = Outer { source, is_fragmented };
-        prop_assert!(wrap(packet.data_mut(), inner, &config, destination, outer, &mut numbers));
+        let outer = Outer { sources: &SOURCES, is_fragmented };
+        prop_assert!(tunnel.wrap(packet.data_mut(), inner, outer, &mut numbers).is_some());
         let after = packet.data();
         prop_assert_eq!(unwrapped(after, &config, hash), &frame(is_v6, class, ttl - 1, df, &payload)[IP..]);
         if is_outer_v6 {
@@ -202,10 +212,9 @@ proptest! {
         };
         let mut numbers = Identifications::new(0, 1);
         let inner = Inner { is_v6, hash: 0 };
-        for source in [destination, IpAddr::from(Ipv6Addr::LOCALHOST)] {
-            let outer = Outer { source, is_fragmented: false };
-            wrap(&mut bytes.clone(), inner, &config, destination, outer, &mut numbers);
-        }
+        let tunnel = Tunnel::new(Via::Wrapped(config), destination, is_v6);
+        let outer = Outer { sources: &SOURCES, is_fragmented: false };
+        tunnel.wrap(&mut bytes.clone(), inner, outer, &mut numbers);
         for number in [protocol::TCP, protocol::UDP, protocol::ICMPV6] {
             mark(&mut bytes.clone(), 34, number, destination, 5);
         }
@@ -222,4 +231,149 @@ fn there_is_room_for_the_longest_headers_and_no_more() {
     let mut packet = Memory::new(PortId(0), &before);
     assert!(!make_room(&mut packet, length, 129));
     assert_eq!(packet.data(), before);
+}
+
+/// Where weir has no address that it could come from, or the whole is too long, a packet stays as it is.
+#[test]
+fn what_cannot_be_wrapped_is_left_alone() {
+    let destinations: [IpAddr; 2] = [
+        Ipv4Addr::new(10, 0, 0, 2).into(),
+        Ipv6Addr::from_bits(2).into(),
+    ];
+    for (destination, is_v6) in destinations.into_iter().zip([false, true]) {
+        let config = TunnelConfig {
+            encapsulation: Encapsulation::Gre,
+            source: None,
+        };
+        let tunnel = Tunnel::new(Via::Wrapped(config), destination, is_v6);
+        let none = OuterSources::default();
+        let long = 65_535 - if is_v6 { 40 } else { 20 };
+        for (sources, payload, is_wrapped) in [
+            (&SOURCES, 100, true),
+            (&none, 100, false),
+            (&SOURCES, long, false),
+        ] {
+            let before = frame(is_v6, 0, 64, true, &vec![0; payload]);
+            let mut after = [&[0xa5; 64][..usize::from(tunnel.overhead())], &before].concat();
+            let untouched = after.clone();
+            let inner = Inner { is_v6, hash: 0 };
+            let outer = Outer {
+                sources,
+                is_fragmented: false,
+            };
+            let numbers = &mut Identifications::new(0, 1);
+            let result = tunnel.wrap(&mut after, inner, outer, numbers);
+            assert_eq!(result.is_some(), is_wrapped);
+            assert_eq!(after != untouched, is_wrapped);
+        }
+    }
+}
+
+/// What Katran's real servers take out of a packet, by the rules of its `decap` program: an outer IPv4 header has no options; what
+/// is inside is told by the protocol, in GUE by two bits of the first byte behind the UDP header, whose port is the system's.
+fn as_katran_takes(frame: &[u8], gue_port: u16) -> Option<&[u8]> {
+    let packet = &frame[IP..];
+    let (protocol, behind) = match packet[0] >> 4 {
+        4 if packet[0] == 0x45 && packet[6] & 0x3f == 0 => (packet[9], &packet[20..]),
+        6 => (packet[6], &packet[40..]),
+        _ => return None,
+    };
+    let is_v6 = match protocol {
+        protocol::IPIP => false,
+        protocol::IPV6 => true,
+        protocol::UDP if behind[2..4] == gue_port.to_be_bytes() => {
+            let inside = &behind[8..];
+            let is_v6 = inside[0] & 0x30 != 0;
+            return (inside[0] >> 4 == if is_v6 { 6 } else { 4 }).then_some(inside);
+        }
+        _ => return None,
+    };
+    (behind[0] >> 4 == if is_v6 { 6 } else { 4 }).then_some(behind)
+}
+
+/// What a Linux real server takes out of GUE (`fou_gue_recv`), which GLB's are: variant 0 without extensions says the protocol,
+/// variant 1 is the packet.
+fn as_linux_takes(frame: &[u8], gue_port: u16) -> Option<&[u8]> {
+    let packet = &frame[IP..];
+    let udp = &packet[if packet[0] >> 4 == 4 { 20 } else { 40 }..];
+    if udp[2..4] != gue_port.to_be_bytes()
+        || usize::from(u16::from_be_bytes([udp[4], udp[5]])) != udp.len()
+    {
+        return None;
+    }
+    match udp[8..] {
+        [0, protocol, 0, 0, ref inside @ ..] => {
+            let version = if protocol == protocol::IPV6 { 6 } else { 4 };
+            (inside[0] >> 4 == version && matches!(protocol, protocol::IPIP | protocol::IPV6))
+                .then_some(inside)
+        }
+        [first, ..] if first >> 6 == 1 => Some(&udp[8..]),
+        _ => None,
+    }
+}
+
+/// The header that stands before a packet of 43 bytes in the systems of others, byte by byte but for what they choose freely:
+/// source port, flow label, DF, the source address.
+#[test]
+fn the_real_servers_of_katran_and_glb_take_weirs_packets() {
+    let (port, hash) = (9886, 0x0123_4567_89ab_cdef);
+    let gue = |variant| Encapsulation::Gue {
+        port,
+        variant,
+        zero_checksum: false,
+    };
+    let ways = [
+        (Encapsulation::Ipip, true, false),
+        (gue(GueVariant::Plain), true, true),
+        (gue(GueVariant::Header), false, true),
+    ];
+    let ends: [(IpAddr, &[u8]); 2] = [
+        (Ipv4Addr::new(10, 0, 0, 3).into(), &[0x45, 0]),
+        (Ipv6Addr::from_bits(0xfc << 120 | 1).into(), &[0x60]),
+    ];
+    for (encapsulation, katran, linux) in ways {
+        for ((destination, start), is_v6) in ends.iter().flat_map(|end| [(end, false), (end, true)])
+        {
+            let config = TunnelConfig {
+                encapsulation,
+                source: None,
+            };
+            let tunnel = Tunnel::new(Via::Wrapped(config), *destination, is_v6);
+            let before = frame(is_v6, 0, 64, true, &[7; 23]);
+            let mut packet = Memory::new(PortId(0), &before);
+            assert!(make_room(
+                &mut packet,
+                (before.len() - IP) as u16,
+                tunnel.overhead()
+            ));
+            let inner = Inner { is_v6, hash };
+            let outer = Outer {
+                sources: &SOURCES,
+                is_fragmented: false,
+            };
+            let numbers = &mut Identifications::new(0, 1);
+            tunnel
+                .wrap(packet.data_mut(), inner, outer, numbers)
+                .unwrap();
+            let after = packet.data();
+            assert!(after[IP..].starts_with(start));
+            let inside = &frame(is_v6, 0, 63, true, &[7; 23])[IP..];
+            if katran {
+                assert_eq!(
+                    as_katran_takes(after, port),
+                    Some(inside),
+                    "{encapsulation:?} {destination}"
+                );
+            }
+            if linux {
+                assert_eq!(
+                    as_linux_takes(after, port),
+                    Some(inside),
+                    "{encapsulation:?} {destination}"
+                );
+            }
+            // RFC 1624 and RFC 6935: the checksums are right, over IPv4 that of UDP may be 0.
+            assert_eq!(unwrapped(after, &config, hash), inside);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::config::{self, Config};
 use crate::conn::Pool;
+use crate::forward::tunnel::OuterSources;
 use crate::net::{ByFamily, is_link_local};
 use crate::service::ServiceKey;
 use crate::tables::{Accepts, Owner, Port};
@@ -59,27 +60,31 @@ pub(super) fn port_tables(config: &Config, devices: &[Device]) -> Arc<[Port]> {
             port_table(port, *device, speaks_v6)
         })
         .collect();
-    let sources: Vec<_> = ports.iter().map(outer_source).collect();
-    let first = |of: fn(&ByFamily<Option<IpAddr>>) -> Option<IpAddr>| sources.iter().find_map(of);
-    let (first_v4, first_v6) = (first(|source| source.v4), first(|source| source.v6));
-    for (port, source) in ports.iter_mut().zip(&sources) {
-        port.outer_source = ByFamily {
-            v4: source.v4.or(first_v4),
-            v6: source.v6.or(first_v6),
+    let sources: Vec<_> = ports.iter().map(outer_sources).collect();
+    let first_v4 = sources.iter().find_map(|sources| sources.v4);
+    let first_v6 = sources.iter().find_map(|sources| sources.v6);
+    for (port, sources) in ports.iter_mut().zip(&sources) {
+        port.outer_sources = OuterSources {
+            v4: sources.v4.or(first_v4),
+            v6: sources.v6.or(first_v6),
         };
     }
     ports.into()
 }
 
 /// The first address of each family that a port has, but for link-local ones, which no router brings errors to.
-fn outer_source(port: &Port) -> ByFamily<Option<IpAddr>> {
-    let first = |is_v6: bool| {
-        let mut addresses = port.addresses.iter().map(IpNet::addr);
-        addresses.find(|address| address.is_ipv6() == is_v6 && !is_link_local(*address))
-    };
-    ByFamily {
-        v4: first(false),
-        v6: first(true),
+fn outer_sources(port: &Port) -> OuterSources {
+    let addresses = port.addresses.iter().map(IpNet::addr);
+    let mut addresses = addresses.filter(|address| !is_link_local(*address));
+    OuterSources {
+        v4: addresses.clone().find_map(|address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }),
+        v6: addresses.find_map(|address| match address {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        }),
     }
 }
 
@@ -99,7 +104,7 @@ fn port_table(port: &config::PortConfig, device: Device, speaks_v6: bool) -> Por
             false => Accepts::only(device.mac),
         },
         mtu: port.mtu,
-        outer_source: ByFamily::default(),
+        outer_sources: OuterSources::default(),
         accepts_ra: port.accept_ra,
         forwards: port.forward,
         hairpin: hairpin(&addresses, port.companion.is_some()),

@@ -55,7 +55,7 @@ mod tests {
         #[test]
         fn it_is_a_map(changes in prop::collection::vec((0u32..300, prop::option::of(1u8..64)), 0..200)) {
             let (mut tunnels, mut model) = (Tunnels::default(), HashMap::new());
-            let tunnel = |dscp: u8| Tunnel::new(Via::Marked { dscp }, Ipv4Addr::LOCALHOST.into());
+            let tunnel = |dscp: u8| Tunnel::new(Via::Marked { dscp }, Ipv4Addr::LOCALHOST.into(), false);
             for (real, dscp) in changes {
                 let before = (tunnels.clone(), model.clone());
                 let differs = tunnels.set(RealId(real), dscp.map(tunnel));

@@ -50,6 +50,14 @@ pub fn fold(mut sum: u64) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
+/// As [`fold`], of the sum of at most 16 words of 32 bits.
+#[inline(always)]
+pub fn fold_few(mut sum: u64) -> u16 {
+    sum = (sum & 0xffff_ffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
 /// The pseudo header of TCP and UDP (RFC 9293 section 3.1, RFC 768), not folded.
 pub fn pseudo_header_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: u16) -> u64 {
     let halves = |address: Ipv4Addr| {
@@ -167,6 +175,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn few_words_are_folded_in_fewer_steps(words in prop::collection::vec(
+            prop_oneof![any::<u32>(), Just(u32::MAX), Just(0xffff), Just(0)], 0..=16
+        )) {
+            let sum = words.iter().map(|word| u64::from(*word)).sum();
+            prop_assert_eq!(fold_few(sum), fold(sum));
+        }
+
         #[test]
         fn a_right_header_is_told_from_a_wrong_one(mut header: [u8; 20], right: bool) {
             if right {

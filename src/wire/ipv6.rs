@@ -152,6 +152,10 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv6<T> {
         set_u16(self.0.as_mut(), field::PAYLOAD_LENGTH, length);
     }
 
+    pub fn set_next_header(&mut self, next_header: u8) {
+        self.0.as_mut()[field::NEXT_HEADER] = next_header;
+    }
+
     pub fn set_hop_limit(&mut self, hop_limit: u8) {
         self.0.as_mut()[field::HOP_LIMIT] = hop_limit;
     }

@@ -1,13 +1,19 @@
 //! Which addresses packets are wrapped for, and how: by that an error about a wrapped packet is told from others.
+//!
+//! A real server's packets may be wrapped in another way after a change, or not at all: errors about the earlier ones are on their
+//! way, and in a mode that no longer wraps the connections of before go on as they began. So each way stays until the real server
+//! has no connections left.
 
-use crate::config::{Encapsulation, ServiceConfig};
+use crate::config::Encapsulation;
 use crate::rcu::map::{Map, Snapshot};
+use crate::units::RealId;
 use foldhash::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Counts, for each real server's address, the real servers of each encapsulation.
 pub(super) struct Ends {
+    of_reals: HashMap<RealId, (IpAddr, Vec<Encapsulation>)>,
     counts: HashMap<IpAddr, Vec<(Encapsulation, usize)>>,
     published: Map<IpAddr, Arc<[Encapsulation]>>,
 }
@@ -15,20 +21,27 @@ pub(super) struct Ends {
 impl Ends {
     pub(super) fn new(seed: u64) -> Self {
         Ends {
+            of_reals: HashMap::default(),
             counts: HashMap::default(),
             published: Map::new(seed),
         }
     }
 
-    /// Follows a service from its former version to its present one.
-    pub(super) fn follow(&mut self, before: Option<&ServiceConfig>, after: Option<&ServiceConfig>) {
-        for (service, is_added) in [(after, true), (before, false)] {
-            let tunnel = service.and_then(|service| service.mode.tunnel());
-            let Some((service, tunnel)) = service.zip(tunnel) else {
-                continue;
-            };
-            for real in &service.reals {
-                self.count(real.address, tunnel.encapsulation, is_added);
+    /// A real server's packets are wrapped so.
+    pub(super) fn add(&mut self, real: RealId, address: IpAddr, encapsulation: Encapsulation) {
+        let of_real = self.of_reals.entry(real);
+        let (_, known) = of_real.or_insert((address, Vec::new()));
+        if !known.contains(&encapsulation) {
+            known.push(encapsulation);
+            self.count(address, encapsulation, true);
+        }
+    }
+
+    /// A real server has no connections left.
+    pub(super) fn remove(&mut self, real: RealId) {
+        if let Some((address, known)) = self.of_reals.remove(&real) {
+            for encapsulation in known {
+                self.count(address, encapsulation, false);
             }
         }
     }
@@ -66,5 +79,35 @@ impl Ends {
 
     pub(super) fn freeze(&mut self) -> Snapshot<IpAddr, Arc<[Encapsulation]>> {
         self.published.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn a_way_is_known_as_long_as_a_real_server_has_had_it() {
+        let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11));
+        let (one, two) = (RealId(1), RealId(2));
+        let (ipip, gre) = (Encapsulation::Ipip, Encapsulation::Gre);
+        let mut ends = Ends::new(1);
+        let known = |ends: &mut Ends| {
+            let published = ends.freeze();
+            published.get(&address).map_or(vec![], |all| all.to_vec())
+        };
+        ends.add(one, address, ipip);
+        ends.add(one, address, ipip);
+        assert_eq!(known(&mut ends), [ipip]);
+        // Wrapped in another way from now on; so is another real server with this address.
+        ends.add(one, address, gre);
+        ends.add(two, address, gre);
+        assert_eq!(known(&mut ends), [ipip, gre]);
+        ends.remove(one);
+        assert_eq!(known(&mut ends), [gre]);
+        ends.remove(two);
+        ends.remove(two);
+        assert_eq!(known(&mut ends), []);
     }
 }

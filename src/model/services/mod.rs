@@ -307,11 +307,13 @@ impl Services {
             natted,
             placing,
             tunnels,
+            ends,
             ..
         } = &mut self.indexes;
         let Released { reals, services } = registry.release_drained(&self.around.stats, now);
         for (id, (key, address, port)) in reals {
             tunnels.set(id, None);
+            ends.remove(id);
             natted.forget(&key, address, port);
         }
         services.iter().for_each(|key| placing.forget(key));
@@ -386,7 +388,6 @@ impl Indexes {
             tunnels,
             ends,
         } = self;
-        ends.follow(before, after);
         let Some(key) = before.or(after).map(key) else {
             return;
         };
@@ -443,7 +444,11 @@ impl Indexes {
         let via = Via::of(&service.mode);
         if let Some(via) = via {
             for real in &registered.reals {
-                tunnels.set(real.id, Some(Tunnel::new(via, real.address)));
+                let tunnel = Tunnel::new(via, real.address, key.address.is_ipv6());
+                tunnels.set(real.id, Some(tunnel));
+                if let Via::Wrapped(config) = via {
+                    ends.add(real.id, real.address, config.encapsulation);
+                }
             }
         }
         let is_nat = mode.sees_replies && pool.is_none();

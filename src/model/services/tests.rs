@@ -142,7 +142,8 @@ fn text_of_services(services: &[Wanted]) -> String {
             1 + service.vip,
             if service.is_udp { "udp" } else { "tcp" },
             config::SchedulerConfig::ALL[service.scheduler].name(),
-            MODES[service.mode],
+            // Of each VIP its own.
+            MODES[service.mode].replace("dscp = 9", &format!("dscp = {}", 9 + service.vip)),
         );
         if let Some(name) = service.name
             && names.insert(name)
@@ -355,6 +356,7 @@ struct Seen {
     addresses: BTreeMap<IpAddr, String>,
     routes: Vec<Option<(PortId, Option<IpAddr>)>>,
     rest: String,
+    ends: BTreeMap<IpAddr, BTreeSet<String>>,
     statics: BTreeMap<(PortId, IpAddr), Mac>,
     natted: BTreeMap<ServiceKey, BTreeSet<ServiceKey>>,
     departed: bool,
@@ -442,12 +444,8 @@ fn seen(model: &Model) -> Seen {
                 Some((route.port, route.gateway.map(|(_, via)| via)))
             })
             .collect(),
-        rest: format!(
-            "{:?} {:?} {:?}",
-            tables.ports,
-            tables.reverse_path,
-            ends(tables)
-        ),
+        rest: format!("{:?} {:?}", tables.ports, tables.reverse_path),
+        ends: ends(tables),
         statics: statics
             .map(|(_, address, link, _)| ((link.port, address), link.mac))
             .collect(),
@@ -456,15 +454,14 @@ fn seen(model: &Model) -> Seen {
     }
 }
 
-/// How packets are wrapped for each address, in an order of its own.
-fn ends(tables: &Tables) -> BTreeMap<IpAddr, Vec<String>> {
-    let sorted = |all: &Arc<[config::Encapsulation]>| {
-        let mut all: Vec<_> = all.iter().map(|each| format!("{each:?}")).collect();
-        all.sort_unstable();
-        all
+/// How packets are wrapped for each address.
+fn ends(tables: &Tables) -> BTreeMap<IpAddr, BTreeSet<String>> {
+    let set = |all: &Arc<[config::Encapsulation]>| {
+        let names = all.iter().map(|each| format!("{each:?}"));
+        names.collect()
     };
     let ends = tables.tunnel_ends.iter();
-    ends.map(|(address, all)| (*address, sorted(all))).collect()
+    ends.map(|(address, all)| (*address, set(all))).collect()
 }
 
 /// Whether a service's rule, which history has made, may differ so from that of a fresh model: a nat service that was placed
@@ -565,11 +562,31 @@ fn compare(lab: &Lab, is_quiet: bool) {
             .keys()
             .all(|place| after.natted.contains_key(place))
     );
+    // Errors are expected about each way by which connections go, those of a former mode's too; for what is gone about none.
+    for (address, ways) in &wanted.ends {
+        assert!(after.ends[address].is_superset(ways), "{address}");
+    }
+    let tables = lab.model.tables();
+    let reals = (tables.services.iter()).flat_map(|(_, service)| service.reals.iter());
+    for tunnel in reals.filter_map(|real| tables.tunnels.get(real.id)) {
+        if let Via::Wrapped(config) = tunnel.via {
+            let ways = &tables.tunnel_ends.get(&tunnel.destination).unwrap();
+            assert!(ways.contains(&config.encapsulation));
+        }
+    }
+    if is_quiet {
+        let is_real = |address| {
+            (config.services.iter().flat_map(|service| &service.reals))
+                .any(|real| real.address == address)
+        };
+        assert!(after.ends.keys().all(|address| is_real(*address)));
+    }
     if !is_quiet {
         after.departed = false;
     }
     for seen in [&mut after, &mut wanted] {
         seen.natted.clear();
+        seen.ends.clear();
     }
     assert_eq!(after, wanted);
     if is_quiet {

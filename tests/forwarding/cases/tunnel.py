@@ -6,13 +6,14 @@ import struct
 import lab
 import lab6
 import tunnels
-from case import Case, drop, forward, lan, local, reply, wan
+from case import Case, drop, forward, lan, local, queue, reply, wan
 from lab import Host
+from lab46 import KNOWN, tos, ttl
 from lab46 import two_arm as both
-from lab46 import tos, ttl
 from quotes import KINDS, PORT, TOO_BIG, about, error
-from scapy.layers.inet import IPOption_RR
-from scapy.layers.inet6 import IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, PadN
+from scapy.layers.inet import IP, IPOption_RR
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, PadN
+from scapy.layers.l2 import Ether
 
 NAMES = {lab: "v4", lab6: "v6"}
 PAIRS = [(near, far) for near in (lab, lab6) for far in (lab, lab6)]
@@ -141,6 +142,37 @@ def least_of_ipv6(far, mtu):
         assert len(results.forwarded(0)) == 14 + mtu, "what fits goes whole"
 
     return Case(f"{title(lab6, far)}_1280_bytes_always_pass", lb, steps, gathers=True, check=cut)
+
+
+def first_of_all(near, far):
+    """What is cut waits for the next hop's MAC address as what is not, and goes in its order. It counts as what came: one packet."""
+    service_ = service(near, far.A, protocol="udp")
+    mtu = 1500 if near is lab else 1290 if far is lab else 1310
+    lb = both(service_, known=tuple(host for host in KNOWN if host.ip != far.A.ip), mtu=(1500, mtu))
+    most = mtu - bytes_before({}, far)
+    sent = [sized(near, length, df=False) for length in (100, most + 1, 100, most)]
+    here = lab.arp(lab.A, lab.LAN, op="is-at", target_mac=lab.LAN.mac) if far is lab else lab6.advertise(lab6.A, lab6.LAN)
+
+    def whole(results):
+        assert results.counts["queued"] == 0, results.counts
+        outer = lambda frame: isinstance(Ether(frame).payload, (IP, IPv6)) and tunnels.ip_of(frame).protocol != 58  # noqa: E731
+        frames = [frame for _, frame in results.out["lan"] if outer(frame)]
+        assert len(frames) == 5 and all(len(frame) - 14 <= mtu for frame in frames), [len(frame) for frame in frames]
+        assert all(Ether(frame).dst == far.A.mac for frame in frames), "the real server's MAC address"
+        made, alone = tunnels.keys_of(service_), (0, 3, 4)
+        packets = [bytes(each.layer) for each in sent]
+        for frame, packet in zip((frames[n] for n in alone), packets[::2] + packets[3:]):
+            assert tunnels.view(tunnels.inside(frame, made)).payload == tunnels.view(packet).payload, "a whole one"
+        if near is lab:
+            parts = [tunnels.view(tunnels.inside(frame, made)) for frame in frames[1:3]]
+            assert b"".join(part.payload for part in parts) == packets[1][20:], "the datagram"
+        else:
+            parts = tunnels.pieces_of(frames[1:3]).values()
+            data = b"".join(data for _, data, _, _ in parts)
+            assert data[40:] == packets[1][40:] and len({number for _, _, number, _ in parts}) == 1, "the packet"
+
+    steps = [wan(each, queue("lan")) for each in sent] + [lan(here, local())]
+    return Case(f"{title(near, far)}_pieces_wait_for_the_next_hop", lb, steps, gathers=True, check=whole, asks=[("lan", 0.001, far.A.ip)])
 
 
 def headers(far):
@@ -303,6 +335,17 @@ def short_quotes(near, far):
     ])
 
 
+def both_variants(near, far):
+    """Where packets in GUE of both variants go to one real server, an error is about the one that it quotes."""
+    plain, header = ({"tunnel": '"gue"', "gue_variant": variant} for variant in (1, 0))
+    lb = both(service(near, far.A, protocol="udp", keys=plain), service(near, far.A, keys=header, name="other"))
+    big = sized(near, 1420)
+    steps = [wan(near.tcp(near.CLIENT, near.VIP), forward("lan", far.A, new=True)), wan(big, forward("lan", far.A, new=True))]
+    steps += [lan(about(step, TOO_BIG, INSIDE[far], more=None, rest=1400), expect) for step, expect in (
+        (0, drop("tunnel_too_big")), (1, forward("wan", near.CLIENT, icmp=TOO_BIG[near], rest=struct.pack("!I", 1400 - bytes_before(plain, far)))))]
+    return Case(f"{title(near, far)}_gue_of_both_variants", lb, steps)
+
+
 def forged_on_the_way(near, far):
     """Believed is only what quotes a packet that weir may have sent."""
     lb = both(service(near, far.A, protocol="udp"))
@@ -352,12 +395,13 @@ def of_companions(near, far):
 
 
 CASES = [errors_on_the_way(near, far, keys) for near, far in PAIRS for keys in KEYS]
-CASES += [make(near, far) for make in (short_quotes, forged_on_the_way, of_companions) for near, far in PAIRS]
+CASES += [make(near, far) for make in (short_quotes, both_variants, forged_on_the_way, of_companions) for near, far in PAIRS]
 CASES += [every_kind(near, far, keys) for near, far in PAIRS for keys in KEYS]
 CASES += [ecn_and_dscp(near, far) for near, far in PAIRS]
 CASES += [times_to_live(near, far) for near, far in PAIRS]
 CASES += [sizes(near, far, keys) for near, far in PAIRS for keys in KEYS]
 CASES += [pieces(far, keys) for far in (lab, lab6) for keys in KEYS]
+CASES += [first_of_all(near, far) for near, far in PAIRS]
 CASES += [df_and_identification(), least_of_ipv6(lab, 1290), least_of_ipv6(lab6, 1310)]
 CASES += [make(far) for make in (headers, padded, wrong_checksum) for far in (lab, lab6)]
 CASES += [by_hash(near, far, scheduler) for near, far in PAIRS for scheduler in ("sh", "mh")]
