@@ -18,9 +18,12 @@ use weir::verdict::DropReason;
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract.txt");
 const TOLERANCE: f64 = 0.01;
 
-/// Bursts of each way that are counted.
+/// Bursts of most ways that are counted.
 const BURSTS: usize = 20;
 const PACKETS: usize = BURSTS * BURST;
+/// Connections whose packets are known ones, and the bursts in which each has one packet.
+const KNOWN: usize = 256;
+const ROUND: usize = KNOWN / BURST;
 
 const SYN: u8 = 2;
 const PSH: u8 = 8;
@@ -42,14 +45,25 @@ fn send_each(bench: &mut Bench, flows: &[Flow], flags: Option<u8>) {
 }
 
 /// Counts one way; what it is comes to stdout. `is_so`: how many of the packets ended as they should.
-#[allow(clippy::print_stdout)]
 fn count(way: &str, bench: &mut Bench, traffic: &mut Traffic, is_so: impl Fn(&Bench) -> u64) {
+    count_bursts(BURSTS, way, bench, traffic, is_so);
+}
+
+#[allow(clippy::print_stdout)]
+fn count_bursts(
+    bursts: usize,
+    way: &str,
+    bench: &mut Bench,
+    traffic: &mut Traffic,
+    is_so: impl Fn(&Bench) -> u64,
+) {
     let before = is_so(bench);
     phase(way);
-    send(bench, traffic, BURSTS);
+    send(bench, traffic, bursts);
     phase("");
-    assert_eq!(is_so(bench) - before, PACKETS as u64, "{way}");
-    println!("way: {way}");
+    let packets = bursts * BURST;
+    assert_eq!(is_so(bench) - before, packets as u64, "{way}");
+    println!("way: {packets} {way}");
 }
 
 fn forwarded(bench: &Bench) -> u64 {
@@ -86,7 +100,7 @@ fn connections(mode: &'static str, protocol: &'static str, is_six: bool) {
     let mut bench = Bench::new(&setup.config(), 16_384);
     let is_tcp = protocol == "tcp";
     let flags = |flags: u8| is_tcp.then_some(flags);
-    let flows: Vec<Flow> = (0..256).map(|n| setup.flow(n, 1)).collect();
+    let flows: Vec<Flow> = (0..KNOWN).map(|n| setup.flow(n, 1)).collect();
     send_each(&mut bench, &flows, flags(SYN));
     let replies = bench.replies(LAN);
     let sees_replies = matches!(mode, "nat" | "fullnat");
@@ -101,10 +115,18 @@ fn connections(mode: &'static str, protocol: &'static str, is_six: bool) {
     let way = |what: &str| format!("{mode} {protocol}{family} {what}");
     count(&way("known"), &mut bench, &mut known, forwarded);
     if sees_replies {
+        // The first one with data proves the connection: only the others go by the known way.
         let mut known = Traffic::new(replies, flags(PSH | ACK), 64);
+        count_bursts(
+            ROUND,
+            &way("first reply"),
+            &mut bench,
+            &mut known,
+            forwarded,
+        );
         count(&way("reply"), &mut bench, &mut known, forwarded);
     }
-    let new = (256..256 + PACKETS).map(|n| setup.flow(n, 1));
+    let new = (KNOWN..KNOWN + PACKETS).map(|n| setup.flow(n, 1));
     let mut new = Traffic::new(new, flags(SYN), 64);
     let before = bench.connections();
     count(&way("new"), &mut bench, &mut new, forwarded);
@@ -196,7 +218,9 @@ fn measure() -> BTreeMap<String, f64> {
             .and_then(|line| line.trim().parse().ok())
             .expect("a sum");
         assert!(total > 0.0, "{way}: callgrind has found Director::process");
-        counts.insert(way.to_owned(), total / PACKETS as f64);
+        let (packets, way) = way.split_once(' ').expect("packets, and the way");
+        let packets: f64 = packets.parse().expect("so many packets");
+        counts.insert(way.to_owned(), total / packets);
     }
     counts
 }
