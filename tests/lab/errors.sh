@@ -1,4 +1,5 @@
-# ICMP errors about connections, said by the kernel's own routers and hosts: path MTU discovery, closed ports, hops.
+# ICMP errors about connections, said by the kernel's own routers and hosts: path MTU discovery, closed ports, hops; and what
+# tracepath, traceroute and large pings say.
 #
 #   scripts/lab tests/lab/errors.sh dr|nat|fullnat
 #
@@ -153,9 +154,8 @@ traced() {
     same "traceroute to HTTP at $1" "$way $1 $1" "$(hops -T -p 80 "$1")"
     same "traceroute to a closed port at $1" "$way $1 $1" "$(hops -U -p 9999 "$1")"
     [[ $mode == dr ]] || same "traceroute through two routers behind $1" "$way $1 $1 $1" "$(hops -U -p 9000 "$1")"
-    ping_large "$1"
+    check "a ping of 3,000 bytes to $1" on far ping -q -c 2 -i 0.2 -W 2 -s 3000 "$1"
 }
-ping_large() { check "a ping of 3,000 bytes to $1" on far ping -q -c 2 -i 0.2 -W 2 -s 3000 "$1"; }
 
 client c1 198.51.100.11
 has c1 wan 2001:db8:51::11/64
@@ -163,7 +163,6 @@ goes c1 2001:db8:2::/64 2001:db8:51::1
 vips=("$four" "$six")
 [[ $mode != fullnat ]] || vips+=("$to_four" "$to_six")
 for vip in "${vips[@]}"; do
-    traced "$vip"
     down "$vip"
     same "a closed port of $vip, at once" "ECONNREFUSED $vip" "$(asks far "$vip" 9999)"
     if [[ $mode != dr ]]; then
@@ -171,6 +170,8 @@ for vip in "${vips[@]}"; do
         # r2, r1 and weir take one each, and ri the last.
         same "a packet that dies behind $vip" "EHOSTUNREACH $vip" "$(asks far "$vip" 9000 4)"
     fi
+    # Last: from then on the client knows how wide the way is.
+    traced "$vip"
 done
 wrong() { metrics | awk '/^weir_dropped_packets_total.*"(icmp_.*|fragment|too_big|bad_.*)"/ && $NF > 0'; }
 same "no error was dropped" "" "$(wrong)"
