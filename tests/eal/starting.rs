@@ -81,38 +81,41 @@ fn what_does_not_start_says_why() {
 
 #[test]
 fn the_kernel_side_of_a_tap_has_an_address_of_its_own() {
-    alone_in_namespace("starting::the_kernel_side_of_a_tap_has_an_address_of_its_own", || {
-        let eal = eal();
-        let pool = MbufPool::new(&eal, 4095, 1400, -1).unwrap();
-        let mac = Mac([2, 0, 0, 0, 0, 1]);
-        let device = "net_tap0,iface=wtest0";
-        let config = DeviceConfig {
-            mac: Some(mac),
-            mtu: 1400,
-            ..port(0, device)
-        };
-        let mut port = Device::attach(&eal, &config).unwrap();
-        let queues = port.start(&[pool]).unwrap();
+    alone_in_namespace(
+        "starting::the_kernel_side_of_a_tap_has_an_address_of_its_own",
+        || {
+            let eal = eal();
+            let pool = MbufPool::new(&eal, 4095, 1400, -1).unwrap();
+            let mac = Mac([2, 0, 0, 0, 0, 1]);
+            let device = "net_tap0,iface=wtest0";
+            let config = DeviceConfig {
+                mac: Some(mac),
+                mtu: 1400,
+                ..port(0, device)
+            };
+            let mut port = Device::attach(&eal, &config).unwrap();
+            let queues = port.start(&[pool]).unwrap();
 
-        let link = Command::new("ip")
-            .args(["-o", "link", "show", "wtest0"])
-            .output()
-            .unwrap();
-        let link = String::from_utf8_lossy(&link.stdout);
-        assert_eq!(after(&link, "link/ether"), "02:ff:00:00:00:01", "{link}");
-        assert_eq!(after(&link, "mtu"), "1400", "{link}");
-        assert_eq!(port.mac(), mac);
-        assert!(port.link().up);
-        drop((queues, port));
-        let link = Command::new("ip")
-            .args(["link", "show", "wtest0"])
-            .output()
-            .unwrap();
-        assert!(
-            !link.status.success(),
-            "a closed port leaves its TAP behind"
-        );
-    });
+            let link = Command::new("ip")
+                .args(["-o", "link", "show", "wtest0"])
+                .output()
+                .unwrap();
+            let link = String::from_utf8_lossy(&link.stdout);
+            assert_eq!(after(&link, "link/ether"), "02:ff:00:00:00:01", "{link}");
+            assert_eq!(after(&link, "mtu"), "1400", "{link}");
+            assert_eq!(port.mac(), mac);
+            assert!(port.link().up);
+            drop((queues, port));
+            let link = Command::new("ip")
+                .args(["link", "show", "wtest0"])
+                .output()
+                .unwrap();
+            assert!(
+                !link.status.success(),
+                "a closed port leaves its TAP behind"
+            );
+        },
+    );
 }
 
 #[test]
