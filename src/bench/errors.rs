@@ -19,7 +19,8 @@ const ROUTERS: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 64, 1, 0), Ipv4Addr::new(10, 
 /// "Port unreachable" about a packet of a flow, which quotes all of it.
 fn error(quoted: &Flow, port: PortId) -> (PortId, Vec<u8>) {
     const PORT_UNREACHABLE_V6: u8 = 4;
-    let offending = frame(quoted, None, 64);
+    // Short, so that all of the error is among the bytes that are written for each packet.
+    let offending = frame(quoted, None, 54);
     let router = ROUTERS[usize::from(port == LAN)];
     let (own, sender) = (mac(port), mac(PortId(9)));
     let mut error = vec![0; 512];
