@@ -103,7 +103,7 @@ pub static CASES: &[Case] = &[
     },
     Case {
         name: "errors",
-        description: "ICMP errors about known connections, by mode and family",
+        description: "ICMP errors about known connections, by mode",
         run: errors::run,
     },
     Case {
