@@ -47,7 +47,7 @@ use state_file::StateFile;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 use unplug::Unplugged;
 use watch::Watch;
