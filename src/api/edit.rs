@@ -1,9 +1,11 @@
 //! `/v1/weight`, `/v1/drain`, `/v1/disable`, `/v1/enable`: one real server, now. PUT and DELETE of `/v1/services`: single services.
 
-use super::answer::{changed, error, invalid, is_of_type, json_response, no_answer, posted};
+use super::answer::{
+    Kind, changed, error, invalid, is_of_type, json_response, no_answer, posted, problem,
+};
 use super::state::Api;
 use crate::config;
-use crate::control::NoAnswer;
+use crate::control::{Missing, NoAnswer};
 use crate::model::Edit;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
@@ -100,8 +102,9 @@ async fn edit(
     let changing = api.handle.changing().await;
     let done = changing.change(move |control| control.edit_real(&service, real, what, length));
     match done.await {
-        Ok(Ok(edited)) => json_response(StatusCode::OK, edited),
-        Ok(Err(why)) => error(StatusCode::NOT_FOUND, &why.to_string()),
+        Ok(Ok(edited)) => json_response(edited),
+        Ok(Err(why @ Missing::Service(_))) => problem(Kind::UnknownService, &why.to_string()),
+        Ok(Err(why @ Missing::Real(..))) => problem(Kind::UnknownReal, &why.to_string()),
         Err(why) => no_answer(why),
     }
 }
@@ -144,14 +147,14 @@ pub(super) async fn put_services(
     });
     let (services, warnings) = match checked.await {
         Ok(Ok(checked)) => checked,
-        Ok(Err(wrong)) => return json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&wrong)),
+        Ok(Err(wrong)) => return invalid(&wrong),
         // It can only have panicked.
         Err(_) => return no_answer(NoAnswer::Panicked),
     };
     let done = changing.change(move |control| control.set_services(services, &warnings));
     match done.await {
         Ok(Ok(changes)) => changed(changes),
-        Ok(Err(why)) => error(StatusCode::CONFLICT, &why.to_string()),
+        Ok(Err(why)) => problem(Kind::ConflictingServices, &why.to_string()),
         Err(why) => no_answer(why),
     }
 }
@@ -175,8 +178,8 @@ pub(super) async fn delete_service(
     let done = changing.change(move |control| control.unset_service(&name));
     match done.await {
         Ok(Some(changes)) => changed(changes),
-        Ok(None) => error(
-            StatusCode::NOT_FOUND,
+        Ok(None) => problem(
+            Kind::UnknownService,
             &format!("there is no service {service:?}"),
         ),
         Err(why) => no_answer(why),

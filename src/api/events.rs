@@ -1,6 +1,6 @@
 //! `/v1/events`: what has happened, as a list or as it happens.
 
-use super::answer::error;
+use super::answer::{JSON, error};
 use super::state::Api;
 use super::stream::{Array, Reader, stream};
 use crate::log::{self, Record};
@@ -61,7 +61,7 @@ pub(super) async fn events(
         let last = last.and_then(|id| id.to_str().ok()?.parse().ok());
         return follow(&api, which, last);
     }
-    stream(&reader, "application/json", async move |pieces| {
+    stream(&reader, JSON, async move |pieces| {
         let mut array = Array::new(pieces);
         array.add(wanted(&which).iter().map(|it| show(it))).await?;
         array.end().await

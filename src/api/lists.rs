@@ -1,6 +1,6 @@
 //! What is read by GET: rows for `weir show`, and `/metrics`.
 
-use super::answer::{error, no_answer};
+use super::answer::{JSON, Kind, no_answer, problem};
 use super::state::Api;
 use super::stream::{Array, Reader, array, stream};
 use crate::control::{Control, NoAnswer, show_check};
@@ -9,7 +9,7 @@ use crate::metrics::{self, Family, METRICS, Metric, Source};
 use crate::units::ServiceId;
 use crate::view;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
@@ -30,13 +30,10 @@ pub(super) async fn rows<T: Serialize + Send + 'static>(
         Err(why) => return no_answer(why),
     };
     let text = array(rows);
-    let content_type = "application/json";
     if text.len() <= SHORT {
-        return ([(header::CONTENT_TYPE, content_type)], text).into_response();
+        return ([(header::CONTENT_TYPE, JSON)], text).into_response();
     }
-    stream(&reader, content_type, async move |pieces| {
-        pieces.write(text).await
-    })
+    stream(&reader, JSON, async move |pieces| pieces.write(text).await)
 }
 
 pub(super) async fn services(
@@ -79,7 +76,7 @@ async fn each_service<T: Serialize + Send + 'static>(
         Ok(only) => only,
         Err(refusal) => return *refusal,
     };
-    stream(&reader, "application/json", async move |pieces| {
+    stream(&reader, JSON, async move |pieces| {
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
         let mut all = api.handle.ask(Control::services).await?;
@@ -117,10 +114,10 @@ pub(super) async fn health(
     let asked = move |control: &Control| control.list_checks(service.as_deref());
     let (only, lister) = match api.handle.ask(asked).await {
         Ok(Ok(found)) => found,
-        Ok(Err(why)) => return error(StatusCode::NOT_FOUND, &why),
+        Ok(Err(why)) => return problem(Kind::UnknownService, &why),
         Err(why) => return no_answer(why),
     };
-    stream(&reader, "application/json", async move |pieces| {
+    stream(&reader, JSON, async move |pieces| {
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
         let mut last = None;
@@ -147,7 +144,7 @@ pub(super) async fn connections(
         Ok(only) => only,
         Err(refusal) => return *refusal,
     };
-    stream(&reader, "application/json", async move |pieces| {
+    stream(&reader, JSON, async move |pieces| {
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
         let mut chunk = Box::new(ConnectionChunk::new());
@@ -208,15 +205,14 @@ impl Which {
             let wanted = name.to_owned();
             api.handle.ask(move |control| control.find_service(&wanted))
         };
-        let (status, why) = match find(&name).await {
+        Err(Box::new(match find(&name).await {
             Ok(Some(id)) => return Ok(Some(id)),
-            Ok(None) => (
-                StatusCode::NOT_FOUND,
-                format!("there is no service {name:?}"),
+            Ok(None) => problem(
+                Kind::UnknownService,
+                &format!("there is no service {name:?}"),
             ),
-            Err(stopping) => (StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()),
-        };
-        Err(Box::new(error(status, &why)))
+            Err(why) => no_answer(why),
+        }))
     }
 }
 

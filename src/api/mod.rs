@@ -21,9 +21,8 @@ mod stream;
 use crate::control::{Control, NoAnswer};
 use crate::log;
 use access::{Door, guard};
-use answer::{error, no_answer};
+use answer::{Kind, as_problem, error, no_answer, problem};
 use axum::Router;
-use axum::body;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -134,25 +133,14 @@ fn compression() -> CompressionLayer {
 /// Says whose answer it is; and what the framework refuses (a query, a method, a body) is told as weir's own errors are.
 async fn as_weir(request: Request, next: Next) -> Response {
     let method = request.method().clone();
-    let mut answer = next.run(request).await;
-    let told = answer.headers().get(header::CONTENT_TYPE);
-    let is_json = told.is_some_and(|told| told == "application/json");
-    if answer.status().is_client_error() && !is_json {
-        let status = answer.status();
-        let said = body::to_bytes(answer.into_body(), 4096).await;
-        let said = said.unwrap_or_default();
-        let said = String::from_utf8_lossy(&said);
-        answer = match (status, said.trim()) {
-            (StatusCode::METHOD_NOT_ALLOWED, _) => {
-                error(status, &format!("this address does not take {method}"))
-            }
-            (_, "") => error(status, status.canonical_reason().unwrap_or("refused")),
-            (_, said) => error(status, said),
-        };
+    let mut answer = as_problem(next.run(request).await, &method).await;
+    let is_unauthorized = answer.status() == StatusCode::UNAUTHORIZED;
+    let headers = answer.headers_mut();
+    headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    if is_unauthorized {
+        // RFC 9110, section 11.6.1: what would help.
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    answer
-        .headers_mut()
-        .insert(header::SERVER, HeaderValue::from_static(SERVER));
     answer
 }
 
@@ -176,7 +164,7 @@ async fn ready(State(api): State<Api>, Query(which): Query<Whose>) -> Response {
         }
     };
     match api.handle.ask(asked).await {
-        Ok(Err(why)) => error(StatusCode::NOT_FOUND, &why),
+        Ok(Err(why)) => problem(Kind::UnknownService, &why),
         Ok(Ok(found)) => probe(Ok(found)),
         Err(why) => probe(Err(why)),
     }
@@ -191,8 +179,8 @@ fn probe(answer: Result<Option<String>, NoAnswer>) -> Response {
                 (StatusCode::OK, text).into_response()
             }
         },
-        Ok(Some(why)) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        Ok(Some(why)) => error(StatusCode::SERVICE_UNAVAILABLE, &why),
+        Err(why) => error(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
     }
 }
 
