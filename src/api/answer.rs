@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Error};
+use utoipa::ToSchema;
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const PROBLEM: &str = "application/problem+json";
@@ -26,7 +27,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// The problem's `type`.
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Kind::InvalidConfiguration => "urn:weir:invalid-configuration",
             Kind::NeedsRestart => "urn:weir:needs-restart",
@@ -38,7 +39,7 @@ impl Kind {
         }
     }
 
-    const fn status(self) -> StatusCode {
+    pub(super) const fn status(self) -> StatusCode {
         match self {
             Kind::InvalidConfiguration => StatusCode::UNPROCESSABLE_ENTITY,
             Kind::NeedsRestart
@@ -49,7 +50,7 @@ impl Kind {
         }
     }
 
-    const fn title(self) -> &'static str {
+    pub(super) const fn title(self) -> &'static str {
         match self {
             Kind::InvalidConfiguration => "The configuration is not valid",
             Kind::NeedsRestart => "The change needs a restart",
@@ -63,7 +64,7 @@ impl Kind {
 }
 
 /// An error (RFC 9457).
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Problem {
     /// `about:blank` where the status says what kind of problem it is, or one of weir's URNs.
     r#type: &'static str,
@@ -161,11 +162,12 @@ pub(super) fn object<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> 
 }
 
 /// What a reload changed, in numbers and in words.
-#[derive(Serialize)]
-struct Reloaded {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Reloaded {
     #[serde(flatten)]
     changes: Changes,
     is_changed: bool,
+    /// In one line.
     summary: String,
     /// A line for each change.
     text: String,
@@ -181,7 +183,7 @@ pub(super) fn changed(changes: Changes) -> Response {
 }
 
 /// A configuration that is refused.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct InvalidConfiguration {
     #[serde(flatten)]
     problem: Problem,
@@ -194,7 +196,8 @@ pub(super) struct InvalidConfiguration {
 }
 
 /// An error or a warning about a configuration.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Diagnostic)]
 struct Found {
     /// `error` or `warning`.
     severity: &'static str,
@@ -208,8 +211,10 @@ struct Found {
     /// What is wrong.
     message: String,
     /// Another place that has to do with it.
+    #[schema(required)]
     note: Option<String>,
     /// What to do.
+    #[schema(required)]
     help: Option<String>,
 }
 

@@ -15,25 +15,31 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
+use utoipa::{IntoParams, ToSchema};
 
 /// The longest name that is looked for, in bytes.
 const MOST_NAME: usize = 4096;
 
-#[derive(Default, Deserialize)]
+/// What becomes of a real server.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+#[schema(as = RealEdit)]
+pub(super) struct Wanted {
     /// A name, or such as `tcp:192.0.2.80:80`.
+    #[schema(required, nullable = false)]
     service: Option<String>,
     /// `10.0.0.11:8080`
+    #[schema(required, nullable = false, value_type = String)]
     real: Option<SocketAddr>,
+    /// The new weight: for `/v1/weight`, where it has to be.
     weight: Option<u16>,
-    /// For how long: `30m`, or seconds; then it ends by itself. For ever without.
+    /// For how long: `30m`, or seconds; then it ends by itself. For ever without. Not for `/v1/enable`.
     #[serde(rename = "for")]
     length: Option<Length>,
 }
 
 /// A time span.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 enum Length {
     Seconds(u64),
@@ -109,7 +115,7 @@ async fn edit(
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Named {
     /// What diagnostics call the body.
@@ -159,10 +165,11 @@ pub(super) async fn put_services(
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhichService {
     /// A name, or such as `tcp:192.0.2.80:80`.
+    #[param(required)]
     service: Option<String>,
 }
 

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::IntoParams;
 
 /// Readers of one door that are told of events as they happen.
 pub(super) const FOLLOWERS: usize = 16;
@@ -23,7 +24,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events that are taken out in one go.
 const SLICE: usize = 256;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
     /// Those with larger numbers only.
@@ -31,6 +32,7 @@ pub(super) struct Which {
     after: u64,
     /// The last ones: at most so many.
     limit: Option<usize>,
+    /// Those of one kind only.
     kind: Option<String>,
     /// Whether the answer goes on as they happen, as for `Accept: text/event-stream`.
     #[serde(default)]

@@ -1,5 +1,6 @@
 //! What is read by GET: rows for `weir show`, and `/metrics`.
 
+use super::Plain;
 use super::answer::{JSON, Kind, no_answer, problem};
 use super::state::Api;
 use super::stream::{Array, Reader, array, stream};
@@ -12,6 +13,7 @@ use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 /// Services shown in one go.
 const SLICE: usize = 128;
@@ -19,8 +21,24 @@ const SLICE: usize = 128;
 /// An answer of so many bytes needs no place among the lists.
 const SHORT: usize = 64 << 10;
 
+pub(super) async fn ports(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
+    rows(api, reader, Control::show_ports).await
+}
+
+pub(super) async fn workers(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
+    rows(api, reader, Control::show_workers).await
+}
+
+pub(super) async fn neighbours(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
+    rows(api, reader, Control::show_neighbours).await
+}
+
+pub(super) async fn routes(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
+    rows(api, reader, Control::show_routes).await
+}
+
 /// Rows of which there are not many.
-pub(super) async fn rows<T: Serialize + Send + 'static>(
+async fn rows<T: Serialize + Send + 'static>(
     api: Api,
     reader: Reader,
     show: fn(&Control) -> Vec<T>,
@@ -176,19 +194,21 @@ pub(super) async fn connections(
     })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
-    /// Only those of this service.
+    /// Only those of this service: a name, or such as `tcp:192.0.2.80:80`.
     service: Option<String>,
     /// At most so many.
     limit: Option<usize>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhichServices {
+    /// Only this one: a name, or such as `tcp:192.0.2.80:80`.
     service: Option<String>,
+    /// At most so many.
     limit: Option<usize>,
     /// Without what went through.
     #[serde(default)]

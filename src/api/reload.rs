@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
 
 /// Why a file was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +47,11 @@ pub(crate) enum From {
 }
 
 /// What a client sends: it has read the files with its own rights.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Sent {
-    /// The main file, and behind it those that it includes, in their order.
+#[schema(as = Configuration)]
+pub(super) struct Sent {
+    /// The main file, and behind it those that it includes, in their order. Without them: the file of weir's start.
     #[serde(default, deserialize_with = "config::some_texts")]
     files: Option<Vec<Text>>,
 }
@@ -145,7 +147,7 @@ async fn giving_back_memory(
 /// How long a reload may wait for its confirmation, in seconds.
 const CONFIRM: std::ops::RangeInclusive<u64> = 1..=24 * 60 * 60;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Confirm {
     /// The reload is taken back after so many seconds, unless it is confirmed.
@@ -171,13 +173,13 @@ pub(super) async fn post_reload(
     }
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 /// In the words of a reload.
-#[derive(Serialize)]
-struct Confirmed {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Confirmed {
     summary: &'static str,
     text: &'static str,
     is_changed: bool,
