@@ -101,8 +101,14 @@ impl Route {
         }
     }
 
-    /// Its body is JSON, or nothing.
+    /// Its body is JSON.
     pub(super) fn takes<T: ToSchema>(mut self) -> Self {
+        let content = Content::new(Some(self.refer::<T>()));
+        self.body(JSON, content, Required::True)
+    }
+
+    /// Its body is JSON, or nothing.
+    pub(super) fn may_take<T: ToSchema>(mut self) -> Self {
         let content = Content::new(Some(self.refer::<T>()));
         self.body(JSON, content, Required::False)
     }
@@ -168,11 +174,11 @@ impl Route {
 
     /// Beside what every request may be refused for.
     pub(super) fn refuses(mut self, kinds: &[Kind]) -> Self {
-        let mut titles = BTreeMap::<_, Vec<_>>::new();
+        let mut by_status = BTreeMap::<_, Vec<_>>::new();
         for kind in kinds {
-            titles.entry(kind.status()).or_default().push(*kind);
+            by_status.entry(kind.status()).or_default().push(*kind);
         }
-        for (status, kinds) in titles {
+        for (status, kinds) in by_status {
             let said = kinds
                 .iter()
                 .map(|kind| format!("{}: `{}`", kind.title(), kind.name()));

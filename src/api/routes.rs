@@ -116,12 +116,12 @@ pub(super) fn routes() -> Vec<Route> {
             "What a configuration would change",
             reload::post_plan,
         )
-        .takes::<reload::Sent>()
+        .may_take::<reload::Sent>()
         .answers::<Reloaded>()
         .refuses(&REFUSED),
         post("/v1/reload", "Applies a configuration", reload::post_reload)
             .query::<reload::Confirm>()
-            .takes::<reload::Sent>()
+            .may_take::<reload::Sent>()
             .answers::<Reloaded>()
             .refuses(&REFUSED),
         post(
@@ -129,7 +129,7 @@ pub(super) fn routes() -> Vec<Route> {
             "Keeps a reload that waits for that",
             reload::post_confirm,
         )
-        .takes::<reload::Nothing>()
+        .may_take::<reload::Nothing>()
         .answers::<reload::Confirmed>()
         .refuses(&[Kind::NothingToConfirm]),
         post(
@@ -137,7 +137,7 @@ pub(super) fn routes() -> Vec<Route> {
             "Goes back to the configuration before",
             reload::post_rollback,
         )
-        .takes::<reload::Nothing>()
+        .may_take::<reload::Nothing>()
         .answers::<Reloaded>()
         .refuses(&[Kind::NothingToRollBack, Kind::NeedsRestart]),
         post(

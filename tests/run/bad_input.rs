@@ -212,6 +212,9 @@ fn bad_input_of_every_kind_is_a_problem_and_changes_nothing() {
         for body in &bodies {
             refused(path, Some(right), body);
         }
+        if operation.says["requestBody"]["required"] == true {
+            refused(path, Some(right), b"");
+        }
         // What is right, but of another type.
         let good: &[u8] = if right == TOML {
             ADDED.as_bytes()

@@ -54,7 +54,7 @@ pub fn ask(lab: &Lab, line: &str, content_type: Option<&str>, body: &[u8]) -> An
 pub struct Operation<'a> {
     pub verb: String,
     pub path: &'a str,
-    says: &'a Value,
+    pub says: &'a Value,
 }
 
 impl Operation<'_> {
