@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
-/// What the table has of a service, see [`view::BriefServiceView`].
+/// What the table has of a service, see [`BriefServiceView`](crate::view::BriefServiceView).
 #[derive(Deserialize)]
 pub(super) struct ServiceRow<'a> {
     #[serde(borrow)]
