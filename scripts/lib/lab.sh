@@ -333,6 +333,36 @@ weir() { on weir "$WEIR" "$@"; }
 # metrics: what Prometheus would read.
 metrics() { on weir curl -fsS --max-time 5 http://127.0.0.1:9900/metrics; }
 
+# leg NAME INTERFACE OTHER INTERFACE MTU: a cable between two hosts.
+leg() {
+    ip -n "$1" link add "$2" mtu "$5" type veth peer name "$4" netns "$3" mtu "$5"
+    on "$1" ethtool -K "$2" tx off >/dev/null
+    on "$3" ethtool -K "$4" tx off >/dev/null
+    ip -n "$1" link set "$2" up
+    ip -n "$3" link set "$4" up
+}
+
+# has NAME INTERFACE ADDRESS/LENGTH…: addresses of either family.
+has() {
+    local name=$1 leg=$2 address
+    shift 2
+    on "$name" sysctl -q -w "net.ipv6.conf.$leg.disable_ipv6=0" "net.ipv6.conf.$leg.accept_dad=0"
+    for address; do ip -n "$name" address add "$address" dev "$leg"; done
+}
+
+# goes NAME TO VIA…: routes of either family, in pairs.
+goes() {
+    local name=$1
+    shift
+    while (($#)); do
+        ip -n "$name" route add "$1" via "$2"
+        shift 2
+    done
+}
+
+# router NAME: it forwards, and says what it cannot.
+router() { on "$1" sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0; }
+
 weir_ready_or_dead() {
     on weir curl -fs --max-time 1 http://127.0.0.1:9900/ready || ! kill -0 "$weir_pid"
 }

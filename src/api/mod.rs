@@ -19,6 +19,7 @@ mod routes;
 pub(crate) mod serve;
 mod state;
 mod stream;
+mod written;
 
 use crate::control::{Control, NoAnswer};
 use crate::log;

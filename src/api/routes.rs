@@ -2,7 +2,7 @@
 
 use super::answer::{Kind, Reloaded};
 use super::openapi::{Route, delete, get, openapi, post, put};
-use super::{Whose, edit, events, health, lists, ready, reload};
+use super::{Whose, edit, events, health, lists, ready, reload, written};
 use crate::metrics;
 use crate::view;
 
@@ -79,6 +79,12 @@ pub(super) fn routes() -> Vec<Route> {
             .query::<lists::Which>()
             .rows::<view::HealthView>()
             .refuses(&[Kind::UnknownService]),
+        get(
+            "/v1/config",
+            "The configuration in force; for root and the daemon's user, by a unix socket",
+            written::config,
+        )
+        .text(TOML),
         get(
             "/v1/events",
             "What has happened, or happens",

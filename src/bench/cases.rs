@@ -3,7 +3,7 @@
 use super::gap::{list_connections, median};
 use super::setup::{LAN, Setup, bursts, warm_up};
 use super::traffic::Flow;
-use super::{Bench, Traffic, families, fragments, memory, redirect, routes, services};
+use super::{Bench, Traffic, errors, families, fragments, memory, redirect, routes, services};
 use crate::config::{self, Config};
 use crate::conn::{Connection, Table};
 use crate::model::key;
@@ -100,6 +100,11 @@ pub static CASES: &[Case] = &[
         name: "fragments",
         description: "datagrams in two fragments, and floods of such that are never complete",
         run: fragments::run,
+    },
+    Case {
+        name: "errors",
+        description: "ICMP errors about known connections, by mode",
+        run: errors::run,
     },
     Case {
         name: "publish",

@@ -5,6 +5,7 @@
 //! off. Times are CPU time of this thread, so that other programs on the machine count little.
 
 pub mod cases;
+mod errors;
 mod families;
 mod fragments;
 mod gap;

@@ -455,6 +455,7 @@ async fn read(
     let types = [
         "application/json",
         "application/problem+json",
+        "application/toml",
         "text/event-stream",
     ];
     let has_type = types.iter().any(|it| has(header::CONTENT_TYPE, it));

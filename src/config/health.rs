@@ -1,6 +1,7 @@
 //! Health checks: what is asked of a real server, how often, and what the answer must be.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,5 +179,113 @@ pub fn target(health: &HealthConfig, address: IpAddr, port: u16) -> (IpAddr, u16
         (Probe::Icmp, _) => (address, 0),
         (_, Some(own)) => (address, own),
         (_, None) => (address, port),
+    }
+}
+
+/// All of it in one line: two are alike if and only if their lines are.
+impl Display for HealthConfig {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let span = humantime::format_duration;
+        write!(f, "{} every {}", self.probe, span(self.interval))?;
+        if self.fast_interval != self.interval {
+            write!(f, " (fast {})", span(self.fast_interval))?;
+        }
+        let HealthConfig {
+            timeout,
+            rise,
+            fall,
+            ..
+        } = self;
+        let timeout = span(*timeout);
+        write!(f, " timeout {timeout} rise {rise} fall {fall}")?;
+        self.port.map_or(Ok(()), |port| write!(f, " port {port}"))
+    }
+}
+
+impl Display for Probe {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Probe::Tcp(exchange) | Probe::Udp(exchange) => {
+                for (what, bytes) in [("send", &exchange.send), ("expect", &exchange.expect)] {
+                    if !bytes.is_empty() {
+                        write!(f, " {what} \"{}\"", bytes.escape_ascii())?;
+                    }
+                }
+                Ok(())
+            }
+            Probe::Http(http) => http.fmt(f),
+            Probe::Dns(dns) => {
+                write!(f, " {} {:?}", dns.name, dns.record)?;
+                match dns.rcode {
+                    Some(rcode) => write!(f, " rcode {rcode:?}")?,
+                    None => f.write_str(" rcode any")?,
+                }
+                let answer = dns.answer.as_ref();
+                answer.map_or(Ok(()), |answer| write!(f, " answer {answer:?}"))
+            }
+            Probe::Icmp => Ok(()),
+            Probe::Exec(exec) => {
+                let ExecProbe {
+                    program,
+                    arguments,
+                    user,
+                } = exec;
+                write!(f, " {program:?} {arguments:?} as {user}")
+            }
+            Probe::Grpc(grpc) => {
+                write!(f, " service {:?}", grpc.service)?;
+                if let Some(host) = &grpc.host {
+                    write!(f, " host {host}")?;
+                }
+                grpc.tls.as_ref().map_or(Ok(()), |tls| tls.fmt(f))
+            }
+        }
+    }
+}
+
+impl Display for HttpProbe {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, " {} {}", self.method, self.path)?;
+        if let Some(host) = &self.host {
+            write!(f, " host {host}")?;
+        }
+        for (name, value) in &self.headers {
+            write!(f, " header {name} {value:?}")?;
+        }
+        let range = |&(first, last): &(u16, u16)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        };
+        let ranges: Vec<_> = self.status.iter().map(range).collect();
+        write!(f, " status {}", ranges.join(","))?;
+        match &self.body {
+            Some(Body::Text(text)) => write!(f, " body {text:?}")?,
+            Some(Body::Regex(pattern)) => write!(f, " body_regex {pattern:?}")?,
+            None => {}
+        }
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.fmt(f))
+    }
+}
+
+impl Display for TlsProbe {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(" by TLS")?;
+        if let Some(sni) = &self.sni {
+            write!(f, " sni {sni}")?;
+        }
+        match self.verify {
+            true => Ok(()),
+            false => f.write_str(" not verified"),
+        }
+    }
+}
+
+impl Display for HealthUse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            HealthUse::Own(health) => health.fmt(f),
+            HealthUse::Named(name) => write!(f, "{name:?}"),
+        }
     }
 }

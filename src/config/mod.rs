@@ -10,6 +10,8 @@ mod error;
 mod files;
 mod health;
 mod hints;
+mod limits;
+mod mode;
 mod pieces;
 mod plain;
 mod port;
@@ -17,6 +19,7 @@ mod raw;
 mod size;
 mod validate;
 mod value;
+mod written;
 
 pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
@@ -27,6 +30,8 @@ pub use health::{
     Body, DnsProbe, Exchange, ExecProbe, GrpcProbe, HealthConfig, HealthTemplates, HealthUse,
     HttpProbe, Probe, Rcode, RecordType, TlsProbe, target,
 };
+pub use limits::{Limits, TimeoutsConfig};
+pub use mode::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
 pub use pieces::Known;
 pub use port::{PortConfig, Queues};
 
@@ -373,62 +378,6 @@ pub struct Metrics {
     pub per_real: bool,
 }
 
-/// `[limits]`: what is reserved at start, and how often weir answers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
-    /// Connections in all, shared out evenly over the workers. Default 1,048,576.
-    pub connections: usize,
-    /// Datagrams in fragments that are remembered in all, shared out as connections are. Default 4,096.
-    pub fragmented_datagrams: usize,
-    /// Fragments that may wait for the first one of their datagram, likewise. Default 8,192.
-    pub waiting_fragments: usize,
-    /// Bytes of the frames that wait so, likewise. Default 16 MiB.
-    pub waiting_fragment_bytes: usize,
-    /// How long they wait. Default 10 s.
-    pub fragment_timeout: Duration,
-    /// Answers a second of each kind (RST, ICMP, ARP, neighbour advertisement) by each port. Default 1,000.
-    pub answers_per_second: u32,
-    /// Packets a second for the host itself that came in by one port. Default 10,000.
-    pub host_packets_per_second: u32,
-    /// Of host peers' routing protocols, besides and first. Default 10,000.
-    pub host_peer_packets_per_second: u32,
-}
-
-/// `[timeouts]`: one field for each state; the names and defaults are those of the kernel's IPVS
-/// (`tcp_timeouts`, `udp_timeouts` in `ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TimeoutsConfig {
-    pub tcp_established: Duration,
-    pub tcp_syn_sent: Duration,
-    pub tcp_syn_recv: Duration,
-    pub tcp_fin_wait: Duration,
-    pub tcp_time_wait: Duration,
-    pub tcp_close: Duration,
-    pub tcp_close_wait: Duration,
-    pub tcp_last_ack: Duration,
-    pub tcp_listen: Duration,
-    pub tcp_synack: Duration,
-    pub udp: Duration,
-}
-
-impl Default for TimeoutsConfig {
-    fn default() -> Self {
-        TimeoutsConfig {
-            tcp_established: Duration::from_secs(15 * 60),
-            tcp_syn_sent: Duration::from_secs(2 * 60),
-            tcp_syn_recv: Duration::from_secs(60),
-            tcp_fin_wait: Duration::from_secs(2 * 60),
-            tcp_time_wait: Duration::from_secs(2 * 60),
-            tcp_close: Duration::from_secs(10),
-            tcp_close_wait: Duration::from_secs(60),
-            tcp_last_ack: Duration::from_secs(30),
-            tcp_listen: Duration::from_secs(2 * 60),
-            tcp_synack: Duration::from_secs(120),
-            udp: Duration::from_secs(5 * 60),
-        }
-    }
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteConfig {
     pub to: IpNet,
@@ -485,75 +434,6 @@ impl Protocol {
             Protocol::Udp => protocol::UDP,
         }
     }
-}
-
-/// How a packet gets to its real server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ModeConfig {
-    Dr,
-    Nat,
-    /// With the name of its `[[local_pool]]`.
-    Fullnat {
-        pool: String,
-    },
-    Tunnel(TunnelConfig),
-    L3dsr {
-        /// Tells the real server which VIP is meant.
-        dscp: u8,
-    },
-}
-
-impl ModeConfig {
-    /// With `mode = "tunnel"`.
-    pub fn tunnel(&self) -> Option<&TunnelConfig> {
-        match self {
-            ModeConfig::Tunnel(tunnel) => Some(tunnel),
-            _ => None,
-        }
-    }
-}
-
-/// How packets are wrapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TunnelConfig {
-    pub encapsulation: Encapsulation,
-    /// None: the out port's address.
-    pub source: Option<IpAddr>,
-}
-
-/// What is between the outer IP header and the inner packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encapsulation {
-    /// Nothing (RFC 2003, RFC 4213, RFC 2473).
-    Ipip,
-    /// RFC 2784.
-    Gre,
-    /// draft-ietf-intarea-gue.
-    Gue {
-        port: u16,
-        variant: GueVariant,
-        /// Over IPv6, too (RFC 6935).
-        zero_checksum: bool,
-    },
-}
-
-impl Encapsulation {
-    /// As `tunnel` has it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Encapsulation::Ipip => "ipip",
-            Encapsulation::Gre => "gre",
-            Encapsulation::Gue { .. } => "gue",
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GueVariant {
-    /// A header of four bytes.
-    Header,
-    /// The packet itself.
-    Plain,
 }
 
 /// One list for the enum, its values and their names.

@@ -1,11 +1,12 @@
-//! Looks at the ports' links, many times a second.
+//! Looks at the ports' links: many times a second whether packets can pass, and once a second what is to be told.
 
 use crate::io::dpdk::Device;
 use crate::units::Time;
 use std::time::Duration;
 
+const PERIOD: Duration = Duration::from_secs(1);
 /// A dead link takes its real servers out within 100 ms.
-const PERIOD: Duration = Duration::from_millis(50);
+const GLANCE: Duration = Duration::from_millis(50);
 /// How long a link may take to come up after the start: copper negotiates for two to four seconds.
 const GRACE: Duration = Duration::from_secs(8);
 
@@ -13,6 +14,10 @@ const GRACE: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub(super) struct Links {
     due: Time,
+    /// When the links are glanced at next.
+    glance_due: Time,
+    /// Which links have been up since the start.
+    have_been_up: Vec<bool>,
     /// Until then a link that was never up is not reported.
     patience: Time,
     ports: Vec<(String, State)>,
@@ -30,7 +35,7 @@ enum State {
     Unplugged,
 }
 
-/// Ports, by their numbers, whose link is another than a moment ago.
+/// Ports, by their numbers, whose link is another than a second ago.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     pub came_up: Vec<usize>,
@@ -58,9 +63,36 @@ impl Links {
     pub(super) fn new(now: Time) -> Self {
         Links {
             due: now,
+            glance_due: now,
+            have_been_up: Vec::new(),
             patience: now + GRACE,
             ports: Vec::new(),
         }
+    }
+
+    /// Whether each of the devices' links is dead; none when it is not time yet. One that has not come up since the start is
+    /// given some time.
+    pub(super) fn glance<'a>(
+        &mut self,
+        devices: impl Iterator<Item = &'a Device>,
+        now: Time,
+    ) -> Option<Vec<bool>> {
+        if now < self.glance_due {
+            return None;
+        }
+        self.glance_due = now + GLANCE;
+        let up = devices.map(|it| !it.is_unplugged() && !it.is_gone() && it.link().up);
+        Some(self.dead(&up.collect::<Vec<_>>(), now))
+    }
+
+    fn dead(&mut self, up: &[bool], now: Time) -> Vec<bool> {
+        self.have_been_up.resize(up.len(), false);
+        let links = up.iter().zip(&mut self.have_been_up);
+        let dead = links.map(|(is_up, has_been_up)| {
+            *has_been_up |= is_up;
+            !is_up && (*has_been_up || now >= self.patience)
+        });
+        dead.collect()
     }
 
     /// `ports`: the names, and the devices, which several may be on. None when it is not time yet.
@@ -144,12 +176,6 @@ impl Links {
             .is_some_and(|(_, state)| *state == State::Up)
     }
 
-    /// Whether no packet can pass. A link that has not come up yet since the start is given some time.
-    pub(super) fn is_dead(&self, port: usize) -> bool {
-        let state = self.ports.get(port).map(|(_, state)| *state);
-        matches!(state, Some(State::Down | State::Gone | State::Unplugged))
-    }
-
     pub(super) fn down(&self) -> Vec<&str> {
         self.with(|state| matches!(state, State::Down | State::Starting))
     }
@@ -185,6 +211,21 @@ mod tests {
         assert_eq!((links.down(), links.gone()), (vec!["wan"], vec![]));
         links.note(found(State::Up, State::Gone), at(21));
         assert_eq!((links.down(), links.gone()), (vec![], vec!["lan"]));
+    }
+
+    #[test]
+    fn a_link_is_dead_once_it_was_up_or_its_time_is_over() {
+        let mut links = Links::new(at(0));
+        let steps = [
+            (0, [false, true], [false, false]),
+            (3, [false, false], [false, true]),
+            (4, [true, true], [false, false]),
+            (5, [false, true], [true, false]),
+        ];
+        for (time, up, dead) in steps {
+            assert_eq!(links.dead(&up, at(time)), dead, "{time}");
+        }
+        assert_eq!(Links::new(at(0)).dead(&[false], at(8)), [true]);
     }
 
     #[test]

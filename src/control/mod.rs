@@ -54,8 +54,6 @@ use watch::Watch;
 
 /// The most events taken from one worker in one turn: as many as its queue holds.
 const EVENTS: usize = 1024;
-/// Between two looks at the ports' counters.
-const PORTS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Everything that the control thread owns.
 pub struct Control {
@@ -73,8 +71,6 @@ pub struct Control {
     started: SystemTime,
     host: Option<Host>,
     links: Links,
-    /// When the ports' counters are looked at next.
-    ports_due: Time,
     panics: Panics,
     edits: Edits,
     state_file: StateFile,
@@ -200,7 +196,6 @@ impl Control {
             started: SystemTime::now(),
             host: None,
             links: Links::new(now),
-            ports_due: now,
             panics: Panics::new(now),
             edits: Edits::default(),
             state_file: StateFile::default(),
@@ -334,9 +329,16 @@ impl Control {
         }
     }
 
-    /// The links many times a second, the counters once.
+    /// Whether links are dead many times a second, the rest once.
     fn look_at_ports(&mut self, now: Time) {
         let ports = &self.model.config().ports;
+        let devices = ports.iter().map(|port| &self.devices[port.on.index()]);
+        if let Some(dead) = self.links.glance(devices, now) {
+            let table = self.model.resolver.neighbours().table();
+            for (n, is_dead) in dead.into_iter().enumerate() {
+                table.set_link_down(PortId(n as u8), is_dead);
+            }
+        }
         let links = ports.iter().map(|port| {
             let device = &self.devices[port.on.index()];
             (port.name.as_str(), device)
@@ -345,14 +347,6 @@ impl Control {
             self.unplugged.tick(&self.devices, &self.stats);
             return;
         };
-        for n in 0..ports.len() {
-            let is_dead = self.links.is_dead(n);
-            self.model
-                .resolver
-                .neighbours()
-                .table()
-                .set_link_down(PortId(n as u8), is_dead);
-        }
         for port in changes.came_up {
             self.announcer.repeat(PortId(port as u8), now);
         }
@@ -364,10 +358,6 @@ impl Control {
         for n in unplugged {
             self.unplugged.give_up(n, &self.devices[n], &self.stats);
         }
-        if now < self.ports_due {
-            return;
-        }
-        self.ports_due = now + PORTS_PERIOD;
         let on_devices = self.model.config().devices();
         let samples = self.devices.iter().zip(&on_devices).map(|(device, on)| {
             let names: Vec<_> = on.iter().map(|port| &*ports[port.index()].name).collect();
@@ -506,6 +496,11 @@ impl Control {
         }
         self.edits.removed(name, &changes, self.now());
         Some(changes)
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        self.model.config()
     }
 
     /// The configuration that new services are checked against.

@@ -69,7 +69,7 @@ impl Clocks {
     }
 
     /// None: it is over.
-    fn from_wall(self, until: u64) -> Option<Time> {
+    fn left_until(self, until: u64) -> Option<Time> {
         let left = until.checked_sub(self.wall).filter(|left| *left > 0)?;
         Some(self.now + Duration::from_secs(left))
     }
@@ -80,7 +80,7 @@ impl Entry {
     fn edits(&self, clocks: Clocks) -> Vec<RestoredEdit> {
         let left = |until: Option<u64>| match until {
             None => Some(None),
-            Some(until) => clocks.from_wall(until).map(Some),
+            Some(until) => clocks.left_until(until).map(Some),
         };
         let admin = match self.admin {
             Admin::Enabled => None,

@@ -69,7 +69,7 @@ fn of_many_senders_the_oldest_gives_way() {
     let mut bench = Bench::new(4096, 8192, 16 << 20);
     let tail = |n: u32| part(8 + 8 * n, 16 + 8 * n, true);
     // A large datagram, whose first fragment is late.
-    let mut wait_large = |bench: &mut Bench| {
+    let wait_large = |bench: &mut Bench| {
         for n in 0..40 {
             assert_eq!(bench.note(id(1), tail(n), 0), Waits);
         }

@@ -12,6 +12,7 @@ mod plan;
 #[cfg(test)]
 mod plan_tests;
 mod reach;
+mod reals;
 mod routers;
 mod services;
 
@@ -25,7 +26,7 @@ use crate::rcu::map::Map;
 use crate::rcu::{Publisher, Reader, domain};
 use crate::resolver::Resolver;
 use crate::resolver::neighbours::Network;
-use crate::service::{Health, ServiceKey};
+use crate::service::ServiceKey;
 use crate::stats::{MAX_PORTS, RealTotals, Stats};
 use crate::tables::{Route, Service, Tables, Tunnels};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
@@ -36,16 +37,14 @@ use from_config::{port_of, port_tables};
 use ipnet::{IpNet, Ipv6Net};
 pub use plan::{Detail, Details};
 pub use reach::names;
+pub use reals::RestoredEdit;
 use routers::{Routers, Standing};
 use services::Services;
 pub use services::{Conflict, Edit, Edited, Place, SlowStart, State};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What an operator did to a real server before a restart, and until when it holds.
-pub type RestoredEdit = (Edit, Option<Time>);
 
 pub struct Model {
     devices: Vec<Device>,
@@ -69,8 +68,6 @@ pub struct Model {
 
 /// How often real servers that are no longer configured are looked at.
 const DRAIN_CHECK: Duration = Duration::from_secs(1);
-/// The most steps of slow starts in one tick, each a service with other weights.
-const STEPS: usize = 16;
 
 impl Model {
     /// The model of a first configuration, and a reader of its tables for each worker.
@@ -342,85 +339,6 @@ impl Model {
         Some(changes)
     }
 
-    /// Gives a real server another weight than the file's: one publication.
-    ///
-    /// # Errors
-    ///
-    /// If the service has no such real server.
-    pub fn set_weight(
-        &mut self,
-        key: &ServiceKey,
-        real: (IpAddr, u16),
-        weight: u16,
-    ) -> Result<(), NoSuchReal> {
-        self.edit(key, real, Edit::Weight(weight), None)?;
-        Ok(())
-    }
-
-    /// Does what an operator wants with a real server, for ever or until a time.
-    ///
-    /// # Errors
-    ///
-    /// If the service has no such real server.
-    pub fn edit(
-        &mut self,
-        key: &ServiceKey,
-        real: (IpAddr, u16),
-        edit: Edit,
-        until: Option<Time>,
-    ) -> Result<Edited, NoSuchReal> {
-        let edited = self.services.edit(key, real, edit, until)?;
-        if edited.is_published() {
-            self.publish(|_| {});
-        }
-        Ok(edited)
-    }
-
-    /// What a health check found of a real server, and why, in words. Costs a publication only where new connections or
-    /// established ones are treated in another way from now on.
-    ///
-    /// # Errors
-    ///
-    /// If the service has no such real server.
-    pub fn set_health(
-        &mut self,
-        key: &ServiceKey,
-        real: SocketAddr,
-        health: Health,
-        reason: &str,
-    ) -> Result<(), NoSuchReal> {
-        let at = (real.ip(), real.port());
-        if self.services.set_health(key, at, health, reason)? {
-            self.publish(|_| {});
-        }
-        Ok(())
-    }
-
-    /// What health checks found of many real servers: one publication. Real servers that there are no longer are passed over.
-    pub fn set_healths<'a>(
-        &mut self,
-        found: impl IntoIterator<Item = (ServiceKey, SocketAddr, Health, &'a str)>,
-    ) {
-        let mut is_published = false;
-        for (key, real, health, reason) in found {
-            let at = (real.ip(), real.port());
-            is_published |= self.services.set_health(&key, at, health, reason) == Ok(true);
-        }
-        if is_published {
-            self.publish(|_| {});
-        }
-    }
-
-    /// Changes whenever what operators have said of real servers does.
-    pub fn edits(&self) -> u64 {
-        self.services.edits()
-    }
-
-    /// The real servers that operators have said something of.
-    pub fn edited(&self) -> impl Iterator<Item = (&Place, &State)> {
-        self.services.edited()
-    }
-
     /// Has the next hops of real servers asked all the time whether they answer, so that one that does not gets no client: a
     /// daemon's, since a replay has only the packets of its captures.
     pub fn confirm_all(&mut self) {
@@ -432,30 +350,6 @@ impl Model {
         for real in network.reals.keys() {
             self.resolver.prepare(*real, &network);
         }
-    }
-
-    /// Says of configured real servers what was said of them before a restart: one publication.
-    pub fn restore(&mut self, all: Vec<(ServiceKey, (IpAddr, u16), Vec<RestoredEdit>)>) {
-        let mut is_published = false;
-        for (key, at, edits) in all {
-            for (edit, until) in edits {
-                let edited = self.services.edit(&key, at, edit, until);
-                is_published |= edited.is_ok_and(|edited| edited.is_published());
-            }
-        }
-        if is_published {
-            self.publish(|_| {});
-        }
-    }
-
-    /// What is known of a real server beside its line in the file; none: nothing.
-    pub fn state(&self, id: RealId) -> Option<&State> {
-        self.services.state(id)
-    }
-
-    /// A real server's weight in the file.
-    pub fn file_weight(&self, key: &ServiceKey, real: (IpAddr, u16)) -> Option<u16> {
-        self.services.file_weight(key, real)
     }
 
     /// What is due from time to time: neighbours, ids whose connections are gone, tables that no worker reads any more.
@@ -500,20 +394,6 @@ impl Model {
                     self.publish(|_| {});
                 }
             }
-        }
-    }
-
-    /// Takes the steps of slow starts, and ends what was said of real servers until now.
-    fn take_steps(&mut self, now: Time) {
-        let (is_published, ended) = self.services.take_steps(now, STEPS);
-        if is_published {
-            self.publish(|_| {});
-        }
-        for (key, address, port) in ended {
-            let real = SocketAddr::new(address, port);
-            let service = self.find(&key).map(|service| service.name.clone());
-            let service = service.as_deref().unwrap_or_default();
-            tracing::info!(service, %real, "the time of a drain, disable or weight is over");
         }
     }
 

@@ -4,7 +4,7 @@
 use super::changes::different;
 use super::{Model, key};
 use crate::config::{
-    Config, ModeConfig, PersistenceConfig, Protocol, RealConfig, ServiceConfig, TcpMss,
+    Config, HealthUse, ModeConfig, PersistenceConfig, Protocol, RealConfig, ServiceConfig, TcpMss,
 };
 use crate::service::{Admin, ServiceKey};
 use serde::Serialize;
@@ -368,6 +368,7 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
     key!(tcp_mss, |it: &Option<TcpMss>| it.map(tcp_mss));
     key!(slow_start, |it: &Option<_>| it.map(span));
     key!(on_down, word);
+    key!(health, |it: &Option<HealthUse>| it.as_ref().and_then(shown));
     rest.reals.clone_from(&after.reals);
     // A key that has no line of its own above.
     if rest != *after {
@@ -555,4 +556,11 @@ fn plan_rest(old: &Config, new: &Config, plan: &mut Details) {
         named.collect()
     };
     plan.lists("host peer", peers(old), peers(new));
+    let checks = |config: &Config| -> Vec<_> {
+        let checks = config.health.iter();
+        checks
+            .map(|(name, it)| (name.clone(), it.to_string()))
+            .collect()
+    };
+    plan.lists("health check", checks(old), checks(new));
 }

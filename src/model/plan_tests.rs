@@ -88,7 +88,7 @@ fn every_change_has_a_line_with_names_values_and_connections() {
         ),
         (
             "mode = \"nat\"",
-            "mode = \"dr\"\nscheduler = \"rr\"\ntcp_mss = 1400\nslow_start = 30\non_down = \"keep\"\nwhen_unavailable = \"drop\"\nunknown_tcp = \"drop\"\npersistence = { timeout = 300 }",
+            "mode = \"dr\"\nscheduler = \"rr\"\ntcp_mss = 1400\nslow_start = 30\non_down = \"keep\"\nhealth = { type = \"tcp\" }\nwhen_unavailable = \"drop\"\nunknown_tcp = \"drop\"\npersistence = { timeout = 300 }",
             &[
                 "~ service web (tcp:192.0.2.80:80): mode nat -> dr",
                 "~ service web (tcp:192.0.2.80:80): scheduler wlc -> rr",
@@ -98,6 +98,7 @@ fn every_change_has_a_line_with_names_values_and_connections() {
                 "~ service web (tcp:192.0.2.80:80): tcp_mss none -> 1400",
                 "~ service web (tcp:192.0.2.80:80): slow_start none -> 30s",
                 "~ service web (tcp:192.0.2.80:80): on_down reset -> keep",
+                "~ service web (tcp:192.0.2.80:80): health none -> tcp every 2s timeout 1s rise 2 fall 3",
             ],
         ),
         (
@@ -125,7 +126,7 @@ fn every_change_has_a_line_with_names_values_and_connections() {
         ),
         (
             "addresses = [\"198.51.100.1/24\"]",
-            "addresses = [\"198.51.100.2/24\"]\n[[route]]\nto = \"0.0.0.0/0\"\nvia = \"198.51.100.254\"\n[[neighbour]]\naddress = \"198.51.100.254\"\nmac = \"02:00:00:00:00:fe\"\n[[local_pool]]\nname = \"inside\"\naddresses = [\"198.51.100.9\"]\n[timeouts]\nudp = 60\n[limits]\nanswers_per_second = 7\n[metrics]\nper_real = false",
+            "addresses = [\"198.51.100.2/24\"]\n[[route]]\nto = \"0.0.0.0/0\"\nvia = \"198.51.100.254\"\n[[neighbour]]\naddress = \"198.51.100.254\"\nmac = \"02:00:00:00:00:fe\"\n[[local_pool]]\nname = \"inside\"\naddresses = [\"198.51.100.9\"]\n[timeouts]\nudp = 60\n[limits]\nanswers_per_second = 7\n[metrics]\nper_real = false\n[health.web]\ntype = \"https\"\nrequest = { host = \"x.example\", verify = false }",
             &[
                 "~ [timeouts]: udp 5m -> 1m",
                 "~ [limits]: answers_per_second 1000 -> 7",
@@ -134,6 +135,7 @@ fn every_change_has_a_line_with_names_values_and_connections() {
                 "+ local pool inside: added, 198.51.100.9 ports 1024-65535",
                 "+ neighbour 198.51.100.254: added, 02:00:00:00:00:fe",
                 "+ route 0.0.0.0/0: added, via 198.51.100.254",
+                "+ health check web: added, https GET / host x.example status 200-399 by TLS sni x.example not verified every 2s timeout 1s rise 2 fall 3",
             ],
         ),
     ];

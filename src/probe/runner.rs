@@ -4,12 +4,12 @@ use super::{Tools, check};
 use crate::config::{HealthTemplates, ServiceConfig};
 use crate::harden::{self, Role};
 use crate::health::{Change, Counts, Engine, Finding, Outcome, Row, Run, Start, Target};
-use crate::log::Reports;
 use crate::service::ServiceKey;
 use crate::units::Time;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -212,7 +212,6 @@ async fn run(
             },
             () = sleep(wait) => {}
         }
-        troubles.tick(now());
     }
 }
 
@@ -221,45 +220,48 @@ async fn one(start: Start, tools: &Tools) -> (Run, Outcome) {
     (start.run, outcome)
 }
 
-/// Checks that could not be made, for the log.
-struct Troubles {
-    reports: Reports<String, ()>,
-    said: Time,
-}
+/// Checks that could not be made, for the log: each reason at once, and then once a minute while it lasts.
+#[derive(Default)]
+struct Troubles(HashMap<String, Trouble>);
 
-impl Default for Troubles {
-    fn default() -> Self {
-        Troubles {
-            reports: Reports::new(16),
-            said: Time::default(),
-        }
-    }
+struct Trouble {
+    said: Time,
+    /// Checks since then.
+    checks: u64,
 }
 
 impl Troubles {
-    fn note(&mut self, outcome: &Outcome, now: Time) {
-        if outcome.finding == Finding::Nothing
-            && let Some(said) = self.reports.note(outcome.words.clone(), (), now)
-        {
-            say(&outcome.words, said.count);
-        }
-    }
+    /// Reasons that are told apart.
+    const MOST: usize = 16;
+    const PAUSE: Duration = Duration::from_secs(60);
 
-    fn tick(&mut self, now: Time) {
-        if now.since(self.said) < Duration::from_secs(1) {
+    fn note(&mut self, outcome: &Outcome, now: Time) {
+        if outcome.finding != Finding::Nothing {
             return;
         }
-        self.said = now;
-        let due = self.reports.tick(now);
-        for (words, said) in due.subjects {
-            say(&words, said.count);
+        let words = &outcome.words;
+        if let Some(known) = self.0.get_mut(words) {
+            known.checks += 1;
+            if now.since(known.said) >= Self::PAUSE {
+                say(words, known.checks);
+                *known = Trouble::new(now);
+            }
+            return;
         }
-        if due.others > 0 {
-            tracing::warn!(
-                checks = due.others,
-                "still more health checks cannot be made"
-            );
+        if self.0.len() == Self::MOST {
+            self.0
+                .retain(|_, known| now.since(known.said) < Self::PAUSE);
         }
+        if self.0.len() < Self::MOST {
+            say(words, 1);
+            self.0.insert(words.clone(), Trouble::new(now));
+        }
+    }
+}
+
+impl Trouble {
+    fn new(said: Time) -> Self {
+        Trouble { said, checks: 0 }
     }
 }
 
@@ -269,4 +271,33 @@ fn say(why: &str, checks: u64) {
         checks,
         "health checks cannot be made: states stay as they are"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::testing::logged;
+
+    #[test]
+    fn what_cannot_be_made_is_said_at_once_and_then_once_a_minute() {
+        let lines = logged(|| {
+            let mut troubles = Troubles::default();
+            for second in 0..150 {
+                let now = Time::from_nanos(second * 1_000_000_000);
+                for reason in 0..20 {
+                    // The first four, and then ever others.
+                    let reason = if reason < 4 { reason } else { reason + second };
+                    let outcome = Outcome {
+                        finding: Finding::Nothing,
+                        words: format!("reason {reason}"),
+                        took: Duration::ZERO,
+                    };
+                    troubles.note(&outcome, now);
+                }
+            }
+        });
+        let of = |reason: &str| lines.iter().filter(|line| line.contains(reason)).count();
+        assert_eq!(of("\"reason 1\""), 3, "{lines:#?}");
+        assert!(lines.len() <= 16 * 3, "{}", lines.len());
+    }
 }

@@ -9,6 +9,7 @@
 //! confirmation has run out (`NUD_PROBE`). A failed neighbour that the configuration needs is asked for until it answers.
 
 mod agenda;
+mod confirm;
 mod journal;
 pub mod neighbours;
 pub mod pace;
@@ -20,6 +21,7 @@ use crate::tables::Tables;
 use crate::units::{HopId, PortId, Time};
 use crate::wire::Mac;
 use agenda::Agenda;
+use confirm::CONFIRM_RETRY;
 use journal::{Journal, Moved, Place};
 pub use journal::{Reached, ReachedLines};
 use neighbours::{Neighbours, Network};
@@ -34,12 +36,6 @@ pub const REACHABLE: Duration = Duration::from_secs(30);
 /// Between two questions, and how many are asked (`retrans_time_ms`, `mcast_solicit`).
 pub const RETRY: Duration = Duration::from_secs(1);
 pub const TRIES: u8 = 3;
-/// A next hop that the configuration needs is asked so often, in a daemon, whether it still answers; and so long after a
-/// question the next one, of [`TRIES`] in a row, since clients wait meanwhile. One that falls silent has failed within 3 s.
-pub const CONFIRM: Duration = Duration::from_secs(1);
-pub const CONFIRM_RETRY: Duration = Duration::from_millis(500);
-/// Between two such questions about different ones, so that many of them are asked less often.
-pub const CONFIRM_SPACING: Duration = Duration::from_millis(1);
 /// Another host claims a neighbour's address: how often the neighbour itself is asked before the whole link is, and between
 /// two such questions. A fail-over is followed after their product.
 pub const CLAIM_TRIES: u8 = 2;
@@ -146,11 +142,6 @@ impl Resolver {
             reached: Vec::new(),
             clock: Time::default(),
         }
-    }
-
-    /// Has next hops that the configuration needs asked all the time whether they still answer.
-    pub fn confirm_all(&mut self) {
-        self.confirms = true;
     }
 
     pub fn neighbours(&self) -> &Neighbours {
@@ -388,24 +379,6 @@ impl Resolver {
         }
     }
 
-    /// Whether a neighbour is asked all the time whether it still answers.
-    fn is_to_confirm(&self, hop: HopId, network: &Network) -> bool {
-        self.confirms && self.neighbours.is_needed(hop, network)
-    }
-
-    /// The time from an answer to the next question about a neighbour that is asked all the time.
-    fn confirm_period(&self) -> Duration {
-        CONFIRM.max(CONFIRM_SPACING * self.neighbours.used() as u32)
-    }
-
-    /// Between two questions about a failed neighbour.
-    fn probe_period(&self) -> Duration {
-        match self.confirms {
-            true => self.confirm_period(),
-            false => PROBE,
-        }
-    }
-
     /// A next hop has begun or ceased to answer: a line, if the configuration needs it.
     fn reach(&mut self, hop: HopId, before: LinkState, network: &Network, now: Time) {
         let (link, address) = (self.link(hop), self.address(hop));
@@ -508,33 +481,6 @@ impl Resolver {
         }
     }
 
-    /// Asks for the next hop of a real server before a packet wants it, if neighbours are asked all the time: one that does not
-    /// answer gets no client.
-    pub fn prepare(&mut self, real: IpAddr, network: &Network) {
-        let Some(route) = network.tables.routes.get(real).filter(|_| self.confirms) else {
-            return;
-        };
-        let (port, now) = (route.port, self.clock);
-        let hop = match route.gateway {
-            Some((hop, _)) => Some(hop),
-            None => self.neighbours.want(port, real, network, now),
-        };
-        let Some(hop) = hop.filter(|hop| !self.neighbours.is_static(*hop)) else {
-            return;
-        };
-        let is_asked = self.inquiry(hop).is_open() || !self.agenda.is_clear(hop);
-        if !is_asked
-            && matches!(
-                self.link(hop).state,
-                LinkState::Incomplete | LinkState::Stale
-            )
-        {
-            // Many of them come with a file.
-            self.last_prepared = now.max(self.last_prepared + CONFIRM_SPACING);
-            self.agenda.set(hop, self.last_prepared);
-        }
-    }
-
     /// Has all failed neighbours looked at: the routes have changed.
     pub fn look_at_all(&mut self) {
         let hops: Vec<_> = self.neighbours.iter().map(|(hop, ..)| hop).collect();
@@ -600,6 +546,8 @@ impl Resolver {
     }
 }
 
+#[cfg(test)]
+mod confirm_tests;
 #[cfg(test)]
 mod log_tests;
 #[cfg(test)]

@@ -15,8 +15,21 @@ const CONTEXT: Context = Context {
     devices: true,
 };
 
+/// What a file means; and what is accepted means the same when it is written as a file of what is in force.
 fn parse(text: &str) -> Result<Loaded, Diagnostics> {
-    config::parse(text, "lb.toml", &CONTEXT)
+    let loaded = config::parse(text, "lb.toml", &CONTEXT)?;
+    let written = written(&loaded.config);
+    let again = config::parse(&written, "again.toml", &CONTEXT);
+    let again = again.unwrap_or_else(|why| panic!("{why}\nof {written}\nfor {text}"));
+    let is_same = written.contains("(hidden)") || again.config == loaded.config;
+    assert!(is_same, "{written}\nfor {text}\n{:#?}", loaded.config);
+    assert_eq!(self::written(&again.config), written);
+    Ok(loaded)
+}
+
+fn written(config: &Config) -> String {
+    let services = config.services.iter().map(|service| service.written());
+    std::iter::once(config.written()).chain(services).collect()
 }
 
 fn good(text: &str) -> Config {

@@ -57,7 +57,7 @@ persistence = { timeout = 300, prefix_v4 = 32, prefix_v6 = 128 }
   port    = 8080
   weight  = 3
 "#;
-    let loaded = config::parse(printed, "lb.toml", &CONTEXT).unwrap();
+    let loaded = super::parse(printed).unwrap();
     let addresses = &loaded.config.ports[0].addresses;
     assert_eq!(addresses[1].to_string(), "2001:db8:1::1/64");
 }

@@ -1,4 +1,5 @@
-# ICMP errors about connections, said by the kernel's own routers and hosts: path MTU discovery, closed ports, hops.
+# ICMP errors about connections, said by the kernel's own routers and hosts: path MTU discovery, closed ports, hops; and what
+# tracepath, traceroute and large pings say.
 #
 #   scripts/lab tests/lab/errors.sh dr|nat|fullnat
 #
@@ -10,35 +11,6 @@ mode=$1
 four=192.0.2.80 six=2001:db8:2::80
 # With fullnat, in front of real servers of the other family.
 to_four=2001:db8:2::46 to_six=192.0.2.64
-
-# leg NAME INTERFACE OTHER INTERFACE MTU: a cable between two hosts.
-leg() {
-    ip -n "$1" link add "$2" mtu "$5" type veth peer name "$4" netns "$3" mtu "$5"
-    on "$1" ethtool -K "$2" tx off >/dev/null
-    on "$3" ethtool -K "$4" tx off >/dev/null
-    ip -n "$1" link set "$2" up
-    ip -n "$3" link set "$4" up
-}
-
-# has NAME INTERFACE ADDRESS/LENGTH…: addresses of either family.
-has() {
-    local name=$1 leg=$2 address
-    shift 2
-    on "$name" sysctl -q -w "net.ipv6.conf.$leg.disable_ipv6=0" "net.ipv6.conf.$leg.accept_dad=0"
-    for address; do ip -n "$name" address add "$address" dev "$leg"; done
-}
-
-# goes NAME TO VIA…: routes of either family, in pairs.
-goes() {
-    local name=$1
-    shift
-    while (($#)); do
-        ip -n "$name" route add "$1" via "$2"
-        shift 2
-    done
-}
-
-router() { on "$1" sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0; }
 
 quiet_namespace far
 quiet_namespace r2
@@ -170,6 +142,21 @@ print(errno.errorcode[number], ipaddress.ip_address(data[at : at + (16 if six el
 EOF
 }
 
+# hops OPTIONS…: who answers far's traceroute, from hop to hop.
+hops() { on far timeout 30 traceroute -n -q 1 -w 3 -m 8 "$@" | awk '/^ *[0-9]/ { printf "%s%s", between, $2; between = " " }'; }
+
+# traced VIP: the way to a VIP, and through its services, as an operator looks at it.
+traced() {
+    local way="203.0.113.1 10.99.0.1"
+    [[ $1 != *:* ]] || way="2001:db8:7::1 2001:db8:99::1"
+    same "tracepath to $1" "pmtu 1300 hops 4" "$(on far timeout 60 tracepath -n -m 8 "$1" | grep -o 'pmtu 1300 hops [0-9]*')"
+    # weir says so from the VIP, and from there on all is the VIP.
+    same "traceroute to HTTP at $1" "$way $1 $1" "$(hops -T -p 80 "$1")"
+    same "traceroute to a closed port at $1" "$way $1 $1" "$(hops -U -p 9999 "$1")"
+    [[ $mode == dr ]] || same "traceroute through two routers behind $1" "$way $1 $1 $1" "$(hops -U -p 9000 "$1")"
+    check "a ping of 3,000 bytes to $1" on far ping -q -c 2 -i 0.2 -W 2 -s 3000 "$1"
+}
+
 client c1 198.51.100.11
 has c1 wan 2001:db8:51::11/64
 goes c1 2001:db8:2::/64 2001:db8:51::1
@@ -183,6 +170,8 @@ for vip in "${vips[@]}"; do
         # r2, r1 and weir take one each, and ri the last.
         same "a packet that dies behind $vip" "EHOSTUNREACH $vip" "$(asks far "$vip" 9000 4)"
     fi
+    # Last: from then on the client knows how wide the way is.
+    traced "$vip"
 done
 wrong() { metrics | awk '/^weir_dropped_packets_total.*"(icmp_.*|fragment|too_big|bad_.*)"/ && $NF > 0'; }
 same "no error was dropped" "" "$(wrong)"

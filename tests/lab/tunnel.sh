@@ -12,23 +12,6 @@ four=192.0.2.80 six=2001:db8:2::80
 four_in_six=192.0.2.81 six_in_six=2001:db8:2::81
 real4=10.9.0.5 real6=2001:db8:19::5
 
-has() {
-    local name=$1 leg=$2 address
-    shift 2
-    on "$name" sysctl -q -w "net.ipv6.conf.$leg.disable_ipv6=0" "net.ipv6.conf.$leg.accept_dad=0"
-    for address; do ip -n "$name" address add "$address" dev "$leg"; done
-}
-
-# goes NAME TO VIA…: routes of either family, in pairs.
-goes() {
-    local name=$1
-    shift
-    while (($#)); do
-        ip -n "$name" route add "$1" via "$2"
-        shift 2
-    done
-}
-
 client c1 198.51.100.11
 has c1 wan 2001:db8:51::11/64
 goes c1 2001:db8:2::/64 2001:db8:51::1

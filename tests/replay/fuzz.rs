@@ -8,6 +8,8 @@ mod config;
 mod director;
 #[path = "../../fuzz/fragments.rs"]
 mod fragments;
+#[path = "../../fuzz/quotes.rs"]
+mod quotes;
 #[path = "../../fuzz/wire.rs"]
 mod wire;
 
@@ -34,6 +36,7 @@ fn what_a_fuzz_target_once_failed_on_it_passes() {
             "config" => config::run,
             "director" => director::run,
             "fragments" => fragments::run,
+            "quotes" => quotes::run,
             "wire" => wire::run,
             _ => panic!("fuzz target {name} has no body here"),
         };
@@ -91,6 +94,11 @@ proptest! {
     #[test]
     fn the_fuzz_target_of_fragments_holds(input in fragments_input()) {
         fragments::run(&input);
+    }
+
+    #[test]
+    fn the_fuzz_target_of_quotes_holds(input in prop::collection::vec(any::<[u8; 8]>(), 0..60), workers: u8) {
+        quotes::run(&[&[workers][..], &input.concat()].concat());
     }
 
     #[test]

@@ -96,3 +96,41 @@ fn what_is_not_confirmed_in_time_is_taken_back() {
     }
     daemon.stop();
 }
+
+#[test]
+fn what_is_in_force_is_a_file_that_changes_nothing() {
+    let lab = Lab::new();
+    let check = r#"
+        [health.web]
+        type = "http"
+        request = { path = "/up", headers = { authorization = "Bearer 12345", accept = "text/plain" } }"#;
+    let daemon = Daemon::start(&lab, &lab.config("", 1));
+    reload(&lab, &daemon, 2, &[]);
+    done(&daemon, &["remove", "tcp:192.0.2.81:80"]);
+    let text = done(&daemon, &["show", "config"]);
+    let written = lab.write("written.toml", &text);
+    let written = written.to_str().unwrap();
+    let checked = weir(&["check", written]);
+    assert!(checked.status.success(), "{checked:?}\n{text}");
+    let planned = daemon.tool(&["plan", written, "--exit-code"]);
+    assert_eq!(planned.status.code(), Some(0), "{planned:?}\n{text}");
+    // The file of the start has another weight, and the service that was removed.
+    let diff = done(&daemon, &["show", "config", "--diff"]);
+    assert!(
+        diff.contains("192.0.2.81") && diff.contains("10.0.0.11:8080"),
+        "{diff}"
+    );
+
+    // Secrets are not in it, and only some may read the rest.
+    let file = lab.write("secret.toml", &format!("{}{check}", lab.config("", 1)));
+    done(&daemon, &["reload", file.to_str().unwrap()]);
+    let text = done(&daemon, &["show", "config"]);
+    assert!(
+        text.contains("(hidden)") && text.contains("text/plain"),
+        "{text}"
+    );
+    assert!(!text.contains("12345"), "{text}");
+    let text = refused(&daemon.tool(&["show", "config", "--json"]));
+    assert!(text.contains("no --json"), "{text}");
+    daemon.stop();
+}

@@ -9,6 +9,7 @@ mod hosts;
 mod marks;
 mod network;
 mod pool;
+mod request;
 mod service;
 mod tunnel;
 

@@ -7,11 +7,12 @@ mod ends;
 mod natted;
 mod placing;
 mod real_ids;
+mod reals;
 mod registry;
 mod service_ids;
 mod states;
 
-use super::changes::{Changes, NoSuchReal, different};
+use super::changes::{Changes, different};
 use super::from_config::{key, owners, pool_table};
 use crate::config::{self, Config, OnDown, ReversePath};
 use crate::conn::Pool;
@@ -20,17 +21,18 @@ use crate::forward::tunnel::{Tunnel, Via};
 use crate::lpm::Lpm;
 use crate::rcu::map::Map;
 use crate::sched;
-use crate::service::{Condition, Health, Persistence, Real, ServiceKey};
+use crate::service::{Persistence, Real, ServiceKey};
 use crate::stats::{Established, RealTotals, Stats};
 use crate::tables::{Owner, Requests, Route, Service, Tables, Tunnels};
 use crate::units::{RealId, ServiceId, Time};
-use configured::{At, Change, Configured};
+use configured::{Change, Configured};
 use counts::Counts;
 use ends::Ends;
 use foldhash::HashMap;
 use natted::Natted;
 use placing::Placing;
 pub use real_ids::Place;
+pub use reals::Edited;
 use registry::{Registry, Released};
 pub use states::{Edit, SlowStart, State};
 use std::net::IpAddr;
@@ -57,29 +59,6 @@ pub enum Conflict {
          connections: write the service {0} into the file, and restart weir"
     )]
     NoCrossing(ServiceKey),
-}
-
-/// What an edit did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edited {
-    pub before: Condition,
-    pub after: Condition,
-    /// The weight in the file.
-    pub file: u16,
-    is_published: bool,
-}
-
-impl Edited {
-    /// The effective weights before and after.
-    pub fn weights(&self) -> (u16, u16) {
-        let of = |condition: Condition| condition.effective_weight(self.file, 1);
-        (of(self.before), of(self.after))
-    }
-
-    /// Whether workers have to learn of it.
-    pub(super) fn is_published(&self) -> bool {
-        self.is_published
-    }
 }
 
 pub(super) struct Services {
@@ -245,125 +224,6 @@ impl Services {
         changes.count_service(change.before.as_deref(), change.after);
         self.indexes.follow_change(change, &self.around);
         Some(changes)
-    }
-
-    /// Does what an operator wants with a real server, for ever or until a time. Returns none where that changes nothing that
-    /// is published.
-    pub(super) fn edit(
-        &mut self,
-        key: &ServiceKey,
-        real: At,
-        edit: Edit,
-        until: Option<Time>,
-    ) -> Result<Edited, NoSuchReal> {
-        let (id, configured) = self.find_real(key, real)?;
-        let states = &mut self.indexes.registry.states;
-        let before = states.condition(id);
-        states.edit(id, configured, edit, until);
-        let after = states.condition(id);
-        Ok(Edited {
-            before,
-            after,
-            file: configured.weight,
-            is_published: self.reweigh(key),
-        })
-    }
-
-    /// What a health check found. Returns whether there is something to publish.
-    pub(super) fn set_health(
-        &mut self,
-        key: &ServiceKey,
-        real: At,
-        health: Health,
-        reason: &str,
-    ) -> Result<bool, NoSuchReal> {
-        let (id, configured) = self.find_real(key, real)?;
-        let states = &mut self.indexes.registry.states;
-        Ok(states.set_health(id, configured, health, reason) && self.reweigh(key))
-    }
-
-    /// Takes at most so many steps that are due: of slow starts, and of what was said until now. Returns whether there is
-    /// something to publish, and the real servers of which something has ended.
-    pub(super) fn take_steps(&mut self, now: Time, most: usize) -> (bool, Vec<Place>) {
-        self.indexes.registry.states.set_now(now);
-        let (mut is_published, mut ended) = (false, Vec::new());
-        for _ in 0..most {
-            let registry = &mut self.indexes.registry;
-            let Some(id) = registry.states.next_due() else {
-                break;
-            };
-            let place = registry.real(id).copied();
-            let Some(place @ (key, address, port)) = place else {
-                registry.states.forget(id);
-                continue;
-            };
-            let Ok((_, configured)) = self.find_real(&key, (address, port)) else {
-                self.indexes.registry.states.forget(id);
-                continue;
-            };
-            if self.indexes.registry.states.step(id, configured) {
-                ended.push(place);
-            }
-            is_published |= self.reweigh(&key);
-        }
-        (is_published, ended)
-    }
-
-    /// When the next step is due.
-    pub(super) fn next_step(&self) -> Option<Time> {
-        self.indexes.registry.states.first_due()
-    }
-
-    pub(super) fn set_now(&mut self, now: Time) {
-        self.indexes.registry.states.set_now(now);
-    }
-
-    fn find_real(
-        &self,
-        key: &ServiceKey,
-        at: At,
-    ) -> Result<(RealId, states::Configured), NoSuchReal> {
-        let service = self.configured.get(key).ok_or(NoSuchReal)?;
-        let mut reals = service.reals.iter();
-        let real = reals.find(|real| (real.address, real.port) == at);
-        let id = self.indexes.registry.id(key, at);
-        let (real, id) = real.zip(id).ok_or(NoSuchReal)?;
-        Ok((id, registry::configured(service, real)))
-    }
-
-    /// Gives a service the weights that follow from what is known of its real servers now. Returns whether there is something
-    /// to publish.
-    fn reweigh(&mut self, key: &ServiceKey) -> bool {
-        let service = self.configured.get(key);
-        service.is_some_and(|service| self.indexes.reweigh(key, service, &self.around))
-    }
-
-    /// Changes whenever what operators have said of real servers does.
-    pub(super) fn edits(&self) -> u64 {
-        self.indexes.registry.states.edits()
-    }
-
-    /// The real servers that operators have said something of.
-    pub(super) fn edited(&self) -> impl Iterator<Item = (&Place, &State)> {
-        let registry = &self.indexes.registry;
-        let edited = registry.states.edited();
-        edited.filter_map(|(id, state)| Some((registry.real(id)?, state)))
-    }
-
-    /// The id of a configured real server.
-    pub(super) fn id(&self, key: &ServiceKey, at: At) -> Option<RealId> {
-        self.indexes.registry.id(key, at)
-    }
-
-    /// What is known of a real server beside the file; none: nothing.
-    pub(super) fn state(&self, id: RealId) -> Option<&State> {
-        self.indexes.registry.state(id)
-    }
-
-    /// A configured real server's weight in the file.
-    pub(super) fn file_weight(&self, key: &ServiceKey, at: At) -> Option<u16> {
-        let (_, configured) = self.find_real(key, at).ok()?;
-        Some(configured.weight)
     }
 
     fn fits(&self, service: &config::ServiceConfig) -> Result<(), Conflict> {
