@@ -37,11 +37,11 @@ pub fn ask(lab: &Lab, line: &str, content_type: Option<&str>, body: &[u8]) -> An
     if let Some(content_type) = content_type {
         request += &format!("Content-Type: {content_type}\r\n");
     }
-    stream.write_all((request + "\r\n").as_bytes()).unwrap();
-    // It may be refused before all of it is read.
-    let _ = stream.write_all(body);
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
+    // It may be refused, and the connection closed, before all of it is read.
+    let _ = stream.write_all(&[request.as_bytes(), b"\r\n", body].concat());
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text);
+    let text = String::from_utf8(text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     Answer {
         status: head.split(' ').nth(1).unwrap().parse().unwrap(),

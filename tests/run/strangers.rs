@@ -154,13 +154,15 @@ fn options_of_show_work_or_are_refused() {
         "{webs:?}"
     );
     for what in ["ports", "workers", "neighbours", "routes"] {
-        for option in [["--service", "web"], ["--limit", "1"]] {
-            let text = refused(&daemon.tool(&["show", what, option[0], option[1]]));
+        for (option, value, those) in [
+            ("--service", "web", "connections and health"),
+            ("--limit", "1", "connections, health and events"),
+        ] {
+            let text = refused(&daemon.tool(&["show", what, option, value]));
             assert_eq!(
                 text,
                 format!(
-                    "error: `weir show {what}` has no {}: services, reals, connections and health have it\n",
-                    option[0]
+                    "error: `weir show {what}` has no {option}: services, reals, {those} have it\n"
                 )
             );
         }
