@@ -5,9 +5,10 @@ use crate::service::{Admin, Health};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use utoipa::ToSchema;
 
 /// What went through a service or a real server since it was configured.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TrafficView {
     /// Connections made.
     pub connections_total: u64,
@@ -23,9 +24,10 @@ pub struct TrafficView {
 }
 
 /// A real server, as a part of its service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {
     /// Port 0: the packet's own.
+    #[schema(value_type = String)]
     pub real: SocketAddr,
     /// The effective one, by which it gets new connections: 0 while it gets none.
     pub weight: u16,
@@ -39,10 +41,11 @@ pub struct MemberView {
 }
 
 /// What makes a real server's effective weight.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StateView {
     /// The weight in the file.
     #[serde(default)]
+    #[schema(required)]
     pub configured_weight: u16,
     /// An operator's, in the place of the file's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,11 +54,13 @@ pub struct StateView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_weight_ends_s: Option<u64>,
     #[serde(default)]
+    #[schema(required)]
     pub admin: Admin,
     /// Seconds until it is enabled again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin_ends_s: Option<u64>,
     #[serde(default)]
+    #[schema(required)]
     pub health: Health,
     /// What the last health check said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,6 +70,7 @@ pub struct StateView {
     pub health_since_s: Option<u64>,
     /// How much of its weight it has, 100 but for a while after it came (back).
     #[serde(default = "hundred")]
+    #[schema(required)]
     pub slow_start_percent: u8,
     /// Why it gets no new connections, if it gets none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,9 +82,10 @@ fn hundred() -> u8 {
 }
 
 /// The answer to `/v1/weight`, `/v1/drain`, `/v1/disable` and `/v1/enable`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EditedView {
     pub service: String,
+    #[schema(value_type = String)]
     pub real: SocketAddr,
     /// The effective weights before and after.
     pub before: u16,
@@ -88,11 +95,12 @@ pub struct EditedView {
 }
 
 /// How packets get to the real servers of the modes tunnel and l3dsr: the keys of the configuration, defaults included.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ViaView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub tunnel_source: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gue_port: Option<u16>,
@@ -105,10 +113,11 @@ pub struct ViaView {
 }
 
 /// `/v1/services`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceView {
     pub name: String,
     pub protocol: String,
+    #[schema(value_type = String)]
     pub address: IpAddr,
     /// 0: every port.
     pub port: u16,
@@ -128,10 +137,11 @@ pub struct ServiceView {
 }
 
 /// `/v1/services?brief=true`: what the table of `weir show services` has. Counters take the longest to write and to read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct BriefServiceView {
     pub name: String,
     pub protocol: String,
+    #[schema(value_type = String)]
     pub address: IpAddr,
     /// 0: every port.
     pub port: u16,
@@ -148,8 +158,9 @@ pub(crate) struct BriefServiceView {
 }
 
 /// A real server in a brief list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct BriefMemberView {
+    #[schema(value_type = String)]
     pub real: SocketAddr,
     pub weight: u16,
     pub up: bool,
@@ -187,10 +198,11 @@ impl From<&MemberView> for BriefMemberView {
 }
 
 /// `/v1/reals`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RealView {
     pub service: String,
     pub protocol: String,
+    #[schema(value_type = String)]
     pub vip: SocketAddr,
     #[serde(flatten)]
     pub member: MemberView,
@@ -218,16 +230,20 @@ impl ServiceView {
 }
 
 /// `/v1/connections`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConnectionView {
     pub protocol: String,
     /// Of a persistence template: the masked address and port 0.
+    #[schema(value_type = String)]
     pub client: SocketAddr,
     /// The address and port that the client uses.
+    #[schema(value_type = String)]
     pub vip: SocketAddr,
+    #[schema(value_type = String)]
     pub real: SocketAddr,
     /// With fullnat: what the real server sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub local: Option<SocketAddr>,
     pub state: String,
     /// Seconds until it ends if it stays silent.
@@ -239,13 +255,14 @@ pub struct ConnectionView {
 }
 
 /// `/v1/ports`: the counters are the device's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PortView {
     pub port: String,
     pub device: String,
     /// As the configuration file has it; 0: untagged. What follows of links, queues, counters and stalls is the device's, and
     /// the same for all ports on it.
     #[serde(default)]
+    #[schema(required)]
     pub vlan: String,
     pub driver: String,
     pub mac: String,
@@ -254,6 +271,7 @@ pub struct PortView {
     pub addresses: Vec<String>,
     /// Those that another host on the link has as well, VIPs and pool addresses among them: weir keeps silent of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
     pub duplicate_addresses: Vec<std::net::IpAddr>,
     pub rx_queues: u16,
     pub tx_queues: u16,
@@ -276,16 +294,18 @@ pub struct PortView {
     pub no_mbuf: u64,
     /// The device takes packets and does not send them.
     #[serde(default)]
+    #[schema(required)]
     pub transmit_stalled: bool,
     /// The device receives packets and hands none over.
     #[serde(default)]
+    #[schema(required)]
     pub receive_stalled: bool,
     /// The interface of the kernel through which the host uses the port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub companion: Option<CompanionView>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CompanionView {
     pub interface: String,
     pub to_host_packets: u64,
@@ -295,7 +315,7 @@ pub struct CompanionView {
 }
 
 /// `/v1/workers`: received + taken_over = transmitted + answered + local + queued + handed_over + Σ dropped.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WorkerView {
     pub worker: u8,
     /// Its CPU.
@@ -323,23 +343,27 @@ pub struct WorkerView {
     pub originated_packets: u64,
     /// Packets between hosts, sent on as by a router.
     #[serde(default)]
+    #[schema(required)]
     pub routed_packets: u64,
     /// Of nat clients in the subnet of their real server.
     #[serde(default)]
+    #[schema(required)]
     pub hairpin_connections: u64,
     /// Every reason, also those without a packet.
     pub dropped_packets: BTreeMap<String, u64>,
     pub replies: BTreeMap<String, u64>,
     /// ICMP errors about connections, sent on to the other end, by what they are about.
     #[serde(default)]
+    #[schema(required)]
     pub icmp_errors: BTreeMap<String, u64>,
     /// Moves as long as the worker lives.
     pub loops: u64,
 }
 
 /// `/v1/neighbours`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NeighbourView {
+    #[schema(value_type = String)]
     pub address: IpAddr,
     pub port: String,
     /// None: not known (any more).
@@ -352,19 +376,21 @@ pub struct NeighbourView {
 }
 
 /// `/v1/routes`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RouteView {
     pub to: String,
     /// None: connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub via: Option<IpAddr>,
     pub port: String,
 }
 
 /// `/v1/health`: the check of one real server of a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HealthView {
     pub service: String,
+    #[schema(value_type = String)]
     pub real: SocketAddr,
     /// The type of the check.
     pub check: String,
@@ -390,7 +416,7 @@ pub struct HealthView {
 }
 
 /// `/v1/events`: something that happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct EventView {
     /// Counts the events since the start, from 1.
     pub n: u64,
@@ -403,6 +429,7 @@ pub(crate) struct EventView {
     pub message: String,
     /// What it names: a real server, a service, a count.
     #[serde(default)]
+    #[schema(required, value_type = Object)]
     pub fields: serde_json::Map<String, serde_json::Value>,
 }
 

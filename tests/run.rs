@@ -5,6 +5,8 @@
 mod access;
 #[path = "run/api.rs"]
 mod api;
+#[path = "run/bad_input.rs"]
+mod bad_input;
 #[path = "run/checks.rs"]
 mod checks;
 #[path = "run/crowd.rs"]
@@ -23,6 +25,8 @@ mod log;
 mod memory;
 #[path = "run/mutated.rs"]
 mod mutated;
+#[path = "run/openapi.rs"]
+mod openapi;
 mod skip;
 #[path = "run/strangers.rs"]
 mod strangers;

@@ -1,9 +1,11 @@
 //! `/v1/weight`, `/v1/drain`, `/v1/disable`, `/v1/enable`: one real server, now. PUT and DELETE of `/v1/services`: single services.
 
-use super::answer::{changed, error, invalid, is_of_type, json_response, no_answer, posted};
+use super::answer::{
+    Kind, changed, error, invalid, is_of_type, json_response, no_answer, posted, problem,
+};
 use super::state::Api;
 use crate::config;
-use crate::control::NoAnswer;
+use crate::control::{Missing, NoAnswer};
 use crate::model::Edit;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
@@ -13,25 +15,31 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
+use utoipa::{IntoParams, ToSchema};
 
 /// The longest name that is looked for, in bytes.
 const MOST_NAME: usize = 4096;
 
-#[derive(Default, Deserialize)]
+/// What becomes of a real server.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+#[schema(as = RealEdit)]
+pub(super) struct Wanted {
     /// A name, or such as `tcp:192.0.2.80:80`.
+    #[schema(required, nullable = false)]
     service: Option<String>,
     /// `10.0.0.11:8080`
+    #[schema(required, nullable = false, value_type = String)]
     real: Option<SocketAddr>,
+    /// The new weight: for `/v1/weight`, where it has to be.
     weight: Option<u16>,
-    /// For how long: `30m`, or seconds; then it ends by itself. For ever without.
+    /// For how long: `30m`, or seconds; then it ends by itself. For ever without. Not for `/v1/enable`.
     #[serde(rename = "for")]
     length: Option<Length>,
 }
 
 /// A time span.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 enum Length {
     Seconds(u64),
@@ -100,13 +108,14 @@ async fn edit(
     let changing = api.handle.changing().await;
     let done = changing.change(move |control| control.edit_real(&service, real, what, length));
     match done.await {
-        Ok(Ok(edited)) => json_response(StatusCode::OK, edited),
-        Ok(Err(why)) => error(StatusCode::NOT_FOUND, &why.to_string()),
+        Ok(Ok(edited)) => json_response(edited),
+        Ok(Err(why @ Missing::Service(_))) => problem(Kind::UnknownService, &why.to_string()),
+        Ok(Err(why @ Missing::Real(..))) => problem(Kind::UnknownReal, &why.to_string()),
         Err(why) => no_answer(why),
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Named {
     /// What diagnostics call the body.
@@ -144,22 +153,23 @@ pub(super) async fn put_services(
     });
     let (services, warnings) = match checked.await {
         Ok(Ok(checked)) => checked,
-        Ok(Err(wrong)) => return json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&wrong)),
+        Ok(Err(wrong)) => return invalid(&wrong),
         // It can only have panicked.
         Err(_) => return no_answer(NoAnswer::Panicked),
     };
     let done = changing.change(move |control| control.set_services(services, &warnings));
     match done.await {
         Ok(Ok(changes)) => changed(changes),
-        Ok(Err(why)) => error(StatusCode::CONFLICT, &why.to_string()),
+        Ok(Err(why)) => problem(Kind::ConflictingServices, &why.to_string()),
         Err(why) => no_answer(why),
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhichService {
     /// A name, or such as `tcp:192.0.2.80:80`.
+    #[param(required)]
     service: Option<String>,
 }
 
@@ -175,8 +185,8 @@ pub(super) async fn delete_service(
     let done = changing.change(move |control| control.unset_service(&name));
     match done.await {
         Ok(Some(changes)) => changed(changes),
-        Ok(None) => error(
-            StatusCode::NOT_FOUND,
+        Ok(None) => problem(
+            Kind::UnknownService,
             &format!("there is no service {service:?}"),
         ),
         Err(why) => no_answer(why),

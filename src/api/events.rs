@@ -1,6 +1,6 @@
 //! `/v1/events`: what has happened, as a list or as it happens.
 
-use super::answer::error;
+use super::answer::{JSON, error};
 use super::state::Api;
 use super::stream::{Array, Reader, stream};
 use crate::log::{self, Record};
@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::IntoParams;
 
 /// Readers of one door that are told of events as they happen.
 pub(super) const FOLLOWERS: usize = 16;
@@ -23,7 +24,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events that are taken out in one go.
 const SLICE: usize = 256;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
     /// Those with larger numbers only.
@@ -31,6 +32,7 @@ pub(super) struct Which {
     after: u64,
     /// The last ones: at most so many.
     limit: Option<usize>,
+    /// Those of one kind only.
     kind: Option<String>,
     /// Whether the answer goes on as they happen, as for `Accept: text/event-stream`.
     #[serde(default)]
@@ -61,7 +63,7 @@ pub(super) async fn events(
         let last = last.and_then(|id| id.to_str().ok()?.parse().ok());
         return follow(&api, which, last);
     }
-    stream(&reader, "application/json", async move |pieces| {
+    stream(&reader, JSON, async move |pieces| {
         let mut array = Array::new(pieces);
         array.add(wanted(&which).iter().map(|it| show(it))).await?;
         array.end().await

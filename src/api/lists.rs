@@ -1,6 +1,7 @@
 //! What is read by GET: rows for `weir show`, and `/metrics`.
 
-use super::answer::{error, no_answer};
+use super::Plain;
+use super::answer::{JSON, Kind, no_answer, problem};
 use super::state::Api;
 use super::stream::{Array, Reader, array, stream};
 use crate::control::{Control, NoAnswer, show_check};
@@ -9,9 +10,10 @@ use crate::metrics::{self, Family, METRICS, Metric, Source};
 use crate::units::ServiceId;
 use crate::view;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 /// Services shown in one go.
 const SLICE: usize = 128;
@@ -19,8 +21,24 @@ const SLICE: usize = 128;
 /// An answer of so many bytes needs no place among the lists.
 const SHORT: usize = 64 << 10;
 
+pub(super) async fn ports(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
+    rows(api, reader, Control::show_ports).await
+}
+
+pub(super) async fn workers(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
+    rows(api, reader, Control::show_workers).await
+}
+
+pub(super) async fn neighbours(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
+    rows(api, reader, Control::show_neighbours).await
+}
+
+pub(super) async fn routes(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
+    rows(api, reader, Control::show_routes).await
+}
+
 /// Rows of which there are not many.
-pub(super) async fn rows<T: Serialize + Send + 'static>(
+async fn rows<T: Serialize + Send + 'static>(
     api: Api,
     reader: Reader,
     show: fn(&Control) -> Vec<T>,
@@ -30,13 +48,10 @@ pub(super) async fn rows<T: Serialize + Send + 'static>(
         Err(why) => return no_answer(why),
     };
     let text = array(rows);
-    let content_type = "application/json";
     if text.len() <= SHORT {
-        return ([(header::CONTENT_TYPE, content_type)], text).into_response();
+        return ([(header::CONTENT_TYPE, JSON)], text).into_response();
     }
-    stream(&reader, content_type, async move |pieces| {
-        pieces.write(text).await
-    })
+    stream(&reader, JSON, async move |pieces| pieces.write(text).await)
 }
 
 pub(super) async fn services(
@@ -79,7 +94,7 @@ async fn each_service<T: Serialize + Send + 'static>(
         Ok(only) => only,
         Err(refusal) => return *refusal,
     };
-    stream(&reader, "application/json", async move |pieces| {
+    stream(&reader, JSON, async move |pieces| {
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
         let mut all = api.handle.ask(Control::services).await?;
@@ -117,10 +132,10 @@ pub(super) async fn health(
     let asked = move |control: &Control| control.list_checks(service.as_deref());
     let (only, lister) = match api.handle.ask(asked).await {
         Ok(Ok(found)) => found,
-        Ok(Err(why)) => return error(StatusCode::NOT_FOUND, &why),
+        Ok(Err(why)) => return problem(Kind::UnknownService, &why),
         Err(why) => return no_answer(why),
     };
-    stream(&reader, "application/json", async move |pieces| {
+    stream(&reader, JSON, async move |pieces| {
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
         let mut last = None;
@@ -147,7 +162,7 @@ pub(super) async fn connections(
         Ok(only) => only,
         Err(refusal) => return *refusal,
     };
-    stream(&reader, "application/json", async move |pieces| {
+    stream(&reader, JSON, async move |pieces| {
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
         let mut chunk = Box::new(ConnectionChunk::new());
@@ -179,19 +194,21 @@ pub(super) async fn connections(
     })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
-    /// Only those of this service.
+    /// Only those of this service: a name, or such as `tcp:192.0.2.80:80`.
     service: Option<String>,
     /// At most so many.
     limit: Option<usize>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhichServices {
+    /// Only this one: a name, or such as `tcp:192.0.2.80:80`.
     service: Option<String>,
+    /// At most so many.
     limit: Option<usize>,
     /// Without what went through.
     #[serde(default)]
@@ -208,15 +225,14 @@ impl Which {
             let wanted = name.to_owned();
             api.handle.ask(move |control| control.find_service(&wanted))
         };
-        let (status, why) = match find(&name).await {
+        Err(Box::new(match find(&name).await {
             Ok(Some(id)) => return Ok(Some(id)),
-            Ok(None) => (
-                StatusCode::NOT_FOUND,
-                format!("there is no service {name:?}"),
+            Ok(None) => problem(
+                Kind::UnknownService,
+                &format!("there is no service {name:?}"),
             ),
-            Err(stopping) => (StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()),
-        };
-        Err(Box::new(error(status, &why)))
+            Err(why) => no_answer(why),
+        }))
     }
 }
 

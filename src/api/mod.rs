@@ -12,8 +12,10 @@ mod events;
 mod inject;
 pub(crate) mod listen;
 mod lists;
+mod openapi;
 mod receive;
 pub(crate) mod reload;
+mod routes;
 pub(crate) mod serve;
 mod state;
 mod stream;
@@ -22,26 +24,26 @@ mod written;
 use crate::control::{Control, NoAnswer};
 use crate::log;
 use access::{Door, guard};
-use answer::{error, no_answer};
+use answer::{Kind, as_problem, error, no_answer, problem};
 use axum::Router;
-use axum::body;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::MethodRouter;
 use futures_util::FutureExt;
 use listen::SERVER;
 use receive::receive;
+use routes::routes;
 use serde::Deserialize;
 pub(crate) use state::Api;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use stream::Reader;
 use tokio::sync::Semaphore;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
+use utoipa::IntoParams;
 
 /// The API behind a door. `is_loopback`: a browser of this machine gets there.
 pub(crate) fn router(api: Api, door: Door, is_loopback: bool) -> Router {
@@ -56,63 +58,20 @@ pub(crate) fn router(api: Api, door: Door, is_loopback: bool) -> Router {
     let received = |handlers: MethodRouter<Api>| {
         handlers.route_layer(middleware::from_fn_with_state(lanes.clone(), receive))
     };
-    let router = Router::new()
-        .route("/metrics", get(lists::scrape))
-        .route("/health", get(health))
-        .route("/ready", get(ready))
-        .route(
-            "/v1/services",
-            received(
-                get(lists::services)
-                    .put(edit::put_services)
-                    .delete(edit::delete_service),
-            ),
+    let router = routes().into_iter().fold(Router::new(), |router, route| {
+        router.route(route.path, received(route.handler))
+    });
+    let router = router.fallback(async || {
+        error(
+            StatusCode::NOT_FOUND,
+            "there is nothing here; see /metrics, /health, /ready, /v1/services …, all in /v1/openapi.json",
         )
-        .route("/v1/reals", get(lists::reals))
-        .route("/v1/connections", get(lists::connections))
-        .route("/v1/config", get(written::config))
-        .route("/v1/events", get(events::events))
-        .route("/v1/health", get(lists::health))
-        .route(
-            "/v1/ports",
-            get(async |State(api): State<Api>, reader: Reader, _: Plain| {
-                lists::rows(api, reader, |control| control.show_ports()).await
-            }),
-        )
-        .route(
-            "/v1/workers",
-            get(async |State(api): State<Api>, reader: Reader, _: Plain| {
-                lists::rows(api, reader, |control| control.show_workers()).await
-            }),
-        )
-        .route(
-            "/v1/neighbours",
-            get(async |State(api): State<Api>, reader: Reader, _: Plain| {
-                lists::rows(api, reader, |control| control.show_neighbours()).await
-            }),
-        )
-        .route(
-            "/v1/routes",
-            get(async |State(api): State<Api>, reader: Reader, _: Plain| {
-                lists::rows(api, reader, |control| control.show_routes()).await
-            }),
-        )
-        .route("/v1/reload", received(post(reload::post_reload)))
-        .route("/v1/confirm", received(post(reload::post_confirm)))
-        .route("/v1/rollback", received(post(reload::post_rollback)))
-        .route("/v1/plan", received(post(reload::post_plan)))
-        .route("/v1/weight", received(post(edit::weight)))
-        .route("/v1/drain", received(post(edit::drain)))
-        .route("/v1/disable", received(post(edit::disable)))
-        .route("/v1/enable", received(post(edit::enable)))
-        .fallback(async || {
-            error(
-                StatusCode::NOT_FOUND,
-                "there is nothing here; see /metrics, /health, /ready, /v1/services …",
-            )
-        });
+    });
     #[cfg(debug_assertions)]
-    let router = router.route("/v1/inject", received(post(inject::post_inject)));
+    let router = router.route(
+        "/v1/inject",
+        received(axum::routing::post(inject::post_inject)),
+    );
     let router = router
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::new(door), guard))
@@ -136,25 +95,14 @@ fn compression() -> CompressionLayer {
 /// Says whose answer it is; and what the framework refuses (a query, a method, a body) is told as weir's own errors are.
 async fn as_weir(request: Request, next: Next) -> Response {
     let method = request.method().clone();
-    let mut answer = next.run(request).await;
-    let told = answer.headers().get(header::CONTENT_TYPE);
-    let is_json = told.is_some_and(|told| told == "application/json");
-    if answer.status().is_client_error() && !is_json {
-        let status = answer.status();
-        let said = body::to_bytes(answer.into_body(), 4096).await;
-        let said = said.unwrap_or_default();
-        let said = String::from_utf8_lossy(&said);
-        answer = match (status, said.trim()) {
-            (StatusCode::METHOD_NOT_ALLOWED, _) => {
-                error(status, &format!("this address does not take {method}"))
-            }
-            (_, "") => error(status, status.canonical_reason().unwrap_or("refused")),
-            (_, said) => error(status, said),
-        };
+    let mut answer = as_problem(next.run(request).await, &method).await;
+    let is_unauthorized = answer.status() == StatusCode::UNAUTHORIZED;
+    let headers = answer.headers_mut();
+    headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    if is_unauthorized {
+        // RFC 9110, section 11.6.1: what would help.
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    answer
-        .headers_mut()
-        .insert(header::SERVER, HeaderValue::from_static(SERVER));
     answer
 }
 
@@ -178,7 +126,7 @@ async fn ready(State(api): State<Api>, Query(which): Query<Whose>) -> Response {
         }
     };
     match api.handle.ask(asked).await {
-        Ok(Err(why)) => error(StatusCode::NOT_FOUND, &why),
+        Ok(Err(why)) => problem(Kind::UnknownService, &why),
         Ok(Ok(found)) => probe(Ok(found)),
         Err(why) => probe(Err(why)),
     }
@@ -193,8 +141,8 @@ fn probe(answer: Result<Option<String>, NoAnswer>) -> Response {
                 (StatusCode::OK, text).into_response()
             }
         },
-        Ok(Some(why)) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        Ok(Some(why)) => error(StatusCode::SERVICE_UNAVAILABLE, &why),
+        Err(why) => error(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
     }
 }
 
@@ -222,9 +170,10 @@ fn is_local(host: &str) -> bool {
 }
 
 /// Of `/ready`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 struct Whose {
+    /// Also whether this one has a real server for new connections: a name, or such as `tcp:192.0.2.80:80`.
     service: Option<String>,
 }
 

@@ -2,23 +2,24 @@
 
 use super::access::Peer;
 use super::answer::{
-    changed, error, invalid, is_of_type, json_response, no_answer, object, posted,
+    JSON, Kind, changed, error, invalid, is_of_type, json_response, no_answer, object, posted,
+    problem,
 };
 use super::state::Api;
 use crate::arch::give_back_memory;
 use crate::config::{self, Diagnostics, Known, Loaded, Text};
-use crate::control::{Control, Handle, NoAnswer};
+use crate::control::{Control, Handle, NoAnswer, NoWayBack};
 use crate::model::{Changes, NeedsRestart};
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
 
 /// Why a file was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +47,11 @@ pub(crate) enum From {
 }
 
 /// What a client sends: it has read the files with its own rights.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Sent {
-    /// The main file, and behind it those that it includes, in their order.
+#[schema(as = Configuration)]
+pub(super) struct Sent {
+    /// The main file, and behind it those that it includes, in their order. Without them: the file of weir's start.
     #[serde(default, deserialize_with = "config::some_texts")]
     files: Option<Vec<Text>>,
 }
@@ -145,7 +147,7 @@ async fn giving_back_memory(
 /// How long a reload may wait for its confirmation, in seconds.
 const CONFIRM: std::ops::RangeInclusive<u64> = 1..=24 * 60 * 60;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Confirm {
     /// The reload is taken back after so many seconds, unless it is confirmed.
@@ -171,9 +173,17 @@ pub(super) async fn post_reload(
     }
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
+
+/// In the words of a reload.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Confirmed {
+    summary: &'static str,
+    text: &'static str,
+    is_changed: bool,
+}
 
 /// Keeps a reload that waits for that.
 pub(super) async fn post_confirm(
@@ -185,11 +195,12 @@ pub(super) async fn post_confirm(
         return *refusal;
     }
     match api.handle.changing().await.change(Control::confirm).await {
-        Ok(Ok(())) => json_response(
-            StatusCode::OK,
-            json!({ "summary": "confirmed", "text": "", "is_changed": false }),
-        ),
-        Ok(Err(why)) => error(StatusCode::CONFLICT, &why.to_string()),
+        Ok(Ok(())) => json_response(Confirmed {
+            summary: "confirmed",
+            text: "",
+            is_changed: false,
+        }),
+        Ok(Err(why)) => problem(Kind::NothingToConfirm, &why.to_string()),
         Err(why) => no_answer(why),
     }
 }
@@ -206,7 +217,10 @@ pub(super) async fn post_rollback(
     let changing = api.handle.changing().await;
     let answer = match changing.change(Control::roll_back).await {
         Ok(Ok((_, changes))) => changed(changes),
-        Ok(Err(why)) => error(StatusCode::CONFLICT, &why.to_string()),
+        Ok(Err(why @ NoWayBack::NoGeneration(_))) => {
+            problem(Kind::NothingToRollBack, &why.to_string())
+        }
+        Ok(Err(why @ NoWayBack::NeedsRestart(_))) => problem(Kind::NeedsRestart, &why.to_string()),
         Err(why) => no_answer(why),
     };
     let _ = tokio::task::spawn_blocking(give_back_memory).await;
@@ -227,7 +241,7 @@ pub(super) async fn post_plan(
 
 /// Where the configuration of a request comes from: the file of the start, or what is sent.
 fn configuration(api: &Api, headers: &HeaderMap, body: Bytes) -> Result<From, Box<Response>> {
-    is_of_type(headers, "application/json")?;
+    is_of_type(headers, JSON)?;
     let file = api.file.clone();
     Ok(match body.is_empty() {
         true => From::File(file),
@@ -241,22 +255,20 @@ fn changes_or_refusal(
 ) -> Response {
     match changes {
         Ok(changes) => changed(changes),
-        Err(Refused::Invalid(diagnostics)) => {
-            json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&diagnostics))
-        }
+        Err(Refused::Invalid(diagnostics)) => invalid(&diagnostics),
         // Of the daemon's own file no line is shown to who may not read it.
         Err(Refused::InvalidFile(diagnostics)) => {
             let shown = match peer {
                 Some(Extension(peer)) if peer.may_see_files() => diagnostics,
                 _ => diagnostics.without_lines(),
             };
-            json_response(StatusCode::UNPROCESSABLE_ENTITY, invalid(&shown))
+            invalid(&shown)
         }
         Err(refused @ Refused::Malformed(_)) => {
             error(StatusCode::BAD_REQUEST, &refused.to_string())
         }
         Err(refused @ Refused::NeedsRestart(_)) => {
-            error(StatusCode::CONFLICT, &refused.to_string())
+            problem(Kind::NeedsRestart, &refused.to_string())
         }
         Err(Refused::NoAnswer(why)) => no_answer(why),
     }

@@ -452,7 +452,12 @@ async fn read(
         let found = answer.headers().get(name);
         found.is_some_and(|found| found.as_bytes() == value.as_bytes())
     };
-    let types = ["application/json", "application/toml", "text/event-stream"];
+    let types = [
+        "application/json",
+        "application/problem+json",
+        "application/toml",
+        "text/event-stream",
+    ];
     let has_type = types.iter().any(|it| has(header::CONTENT_TYPE, it));
     // Every answer of the API says both.
     if !has(header::SERVER, "weir") || !has_type {
@@ -486,10 +491,11 @@ async fn refusal(answer: Response<Incoming>) -> Error {
         .map(|body| body.to_bytes())
         .unwrap_or_default();
     let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    // Of an invalid file: every error, as `weir check` prints them.
-    let text = told["text"]
-        .as_str()
-        .or(told["error"].as_str())
+    // Of an invalid file: every error, as `weir check` prints them. A weir of before problem details has `error` alone.
+    let text = ["text", "detail", "error"];
+    let text = text
+        .iter()
+        .find_map(|member| told[member].as_str())
         .map(|text| text.trim_end().to_owned());
     Error::Refused(text.unwrap_or_else(|| format!("the daemon answered {status}")))
 }

@@ -11,6 +11,7 @@ mod reload;
 mod replay;
 mod rollback;
 mod run;
+mod services;
 mod show;
 mod table;
 mod top;

@@ -3,15 +3,13 @@
 use super::client::{self, At, Error};
 use super::output;
 use super::reload::post;
+use super::services::Services;
 use super::table::{Columns, print, short, table};
 use crate::service::Admin;
 use crate::view;
 use clap::ValueEnum;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::borrow::Cow;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -173,7 +171,7 @@ impl Show {
         client::each_line(&self.at.address()?, &self.path(), |line| {
             Ok(serde_json::from_slice(line).map(|row| table.add(&row))??)
         })?;
-        Ok(table.0.end()?)
+        Ok(table.end()?)
     }
 
     fn reals(&self, out: &mut impl Write) -> Result<(), Error> {
@@ -332,90 +330,6 @@ fn admin(state: &view::StateView) -> String {
     }
 }
 
-/// What the table has of a service, see [`view::BriefServiceView`].
-#[derive(Deserialize)]
-struct ServiceRow<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow)]
-    protocol: Cow<'a, str>,
-    address: IpAddr,
-    port: u16,
-    #[serde(borrow)]
-    mode: Cow<'a, str>,
-    #[serde(borrow)]
-    scheduler: Cow<'a, str>,
-    #[serde(borrow, default)]
-    local_pool: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    tunnel: Option<Cow<'a, str>>,
-    dscp: Option<u8>,
-    persistence_s: Option<u64>,
-    #[serde(borrow)]
-    reals: Vec<MemberRow<'a>>,
-}
-
-#[derive(Deserialize)]
-struct MemberRow<'a> {
-    #[serde(borrow)]
-    real: Cow<'a, str>,
-    weight: u16,
-    up: bool,
-    active_connections: u32,
-    inactive_connections: u32,
-}
-
-/// As `ipvsadm -Ln`, with the names that weir has.
-struct Services<'a, W>(Columns<'a, W>);
-
-impl<'a, W: Write> Services<'a, W> {
-    fn new(out: &'a mut W) -> io::Result<Self> {
-        let mut columns = Columns::new(&[false, false, false, false, true, true, true], out);
-        columns.row(["Prot", "LocalAddress:Port", "Scheduler", "Flags"])?;
-        columns.row([
-            "  ->",
-            "RemoteAddress:Port",
-            "Forward",
-            "",
-            "Weight",
-            "ActiveConn",
-            "InActConn",
-        ])?;
-        Ok(Services(columns))
-    }
-
-    fn add(&mut self, row: &ServiceRow) -> io::Result<()> {
-        let mut flags = row.name.to_string();
-        if let Some(pool) = &row.local_pool {
-            flags += &format!(" pool {pool}");
-        }
-        if let Some(tunnel) = &row.tunnel {
-            flags += &format!(" {tunnel}");
-        }
-        if let Some(dscp) = row.dscp {
-            flags += &format!(" dscp {dscp}");
-        }
-        if let Some(seconds) = row.persistence_s {
-            flags += &format!(" persistent {seconds}");
-        }
-        let address = SocketAddr::new(row.address, row.port).to_string();
-        let protocol = row.protocol.to_uppercase();
-        self.0.row([&protocol, &address, &row.scheduler, &flags])?;
-        for member in &row.reals {
-            self.0.row([
-                "  ->",
-                &member.real,
-                &row.mode,
-                if member.up { "" } else { "down" },
-                &member.weight.to_string(),
-                &member.active_connections.to_string(),
-                &member.inactive_connections.to_string(),
-            ])?;
-        }
-        Ok(())
-    }
-}
-
 fn ports(rows: &[view::PortView], out: &mut impl Write) -> io::Result<()> {
     let mut table = table(&[
         "Port",
@@ -550,53 +464,4 @@ fn routes(rows: &[view::RouteView], out: &mut impl Write) -> io::Result<()> {
         table.add_row([&row.to, &via, &row.port]);
     }
     print(&table, out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn services_read_as_ipvsadm_prints_them() {
-        let traffic = view::TrafficView {
-            active_connections: 7,
-            inactive_connections: 12,
-            ..view::TrafficView::default()
-        };
-        let member = |last, weight| view::MemberView {
-            state: view::StateView::default(),
-            real: format!("10.0.0.{last}:8080").parse().unwrap(),
-            weight,
-            up: last == 11,
-            traffic: traffic.clone(),
-        };
-        let service = view::ServiceView {
-            name: "web".into(),
-            protocol: "tcp".into(),
-            address: "192.0.2.80".parse().unwrap(),
-            port: 80,
-            mode: "fullnat".into(),
-            scheduler: "wrr".into(),
-            local_pool: Some("inside".into()),
-            via: view::ViaView::default(),
-            persistence_s: Some(300),
-            traffic: traffic.clone(),
-            reals: vec![member(11, 3), member(12, 1)],
-        };
-        let mut out = Vec::new();
-        let row = serde_json::to_string(&view::BriefServiceView::from(service)).unwrap();
-        let mut table = Services::new(&mut out).unwrap();
-        table.add(&serde_json::from_str(&row).unwrap()).unwrap();
-        table.0.end().unwrap();
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "\
-Prot  LocalAddress:Port   Scheduler  Flags
-  ->  RemoteAddress:Port  Forward                                    Weight  ActiveConn  InActConn
-TCP   192.0.2.80:80       wrr        web pool inside persistent 300
-  ->  10.0.0.11:8080      fullnat                                         3           7         12
-  ->  10.0.0.12:8080      fullnat    down                                 1           7         12
-"
-        );
-    }
 }

@@ -29,7 +29,7 @@ const MAX_NAME: usize = 4096;
 const MAX_SYNTAX_ERRORS: usize = 100;
 
 /// A file, as one who could read it passes it on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Text {
     pub name: String,

@@ -1,6 +1,6 @@
 //! Health checks: what is asked of a real server, how often, and what the answer must be.
 
-use super::written::is_secret;
+use super::written::health::is_secret;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::hash::{BuildHasher, RandomState};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 const MOST_NAMED: usize = 600;
 
 /// What a change consists of.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Changes {
     pub services_added: usize,
     pub services_removed: usize,

@@ -11,12 +11,13 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 use std::net::SocketAddr;
+use utoipa::ToSchema;
 
 /// The most changes that are named one by one; the others are counted.
 const MOST: usize = 1000;
 
 /// Every change, by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Details {
     pub details: Vec<Detail>,
     /// Changes beyond those that are named.
@@ -27,8 +28,9 @@ pub struct Details {
     pub connections_moved: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ChangeKind)]
 pub enum Kind {
     Added,
     Removed,
@@ -36,7 +38,7 @@ pub enum Kind {
 }
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Detail {
     pub kind: Kind,
     /// What it is of: `service web`, `port lan`, `[timeouts]`.
@@ -44,6 +46,7 @@ pub struct Detail {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub real: Option<SocketAddr>,
     /// The key of the file, of what is changed.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -72,7 +72,7 @@ fn tools_that_ask_another_program_say_so() {
 }
 
 #[test]
-fn whatever_the_api_refuses_is_json() {
+fn whatever_the_api_refuses_is_a_problem() {
     let lab = Lab::new();
     let daemon = Daemon::start(&lab, &lab.config("", 1));
     // A byte more than is taken.
@@ -101,10 +101,11 @@ fn whatever_the_api_refuses_is_json() {
     ] {
         let (found, body) = daemon.request(&format!("{request} HTTP/1.0\r\n\r\n"));
         assert_eq!(found, status, "{request}: {body}");
-        assert!(
-            json(&body)["error"].is_string() && body.contains(part),
-            "{request}: {body}"
-        );
+        let problem = json(&body);
+        assert_eq!(problem["status"], status, "{request}: {body}");
+        assert_eq!(problem["detail"], problem["error"], "{request}: {body}");
+        let is_named = problem["type"].is_string() && problem["title"].is_string();
+        assert!(is_named && body.contains(part), "{request}: {body}");
     }
     let (status, body) = daemon.request(&format!("{put}{large}"));
     assert!(

@@ -1,0 +1,182 @@
+//! Every route of the API, with what the OpenAPI document says of it.
+
+use super::answer::{Kind, Reloaded};
+use super::openapi::{Route, delete, get, openapi, post, put};
+use super::{Whose, edit, events, health, lists, ready, reload, written};
+use crate::metrics;
+use crate::view;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+const TOML: &str = "application/toml";
+
+/// What a configuration may be refused for.
+const REFUSED: [Kind; 2] = [Kind::InvalidConfiguration, Kind::NeedsRestart];
+/// What a change of a real server may be refused for.
+const MISSING: [Kind; 2] = [Kind::UnknownService, Kind::UnknownReal];
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get(
+            "/metrics",
+            "Metrics in Prometheus's text format",
+            lists::scrape,
+        )
+        .text(metrics::CONTENT_TYPE),
+        get(
+            "/health",
+            "Whether weir is well; 503 says why it is not",
+            health,
+        )
+        .text(TEXT),
+        get(
+            "/ready",
+            "Whether weir forwards; 503 says why it does not",
+            ready,
+        )
+        .query::<Whose>()
+        .text(TEXT)
+        .refuses(&[Kind::UnknownService]),
+        get("/v1/openapi.json", "This document", openapi).answers_object(),
+        get(
+            "/v1/services",
+            "The services with their real servers",
+            lists::services,
+        )
+        .query::<lists::WhichServices>()
+        .rows_or::<view::ServiceView, view::BriefServiceView>()
+        .refuses(&[Kind::UnknownService]),
+        put(
+            "/v1/services",
+            "Adds services, or replaces them: [[service]] tables as in the file",
+            edit::put_services,
+        )
+        .query::<edit::Named>()
+        .takes_text(TOML)
+        .answers::<Reloaded>()
+        .refuses(&[Kind::InvalidConfiguration, Kind::ConflictingServices]),
+        delete(
+            "/v1/services",
+            "Takes one service away",
+            edit::delete_service,
+        )
+        .query::<edit::WhichService>()
+        .answers::<Reloaded>()
+        .refuses(&[Kind::UnknownService]),
+        get(
+            "/v1/reals",
+            "The real servers of all services",
+            lists::reals,
+        )
+        .query::<lists::Which>()
+        .rows::<view::RealView>()
+        .refuses(&[Kind::UnknownService]),
+        get("/v1/connections", "The connections", lists::connections)
+            .query::<lists::Which>()
+            .rows::<view::ConnectionView>()
+            .refuses(&[Kind::UnknownService]),
+        get("/v1/health", "The health checks", lists::health)
+            .query::<lists::Which>()
+            .rows::<view::HealthView>()
+            .refuses(&[Kind::UnknownService]),
+        get(
+            "/v1/config",
+            "The configuration in force; for root and the daemon's user, by a unix socket",
+            written::config,
+        )
+        .text(TOML),
+        get(
+            "/v1/events",
+            "What has happened, or happens",
+            events::events,
+        )
+        .query::<events::Which>()
+        .rows::<view::EventView>()
+        .text("text/event-stream"),
+        get(
+            "/v1/ports",
+            "The ports, with their devices' counters",
+            lists::ports,
+        )
+        .rows::<view::PortView>(),
+        get(
+            "/v1/workers",
+            "The workers, with what became of every packet",
+            lists::workers,
+        )
+        .rows::<view::WorkerView>(),
+        get(
+            "/v1/neighbours",
+            "Next hops and their MAC addresses",
+            lists::neighbours,
+        )
+        .rows::<view::NeighbourView>(),
+        get(
+            "/v1/routes",
+            "Connected and configured routes",
+            lists::routes,
+        )
+        .rows::<view::RouteView>(),
+        post(
+            "/v1/plan",
+            "What a configuration would change",
+            reload::post_plan,
+        )
+        .may_take::<reload::Sent>()
+        .answers::<Reloaded>()
+        .refuses(&REFUSED),
+        post("/v1/reload", "Applies a configuration", reload::post_reload)
+            .query::<reload::Confirm>()
+            .may_take::<reload::Sent>()
+            .answers::<Reloaded>()
+            .refuses(&REFUSED),
+        post(
+            "/v1/confirm",
+            "Keeps a reload that waits for that",
+            reload::post_confirm,
+        )
+        .may_take::<reload::Nothing>()
+        .answers::<reload::Confirmed>()
+        .refuses(&[Kind::NothingToConfirm]),
+        post(
+            "/v1/rollback",
+            "Goes back to the configuration before",
+            reload::post_rollback,
+        )
+        .may_take::<reload::Nothing>()
+        .answers::<Reloaded>()
+        .refuses(&[Kind::NothingToRollBack, Kind::NeedsRestart]),
+        post(
+            "/v1/weight",
+            "Gives a real server another weight",
+            edit::weight,
+        )
+        .takes::<edit::Wanted>()
+        .answers::<view::EditedView>()
+        .refuses(&MISSING),
+        post(
+            "/v1/drain",
+            "A real server gets no new connections",
+            edit::drain,
+        )
+        .takes::<edit::Wanted>()
+        .answers::<view::EditedView>()
+        .refuses(&MISSING),
+        post(
+            "/v1/disable",
+            "A real server is treated as one that is down",
+            edit::disable,
+        )
+        .takes::<edit::Wanted>()
+        .answers::<view::EditedView>()
+        .refuses(&MISSING),
+        post(
+            "/v1/enable",
+            "Ends drain, disable and a weight of an operator's",
+            edit::enable,
+        )
+        .takes::<edit::Wanted>()
+        .answers::<view::EditedView>()
+        .refuses(&MISSING),
+    ]
+}
