@@ -281,6 +281,7 @@ fn weighed(
             address: real.address,
             port: real.port,
             weight: condition.effective_weight(real.weight, scale),
+            nominal: condition.nominal_weight(real.weight),
             is_available: condition.is_available(),
         }
     });
