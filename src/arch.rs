@@ -8,6 +8,20 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Has every descriptor of the process but the standard ones closed in programs that it starts from now on.
+///
+/// # Errors
+///
+/// If the kernel cannot (before Linux 5.11).
+pub(crate) fn close_at_exec() -> std::io::Result<()> {
+    // SAFETY: it marks descriptors, and closes none.
+    let done = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+    match done {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
 /// Starts to bring the cache line of `value` closer. Never faults, whatever the address.
 #[inline(always)]
 pub(crate) fn prefetch<T: ?Sized>(value: &T) {

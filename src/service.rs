@@ -54,6 +54,8 @@ pub struct Real {
     pub port: u16,
     /// Its [effective weight](Condition::effective_weight); 0: no new connections.
     pub weight: u16,
+    /// Its [weight](Condition::nominal_weight) while nothing takes that away: what its place among others goes by.
+    pub nominal: u16,
     /// See [`Condition::is_available`].
     pub is_available: bool,
 }

@@ -18,6 +18,7 @@ fn reals(count: u32) -> Vec<Real> {
         address: Ipv4Addr::from_bits(0x0a00_000b + n).into(),
         port: 80,
         weight: 1 + n as u16 % 5,
+        nominal: 1 + n as u16 % 5,
         is_available: true,
     };
     (0..count).map(real).collect()

@@ -92,7 +92,11 @@ impl<'a, W: std::io::Write> Columns<'a, W> {
             let blanks = width.saturating_sub(cell.width());
             let (before, after) = if *is_right { (blanks, 0) } else { (0, blanks) };
             self.line.extend(std::iter::repeat_n(' ', before));
-            self.line += cell;
+            // It may quote what others have sent.
+            let plain = cell
+                .chars()
+                .map(|letter| if letter.is_control() { '?' } else { letter });
+            self.line.extend(plain);
             self.line.extend(std::iter::repeat_n(' ', after + 2));
         }
         self.line.truncate(self.line.trim_end().len());
@@ -136,6 +140,7 @@ mod tests {
             table(&[["a", "1", "x"], ["größer", "22", ""], ["b", "3", "y"]]),
             "a        1  x\ngrößer  22\nb        3  y\nend\n"
         );
+        assert_eq!(table(&[["a", "1", "\u{1b}[2J\n"]]), "a    1  ?[2J?\nend\n");
         // What comes later and is wider moves what is behind it.
         let mut rows = vec![["a", "1", "x"]; Columns::<Vec<u8>>::FIRST];
         rows.push(["wider", "1", "x"]);

@@ -3,7 +3,7 @@
 //! Every value is written, defaults too, but where it could not be told from a default that follows the machine. Structs are
 //! taken apart whole, so that no new key can be forgotten here.
 
-mod health;
+pub(super) mod health;
 
 use super::health::HealthUse;
 use super::value::Word;

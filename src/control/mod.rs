@@ -403,9 +403,11 @@ impl Control {
     fn apply(&mut self, config: Config, known: Known) -> Result<Changes, NeedsRestart> {
         let now = self.now();
         let details = self.model.plan(&config);
+        let state_file = self.model.config().state_file.clone();
         let changes = self.model.apply(config, now)?;
         let changes = Changes { details, ..changes };
         self.known = Arc::new(known);
+        self.state_file.follow(state_file.as_ref(), &self.model);
         let (config, tables) = (self.model.config(), self.model.tables());
         self.announcer.update(config, tables, now);
         self.keep_silent();

@@ -12,6 +12,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,6 +24,8 @@ const VERSION: u32 = 1;
 const MOST: u64 = 64 << 20;
 /// Between two texts for the writer.
 const PERIOD: Duration = Duration::from_millis(100);
+/// After one that could not be written.
+const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Serialize, Deserialize)]
 struct Contents {
@@ -208,9 +212,13 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 #[derive(Debug, Default)]
 pub(super) struct StateFile {
     writer: Option<Writer>,
-    /// What was handed to the writer last.
+    /// What was handed to the writer last; none: it has to be handed to it again.
     written: Option<u64>,
     due: Time,
+    /// When a text that could not be written is tried again.
+    retry: Time,
+    /// Whether the last text could not be written.
+    has_failed: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -225,9 +233,19 @@ impl StateFile {
         self.written = Some(model.edits());
     }
 
-    /// Hands what has changed to the writer.
+    /// After a change of the configuration: another file has to have all of it.
+    pub(super) fn follow(&mut self, former: Option<&PathBuf>, model: &Model) {
+        if former != model.config().state_file.as_ref() {
+            self.written = None;
+        }
+    }
+
+    /// Hands what has changed to the writer, and once a second what it could not write.
     pub(super) fn tick(&mut self, model: &Model, now: Time) {
         let edits = model.edits();
+        if now >= self.retry && self.has_failed.load(Ordering::Relaxed) {
+            self.written = None;
+        }
         if self.written == Some(edits) || now < self.due {
             return;
         }
@@ -235,12 +253,12 @@ impl StateFile {
         let Some(path) = path(model.config()) else {
             return;
         };
-        self.due = now + PERIOD;
+        (self.due, self.retry) = (now + PERIOD, now + RETRY);
         // Plain data: it cannot fail.
         let text = serde_json::to_string_pretty(&contents(model, Clocks::at(now)));
         let text = text.unwrap_or_default() + "\n";
         if self.writer.is_none() {
-            self.writer = Writer::start();
+            self.writer = Writer::start(self.has_failed.clone());
         }
         if let Some(writer) = &self.writer {
             // It ends only with this one.
@@ -250,7 +268,7 @@ impl StateFile {
 
     /// Writes what has not been written yet, and waits for it.
     pub(super) fn stop(&mut self, model: &Model, now: Time) {
-        self.due = now;
+        (self.due, self.retry) = (now, now);
         self.tick(model, now);
         if let Some(Writer { texts, thread }) = self.writer.take() {
             drop(texts);
@@ -260,10 +278,10 @@ impl StateFile {
 }
 
 impl Writer {
-    fn start() -> Option<Self> {
+    fn start(has_failed: Arc<AtomicBool>) -> Option<Self> {
         let (texts, received) = channel();
         let thread = std::thread::Builder::new().name("state".to_owned());
-        match thread.spawn(move || write_all(&received)) {
+        match thread.spawn(move || write_all(&received, &has_failed)) {
             Ok(thread) => Some(Writer { texts, thread }),
             Err(why) => {
                 tracing::error!("state_file is not written: its thread does not start: {why}");
@@ -274,7 +292,7 @@ impl Writer {
 }
 
 /// Writes each text that is the newest when its turn comes, until there can be none.
-fn write_all(texts: &Receiver<(PathBuf, String)>) {
+fn write_all(texts: &Receiver<(PathBuf, String)>, failed: &AtomicBool) {
     let mut has_failed = false;
     while let Ok(first) = texts.recv() {
         let (path, text) = texts.try_iter().last().unwrap_or(first);
@@ -291,6 +309,7 @@ fn write_all(texts: &Receiver<(PathBuf, String)>) {
             ),
         }
         has_failed = written.is_err();
+        failed.store(has_failed, Ordering::Relaxed);
     }
 }
 
@@ -307,11 +326,26 @@ pub(crate) fn path(config: &Config) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     const CLOCKS: Clocks = Clocks {
         now: Time::from_nanos(7_000_000_000),
         wall: 1_000_000,
     };
+
+    const SERVICE: &str = r#"
+[[port]]
+name = "lan"
+device = "net_null0"
+addresses = ["10.0.0.1/24"]
+[[service]]
+address = "10.0.0.80"
+port = 80
+protocol = "tcp"
+mode = "nat"
+[[service.real]]
+address = "10.0.0.11"
+"#;
 
     fn entry() -> Entry {
         Entry {
@@ -377,10 +411,57 @@ mod tests {
             texts.send((path.clone(), format!("{n}"))).unwrap();
         }
         drop(texts);
-        write_all(&received);
+        write_all(&received, &AtomicBool::default());
         assert_eq!(fs::read_to_string(&path).unwrap(), "99");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         let nowhere = directory.path().join("missing/state.json");
         assert!(write(&nowhere, "").is_err());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_tried_again_and_another_file_has_all_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("later");
+        let with_file = |name: &str| {
+            let file = folder.join(name);
+            let text = format!("state_file = {file:?}\n{SERVICE}");
+            let context = config::Context {
+                cpus: None,
+                devices: false,
+            };
+            (file, config::parse(&text, "test", &context).unwrap().config)
+        };
+        let (first, config) = with_file("first.json");
+        let device = crate::model::Device {
+            mac: crate::net::Mac([2, 0, 0, 0, 0, 1]),
+            any_mac: false,
+        };
+        let stats = Arc::new(crate::stats::Stats::new(1).unwrap());
+        let (mut model, _) = Model::new(&config, vec![device], stats, 1, Time::default());
+        let key = "tcp:10.0.0.80:80".parse().unwrap();
+        let at = ("10.0.0.11".parse().unwrap(), 80);
+        model.edit(&key, at, Edit::Drain, None).unwrap();
+        let mut state_file = StateFile::default();
+        let mut now = Time::default();
+        let mut written = |state_file: &mut StateFile, model: &Model, file: &Path| {
+            (0..200).any(|_| {
+                now = now + Duration::from_millis(100);
+                state_file.tick(model, now);
+                std::thread::sleep(Duration::from_millis(10));
+                fs::read_to_string(file).is_ok_and(|text| text.contains("drained"))
+            })
+        };
+        // There is no such folder yet, and nothing is said of a real server once there is.
+        state_file.tick(&model, Time::default());
+        while !state_file.has_failed.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        fs::create_dir(&folder).unwrap();
+        assert!(written(&mut state_file, &model, &first));
+        let (second, config) = with_file("second.json");
+        let former = model.config().state_file.clone();
+        model.apply(config, Time::default()).unwrap();
+        state_file.follow(former.as_ref(), &model);
+        assert!(written(&mut state_file, &model, &second));
     }
 }

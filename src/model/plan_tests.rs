@@ -210,3 +210,36 @@ fn a_line_of_the_log_is_bounded_whatever_changes() {
     );
     assert!(changes.details.lines().ends_with("… and 1000 more\n"));
 }
+
+#[test]
+fn what_a_check_found_before_it_was_taken_away_counts_no_more() {
+    use crate::service::Health;
+    let checked = format!(
+        "{PORTS}{}",
+        SERVICES.replacen(
+            "mode = \"nat\"",
+            "mode = \"nat\"\nhealth = { type = \"tcp\" }",
+            1
+        )
+    );
+    let mut model = model(&checked);
+    let key = "tcp:192.0.2.80:80".parse().unwrap();
+    let real: std::net::SocketAddr = "10.0.0.11:80".parse().unwrap();
+    let health = |model: &Model| {
+        let service = model.find(&key).unwrap();
+        let mut reals = service.reals.iter();
+        let id = reals.find(|it| it.address == real.ip()).unwrap().id;
+        model
+            .state(id)
+            .map_or(Health::Unknown, |state| state.health)
+    };
+    model.set_healths([(key, real, Health::Down, "late")]);
+    assert_eq!(health(&model), Health::Down);
+    // What takes the check away comes with this.
+    model
+        .apply(parse(&format!("{PORTS}{SERVICES}")), Time::default())
+        .unwrap();
+    model.set_healths([(key, real, Health::Unknown, "")]);
+    model.set_healths([(key, real, Health::Down, "late")]);
+    assert_eq!(health(&model), Health::Unknown);
+}

@@ -73,6 +73,10 @@ impl Model {
     ) {
         let mut is_published = false;
         for (key, real, health, reason) in found {
+            // What was found before its check was taken away came late: nothing would ever find it up again.
+            if health != Health::Unknown && !self.services.is_checked(&key) {
+                continue;
+            }
             let at = (real.ip(), real.port());
             is_published |= self.services.set_health(&key, at, health, reason) == Ok(true);
         }

@@ -2,6 +2,7 @@
 
 use super::words::{Checked, Failure, excerpt, failed, not_made};
 use super::{Stage, Tools};
+use crate::arch;
 use crate::config::ExecProbe;
 use nix::unistd::{User, geteuid};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -109,6 +110,10 @@ pub(super) async fn check_in(
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
+    // DPDK opens its own without O_CLOEXEC: the program would have all packets, and weir's memory.
+    if let Err(why) = arch::close_at_exec() {
+        return not_made(format!("descriptors cannot be kept from programs: {why}"));
+    }
     let child = match command.spawn() {
         Ok(child) => child,
         Err(why) => return not_made(format!("{}: {why}", program.display())),
@@ -117,9 +122,11 @@ pub(super) async fn check_in(
     let said = child.0.stderr.take();
     let said = async {
         let mut text = Vec::new();
-        if let Some(said) = said {
+        if let Some(mut said) = said {
             // What cannot be read was not said.
-            let _ = said.take(MOST).read_to_end(&mut text).await;
+            let _ = (&mut said).take(MOST).read_to_end(&mut text).await;
+            // A program that says more is not ended for it.
+            let _ = tokio::io::copy(&mut said, &mut tokio::io::sink()).await;
         }
         text
     };

@@ -1,6 +1,6 @@
 //! Checks of gRPC servers: `grpc.health.v1.Health/Check` (the gRPC health checking protocol).
 
-use super::http::{at_request, beside, host_of};
+use super::http::{Tied, at_request, beside, host_of};
 use super::words::{Checked, Failure, failed, not_made};
 use super::{Stage, Tools, tcp};
 use crate::config::GrpcProbe;
@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http2;
 use hyper::header::{CONTENT_TYPE, TE, USER_AGENT};
 use hyper::{Request, Uri};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use prost::Message;
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -51,7 +51,9 @@ async fn ask(
     stage: &Stage,
 ) -> Checked {
     stage.set("request");
-    let opened = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let tied = Tied::default();
+    let _ending = tied.end();
+    let opened = http2::handshake(tied, TokioIo::new(stream)).await;
     let (mut sender, connection) = opened.map_err(|error| at_request(&error))?;
     let (scheme, usual_port) = match probe.tls {
         Some(_) => ("https", 443),

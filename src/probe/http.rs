@@ -7,11 +7,15 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use hyper::rt::Executor;
 use hyper::{Request, Response, Uri, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
 
 /// As much of a body is looked at.
 const MOST: usize = 64 << 10;
@@ -34,6 +38,33 @@ pub(super) async fn check(
     match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => by_http2(stream, to, probe, tools, stage).await,
         _ => by_http1(stream, to, probe, tools, stage).await,
+    }
+}
+
+/// Runs what a connection of HTTP/2 consists of, until the check is over: a server that floods the connection and reads nothing
+/// of it would keep it open for ever.
+#[derive(Clone, Default)]
+pub(super) struct Tied(Arc<Mutex<JoinSet<()>>>);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tied {
+    fn execute(&self, part: F) {
+        self.0.lock().spawn(part);
+    }
+}
+
+impl Tied {
+    /// To be kept as long as the check lasts.
+    pub(super) fn end(&self) -> Ending {
+        Ending(self.clone())
+    }
+}
+
+/// Ends them.
+pub(super) struct Ending(Tied);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.0.lock().abort_all();
     }
 }
 
@@ -69,7 +100,9 @@ async fn by_http2(
     stage: &Stage,
 ) -> Checked {
     stage.set("request");
-    let opened = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let tied = Tied::default();
+    let _ending = tied.end();
+    let opened = http2::handshake(tied, TokioIo::new(stream)).await;
     let (mut sender, connection) = opened.map_err(|error| at_request(&error))?;
     let request = request(to, probe, Version::HTTP_2)?;
     let answered = async {

@@ -141,7 +141,7 @@ async fn check(start: &Start, tools: &Tools) -> Outcome {
     };
     Outcome {
         finding,
-        words,
+        words: words::plain(words),
         took: begun.elapsed(),
     }
 }

@@ -8,7 +8,7 @@ use crate::config::{
 };
 use crate::health::{Engine, Finding, Outcome, Run, Start};
 use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{RData, Record};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Frame, Incoming};
@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -387,6 +388,11 @@ async fn dns() {
             message.metadata.message_type = MessageType::Response;
             let name = message.queries[0].name().clone();
             match name.to_string().as_str() {
+                "escape.example.org." => {
+                    let text = format!("\u{1b}]0;owned\u{7}\u{202e}{}", "x".repeat(200));
+                    let data = RData::TXT(TXT::new(vec![text; 4]));
+                    message.add_answer(Record::from_rdata(name, 60, data));
+                }
                 "www.example.org." => {
                     let data = RData::A(A::new(192, 0, 2, 1));
                     message.add_answer(Record::from_rdata(name, 60, data));
@@ -446,6 +452,10 @@ async fn dns() {
     ] {
         holds(&probe(asked, at).await, finding, words);
     }
+    // Terminals and logs are shown what others say, but not as they say it.
+    let found = probe(dns("escape.example.org", noerror, Some("no")), at).await;
+    holds(&found, failed, "answered .]0;owned..xxx");
+    assert!(found.words.chars().count() <= 301, "{found:?}");
     let closed = UdpSocket::bind(local(0))
         .await
         .unwrap()
@@ -539,17 +549,24 @@ async fn programs_say_it_by_their_exit_status() {
     let text = "#!/bin/sh\n\
                 test \"$(id -u)\" != 0 || { echo \"it is root\" >&2; exit 9; }\n\
                 test \"$WEIR_REAL_ADDRESS:$WEIR_REAL_PORT\" = 192.0.2.1:80 || exit 8\n\
-                case $1 in good) ;; bad) echo \"it is bad\" >&2; exit 3 ;; slow) sleep 60 ;; esac\n";
+                case $1 in good) ;; \
+                fds) test ! -e /proc/$$/fd/\"$2\" || exit 7 ;; \
+                chatty) i=0; while test $i -lt 3000; do echo \"a line that is neither short nor long\" >&2; i=$((i+1)); done ;; \
+                 bad) echo \"it is bad\" >&2; exit 3 ;; slow) sleep 60 ;; esac\n";
     std::fs::write(&program, text).unwrap();
     std::fs::set_permissions(&program, all).unwrap();
     let to = "192.0.2.1:80".parse().unwrap();
     // This thread's alone.
     crate::harden::drop_privileges(crate::harden::Role::Health);
     let tools = Tools::new(1);
+    // As DPDK opens its own: of queues, of its memory.
+    let open = std::fs::File::open("/dev/null").unwrap();
+    rustix::io::fcntl_setfd(&open, rustix::io::FdFlags::empty()).unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&open).to_string();
     let run = async |program: &str, argument: &str| {
         let probe = ExecProbe {
             program: program.into(),
-            arguments: vec![argument.into()],
+            arguments: vec![argument.into(), number.clone()],
             user: "nobody".into(),
         };
         let stage = Stage::new();
@@ -560,6 +577,10 @@ async fn programs_say_it_by_their_exit_status() {
         run("check", "good").await,
         Ok(Ok("exit status 0".to_owned()))
     );
+    for passes in ["fds", "chatty"] {
+        let found = run("check", passes).await;
+        assert_eq!(found, Ok(Ok("exit status 0".to_owned())), "{passes}");
+    }
     let bad = Err(Failure::Real("exit status 3: \"it is bad\"".to_owned()));
     assert_eq!(run("check", "bad").await, Ok(bad));
     // What takes too long is ended, with what it has started.
@@ -571,4 +592,46 @@ async fn programs_say_it_by_their_exit_status() {
         assert_eq!(String::from_utf8_lossy(&left.stdout), "");
     }
     assert!(matches!(run("none", "").await, Ok(Err(Failure::Own(_)))));
+}
+
+/// A server of HTTP/2 that asks for ever more answers (PING) and reads none; returns how many connections it has.
+async fn flooding() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(local(0)).await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let open = Arc::new(AtomicUsize::new(0));
+    let counted = open.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let open = counted.clone();
+            open.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                // Empty SETTINGS, then PING.
+                let _ = stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+                let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+                let many = ping.repeat(1000);
+                while stream.write_all(&many).await.is_ok() {}
+                open.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (at, open)
+}
+
+#[tokio::test]
+async fn a_server_cannot_keep_a_connection_beyond_the_check() {
+    let (at, open) = flooding().await;
+    let probe_of = Probe::Grpc(GrpcProbe {
+        service: String::new(),
+        host: None,
+        tls: None,
+    });
+    let found = probe(probe_of, at).await;
+    assert_eq!(found.finding, Finding::Failed, "{found:?}");
+    for _ in 0..100 {
+        if open.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the connection is still open: {found:?}");
 }

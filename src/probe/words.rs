@@ -37,7 +37,8 @@ impl Failure {
     }
 }
 
-/// Whether an error is one of this machine: descriptors, memory or local ports have run out, or it may not.
+/// Whether an error is one of this machine: descriptors, memory or local ports have run out, it may not, or it does not speak
+/// the address's family.
 fn is_own(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let own = [
@@ -49,8 +50,30 @@ fn is_own(error: &io::Error) -> bool {
         Errno::PERM,
         Errno::ACCESS,
         Errno::AGAIN,
+        Errno::AFNOSUPPORT,
+        Errno::NETDOWN,
     ];
     Errno::from_io_error(error).is_some_and(|errno| own.contains(&errno))
+}
+
+/// What a check says, as a part of a line: the real server may have had a say in it.
+pub(super) fn plain(words: String) -> String {
+    const MOST: usize = 300;
+    // They turn the rest of a line round.
+    let turns = |letter| matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_bad = |letter: char| letter.is_control() || turns(letter);
+    if words.len() <= MOST && !words.contains(is_bad) {
+        return words;
+    }
+    let mut plain: String = words
+        .chars()
+        .map(|letter| if is_bad(letter) { '.' } else { letter })
+        .take(MOST)
+        .collect();
+    if words.chars().nth(MOST).is_some() {
+        plain.push('…');
+    }
+    plain
 }
 
 /// An answer as a part of a sentence, cut short.
@@ -70,4 +93,23 @@ pub(super) fn excerpt(bytes: &[u8]) -> String {
 /// Whether `part` is in `whole`.
 pub(super) fn contains(whole: &[u8], part: &[u8]) -> bool {
     memchr::memmem::find(whole, part).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_no_failure_of_a_real_server() {
+        for (number, is_own) in [
+            (libc::EAFNOSUPPORT, true),
+            (libc::ENETDOWN, true),
+            (libc::EMFILE, true),
+            (libc::ECONNREFUSED, false),
+            (libc::EHOSTUNREACH, false),
+        ] {
+            let failure = Failure::at("connect", &io::Error::from_raw_os_error(number));
+            assert_eq!(matches!(failure, Failure::Own(_)), is_own, "{failure:?}");
+        }
+    }
 }

@@ -277,6 +277,7 @@ mod tests {
             address: IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0201 + n as u32)),
             port: 8080,
             weight,
+            nominal: weight,
             is_available: true,
         };
         weights.iter().enumerate().map(real).collect()

@@ -199,6 +199,7 @@ pub(crate) mod testing {
                         address: IpAddr::from([10, 0, 2, 1 + n as u8]),
                         port: 8080,
                         weight,
+                        nominal: weight,
                         is_available: true,
                     },
                 );

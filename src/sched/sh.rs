@@ -26,9 +26,10 @@ struct SourceHash {
 
 impl SourceHash {
     fn new(reals: &[Real]) -> Self {
-        // A real server of weight 0 keeps its place: clients that hash to it move on to another, and return when it does.
+        // A real server that gets nothing keeps its buckets: clients that hash to it move on to another, and return when it does.
+        // Fewer would move those of all behind it.
         let turns = reals.iter().enumerate().flat_map(|(place, real)| {
-            std::iter::repeat_n(place as u16, usize::from(real.weight.max(1)))
+            std::iter::repeat_n(place as u16, usize::from(real.nominal.max(1)))
         });
         let buckets = if reals.is_empty() {
             Box::default()
@@ -107,6 +108,25 @@ mod tests {
         lab.reals[1].weight = 1;
         lab.changed();
         assert_eq!(sequence(&lab), ALIVE);
+    }
+
+    #[test]
+    fn a_server_that_fails_moves_its_own_clients_only() {
+        let mut lab = Lab::new("sh", &[10, 10, 10]);
+        let before = sequence(&lab);
+        for failed in 0..3 {
+            lab.reals
+                .iter_mut()
+                .for_each(|real| real.weight = real.nominal);
+            let name = (b'A' + lab.reals[failed].id.0 as u8) as char;
+            lab.reals[failed].weight = 0;
+            lab.changed();
+            let after = sequence(&lab);
+            let mut both = before.chars().zip(after.chars());
+            assert!(
+                both.all(|(before, after)| after != name && (before == name || before == after))
+            );
+        }
     }
 
     #[test]

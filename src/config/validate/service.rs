@@ -211,6 +211,14 @@ impl Check<'_> {
                 )
                 .help(format!("write `scheduler = \"w{name}\"`, or leave it out"));
         }
+        if scheduler == Some(SchedulerConfig::Sh) {
+            self.log
+                .warning(
+                    given.at,
+                    "`slow_start` has no effect with the scheduler sh: most clients would move with each step",
+                )
+                .help("write `scheduler = \"mh\"`, or leave it out");
+        }
         Some(given.value).filter(|over| !over.is_zero())
     }
 

@@ -144,7 +144,7 @@ fn put_tls(table: &mut Table, tls: Option<&TlsProbe>) {
 }
 
 /// Whether a header of this name tells who may ask.
-fn is_secret(name: &str) -> bool {
+pub(in crate::config) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let words = [
         "auth", "cookie", "token", "secret", "key", "password", "session",

@@ -52,6 +52,13 @@ impl Services {
         })
     }
 
+    /// Whether a service's real servers are checked.
+    pub(in crate::model) fn is_checked(&self, key: &ServiceKey) -> bool {
+        self.configured
+            .get(key)
+            .is_some_and(|service| service.health.is_some())
+    }
+
     /// What a health check found. Returns whether there is something to publish.
     pub(in crate::model) fn set_health(
         &mut self,

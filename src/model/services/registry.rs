@@ -6,7 +6,7 @@ use super::configured::At;
 use super::real_ids::{Place, RealIds};
 use super::service_ids::ServiceIds;
 use super::states::{self, State, States};
-use crate::config;
+use crate::config::{self, SchedulerConfig};
 use crate::model::from_config::key;
 use crate::sched::Cursor;
 use crate::service::{Real, ServiceKey};
@@ -258,9 +258,11 @@ pub(super) fn configured(
     service: &config::ServiceConfig,
     real: &config::RealConfig,
 ) -> states::Configured {
+    // Every other weight deals `sh`'s buckets anew, and most clients would move with each step.
+    let is_slow = service.scheduler != SchedulerConfig::Sh;
     states::Configured {
         weight: real.weight,
-        slow_start: service.slow_start,
+        slow_start: service.slow_start.filter(|_| is_slow),
     }
 }
 
@@ -279,8 +281,47 @@ fn weighed(
             address: real.address,
             port: real.port,
             weight: condition.effective_weight(real.weight, scale),
+            nominal: condition.nominal_weight(real.weight),
             is_available: condition.is_available(),
         }
     });
     weighed.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Context, parse};
+
+    #[test]
+    fn a_slow_start_moves_no_clients_of_other_real_servers() {
+        for (scheduler, is_slow) in [("wlc", true), ("mh", true), ("sh", false)] {
+            let text = format!(
+                r#"
+[[port]]
+name = "lan"
+device = "net_null0"
+addresses = ["10.0.0.1/24"]
+[[service]]
+address = "10.0.0.80"
+port = 80
+protocol = "tcp"
+mode = "nat"
+scheduler = "{scheduler}"
+slow_start = "30s"
+[[service.real]]
+address = "10.0.0.11"
+"#
+            );
+            let context = Context {
+                cpus: None,
+                devices: false,
+            };
+            let loaded = parse(&text, "test", &context).unwrap();
+            let service = &loaded.config.services[0];
+            let found = configured(service, &service.reals[0]);
+            assert_eq!(found.slow_start.is_some(), is_slow, "{scheduler}");
+            assert_eq!(loaded.warnings.iter().count(), usize::from(!is_slow));
+        }
+    }
 }
