@@ -27,7 +27,7 @@ use crate::config::{self, Config, Diagnostics, Known, Loaded};
 use crate::exchange::{ConnectionChunk, Event, Mailbox};
 use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, Device, MbufPool};
-use crate::model::{Changes, Conflict, Model, NeedsRestart};
+use crate::model::{Changes, Conflict, EditedReal, Model, NeedsRestart};
 use crate::neighbour::LinkState;
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
@@ -79,7 +79,15 @@ pub struct Control {
     healths: Healths,
     /// The services of the file by their texts.
     known: Arc<Known>,
-    generations: Generations<Config>,
+    generations: Generations<Past>,
+}
+
+/// What was in force before a reload.
+#[derive(Clone, Debug)]
+struct Past {
+    config: Config,
+    /// What operators had said of real servers: of those that the reload took away it is forgotten otherwise.
+    said: Vec<EditedReal>,
 }
 
 /// The companion interfaces.
@@ -389,7 +397,10 @@ impl Control {
     ) -> Result<Changes, NeedsRestart> {
         let now = self.now();
         self.edits.warnings(&loaded.warnings, now);
-        let before = self.model.config().clone();
+        let before = Past {
+            config: self.model.config().clone(),
+            said: self.model.said(),
+        };
         let changes = self.apply(loaded.config, loaded.known)?;
         self.generations.follow(file, before, confirm, now);
         self.edits.reloaded(file, &changes.short(), now);
@@ -439,8 +450,12 @@ impl Control {
     /// If there is none; then nothing changes.
     pub fn roll_back(&mut self) -> Result<(String, Changes), NoWayBack> {
         let Generation { name, config } = self.generations.before()?.clone();
+        let Past { config, mut said } = config;
+        // Of real servers that stayed, what was said since counts.
+        said.retain(|(key, real, _)| !self.model.has_real(key, *real));
         // The services' texts are not kept so long: the next file is read as a whole.
         let changes = self.apply(config, Known::default())?;
+        self.model.restore(said);
         self.generations.go_back();
         self.edits
             .rolled_back(&name, &changes.short(), self.clock.now());

@@ -37,7 +37,7 @@ use from_config::{port_of, port_tables};
 use ipnet::{IpNet, Ipv6Net};
 pub use plan::{Detail, Details};
 pub use reach::names;
-pub use reals::RestoredEdit;
+pub use reals::{EditedReal, RestoredEdit};
 use routers::{Routers, Standing};
 use services::Services;
 pub use services::{Conflict, Edit, Edited, Place, SlowStart, State};

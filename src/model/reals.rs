@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 
 /// What an operator did to a real server before a restart, and until when it holds.
 pub type RestoredEdit = (Edit, Option<Time>);
+/// What an operator has said of a real server, to be said again.
+pub type EditedReal = (ServiceKey, (IpAddr, u16), Vec<RestoredEdit>);
 
 /// The most steps of slow starts in one tick, each a service with other weights.
 const STEPS: usize = 16;
@@ -95,8 +97,21 @@ impl Model {
         self.services.edited()
     }
 
-    /// Says of configured real servers what was said of them before a restart: one publication.
-    pub fn restore(&mut self, all: Vec<(ServiceKey, (IpAddr, u16), Vec<RestoredEdit>)>) {
+    /// The same, for [`restore`](Self::restore).
+    pub fn said(&self) -> Vec<EditedReal> {
+        let edited = self.edited();
+        let said = edited
+            .map(|((key, address, port), state)| (*key, (*address, *port), state.said_again()));
+        said.collect()
+    }
+
+    /// Whether a real server is configured.
+    pub fn has_real(&self, key: &ServiceKey, real: (IpAddr, u16)) -> bool {
+        self.services.id(key, real).is_some()
+    }
+
+    /// Says of configured real servers what was said of them before: one publication.
+    pub fn restore(&mut self, all: Vec<EditedReal>) {
         let mut is_published = false;
         for (key, at, edits) in all {
             for (edit, until) in edits {

@@ -57,6 +57,7 @@ fn bodies_that_never_come_keep_no_change_waiting() {
     soon(&daemon, &["weight", "web", "10.0.0.11:8080", "5"]);
     assert_eq!(daemon.show("reals")[0]["weight"], 5);
     soon(&daemon, &["reload"]);
+    soon(&daemon, &["enable", "web", "10.0.0.11:8080"]);
     assert_eq!(daemon.show("reals")[0]["weight"], 3);
     // Those of small ones are all told so at once.
     for half in &mut halves[..8] {
@@ -124,6 +125,8 @@ fn changes_are_made_in_the_order_in_which_they_were_asked_for() {
         change(&["weight", "web", "10.0.0.11:8080", "9"])
     });
     assert_eq!(weight(), 9, "reload, weight");
+    change(&["enable", "web", "10.0.0.11:8080"]);
+    assert_eq!(weight(), 5, "the file's");
 
     file("lb.toml", 11);
     slow(&["reload", &five], &|| daemon.signal("HUP"));
@@ -304,6 +307,7 @@ fn commands_find_the_daemon_by_its_configuration_whatever_is_wrong_in_it() {
     done(&["plan", file]);
     done(&["drain", "web", "10.0.0.12:8080", "--api", elsewhere]);
     lab.write("lb.toml", &lab.config("", 7));
+    done(&["enable", "web", "10.0.0.11:8080"]);
     done(&["reload"]);
     assert_eq!(daemon.show("reals")[0]["weight"], 7);
     // As the unit reloads: the diagnostics are the daemon's, not an error of a daemon that is looked for elsewhere.

@@ -134,3 +134,35 @@ fn what_is_in_force_is_a_file_that_changes_nothing() {
     assert!(text.contains("no --json"), "{text}");
     daemon.stop();
 }
+
+#[test]
+fn a_real_server_that_a_rollback_brings_back_is_what_operators_had_said() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let real = |name: &str| {
+        let reals = daemon.show("reals");
+        let reals = reals.as_array().unwrap();
+        reals.iter().find(|real| real["real"] == name).cloned()
+    };
+    done(&daemon, &["drain", "web", "10.0.0.12:8080"]);
+    done(&daemon, &["drain", "web", "10.0.0.11:8080"]);
+    let without = lab.config("", 3).replace(
+        "            [[service.real]]\n            address = \"10.0.0.12\"\n            port = 8080\n",
+        "",
+    );
+    let file = lab.write("without.toml", &without);
+    done(
+        &daemon,
+        &["reload", file.to_str().unwrap(), "--confirm", "1h"],
+    );
+    assert_eq!(real("10.0.0.12:8080"), None);
+    done(&daemon, &["enable", "web", "10.0.0.11:8080"]);
+    done(&daemon, &["rollback"]);
+    assert_eq!(real("10.0.0.12:8080").unwrap()["admin"], "drained");
+    assert_eq!(
+        real("10.0.0.11:8080").unwrap()["admin"],
+        "enabled",
+        "said since"
+    );
+    daemon.stop();
+}

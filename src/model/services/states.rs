@@ -97,6 +97,18 @@ impl State {
         }
     }
 
+    /// What an operator has said of it, each with its end.
+    pub fn said_again(&self) -> Vec<(Edit, Option<Time>)> {
+        let admin = match self.admin {
+            Admin::Enabled => None,
+            Admin::Drained => Some((Edit::Drain, self.admin_until)),
+            Admin::Disabled => Some((Edit::Disable, self.admin_until)),
+        };
+        let weight = self.weight;
+        let weight = weight.map(|weight| (Edit::Weight(weight), self.weight_until));
+        admin.into_iter().chain(weight).collect()
+    }
+
     /// Whether an operator has said anything of it.
     pub fn is_edited(&self) -> bool {
         self.admin != Admin::Enabled || self.weight.is_some()
