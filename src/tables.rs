@@ -11,7 +11,7 @@ pub use placement::{Placement, Placements};
 pub use tunnels::Tunnels;
 
 use crate::config::{
-    Encapsulation, HostPeer, OnDown, ReversePath, TcpMss, UnknownTcp, WhenUnavailable,
+    HostPeer, OnDown, ReversePath, TcpMss, TunnelConfig, UnknownTcp, WhenUnavailable,
 };
 use crate::conn::{Address, Pool};
 use crate::forward::Mode;
@@ -51,7 +51,7 @@ pub struct Tables {
     pub clients: ByFamily<Clients>,
     pub tunnels: Tunnels,
     /// How packets are wrapped for a real server's address.
-    pub tunnel_ends: Snapshot<IpAddr, Arc<[Encapsulation]>>,
+    pub tunnel_ends: Snapshot<IpAddr, Arc<[TunnelConfig]>>,
     /// Whether a removed service has connections left.
     pub any_departed: bool,
     pub routes: Arc<Routes>,

@@ -11,7 +11,7 @@ pub(super) struct Id {
     /// The sender's prefix, see [`Address::site`].
     site: u64,
     identification: u32,
-    /// 0 of IPv6, where each fragment may say something else.
+    /// 0 of IPv6, where each fragment may say something else; but see [`Id::of_ping`].
     protocol: u8,
 }
 
@@ -43,6 +43,11 @@ impl Id {
             identification,
             protocol: if source.is_ipv4() { protocol } else { 0 },
         }
+    }
+
+    /// The same of what only a ping may be, whose protocol this is: it is no part of what others send.
+    pub(super) fn of_ping(self, protocol: u8) -> Self {
+        Id { protocol, ..self }
     }
 
     /// The prefix that counts as one sender.

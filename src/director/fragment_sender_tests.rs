@@ -64,6 +64,27 @@ fn the_sender_with_the_most_gives_way() {
     }
 }
 
+/// Identifications that come again are new datagrams: half of all at most lack their first fragment.
+#[test]
+fn datagrams_that_begin_again_take_no_more_than_others() {
+    const COUNT: u32 = 400;
+    let mut bench = Bench::new(COUNT as usize, 1000, 1_000_000);
+    for n in 0..COUNT {
+        bench.note(id_of(1, n), part(0, 8, true), 0);
+        assert_eq!(bench.note(id_of(1, n), part(8, 16, false), 0), Goes(0));
+    }
+    for n in 0..COUNT {
+        let fate = match n < COUNT / 2 {
+            true => Waits,
+            false => Dropped(FragmentsFull),
+        };
+        assert_eq!(bench.note(id_of(1, n), part(16, 24, true), 1), fate, "{n}");
+    }
+    assert_eq!(bench.note(id_of(2, 0), part(8, 16, true), 2), Waits);
+    bench.poll(20_000);
+    bench.assert_empty();
+}
+
 #[test]
 fn of_many_senders_the_oldest_gives_way() {
     let mut bench = Bench::new(4096, 8192, 16 << 20);

@@ -222,22 +222,17 @@ impl<P: Packet> Fragments<P> {
     /// Notes a fragment, and says what it is to do. If it shows that its datagram is refused, the fragments of that
     /// datagram that wait are dropped and counted.
     pub(super) fn note(&mut self, id: Id, part: Part, now: Time, counters: &WorkerStats) -> Noted {
-        let place = match self.find(id) {
-            Some(place) => place,
-            None => match self.add(id, part.head.is_some(), now, counters) {
-                Some(place) => place,
-                None => return Noted::Refused(DropReason::FragmentsFull),
-            },
+        let known = self.find(id);
+        let known = known.filter(|place| !self.begins_again(*place, part, now, counters));
+        let added = || self.add(id, part.head.is_some(), now, counters);
+        let Some(place) = known.or_else(added) else {
+            return Noted::Refused(DropReason::FragmentsFull);
         };
         let n = place.0 as usize;
         match (self.datagrams[n].state, part.head) {
             (State::Refused(reason), _) => return Noted::Refused(reason),
+            // Either a duplicate, or the first of another one that is as this was so far.
             (State::Complete(before), head) => {
-                let is_other = head.is_some_and(|head| head != before);
-                if is_other || self.datagrams[n].extent.ends_otherwise(part) {
-                    self.begin_again(place, before, is_other, now);
-                }
-                // Either a duplicate, or the first of another one that is as this was so far.
                 self.datagrams[n].has_head_again |= head == Some(before);
             }
             // Others had the same place: no exact duplicate.
@@ -571,19 +566,34 @@ impl<P: Packet> Fragments<P> {
         self.datagrams[n].has_head_again = false;
     }
 
-    /// Begins another datagram in place of a complete one: the sender uses the identification again. `is_other`: its first
-    /// fragment is here, and differs.
-    fn begin_again(&mut self, place: Place, before: Head, is_other: bool, now: Time) {
+    /// Whether a part begins another datagram than the complete one at its place: the sender uses the identification again. Then
+    /// that one is forgotten; but one whose first fragment has come again already stays, as the one that it began.
+    fn begins_again(
+        &mut self,
+        place: Place,
+        part: Part,
+        now: Time,
+        counters: &WorkerStats,
+    ) -> bool {
         let n = place.0 as usize;
-        let had_head = self.datagrams[n].has_head_again;
-        let first = self.datagrams[n].extent.first(&self.parts[n]);
-        self.forget_parts(place);
-        if had_head && !is_other {
-            self.enter(place, State::Open(before), now);
-            self.datagrams[n].extent.add(&mut self.parts[n], 0, first);
-        } else {
-            self.enter(place, State::Headless, now);
+        let datagram = &self.datagrams[n];
+        let State::Complete(before) = datagram.state else {
+            return false;
+        };
+        let is_other = part.head.is_some_and(|head| head != before);
+        if !is_other && !datagram.extent.ends_otherwise(part) {
+            return false;
         }
+        if is_other || !datagram.has_head_again {
+            self.end(place, DropReason::FragmentsFull, counters);
+            return true;
+        }
+        let first = datagram.extent.first(&self.parts[n]);
+        self.forget_parts(place);
+        self.enter(place, State::Open(before), now);
+        self.datagrams[n].extent.add(&mut self.parts[n], 0, first);
+        self.datagrams[n].has_head_again |= part.head == Some(before);
+        false
     }
 }
 

@@ -89,8 +89,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
             return drops(DropReason::BadIpHeader);
         }
         // A reply, or between hosts: what comes from elsewhere must not spoil the real server's own.
-        let may_be_of_any = is_ping || owner == Some(Owner::Vip);
-        if !may_be_of_any && !tables.is_way_to(packet.port(), fragment.source) {
+        let may_be_its_own =
+            owner == Some(Owner::Vip) || tables.is_way_to(packet.port(), fragment.source);
+        if !may_be_its_own && !is_ping {
             return drops(DropReason::WrongPort);
         }
         let (source, destination) = (fragment.source, fragment.destination);
@@ -104,6 +105,10 @@ impl<F: Wire, P: Packet> Core<F, P> {
             return ends(self.no_room(packet, host, turn));
         };
         let id = Id::new(source, destination, identification, fragment.protocol);
+        let id = match may_be_its_own {
+            true => id,
+            false => id.of_ping(F::ICMP),
+        };
         let (now, counters) = (turn.now, &self.live.counters);
         let noted = match fragment.part(packet.data()) {
             Ok(part) => fragments.note(id, part, now, counters),

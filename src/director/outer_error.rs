@@ -11,8 +11,9 @@ use super::flow::{resolve, service_key};
 use super::limit::AnswerKind;
 use super::parse::Datagram;
 use super::path_mtu::LEAST_V4;
+use super::wrapped::way_beyond;
 use super::{Core, Origin, Outcome, Turn};
-use crate::config::{Encapsulation, GueVariant};
+use crate::config::{Encapsulation, GueVariant, TunnelConfig};
 use crate::conn::{AnyAddress, Connection, FlowKeyAny, Key, Table};
 use crate::forward::tunnel::between;
 use crate::net::{IcmpErrorKind, protocol};
@@ -239,12 +240,28 @@ fn about(frame: &[u8], is_v6: bool, tables: &Tables) -> Result<Option<About>, Dr
     let Some(ends) = tables.tunnel_ends.get(&outer.destination) else {
         return Ok(None);
     };
-    let Some(between) = ends.iter().find_map(|end| between_of(*end, &outer)) else {
+    let looks = |end: &TunnelConfig| between_of(end.encapsulation, &outer);
+    if ends.iter().find_map(looks).is_none() {
         return Ok(None);
-    };
+    }
     if outer.source != quote.destination {
         return Err(DropReason::IcmpMismatch);
     }
+    // Of another source weir has sent none, wherever the error comes from.
+    let sources = way_beyond(outer.destination, tables)
+        .map(|way| tables.port(way.port).outer_sources)
+        .unwrap_or_default();
+    let source_of = |end: &TunnelConfig| match outer.destination {
+        _ if end.source.is_some() => end.source,
+        IpAddr::V4(_) => sources.v4.map(IpAddr::V4),
+        IpAddr::V6(_) => sources.v6.map(IpAddr::V6),
+    };
+    let mut own = ends
+        .iter()
+        .filter(|end| source_of(end) == Some(outer.source));
+    let Some(between) = own.find_map(looks) else {
+        return Ok(None);
+    };
     if !quote.is_checksum_right {
         return Err(DropReason::BadL4Checksum);
     }

@@ -4,18 +4,18 @@
 //! way, and in a mode that no longer wraps the connections of before go on as they began. So each way stays until the real server
 //! has no connections left.
 
-use crate::config::Encapsulation;
+use crate::config::TunnelConfig;
 use crate::rcu::map::{Map, Snapshot};
 use crate::units::RealId;
 use foldhash::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Counts, for each real server's address, the real servers of each encapsulation.
+/// Counts, for each real server's address, the real servers of each way.
 pub(super) struct Ends {
-    of_reals: HashMap<RealId, (IpAddr, Vec<Encapsulation>)>,
-    counts: HashMap<IpAddr, Vec<(Encapsulation, usize)>>,
-    published: Map<IpAddr, Arc<[Encapsulation]>>,
+    of_reals: HashMap<RealId, (IpAddr, Vec<TunnelConfig>)>,
+    counts: HashMap<IpAddr, Vec<(TunnelConfig, usize)>>,
+    published: Map<IpAddr, Arc<[TunnelConfig]>>,
 }
 
 impl Ends {
@@ -28,34 +28,34 @@ impl Ends {
     }
 
     /// A real server's packets are wrapped so.
-    pub(super) fn add(&mut self, real: RealId, address: IpAddr, encapsulation: Encapsulation) {
+    pub(super) fn add(&mut self, real: RealId, address: IpAddr, way: TunnelConfig) {
         let of_real = self.of_reals.entry(real);
         let (_, known) = of_real.or_insert((address, Vec::new()));
-        if !known.contains(&encapsulation) {
-            known.push(encapsulation);
-            self.count(address, encapsulation, true);
+        if !known.contains(&way) {
+            known.push(way);
+            self.count(address, way, true);
         }
     }
 
     /// A real server has no connections left.
     pub(super) fn remove(&mut self, real: RealId) {
         if let Some((address, known)) = self.of_reals.remove(&real) {
-            for encapsulation in known {
-                self.count(address, encapsulation, false);
+            for way in known {
+                self.count(address, way, false);
             }
         }
     }
 
-    fn count(&mut self, address: IpAddr, encapsulation: Encapsulation, is_added: bool) {
+    fn count(&mut self, address: IpAddr, way: TunnelConfig, is_added: bool) {
         let counts = self.counts.entry(address).or_default();
-        let place = counts.iter().position(|(known, _)| *known == encapsulation);
+        let place = counts.iter().position(|(known, _)| *known == way);
         let changed = match (place, is_added) {
             (Some(place), true) => {
                 counts[place].1 += 1;
                 false
             }
             (None, true) => {
-                counts.push((encapsulation, 1));
+                counts.push((way, 1));
                 true
             }
             (Some(place), false) => {
@@ -77,7 +77,7 @@ impl Ends {
         }
     }
 
-    pub(super) fn freeze(&mut self) -> Snapshot<IpAddr, Arc<[Encapsulation]>> {
+    pub(super) fn freeze(&mut self) -> Snapshot<IpAddr, Arc<[TunnelConfig]>> {
         self.published.freeze()
     }
 }
@@ -85,13 +85,18 @@ impl Ends {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Encapsulation;
     use std::net::Ipv4Addr;
 
     #[test]
     fn a_way_is_known_as_long_as_a_real_server_has_had_it() {
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11));
         let (one, two) = (RealId(1), RealId(2));
-        let (ipip, gre) = (Encapsulation::Ipip, Encapsulation::Gre);
+        let way = |encapsulation| TunnelConfig {
+            encapsulation,
+            source: None,
+        };
+        let (ipip, gre) = (way(Encapsulation::Ipip), way(Encapsulation::Gre));
         let mut ends = Ends::new(1);
         let known = |ends: &mut Ends| {
             let published = ends.freeze();

@@ -462,7 +462,7 @@ impl Indexes {
                 let tunnel = Tunnel::new(via, real.address, key.address.is_ipv6());
                 tunnels.set(real.id, Some(tunnel));
                 if let Via::Wrapped(config) = via {
-                    ends.add(real.id, real.address, config.encapsulation);
+                    ends.add(real.id, real.address, config);
                 }
             }
         }

@@ -326,6 +326,21 @@ def no_pings(name, family):
     ], gathers=True, check=check)
 
 
+def pings_from_elsewhere():
+    """What says that it is a part of a ping may come from anywhere, but spoils no datagram that comes from a real server."""
+    own = [replied(0, n, 3000) for n in range(3)]
+
+    def forged(results):
+        packet = bytearray(own[1](results)[14:70])
+        packet[4:6], packet[40], packet[42:44] = b"\0\x10", 58, b"\0\x09"
+        return framed(bytes(packet), lab6.CLIENT, lab.WAN.mac)
+
+    forged.needs = 0
+    return Case("six_pings_from_elsewhere_spoil_nothing", lb(lab6, "fullnat"), [
+        wan(udp(lab6, 10), forward("lan")), wan(forged, queue(None)), *(lan(each, forward("wan")) for each in own),
+    ], gathers=True, check=reply_is_whole(3000))
+
+
 def flood(name, family):
     """First fragments that are never completed, and whole datagrams among them."""
     made = [wan(part(udp(family, 100, sport=1024 + n % 50), 0, 8, 1, n), forward("lan"), after=1e-5) for n in range(6000)]
@@ -473,6 +488,7 @@ CASES = [
     *(make(name, family) for make in (too_long, timeouts, full, fair, many_wait, flood, refused, ttl, bad) for name, family in FAMILIES.items()),
     *(pings(name, family, order) for name, family in FAMILIES.items() for order in ORDERS),
     *(no_pings(name, family) for name, family in FAMILIES.items()),
+    pings_from_elsewhere(),
     *(tcp(name, family, mode) for name, family in FAMILIES.items() for mode in MODES),
     *(crossing(way, order) for way in WAYS for order in ORDERS),
     *(crossing_replies(way, order) for way in WAYS for order in ("in_order", "reversed")),

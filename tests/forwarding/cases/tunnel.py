@@ -1,6 +1,7 @@
 """The modes tunnel and l3dsr: packets that go to real servers anywhere, wrapped or marked. What is inside, and around it, is held
 against the RFCs by tunnels.py for every packet."""
 
+import socket
 import struct
 
 import lab
@@ -380,6 +381,25 @@ def forged_on_the_way(near, far):
     ])
 
 
+def forged_from_outside(near, far, scheduler):
+    """Nor is what a client says to another address of weir's than its packets are wrapped from: it would narrow the way of all."""
+    lb = both(service(near, far.A, protocol="udp", scheduler=scheduler))
+    big = sized(near, 1440)
+
+    def forge(results):
+        packet = bytearray(tunnels.ip_of(results.forwarded(0)).packet)
+        if far is lab6:
+            packet[8:24] = socket.inet_pton(socket.AF_INET6, far.WAN.ip)
+        else:
+            packet[12:16] = socket.inet_aton(far.WAN.ip)
+        return error(OUTSIDE[far], far.WAN.ip, TOO_BIG, bytes(packet), rest=1320)
+
+    forge.needs = 0
+    return Case(f"{title(near, far)}_{scheduler}_forged_from_outside", lb, [
+        wan(big, forward("lan", far.A, new=True)), wan(forge, drop("icmp_bad_quote")), wan(big, forward("lan", far.A, new=False)),
+    ])
+
+
 def of_companions(near, far):
     """The host behind a port gets the errors about its own packets, not those about weir's."""
     lb = both(service(near, far.A, protocol="udp"))
@@ -404,6 +424,7 @@ CASES += [pieces(far, keys) for far in (lab, lab6) for keys in KEYS]
 CASES += [first_of_all(near, far) for near, far in PAIRS]
 CASES += [df_and_identification(), least_of_ipv6(lab, 1290), least_of_ipv6(lab6, 1310)]
 CASES += [make(far) for make in (headers, padded, wrong_checksum) for far in (lab, lab6)]
+CASES += [forged_from_outside(near, far, scheduler) for near, far in PAIRS for scheduler in ("rr", "mh")]
 CASES += [by_hash(near, far, scheduler) for near, far in PAIRS for scheduler in ("sh", "mh")]
 CASES += [make(near, far) for make in (errors_of_clients, without_a_connection, from_source, persistence) for near, far in PAIRS]
 CASES += [both_families(near) for near in (lab, lab6)]

@@ -119,7 +119,7 @@ pub(super) fn seen(model: &Model) -> Seen {
 
 /// How packets are wrapped for each address.
 pub(super) fn ends(tables: &Tables) -> BTreeMap<IpAddr, BTreeSet<String>> {
-    let set = |all: &Arc<[config::Encapsulation]>| {
+    let set = |all: &Arc<[config::TunnelConfig]>| {
         let names = all.iter().map(|each| format!("{each:?}"));
         names.collect()
     };
@@ -234,7 +234,7 @@ pub(super) fn compare(lab: &Lab, is_quiet: bool) {
     for tunnel in reals.filter_map(|real| tables.tunnels.get(real.id)) {
         if let Via::Wrapped(config) = tunnel.via {
             let ways = &tables.tunnel_ends.get(&tunnel.destination).unwrap();
-            assert!(ways.contains(&config.encapsulation));
+            assert!(ways.contains(&config));
         }
     }
     if is_quiet {
