@@ -402,7 +402,10 @@ impl Control {
             said: self.model.said(),
         };
         let changes = self.apply(loaded.config, loaded.known)?;
-        self.generations.follow(file, before, confirm, now);
+        // One that changes nothing confirms nothing: a timer may have sent it.
+        if confirm.is_some() || !changes.is_empty() {
+            self.generations.follow(file, before, confirm, now);
+        }
         self.edits.reloaded(file, &changes.short(), now);
         if let Some(given) = confirm {
             self.edits.awaits(file, given, now);

@@ -73,6 +73,11 @@ fn what_is_not_confirmed_in_time_is_taken_back() {
     assert!(log.contains("not confirmed within 1s: going back"), "{log}");
     refused(&daemon.tool(&["confirm"]));
 
+    // A reload that changes nothing confirms nothing.
+    reload(&lab, &daemon, 2, &["--confirm", "1s"]);
+    reload(&lab, &daemon, 2, &[]);
+    daemon.wait(|daemon| (weight(daemon) == 1).then_some(()));
+
     // Of several, the last confirmed one is gone back to.
     reload(&lab, &daemon, 3, &["--confirm", "1h"]);
     reload(&lab, &daemon, 4, &["--confirm", "1h"]);
