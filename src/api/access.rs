@@ -185,9 +185,21 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// Whether who asks may also read lists: what `/ready` says of a service in more words than yes and no.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MayRead(pub bool);
+
 /// Lets through what the door grants, and tells the log who has changed something.
-pub(super) async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(door): State<Arc<Door>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let wish = Wish::of(request.method(), request.uri().path());
+    if wish == Wish::Health {
+        let may_read = door.judge(Wish::Read, bearer(request.headers())).is_ok();
+        request.extensions_mut().insert(MayRead(may_read));
+    }
     match door.judge(wish, bearer(request.headers())) {
         Ok(()) => {}
         Err(Refusal::Unauthorized(why)) => return error(StatusCode::UNAUTHORIZED, why),

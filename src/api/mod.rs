@@ -23,14 +23,14 @@ mod written;
 
 use crate::control::{Control, NoAnswer};
 use crate::log;
-use access::{Door, guard};
+use access::{Door, MayRead, guard};
 use answer::{Kind, as_problem, error, no_answer, problem};
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
+use axum::{Extension, Router};
 use futures_util::FutureExt;
 use listen::SERVER;
 use receive::receive;
@@ -117,11 +117,21 @@ async fn health(State(api): State<Api>) -> Response {
 }
 
 /// Whether weir forwards; of a service that is named: whether it has a real server for new connections.
-async fn ready(State(api): State<Api>, Query(which): Query<Whose>) -> Response {
-    let asked = move |control: &Control| {
+async fn ready(
+    State(api): State<Api>,
+    may_read: Option<Extension<MayRead>>,
+    Query(which): Query<Whose>,
+) -> Response {
+    let may_read = may_read.is_some_and(|Extension(MayRead(may))| may);
+    let asked = move |control: &Control| -> Result<Option<String>, String> {
         let ill = control.complaint().or(control.unready());
         match which.service {
-            Some(service) if ill.is_none() => control.unserved(&service),
+            Some(service) if ill.is_none() => {
+                let why = control.unserved(&service)?;
+                // Real servers and what they answered are for readers of lists.
+                let brief = || "the service has no available real server".to_owned();
+                Ok(why.map(|why| if may_read { why } else { brief() }))
+            }
             _ => Ok(ill),
         }
     };

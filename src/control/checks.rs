@@ -156,15 +156,18 @@ impl Control {
         let Some(service) = service else {
             return Err(format!("there is no service {name:?}"));
         };
-        if service.reals.iter().any(|real| real.weight > 0) {
+        let reals = || {
+            let reals = service.reals.iter().rev();
+            reals.map(|real| (real, self.show_real(&service.key, real).2.why))
+        };
+        if reals().any(|(_, why)| why.is_none()) {
             return Ok(None);
         }
         let why = match service.reals.len() {
             0 => "it has none".to_owned(),
-            _ => names(service.reals.iter().rev().map(|real| {
+            _ => names(reals().map(|(real, why)| {
                 let at = SocketAddr::new(real.address, real.port);
-                let (.., state) = self.show_real(&service.key, real);
-                format!("{at} ({})", state.why.unwrap_or_default())
+                format!("{at} ({})", why.unwrap_or_default())
             })),
         };
         Ok(Some(format!(

@@ -75,6 +75,12 @@ fn listen_is_for_reading_unless_the_token_is_sent() {
         let status = |request, headers: &str, body| ask(at.port(), request, headers, body).0;
         let case = format!("{host} {more}");
         assert_eq!(status("GET /health", "", ""), 200, "{case}");
+        // Of a service strangers hear yes or no, and no more.
+        let unserved = "GET /ready?service=tcp:192.0.2.81:80";
+        daemon.wait(|_| (ask(at.port(), unserved, "", "").0 == 503).then_some(()));
+        let (_, said) = ask(at.port(), unserved, "", "");
+        assert!(said.contains("no available real server"), "{case}: {said}");
+        assert_eq!(said.contains("10.0.0.99"), read == 200, "{case}: {said}");
         assert_eq!(status("GET /v1/services", "", ""), read, "{case}");
         assert_eq!(status("GET /metrics", "", ""), metrics, "{case}");
         for (request, body) in [
