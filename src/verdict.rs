@@ -47,12 +47,12 @@ drop_reasons! {
     Jumbogram, "jumbogram", "An IPv6 jumbogram, longer than 65,535 bytes: no link here takes it.";
     BadIpChecksum, "bad_ip_checksum", "The IPv4 header checksum is wrong.";
     BadSource, "bad_source", "A source address that no host can have: multicast, the broadcast address of any port's subnet, loopback, zero, or one of weir's own.";
-    Fragment, "fragment", "A fragment of a packet of another protocol than TCP and UDP, to a VIP or a local pool address (a ping of more than the link's MTU), or of neighbour discovery.";
+    Fragment, "fragment", "A fragment of a packet of another protocol than TCP and UDP, to a VIP or a local pool address, that is no echo request's; or of neighbour discovery.";
     FragmentTiny, "fragment_tiny", "The first fragment of a TCP segment or UDP datagram that lacks a part of the header, or one at offset 8 of a TCP segment, which would overwrite it (RFC 1858, RFC 3128); and the others of that datagram.";
     FragmentTooLong, "fragment_too_long", "A fragment that reaches beyond the 65,535 bytes that a packet may have; and the others of that datagram.";
     FragmentOverlap, "fragment_overlap", "A fragment that overlaps others of its datagram, other than as an exact duplicate, or contradicts its end; and all of that datagram that come later (RFC 5722).";
     FragmentTimeout, "fragment_timeout", "A fragment that waited for the first one of its datagram, which did not come within `fragment_timeout`.";
-    FragmentsFull, "fragments_full", "A fragment without the first one of its datagram, and as many as `[limits]` allows were waiting already.";
+    FragmentsFull, "fragments_full", "A fragment without the first one of its datagram, and as many as `[limits]` allows were waiting already; or one that waited and gave way to those of a sender with less.";
     BadL4Header, "bad_l4_header", "The TCP, UDP or ICMP header is cut short or its lengths contradict each other.";
     NoUdpChecksum, "no_udp_checksum", "A UDP datagram over IPv6 without a checksum, which it must have there (RFC 8200 section 8.1); or fragments of one over IPv4 that are to go on as IPv6 (RFC 7915 section 4.5).";
     BadL4Checksum, "bad_l4_checksum", "An answer (RST, ICMP) was due, but the packet's own TCP, UDP or ICMP checksum is wrong; or an ICMP error with a wrong one.";
