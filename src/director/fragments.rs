@@ -115,7 +115,8 @@ impl<F: Wire, P: Packet> Core<F, P> {
             Err(reason) => fragments.refuse(id, reason, now, counters),
         };
         match noted {
-            Noted::Refused(DropReason::FragmentsFull) => ends(self.no_room(packet, host, turn)),
+            // A host judges its own.
+            Noted::Refused(_) if host.is_some() => ends(self.no_room(packet, host, turn)),
             Noted::Refused(reason) => drops(reason),
             Noted::Waits(place) => match fragments.wait(place, packet, counters) {
                 true => ends(Verdict::Await),

@@ -53,28 +53,26 @@ def of_service(part, mode):
 
 def expected(family, where, protocol, part, mode):
     is_flow = protocol in ("tcp", "udp")
+    if where != "elsewhere" and protocol in ("ping", "pong") and part == "later":
+        return queue(None)  # a request's, perhaps
+    if where != "elsewhere" and protocol == "ping":
+        return reply("icmp_echo")
     if where == "service" and is_flow:
         if mode == "tunnel" and part == "first" and family is lab6:
             return reply("too_big")  # 1,500 bytes do not fit behind another header
         return of_service(part, mode)
     if where in ("service", "vip"):
-        if protocol == "ping":
-            return reply("icmp_echo") if part == "whole" else drop("fragment")
         if protocol == "pong":
             return drop("icmp_unsupported" if part == "whole" else "fragment")
         if is_flow:
             return {"whole": reply("no_service"), "first": drop("no_service"), "later": queue(None)}[part]
         return drop("unsupported_protocol" if part == "whole" else "fragment")
     if where == "port":
-        if protocol == "ping":
-            return reply("icmp_echo") if part == "whole" else drop("fragment")
         if is_flow:
             # Whole ones count as the host's; beside nat, fragments may be answers to a client in the real servers' subnet.
             return local("to_port_address") if part != "later" or mode != "nat" else queue(None)
         return local("to_port_address") if part == "whole" else drop("fragment")
     if where == "pool":
-        if protocol == "ping":
-            return reply("icmp_echo") if part == "whole" else drop("fragment")
         if protocol == "pong":
             return drop("icmp_unsupported" if part == "whole" else "fragment")
         if protocol == "tcp":
