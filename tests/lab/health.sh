@@ -84,6 +84,9 @@ for n in 1 2 3; do within 10 is 80 "s$n" up || fail "s$n is not up: $(weir show 
 for n in 1 2; do within 10 is 53 "s$n" up || fail "dnsmasq of s$n is not up: $(weir show health)"; done
 for n in 1 2; do within 10 is 81 "s$n" up || fail "s$n does not answer ping: $(weir show health)"; done
 good "every real server is up"
+# Checks go another way than packets: weir itself may have to find its next hops yet.
+reachable() { ! weir show reals --json --service "tcp:$(in_url "$vip"):80" | grep -q '"why"'; }
+within 10 reachable || fail "weir does not find its next hops: $(weir show reals)"
 same "two services share their checks" 7 "$(metrics | awk '$1 == "weir_health_checks" { print $2 }')"
 
 now() { date +%s.%N; }
