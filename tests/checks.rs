@@ -154,7 +154,7 @@ fn measure(what: &str, services: Vec<Arc<ServiceConfig>>) {
 }
 
 #[test]
-#[ignore = "measures; see the top of the file"]
+#[ignore = "measures what checks cost, which other tests beside it would distort; scripts/test --full runs it"]
 fn ten_thousand_tcp_checks_a_second() {
     let port = serve(b"");
     let health = every_second(Probe::Tcp(Exchange::default()));
@@ -162,7 +162,7 @@ fn ten_thousand_tcp_checks_a_second() {
 }
 
 #[test]
-#[ignore = "measures; see the top of the file"]
+#[ignore = "measures what checks cost, which other tests beside it would distort; scripts/test --full runs it"]
 fn five_thousand_http_checks_a_second() {
     let port = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
     let health = every_second(Probe::Http(HttpProbe {
@@ -178,7 +178,7 @@ fn five_thousand_http_checks_a_second() {
 }
 
 #[test]
-#[ignore = "measures; see the top of the file"]
+#[ignore = "measures what checks cost, which other tests beside it would distort; scripts/test --full runs it"]
 fn twenty_thousand_services_share_checks() {
     let port = serve(b"");
     let health = every_second(Probe::Tcp(Exchange::default()));

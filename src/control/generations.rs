@@ -1,5 +1,8 @@
 //! Configurations that were in force: the way back, and reloads that are taken back unless they are confirmed.
 
+use super::Control;
+use crate::config::{Config, Known};
+use crate::model::{Changes, EditedReal, NeedsRestart};
 use crate::units::Time;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -117,6 +120,70 @@ impl<C: Clone> Generations<C> {
     pub(super) fn overdue(&self, now: Time) -> Option<Duration> {
         let awaited = self.awaited.filter(|awaited| now >= awaited.until)?;
         Some(awaited.given)
+    }
+}
+
+/// What was in force before a reload.
+#[derive(Clone, Debug)]
+pub(super) struct Past {
+    pub config: Config,
+    /// What operators had said of real servers: of those that the reload took away it is forgotten otherwise.
+    pub said: Vec<EditedReal>,
+}
+
+/// Why weir did not go back to the configuration before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoWayBack {
+    #[error(transparent)]
+    NoGeneration(#[from] NoGeneration),
+    #[error(transparent)]
+    NeedsRestart(#[from] NeedsRestart),
+}
+
+impl Control {
+    /// Keeps a reload that waits for that.
+    ///
+    /// # Errors
+    ///
+    /// If none does.
+    pub fn confirm(&mut self) -> Result<(), NoGeneration> {
+        self.generations.confirm()?;
+        self.edits
+            .confirmed(self.generations.name(), self.clock.now());
+        Ok(())
+    }
+
+    /// Goes back to the configuration before, as it was when another took its place; from reloads that wait for a
+    /// confirmation, to the last confirmed one. Returns where that was from.
+    ///
+    /// # Errors
+    ///
+    /// If there is none; then nothing changes.
+    pub fn roll_back(&mut self) -> Result<(String, Changes), NoWayBack> {
+        let Generation { name, config } = self.generations.before()?.clone();
+        let Past { config, mut said } = config;
+        // Of real servers that stayed, what was said since counts.
+        said.retain(|(key, real, _)| !self.model.has_real(key, *real));
+        // The services' texts are not kept so long: the next file is read as a whole.
+        let changes = self.apply(config, Known::default())?;
+        self.model.restore(said);
+        self.generations.go_back();
+        self.edits
+            .rolled_back(&name, &changes.short(), self.clock.now());
+        Ok((name, changes))
+    }
+
+    /// Takes a reload back that was not confirmed in time.
+    pub(super) fn take_back(&mut self, now: Time) {
+        let Some(given) = self.generations.overdue(now) else {
+            return;
+        };
+        self.edits.unconfirmed(self.generations.name(), given, now);
+        if let Err(why) = self.roll_back() {
+            tracing::error!("cannot go back, the new configuration stays: {why}");
+            // It is not tried again in every turn.
+            let _ = self.generations.confirm();
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Looks at the ports' links: many times a second whether packets can pass, and once a second what is to be told.
+//! Watches the ports' links: every 50 ms for the workers, which send nothing by a dead one, and once a second for the log.
 
 use crate::io::dpdk::Device;
 use crate::units::Time;

@@ -27,7 +27,7 @@ use crate::config::{self, Config, Diagnostics, Known, Loaded};
 use crate::exchange::{ConnectionChunk, Event, Mailbox};
 use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, Device, MbufPool};
-use crate::model::{Changes, Conflict, EditedReal, Model, NeedsRestart};
+use crate::model::{Changes, Conflict, Model, NeedsRestart};
 use crate::neighbour::LinkState;
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
@@ -37,8 +37,8 @@ use checks::Healths;
 pub use checks::show_check;
 use copies::Copies;
 use edits::Edits;
-pub use generations::NoGeneration;
-use generations::{Generation, Generations};
+use generations::{Generations, Past};
+pub use generations::{NoGeneration, NoWayBack};
 use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
@@ -80,14 +80,6 @@ pub struct Control {
     /// The services of the file by their texts.
     known: Arc<Known>,
     generations: Generations<Past>,
-}
-
-/// What was in force before a reload.
-#[derive(Clone, Debug)]
-struct Past {
-    config: Config,
-    /// What operators had said of real servers: of those that the reload took away it is forgotten otherwise.
-    said: Vec<EditedReal>,
 }
 
 /// The companion interfaces.
@@ -152,15 +144,6 @@ pub enum Missing {
     Service(String),
     #[error("the service {0:?} has no real server {1}")]
     Real(String, SocketAddr),
-}
-
-/// Why weir did not go back to the configuration before.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoWayBack {
-    #[error(transparent)]
-    NoGeneration(#[from] NoGeneration),
-    #[error(transparent)]
-    NeedsRestart(#[from] NeedsRestart),
 }
 
 /// What a turn of the control thread found.
@@ -431,51 +414,6 @@ impl Control {
         }
         self.configure_checks();
         Ok(changes)
-    }
-
-    /// Keeps a reload that waits for that.
-    ///
-    /// # Errors
-    ///
-    /// If none does.
-    pub fn confirm(&mut self) -> Result<(), NoGeneration> {
-        self.generations.confirm()?;
-        self.edits
-            .confirmed(self.generations.name(), self.clock.now());
-        Ok(())
-    }
-
-    /// Goes back to the configuration before, as it was when another took its place; from reloads that wait for a
-    /// confirmation, to the last confirmed one. Returns where that was from.
-    ///
-    /// # Errors
-    ///
-    /// If there is none; then nothing changes.
-    pub fn roll_back(&mut self) -> Result<(String, Changes), NoWayBack> {
-        let Generation { name, config } = self.generations.before()?.clone();
-        let Past { config, mut said } = config;
-        // Of real servers that stayed, what was said since counts.
-        said.retain(|(key, real, _)| !self.model.has_real(key, *real));
-        // The services' texts are not kept so long: the next file is read as a whole.
-        let changes = self.apply(config, Known::default())?;
-        self.model.restore(said);
-        self.generations.go_back();
-        self.edits
-            .rolled_back(&name, &changes.short(), self.clock.now());
-        Ok((name, changes))
-    }
-
-    /// Takes a reload back that was not confirmed in time.
-    fn take_back(&mut self, now: Time) {
-        let Some(given) = self.generations.overdue(now) else {
-            return;
-        };
-        self.edits.unconfirmed(self.generations.name(), given, now);
-        if let Err(why) = self.roll_back() {
-            tracing::error!("cannot go back, the new configuration stays: {why}");
-            // It is not tried again in every turn.
-            let _ = self.generations.confirm();
-        }
     }
 
     /// Adds services, or puts them in the place of their former versions, until the next [`reload`](Self::reload).

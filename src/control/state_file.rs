@@ -98,7 +98,7 @@ impl Entry {
     }
 }
 
-/// What is to be written of a model.
+/// The file's contents: what operators have said of a model's real servers.
 fn contents(model: &Model, clocks: Clocks) -> Contents {
     let to_wall = |until: Option<Time>| until.map(|until| clocks.to_wall(until));
     let edited = model.edited().map(|((key, address, port), state)| Entry {

@@ -379,7 +379,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
     }
 
-    /// A client's packet of a connection whose real server is configured no more, down or disabled. UDP and new attempts
+    /// A client's packet of a connection whose real server was removed, is down, or is disabled. UDP and new attempts
     /// start anew, and TCP as well with `on_down = "reschedule"`; else TCP is told by a reset (the kernel's
     /// `expire_nodest_conn`). A reset that crosses a reply misses the client's window (RFC 5961 section 3.2), so that the
     /// client's next segments are told again, until the connection's last seconds are over.

@@ -9,7 +9,7 @@
 //! - Datagrams that are refused give way first, then complete ones, then those whose first fragment has come: all of
 //!   these were sent on. A datagram that is refused from its first fragment on takes the place of a refused one only.
 //! - A datagram whose first fragment is missing, and a fragment that waits, take the place of others that wait: of the oldest of the
-//!   sender that holds the most. A sender that holds the most itself gets no more, and none of what it holds gives way for it.
+//!   sender that holds the most. To that sender itself, new fragments are refused.
 //! - A sender that holds less than [`EVEN`] of all never counts as the one with the most. Where all are below that, the
 //!   oldest of all gives way: so many senders at a time are made-up ones.
 

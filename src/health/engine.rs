@@ -241,7 +241,7 @@ impl Engine {
         self.due.first().filter(|_| may).map(|(at, _)| *at)
     }
 
-    /// A check that is to be started now. [`finish`](Self::finish) must follow.
+    /// Takes the next check that is due; its result has to come by [`finish`](Self::finish).
     pub fn start(&mut self, now: Time) -> Option<Start> {
         self.next_due().filter(|at| *at <= now)?;
         let (at, place) = self.due.pop_first()?;
