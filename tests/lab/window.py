@@ -3,7 +3,7 @@
 
     window.py ask STOP-FILE ADDRESS PORT RESULTS   a request every 20 ms, each in a connection of its own, until the file exists
     window.py judge RESULTS SERVER DIED SECONDS BACK
-        DIED and BACK in seconds since 1970: no request that began before DIED or more than SECONDS after it may have failed, and
+        DIED and BACK in seconds since 1970: no request that ended before DIED or began more than SECONDS after it may have failed, and
         SERVER answers none that began from DIED + SECONDS to BACK
 
 A request that began at a time of failure and has no answer within 2 s has failed.
@@ -30,7 +30,7 @@ def request(address, results):
                 server = body.split()[0].decode()
     except (OSError, IndexError):
         pass
-    results.append((began, server))
+    results.append((began, time.time(), server))
 
 
 def ask(stop, address, port, file):
@@ -49,12 +49,13 @@ def judge(file, server, died, seconds, back):
     died, end, back = float(died), float(died) + float(seconds), float(back)
     with open(file) as results:
         results = json.load(results)
-    failed = [round(began - died, 3) for began, by in results if by is None]
-    outside = [after for after in failed if not 0 <= after <= float(seconds)]
-    wrong = [round(began - died, 3) for began, by in results if by == server and end < began < back]
-    before = sum(by == server for began, by in results if began < died)
-    after = sum(by == server for began, by in results if began > back)
-    print(f"{len(results)} requests, {len(failed)} failed, the last {max(failed, default=0)} s after; {before} by {server} before, {after} when back")
+    failed = [(began, ended) for began, ended, by in results if by is None]
+    outside = [round(began - died, 3) for began, ended in failed if ended < died or began > end]
+    wrong = [round(began - died, 3) for began, _, by in results if by == server and end < began < back]
+    before = sum(by == server for began, _, by in results if began < died)
+    after = sum(by == server for began, _, by in results if began > back)
+    last = max((round(began - died, 3) for began, _ in failed), default=0)
+    print(f"{len(results)} requests, {len(failed)} failed, the last {last} s after; {before} by {server} before, {after} when back")
     if outside or wrong or not before or not after:
         sys.exit(f"failed outside of the window: {outside[:5]}; answered by {server} meanwhile: {wrong[:5]}")
 
