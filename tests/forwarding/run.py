@@ -1,15 +1,18 @@
 #!/usr/bin/python3
 """Runs captures through `weir replay` and holds what comes out against the table of cases.
 
-    tests/forwarding/run.py [--workers N] [--burst N] [THEME | THEME.CASE] …    with the binary that WEIR names, or target/debug/weir
-    tests/forwarding/run.py --reasons                 every drop reason is expected by some case
+    tests/forwarding/run.py [--ways WORKERSxBURST,…] [THEME | THEME.CASE] …
 
-One line a case; exit status 1 if any fails. Every case is also held against what must hold for all: see `general`.
+With the binary that WEIR names, or target/debug/weir; --ways, how often over and with how many workers and which `--burst`: 1x1.
+One line a case; exit status 1 if any fails. Every case is also held against what must hold for all: see `general`. Without a theme,
+every drop reason must be expected by some case.
 """
 
+import functools
 import importlib
 import ipaddress
 import json
+import multiprocessing
 import os
 import re
 import struct
@@ -157,9 +160,13 @@ class Results:
 
 def fields(frame):
     """A frame's fields by the names that cases use."""
+    return dict(fields_of(bytes(frame), getattr(frame, "priorities", ())))
+
+
+@functools.lru_cache(maxsize=1024)
+def fields_of(frame, priorities):
     packet = Ether(frame)
-    found = {"eth_src": packet.src, "eth_dst": packet.dst, "type": packet.type, "frame": frame}
-    found["priorities"] = getattr(frame, "priorities", ())
+    found = {"eth_src": packet.src, "eth_dst": packet.dst, "type": packet.type, "frame": frame, "priorities": priorities}
     if ARP in packet:
         arp = packet[ARP]
         found |= {"op": arp.op, "src": arp.psrc, "dst": arp.pdst, "hwsrc": arp.hwsrc, "hwdst": arp.hwdst}
@@ -231,9 +238,9 @@ def in_bursts(case):
 
 
 def times_of(case):
-    time, times = START, []
+    time, times, bursts = START, [], in_bursts(case)
     for number, step in enumerate(case.steps):
-        comes_along = in_bursts(case) and step.after == NEXT and (WORKERS == 1 or step.port == case.steps[number - 1].port)
+        comes_along = bursts and step.after == NEXT and (WORKERS == 1 or step.port == case.steps[number - 1].port)
         after = 1e-6 if comes_along else step.after
         time = START + round(step.at * 1e6) if step.at is not None else time + round(after * 1e6)
         assert not times or time > times[-1] or step.at is not None or step.after == 0, "steps in the order of their times"
@@ -277,8 +284,12 @@ def play(case, folder):
             frame = packet.frame(case.config.ports[step.port])
             packet = tagged(frame, case.config.tags.get(step.port, ()), packet.priorities)
         frames.append((step.port, times[number], packet))
-    (first, results), (second, single) = replay(case, frames, folder, BURST), replay(case, frames, folder, 1)
-    if first != second:
+    first, results = replay(case, frames, folder, BURST)
+    if BURST > 1:
+        # Also that what weir does is the same each time.
+        second, single = replay(case, frames, folder, 1)
+        if first == second:
+            return results
         differ = [number for number, lines in enumerate(zip(results.lines, single.lines)) if lines[0] != lines[1]]
         assert False, f"two runs differ, in steps {differ}:" + "".join(f"\n{results.lines[n]}\n{single.lines[n]}" for n in differ[:2])
     return results
@@ -663,50 +674,62 @@ def cases_of(theme):
     return cases
 
 
-def expected_reasons():
-    """The drop reasons that some step of some case insists on."""
+def reasons_without_a_case():
+    """The drop reasons that no step of any case insists on, and what cases insist on that no list has."""
     found = set()
-    for theme in THEMES:
-        for case in cases_of(theme):
-            found.update(case.lost)
-            for step in case.steps:
-                if getattr(step.expect, "verdict", None) == "drop" and isinstance(step.expect.reason, str):
-                    found.add(step.expect.reason)
-    return found
+    for case in (case for theme in THEMES for case in cases_of(theme)):
+        found.update(case.lost)
+        drops = (step.expect.reason for step in case.steps if getattr(step.expect, "verdict", None) == "drop")
+        found.update(reason for reason in drops if isinstance(reason, str))
+    return sorted(DROPS - NEEDS_A_DEVICE - found), sorted(found - DROPS)
+
+
+def is_for(theme, case, workers, burst):
+    """Whether a case says something of so many workers and such bursts."""
+    return not (workers > 1 and (case.name in ONE_WORKER.get(theme, ()) or burst > 1 and is_one_at_a_time(theme, case)))
+
+
+def attempt(what):
+    """What became of a case with so many workers and such bursts: the lines to print, and whether it went well."""
+    global WORKERS, BURST
+    WORKERS, BURST, theme, place = what
+    case = cases_of(theme)[place]
+    name = f"{theme}.{case.name}" + f" ({WORKERS} workers, bursts of {BURST})" * ((WORKERS, BURST) != (1, 1))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            judge(case, Path(folder))
+            return f"ok      {name}", True
+        except (AssertionError, KeyError, IndexError, subprocess.TimeoutExpired) as error:
+            return f"FAILED  {name}: {case.says}\n        " + str(error or repr(error)).replace("\n", "\n        "), False
 
 
 def main(wanted):
-    global WORKERS, BURST
-    if wanted[:1] == ["--workers"]:
-        WORKERS, wanted = int(wanted[1]), wanted[2:]
-    if wanted[:1] == ["--burst"]:
-        BURST, wanted = int(wanted[1]), wanted[2:]
-    if wanted == ["--reasons"]:
-        missing, unknown = DROPS - NEEDS_A_DEVICE - expected_reasons(), expected_reasons() - DROPS
-        print(f"{len(DROPS)} drop reasons; no case for: {sorted(missing) or 'none'}; in no list: {sorted(unknown) or 'none'}")
-        return 1 if missing or unknown or not DROPS else 0
+    ways = [(1, 1)]
+    if wanted[:1] == ["--ways"]:
+        ways, wanted = [tuple(map(int, way.split("x"))) for way in wanted[1].split(",")], wanted[2:]
     if not Path(WEIR).is_file():
         sys.exit(f"error: no binary at {WEIR}: build it, or name another in WEIR")
-    failed = ran = 0
-    for theme in THEMES:
-        for case in cases_of(theme):
-            name = f"{theme}.{case.name}"
-            if wanted and theme not in wanted and name not in wanted:
-                continue
-            if WORKERS > 1 and case.name in ONE_WORKER.get(theme, ()):
-                continue
-            if WORKERS > 1 and BURST > 1 and is_one_at_a_time(theme, case):
-                continue
-            ran += 1
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    judge(case, Path(folder))
-                    print(f"ok      {name}")
-                except (AssertionError, KeyError, IndexError, subprocess.TimeoutExpired) as error:
-                    failed += 1
-                    print(f"FAILED  {name}: {case.says}\n        " + str(error or repr(error)).replace("\n", "\n        "))
-    print(f"{ran} cases, {failed} failed")
-    return 1 if failed or not ran else 0
+    named = [theme for theme in THEMES if any(name.split(".")[0] == theme for name in wanted)]
+    tries = [
+        (*way, theme, place)
+        for theme in (named if wanted else THEMES)
+        for place, case in enumerate(cases_of(theme))
+        if not wanted or theme in wanted or f"{theme}.{case.name}" in wanted
+        for way in ways
+        if is_for(theme, case, *way)
+    ]
+    failed = 0
+    # The cases are made once: what tries them is forked from here.
+    with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
+        for line, went_well in pool.imap(attempt, tries, chunksize=2):
+            print(line, flush=True)
+            failed += not went_well
+    print(f"{len(tries)} cases, {failed} failed")
+    if not wanted:
+        missing, unknown = reasons_without_a_case()
+        print(f"{len(DROPS)} drop reasons; no case for: {missing or 'none'}; in no list: {unknown or 'none'}")
+        failed += bool(missing or unknown or not DROPS)
+    return 1 if failed or not tries else 0
 
 
 if __name__ == "__main__":

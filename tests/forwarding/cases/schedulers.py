@@ -7,6 +7,7 @@ Nothing here is weir's code: `ip_vs_rr.c`, `ip_vs_wrr.c`, `ip_vs_lc.c`, `ip_vs_w
 """
 
 import ipaddress
+import itertools
 import math
 import random
 from dataclasses import dataclass
@@ -110,10 +111,8 @@ class SourceHash:
 
     def pick(self, address):
         first = self.hash(address)
-        for place in [first] + [self.hash(address, (first + step) % 256) for step in range(256)]:
-            if self.table[place].weight:
-                return self.table[place]
-        return None
+        places = itertools.chain([first], (self.hash(address, (first + step) % 256) for step in range(256)))
+        return next((self.table[place] for place in places if self.table[place].weight), None)
 
 
 class MaglevHash:
