@@ -283,6 +283,11 @@ fn dead_real_servers_of_ipv6_are_found_through_a_companion_too() {
 }
 
 #[test]
+fn haproxy_thinks_the_same_of_a_server_by_the_same_checks() {
+    lab("second-opinion", &[]);
+}
+
+#[test]
 fn real_servers_are_what_operators_said_and_the_dead_get_nothing() {
     for mode in ["dr", "nat", "fullnat"] {
         lab("state", &[mode]);
