@@ -7,7 +7,14 @@ use std::sync::RwLock;
 
 /// Labs that move as much as they can have a small machine for themselves; those that mostly wait run beside one another.
 static MACHINE: RwLock<()> = RwLock::new(());
-const HEAVY: [&str; 5] = ["traffic", "reload", "resilience", "fragments", "host"];
+const HEAVY: [&str; 6] = [
+    "traffic",
+    "reload",
+    "resilience",
+    "fragments",
+    "host",
+    "many",
+];
 
 fn lab(scenario: &str, arguments: &[&str]) {
     lab_with(1, scenario, arguments);
@@ -280,6 +287,19 @@ fn dead_real_servers_are_found_through_a_companion_too() {
 #[ignore = "more of the same over IPv6: scripts/test --full runs it"]
 fn dead_real_servers_of_ipv6_are_found_through_a_companion_too() {
     lab("health", &["fullnat", "4", "6", "companion"]);
+}
+
+#[test]
+fn reloads_of_many_checked_services_flap_nothing() {
+    lab("many", &["nat", "2000"]);
+}
+
+#[test]
+#[ignore = "minutes: the test above is its short form; scripts/test --full runs it"]
+fn reloads_of_20_000_checked_services_flap_nothing_in_any_mode() {
+    for mode in MODES {
+        lab("many", &[mode]);
+    }
 }
 
 #[test]
