@@ -32,13 +32,13 @@ interval = "2s"
 timeout = "1s"
 request = { path = "/", status = 200 }
 END
-        service "$mode" tcp "[$vip]:80" rr "[$(lan 11)]:8000=1" "[$(lan 12)]:8000=1" | sed 's/^scheduler = .*/&\nhealth = "web"/'
+        service "$mode" tcp "[$vip]:80" rr "[$(lan 11)]=1" "[$(lan 12)]=1" | sed 's/^scheduler = .*/&\nhealth = "web"/'
         /usr/bin/python3 - "$mode" "$@" <<'END'
 import sys
 mode, weight, first, last = sys.argv[1], *map(int, sys.argv[2:])
 for n in range(first, last):
-    print(f'[[service]]\naddress = "192.0.2.{81 + n // 10000}"\nport = {1000 + n % 10000}\nprotocol = "tcp"\nmode = "{mode}"')
-    print('scheduler = "rr"\nhealth = "web"')
+    print(f'[[service]]\naddress = "192.0.2.{81 + n // 250}"\nport = {8000 + n % 250}\nprotocol = "tcp"\nmode = "{mode}"')
+    print('scheduler = "rr"\nhealth = "web"' + '\nlocal_pool = "inside"' * (mode == "fullnat"))
     for place, address in enumerate(f"10.0.0.{tens}{server}" for tens in (1, 2, 3, 4) for server in (1, 2)):
         print(f'[[service.real]]\naddress = "{address}"\nport = {8000 + n % 250}\nweight = {weight if place == 0 else 1}')
 END
@@ -50,7 +50,7 @@ within 10 on c1 ping -qc1 -W1 "$vip" || fail "no answer from $vip"
 metric() { metrics | awk -v name="$1" '$1 == name { print $2 }'; }
 all_known() { ! metrics | grep -q '^weir_real_health.*unknown' && [[ $(metric weir_health_checks_total'{result="passed"}') -ge 4000 ]]; }
 within 30 all_known || fail "not all checks have passed: $(metrics | grep '^weir_health')"
-same "checks" 2000 "$(metric weir_health_checks)"
+same "checks" 2002 "$(metric weir_health_checks)"
 same "real servers that are down" 0 "$(metric weir_health_checks_down)"
 changes=$(metric weir_health_changes_total)
 
