@@ -11,7 +11,8 @@ pub use placement::{Placement, Placements};
 pub use tunnels::Tunnels;
 
 use crate::config::{
-    HostPeer, OnDown, ReversePath, TcpMss, TunnelConfig, UnknownTcp, WhenUnavailable,
+    HostPeer, OnDown, ReversePath, SchedulerConfig, SchedulerFlags, TcpMss, TunnelConfig,
+    UnknownTcp, WhenUnavailable,
 };
 use crate::conn::{Address, Pool};
 use crate::forward::Mode;
@@ -229,6 +230,7 @@ pub struct Service {
     pub mode: &'static Mode,
     pub scheduler_kind: &'static Kind,
     pub scheduler: Box<dyn Scheduler>,
+    pub flags: SchedulerFlags,
     /// The last of the configuration first, as in the kernel's list, which `ipvsadm` and keepalived add to at its
     /// head: schedulers walk it that way.
     pub reals: Box<[Real]>,
@@ -279,6 +281,15 @@ impl Service {
     pub fn crosses(&self) -> bool {
         let local = self.pool.as_ref().and_then(|pool| pool.addresses.first());
         local.is_some_and(|local| local.is_ipv6() != self.key.address.is_ipv6())
+    }
+
+    /// The scheduler's flags, as the configuration has them.
+    pub fn flag_words(&self) -> impl Iterator<Item = &'static str> {
+        let scheduler = SchedulerConfig::ALL
+            .iter()
+            .find(|scheduler| scheduler.name() == self.scheduler_kind.name);
+        let words = scheduler.map(|scheduler| self.flags.words(*scheduler));
+        words.into_iter().flatten()
     }
 
     /// What a worker remembers from one connection to the next.

@@ -123,6 +123,8 @@ pub struct ServiceView {
     pub port: u16,
     pub mode: String,
     pub scheduler: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_pool: Option<String>,
     #[serde(flatten)]
@@ -147,6 +149,8 @@ pub(crate) struct BriefServiceView {
     pub port: u16,
     pub mode: String,
     pub scheduler: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_pool: Option<String>,
     #[serde(flatten)]
@@ -177,6 +181,7 @@ impl From<ServiceView> for BriefServiceView {
             port: service.port,
             mode: service.mode,
             scheduler: service.scheduler,
+            flags: service.flags,
             local_pool: service.local_pool,
             via: service.via,
             persistence_s: service.persistence_s,

@@ -3,7 +3,7 @@
 use crate::scatter;
 use divan::{Bencher, black_box};
 use std::net::Ipv4Addr;
-use weir::sched::{Client, Cursor, Kind, kinds};
+use weir::sched::{Client, Cursor, Kind, Setting, kinds};
 use weir::service::Real;
 use weir::stats::Stats;
 use weir::units::RealId;
@@ -31,7 +31,7 @@ fn pick<const REALS: u32>(bencher: Bencher, name: &str) {
     for real in &reals {
         stats.ensure(real.id);
     }
-    let scheduler = (named(name).new)(&reals);
+    let scheduler = (named(name).new)(&reals, &Setting::default());
     let cursor = Cursor::default();
     let mut client = 0;
     bencher.bench_local(|| {
@@ -39,15 +39,16 @@ fn pick<const REALS: u32>(bencher: Bencher, name: &str) {
         let client = Client {
             address: scatter(client) as u32,
             port: 40_000,
+            ..Client::default()
         };
         black_box(scheduler.pick(&reals, client, &cursor, &stats, &|_| true))
     });
 }
 
-/// Dropped each time: `mh` would find the table that is in use.
+/// Dropped each time: `mh` and others would find the table that is in use.
 #[divan::bench(args = kinds().map(|kind| kind.name), consts = [10, 100])]
 fn build<const REALS: u32>(bencher: Bencher, name: &str) {
     let kind = named(name);
     let reals = reals(REALS);
-    bencher.bench_local(|| drop((kind.new)(black_box(&reals))));
+    bencher.bench_local(|| drop((kind.new)(black_box(&reals), &Setting::default())));
 }

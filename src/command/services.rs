@@ -20,6 +20,8 @@ pub(super) struct ServiceRow<'a> {
     #[serde(borrow)]
     scheduler: Cow<'a, str>,
     #[serde(borrow, default)]
+    flags: Vec<Cow<'a, str>>,
+    #[serde(borrow, default)]
     local_pool: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     tunnel: Option<Cow<'a, str>>,
@@ -60,6 +62,9 @@ impl<'a, W: Write> Services<'a, W> {
 
     pub(super) fn add(&mut self, row: &ServiceRow) -> io::Result<()> {
         let mut flags = row.name.to_string();
+        for flag in &row.flags {
+            flags += &format!(" {flag}");
+        }
         if let Some(pool) = &row.local_pool {
             flags += &format!(" pool {pool}");
         }
@@ -121,6 +126,7 @@ mod tests {
             port: 80,
             mode: "fullnat".into(),
             scheduler: "wrr".into(),
+            flags: vec![],
             local_pool: Some("inside".into()),
             via: view::ViaView::default(),
             persistence_s: Some(300),

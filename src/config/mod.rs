@@ -16,6 +16,7 @@ mod pieces;
 mod plain;
 mod port;
 mod raw;
+mod scheduler;
 mod size;
 mod validate;
 mod value;
@@ -34,6 +35,7 @@ pub use limits::{Limits, TimeoutsConfig};
 pub use mode::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
 pub use pieces::Known;
 pub use port::{PortConfig, Queues};
+pub use scheduler::{NoShares, SchedulerConfig, SchedulerFlags};
 
 use crate::net::{Mac, protocol};
 use error::{Log, Source};
@@ -436,37 +438,6 @@ impl Protocol {
     }
 }
 
-/// One list for the enum, its values and their names.
-macro_rules! schedulers {
-    ($($scheduler:ident $name:literal,)*) => {
-        /// Which real server a new connection goes to. What each does is in [`sched`](crate::sched).
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum SchedulerConfig {
-            $($scheduler,)*
-        }
-
-        impl SchedulerConfig {
-            pub const ALL: &'static [SchedulerConfig] = &[$(SchedulerConfig::$scheduler,)*];
-
-            /// As `scheduler` has it.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(SchedulerConfig::$scheduler => $name,)*
-                }
-            }
-        }
-    };
-}
-
-schedulers! {
-    Rr "rr",
-    Wrr "wrr",
-    Lc "lc",
-    Wlc "wlc",
-    Sh "sh",
-    Mh "mh",
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceConfig {
     /// As written; else `tcp:192.0.2.80:80`.
@@ -478,6 +449,7 @@ pub struct ServiceConfig {
     pub mode: ModeConfig,
     /// Default `wlc`, as ipvsadm's.
     pub scheduler: SchedulerConfig,
+    pub flags: SchedulerFlags,
     pub persistence: Option<PersistenceConfig>,
     pub when_unavailable: WhenUnavailable,
     /// None: as the whole file says.

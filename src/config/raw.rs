@@ -192,6 +192,7 @@ tables! {
         dscp: Int<1, 63>;
         local_pool: String;
         scheduler: String;
+        flags: List<String>;
         persistence: Persistence;
         when_unavailable: WhenUnavailable;
         unknown_tcp: UnknownTcp;

@@ -125,6 +125,7 @@ impl ServiceConfig {
             port,
             mode,
             scheduler,
+            flags,
             persistence,
             when_unavailable,
             unknown_tcp,
@@ -141,6 +142,8 @@ impl ServiceConfig {
         put(&mut table, "port", i64::from(*port));
         put_mode(&mut table, mode);
         put(&mut table, "scheduler", scheduler.name());
+        let flags: Vec<_> = flags.words(*scheduler).map(Value::from).collect();
+        put_some(&mut table, "flags", (!flags.is_empty()).then_some(flags));
         put_some(
             &mut table,
             "persistence",

@@ -85,6 +85,7 @@ impl Control {
             port: service.key.port,
             mode: service.mode.name.to_owned(),
             scheduler: service.scheduler_kind.name.to_owned(),
+            flags: service.flag_words().map(str::to_owned).collect(),
             local_pool: service.pool.as_ref().map(|pool| pool.name.clone()),
             via: service.via.as_ref().map(show_via).unwrap_or_default(),
             persistence_s: service

@@ -11,7 +11,7 @@ use crate::packet::{Packet, Taken};
 use crate::sched::Client;
 use crate::service::Real;
 use crate::tables::{Service, Tables};
-use crate::units::{RealId, Time};
+use crate::units::{Millis, RealId, Time};
 use arrayvec::ArrayVec;
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -69,7 +69,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     ) -> Scheduled<(Real, Way, Option<ConnId>)> {
         let key = &flow.key;
         let Some(persistence) = service.persistence else {
-            let (real, way) = self.choose(service, flow, tables, tried)?;
+            let (real, way) = self.choose(service, flow, now.millis(), tables, tried)?;
             return Ok((real, way, None));
         };
         // As the kernel's `ip_vs_sched_persist`: the client's masked address and port 0, to the service's own port.
@@ -83,7 +83,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         );
         let hash = self.live.table.hash(&template_key);
         let Some(found) = self.live.table.find(hash, &template_key) else {
-            let (real, way) = self.choose(service, flow, tables, tried)?;
+            let (real, way) = self.choose(service, flow, now.millis(), tables, tried)?;
             let syn = is_tcp(flow).then(|| self.live.table.hash(key));
             if !has_room_for_template
                 || self.live.make_room(service.id, syn, now.millis()) != Room::Yes
@@ -108,7 +108,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             .and_then(|real| Some((*real, usable_way::<F>(real, tables, tried)?)));
         let (real, way) = match bound {
             Some(bound) => bound,
-            None => self.choose(service, flow, tables, tried)?,
+            None => self.choose(service, flow, now.millis(), tables, tried)?,
         };
         let template = self.live.table.get_mut(found.id);
         // Where the bound one only lacks what this connection takes, the client's next ones are its own again.
@@ -127,7 +127,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         flow: &Flow<F>,
         tables: &Tables,
     ) -> Option<Real> {
-        let chosen = self.choose(service, flow, tables, &Tried::default());
+        let chosen = self.choose(service, flow, Millis(0), tables, &Tried::default());
         chosen.ok().map(|(real, _)| real)
     }
 
@@ -136,10 +136,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         &self,
         service: &Service,
         flow: &Flow<F>,
+        now: Millis,
         tables: &Tables,
         tried: &Tried,
     ) -> Scheduled<(Real, Way)> {
-        let client = Client::new(flow.key.source(), flow.key.source_port());
+        let client = Client::new(flow.key.source(), flow.key.source_port()).at(now);
         let cursor = service.cursor(self.worker);
         let last = Cell::new(None);
         let passed_over = Cell::new(None);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{
     Exchange, HealthConfig, HealthTemplates, HealthUse, ModeConfig, Probe, Protocol, RealConfig,
-    SchedulerConfig, ServiceConfig, WhenUnavailable,
+    SchedulerConfig, SchedulerFlags, ServiceConfig, WhenUnavailable,
 };
 use crate::service::{Health, ServiceKey};
 use crate::units::Time;
@@ -33,6 +33,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         port: 80,
         mode: ModeConfig::Nat,
         scheduler: SchedulerConfig::Rr,
+        flags: SchedulerFlags::default(),
         persistence: None,
         when_unavailable: WhenUnavailable::Refuse,
         unknown_tcp: None,

@@ -361,6 +361,17 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
     key!(scheduler, |it: &crate::config::SchedulerConfig| shown(
         it.name()
     ));
+    let flags = |flags: crate::config::SchedulerFlags, service: &ServiceConfig| {
+        let words: Vec<_> = flags.words(service.scheduler).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    };
+    plan.key(
+        &of,
+        "flags",
+        flags(before.flags, before),
+        flags(after.flags, after),
+    );
+    rest.flags = after.flags;
     key!(persistence, |it: &Option<PersistenceConfig>| it
         .map(persistence));
     key!(when_unavailable, word);

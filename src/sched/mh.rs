@@ -9,19 +9,22 @@
 //! As in `ip_vs_mh.c`, but for what that requires: real servers take turns in the order of their addresses, not of
 //! the list; the table grows with the service; and weight 0 has no slots, so that no client falls on it.
 
-use super::{Client, Cursor, Kind, Scheduler, Usable, gcd};
+use super::named::{Cache, Cached, Server, Slots, mix, scale, servers};
+use super::{Client, Cursor, Kind, Scheduler, Usable, gcd, has_weight};
 use crate::service::Real;
 use crate::stats::Stats;
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 pub(super) const KIND: Kind = Kind {
     name: "mh",
     description: "Maglev hash: by the client's address, and few move when a real server comes or goes",
     is_stateless: true,
-    new: |reals| Box::new(MaglevHash(Table::of(reals))),
+    new: |reals, setting| {
+        Box::new(MaglevHash {
+            table: table(reals),
+            by_port: setting.by_port,
+        })
+    },
 };
 
 /// Primes: every step from slot to slot comes round to all of them. Far apart, since most clients move when a service
@@ -35,11 +38,29 @@ const SLOTS_EACH: usize = 100;
 /// So many slots are tried before the list of real servers is gone through.
 const FALLS: u32 = 32;
 
-/// The table of services that had the same real servers when it was built.
-static TABLES: Mutex<BTreeMap<Arc<[Server]>, Weak<Table>>> = Mutex::new(BTreeMap::new());
+static TABLES: Cache<Slots> = Cache::new();
 
 #[derive(Debug)]
-struct MaglevHash(Arc<Table>);
+struct MaglevHash {
+    table: Arc<Cached<Slots>>,
+    /// `mh-port`.
+    by_port: bool,
+}
+
+fn table(reals: &[Real]) -> Arc<Cached<Slots>> {
+    TABLES.get(&servers(reals, |real| real.weight), |servers| {
+        Slots::new(servers, deal(servers))
+    })
+}
+
+impl MaglevHash {
+    /// The place of a client's real server; after so many falls, as each found one that is not usable.
+    fn place(&self, client: Client, falls: u32) -> Option<usize> {
+        let port = if self.by_port { client.port } else { 0 };
+        let name = u64::from(falls) << 48 | u64::from(port) << 32 | u64::from(client.address);
+        self.table.place((mix(name) >> 32) as u32)
+    }
+}
 
 impl Scheduler for MaglevHash {
     fn pick(
@@ -52,106 +73,19 @@ impl Scheduler for MaglevHash {
     ) -> Option<usize> {
         let is_usable = |place: &usize| {
             let real = reals.get(*place);
-            real.is_some_and(|real| real.weight > 0 && usable(real))
+            real.is_some_and(|real| has_weight(real) && usable(real))
         };
-        let first = self.0.place(client.address, 0)?;
+        let first = self.place(client, 0)?;
         // The clients of one that is not usable fall on slots all over the table, each always on the same (`mh-fallback`).
         std::iter::once(first)
-            .chain((1..FALLS).filter_map(|fall| self.0.place(client.address, fall)))
+            .chain((1..FALLS).filter_map(|fall| self.place(client, fall)))
             .find(is_usable)
             .or_else(|| (first..reals.len()).chain(0..first).find(is_usable))
     }
 
     fn expect(&self, _: &[Real], client: Client, _: &Cursor, _: usize) -> usize {
-        self.0.place(client.address, 0).unwrap_or(0)
+        self.place(client, 0).unwrap_or(0)
     }
-}
-
-/// What a table depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Server {
-    address: IpAddr,
-    port: u16,
-    weight: u16,
-}
-
-#[derive(Debug)]
-struct Table {
-    servers: Arc<[Server]>,
-    slots: Slots,
-}
-
-/// The place of each slot's real server; empty without weights.
-#[derive(Debug)]
-enum Slots {
-    Narrow(Box<[u8]>),
-    Wide(Box<[u16]>),
-}
-
-impl Table {
-    /// The table of these real servers: one that is in use, if there is one.
-    fn of(reals: &[Real]) -> Arc<Self> {
-        let server = |real: &Real| Server {
-            address: real.address,
-            port: real.port,
-            weight: real.weight,
-        };
-        let servers: Arc<[Server]> = reals.iter().map(server).collect();
-        let mut tables = TABLES.lock();
-        if let Some(table) = tables.get(&servers).and_then(Weak::upgrade) {
-            return table;
-        }
-        let table = Arc::new(Table {
-            slots: Slots::new(&servers),
-            servers: servers.clone(),
-        });
-        tables.insert(servers, Arc::downgrade(&table));
-        table
-    }
-
-    /// The place of a client's real server; after so many falls, as each found one that is not usable.
-    fn place(&self, client: u32, falls: u32) -> Option<usize> {
-        match &self.slots {
-            Slots::Narrow(slots) => slots
-                .get(slot(client, falls, slots.len()))
-                .copied()
-                .map(usize::from),
-            Slots::Wide(slots) => slots
-                .get(slot(client, falls, slots.len()))
-                .copied()
-                .map(usize::from),
-        }
-    }
-}
-
-impl Drop for Table {
-    fn drop(&mut self) {
-        let mut tables = TABLES.lock();
-        // There may be a newer one of the same real servers by now.
-        let is_dead = |table: &Weak<Table>| table.strong_count() == 0;
-        if tables.get(&self.servers).is_some_and(is_dead) {
-            tables.remove(&self.servers);
-        }
-    }
-}
-
-/// A client's slot among `size`, after so many falls.
-fn slot(client: u32, falls: u32, size: usize) -> usize {
-    let name = u64::from(falls) << 32 | u64::from(client);
-    scale((mix(name) >> 32) as u32, size)
-}
-
-/// A hash brought down to 0 … `size` - 1.
-fn scale(hash: u32, size: usize) -> usize {
-    ((u64::from(hash) * size as u64) >> 32) as usize
-}
-
-/// The last step of SplitMix64, by which every bit changes about half of the others.
-fn mix(word: u64) -> u64 {
-    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
 }
 
 /// One real server while slots are dealt.
@@ -170,14 +104,7 @@ struct Turns {
 
 impl Turns {
     fn new(place: usize, server: &Server, size: usize) -> Self {
-        let port = u64::from(server.port);
-        let name = match server.address {
-            IpAddr::V4(address) => u64::from(address.to_bits()) << 16 | port,
-            IpAddr::V6(address) => {
-                let bits = address.to_bits();
-                mix((bits >> 64) as u64 ^ mix(bits as u64)) ^ port
-            }
-        };
+        let name = server.name();
         let hash = mix(name);
         Turns {
             name,
@@ -203,17 +130,6 @@ impl Turns {
 
 /// No real server has this place: those beyond get no slots.
 const FREE: u16 = u16::MAX;
-
-impl Slots {
-    fn new(servers: &[Server]) -> Self {
-        let slots = deal(servers);
-        if servers.len() <= usize::from(u8::MAX) {
-            Slots::Narrow(slots.iter().map(|&place| place as u8).collect())
-        } else {
-            Slots::Wide(slots)
-        }
-    }
-}
 
 fn deal(servers: &[Server]) -> Box<[u16]> {
     // All count, so that a weight's way to 0 and back leaves the size alone: in another one most clients move.
@@ -263,10 +179,11 @@ fn deal(servers: &[Server]) -> Box<[u16]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sched::Setting;
     use crate::sched::testing::Lab;
     use crate::units::RealId;
     use proptest::prelude::*;
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     const CLIENTS: u32 = 50_000;
 
@@ -285,17 +202,23 @@ mod tests {
 
     /// The real server of each of many clients.
     fn choices(reals: &[Real]) -> Vec<IpAddr> {
-        let table = Table::of(reals);
-        let client = |n: u32| 0x0100_0000 + n * 257;
-        let choice = |n| reals[table.place(client(n), 0).unwrap()].address;
+        let scheduler = MaglevHash {
+            table: table(reals),
+            by_port: false,
+        };
+        let client = |n: u32| Client {
+            address: 0x0100_0000 + n * 257,
+            ..Client::default()
+        };
+        let choice = |n| reals[scheduler.place(client(n), 0).unwrap()].address;
         (0..CLIENTS).map(choice).collect()
     }
 
     fn slots(reals: &[Real]) -> Vec<usize> {
-        match &Table::of(reals).slots {
-            Slots::Narrow(slots) => slots.iter().copied().map(usize::from).collect(),
-            Slots::Wide(slots) => slots.iter().copied().map(usize::from).collect(),
-        }
+        let table = table(reals);
+        (0..table.len())
+            .filter_map(|slot| table.get(slot))
+            .collect()
     }
 
     /// The share of clients that have another real server now, of those that could have stayed.
@@ -437,25 +360,26 @@ mod tests {
     #[test]
     fn services_with_the_same_real_servers_share_one_table_until_the_last_is_gone() {
         let list = reals(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 987]);
-        let (one, other) = (Table::of(&list), Table::of(&list));
+        let (one, other) = (table(&list), table(&list));
         assert!(Arc::ptr_eq(&one, &other));
         let key = one.servers.clone();
         drop(one);
-        assert!(Arc::ptr_eq(&other, &Table::of(&list)));
-        assert!(TABLES.lock().contains_key(&key));
+        assert!(Arc::ptr_eq(&other, &table(&list)));
+        assert!(TABLES.has(&key));
         drop(other);
-        assert!(!TABLES.lock().contains_key(&key));
+        assert!(!TABLES.has(&key));
     }
 
     #[test]
     fn the_look_ahead_is_right() {
         let list = reals(&[1, 0, 2, 3]);
-        let scheduler = (KIND.new)(&list);
+        let scheduler = (KIND.new)(&list, &Setting::default());
         let (cursor, stats) = (Cursor::default(), Stats::new(1).unwrap());
         for n in 0..1_000 {
             let client = Client {
                 address: 0x0100_0000 + n,
                 port: 9,
+                ..Client::default()
             };
             let expected = scheduler.expect(&list, client, &cursor, 0);
             assert_eq!(
@@ -463,6 +387,23 @@ mod tests {
                 Some(expected)
             );
         }
+    }
+
+    #[test]
+    fn by_port_each_port_of_a_client_is_one_of_its_own() {
+        let lab = Lab::by_port("mh", &[3, 2, 1]);
+        let chosen: String = (1..=60_000)
+            .map(|port| lab.connect_from(0x0a00_0102, port))
+            .collect();
+        for (letter, share) in [('A', 30_000), ('B', 20_000), ('C', 10_000)] {
+            assert!(
+                chosen.matches(letter).count().abs_diff(share) < 600,
+                "{letter}"
+            );
+        }
+        let without = Lab::new("mh", &[3, 2, 1]);
+        let one = without.connect_from(0x0a00_0102, 1);
+        assert!((2..100).all(|port| without.connect_from(0x0a00_0102, port) == one));
     }
 
     proptest! {
@@ -473,10 +414,10 @@ mod tests {
             ports in any::<(u16, u16)>(),
         ) {
             let lab = Lab::new("mh", &weights);
-            let chosen = lab.pick(Client { address, port: ports.0 });
+            let chosen = lab.pick(Client { address, port: ports.0, ..Client::default() });
             prop_assert_eq!(chosen.is_some(), weights.iter().any(|&weight| weight > 0));
             prop_assert!(chosen.is_none_or(|real| real.weight > 0));
-            prop_assert_eq!(chosen, lab.pick(Client { address, port: ports.1 }));
+            prop_assert_eq!(chosen, lab.pick(Client { address, port: ports.1, ..Client::default() }));
         }
     }
 }

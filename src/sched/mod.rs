@@ -7,21 +7,37 @@
 //! The rules are those of the kernel's `ip_vs_rr.c` and its siblings, its order included: the list of real servers
 //! that they walk runs from the last of the configuration to its first, since the kernel adds at the head.
 
+mod conhash;
+mod dh;
+mod draw;
+mod fo;
+mod lblc;
+mod lblcr;
 mod lc;
+mod least;
 mod mh;
+mod named;
+mod nq;
+mod ovf;
+mod p2c;
+mod rendezvous;
 mod rr;
+mod sed;
 mod sh;
+mod twos;
+mod wlc;
 mod wrr;
 
 use crate::config;
 use crate::service::Real;
 use crate::stats::Stats;
-use crate::units::RealId;
+use crate::units::{Millis, RealId};
+use std::any::Any;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Chooses real servers for the new connections of one service.
-pub trait Scheduler: Send + Sync + std::fmt::Debug {
+pub trait Scheduler: Any + Send + Sync + std::fmt::Debug {
     /// The place in `reals` of the real server for a client; none if every one of them has weight 0 or is not usable.
     /// One that is not usable is passed over as one of weight 0 is, and its share goes to the others.
     fn pick(
@@ -37,7 +53,7 @@ pub trait Scheduler: Send + Sync + std::fmt::Debug {
     /// wrong, and commits to nothing.
     fn expect(&self, reals: &[Real], _: Client, cursor: &Cursor, ahead: usize) -> usize {
         let first = || cursor.first(reals.len() as u32) as usize;
-        let next = place_of(reals, cursor.last()).map_or_else(first, |last| last + 1) + ahead;
+        let next = cursor.last_place(reals).map_or_else(first, |last| last + 1) + ahead;
         if next < reals.len() {
             next
         } else {
@@ -50,26 +66,41 @@ pub trait Scheduler: Send + Sync + std::fmt::Debug {
 pub type Usable<'a> = dyn Fn(&Real) -> bool + 'a;
 
 /// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Client {
     /// In 32 bits: the words of an IPv6 address folded into one by exclusive or, as the kernel's `ip_vs_sh_hashkey` and
     /// `ip_vs_mh_hashkey` do.
     pub address: u32,
     pub port: u16,
+    /// Now, for schedulers that forget: none of those that are stateless.
+    pub now: Millis,
 }
 
 impl Client {
     #[inline(always)]
     pub fn new(address: impl Into<IpAddr>, port: u16) -> Self {
-        let address = match address.into() {
-            IpAddr::V4(address) => address.to_bits(),
-            IpAddr::V6(address) => {
-                let bits = address.to_bits();
-                let half = (bits >> 64) as u64 ^ bits as u64;
-                (half >> 32) as u32 ^ half as u32
-            }
-        };
-        Client { address, port }
+        Client {
+            address: folded(address.into()),
+            port,
+            now: Millis(0),
+        }
+    }
+
+    pub fn at(self, now: Millis) -> Self {
+        Client { now, ..self }
+    }
+}
+
+/// An address in 32 bits: the words of an IPv6 one by exclusive or.
+#[inline(always)]
+fn folded(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            let half = (bits >> 64) as u64 ^ bits as u64;
+            (half >> 32) as u32 ^ half as u32
+        }
     }
 }
 
@@ -78,12 +109,17 @@ impl Client {
 #[derive(Debug, Default)]
 pub struct Cursor {
     last: AtomicU32,
+    /// Where the last one was in the list.
+    place: AtomicU32,
     weight: AtomicU32,
     /// Which worker of how many.
     worker: u32,
     workers: u32,
     /// Where this service begins, on every worker.
     offset: u32,
+    /// Of `lblcr`: the real servers among which it chooses, by id, one more; and when that changed.
+    set: [AtomicU32; 16],
+    set_changed: AtomicU32,
 }
 
 impl Cursor {
@@ -117,9 +153,40 @@ impl Cursor {
         self.last.load(Relaxed).checked_sub(1).map(RealId)
     }
 
-    fn set_last(&self, real: RealId) {
-        self.last.store(real.0 + 1, Relaxed);
+    /// Its place in the list, if it is still there.
+    fn last_place(&self, reals: &[Real]) -> Option<usize> {
+        let last = self.last()?;
+        let place = self.place.load(Relaxed) as usize;
+        if reals.get(place).is_some_and(|real| real.id == last) {
+            return Some(place);
+        }
+        reals.iter().position(|real| real.id == last)
     }
+
+    fn set_last(&self, reals: &[Real], place: usize) {
+        self.last.store(reals[place].id.0 + 1, Relaxed);
+        self.place.store(place as u32, Relaxed);
+    }
+
+    /// A number that the next one does not follow from, by anything that a client can see: xorshift (Marsaglia, 2003).
+    fn random(&self) -> u32 {
+        let next = xorshift(self.seed());
+        self.weight.store(next, Relaxed);
+        next
+    }
+
+    fn seed(&self) -> u32 {
+        match self.weight.load(Relaxed) {
+            0 => named::mix(u64::from(self.offset) << 32 | u64::from(self.worker)) as u32 | 1,
+            state => state,
+        }
+    }
+}
+
+fn xorshift(mut state: u32) -> u32 {
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^ state << 5
 }
 
 /// A scheduler that a configuration can name.
@@ -129,7 +196,28 @@ pub struct Kind {
     pub description: &'static str,
     /// Any director with the same real servers chooses the same one for a client, connection or not.
     pub is_stateless: bool,
-    pub new: fn(&[Real]) -> Box<dyn Scheduler>,
+    pub new: fn(&[Real], &Setting) -> Box<dyn Scheduler>,
+}
+
+/// What a scheduler is made for, beside its real servers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setting<'a> {
+    /// The VIP, in 32 bits as a client's address is.
+    destination: u32,
+    /// Whether a client's port counts beside its address (`sh-port`, `mh-port`).
+    by_port: bool,
+    /// The scheduler of the same service before a change, of the same kind or another.
+    former: Option<&'a dyn Scheduler>,
+}
+
+impl<'a> Setting<'a> {
+    pub fn new(vip: IpAddr, by_port: bool, former: Option<&'a dyn Scheduler>) -> Self {
+        Setting {
+            destination: folded(vip),
+            by_port,
+            former,
+        }
+    }
 }
 
 /// What a configured scheduler is.
@@ -137,10 +225,21 @@ pub const fn kind(scheduler: config::SchedulerConfig) -> &'static Kind {
     match scheduler {
         config::SchedulerConfig::Rr => &rr::KIND,
         config::SchedulerConfig::Wrr => &wrr::KIND,
-        config::SchedulerConfig::Lc => &lc::LC,
-        config::SchedulerConfig::Wlc => &lc::WLC,
+        config::SchedulerConfig::Lc => &lc::KIND,
+        config::SchedulerConfig::Wlc => &wlc::KIND,
+        config::SchedulerConfig::Sed => &sed::KIND,
+        config::SchedulerConfig::Nq => &nq::KIND,
+        config::SchedulerConfig::P2c => &p2c::KIND,
+        config::SchedulerConfig::Twos => &twos::KIND,
         config::SchedulerConfig::Sh => &sh::KIND,
         config::SchedulerConfig::Mh => &mh::KIND,
+        config::SchedulerConfig::Rendezvous => &rendezvous::KIND,
+        config::SchedulerConfig::Conhash => &conhash::KIND,
+        config::SchedulerConfig::Dh => &dh::KIND,
+        config::SchedulerConfig::Fo => &fo::KIND,
+        config::SchedulerConfig::Ovf => &ovf::KIND,
+        config::SchedulerConfig::Lblc => &lblc::KIND,
+        config::SchedulerConfig::Lblcr => &lblcr::KIND,
     }
 }
 
@@ -151,9 +250,9 @@ pub fn kinds() -> impl Iterator<Item = &'static Kind> {
         .map(|scheduler| kind(*scheduler))
 }
 
-/// The place of the real server that was chosen last, if it is still there.
-fn place_of(reals: &[Real], last: Option<RealId>) -> Option<usize> {
-    last.and_then(|last| reals.iter().position(|real| real.id == last))
+/// Whether a real server may be chosen, but for its way.
+fn has_weight(real: &Real) -> bool {
+    real.weight > 0
 }
 
 fn gcd(a: u32, b: u32) -> u32 {
@@ -174,19 +273,42 @@ pub(crate) mod testing {
         pub stats: Stats,
         cursor: Cursor,
         kind: &'static Kind,
+        setting: Setting<'static>,
         scheduler: Box<dyn Scheduler>,
     }
 
     impl Lab {
         pub(crate) fn new(kind: &'static str, weights: &[u16]) -> Self {
+            Self::set(kind, weights, Setting::default())
+        }
+
+        /// With `sh-port` or `mh-port`.
+        pub(crate) fn by_port(kind: &'static str, weights: &[u16]) -> Self {
+            let by_port = Setting {
+                by_port: true,
+                ..Setting::default()
+            };
+            Self::set(kind, weights, by_port)
+        }
+
+        pub(crate) fn of_vip(kind: &'static str, weights: &[u16], destination: u32) -> Self {
+            let of_vip = Setting {
+                destination,
+                ..Setting::default()
+            };
+            Self::set(kind, weights, of_vip)
+        }
+
+        fn set(kind: &'static str, weights: &[u16], setting: Setting<'static>) -> Self {
             let kind = kinds().find(|it| it.name == kind).unwrap();
             let stats = Stats::new(1).unwrap();
-            let scheduler = (kind.new)(&[]);
+            let scheduler = (kind.new)(&[], &setting);
             let mut lab = Lab {
                 reals: vec![],
                 stats,
                 cursor: Cursor::default(),
                 kind,
+                setting,
                 scheduler,
             };
             for (n, &weight) in weights.iter().enumerate() {
@@ -210,7 +332,15 @@ pub(crate) mod testing {
 
         /// As the control thread does after every change.
         pub(crate) fn changed(&mut self) {
-            self.scheduler = (self.kind.new)(&self.reals);
+            let setting = Setting {
+                former: Some(&*self.scheduler),
+                ..self.setting
+            };
+            self.scheduler = (self.kind.new)(&self.reals, &setting);
+        }
+
+        pub(crate) fn cursor(&self) -> &Cursor {
+            &self.cursor
         }
 
         pub(crate) fn pick(&self, client: Client) -> Option<Real> {
@@ -229,25 +359,37 @@ pub(crate) mod testing {
             self.connect_usable(address, &|_| true)
         }
 
+        pub(crate) fn connect_from(&self, address: u32, port: u16) -> char {
+            letter(self.open(client(address, port)))
+        }
+
         pub(crate) fn connect_usable(&self, address: u32, usable: &Usable) -> char {
-            let client = Client {
-                address,
-                port: 30_000,
-            };
-            match self.pick_usable(client, usable) {
-                None => '-',
-                Some(real) => {
-                    self.stats
-                        .worker(WorkerId(0))
-                        .reals
-                        .get(real.id.index())
-                        .unwrap()
-                        .counters
-                        .active
-                        .inc();
-                    (b'A' + real.id.0 as u8) as char
-                }
+            letter(self.open_usable(client(address, 30_000), usable))
+        }
+
+        pub(crate) fn open(&self, client: Client) -> Option<Real> {
+            self.open_usable(client, &|_| true)
+        }
+
+        fn open_usable(&self, client: Client, usable: &Usable) -> Option<Real> {
+            let real = self.pick_usable(client, usable)?;
+            self.counted(real.id.index(), |counters| counters.active.inc());
+            Some(real)
+        }
+
+        /// Connections of a real server end: they are inactive.
+        pub(crate) fn end(&self, real: usize, count: u32) {
+            for _ in 0..count {
+                self.counted(real, |counters| {
+                    counters.active.dec();
+                    counters.inactive.inc();
+                });
             }
+        }
+
+        fn counted(&self, real: usize, count: impl Fn(&crate::stats::RealStats)) {
+            let reals = &self.stats.worker(WorkerId(0)).reals;
+            count(&reals.get(real).unwrap().counters);
         }
 
         /// The real servers of `count` new connections.
@@ -258,6 +400,21 @@ pub(crate) mod testing {
             })
         }
     }
+
+    fn client(address: u32, port: u16) -> Client {
+        Client {
+            address,
+            port,
+            ..Client::default()
+        }
+    }
+
+    fn letter(real: Option<Real>) -> char {
+        real.map_or('-', |real| (b'A' + real.id.0 as u8) as char)
+    }
+
+    /// Those that give a whole service to one real server for as long as they can.
+    const TO_ONE: [&str; 5] = ["dh", "fo", "ovf", "lblc", "lblcr"];
 
     #[test]
     fn a_scheduler_is_what_the_configuration_calls_it() {
@@ -282,10 +439,10 @@ pub(crate) mod testing {
     #[test]
     fn weight_0_gets_no_new_connections() {
         for kind in kinds() {
+            let sequence = Lab::new(kind.name, &[1, 0, 2]).sequence(300);
+            assert!(!sequence.contains('B'), "{}", kind.name);
             assert!(
-                !Lab::new(kind.name, &[1, 0, 2])
-                    .sequence(300)
-                    .contains(['B', '-']),
+                !sequence.contains('-') || kind.name == "ovf",
                 "{}",
                 kind.name
             );
@@ -311,14 +468,18 @@ pub(crate) mod testing {
                     for n in 0..400u32 {
                         let client = 0x0a00_0102 + n.wrapping_mul(0x9e37_79b1) % (1 << 24);
                         match lab.connect_usable(client, &usable) {
+                            '-' if kind.name == "ovf" => {}
                             '-' => assert!(expected.is_empty(), "{}", kind.name),
                             real => chosen[usize::from(real as u8 - b'A')] += 1,
                         }
                     }
                     for (n, &count) in chosen.iter().enumerate() {
                         assert!(count == 0 || expected.contains(&n), "{}: {n}", kind.name);
-                        // With equal weights, none takes the whole of the missing share; `sh` falls as the kernel's.
-                        if weights == [1; 4] && expected.contains(&n) && kind.name != "sh" {
+                        // With equal weights, none takes the whole of the missing share; `sh` falls as the kernel's, and a
+                        // point of `conhash`'s ring leaves its clients to the next one.
+                        let spreads =
+                            !["sh", "conhash"].contains(&kind.name) && !TO_ONE.contains(&kind.name);
+                        if weights == [1; 4] && expected.contains(&n) && spreads {
                             let fair = 400 / expected.len();
                             assert!(
                                 count > fair / 2 && count < fair * 3 / 2 + 1,
@@ -414,10 +575,20 @@ pub(crate) mod testing {
             lab.sequence(5);
             let removed = lab.reals.remove(2);
             lab.changed();
-            assert!(!lab.sequence(200).contains(['B', '-']), "{}", kind.name);
+            assert!(!lab.sequence(200).contains('B'), "{}", kind.name);
             lab.reals.insert(0, removed);
             lab.changed();
-            assert!(lab.sequence(400).contains('B'), "{}", kind.name);
+            let sequence = lab.sequence(400);
+            assert!(
+                sequence.contains('B') || TO_ONE.contains(&kind.name),
+                "{}",
+                kind.name
+            );
+            assert!(
+                !sequence.contains('-') || kind.name == "ovf",
+                "{}",
+                kind.name
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `rr`: one after the other; weights count only as zero or not (`ip_vs_rr.c`).
 
-use super::{Client, Cursor, Kind, Scheduler, Usable, place_of};
+use super::{Client, Cursor, Kind, Scheduler, Usable};
 use crate::service::Real;
 use crate::stats::Stats;
 
@@ -8,7 +8,7 @@ pub(super) const KIND: Kind = Kind {
     name: "rr",
     description: "round robin: one real server after the other",
     is_stateless: false,
-    new: |_| Box::new(RoundRobin),
+    new: |_, _| Box::new(RoundRobin),
 };
 
 #[derive(Debug)]
@@ -23,14 +23,14 @@ impl Scheduler for RoundRobin {
         _: &Stats,
         usable: &Usable,
     ) -> Option<usize> {
-        let start = match place_of(reals, cursor.last()) {
+        let start = match cursor.last_place(reals) {
             Some(last) => last + 1,
             None => cursor.first(reals.len() as u32) as usize,
         };
         let place = (start..reals.len())
             .chain(0..start.min(reals.len()))
             .find(|&place| reals[place].weight > 0 && usable(&reals[place]))?;
-        cursor.set_last(reals[place].id);
+        cursor.set_last(reals, place);
         Some(place)
     }
 }

@@ -1,10 +1,10 @@
 //! `sh`: by the client's address, so that a client always comes to the same real server (`ip_vs_sh.c`).
 //!
 //! 256 buckets are dealt to the real servers, as many in a row as their weight; a client's bucket is a hash of its
-//! address. A bucket whose real server has weight 0, or is not usable, passes its clients on, each to the first live one of a walk of
-//! its own over the buckets (the kernel's `sh-fallback`).
+//! address, with `sh-port` of its address and port. A bucket whose real server has weight 0, or is not usable, passes its clients on,
+//! each to the first live one of a walk of its own over the buckets (the kernel's `sh-fallback`).
 
-use super::{Client, Cursor, Kind, Scheduler, Usable};
+use super::{Client, Cursor, Kind, Scheduler, Usable, has_weight};
 use crate::service::Real;
 use crate::stats::Stats;
 
@@ -12,39 +12,62 @@ pub(super) const KIND: Kind = Kind {
     name: "sh",
     description: "source hash: by the client's address",
     is_stateless: true,
-    new: |reals| Box::new(SourceHash::new(reals)),
+    new: |reals, setting| {
+        // A real server that gets nothing keeps its buckets: clients that hash to it move on to another, and return when it does.
+        // Fewer would move those of all behind it.
+        let buckets = deal(reals, |real| real.nominal.max(1));
+        Box::new(SourceHash {
+            buckets,
+            by_port: setting.by_port,
+        })
+    },
 };
 
 const BITS: u32 = 8;
 const BUCKETS: usize = 1 << BITS;
 
+/// The place of each bucket's real server, which has as many in a row as `turns` says; empty without real servers.
+pub(super) fn deal(reals: &[Real], turns: impl Fn(&Real) -> u16) -> Box<[u16]> {
+    if reals.is_empty() {
+        return Box::default();
+    }
+    let in_turn = (0u16..)
+        .zip(reals)
+        .flat_map(|(place, real)| std::iter::repeat_n(place, usize::from(turns(real))));
+    in_turn.cycle().take(BUCKETS).collect()
+}
+
+/// The kernel's `hash_32`: by its golden ratio, to a bucket's number.
+fn hash(name: u32) -> u32 {
+    name.wrapping_mul(0x61c8_8647) >> (32 - BITS)
+}
+
+/// The place of the real server of a name's bucket, or of the first bucket that has a usable one in the name's walk over all.
+pub(super) fn pick(buckets: &[u16], name: u32, reals: &[Real], usable: &Usable) -> Option<usize> {
+    if buckets.is_empty() {
+        return None;
+    }
+    let hash = hash(name);
+    let live = |offset: u32| {
+        let place = usize::from(buckets[offset.wrapping_add(hash) as usize % BUCKETS]);
+        let real = reals.get(place)?;
+        (has_weight(real) && usable(real)).then_some(place)
+    };
+    live(0)
+        // Starts at another bucket for each first one, so that a lost server's clients spread over all others.
+        .or_else(|| (0..BUCKETS as u32).find_map(|offset| live(hash + offset)))
+        // Large weights leave others without a bucket: those are taken before the client is refused.
+        .or_else(|| {
+            reals
+                .iter()
+                .position(|real| has_weight(real) && usable(real))
+        })
+}
+
 #[derive(Debug)]
 struct SourceHash {
-    /// The place of each bucket's real server; empty without real servers.
     buckets: Box<[u16]>,
-}
-
-impl SourceHash {
-    fn new(reals: &[Real]) -> Self {
-        // A real server that gets nothing keeps its buckets: clients that hash to it move on to another, and return when it does.
-        // Fewer would move those of all behind it.
-        let turns = reals.iter().enumerate().flat_map(|(place, real)| {
-            std::iter::repeat_n(place as u16, usize::from(real.nominal.max(1)))
-        });
-        let buckets = if reals.is_empty() {
-            Box::default()
-        } else {
-            turns.cycle().take(BUCKETS).collect()
-        };
-        SourceHash { buckets }
-    }
-}
-
-/// The bucket of an address, or the one `offset` steps on in its walk.
-fn bucket(address: u32, offset: u32) -> usize {
-    // The kernel's multiplicative hash: GOLDEN_RATIO_32.
-    let hash = address.wrapping_mul(0x61c8_8647) >> (32 - BITS);
-    (offset.wrapping_add(hash)) as usize % BUCKETS
+    by_port: bool,
 }
 
 impl Scheduler for SourceHash {
@@ -56,29 +79,10 @@ impl Scheduler for SourceHash {
         _: &Stats,
         usable: &Usable,
     ) -> Option<usize> {
-        if self.buckets.is_empty() {
-            return None;
-        }
-        let address = client.address;
-        let live = |bucket: usize| {
-            let place = usize::from(self.buckets[bucket]);
-            let real = reals.get(place)?;
-            (real.weight > 0 && usable(real)).then_some(place)
-        };
-        let first = bucket(address, 0);
-        live(first)
-            .or_else(|| {
-                // Starts at another bucket for each first one, so that a lost server's clients spread over all others.
-                (0..BUCKETS as u32).find_map(|offset| {
-                    live(bucket(address, (first as u32 + offset) % BUCKETS as u32))
-                })
-            })
-            // Large weights leave others without a bucket: those are taken before the client is refused.
-            .or_else(|| {
-                reals
-                    .iter()
-                    .position(|real| real.weight > 0 && usable(real))
-            })
+        let port = if self.by_port { client.port } else { 0 };
+        // `ip_vs_sh_hashkey`.
+        let name = client.address.wrapping_add(u32::from(port));
+        pick(&self.buckets, name, reals, usable)
     }
 }
 
@@ -99,6 +103,24 @@ mod tests {
     #[test]
     fn chooses_what_the_kernel_chooses() {
         assert_eq!(sequence(&Lab::new("sh", &[1, 1, 1])), ALIVE);
+    }
+
+    #[test]
+    fn by_port_it_chooses_what_the_kernel_chooses() {
+        for (weights, expected) in [
+            (
+                [1, 1, 1],
+                "AABCBABABACACABBCBCBABABACABACBCAABABCCABACBCACBCBCBABABBCACACBC",
+            ),
+            (
+                [3, 2, 1],
+                "BABABBABABAAAABACACBABABBCBABABAABABACAABACACBCBABABBABABAAAACAC",
+            ),
+        ] {
+            let lab = Lab::by_port("sh", &weights);
+            let chosen = (20_000..20_064).map(|port| lab.connect_from(0x0a00_0102, port));
+            assert_eq!(chosen.collect::<String>(), expected);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! (`ip_vs_wrr_dest_changed`), a change of the real servers or their weights does not begin at the head of the list again:
 //! with weights that are edited all the time, the first of the list would get everything.
 
-use super::{Client, Cursor, Kind, Scheduler, Usable, gcd, place_of};
+use super::{Client, Cursor, Kind, Scheduler, Usable, gcd};
 use crate::service::Real;
 use crate::stats::Stats;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,7 +15,7 @@ pub(super) const KIND: Kind = Kind {
     name: "wrr",
     description: "weighted round robin, interleaved",
     is_stateless: false,
-    new: |reals| {
+    new: |reals, _| {
         let weights = || reals.iter().map(|real| u32::from(real.weight));
         let step = weights().fold(0, gcd).max(1);
         Box::new(WeightedRoundRobin {
@@ -50,7 +50,7 @@ impl Scheduler for WeightedRoundRobin {
         if self.max == 0 {
             return None;
         }
-        let mut last = place_of(reals, cursor.last());
+        let mut last = cursor.last_place(reals);
         if cursor.weight.load(Relaxed) == 0 {
             // The service's first choice on this worker.
             last = None;
@@ -83,7 +83,7 @@ impl WeightedRoundRobin {
             let qualifies = |n: &usize| u32::from(reals[*n].weight) >= threshold;
             if let Some(found) = (place..reals.len()).find(|n| qualifies(n) && usable(&reals[*n])) {
                 cursor.weight.store(threshold, Relaxed);
-                cursor.set_last(reals[found].id);
+                cursor.set_last(reals, found);
                 return Some(found);
             }
             // A round in vain: thresholds that only those reach that are not usable are passed over at once.

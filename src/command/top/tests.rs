@@ -19,6 +19,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         port: 80,
         mode: "dr".into(),
         scheduler: "rr".into(),
+        flags: vec![],
         local_pool: None,
         via: view::ViaView::default(),
         persistence_s: None,

@@ -8,21 +8,16 @@ use super::tunnel;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
-use crate::config::value::{Given, Int, ModeWord};
+use crate::config::value::{Given, Int, List, ModeWord};
 use crate::config::{
-    ModeConfig, PersistenceConfig, Protocol, RealConfig, SchedulerConfig, ServiceConfig, TcpMss,
-    WhenUnavailable,
+    ModeConfig, NoShares, PersistenceConfig, Protocol, RealConfig, SchedulerConfig, SchedulerFlags,
+    ServiceConfig, TcpMss, WhenUnavailable,
 };
 use crate::net::family;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The names that `ipvsadm --scheduler` takes, whether this version implements them or not.
-const IPVS_SCHEDULERS: &[&str] = &[
-    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
-];
 
 /// Checks services, which are to be beside `others` of the running configuration: those that they take the place of are none.
 pub(super) fn services(
@@ -146,6 +141,7 @@ impl Check<'_> {
         let name = self.name(&raw, at, port);
         let mode = self.mode(&raw);
         let scheduler = self.scheduler(&raw.scheduler);
+        let flags = self.flags(&raw.flags, scheduler);
         let reals = self.reals(&raw, at, port);
         let tcp_mss = self.tcp_mss(&raw);
         let health = health::of_service(&raw.health, &reals, self.templates, self.log);
@@ -163,6 +159,7 @@ impl Check<'_> {
             port: port?,
             mode: mode?,
             scheduler: scheduler?,
+            flags,
             persistence,
             when_unavailable: raw
                 .when_unavailable
@@ -202,22 +199,18 @@ impl Check<'_> {
         scheduler: Option<SchedulerConfig>,
     ) -> Option<Duration> {
         let given = raw.slow_start.ok()?;
-        if let Some(scheduler @ (SchedulerConfig::Rr | SchedulerConfig::Lc)) = scheduler {
+        if let Some(scheduler) = scheduler
+            && let Some(NoShares { why, instead }) = scheduler.no_shares()
+        {
             let name = scheduler.name();
             self.log
                 .warning(
                     given.at,
-                    format!("`slow_start` has no effect with the scheduler {name}, which heeds no weights"),
+                    format!("`slow_start` has no effect with the scheduler {name}, {why}"),
                 )
-                .help(format!("write `scheduler = \"w{name}\"`, or leave it out"));
-        }
-        if scheduler == Some(SchedulerConfig::Sh) {
-            self.log
-                .warning(
-                    given.at,
-                    "`slow_start` has no effect with the scheduler sh: most clients would move with each step",
-                )
-                .help("write `scheduler = \"mh\"`, or leave it out");
+                .help(format!(
+                    "write `scheduler = \"{instead}\"`, or leave it out"
+                ));
         }
         Some(given.value).filter(|over| !over.is_zero())
     }
@@ -329,22 +322,55 @@ impl Check<'_> {
             .iter()
             .map(|known| known.name())
             .collect();
-        let message = if IPVS_SCHEDULERS.contains(&written) {
-            format!(
-                "the scheduler {} is not supported by this version of weir yet",
-                quote(written)
-            )
-        } else {
-            format!(
-                "unknown scheduler {}{}",
-                quote(written),
-                did_you_mean(written, known.iter().copied())
-            )
-        };
+        let message = format!(
+            "unknown scheduler {}{}",
+            quote(written),
+            did_you_mean(written, known.iter().copied())
+        );
         self.log
             .error(scheduler.at, message)
             .help(format!("write one of: {}", known.join(", ")));
         None
+    }
+
+    fn flags(
+        &mut self,
+        raw: &Given<List<String>>,
+        scheduler: Option<SchedulerConfig>,
+    ) -> SchedulerFlags {
+        let mut flags = SchedulerFlags::default();
+        let words = || {
+            SchedulerConfig::ALL
+                .iter()
+                .filter_map(|it| Some((it, it.flags()?)))
+        };
+        for flag in raw.ok().into_iter().flat_map(|flags| &flags.value.items) {
+            let written = flag.value.as_str();
+            let known = words().find_map(|(of, words)| {
+                Some((*of, words.iter().position(|word| *word == written)?))
+            });
+            match known {
+                None => {
+                    let all: Vec<_> = words().flat_map(|(_, words)| words).collect();
+                    let guess = did_you_mean(written, all.iter().copied());
+                    self.log
+                        .error(flag.at, format!("unknown flag {}{guess}", quote(written)))
+                        .help(format!("the flags are: {}", all.join(", ")));
+                }
+                Some((of, _)) if scheduler.is_some_and(|scheduler| scheduler != of) => {
+                    let of = of.name();
+                    self.log
+                        .error(
+                            flag.at,
+                            format!("`{written}` is a flag of the scheduler {of}"),
+                        )
+                        .help(format!("leave it out, or write `scheduler = \"{of}\"`"));
+                }
+                Some((_, 0)) => flags.port = true,
+                Some(_) => flags.fallback = true,
+            }
+        }
+        flags
     }
 
     fn reals(&mut self, raw: &raw::Service, service: Span, port: Option<u16>) -> Vec<RealConfig> {

@@ -20,7 +20,7 @@ use crate::forward;
 use crate::forward::tunnel::{Tunnel, Via};
 use crate::lpm::Lpm;
 use crate::rcu::map::Map;
-use crate::sched;
+use crate::sched::{self, Setting};
 use crate::service::{Persistence, Real, ServiceKey};
 use crate::stats::{Established, RealTotals, Stats};
 use crate::tables::{Owner, Requests, Route, Service, Tables, Tunnels};
@@ -366,8 +366,10 @@ impl Indexes {
         for (real, _) in changed.filter(|(real, former)| real != former) {
             around.stand(former.id, real, service.on_down);
         }
+        let scheduler = Some(&*former.scheduler);
+        let setting = Setting::new(key.address, former.flags.port, scheduler);
         let service = Service {
-            scheduler: (former.scheduler_kind.new)(&reals),
+            scheduler: (former.scheduler_kind.new)(&reals, &setting),
             reals,
             name: former.name.clone(),
             pool: former.pool.clone(),
@@ -477,6 +479,9 @@ impl Indexes {
         let prefix = persistence.map(|persistence| persistence.prefix);
         placing.put(key, is_nat, prefix, natted);
         let kind = sched::kind(service.scheduler);
+        let former = running.get(&key).map(|former| &*former.scheduler);
+        let setting = Setting::new(key.address, service.flags.port, former);
+        let scheduler = (kind.new)(&registered.reals, &setting);
         running.insert(
             key,
             Arc::new(Service {
@@ -485,7 +490,8 @@ impl Indexes {
                 key,
                 mode,
                 scheduler_kind: kind,
-                scheduler: (kind.new)(&registered.reals),
+                scheduler,
+                flags: service.flags,
                 reals: registered.reals,
                 pool,
                 persistence,

@@ -6,7 +6,7 @@ use super::configured::At;
 use super::real_ids::{Place, RealIds};
 use super::service_ids::ServiceIds;
 use super::states::{self, State, States};
-use crate::config::{self, SchedulerConfig};
+use crate::config;
 use crate::model::from_config::key;
 use crate::sched::Cursor;
 use crate::service::{Real, ServiceKey};
@@ -258,8 +258,7 @@ pub(super) fn configured(
     service: &config::ServiceConfig,
     real: &config::RealConfig,
 ) -> states::Configured {
-    // Every other weight deals `sh`'s buckets anew, and most clients would move with each step.
-    let is_slow = service.scheduler != SchedulerConfig::Sh;
+    let is_slow = service.scheduler.no_shares().is_none();
     states::Configured {
         weight: real.weight,
         slow_start: service.slow_start.filter(|_| is_slow),

@@ -1,16 +1,17 @@
 """Which real server each new connection goes to, held against the kernel's algorithms, written down here once more.
 
 The kernel adds each real server at the head of its list, so that it walks them from the last one configured to the first.
-Nothing here is weir's code: `ip_vs_rr.c`, `ip_vs_wrr.c`, `ip_vs_lc.c`, `ip_vs_wlc.c` and `ip_vs_sh.c` are its models.
+Nothing here is weir's code: `ip_vs_rr.c`, `ip_vs_wrr.c`, `ip_vs_lc.c`, `ip_vs_wlc.c`, `ip_vs_sh.c` and their siblings are its models.
 `mh` differs from `ip_vs_mh.c` on purpose: what is written down here once more is `src/sched/mh.rs`. An IPv6 client is folded to
 32 bits as in both: `addr->ip6[0] ^ addr->ip6[1] ^ addr->ip6[2] ^ addr->ip6[3]`.
 """
 
+import dataclasses
 import ipaddress
 import itertools
+import json
 import math
 import random
-from dataclasses import dataclass
 
 import lab
 import lab6
@@ -18,7 +19,7 @@ from case import Case, forward, lan, reply, wan
 from lab import CLIENT, LETTERS, VIP, A, B, C, Host, client, reply_to, service, tcp, two_arm, udp
 
 
-@dataclass
+@dataclasses.dataclass
 class Dest:
     letter: str
     weight: int
@@ -94,25 +95,61 @@ class WeightedLeastConnection(LeastConnection):
     weighted = True
 
 
+class ShortestExpectedDelay(LeastConnection):
+    def pick(self, _):
+        best = None
+        for dest in self.dests:
+            if dest.weight and (best is None or best[0] * dest.weight > (dest.active + 1) * best[1]):
+                best = (dest.active + 1, dest.weight, dest)
+        return best and best[2]
+
+
+class NeverQueue(ShortestExpectedDelay):
+    def pick(self, address):
+        idle = [dest for dest in self.dests if dest.weight and not dest.active]
+        return idle[0] if idle else super().pick(address)
+
+
+class Failover(LeastConnection):
+    def pick(self, _):
+        return max((dest for dest in self.dests if dest.weight), key=lambda dest: dest.weight, default=None)
+
+
+class Overflow(LeastConnection):
+    def pick(self, _):
+        with_room = (dest for dest in self.dests if dest.weight and dest.active <= dest.weight)
+        return max(with_room, key=lambda dest: dest.weight, default=None)
+
+
 class SourceHash:
     """With `sh-fallback`: no client is refused while some real server has a weight."""
 
     def __init__(self, dests):
-        self.table, place, dealt = [], 0, 0
+        self.port, self.table, place, dealt = 0, [], 0, 0
         for _ in range(256 if dests else 0):
             self.table.append(dests[place])
             dealt += 1
             if dealt >= dests[place].weight:
                 place, dealt = (place + 1) % len(dests), 0
 
-    @staticmethod
-    def hash(address, offset=0):
-        return (offset + ((as_number(address) * 0x61C88647) % 2**32 >> 24)) % 256
+    def hash(self, address, offset=0):
+        name = (as_number(address) + self.port) % 2**32
+        return (offset + ((name * 0x61C88647) % 2**32 >> 24)) % 256
 
     def pick(self, address):
         first = self.hash(address)
         places = itertools.chain([first], (self.hash(address, (first + step) % 256) for step in range(256)))
         return next((self.table[place] for place in places if self.table[place].weight), None)
+
+
+class DestinationHash(SourceHash):
+    """A bucket each, in turn; what the kernel refuses goes on as with `sh-fallback`."""
+
+    def __init__(self, dests):
+        self.port, self.table = 0, [dests[place % len(dests)] for place in range(256)]
+
+    def pick(self, _):
+        return super().pick(VIP)
 
 
 class MaglevHash:
@@ -179,28 +216,31 @@ def as_number(address):
 
 
 KERNEL = {"rr": RoundRobin, "wrr": WeightedRoundRobin, "lc": LeastConnection, "wlc": WeightedLeastConnection, "sh": SourceHash, "mh": MaglevHash}
+KERNEL |= {"sed": ShortestExpectedDelay, "nq": NeverQueue, "fo": Failover, "ovf": Overflow, "dh": DestinationHash}
 
 
 class Play:
     """Steps of a case, and beside them what the kernel would do."""
 
-    def __init__(self, scheduler, weights, mode="nat", protocol="tcp", is_six=False):
+    def __init__(self, scheduler, weights, mode="nat", protocol="tcp", is_six=False, flags=()):
         hosts = dict(zip("ABCD", (lab6.A, lab6.B, lab6.C, lab6.D))) if is_six else LETTERS
         real_port = 80 if mode == "dr" else 8080
         self.dests = [Dest(letter, weight, port=real_port, host=hosts[letter]) for letter, weight in zip(hosts, weights)]
         reals = [dest.host for dest in self.dests]
         two_arms, offered = (lab6.two_arm, lab6.service) if is_six else (two_arm, service)
-        self.lb = two_arms(offered(mode, *reals, scheduler=scheduler, weights=weights, protocol=protocol))
+        self.lb = two_arms(offered(mode, *reals, scheduler=scheduler, weights=weights, protocol=protocol, flags=json.dumps(flags)))
         self.kernel = KERNEL[scheduler](self.dests[::-1])
         packets, self.vip = (lab6, lab6.VIP) if is_six else (lab, VIP)
         self.make = packets.tcp if protocol == "tcp" else packets.udp
         self.mode, self.steps, self.open, self.next_port, self.inactive = mode, [], [], 2000, []
-        self.scheduler, self.weights = scheduler, weights
+        self.scheduler, self.weights, self.by_port = scheduler, weights, "sh-port" in flags
 
     def connect(self, count=1, sender=CLIENT, after=0.001):
         for number in range(count):
-            dest = self.kernel.pick(sender.ip)
             self.next_port += 1
+            if self.by_port:
+                self.kernel.port = self.next_port
+            dest = self.kernel.pick(sender.ip)
             sent = self.make(sender, self.vip, sport=self.next_port)
             if dest is None:
                 expect = reply("no_real_server")
@@ -233,6 +273,11 @@ class Play:
 
     def case(self, name):
         return Case(f"{self.scheduler}_{'_'.join(map(str, self.weights))}_{name}", self.lb, self.steps)
+
+
+def ports_of_a_client(weights):
+    """With `sh-port` every port of a client is a client of its own."""
+    return Play("sh", weights, flags=("sh-port", "sh-fallback")).connect(40).case("ports_of_a_client")
 
 
 def kept_open(scheduler, weights, count=None):
@@ -297,16 +342,18 @@ def closes_by_fin():
 WEIGHTS = ((1, 1, 1), (3, 2, 1), (1, 2, 3), (2, 0, 1), (4, 2, 2), (6, 4), (5, 1, 1), (0, 0, 7), (3, 3), (1,), (1, 2, 3, 4), (0, 5, 0, 3))
 CASES = [
     *(kept_open(scheduler, weights) for scheduler in ("rr", "wrr", "lc", "wlc") for weights in WEIGHTS),
+    *(kept_open(scheduler, weights) for scheduler in ("sed", "nq", "fo", "ovf", "dh") for weights in WEIGHTS),
     *(kept_open(scheduler, (0, 0), 3) for scheduler in KERNEL),
     kept_open("wrr", (65535, 65535, 1), 12),
     kept_open("wlc", (65535, 1), 12),
-    *(opened_and_reset(scheduler, weights) for scheduler in ("rr", "wrr", "lc", "wlc") for weights in ((1, 1, 1), (3, 2, 1), (2, 0, 1))),
-    *(each_reset_before_the_next(scheduler, weights) for scheduler in ("rr", "wrr", "lc", "wlc") for weights in ((1, 1, 1), (2, 1))),
+    *(opened_and_reset(scheduler, weights) for scheduler in ("rr", "wrr", "lc", "wlc", "sed", "nq", "ovf") for weights in ((1, 1, 1), (3, 2, 1), (2, 0, 1))),
+    *(each_reset_before_the_next(scheduler, weights) for scheduler in ("rr", "wrr", "lc", "wlc", "sed", "nq", "ovf") for weights in ((1, 1, 1), (2, 1))),
     *(after_the_closed_ones_are_forgotten(scheduler, (1, 2, 1)) for scheduler in ("lc", "wlc")),
     closes_by_fin(),
     *(sources(scheduler, weights) for scheduler in ("sh", "mh") for weights in ((1, 1, 1), (3, 2, 1), (1, 0, 1), (0, 5, 2, 0), (200, 100))),
     *(sources(scheduler, (1, 1, 1), mode) for scheduler in ("sh", "mh") for mode in ("dr", "fullnat")),
     *(sources(scheduler, (2, 1), "nat", "udp") for scheduler in ("sh", "mh")),
+    *(ports_of_a_client(weights) for weights in ((1, 1, 1), (3, 2, 1), (1, 0, 1))),
     sources("mh", (65535, 1, 40000, 7)),
     *(sources_in_ipv6(scheduler, weights) for scheduler in ("sh", "mh") for weights in ((1, 1, 1), (3, 2, 1), (1, 0, 1))),
     *(sources_in_ipv6(scheduler, (2, 1), mode, "udp") for scheduler in ("sh", "mh") for mode in ("dr", "fullnat")),
