@@ -23,7 +23,7 @@ impl Weights {
     /// of their number.
     pub(super) fn place(&self, random: u32) -> Option<usize> {
         let all = self.0.last().filter(|all| **all > 0)?;
-        let drawn = (u128::from(random) * u128::from(*all) >> 32) as u64;
+        let drawn = ((u128::from(random) * u128::from(*all)) >> 32) as u64;
         Some(self.0.partition_point(|sum| *sum <= drawn))
     }
 

@@ -89,7 +89,9 @@ impl Slots {
 }
 
 /// The tables that are in use, by what each was made of: services with the same real servers share one.
-pub(super) struct Cache<T: 'static>(Mutex<BTreeMap<Arc<[Server]>, Weak<Cached<T>>>>);
+pub(super) struct Cache<T: 'static>(Mutex<Tables<T>>);
+
+type Tables<T> = BTreeMap<Arc<[Server]>, Weak<Cached<T>>>;
 
 /// A table that leaves its cache with the last service that uses it.
 pub(super) struct Cached<T: 'static> {

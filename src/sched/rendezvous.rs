@@ -110,7 +110,7 @@ fn minus_log2(hash: u32) -> u32 {
     let fraction = (word << (32 - exponent)) as u32;
     let (step, rest) = ((fraction >> 26) as usize, u64::from(fraction << 6) >> 8);
     let (from, to) = (u64::from(LOG2[step]), u64::from(LOG2[step + 1]));
-    let log = (u64::from(exponent) << 24) + from + ((to - from) * rest >> 24);
+    let log = (u64::from(exponent) << 24) + from + (((to - from) * rest) >> 24);
     ((32 << 24) - log) as u32
 }
 
@@ -127,7 +127,7 @@ static LOG2: [u32; 65] = {
             bits = 1 << 24;
         }
         while n < 64 && bit < 24 {
-            x = x * x >> 62;
+            x = (x * x) >> 62;
             bits <<= 1;
             if x >= 2 << 62 {
                 x >>= 1;
