@@ -1,5 +1,6 @@
 //! Virtual services and their real servers.
 
+use super::availability::Homes;
 use super::health::{self, Templates};
 use super::marks::Marks;
 use super::network::{Network, Unique};
@@ -24,6 +25,9 @@ const IPVS_SCHEDULERS: &[&str] = &[
     "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
 ];
 
+/// What a [[service.real]] is to its service, in messages.
+const REAL: &str = "real server";
+
 /// Checks services, which are to be beside `others` of the running configuration: those that they take the place of are none.
 pub(super) fn services(
     items: Vec<Item>,
@@ -31,6 +35,7 @@ pub(super) fn services(
     pools: &Pools,
     templates: &Templates,
     network: &Network,
+    homes: &Homes,
     log: &mut Log,
 ) -> Vec<Arc<ServiceConfig>> {
     let in_pieces = items.iter().any(|item| matches!(item, Item::Checked(_)));
@@ -38,6 +43,7 @@ pub(super) fn services(
         pools,
         templates,
         network,
+        homes,
         log,
         names: Unique::default(),
         keys: HashMap::new(),
@@ -98,6 +104,7 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfi
         pools: &Pools::unknown(),
         templates: &Templates::unknown(),
         network: &Network::of_others(),
+        homes: &Homes::unknown(),
         log,
         names: Unique::default(),
         keys: HashMap::new(),
@@ -106,11 +113,12 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfi
     check.service(raw.value, raw.at)
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     pools: &'a Pools,
     templates: &'a Templates,
     network: &'a Network,
-    log: &'a mut Log,
+    pub(super) homes: &'a Homes<'a>,
+    pub(super) log: &'a mut Log,
     names: Unique,
     keys: HashMap<(Protocol, IpAddr, u16), Span>,
     marks: Marks,
@@ -137,7 +145,10 @@ impl Check<'_> {
             return false;
         }
         let fits_pool = |real| sample.is_none_or(|pool| family(pool) == family(real));
-        let mut reals = service.reals.iter().map(|real| real.address);
+        if !self.homes.fit(service) {
+            return false;
+        }
+        let mut reals = service.servers().map(|real| real.address);
         has_pool && reals.all(|real| fits_pool(real) && self.network.is_plain_real(real, crosses))
     }
 
@@ -147,6 +158,9 @@ impl Check<'_> {
         let mode = self.mode(&raw);
         let scheduler = self.scheduler(&raw.scheduler);
         let reals = self.reals(&raw, at, port);
+        let fallback = self.fallback(&raw, port, &reals);
+        let availability = self.availability(&raw, &reals, &fallback);
+        let announce = self.announce(&raw);
         let tcp_mss = self.tcp_mss(&raw);
         let health = health::of_service(&raw.health, &reals, self.templates, self.log);
         let slow_start = self.slow_start(&raw, scheduler);
@@ -173,7 +187,10 @@ impl Check<'_> {
             health: health.ok()?,
             slow_start,
             on_down: raw.on_down.get().unwrap_or_default(),
+            availability,
+            announce,
             reals,
+            fallback,
         };
         if let Some(dscp) = raw.dscp.ok() {
             self.marks.check(&service, dscp.at, self.log);
@@ -365,10 +382,10 @@ impl Check<'_> {
             let Some(&At { value: address, at }) = real.address.ok() else {
                 continue;
             };
-            if self.real_family(address, at, raw) {
-                self.real_address(address, at, mode);
+            if self.real_family(REAL, address, at, raw) {
+                self.real_address(REAL, address, at, mode);
             }
-            let Some(port) = self.real_port(&real.port, port, mode) else {
+            let Some(port) = self.real_port(REAL, &real.port, port, mode) else {
                 continue;
             };
             if let Some(other) = first.insert((address, port), at) {
@@ -404,8 +421,14 @@ impl Check<'_> {
         reals
     }
 
-    /// Whether a real server's family fits that of the VIP and the local pool.
-    fn real_family(&mut self, address: IpAddr, at: Span, raw: &raw::Service) -> bool {
+    /// Whether a real server's family fits that of the VIP and the local pool. `what`: what it is to the service.
+    pub(super) fn real_family(
+        &mut self,
+        what: &str,
+        address: IpAddr,
+        at: Span,
+        raw: &raw::Service,
+    ) -> bool {
         let real = family(address);
         let vip = raw.address.ok().filter(|vip| family(vip.value) != real);
         if let (Some(vip), Some(mode)) = (vip, raw.mode.get())
@@ -416,7 +439,7 @@ impl Check<'_> {
                 .error(
                     at,
                     format!(
-                        "the real server `{address}` is {real}, the VIP is {whose}: the mode {} keeps the family",
+                        "the {what} `{address}` is {real}, the VIP is {whose}: the mode {} keeps the family",
                         mode.name()
                     ),
                 )
@@ -434,7 +457,7 @@ impl Check<'_> {
                 .error(
                     at,
                     format!(
-                        "the real server `{address}` is {real}, the local pool {} is {}",
+                        "the {what} `{address}` is {real}, the local pool {} is {}",
                         quote(&pool.value),
                         family(local)
                     ),
@@ -446,7 +469,13 @@ impl Check<'_> {
         true
     }
 
-    fn real_address(&mut self, address: IpAddr, at: Span, mode: Option<ModeWord>) {
+    pub(super) fn real_address(
+        &mut self,
+        what: &str,
+        address: IpAddr,
+        at: Span,
+        mode: Option<ModeWord>,
+    ) {
         if !self.network.no_edge(address, at, self.log) {
             return;
         }
@@ -454,27 +483,25 @@ impl Check<'_> {
             self.log
                 .error(
                     at,
-                    format!(
-                        "the real server `{address}` is weir's own: {}",
-                        role.describe()
-                    ),
+                    format!("the {what} `{address}` is weir's own: {}", role.describe()),
                 )
                 .note(other, role.here())
-                .help("write the real server's own address");
+                .help(format!("write the {what}'s own address"));
         } else if !self.network.reachable(address) {
             self.log
-                .error(at, format!("no route reaches the real server `{address}`"))
+                .error(at, format!("no route reaches the {what} `{address}`"))
                 .help("give a port an address in its subnet, or add a [[route]]");
         } else if mode == Some(ModeWord::Dr) && !self.network.connected(address) {
             self.log
-                .warning(at, format!("the real server `{address}` is behind a router, which dr cannot cross"))
+                .warning(at, format!("the {what} `{address}` is behind a router, which dr cannot cross"))
                 .help("dr leaves the VIP in the packet: put the real server into a port's subnet, or use tunnel or fullnat");
         }
     }
 
     /// The port that the real server listens on; None if that cannot be told.
-    fn real_port(
+    pub(super) fn real_port(
         &mut self,
+        what: &str,
         raw: &Given<Int<0, 65_535>>,
         service: Option<u16>,
         mode: Option<ModeWord>,
@@ -490,10 +517,7 @@ impl Check<'_> {
                 self.log
                     .warning(
                         written.at,
-                        format!(
-                            "the mode {} ignores the real server's port {port}",
-                            mode.name()
-                        ),
+                        format!("the mode {} ignores the {what}'s port {port}", mode.name()),
                     )
                     .help(format!(
                         "{} cannot change ports: remove the key, or use nat or fullnat",
@@ -506,9 +530,11 @@ impl Check<'_> {
             self.log
                 .error(
                     written.at,
-                    "the real server's port is 0, but the service has one port",
+                    format!("the {what}'s port is 0, but the service has one port"),
                 )
-                .help("write the real server's port, or leave the key out for the service's");
+                .help(format!(
+                    "write the {what}'s port, or leave it out for the service's"
+                ));
             return None;
         }
         Some(port)
@@ -517,7 +543,7 @@ impl Check<'_> {
 
 /// Where each real server of a service is written.
 #[derive(Default)]
-struct Places {
+pub(super) struct Places {
     few: Vec<((IpAddr, u16), Span)>,
     many: HashMap<(IpAddr, u16), Span>,
 }
@@ -527,7 +553,7 @@ impl Places {
     const FEW: usize = 32;
 
     /// Returns where the same real server is written already.
-    fn insert(&mut self, real: (IpAddr, u16), at: Span) -> Option<Span> {
+    pub(super) fn insert(&mut self, real: (IpAddr, u16), at: Span) -> Option<Span> {
         if self.few.len() < Self::FEW {
             let known = self.few.iter().find(|(other, _)| *other == real);
             let known = known.map(|(_, at)| *at);
