@@ -243,7 +243,7 @@ pub struct Service {
     pub scheduler_kind: &'static Kind,
     pub scheduler: Box<dyn Scheduler>,
     /// The last of the configuration first, as in the kernel's list, which `ipvsadm` and keepalived add to at its
-    /// head: schedulers walk it that way. Behind them the fallback servers.
+    /// head: schedulers walk it that way. Behind them the fallback servers, in the same order.
     pub reals: Box<[Real]>,
     /// How many of `reals` are no fallback servers.
     pub own_reals: usize,
@@ -317,7 +317,8 @@ impl Service {
     pub fn servers(&self) -> impl Iterator<Item = (&Real, Role)> {
         let (reals, fallback) = self.reals.split_at(self.own_reals);
         let reals = reals.iter().rev().map(|real| (real, Role::Real));
-        reals.chain(fallback.iter().map(|real| (real, Role::Fallback)))
+        let fallback = fallback.iter().rev();
+        reals.chain(fallback.map(|real| (real, Role::Fallback)))
     }
 
     /// What a worker remembers from one connection to the next.

@@ -5,6 +5,8 @@
 mod access;
 #[path = "run/api.rs"]
 mod api;
+#[path = "run/availability.rs"]
+mod availability;
 #[path = "run/bad_input.rs"]
 mod bad_input;
 #[path = "run/checks.rs"]

@@ -228,7 +228,7 @@ fn reloads_keep_what_a_service_is_and_follow_what_it_is_to_be() {
     lab.set(11, Health::Down);
     lab.set(12, Health::Down);
     assert_eq!(lab.found(), (Serving::Available, vec![]));
-    let mut apply = |lab: &mut Lab, more: &str, weights: &[u16], expected| {
+    let apply = |lab: &mut Lab, more: &str, weights: &[u16], expected| {
         let config = parse(&service("rr", weights, more));
         lab.model.apply(config, lab.now).unwrap();
         assert_eq!(lab.found(), expected, "{more}");

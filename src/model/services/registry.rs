@@ -315,12 +315,14 @@ pub(super) fn configured(
     }
 }
 
-/// A service's servers in the order of the tables: the last real server of the configuration first, then the fallback servers.
+/// A service's servers in the order of the tables: the real servers, the last of the configuration first, and then the fallback
+/// servers likewise.
 pub(super) fn in_tables(
     service: &config::ServiceConfig,
 ) -> impl Iterator<Item = (&config::RealConfig, Role)> + Clone {
     let reals = service.reals.iter().rev().map(|it| (it, Role::Real));
-    reals.chain(service.fallback.iter().map(|it| (it, Role::Fallback)))
+    let fallback = service.fallback.iter().rev();
+    reals.chain(fallback.map(|it| (it, Role::Fallback)))
 }
 
 /// The servers of a service with their effective weights, and what follows from all of them. `before`: its availability until
