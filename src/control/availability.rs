@@ -76,7 +76,8 @@ impl Control {
 
     fn report_turn(&mut self, key: &ServiceKey, turn: &Turn, now: Time) {
         let Turn { before, after } = *turn;
-        if (before.is_below, before.serving) == (after.is_below, after.serving) {
+        let what = |it: &Availability| (it.is_below, it.serving, has_nothing(it));
+        if what(&before) == what(&after) {
             return;
         }
         let Some(service) = self.model.find(key) else {
@@ -125,6 +126,11 @@ impl Control {
     }
 }
 
+/// Whether new connections go to fallback servers, and none can be used.
+fn has_nothing(of: &Availability) -> bool {
+    of.serving == Serving::Fallback && of.fallback == 0
+}
+
 fn say(service: &str, said: &Said<Found>) {
     let (_, after, unavailable) = &said.last;
     let Availability {
@@ -138,6 +144,9 @@ fn say(service: &str, said: &Said<Found>) {
             return;
         }
         Serving::All => "all its real servers are used",
+        Serving::Fallback if has_nothing(after) => {
+            "new connections are refused, as no fallback server can be used"
+        }
         Serving::Fallback => "its fallback servers are used",
         Serving::Refused => "new connections are refused",
     };
@@ -162,6 +171,7 @@ mod tests {
             serving,
             available,
             needed: 2,
+            fallback: 1,
             is_below: available < 2,
             ..Availability::default()
         };

@@ -51,8 +51,8 @@ impl Vips {
         let (connection, handle, _) =
             rtnetlink::new_connection().map_err(|error| format!("no netlink socket: {error}"))?;
         tokio::spawn(connection);
-        for place in left(&handle, interfaces).await? {
-            let gone = handle.route().del(message(place)).execute().await;
+        for (place, route) in left(&handle, interfaces).await? {
+            let gone = handle.route().del(route).execute().await;
             if let Err(error) = gone.or_else(|error| is_done(error, libc::ESRCH)) {
                 return Err(format!(
                     "removing the route to {} of a weir before: {error}",
@@ -143,7 +143,8 @@ async fn follow(
         };
         for place in have.clone().difference(&want.places) {
             let gone = handle.route().del(message(*place)).execute().await;
-            match gone.or_else(|error| is_done(error, libc::ESRCH)) {
+            let gone = gone.or_else(|error| is_done(error, libc::ESRCH));
+            match gone.or_else(|error| is_done(error, libc::ENODEV)) {
                 Ok(()) => {
                     have.remove(place);
                     let (vip, companion) = (place.1, name(place));
@@ -168,6 +169,10 @@ async fn follow(
                         tracing::info!(%vip, companion, "the VIP has a route to be announced");
                     }
                 }
+                // Set down or removed, an interface has no routes; when it is set up again, that is told.
+                Err(error) if says(&error, libc::ENETDOWN) || says(&error, libc::ENODEV) => {
+                    have.remove(place);
+                }
                 Err(error) => {
                     have.remove(place);
                     has_failed = true;
@@ -181,15 +186,23 @@ async fn follow(
 
 /// Whether the kernel only says that it is so already.
 fn is_done(error: Error, already: i32) -> Result<(), Error> {
-    match &error {
-        Error::NetlinkError(message) if message.raw_code() == -already => Ok(()),
-        _ => Err(error),
+    match says(&error, already) {
+        true => Ok(()),
+        false => Err(error),
     }
 }
 
+/// Whether the kernel's error is this one.
+fn says(error: &Error, number: i32) -> bool {
+    matches!(error, Error::NetlinkError(message) if message.raw_code() == -number)
+}
+
 /// The routes to VIPs that are there.
-async fn left(handle: &Handle, interfaces: &[Interface]) -> Result<BTreeSet<Place>, String> {
-    let mut found = BTreeSet::new();
+async fn left(
+    handle: &Handle,
+    interfaces: &[Interface],
+) -> Result<Vec<(Place, RouteMessage)>, String> {
+    let mut found = Vec::new();
     for all in [
         RouteMessageBuilder::<Ipv4Addr>::new().build(),
         RouteMessageBuilder::<Ipv6Addr>::new().build(),
@@ -199,8 +212,11 @@ async fn left(handle: &Handle, interfaces: &[Interface]) -> Result<BTreeSet<Plac
             .try_collect()
             .await
             .map_err(|error| format!("asking the kernel for routes: {error}"))?;
-        let own = routes.iter().filter_map(place);
-        found.extend(own.filter(|(index, _)| interfaces.iter().any(|it| it.index == *index)));
+        let own = routes
+            .into_iter()
+            .filter_map(|route| Some((place(&route)?, route)));
+        let is_ours = |index| interfaces.iter().any(|it| it.index == index);
+        found.extend(own.filter(|((index, _), _)| is_ours(*index)));
     }
     Ok(found)
 }
