@@ -339,7 +339,6 @@ impl NeighbourTable {
         slot.header.store(header, Ordering::Relaxed);
         slot.mtu.store(mtu, Ordering::Relaxed);
         self.set(hop, link);
-        self.ways.fetch_add(1, Ordering::Relaxed);
         // Release: a worker that finds the slot sees its address and link.
         self.index[place].store(u32::from(hop.0) + 1, Ordering::Release);
         true
@@ -348,7 +347,9 @@ impl NeighbourTable {
     /// Makes a slot unfindable. For the writer alone, who waits for a grace period before it reuses the slot.
     pub fn remove(&self, hop: HopId) {
         let number = u32::from(hop.0) + 1;
-        self.ways.fetch_add(1, Ordering::Relaxed);
+        if self.link(hop).state == LinkState::Failed {
+            self.ways.fetch_add(1, Ordering::Relaxed);
+        }
         for place in self.probe(self.link(hop).port, self.address(hop)) {
             match self.index[place].load(Ordering::Relaxed) {
                 EMPTY => return,

@@ -2,8 +2,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # $weir_pid is of scripts/lib/lab.sh
 
-vip=198.51.100.80
-on weir sysctl -q -w net.ipv4.conf.all.arp_ignore=1
+vip=198.51.100.80 vip6=2001:db8:51::80
+on weir sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv6.conf.default.disable_ipv6=0
 client c1 198.51.100.11
 host r1 wan 198.51.100.254/24
 for n in 1 2 3; do
@@ -11,14 +11,18 @@ for n in 1 2 3; do
     http_server "s$n"
 done
 export LAB_COMPANION=host0
-# write ANNOUNCE [PORT…]: a service on each port, whose real server is s1 and whose sorry server is s3 on the first of them only.
+# write ANNOUNCE [PORT…]: a service on each port, whose real server is s1 and whose sorry server is s3 on the first of them only; and
+# one over IPv6, behind which is s1 as well.
 write() {
     local announce=$1 port more='fallback = ["10.0.0.13:80"]'
     shift
-    for port; do
-        service fullnat tcp "$vip:$port" rr 10.0.0.11:80=1 | sed "s|^scheduler .*|&\nannounce = \"$announce\"\n$more|"
-        more=''
-    done | config "$LAB_DIR/weir.toml"
+    {
+        for port; do
+            service fullnat tcp "$vip:$port" rr 10.0.0.11:80=1 | sed "s|^scheduler .*|&\nannounce = \"$announce\"\n$more|"
+            more=''
+        done
+        service fullnat tcp "[$vip6]:80" rr 10.0.0.11:80=1 | sed "s|^scheduler .*|&\nannounce = \"$announce\"|"
+    } | front=6 config "$LAB_DIR/weir.toml"
 }
 write while-healthy 80
 weir_start "$LAB_DIR/weir.toml"
@@ -27,7 +31,11 @@ weir_start "$LAB_DIR/weir.toml"
 route() { ip -n weir route show $vip proto 226; }
 held() { [[ $(route) == "$vip dev host0 "*"scope link metric 4096"* ]]; }
 gone() { [[ -z $(route) ]]; }
+route6() { ip -n weir -6 route show $vip6 proto 226; }
+held6() { [[ $(route6) == "$vip6 dev host0 "*"metric 4096"* ]]; }
+gone6() { [[ -z $(route6) ]]; }
 check "the host has a route to the VIP" within 10 held
+check "… over IPv6 as well" within 2 held6
 check "… and says so" grep -q 'weir_service_announced{.*} 1' <<<"$(metrics)"
 
 bird weir <<END
@@ -103,15 +111,24 @@ check "none is: withdrawn, in ${ms} ms" test "$ms" -le 100
 weir enable tcp:$vip:81 10.0.0.11:80 >/dev/null
 check "one is: announced" within 2 held
 
+disable6() { weir disable "tcp:[$vip6]:80" 10.0.0.11:80; }
+enable6() { weir enable "tcp:[$vip6]:80" 10.0.0.11:80; }
+ms=$(took disable6 gone6)
+check "over IPv6 it is withdrawn in ${ms} ms" test "$ms" -le 100
+ms=$(took enable6 held6)
+check "… and back in ${ms} ms" test "$ms" -le 100
+
 # What others do to the interface takes routes away.
 ip -n weir link set host0 down
 check "the interface is down: no route" gone
 ip -n weir link set host0 up
 check "… up again: announced" within 3 held
+check "… over IPv6 as well" within 3 held6
 
 write always 80 81
 check "reload with announce = always" weir reload
 check "… the route is gone" within 1 gone
+check "… over IPv6 as well" within 1 gone6
 write while-healthy 80 81
 check "reload with while-healthy" weir reload
 check "… it is back" within 1 held
