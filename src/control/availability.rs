@@ -173,7 +173,6 @@ mod tests {
             needed: 2,
             fallback: 1,
             is_below: available < 2,
-            ..Availability::default()
         };
         let enough = of(Serving::Available, 2);
         let refused = "below its minimum: new connections are refused";
