@@ -47,7 +47,8 @@ impl Model {
         }
     }
 
-    /// Whether a service has as many available real servers as it needs, and where its new connections go.
+    /// Whether a service has as many available real servers as it needs, and where its new connections go; none: there is no such
+    /// service.
     pub fn availability(&self, key: &ServiceKey) -> Option<Availability> {
         self.services.registry().availability(key)
     }
