@@ -8,6 +8,7 @@
 
 use crate::net::{Mac, ethertype};
 use crate::units::{HopId, PortId};
+use crossbeam_utils::CachePadded;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -190,6 +191,8 @@ pub struct NeighbourTable {
     addresses: Box<[Address]>,
     /// Slot number plus one, [`EMPTY`] or [`DELETED`].
     index: Box<[AtomicU32]>,
+    /// See [`ways`](Self::ways). Apart from what workers read.
+    ways: CachePadded<AtomicU64>,
     /// Makes the places of addresses, which an outsider must not foresee, different in every run.
     seed: u64,
 }
@@ -208,15 +211,23 @@ impl NeighbourTable {
             slots: (0..MAX_NEIGHBOURS).map(|_| Slot::default()).collect(),
             addresses: (0..MAX_NEIGHBOURS).map(|_| Address::default()).collect(),
             index: (0..INDEX_SIZE).map(|_| AtomicU32::new(EMPTY)).collect(),
+            ways: CachePadded::default(),
             seed: RandomState::new().hash_one(0),
         }
     }
 
     /// Says whether a port's link is down, so that no next hop behind it can be reached. For the writer alone.
     pub fn set_link_down(&self, port: PortId, is_down: bool) {
-        if let Some(down) = self.down.get(port.index()) {
-            down.store(is_down, Ordering::Relaxed);
+        if let Some(down) = self.down.get(port.index())
+            && down.swap(is_down, Ordering::Relaxed) != is_down
+        {
+            self.ways.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Changes whenever a next hop may have failed to answer, or answer again, and whenever a link goes or comes.
+    pub fn ways(&self) -> u64 {
+        self.ways.load(Ordering::Relaxed)
     }
 
     /// Whether a port's link is down.
@@ -299,6 +310,10 @@ impl NeighbourTable {
 
     /// Changes a neighbour. For the writer alone.
     pub fn set(&self, hop: HopId, link: Link) {
+        let has_failed = |link: Link| link.state == LinkState::Failed;
+        if has_failed(link) != has_failed(self.link(hop)) {
+            self.ways.fetch_add(1, Ordering::Relaxed);
+        }
         self.slots[hop.index()]
             .link
             .store(link.pack(), Ordering::Relaxed);
@@ -332,6 +347,9 @@ impl NeighbourTable {
     /// Makes a slot unfindable. For the writer alone, who waits for a grace period before it reuses the slot.
     pub fn remove(&self, hop: HopId) {
         let number = u32::from(hop.0) + 1;
+        if self.link(hop).state == LinkState::Failed {
+            self.ways.fetch_add(1, Ordering::Relaxed);
+        }
         for place in self.probe(self.link(hop).port, self.address(hop)) {
             match self.index[place].load(Ordering::Relaxed) {
                 EMPTY => return,

@@ -1,9 +1,11 @@
 //! Virtual services and real servers: what they are known by.
 
+mod availability;
 mod condition;
 
 use crate::config::Protocol;
 use crate::units::RealId;
+pub use availability::{Availability, Member, Role, Serving};
 pub use condition::{Admin, Condition, Health, Why};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -56,8 +58,10 @@ pub struct Real {
     pub weight: u16,
     /// Its [weight](Condition::nominal_weight) while nothing takes that away: what its place among others goes by.
     pub nominal: u16,
-    /// See [`Condition::is_available`].
+    /// See [`Condition::is_available_of`].
     pub is_available: bool,
+    /// See [`Condition::keeps_clients_of`].
+    pub keeps_clients: bool,
 }
 
 impl Real {

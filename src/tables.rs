@@ -18,11 +18,11 @@ use crate::conn::{Address, Pool};
 use crate::forward::Mode;
 use crate::forward::tunnel::{OuterSources, Via};
 use crate::lpm::Lpm;
-use crate::neighbour::NeighbourTable;
+use crate::neighbour::{LinkState, NeighbourTable};
 use crate::net::{ByFamily, is_link_local};
 use crate::rcu::map::{Key, Query, Snapshot, mix};
 use crate::sched::{Cursor, Kind, Scheduler};
-use crate::service::{Persistence, Real, ServiceKey};
+use crate::service::{Persistence, Real, Role, ServiceKey, Serving};
 use crate::units::{Generation, HopId, PortId, ServiceId, WorkerId};
 use crate::wire::Mac;
 use crossbeam_utils::CachePadded;
@@ -133,6 +133,19 @@ impl Tables {
         self.is_home(port, address) && !self.is_silent(port, address)
     }
 
+    /// Whether packets get to an address: a route leads there, and its next hop has not failed to answer.
+    pub fn has_way(&self, address: IpAddr) -> bool {
+        let Some(route) = self.routes.get(address) else {
+            return false;
+        };
+        let hop = match route.gateway {
+            Some((hop, _)) => Some(hop),
+            None => self.neighbours.find(route.port, address),
+        };
+        let has_failed = |hop| self.neighbours.link(hop).state == LinkState::Failed;
+        !self.neighbours.is_link_down(route.port) && !hop.is_some_and(has_failed)
+    }
+
     /// Whether an address of weir's own is one that it keeps silent of on `port`: another host may have it.
     pub fn is_silent(&self, port: PortId, address: IpAddr) -> bool {
         !self.silent.is_empty() && self.silent.binary_search(&(port, address)).is_ok()
@@ -232,8 +245,11 @@ pub struct Service {
     pub scheduler: Box<dyn Scheduler>,
     pub flags: SchedulerFlags,
     /// The last of the configuration first, as in the kernel's list, which `ipvsadm` and keepalived add to at its
-    /// head: schedulers walk it that way.
+    /// head: schedulers walk it that way. Behind them the fallback servers, in the same order.
     pub reals: Box<[Real]>,
+    /// How many of `reals` are no fallback servers.
+    pub own_reals: usize,
+    pub serving: Serving,
     /// With a mode that changes the source address.
     pub pool: Option<Arc<Pool>>,
     pub persistence: Option<Persistence>,
@@ -246,6 +262,16 @@ pub struct Service {
     pub via: Option<Via>,
     /// For each worker. Outlive every change of the service.
     pub cursors: Arc<[CachePadded<Cursor>]>,
+}
+
+/// Those of a service's servers, the fallback servers last, that new connections may go to.
+#[inline]
+pub fn choices(reals: &[Real], own: usize, serving: Serving) -> &[Real] {
+    let (own, fallback) = reals.split_at(own.min(reals.len()));
+    match serving {
+        Serving::Fallback => fallback,
+        Serving::Available | Serving::All | Serving::Refused => own,
+    }
 }
 
 /// A nat service that a real server's replies may belong to.
@@ -281,6 +307,20 @@ impl Service {
     pub fn crosses(&self) -> bool {
         let local = self.pool.as_ref().and_then(|pool| pool.addresses.first());
         local.is_some_and(|local| local.is_ipv6() != self.key.address.is_ipv6())
+    }
+
+    /// Those that the scheduler chooses from, and was made of.
+    #[inline]
+    pub fn choices(&self) -> &[Real] {
+        choices(&self.reals, self.own_reals, self.serving)
+    }
+
+    /// Its real servers and its fallback servers, in the order of the configuration.
+    pub fn servers(&self) -> impl Iterator<Item = (&Real, Role)> {
+        let (reals, fallback) = self.reals.split_at(self.own_reals);
+        let reals = reals.iter().rev().map(|real| (real, Role::Real));
+        let fallback = fallback.iter().rev();
+        reals.chain(fallback.map(|real| (real, Role::Fallback)))
     }
 
     /// The scheduler's flags, as the configuration has them.

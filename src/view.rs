@@ -29,6 +29,9 @@ pub struct MemberView {
     /// Port 0: the packet's own.
     #[schema(value_type = String)]
     pub real: SocketAddr,
+    /// A sorry server: it gets new connections only while the real servers get none.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fallback: bool,
     /// The effective one, by which it gets new connections: 0 while it gets none.
     pub weight: u16,
     /// A route leads there, its next hop has not failed to answer ARP or neighbour solicitations, and no health check says
@@ -77,6 +80,10 @@ pub struct StateView {
     pub why: Option<String>,
 }
 
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 fn hundred() -> u8 {
     100
 }
@@ -112,6 +119,35 @@ pub struct ViaView {
     pub dscp: Option<u8>,
 }
 
+/// What a service is as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AvailabilityView {
+    /// Where new connections go: to the `available` real servers, to `all` of them, to the `fallback` servers; or they are
+    /// `refused`.
+    #[serde(default)]
+    #[schema(required)]
+    pub serving: String,
+    /// It has fewer available real servers than it needs.
+    #[serde(default)]
+    #[schema(required)]
+    pub below_minimum: bool,
+    /// Real servers that would get new connections by themselves, and can be reached.
+    #[serde(default)]
+    #[schema(required)]
+    pub available_reals: usize,
+    /// How many of them it needs: not to be below its minimum, or to come back.
+    #[serde(default)]
+    #[schema(required)]
+    pub needed_reals: usize,
+    /// The key of the configuration, with its default.
+    #[serde(default)]
+    #[schema(required)]
+    pub when_below: String,
+    /// With `announce = "while-healthy"`: whether the host has a route to the VIP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<bool>,
+}
+
 /// `/v1/services`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceView {
@@ -132,6 +168,8 @@ pub struct ServiceView {
     /// Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence_s: Option<u64>,
+    #[serde(flatten)]
+    pub availability: AvailabilityView,
     /// With those of real servers that it has no more.
     #[serde(flatten)]
     pub traffic: TrafficView,
@@ -158,6 +196,8 @@ pub(crate) struct BriefServiceView {
     /// Seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistence_s: Option<u64>,
+    /// As in the whole row.
+    pub serving: String,
     pub reals: Vec<BriefMemberView>,
 }
 
@@ -166,6 +206,8 @@ pub(crate) struct BriefServiceView {
 pub(crate) struct BriefMemberView {
     #[schema(value_type = String)]
     pub real: SocketAddr,
+    #[serde(skip_serializing_if = "is_false")]
+    pub fallback: bool,
     pub weight: u16,
     pub up: bool,
     pub active_connections: u32,
@@ -185,6 +227,7 @@ impl From<ServiceView> for BriefServiceView {
             local_pool: service.local_pool,
             via: service.via,
             persistence_s: service.persistence_s,
+            serving: service.availability.serving,
             reals: service.reals.iter().map(BriefMemberView::from).collect(),
         }
     }
@@ -194,6 +237,7 @@ impl From<&MemberView> for BriefMemberView {
     fn from(member: &MemberView) -> Self {
         BriefMemberView {
             real: member.real,
+            fallback: member.fallback,
             weight: member.weight,
             up: member.up,
             active_connections: member.traffic.active_connections,

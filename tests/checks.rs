@@ -91,6 +91,9 @@ fn services(
             health: Some(HealthUse::Own(health.clone())),
             slow_start: None,
             on_down: Default::default(),
+            availability: Default::default(),
+            announce: Default::default(),
+            fallback: Vec::new(),
             reals: (0..reals).map(real).collect(),
         })
     };

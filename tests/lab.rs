@@ -61,6 +61,11 @@ fn fullnat_carries_http_dns_and_iperf3_unharmed() {
 }
 
 #[test]
+fn the_host_announces_a_vip_while_it_is_served() {
+    lab("announce", &[]);
+}
+
+#[test]
 fn dr_carries_ipv6_between_kernels() {
     lab("ipv6", &["dr"]);
 }

@@ -5,6 +5,8 @@
 mod access;
 #[path = "run/api.rs"]
 mod api;
+#[path = "run/availability.rs"]
+mod availability;
 #[path = "run/bad_input.rs"]
 mod bad_input;
 #[path = "run/checks.rs"]
@@ -126,9 +128,10 @@ fn what_comes_in_goes_out_rewritten_and_every_packet_is_counted() {
         let sample = format!("weir_replies_total{{reason=\"{reason}\"}}");
         assert_eq!(metrics[&sample], 1.0, "{reason}");
     }
-    // The host's packets are those of companions, which these ports have not.
+    // The host's packets are those of companions, which these ports have not; nor does it announce VIPs on them.
+    let of_hosts = ["weir_host_packets_total", "weir_service_announced"];
     let all = weir::metrics::METRICS.iter();
-    for metric in all.filter(|metric| metric.name != "weir_host_packets_total") {
+    for metric in all.filter(|metric| !of_hosts.contains(&metric.name)) {
         assert!(
             metrics
                 .keys()

@@ -27,6 +27,8 @@ pub(super) struct ServiceRow<'a> {
     tunnel: Option<Cow<'a, str>>,
     dscp: Option<u8>,
     persistence_s: Option<u64>,
+    #[serde(borrow, default)]
+    serving: Cow<'a, str>,
     #[serde(borrow)]
     reals: Vec<MemberRow<'a>>,
 }
@@ -35,6 +37,8 @@ pub(super) struct ServiceRow<'a> {
 struct MemberRow<'a> {
     #[serde(borrow)]
     real: Cow<'a, str>,
+    #[serde(default)]
+    fallback: bool,
     weight: u16,
     up: bool,
     active_connections: u32,
@@ -77,6 +81,13 @@ impl<'a, W: Write> Services<'a, W> {
         if let Some(seconds) = row.persistence_s {
             flags += &format!(" persistent {seconds}");
         }
+        // What is unusual.
+        flags += match &*row.serving {
+            "all" => " below minimum: all in use",
+            "fallback" => " below minimum: fallback in use",
+            "refused" => " below minimum: refused",
+            _ => "",
+        };
         let address = SocketAddr::new(row.address, row.port).to_string();
         let protocol = row.protocol.to_uppercase();
         self.0.row([&protocol, &address, &row.scheduler, &flags])?;
@@ -85,7 +96,12 @@ impl<'a, W: Write> Services<'a, W> {
                 "  ->",
                 &member.real,
                 &row.mode,
-                if member.up { "" } else { "down" },
+                match (member.fallback, member.up) {
+                    (false, true) => "",
+                    (false, false) => "down",
+                    (true, true) => "fallback",
+                    (true, false) => "fallback down",
+                },
                 &member.weight.to_string(),
                 &member.active_connections.to_string(),
                 &member.inactive_connections.to_string(),
@@ -114,6 +130,7 @@ mod tests {
         };
         let member = |last, weight| view::MemberView {
             state: view::StateView::default(),
+            fallback: last == 99,
             real: format!("10.0.0.{last}:8080").parse().unwrap(),
             weight,
             up: last == 11,
@@ -130,8 +147,12 @@ mod tests {
             local_pool: Some("inside".into()),
             via: view::ViaView::default(),
             persistence_s: Some(300),
+            availability: view::AvailabilityView {
+                serving: "fallback".into(),
+                ..view::AvailabilityView::default()
+            },
             traffic: traffic.clone(),
-            reals: vec![member(11, 3), member(12, 1)],
+            reals: vec![member(11, 3), member(12, 1), member(99, 1)],
         };
         let mut out = Vec::new();
         let row = serde_json::to_string(&view::BriefServiceView::from(service)).unwrap();
@@ -142,10 +163,11 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "\
 Prot  LocalAddress:Port   Scheduler  Flags
-  ->  RemoteAddress:Port  Forward                                    Weight  ActiveConn  InActConn
-TCP   192.0.2.80:80       wrr        web pool inside persistent 300
-  ->  10.0.0.11:8080      fullnat                                         3           7         12
-  ->  10.0.0.12:8080      fullnat    down                                 1           7         12
+  ->  RemoteAddress:Port  Forward                                                                   Weight  ActiveConn  InActConn
+TCP   192.0.2.80:80       wrr        web pool inside persistent 300 below minimum: fallback in use
+  ->  10.0.0.11:8080      fullnat                                                                        3           7         12
+  ->  10.0.0.12:8080      fullnat    down                                                                1           7         12
+  ->  10.0.0.99:8080      fullnat    fallback down                                                       1           7         12
 "
         );
     }

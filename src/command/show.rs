@@ -191,7 +191,10 @@ impl Show {
                 &row.member.weight.to_string(),
                 &state.configured_weight.to_string(),
                 &admin(state),
-                state.health.name(),
+                match row.member.fallback {
+                    true => "fallback",
+                    false => state.health.name(),
+                },
                 &format!("{}%", state.slow_start_percent),
                 if row.member.up { "yes" } else { "no" },
                 &traffic.active_connections.to_string(),

@@ -364,9 +364,9 @@ impl Screen {
                 up: row
                     .reals
                     .iter()
-                    .filter(|real| real.up && real.weight > 0)
+                    .filter(|real| real.up && real.weight > 0 && !real.fallback)
                     .count(),
-                reals: row.reals.len(),
+                reals: row.reals.iter().filter(|real| !real.fallback).count(),
                 active: new.active_connections,
                 inactive: new.inactive_connections,
                 connections: rate(old.connections_total, new.connections_total),

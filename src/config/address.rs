@@ -76,7 +76,7 @@ fn no_address(written: &str, at: Span, log: &mut Log) {
 }
 
 /// An address that a host can have, and that is the same on every link.
-fn address(written: &str, at: Span, log: &mut Log) -> Option<IpAddr> {
+pub(super) fn address(written: &str, at: Span, log: &mut Log) -> Option<IpAddr> {
     let Ok(address) = written.parse() else {
         no_address(written, at, log);
         return None;

@@ -75,8 +75,13 @@ const OTHER_NAMES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "[[service]]",
-        &["announce"],
-        "routes that follow the health of a service are not supported by this version of weir yet; `announce` is a key of [[port]]",
+        &["sorry_server", "sorry", "backup", "fallbacks"],
+        "sorry servers are the key `fallback`: `fallback = [\"10.0.0.99:80\"]`",
+    ),
+    (
+        "[[service]]",
+        &["quorum", "panic_threshold", "healthy_panic_threshold"],
+        "how many real servers a service needs is the key `min_healthy`, a number or \"50%\"",
     ),
     (
         "[[service]]",

@@ -4,6 +4,7 @@
 //! resolve, numbers are in range, every default is filled in.
 
 mod address;
+mod availability;
 mod check_value;
 mod device;
 mod error;
@@ -22,6 +23,7 @@ mod validate;
 mod value;
 mod written;
 
+pub use availability::{Announce, AvailabilityConfig, Share, WhenBelow, home_ports};
 pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
@@ -460,7 +462,18 @@ pub struct ServiceConfig {
     /// A real server that comes (back) gets its weight over this time. Default: at once.
     pub slow_start: Option<Duration>,
     pub on_down: OnDown,
+    pub availability: AvailabilityConfig,
+    pub announce: Announce,
     pub reals: Vec<RealConfig>,
+    /// Sorry servers: for new connections while the real servers get none. Each has weight 1.
+    pub fallback: Vec<RealConfig>,
+}
+
+impl ServiceConfig {
+    /// The real servers, and after them the fallback servers.
+    pub fn servers(&self) -> impl Iterator<Item = &RealConfig> + Clone {
+        self.reals.iter().chain(&self.fallback)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

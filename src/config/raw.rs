@@ -1,6 +1,7 @@
 //! The tables of the file and their keys: the one list that the parser, "did you mean" and the documentation's test read.
 
 use super::address::{AddressRange, Destination, HostPrefix, OnLink, PortRange};
+use super::availability::{Announce, HostPort, Least, More, WhenBelow};
 use super::check_value::{
     ByName, CheckKind, CheckVia, HealthChoice, Hex, Pace, Rcodes, StatusCodes,
 };
@@ -200,6 +201,11 @@ tables! {
         health: HealthChoice;
         slow_start: Duration;
         on_down: OnDown;
+        fallback: List<HostPort>;
+        min_healthy: Least;
+        hysteresis: More;
+        when_below: WhenBelow;
+        announce: Announce;
         real: List<Real>;
     }
     Persistence "persistence" {

@@ -8,15 +8,15 @@ pub(super) mod health;
 use super::health::HealthUse;
 use super::value::Word;
 use super::{
-    Api, Config, Dpdk, Encapsulation, GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics,
-    ModeConfig, PersistenceConfig, PortConfig, Queues, RealConfig, RouteConfig, ServiceConfig,
-    StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
+    Api, AvailabilityConfig, Config, Dpdk, Encapsulation, GueVariant, HostPeer, Limits, Listen,
+    LocalPool, Metrics, ModeConfig, PersistenceConfig, PortConfig, Queues, RealConfig, RouteConfig,
+    ServiceConfig, Share, StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::health_table;
 use humantime::format_duration;
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 use toml::{Table, Value};
@@ -133,7 +133,10 @@ impl ServiceConfig {
             health,
             slow_start,
             on_down,
+            availability,
+            announce,
             reals,
+            fallback,
         } = self;
         let mut table = Table::new();
         put(&mut table, "name", name.clone());
@@ -169,6 +172,17 @@ impl ServiceConfig {
         );
         put_some(&mut table, "slow_start", slow_start.map(span));
         put(&mut table, "on_down", word(*on_down));
+        let servers = fallback.iter().map(|it| fallback_server(it).into());
+        put(&mut table, "fallback", servers.collect::<Vec<Value>>());
+        let AvailabilityConfig {
+            min_healthy,
+            hysteresis,
+            when_below,
+        } = *availability;
+        put(&mut table, "min_healthy", share(min_healthy));
+        put(&mut table, "hysteresis", share(hysteresis));
+        put(&mut table, "when_below", word(when_below));
+        put(&mut table, "announce", word(*announce));
         put(&mut table, "real", tables(reals, real_table));
         let mut file = Table::new();
         put(&mut file, "service", vec![Value::from(table)]);
@@ -419,6 +433,23 @@ fn real_table(real: &RealConfig) -> Table {
     put(&mut table, "port", i64::from(port));
     put(&mut table, "weight", i64::from(weight));
     table
+}
+
+/// Its weight is never written: all have the same.
+fn fallback_server(server: &RealConfig) -> String {
+    let RealConfig {
+        address,
+        port,
+        weight: _,
+    } = *server;
+    said(SocketAddr::new(address, port))
+}
+
+fn share(share: Share) -> Value {
+    match share {
+        Share::Count(count) => i64::from(count).into(),
+        Share::Percent(_) => said(share).into(),
+    }
 }
 
 fn persistence_table(persistence: &PersistenceConfig) -> Table {

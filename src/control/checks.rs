@@ -6,7 +6,7 @@ use crate::health::{Change, Row};
 use crate::log::{Reports, Said};
 use crate::model::names;
 use crate::probe::{Checks, Lister};
-use crate::service::{Health, ServiceKey};
+use crate::service::{Health, ServiceKey, Serving};
 use crate::units::Time;
 use crate::view;
 use std::net::SocketAddr;
@@ -156,22 +156,28 @@ impl Control {
         let Some(service) = service else {
             return Err(format!("there is no service {name:?}"));
         };
-        let reals = || {
-            let reals = service.reals.iter().rev();
-            reals.map(|real| (real, self.show_real(&service.key, real).2.why))
-        };
-        if reals().any(|(_, why)| why.is_none()) {
+        let found = self.model.availability(&service.key).unwrap_or_default();
+        if found.is_ready() {
             return Ok(None);
         }
-        let why = match service.reals.len() {
+        let (available, needed) = (found.available, found.needed);
+        let lacks = match available {
+            0 => "no available real server".to_owned(),
+            1 => format!("1 available real server, and needs {needed}"),
+            _ => format!("{available} available real servers, and needs {needed}"),
+        };
+        let why = match service.own_reals {
             0 => "it has none".to_owned(),
-            _ => names(reals().map(|(real, why)| {
-                let at = SocketAddr::new(real.address, real.port);
-                format!("{at} ({})", why.unwrap_or_default())
-            })),
+            _ => self.unavailable(service),
+        };
+        let used = match (found.serving, found.fallback) {
+            (Serving::All, _) => "; all of them are used",
+            (Serving::Fallback, 0) => "; its fallback servers cannot be used either",
+            (Serving::Fallback, _) => "; its fallback servers are used",
+            (Serving::Available | Serving::Refused, _) => "",
         };
         Ok(Some(format!(
-            "the service {:?} has no available real server: {why}",
+            "the service {:?} has {lacks}: {why}{used}",
             &*service.name
         )))
     }

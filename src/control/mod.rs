@@ -5,6 +5,7 @@
 //! must not take longer than that.
 
 mod announce;
+mod availability;
 mod checks;
 mod connections;
 mod copies;
@@ -33,6 +34,7 @@ use crate::stats::Stats;
 use crate::units::{PortId, Time};
 use crate::verdict::DropReason;
 use announce::Announcer;
+use availability::Availabilities;
 use checks::Healths;
 pub use checks::show_check;
 use copies::Copies;
@@ -77,6 +79,7 @@ pub struct Control {
     stalls: Stalls,
     unplugged: Unplugged,
     healths: Healths,
+    availabilities: Availabilities,
     /// The services of the file by their texts.
     known: Arc<Known>,
     generations: Generations<Past>,
@@ -193,6 +196,7 @@ impl Control {
             stalls: Stalls::default(),
             unplugged: Unplugged::default(),
             healths: Healths::default(),
+            availabilities: Availabilities::default(),
             known: Arc::default(),
             generations: Generations::new(""),
         };
@@ -214,6 +218,14 @@ impl Control {
 
     pub fn set_host(&mut self, host: Option<Host>) {
         self.host = host;
+        self.announce_vips();
+    }
+
+    /// Has the host announce no VIPs any longer: first of all that a stop does.
+    pub async fn withdraw(&mut self) {
+        if let Some(host) = &mut self.host {
+            host.kernel.withdraw().await;
+        }
     }
 
     /// Writes what has to outlive the process.
@@ -245,6 +257,7 @@ impl Control {
         }
         let heard = self.hear_checks(now);
         self.model.tick(now);
+        let turned = self.follow_availability(now);
         if self.model.take_rerouted() {
             let (config, tables) = (self.model.config(), self.model.tables());
             self.announcer.update(config, tables, now);
@@ -253,7 +266,8 @@ impl Control {
         let mut orders = self.model.resolver.take_orders();
         let links = &self.links;
         let is_up = |port: PortId| links.is_up(port.index());
-        let busy = heard || events > 0 || !orders.is_empty() || self.announcer.is_busy(is_up);
+        let busy =
+            heard || turned || events > 0 || !orders.is_empty() || self.announcer.is_busy(is_up);
         if let Some(first) = self.workers.first() {
             for order in orders.drain(..) {
                 // A full queue loses a question, as the network might: it is asked again.
@@ -412,6 +426,7 @@ impl Control {
         if let Some(host) = &self.host {
             host.kernel.update(self.model.config());
         }
+        self.announce_vips();
         self.configure_checks();
         Ok(changes)
     }
@@ -436,6 +451,7 @@ impl Control {
         let checked = services.clone();
         let changes = self.model.set_services(services)?;
         checked.into_iter().for_each(|it| self.healths.put(it));
+        self.announce_vips();
         for vip in vips {
             self.announcer.add(self.model.tables(), vip, now);
         }
@@ -449,6 +465,7 @@ impl Control {
         let key = self.model.find_service(name)?;
         let changes = self.model.unset_service(&key)?;
         self.healths.remove(key);
+        self.announce_vips();
         if self.model.tables().addresses.get(&key.address).is_none() {
             self.announcer.remove(self.model.tables(), key.address);
         }

@@ -3,8 +3,8 @@
 use super::{Control, Missing};
 use crate::model::{Edit, Edited, State};
 use crate::neighbour::LinkState;
-use crate::service::{Admin, Condition, Health, Real, ServiceKey, Why};
-use crate::tables::Tables;
+use crate::service::{Admin, Health, Real, Role, ServiceKey, Serving, Why};
+use crate::tables::{Service, Tables};
 use crate::units::Time;
 use crate::view;
 use std::net::{IpAddr, SocketAddr};
@@ -44,37 +44,67 @@ impl Control {
         edited: &Edited,
     ) -> view::EditedView {
         let (before, after) = edited.weights();
-        let id = self.model.find(key).and_then(|service| {
+        let found = self.model.find(key).and_then(|service| {
             let at = (real.ip(), real.port());
-            let mut reals = service.reals.iter();
-            Some(reals.find(|real| (real.address, real.port) == at)?.id)
+            let mut servers = service.servers();
+            let (real, role) = servers.find(|(it, _)| (it.address, it.port) == at)?;
+            Some((real.id, (role, service.serving)))
         });
-        let state = id.and_then(|id| self.model.state(id));
+        let state = found.and_then(|(id, _)| self.model.state(id));
+        let place = found.map_or((Role::Real, Serving::Available), |(_, place)| place);
         view::EditedView {
             service: service.to_owned(),
             real,
             before,
             after,
-            state: show_state(state, edited.file, None, self.now()),
+            state: show_state(state, place, edited.file, None, self.now()),
         }
     }
 
     /// What is known of a service's real server beside its traffic.
-    pub(super) fn show_real(&self, key: &ServiceKey, real: &Real) -> (u16, bool, view::StateView) {
+    pub(super) fn show_real(
+        &self,
+        service: &Service,
+        (real, role): (&Real, Role),
+    ) -> (u16, bool, view::StateView) {
         let tables = self.model.tables();
         let way = why_no_way(tables, real.address);
         let at = (real.address, real.port);
-        let file = self.model.file_weight(key, at).unwrap_or(real.weight);
+        let file = self.model.file_weight(&service.key, at);
+        let file = file.unwrap_or(real.weight);
         let state = self.model.state(real.id);
         let condition = state.map(State::condition).unwrap_or_default();
-        let is_up = way.is_none() && condition.health != Health::Down;
-        let weight = condition.effective_weight(file, 1);
-        (weight, is_up, show_state(state, file, way, self.now()))
+        let is_down = role == Role::Real && condition.health == Health::Down;
+        let is_up = way.is_none() && !is_down;
+        let weight = condition.weight_of(role, service.serving, file, 1);
+        let place = (role, service.serving);
+        (
+            weight,
+            is_up,
+            show_state(state, place, file, way, self.now()),
+        )
+    }
+
+    /// Why a real server does not count as available, if it does not: by itself, whatever its service does.
+    pub(super) fn why_unavailable(&self, key: &ServiceKey, real: &Real) -> Option<String> {
+        let file = self.model.file_weight(key, (real.address, real.port));
+        let state = self.model.state(real.id);
+        let condition = state.map(State::condition).unwrap_or_default();
+        let reason = state.and_then(|state| state.reason.as_deref());
+        let own = condition.why_none(file.unwrap_or(real.weight));
+        own.map(|why| in_words(why, reason))
+            .or_else(|| why_no_way(self.model.tables(), real.address))
     }
 }
 
 /// `way`: why no packet gets there.
-fn show_state(state: Option<&State>, file: u16, way: Option<String>, now: Time) -> view::StateView {
+fn show_state(
+    state: Option<&State>,
+    (role, serving): (Role, Serving),
+    file: u16,
+    way: Option<String>,
+    now: Time,
+) -> view::StateView {
     let nothing = State::default();
     let state = state.unwrap_or(&nothing);
     let condition = state.condition();
@@ -91,17 +121,19 @@ fn show_state(state: Option<&State>, file: u16, way: Option<String>, now: Time) 
         health_reason: state.reason.as_deref().map(str::to_owned),
         health_since_s: state.health_since.map(|since| now.since(since).as_secs()),
         slow_start_percent: state.slow_start.map_or(100, |starting| starting.percent),
-        why: why(&condition, file, state.reason.as_deref()).or(way),
+        why: condition
+            .why_none_of(role, serving, file)
+            .map(|why| in_words(why, state.reason.as_deref()))
+            .or(way),
     }
 }
 
 /// Why a real server gets no new connections, in words.
-fn why(condition: &Condition, file: u16, reason: Option<&str>) -> Option<String> {
-    let why = condition.why_none(file)?;
-    Some(match (why, reason) {
+fn in_words(why: Why, reason: Option<&str>) -> String {
+    match (why, reason) {
         (Why::Down, Some(reason)) => format!("{}: {reason}", why.name()),
         _ => why.name().to_owned(),
-    })
+    }
 }
 
 /// Why packets do not get to an address, if they do not: no route leads there, or its next hop has failed to answer.

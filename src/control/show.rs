@@ -6,6 +6,7 @@ use crate::forward::tunnel::Via;
 use crate::io::dpdk::MbufPool;
 use crate::neighbour::LinkState;
 use crate::net::IcmpErrorKind;
+use crate::service::Role;
 use crate::stats::RealTotals;
 use crate::tables;
 use crate::units::{PortId, ServiceId};
@@ -68,9 +69,10 @@ impl Control {
     }
 
     fn show_service(&self, service: &tables::Service) -> view::ServiceView {
-        let member = |real: &crate::service::Real| {
-            let (weight, up, state) = self.show_real(&service.key, real);
+        let member = |(real, role): (&crate::service::Real, Role)| {
+            let (weight, up, state) = self.show_real(service, (real, role));
             view::MemberView {
+                fallback: role == Role::Fallback,
                 real: SocketAddr::new(real.address, real.port),
                 weight,
                 up,
@@ -92,7 +94,8 @@ impl Control {
                 .persistence
                 .map(|persistence| persistence.timeout.as_secs()),
             traffic: traffic(self.model.service_totals(service)),
-            reals: service.reals.iter().rev().map(member).collect(),
+            availability: self.show_availability(service),
+            reals: service.servers().map(member).collect(),
         }
     }
 

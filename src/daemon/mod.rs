@@ -180,6 +180,8 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     manager.tell(NotifyState::Stopping);
     #[cfg(debug_assertions)]
     crate::control::inject::stop();
+    // First: routers stop to send packets while they are still forwarded.
+    runtime.block_on(control.withdraw());
     stop.store(true, Relaxed);
     for worker in workers {
         worker.join();

@@ -181,7 +181,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             Some(Choice::Free(pair)) => Ok(pair),
             Some(Choice::Held(pair, held)) => {
                 // One pair in N is this worker's, and a flood is spread over all real servers.
-                let all = u64::from(pool.size()) * service.reals.len() as u64;
+                let all = u64::from(pool.size()) * service.choices().len() as u64;
                 let places = all / self.shared.steering.workers() as u64;
                 let places = u32::try_from(places).unwrap_or(u32::MAX);
                 match self.live.give_up(held, places, syn, now) {

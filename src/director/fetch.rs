@@ -93,10 +93,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
             let (key, service) = (&new.flow.key, new.service);
             let client = Client::new(key.source(), key.source_port());
             let cursor = service.cursor(self.worker);
-            let place = service
-                .scheduler
-                .expect(&service.reals, client, cursor, new.ahead);
-            if let Some(real) = service.reals.get(place)
+            let choices = service.choices();
+            let place = service.scheduler.expect(choices, client, cursor, new.ahead);
+            if let Some(real) = choices.get(place)
                 && let Some(stats) = self.counters().reals.get(real.id.index())
             {
                 prefetch(stats);

@@ -104,7 +104,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let bound = (!template.is_expired(&tables.timeouts, now.millis()))
             .then(|| service.reals.iter().find(|real| real.id == template.real))
             .flatten()
-            .filter(|real| real.weight > 0 || persistence.through_drain && real.is_available)
+            .filter(|real| real.weight > 0 || persistence.through_drain && real.keeps_clients)
             .and_then(|real| Some((*real, usable_way::<F>(real, tables, tried)?)));
         let (real, way) = match bound {
             Some(bound) => bound,
@@ -152,11 +152,11 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
             way.is_some()
         };
-        let place =
-            service
-                .scheduler
-                .pick(&service.reals, client, cursor, &self.shared.stats, &usable);
-        let chosen = place.and_then(|place| service.reals.get(place));
+        let choices = service.choices();
+        let place = service
+            .scheduler
+            .pick(choices, client, cursor, &self.shared.stats, &usable);
+        let chosen = place.and_then(|place| choices.get(place));
         let Some(real) = chosen else {
             return Err(match passed_over.get() {
                 Some(address) => {
@@ -180,7 +180,7 @@ impl<F: Family, P: Packet> Core<F, P> {
 pub(super) fn could_serve<F: Family>(service: &Service, real: &Real, tables: &Tables) -> bool {
     let persistence = service.persistence.as_ref();
     let through_drain = persistence.is_some_and(|persistence| persistence.through_drain);
-    (real.weight > 0 || through_drain && real.is_available)
+    (real.weight > 0 || through_drain && real.keeps_clients)
         && usable_way::<F>(real, tables, &Tried::default()).is_some()
 }
 

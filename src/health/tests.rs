@@ -41,6 +41,9 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         health,
         slow_start: None,
         on_down: Default::default(),
+        availability: Default::default(),
+        announce: Default::default(),
+        fallback: Vec::new(),
         reals: reals
             .iter()
             .map(|&real| RealConfig {

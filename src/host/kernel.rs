@@ -1,5 +1,6 @@
 //! The kernel's side of the companions, by netlink: addresses and routes as configured, and nothing else.
 
+use super::vips::Vips;
 use crate::config::Config;
 use crate::log::{self, Reports};
 use crate::net::is_link_local;
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 /// weir's routes among the kernel's (`rtm_protocol`): a number that neither the kernel nor iproute2 names.
 const PROTOCOL: u8 = 0xe1;
 /// A worse metric than any that people give: a route of weir's must not take the host's own way from it.
-const METRIC: u32 = 4096;
+pub(super) const METRIC: u32 = 4096;
 
 /// One companion interface.
 #[derive(Clone, Debug)]
@@ -44,6 +45,7 @@ struct Wanted {
 pub struct Kernel {
     interfaces: Vec<Interface>,
     wanted: watch::Sender<Vec<Wanted>>,
+    vips: Vips,
 }
 
 impl Kernel {
@@ -66,6 +68,8 @@ impl Kernel {
         for (interface, wanted) in interfaces.iter().zip(&wanted) {
             settle(&handle, interface, wanted).await?;
         }
+        let vips = Vips::start(&interfaces).await?;
+        let losses = vips.sender();
         let (sender, mut receiver) = watch::channel(wanted);
         let of = interfaces.clone();
         tokio::spawn(async move {
@@ -81,6 +85,7 @@ impl Kernel {
                     },
                 }
                 let wanted = receiver.borrow_and_update().clone();
+                Vips::may_be_lost(&losses);
                 for (interface, wanted) in of.iter().zip(&wanted) {
                     if let Err(error) = settle(&handle, interface, wanted).await
                         && let Some(said) = failures.note(interface.index, error, log::now())
@@ -93,11 +98,22 @@ impl Kernel {
         Ok(Kernel {
             interfaces,
             wanted: sender,
+            vips,
         })
     }
 
     pub fn interfaces(&self) -> &[Interface] {
         &self.interfaces
+    }
+
+    /// The VIPs that the host is to have routes to, each on the companions of the ports that serve it.
+    pub fn announce(&self, config: &Config, vips: &BTreeSet<IpAddr>) {
+        self.vips.announce(&self.interfaces, config, vips);
+    }
+
+    /// Takes the routes to VIPs back: a routing daemon hears of it before weir stops forwarding.
+    pub async fn withdraw(&mut self) {
+        self.vips.withdraw().await;
     }
 
     /// The configuration may be another one; whatever else became of the interfaces is put right as well.

@@ -8,6 +8,7 @@
 
 mod carrier;
 mod kernel;
+mod vips;
 
 pub(crate) use carrier::{Carrier, Tap};
 pub(crate) use kernel::{Interface, Kernel};

@@ -18,6 +18,7 @@ const LONGEST: usize = 1_000;
 
 /// What events are about, by the module that says them: the first line whose module fits.
 const KINDS: &[(&str, &str)] = &[
+    ("weir::control::availability", "health"),
     ("weir::control::checks", "health"),
     ("weir::probe", "health"),
     ("weir::resolver", "neighbour"),
@@ -26,6 +27,7 @@ const KINDS: &[(&str, &str)] = &[
     ("weir::control::stalls", "link"),
     ("weir::control::unplug", "link"),
     ("weir::control::announce", "address"),
+    ("weir::host::vips", "address"),
     ("weir::control::detect", "address"),
     ("weir::control::edits", "change"),
     ("weir::control::watch", "drops"),

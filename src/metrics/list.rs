@@ -161,6 +161,15 @@ metrics! {
     Gauge "weir_service_inactive_connections" SERVICE "All other connections."
         Service(|it, samples| services(it, samples, it.service.traffic.inactive_connections));
 
+    Gauge "weir_service_available_reals" SERVICE "Real servers that would get new connections by themselves, and can be reached; fallback servers are none."
+        Service(|it, samples| services(it, samples, it.service.availability.available_reals));
+    Gauge "weir_service_below_minimum" SERVICE "1: fewer real servers are available than `min_healthy` asks for, or not yet enough more to come back."
+        Service(|it, samples| services(it, samples, u32::from(it.service.availability.below_minimum)));
+    Gauge "weir_service_fallback_in_use" SERVICE "1: new connections go to the fallback servers."
+        Service(|it, samples| services(it, samples, u32::from(it.service.availability.serving == "fallback")));
+    Gauge "weir_service_announced" SERVICE "1: the host has a route to the VIP; of services with `announce = \"while-healthy\"` only."
+        Service(announced);
+
     // Real servers of services.
     Gauge "weir_real_up" REAL "1: a route leads to the real server, its next hop has not failed to answer ARP or neighbour solicitations, and no health check says that it is down."
         Service(|service, samples| reals(service, samples, |real| u64::from(real.up)));
@@ -233,6 +242,13 @@ fn service_directions(it: &Labelled, samples: &mut Samples, (inward, outward): (
     let [name, protocol, address, port] = of_service(it);
     samples.add(&[name, protocol, address, port, "in"], inward);
     samples.add(&[name, protocol, address, port, "out"], outward);
+}
+
+/// Of services that have the host announce their VIPs.
+fn announced(it: &Labelled, samples: &mut Samples) {
+    if let Some(announced) = it.service.availability.announced {
+        services(it, samples, u32::from(announced));
+    }
 }
 
 fn reals(it: &Labelled, samples: &mut Samples, value: fn(&MemberView) -> u64) {

@@ -4,6 +4,9 @@
 //! A new configuration is compared with the current one; what is the same is not touched. [`services`] has everything that
 //! is known of services; the neighbours that a configuration needs are the [resolver's](crate::resolver).
 
+mod availability;
+#[cfg(test)]
+mod availability_tests;
 #[cfg(test)]
 mod beginnings_tests;
 mod changes;
@@ -31,6 +34,7 @@ use crate::stats::{MAX_PORTS, RealTotals, Stats};
 use crate::tables::{Route, Service, Tables, Tunnels};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
+use availability::Ways;
 pub use changes::{Changes, NeedsRestart, NoSuchReal};
 pub use from_config::{Device, key};
 use from_config::{port_of, port_tables};
@@ -40,6 +44,7 @@ pub use reach::names;
 pub use reals::{EditedReal, RestoredEdit};
 use routers::{Routers, Standing};
 use services::Services;
+pub(crate) use services::Turn;
 pub use services::{Conflict, Edit, Edited, Place, SlowStart, State};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -60,6 +65,7 @@ pub struct Model {
     displaced: Reports<PortId, (Ipv6Addr, Ipv6Addr)>,
     /// The default route is another router's since [`Model::take_rerouted`] was asked.
     is_rerouted: bool,
+    ways: Ways,
     /// Workers have room for IPv6 connections, as the first configuration asked for.
     speaks_ipv6: bool,
     /// There is room for connections whose sides are of different families.
@@ -142,6 +148,7 @@ impl Model {
             routers: Routers::default(),
             displaced: Reports::new(MAX_PORTS),
             is_rerouted: false,
+            ways: Ways::default(),
             speaks_ipv6: config.speaks_ipv6(),
             crosses_families: config.crosses_families(),
         };
@@ -281,6 +288,7 @@ impl Model {
         let limits = new.limits.clone();
         self.services.set_now(now);
         self.services.replace(new, routes.clone());
+        self.ways.is_other = true;
         self.publish(|next| {
             next.timeouts = timeouts;
             next.reverse_path = reverse_path;
@@ -367,6 +375,7 @@ impl Model {
             self.say_displaced(port, said);
         }
         self.follow_routers(now);
+        self.follow_ways(now);
         let network = Network {
             tables: self.publisher.current(),
             reals: self.services.real_addresses(),
@@ -476,6 +485,7 @@ impl Model {
         let config = self.config().clone();
         let routes = Arc::new(routes(&mut self.resolver, &config, learned, now));
         self.services.replace(config, Some(routes.clone()));
+        self.ways.is_other = true;
         self.resolver.look_at_all();
         self.publish(|next| {
             next.routes = routes;
@@ -506,6 +516,7 @@ impl Model {
         next.generation = Generation(next.generation.0 + 1);
         self.publisher.publish(Box::new(next));
         for real in self.services.take_new_reals() {
+            self.ways.is_other = true;
             self.resolver.look_at(real);
             let network = Network {
                 tables: self.publisher.current(),

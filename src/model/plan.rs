@@ -1,12 +1,15 @@
 //! Each change from one configuration to another by its name, with the old and the new value and the live connections that it
 //! ends or moves: what `weir plan` says beforehand, and the answer to a reload afterwards.
 
+mod servers;
+
 use super::changes::different;
 use super::{Model, key};
 use crate::config::{
-    Config, HealthUse, ModeConfig, PersistenceConfig, Protocol, RealConfig, ServiceConfig, TcpMss,
+    Announce, Config, HealthUse, ModeConfig, PersistenceConfig, Protocol, RealConfig,
+    ServiceConfig, TcpMss,
 };
-use crate::service::{Admin, ServiceKey};
+use crate::service::Role;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
@@ -96,10 +99,11 @@ impl Detail {
         }
     }
 
-    fn of_real(kind: Kind, service: &ServiceConfig, real: &RealConfig) -> Self {
-        let place = SocketAddr::new(real.address, real.port);
+    fn of_server(kind: Kind, service: &ServiceConfig, server: &RealConfig, role: Role) -> Self {
+        let place = SocketAddr::new(server.address, server.port);
+        let what = role.name();
         Detail {
-            of: format!("service {}: real server {place}", service.name),
+            of: format!("service {}: {what} {place}", service.name),
             real: Some(place),
             ..Detail::of_service(kind, service)
         }
@@ -255,8 +259,8 @@ impl Model {
                 ..Detail::of_service(Kind::Added, after)
             }),
             (Some(before), None) => {
-                let reals = before.reals.iter();
-                let live = reals.map(|real| self.live(&key(before), real)).sum();
+                let servers = before.servers();
+                let live = servers.map(|real| self.live(&key(before), real)).sum();
                 // Without a service UDP flows have nowhere to go.
                 plan.push(Detail {
                     connections_reset: live,
@@ -269,68 +273,6 @@ impl Model {
                 self.plan_reals(before, after, plan);
             }
         }
-    }
-
-    fn plan_reals(&self, before: &ServiceConfig, after: &ServiceConfig, plan: &mut Details) {
-        let place = |real: &RealConfig| (real.address, real.port);
-        let mut old: BTreeMap<_, _> = before.reals.iter().map(|it| (place(it), it)).collect();
-        for real in &after.reals {
-            match old.remove(&place(real)) {
-                None => plan.push(Detail {
-                    new: Some(format!("weight {}", real.weight)),
-                    ..Detail::of_real(Kind::Added, after, real)
-                }),
-                Some(former) if former.weight == real.weight => {}
-                Some(former) => plan.push(Detail {
-                    key: Some("weight"),
-                    old: Some(former.weight.to_string()),
-                    new: Some(real.weight.to_string()),
-                    note: self.meets(&key(after), real),
-                    ..Detail::of_real(Kind::Changed, after, real)
-                }),
-            }
-        }
-        for real in before
-            .reals
-            .iter()
-            .filter(|it| old.contains_key(&place(it)))
-        {
-            let its = key(before);
-            let is_edited = self.told(&its, real).is_some();
-            let note = is_edited.then(|| "what `weir` was told of it is forgotten".to_owned());
-            let detail = Detail {
-                note,
-                ..Detail::of_real(Kind::Removed, before, real)
-            };
-            plan.push(detail.with_ended(before.protocol, self.live(&its, real)));
-        }
-    }
-
-    /// What an operator has said of a real server: its admin state and weight.
-    fn told(&self, service: &ServiceKey, real: &RealConfig) -> Option<(Admin, Option<u16>)> {
-        let id = self.services.id(service, (real.address, real.port))?;
-        let state = self.state(id).filter(|state| state.is_edited())?;
-        Some((state.admin, state.weight))
-    }
-
-    /// What keeps a real server's weight in the file from counting.
-    fn meets(&self, service: &ServiceKey, real: &RealConfig) -> Option<String> {
-        let (admin, weight) = self.told(service, real)?;
-        let mut all = Vec::new();
-        if let Some(weight) = weight {
-            all.push(format!("runtime weight {weight}"));
-        }
-        if admin != Admin::Enabled {
-            all.push(admin.name().to_owned());
-        }
-        Some(format!("{} until `weir enable`", all.join(", ")))
-    }
-
-    /// Live connections of a real server.
-    fn live(&self, service: &ServiceKey, real: &RealConfig) -> u32 {
-        let id = self.services.id(service, (real.address, real.port));
-        let (active, inactive) = id.map_or((0, 0), |id| self.stats.load(id));
-        active + inactive
     }
 }
 
@@ -379,8 +321,33 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
     key!(tcp_mss, |it: &Option<TcpMss>| it.map(tcp_mss));
     key!(slow_start, |it: &Option<_>| it.map(span));
     key!(on_down, word);
+    for (name, old, new) in [
+        (
+            "min_healthy",
+            shown(&before.availability.min_healthy),
+            shown(&after.availability.min_healthy),
+        ),
+        (
+            "hysteresis",
+            shown(&before.availability.hysteresis),
+            shown(&after.availability.hysteresis),
+        ),
+        (
+            "when_below",
+            shown(before.availability.when_below.name()),
+            shown(after.availability.when_below.name()),
+        ),
+    ] {
+        plan.key(&of, name, old, new);
+    }
+    rest.availability = after.availability;
+    key!(announce, |it: &Announce| shown(match it {
+        Announce::Always => "always",
+        Announce::WhileHealthy => "while-healthy",
+    }));
     key!(health, |it: &Option<HealthUse>| it.as_ref().and_then(shown));
     rest.reals.clone_from(&after.reals);
+    rest.fallback.clone_from(&after.fallback);
     // A key that has no line of its own above.
     if rest != *after {
         plan.push(Detail {

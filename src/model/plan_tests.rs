@@ -11,6 +11,8 @@ const PORTS: &str = r#"
 [[port]]
 name = "wan"
 device = "net_null0"
+announce = ["192.0.2.0/24"]
+companion = "weir-wan"
 addresses = ["198.51.100.1/24"]
 [[port]]
 name = "lan"
@@ -109,6 +111,25 @@ fn every_change_has_a_line_with_names_values_and_connections() {
                 "- service web: real server 10.0.0.12:80: removed; 2 connections reset",
                 "+ service udp:192.0.2.80:53: real server 10.0.0.14:53: added, weight 2",
                 "- service udp:192.0.2.80:53: real server 10.0.0.12:53: removed; 2 connections moved",
+            ],
+        ),
+        (
+            "mode = \"nat\"",
+            "mode = \"nat\"\nfallback = [\"10.0.0.99:8080\"]\nmin_healthy = \"50%\"\nhysteresis = 1\nannounce = \"while-healthy\"",
+            &[
+                "~ service web (tcp:192.0.2.80:80): min_healthy 1 -> 50%",
+                "~ service web (tcp:192.0.2.80:80): hysteresis 0 -> 1",
+                "~ service web (tcp:192.0.2.80:80): when_below refuse -> fallback",
+                "~ service web (tcp:192.0.2.80:80): announce always -> while-healthy",
+                "+ service web: fallback server 10.0.0.99:8080: added",
+            ],
+        ),
+        (
+            "mode = \"nat\"\n[[service.real]]\naddress = \"10.0.0.11\"\nweight = 3\n[[service.real]]\naddress = \"10.0.0.12\"\n",
+            "mode = \"nat\"\nfallback = [\"10.0.0.12\"]\n[[service.real]]\naddress = \"10.0.0.11\"\nweight = 3\n",
+            &[
+                "~ service web (tcp:192.0.2.80:80): when_below refuse -> fallback",
+                "~ service web: fallback server 10.0.0.12:80: role real server -> fallback server",
             ],
         ),
         (

@@ -82,8 +82,8 @@ impl Model {
     /// The names of the services that have a real server.
     fn services_of(&self, real: IpAddr) -> String {
         let has = |service: &&std::sync::Arc<crate::config::ServiceConfig>| {
-            let reals = &service.reals;
-            reals.iter().any(|member| member.address == real)
+            let mut servers = service.servers();
+            servers.any(|server| server.address == real)
         };
         let services = self.config().services.iter().filter(has);
         let named = services.filter_map(|service| self.services.get(&key(service)));

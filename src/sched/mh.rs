@@ -196,6 +196,7 @@ mod tests {
             weight,
             nominal: weight,
             is_available: true,
+            keeps_clients: true,
         };
         weights.iter().enumerate().map(real).collect()
     }

@@ -323,6 +323,7 @@ pub(crate) mod testing {
                         weight,
                         nominal: weight,
                         is_available: true,
+                        keeps_clients: true,
                     },
                 );
             }

@@ -1,6 +1,7 @@
 //! What decides on a real server's share of new connections beside its weight in the file, and the one rule that makes its
 //! effective weight of all that.
 
+use super::availability::{Role, Serving};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -110,6 +111,12 @@ pub enum Why {
     RuntimeWeight,
     /// Its weight in the file is 0.
     FileWeight,
+    /// The service has too few available real servers, and refuses new connections.
+    BelowMinimum,
+    /// The service has too few available real servers, and uses its fallback servers.
+    FallbackInUse,
+    /// A fallback server, while real servers get the new connections.
+    NotNeeded,
 }
 
 impl Why {
@@ -120,6 +127,9 @@ impl Why {
             Why::Down => "down",
             Why::RuntimeWeight => "runtime weight 0",
             Why::FileWeight => "weight 0 in the file",
+            Why::BelowMinimum => "the service is below its minimum",
+            Why::FallbackInUse => "the fallback servers are in use",
+            Why::NotNeeded => "a fallback server, not in use",
         }
     }
 }
@@ -157,6 +167,55 @@ impl Condition {
         }
     }
 
+    /// The effective weight of a server, by what it is to its service and where that sends new connections; `file` and `scale` as in
+    /// [`effective_weight`](Self::effective_weight).
+    pub fn weight_of(&self, role: Role, serving: Serving, file: u16, scale: u16) -> u16 {
+        match self.why_none_of(role, serving, file) {
+            Some(_) => 0,
+            None => self.forgiven(role, serving).effective_weight(file, scale),
+        }
+    }
+
+    /// Why a server gets no new connections, if it gets none: for reasons of its own first.
+    pub fn why_none_of(&self, role: Role, serving: Serving, file: u16) -> Option<Why> {
+        let own = self.forgiven(role, serving).why_none(file);
+        let services = match (role, serving) {
+            (Role::Real, Serving::Available | Serving::All) => None,
+            (Role::Real, Serving::Fallback) => Some(Why::FallbackInUse),
+            (Role::Real, Serving::Refused) => Some(Why::BelowMinimum),
+            (Role::Fallback, Serving::Fallback) => None,
+            (Role::Fallback, _) => Some(Why::NotNeeded),
+        };
+        own.or(services)
+    }
+
+    /// Whether established connections of a server may go on; as [`is_available`](Self::is_available), but for one that gets new
+    /// connections although it is down.
+    pub fn is_available_of(&self, role: Role, serving: Serving, file: u16) -> bool {
+        match role {
+            Role::Real => self.is_available() || self.why_none_of(role, serving, file).is_none(),
+            Role::Fallback => self.forgiven(role, serving).is_available(),
+        }
+    }
+
+    /// Whether clients that persistence binds to a server may come back to it while it gets no others: one that an operator
+    /// or the file has drained keeps its clients, one that its service does not use has none.
+    pub fn keeps_clients_of(&self, role: Role, serving: Serving, file: u16) -> bool {
+        let is_drained = self.why_none(file).is_some();
+        let is_used = self.why_none_of(role, serving, file).is_none();
+        self.is_available_of(role, serving, file) && (is_used || role == Role::Real && is_drained)
+    }
+
+    /// The condition that counts: while a service uses all of its real servers, none is down; nor is a fallback server, since none
+    /// is checked.
+    fn forgiven(&self, role: Role, serving: Serving) -> Condition {
+        let health = match (role, serving, self.health) {
+            (Role::Real, Serving::All, _) | (Role::Fallback, ..) => Health::Unknown,
+            (Role::Real, _, health) => health,
+        };
+        Condition { health, ..*self }
+    }
+
     /// Whether established connections, and clients that persistence binds to it, may go on.
     pub fn is_available(&self) -> bool {
         self.admin != Admin::Disabled && self.health != Health::Down
@@ -167,6 +226,72 @@ impl Condition {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Where new connections go × what an operator has said × health × the weight in the file, of a real server and of a
+    /// fallback server.
+    #[test]
+    fn every_cell_has_the_weight_that_its_service_leaves_it() {
+        use Admin::{Disabled, Drained, Enabled};
+        use Health::{Down, Unknown, Up};
+        // By where new connections go (available, all, fallback, refused): the weight, and below it whether established
+        // connections go on and whether bound clients come back.
+        type Row = (Admin, Health, u16, [u16; 4], [bool; 4], [bool; 4]);
+        const YES: [bool; 4] = [true; 4];
+        const NO: [bool; 4] = [false; 4];
+        const USED: [bool; 4] = [true, true, false, false];
+        const FORGIVEN: [bool; 4] = [false, true, false, false];
+        let reals: [Row; 18] = [
+            (Enabled, Unknown, 3, [3, 3, 0, 0], YES, USED),
+            (Enabled, Up, 3, [3, 3, 0, 0], YES, USED),
+            (Enabled, Down, 3, [0, 3, 0, 0], FORGIVEN, FORGIVEN),
+            (Enabled, Unknown, 0, [0; 4], YES, YES),
+            (Enabled, Up, 0, [0; 4], YES, YES),
+            (Enabled, Down, 0, [0; 4], NO, NO),
+            (Drained, Unknown, 3, [0; 4], YES, YES),
+            (Drained, Up, 3, [0; 4], YES, YES),
+            (Drained, Down, 3, [0; 4], NO, NO),
+            (Drained, Unknown, 0, [0; 4], YES, YES),
+            (Drained, Up, 0, [0; 4], YES, YES),
+            (Drained, Down, 0, [0; 4], NO, NO),
+            (Disabled, Unknown, 3, [0; 4], NO, NO),
+            (Disabled, Up, 3, [0; 4], NO, NO),
+            (Disabled, Down, 3, [0; 4], NO, NO),
+            (Disabled, Unknown, 0, [0; 4], NO, NO),
+            (Disabled, Up, 0, [0; 4], NO, NO),
+            (Disabled, Down, 0, [0; 4], NO, NO),
+        ];
+        const IN_USE: [bool; 4] = [false, false, true, false];
+        // None is checked, and their weights are not in the file.
+        let fallback: [Row; 4] = [
+            (Enabled, Unknown, 1, [0, 0, 1, 0], YES, IN_USE),
+            // It was a real server when that was found.
+            (Enabled, Down, 1, [0, 0, 1, 0], YES, IN_USE),
+            (Drained, Unknown, 1, [0; 4], YES, NO),
+            (Disabled, Unknown, 1, [0; 4], NO, NO),
+        ];
+        let of_role = |role, rows: &[Row]| {
+            for &(admin, health, file, weights, go_on, bound) in rows {
+                let condition = Condition {
+                    admin,
+                    health,
+                    ..Condition::default()
+                };
+                let cell = format!("{role:?} {admin:?} {health:?} {file}");
+                let all = Serving::ALL;
+                let found = all.map(|serving| condition.weight_of(role, serving, file, 1));
+                assert_eq!(found, weights, "{cell}");
+                let found = all.map(|serving| condition.is_available_of(role, serving, file));
+                assert_eq!(found, go_on, "{cell}");
+                let found = all.map(|serving| condition.keeps_clients_of(role, serving, file));
+                assert_eq!(found, bound, "{cell}");
+                let nothing =
+                    all.map(|serving| condition.why_none_of(role, serving, file).is_some());
+                assert_eq!(nothing, weights.map(|weight| weight == 0), "{cell}");
+            }
+        };
+        of_role(Role::Real, &reals);
+        of_role(Role::Fallback, &fallback);
+    }
 
     #[test]
     fn every_cell_of_the_states_has_its_effective_weight() {

@@ -70,6 +70,28 @@ device = "net_tap1"
 addresses = ["10.0.0.1/24", "fd00:a::1/64"]
 "#;
 
+/// A port with a companion, and one without.
+const COMPANION: &str = r#"
+[[port]]
+name = "wan"
+device = "net_tap0"
+addresses = ["198.51.100.1/24"]
+announce = ["192.0.2.0/24"]
+companion = "weir-wan"
+[[port]]
+name = "lan"
+device = "net_tap1"
+addresses = ["10.0.0.1/24"]
+[[route]]
+to = "198.18.0.0/15"
+via = "198.51.100.254"
+"#;
+
+#[test]
+fn what_a_service_does_with_too_few_real_servers_is_checked() {
+    hold(include_str!("availability.txt"), COMPANION);
+}
+
 #[test]
 fn addresses_of_both_families_are_checked_alike() {
     hold(include_str!("ipv6.txt"), DUAL);

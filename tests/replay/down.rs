@@ -33,7 +33,7 @@ impl Lab {
         };
         let mut text =
             format!("{PORTS}\n[[local_pool]]\nname = \"inside\"\naddresses = [\"10.0.0.200\"]\n");
-        for last in [11, 12] {
+        for last in [11, 12, 13] {
             text += &format!(
                 "[[neighbour]]\naddress = \"10.0.0.{last}\"\nmac = \"02:00:00:00:01:{last}\"\n"
             );
@@ -78,6 +78,8 @@ impl Lab {
         let time = self.time();
         for protocol in ["tcp", "udp"] {
             let (key, port) = self.key(protocol);
+            // The fallback server has the service's port.
+            let port = if last == 13 { key.port } else { port };
             let real = SocketAddr::new(IpAddr::from([10, 0, 0, last]), port);
             self.replay.change(time, |model| change(model, &key, real));
         }
@@ -338,5 +340,70 @@ fn a_dead_link_gets_no_new_connection_and_a_retried_one_is_told() {
         for port in [6000, client] {
             lab.real(&tcp(port, SYN));
         }
+    });
+}
+
+#[test]
+fn fallback_servers_keep_what_they_have_when_real_servers_are_back() {
+    every("fallback = [\"10.0.0.13\"]", |lab, case| {
+        let (client, flow) = lab.clients();
+        lab.health(11, Health::Down);
+        assert_eq!(lab.real(&tcp(client, ACK)), 12, "{case}");
+        lab.health(12, Health::Down);
+        let decision = lab.receive(&tcp(client, ACK));
+        assert_eq!(decision.verdict, Verdict::Reply(WAN, ReplyReason::RealDown));
+        assert_eq!(lab.real(&tcp(6000, SYN)), 13, "{case}");
+        assert_eq!(lab.real(&tcp(6000, ACK)), 13, "{case}");
+        assert_eq!(lab.real(&query(flow)), 13, "{case}");
+        assert_eq!(lab.real(&query(8000)), 13, "{case}");
+        lab.health(11, Health::Up);
+        assert_eq!(lab.real(&tcp(6001, SYN)), 11, "{case}");
+        assert_eq!(lab.real(&tcp(6000, ACK)), 13, "{case}");
+        assert_eq!(lab.real(&query(8000)), 13, "{case}");
+        assert_eq!(lab.real(&query(8001)), 11, "{case}");
+        // As with real servers, an operator ends them.
+        lab.edit(13, Edit::Drain, None);
+        assert_eq!(lab.real(&tcp(6000, ACK)), 13, "{case}");
+        lab.edit(13, Edit::Disable, None);
+        let decision = lab.receive(&tcp(6000, ACK));
+        assert_eq!(decision.verdict, Verdict::Reply(WAN, ReplyReason::RealDown));
+        assert_eq!(lab.real(&query(8000)), 11, "{case}");
+    });
+}
+
+#[test]
+fn where_all_real_servers_are_used_connections_of_those_that_are_down_go_on() {
+    every("when_below = \"all\"", |lab, case| {
+        let (client, flow) = lab.clients();
+        lab.edit(11, Edit::Disable, None);
+        lab.health(12, Health::Down);
+        // Nothing else may be used.
+        assert_eq!(lab.real(&tcp(client, ACK)), 12, "{case}");
+        assert_eq!(lab.real(&query(flow)), 12, "{case}");
+        assert_eq!(lab.real(&tcp(6000, SYN)), 12, "{case}");
+        assert_eq!(lab.real(&tcp(6000, ACK)), 12, "{case}");
+        lab.edit(11, Edit::Enable, None);
+        let decision = lab.receive(&tcp(6000, ACK));
+        assert_eq!(decision.verdict, Verdict::Reply(WAN, ReplyReason::RealDown));
+        assert_eq!(lab.real(&query(flow)), 11, "{case}");
+        assert_eq!(lab.real(&tcp(6001, SYN)), 11, "{case}");
+    });
+}
+
+#[test]
+fn clients_that_are_bound_to_a_drained_real_server_come_to_it_whatever_else_is_used() {
+    let keys = "persistence = { timeout = 300, through_drain = true }\nfallback = [\"10.0.0.13\"]";
+    every(keys, |lab, case| {
+        let bound = lab.real(&tcp(6000, SYN));
+        let other = 23 - bound;
+        lab.health(other, Health::Down);
+        lab.edit(bound, Edit::Drain, None);
+        assert_eq!(lab.real(&tcp(6001, SYN)), bound, "{case}: drained");
+        lab.edit(bound, Edit::Enable, None);
+        lab.health(bound, Health::Down);
+        assert_eq!(lab.real(&tcp(6002, SYN)), 13, "{case}: both are down");
+        // A fallback server binds no client for longer than it is used.
+        lab.health(other, Health::Up);
+        assert_eq!(lab.real(&tcp(6003, SYN)), other, "{case}");
     });
 }

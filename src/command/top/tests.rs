@@ -23,9 +23,11 @@ fn sample(at: Instant, packets: u64) -> Sample {
         local_pool: None,
         via: view::ViaView::default(),
         persistence_s: None,
+        availability: view::AvailabilityView::default(),
         traffic: traffic(packets),
         reals: vec![view::MemberView {
             state: view::StateView::default(),
+            fallback: false,
             real: "10.0.0.11:80".parse().unwrap(),
             weight: 1,
             up: last == 2,

@@ -53,7 +53,7 @@ impl Marks {
         let ModeConfig::L3dsr { dscp } = service.mode else {
             return;
         };
-        for real in &service.reals {
+        for real in service.servers() {
             let mine = || (service.address, service.name.clone(), at);
             let key = (real.address, dscp);
             let (vip, name, there) = self.meant.entry(key).or_insert_with(mine);

@@ -2,6 +2,7 @@
 //!
 //! A value that could not be read is reported already; no check concludes anything from its absence.
 
+mod availability;
 mod devices;
 mod eal_args;
 mod health;
@@ -21,6 +22,7 @@ use super::{
     Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Metrics, ReversePath, RssKey,
     ServiceConfig, TimeoutsConfig, UnknownTcp,
 };
+use availability::Homes;
 use health::Templates;
 use network::Network;
 use pool::Pools;
@@ -50,7 +52,8 @@ pub(super) fn validate(
     let host_peers = network.host_peers(root.host_peer.items(), log);
     pool::reachable(&pools, &network, log);
     let templates = health::templates(root.health, log);
-    let services = service::services(services, &[], &pools, &templates, &network, log);
+    let homes = Homes::new(&ports, &routes, network.is_complete());
+    let services = service::services(services, &[], &pools, &templates, &network, &homes, log);
     let config = Config {
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
@@ -111,7 +114,8 @@ pub(super) fn added(
     network.vips(&services, log);
     let (pools, templates) = (Pools::of(config), Templates::of(config));
     let others = &config.services;
-    service::services(services, others, &pools, &templates, &network, log)
+    let homes = Homes::new(&config.ports, &config.routes, true);
+    service::services(services, others, &pools, &templates, &network, &homes, log)
 }
 
 /// Checks a service by itself. None: there is something to say of it.

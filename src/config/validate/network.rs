@@ -347,6 +347,11 @@ impl Network {
         addresses
     }
 
+    /// Whether every port and route could be read.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.ports_unknown && !self.routes_unknown
+    }
+
     /// One in which every address is another host's, and can be reached.
     pub(super) fn of_others() -> Network {
         Network {

@@ -1,5 +1,6 @@
 //! Virtual services and their real servers.
 
+use super::availability::Homes;
 use super::health::{self, Templates};
 use super::marks::Marks;
 use super::network::{Network, Unique};
@@ -19,6 +20,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a [[service.real]] is to its service, in messages.
+const REAL: &str = "real server";
+
 /// Checks services, which are to be beside `others` of the running configuration: those that they take the place of are none.
 pub(super) fn services(
     items: Vec<Item>,
@@ -26,6 +30,7 @@ pub(super) fn services(
     pools: &Pools,
     templates: &Templates,
     network: &Network,
+    homes: &Homes,
     log: &mut Log,
 ) -> Vec<Arc<ServiceConfig>> {
     let in_pieces = items.iter().any(|item| matches!(item, Item::Checked(_)));
@@ -33,6 +38,7 @@ pub(super) fn services(
         pools,
         templates,
         network,
+        homes,
         log,
         names: Unique::default(),
         keys: HashMap::new(),
@@ -93,6 +99,7 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfi
         pools: &Pools::unknown(),
         templates: &Templates::unknown(),
         network: &Network::of_others(),
+        homes: &Homes::unknown(),
         log,
         names: Unique::default(),
         keys: HashMap::new(),
@@ -101,11 +108,12 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfi
     check.service(raw.value, raw.at)
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     pools: &'a Pools,
     templates: &'a Templates,
     network: &'a Network,
-    log: &'a mut Log,
+    pub(super) homes: &'a Homes<'a>,
+    pub(super) log: &'a mut Log,
     names: Unique,
     keys: HashMap<(Protocol, IpAddr, u16), Span>,
     marks: Marks,
@@ -132,7 +140,10 @@ impl Check<'_> {
             return false;
         }
         let fits_pool = |real| sample.is_none_or(|pool| family(pool) == family(real));
-        let mut reals = service.reals.iter().map(|real| real.address);
+        if !self.homes.fit(service) {
+            return false;
+        }
+        let mut reals = service.servers().map(|real| real.address);
         has_pool && reals.all(|real| fits_pool(real) && self.network.is_plain_real(real, crosses))
     }
 
@@ -143,6 +154,9 @@ impl Check<'_> {
         let scheduler = self.scheduler(&raw.scheduler);
         let flags = self.flags(&raw.flags, scheduler);
         let reals = self.reals(&raw, at, port);
+        let fallback = self.fallback(&raw, port, &reals);
+        let availability = self.availability(&raw, &reals, &fallback);
+        let announce = self.announce(&raw);
         let tcp_mss = self.tcp_mss(&raw);
         let health = health::of_service(&raw.health, &reals, self.templates, self.log);
         let slow_start = self.slow_start(&raw, scheduler);
@@ -170,7 +184,10 @@ impl Check<'_> {
             health: health.ok()?,
             slow_start,
             on_down: raw.on_down.get().unwrap_or_default(),
+            availability,
+            announce,
             reals,
+            fallback,
         };
         if let Some(dscp) = raw.dscp.ok() {
             self.marks.check(&service, dscp.at, self.log);
@@ -391,10 +408,10 @@ impl Check<'_> {
             let Some(&At { value: address, at }) = real.address.ok() else {
                 continue;
             };
-            if self.real_family(address, at, raw) {
-                self.real_address(address, at, mode);
+            if self.real_family(REAL, address, at, raw) {
+                self.real_address(REAL, address, at, mode);
             }
-            let Some(port) = self.real_port(&real.port, port, mode) else {
+            let Some(port) = self.real_port(REAL, &real.port, port, mode) else {
                 continue;
             };
             if let Some(other) = first.insert((address, port), at) {
@@ -430,8 +447,14 @@ impl Check<'_> {
         reals
     }
 
-    /// Whether a real server's family fits that of the VIP and the local pool.
-    fn real_family(&mut self, address: IpAddr, at: Span, raw: &raw::Service) -> bool {
+    /// Whether a real server's family fits that of the VIP and the local pool. `what`: what it is to the service.
+    pub(super) fn real_family(
+        &mut self,
+        what: &str,
+        address: IpAddr,
+        at: Span,
+        raw: &raw::Service,
+    ) -> bool {
         let real = family(address);
         let vip = raw.address.ok().filter(|vip| family(vip.value) != real);
         if let (Some(vip), Some(mode)) = (vip, raw.mode.get())
@@ -442,7 +465,7 @@ impl Check<'_> {
                 .error(
                     at,
                     format!(
-                        "the real server `{address}` is {real}, the VIP is {whose}: the mode {} keeps the family",
+                        "the {what} `{address}` is {real}, the VIP is {whose}: the mode {} keeps the family",
                         mode.name()
                     ),
                 )
@@ -460,7 +483,7 @@ impl Check<'_> {
                 .error(
                     at,
                     format!(
-                        "the real server `{address}` is {real}, the local pool {} is {}",
+                        "the {what} `{address}` is {real}, the local pool {} is {}",
                         quote(&pool.value),
                         family(local)
                     ),
@@ -472,7 +495,13 @@ impl Check<'_> {
         true
     }
 
-    fn real_address(&mut self, address: IpAddr, at: Span, mode: Option<ModeWord>) {
+    pub(super) fn real_address(
+        &mut self,
+        what: &str,
+        address: IpAddr,
+        at: Span,
+        mode: Option<ModeWord>,
+    ) {
         if !self.network.no_edge(address, at, self.log) {
             return;
         }
@@ -480,27 +509,25 @@ impl Check<'_> {
             self.log
                 .error(
                     at,
-                    format!(
-                        "the real server `{address}` is weir's own: {}",
-                        role.describe()
-                    ),
+                    format!("the {what} `{address}` is weir's own: {}", role.describe()),
                 )
                 .note(other, role.here())
-                .help("write the real server's own address");
+                .help(format!("write the {what}'s own address"));
         } else if !self.network.reachable(address) {
             self.log
-                .error(at, format!("no route reaches the real server `{address}`"))
+                .error(at, format!("no route reaches the {what} `{address}`"))
                 .help("give a port an address in its subnet, or add a [[route]]");
         } else if mode == Some(ModeWord::Dr) && !self.network.connected(address) {
             self.log
-                .warning(at, format!("the real server `{address}` is behind a router, which dr cannot cross"))
+                .warning(at, format!("the {what} `{address}` is behind a router, which dr cannot cross"))
                 .help("dr leaves the VIP in the packet: put the real server into a port's subnet, or use tunnel or fullnat");
         }
     }
 
     /// The port that the real server listens on; None if that cannot be told.
-    fn real_port(
+    pub(super) fn real_port(
         &mut self,
+        what: &str,
         raw: &Given<Int<0, 65_535>>,
         service: Option<u16>,
         mode: Option<ModeWord>,
@@ -516,10 +543,7 @@ impl Check<'_> {
                 self.log
                     .warning(
                         written.at,
-                        format!(
-                            "the mode {} ignores the real server's port {port}",
-                            mode.name()
-                        ),
+                        format!("the mode {} ignores the {what}'s port {port}", mode.name()),
                     )
                     .help(format!(
                         "{} cannot change ports: remove the key, or use nat or fullnat",
@@ -532,9 +556,11 @@ impl Check<'_> {
             self.log
                 .error(
                     written.at,
-                    "the real server's port is 0, but the service has one port",
+                    format!("the {what}'s port is 0, but the service has one port"),
                 )
-                .help("write the real server's port, or leave the key out for the service's");
+                .help(format!(
+                    "write the {what}'s port, or leave it out for the service's"
+                ));
             return None;
         }
         Some(port)
@@ -543,7 +569,7 @@ impl Check<'_> {
 
 /// Where each real server of a service is written.
 #[derive(Default)]
-struct Places {
+pub(super) struct Places {
     few: Vec<((IpAddr, u16), Span)>,
     many: HashMap<(IpAddr, u16), Span>,
 }
@@ -553,7 +579,7 @@ impl Places {
     const FEW: usize = 32;
 
     /// Returns where the same real server is written already.
-    fn insert(&mut self, real: (IpAddr, u16), at: Span) -> Option<Span> {
+    pub(super) fn insert(&mut self, real: (IpAddr, u16), at: Span) -> Option<Span> {
         if self.few.len() < Self::FEW {
             let known = self.few.iter().find(|(other, _)| *other == real);
             let known = known.map(|(_, at)| *at);

@@ -21,9 +21,9 @@ use crate::forward::tunnel::{Tunnel, Via};
 use crate::lpm::Lpm;
 use crate::rcu::map::Map;
 use crate::sched::{self, Setting};
-use crate::service::{Persistence, Real, ServiceKey};
+use crate::service::{Persistence, Real, ServiceKey, Serving};
 use crate::stats::{Established, RealTotals, Stats};
-use crate::tables::{Owner, Requests, Route, Service, Tables, Tunnels};
+use crate::tables::{Owner, Requests, Route, Service, Tables, Tunnels, choices};
 use crate::units::{RealId, ServiceId, Time};
 use configured::{Change, Configured};
 use counts::Counts;
@@ -33,6 +33,7 @@ use natted::Natted;
 use placing::Placing;
 pub use real_ids::Place;
 pub use reals::Edited;
+pub(crate) use registry::Turn;
 use registry::{Registry, Released};
 pub use states::{Edit, SlowStart, State};
 use std::net::IpAddr;
@@ -243,7 +244,7 @@ impl Services {
         if !vips.contains(key.address) && real_addresses.contains(key.address) {
             return Err(Conflict::VipIsReal(key.address));
         }
-        let mut reals = service.reals.iter().map(|real| real.address);
+        let mut reals = service.servers().map(|real| real.address);
         match reals.find(|real| vips.contains(*real)) {
             Some(real) => Err(Conflict::RealIsVip(real)),
             None => Ok(()),
@@ -358,19 +359,27 @@ impl Indexes {
         let Some(former) = self.running.get(key) else {
             return false;
         };
-        let reals = self.registry.weighed(service, &former.reals);
-        if reals == former.reals {
+        let (reals, availability) = self.registry.weighed(service, &former.reals);
+        let serving = availability.serving;
+        if reals == former.reals && serving == former.serving {
             return false;
         }
         let changed = reals.iter().zip(&former.reals);
         for (real, _) in changed.filter(|(real, former)| real != former) {
             around.stand(former.id, real, service.on_down);
         }
-        let scheduler = Some(&*former.scheduler);
-        let setting = Setting::new(key.address, former.flags.port, scheduler);
+        let before = Some(&*former.scheduler);
+        let setting = Setting::new(key.address, former.flags.port, before);
         let service = Service {
-            scheduler: (former.scheduler_kind.new)(&reals, &setting),
+            scheduler: scheduler(
+                former.scheduler_kind,
+                &setting,
+                &reals,
+                former.own_reals,
+                serving,
+            ),
             reals,
+            serving,
             name: former.name.clone(),
             pool: former.pool.clone(),
             cursors: former.cursors.clone(),
@@ -418,7 +427,7 @@ impl Indexes {
             names.insert(after.name.clone(), key);
         }
         let reals = |service: Option<&config::ServiceConfig>| -> Vec<IpAddr> {
-            let reals = service.into_iter().flat_map(|service| &service.reals);
+            let reals = service.into_iter().flat_map(|service| service.servers());
             reals.map(|real| real.address).collect()
         };
         let (former, present) = (reals(before), reals(after));
@@ -481,7 +490,6 @@ impl Indexes {
         let kind = sched::kind(service.scheduler);
         let former = running.get(&key).map(|former| &*former.scheduler);
         let setting = Setting::new(key.address, service.flags.port, former);
-        let scheduler = (kind.new)(&registered.reals, &setting);
         running.insert(
             key,
             Arc::new(Service {
@@ -490,8 +498,16 @@ impl Indexes {
                 key,
                 mode,
                 scheduler_kind: kind,
-                scheduler,
+                scheduler: scheduler(
+                    kind,
+                    &setting,
+                    &registered.reals,
+                    service.reals.len(),
+                    registered.serving,
+                ),
                 flags: service.flags,
+                own_reals: service.reals.len(),
+                serving: registered.serving,
                 reals: registered.reals,
                 pool,
                 persistence,
@@ -504,6 +520,17 @@ impl Indexes {
             }),
         );
     }
+}
+
+/// The scheduler of a service, over those of its servers that new connections may go to.
+fn scheduler(
+    kind: &'static sched::Kind,
+    setting: &Setting,
+    reals: &[Real],
+    own: usize,
+    serving: Serving,
+) -> Box<dyn sched::Scheduler> {
+    (kind.new)(choices(reals, own, serving), setting)
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! What is said of single real servers beside the file, and what of it is published: one service with other weights.
 
 use super::configured::At;
-use super::{Edit, Place, Services, State, registry, states};
+use super::{Edit, Place, Services, State, Turn, key, registry, states};
+use crate::config::ServiceConfig;
 use crate::model::changes::NoSuchReal;
 use crate::service::{Condition, Health, ServiceKey};
 use crate::units::{RealId, Time};
+use foldhash::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What an edit did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,11 @@ impl Services {
             file: configured.weight,
             is_published: self.reweigh(key),
         })
+    }
+
+    /// A service as it is configured.
+    pub(in crate::model) fn configured(&self, key: &ServiceKey) -> Option<&ServiceConfig> {
+        self.configured.get(key)
     }
 
     /// Whether a service's real servers are checked.
@@ -108,17 +117,43 @@ impl Services {
         self.indexes.registry.states.set_now(now);
     }
 
+    /// Says which servers' addresses no packet gets to. Returns whether there is something to publish.
+    pub(in crate::model) fn set_unreachable(&mut self, addresses: HashSet<IpAddr>) -> bool {
+        let registry = &mut self.indexes.registry;
+        let before = std::mem::replace(&mut registry.unreachable, addresses);
+        let now = &registry.unreachable;
+        let others: HashSet<IpAddr> = before.symmetric_difference(now).copied().collect();
+        if others.is_empty() {
+            return false;
+        }
+        let services = self.configured.config().services.iter();
+        let is_other = |service: &&Arc<ServiceConfig>| {
+            let mut servers = service.servers();
+            servers.any(|server| others.contains(&server.address))
+        };
+        let mut is_published = false;
+        for service in services.filter(is_other) {
+            is_published |= self.indexes.reweigh(&key(service), service, &self.around);
+        }
+        is_published
+    }
+
+    /// The services whose availability has changed since the last call.
+    pub(in crate::model) fn take_turns(&mut self) -> HashMap<ServiceKey, Turn> {
+        self.indexes.registry.take_turns()
+    }
+
     fn find_real(
         &self,
         key: &ServiceKey,
         at: At,
     ) -> Result<(RealId, states::Configured), NoSuchReal> {
         let service = self.configured.get(key).ok_or(NoSuchReal)?;
-        let mut reals = service.reals.iter();
-        let real = reals.find(|real| (real.address, real.port) == at);
+        let mut servers = registry::in_tables(service);
+        let found = servers.find(|(real, _)| (real.address, real.port) == at);
         let id = self.indexes.registry.id(key, at);
-        let (real, id) = real.zip(id).ok_or(NoSuchReal)?;
-        Ok((id, registry::configured(service, real)))
+        let ((real, role), id) = found.zip(id).ok_or(NoSuchReal)?;
+        Ok((id, registry::configured(service, real, role)))
     }
 
     /// Gives a service the weights that follow from what is known of its real servers now. Returns whether there is something

@@ -9,12 +9,13 @@ use super::states::{self, State, States};
 use crate::config;
 use crate::model::from_config::key;
 use crate::sched::Cursor;
-use crate::service::{Real, ServiceKey};
+use crate::service::{Availability, Member, Real, Role, ServiceKey, Serving};
 use crate::stats::{RealTotals, Stats};
 use crate::units::{RealId, ServiceId, Time};
 use crossbeam_utils::CachePadded;
 use foldhash::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,17 @@ pub(in crate::model) struct Registry {
     reals: RealIds,
     ids: ServiceIds,
     pub(super) states: States,
+    /// Addresses of servers that no packet gets to now.
+    pub(super) unreachable: HashSet<IpAddr>,
+    /// What has become of services as a whole, since it was last taken.
+    turns: HashMap<ServiceKey, Turn>,
+}
+
+/// What a service's availability was, and is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub before: Availability,
+    pub after: Availability,
 }
 
 /// What of a service outlives its changes.
@@ -32,8 +44,10 @@ struct Registered {
     id: ServiceId,
     name: Arc<str>,
     cursors: Arc<[CachePadded<Cursor>]>,
-    /// In the order of their addresses and ports.
+    /// In the order of their addresses and ports, fallback servers among them.
     reals: Box<[(At, RealId)]>,
+    /// None: it is new.
+    availability: Option<Availability>,
     /// Real servers that are no longer configured, and may have connections left.
     draining: HashSet<RealId>,
     /// How long a persistence template of it may live.
@@ -47,8 +61,9 @@ pub(super) struct Kept {
     pub id: ServiceId,
     pub name: Arc<str>,
     pub cursors: Arc<[CachePadded<Cursor>]>,
-    /// The last of the configuration first.
+    /// The last of the configuration first, and behind them the fallback servers.
     pub reals: Box<[Real]>,
+    pub serving: Serving,
 }
 
 /// What has no connections left.
@@ -111,6 +126,8 @@ impl Registry {
             reals: real_ids,
             ids,
             states,
+            unreachable,
+            turns,
         } = self;
         let key = key(service);
         let name: Arc<str> = service.name.as_str().into();
@@ -130,6 +147,7 @@ impl Registry {
                 .map(|n| CachePadded::new(Cursor::new(n, workers, beginning)))
                 .collect(),
             reals: Box::default(),
+            availability: None,
             draining: HashSet::default(),
             templates: None,
             past: RealTotals::default(),
@@ -143,19 +161,26 @@ impl Registry {
             let place = former.binary_search_by_key(at, |(at, _)| *at).ok()?;
             Some(former[place].1)
         };
-        let ids_of = service.reals.iter().rev().map(|real| {
+        let ids_of = in_tables(service).map(|(real, role)| {
             let id = known(&at(real));
             let place = (key, real.address, real.port);
             let is_added = id.is_none() && !is_new;
             let id = id.unwrap_or_else(|| real_ids.allocate(stats, place));
             if is_added {
-                states.added(id, configured(service, real));
+                states.added(id, configured(service, real, role));
             }
             registered.draining.remove(&id);
             id
         });
         let ids_of: Vec<RealId> = ids_of.collect();
-        let reals = weighed(states, service, ids_of.into_iter());
+        let (reals, availability) = weighed(
+            states,
+            unreachable,
+            service,
+            registered.availability,
+            ids_of.into_iter(),
+        );
+        note(turns, key, &mut registered.availability, availability);
         registered.reals = reals
             .iter()
             .map(|real| ((real.address, real.port), real.id))
@@ -174,15 +199,37 @@ impl Registry {
         }
         Kept {
             reals,
+            serving: availability.serving,
             id: registered.id,
             cursors: registered.cursors.clone(),
             name,
         }
     }
 
-    /// The real servers of a running service, with the weights that follow from what is known of them now.
-    pub(super) fn weighed(&self, service: &config::ServiceConfig, reals: &[Real]) -> Box<[Real]> {
-        weighed(&self.states, service, reals.iter().map(|real| real.id))
+    /// The servers of a running service, with the weights that follow from what is known of them now.
+    pub(super) fn weighed(
+        &mut self,
+        service: &config::ServiceConfig,
+        reals: &[Real],
+    ) -> (Box<[Real]>, Availability) {
+        let key = key(service);
+        let registered = self.services.get_mut(&key);
+        let mut none = None;
+        let known = registered.map_or(&mut none, |of| &mut of.availability);
+        let ids = reals.iter().map(|real| real.id);
+        let (reals, availability) = weighed(&self.states, &self.unreachable, service, *known, ids);
+        note(&mut self.turns, key, known, availability);
+        (reals, availability)
+    }
+
+    /// What has become of services as a whole since the last call.
+    pub(super) fn take_turns(&mut self) -> HashMap<ServiceKey, Turn> {
+        std::mem::take(&mut self.turns)
+    }
+
+    /// The availability of a configured service.
+    pub(in crate::model) fn availability(&self, key: &ServiceKey) -> Option<Availability> {
+        self.services.get(key)?.availability
     }
 
     /// The id of a configured real server.
@@ -201,6 +248,7 @@ impl Registry {
     pub(super) fn retire(&mut self, stats: &Stats, key: &ServiceKey) {
         self.ids.departed.insert(*key);
         if let Some(registered) = self.services.get_mut(key) {
+            registered.availability = None;
             for ((address, port), id) in std::mem::take(&mut registered.reals) {
                 let place = (*key, address, port);
                 self.reals.retire(stats, id, place, registered.templates);
@@ -257,34 +305,82 @@ impl Registry {
 pub(super) fn configured(
     service: &config::ServiceConfig,
     real: &config::RealConfig,
+    role: Role,
 ) -> states::Configured {
-    let is_slow = service.scheduler.no_shares().is_none();
+    let is_slow = service.scheduler.no_shares().is_none() && role == Role::Real;
     states::Configured {
         weight: real.weight,
         slow_start: service.slow_start.filter(|_| is_slow),
     }
 }
 
-/// The real servers of a service with their effective weights. `ids`: theirs, the last of the configuration first.
+/// A service's servers in the order of the tables: the real servers, the last of the configuration first, and then the fallback
+/// servers likewise.
+pub(super) fn in_tables(
+    service: &config::ServiceConfig,
+) -> impl Iterator<Item = (&config::RealConfig, Role)> + Clone {
+    let reals = service.reals.iter().rev().map(|it| (it, Role::Real));
+    let fallback = service.fallback.iter().rev();
+    reals.chain(fallback.map(|it| (it, Role::Fallback)))
+}
+
+/// The servers of a service with their effective weights, and what follows from all of them. `before`: its availability until
+/// now; `ids`: theirs, in the order of the tables.
 fn weighed(
     states: &States,
+    unreachable: &HashSet<IpAddr>,
     service: &config::ServiceConfig,
-    ids: impl ExactSizeIterator<Item = RealId> + Clone,
-) -> Box<[Real]> {
-    let reals = ids.zip(service.reals.iter().rev());
-    let scale = states.scale(reals.clone().map(|(id, real)| (id, real.weight)));
-    let weighed = reals.map(|(id, real)| {
-        let condition = states.condition(id);
+    before: Option<Availability>,
+    ids: impl Iterator<Item = RealId> + Clone,
+) -> (Box<[Real]>, Availability) {
+    let servers = ids.zip(in_tables(service));
+    let members = servers.clone().map(|(id, (server, role))| Member {
+        role,
+        condition: states.condition(id),
+        file: server.weight,
+        is_reachable: unreachable.is_empty() || !unreachable.contains(&server.address),
+    });
+    let was_below = before.is_some_and(|before| before.is_below);
+    let availability = Availability::of(&service.availability, was_below, members);
+    let reals = servers.clone().filter(|(_, (_, role))| *role == Role::Real);
+    let scale = states.scale(reals.map(|(id, (real, _))| (id, real.weight)));
+    let serving = availability.serving;
+    let weighed = servers.map(|(id, (server, role))| {
+        let (condition, file) = (states.condition(id), server.weight);
         Real {
             id,
-            address: real.address,
-            port: real.port,
-            weight: condition.effective_weight(real.weight, scale),
-            nominal: condition.nominal_weight(real.weight),
-            is_available: condition.is_available(),
+            address: server.address,
+            port: server.port,
+            weight: condition.weight_of(role, serving, file, scale),
+            nominal: condition.nominal_weight(file),
+            is_available: condition.is_available_of(role, serving, file),
+            keeps_clients: condition.keeps_clients_of(role, serving, file),
         }
     });
-    weighed.collect()
+    (weighed.collect(), availability)
+}
+
+/// Keeps a service's availability; one that has changed is said.
+fn note(
+    turns: &mut HashMap<ServiceKey, Turn>,
+    service: ServiceKey,
+    known: &mut Option<Availability>,
+    after: Availability,
+) {
+    // A new one is as it should be until it is found not to be.
+    let before = known.replace(after).unwrap_or(Availability {
+        serving: Serving::Available,
+        is_below: false,
+        ..after
+    });
+    if before == after {
+        return;
+    }
+    let turn = turns.entry(service).or_insert(Turn { before, after });
+    turn.after = after;
+    if turn.before == after {
+        turns.remove(&service);
+    }
 }
 
 #[cfg(test)]
@@ -318,7 +414,7 @@ address = "10.0.0.11"
             };
             let loaded = parse(&text, "test", &context).unwrap();
             let service = &loaded.config.services[0];
-            let found = configured(service, &service.reals[0]);
+            let found = configured(service, &service.reals[0], Role::Real);
             assert_eq!(found.slow_start.is_some(), is_slow, "{scheduler}");
             assert_eq!(loaded.warnings.iter().count(), usize::from(!is_slow));
         }

@@ -43,6 +43,10 @@ pub(super) struct Wanted {
     /// Seconds, and bits of the client's address.
     pub(super) persistence: Option<(u32, u8)>,
     pub(super) reals: Vec<(usize, bool, u16)>,
+    /// Those that are no real servers.
+    pub(super) fallback: Vec<usize>,
+    /// `min_healthy` and `when_below`.
+    pub(super) minimum: Option<(&'static str, &'static str)>,
 }
 
 #[derive(Clone, Debug)]
@@ -87,17 +91,26 @@ pub(super) fn services() -> impl Strategy<Value = Vec<Wanted>> {
         0..config::SchedulerConfig::ALL.len(),
         prop::option::weighted(0.3, (1u32..600, prop::sample::select(&[8, 24, 32][..]))),
         reals,
+        prop::collection::vec(0..REALS.len(), 0..3),
+        prop::option::of((
+            prop::sample::select(&["1", "2", "\"50%\"", "\"100%\""][..]),
+            prop::sample::select(&["all", "fallback", "refuse"][..]),
+        )),
     );
     let service = service.prop_map(
-        |(vip, port, is_udp, name, mode, scheduler, persistence, reals)| Wanted {
-            vip,
-            port,
-            is_udp,
-            name,
-            mode,
-            scheduler,
-            persistence,
-            reals,
+        |(vip, port, is_udp, name, mode, scheduler, persistence, reals, fallback, minimum)| {
+            Wanted {
+                vip,
+                port,
+                is_udp,
+                name,
+                mode,
+                scheduler,
+                persistence,
+                reals,
+                fallback,
+                minimum,
+            }
         },
     );
     prop::collection::vec(service, 0..6)
@@ -143,6 +156,18 @@ pub(super) fn text_of_services(services: &[Wanted]) -> String {
             && names.insert(name)
         {
             text += &format!("name = \"{}\"\n", NAMES[name]);
+        }
+        let is_real = |it: &usize| service.reals.iter().any(|(real, ..)| real == it);
+        let fallback: BTreeSet<_> = service.fallback.iter().filter(|it| !is_real(it)).collect();
+        let listed: Vec<_> = fallback
+            .iter()
+            .map(|it| format!("\"{}\"", REALS[**it]))
+            .collect();
+        text += &format!("fallback = [{}]\n", listed.join(", "));
+        if let Some((least, when_below)) = service.minimum
+            && !(when_below == "fallback" && fallback.is_empty())
+        {
+            text += &format!("min_healthy = {least}\nwhen_below = \"{when_below}\"\n");
         }
         if let Some((timeout, prefix)) = service.persistence {
             text +=

@@ -87,12 +87,13 @@ impl Lab {
                 let Some(n) = place(*n) else { return };
                 let service = &self.expected[n];
                 let its = key(service);
-                if service.reals.is_empty() {
+                let servers: Vec<_> = service.servers().collect();
+                if servers.is_empty() {
                     let absent = (REALS[0], 1);
                     assert!(self.model.edit(&its, absent, *edit, None).is_err());
                     return;
                 }
-                let real = &service.reals[real % service.reals.len()];
+                let real = servers[real % servers.len()];
                 let at = (real.address, real.port);
                 let condition = self.conditions.entry((its, at)).or_default();
                 let before = condition.effective_weight(real.weight, 1);
@@ -133,7 +134,7 @@ impl Lab {
         let is_there = |(its, at): &(ServiceKey, At)| {
             let mut services = self.expected.iter();
             let service = services.find(|service| key(service) == *its);
-            service.is_some_and(|it| it.reals.iter().any(|real| (real.address, real.port) == *at))
+            service.is_some_and(|it| it.servers().any(|real| (real.address, real.port) == *at))
         };
         self.conditions.retain(|of, _| is_there(of));
     }

@@ -58,10 +58,12 @@ pub(super) fn seen(model: &Model) -> Seen {
             let id = RealId(0);
             (Real { id, ..*real }, told)
         });
+        let availability = model.availability(key).unwrap();
+        assert_eq!(availability.serving, service.serving);
         let persistence = &service.persistence;
         let persistence = persistence.map(|it| (it.timeout, it.prefix, it.through_drain));
         let text = format!(
-            "{} {} {} {:?} {persistence:?} {:?} {:?} {:?} {}",
+            "{} {} {} {:?} {persistence:?} {:?} {:?} {:?} {} {} {availability:?}",
             service.name,
             service.mode.name,
             service.scheduler_kind.name,
@@ -70,6 +72,7 @@ pub(super) fn seen(model: &Model) -> Seen {
             service.unknown_tcp,
             service.tcp_mss,
             service.cursors.len(),
+            service.own_reals,
         );
         let placement = tables.placements.get(key);
         let row = Row {
@@ -144,7 +147,7 @@ pub(super) fn was_nat(config: &Config, service: &ServiceKey, place: &ServiceKey)
     };
     let is_nat = service.mode == config::ModeConfig::Nat;
     !is_nat
-        && service.reals.iter().any(|real| {
+        && service.servers().any(|real| {
             let port = if real.port == 0 {
                 service.port
             } else {
@@ -166,7 +169,7 @@ pub(super) fn check_by_hand(tables: &Tables, service: &config::ServiceConfig) {
         let tunnel = tables.tunnels.get(real.id).unwrap();
         assert_eq!((Some(tunnel.via), tunnel.destination), (via, real.address));
     }
-    for real in service.reals.iter().filter(|_| is_nat) {
+    for real in service.servers().filter(|_| is_nat) {
         let port = if real.port == 0 {
             service.port
         } else {
@@ -239,7 +242,7 @@ pub(super) fn compare(lab: &Lab, is_quiet: bool) {
     }
     if is_quiet {
         let is_real = |address| {
-            (config.services.iter().flat_map(|service| &service.reals))
+            (config.services.iter().flat_map(|service| service.servers()))
                 .any(|real| real.address == address)
         };
         assert!(after.ends.keys().all(|address| is_real(*address)));

@@ -1,0 +1,257 @@
+//! Routes to VIPs in the host's table, for a routing daemon to announce. Apart from the companions' addresses and routes, since a
+//! VIP that is no longer served is taken back within milliseconds, whatever else there is to ask the kernel.
+
+use super::kernel::Interface;
+use crate::config::{Config, home_ports};
+use crate::log::{self, Reports};
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::{Error, Handle, RouteMessageBuilder};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// These routes among the kernel's (`rtm_protocol`): what a routing daemon's filter knows them by, and a number that neither
+/// the kernel nor iproute2 names.
+pub(crate) const PROTOCOL: u8 = 0xe2;
+/// As that of weir's other routes.
+const METRIC: u32 = super::kernel::METRIC;
+/// Between two tries at what the kernel refused.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long a stop waits until they are gone.
+const AT_STOP: Duration = Duration::from_millis(500);
+
+/// A VIP on an interface, by the kernel's number of that.
+type Place = (u32, IpAddr);
+
+/// The routes as they are to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    places: BTreeSet<Place>,
+    /// Counts what may have taken routes away.
+    losses: u64,
+}
+
+/// Keeps the kernel's routes to VIPs as they are to be.
+pub(super) struct Vips {
+    wanted: watch::Sender<Wanted>,
+    given: watch::Receiver<BTreeSet<Place>>,
+}
+
+impl Vips {
+    /// Removes what a killed weir has left on the interfaces, and starts a task that makes routes. Within the control thread's
+    /// runtime.
+    ///
+    /// # Errors
+    /// For a person: what the kernel refused.
+    pub(super) async fn start(interfaces: &[Interface]) -> Result<Vips, String> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(|error| format!("no netlink socket: {error}"))?;
+        tokio::spawn(connection);
+        for (place, route) in left(&handle, interfaces).await? {
+            let gone = handle.route().del(route).execute().await;
+            if let Err(error) = gone.or_else(|error| is_done(error, libc::ESRCH)) {
+                return Err(format!(
+                    "removing the route to {} of a weir before: {error}",
+                    place.1
+                ));
+            }
+        }
+        let names = interfaces.iter().map(|it| (it.index, it.name.clone()));
+        let names: BTreeMap<u32, String> = names.collect();
+        let (wanted, receiver) = watch::channel(Wanted::default());
+        let (sender, given) = watch::channel(BTreeSet::new());
+        tokio::spawn(follow(handle, names, receiver, sender));
+        Ok(Vips { wanted, given })
+    }
+
+    /// The VIPs that are to have routes, on the companions of the ports that serve them.
+    pub(super) fn announce(
+        &self,
+        interfaces: &[Interface],
+        config: &Config,
+        vips: &BTreeSet<IpAddr>,
+    ) {
+        let places = vips.iter().flat_map(|vip| {
+            let homes = home_ports(&config.ports, &config.routes, *vip);
+            let here = interfaces.iter().filter(move |it| homes.contains(&it.port));
+            here.map(|it| (it.index, *vip))
+        });
+        let places: BTreeSet<Place> = places.collect();
+        self.wanted.send_if_modified(|wanted| {
+            let is_other = wanted.places != places;
+            wanted.places = places;
+            is_other
+        });
+    }
+
+    /// Something else was done to an interface: routes may be lost.
+    pub(super) fn may_be_lost(sender: &watch::Sender<Wanted>) {
+        sender.send_modify(|wanted| wanted.losses += 1);
+    }
+
+    /// What [`may_be_lost`](Self::may_be_lost) takes.
+    pub(super) fn sender(&self) -> watch::Sender<Wanted> {
+        self.wanted.clone()
+    }
+
+    /// Takes all routes back, and waits until they are gone.
+    pub(super) async fn withdraw(&mut self) {
+        self.wanted.send_modify(|wanted| wanted.places.clear());
+        let gone = self.given.wait_for(BTreeSet::is_empty);
+        // What is left goes with the interfaces.
+        let _ = tokio::time::timeout(AT_STOP, gone).await;
+    }
+}
+
+async fn follow(
+    handle: Handle,
+    names: BTreeMap<u32, String>,
+    mut wanted: watch::Receiver<Wanted>,
+    given: watch::Sender<BTreeSet<Place>>,
+) {
+    let (mut losses, mut has_failed) = (0, false);
+    let mut failures = Reports::new(names.len());
+    let name = |place: &Place| names.get(&place.0).map_or("", String::as_str);
+    loop {
+        let changed = async {
+            match has_failed {
+                true => tokio::time::timeout(AGAIN, wanted.changed())
+                    .await
+                    .unwrap_or(Ok(())),
+                false => wanted.changed().await,
+            }
+        };
+        if changed.await.is_err() {
+            return;
+        }
+        let want = wanted.borrow_and_update().clone();
+        let mut have = given.borrow().clone();
+        has_failed = false;
+        let mut failed = |place: &Place, what: &str, error: Error| {
+            let said = format!(
+                "companion {:?}: {what} the route to {}: {error}",
+                name(place),
+                place.1
+            );
+            if let Some(said) = failures.note(place.0, said, log::now()) {
+                tracing::error!(times = said.count, "{}", said.last);
+            }
+        };
+        for place in have.clone().difference(&want.places) {
+            let gone = handle.route().del(message(*place)).execute().await;
+            let gone = gone.or_else(|error| is_done(error, libc::ESRCH));
+            match gone.or_else(|error| is_done(error, libc::ENODEV)) {
+                Ok(()) => {
+                    have.remove(place);
+                    let (vip, companion) = (place.1, name(place));
+                    tracing::info!(%vip, companion, "the VIP's route is withdrawn");
+                }
+                Err(error) => {
+                    has_failed = true;
+                    failed(place, "removing", error);
+                }
+            }
+        }
+        let is_lost = std::mem::replace(&mut losses, want.losses) != want.losses;
+        for place in &want.places {
+            if have.contains(place) && !is_lost {
+                continue;
+            }
+            let made = handle.route().add(message(*place)).execute().await;
+            match made.or_else(|error| is_done(error, libc::EEXIST)) {
+                Ok(()) => {
+                    if have.insert(*place) {
+                        let (vip, companion) = (place.1, name(place));
+                        tracing::info!(%vip, companion, "the VIP has a route to be announced");
+                    }
+                }
+                // Set down or removed, an interface has no routes; when it is set up again, that is told.
+                Err(error) if says(&error, libc::ENETDOWN) || says(&error, libc::ENODEV) => {
+                    have.remove(place);
+                }
+                Err(error) => {
+                    have.remove(place);
+                    has_failed = true;
+                    failed(place, "adding", error);
+                }
+            }
+        }
+        given.send_replace(have);
+    }
+}
+
+/// Whether the kernel only says that it is so already.
+fn is_done(error: Error, already: i32) -> Result<(), Error> {
+    match says(&error, already) {
+        true => Ok(()),
+        false => Err(error),
+    }
+}
+
+/// Whether the kernel's error is this one.
+fn says(error: &Error, number: i32) -> bool {
+    matches!(error, Error::NetlinkError(message) if message.raw_code() == -number)
+}
+
+/// The routes to VIPs that are there.
+async fn left(
+    handle: &Handle,
+    interfaces: &[Interface],
+) -> Result<Vec<(Place, RouteMessage)>, String> {
+    let mut found = Vec::new();
+    for all in [
+        RouteMessageBuilder::<Ipv4Addr>::new().build(),
+        RouteMessageBuilder::<Ipv6Addr>::new().build(),
+    ] {
+        let routes = handle.route().get(all).execute();
+        let routes: Vec<_> = routes
+            .try_collect()
+            .await
+            .map_err(|error| format!("asking the kernel for routes: {error}"))?;
+        let own = routes
+            .into_iter()
+            .filter_map(|route| Some((place(&route)?, route)));
+        let is_ours = |index| interfaces.iter().any(|it| it.index == index);
+        found.extend(own.filter(|((index, _), _)| is_ours(*index)));
+    }
+    Ok(found)
+}
+
+fn message((index, vip): Place) -> RouteMessage {
+    let mut message = match vip {
+        IpAddr::V4(vip) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(vip, 32)
+            .output_interface(index)
+            .priority(METRIC)
+            .scope(RouteScope::Link)
+            .build(),
+        IpAddr::V6(vip) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(vip, 128)
+            .output_interface(index)
+            .priority(METRIC)
+            .build(),
+    };
+    message.header.protocol = RouteProtocol::from(PROTOCOL);
+    message.header.kind = RouteType::Unicast;
+    message
+}
+
+fn place(message: &RouteMessage) -> Option<Place> {
+    if message.header.protocol != RouteProtocol::from(PROTOCOL) {
+        return None;
+    }
+    let (mut vip, mut by) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(it)) => vip = Some(IpAddr::V4(*it)),
+            RouteAttribute::Destination(RouteAddress::Inet6(it)) => vip = Some(IpAddr::V6(*it)),
+            RouteAttribute::Oif(index) => by = Some(*index),
+            _ => {}
+        }
+    }
+    by.zip(vip)
+}
