@@ -58,6 +58,8 @@ pub struct Real {
     pub nominal: u16,
     /// See [`Condition::is_available`].
     pub is_available: bool,
+    /// See [`Condition::is_held`]: clients that persistence binds to it go elsewhere, whatever that says of a drain.
+    pub is_held: bool,
 }
 
 impl Real {

@@ -91,6 +91,8 @@ fn services(
             health: Some(HealthUse::Own(health.clone())),
             slow_start: None,
             on_down: Default::default(),
+            on_drain: None,
+            passive: None,
             reals: (0..reals).map(real).collect(),
         })
     };

@@ -20,6 +20,7 @@ fn reals(count: u32) -> Vec<Real> {
         weight: 1 + n as u16 % 5,
         nominal: 1 + n as u16 % 5,
         is_available: true,
+        is_held: false,
     };
     (0..count).map(real).collect()
 }

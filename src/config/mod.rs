@@ -488,8 +488,36 @@ pub struct ServiceConfig {
     /// A real server that comes (back) gets its weight over this time. Default: at once.
     pub slow_start: Option<Duration>,
     pub on_down: OnDown,
+    /// Of UDP: a flow of a drained real server that was silent for so long goes on to another one. None: it stays.
+    pub on_drain: Option<Duration>,
+    /// None: what becomes of clients' connections says nothing of real servers.
+    pub passive: Option<PassiveConfig>,
     pub reals: Vec<RealConfig>,
 }
+
+/// When a real server gets no new connections for a while, since those that it got failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassiveConfig {
+    /// So many connections …
+    pub failures: u32,
+    /// … in so long a time.
+    pub within: Duration,
+    /// It comes back after this.
+    pub hold: Duration,
+}
+
+impl Default for PassiveConfig {
+    fn default() -> Self {
+        PassiveConfig {
+            failures: 5,
+            within: Duration::from_secs(10),
+            hold: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How long a UDP flow of a drained real server must have been silent, by default.
+pub const ON_DRAIN: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PersistenceConfig {

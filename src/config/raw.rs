@@ -2,7 +2,7 @@
 
 use super::address::{AddressRange, Destination, HostPrefix, OnLink, PortRange};
 use super::check_value::{
-    ByName, CheckKind, CheckVia, HealthChoice, Hex, Pace, Rcodes, StatusCodes,
+    ByName, CheckKind, CheckVia, HealthChoice, Hex, OnDrain, Pace, Rcodes, StatusCodes,
 };
 use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
@@ -199,7 +199,14 @@ tables! {
         health: HealthChoice;
         slow_start: Duration;
         on_down: OnDown;
+        on_drain: OnDrain;
+        passive: Passive;
         real: List<Real>;
+    }
+    Passive "passive" {
+        failures: Int<1, 100_000>;
+        within: Pace;
+        hold: Pace;
     }
     Persistence "persistence" {
         timeout: Duration;

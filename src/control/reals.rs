@@ -1,13 +1,11 @@
 //! Single real servers: what operators do to them, and what is shown of their state.
 
 use super::{Control, Missing};
-use crate::model::{Edit, Edited, State};
-use crate::neighbour::LinkState;
-use crate::service::{Admin, Condition, Health, Real, ServiceKey, Why};
-use crate::tables::Tables;
+use crate::model::{Edit, Edited, State, why_no_way};
+use crate::service::{Admin, Health, Real, ServiceKey, Why};
 use crate::units::Time;
 use crate::view;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 impl Control {
@@ -67,7 +65,7 @@ impl Control {
         let file = self.model.file_weight(key, at).unwrap_or(real.weight);
         let state = self.model.state(real.id);
         let condition = state.map(State::condition).unwrap_or_default();
-        let is_up = way.is_none() && condition.health != Health::Down;
+        let is_up = way.is_none() && condition.health != Health::Down && !condition.is_held;
         let weight = condition.effective_weight(file, 1);
         (weight, is_up, show_state(state, file, way, self.now()))
     }
@@ -77,7 +75,6 @@ impl Control {
 fn show_state(state: Option<&State>, file: u16, way: Option<String>, now: Time) -> view::StateView {
     let nothing = State::default();
     let state = state.unwrap_or(&nothing);
-    let condition = state.condition();
     let left =
         |until: Option<Time>| until.map(|until| until.since(now).as_secs_f64().ceil() as u64);
     let of_admin = state.admin != Admin::Enabled;
@@ -90,37 +87,23 @@ fn show_state(state: Option<&State>, file: u16, way: Option<String>, now: Time) 
         health: state.health,
         health_reason: state.reason.as_deref().map(str::to_owned),
         health_since_s: state.health_since.map(|since| now.since(since).as_secs()),
+        held: state.held.as_ref().map(|held| held.reason.to_string()),
+        held_ends_s: left(state.held.as_ref().map(|held| held.until)),
         slow_start_percent: state.slow_start.map_or(100, |starting| starting.percent),
-        why: why(&condition, file, state.reason.as_deref()).or(way),
+        why: why(state, file).or(way),
     }
 }
 
 /// Why a real server gets no new connections, in words.
-fn why(condition: &Condition, file: u16, reason: Option<&str>) -> Option<String> {
-    let why = condition.why_none(file)?;
-    Some(match (why, reason) {
-        (Why::Down, Some(reason)) => format!("{}: {reason}", why.name()),
-        _ => why.name().to_owned(),
-    })
-}
-
-/// Why packets do not get to an address, if they do not: no route leads there, or its next hop has failed to answer.
-fn why_no_way(tables: &Tables, address: IpAddr) -> Option<String> {
-    let Some(route) = tables.routes.get(address) else {
-        return Some("no route".to_owned());
+fn why(state: &State, file: u16) -> Option<String> {
+    let why = state.condition().why_none(file)?;
+    let reason = match why {
+        Why::Down => state.reason.as_deref(),
+        Why::Held => state.held.as_ref().map(|held| &*held.reason),
+        _ => None,
     };
-    if tables.neighbours.is_link_down(route.port) {
-        return Some(format!("link {} down", tables.port(route.port).name));
-    }
-    let hop = match route.gateway {
-        Some((hop, _)) => Some(hop),
-        None => tables.neighbours.find(route.port, address),
-    }?;
-    match tables.neighbours.link(hop).state {
-        LinkState::Failed => Some(match tables.neighbours.address(hop) {
-            next if next == address => "no neighbour".to_owned(),
-            next => format!("no neighbour {next}"),
-        }),
-        LinkState::Incomplete | LinkState::Reachable | LinkState::Stale => None,
-    }
+    Some(match reason {
+        Some(reason) => format!("{}: {reason}", why.name()),
+        None => why.name().to_owned(),
+    })
 }

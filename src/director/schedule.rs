@@ -104,7 +104,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let bound = (!template.is_expired(&tables.timeouts, now.millis()))
             .then(|| service.reals.iter().find(|real| real.id == template.real))
             .flatten()
-            .filter(|real| real.weight > 0 || persistence.through_drain && real.is_available)
+            .filter(|real| real.weight > 0 || persistence.through_drain && takes_bound(real))
             .and_then(|real| Some((*real, usable_way::<F>(real, tables, tried)?)));
         let (real, way) = match bound {
             Some(bound) => bound,
@@ -175,11 +175,16 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 }
 
+/// Whether clients that are bound to a drained real server may go on to it.
+fn takes_bound(real: &Real) -> bool {
+    real.is_available && !real.is_held
+}
+
 /// Whether a new connection may go to a real server that it has not been tried with.
 pub(super) fn could_serve<F: Family>(service: &Service, real: &Real, tables: &Tables) -> bool {
     let persistence = service.persistence.as_ref();
     let through_drain = persistence.is_some_and(|persistence| persistence.through_drain);
-    (real.weight > 0 || through_drain && real.is_available)
+    (real.weight > 0 || through_drain && takes_bound(real))
         && usable_way::<F>(real, tables, &Tried::default()).is_some()
 }
 

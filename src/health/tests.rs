@@ -40,6 +40,8 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         health,
         slow_start: None,
         on_down: Default::default(),
+        on_drain: None,
+        passive: None,
         reals: reals
             .iter()
             .map(|&real| RealConfig {

@@ -8,6 +8,7 @@
 mod beginnings_tests;
 mod changes;
 mod from_config;
+mod passive;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
@@ -36,11 +37,11 @@ pub use from_config::{Device, key};
 use from_config::{port_of, port_tables};
 use ipnet::{IpNet, Ipv6Net};
 pub use plan::{Detail, Details};
-pub use reach::names;
+pub use reach::{names, why_no_way};
 pub use reals::{EditedReal, RestoredEdit};
 use routers::{Routers, Standing};
 use services::Services;
-pub use services::{Conflict, Edit, Edited, Place, SlowStart, State};
+pub use services::{Conflict, Edit, Edited, Held, Place, SlowStart, State};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -58,6 +59,8 @@ pub struct Model {
     routers: Routers,
     /// Log lines about routers that made room for others: the new one, and the one that went.
     displaced: Reports<PortId, (Ipv6Addr, Ipv6Addr)>,
+    /// About real servers that are held, and come back.
+    passed: passive::Lines,
     /// The default route is another router's since [`Model::take_rerouted`] was asked.
     is_rerouted: bool,
     /// Workers have room for IPv6 connections, as the first configuration asked for.
@@ -141,6 +144,7 @@ impl Model {
             drained_at: now,
             routers: Routers::default(),
             displaced: Reports::new(MAX_PORTS),
+            passed: Reports::new(passive::SUBJECTS),
             is_rerouted: false,
             speaks_ipv6: config.speaks_ipv6(),
             crosses_families: config.crosses_families(),
@@ -356,6 +360,7 @@ impl Model {
     /// Call it at least every few milliseconds.
     pub fn tick(&mut self, now: Time) {
         self.take_steps(now);
+        self.watch(now);
         let network = Network {
             tables: self.publisher.current(),
             reals: self.services.real_addresses(),
@@ -421,6 +426,7 @@ impl Model {
             self.resolver.next_due(),
             self.routers.next_due(),
             self.services.next_step(),
+            self.services.next_release(),
         ];
         due.into_iter().flatten().min()
     }

@@ -4,7 +4,8 @@
 use super::changes::different;
 use super::{Model, key};
 use crate::config::{
-    Config, HealthUse, ModeConfig, PersistenceConfig, Protocol, RealConfig, ServiceConfig, TcpMss,
+    Config, HealthUse, ModeConfig, PassiveConfig, PersistenceConfig, Protocol, RealConfig,
+    ServiceConfig, TcpMss,
 };
 use crate::service::{Admin, ServiceKey};
 use serde::Serialize;
@@ -368,6 +369,11 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
     key!(tcp_mss, |it: &Option<TcpMss>| it.map(tcp_mss));
     key!(slow_start, |it: &Option<_>| it.map(span));
     key!(on_down, word);
+    // Another protocol is another service.
+    key!(on_drain, |it: &Option<_>| Some(
+        it.map_or_else(|| "keep".to_owned(), span)
+    ));
+    key!(passive, |it: &Option<PassiveConfig>| it.map(passive));
     key!(health, |it: &Option<HealthUse>| it.as_ref().and_then(shown));
     rest.reals.clone_from(&after.reals);
     // A key that has no line of its own above.
@@ -447,6 +453,11 @@ fn persistence(it: PersistenceConfig) -> String {
         it.prefix_v4,
         it.prefix_v6
     )
+}
+
+fn passive(it: PassiveConfig) -> String {
+    let (failures, within, hold) = (it.failures, span(it.within), span(it.hold));
+    format!("{failures} failures in {within}, for {hold}")
 }
 
 fn all(list: impl IntoIterator<Item = impl Display>) -> String {

@@ -279,6 +279,7 @@ mod tests {
             weight,
             nominal: weight,
             is_available: true,
+            is_held: false,
         };
         weights.iter().enumerate().map(real).collect()
     }

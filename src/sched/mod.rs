@@ -201,6 +201,7 @@ pub(crate) mod testing {
                         weight,
                         nominal: weight,
                         is_available: true,
+                        is_held: false,
                     },
                 );
             }

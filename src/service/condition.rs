@@ -85,6 +85,8 @@ pub struct Condition {
     /// A weight that an operator has set, in the place of the file's.
     pub weight: Option<u16>,
     pub health: Health,
+    /// Its clients' connections failed: for a while it gets no new ones.
+    pub is_held: bool,
     /// How much of its weight a real server that comes (back) has, in per cent; 100 after its slow start.
     pub slow_start: u8,
 }
@@ -95,6 +97,7 @@ impl Default for Condition {
             admin: Admin::Enabled,
             weight: None,
             health: Health::Unknown,
+            is_held: false,
             slow_start: 100,
         }
     }
@@ -106,6 +109,8 @@ pub enum Why {
     Disabled,
     Drained,
     Down,
+    /// Its clients' connections failed.
+    Held,
     /// The weight that an operator has set is 0.
     RuntimeWeight,
     /// Its weight in the file is 0.
@@ -118,6 +123,7 @@ impl Why {
             Why::Disabled => "disabled",
             Why::Drained => "drained",
             Why::Down => "down",
+            Why::Held => "held",
             Why::RuntimeWeight => "runtime weight 0",
             Why::FileWeight => "weight 0 in the file",
         }
@@ -149,6 +155,7 @@ impl Condition {
             (Admin::Disabled, _) => Some(Why::Disabled),
             (_, Health::Down) => Some(Why::Down),
             (Admin::Drained, _) => Some(Why::Drained),
+            _ if self.is_held => Some(Why::Held),
             (Admin::Enabled, Health::Unknown | Health::Up) => match self.weight {
                 Some(0) => Some(Why::RuntimeWeight),
                 None if file == 0 => Some(Why::FileWeight),
@@ -219,6 +226,15 @@ mod tests {
                 let expected = if weights[0] > 0 { expected } else { 0 };
                 assert_eq!(starting.effective_weight(1, 10), expected);
             }
+            // Held, it gets nothing, and what is worse is said first; established connections are not touched.
+            let held = Condition {
+                is_held: true,
+                ..condition(None)
+            };
+            let first = why[0].unwrap_or(Why::Held);
+            assert_eq!(held.why_none(3), Some(first));
+            assert_eq!(held.effective_weight(3, 1), 0);
+            assert_eq!(held.is_available(), is_available);
         }
     }
 
@@ -227,12 +243,14 @@ mod tests {
             prop::sample::select(&Admin::ALL[..]),
             prop::option::of(any::<u16>()),
             prop::sample::select(&Health::ALL[..]),
+            any::<bool>(),
             any::<u8>(),
         );
-        parts.prop_map(|(admin, weight, health, slow_start)| Condition {
+        parts.prop_map(|(admin, weight, health, is_held, slow_start)| Condition {
             admin,
             weight,
             health,
+            is_held,
             slow_start,
         })
     }

@@ -8,6 +8,7 @@ mod health;
 mod hosts;
 mod marks;
 mod network;
+mod passive;
 mod pool;
 mod request;
 mod service;

@@ -108,7 +108,7 @@ impl Services {
         self.indexes.registry.states.set_now(now);
     }
 
-    fn find_real(
+    pub(super) fn find_real(
         &self,
         key: &ServiceKey,
         at: At,
@@ -123,7 +123,7 @@ impl Services {
 
     /// Gives a service the weights that follow from what is known of its real servers now. Returns whether there is something
     /// to publish.
-    fn reweigh(&mut self, key: &ServiceKey) -> bool {
+    pub(super) fn reweigh(&mut self, key: &ServiceKey) -> bool {
         let service = self.configured.get(key);
         service.is_some_and(|service| self.indexes.reweigh(key, service, &self.around))
     }
