@@ -258,6 +258,8 @@ pub struct Service {
     pub unknown_tcp: Option<UnknownTcp>,
     pub tcp_mss: Option<TcpMss>,
     pub on_down: OnDown,
+    /// After which silence a UDP flow of a drained real server goes on to another one.
+    pub on_drain: Option<Duration>,
     /// Of a mode that wraps or marks packets.
     pub via: Option<Via>,
     /// For each worker. Outlive every change of the service.

@@ -34,8 +34,8 @@ pub struct MemberView {
     pub fallback: bool,
     /// The effective one, by which it gets new connections: 0 while it gets none.
     pub weight: u16,
-    /// A route leads there, its next hop has not failed to answer ARP or neighbour solicitations, and no health check says
-    /// that it is down.
+    /// A route leads there, its next hop has not failed to answer ARP or neighbour solicitations, no health check says
+    /// that it is down, and its clients' connections do not fail (`passive`).
     pub up: bool,
     #[serde(flatten)]
     pub state: StateView,
@@ -71,6 +71,12 @@ pub struct StateView {
     /// Seconds since its health became what it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_since_s: Option<u64>,
+    /// Why it gets no new connections for a while: what became of those that it got (`passive`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// Seconds until it gets new ones again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_ends_s: Option<u64>,
     /// How much of its weight it has, 100 but for a while after it came (back).
     #[serde(default = "hundred")]
     #[schema(required)]
@@ -520,4 +526,9 @@ pub struct HealthCounts {
     /// Of those, the ones that run now, and those whose real server is down.
     pub running: u64,
     pub down: u64,
+    /// Connections of watched real servers that have failed, by the way.
+    pub failures: [(&'static str, u64); 4],
+    /// Real servers that are held for that now, and how often one was.
+    pub held: u64,
+    pub holds: u64,
 }

@@ -94,6 +94,8 @@ fn services(
             availability: Default::default(),
             announce: Default::default(),
             fallback: Vec::new(),
+            on_drain: None,
+            passive: None,
             reals: (0..reals).map(real).collect(),
         })
     };

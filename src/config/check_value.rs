@@ -219,13 +219,38 @@ impl Value for Pace {
                 DeValue::Integer(number) => format!("`{number}`"),
                 _ => String::new(),
             };
-            log.error(
-                at,
-                format!("{written} is no time span for `{}` of a check", log.key),
-            )
-            .help(HELP);
+            log.error(at, format!("{written} is no time span for `{}`", log.key))
+                .help(HELP);
         }
         span.map(Pace)
+    }
+}
+
+/// After which silence a UDP flow leaves a drained real server; none: it stays.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OnDrain(pub Option<Duration>);
+
+impl Value for OnDrain {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        match value {
+            DeValue::String(text) if text == "keep" => Some(OnDrain(None)),
+            DeValue::Integer(_) => Pace::read(value, at, log).map(|after| OnDrain(Some(after.0))),
+            DeValue::String(text) if text.starts_with(|first: char| first.is_ascii_digit()) => {
+                Pace::read(value, at, log).map(|after| OnDrain(Some(after.0)))
+            }
+            DeValue::String(text) => {
+                log.error(
+                    at,
+                    format!("{} is neither `keep` nor a time span", quote(text)),
+                )
+                .help("write \"keep\", or after which silence a flow moves: \"5s\"");
+                None
+            }
+            _ => {
+                wrong_type(value, "\"keep\" or a time span", at, log);
+                None
+            }
+        }
     }
 }
 

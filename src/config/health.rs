@@ -211,7 +211,7 @@ impl Display for Probe {
             Probe::Tcp(exchange) | Probe::Udp(exchange) => {
                 for (what, bytes) in [("send", &exchange.send), ("expect", &exchange.expect)] {
                     if !bytes.is_empty() {
-                        write!(f, " {what} \"{}\"", bytes.escape_ascii())?;
+                        write!(f, " {what} {}", hidden(bytes))?;
                     }
                 }
                 Ok(())
@@ -233,7 +233,11 @@ impl Display for Probe {
                     arguments,
                     user,
                 } = exec;
-                write!(f, " {program:?} {arguments:?} as {user}")
+                write!(f, " {program:?}")?;
+                for argument in arguments {
+                    write!(f, " {}", hidden(argument.as_bytes()))?;
+                }
+                write!(f, " as {user}")
             }
             Probe::Grpc(grpc) => {
                 write!(f, " service {:?}", grpc.service)?;
@@ -246,10 +250,11 @@ impl Display for Probe {
     }
 }
 
-/// Another after each start.
-fn short_hash(text: &str) -> u32 {
+/// In the place of what may be a secret: it tells two apart, here and now, and says nothing else. Another after each start.
+fn hidden(secret: &[u8]) -> String {
     static KEYS: OnceLock<RandomState> = OnceLock::new();
-    KEYS.get_or_init(RandomState::new).hash_one(text) as u32
+    let hash = KEYS.get_or_init(RandomState::new).hash_one(secret) as u32;
+    format!("(hidden {hash:08x})")
 }
 
 impl Display for HttpProbe {
@@ -260,8 +265,7 @@ impl Display for HttpProbe {
         }
         for (name, value) in &self.headers {
             match is_secret(name) {
-                // It tells two apart, here and now, and says nothing else.
-                true => write!(f, " header {name} (hidden {:08x})", short_hash(value))?,
+                true => write!(f, " header {name} {}", hidden(value.as_bytes()))?,
                 false => write!(f, " header {name} {value:?}")?,
             }
         }
@@ -326,5 +330,30 @@ mod tests {
         assert_eq!(probe("Authorization", one), probe("Authorization", one));
         assert!(!probe("Authorization", one).contains("hunter"));
         assert!(probe("X-Check", "yes").contains("X-Check \"yes\""));
+    }
+
+    /// What is sent, expected and handed to programs may be a password as well as anything else.
+    #[test]
+    fn nothing_that_is_sent_or_handed_over_is_shown() {
+        let exchange = |send: &str| {
+            Probe::Tcp(Exchange {
+                send: send.into(),
+                expect: b"+OK hunter".to_vec(),
+            })
+        };
+        let exec = |argument: &str| {
+            Probe::Exec(ExecProbe {
+                program: "check-redis".to_owned(),
+                arguments: vec![argument.to_owned()],
+                user: "nobody".to_owned(),
+            })
+        };
+        for shown in [&exchange as &dyn Fn(&str) -> Probe, &exec] {
+            let (one, other) = (shown("AUTH hunter2"), shown("AUTH hunter3"));
+            assert_ne!(one.to_string(), other.to_string());
+            assert_eq!(one.to_string(), shown("AUTH hunter2").to_string());
+            assert!(!one.to_string().contains("hunter"), "{one}");
+        }
+        assert!(exec("x").to_string().contains("check-redis"));
     }
 }

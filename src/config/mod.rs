@@ -464,6 +464,10 @@ pub struct ServiceConfig {
     pub on_down: OnDown,
     pub availability: AvailabilityConfig,
     pub announce: Announce,
+    /// Of UDP: a flow of a drained real server that was silent for so long goes on to another one. None: it stays.
+    pub on_drain: Option<Duration>,
+    /// None: what becomes of clients' connections says nothing of real servers.
+    pub passive: Option<PassiveConfig>,
     pub reals: Vec<RealConfig>,
     /// Sorry servers: for new connections while the real servers get none. Each has weight 1.
     pub fallback: Vec<RealConfig>,
@@ -475,6 +479,30 @@ impl ServiceConfig {
         self.reals.iter().chain(&self.fallback)
     }
 }
+
+/// When a real server gets no new connections for a while, since those that it got failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassiveConfig {
+    /// So many connections …
+    pub failures: u32,
+    /// … in so long a time.
+    pub within: Duration,
+    /// It comes back after this.
+    pub hold: Duration,
+}
+
+impl Default for PassiveConfig {
+    fn default() -> Self {
+        PassiveConfig {
+            failures: 5,
+            within: Duration::from_secs(10),
+            hold: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How long a UDP flow of a drained real server must have been silent, by default.
+pub const ON_DRAIN: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PersistenceConfig {

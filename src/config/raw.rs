@@ -3,7 +3,7 @@
 use super::address::{AddressRange, Destination, HostPrefix, OnLink, PortRange};
 use super::availability::{Announce, HostPort, Least, More, WhenBelow};
 use super::check_value::{
-    ByName, CheckKind, CheckVia, HealthChoice, Hex, Pace, Rcodes, StatusCodes,
+    ByName, CheckKind, CheckVia, HealthChoice, Hex, OnDrain, Pace, Rcodes, StatusCodes,
 };
 use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
@@ -206,7 +206,14 @@ tables! {
         hysteresis: More;
         when_below: WhenBelow;
         announce: Announce;
+        on_drain: OnDrain;
+        passive: Passive;
         real: List<Real>;
+    }
+    Passive "passive" {
+        failures: Int<1, 100_000>;
+        within: Pace;
+        hold: Pace;
     }
     Persistence "persistence" {
         timeout: Duration;

@@ -9,8 +9,9 @@ use super::health::HealthUse;
 use super::value::Word;
 use super::{
     Api, AvailabilityConfig, Config, Dpdk, Encapsulation, GueVariant, HostPeer, Limits, Listen,
-    LocalPool, Metrics, ModeConfig, PersistenceConfig, PortConfig, Queues, RealConfig, RouteConfig,
-    ServiceConfig, Share, StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
+    LocalPool, Metrics, ModeConfig, PassiveConfig, PersistenceConfig, PortConfig, Protocol, Queues,
+    RealConfig, RouteConfig, ServiceConfig, Share, StaticNeighbour, TcpMss, TimeoutsConfig,
+    TunnelConfig,
 };
 use crate::net::Vlan;
 use health::health_table;
@@ -135,6 +136,8 @@ impl ServiceConfig {
             on_down,
             availability,
             announce,
+            on_drain,
+            passive,
             reals,
             fallback,
         } = self;
@@ -183,6 +186,11 @@ impl ServiceConfig {
         put(&mut table, "hysteresis", share(hysteresis));
         put(&mut table, "when_below", word(when_below));
         put(&mut table, "announce", word(*announce));
+        if *protocol == Protocol::Udp {
+            let after = on_drain.map_or_else(|| "keep".to_owned(), span);
+            put(&mut table, "on_drain", after);
+        }
+        put_some(&mut table, "passive", passive.as_ref().map(passive_table));
         put(&mut table, "real", tables(reals, real_table));
         let mut file = Table::new();
         put(&mut file, "service", vec![Value::from(table)]);
@@ -464,6 +472,19 @@ fn persistence_table(persistence: &PersistenceConfig) -> Table {
     put(&mut table, "prefix_v4", i64::from(prefix_v4));
     put(&mut table, "prefix_v6", i64::from(prefix_v6));
     put(&mut table, "through_drain", through_drain);
+    table
+}
+
+fn passive_table(passive: &PassiveConfig) -> Table {
+    let PassiveConfig {
+        failures,
+        within,
+        hold,
+    } = *passive;
+    let mut table = Table::new();
+    put(&mut table, "failures", i64::from(failures));
+    put(&mut table, "within", span(within));
+    put(&mut table, "hold", span(hold));
     table
 }
 

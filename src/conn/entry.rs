@@ -145,8 +145,9 @@ const TWO_WAY: u8 = 2;
 const ANSWERED: u8 = 4;
 /// It lives on another worker than its requests come to.
 const STRAY: u8 = 8;
-/// The client has sent a SYN while one side had closed.
+/// The client has sent a SYN while one side had closed. Before a connection can close, that it has failed.
 const SYN_AGAIN: u8 = 16;
+const FAILED: u8 = SYN_AGAIN;
 /// It was established in earnest.
 const PROVED: u8 = 32;
 const WRAPPED: u8 = 64;
@@ -265,6 +266,37 @@ impl<K: Key> Connection<K> {
 
     pub fn set_opened_again(&mut self, again: bool) {
         self.flags = self.flags & !SYN_AGAIN | if again { SYN_AGAIN } else { 0 };
+    }
+
+    /// Notes that it has failed. Returns whether that is new, and can be: a TCP connection whose replies are seen fails in its
+    /// handshake only.
+    pub fn set_failed(&mut self) -> bool {
+        let can = !self.is_two_way() || self.state == State::Udp || self.state.is_handshake();
+        let is_new = can && self.flags & FAILED == 0;
+        if is_new {
+            self.flags |= FAILED;
+        }
+        is_new
+    }
+
+    /// Its handshake is over: whether it failed before is no longer known.
+    pub fn forget_failure(&mut self) {
+        self.flags &= !FAILED;
+    }
+
+    /// Keeps when a UDP flow began.
+    pub fn set_begun(&mut self, now: Millis) {
+        self.marks[0] = now.0;
+    }
+
+    /// Whether its real server owes an answer for so many milliseconds: to a SYN, or to all datagrams of a flow.
+    pub fn is_unanswered(&self, for_ms: u32, now: Millis) -> bool {
+        let since = match self.state {
+            State::SynRecv => self.last_seen,
+            State::Udp => Millis(self.marks[0]),
+            _ => return false,
+        };
+        self.is_two_way() && !self.is_answered() && now.since(since) >= for_ms
     }
 
     /// Keeps what a TCP segment acknowledges, as on the wire, first byte lowest: a later reset is held against it.

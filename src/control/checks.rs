@@ -185,6 +185,7 @@ impl Control {
     pub(super) fn check_counts(&self) -> view::HealthCounts {
         let checks = self.healths.checks.as_ref();
         let counts = checks.map(Checks::counts).unwrap_or_default();
+        let (held, holds) = self.model.holds();
         view::HealthCounts {
             passed: counts.passed,
             failed: counts.failed,
@@ -194,6 +195,9 @@ impl Control {
             checks: counts.checks,
             running: counts.running,
             down: counts.down,
+            failures: self.model.failures(),
+            held,
+            holds,
         }
     }
 }

@@ -1,13 +1,12 @@
 //! Single real servers: what operators do to them, and what is shown of their state.
 
 use super::{Control, Missing};
-use crate::model::{Edit, Edited, State};
-use crate::neighbour::LinkState;
+use crate::model::{Edit, Edited, State, why_no_way};
 use crate::service::{Admin, Health, Real, Role, ServiceKey, Serving, Why};
-use crate::tables::{Service, Tables};
+use crate::tables::Service;
 use crate::units::Time;
 use crate::view;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 impl Control {
@@ -74,8 +73,8 @@ impl Control {
         let file = file.unwrap_or(real.weight);
         let state = self.model.state(real.id);
         let condition = state.map(State::condition).unwrap_or_default();
-        let is_down = role == Role::Real && condition.health == Health::Down;
-        let is_up = way.is_none() && !is_down;
+        let is_down = condition.health == Health::Down || condition.is_held;
+        let is_up = way.is_none() && !(role == Role::Real && is_down);
         let weight = condition.weight_of(role, service.serving, file, 1);
         let place = (role, service.serving);
         (
@@ -88,11 +87,10 @@ impl Control {
     /// Why a real server does not count as available, if it does not: by itself, whatever its service does.
     pub(super) fn why_unavailable(&self, key: &ServiceKey, real: &Real) -> Option<String> {
         let file = self.model.file_weight(key, (real.address, real.port));
-        let state = self.model.state(real.id);
-        let condition = state.map(State::condition).unwrap_or_default();
-        let reason = state.and_then(|state| state.reason.as_deref());
-        let own = condition.why_none(file.unwrap_or(real.weight));
-        own.map(|why| in_words(why, reason))
+        let nothing = State::default();
+        let state = self.model.state(real.id).unwrap_or(&nothing);
+        let own = state.condition().why_none(file.unwrap_or(real.weight));
+        own.map(|why| in_words(why, state))
             .or_else(|| why_no_way(self.model.tables(), real.address))
     }
 }
@@ -107,7 +105,6 @@ fn show_state(
 ) -> view::StateView {
     let nothing = State::default();
     let state = state.unwrap_or(&nothing);
-    let condition = state.condition();
     let left =
         |until: Option<Time>| until.map(|until| until.since(now).as_secs_f64().ceil() as u64);
     let of_admin = state.admin != Admin::Enabled;
@@ -120,39 +117,26 @@ fn show_state(
         health: state.health,
         health_reason: state.reason.as_deref().map(str::to_owned),
         health_since_s: state.health_since.map(|since| now.since(since).as_secs()),
+        held: state.held.as_ref().map(|held| held.reason.to_string()),
+        held_ends_s: left(state.held.as_ref().map(|held| held.until)),
         slow_start_percent: state.slow_start.map_or(100, |starting| starting.percent),
-        why: condition
+        why: state
+            .condition()
             .why_none_of(role, serving, file)
-            .map(|why| in_words(why, state.reason.as_deref()))
+            .map(|why| in_words(why, state))
             .or(way),
     }
 }
 
 /// Why a real server gets no new connections, in words.
-fn in_words(why: Why, reason: Option<&str>) -> String {
-    match (why, reason) {
-        (Why::Down, Some(reason)) => format!("{}: {reason}", why.name()),
-        _ => why.name().to_owned(),
-    }
-}
-
-/// Why packets do not get to an address, if they do not: no route leads there, or its next hop has failed to answer.
-fn why_no_way(tables: &Tables, address: IpAddr) -> Option<String> {
-    let Some(route) = tables.routes.get(address) else {
-        return Some("no route".to_owned());
+fn in_words(why: Why, state: &State) -> String {
+    let reason = match why {
+        Why::Down => state.reason.as_deref(),
+        Why::Held => state.held.as_ref().map(|held| &*held.reason),
+        _ => None,
     };
-    if tables.neighbours.is_link_down(route.port) {
-        return Some(format!("link {} down", tables.port(route.port).name));
-    }
-    let hop = match route.gateway {
-        Some((hop, _)) => Some(hop),
-        None => tables.neighbours.find(route.port, address),
-    }?;
-    match tables.neighbours.link(hop).state {
-        LinkState::Failed => Some(match tables.neighbours.address(hop) {
-            next if next == address => "no neighbour".to_owned(),
-            next => format!("no neighbour {next}"),
-        }),
-        LinkState::Incomplete | LinkState::Reachable | LinkState::Stale => None,
+    match reason {
+        Some(reason) => format!("{}: {reason}", why.name()),
+        None => why.name().to_owned(),
     }
 }

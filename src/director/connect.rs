@@ -85,6 +85,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             true => next_tcp(State::None, direction(&connection, false), flow.flags),
             false => State::Udp,
         };
+        if !tcp {
+            connection.set_begun(coarse);
+        }
         // Without replies a scheduled segment in mid-connection may end it as soon as it begins.
         if connection.state == State::None {
             connection.state = State::Handshaken;

@@ -2,6 +2,7 @@
 
 use super::family::{Family, Wire};
 use super::parse::{Flow, Kind};
+use super::schedule::could_serve;
 use super::{Core, Outcome, Turn, is_tcp, wrapped};
 use crate::config::{Protocol, TcpMss};
 use crate::conn::state::{changes_tcp, next_tcp};
@@ -109,8 +110,10 @@ impl<F: Family, P: Packet> Core<F, P> {
             return (Verdict::Drop(DropReason::WrongPort), context);
         }
         let opens = !found.reply && is_tcp(flow) && flow.flags.opens();
+        let leaves = !found.reply && real.standing.is_left();
         if connection.is_silent(&tables.timeouts, now.millis())
             || opens && self.starts_anew(&connection, tables)
+            || leaves && Self::may_leave(&connection, flow, turn)
         {
             self.live.end(found.id);
             let target = tables.target(&service_key(&flow.key));
@@ -128,6 +131,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             // The first one has said all that counts.
         } else if is_tcp(flow) {
             context.new_connection = opens && connection.state.is_reusable(connection.is_two_way());
+            self.note_handshake(found, flow, now);
             let numbers = Numbers::of(packet.data(), flow);
             match F::HAS_ONE_WAY && is_usual(&connection, flow, found.reply) {
                 true => (self.live.table.get_mut(found.id))
@@ -139,6 +143,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         if found.reply && !connection.is_answered() && flow.kind != Kind::LaterFragment {
             self.live.table.get_mut(found.id).set_answered();
+            self.note_answer(&connection, flow);
             if !is_tcp(flow) {
                 self.live.assure(&connection);
             }
@@ -169,6 +174,27 @@ impl<F: Family, P: Packet> Core<F, P> {
             && way_of(connection, false, tables).is_some_and(|way| !way.has_failed(tables));
         let sees_replies = connection.is_two_way();
         !serves || sees_replies && connection.state.is_reusable(sees_replies)
+    }
+
+    /// Whether a client's datagram goes to another real server than its flow's, which is drained: after long enough a silence,
+    /// if there is one that takes it.
+    #[cold]
+    fn may_leave<S: Sink<Packet = P>>(
+        connection: &Connection<F::Key>,
+        flow: &Flow<F>,
+        turn: &Turn<'_, S>,
+    ) -> bool {
+        let (tables, now) = (turn.tables, turn.now.millis());
+        let silent = now.since(connection.last_seen);
+        let service = tables.service(&service_key(&flow.key));
+        connection.state == State::Udp
+            && flow.kind != Kind::LaterFragment
+            && service.is_some_and(|service| {
+                let after = service.on_drain.map_or(u128::MAX, |it| it.as_millis());
+                let mut reals = service.reals.iter();
+                u128::from(silent) >= after
+                    && reals.any(|real| could_serve::<F>(service, real, tables))
+            })
     }
 
     /// Brings a TCP connection into the state that a segment leads to, and keeps what later ones are held against.
@@ -413,7 +439,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         let reason = match fate {
             Established::Down | Established::Moved => ReplyReason::RealDown,
-            Established::Removed | Established::GoOn => ReplyReason::RealRemoved,
+            Established::Removed | Established::GoOn | Established::Leave => {
+                ReplyReason::RealRemoved
+            }
         };
         let context = PacketContext {
             real: Some(connection.real),

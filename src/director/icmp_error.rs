@@ -16,6 +16,7 @@ use crate::conn::{AnyAddress, Connection, Found, Key};
 use crate::forward::error::Places;
 use crate::net::{IcmpErrorKind, protocol};
 use crate::packet::{Errand, Packet, Sink};
+use crate::stats::Failure;
 use crate::tables::{Owner, Service, Tables, Target};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use crate::wire::tcp::Flags;
@@ -33,6 +34,8 @@ pub struct IcmpError<F: Family> {
     pub flow: Flow<F>,
     /// Who says it.
     pub source: F::Address,
+    /// Whether the host, or its port, cannot be reached.
+    pub is_absence: bool,
     /// Of a quoted TCP segment.
     pub sequence: Option<u32>,
     pub places: Places,
@@ -41,7 +44,7 @@ pub struct IcmpError<F: Family> {
 impl<F: Family> IcmpError<F> {
     /// `quoted`: the key of the quoted packet, as weir sent it.
     pub fn new(
-        kind: IcmpErrorKind,
+        (kind, is_absence): (IcmpErrorKind, bool),
         quoted: F::Key,
         quoted_l4: &[u8],
         ttl: u8,
@@ -69,6 +72,7 @@ impl<F: Family> IcmpError<F> {
                 kind: Kind::Unusual,
             },
             source: datagram.source,
+            is_absence,
             sequence,
             places,
         }
@@ -80,6 +84,7 @@ impl<F: Family> IcmpError<F> {
             kind: self.kind,
             flow: self.flow.crossing(),
             source: AnyAddress::from(self.source.into()),
+            is_absence: self.is_absence,
             sequence: self.sequence,
             places: self.places,
         }
@@ -200,6 +205,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         if !error.is_plausible(&connection, found.reply) {
             return (Verdict::Drop(DropReason::IcmpSequence), context);
+        }
+        if found.reply && error.is_absence {
+            self.note_failure(found.id, Failure::Unreachable);
         }
         let verdict = self.send_error(packet, error, &mut connection, found.reply, turn);
         self.live.table.get_mut(found.id).remember_hops(&connection);

@@ -9,6 +9,7 @@ use super::parse::Flow;
 use super::{Core, Origin, Outcome, Turn};
 use crate::conn::Key;
 use crate::packet::{Errand, Packet, Sink};
+use crate::stats::Failure;
 use crate::tables::Service;
 use crate::verdict::{DropReason, PacketContext, Verdict};
 
@@ -64,6 +65,12 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         if !error.is_plausible(&connection, true) {
             return drops(DropReason::IcmpSequence, context);
+        }
+        if error.is_absence
+            && known.is_some()
+            && let Some(found) = found
+        {
+            self.note_failure(found.id, Failure::Unreachable);
         }
         if let Err(reason) = self.may_pass(&packet, error, true, turn) {
             return drops(reason, context);

@@ -59,7 +59,7 @@ struct Left<K> {
 }
 
 /// A datagram is answered within this time, or never.
-const ANSWER_MS: u32 = 3000;
+pub(super) const ANSWER_MS: u32 = 3000;
 
 /// As pairs have their turns far apart, only those of small pools are used again while they are remembered.
 const LEFT: usize = 256;
@@ -189,6 +189,9 @@ impl<F: Family> Live<F> {
         let before = std::mem::replace(&mut connection.state, next);
         if next == State::Established {
             connection.set_proved();
+        }
+        if before.is_handshake() {
+            connection.forget_failure();
         }
         let connection = *connection;
         if let Some(real) = self.counters.reals.get(connection.real.index()) {

@@ -14,6 +14,7 @@ mod answer;
 mod arp;
 mod connect;
 mod crossing;
+mod failures;
 pub mod family;
 mod fetch;
 mod flood;

@@ -18,6 +18,7 @@ use crate::conn::{AnyAddress, Connection, FlowKeyAny, Key, Table};
 use crate::forward::tunnel::between;
 use crate::net::{IcmpErrorKind, protocol};
 use crate::packet::{Errand, Packet, Sink};
+use crate::stats::Failure;
 use crate::tables::{Owner, Service, Tables};
 use crate::units::{RealId, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
@@ -35,6 +36,8 @@ const DEFAULT_PER_SECOND: u32 = 1000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct About {
     kind: IcmpErrorKind,
+    /// The real server, or what takes packets out of the tunnel there, cannot be reached.
+    is_absence: bool,
     /// What the way takes, of "too big".
     mtu: u16,
     /// The real server.
@@ -121,6 +124,11 @@ impl<F: Wire, P: Packet> Core<F, P> {
             real,
             ..PacketContext::default()
         };
+        if about.is_absence
+            && let Some((inner, real)) = about.inner.zip(real)
+        {
+            self.note_outer_failure(&inner.key, real);
+        }
         if about.kind != IcmpErrorKind::TooBig {
             return Ok((Verdict::Drop(DropReason::TunnelError), context));
         }
@@ -134,6 +142,20 @@ impl<F: Wire, P: Packet> Core<F, P> {
             None => Verdict::Drop(DropReason::TunnelTooBig),
         };
         Ok((verdict, context))
+    }
+
+    /// Counts that a wrapped connection has failed: once for each, where it is of the outer packets' family.
+    fn note_outer_failure(&mut self, key: &FlowKeyAny, real: RealId) {
+        let table = &self.live.table;
+        let own = key.within::<F::Key>();
+        if let Some(found) = own.and_then(|key| table.find(table.hash(&key), &key)) {
+            self.note_failure(found.id, Failure::Unreachable);
+            return;
+        }
+        let line = self.live.counters.reals.get(real.index());
+        if line.is_some_and(|line| line.standing.is_watched()) {
+            self.counters().failed(real, Failure::Unreachable);
+        }
     }
 
     /// Whether a client's packet is of a connection here, or of a service that needs none; or which worker knows.
@@ -276,6 +298,7 @@ fn about(frame: &[u8], is_v6: bool, tables: &Tables) -> Result<Option<About>, Dr
     });
     Ok(Some(About {
         kind: quote.kind,
+        is_absence: quote.is_absence,
         mtu: mtu.max(if is_v6 { LEAST_V6 } else { LEAST_V4 }),
         destination: outer.destination,
         overhead: (outer.header + between) as u16,
@@ -286,6 +309,7 @@ fn about(frame: &[u8], is_v6: bool, tables: &Tables) -> Result<Option<About>, Dr
 /// What an ICMP error says, and quotes.
 struct Quote<'a> {
     kind: IcmpErrorKind,
+    is_absence: bool,
     /// To whom it is said.
     destination: IpAddr,
     mtu: Option<u16>,
@@ -300,6 +324,7 @@ fn quote_of(frame: &[u8], is_v6: bool) -> Option<Quote<'_>> {
         let message = icmpv6::Icmpv6::new_checked(upper.payload).ok()?;
         return Some(Quote {
             kind: message.error()?,
+            is_absence: message.is_absence(),
             destination: ip.destination().into(),
             mtu: message.mtu().map(|mtu| mtu.min(u16::MAX.into()) as u16),
             packet: message.quote()?.packet,
@@ -313,6 +338,7 @@ fn quote_of(frame: &[u8], is_v6: bool) -> Option<Quote<'_>> {
     (kind != IcmpErrorKind::Advice).then_some(())?;
     Some(Quote {
         kind,
+        is_absence: message.is_absence(),
         destination: ip.destination().into(),
         mtu: message.mtu(),
         packet: message.quote()?.packet,

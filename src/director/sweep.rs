@@ -66,6 +66,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         self.sweep.last = now;
         let step = self.sweep.owed.min(MAX_STEP);
         self.sweep.owed -= step;
+        let is_watching = self.counters().signs.used() > 0;
         let mut left = step;
         while left > 0 {
             let count = left.min(TOGETHER as u32);
@@ -82,6 +83,9 @@ impl<F: Family, P: Packet> Core<F, P> {
                 let connection = self.live.table.get_mut(id);
                 if connection.route_generation != tables.route_generation {
                     connection.forget_hops(tables.route_generation);
+                }
+                if is_watching {
+                    self.note_silence(id, now);
                 }
                 if self.should_end(id, tables, now) {
                     self.live.table.prefetch_links(id);

@@ -237,7 +237,14 @@ impl Wire for V4 {
         );
         let places = Places::new(datagram.layout, datagram.length, quoted.header_len());
         let l4 = quoted.payload();
-        Ok(IcmpError::new(kind, key, l4, ip.ttl(), datagram, places))
+        Ok(IcmpError::new(
+            (kind, message.is_absence()),
+            key,
+            l4,
+            ip.ttl(),
+            datagram,
+            places,
+        ))
     }
 
     fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize> {

@@ -253,7 +253,14 @@ impl Wire for V6 {
         let headers = ipv6::HEADER_LEN + inner.extensions;
         let places = Places::new(datagram.layout, datagram.length, headers);
         let (l4, ttl) = (inner.payload, ip.hop_limit());
-        Ok(IcmpError::new(kind, key, l4, ttl, datagram, places))
+        Ok(IcmpError::new(
+            (kind, message.is_absence()),
+            key,
+            l4,
+            ttl,
+            datagram,
+            places,
+        ))
     }
 
     fn write_echo_reply(frame: &mut [u8], mac: Mac) -> Option<usize> {

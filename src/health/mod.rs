@@ -2,12 +2,14 @@
 //!
 //! A state machine without thread, clock or I/O: [`Engine::start`] says which checks are due, [`Engine::finish`] takes what
 //! came of them, [`Engine::take_changes`] tells whose state has changed. The probes themselves are in
-//! [`probe`](crate::probe).
+//! [`probe`](crate::probe). [`Watch`] is another one: what clients' own connections say of a real server.
 
 mod check;
 mod engine;
+mod passive;
 #[cfg(test)]
 mod tests;
 
 pub use check::{Finding, Outcome};
 pub use engine::{Change, Counts, Engine, Row, Run, Start, Target};
+pub use passive::{Ruling, Tally, Watch};

@@ -44,6 +44,8 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         availability: Default::default(),
         announce: Default::default(),
         fallback: Vec::new(),
+        on_drain: None,
+        passive: None,
         reals: reals
             .iter()
             .map(|&real| RealConfig {

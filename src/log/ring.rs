@@ -31,6 +31,7 @@ const KINDS: &[(&str, &str)] = &[
     ("weir::control::detect", "address"),
     ("weir::control::edits", "change"),
     ("weir::control::watch", "drops"),
+    ("weir::model::passive", "health"),
     ("weir::model", "change"),
     ("weir::api", "change"),
     ("weir::log::panics", "panic"),

@@ -149,6 +149,17 @@ metrics! {
     Gauge "weir_health_checks_down" [] "Health checks whose real server is down."
         Daemon(|daemon, samples| samples.add(&[], daemon.health.down));
 
+    Counter "weir_passive_failures_total" ["reason"] "Connections of services with `passive` that failed: the real server refused them, answered no SYN or no datagram, or was unreachable by ICMP."
+        Daemon(|daemon, samples| {
+            for (reason, count) in daemon.health.failures {
+                samples.add(&[reason], count);
+            }
+        });
+    Counter "weir_passive_holds_total" [] "How often a real server was held, since its connections failed: it gets no new ones for a while."
+        Daemon(|daemon, samples| samples.add(&[], daemon.health.holds));
+    Gauge "weir_passive_held" [] "Real servers that are held now."
+        Daemon(|daemon, samples| samples.add(&[], daemon.health.held));
+
     // Services, with what their former real servers counted.
     Counter "weir_service_connections_total" SERVICE "Connections made."
         Service(|it, samples| services(it, samples, it.service.traffic.connections_total));
@@ -171,7 +182,7 @@ metrics! {
         Service(announced);
 
     // Real servers of services.
-    Gauge "weir_real_up" REAL "1: a route leads to the real server, its next hop has not failed to answer ARP or neighbour solicitations, and no health check says that it is down."
+    Gauge "weir_real_up" REAL "1: a route leads to the real server, its next hop has not failed to answer ARP or neighbour solicitations, no health check says that it is down, and it is not held since its connections fail."
         Service(|service, samples| reals(service, samples, |real| u64::from(real.up)));
     Gauge "weir_real_weight" REAL "The effective weight; 0: no new connections."
         Service(|service, samples| reals(service, samples, |real| real.weight.into()));

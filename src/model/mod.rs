@@ -11,6 +11,7 @@ mod availability_tests;
 mod beginnings_tests;
 mod changes;
 mod from_config;
+mod passive;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
@@ -40,12 +41,12 @@ pub use from_config::{Device, key};
 use from_config::{port_of, port_tables};
 use ipnet::{IpNet, Ipv6Net};
 pub use plan::{Detail, Details};
-pub use reach::names;
+pub use reach::{names, why_no_way};
 pub use reals::{EditedReal, RestoredEdit};
 use routers::{Routers, Standing};
 use services::Services;
 pub(crate) use services::Turn;
-pub use services::{Conflict, Edit, Edited, Place, SlowStart, State};
+pub use services::{Conflict, Edit, Edited, Held, Place, SlowStart, State};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -63,6 +64,8 @@ pub struct Model {
     routers: Routers,
     /// Log lines about routers that made room for others: the new one, and the one that went.
     displaced: Reports<PortId, (Ipv6Addr, Ipv6Addr)>,
+    /// About real servers that are held, and come back.
+    passed: passive::Lines,
     /// The default route is another router's since [`Model::take_rerouted`] was asked.
     is_rerouted: bool,
     ways: Ways,
@@ -147,6 +150,7 @@ impl Model {
             drained_at: now,
             routers: Routers::default(),
             displaced: Reports::new(MAX_PORTS),
+            passed: Reports::new(passive::SUBJECTS),
             is_rerouted: false,
             ways: Ways::default(),
             speaks_ipv6: config.speaks_ipv6(),
@@ -364,6 +368,7 @@ impl Model {
     /// Call it at least every few milliseconds.
     pub fn tick(&mut self, now: Time) {
         self.take_steps(now);
+        self.watch(now);
         let network = Network {
             tables: self.publisher.current(),
             reals: self.services.real_addresses(),
@@ -430,6 +435,7 @@ impl Model {
             self.resolver.next_due(),
             self.routers.next_due(),
             self.services.next_step(),
+            self.services.next_release(),
         ];
         due.into_iter().flatten().min()
     }

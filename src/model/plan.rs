@@ -6,8 +6,8 @@ mod servers;
 use super::changes::different;
 use super::{Model, key};
 use crate::config::{
-    Announce, Config, HealthUse, ModeConfig, PersistenceConfig, Protocol, RealConfig,
-    ServiceConfig, TcpMss,
+    Announce, Config, HealthUse, ModeConfig, PassiveConfig, PersistenceConfig, Protocol,
+    RealConfig, ServiceConfig, TcpMss,
 };
 use crate::service::Role;
 use serde::Serialize;
@@ -345,6 +345,11 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
         Announce::Always => "always",
         Announce::WhileHealthy => "while-healthy",
     }));
+    // Another protocol is another service.
+    key!(on_drain, |it: &Option<_>| Some(
+        it.map_or_else(|| "keep".to_owned(), span)
+    ));
+    key!(passive, |it: &Option<PassiveConfig>| it.map(passive));
     key!(health, |it: &Option<HealthUse>| it.as_ref().and_then(shown));
     rest.reals.clone_from(&after.reals);
     rest.fallback.clone_from(&after.fallback);
@@ -425,6 +430,11 @@ fn persistence(it: PersistenceConfig) -> String {
         it.prefix_v4,
         it.prefix_v6
     )
+}
+
+fn passive(it: PassiveConfig) -> String {
+    let (failures, within, hold) = (it.failures, span(it.within), span(it.hold));
+    format!("{failures} failures in {within}, for {hold}")
 }
 
 fn all(list: impl IntoIterator<Item = impl Display>) -> String {

@@ -4,6 +4,7 @@ use super::{Model, key};
 use crate::log::Said;
 use crate::neighbour::LinkState;
 use crate::resolver::{Reached, ReachedLines};
+use crate::tables::Tables;
 use crate::units::PortId;
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -18,6 +19,27 @@ pub fn names(all: impl IntoIterator<Item = impl Display>) -> String {
     match (named.join(", "), all.count()) {
         (named, 0) => named,
         (named, more) => format!("{named} and {more} more"),
+    }
+}
+
+/// Why packets do not get to an address, if they do not: no route leads there, or its next hop has failed to answer.
+pub fn why_no_way(tables: &Tables, address: IpAddr) -> Option<String> {
+    let Some(route) = tables.routes.get(address) else {
+        return Some("no route".to_owned());
+    };
+    if tables.neighbours.is_link_down(route.port) {
+        return Some(format!("link {} down", tables.port(route.port).name));
+    }
+    let hop = match route.gateway {
+        Some((hop, _)) => Some(hop),
+        None => tables.neighbours.find(route.port, address),
+    }?;
+    match tables.neighbours.link(hop).state {
+        LinkState::Failed => Some(match tables.neighbours.address(hop) {
+            next if next == address => "no neighbour".to_owned(),
+            next => format!("no neighbour {next}"),
+        }),
+        LinkState::Incomplete | LinkState::Reachable | LinkState::Stale => None,
     }
 }
 

@@ -52,16 +52,26 @@ fn as_user(user: &Unprivileged, program: &Path) -> Result<Command, Failure> {
     Ok(command)
 }
 
-/// Ends the program, with all that it has started, if it still runs.
-struct Ending(Child);
+/// Ends the program, with all that it has started, whether it still runs or has left others behind.
+struct Ending(Option<Pid>);
+
+impl Ending {
+    fn of(child: &Child) -> Ending {
+        Ending(child.id().and_then(|id| Pid::from_raw(id as i32)))
+    }
+
+    fn end(&mut self) {
+        // The number is given to another group only when all others have had their turn, and none of this one is left.
+        if let Some(group) = self.0.take() {
+            // There may be no one left.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let running = self.0.id().and_then(|id| Pid::from_raw(id as i32));
-        if let Some(group) = running {
-            // It may have ended just now.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        self.end();
     }
 }
 
@@ -114,12 +124,12 @@ pub(super) async fn check_in(
     if let Err(why) = arch::close_at_exec() {
         return not_made(format!("descriptors cannot be kept from programs: {why}"));
     }
-    let child = match command.spawn() {
+    let mut child = match command.spawn() {
         Ok(child) => child,
         Err(why) => return not_made(format!("{}: {why}", program.display())),
     };
-    let mut child = Ending(child);
-    let said = child.0.stderr.take();
+    let mut ending = Ending::of(&child);
+    let said = child.stderr.take();
     let said = async {
         let mut text = Vec::new();
         if let Some(mut said) = said {
@@ -130,7 +140,13 @@ pub(super) async fn check_in(
         }
         text
     };
-    let (status, text) = tokio::join!(child.0.wait(), said);
+    let ended = async {
+        let status = child.wait().await;
+        // What it leaves behind would keep the pipe open, too.
+        ending.end();
+        status
+    };
+    let (status, text) = tokio::join!(ended, said);
     let status = status.map_err(|error| Failure::at("the program", &error))?;
     if status.success() {
         return Ok("exit status 0".to_owned());

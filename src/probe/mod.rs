@@ -24,10 +24,11 @@ use exec::Unprivileged;
 use futures_util::FutureExt;
 use icmp::Pings;
 use regex::bytes::{Regex, RegexBuilder};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::time::Instant;
 use tls::Tls;
 use tokio::time::timeout;
@@ -49,8 +50,8 @@ impl Stage {
 /// What checks have in common.
 struct Tools {
     pings: Pings,
-    /// Made when the first check needs it: it reads the certificates that the machine trusts.
-    tls: OnceCell<Result<Tls, String>>,
+    /// Made when a check needs it: it reads the certificates that the machine trusts.
+    tls: RefCell<Option<Rc<Tls>>>,
     patterns: RefCell<HashMap<String, Regex>>,
     /// Looked up once.
     users: RefCell<HashMap<String, Unprivileged>>,
@@ -65,17 +66,25 @@ impl Tools {
     fn new(seed: u64) -> Tools {
         Tools {
             pings: Pings::new(),
-            tls: OnceCell::new(),
+            tls: RefCell::default(),
             patterns: RefCell::default(),
             users: RefCell::default(),
             queries: Cell::new(seed as u16),
         }
     }
 
-    fn tls(&self) -> Result<&Tls, Failure> {
-        let made = || Tls::new().map_err(|why| why.to_string());
-        match self.tls.get_or_init(made) {
-            Ok(tls) => Ok(tls),
+    /// Forgets what was read of this machine: a reload reads it anew.
+    fn forget(&self) {
+        self.tls.take();
+        self.users.take();
+    }
+
+    fn tls(&self) -> Result<Rc<Tls>, Failure> {
+        if let Some(known) = &*self.tls.borrow() {
+            return Ok(known.clone());
+        }
+        match Tls::new() {
+            Ok(made) => Ok(self.tls.borrow_mut().insert(Rc::new(made)).clone()),
             Err(why) => not_made(format!("TLS: {why}")),
         }
     }
@@ -89,8 +98,11 @@ impl Tools {
         let Ok(compiled) = RegexBuilder::new(pattern).size_limit(1 << 20).build() else {
             return not_made("the regular expression is none");
         };
-        if patterns.len() >= Self::PATTERNS {
-            patterns.clear();
+        // One makes room, whichever: with more than fit, most are still found.
+        if patterns.len() >= Self::PATTERNS
+            && let Some(other) = patterns.keys().next().cloned()
+        {
+            patterns.remove(&other);
         }
         let is_match = compiled.is_match(text);
         patterns.insert(pattern.to_owned(), compiled);
@@ -126,6 +138,10 @@ async fn check(start: &Start, tools: &Tools) -> Outcome {
         Ok(Ok(Ok(words))) => (Finding::Passed, words),
         Ok(Ok(Err(Failure::Real(words)))) => (Finding::Failed, words),
         Ok(Ok(Err(Failure::Own(words)))) => (Finding::Nothing, words),
+        Ok(Ok(Err(Failure::NoWay(words)))) => match words::why_no_route(start.address) {
+            Some(why) => (Finding::Nothing, why),
+            None => (Finding::Failed, words),
+        },
         Ok(Err(_)) => (
             Finding::Nothing,
             "weir panicked over it, see the log".to_owned(),

@@ -200,6 +200,7 @@ async fn run(
             order = orders.recv() => match order {
                 None => return,
                 Some(Order::Configure(services, new)) => {
+                    tools.forget();
                     templates = new;
                     engine.configure(&services, &templates, now());
                 }

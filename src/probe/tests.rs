@@ -17,6 +17,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -304,7 +305,7 @@ async fn https_by_alpn_and_whom_it_trusts() {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let tools = Tools::new(1);
-    let _ = tools.tls.set(Ok(super::tls::Tls::with(roots).unwrap()));
+    *tools.tls.borrow_mut() = Some(Rc::new(super::tls::Tls::with(roots).unwrap()));
     let name = "www.example.org";
     let found = probe_with(asked(name, true, "HTTP/1.1"), h1, &tools).await;
     holds(&found, Finding::Passed, "status 200");
@@ -317,7 +318,7 @@ async fn https_by_alpn_and_whom_it_trusts() {
     // A machine that trusts nothing says nothing of real servers.
     let tools = Tools::new(1);
     let none = super::tls::Tls::with(rustls::RootCertStore::empty()).unwrap();
-    let _ = tools.tls.set(Ok(none));
+    *tools.tls.borrow_mut() = Some(Rc::new(none));
     let found = probe_with(asked(name, true, ""), h1, &tools).await;
     holds(&found, Finding::Nothing, "no certificates that it trusts");
     let plain = tcp_server(0, b"220 smtp ready\r\n", true).await;
@@ -552,6 +553,7 @@ async fn programs_say_it_by_their_exit_status() {
                 case $1 in good) ;; \
                 fds) test ! -e /proc/$$/fd/\"$2\" || exit 7 ;; \
                 chatty) i=0; while test $i -lt 3000; do echo \"a line that is neither short nor long\" >&2; i=$((i+1)); done ;; \
+                leaves) sh \"$0\" slow & ;; \
                  bad) echo \"it is bad\" >&2; exit 3 ;; slow) sleep 60 ;; esac\n";
     std::fs::write(&program, text).unwrap();
     std::fs::set_permissions(&program, all).unwrap();
@@ -577,7 +579,8 @@ async fn programs_say_it_by_their_exit_status() {
         run("check", "good").await,
         Ok(Ok("exit status 0".to_owned()))
     );
-    for passes in ["fds", "chatty"] {
+    // What one leaves behind is ended, too, and not waited for.
+    for passes in ["fds", "chatty", "leaves"] {
         let found = run("check", passes).await;
         assert_eq!(found, Ok(Ok("exit status 0".to_owned())), "{passes}");
     }

@@ -1,12 +1,16 @@
 //! Why a check failed, in words.
 
+use rustix::io::Errno;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 /// Why a check did not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// It says something of the real server.
     Real(String),
+    /// Nothing leads to it: the real server is not there, or this machine has no route.
+    NoWay(String),
     /// It could not be made.
     Own(String),
 }
@@ -30,30 +34,43 @@ impl Failure {
         let words = error.to_string();
         let words = words.split(" (os error").next().unwrap_or_default();
         let words = format!("{stage}: {}", words.to_lowercase());
-        match is_own(error) {
-            true => Failure::Own(words),
-            false => Failure::Real(words),
+        match Errno::from_io_error(error) {
+            Some(errno) if OWN.contains(&errno) => Failure::Own(words),
+            Some(Errno::NETUNREACH | Errno::HOSTUNREACH) => Failure::NoWay(words),
+            _ => Failure::Real(words),
         }
     }
 }
 
-/// Whether an error is one of this machine: descriptors, memory or local ports have run out, it may not, or it does not speak
-/// the address's family.
-fn is_own(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let own = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOMEM,
-        Errno::NOBUFS,
-        Errno::ADDRNOTAVAIL,
-        Errno::PERM,
-        Errno::ACCESS,
-        Errno::AGAIN,
-        Errno::AFNOSUPPORT,
-        Errno::NETDOWN,
-    ];
-    Errno::from_io_error(error).is_some_and(|errno| own.contains(&errno))
+/// Errors of this machine: descriptors, memory or local ports have run out, it may not, or it does not speak the address's family.
+const OWN: [Errno; 10] = [
+    Errno::MFILE,
+    Errno::NFILE,
+    Errno::NOMEM,
+    Errno::NOBUFS,
+    Errno::ADDRNOTAVAIL,
+    Errno::PERM,
+    Errno::ACCESS,
+    Errno::AGAIN,
+    Errno::AFNOSUPPORT,
+    Errno::NETDOWN,
+];
+
+/// Why this machine has no route to an address, if it has none: then a check has not been sent, and says nothing of the real
+/// server. Neighbours that do not answer, and routers that say so, give the same errors to a check.
+pub(super) fn why_no_route(to: IpAddr) -> Option<String> {
+    let any: IpAddr = match to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Connecting a UDP socket looks the route up, and sends nothing.
+    let looked_up = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((to, 9)));
+    match looked_up.map_err(|error| Errno::from_io_error(&error)) {
+        Err(Some(Errno::NETUNREACH | Errno::HOSTUNREACH)) => {
+            Some(format!("the host that weir runs on has no route to {to}"))
+        }
+        _ => None,
+    }
 }
 
 /// What a check says, as a part of a line: the real server may have had a say in it.
@@ -107,9 +124,31 @@ mod tests {
             (libc::EMFILE, true),
             (libc::ECONNREFUSED, false),
             (libc::EHOSTUNREACH, false),
+            (libc::ENETUNREACH, false),
         ] {
             let failure = Failure::at("connect", &io::Error::from_raw_os_error(number));
             assert_eq!(matches!(failure, Failure::Own(_)), is_own, "{failure:?}");
+            let may_be_own = [libc::EHOSTUNREACH, libc::ENETUNREACH].contains(&number);
+            assert_eq!(matches!(failure, Failure::NoWay(_)), may_be_own);
+        }
+    }
+
+    #[test]
+    fn a_route_is_looked_up_without_a_packet() {
+        assert_eq!(why_no_route(Ipv4Addr::LOCALHOST.into()), None);
+        // Another network stack, of this thread alone, where the process may make one: it has no routes at all.
+        let alone = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).ok()?;
+            let to = [IpAddr::from([192, 0, 2, 1]), "2001:db8::1".parse().ok()?];
+            Some(to.map(|to| why_no_route(to).unwrap_or_default()))
+        });
+        if let Some(found) = alone.join().unwrap() {
+            for (why, to) in found.iter().zip(["192.0.2.1", "2001:db8::1"]) {
+                assert_eq!(
+                    why,
+                    &format!("the host that weir runs on has no route to {to}")
+                );
+            }
         }
     }
 }

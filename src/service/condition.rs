@@ -86,6 +86,8 @@ pub struct Condition {
     /// A weight that an operator has set, in the place of the file's.
     pub weight: Option<u16>,
     pub health: Health,
+    /// Its clients' connections failed: for a while it gets no new ones.
+    pub is_held: bool,
     /// How much of its weight a real server that comes (back) has, in per cent; 100 after its slow start.
     pub slow_start: u8,
 }
@@ -96,6 +98,7 @@ impl Default for Condition {
             admin: Admin::Enabled,
             weight: None,
             health: Health::Unknown,
+            is_held: false,
             slow_start: 100,
         }
     }
@@ -107,6 +110,8 @@ pub enum Why {
     Disabled,
     Drained,
     Down,
+    /// Its clients' connections failed.
+    Held,
     /// The weight that an operator has set is 0.
     RuntimeWeight,
     /// Its weight in the file is 0.
@@ -125,6 +130,7 @@ impl Why {
             Why::Disabled => "disabled",
             Why::Drained => "drained",
             Why::Down => "down",
+            Why::Held => "held",
             Why::RuntimeWeight => "runtime weight 0",
             Why::FileWeight => "weight 0 in the file",
             Why::BelowMinimum => "the service is below its minimum",
@@ -159,6 +165,7 @@ impl Condition {
             (Admin::Disabled, _) => Some(Why::Disabled),
             (_, Health::Down) => Some(Why::Down),
             (Admin::Drained, _) => Some(Why::Drained),
+            _ if self.is_held => Some(Why::Held),
             (Admin::Enabled, Health::Unknown | Health::Up) => match self.weight {
                 Some(0) => Some(Why::RuntimeWeight),
                 None if file == 0 => Some(Why::FileWeight),
@@ -199,21 +206,24 @@ impl Condition {
     }
 
     /// Whether clients that persistence binds to a server may come back to it while it gets no others: one that an operator
-    /// or the file has drained keeps its clients, one that its service does not use has none.
+    /// or the file has drained keeps its clients; one that its service does not use has none, and those of one that is held go elsewhere.
     pub fn keeps_clients_of(&self, role: Role, serving: Serving, file: u16) -> bool {
-        let is_drained = self.why_none(file).is_some();
+        let is_drained = self.why_none(file).is_some() && !self.is_held;
         let is_used = self.why_none_of(role, serving, file).is_none();
         self.is_available_of(role, serving, file) && (is_used || role == Role::Real && is_drained)
     }
 
-    /// The condition that counts: while a service uses all of its real servers, none is down; nor is a fallback server, since none
-    /// is checked.
+    /// The condition that counts: while a service uses all of its real servers, none is down or held; nor is a fallback server, since
+    /// none is checked.
     fn forgiven(&self, role: Role, serving: Serving) -> Condition {
-        let health = match (role, serving, self.health) {
-            (Role::Real, Serving::All, _) | (Role::Fallback, ..) => Health::Unknown,
-            (Role::Real, _, health) => health,
-        };
-        Condition { health, ..*self }
+        match (role, serving) {
+            (Role::Real, Serving::All) | (Role::Fallback, _) => Condition {
+                health: Health::Unknown,
+                is_held: false,
+                ..*self
+            },
+            (Role::Real, _) => *self,
+        }
     }
 
     /// Whether established connections, and clients that persistence binds to it, may go on.
@@ -344,6 +354,15 @@ mod tests {
                 let expected = if weights[0] > 0 { expected } else { 0 };
                 assert_eq!(starting.effective_weight(1, 10), expected);
             }
+            // Held, it gets nothing, and what is worse is said first; established connections are not touched.
+            let held = Condition {
+                is_held: true,
+                ..condition(None)
+            };
+            let first = why[0].unwrap_or(Why::Held);
+            assert_eq!(held.why_none(3), Some(first));
+            assert_eq!(held.effective_weight(3, 1), 0);
+            assert_eq!(held.is_available(), is_available);
         }
     }
 
@@ -352,12 +371,14 @@ mod tests {
             prop::sample::select(&Admin::ALL[..]),
             prop::option::of(any::<u16>()),
             prop::sample::select(&Health::ALL[..]),
+            any::<bool>(),
             any::<u8>(),
         );
-        parts.prop_map(|(admin, weight, health, slow_start)| Condition {
+        parts.prop_map(|(admin, weight, health, is_held, slow_start)| Condition {
             admin,
             weight,
             health,
+            is_held,
             slow_start,
         })
     }

@@ -2,6 +2,7 @@
 //! store (no atomic read-modify-write on the packet path); other threads only read.
 
 mod counter;
+mod signs;
 #[cfg(test)]
 mod stats_loom;
 
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 pub const MAX_PORTS: usize = 16;
 
 pub use counter::{Counter, Gauge};
+pub use signs::{Failure, Seen, Signs};
 
 /// What `counter` synchronises with. The model test compiles the same file against loom's versions.
 mod sync {
@@ -83,6 +85,20 @@ impl Stats {
         for worker in self.workers() {
             worker.services.ensure(id.index());
         }
+    }
+
+    /// Reserves what is seen of a real server's connections. Called before the real server is watched.
+    pub fn ensure_signs(&self, id: RealId) {
+        for worker in self.workers() {
+            worker.signs.ensure(id.index());
+        }
+    }
+
+    /// What has been seen of a watched real server's connections, over all workers.
+    pub fn seen(&self, id: RealId) -> Seen {
+        self.workers()
+            .filter_map(|worker| worker.signs.get(id.index()))
+            .fold(Seen::default(), |seen, signs| seen + signs.get())
     }
 
     /// Live connections of a service, over all workers.
@@ -179,6 +195,10 @@ pub struct WorkerStats {
     pub loops: Counter,
     pub reals: GrowingArray<RealLine>,
     pub services: GrowingArray<ServiceStats>,
+    /// Of real servers that are [watched](Standing::is_watched).
+    pub signs: GrowingArray<Signs>,
+    /// What all of them together have failed in, by [`Failure`].
+    pub failures: [Counter; Failure::ALL.len()],
 }
 
 /// The most real servers, over all services.
@@ -222,6 +242,8 @@ impl WorkerStats {
             loops: Counter::default(),
             reals: GrowingArray::new(MAX_REALS)?,
             services: GrowingArray::new(MAX_SERVICES)?,
+            signs: GrowingArray::new(MAX_REALS)?,
+            failures: Default::default(),
         })
     }
 
@@ -232,6 +254,22 @@ impl WorkerStats {
 
     pub fn drops(&self, reason: DropReason) -> &Counter {
         &self.drops[reason as usize]
+    }
+
+    /// A connection of a watched real server has failed.
+    #[cold]
+    pub fn failed(&self, real: RealId, failure: Failure) {
+        self.failures[failure as usize].add(1);
+        if let Some(signs) = self.signs.get(real.index()) {
+            signs.failed(failure);
+        }
+    }
+
+    /// A watched real server has answered a new connection.
+    pub fn answered(&self, real: RealId) {
+        if let Some(signs) = self.signs.get(real.index()) {
+            signs.answered();
+        }
     }
 
     #[inline]
@@ -348,18 +386,20 @@ pub struct RealStats {
 pub struct Standing {
     /// A bit for each port by which its requests and its replies may come in: none once its connections are to end.
     admitted: [AtomicU16; 2],
-    /// The service that it is a real server of, and above it whether new connections may go to it, and why its connections
-    /// are to end.
+    /// The service that it is a real server of, and above it whether new connections may go to it, whether its connections
+    /// are to end, and why, and whether it is watched.
     service: AtomicU32,
 }
 
 const _: () = assert!(MAX_PORTS <= u16::BITS as usize);
-const _: () = assert!(MAX_SERVICES as u32 <= Standing::DOWN);
+const _: () = assert!(MAX_SERVICES as u32 <= Standing::WATCHED);
 
 /// What becomes of the established connections of a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Established {
     GoOn,
+    /// They go on; a UDP flow that was silent for long enough goes to another real server, if there is one.
+    Leave,
     /// It is configured no more: TCP is told by resets, UDP goes on to another real server.
     Removed,
     /// The same, of one that is down or disabled.
@@ -372,25 +412,33 @@ impl Standing {
     const OPEN: u32 = 1 << 31;
     const MOVES: u32 = 1 << 30;
     const DOWN: u32 = 1 << 29;
+    const ENDS: u32 = 1 << 28;
+    const WATCHED: u32 = 1 << 27;
 
-    /// A real server of `service`. `is_open`: its weight is above 0. `reply_ports`: a bit for each port that its replies may
-    /// come in by.
+    /// A real server of `service`. `is_open`: its weight is above 0. `is_watched`: what becomes of its connections is
+    /// counted. `reply_ports`: a bit for each port that its replies may come in by.
     pub fn set(
         &self,
         service: ServiceId,
         is_open: bool,
+        is_watched: bool,
         established: Established,
         reply_ports: u16,
     ) {
         let open = if is_open { Self::OPEN } else { 0 };
-        let down = match established {
-            Established::GoOn | Established::Removed => 0,
-            Established::Down => Self::DOWN,
-            Established::Moved => Self::DOWN | Self::MOVES,
+        let watched = if is_watched { Self::WATCHED } else { 0 };
+        let fate = match established {
+            Established::GoOn | Established::Leave => 0,
+            Established::Removed => Self::ENDS,
+            Established::Down => Self::ENDS | Self::DOWN,
+            Established::Moved => Self::ENDS | Self::DOWN | Self::MOVES,
         };
-        self.service.store(service.0 | open | down, Relaxed);
+        self.service
+            .store(service.0 | open | watched | fate, Relaxed);
+        // A request that is not admitted is looked at more closely: what costs nothing until then is decided there.
         let admitted = match established {
             Established::GoOn => [u16::MAX, reply_ports],
+            Established::Leave => [0, reply_ports],
             _ => [0; 2],
         };
         self.admit(admitted);
@@ -399,7 +447,7 @@ impl Standing {
     /// It is configured no more: its connections are to end.
     pub fn remove(&self) {
         let service = self.service();
-        self.set(service, false, Established::Removed, 0);
+        self.set(service, false, false, Established::Removed, 0);
     }
 
     fn admit(&self, ports: [u16; 2]) {
@@ -410,13 +458,25 @@ impl Standing {
     /// Whether its connections are to end: it is configured no more, down, or disabled.
     #[inline]
     pub fn ends_connections(&self) -> bool {
-        self.admitted[0].load(Relaxed) == 0
+        self.service.load(Relaxed) & Self::ENDS != 0
+    }
+
+    /// Whether UDP flows that were silent are to go to another real server.
+    pub fn is_left(&self) -> bool {
+        self.admitted[0].load(Relaxed) == 0 && !self.ends_connections()
+    }
+
+    /// Whether it is counted what becomes of its connections.
+    #[inline]
+    pub fn is_watched(&self) -> bool {
+        self.service.load(Relaxed) & Self::WATCHED != 0
     }
 
     /// What becomes of its established connections.
     pub fn established(&self) -> Established {
         let told = self.service.load(Relaxed);
-        match self.ends_connections() {
+        match told & Self::ENDS != 0 {
+            false if self.admitted[0].load(Relaxed) == 0 => Established::Leave,
             false => Established::GoOn,
             true if told & Self::MOVES != 0 => Established::Moved,
             true if told & Self::DOWN != 0 => Established::Down,
@@ -431,7 +491,7 @@ impl Standing {
     }
 
     pub fn service(&self) -> ServiceId {
-        ServiceId(self.service.load(Relaxed) & (Self::DOWN - 1))
+        ServiceId(self.service.load(Relaxed) & (Self::WATCHED - 1))
     }
 
     /// Whether its connections go on and, of a reply, whether it may come in by this port.

@@ -116,6 +116,11 @@ impl<T: AsRef<[u8]>> Icmp<T> {
         })
     }
 
+    /// Whether it says that a network, host, protocol or port is not there: not that someone forbids the way to it.
+    pub fn is_absence(&self) -> bool {
+        self.kind() == DESTINATION_UNREACHABLE && self.code() <= PORT_UNREACHABLE
+    }
+
     /// RFC 792: the checksum covers the message alone.
     #[inline(always)]
     pub fn is_checksum_right(&self) -> bool {

@@ -107,6 +107,18 @@ impl<T: AsRef<[u8]>> Icmpv6<T> {
         })
     }
 
+    /// Whether it says that a host or port is not there, or no route to it: not that someone forbids the way.
+    pub fn is_absence(&self) -> bool {
+        const NO_ROUTE: u8 = 0;
+        const ADDRESS_UNREACHABLE: u8 = 3;
+        const PORT_UNREACHABLE: u8 = 4;
+        self.kind() == DESTINATION_UNREACHABLE
+            && matches!(
+                self.code(),
+                NO_ROUTE | ADDRESS_UNREACHABLE | PORT_UNREACHABLE
+            )
+    }
+
     /// RFC 4443 section 2.3: the checksum covers the pseudo header of IPv6 and the message. `pseudo`: with the message's
     /// length.
     pub fn is_checksum_right(&self, pseudo: u64) -> bool {

@@ -23,6 +23,15 @@ struct Lab {
 impl Lab {
     /// A service of TCP and one of UDP, with the real servers .11 and .12, and these keys.
     fn new(workers: usize, mode: &'static str, keys: &str) -> Self {
+        Lab::with(workers, mode, keys, keys)
+    }
+
+    /// The same, with keys for that of UDP alone.
+    fn udp(workers: usize, mode: &'static str, keys: &str) -> Self {
+        Lab::with(workers, mode, "", keys)
+    }
+
+    fn with(workers: usize, mode: &'static str, of_tcp: &str, of_udp: &str) -> Self {
         let pool = match mode {
             "fullnat" => "local_pool = \"inside\"\n",
             _ => "",
@@ -38,7 +47,7 @@ impl Lab {
                 "[[neighbour]]\naddress = \"10.0.0.{last}\"\nmac = \"02:00:00:00:01:{last}\"\n"
             );
         }
-        for (protocol, service_port) in [("tcp", 80), ("udp", 53)] {
+        for (protocol, service_port, keys) in [("tcp", 80, of_tcp), ("udp", 53, of_udp)] {
             text += &format!(
                 "[[service]]\naddress = \"192.0.2.80\"\nport = {service_port}\nprotocol = \"{protocol}\"\n\
                  mode = \"{mode}\"\nscheduler = \"lc\"\n{pool}{keys}\n"
@@ -406,4 +415,56 @@ fn clients_that_are_bound_to_a_drained_real_server_come_to_it_whatever_else_is_u
         lab.health(other, Health::Up);
         assert_eq!(lab.real(&tcp(6003, SYN)), other, "{case}");
     });
+}
+
+#[test]
+fn a_udp_flow_leaves_a_drained_real_server_after_a_silence() {
+    for (keys, after) in [
+        ("", Some(5)),
+        ("on_drain = \"20s\"", Some(20)),
+        ("on_drain = \"keep\"", None),
+    ] {
+        for mode in MODES {
+            for workers in WORKERS {
+                let mut lab = Lab::udp(workers, mode, keys);
+                let case = format!("{mode}, {workers} workers, {keys}");
+                let udp = (0..9)
+                    .map(|n| 7000 + n)
+                    .find(|n| lab.real(&query(*n)) == 12)
+                    .unwrap();
+                lab.edit(12, Edit::Drain, None);
+                let silence = after.unwrap_or(250);
+                for _ in 0..3 {
+                    lab.now += silence * super::SECOND - super::SECOND / 2;
+                    assert_eq!(lab.real(&query(udp)), 12, "{case}: it is not silent");
+                }
+                lab.now += silence * super::SECOND;
+                let expected = if after.is_some() { 11 } else { 12 };
+                assert_eq!(lab.real(&query(udp)), expected, "{case}");
+                lab.edit(12, Edit::Enable, None);
+                assert_eq!(lab.real(&query(udp)), expected, "{case}: it stays");
+                // Without another one it goes on.
+                if expected == 11 {
+                    lab.edit(12, Edit::Drain, None);
+                    lab.edit(11, Edit::Drain, None);
+                    lab.now += 2 * silence * super::SECOND;
+                    assert_eq!(lab.real(&query(udp)), 11, "{case}: there is no other one");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bound_udp_client_stays_through_a_drain_if_it_may() {
+    for (through, expected) in [(true, 12), (false, 11)] {
+        let keys = format!("persistence = {{ timeout = 300, through_drain = {through} }}");
+        let mut lab = Lab::udp(2, "nat", &keys);
+        let real = lab.real(&query(7000));
+        lab.edit(real, Edit::Drain, None);
+        lab.now += 6 * super::SECOND;
+        let other = 23 - real;
+        let expected = if expected == 12 { real } else { other };
+        assert_eq!(lab.real(&query(7000)), expected, "{through}");
+    }
 }

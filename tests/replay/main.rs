@@ -15,6 +15,7 @@ mod fuzz;
 mod ipv6;
 mod known;
 mod neighbours;
+mod passive;
 mod pressure;
 mod promises;
 mod refused;

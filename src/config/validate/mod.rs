@@ -9,6 +9,7 @@ mod health;
 mod hosts;
 mod marks;
 mod network;
+mod passive;
 mod pool;
 mod request;
 mod service;

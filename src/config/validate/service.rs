@@ -4,6 +4,7 @@ use super::availability::Homes;
 use super::health::{self, Templates};
 use super::marks::Marks;
 use super::network::{Network, Unique};
+use super::passive;
 use super::pool::Pools;
 use super::tunnel;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
@@ -160,6 +161,8 @@ impl Check<'_> {
         let tcp_mss = self.tcp_mss(&raw);
         let health = health::of_service(&raw.health, &reals, self.templates, self.log);
         let slow_start = self.slow_start(&raw, scheduler);
+        let on_drain = passive::on_drain(&raw, self.log);
+        let passive = passive::passive(&raw, port, self.log);
         let persistence = raw.persistence.into_option().map(|raw| PersistenceConfig {
             timeout: raw.timeout.get().unwrap_or(Duration::from_secs(360)),
             prefix_v4: raw.prefix_v4.get().map_or(32, |length| length.0 as u8),
@@ -186,6 +189,8 @@ impl Check<'_> {
             on_down: raw.on_down.get().unwrap_or_default(),
             availability,
             announce,
+            on_drain,
+            passive: passive.ok()?,
             reals,
             fallback,
         };

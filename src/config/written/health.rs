@@ -40,8 +40,10 @@ fn request_table(probe: &Probe) -> Table {
         Probe::Icmp => {}
         Probe::Tcp(exchange) | Probe::Udp(exchange) => {
             let Exchange { send, expect } = exchange;
-            put_bytes(&mut table, ["send", "send_hex"], send);
-            put_bytes(&mut table, ["expect", "expect_hex"], expect);
+            // Any of them may be a password, and which is not to be told.
+            for (key, bytes) in [("send", send), ("expect", expect)] {
+                put_some(&mut table, key, (!bytes.is_empty()).then_some(HIDDEN));
+            }
         }
         Probe::Http(probe) => put_http(&mut table, probe),
         Probe::Dns(probe) => {
@@ -64,11 +66,12 @@ fn request_table(probe: &Probe) -> Table {
                 arguments,
                 user,
             } = probe;
-            let command = std::iter::once(program).chain(arguments);
+            let arguments = arguments.iter().map(|_| HIDDEN);
+            let command = std::iter::once(program.as_str()).chain(arguments);
             put(
                 &mut table,
                 "command",
-                command.cloned().map(Value::from).collect::<Vec<_>>(),
+                command.map(Value::from).collect::<Vec<_>>(),
             );
             put(&mut table, "user", user.as_str());
         }
@@ -81,20 +84,6 @@ fn request_table(probe: &Probe) -> Table {
         }
     }
     table
-}
-
-/// As text, if it is one that can be read.
-fn put_bytes(table: &mut Table, [text, hex]: [&str; 2], bytes: &[u8]) {
-    if bytes.is_empty() {
-        return;
-    }
-    match std::str::from_utf8(bytes) {
-        Ok(written) => put(table, text, written),
-        Err(_) => {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            put(table, hex, digits);
-        }
-    }
 }
 
 fn put_http(table: &mut Table, probe: &HttpProbe) {

@@ -11,6 +11,7 @@ mod reals;
 mod registry;
 mod service_ids;
 mod states;
+mod watches;
 
 use super::changes::{Changes, different};
 use super::from_config::{key, owners, pool_table};
@@ -35,9 +36,11 @@ pub use real_ids::Place;
 pub use reals::Edited;
 pub(crate) use registry::Turn;
 use registry::{Registry, Released};
-pub use states::{Edit, SlowStart, State};
+pub use states::{Edit, Held, SlowStart, State};
 use std::net::IpAddr;
 use std::sync::Arc;
+use watches::Watches;
+pub(super) use watches::{Outcome, Passed};
 
 /// Why a service cannot be added beside the others.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +86,7 @@ struct Indexes {
     placing: Placing,
     tunnels: Tunnels,
     ends: Ends,
+    watches: Watches,
 }
 
 /// What services are made of beside their own configuration.
@@ -109,17 +113,21 @@ impl Around {
 
     /// Tells the workers whether a real server takes new connections, what becomes of the established ones, and where its
     /// replies come in.
-    fn stand(&self, service: ServiceId, real: &Real, on_down: OnDown) {
+    fn stand(&self, id: ServiceId, real: &Real, service: &config::ServiceConfig) {
         let ports = self.reply_ports(real.address);
-        let established = match on_down {
+        let stays = service.persistence.is_some_and(|it| it.through_drain) && real.keeps_clients;
+        let leaves = real.weight == 0 && !stays && service.on_drain.is_some();
+        let established = match service.on_down {
+            _ if real.is_available && leaves => Established::Leave,
             _ if real.is_available => Established::GoOn,
             OnDown::Keep => Established::GoOn,
             OnDown::Reset => Established::Down,
             OnDown::Reschedule => Established::Moved,
         };
         self.stats.tell(real.id, |told| {
+            let (is_open, is_watched) = (real.weight > 0, service.passive.is_some());
             told.standing
-                .set(service, real.weight > 0, established, ports);
+                .set(id, is_open, is_watched, established, ports);
         });
     }
 }
@@ -153,6 +161,7 @@ impl Services {
                 placing: Placing::new(seed),
                 tunnels: Tunnels::default(),
                 ends: Ends::new(seed),
+                watches: Watches::default(),
             },
         }
     }
@@ -190,9 +199,12 @@ impl Services {
         }
         if ways_changed {
             let running = new.services.iter();
-            for service in running.filter_map(|service| indexes.running.get(&key(service))) {
+            for config in running {
+                let Some(service) = indexes.running.get(&key(config)) else {
+                    continue;
+                };
                 let reals = service.reals.iter();
-                reals.for_each(|real| around.stand(service.id, real, service.on_down));
+                reals.for_each(|real| around.stand(service.id, real, config));
             }
         }
         // Last: an address may have been a VIP until now.
@@ -265,6 +277,7 @@ impl Services {
             placing,
             tunnels,
             ends,
+            watches: _,
         } = &mut self.indexes;
         next.addresses = addresses.freeze();
         next.services = running.freeze();
@@ -366,7 +379,7 @@ impl Indexes {
         }
         let changed = reals.iter().zip(&former.reals);
         for (real, _) in changed.filter(|(real, former)| real != former) {
-            around.stand(former.id, real, service.on_down);
+            around.stand(former.id, real, service);
         }
         let before = Some(&*former.scheduler);
         let setting = Setting::new(key.address, former.flags.port, before);
@@ -413,6 +426,7 @@ impl Indexes {
             placing,
             tunnels,
             ends,
+            watches,
         } = self;
         let Some(key) = before.or(after).map(key) else {
             return;
@@ -446,6 +460,7 @@ impl Indexes {
         }
         let Some(service) = after else {
             running.remove(&key);
+            watches.remove(&key);
             placing.retire(&key);
             registry.retire(&around.stats, &key);
             return;
@@ -458,9 +473,18 @@ impl Indexes {
             },
             through_drain: persistence.through_drain,
         });
+        registry.forget_unfounded(service);
         let registered = registry.put(service, &around.stats, around.beginnings);
+        match service.passive {
+            Some(passive) => {
+                let reals = registered.reals.iter();
+                let reals = reals.map(|real| (real.id, (real.address, real.port)));
+                watches.put(key, passive, reals, &around.stats, registry.states.now());
+            }
+            None => watches.remove(&key),
+        }
         for real in &registered.reals {
-            around.stand(registered.id, real, service.on_down);
+            around.stand(registered.id, real, service);
         }
         let mode = forward::Mode::of(&service.mode);
         let pool = match &service.mode {
@@ -515,6 +539,7 @@ impl Indexes {
                 unknown_tcp: service.unknown_tcp,
                 tcp_mss: service.tcp_mss,
                 on_down: service.on_down,
+                on_drain: service.on_drain,
                 via,
                 cursors: registered.cursors,
             }),

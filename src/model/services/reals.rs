@@ -143,7 +143,7 @@ impl Services {
         self.indexes.registry.take_turns()
     }
 
-    fn find_real(
+    pub(super) fn find_real(
         &self,
         key: &ServiceKey,
         at: At,
@@ -158,7 +158,7 @@ impl Services {
 
     /// Gives a service the weights that follow from what is known of its real servers now. Returns whether there is something
     /// to publish.
-    fn reweigh(&mut self, key: &ServiceKey) -> bool {
+    pub(super) fn reweigh(&mut self, key: &ServiceKey) -> bool {
         let service = self.configured.get(key);
         service.is_some_and(|service| self.indexes.reweigh(key, service, &self.around))
     }

@@ -206,6 +206,28 @@ impl Registry {
         }
     }
 
+    /// Forgets what nothing looks after any longer of a service's real servers: their health without checks, and that they are
+    /// held without `passive`. Before they are [put](Self::put), so that they are weighed by what is left.
+    pub(super) fn forget_unfounded(&mut self, service: &config::ServiceConfig) {
+        let is_all_founded = service.health.is_some() && service.passive.is_some();
+        if is_all_founded || self.states.is_empty() {
+            return;
+        }
+        let its = key(service);
+        for real in &service.reals {
+            let Some(id) = self.id(&its, (real.address, real.port)) else {
+                continue;
+            };
+            let configured = configured(service, real, Role::Real);
+            if service.health.is_none() {
+                self.states.unchecked(id, configured);
+            }
+            if service.passive.is_none() {
+                self.states.set_held(id, configured, None);
+            }
+        }
+    }
+
     /// The servers of a running service, with the weights that follow from what is known of them now.
     pub(super) fn weighed(
         &mut self,

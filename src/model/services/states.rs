@@ -48,7 +48,17 @@ pub struct State {
     pub reason: Option<Arc<str>>,
     /// When its health became what it is.
     pub health_since: Option<Time>,
+    /// Its clients' connections failed: it gets no new ones for a while.
+    pub held: Option<Held>,
     pub slow_start: Option<SlowStart>,
+}
+
+/// Why a real server gets no new connections, and how long that holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// In words.
+    pub reason: Arc<str>,
+    pub until: Time,
 }
 
 /// A real server that has come (back) a short while ago.
@@ -93,6 +103,7 @@ impl State {
             admin: self.admin,
             weight: self.weight,
             health: self.health,
+            is_held: self.held.is_some(),
             slow_start: self.slow_start.map_or(100, |starting| starting.percent),
         }
     }
@@ -199,6 +210,14 @@ impl States {
         self.now = now;
     }
 
+    pub(super) fn now(&self) -> Time {
+        self.now
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     pub(super) fn get(&self, id: RealId) -> Option<&State> {
         self.known.get(&id)
     }
@@ -251,6 +270,20 @@ impl States {
             }
         });
         is_other
+    }
+
+    /// Nothing checks it any longer, whatever was found last.
+    pub(super) fn unchecked(&mut self, id: RealId, configured: Configured) {
+        if self.get(id).is_some_and(|it| it.health != Health::Unknown) {
+            self.set_health(id, configured, Health::Unknown, "");
+        }
+    }
+
+    /// Holds a real server's new connections off, or no longer.
+    pub(super) fn set_held(&mut self, id: RealId, configured: Configured, held: Option<Held>) {
+        if held.is_some() || self.get(id).is_some_and(|it| it.held.is_some()) {
+            self.change(id, configured, |state| state.held = held);
+        }
     }
 
     /// A real server was added to a service that is running.
