@@ -12,6 +12,12 @@ const TOML: &str = "application/toml";
 
 /// What a configuration may be refused for.
 const REFUSED: [Kind; 2] = [Kind::InvalidConfiguration, Kind::NeedsRestart];
+/// What a reload may be refused for.
+const NOT_RELOADED: [Kind; 3] = [
+    Kind::InvalidConfiguration,
+    Kind::UnusableFile,
+    Kind::NeedsRestart,
+];
 /// What a change of a real server may be refused for.
 const MISSING: [Kind; 2] = [Kind::UnknownService, Kind::UnknownReal];
 
@@ -129,7 +135,7 @@ pub(super) fn routes() -> Vec<Route> {
             .query::<reload::Confirm>()
             .may_take::<reload::Sent>()
             .answers::<Reloaded>()
-            .refuses(&REFUSED),
+            .refuses(&NOT_RELOADED),
         post(
             "/v1/confirm",
             "Keeps a reload that waits for that",
@@ -151,7 +157,7 @@ pub(super) fn routes() -> Vec<Route> {
             "Gives a real server another weight",
             edit::weight,
         )
-        .takes::<edit::Wanted>()
+        .takes::<edit::Weight>()
         .answers::<view::EditedView>()
         .refuses(&MISSING),
         post(
@@ -159,7 +165,7 @@ pub(super) fn routes() -> Vec<Route> {
             "A real server gets no new connections",
             edit::drain,
         )
-        .takes::<edit::Wanted>()
+        .takes::<edit::Drain>()
         .answers::<view::EditedView>()
         .refuses(&MISSING),
         post(
@@ -167,7 +173,7 @@ pub(super) fn routes() -> Vec<Route> {
             "A real server is treated as one that is down",
             edit::disable,
         )
-        .takes::<edit::Wanted>()
+        .takes::<edit::Drain>()
         .answers::<view::EditedView>()
         .refuses(&MISSING),
         post(
@@ -175,7 +181,7 @@ pub(super) fn routes() -> Vec<Route> {
             "Ends drain, disable and a weight of an operator's",
             edit::enable,
         )
-        .takes::<edit::Wanted>()
+        .takes::<edit::Enable>()
         .answers::<view::EditedView>()
         .refuses(&MISSING),
     ]

@@ -1,5 +1,6 @@
 //! The commands: one file each, one line in [`Command`] and in [`Command::run`].
 
+mod at;
 mod bench;
 mod check;
 mod client;

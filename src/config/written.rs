@@ -8,7 +8,7 @@ pub(super) mod health;
 use super::health::HealthUse;
 use super::value::Word;
 use super::{
-    Api, Config, Dpdk, Encapsulation, GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics,
+    Api, ApiTls, Config, Dpdk, Encapsulation, GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics,
     ModeConfig, PersistenceConfig, PortConfig, Queues, RealConfig, RouteConfig, ServiceConfig,
     StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
 };
@@ -265,6 +265,7 @@ fn api_table(api: &Api) -> Table {
         control_is_default,
         token_file,
         public_metrics,
+        tls,
     } = api;
     let mut table = Table::new();
     put(
@@ -285,6 +286,20 @@ fn api_table(api: &Api) -> Table {
     }
     put_some(&mut table, "token_file", token_file.as_deref().map(path));
     put(&mut table, "public_metrics", *public_metrics);
+    put_some(&mut table, "tls", tls.as_ref().map(tls_table));
+    table
+}
+
+fn tls_table(tls: &ApiTls) -> Table {
+    let ApiTls {
+        certificate,
+        key,
+        client_ca,
+    } = tls;
+    let mut table = Table::new();
+    put(&mut table, "certificate", path(certificate));
+    put(&mut table, "key", path(key));
+    put_some(&mut table, "client_ca", client_ca.as_deref().map(path));
     table
 }
 

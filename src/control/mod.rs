@@ -40,6 +40,7 @@ use edits::Edits;
 use generations::{Generations, Past};
 pub use generations::{NoGeneration, NoWayBack};
 use guard::Panics;
+pub(crate) use guard::ASKED_BY;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
 use stalls::Stalls;

@@ -81,6 +81,17 @@ impl Events {
         records.range(place..).take(most).cloned().collect()
     }
 
+    /// The number behind which the last `most` begin of those beyond `after` that are wanted.
+    pub fn behind(&self, after: u64, most: usize, is_wanted: impl Fn(&Record) -> bool) -> u64 {
+        let records = self.records.lock();
+        let place = records.partition_point(|record| record.n <= after);
+        let wanted = records.range(place..).rev().filter(|it| is_wanted(it));
+        match most.checked_sub(1) {
+            None => records.back().map_or(0, |last| last.n),
+            Some(others) => wanted.skip(others).map(|it| it.n - 1).next().unwrap_or(after),
+        }
+    }
+
     /// The number of the last one; 0: there is none.
     pub fn last(&self) -> u64 {
         self.records.lock().back().map_or(0, |record| record.n)
