@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use utoipa::{IntoParams, ToSchema};
 
 /// The longest name that is looked for, in bytes.
-const MOST_NAME: usize = 4096;
+pub(super) const MOST_NAME: usize = 4096;
 
 /// Of `/v1/weight`.
 #[derive(Default, Deserialize, ToSchema)]
@@ -217,7 +217,7 @@ pub(super) async fn put_services(
 pub(super) struct WhichService {
     /// A name, or such as `tcp:192.0.2.80:80`.
     #[param(required)]
-    service: Option<String>,
+    pub(super) service: Option<String>,
 }
 
 pub(super) async fn delete_service(

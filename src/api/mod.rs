@@ -18,6 +18,7 @@ pub(crate) mod reload;
 mod routes;
 pub(crate) mod secrets;
 pub(crate) mod serve;
+mod service;
 mod state;
 mod stream;
 pub(crate) mod tls;

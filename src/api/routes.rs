@@ -1,8 +1,8 @@
 //! Every route of the API, with what the OpenAPI document says of it.
 
 use super::answer::{Kind, Reloaded};
-use super::openapi::{Route, delete, get, openapi, post, put};
-use super::{Whose, edit, events, health, lists, ready, reload, written};
+use super::openapi::{Route, delete, get, openapi, patch, post, put};
+use super::{Whose, edit, events, health, lists, ready, reload, service, written};
 use crate::metrics;
 use crate::view;
 
@@ -20,6 +20,19 @@ const NOT_RELOADED: [Kind; 3] = [
 ];
 /// What a change of a real server may be refused for.
 const MISSING: [Kind; 2] = [Kind::UnknownService, Kind::UnknownReal];
+
+/// What a change of a service in part may be refused for.
+const CHANGES: [Kind; 3] = [
+    Kind::InvalidConfiguration,
+    Kind::UnknownService,
+    Kind::ConflictingServices,
+];
+const CHANGES_OF_REAL: [Kind; 4] = [
+    Kind::InvalidConfiguration,
+    Kind::UnknownService,
+    Kind::UnknownReal,
+    Kind::ConflictingServices,
+];
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -69,6 +82,31 @@ pub(super) fn routes() -> Vec<Route> {
         .query::<edit::WhichService>()
         .answers::<Reloaded>()
         .refuses(&[Kind::UnknownService]),
+        patch(
+            "/v1/services",
+            "Changes keys of a service: a JSON merge patch (RFC 7396) of its table in the file",
+            service::patch_service,
+        )
+        .query::<edit::WhichService>()
+        .takes_object()
+        .answers::<Reloaded>()
+        .refuses(&CHANGES),
+        put(
+            "/v1/reals",
+            "Adds a real server to a service, or gives it another weight, as the file would",
+            service::put_real,
+        )
+        .takes::<service::Put>()
+        .answers::<Reloaded>()
+        .refuses(&CHANGES),
+        delete(
+            "/v1/reals",
+            "Takes a real server away from its service",
+            service::delete_real,
+        )
+        .query::<service::WhichReal>()
+        .answers::<Reloaded>()
+        .refuses(&CHANGES_OF_REAL),
         get(
             "/v1/reals",
             "The real servers of all services",
@@ -91,6 +129,12 @@ pub(super) fn routes() -> Vec<Route> {
             written::config,
         )
         .text(TOML),
+        get(
+            "/v1/source",
+            "The configuration file that weir was started with",
+            service::source,
+        )
+        .answers::<service::Source>(),
         get(
             "/v1/events",
             "What has happened, or happens",

@@ -47,7 +47,7 @@ pub(super) fn get(
     path: &str,
     take: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), Error> {
-    call(address, Method::GET, path, String::new(), take)
+    call(address, (Method::GET, JSON), path, String::new(), take)
 }
 
 /// Why a row ends a list.
@@ -165,13 +165,33 @@ pub(super) fn put(address: &Address, path: &str, body: String) -> Result<Vec<u8>
     answer(address, Method::PUT, path, body)
 }
 
+/// Puts JSON; the answer.
+pub(super) fn put_json(address: &Address, path: &str, body: String) -> Result<Vec<u8>, Error> {
+    let mut answer = Vec::new();
+    let request = (Method::PUT, JSON);
+    call(address, request, path, body, |piece| {
+        answer.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Ok(answer)
+}
+
+/// Patches by JSON; the answer.
+pub(super) fn patch(address: &Address, path: &str, body: String) -> Result<Vec<u8>, Error> {
+    answer(address, Method::PATCH, path, body)
+}
+
 pub(super) fn delete(address: &Address, path: &str) -> Result<Vec<u8>, Error> {
     answer(address, Method::DELETE, path, String::new())
 }
 
 fn answer(address: &Address, method: Method, path: &str, body: String) -> Result<Vec<u8>, Error> {
     let mut answer = Vec::new();
-    call(address, method, path, body, |piece| {
+    let content_type = match method {
+        Method::PUT => "application/toml",
+        _ => JSON,
+    };
+    call(address, (method, content_type), path, body, |piece| {
         answer.extend_from_slice(piece);
         Ok(())
     })?;
@@ -180,7 +200,7 @@ fn answer(address: &Address, method: Method, path: &str, body: String) -> Result
 
 fn call(
     address: &Address,
-    method: Method,
+    (method, content_type): (Method, &'static str),
     path: &str,
     body: String,
     take: impl FnMut(&[u8]) -> io::Result<()>,
@@ -194,15 +214,15 @@ fn call(
         loop {
             let asked = match address {
                 Address::Tcp(socket) => match TcpStream::connect(socket).await {
-                    Ok(stream) => ask(address, stream, &method, path, body.clone()).await,
+                    Ok(stream) => ask(address, stream, (&method, content_type), path, body.clone()).await,
                     Err(why) => Err(Error::NotRunning(address.clone(), why)),
                 },
                 Address::Https(host, port) => match secured(address, host, *port).await {
-                    Ok(stream) => ask(address, stream, &method, path, body.clone()).await,
+                    Ok(stream) => ask(address, stream, (&method, content_type), path, body.clone()).await,
                     Err(why) => Err(why),
                 },
                 Address::Unix(socket) => match UnixStream::connect(socket).await {
-                    Ok(stream) => ask(address, stream, &method, path, body.clone()).await,
+                    Ok(stream) => ask(address, stream, (&method, content_type), path, body.clone()).await,
                     Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
                         Err(Error::Busy(address.clone(), why))
                     }
@@ -239,6 +259,8 @@ async fn secured(
 
 /// How long a connection by TLS may take.
 const CONNECTING: Duration = Duration::from_secs(10);
+const JSON: &str = "application/json";
+
 /// How long, and how often, what does not answer is asked again.
 const RETRYING: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -288,7 +310,7 @@ pub(super) fn encode(text: &str) -> String {
 async fn ask(
     address: &Address,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    method: &Method,
+    (method, content_type): (&Method, &str),
     path: &str,
     body: Bytes,
 ) -> Result<Response<Incoming>, Error> {
@@ -300,10 +322,6 @@ async fn ask(
         .await
         .map_err(broken)?;
     tokio::spawn(connection);
-    let content_type = match *method {
-        Method::PUT => "application/toml",
-        _ => "application/json",
-    };
     // A list is begun at once; a change may be a large file.
     let patience = match *method {
         Method::GET => Duration::from_secs(10),

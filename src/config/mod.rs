@@ -4,8 +4,10 @@
 //! resolve, numbers are in range, every default is filled in.
 
 mod address;
+mod change;
 mod check_value;
 mod device;
+pub(crate) mod edit;
 mod error;
 mod files;
 mod health;
@@ -22,6 +24,7 @@ mod validate;
 mod value;
 mod written;
 
+pub(crate) use change::{ServiceChange, Unchanged};
 pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};

@@ -13,7 +13,7 @@ use super::{
     StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
-use health::health_table;
+use health::{Secrets, health_table};
 use humantime::format_duration;
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -56,7 +56,7 @@ impl Config {
             Table::from_iter([("per_real".to_owned(), per_real.into())]),
         );
         let named = health.iter();
-        let named = named.map(|(name, health)| (name.clone(), health_table(health).into()));
+        let named = named.map(|(name, health)| (name.clone(), health_table(health, Secrets::Hidden).into()));
         put(&mut file, "health", named.collect::<Table>());
         put(&mut file, "port", tables(ports, port_table));
         put(
@@ -118,6 +118,15 @@ impl Config {
 impl ServiceConfig {
     /// The service as TOML: a `[[service]]` table.
     pub fn written(&self) -> String {
+        self.write(Secrets::Hidden)
+    }
+
+    /// The same with every secret: to be read again, never to be shown.
+    pub(super) fn written_with_secrets(&self) -> String {
+        self.write(Secrets::Open)
+    }
+
+    fn write(&self, secrets: Secrets) -> String {
         let ServiceConfig {
             name,
             protocol,
@@ -160,7 +169,7 @@ impl ServiceConfig {
             &mut table,
             "health",
             health.as_ref().map(|health| match health {
-                HealthUse::Own(health) => Value::from(health_table(health)),
+                HealthUse::Own(health) => Value::from(health_table(health, secrets)),
                 HealthUse::Named(name) => name.as_str().into(),
             }),
         );

@@ -457,6 +457,16 @@ impl Control {
         Some(changes)
     }
 
+    /// A configured service: by its name, or by such as `tcp:192.0.2.80:80`.
+    pub(crate) fn service_config(&self, name: &str) -> Option<Arc<config::ServiceConfig>> {
+        let key = self.model.find_service(name)?;
+        let mut services = self.config().services.iter();
+        let found = services.find(|it| {
+            (it.protocol, it.address, it.port) == (key.protocol, key.address, key.port)
+        });
+        found.cloned()
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         self.model.config()

@@ -152,7 +152,9 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let _together = Together;
 
     let (handle, jobs) = Handle::new();
-    let api = Api::new(handle.clone(), file, context, secrets);
+    // As clients of the API may name it.
+    let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let api = Api::new(handle.clone(), &whole, context, secrets);
     let reload_file = || {
         let (api, file) = (api.clone(), From::File(file.into()));
         tokio::spawn(ASKED_BY.scope("SIGHUP".into(), async move {

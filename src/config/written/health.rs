@@ -8,11 +8,19 @@ use super::super::value::Word;
 use super::{put, put_some, said, span, word};
 use toml::{Table, Value};
 
+/// Whether secrets are written as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrets {
+    Hidden,
+    /// For weir itself, never for an answer.
+    Open,
+}
+
 /// In the place of a secret.
 const HIDDEN: &str = "(hidden)";
 
 /// A check, as `[health.NAME]` or `health` of a service.
-pub(super) fn health_table(health: &HealthConfig) -> Table {
+pub(super) fn health_table(health: &HealthConfig, secrets: Secrets) -> Table {
     let HealthConfig {
         probe,
         port,
@@ -30,11 +38,11 @@ pub(super) fn health_table(health: &HealthConfig) -> Table {
     put(&mut table, "timeout", span(*timeout));
     put(&mut table, "rise", i64::from(*rise));
     put(&mut table, "fall", i64::from(*fall));
-    put(&mut table, "request", request_table(probe));
+    put(&mut table, "request", request_table(probe, secrets));
     table
 }
 
-fn request_table(probe: &Probe) -> Table {
+fn request_table(probe: &Probe, secrets: Secrets) -> Table {
     let mut table = Table::new();
     match probe {
         Probe::Icmp => {}
@@ -43,7 +51,7 @@ fn request_table(probe: &Probe) -> Table {
             put_bytes(&mut table, ["send", "send_hex"], send);
             put_bytes(&mut table, ["expect", "expect_hex"], expect);
         }
-        Probe::Http(probe) => put_http(&mut table, probe),
+        Probe::Http(probe) => put_http(&mut table, probe, secrets),
         Probe::Dns(probe) => {
             let DnsProbe {
                 name,
@@ -97,7 +105,7 @@ fn put_bytes(table: &mut Table, [text, hex]: [&str; 2], bytes: &[u8]) {
     }
 }
 
-fn put_http(table: &mut Table, probe: &HttpProbe) {
+fn put_http(table: &mut Table, probe: &HttpProbe, secrets: Secrets) {
     let HttpProbe {
         method,
         path,
@@ -111,7 +119,10 @@ fn put_http(table: &mut Table, probe: &HttpProbe) {
     put(table, "path", path.as_str());
     put_some(table, "host", host.as_deref());
     let header = |(name, value): &(String, String)| {
-        let value = if is_secret(name) { HIDDEN } else { value };
+        let value = match secrets {
+            Secrets::Hidden if is_secret(name) => HIDDEN,
+            _ => value,
+        };
         (name.clone(), value.into())
     };
     put(
