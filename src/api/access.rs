@@ -97,8 +97,16 @@ impl Door {
     /// That of `listen`.
     pub(crate) fn listen(listener: &Listener, api: &config::Api) -> Door {
         Door {
-            is_control: false,
             is_local: listener.is_local(),
+            ..Door::local(api)
+        }
+    }
+
+    /// That of `listen` on loopback.
+    pub(crate) fn local(api: &config::Api) -> Door {
+        Door {
+            is_control: false,
+            is_local: true,
             token_file: api.token_file.clone(),
             public_metrics: api.public_metrics,
             control: api.control.clone(),
@@ -112,7 +120,9 @@ impl Door {
         }
         if let (Some(file), Some(bearer)) = (&self.token_file, bearer) {
             let Ok((tokens, _)) = Tokens::read(file) else {
-                return Err(Refusal::Unauthorized("the token file cannot be used: weir's log says why at a reload"));
+                return Err(Refusal::Unauthorized(
+                    "the token file cannot be used: weir's log says why at a reload",
+                ));
             };
             return match tokens.find(bearer) {
                 Some(token) if wish == Wish::Change && !token.may_change => {
@@ -122,7 +132,9 @@ impl Door {
                     )))
                 }
                 Some(token) => Ok(Some(token.clone())),
-                None => Err(Refusal::Unauthorized("this is no token of [api] token_file")),
+                None => Err(Refusal::Unauthorized(
+                    "this is no token of [api] token_file",
+                )),
             };
         }
         let has_token = self.token_file.is_some();
@@ -254,7 +266,10 @@ mod tests {
             (Door::control(), [Change, Change, Change, Change]),
             (door(true, false, false), [Read, Read, Read, Read]),
             (door(true, true, false), [Read, Health, Read, Change]),
-            (door(false, false, false), [Metrics, Metrics, Metrics, Metrics]),
+            (
+                door(false, false, false),
+                [Metrics, Metrics, Metrics, Metrics],
+            ),
             (door(false, true, false), [Health, Health, Read, Change]),
             (door(false, true, true), [Metrics, Health, Read, Change]),
         ];
@@ -284,8 +299,14 @@ mod tests {
             name: "ci".into(),
             may_change: true,
         };
-        let root = Peer::Process { uid: 0, pid: Some(7) };
-        let stranger = Peer::Process { uid: 4_000_000_000, pid: None };
+        let root = Peer::Process {
+            uid: 0,
+            pid: Some(7),
+        };
+        let stranger = Peer::Process {
+            uid: 4_000_000_000,
+            pid: None,
+        };
         let tcp = Peer::Tcp(([192, 0, 2, 1], 5).into());
         for (peer, token, expected) in [
             (Some(root), None, "uid 0 (root), pid 7"),

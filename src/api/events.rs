@@ -88,7 +88,11 @@ impl Which {
     fn beginning(&self) -> u64 {
         let log = log::events();
         // A number that weir has not come to is of before its restart: all are new then.
-        let after = if self.after > log.last() { 0 } else { self.after };
+        let after = if self.after > log.last() {
+            0
+        } else {
+            self.after
+        };
         match self.limit {
             None => after,
             Some(most) => log.behind(after, most, |record| self.wants(record)),

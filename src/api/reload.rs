@@ -275,9 +275,7 @@ fn changes_or_refusal(
         Err(refused @ Refused::Malformed(_)) => {
             error(StatusCode::BAD_REQUEST, &refused.to_string())
         }
-        Err(refused @ Refused::Secrets(_)) => {
-            problem(Kind::UnusableFile, &refused.to_string())
-        }
+        Err(refused @ Refused::Secrets(_)) => problem(Kind::UnusableFile, &refused.to_string()),
         Err(refused @ Refused::NeedsRestart(_)) => {
             problem(Kind::NeedsRestart, &refused.to_string())
         }

@@ -258,10 +258,7 @@ async fn converse_securely(
 
 /// A connection after its handshake; none: it failed, as the other end knows, or was none. A client that begins without TLS
 /// is told what it lacks.
-async fn secure(
-    mut stream: TcpStream,
-    config: Arc<ServerConfig>,
-) -> Option<TlsStream<TcpStream>> {
+async fn secure(mut stream: TcpStream, config: Arc<ServerConfig>) -> Option<TlsStream<TcpStream>> {
     let mut first = [TLS_HANDSHAKE];
     let seen = stream.peek(&mut first).await.ok()?;
     if seen == 0 {

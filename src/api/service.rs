@@ -1,7 +1,9 @@
 //! One service in part: PATCH of `/v1/services` changes some of its keys, PUT and DELETE of `/v1/reals` a real server of it.
 //! Until the next reload, as PUT and DELETE of `/v1/services`.
 
-use super::answer::{JSON, Kind, changed, error, invalid, is_of_type, no_answer, object, posted, problem};
+use super::answer::{
+    JSON, Kind, changed, error, invalid, is_of_type, no_answer, object, posted, problem,
+};
 use super::edit::{MOST_NAME, WhichService};
 use super::state::Api;
 use crate::config::{ServiceChange, Unchanged};
@@ -79,7 +81,10 @@ pub(super) async fn delete_real(
     Query(which): Query<WhichReal>,
 ) -> Response {
     let (Some(service), Some(real)) = (which.service, which.real) else {
-        return error(StatusCode::BAD_REQUEST, "`?service=` and `&real=` are missing");
+        return error(
+            StatusCode::BAD_REQUEST,
+            "`?service=` and `&real=` are missing",
+        );
     };
     change(&api, service, ServiceChange::RemoveReal(real)).await
 }

@@ -42,7 +42,11 @@ impl Wrong {
     pub(super) fn unreadable(key: &'static str, why: &io::Error) -> Wrong {
         Wrong {
             is_denied: why.kind() == io::ErrorKind::PermissionDenied,
-            ..Wrong::new(key, format_args!("cannot read: {why}"), "let weir read the file")
+            ..Wrong::new(
+                key,
+                format_args!("cannot read: {why}"),
+                "let weir read the file",
+            )
         }
     }
 }
@@ -68,7 +72,13 @@ pub(crate) fn server(files: &ApiTls) -> Result<(ServerConfig, Vec<Wrong>), Vec<W
     doubts.extend(chain.first().and_then(validity));
     let versions = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|why| vec![Wrong::new("certificate", why, "report this: ring has both versions")])?;
+        .map_err(|why| {
+            vec![Wrong::new(
+                "certificate",
+                why,
+                "report this: ring has both versions",
+            )]
+        })?;
     let authenticated = match clients {
         None => versions.with_no_client_auth(),
         Some(roots) => {
@@ -100,7 +110,11 @@ fn unfit(why: &rustls::Error) -> Wrong {
             format_args!("its first certificate cannot be used: {why:?}"),
             "name a PEM file that begins with the server's own X.509 certificate",
         ),
-        other => Wrong::new("key", other, "name a key that ring knows: RSA, ECDSA (P-256, P-384) or Ed25519"),
+        other => Wrong::new(
+            "key",
+            other,
+            "name a key that ring knows: RSA, ECDSA (P-256, P-384) or Ed25519",
+        ),
     }
 }
 
@@ -115,10 +129,7 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
     }
 }
 
-fn private_key(
-    path: &Path,
-    doubts: &mut Vec<Wrong>,
-) -> Result<PrivateKeyDer<'static>, Wrong> {
+fn private_key(path: &Path, doubts: &mut Vec<Wrong>) -> Result<PrivateKeyDer<'static>, Wrong> {
     let (pem, about) =
         config::read_file(path, LONGEST).map_err(|why| Wrong::unreadable("key", &why))?;
     let help = "write a PEM file with one private key that no password protects (-----BEGIN PRIVATE KEY-----)";
@@ -157,7 +168,11 @@ fn validity(certificate: &CertificateDer) -> Option<Wrong> {
     let help = "renew the certificate, and reload weir";
     if now < validity.not_before {
         let why = format!("the certificate is valid from {} on", validity.not_before);
-        return Some(Wrong::new("certificate", why, "does this machine's clock go right?"));
+        return Some(Wrong::new(
+            "certificate",
+            why,
+            "does this machine's clock go right?",
+        ));
     }
     let left = validity.not_after.timestamp() - now.timestamp();
     if left < 0 {
@@ -188,7 +203,9 @@ pub(crate) fn client(
         }
     };
     if trusted.is_empty() {
-        return Err("this machine has no certificates that it trusts: name the daemon's by --ca".to_owned());
+        return Err(
+            "this machine has no certificates that it trusts: name the daemon's by --ca".to_owned(),
+        );
     }
     let builder = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()

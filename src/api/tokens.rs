@@ -44,7 +44,9 @@ pub(crate) enum NoTokens {
     Unreadable(#[from] io::Error),
     #[error("line {line}: {why}")]
     Wrong { line: usize, why: String },
-    #[error("there is no token in it: write a line `name:read:TOKEN` or `name:write:TOKEN` for each")]
+    #[error(
+        "there is no token in it: write a line `name:read:TOKEN` or `name:write:TOKEN` for each"
+    )]
     Empty,
 }
 
@@ -123,7 +125,9 @@ fn token(line: &str, is_alone: bool) -> Result<(Token, String), String> {
         (Some(name), Some("write"), Some(secret)) => (name, true, secret),
         (Some(_), Some(word), Some(_)) if !config::did_you_mean(word, WORDS).is_empty() => {
             let guess = config::did_you_mean(word, WORDS);
-            return Err(format!("a token is for `read` or `write`, not for {word:?}{guess}"));
+            return Err(format!(
+                "a token is for `read` or `write`, not for {word:?}{guess}"
+            ));
         }
         _ if is_alone => (UNNAMED, true, line),
         _ => {
@@ -176,20 +180,37 @@ mod tests {
             ("0123456789äbcdefg".to_owned(), Err("line 1: a token has")),
             (format!("{A}\n{B}"), Err("line 1: write name:read:TOKEN")),
             (format!("a:read:{A}\n{B}"), Err("line 2: write name:read:")),
-            (format!("a:read:{A}\nb:write:short"), Err("line 2: a token has")),
+            (
+                format!("a:read:{A}\nb:write:short"),
+                Err("line 2: a token has"),
+            ),
             (
                 format!("ci:wirte:{A}"),
-                Err("line 1: a token is for `read` or `write`, not for \"wirte\"; did you mean `write`?"),
+                Err(
+                    "line 1: a token is for `read` or `write`, not for \"wirte\"; did you mean `write`?",
+                ),
             ),
             (format!(":read:{A}"), Err("line 1: a token's name")),
             (format!("a b:read:{A}"), Err("line 1: a token's name")),
-            (format!("{}:read:{A}", "n".repeat(65)), Err("line 1: a token's name")),
-            (format!("a:read:{A}\na:write:{B}"), Err("line 2: a second token has the name \"a\"")),
-            (format!("a:read:{A}\nb:write:{A}"), Err("line 2: it is the same token as \"a\"")),
+            (
+                format!("{}:read:{A}", "n".repeat(65)),
+                Err("line 1: a token's name"),
+            ),
+            (
+                format!("a:read:{A}\na:write:{B}"),
+                Err("line 2: a second token has the name \"a\""),
+            ),
+            (
+                format!("a:read:{A}\nb:write:{A}"),
+                Err("line 2: it is the same token as \"a\""),
+            ),
         ] {
             let found = Tokens::parse(&text);
             let found = found.as_ref().map(|tokens| {
-                let tokens = tokens.0.iter().map(|(token, _)| (&*token.name, token.may_change));
+                let tokens = tokens
+                    .0
+                    .iter()
+                    .map(|(token, _)| (&*token.name, token.may_change));
                 tokens.collect::<Vec<_>>()
             });
             match (found, expected) {
@@ -209,7 +230,14 @@ mod tests {
         let tokens = Tokens::parse(&format!("a:read:{A}\nb:write:{B}")).unwrap();
         assert_eq!(tokens.find(A).unwrap().name.as_ref(), "a");
         assert!(tokens.find(B).unwrap().may_change);
-        for wrong in ["", "a", &A[1..], &format!("{A}0"), &A.to_uppercase(), "a:read:0123456789abcdef"] {
+        for wrong in [
+            "",
+            "a",
+            &A[1..],
+            &format!("{A}0"),
+            &A.to_uppercase(),
+            "a:read:0123456789abcdef",
+        ] {
             assert_eq!(tokens.find(wrong), None, "{wrong}");
         }
         assert!(!format!("{tokens:?}").contains(A));

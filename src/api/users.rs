@@ -32,7 +32,10 @@ pub(super) async fn name(uid: u32) -> Option<String> {
     let found = spawn_blocking(move || {
         let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
         let name = user.map(|user| user.name);
-        NAMES.lock().get_or_insert_default().insert(uid, name.clone());
+        NAMES
+            .lock()
+            .get_or_insert_default()
+            .insert(uid, name.clone());
         name
     });
     timeout(PATIENCE, found).await.ok()?.ok()?

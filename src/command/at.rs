@@ -39,13 +39,30 @@ struct Own {
     #[arg(long, env = "WEIR_CA", value_name = "FILE", hide_short_help = true)]
     ca: Option<PathBuf>,
     /// The client's own certificate, where the daemon wants one (client_ca), and those behind it, as a PEM file
-    #[arg(long, env = "WEIR_CERT", value_name = "FILE", requires = "key", hide_short_help = true)]
+    #[arg(
+        long,
+        env = "WEIR_CERT",
+        value_name = "FILE",
+        requires = "key",
+        hide_short_help = true
+    )]
     cert: Option<PathBuf>,
     /// The key of --cert, as a PEM file
-    #[arg(long, env = "WEIR_KEY", value_name = "FILE", requires = "cert", hide_short_help = true)]
+    #[arg(
+        long,
+        env = "WEIR_KEY",
+        value_name = "FILE",
+        requires = "cert",
+        hide_short_help = true
+    )]
     key: Option<PathBuf>,
     /// A file with the token for a TCP address; WEIR_TOKEN may be the token itself
-    #[arg(long, env = "WEIR_TOKEN_FILE", value_name = "FILE", hide_short_help = true)]
+    #[arg(
+        long,
+        env = "WEIR_TOKEN_FILE",
+        value_name = "FILE",
+        hide_short_help = true
+    )]
     token_file: Option<PathBuf>,
 }
 
@@ -157,12 +174,15 @@ pub(super) fn token(address: &Address) -> Result<Option<String>, Error> {
     };
     if let Some(token) = std::env::var_os("WEIR_TOKEN").filter(|token| !token.is_empty()) {
         let token = token.into_string();
-        return token.map(Some).map_err(|_| Error::Refused("WEIR_TOKEN is no text".to_owned()));
+        return token
+            .map(Some)
+            .map_err(|_| Error::Refused("WEIR_TOKEN is no text".to_owned()));
     }
     let Some(file) = &own.token_file else {
         return Ok(None);
     };
-    let wrong = |why: &dyn fmt::Display| Error::Refused(format!("token file {}: {why}", file.display()));
+    let wrong =
+        |why: &dyn fmt::Display| Error::Refused(format!("token file {}: {why}", file.display()));
     let (tokens, _) = Tokens::read(file).map_err(|why: NoTokens| wrong(&why))?;
     let only = tokens.only();
     only.map(Some)
@@ -203,7 +223,9 @@ fn secure_place(place: &str) -> Option<Address> {
         Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
         _ => (place, PORT),
     };
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     let is_right = match bare {
         Some(host) => host.parse::<IpAddr>().is_ok_and(|it| it.is_ipv6()),
         None => !host.contains([':', '/', '@', '[']),

@@ -1,7 +1,7 @@
 //! `weir check FILE`: every error on stderr, or one line about the file on stdout.
 
-use crate::api::secrets;
 use super::output::{diagnose, tell};
+use crate::api::secrets;
 use crate::config::{self, Config, Severity};
 use crate::daemon::machine::Memory;
 use crate::daemon::preflight::{Preflight, Refusal, at_device};

@@ -214,15 +214,21 @@ fn call(
         loop {
             let asked = match address {
                 Address::Tcp(socket) => match TcpStream::connect(socket).await {
-                    Ok(stream) => ask(address, stream, (&method, content_type), path, body.clone()).await,
+                    Ok(stream) => {
+                        ask(address, stream, (&method, content_type), path, body.clone()).await
+                    }
                     Err(why) => Err(Error::NotRunning(address.clone(), why)),
                 },
                 Address::Https(host, port) => match secured(address, host, *port).await {
-                    Ok(stream) => ask(address, stream, (&method, content_type), path, body.clone()).await,
+                    Ok(stream) => {
+                        ask(address, stream, (&method, content_type), path, body.clone()).await
+                    }
                     Err(why) => Err(why),
                 },
                 Address::Unix(socket) => match UnixStream::connect(socket).await {
-                    Ok(stream) => ask(address, stream, (&method, content_type), path, body.clone()).await,
+                    Ok(stream) => {
+                        ask(address, stream, (&method, content_type), path, body.clone()).await
+                    }
                     Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
                         Err(Error::Busy(address.clone(), why))
                     }

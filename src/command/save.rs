@@ -35,7 +35,10 @@ pub(super) fn save(
     after[edited.file].text = edited.text.clone();
     config::check_texts(after.clone(), &super::context(), &Known::default()).map_err(|wrong| {
         let text = wrong.to_string();
-        Error::Refused(format!("with the change {name} would not be valid:\n{}", text.trim_end()))
+        Error::Refused(format!(
+            "with the change {name} would not be valid:\n{}",
+            text.trim_end()
+        ))
     })?;
     let prepared = Prepared::new(Path::new(&name), &texts[edited.file].text, &edited.text)?;
     let said = apply(&address, &edited, &name)?;
@@ -79,8 +82,8 @@ fn main_file(at: &At, address: &Address) -> Result<PathBuf, Error> {
         answer.extend_from_slice(piece);
         Ok(())
     })?;
-    let source: Source = serde_json::from_slice(&answer)
-        .map_err(|why| Error::OtherVersion(address.clone(), why))?;
+    let source: Source =
+        serde_json::from_slice(&answer).map_err(|why| Error::OtherVersion(address.clone(), why))?;
     Ok(source.file)
 }
 
@@ -124,7 +127,10 @@ struct Prepared {
 impl Prepared {
     fn new(name: &Path, before: &str, after: &str) -> Result<Prepared, Error> {
         let failed = |why: io::Error| {
-            Error::Refused(format!("nothing has changed: {} cannot be written: {why}", name.display()))
+            Error::Refused(format!(
+                "nothing has changed: {} cannot be written: {why}",
+                name.display()
+            ))
         };
         // What a link leads to is written, not the link.
         let file = name.canonicalize().map_err(failed)?;
@@ -186,7 +192,10 @@ mod tests {
     #[test]
     fn a_text_takes_the_place_of_its_file_whole_with_mode_and_links_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
-        let (file, link) = (folder.path().join("lb.toml"), folder.path().join("link.toml"));
+        let (file, link) = (
+            folder.path().join("lb.toml"),
+            folder.path().join("link.toml"),
+        );
         fs::write(&file, "before").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink("lb.toml", &link).unwrap();
@@ -203,7 +212,10 @@ mod tests {
         // One that was edited meanwhile stays, and nothing is left beside it.
         let prepared = Prepared::new(&file, "after", "later").unwrap();
         fs::write(&file, "edited").unwrap();
-        assert_eq!(prepared.take_place().unwrap_err(), "it was edited meanwhile");
+        assert_eq!(
+            prepared.take_place().unwrap_err(),
+            "it was edited meanwhile"
+        );
         assert_eq!(fs::read_to_string(&file).unwrap(), "edited");
         drop(Prepared::new(&file, "edited", "never").unwrap());
         assert_eq!(names(), 2);

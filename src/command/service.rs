@@ -88,7 +88,9 @@ impl Add {
         if !self.permanent.save {
             return put_services(&self.at.address()?, &name, text);
         }
-        save(&self.at, &FileChange::Put(&text), |at, edited, _| put_edited(at, edited, &name))
+        save(&self.at, &FileChange::Put(&text), |at, edited, _| {
+            put_edited(at, edited, &name)
+        })
     }
 
     fn add_real(&self, real: &str) -> Result<String, Error> {
@@ -114,7 +116,9 @@ impl Remove {
         let remove = |at: &Address| summary(&client::delete(at, &path)?, at);
         match self.permanent.save {
             false => remove(&self.at.address()?),
-            true => save(&self.at, &FileChange::Remove(&self.service), |at, _, _| remove(at)),
+            true => save(&self.at, &FileChange::Remove(&self.service), |at, _, _| {
+                remove(at)
+            }),
         }
     }
 }
@@ -164,7 +168,10 @@ fn change_of(words: &[String]) -> Result<ServiceChange, String> {
     };
     let real = real_of(real)?;
     let weight = keys.remove("weight");
-    let weight = weight.as_ref().and_then(Value::as_u64).and_then(|it| u16::try_from(it).ok());
+    let weight = weight
+        .as_ref()
+        .and_then(Value::as_u64)
+        .and_then(|it| u16::try_from(it).ok());
     match (weight, keys.is_empty()) {
         (Some(weight), true) => Ok(ServiceChange::PutReal(real, Some(weight))),
         _ => Err("of a real server the key `weight` can be set, to 0 to 65535".to_owned()),
@@ -241,8 +248,8 @@ fn put_services(address: &Address, name: &str, text: String) -> Result<String, E
 
 /// What has changed.
 fn summary(answer: &[u8], address: &Address) -> Result<String, Error> {
-    let answer: Value = serde_json::from_slice(answer)
-        .map_err(|why| Error::OtherVersion(address.clone(), why))?;
+    let answer: Value =
+        serde_json::from_slice(answer).map_err(|why| Error::OtherVersion(address.clone(), why))?;
     Ok(answer["summary"].as_str().unwrap_or_default().to_owned())
 }
 
@@ -285,7 +292,10 @@ mod tests {
         for (words, expected) in [
             (&["scheduler=wlc"][..], json!({ "scheduler": "wlc" })),
             (&["scheduler=\"wlc\""], json!({ "scheduler": "wlc" })),
-            (&["slow_start=30s", "tcp_mss=1400"], json!({ "slow_start": "30s", "tcp_mss": 1400 })),
+            (
+                &["slow_start=30s", "tcp_mss=1400"],
+                json!({ "slow_start": "30s", "tcp_mss": 1400 }),
+            ),
             (&["slow_start="], json!({ "slow_start": null })),
             (
                 &["persistence.timeout=300", "persistence.through_drain=true"],
@@ -296,9 +306,15 @@ mod tests {
                 json!({ "health": { "type": "tcp", "interval": "2s" } }),
             ),
             (&["flags=[\"sh-port\"]"], json!({ "flags": ["sh-port"] })),
-            (&["tunnel_source=10.0.0.1"], json!({ "tunnel_source": "10.0.0.1" })),
+            (
+                &["tunnel_source=10.0.0.1"],
+                json!({ "tunnel_source": "10.0.0.1" }),
+            ),
             (&["scheduler=a=b"], json!({ "scheduler": "a=b" })),
-            (&["local_pool=2026-01-01"], json!({ "local_pool": "2026-01-01" })),
+            (
+                &["local_pool=2026-01-01"],
+                json!({ "local_pool": "2026-01-01" }),
+            ),
         ] {
             assert_eq!(set(words), expected, "{words:?}");
         }
@@ -313,8 +329,14 @@ mod tests {
             (&["address=192.0.2.1"], "`address` says which service it is"),
             (&["real=[]"], "one by one"),
             (&["10.0.0.11:8080"], "the key `weight` can be set"),
-            (&["10.0.0.11:8080", "weight=65536"], "the key `weight` can be set"),
-            (&["10.0.0.11:8080", "weight=1", "port=2"], "the key `weight` can be set"),
+            (
+                &["10.0.0.11:8080", "weight=65536"],
+                "the key `weight` can be set",
+            ),
+            (
+                &["10.0.0.11:8080", "weight=1", "port=2"],
+                "the key `weight` can be set",
+            ),
             (&["10.0.0.11", "weight=1"], "is no real server"),
         ] {
             let refused = change(words).unwrap_err();

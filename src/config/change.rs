@@ -46,7 +46,8 @@ impl ServiceChange {
         }
         if keys.contains_key("real") {
             return Err(Unchanged::Refused(
-                "real servers come, change and go one by one: add and remove take their address".to_owned(),
+                "real servers come, change and go one by one: add and remove take their address"
+                    .to_owned(),
             ));
         }
         Ok(())

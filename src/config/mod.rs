@@ -34,9 +34,9 @@ pub use health::{
     Body, DnsProbe, Exchange, ExecProbe, GrpcProbe, HealthConfig, HealthTemplates, HealthUse,
     HttpProbe, Probe, Rcode, RecordType, TlsProbe, target,
 };
-pub(crate) use open::read_file;
 pub use limits::{Limits, TimeoutsConfig};
 pub use mode::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
+pub(crate) use open::read_file;
 pub use pieces::Known;
 pub use port::{PortConfig, Queues};
 

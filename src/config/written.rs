@@ -8,9 +8,9 @@ pub(super) mod health;
 use super::health::HealthUse;
 use super::value::Word;
 use super::{
-    Api, ApiTls, Config, Dpdk, Encapsulation, GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics,
-    ModeConfig, PersistenceConfig, PortConfig, Queues, RealConfig, RouteConfig, ServiceConfig,
-    StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
+    Api, ApiTls, Config, Dpdk, Encapsulation, GueVariant, HostPeer, Limits, Listen, LocalPool,
+    Metrics, ModeConfig, PersistenceConfig, PortConfig, Queues, RealConfig, RouteConfig,
+    ServiceConfig, StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -56,7 +56,8 @@ impl Config {
             Table::from_iter([("per_real".to_owned(), per_real.into())]),
         );
         let named = health.iter();
-        let named = named.map(|(name, health)| (name.clone(), health_table(health, Secrets::Hidden).into()));
+        let named = named
+            .map(|(name, health)| (name.clone(), health_table(health, Secrets::Hidden).into()));
         put(&mut file, "health", named.collect::<Table>());
         put(&mut file, "port", tables(ports, port_table));
         put(

@@ -39,8 +39,8 @@ use copies::Copies;
 use edits::Edits;
 use generations::{Generations, Past};
 pub use generations::{NoGeneration, NoWayBack};
-use guard::Panics;
 pub(crate) use guard::ASKED_BY;
+use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
 use stalls::Stalls;
@@ -461,9 +461,8 @@ impl Control {
     pub(crate) fn service_config(&self, name: &str) -> Option<Arc<config::ServiceConfig>> {
         let key = self.model.find_service(name)?;
         let mut services = self.config().services.iter();
-        let found = services.find(|it| {
-            (it.protocol, it.address, it.port) == (key.protocol, key.address, key.port)
-        });
+        let found = services
+            .find(|it| (it.protocol, it.address, it.port) == (key.protocol, key.address, key.port));
         found.cloned()
     }
 

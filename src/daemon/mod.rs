@@ -1,5 +1,6 @@
 //! `weir run`: starts everything, takes the control thread's turns, and stops everything again.
 
+pub mod harness;
 pub mod machine;
 mod memory;
 pub mod preflight;

@@ -88,7 +88,11 @@ impl Events {
         let wanted = records.range(place..).rev().filter(|it| is_wanted(it));
         match most.checked_sub(1) {
             None => records.back().map_or(0, |last| last.n),
-            Some(others) => wanted.skip(others).map(|it| it.n - 1).next().unwrap_or(after),
+            Some(others) => wanted
+                .skip(others)
+                .map(|it| it.n - 1)
+                .next()
+                .unwrap_or(after),
         }
     }
 

@@ -110,7 +110,9 @@ impl Files {
             .entry("service")
             .or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
         tables.as_array_of_tables_mut().ok_or_else(|| {
-            format!("{name}: its services are no [[service]] tables: write them so, or edit it by hand")
+            format!(
+                "{name}: its services are no [[service]] tables: write them so, or edit it by hand"
+            )
         })
     }
 

@@ -122,14 +122,19 @@ fn real_servers_come_and_go_where_the_others_are() {
     let put = ServiceChange::PutReal(real("[fd00:a::13]:53"), None);
     let edited = edit(&texts(), &FileChange::Change("udp:[2001:db8::80]:53", &put)).unwrap();
     assert!(
-        edited.text.contains("\n  { address = \"fd00:a::12\" },\n  { address = \"fd00:a::13\" },\n]"),
+        edited
+            .text
+            .contains("\n  { address = \"fd00:a::12\" },\n  { address = \"fd00:a::13\" },\n]"),
         "{}",
         edited.text
     );
     assert!(edited.text.contains("}, # first\n"), "{}", edited.text);
     let gone = ServiceChange::RemoveReal(real("10.0.0.11:80"));
     let why = edit(&texts(), &FileChange::Change("web", &gone)).unwrap_err();
-    assert_eq!(why, "no table of the service is the real server 10.0.0.11:80");
+    assert_eq!(
+        why,
+        "no table of the service is the real server 10.0.0.11:80"
+    );
 }
 
 #[test]
@@ -153,11 +158,20 @@ fn keys_come_change_and_go() {
         ],
     );
     hold(
-        &FileChange::Change("web", &set(json!({ "mode": "fullnat", "local_pool": "inside" }))),
+        &FileChange::Change(
+            "web",
+            &set(json!({ "mode": "fullnat", "local_pool": "inside" })),
+        ),
         0,
         &[
-            ("mode      = \"nat\"   # as", "mode      = \"fullnat\"   # as"),
-            ("prefix_v4 = 24 }\n", "prefix_v4 = 24 }\nlocal_pool = \"inside\"\n"),
+            (
+                "mode      = \"nat\"   # as",
+                "mode      = \"fullnat\"   # as",
+            ),
+            (
+                "prefix_v4 = 24 }\n",
+                "prefix_v4 = 24 }\nlocal_pool = \"inside\"\n",
+            ),
         ],
     );
 }
@@ -169,7 +183,10 @@ fn services_come_go_and_are_replaced() {
     assert_eq!(edited.file, 0);
     // Behind the last service, before what follows it.
     let expected = MAIN.replace("\n[limits]", &format!("\n{service}\n[limits]"));
-    assert_eq!(edited.text, expected.replace("\n\n[[service]]\naddress", "\n[[service]]\naddress"));
+    assert_eq!(
+        edited.text,
+        expected.replace("\n\n[[service]]\naddress", "\n[[service]]\naddress")
+    );
     assert_eq!(edited.services.as_deref(), Some(service));
 
     let other = service.replace("192.0.2.90", "192.0.2.80");
@@ -179,13 +196,18 @@ fn services_come_go_and_are_replaced() {
         "{}",
         edited.text
     );
-    assert!(edited.text.ends_with("address = \"10.0.0.11\"\n\n[limits]\nconnections = 10000 # enough\n# The end.\n"));
+    assert!(edited.text.ends_with(
+        "address = \"10.0.0.11\"\n\n[limits]\nconnections = 10000 # enough\n# The end.\n"
+    ));
 
     // Its own comment goes, that of the whole part stays.
     let edited = edit(&texts(), &FileChange::Remove("web")).unwrap();
     let begin = MAIN.find("# The shop.").unwrap();
     let end = MAIN.find("\n[limits]").unwrap();
-    assert_eq!(edited.text, format!("{}{}", &MAIN[..begin - 1], &MAIN[end..]));
+    assert_eq!(
+        edited.text,
+        format!("{}{}", &MAIN[..begin - 1], &MAIN[end..])
+    );
     assert_eq!(edited.services, None);
     let edited = edit(&texts(), &FileChange::Remove("udp:[2001:db8::80]:53")).unwrap();
     assert_eq!((edited.file, edited.text.as_str()), (1, ""));
@@ -196,13 +218,22 @@ fn what_is_not_in_the_files_is_said() {
     let why = edit(&texts(), &FileChange::Remove("wob")).unwrap_err();
     assert_eq!(why, "no [[service]] table in lb.toml, more.toml is \"wob\"");
     assert!(edit(&texts(), &FileChange::Put("[[port]]\n")).is_err());
-    let both = format!("{}{MORE}", &MAIN[MAIN.find("[[service]]").unwrap()..MAIN.find("[limits]").unwrap()]);
+    let both = format!(
+        "{}{MORE}",
+        &MAIN[MAIN.find("[[service]]").unwrap()..MAIN.find("[limits]").unwrap()]
+    );
     let why = edit(&texts(), &FileChange::Put(&both)).unwrap_err();
-    assert_eq!(why, "the services belong into several files: add them one by one");
+    assert_eq!(
+        why,
+        "the services belong into several files: add them one by one"
+    );
     let inline = vec![Text {
         name: "lb.toml".to_owned(),
         text: "service = []\n".to_owned(),
     }];
     let why = edit(&inline, &FileChange::Put(MORE)).unwrap_err();
-    assert!(why.starts_with("lb.toml: its services are no [[service]] tables"), "{why}");
+    assert!(
+        why.starts_with("lb.toml: its services are no [[service]] tables"),
+        "{why}"
+    );
 }

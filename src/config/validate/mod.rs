@@ -19,8 +19,8 @@ use super::raw::{self, Root};
 use super::value::Given;
 
 use super::{
-    Api, ApiTls, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Metrics, ReversePath, RssKey,
-    ServiceConfig, TimeoutsConfig, UnknownTcp,
+    Api, ApiTls, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Metrics, ReversePath,
+    RssKey, ServiceConfig, TimeoutsConfig, UnknownTcp,
 };
 use health::Templates;
 use network::Network;
