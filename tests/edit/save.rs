@@ -128,7 +128,7 @@ fn without_save_a_change_lasts_until_the_next_reload() {
     let before = file(&lab, "lb.toml");
     assert_eq!(
         said(&api, &["add", "web", "10.0.0.13:8080", "--weight", "4"]),
-        "services: 0 added, 0 removed, 0 changed; real servers: 1 added, 0 removed, 0 reweighted\n"
+        "services: 0 added, 0 removed, 1 changed; real servers: 1 added, 0 removed, 0 reweighted\n"
     );
     said(&api, &["set", "web", "persistence.timeout=10m"]);
     said(&api, &["set", "web", "persistence.prefix_v4=24"]);
@@ -233,6 +233,7 @@ fn what_cannot_be_saved_changes_neither_the_file_nor_what_runs() {
         "--api",
         &api,
     ]);
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let told = refused(&output);
+    assert!(told.contains("cannot be used with '--for"), "{told}");
     daemon.stop();
 }

@@ -1,7 +1,7 @@
 //! The real servers of a service in a file: tables of their own, or a list in its line.
 
-use super::layout::Layout;
-use super::values::set;
+use super::layout::{Layout, indentation};
+use super::values::{set, tidy};
 use std::net::{IpAddr, SocketAddr};
 use toml_edit::{ArrayOfTables, InlineTable, Item, Table, TableLike, Value, value};
 
@@ -76,7 +76,11 @@ pub(super) fn put(
             let known = list.iter().position(is_it);
             let known = known.and_then(|n| list.get_mut(n));
             if let Some(table) = known.and_then(Value::as_inline_table_mut) {
+                let is_new = weight.is_some() && !table.contains_key("weight");
                 weigh(table, weight);
+                if is_new {
+                    tidy(table);
+                }
                 return Ok(());
             }
             let mut table = InlineTable::new();
@@ -85,12 +89,15 @@ pub(super) fn put(
             let last = list.len().checked_sub(1).and_then(|n| list.get(n));
             match last.and_then(|last| last.decor().prefix()) {
                 Some(prefix) => {
-                    let prefix = prefix.as_str().unwrap_or(" ");
-                    // What stands before the first one is not repeated if it is a comment.
-                    let is_plain = prefix.trim().is_empty();
-                    added
-                        .decor_mut()
-                        .set_prefix(if is_plain { prefix } else { " " });
+                    // Comments before the last one are not repeated.
+                    let has_line = prefix.as_str().is_some_and(|it| it.contains('\n'));
+                    let indent = indentation(Some(prefix));
+                    let prefix = if has_line {
+                        format!("\n{indent}")
+                    } else {
+                        " ".to_owned()
+                    };
+                    added.decor_mut().set_prefix(prefix);
                     list.push_formatted(added);
                 }
                 None => list.push(added),

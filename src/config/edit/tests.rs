@@ -99,6 +99,46 @@ fn a_weight_changes_and_every_comment_stays() {
     );
 }
 
+/// A list in one line stays one.
+#[test]
+fn real_servers_in_one_line_stay_there() {
+    let list = "[{ address = \"10.0.0.11\" }, {address=\"10.0.0.12\", weight=2}]";
+    let file = format!(
+        "[[service]]\nname = \"a\"\naddress = \"192.0.2.1\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\nreal = {list} # two\n"
+    );
+    let texts = [Text {
+        name: "lb.toml".to_owned(),
+        text: file.clone(),
+    }];
+    let put = |real_server: &str, weight| ServiceChange::PutReal(real(real_server), weight);
+    let first = "{ address = \"10.0.0.11\"";
+    for (change, after) in [
+        (
+            put("10.0.0.11:80", Some(3)),
+            list.replace(first, &format!("{first}, weight = 3")),
+        ),
+        (
+            put("10.0.0.12:80", Some(3)),
+            list.replace("weight=2", "weight=3"),
+        ),
+        (put("10.0.0.12:80", None), list.to_owned()),
+        (
+            put("10.0.0.13:81", Some(1)),
+            list.replace(
+                "2}]",
+                "2}, { address = \"10.0.0.13\", port = 81, weight = 1 }]",
+            ),
+        ),
+        (
+            ServiceChange::RemoveReal(real("10.0.0.12:80")),
+            format!("[{first} }}]"),
+        ),
+    ] {
+        let edited = edit(&texts, &FileChange::Change("a", &change)).unwrap();
+        assert_eq!(edited.text, file.replace(list, &after), "{change:?}");
+    }
+}
+
 #[test]
 fn real_servers_come_and_go_where_the_others_are() {
     let put = ServiceChange::PutReal(real("10.0.0.13:81"), Some(2));

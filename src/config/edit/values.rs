@@ -29,11 +29,22 @@ fn merge_like(table: &mut dyn TableLike, patch: &Map<String, Json>) -> Result<()
                 if let Some(inside) = item.as_table_like_mut() {
                     merge_like(inside, inner)?;
                 }
+                if let Some(inline) = item.as_inline_table_mut() {
+                    tidy(inline);
+                }
             }
             (new, _) => set(table, key, value(new)?),
         }
     }
     Ok(())
+}
+
+/// Puts the blanks of a table in one line right, after keys came or went; where it has comments or several lines, it stays.
+pub(super) fn tidy(table: &mut InlineTable) {
+    let written = table.to_string();
+    if !written.contains(['#', '\n']) {
+        table.fmt();
+    }
 }
 
 /// Gives a key a value.
