@@ -41,7 +41,8 @@ pub(super) fn save(
         ))
     })?;
     let prepared = Prepared::new(Path::new(&name), &texts[edited.file].text, &edited.text)?;
-    let said = apply(&address, &edited, &name)?;
+    let said =
+        apply(&address, &edited, &name).map_err(|why| half_done(&address, &main, &texts, why))?;
     prepared.take_place().map_err(|why| {
         Error::Refused(format!(
             "{said}\nweir has the change, but {name} has not: {why}; until it is written there, a reload or a restart undoes it"
@@ -115,6 +116,17 @@ fn same_as_running(address: &Address, main: &Path, texts: &[Text]) -> Result<(),
         "nothing has changed: {file} is not what runs, and saving would mix the two. A reload of it would change:\n  {shown}\n\
          `weir reload` applies the file, `weir show config` writes what runs; then do this again"
     )))
+}
+
+/// Why the daemon has not changed, or that it may have: it was asked, and did not say all of what it did.
+fn half_done(address: &Address, main: &Path, texts: &[Text], why: Error) -> Error {
+    match post(address, "/v1/plan", sent(texts)) {
+        Ok(plan) if !plan.is_changed => why,
+        _ => Error::Refused(format!(
+            "{why}\nweir may have the change, and the file has not: `weir plan {}` shows what a reload would take back",
+            main.display()
+        )),
+    }
 }
 
 /// A text beside its file, on the disk, until it takes the place of the file or is dropped.

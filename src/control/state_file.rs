@@ -194,7 +194,9 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = directory.join(name);
-    let mut file = File::create(&beside)?;
+    // Whatever a crash has left there, or another process has put there: a FIFO would wait for its reader.
+    let _ = fs::remove_file(&beside);
+    let mut file = File::create_new(&beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     drop(file);
@@ -413,6 +415,20 @@ address = "10.0.0.11"
         drop(texts);
         write_all(&received, &AtomicBool::default());
         assert_eq!(fs::read_to_string(&path).unwrap(), "99");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        // What is in the way of the new text is not written into.
+        let beside = directory.path().join("state.json.new");
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &beside,
+            rustix::fs::FileType::Fifo,
+            mode,
+            0,
+        )
+        .unwrap();
+        write(&path, "100").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "100");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         let nowhere = directory.path().join("missing/state.json");
         assert!(write(&nowhere, "").is_err());

@@ -165,7 +165,12 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
         }));
     };
     for (listener, _) in &doors {
-        tracing::info!("API on {listener}");
+        let by = if listener.is_tcp() && config.api.tls.is_some() {
+            ", by TLS"
+        } else {
+            ""
+        };
+        tracing::info!("API on {listener}{by}");
     }
     control.set_checks(Checks::start()?);
     harden::drop_privileges(Role::Control);
