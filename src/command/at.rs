@@ -70,7 +70,12 @@ impl At {
     /// The daemon's address: of `--config`, else of `--api` or `WEIR_API`, else where a weir is by default.
     pub(super) fn address(&self) -> Result<Address, Error> {
         if let Some(file) = &self.config {
-            return of_file(file);
+            let address = of_file(file)?;
+            // Its certificate proves who it is.
+            if matches!(address, Address::Https(..)) {
+                let _ = OWN.set(self.own.clone());
+            }
+            return Ok(address);
         }
         if self.api.is_some() {
             // A command asks one daemon.
@@ -163,11 +168,12 @@ fn is_of_another_namespace(stream: &std::os::unix::net::UnixStream) -> bool {
     matches!((namespace("self"), theirs), (Ok(here), Ok(there)) if here != there)
 }
 
-/// Of a command whose `--api` or `WEIR_API` gave the daemon's address: what that daemon gets of the client's own.
+/// Of a command whose `--api` or `WEIR_API` gave the daemon's address, or whose `--config` one of TLS: what that daemon gets of
+/// the client's own.
 static OWN: OnceLock<Own> = OnceLock::new();
 
 /// The token in WEIR_TOKEN, or in the file that `--token-file` or WEIR_TOKEN_FILE names. It goes only to a TCP address that
-/// `--api` or `WEIR_API` gave: while weir is down, any local user can listen on the default address and would get it.
+/// `--api` or `WEIR_API` gave, or by TLS: while weir is down, any local user can listen on the default address and would get it.
 pub(super) fn token(address: &Address) -> Result<Option<String>, Error> {
     let Some(own) = OWN.get().filter(|_| !matches!(address, Address::Unix(_))) else {
         return Ok(None);

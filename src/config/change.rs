@@ -137,3 +137,117 @@ fn merge(target: &mut Table, patch: &Map<String, Json>) -> Result<(), toml::ser:
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Context, HealthUse, Probe, parse};
+    use super::*;
+    use serde_json::json;
+
+    const FILE: &str = r#"
+[[port]]
+name = "lan"
+device = "net_null0"
+addresses = ["10.0.0.1/24"]
+[[service]]
+name = "web"
+address = "10.0.0.80"
+port = 80
+protocol = "tcp"
+mode = "nat"
+persistence = { timeout = 300, prefix_v4 = 24 }
+  [service.health]
+  type = "http"
+  request = { headers = { Authorization = "Bearer secret" } }
+  [[service.real]]
+  address = "10.0.0.11"
+  weight = 3
+"#;
+
+    fn change(change: &ServiceChange) -> Result<Arc<ServiceConfig>, Unchanged> {
+        let context = Context {
+            cpus: None,
+            devices: false,
+        };
+        let config = parse(FILE, "lb.toml", &context).unwrap().config;
+        let service = config.services[0].clone();
+        let around = Config {
+            services: Vec::new(),
+            ..config
+        };
+        let (mut services, _) = service.changed(change, &around)?;
+        assert_eq!(services.len(), 1);
+        Ok(services.remove(0))
+    }
+
+    fn set(patch: Json) -> ServiceChange {
+        match patch {
+            Json::Object(keys) => ServiceChange::Set(keys),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn what_a_change_does_not_name_stays_secrets_too() {
+        let before = change(&ServiceChange::PutReal(
+            "10.0.0.11:80".parse().unwrap(),
+            None,
+        ))
+        .unwrap();
+        assert_eq!(before.reals[0].weight, 3);
+        let after = change(&set(json!({
+            "persistence": { "prefix_v4": null, "timeout": "10m" }, "health": { "interval": "7s" }
+        })))
+        .unwrap();
+        let persistence = after.persistence.as_ref().unwrap();
+        assert_eq!(
+            (persistence.timeout.as_secs(), persistence.prefix_v4),
+            (600, 32)
+        );
+        let Some(HealthUse::Own(health)) = &after.health else {
+            panic!("{after:?}");
+        };
+        assert_eq!(health.interval.as_secs(), 7);
+        let Probe::Http(probe) = &health.probe else {
+            panic!("{health:?}");
+        };
+        assert_eq!(probe.headers[0].1, "Bearer secret");
+        assert_eq!(
+            (&after.reals, &after.scheduler),
+            (&before.reals, &before.scheduler)
+        );
+
+        let real = "10.0.0.12:81".parse().unwrap();
+        let more = change(&ServiceChange::PutReal(real, None)).unwrap();
+        let reals: Vec<_> = more
+            .reals
+            .iter()
+            .map(|it| (it.address, it.port, it.weight))
+            .collect();
+        assert_eq!(reals[0], ("10.0.0.11".parse().unwrap(), 80, 3));
+        assert_eq!(reals[1], (real.ip(), 81, 1));
+        let none = change(&ServiceChange::RemoveReal("10.0.0.11:80".parse().unwrap()));
+        assert!(none.unwrap().reals.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_change_of_the_service_is_refused() {
+        for (patch, why) in [
+            (json!({}), "there is no key to set"),
+            (json!({ "port": 81 }), "`port` says which service it is"),
+            (json!({ "name": null }), "`name` says which service it is"),
+            (json!({ "real": [] }), "one by one"),
+            (json!({ "scheduler": "wlx" }), "unknown scheduler `wlx`"),
+            (json!({ "mode": null }), "lacks the key `mode`"),
+            (json!({ "scheduler": [null] }), ""),
+        ] {
+            let refused = change(&set(patch.clone())).unwrap_err().to_string();
+            assert!(
+                !refused.is_empty() && refused.contains(why),
+                "{patch}: {refused}"
+            );
+        }
+        let gone = change(&ServiceChange::RemoveReal("10.0.0.11:81".parse().unwrap()));
+        assert!(matches!(gone, Err(Unchanged::NoReal(_))));
+    }
+}

@@ -265,6 +265,13 @@ mod tests {
         assert_eq!(numbers(last - 1, 9), [last]);
         assert!(numbers(last, 9).is_empty() && numbers(u64::MAX, 9).is_empty());
         assert_eq!(numbers(0, usize::MAX).len(), KEPT);
+        // Where the last so many of those that are wanted begin.
+        let behind = |after, most| events.behind(after, most, |record| record.n % 2 == 0);
+        assert_eq!(behind(0, 1), last - 1);
+        assert_eq!(behind(0, 3), last - 5);
+        assert_eq!(behind(last - 4, 100), last - 4);
+        assert_eq!(behind(60, usize::MAX), 60);
+        assert_eq!(behind(0, 0), last);
     }
 
     #[tokio::test]
