@@ -6,6 +6,8 @@ mod daemon;
 #[path = "run/frames.rs"]
 #[allow(dead_code)]
 mod frames;
+#[path = "edit/save.rs"]
+mod save;
 
 use daemon::{Daemon, Lab, refused, weir};
 

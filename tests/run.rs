@@ -32,6 +32,8 @@ mod openapi;
 mod skip;
 #[path = "run/strangers.rs"]
 mod strangers;
+#[path = "run/tls.rs"]
+mod tls;
 
 use daemon::{Daemon, Lab, refused, weir};
 use frames::*;

@@ -1,25 +1,21 @@
 //! Who may ask for what.
 //!
-//! Changes come by the control socket, whose permissions say who may use it, or with the token. `listen` is for reading: on
-//! loopback everything, beyond it the metrics and whether weir is well.
+//! Changes come by the control socket, whose permissions say who may use it, or with a token for changes. `listen` is for
+//! reading: on loopback everything, beyond it the metrics and whether weir is well.
 
 use super::answer::error;
 use super::listen::Listener;
+use super::tokens::{Token, Tokens};
+use super::users;
 use crate::config;
+use crate::control::ASKED_BY;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-
-/// The shortest token that takes too long to guess.
-const SHORTEST: usize = 16;
-const LONGEST: u64 = 4096;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -43,18 +39,6 @@ impl Peer {
 impl Peer {
     pub(crate) fn is_root(&self) -> bool {
         matches!(*self, Peer::Process { uid: 0, .. })
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Peer::Tcp(address) => address.fmt(f),
-            Peer::Process { uid, pid, .. } => {
-                write!(f, "uid {uid}")?;
-                pid.map_or(Ok(()), |pid| write!(f, ", pid {pid}"))
-            }
-        }
     }
 }
 
@@ -113,25 +97,44 @@ impl Door {
     /// That of `listen`.
     pub(crate) fn listen(listener: &Listener, api: &config::Api) -> Door {
         Door {
-            is_control: false,
             is_local: listener.is_local(),
+            ..Door::local(api)
+        }
+    }
+
+    /// That of `listen` on loopback.
+    pub(crate) fn local(api: &config::Api) -> Door {
+        Door {
+            is_control: false,
+            is_local: true,
             token_file: api.token_file.clone(),
             public_metrics: api.public_metrics,
             control: api.control.clone(),
         }
     }
 
-    fn judge(&self, wish: Wish, bearer: Option<&str>) -> Result<(), Refusal> {
+    /// Whether a wish is granted; by which token, if by one.
+    fn judge(&self, wish: Wish, bearer: Option<&str>) -> Result<Option<Token>, Refusal> {
         if self.is_control || wish == Wish::Health {
-            return Ok(());
+            return Ok(None);
         }
         if let (Some(file), Some(bearer)) = (&self.token_file, bearer) {
-            let Ok(token) = token(file) else {
-                return Err(Refusal::Unauthorized("the token file cannot be read"));
+            let Ok((tokens, _)) = Tokens::read(file) else {
+                return Err(Refusal::Unauthorized(
+                    "the token file cannot be used: weir's log says why at a reload",
+                ));
             };
-            return match constant_time_eq::constant_time_eq(token.as_bytes(), bearer.as_bytes()) {
-                true => Ok(()),
-                false => Err(Refusal::Unauthorized("this is not the token")),
+            return match tokens.find(bearer) {
+                Some(token) if wish == Wish::Change && !token.may_change => {
+                    let name = &token.name;
+                    Err(Refusal::Forbidden(format!(
+                        "the token {name:?} is for reading: changes take one for `write`"
+                    )))
+                }
+                Some(token) => Ok(Some(token.clone())),
+                None => Err(Refusal::Unauthorized(
+                    "this is no token of [api] token_file",
+                )),
             };
         }
         let has_token = self.token_file.is_some();
@@ -142,9 +145,9 @@ impl Door {
             (false, true) => Wish::Health,
         };
         match wish {
-            wish if wish <= granted => Ok(()),
+            wish if wish <= granted => Ok(None),
             _ if has_token => Err(Refusal::Unauthorized(
-                "this takes the token of [api] token_file",
+                "this takes a token of [api] token_file",
             )),
             Wish::Change => Err(Refusal::Forbidden(match &self.control {
                 Some(path) => format!(
@@ -162,27 +165,31 @@ impl Door {
     }
 }
 
-/// The token in a file.
-///
-/// # Errors
-/// If it cannot be read, or has no token in it that is worth the name.
-pub(crate) fn token(file: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(file)?.take(LONGEST).read_to_string(&mut text)?;
-    let token = text.trim();
-    let is_plain = token.bytes().all(|byte| byte.is_ascii_graphic());
-    match token.len() >= SHORTEST && is_plain {
-        true => Ok(token.to_owned()),
-        false => Err(io::Error::other(format!(
-            "a token has at least {SHORTEST} printable characters, and no spaces"
-        ))),
-    }
-}
-
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let told = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = told.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Characters of an address in a line of the log.
+const MOST_PATH: usize = 200;
+
+/// Who asks, for the log: the token's name, and where it comes from; or the user of the process at the other end.
+async fn asker(peer: Option<Peer>, token: Option<&Token>) -> String {
+    let from = match peer {
+        None => "?".to_owned(),
+        Some(Peer::Process { uid, pid }) => {
+            let user = users::name(uid).await;
+            let user = user.map_or(String::new(), |name| format!(" ({name})"));
+            let pid = pid.map_or(String::new(), |pid| format!(", pid {pid}"));
+            format!("uid {uid}{user}{pid}")
+        }
+        Some(Peer::Tcp(address)) => address.to_string(),
+    };
+    match token {
+        Some(token) => format!("token {}, {from}", token.name),
+        None => from,
+    }
 }
 
 /// Whether who asks may also read lists: what `/ready` says of a service in more words than yes and no.
@@ -200,20 +207,22 @@ pub(super) async fn guard(
         let may_read = door.judge(Wish::Read, bearer(request.headers())).is_ok();
         request.extensions_mut().insert(MayRead(may_read));
     }
-    match door.judge(wish, bearer(request.headers())) {
-        Ok(()) => {}
+    let token = match door.judge(wish, bearer(request.headers())) {
+        Ok(token) => token,
         Err(Refusal::Unauthorized(why)) => return error(StatusCode::UNAUTHORIZED, why),
         Err(Refusal::Forbidden(why)) => return error(StatusCode::FORBIDDEN, &why),
-    }
+    };
     if wish != Wish::Change {
         return next.run(request).await;
     }
-    let by = request.extensions().get::<Peer>().copied();
-    let what = format!("{} {}", request.method(), request.uri().path());
+    let peer = request.extensions().get::<Peer>().copied();
+    // As much of it as a line needs.
+    let path: String = request.uri().path().chars().take(MOST_PATH).collect();
+    let what = format!("{} {path}", request.method());
     // A change is logged even if its caller hangs up meanwhile.
     let done = tokio::spawn(async move {
-        let response = next.run(request).await;
-        let by = by.map_or("?".to_owned(), |peer| peer.to_string());
+        let by = asker(peer, token.as_ref()).await;
+        let response = ASKED_BY.scope(by.as_str().into(), next.run(request)).await;
         let status = response.status();
         match status.is_success() {
             true => tracing::info!(by, status = status.as_u16(), "{what}"),
@@ -236,12 +245,13 @@ mod tests {
     use super::*;
 
     const TOKEN: &str = "0123456789abcdef";
+    const READER: &str = "fedcba9876543210";
 
     #[test]
     fn every_door_grants_what_it_is_for() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
-        std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+        std::fs::write(&file, format!("ops:write:{TOKEN}\ngrafana:read:{READER}\n")).unwrap();
         let door = |is_local, has_token: bool, public_metrics| Door {
             is_control: false,
             is_local,
@@ -250,24 +260,62 @@ mod tests {
             control: Some("/run/weir/weir.sock".into()),
         };
         use Wish::{Change, Health, Metrics, Read};
-        /// The door, and the most that it grants: without a token, with a wrong one, with the right one.
-        type Case = (Door, [Wish; 3]);
+        /// The door, and the most that it grants: without a token, with a wrong one, with one for reading, with one for changes.
+        type Case = (Door, [Wish; 4]);
         let cases: [Case; 6] = [
-            (Door::control(), [Change, Change, Change]),
-            (door(true, false, false), [Read, Read, Read]),
-            (door(true, true, false), [Read, Health, Change]),
-            (door(false, false, false), [Metrics, Metrics, Metrics]),
-            (door(false, true, false), [Health, Health, Change]),
-            (door(false, true, true), [Metrics, Health, Change]),
+            (Door::control(), [Change, Change, Change, Change]),
+            (door(true, false, false), [Read, Read, Read, Read]),
+            (door(true, true, false), [Read, Health, Read, Change]),
+            (
+                door(false, false, false),
+                [Metrics, Metrics, Metrics, Metrics],
+            ),
+            (door(false, true, false), [Health, Health, Read, Change]),
+            (door(false, true, true), [Metrics, Health, Read, Change]),
         ];
         for (door, granted) in cases {
-            let bearers = [None, Some("0123456789abcdeF"), Some(TOKEN)];
+            let bearers = [None, Some("0123456789abcdeF"), Some(READER), Some(TOKEN)];
             for (bearer, most) in bearers.into_iter().zip(granted) {
                 for wish in [Health, Metrics, Read, Change] {
                     let is_granted = door.judge(wish, bearer).is_ok();
                     assert_eq!(is_granted, wish <= most, "{door:?} {wish:?} {bearer:?}");
                 }
             }
+        }
+        // No token would help where its own is for reading: 403, not 401.
+        let refused = door(false, true, false).judge(Change, Some(READER));
+        let expected = "the token \"grafana\" is for reading: changes take one for `write`";
+        assert_eq!(refused, Err(Refusal::Forbidden(expected.to_owned())));
+        // A file that cannot be used lets nobody in.
+        for text in ["", "ops:wirte:0123456789abcdef"] {
+            std::fs::write(&file, text).unwrap();
+            assert!(door(true, true, true).judge(Read, Some(TOKEN)).is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_is_named_by_the_token_or_the_user() {
+        let token = Token {
+            name: "ci".into(),
+            may_change: true,
+        };
+        let root = Peer::Process {
+            uid: 0,
+            pid: Some(7),
+        };
+        let stranger = Peer::Process {
+            uid: 4_000_000_000,
+            pid: None,
+        };
+        let tcp = Peer::Tcp(([192, 0, 2, 1], 5).into());
+        for (peer, token, expected) in [
+            (Some(root), None, "uid 0 (root), pid 7"),
+            (Some(stranger), None, "uid 4000000000"),
+            (Some(tcp), None, "192.0.2.1:5"),
+            (Some(tcp), Some(&token), "token ci, 192.0.2.1:5"),
+            (None, None, "?"),
+        ] {
+            assert_eq!(asker(peer, token).await, expected);
         }
     }
 
@@ -287,25 +335,6 @@ mod tests {
         ] {
             assert_eq!(Wish::of(&method, path), wish, "{method} {path}");
         }
-    }
-
-    #[test]
-    fn a_token_is_long_and_printable() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("token");
-        for (text, is_token) in [
-            ("", false),
-            ("short\n", false),
-            ("0123456789abcde\n", false),
-            ("0123456789abcdef", true),
-            ("  0123456789abcdef\r\n", true),
-            ("0123456789 abcdef", false),
-            ("0123456789äbcdefg", false),
-        ] {
-            std::fs::write(&file, text).unwrap();
-            assert_eq!(token(&file).is_ok(), is_token, "{text:?}");
-        }
-        assert!(token(&folder.path().join("none")).is_err());
     }
 
     #[test]

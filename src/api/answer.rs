@@ -17,6 +17,7 @@ pub(super) const PROBLEM: &str = "application/problem+json";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     InvalidConfiguration,
+    UnusableFile,
     NeedsRestart,
     ConflictingServices,
     NothingToConfirm,
@@ -30,6 +31,7 @@ impl Kind {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Kind::InvalidConfiguration => "urn:weir:invalid-configuration",
+            Kind::UnusableFile => "urn:weir:unusable-file",
             Kind::NeedsRestart => "urn:weir:needs-restart",
             Kind::ConflictingServices => "urn:weir:conflicting-services",
             Kind::NothingToConfirm => "urn:weir:nothing-to-confirm",
@@ -41,7 +43,7 @@ impl Kind {
 
     pub(super) const fn status(self) -> StatusCode {
         match self {
-            Kind::InvalidConfiguration => StatusCode::UNPROCESSABLE_ENTITY,
+            Kind::InvalidConfiguration | Kind::UnusableFile => StatusCode::UNPROCESSABLE_ENTITY,
             Kind::NeedsRestart
             | Kind::ConflictingServices
             | Kind::NothingToConfirm
@@ -53,6 +55,7 @@ impl Kind {
     pub(super) const fn title(self) -> &'static str {
         match self {
             Kind::InvalidConfiguration => "The configuration is not valid",
+            Kind::UnusableFile => "A file that [api] names cannot be used",
             Kind::NeedsRestart => "The change needs a restart",
             Kind::ConflictingServices => "The services do not fit the others",
             Kind::NothingToConfirm => "No reload waits for a confirmation",
@@ -315,6 +318,7 @@ mod tests {
             .collect();
         let kinds = [
             Kind::InvalidConfiguration,
+            Kind::UnusableFile,
             Kind::NeedsRestart,
             Kind::ConflictingServices,
             Kind::NothingToConfirm,

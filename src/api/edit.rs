@@ -18,24 +18,54 @@ use tokio::task::spawn_blocking;
 use utoipa::{IntoParams, ToSchema};
 
 /// The longest name that is looked for, in bytes.
-const MOST_NAME: usize = 4096;
+pub(super) const MOST_NAME: usize = 4096;
 
-/// What becomes of a real server.
+/// Of `/v1/weight`.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = RealEdit)]
-pub(super) struct Wanted {
+#[schema(as = RealWeight)]
+pub(super) struct Weight {
     /// A name, or such as `tcp:192.0.2.80:80`.
     #[schema(required, nullable = false)]
     service: Option<String>,
     /// `10.0.0.11:8080`
     #[schema(required, nullable = false, value_type = String)]
     real: Option<SocketAddr>,
-    /// The new weight: for `/v1/weight`, where it has to be.
+    /// The new weight.
+    #[schema(required, nullable = false)]
     weight: Option<u16>,
-    /// For how long: `30m`, or seconds; then it ends by itself. For ever without. Not for `/v1/enable`.
+    /// For how long: `30m`, or seconds; then it ends by itself. For ever without.
     #[serde(rename = "for")]
     length: Option<Length>,
+}
+
+/// Of `/v1/drain` and `/v1/disable`.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RealDrain)]
+pub(super) struct Drain {
+    /// A name, or such as `tcp:192.0.2.80:80`.
+    #[schema(required, nullable = false)]
+    service: Option<String>,
+    /// `10.0.0.11:8080`
+    #[schema(required, nullable = false, value_type = String)]
+    real: Option<SocketAddr>,
+    /// For how long: `30m`, or seconds; then it ends by itself. For ever without.
+    #[serde(rename = "for")]
+    length: Option<Length>,
+}
+
+/// Of `/v1/enable`.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RealEnable)]
+pub(super) struct Enable {
+    /// A name, or such as `tcp:192.0.2.80:80`.
+    #[schema(required, nullable = false)]
+    service: Option<String>,
+    /// `10.0.0.11:8080`
+    #[schema(required, nullable = false, value_type = String)]
+    real: Option<SocketAddr>,
 }
 
 /// A time span.
@@ -63,45 +93,62 @@ impl Length {
     }
 }
 
-pub(super) async fn weight(state: State<Api>, headers: HeaderMap, body: Bytes) -> Response {
-    edit(state, &headers, &body, |weight| weight.map(Edit::Weight)).await
-}
-
-pub(super) async fn drain(state: State<Api>, headers: HeaderMap, body: Bytes) -> Response {
-    edit(state, &headers, &body, |_| Some(Edit::Drain)).await
-}
-
-pub(super) async fn disable(state: State<Api>, headers: HeaderMap, body: Bytes) -> Response {
-    edit(state, &headers, &body, |_| Some(Edit::Disable)).await
-}
-
-pub(super) async fn enable(state: State<Api>, headers: HeaderMap, body: Bytes) -> Response {
-    edit(state, &headers, &body, |_| Some(Edit::Enable)).await
-}
-
-async fn edit(
-    State(api): State<Api>,
-    headers: &HeaderMap,
-    body: &Bytes,
-    what: impl FnOnce(Option<u16>) -> Option<Edit>,
-) -> Response {
-    let wanted: Wanted = match posted(headers, body) {
+pub(super) async fn weight(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+    let Weight {
+        service,
+        real,
+        weight,
+        length,
+    } = match posted(&headers, &body) {
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
     };
-    let (Some(service), Some(real)) = (wanted.service, wanted.real) else {
+    match weight {
+        Some(weight) => edit(&api, (service, real), Edit::Weight(weight), length).await,
+        None => error(StatusCode::BAD_REQUEST, "`weight` is missing"),
+    }
+}
+
+pub(super) async fn drain(state: State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+    take_out(state, &headers, &body, Edit::Drain).await
+}
+
+pub(super) async fn disable(state: State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+    take_out(state, &headers, &body, Edit::Disable).await
+}
+
+async fn take_out(
+    State(api): State<Api>,
+    headers: &HeaderMap,
+    body: &Bytes,
+    what: Edit,
+) -> Response {
+    match posted::<Drain>(headers, body) {
+        Ok(wanted) => edit(&api, (wanted.service, wanted.real), what, wanted.length).await,
+        Err(refusal) => *refusal,
+    }
+}
+
+pub(super) async fn enable(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+    match posted::<Enable>(&headers, &body) {
+        Ok(wanted) => edit(&api, (wanted.service, wanted.real), Edit::Enable, None).await,
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn edit(
+    api: &Api,
+    which: (Option<String>, Option<SocketAddr>),
+    what: Edit,
+    length: Option<Length>,
+) -> Response {
+    let (Some(service), Some(real)) = which else {
         return error(StatusCode::BAD_REQUEST, "`service` and `real` are missing");
-    };
-    let Some(what) = what(wanted.weight) else {
-        return error(StatusCode::BAD_REQUEST, "`weight` is missing");
     };
     if service.len() > MOST_NAME {
         return error(StatusCode::BAD_REQUEST, "the service's name is too long");
     }
-    let length = match wanted.length.map(|length| length.span()).transpose() {
-        Ok(Some(_)) if what == Edit::Enable => {
-            return error(StatusCode::BAD_REQUEST, "`for` is not for enable");
-        }
+    let length = match length.map(|length| length.span()).transpose() {
         Ok(length) => length,
         Err(why) => return error(StatusCode::BAD_REQUEST, &why),
     };
@@ -170,7 +217,7 @@ pub(super) async fn put_services(
 pub(super) struct WhichService {
     /// A name, or such as `tcp:192.0.2.80:80`.
     #[param(required)]
-    service: Option<String>,
+    pub(super) service: Option<String>,
 }
 
 pub(super) async fn delete_service(
@@ -180,6 +227,9 @@ pub(super) async fn delete_service(
     let Some(service) = which.service else {
         return error(StatusCode::BAD_REQUEST, "`?service=` is missing");
     };
+    if service.len() > MOST_NAME {
+        return error(StatusCode::BAD_REQUEST, "the service's name is too long");
+    }
     let name = service.clone();
     let changing = api.handle.changing().await;
     let done = changing.change(move |control| control.unset_service(&name));

@@ -64,30 +64,40 @@ pub(super) async fn events(
         return follow(&api, which, last);
     }
     stream(&reader, JSON, async move |pieces| {
+        let log = log::events();
+        // Those that come while it is read belong to the next list.
+        let (mut after, last) = (which.beginning(), log.last());
         let mut array = Array::new(pieces);
-        array.add(wanted(&which).iter().map(|it| show(it))).await?;
+        while after < last {
+            let slice = log.after(after, SLICE);
+            let Some(end) = slice.last() else { break };
+            after = end.n;
+            let asked = slice.iter().filter(|it| it.n <= last && which.wants(it));
+            array.add(asked.map(|it| show(it))).await?;
+        }
         array.end().await
     })
 }
 
-/// The events so far that are asked for, the oldest first.
-fn wanted(which: &Which) -> Vec<Arc<Record>> {
-    let log = log::events();
-    // A number that weir has not come to is of before its restart: all are new then.
-    let after = if which.after > log.last() {
-        0
-    } else {
-        which.after
-    };
-    let mut records = log.after(after, usize::MAX);
-    if let Some(kind) = &which.kind {
-        records.retain(|record| record.kind == kind);
+impl Which {
+    fn wants(&self, record: &Record) -> bool {
+        self.kind.as_ref().is_none_or(|kind| record.kind == kind)
     }
-    let beyond = records
-        .len()
-        .saturating_sub(which.limit.unwrap_or(usize::MAX));
-    records.drain(..beyond);
-    records
+
+    /// The number behind which the events begin that are asked for.
+    fn beginning(&self) -> u64 {
+        let log = log::events();
+        // A number that weir has not come to is of before its restart: all are new then.
+        let after = if self.after > log.last() {
+            0
+        } else {
+            self.after
+        };
+        match self.limit {
+            None => after,
+            Some(most) => log.behind(after, most, |record| self.wants(record)),
+        }
+    }
 }
 
 fn follow(api: &Api, which: Which, last: Option<u64>) -> Response {
@@ -99,17 +109,15 @@ fn follow(api: &Api, which: Which, last: Option<u64>) -> Response {
         after: last.unwrap_or(which.after),
         ..which
     };
-    let seen = log::events().last();
-    let past: VecDeque<_> = wanted(&which).into();
-    let after = past.back().map_or(seen, |last| last.n.max(seen));
-    let from = (past, after, which.kind, place);
-    let rows = unfold(from, |(mut ready, mut after, kind, place)| async move {
+    let after = which.beginning();
+    let from = (VecDeque::<Arc<Record>>::new(), after, which, place);
+    let rows = unfold(from, |(mut ready, mut after, which, place)| async move {
         let log = log::events();
         while ready.is_empty() {
             log.beyond(after).await;
             for record in log.after(after, SLICE) {
                 after = record.n;
-                if kind.as_ref().is_none_or(|kind| record.kind == kind) {
+                if which.wants(&record) {
                     ready.push_back(record);
                 }
             }
@@ -118,7 +126,7 @@ fn follow(api: &Api, which: Which, last: Option<u64>) -> Response {
         // Rows are plain data: they cannot fail.
         let text = serde_json::to_string(&show(&record)).unwrap_or_default();
         let event = Event::default().id(record.n.to_string()).data(text);
-        Some((Ok::<_, Infallible>(event), (ready, after, kind, place)))
+        Some((Ok::<_, Infallible>(event), (ready, after, which, place)))
     });
     let alive = KeepAlive::new().interval(KEEP_ALIVE);
     Sse::new(rows).keep_alive(alive).into_response()

@@ -159,9 +159,13 @@ impl Listener {
         }
     }
 
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self, Listener::Tcp(..))
+    }
+
     /// Whether a browser of this machine gets here, whose pages may be anyone's.
     pub(crate) fn is_loopback(&self) -> bool {
-        matches!(self, Listener::Tcp(..)) && self.is_local()
+        self.is_tcp() && self.is_local()
     }
 }
 

@@ -16,9 +16,14 @@ mod openapi;
 mod receive;
 pub(crate) mod reload;
 mod routes;
+pub(crate) mod secrets;
 pub(crate) mod serve;
+mod service;
 mod state;
 mod stream;
+pub(crate) mod tls;
+pub(crate) mod tokens;
+mod users;
 mod written;
 
 use crate::control::{Control, NoAnswer};

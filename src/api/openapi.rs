@@ -65,12 +65,21 @@ pub(super) fn delete<T: 'static>(
     Route::new(HttpMethod::Delete, path, says, routing::delete(handler))
 }
 
+pub(super) fn patch<T: 'static>(
+    path: &'static str,
+    says: &str,
+    handler: impl Handler<T, Api>,
+) -> Route {
+    Route::new(HttpMethod::Patch, path, says, routing::patch(handler))
+}
+
 impl Route {
     fn new(method: HttpMethod, path: &'static str, says: &str, handler: MethodRouter<Api>) -> Self {
         let verb = match method {
             HttpMethod::Put => "put",
             HttpMethod::Post => "post",
             HttpMethod::Delete => "delete",
+            HttpMethod::Patch => "patch",
             _ => "get",
         };
         let id = format!("{verb}{}", path.replace(['/', '.'], "_"));
@@ -112,6 +121,12 @@ impl Route {
     pub(super) fn may_take<T: ToSchema>(mut self) -> Self {
         let content = Content::new(Some(self.refer::<T>()));
         self.body(JSON, content, Required::False)
+    }
+
+    /// Its body is a JSON object of any members.
+    pub(super) fn takes_object(self) -> Self {
+        let content = Content::new(Some(Object::new()));
+        self.body(JSON, content, Required::True)
     }
 
     /// Its body is text.

@@ -32,6 +32,9 @@ pub(crate) enum Refused {
     InvalidFile(Diagnostics),
     #[error("{0}")]
     Malformed(String),
+    /// A file that `[api]` names.
+    #[error("{0}")]
+    Secrets(String),
     #[error(transparent)]
     NeedsRestart(#[from] NeedsRestart),
     #[error(transparent)]
@@ -118,18 +121,23 @@ pub(crate) async fn plan(
 }
 
 /// Applies a configuration in one of the control thread's turns. No other change comes between the reading and the applying.
-/// `confirm`: how long it stays unless it is confirmed.
+/// `confirm`: how long it stays unless it is confirmed. Tokens and certificates are read again as well.
 pub(crate) async fn reload(
-    handle: &Handle,
+    api: &Api,
     from: From,
-    context: config::Context<'static>,
     confirm: Option<Duration>,
 ) -> Result<Changes, Refused> {
-    let changing = handle.changing().await;
+    let changing = api.handle.changing().await;
     let applied = async {
-        let (name, loaded) = load(handle, from, context).await?;
+        let (name, loaded) = load(&api.handle, from, api.context).await?;
+        let secrets = api.secrets.clone();
+        let found = tokio::task::spawn_blocking(move || secrets.read()).await;
+        let found = found.map_err(|_| NoAnswer::Panicked)?;
+        let found = found.map_err(Refused::Secrets)?;
         let changes = changing.change(move |control| control.reload(&name, loaded, confirm));
-        Ok(changes.await??)
+        let changes = changes.await??;
+        api.secrets.use_from_now(found);
+        Ok(changes)
     };
     giving_back_memory(applied).await
 }
@@ -168,7 +176,7 @@ pub(super) async fn post_reload(
     }
     let confirm = confirm_s.map(Duration::from_secs);
     match configuration(&api, &headers, body) {
-        Ok(from) => changes_or_refusal(reload(&api.handle, from, api.context, confirm).await, peer),
+        Ok(from) => changes_or_refusal(reload(&api, from, confirm).await, peer),
         Err(refusal) => *refusal,
     }
 }
@@ -267,6 +275,7 @@ fn changes_or_refusal(
         Err(refused @ Refused::Malformed(_)) => {
             error(StatusCode::BAD_REQUEST, &refused.to_string())
         }
+        Err(refused @ Refused::Secrets(_)) => problem(Kind::UnusableFile, &refused.to_string()),
         Err(refused @ Refused::NeedsRestart(_)) => {
             problem(Kind::NeedsRestart, &refused.to_string())
         }

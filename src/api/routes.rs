@@ -1,8 +1,8 @@
 //! Every route of the API, with what the OpenAPI document says of it.
 
 use super::answer::{Kind, Reloaded};
-use super::openapi::{Route, delete, get, openapi, post, put};
-use super::{Whose, edit, events, health, lists, ready, reload, written};
+use super::openapi::{Route, delete, get, openapi, patch, post, put};
+use super::{Whose, edit, events, health, lists, ready, reload, service, written};
 use crate::metrics;
 use crate::view;
 
@@ -12,8 +12,27 @@ const TOML: &str = "application/toml";
 
 /// What a configuration may be refused for.
 const REFUSED: [Kind; 2] = [Kind::InvalidConfiguration, Kind::NeedsRestart];
+/// What a reload may be refused for.
+const NOT_RELOADED: [Kind; 3] = [
+    Kind::InvalidConfiguration,
+    Kind::UnusableFile,
+    Kind::NeedsRestart,
+];
 /// What a change of a real server may be refused for.
 const MISSING: [Kind; 2] = [Kind::UnknownService, Kind::UnknownReal];
+
+/// What a change of a service in part may be refused for.
+const CHANGES: [Kind; 3] = [
+    Kind::InvalidConfiguration,
+    Kind::UnknownService,
+    Kind::ConflictingServices,
+];
+const CHANGES_OF_REAL: [Kind; 4] = [
+    Kind::InvalidConfiguration,
+    Kind::UnknownService,
+    Kind::UnknownReal,
+    Kind::ConflictingServices,
+];
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -63,6 +82,31 @@ pub(super) fn routes() -> Vec<Route> {
         .query::<edit::WhichService>()
         .answers::<Reloaded>()
         .refuses(&[Kind::UnknownService]),
+        patch(
+            "/v1/services",
+            "Changes keys of a service: a JSON merge patch (RFC 7396) of its table in the file",
+            service::patch_service,
+        )
+        .query::<edit::WhichService>()
+        .takes_object()
+        .answers::<Reloaded>()
+        .refuses(&CHANGES),
+        put(
+            "/v1/reals",
+            "Adds a real server to a service, or gives it another weight, as the file would",
+            service::put_real,
+        )
+        .takes::<service::Put>()
+        .answers::<Reloaded>()
+        .refuses(&CHANGES),
+        delete(
+            "/v1/reals",
+            "Takes a real server away from its service",
+            service::delete_real,
+        )
+        .query::<service::WhichReal>()
+        .answers::<Reloaded>()
+        .refuses(&CHANGES_OF_REAL),
         get(
             "/v1/reals",
             "The real servers of all services",
@@ -85,6 +129,12 @@ pub(super) fn routes() -> Vec<Route> {
             written::config,
         )
         .text(TOML),
+        get(
+            "/v1/source",
+            "The configuration file that weir was started with",
+            service::source,
+        )
+        .answers::<service::Source>(),
         get(
             "/v1/events",
             "What has happened, or happens",
@@ -129,7 +179,7 @@ pub(super) fn routes() -> Vec<Route> {
             .query::<reload::Confirm>()
             .may_take::<reload::Sent>()
             .answers::<Reloaded>()
-            .refuses(&REFUSED),
+            .refuses(&NOT_RELOADED),
         post(
             "/v1/confirm",
             "Keeps a reload that waits for that",
@@ -151,7 +201,7 @@ pub(super) fn routes() -> Vec<Route> {
             "Gives a real server another weight",
             edit::weight,
         )
-        .takes::<edit::Wanted>()
+        .takes::<edit::Weight>()
         .answers::<view::EditedView>()
         .refuses(&MISSING),
         post(
@@ -159,7 +209,7 @@ pub(super) fn routes() -> Vec<Route> {
             "A real server gets no new connections",
             edit::drain,
         )
-        .takes::<edit::Wanted>()
+        .takes::<edit::Drain>()
         .answers::<view::EditedView>()
         .refuses(&MISSING),
         post(
@@ -167,7 +217,7 @@ pub(super) fn routes() -> Vec<Route> {
             "A real server is treated as one that is down",
             edit::disable,
         )
-        .takes::<edit::Wanted>()
+        .takes::<edit::Drain>()
         .answers::<view::EditedView>()
         .refuses(&MISSING),
         post(
@@ -175,7 +225,7 @@ pub(super) fn routes() -> Vec<Route> {
             "Ends drain, disable and a weight of an operator's",
             edit::enable,
         )
-        .takes::<edit::Wanted>()
+        .takes::<edit::Enable>()
         .answers::<view::EditedView>()
         .refuses(&MISSING),
     ]

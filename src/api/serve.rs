@@ -1,7 +1,9 @@
 //! Answers on a listener: so many connections at once and no more, none of which may hold its place for nothing.
 
 use super::access::Peer;
-use super::listen::Listener;
+use super::answer::PROBLEM;
+use super::listen::{Listener, SERVER};
+use super::secrets::Tls;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -11,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
@@ -18,15 +21,24 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
 /// How long a connection may be without a whole request.
 const HEAD: Duration = Duration::from_secs(20);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How a record begins that begins a TLS handshake (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+/// How long, and how many bytes, a client without TLS may send on after its answer.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGERING: u64 = 64 << 10;
 /// How long a reader may take nothing of its answer, and a writer send nothing of its body.
 const STALL: Duration = Duration::from_secs(20);
 /// Between two attempts where no connection can be accepted (EMFILE, ENFILE).
@@ -158,8 +170,13 @@ impl Drop for Receipt {
     }
 }
 
-/// Answers until the runtime ends. To be called within it.
-pub(crate) fn serve(listener: Listener, router: Router, most: usize) -> io::Result<()> {
+/// Answers until the runtime ends. To be called within it. `tls`: of a TCP address, what its connections are taken with.
+pub(crate) fn serve(
+    listener: Listener,
+    router: Router,
+    most: usize,
+    tls: Option<Tls>,
+) -> io::Result<()> {
     let places = Places::new(most);
     match listener {
         Listener::Tcp(listener, _) => {
@@ -168,7 +185,17 @@ pub(crate) fn serve(listener: Listener, router: Router, most: usize) -> io::Resu
                 loop {
                     let accepted = listener.accept().await;
                     let accepted = accepted.map(|(stream, from)| (stream, Some(Peer::Tcp(from))));
-                    welcome(accepted, &router, &places).await;
+                    let Some((stream, peer, taken)) = welcome(accepted, &places).await else {
+                        continue;
+                    };
+                    let router = router.clone();
+                    match &tls {
+                        None => tokio::spawn(converse(stream, peer, router, taken)),
+                        Some(tls) => {
+                            let config = tls.read().clone();
+                            tokio::spawn(converse_securely(stream, config, peer, router, taken))
+                        }
+                    };
                 }
             });
         }
@@ -184,7 +211,9 @@ pub(crate) fn serve(listener: Listener, router: Router, most: usize) -> io::Resu
                         });
                         (stream, peer)
                     });
-                    welcome(accepted, &router, &places).await;
+                    if let Some((stream, peer, taken)) = welcome(accepted, &places).await {
+                        tokio::spawn(converse(stream, peer, router.clone(), taken));
+                    }
                 }
             });
         }
@@ -192,22 +221,65 @@ pub(crate) fn serve(listener: Listener, router: Router, most: usize) -> io::Resu
     Ok(())
 }
 
-/// Gives a connection a task of its own, if there is a place for it.
-async fn welcome<S>(accepted: io::Result<(S, Option<Peer>)>, router: &Router, places: &Arc<Places>)
-where
-    S: AsyncRead + AsyncWrite + Send + 'static,
-{
+/// A connection that was accepted, with its place, if there is one for it.
+async fn welcome<S>(
+    accepted: io::Result<(S, Option<Peer>)>,
+    places: &Arc<Places>,
+) -> Option<(S, Option<Peer>, Taken)> {
     match accepted {
         Ok((stream, peer)) => {
-            if let Some(taken) = places.take(Owner::of(peer.as_ref())) {
-                tokio::spawn(converse(stream, peer, router.clone(), taken));
-            }
+            let taken = places.take(Owner::of(peer.as_ref()))?;
+            Some((stream, peer, taken))
         }
         Err(why) => {
             tracing::debug!("the API accepts no connection: {why}");
             sleep(PAUSE).await;
+            None
         }
     }
+}
+
+/// All requests of one connection over TLS. Until its handshake is over it is one without a request.
+async fn converse_securely(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    peer: Option<Peer>,
+    router: Router,
+    taken: Taken,
+) {
+    let secured = tokio::select! {
+        secured = timeout(HANDSHAKE, secure(stream, config)) => secured,
+        () = taken.place.gives_way.notified() => return,
+    };
+    if let Ok(Some(stream)) = secured {
+        converse(stream, peer, router, taken).await;
+    }
+}
+
+/// A connection after its handshake; none: it failed, as the other end knows, or was none. A client that begins without TLS
+/// is told what it lacks.
+async fn secure(mut stream: TcpStream, config: Arc<ServerConfig>) -> Option<TlsStream<TcpStream>> {
+    let mut first = [TLS_HANDSHAKE];
+    let seen = stream.peek(&mut first).await.ok()?;
+    if seen == 0 {
+        return None;
+    }
+    if first[0] == TLS_HANDSHAKE {
+        return TlsAcceptor::from(config).accept(stream).await.ok();
+    }
+    let body = "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\"detail\":\"this address takes TLS \
+                only: ask by https://\",\"error\":\"this address takes TLS only: ask by https://\"}\n";
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\nserver: {SERVER}\r\ncontent-type: {PROBLEM}\r\nconnection: close\r\ncontent-length: \
+         {length}\r\n\r\n{body}"
+    );
+    stream.write_all(answer.as_bytes()).await.ok()?;
+    stream.shutdown().await.ok()?;
+    // Closed with bytes unread, the client would get a reset in the place of the answer.
+    let rest = &mut tokio::io::sink();
+    let _ = timeout(LINGER, tokio::io::copy(&mut stream.take(LINGERING), rest)).await;
+    None
 }
 
 /// All requests of one connection.

@@ -2,6 +2,7 @@
 
 use super::events::FOLLOWERS;
 use super::receive::Lanes;
+use super::secrets::Secrets;
 use super::stream::Lists;
 use crate::config;
 use crate::control::Handle;
@@ -17,6 +18,7 @@ pub(crate) struct Api {
     pub file: Arc<Path>,
     pub context: config::Context<'static>,
     pub lanes: Arc<Lanes>,
+    pub secrets: Secrets,
     /// Of one door.
     pub(super) lists: Arc<Lists>,
     /// Of one door: places for readers of events as they happen.
@@ -24,12 +26,18 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(handle: Handle, file: &Path, context: config::Context<'static>) -> Self {
+    pub(crate) fn new(
+        handle: Handle,
+        file: &Path,
+        context: config::Context<'static>,
+        secrets: Secrets,
+    ) -> Self {
         Api {
             handle,
             file: file.into(),
             context,
             lanes: Arc::default(),
+            secrets,
             lists: Arc::default(),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
         }

@@ -1,6 +1,7 @@
 //! `weir check FILE`: every error on stderr, or one line about the file on stdout.
 
 use super::output::{diagnose, tell};
+use crate::api::secrets;
 use crate::config::{self, Config, Severity};
 use crate::daemon::machine::Memory;
 use crate::daemon::preflight::{Preflight, Refusal, at_device};
@@ -21,6 +22,11 @@ impl Check {
         match config::load(&self.file, &super::context()) {
             Ok(loaded) => {
                 diagnose(&loaded.warnings);
+                let files = secrets::check(&loaded);
+                diagnose(&files);
+                if files.iter().any(|it| it.severity == Severity::Error) {
+                    return ExitCode::FAILURE;
+                }
                 // The file may be right and meant for another machine.
                 let machine = Preflight::new(&loaded.config, &Bus::here(), Locking::now());
                 let at = (&loaded.config, loaded.devices.as_slice());

@@ -1,158 +1,20 @@
-//! How the tools talk to a running daemon: HTTP over TCP or a unix socket.
+//! How the tools talk to a running daemon: HTTP over TCP, TLS or a unix socket.
 
-use crate::api::listen::{connect, reachable};
-use crate::config::{self, Api, Listen};
+pub(super) use super::at::{Address, At};
+use super::at::{tls, token};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep};
-
-/// Where the daemon's API is.
-#[derive(Debug, clap::Args)]
-pub(super) struct At {
-    // Not a doc comment: rustdoc would take `[api]` for a link.
-    #[arg(
-        long,
-        env = "WEIR_API",
-        value_name = "ADDR",
-        help = "The daemon's [api] control or listen: unix:/path, or an address and port; default: the control socket, \
-                else 127.0.0.1:9900"
-    )]
-    pub api: Option<Address>,
-    /// The daemon's configuration file: asks the control socket that it names, whatever else is wrong in it
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-}
-
-impl At {
-    /// The daemon's address: of `--config`, else of `--api` or `WEIR_API`, else where a weir is by default.
-    pub(super) fn address(&self) -> Result<Address, Error> {
-        if let Some(file) = &self.config {
-            return of_file(file);
-        }
-        IS_NAMED.store(self.api.is_some(), Relaxed);
-        Ok(self.api.clone().unwrap_or_else(Address::found))
-    }
-
-    /// The same for a command that is given a configuration, whose control socket is asked unless another daemon is named.
-    pub(super) fn address_for(&self, file: &Path) -> Result<Address, Error> {
-        match (&self.config, &self.api) {
-            (None, None) => of_file(file),
-            _ => self.address(),
-        }
-    }
-}
-
-/// Where a configuration says that changes are taken; what it does not say is as by default.
-fn of_file(file: &Path) -> Result<Address, Error> {
-    let api = config::api(file)
-        .map_err(|wrong| Error::Refused(wrong.to_string().trim_end().to_owned()))?;
-    match (api.control, api.listen) {
-        (Some(_), _) if api.control_is_default => Ok(Address::found()),
-        (Some(path), _) | (None, Listen::Unix(path)) => Ok(Address::Unix(path)),
-        (None, Listen::Tcp(address)) => Ok(Address::Tcp(reachable(address))),
-        (None, Listen::Off) => Err(Error::Refused(format!(
-            "{}: [api] has neither a `control` socket nor `listen`: such a weir takes SIGHUP only",
-            file.display()
-        ))),
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Address {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-impl Default for Address {
-    /// The default of `[api] listen`.
-    fn default() -> Self {
-        Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 9900)))
-    }
-}
-
-impl Address {
-    /// The default of `[api] control` where a weir of this network namespace answers there, else that of `listen`: a
-    /// namespace has its own 127.0.0.1, and all of them have one /run.
-    pub(super) fn found() -> Address {
-        let control = PathBuf::from(Api::CONTROL);
-        let answers = match connect(&control) {
-            Ok(stream) => !is_of_another_namespace(&stream),
-            // A weir listens there, and its queue of connections is full.
-            Err(why) => why.kind() == io::ErrorKind::WouldBlock,
-        };
-        match answers {
-            true => Address::Unix(control),
-            false => Address::default(),
-        }
-    }
-}
-
-/// Whether the process at the other end is known to be in another network namespace.
-fn is_of_another_namespace(stream: &std::os::unix::net::UnixStream) -> bool {
-    let Ok(peer) = rustix::net::sockopt::socket_peercred(stream) else {
-        return false;
-    };
-    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net"));
-    let theirs = namespace(&peer.pid.as_raw_nonzero().to_string());
-    matches!((namespace("self"), theirs), (Ok(here), Ok(there)) if here != there)
-}
-
-/// Whether `--api` or `WEIR_API` gave the daemon's address.
-static IS_NAMED: AtomicBool = AtomicBool::new(false);
-
-/// The token in the file that WEIR_TOKEN_FILE names. It goes only to a TCP address that `--api` or `WEIR_API` gave: while weir
-/// is down, any local user can listen on the default address and would get it.
-fn token(address: &Address) -> Result<Option<String>, Error> {
-    if !matches!(address, Address::Tcp(_)) || !IS_NAMED.load(Relaxed) {
-        return Ok(None);
-    }
-    let Some(file) = std::env::var_os("WEIR_TOKEN_FILE") else {
-        return Ok(None);
-    };
-    let unreadable = |why| {
-        let file = PathBuf::from(&file);
-        Error::Refused(format!("WEIR_TOKEN_FILE: {}: {why}", file.display()))
-    };
-    let text = std::fs::read_to_string(&file).map_err(unreadable)?;
-    Ok(Some(text.trim().to_owned()))
-}
-
-impl FromStr for Address {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_prefix("unix:") {
-            Some("") => Err("unix: needs a path behind it"),
-            Some(path) => Ok(Address::Unix(path.into())),
-            None => text
-                .parse()
-                .map(Address::Tcp)
-                .map_err(|_| "use 127.0.0.1:9900 or unix:/run/weir/weir.sock"),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Tcp(address) => address.fmt(f),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
+use tokio_rustls::TlsConnector;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +33,8 @@ pub(super) enum Error {
     Silent(Address),
     #[error("{0} answers otherwise than this weir expects: {1}; is it of another version?")]
     OtherVersion(Address, serde_json::Error),
+    #[error("no TLS with {0}: {1}")]
+    NoTls(Address, io::Error),
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]
@@ -183,7 +47,7 @@ pub(super) fn get(
     path: &str,
     take: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), Error> {
-    call(address, Method::GET, path, String::new(), take)
+    call(address, (Method::GET, JSON), path, String::new(), take)
 }
 
 /// Why a row ends a list.
@@ -301,13 +165,33 @@ pub(super) fn put(address: &Address, path: &str, body: String) -> Result<Vec<u8>
     answer(address, Method::PUT, path, body)
 }
 
+/// Puts JSON; the answer.
+pub(super) fn put_json(address: &Address, path: &str, body: String) -> Result<Vec<u8>, Error> {
+    let mut answer = Vec::new();
+    let request = (Method::PUT, JSON);
+    call(address, request, path, body, |piece| {
+        answer.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Ok(answer)
+}
+
+/// Patches by JSON; the answer.
+pub(super) fn patch(address: &Address, path: &str, body: String) -> Result<Vec<u8>, Error> {
+    answer(address, Method::PATCH, path, body)
+}
+
 pub(super) fn delete(address: &Address, path: &str) -> Result<Vec<u8>, Error> {
     answer(address, Method::DELETE, path, String::new())
 }
 
 fn answer(address: &Address, method: Method, path: &str, body: String) -> Result<Vec<u8>, Error> {
     let mut answer = Vec::new();
-    call(address, method, path, body, |piece| {
+    let content_type = match method {
+        Method::PUT => "application/toml",
+        _ => JSON,
+    };
+    call(address, (method, content_type), path, body, |piece| {
         answer.extend_from_slice(piece);
         Ok(())
     })?;
@@ -316,7 +200,7 @@ fn answer(address: &Address, method: Method, path: &str, body: String) -> Result
 
 fn call(
     address: &Address,
-    method: Method,
+    (method, content_type): (Method, &'static str),
     path: &str,
     body: String,
     take: impl FnMut(&[u8]) -> io::Result<()>,
@@ -330,11 +214,21 @@ fn call(
         loop {
             let asked = match address {
                 Address::Tcp(socket) => match TcpStream::connect(socket).await {
-                    Ok(stream) => ask(address, stream, &method, path, body.clone()).await,
+                    Ok(stream) => {
+                        ask(address, stream, (&method, content_type), path, body.clone()).await
+                    }
                     Err(why) => Err(Error::NotRunning(address.clone(), why)),
                 },
+                Address::Https(host, port) => match secured(address, host, *port).await {
+                    Ok(stream) => {
+                        ask(address, stream, (&method, content_type), path, body.clone()).await
+                    }
+                    Err(why) => Err(why),
+                },
                 Address::Unix(socket) => match UnixStream::connect(socket).await {
-                    Ok(stream) => ask(address, stream, &method, path, body.clone()).await,
+                    Ok(stream) => {
+                        ask(address, stream, (&method, content_type), path, body.clone()).await
+                    }
                     Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
                         Err(Error::Busy(address.clone(), why))
                     }
@@ -349,6 +243,29 @@ fn call(
         }
     })
 }
+
+/// A connection by TLS, to a daemon whose certificate is for that name or address.
+async fn secured(
+    address: &Address,
+    host: &str,
+    port: u16,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Error> {
+    let name = ServerName::try_from(host.to_owned());
+    let name = name.map_err(|_| Error::Refused(format!("{host:?} is no name of a host")))?;
+    let connector = TlsConnector::from(tls()?);
+    let connected = async {
+        let stream = TcpStream::connect((host, port)).await;
+        let stream = stream.map_err(|why| Error::NotRunning(address.clone(), why))?;
+        let secured = connector.connect(name, stream).await;
+        secured.map_err(|why| Error::NoTls(address.clone(), why))
+    };
+    let connected = tokio::time::timeout(CONNECTING, connected).await;
+    connected.map_err(|_| Error::Silent(address.clone()))?
+}
+
+/// How long a connection by TLS may take.
+const CONNECTING: Duration = Duration::from_secs(10);
+const JSON: &str = "application/json";
 
 /// How long, and how often, what does not answer is asked again.
 const RETRYING: Duration = Duration::from_secs(2);
@@ -399,7 +316,7 @@ pub(super) fn encode(text: &str) -> String {
 async fn ask(
     address: &Address,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    method: &Method,
+    (method, content_type): (&Method, &str),
     path: &str,
     body: Bytes,
 ) -> Result<Response<Incoming>, Error> {
@@ -411,14 +328,6 @@ async fn ask(
         .await
         .map_err(broken)?;
     tokio::spawn(connection);
-    let host = match address {
-        Address::Tcp(address) => address.to_string(),
-        Address::Unix(_) => "localhost".to_owned(),
-    };
-    let content_type = match *method {
-        Method::PUT => "application/toml",
-        _ => "application/json",
-    };
     // A list is begun at once; a change may be a large file.
     let patience = match *method {
         Method::GET => Duration::from_secs(10),
@@ -427,7 +336,7 @@ async fn ask(
     let mut request = Request::builder()
         .method(method.clone())
         .uri(path)
-        .header(header::HOST, host)
+        .header(header::HOST, address.host())
         .header(header::CONTENT_TYPE, content_type);
     if let Some(token) = token(address)? {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -503,17 +412,6 @@ async fn refusal(answer: Response<Incoming>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_read_as_they_are_written() {
-        for text in ["127.0.0.1:9900", "[::1]:9900", "unix:/run/weir/weir.sock"] {
-            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
-        }
-        for text in ["", "9900", "localhost:9900", "unix:", "/run/weir.sock"] {
-            assert!(text.parse::<Address>().is_err(), "{text}");
-        }
-        assert_eq!(Address::default().to_string(), "127.0.0.1:9900");
-    }
 
     #[test]
     fn text_in_a_query_is_encoded() {

@@ -1,13 +1,15 @@
-//! `weir drain`, `weir disable`, `weir enable`, `weir weight`: one real server, now. `weir add`, `weir remove`: single services.
+//! `weir drain`, `weir disable`, `weir enable`, `weir weight`: one real server, now.
 
-use super::client::{self, At, Error};
-use crate::config;
+use super::client::{self, Address, At, Error};
+use super::save::save;
+use super::service::{place, put_edited, said};
+use crate::config::ServiceChange;
+use crate::config::edit::FileChange;
+use crate::service::Admin;
 use crate::view;
-use serde_json::{Value, json};
-use std::fs::File;
-use std::io;
+use serde::Deserialize;
+use serde_json::json;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,13 +34,16 @@ struct For {
 
 /// Give a real server no new connections; the old ones live on
 ///
-/// Until it is enabled: a reload does not change it.
+/// Until it is enabled: a reload does not change it. With --save its weight in the configuration file is 0 from now on.
 #[derive(Debug, clap::Args)]
 pub struct Drain {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
     length: For,
+    /// Makes weight 0 the file's: `weir weight SERVICE REAL N --save` takes it back
+    #[arg(long, conflicts_with = "length")]
+    save: bool,
 }
 
 /// Give a real server no new connections, and end the old ones as if it were down
@@ -62,7 +67,7 @@ pub struct Enable {
 
 /// Give a real server another weight than the file's
 ///
-/// Until it is enabled: a reload does not change it.
+/// Until it is enabled: a reload does not change it. With --save it is the file's own from now on.
 #[derive(Debug, clap::Args)]
 pub struct Weight {
     #[command(flatten)]
@@ -71,81 +76,27 @@ pub struct Weight {
     weight: u16,
     #[command(flatten)]
     length: For,
+    /// Writes the weight into the configuration file, whose comments and order stay
+    #[arg(long, conflicts_with = "length")]
+    save: bool,
 }
 
-/// Add services to the running daemon, or put them in the place of their former versions
-///
-/// FILE has `[[service]]` tables, as the configuration has. Until the next reload: the configuration says what there is.
-#[derive(Debug, clap::Args)]
-pub struct Add {
-    /// A file, or - for standard input
-    file: PathBuf,
-    #[command(flatten)]
-    at: At,
-}
-
-/// Take a service out of the running daemon
-///
-/// Its connections end. Until the next reload: the configuration says what there is.
-#[derive(Debug, clap::Args)]
-pub struct Remove {
-    /// A service's name, or such as tcp:192.0.2.80:80
-    service: String,
-    #[command(flatten)]
-    at: At,
-}
-
-impl Add {
-    /// 0 if the daemon has the services now.
-    pub fn run(&self) -> ExitCode {
-        match self.text() {
-            Ok(text) => {
-                let name = client::encode(&self.file.display().to_string());
-                let path = format!("/v1/services?name={name}");
-                told(
-                    self.at
-                        .address()
-                        .and_then(|at| client::put(&at, &path, text)),
-                )
-            }
-            Err(why) => super::fail(format!("{}: {why}", self.file.display())),
-        }
-    }
-
-    fn text(&self) -> io::Result<String> {
-        let bytes = match self.file.as_os_str() == "-" {
-            true => config::bounded(io::stdin())?,
-            false => config::bounded(File::open(&self.file)?)?,
-        };
-        let most = config::MAX_BYTES >> 20;
-        let bytes = bytes.ok_or_else(|| io::Error::other(format!("has more than {most} MiB")))?;
-        String::from_utf8(bytes).map_err(io::Error::other)
-    }
-}
-
-impl Remove {
-    /// 0 if the daemon has the service no more.
-    pub fn run(&self) -> ExitCode {
-        let path = format!("/v1/services?service={}", client::encode(&self.service));
-        told(self.at.address().and_then(|at| client::delete(&at, &path)))
-    }
-}
-
-/// Says what has changed.
-fn told(answer: Result<Vec<u8>, Error>) -> ExitCode {
-    match answer {
-        Ok(answer) => {
-            let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-            super::say(answer["summary"].as_str().unwrap_or_default());
-            ExitCode::SUCCESS
-        }
-        Err(why) => super::fail(why),
-    }
+/// A real server, as far as it matters here.
+#[derive(Default, Deserialize)]
+struct Row {
+    real: Option<SocketAddr>,
+    #[serde(default)]
+    admin: Admin,
+    #[serde(default)]
+    runtime_weight: Option<u16>,
 }
 
 impl Drain {
     pub fn run(&self) -> ExitCode {
-        self.which.edit("/v1/drain", None, self.length.length)
+        match self.save {
+            true => said(self.which.save(0)),
+            false => self.which.edit("/v1/drain", None, self.length.length),
+        }
     }
 }
 
@@ -163,12 +114,52 @@ impl Enable {
 
 impl Weight {
     pub fn run(&self) -> ExitCode {
-        self.which
-            .edit("/v1/weight", Some(self.weight), self.length.length)
+        let which = &self.which;
+        match self.save {
+            true => said(which.save(self.weight)),
+            false => which.edit("/v1/weight", Some(self.weight), self.length.length),
+        }
     }
 }
 
 impl Which {
+    /// Gives the real server that weight in the file, and in the daemon, where a weight of the runtime ends.
+    fn save(&self, weight: u16) -> Result<String, Error> {
+        let real = place(&self.real)?;
+        let change = ServiceChange::PutReal(real, Some(weight));
+        let what = FileChange::Change(&self.service, &change);
+        save(&self.at, &what, |address, edited, name| {
+            let known = self.row(address, real)?;
+            known.ok_or_else(|| {
+                let (service, real) = (&self.service, &self.real);
+                Error::Refused(format!("the service {service:?} has no real server {real}"))
+            })?;
+            let changed = put_edited(address, edited, name)?;
+            // As it is now: the order of other commands is not this one's.
+            let row = self.row(address, real)?.unwrap_or_default();
+            if row.runtime_weight.is_some() {
+                let mut body = json!({ "service": self.service, "real": self.real });
+                let path = match row.admin {
+                    // Its own end of the runtime weight would end the drain as well.
+                    Admin::Drained | Admin::Disabled => {
+                        body["weight"] = weight.into();
+                        "/v1/weight"
+                    }
+                    Admin::Enabled => "/v1/enable",
+                };
+                client::post(address, path, body.to_string())?;
+            }
+            Ok(changed)
+        })
+    }
+
+    /// What the daemon knows of the real server.
+    fn row(&self, address: &Address, real: SocketAddr) -> Result<Option<Row>, Error> {
+        let path = format!("/v1/reals?service={}", client::encode(&self.service));
+        let rows: Vec<Row> = client::rows(address, &path)?;
+        Ok(rows.into_iter().find(|row| row.real == Some(real)))
+    }
+
     /// 0 if it is done.
     fn edit(&self, path: &str, weight: Option<u16>, length: Option<Duration>) -> ExitCode {
         match self.ask(path, weight, length) {
@@ -186,12 +177,7 @@ impl Which {
         weight: Option<u16>,
         length: Option<Duration>,
     ) -> Result<String, Error> {
-        if self.real.parse::<SocketAddr>().is_err() {
-            return Err(Error::Refused(format!(
-                "{:?} is no real server: write its address and port, such as 10.0.0.11:8080",
-                self.real
-            )));
-        }
+        place(&self.real)?;
         let address = self.at.address()?;
         let mut body = json!({ "service": self.service, "real": self.real });
         if let Some(weight) = weight {

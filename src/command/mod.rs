@@ -1,5 +1,6 @@
 //! The commands: one file each, one line in [`Command`] and in [`Command::run`].
 
+mod at;
 mod bench;
 mod check;
 mod client;
@@ -11,6 +12,8 @@ mod reload;
 mod replay;
 mod rollback;
 mod run;
+mod save;
+mod service;
 mod services;
 mod show;
 mod table;
@@ -33,8 +36,9 @@ pub enum Command {
     Rollback(rollback::Rollback),
     Show(show::Show),
     Top(top::Top),
-    Add(edit::Add),
-    Remove(edit::Remove),
+    Add(service::Add),
+    Remove(service::Remove),
+    Set(service::Set),
     Drain(edit::Drain),
     Disable(edit::Disable),
     Enable(edit::Enable),
@@ -56,6 +60,7 @@ impl Command {
             Command::Top(top) => top.run(),
             Command::Add(add) => add.run(),
             Command::Remove(remove) => remove.run(),
+            Command::Set(set) => set.run(),
             Command::Drain(drain) => drain.run(),
             Command::Disable(disable) => disable.run(),
             Command::Enable(enable) => enable.run(),

@@ -326,6 +326,14 @@ impl Diagnostic {
         }
     }
 
+    /// The same with what to do.
+    pub(crate) fn helping(self, help: &str) -> Diagnostic {
+        Diagnostic {
+            help: Some(help.to_owned()),
+            ..self
+        }
+    }
+
     /// `lb.toml:12:5: unknown key …`
     fn title(&self) -> String {
         match self.line {

@@ -5,14 +5,17 @@
 
 mod address;
 mod availability;
+mod change;
 mod check_value;
 mod device;
+pub(crate) mod edit;
 mod error;
 mod files;
 mod health;
 mod hints;
 mod limits;
 mod mode;
+mod open;
 mod pieces;
 mod plain;
 mod port;
@@ -24,6 +27,7 @@ mod value;
 mod written;
 
 pub use availability::{Announce, AvailabilityConfig, Share, WhenBelow, home_ports};
+pub(crate) use change::{ServiceChange, Unchanged};
 pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
@@ -35,6 +39,7 @@ pub use health::{
 };
 pub use limits::{Limits, TimeoutsConfig};
 pub use mode::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
+pub(crate) use open::read_file;
 pub use pieces::Known;
 pub use port::{PortConfig, Queues};
 pub use scheduler::{NoShares, SchedulerConfig, SchedulerFlags};
@@ -60,6 +65,8 @@ pub struct Loaded {
     pub warnings: Diagnostics,
     /// Where each port names its device, for what the machine has to say of that.
     pub devices: Vec<Diagnostic>,
+    /// Where `[api]` names files, by the keys, for what is found in them.
+    pub api_files: Vec<(&'static str, Diagnostic)>,
     /// Its services by their texts, for the next one.
     pub known: Known,
 }
@@ -211,6 +218,7 @@ fn check_pieces(
     if files.broken || log.errors() > 0 {
         return Err(files.sources);
     }
+    let api_files = validate::api_files(&root);
     let (config, devices) = validate::validate(root, files.services, context, &mut log);
     if log.errors() > 0 {
         return Err(files.sources);
@@ -218,6 +226,7 @@ fn check_pieces(
     Ok(Loaded {
         config,
         devices: Log::places(&devices, &files.sources),
+        api_files: named_places(&api_files, &files.sources),
         files: files.seen,
         warnings: log.into_diagnostics(&files.sources),
         known: files.next_known,
@@ -227,6 +236,7 @@ fn check_pieces(
 fn check(root: Root, files: Files, mut log: Log, context: &Context) -> Result<Loaded, Diagnostics> {
     // What a broken file says cannot be told, so nothing is said about what may be missing.
     let services = files.services;
+    let api_files = validate::api_files(&root);
     let config = (!files.broken).then(|| validate::validate(root, services, context, &mut log));
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
@@ -234,12 +244,22 @@ fn check(root: Root, files: Files, mut log: Log, context: &Context) -> Result<Lo
         Some((config, devices)) if errors == 0 => Ok(Loaded {
             config,
             devices: Log::places(&devices, &files.sources),
+            api_files: named_places(&api_files, &files.sources),
             files: files.seen,
             warnings: diagnostics,
             known: files.next_known,
         }),
         _ => Err(diagnostics),
     }
+}
+
+fn named_places(
+    named: &[(&'static str, error::Span)],
+    sources: &[Source],
+) -> Vec<(&'static str, Diagnostic)> {
+    let places: Vec<_> = named.iter().map(|(_, at)| *at).collect();
+    let places = Log::places(&places, sources);
+    named.iter().map(|(key, _)| *key).zip(places).collect()
 }
 
 /// What the checks need to know of the world around the file.
@@ -361,6 +381,18 @@ pub struct Api {
     pub token_file: Option<PathBuf>,
     /// Beyond loopback, metrics need no token.
     pub public_metrics: bool,
+    /// By TCP, only over TLS.
+    pub tls: Option<ApiTls>,
+}
+
+/// `[api] tls`: PEM files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApiTls {
+    /// The server's certificate, and behind it those that lead to a root.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Who signs clients' certificates; without it clients need none.
+    pub client_ca: Option<PathBuf>,
 }
 
 impl Api {

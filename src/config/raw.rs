@@ -122,6 +122,12 @@ tables! {
         control: ControlSocket;
         token_file: AbsolutePath;
         public_metrics: bool;
+        tls: ApiTls;
+    }
+    ApiTls "tls" {
+        certificate: AbsolutePath, required;
+        key: AbsolutePath, required;
+        client_ca: AbsolutePath;
     }
     Limits "[limits]" {
         connections: Int<1, 268_435_456>;

@@ -8,13 +8,13 @@ pub(super) mod health;
 use super::health::HealthUse;
 use super::value::Word;
 use super::{
-    Api, AvailabilityConfig, Config, Dpdk, Encapsulation, GueVariant, HostPeer, Limits, Listen,
-    LocalPool, Metrics, ModeConfig, PassiveConfig, PersistenceConfig, PortConfig, Protocol, Queues,
-    RealConfig, RouteConfig, ServiceConfig, Share, StaticNeighbour, TcpMss, TimeoutsConfig,
+    Api, ApiTls, AvailabilityConfig, Config, Dpdk, Encapsulation, GueVariant, HostPeer, Limits,
+    Listen, LocalPool, Metrics, ModeConfig, PassiveConfig, PersistenceConfig, PortConfig, Protocol,
+    Queues, RealConfig, RouteConfig, ServiceConfig, Share, StaticNeighbour, TcpMss, TimeoutsConfig,
     TunnelConfig,
 };
 use crate::net::Vlan;
-use health::health_table;
+use health::{Secrets, health_table};
 use humantime::format_duration;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -57,7 +57,8 @@ impl Config {
             Table::from_iter([("per_real".to_owned(), per_real.into())]),
         );
         let named = health.iter();
-        let named = named.map(|(name, health)| (name.clone(), health_table(health).into()));
+        let named = named
+            .map(|(name, health)| (name.clone(), health_table(health, Secrets::Hidden).into()));
         put(&mut file, "health", named.collect::<Table>());
         put(&mut file, "port", tables(ports, port_table));
         put(
@@ -119,6 +120,15 @@ impl Config {
 impl ServiceConfig {
     /// The service as TOML: a `[[service]]` table.
     pub fn written(&self) -> String {
+        self.write(Secrets::Hidden)
+    }
+
+    /// The same with every secret: to be read again, never to be shown.
+    pub(super) fn written_with_secrets(&self) -> String {
+        self.write(Secrets::Open)
+    }
+
+    fn write(&self, secrets: Secrets) -> String {
         let ServiceConfig {
             name,
             protocol,
@@ -169,7 +179,7 @@ impl ServiceConfig {
             &mut table,
             "health",
             health.as_ref().map(|health| match health {
-                HealthUse::Own(health) => Value::from(health_table(health)),
+                HealthUse::Own(health) => Value::from(health_table(health, secrets)),
                 HealthUse::Named(name) => name.as_str().into(),
             }),
         );
@@ -290,6 +300,7 @@ fn api_table(api: &Api) -> Table {
         control_is_default,
         token_file,
         public_metrics,
+        tls,
     } = api;
     let mut table = Table::new();
     put(
@@ -310,6 +321,20 @@ fn api_table(api: &Api) -> Table {
     }
     put_some(&mut table, "token_file", token_file.as_deref().map(path));
     put(&mut table, "public_metrics", *public_metrics);
+    put_some(&mut table, "tls", tls.as_ref().map(tls_table));
+    table
+}
+
+fn tls_table(tls: &ApiTls) -> Table {
+    let ApiTls {
+        certificate,
+        key,
+        client_ca,
+    } = tls;
+    let mut table = Table::new();
+    put(&mut table, "certificate", path(certificate));
+    put(&mut table, "key", path(key));
+    put_some(&mut table, "client_ca", client_ca.as_deref().map(path));
     table
 }
 

@@ -7,6 +7,7 @@ use crate::model::names;
 use crate::units::Time;
 use humantime::format_duration;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Subjects that are told apart.
@@ -16,6 +17,8 @@ const LONGEST: usize = 200;
 
 type Weighed = (String, SocketAddr);
 type Edited = (u16, u16, &'static str);
+/// Who has asked for a change; none: a timer, or weir itself.
+type By = Option<Arc<str>>;
 
 /// What became of a file or of services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,8 +36,9 @@ enum What {
 #[derive(Debug)]
 pub(super) struct Edits {
     /// Effective weights before and after, and what was done.
-    weights: Reports<Weighed, Edited>,
-    others: Reports<(What, String), String>,
+    weights: Reports<Weighed, (Edited, By)>,
+    others: Reports<(What, String), (String, By)>,
+    by: By,
 }
 
 impl Default for Edits {
@@ -42,13 +46,20 @@ impl Default for Edits {
         Edits {
             weights: Reports::new(SUBJECTS),
             others: Reports::new(SUBJECTS),
+            by: None,
         }
     }
 }
 
 impl Edits {
+    /// Who has asked for what comes next.
+    pub(super) fn asked_by(&mut self, by: By) {
+        self.by = by;
+    }
+
     pub(super) fn real(&mut self, service: &str, real: SocketAddr, change: Edited, now: Time) {
         let subject = (short(service), real);
+        let change = (change, self.by.clone());
         if let Some(said) = self.weights.note(subject.clone(), change, now) {
             weighed(&subject, &said);
         }
@@ -95,6 +106,7 @@ impl Edits {
 
     fn note(&mut self, what: What, subject: &str, text: String, now: Time) {
         let subject = (what, short(subject));
+        let text = (text, self.by.clone());
         if let Some(said) = self.others.note(subject.clone(), text, now) {
             say(&subject, &said);
         }
@@ -119,24 +131,27 @@ fn short(text: &str) -> String {
     text.chars().take(LONGEST).collect()
 }
 
-fn weighed((service, real): &Weighed, said: &Said<Edited>) {
-    let (before, after, changes) = (said.first.0, said.last.1, said.count);
-    let what = said.last.2;
-    tracing::info!(service, %real, before, after, changes, "{what}");
+fn weighed((service, real): &Weighed, said: &Said<(Edited, By)>) {
+    let ((before, ..), _) = said.first;
+    let ((_, after, what), by) = &said.last;
+    let (by, changes) = (by.as_deref(), said.count);
+    tracing::info!(service, %real, before, after, changes, by, "{what}");
 }
 
-fn say((what, subject): &(What, String), said: &Said<String>) {
-    let (text, times) = (&said.last, said.count);
+fn say((what, subject): &(What, String), said: &Said<(String, By)>) {
+    let ((text, by), times) = (&said.last, said.count);
+    let by = by.as_deref();
     match what {
-        What::Reloaded => tracing::info!(file = subject, times, "reloaded: {text}"),
+        What::Reloaded => tracing::info!(file = subject, times, by, "reloaded: {text}"),
         What::Awaits => {
             tracing::info!(
                 file = subject,
                 times,
+                by,
                 "goes back in {text} unless it is confirmed"
             );
         }
-        What::Confirmed => tracing::info!(file = subject, times, "confirmed"),
+        What::Confirmed => tracing::info!(file = subject, times, by, "confirmed"),
         What::Unconfirmed => {
             tracing::warn!(
                 file = subject,
@@ -144,9 +159,9 @@ fn say((what, subject): &(What, String), said: &Said<String>) {
                 "not confirmed within {text}: going back"
             );
         }
-        What::RolledBack => tracing::warn!(file = subject, times, "went back: {text}"),
-        What::Set => tracing::info!(services = subject, times, "services set: {text}"),
-        What::Removed => tracing::info!(service = subject, times, "service removed: {text}"),
+        What::RolledBack => tracing::warn!(file = subject, times, by, "went back: {text}"),
+        What::Set => tracing::info!(services = subject, times, by, "services set: {text}"),
+        What::Removed => tracing::info!(service = subject, times, by, "service removed: {text}"),
         What::Warning => tracing::warn!(at = subject, times, "{text}"),
     }
 }
@@ -216,6 +231,7 @@ mod tests {
         let lines = logged(|| {
             let mut edits = Edits::default();
             let at = |millis: u64| Time::from_nanos(millis * 1_000_000);
+            edits.asked_by(Some("uid 0 (root)".into()));
             edits.real("web", real(1), (1, 2, "weight"), at(0));
             edits.real("web", real(1), (2, 3, "weight"), at(10));
             edits.real("web", real(1), (3, 7, "weight"), at(20));
@@ -229,6 +245,7 @@ mod tests {
             "before=2",
             "after=7",
             "changes=2",
+            "by=\"uid 0 (root)\"",
         ];
         assert!(
             words.iter().all(|word| lines[1].contains(word)),

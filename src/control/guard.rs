@@ -12,6 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 
+tokio::task_local! {
+    /// Who has asked for the changes of a task, for what the log says of them.
+    pub(crate) static ASKED_BY: Arc<str>;
+}
+
 /// Something that the control thread does between two turns.
 pub type Job = Box<dyn FnOnce(&mut Control) + Send>;
 
@@ -100,10 +105,16 @@ impl Changing {
         self,
         change: impl FnOnce(&mut Control) -> R + Send + 'static,
     ) -> Result<R, NoAnswer> {
+        let by = ASKED_BY.try_with(Clone::clone).ok();
         self.handle
-            .hand_in(move |control| match control.panics.is_degraded {
-                true => Err(NoAnswer::Degraded),
-                false => control.guarded(change),
+            .hand_in(move |control| {
+                if control.panics.is_degraded {
+                    return Err(NoAnswer::Degraded);
+                }
+                control.edits.asked_by(by);
+                let done = control.guarded(change);
+                control.edits.asked_by(None);
+                done
             })
             .await
     }

@@ -41,6 +41,7 @@ use copies::Copies;
 use edits::Edits;
 use generations::{Generations, Past};
 pub use generations::{NoGeneration, NoWayBack};
+pub(crate) use guard::ASKED_BY;
 use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
@@ -471,6 +472,15 @@ impl Control {
         }
         self.edits.removed(name, &changes, self.now());
         Some(changes)
+    }
+
+    /// A configured service: by its name, or by such as `tcp:192.0.2.80:80`.
+    pub(crate) fn service_config(&self, name: &str) -> Option<Arc<config::ServiceConfig>> {
+        let key = self.model.find_service(name)?;
+        let mut services = self.config().services.iter();
+        let found = services
+            .find(|it| (it.protocol, it.address, it.port) == (key.protocol, key.address, key.port));
+        found.cloned()
     }
 
     /// The configuration in force.

@@ -10,6 +10,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 impl Control {
+    /// What operators have said of real servers, in words for comparisons.
+    pub(crate) fn said(&self) -> String {
+        let mut said: Vec<_> = self
+            .model
+            .said()
+            .iter()
+            .map(|it| format!("{it:?}"))
+            .collect();
+        said.sort_unstable();
+        said.join("\n")
+    }
+
     /// Does what an operator wants with a real server, for ever or until `length` is over.
     ///
     /// # Errors

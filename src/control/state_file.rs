@@ -3,13 +3,13 @@
 //! A thread of its own writes it, so that no disk keeps the control thread waiting: the whole text into another file beside it,
 //! which is synced and then takes its place. A crash leaves the former text or the new one, never a part.
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::model::{Edit, Model, RestoredEdit, names};
 use crate::service::{Admin, ServiceKey};
 use crate::units::Time;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +24,8 @@ const VERSION: u32 = 1;
 const MOST: u64 = 64 << 20;
 /// Between two texts for the writer.
 const PERIOD: Duration = Duration::from_millis(100);
+/// The longest that anything an operator said may still be for: as long as the API takes (366 days).
+const LONGEST: u64 = 366 * 86_400;
 /// After one that could not be written.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -72,10 +74,10 @@ impl Clocks {
         self.wall + until.since(self.now).as_secs_f64().ceil() as u64
     }
 
-    /// None: it is over.
+    /// None: it is over. The file may be anyone's: nothing is for longer than it can have been asked for.
     fn left_until(self, until: u64) -> Option<Time> {
         let left = until.checked_sub(self.wall).filter(|left| *left > 0)?;
-        Some(self.now + Duration::from_secs(left))
+        Some(self.now + Duration::from_secs(left.min(LONGEST)))
     }
 }
 
@@ -122,8 +124,6 @@ fn contents(model: &Model, clocks: Clocks) -> Contents {
 enum Unread {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("it has more than {} MiB", MOST >> 20)]
-    TooLong,
     #[error("it is not as weir writes it: {0}")]
     Malformed(#[from] serde_json::Error),
     #[error("its version is {0}, and this weir reads {VERSION}")]
@@ -131,16 +131,11 @@ enum Unread {
 }
 
 fn read(path: &Path) -> Result<Option<Contents>, Unread> {
-    let file = match File::open(path) {
-        Ok(file) => file,
+    let text = match config::read_file(path, MOST) {
+        Ok((text, _)) => text,
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(why) => return Err(why.into()),
     };
-    let mut text = Vec::new();
-    file.take(MOST + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MOST {
-        return Err(Unread::TooLong);
-    }
     // First: another version may have other fields.
     #[derive(Deserialize)]
     struct Versioned {
@@ -199,7 +194,9 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = directory.join(name);
-    let mut file = File::create(&beside)?;
+    // Whatever a crash has left there, or another process has put there: a FIFO would wait for its reader.
+    let _ = fs::remove_file(&beside);
+    let mut file = File::create_new(&beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     drop(file);
@@ -368,6 +365,11 @@ address = "10.0.0.11"
             let later = Clocks { wall, ..CLOCKS };
             assert_eq!(entry().edits(later), [(Edit::Drain, None)]);
         }
+        // No longer than an operator can have asked for, whatever the file says.
+        let longest = CLOCKS.now + Duration::from_secs(LONGEST);
+        for until in [u64::MAX, CLOCKS.wall + LONGEST + 1] {
+            assert_eq!(CLOCKS.left_until(until), Some(longest));
+        }
     }
 
     #[test]
@@ -413,6 +415,20 @@ address = "10.0.0.11"
         drop(texts);
         write_all(&received, &AtomicBool::default());
         assert_eq!(fs::read_to_string(&path).unwrap(), "99");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        // What is in the way of the new text is not written into.
+        let beside = directory.path().join("state.json.new");
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &beside,
+            rustix::fs::FileType::Fifo,
+            mode,
+            0,
+        )
+        .unwrap();
+        write(&path, "100").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "100");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         let nowhere = directory.path().join("missing/state.json");
         assert!(write(&nowhere, "").is_err());

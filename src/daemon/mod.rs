@@ -1,17 +1,19 @@
 //! `weir run`: starts everything, takes the control thread's turns, and stops everything again.
 
+pub mod harness;
 pub mod machine;
 mod memory;
 pub mod preflight;
 
-use crate::api::access::{self, Door};
+use crate::api::access::Door;
 use crate::api::listen::{self, Listener};
 use crate::api::reload::{From, reload};
+use crate::api::secrets::Secrets;
 use crate::api::serve::serve;
 use crate::api::{self, Api};
 use crate::arch::{self, NoMemory};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, PortConfig, Severity};
-use crate::control::{Control, Handle, Host, Job, Turn, WorkerHandle, state_file};
+use crate::control::{ASKED_BY, Control, Handle, Host, Job, Turn, WorkerHandle, state_file};
 use crate::director::{Director, Room, Shared};
 use crate::harden::{self, Role};
 use crate::host::{Carrier, Interface, Kernel, Tap, WorkerEnd};
@@ -52,8 +54,6 @@ pub enum Failure {
         key: &'static str,
         why: listen::BindError,
     },
-    #[error("[api] token_file: {file}: {why}")]
-    Token { file: String, why: io::Error },
     #[error("{}", one_a_line(.0))]
     Devices(Vec<Refusal>),
     #[error(transparent)]
@@ -126,6 +126,10 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     if !loaded.warnings.is_empty() {
         log::say(loaded.warnings.text(log::is_coloured()).trim_end());
     }
+    let (secrets, doubts) = Secrets::start(&loaded).map_err(Failure::Config)?;
+    if !doubts.is_empty() {
+        log::say(doubts.text(log::is_coloured()).trim_end());
+    }
     let (config, devices, known) = (loaded.config, loaded.devices, loaded.known);
     harden::limits();
     let runtime = runtime()?;
@@ -149,20 +153,28 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let _together = Together;
 
     let (handle, jobs) = Handle::new();
+    // As clients of the API may name it.
+    let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let api = Api::new(handle.clone(), &whole, context, secrets);
     let reload_file = || {
-        let (handle, file) = (handle.clone(), From::File(file.into()));
-        tokio::spawn(async move {
-            if let Err(refused) = reload(&handle, file, context, None).await {
+        let (api, file) = (api.clone(), From::File(file.into()));
+        tokio::spawn(ASKED_BY.scope("SIGHUP".into(), async move {
+            if let Err(refused) = reload(&api, file, None).await {
                 tracing::error!("reload refused, nothing has changed: {refused}");
             }
-        });
+        }));
     };
     for (listener, _) in &doors {
-        tracing::info!("API on {listener}");
+        let by = if listener.is_tcp() && config.api.tls.is_some() {
+            ", by TLS"
+        } else {
+            ""
+        };
+        tracing::info!("API on {listener}{by}");
     }
     control.set_checks(Checks::start()?);
     harden::drop_privileges(Role::Control);
-    let serving = Serving::start(doors, Api::new(handle.clone(), file, context))?;
+    let serving = Serving::start(doors, api.clone())?;
     starting.store(false, Relaxed);
     tracing::info!("ready");
     let manager = Manager::ready();
@@ -202,12 +214,6 @@ fn runtime() -> io::Result<Runtime> {
 /// The sockets of the API, and what each grants.
 fn doors(config: &Config) -> Result<Vec<(Listener, Door)>, Failure> {
     let api = &config.api;
-    if let Some(file) = &api.token_file {
-        access::token(file).map_err(|why| Failure::Token {
-            file: file.display().to_string(),
-            why,
-        })?;
-    }
     let failed = |key| move |why| Failure::Api { key, why };
     let control = Listener::bind_control(api).map_err(failed("control"))?;
     let listen = Listener::bind(&api.listen).map_err(failed("listen"))?;
@@ -238,7 +244,8 @@ impl Serving {
             for (listener, door) in doors {
                 let (name, is_loopback) = (listener.to_string(), listener.is_loopback());
                 let router = api::router(api.clone(), door, is_loopback);
-                if let Err(why) = serve(listener, router, Self::MOST) {
+                let tls = api.secrets.tls();
+                if let Err(why) = serve(listener, router, Self::MOST, tls) {
                     tracing::error!("no API on {name}: {why}");
                 }
             }

@@ -84,6 +84,21 @@ impl Events {
         records.range(place..).take(most).cloned().collect()
     }
 
+    /// The number behind which the last `most` begin of those beyond `after` that are wanted.
+    pub fn behind(&self, after: u64, most: usize, is_wanted: impl Fn(&Record) -> bool) -> u64 {
+        let records = self.records.lock();
+        let place = records.partition_point(|record| record.n <= after);
+        let wanted = records.range(place..).rev().filter(|it| is_wanted(it));
+        match most.checked_sub(1) {
+            None => records.back().map_or(0, |last| last.n),
+            Some(others) => wanted
+                .skip(others)
+                .map(|it| it.n - 1)
+                .next()
+                .unwrap_or(after),
+        }
+    }
+
     /// The number of the last one; 0: there is none.
     pub fn last(&self) -> u64 {
         self.records.lock().back().map_or(0, |record| record.n)
@@ -253,6 +268,13 @@ mod tests {
         assert_eq!(numbers(last - 1, 9), [last]);
         assert!(numbers(last, 9).is_empty() && numbers(u64::MAX, 9).is_empty());
         assert_eq!(numbers(0, usize::MAX).len(), KEPT);
+        // Where the last so many of those that are wanted begin.
+        let behind = |after, most| events.behind(after, most, |record| record.n % 2 == 0);
+        assert_eq!(behind(0, 1), last - 1);
+        assert_eq!(behind(0, 3), last - 5);
+        assert_eq!(behind(last - 4, 100), last - 4);
+        assert_eq!(behind(60, usize::MAX), 60);
+        assert_eq!(behind(0, 0), last);
     }
 
     #[tokio::test]

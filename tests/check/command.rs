@@ -131,3 +131,98 @@ fn a_missing_file_is_an_error() {
     );
     assert_eq!(output.status.code(), Some(1));
 }
+
+/// The files that `[api]` names, each in a way that is wrong or doubtful, are told at the lines that name them.
+#[test]
+fn files_of_the_api_are_looked_at() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str, mode: u32| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let certificate = |from: i32, to: i32| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["lb1".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let (good, key) = certificate(2020, 2099);
+    let (expired, expired_key) = certificate(2020, 2021);
+    let (future, future_key) = certificate(2098, 2099);
+    write("good.crt", &good, 0o644);
+    write("good.key", &key, 0o600);
+    write("expired.crt", &expired, 0o644);
+    write("expired.key", &expired_key, 0o600);
+    write("future.crt", &future, 0o644);
+    write("future.key", &future_key, 0o644);
+    write("none.crt", "no certificate\n", 0o644);
+    write("tokens", "a:read:0123456789abcdef\n", 0o600);
+    write("open", "0123456789abcdef\n", 0o644);
+    write("wrong", "# ours\na:read:short\n", 0o600);
+    let at = |name: &str| format!("{:?}", folder.path().join(name).display().to_string());
+    for (tokens, tls, is_valid, told) in [
+        (
+            "tokens",
+            ["good.crt", "good.key", "good.crt"],
+            true,
+            &[][..],
+        ),
+        (
+            "wrong",
+            ["good.crt", "expired.key", "good.crt"],
+            false,
+            &[
+                "error: lb.toml:3:14: `token_file`: line 2: a token has at least 16",
+                "error: lb.toml:4:",
+                "`key`: it is not the key of the certificate",
+            ],
+        ),
+        (
+            "none",
+            ["missing.crt", "none.crt", "none.crt"],
+            false,
+            &[
+                "`token_file`: cannot read: No such file",
+                "`certificate`: cannot read: No such file",
+                "`key`: there is no private key in it",
+                "`client_ca`: there is no certificate in it",
+            ],
+        ),
+        (
+            "open",
+            ["expired.crt", "expired.key", "good.crt"],
+            true,
+            &[
+                "warning: lb.toml:3:14: `token_file`: every user of this machine may open it (mode 0644)",
+                "warning: lb.toml:4:23: `certificate`: the certificate has expired: ",
+            ],
+        ),
+        (
+            "tokens",
+            ["future.crt", "future.key", "good.crt"],
+            true,
+            &[
+                "`key`: every user of this machine may open it",
+                "`certificate`: the certificate is valid from ",
+            ],
+        ),
+    ] {
+        let [certificate, key, ca] = tls.map(at);
+        let text = format!(
+            "[api]\nlisten = \"0.0.0.0:9900\"\ntoken_file = {}\ntls = {{ certificate = {certificate}, key = {key}, \
+             client_ca = {ca} }}\n{NETWORK}",
+            at(tokens)
+        );
+        let output = weir_check(folder.path(), &text);
+        let (_, stderr) = streams(&output);
+        assert_eq!(output.status.success(), is_valid, "{stderr}");
+        assert_eq!(stderr.is_empty(), told.is_empty(), "{stderr}");
+        for part in told {
+            assert!(stderr.contains(part), "{part}: {stderr}");
+        }
+        assert!(!stderr.contains("0123456789abcdef"), "{stderr}");
+    }
+}

@@ -1,5 +1,7 @@
 //! The bodies of the fuzz targets, without a fuzzer: over inputs that once failed, and those of the wire over frames.
 
+#[path = "../../fuzz/api.rs"]
+mod api;
 #[path = "../../fuzz/capture.rs"]
 mod capture;
 #[path = "../../fuzz/config.rs"]
@@ -32,6 +34,7 @@ fn what_a_fuzz_target_once_failed_on_it_passes() {
     for target in files(&Path::new(FUZZ).join("fuzz_targets")) {
         let name = target.file_stem().unwrap().to_str().unwrap();
         let run: fn(&[u8]) = match name {
+            "api" => api::run,
             "capture" => capture::run,
             "config" => config::run,
             "director" => director::run,
@@ -83,8 +86,101 @@ fn fuzz_input() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![8 => input, 1 => prop::collection::vec(any::<u8>(), 0..300)]
 }
 
+/// What a request of the API says: what it knows, mostly, in places where it is known and where it is not.
+fn api_input() -> impl Strategy<Value = String> {
+    let routes = prop::sample::select(vec![
+        "/v1/services",
+        "/v1/reals",
+        "/v1/weight",
+        "/v1/drain",
+        "/v1/disable",
+        "/v1/enable",
+        "/v1/plan",
+        "/v1/reload",
+        "/v1/confirm",
+        "/v1/rollback",
+        "/v1/events",
+        "/v1/connections",
+        "/v1/config",
+        "/v1/source",
+        "/ready",
+        "/metrics",
+        "/",
+    ]);
+    let method = prop::sample::select(vec![
+        "GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "BREW",
+    ]);
+    let word = || {
+        prop_oneof![
+            4 => prop::sample::select(vec![
+                "web", "tcp:192.0.2.80:80", "10.0.0.11:8080", "10.0.0.12:8080", "[fe80::1%1]:0", "30m", "wlc", "0", "-1", "65536",
+                "18446744073709551616", "null", "true", "1e309", "",
+            ]).prop_map(str::to_owned),
+            1 => "\\PC{0,12}",
+        ]
+    };
+    let key = || {
+        prop_oneof![
+            8 => prop::sample::select(vec![
+                "service", "real", "weight", "for", "files", "name", "text", "scheduler", "persistence", "timeout", "health",
+                "request", "address", "limit", "after", "kind", "follow", "brief", "confirm_s", "mode", "slow_start",
+            ]).prop_map(str::to_owned),
+            1 => "\\PC{0,8}",
+        ]
+    };
+    let leaf = prop_oneof![
+        6 => word().prop_map(serde_json::Value::from),
+        2 => any::<i64>().prop_map(serde_json::Value::from),
+        1 => Just(serde_json::Value::Null),
+        1 => any::<bool>().prop_map(serde_json::Value::from),
+    ];
+    let json = leaf.prop_recursive(4, 24, 6, move |inner| {
+        prop_oneof![
+            1 => prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+            4 => prop::collection::vec((key(), inner), 0..6)
+                .prop_map(|members| members.into_iter().collect::<serde_json::Map<_, _>>().into()),
+        ]
+    });
+    let toml = prop_oneof![
+        Just("[[service]]\naddress = \"192.0.2.90\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\n".to_owned()),
+        (key(), word()).prop_map(|(key, word)| format!("[[service]]\n{key} = {word:?}\n")),
+    ];
+    let of_toml = toml.prop_map(|text| ("application/toml", text));
+    let of_json = json.prop_map(|json| ("application/json", json.to_string()));
+    let body = prop_oneof![4 => of_json, 1 => of_toml, 1 => Just(("", String::new()))];
+    let query = prop::collection::vec((key(), word()), 0..3).prop_map(|parts| {
+        let plain = |text: String| {
+            text.replace(
+                |it: char| !it.is_ascii_graphic() || "#&?+".contains(it),
+                "%20",
+            )
+        };
+        let parts: Vec<_> = parts
+            .into_iter()
+            .map(|(key, word)| format!("{}={}", plain(key), plain(word)))
+            .collect();
+        if parts.is_empty() {
+            String::new()
+        } else {
+            format!("?{}", parts.join("&"))
+        }
+    });
+    let request = (any::<bool>(), method, routes, query, body).prop_map(
+        |(is_control, method, route, query, (kind, body))| {
+            let by = if is_control { "" } else { "~" };
+            format!("{by}{method} {route}{query} {kind}\n{body}")
+        },
+    );
+    prop::collection::vec(request, 1..12).prop_map(|requests| requests.join("\n---\n"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_fuzz_target_of_the_api_holds(input in api_input()) {
+        api::run(input.as_bytes());
+    }
 
     #[test]
     fn the_fuzz_target_holds(input in fuzz_input()) {

@@ -149,6 +149,40 @@ fn a_change_is_logged_with_who_asked_and_the_socket_is_not_for_everyone() {
 }
 
 #[test]
+fn members_that_a_request_does_not_have_are_refused_by_name() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    for (path, members) in [
+        ("weight", vec!["wieght", "until"]),
+        ("drain", vec!["weight"]),
+        ("disable", vec!["weight"]),
+        ("enable", vec!["weight", "for"]),
+        ("confirm", vec!["service"]),
+        ("rollback", vec!["service"]),
+        ("reload", vec!["file"]),
+        ("plan", vec!["file"]),
+    ] {
+        for member in members {
+            let body =
+                format!("{{\"service\": \"web\", \"real\": \"10.0.0.11:8080\", \"{member}\": 1}}");
+            let body = match path {
+                "weight" | "drain" | "disable" | "enable" => body,
+                _ => format!("{{\"{member}\": 1}}"),
+            };
+            let length = body.len();
+            let request =
+                format!("POST /v1/{path} HTTP/1.0\r\n{JSON}Content-Length: {length}\r\n\r\n{body}");
+            let (status, said) = daemon.request(&request);
+            assert_eq!(status, 400, "{path} {member}: {said}");
+            let named = format!("unknown field `{member}`");
+            assert!(said.contains(&named), "{path} {member}: {said}");
+        }
+    }
+    assert_eq!(daemon.show("reals")[0]["weight"], 3);
+    daemon.stop();
+}
+
+#[test]
 fn a_file_that_the_asker_may_not_read_is_not_quoted() {
     let lab = Lab::new();
     let daemon = Daemon::start(&lab, &lab.config("", 1));

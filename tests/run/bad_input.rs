@@ -162,7 +162,6 @@ fn bad_input_of_every_kind_is_a_problem_and_changes_nothing() {
     let daemon = Daemon::start(&lab, &lab.config("", 3));
     let document = Document::of(&daemon);
     let before = configured(&daemon);
-    let services = |query: &str| format!("/v1/services?{query}");
     let long = "x".repeat(5000);
     let refused = |operation: &Operation, path: &str, content_type: Option<&str>, body: &[u8]| {
         let line = format!("{} {path}", operation.verb);
@@ -183,10 +182,17 @@ fn bad_input_of_every_kind_is_a_problem_and_changes_nothing() {
         let refused = |path: &str, content_type: Option<&str>, body: &[u8]| {
             refused(&operation, path, content_type, body)
         };
+        let named = match path {
+            "/v1/reals" => "&real=10.0.0.11:8080",
+            _ => "",
+        };
         let (right, bodies) = match &*operation.verb {
             "GET" => continue,
             "POST" => (JSON, no_json()),
-            "PUT" => (TOML, no_services()),
+            "PUT" if path == "/v1/services" => (TOML, no_services()),
+            "PUT" => (JSON, no_json()),
+            // Of a service that there is.
+            "PATCH" => (JSON, no_json()),
             "DELETE" => {
                 for query in [
                     "",
@@ -201,7 +207,20 @@ fn bad_input_of_every_kind_is_a_problem_and_changes_nothing() {
                     "service=99999999999999999999",
                     &format!("service={long}"),
                 ] {
-                    refused(&services(query), Some(JSON), b"{\"service\": \"web\"}");
+                    let query = format!("{path}?{query}{named}");
+                    refused(&query, Some(JSON), b"{\"service\": \"web\"}");
+                }
+                if path == "/v1/reals" {
+                    for real in [
+                        "",
+                        "&real=",
+                        "&real=10.0.0.11",
+                        "&real=x:1",
+                        "&real=%00",
+                        "&real=10.0.0.11:1",
+                    ] {
+                        refused(&format!("{path}?service=web{real}"), None, b"");
+                    }
                 }
                 kinds.insert("DELETE");
                 continue;
@@ -209,8 +228,12 @@ fn bad_input_of_every_kind_is_a_problem_and_changes_nothing() {
             verb => panic!("what is bad input to {verb} {path}?"),
         };
         kinds.insert(right);
+        let is_patch = operation.verb == "PATCH";
         for body in &bodies {
             refused(path, Some(right), body);
+            if is_patch {
+                refused(&format!("{path}?service=web"), Some(right), body);
+            }
         }
         if operation.says["requestBody"]["required"] == true {
             refused(path, Some(right), b"");
@@ -248,6 +271,7 @@ fn bad_input_of_every_kind_is_a_problem_and_changes_nothing() {
                 "confirm=60",
                 "confirm_s=%00",
             ],
+            "/v1/services" if is_patch => &["service=", "sirvice=web", "service=web&service=web"],
             "/v1/services" => &["nme=x", "name=x&name=y", &format!("name={long}")],
             _ => &[],
         };

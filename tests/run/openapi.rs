@@ -292,6 +292,11 @@ fn every_documented_change_answers_as_documented() {
     let unknown = object!({ "service": "wob", "real": "10.0.0.11:8080", "weight": 1 });
     let [weight, files, wrong, restart, unknown] =
         [weight, files, wrong, restart, unknown].map(|it| it.to_string());
+    let new_real = weight.replace("10.0.0.11", "10.0.0.13");
+    let new_real = new_real
+        .replace(",\"for\":\"30m\"", "")
+        .replace("\"for\":\"30m\",", "");
+    let no_service = new_real.replace("\"web\"", "\"wob\"");
     let unknown_real = unknown.replace("wob", "web").replace(":8080", ":1");
     let mut asked = HashSet::new();
     for (line, body, status, kind) in [
@@ -338,6 +343,49 @@ fn every_documented_change_answers_as_documented() {
             "urn:weir:invalid-configuration",
         ),
         ("DELETE /v1/services?service=tcp:192.0.2.90:80", "", 200, ""),
+        ("PUT /v1/reals", &new_real, 200, ""),
+        (
+            "PUT /v1/reals",
+            &no_service,
+            404,
+            "urn:weir:unknown-service",
+        ),
+        (
+            "PUT /v1/reals",
+            &new_real.replace("10.0.0.13", "192.0.2.80"),
+            422,
+            "urn:weir:invalid-configuration",
+        ),
+        (
+            "DELETE /v1/reals?service=web&real=10.0.0.13:8080",
+            "",
+            200,
+            "",
+        ),
+        (
+            "DELETE /v1/reals?service=web&real=10.0.0.13:8080",
+            "",
+            404,
+            "urn:weir:unknown-real",
+        ),
+        (
+            "PATCH /v1/services?service=web",
+            "{\"scheduler\": \"wlc\", \"slow_start\": \"30s\"}",
+            200,
+            "",
+        ),
+        (
+            "PATCH /v1/services?service=web",
+            "{\"scheduler\": \"wlx\"}",
+            422,
+            "urn:weir:invalid-configuration",
+        ),
+        (
+            "PATCH /v1/services?service=wob",
+            "{\"scheduler\": \"wlc\"}",
+            404,
+            "urn:weir:unknown-service",
+        ),
         (
             "DELETE /v1/services?service=wob",
             "",
@@ -346,7 +394,8 @@ fn every_documented_change_answers_as_documented() {
         ),
         ("POST /v1/rollback", "{}", 200, ""),
     ] {
-        let content_type = if line.starts_with("PUT") { TOML } else { JSON };
+        let is_toml = line.starts_with("PUT /v1/services");
+        let content_type = if is_toml { TOML } else { JSON };
         let answer = ask(&lab, line, Some(content_type), body.as_bytes());
         assert_eq!(answer.status, status, "{line}: {}", answer.body);
         let operations = document.operations();

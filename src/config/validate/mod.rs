@@ -18,10 +18,11 @@ mod tunnel;
 use super::error::{At, Log, Span};
 use super::pieces::Item;
 use super::raw::{self, Root};
+use super::value::Given;
 
 use super::{
-    Api, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Metrics, ReversePath, RssKey,
-    ServiceConfig, TimeoutsConfig, UnknownTcp,
+    Api, ApiTls, Config, Context, Dpdk, Hugepages, Idle, Limits, Listen, Metrics, ReversePath,
+    RssKey, ServiceConfig, TimeoutsConfig, UnknownTcp,
 };
 use availability::Homes;
 use health::Templates;
@@ -225,6 +226,30 @@ fn exists(cpu: usize, cpus: Option<&[usize]>, at: Span, log: &mut Log) {
     }
 }
 
+/// Where `[api]` names files, by the keys.
+pub(super) fn api_files(root: &Root) -> Vec<(&'static str, Span)> {
+    let Some(api) = root.api.ok() else {
+        return Vec::new();
+    };
+    let tls = api.value.tls.ok().map(|tls| tls.value.given());
+    let token = api.value.given().filter(|(key, _)| *key == "token_file");
+    token.chain(tls.into_iter().flatten()).collect()
+}
+
+/// Checks that TLS has a TCP address: of a unix socket its mode says who may open it.
+fn api_tls(tls: At<raw::ApiTls>, listen: &Listen, log: &mut Log) -> Option<ApiTls> {
+    let At { value: raw, at } = tls;
+    if !matches!(listen, Listen::Tcp(_)) {
+        log.error(at, "`tls` needs an address and port in `listen`")
+            .help("remove `tls`, or write such as listen = \"0.0.0.0:9900\"");
+    }
+    Some(ApiTls {
+        certificate: raw.certificate.into_option()?.0,
+        key: raw.key.into_option()?.0,
+        client_ca: raw.client_ca.into_option().map(|path| path.0),
+    })
+}
+
 pub(super) fn api(raw: raw::Api, log: &mut Log) -> Api {
     let default = || Listen::Tcp(([127, 0, 0, 1], 9900).into());
     if let (Some(listen), Some(control)) = (raw.listen.ok(), raw.control.ok())
@@ -235,7 +260,12 @@ pub(super) fn api(raw: raw::Api, log: &mut Log) -> Api {
             .note(listen.at, "`listen` is here")
             .help("leave `listen` out, or give it a socket of its own");
     }
+    let is_listen_certain = raw.listen.certain();
     let listen = raw.listen.into_option().unwrap_or_else(default);
+    let tls = match raw.tls {
+        Given::Yes(tls) if is_listen_certain => api_tls(tls, &listen, log),
+        _ => None,
+    };
     let (listen, control, control_is_default) = match (listen, raw.control.into_option()) {
         (listen, Some(given)) => (listen, given.0, false),
         // As files had it before there was a control socket.
@@ -250,6 +280,7 @@ pub(super) fn api(raw: raw::Api, log: &mut Log) -> Api {
         control_is_default,
         token_file: raw.token_file.into_option().map(|path| path.0),
         public_metrics: raw.public_metrics.get().unwrap_or(false),
+        tls,
     }
 }
 

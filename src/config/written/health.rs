@@ -8,11 +8,19 @@ use super::super::value::Word;
 use super::{put, put_some, said, span, word};
 use toml::{Table, Value};
 
+/// Whether secrets are written as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrets {
+    Hidden,
+    /// For weir itself, never for an answer.
+    Open,
+}
+
 /// In the place of a secret.
 const HIDDEN: &str = "(hidden)";
 
 /// A check, as `[health.NAME]` or `health` of a service.
-pub(super) fn health_table(health: &HealthConfig) -> Table {
+pub(super) fn health_table(health: &HealthConfig, secrets: Secrets) -> Table {
     let HealthConfig {
         probe,
         port,
@@ -30,22 +38,29 @@ pub(super) fn health_table(health: &HealthConfig) -> Table {
     put(&mut table, "timeout", span(*timeout));
     put(&mut table, "rise", i64::from(*rise));
     put(&mut table, "fall", i64::from(*fall));
-    put(&mut table, "request", request_table(probe));
+    put(&mut table, "request", request_table(probe, secrets));
     table
 }
 
-fn request_table(probe: &Probe) -> Table {
+fn request_table(probe: &Probe, secrets: Secrets) -> Table {
     let mut table = Table::new();
     match probe {
         Probe::Icmp => {}
         Probe::Tcp(exchange) | Probe::Udp(exchange) => {
             let Exchange { send, expect } = exchange;
             // Any of them may be a password, and which is not to be told.
-            for (key, bytes) in [("send", send), ("expect", expect)] {
-                put_some(&mut table, key, (!bytes.is_empty()).then_some(HIDDEN));
+            for (keys, bytes) in [
+                (["send", "send_hex"], send),
+                (["expect", "expect_hex"], expect),
+            ] {
+                match secrets {
+                    Secrets::Open => put_bytes(&mut table, keys, bytes),
+                    Secrets::Hidden if bytes.is_empty() => {}
+                    Secrets::Hidden => put(&mut table, keys[0], HIDDEN),
+                }
             }
         }
-        Probe::Http(probe) => put_http(&mut table, probe),
+        Probe::Http(probe) => put_http(&mut table, probe, secrets),
         Probe::Dns(probe) => {
             let DnsProbe {
                 name,
@@ -66,7 +81,10 @@ fn request_table(probe: &Probe) -> Table {
                 arguments,
                 user,
             } = probe;
-            let arguments = arguments.iter().map(|_| HIDDEN);
+            let arguments = arguments.iter().map(|argument| match secrets {
+                Secrets::Open => argument.as_str(),
+                Secrets::Hidden => HIDDEN,
+            });
             let command = std::iter::once(program.as_str()).chain(arguments);
             put(
                 &mut table,
@@ -86,7 +104,21 @@ fn request_table(probe: &Probe) -> Table {
     table
 }
 
-fn put_http(table: &mut Table, probe: &HttpProbe) {
+/// As text, if it is one that can be read.
+fn put_bytes(table: &mut Table, [text, hex]: [&str; 2], bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(written) => put(table, text, written),
+        Err(_) => {
+            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            put(table, hex, digits);
+        }
+    }
+}
+
+fn put_http(table: &mut Table, probe: &HttpProbe, secrets: Secrets) {
     let HttpProbe {
         method,
         path,
@@ -100,7 +132,10 @@ fn put_http(table: &mut Table, probe: &HttpProbe) {
     put(table, "path", path.as_str());
     put_some(table, "host", host.as_deref());
     let header = |(name, value): &(String, String)| {
-        let value = if is_secret(name) { HIDDEN } else { value };
+        let value = match secrets {
+            Secrets::Hidden if is_secret(name) => HIDDEN,
+            _ => value,
+        };
         (name.clone(), value.into())
     };
     put(

@@ -25,6 +25,11 @@ impl Clock {
         Self::from(rdtsc(), hertz)
     }
 
+    /// The same where there is no EAL, by cycles of such a frequency.
+    pub fn of_hertz(hertz: u64) -> Clock {
+        Self::from(rdtsc(), hertz)
+    }
+
     fn from(origin: Cycles, hertz: u64) -> Clock {
         Clock {
             origin,

@@ -1,0 +1,253 @@
+//! A change of one service in part: of some of its keys, or of one real server.
+
+use super::{Config, Diagnostics, ServiceConfig, services};
+use serde_json::{Map, Value as Json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use toml::{Table, Value};
+
+/// Keys that say which service it is.
+const IDENTITY: [&str; 4] = ["name", "protocol", "address", "port"];
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ServiceChange {
+    /// Keys with their new values, as a JSON merge patch (RFC 7396): null takes a key away, an object changes some keys of
+    /// a table.
+    Set(Map<String, Json>),
+    /// A real server comes, or has another weight; without one: the weight it has, or the default.
+    PutReal(SocketAddr, Option<u16>),
+    RemoveReal(SocketAddr),
+}
+
+/// Why a service is not changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unchanged {
+    #[error("{0}")]
+    Refused(String),
+    #[error("the service has no real server {0}")]
+    NoReal(SocketAddr),
+    #[error("{0}")]
+    Invalid(Diagnostics),
+}
+
+impl ServiceChange {
+    /// Refuses to make another service of one.
+    pub(crate) fn check(&self) -> Result<(), Unchanged> {
+        let ServiceChange::Set(keys) = self else {
+            return Ok(());
+        };
+        if keys.is_empty() {
+            return Err(Unchanged::Refused("there is no key to set".to_owned()));
+        }
+        if let Some(key) = keys.keys().find(|key| IDENTITY.contains(&key.as_str())) {
+            return Err(Unchanged::Refused(format!(
+                "`{key}` says which service it is: remove the service, and add another"
+            )));
+        }
+        if keys.contains_key("real") {
+            return Err(Unchanged::Refused(
+                "real servers come, change and go one by one: add and remove take their address"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl ServiceConfig {
+    /// The service after a change, checked as a file's; `around` is the configuration without services.
+    pub(crate) fn changed(
+        &self,
+        change: &ServiceChange,
+        around: &Config,
+    ) -> Result<(Vec<Arc<ServiceConfig>>, Diagnostics), Unchanged> {
+        change.check()?;
+        let refused = |why: &dyn std::fmt::Display| Unchanged::Refused(why.to_string());
+        let text = self.written_with_secrets();
+        let mut file: Table = toml::from_str(&text).map_err(|why| refused(&why))?;
+        let service = file.get_mut("service").and_then(|list| list.get_mut(0));
+        let Some(service) = service.and_then(Value::as_table_mut) else {
+            return Err(refused(&"the service cannot be written"));
+        };
+        match change {
+            ServiceChange::Set(keys) => merge(service, keys).map_err(|why| refused(&why))?,
+            ServiceChange::PutReal(real, weight) => self.put_real(service, *real, *weight),
+            ServiceChange::RemoveReal(real) => self.remove_real(service, *real)?,
+        }
+        let text = toml::to_string(&file).map_err(|why| refused(&why))?;
+        let name = format!("service {}, changed", self.name);
+        services(&text, &name, around).map_err(Unchanged::Invalid)
+    }
+
+    /// The place of a real server in the list, as it is written.
+    fn place(&self, real: SocketAddr) -> Option<usize> {
+        let at = (real.ip(), real.port());
+        self.reals.iter().position(|it| (it.address, it.port) == at)
+    }
+
+    fn put_real(&self, service: &mut Table, real: SocketAddr, weight: Option<u16>) {
+        let list = service
+            .entry("real")
+            .or_insert_with(|| Value::Array(Vec::new()));
+        let Value::Array(list) = list else { return };
+        let mut table = match self.place(real).and_then(|n| list[n].as_table().cloned()) {
+            Some(table) => table,
+            None => Table::from_iter([
+                ("address".to_owned(), real.ip().to_string().into()),
+                ("port".to_owned(), i64::from(real.port()).into()),
+            ]),
+        };
+        if let Some(weight) = weight {
+            table.insert("weight".to_owned(), i64::from(weight).into());
+        }
+        match self.place(real) {
+            Some(n) => list[n] = table.into(),
+            None => list.push(table.into()),
+        }
+    }
+
+    fn remove_real(&self, service: &mut Table, real: SocketAddr) -> Result<(), Unchanged> {
+        let place = self.place(real).ok_or(Unchanged::NoReal(real))?;
+        if let Some(Value::Array(list)) = service.get_mut("real") {
+            list.remove(place);
+        }
+        Ok(())
+    }
+}
+
+/// RFC 7396, section 2.
+fn merge(target: &mut Table, patch: &Map<String, Json>) -> Result<(), toml::ser::Error> {
+    for (key, value) in patch {
+        match value {
+            Json::Null => {
+                target.remove(key);
+            }
+            Json::Object(inner) => {
+                let mut table = match target.remove(key) {
+                    Some(Value::Table(table)) => table,
+                    _ => Table::new(),
+                };
+                merge(&mut table, inner)?;
+                target.insert(key.clone(), table.into());
+            }
+            other => {
+                target.insert(key.clone(), Value::try_from(other)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Context, HealthUse, Probe, parse};
+    use super::*;
+    use serde_json::json;
+
+    const FILE: &str = r#"
+[[port]]
+name = "lan"
+device = "net_null0"
+addresses = ["10.0.0.1/24"]
+[[service]]
+name = "web"
+address = "10.0.0.80"
+port = 80
+protocol = "tcp"
+mode = "nat"
+persistence = { timeout = 300, prefix_v4 = 24 }
+  [service.health]
+  type = "http"
+  request = { headers = { Authorization = "Bearer secret" } }
+  [[service.real]]
+  address = "10.0.0.11"
+  weight = 3
+"#;
+
+    fn change(change: &ServiceChange) -> Result<Arc<ServiceConfig>, Unchanged> {
+        let context = Context {
+            cpus: None,
+            devices: false,
+        };
+        let config = parse(FILE, "lb.toml", &context).unwrap().config;
+        let service = config.services[0].clone();
+        let around = Config {
+            services: Vec::new(),
+            ..config
+        };
+        let (mut services, _) = service.changed(change, &around)?;
+        assert_eq!(services.len(), 1);
+        Ok(services.remove(0))
+    }
+
+    fn set(patch: Json) -> ServiceChange {
+        match patch {
+            Json::Object(keys) => ServiceChange::Set(keys),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn what_a_change_does_not_name_stays_secrets_too() {
+        let before = change(&ServiceChange::PutReal(
+            "10.0.0.11:80".parse().unwrap(),
+            None,
+        ))
+        .unwrap();
+        assert_eq!(before.reals[0].weight, 3);
+        let after = change(&set(json!({
+            "persistence": { "prefix_v4": null, "timeout": "10m" }, "health": { "interval": "7s" }
+        })))
+        .unwrap();
+        let persistence = after.persistence.as_ref().unwrap();
+        assert_eq!(
+            (persistence.timeout.as_secs(), persistence.prefix_v4),
+            (600, 32)
+        );
+        let Some(HealthUse::Own(health)) = &after.health else {
+            panic!("{after:?}");
+        };
+        assert_eq!(health.interval.as_secs(), 7);
+        let Probe::Http(probe) = &health.probe else {
+            panic!("{health:?}");
+        };
+        assert_eq!(probe.headers[0].1, "Bearer secret");
+        assert_eq!(
+            (&after.reals, &after.scheduler),
+            (&before.reals, &before.scheduler)
+        );
+
+        let real = "10.0.0.12:81".parse().unwrap();
+        let more = change(&ServiceChange::PutReal(real, None)).unwrap();
+        let reals: Vec<_> = more
+            .reals
+            .iter()
+            .map(|it| (it.address, it.port, it.weight))
+            .collect();
+        assert_eq!(reals[0], ("10.0.0.11".parse().unwrap(), 80, 3));
+        assert_eq!(reals[1], (real.ip(), 81, 1));
+        let none = change(&ServiceChange::RemoveReal("10.0.0.11:80".parse().unwrap()));
+        assert!(none.unwrap().reals.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_change_of_the_service_is_refused() {
+        for (patch, why) in [
+            (json!({}), "there is no key to set"),
+            (json!({ "port": 81 }), "`port` says which service it is"),
+            (json!({ "name": null }), "`name` says which service it is"),
+            (json!({ "real": [] }), "one by one"),
+            (json!({ "scheduler": "wlx" }), "unknown scheduler `wlx`"),
+            (json!({ "mode": null }), "lacks the key `mode`"),
+            (json!({ "scheduler": [null] }), ""),
+        ] {
+            let refused = change(&set(patch.clone())).unwrap_err().to_string();
+            assert!(
+                !refused.is_empty() && refused.contains(why),
+                "{patch}: {refused}"
+            );
+        }
+        let gone = change(&ServiceChange::RemoveReal("10.0.0.11:81".parse().unwrap()));
+        assert!(matches!(gone, Err(Unchanged::NoReal(_))));
+    }
+}

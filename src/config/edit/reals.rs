@@ -1,0 +1,133 @@
+//! The real servers of a service in a file: tables of their own, or a list in its line.
+
+use super::layout::{Layout, indentation};
+use super::values::{set, tidy};
+use std::net::{IpAddr, SocketAddr};
+use toml_edit::{ArrayOfTables, InlineTable, Item, Table, TableLike, Value, value};
+
+const ODD: &str = "the service's real servers are neither [[service.real]] tables nor a list of tables: edit the file by hand";
+
+/// What decides which real server a table is.
+struct Service {
+    port: i64,
+    /// The mode keeps the packet's port, whatever the table says.
+    has_ports: bool,
+}
+
+impl Service {
+    fn of(table: &Table) -> Service {
+        let mode = table.get("mode").and_then(Item::as_str);
+        Service {
+            port: table.get("port").and_then(Item::as_integer).unwrap_or(0),
+            has_ports: matches!(mode, Some("nat" | "fullnat")),
+        }
+    }
+
+    fn is(&self, table: &dyn TableLike, real: SocketAddr) -> bool {
+        let address = table.get("address").and_then(Item::as_str);
+        let address = address.and_then(|address| address.parse::<IpAddr>().ok());
+        let port = table.get("port").and_then(Item::as_integer);
+        let port = port.filter(|_| self.has_ports).unwrap_or(self.port);
+        address == Some(real.ip()) && port == i64::from(real.port())
+    }
+
+    fn fill(&self, table: &mut dyn TableLike, real: SocketAddr, weight: Option<u16>) {
+        table.insert("address", value(real.ip().to_string()));
+        if i64::from(real.port()) != self.port {
+            table.insert("port", value(i64::from(real.port())));
+        }
+        if let Some(weight) = weight {
+            table.insert("weight", value(i64::from(weight)));
+        }
+    }
+}
+
+fn weigh(table: &mut dyn TableLike, weight: Option<u16>) {
+    if let Some(weight) = weight {
+        set(table, "weight", Value::from(i64::from(weight)));
+    }
+}
+
+pub(super) fn put(
+    service: &mut Table,
+    real: SocketAddr,
+    weight: Option<u16>,
+) -> Result<(), String> {
+    let of = Service::of(service);
+    let layout = Layout::within(service);
+    let reals = service
+        .entry("real")
+        .or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
+    match reals {
+        Item::ArrayOfTables(tables) => {
+            if let Some(table) = tables.iter_mut().find(|it| of.is(*it, real)) {
+                weigh(table, weight);
+                return Ok(());
+            }
+            let last = tables.len().checked_sub(1).and_then(|n| tables.get(n));
+            let layout = last.map_or(layout, Layout::of);
+            let mut table = Table::new();
+            of.fill(&mut table, real, weight);
+            layout.apply(&mut table);
+            tables.push(table);
+        }
+        Item::Value(Value::Array(list)) => {
+            let is_it = |it: &Value| it.as_inline_table().is_some_and(|it| of.is(it, real));
+            let known = list.iter().position(is_it);
+            let known = known.and_then(|n| list.get_mut(n));
+            if let Some(table) = known.and_then(Value::as_inline_table_mut) {
+                let is_new = weight.is_some() && !table.contains_key("weight");
+                weigh(table, weight);
+                if is_new {
+                    tidy(table);
+                }
+                return Ok(());
+            }
+            let mut table = InlineTable::new();
+            of.fill(&mut table, real, weight);
+            let mut added = Value::InlineTable(table);
+            let last = list.len().checked_sub(1).and_then(|n| list.get(n));
+            match last.and_then(|last| last.decor().prefix()) {
+                Some(prefix) => {
+                    // Comments before the last one are not repeated.
+                    let has_line = prefix.as_str().is_some_and(|it| it.contains('\n'));
+                    let indent = indentation(Some(prefix));
+                    let prefix = if has_line {
+                        format!("\n{indent}")
+                    } else {
+                        " ".to_owned()
+                    };
+                    added.decor_mut().set_prefix(prefix);
+                    list.push_formatted(added);
+                }
+                None => list.push(added),
+            }
+        }
+        _ => return Err(ODD.to_owned()),
+    }
+    Ok(())
+}
+
+pub(super) fn remove(service: &mut Table, real: SocketAddr) -> Result<(), String> {
+    let of = Service::of(service);
+    let missing = || format!("no table of the service is the real server {real}");
+    let is_empty = match service.get_mut("real") {
+        Some(Item::ArrayOfTables(tables)) => {
+            let at = tables.iter().position(|it| of.is(it, real));
+            tables.remove(at.ok_or_else(missing)?);
+            tables.is_empty()
+        }
+        Some(Item::Value(Value::Array(list))) => {
+            let is_it = |it: &Value| it.as_inline_table().is_some_and(|it| of.is(it, real));
+            let at = list.iter().position(is_it);
+            list.remove(at.ok_or_else(missing)?);
+            list.is_empty()
+        }
+        Some(_) => return Err(ODD.to_owned()),
+        None => return Err(missing()),
+    };
+    if is_empty {
+        service.remove("real");
+    }
+    Ok(())
+}

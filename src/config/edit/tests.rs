@@ -1,0 +1,279 @@
+use super::*;
+use serde_json::json;
+
+const MAIN: &str = r#"# The file of lb1.
+include = ["more.toml"]
+
+[api]
+listen = "127.0.0.1:9900" # for Prometheus
+
+# --- Services ---
+
+# The shop.
+[[service]]
+name      = "web"
+address   = "192.0.2.80"
+port      = 80
+protocol  = "tcp"
+mode      = "nat"   # as ever
+scheduler = "wrr"
+persistence = { timeout = 300, prefix_v4 = 24 }
+
+  # In rack 1.
+  [[service.real]]
+  address = "10.0.0.11"
+  port    = 8080  # not 80
+  weight  = 3     # the large one
+
+  [[service.real]]
+  address = "10.0.0.12"
+
+[limits]
+connections = 10000 # enough
+# The end.
+"#;
+
+const MORE: &str = r#"[[service]]
+address = "2001:db8::80"
+port = 53
+protocol = "udp"
+mode = "dr"
+real = [
+  { address = "fd00:a::11", weight = 2 }, # first
+  { address = "fd00:a::12" },
+]
+"#;
+
+fn texts() -> Vec<Text> {
+    let text = |name: &str, text: &str| Text {
+        name: name.to_owned(),
+        text: text.to_owned(),
+    };
+    vec![text("lb.toml", MAIN), text("more.toml", MORE)]
+}
+
+fn real(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// What becomes of the file by replacing these parts, and nothing else of it.
+fn hold(change: &FileChange, file: usize, parts: &[(&str, &str)]) {
+    let mut expected = texts()[file].text.clone();
+    for (before, after) in parts {
+        assert_eq!(expected.matches(before).count(), 1, "{before}");
+        expected = expected.replacen(before, after, 1);
+    }
+    let edited = edit(&texts(), change).unwrap();
+    assert_eq!(edited.file, file, "{change:?}");
+    assert_eq!(edited.text, expected, "{change:?}");
+    // Line ends stay as they are, too.
+    let mut dos = texts();
+    dos.iter_mut()
+        .for_each(|it| it.text = it.text.replace('\n', "\r\n"));
+    let edited = edit(&dos, change).unwrap();
+    assert_eq!(edited.text, expected.replace('\n', "\r\n"), "{change:?}");
+}
+
+#[test]
+fn a_weight_changes_and_every_comment_stays() {
+    let put = ServiceChange::PutReal(real("10.0.0.11:8080"), Some(7));
+    for service in ["web", "tcp:192.0.2.80:80"] {
+        hold(
+            &FileChange::Change(service, &put),
+            0,
+            &[("weight  = 3     # the", "weight  = 7     # the")],
+        );
+    }
+    // The port is the service's where the table has none.
+    let put = ServiceChange::PutReal(real("10.0.0.12:80"), Some(0));
+    hold(
+        &FileChange::Change("web", &put),
+        0,
+        &[("\"10.0.0.12\"\n", "\"10.0.0.12\"\nweight = 0\n")],
+    );
+    let put = ServiceChange::PutReal(real("[fd00:a::11]:53"), Some(9));
+    hold(
+        &FileChange::Change("udp:[2001:db8:0::80]:53", &put),
+        1,
+        &[("weight = 2 }", "weight = 9 }")],
+    );
+}
+
+/// A list in one line stays one.
+#[test]
+fn real_servers_in_one_line_stay_there() {
+    let list = "[{ address = \"10.0.0.11\" }, {address=\"10.0.0.12\", weight=2}]";
+    let file = format!(
+        "[[service]]\nname = \"a\"\naddress = \"192.0.2.1\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\nreal = {list} # two\n"
+    );
+    let texts = [Text {
+        name: "lb.toml".to_owned(),
+        text: file.clone(),
+    }];
+    let put = |real_server: &str, weight| ServiceChange::PutReal(real(real_server), weight);
+    let first = "{ address = \"10.0.0.11\"";
+    for (change, after) in [
+        (
+            put("10.0.0.11:80", Some(3)),
+            list.replace(first, &format!("{first}, weight = 3")),
+        ),
+        (
+            put("10.0.0.12:80", Some(3)),
+            list.replace("weight=2", "weight=3"),
+        ),
+        (put("10.0.0.12:80", None), list.to_owned()),
+        (
+            put("10.0.0.13:81", Some(1)),
+            list.replace(
+                "2}]",
+                "2}, { address = \"10.0.0.13\", port = 81, weight = 1 }]",
+            ),
+        ),
+        (
+            ServiceChange::RemoveReal(real("10.0.0.12:80")),
+            format!("[{first} }}]"),
+        ),
+    ] {
+        let edited = edit(&texts, &FileChange::Change("a", &change)).unwrap();
+        assert_eq!(edited.text, file.replace(list, &after), "{change:?}");
+    }
+}
+
+#[test]
+fn real_servers_come_and_go_where_the_others_are() {
+    let put = ServiceChange::PutReal(real("10.0.0.13:81"), Some(2));
+    hold(
+        &FileChange::Change("web", &put),
+        0,
+        &[(
+            "  address = \"10.0.0.12\"\n",
+            "  address = \"10.0.0.12\"\n\n  [[service.real]]\n  address = \"10.0.0.13\"\n  port = 81\n  weight = 2\n",
+        )],
+    );
+    let remove = ServiceChange::RemoveReal(real("10.0.0.11:8080"));
+    hold(
+        &FileChange::Change("web", &remove),
+        0,
+        &[(
+            "\n  # In rack 1.\n  [[service.real]]\n  address = \"10.0.0.11\"\n  port    = 8080  # not 80\n  weight  = 3     # the large one\n",
+            "",
+        )],
+    );
+    let put = ServiceChange::PutReal(real("[fd00:a::13]:53"), None);
+    let edited = edit(&texts(), &FileChange::Change("udp:[2001:db8::80]:53", &put)).unwrap();
+    assert!(
+        edited
+            .text
+            .contains("\n  { address = \"fd00:a::12\" },\n  { address = \"fd00:a::13\" },\n]"),
+        "{}",
+        edited.text
+    );
+    assert!(edited.text.contains("}, # first\n"), "{}", edited.text);
+    let gone = ServiceChange::RemoveReal(real("10.0.0.11:80"));
+    let why = edit(&texts(), &FileChange::Change("web", &gone)).unwrap_err();
+    assert_eq!(
+        why,
+        "no table of the service is the real server 10.0.0.11:80"
+    );
+}
+
+#[test]
+fn keys_come_change_and_go() {
+    let set = |patch: serde_json::Value| match patch {
+        serde_json::Value::Object(keys) => ServiceChange::Set(keys),
+        other => panic!("{other}"),
+    };
+    let change = set(json!({
+        "scheduler": "wlc", "persistence": { "timeout": "10m", "prefix_v4": null }, "slow_start": "30s"
+    }));
+    hold(
+        &FileChange::Change("web", &change),
+        0,
+        &[
+            ("scheduler = \"wrr\"", "scheduler = \"wlc\""),
+            (
+                "persistence = { timeout = 300, prefix_v4 = 24 }\n",
+                "persistence = { timeout = \"10m\" }\nslow_start = \"30s\"\n",
+            ),
+        ],
+    );
+    hold(
+        &FileChange::Change(
+            "web",
+            &set(json!({ "mode": "fullnat", "local_pool": "inside" })),
+        ),
+        0,
+        &[
+            (
+                "mode      = \"nat\"   # as",
+                "mode      = \"fullnat\"   # as",
+            ),
+            (
+                "prefix_v4 = 24 }\n",
+                "prefix_v4 = 24 }\nlocal_pool = \"inside\"\n",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn services_come_go_and_are_replaced() {
+    let service = "[[service]]\naddress = \"192.0.2.90\"\nport = 80\nprotocol = \"tcp\" # new\nmode = \"nat\"\n[[service.real]]\naddress = \"10.0.0.11\"\n";
+    let edited = edit(&texts(), &FileChange::Put(service)).unwrap();
+    assert_eq!(edited.file, 0);
+    // Behind the last service, before what follows it.
+    let expected = MAIN.replace("\n[limits]", &format!("\n{service}\n[limits]"));
+    assert_eq!(
+        edited.text,
+        expected.replace("\n\n[[service]]\naddress", "\n[[service]]\naddress")
+    );
+    assert_eq!(edited.services.as_deref(), Some(service));
+
+    let other = service.replace("192.0.2.90", "192.0.2.80");
+    let edited = edit(&texts(), &FileChange::Put(&other)).unwrap();
+    assert!(
+        edited.text.contains("# The shop.\n[[service]]\naddress = \"192.0.2.80\"\nport = 80\nprotocol = \"tcp\" # new\n"),
+        "{}",
+        edited.text
+    );
+    assert!(edited.text.ends_with(
+        "address = \"10.0.0.11\"\n\n[limits]\nconnections = 10000 # enough\n# The end.\n"
+    ));
+
+    // Its own comment goes, that of the whole part stays.
+    let edited = edit(&texts(), &FileChange::Remove("web")).unwrap();
+    let begin = MAIN.find("# The shop.").unwrap();
+    let end = MAIN.find("\n[limits]").unwrap();
+    assert_eq!(
+        edited.text,
+        format!("{}{}", &MAIN[..begin - 1], &MAIN[end..])
+    );
+    assert_eq!(edited.services, None);
+    let edited = edit(&texts(), &FileChange::Remove("udp:[2001:db8::80]:53")).unwrap();
+    assert_eq!((edited.file, edited.text.as_str()), (1, ""));
+}
+
+#[test]
+fn what_is_not_in_the_files_is_said() {
+    let why = edit(&texts(), &FileChange::Remove("wob")).unwrap_err();
+    assert_eq!(why, "no [[service]] table in lb.toml, more.toml is \"wob\"");
+    assert!(edit(&texts(), &FileChange::Put("[[port]]\n")).is_err());
+    let both = format!(
+        "{}{MORE}",
+        &MAIN[MAIN.find("[[service]]").unwrap()..MAIN.find("[limits]").unwrap()]
+    );
+    let why = edit(&texts(), &FileChange::Put(&both)).unwrap_err();
+    assert_eq!(
+        why,
+        "the services belong into several files: add them one by one"
+    );
+    let inline = vec![Text {
+        name: "lb.toml".to_owned(),
+        text: "service = []\n".to_owned(),
+    }];
+    let why = edit(&inline, &FileChange::Put(MORE)).unwrap_err();
+    assert!(
+        why.starts_with("lb.toml: its services are no [[service]] tables"),
+        "{why}"
+    );
+}
