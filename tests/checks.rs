@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use weir::config::{
-    Exchange, HealthConfig, HealthTemplates, HealthUse, HttpProbe, ModeConfig, Probe, Protocol,
-    RealConfig, SchedulerConfig, ServiceConfig, WhenUnavailable,
+    CheckWay, Exchange, HealthConfig, HealthTemplates, HealthUse, HttpProbe, ModeConfig, Probe,
+    Protocol, RealConfig, SchedulerConfig, ServiceConfig, WhenUnavailable,
 };
 use weir::probe::Checks;
 
@@ -101,6 +101,7 @@ fn every_second(probe: Probe) -> HealthConfig {
     HealthConfig {
         probe,
         port: None,
+        via: CheckWay::Host,
         interval: Duration::from_secs(1),
         fast_interval: Duration::from_secs(1),
         timeout: Duration::from_secs(1),

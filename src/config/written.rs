@@ -8,13 +8,14 @@ pub(super) mod health;
 use super::health::HealthUse;
 use super::value::Word;
 use super::{
-    Api, Config, Dpdk, Encapsulation, GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics,
-    ModeConfig, PersistenceConfig, PortConfig, Queues, RealConfig, RouteConfig, ServiceConfig,
-    StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
+    Api, CheckAddresses, Config, Dpdk, Encapsulation, GueVariant, HostPeer, Limits, Listen,
+    LocalPool, Metrics, ModeConfig, PersistenceConfig, PortConfig, Queues, RealConfig, RouteConfig,
+    ServiceConfig, StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::health_table;
 use humantime::format_duration;
+use ipnet::IpNet;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::Path;
@@ -28,6 +29,7 @@ impl Config {
             reverse_path,
             unknown_tcp,
             state_file,
+            check_addresses,
             dpdk,
             api,
             limits,
@@ -45,6 +47,12 @@ impl Config {
         put(&mut file, "reverse_path", word(*reverse_path));
         put(&mut file, "unknown_tcp", word(*unknown_tcp));
         put_some(&mut file, "state_file", state_file.as_deref().map(path));
+        let CheckAddresses { v4, v6 } = *check_addresses;
+        put(
+            &mut file,
+            "check_addresses",
+            list(&[IpNet::from(v4), v6.into()]),
+        );
         put(&mut file, "dpdk", dpdk_table(dpdk));
         put(&mut file, "api", api_table(api));
         put(&mut file, "limits", limits_table(limits));

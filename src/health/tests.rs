@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{
-    Exchange, HealthConfig, HealthTemplates, HealthUse, ModeConfig, Probe, Protocol, RealConfig,
-    SchedulerConfig, ServiceConfig, WhenUnavailable,
+    CheckWay, Exchange, HealthConfig, HealthTemplates, HealthUse, ModeConfig, Probe, Protocol,
+    RealConfig, SchedulerConfig, ServiceConfig, WhenUnavailable,
 };
 use crate::service::{Health, ServiceKey};
 use crate::units::Time;
@@ -17,6 +17,7 @@ fn health(seconds: u64, rise: u32, fall: u32) -> HealthConfig {
     HealthConfig {
         probe: Probe::Tcp(Exchange::default()),
         port: None,
+        via: CheckWay::Host,
         interval: Duration::from_secs(seconds),
         fast_interval: Duration::from_secs(seconds),
         timeout: Duration::from_millis(500),

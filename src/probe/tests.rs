@@ -3,8 +3,8 @@
 use super::words::Failure;
 use super::{Stage, Tools, check, exec};
 use crate::config::{
-    Body, DnsProbe, Exchange, ExecProbe, GrpcProbe, HealthConfig, HttpProbe, Probe, Rcode,
-    RecordType, TlsProbe,
+    Body, CheckWay, DnsProbe, Exchange, ExecProbe, GrpcProbe, HealthConfig, HttpProbe, Probe,
+    Rcode, RecordType, TlsProbe,
 };
 use crate::health::{Engine, Finding, Outcome, Run, Start};
 use hickory_proto::op::{Message, MessageType, ResponseCode};
@@ -40,6 +40,7 @@ async fn probe_with(probe: Probe, to: SocketAddr, tools: &Tools) -> Outcome {
     let config = HealthConfig {
         probe,
         port: None,
+        via: CheckWay::Host,
         interval: Duration::from_secs(1),
         fast_interval: Duration::from_secs(1),
         timeout: Duration::from_millis(400),
