@@ -11,7 +11,8 @@ pub use placement::{Placement, Placements};
 pub use tunnels::Tunnels;
 
 use crate::config::{
-    CheckAddresses, HostPeer, OnDown, ReversePath, TcpMss, TunnelConfig, UnknownTcp, WhenUnavailable,
+    CheckAddresses, HostPeer, OnDown, ReversePath, TcpMss, TunnelConfig, UnknownTcp,
+    WhenUnavailable,
 };
 use crate::conn::{Address, Pool};
 use crate::forward::Mode;

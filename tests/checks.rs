@@ -116,7 +116,7 @@ static MACHINE: Mutex<()> = Mutex::new(());
 /// Runs checks for 10 s after a start; says what they cost.
 fn measure(what: &str, services: Vec<Arc<ServiceConfig>>) {
     let _machine = MACHINE.lock();
-    let mut checks = Checks::start().unwrap();
+    let mut checks = Checks::start(Arc::default()).unwrap();
     let begun = Instant::now();
     checks.configure(services, Arc::new(HealthTemplates::new()));
     while checks.counts().checks == 0 {

@@ -263,6 +263,7 @@ impl Control {
             self.announcer.tick(&first.mailbox, tables, is_up, now);
         }
         self.keep_silent();
+        self.tell_ways();
         for worker in &mut self.workers {
             worker.copies.tick(&worker.mailbox);
         }
@@ -409,10 +410,8 @@ impl Control {
         self.announcer.update(config, tables, now);
         self.keep_silent();
         self.hear_groups();
-        if let Some(host) = &self.host {
-            host.kernel.update(self.model.config());
-        }
         self.configure_checks();
+        self.lead_checks();
         Ok(changes)
     }
 
@@ -435,7 +434,7 @@ impl Control {
             .collect();
         let checked = services.clone();
         let changes = self.model.set_services(services)?;
-        checked.into_iter().for_each(|it| self.healths.put(it));
+        self.put_checks(checked);
         for vip in vips {
             self.announcer.add(self.model.tables(), vip, now);
         }
@@ -448,7 +447,7 @@ impl Control {
     pub fn unset_service(&mut self, name: &str) -> Option<Changes> {
         let key = self.model.find_service(name)?;
         let changes = self.model.unset_service(&key)?;
-        self.healths.remove(key);
+        self.remove_checks(key);
         if self.model.tables().addresses.get(&key.address).is_none() {
             self.announcer.remove(self.model.tables(), key.address);
         }
