@@ -42,22 +42,22 @@ impl Book {
         is_v6: bool,
     ) {
         let mut before = self.services.remove(&service).unwrap_or_default();
-        let mut after = HashMap::new();
+        let reals: HashSet<IpAddr> = reals.into_iter().collect();
+        let stays = |real: &IpAddr, address: &mut IpAddr| {
+            reals.contains(real) && address.is_ipv6() == is_v6
+        };
+        let mut after: HashMap<_, _> = before.extract_if(stays).collect();
+        // First: others may need the room.
+        self.take_back(before);
         for real in reals {
-            if after.contains_key(&real) {
-                continue;
-            }
-            let kept = before.get(&real).copied();
-            if let Some(address) = kept.filter(|address| address.is_ipv6() == is_v6) {
-                before.remove(&real);
-                after.insert(real, address);
-            } else if let Some(address) = self.next_free(is_v6) {
+            if !after.contains_key(&real)
+                && let Some(address) = self.next_free(is_v6)
+            {
                 self.targets.insert(address, (service, real));
                 self.given[usize::from(is_v6)] += 1;
                 after.insert(real, address);
             }
         }
-        self.take_back(before);
         if !after.is_empty() {
             self.services.insert(service, after);
         }
