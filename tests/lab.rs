@@ -265,6 +265,19 @@ fn dead_real_servers_are_found_through_a_companion_too() {
 }
 
 #[test]
+fn checks_by_the_way_of_clients_find_what_others_miss() {
+    lab("via", &["ipip"]);
+}
+
+#[test]
+#[ignore = "the test above is its short form; scripts/test --full runs it"]
+fn checks_by_the_way_of_clients_go_by_each_tunnel_and_any_worker() {
+    for kind in ["ipip", "gre", "gue"] {
+        lab_with(2, "via", &[kind]);
+    }
+}
+
+#[test]
 fn real_servers_are_what_operators_said_and_the_dead_get_nothing() {
     for mode in ["dr", "nat", "fullnat"] {
         lab("state", &[mode]);
