@@ -1,9 +1,9 @@
 //! Where a check goes, and by which way.
 
-use super::words::{Failure, not_made};
+use super::words::{Failure, failed, not_made};
 use crate::config::CheckWay;
 use crate::health::Start;
-use crate::via::{Out, Ways};
+use crate::via::{NoWay, Out, Ways};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::net::SocketAddr;
@@ -30,7 +30,11 @@ impl To {
             }
             (CheckWay::Service, Some(service)) => {
                 let way = ways.by_service(service, start.address);
-                let (private, out) = way.or_else(not_made)?;
+                let (private, out) = match way {
+                    Ok(way) => way,
+                    Err(NoWay::Own(why)) => return not_made(why),
+                    Err(NoWay::Real(why)) => return failed(why),
+                };
                 (SocketAddr::new(private, start.port), Some(out))
             }
             (CheckWay::Host | CheckWay::Service, _) => (real, None),

@@ -27,6 +27,7 @@ pub use book::Book;
 pub use translator::{Answer, Translator};
 
 use crate::config::CheckAddresses;
+use crate::neighbour::LinkState;
 use crate::net::{ByFamily, Mac, is_link_local};
 use crate::service::ServiceKey;
 use crate::tables::{Checks, Tables};
@@ -56,6 +57,21 @@ pub struct Out {
     /// The companion's name.
     pub device: String,
     pub source: IpAddr,
+}
+
+/// Why a check has no way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoWay {
+    /// It says nothing of the real server.
+    Own(String),
+    /// Clients' packets have none either.
+    Real(String),
+}
+
+impl NoWay {
+    fn own<T>(words: impl Into<String>) -> Result<T, NoWay> {
+        Err(NoWay::Own(words.into()))
+    }
 }
 
 /// What the control thread, the thread of the checks and that of the companions know in common. No worker sees it.
@@ -145,26 +161,49 @@ impl Ways {
     ///
     /// # Errors
     /// Why there is no such way, in words.
-    pub fn by_service(&self, service: &ServiceKey, real: IpAddr) -> Result<(IpAddr, Out), String> {
+    pub fn by_service(&self, service: &ServiceKey, real: IpAddr) -> Result<(IpAddr, Out), NoWay> {
         let known = self.known.read();
-        let address = known.book.address(service, real);
-        let address = address.ok_or("no private address is left in `check_addresses`")?;
-        let tables = known.tables.as_ref().ok_or("weir is starting")?;
-        let checks = (*tables.checks.of(address))
-            .ok_or("no port has a companion and an address of the check's family")?;
-        let companion = self.companion(checks.port);
-        let source = tables.address_towards(checks.port, address);
-        match (companion, source) {
-            (Some(companion), Some(source)) => Ok((
-                address,
-                Out {
-                    device: companion.name.clone(),
-                    source,
-                },
-            )),
-            _ => Err("no port has a companion and an address of the check's family".to_owned()),
+        let Some(address) = known.book.address(service, real) else {
+            return NoWay::own("no private address is left in `check_addresses`");
+        };
+        let Some(tables) = &known.tables else {
+            return NoWay::own("weir is starting");
+        };
+        let out = tables.checks.of(address).and_then(|checks| {
+            Some(Out {
+                device: self.companion(checks.port)?.name.clone(),
+                source: tables.address_towards(checks.port, address)?,
+            })
+        });
+        let Some(out) = out else {
+            return NoWay::own("no port has a companion and an address of the check's family");
+        };
+        match unreachable(tables, real) {
+            Some(why) => Err(NoWay::Real(why)),
+            None => Ok((address, out)),
         }
     }
+}
+
+/// Why no packet goes to a real server, as far as that is certain.
+fn unreachable(tables: &Tables, real: IpAddr) -> Option<String> {
+    let Some(route) = tables.routes.get(real) else {
+        return Some(format!("no route leads to {real}"));
+    };
+    if tables.neighbours.is_link_down(route.port) {
+        let port = &tables.port(route.port).name;
+        return Some(format!("the link of the port {port} is down"));
+    }
+    let (hop, next) = match route.gateway {
+        Some((hop, gateway)) => (hop, gateway),
+        None => (tables.neighbours.find(route.port, real)?, real),
+    };
+    let asked = match next {
+        IpAddr::V4(_) => "ARP",
+        IpAddr::V6(_) => "neighbour solicitations",
+    };
+    let has_failed = tables.neighbours.link(hop).state == LinkState::Failed;
+    has_failed.then(|| format!("{next} does not answer {asked}"))
 }
 
 /// A route of the host's to private addresses, by a companion.

@@ -2,9 +2,10 @@
 //! gives the host the answer, and what the host gets.
 
 use super::header::{self, Ends, Kind};
-use super::{Answer, Companion, NEXT_HOP, Translator, Ways};
+use super::{Answer, Companion, NEXT_HOP, NoWay, Translator, Ways};
 use crate::config::{self, Config, Context};
 use crate::io::memory::Memory;
+use crate::neighbour::{Link, LinkState};
 use crate::net::{Mac, ethertype, protocol};
 use crate::packet::Packet;
 use crate::replay::Replay;
@@ -541,11 +542,34 @@ fn without_a_way_nothing_is_sent() {
     let long = frame(request, (NEXT_HOP, MACS[1]), 64, &[0; 1600], None);
     assert_eq!(send(&mut lab, &long), None, "too long");
     let table = lab.tables().neighbours.clone();
+    let key = ServiceKey {
+        protocol: config::Protocol::Tcp,
+        address: ip(V4),
+        port: 80,
+    };
+    let why = |lab: &Lab| lab.ways.by_service(&key, ip(R4)).unwrap_err();
     table.set_link_down(LAN, true);
     assert_eq!(send(&mut lab, &sent), None, "the link is down");
+    let expected = "the link of the port lan is down";
+    assert_eq!(why(&lab), NoWay::Real(expected.to_owned()));
     table.set_link_down(LAN, false);
+    let hop = table.find(LAN, ip(R4)).unwrap();
+    let link = table.link(hop);
+    table.set(
+        hop,
+        Link {
+            state: LinkState::Failed,
+            ..link
+        },
+    );
+    assert_eq!(send(&mut lab, &sent), None, "the next hop is silent");
+    let expected = "10.0.0.11 does not answer ARP";
+    assert_eq!(why(&lab), NoWay::Real(expected.to_owned()));
+    table.set(hop, link);
+    assert!(send(&mut lab, &sent).is_some());
     lab.ways.change(|book| book.keep(&Default::default()));
     assert_eq!(send(&mut lab, &sent), None, "the service is gone");
+    assert!(matches!(why(&lab), NoWay::Own(_)));
 }
 
 #[test]
@@ -578,6 +602,45 @@ fn what_is_no_answer_does_not_come_to_the_host() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]
+
+    /// Whatever the host sends, and whatever comes for it: what is no check's stays as it is, and nothing panics.
+    #[test]
+    fn any_bytes_are_translated_or_left(
+        damages in prop::collection::vec(
+            (prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), any::<prop::sample::Index>()),
+            60,
+        ),
+        place in 0..WAYS.len(),
+    ) {
+        let way = &WAYS[place];
+        let mut lab = Lab::new(&[way], LAN, 1);
+        let ping = if ip(way.destination).is_ipv6() { protocol::ICMPV6 } else { protocol::ICMP };
+        for (n, (damage, cut)) in damages.into_iter().enumerate() {
+            let protocol = [protocol::TCP, protocol::UDP, ping][n % 3];
+            let (request, sent) = lab.request(way, protocol, 40_001);
+            let answer = match send(&mut lab, &sent) {
+                Some((_, out)) => {
+                    let got = ends_of(&inside(&out, way.around));
+                    frame(got.reversed(), (MACS[1], REAL_MAC), 64, b"pong", None)
+                }
+                None => frame(request.reversed(), (MACS[1], REAL_MAC), 64, b"pong", None),
+            };
+            for frame in [sent, answer] {
+                let mut frame = frame;
+                for (at, byte) in &damage {
+                    let at = at.index(frame.len());
+                    frame[at] = *byte;
+                }
+                frame.truncate(cut.index(frame.len() + 1));
+                let mut packet = Memory::new(LAN, &frame);
+                lab.translator.send(&mut packet, Instant::now());
+                let mut packet = Memory::new(LAN, &frame);
+                if lab.translator.hear(&mut packet, Instant::now()) == Answer::No {
+                    prop_assert_eq!(packet.data(), frame);
+                }
+            }
+        }
+    }
 
     /// Whatever clients send to private addresses, it ends as if there were no checks: as what goes to any address that is not
     /// weir's.
