@@ -26,8 +26,14 @@ impl Role {
         match self {
             // net_tap's interfaces and the companions go by netlink; the configuration may be another user's.
             Role::Control => CapabilitySet::NET_ADMIN | CapabilitySet::DAC_READ_SEARCH,
-            // Programs of exec checks run as an unprivileged user, and are ended when they take too long.
-            Role::Health => CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL,
+            // Programs of exec checks run as an unprivileged user, and are ended when they take too long. Sockets are bound to
+            // companions (before Linux 5.7 that takes a privilege), those of ICMP too.
+            Role::Health => {
+                CapabilitySet::SETUID
+                    | CapabilitySet::SETGID
+                    | CapabilitySet::KILL
+                    | CapabilitySet::NET_RAW
+            }
             Role::Worker => CapabilitySet::empty(),
         }
     }

@@ -43,6 +43,7 @@ pub mod steering;
 pub mod tables;
 pub mod units;
 pub mod verdict;
+pub mod via;
 pub(crate) mod view;
 pub mod wire;
 pub(crate) mod worker;

@@ -11,8 +11,8 @@ pub use placement::{Placement, Placements};
 pub use tunnels::Tunnels;
 
 use crate::config::{
-    HostPeer, OnDown, ReversePath, SchedulerConfig, SchedulerFlags, TcpMss, TunnelConfig,
-    UnknownTcp, WhenUnavailable,
+    CheckAddresses, HostPeer, OnDown, ReversePath, SchedulerConfig, SchedulerFlags, TcpMss,
+    TunnelConfig, UnknownTcp, WhenUnavailable,
 };
 use crate::conn::{Address, Pool};
 use crate::forward::Mode;
@@ -71,6 +71,18 @@ pub struct Tables {
     pub host_peer_packets_per_second: u32,
     /// In the order of their addresses and ports.
     pub host_peers: Arc<[HostPeer]>,
+    /// The way of health checks with `via = "service"`; none where there are none.
+    pub checks: ByFamily<Option<Checks>>,
+}
+
+/// How health checks go that take the way of clients' packets. What they send is made and translated beside the workers, see
+/// [`crate::via`]; here are their answers only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// The port whose companion has the answers.
+    pub port: PortId,
+    /// What checks of nat services come from.
+    pub source: IpAddr,
 }
 
 impl Tables {
@@ -160,7 +172,7 @@ impl Tables {
     /// Whether weir [answers for](Self::answers_for) `address` on `port` as soon as no other host has it.
     pub fn is_home(&self, port: PortId, address: IpAddr) -> bool {
         match self.owner(port, address) {
-            None => false,
+            None | Some(Owner::Checks) => false,
             Some(Owner::Port(owner)) => owner == port,
             Some(Owner::Vip | Owner::Pool) => {
                 self.port(port).holds(address)
@@ -220,6 +232,28 @@ impl Tables {
     /// Whether a MAC address is that of one of weir's ports.
     pub fn is_own_mac(&self, mac: Mac) -> bool {
         self.ports.iter().any(|port| port.mac == mac)
+    }
+
+    /// The port behind whose companion a health check waits for a packet, if the packet may be the answer to one: it goes to what nat
+    /// services are checked from; or from a VIP to a port, as real servers of dr answer weir; or to a local pool's port that no
+    /// client's connection has.
+    #[cold]
+    pub fn check_answer<A: Address>(
+        &self,
+        source: A,
+        (destination, port): (A, u16),
+    ) -> Option<PortId> {
+        let checks = (*self.checks.of(destination.into()))?;
+        let is_answer = match self.addresses.get(&destination)? {
+            Owner::Checks => true,
+            Owner::Port(_) => self.addresses.get(&source) == Some(&Owner::Vip),
+            Owner::Pool => {
+                let (first, last) = CheckAddresses::PORTS;
+                (first..=last).contains(&port)
+            }
+            Owner::Vip => false,
+        };
+        is_answer.then_some(checks.port)
     }
 
     /// Whether no packet can be from `address`: one of weir's own, or the broadcast address of a port's subnet.
@@ -443,6 +477,8 @@ pub enum Owner {
     Vip,
     Port(PortId),
     Pool,
+    /// Of health checks, see [`Checks::source`]. It is no host's on any link: only routers bring packets there.
+    Checks,
 }
 
 /// What a packet's destination is.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use weir::config::{
-    Exchange, HealthConfig, HealthTemplates, HealthUse, HttpProbe, ModeConfig, Probe, Protocol,
-    RealConfig, SchedulerConfig, ServiceConfig, WhenUnavailable,
+    CheckWay, Exchange, HealthConfig, HealthTemplates, HealthUse, HttpProbe, ModeConfig, Probe,
+    Protocol, RealConfig, SchedulerConfig, ServiceConfig, WhenUnavailable,
 };
 use weir::probe::Checks;
 
@@ -106,6 +106,7 @@ fn every_second(probe: Probe) -> HealthConfig {
     HealthConfig {
         probe,
         port: None,
+        via: CheckWay::Host,
         interval: Duration::from_secs(1),
         fast_interval: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
@@ -120,7 +121,7 @@ static MACHINE: Mutex<()> = Mutex::new(());
 /// Runs checks for 10 s after a start; says what they cost.
 fn measure(what: &str, services: Vec<Arc<ServiceConfig>>) {
     let _machine = MACHINE.lock();
-    let mut checks = Checks::start().unwrap();
+    let mut checks = Checks::start(Arc::default()).unwrap();
     let begun = Instant::now();
     checks.configure(services, Arc::new(HealthTemplates::new()));
     while checks.counts().checks == 0 {

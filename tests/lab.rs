@@ -308,6 +308,19 @@ fn reloads_of_20_000_checked_services_flap_nothing_in_any_mode() {
 }
 
 #[test]
+fn checks_by_the_way_of_clients_find_what_others_miss() {
+    lab("via", &["ipip"]);
+}
+
+#[test]
+#[ignore = "the test above is its short form; scripts/test --full runs it"]
+fn checks_by_the_way_of_clients_go_by_each_tunnel_and_any_worker() {
+    for kind in ["ipip", "gre", "gue"] {
+        lab_with(2, "via", &[kind]);
+    }
+}
+
+#[test]
 fn haproxy_thinks_the_same_of_a_server_by_the_same_checks() {
     lab("second-opinion", &[]);
 }

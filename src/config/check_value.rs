@@ -3,7 +3,7 @@
 use super::error::{At, Log, Span, quote};
 use super::raw::Health;
 use super::value::{Given, Int, Value, Word, text, wrong_type};
-use super::{Rcode, RecordType};
+use super::{CheckWay, Rcode, RecordType};
 use std::time::Duration;
 use toml::de::DeValue;
 
@@ -167,25 +167,13 @@ impl Word for Rcodes {
     ];
 }
 
-/// `via`: checks go through the host's own stack. The others are known, and not built yet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CheckVia;
-
-impl Value for CheckVia {
-    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
-        let way = text(value, "a way in quotes", at, log)?;
-        let wrong = match way {
-            "host" => return Some(CheckVia),
-            "port" | "service" => format!(
-                "checks by {} are not supported by this version of weir yet",
-                quote(way)
-            ),
-            _ => format!("unknown way {} of checks", quote(way)),
-        };
-        log.error(at, wrong)
-            .help("write \"host\": through the host's own stack");
-        None
-    }
+impl Word for CheckWay {
+    const WHAT: &'static str = "way of checks";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("host", CheckWay::Host),
+        ("port", CheckWay::Port),
+        ("service", CheckWay::Service),
+    ];
 }
 
 /// The time between checks, and the time that one may take.

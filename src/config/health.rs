@@ -1,10 +1,11 @@
 //! Health checks: what is asked of a real server, how often, and what the answer must be.
 
 use super::written::health::is_secret;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub struct HealthConfig {
     pub probe: Probe,
     /// None: the real server's.
     pub port: Option<u16>,
+    pub via: CheckWay,
     /// From one check's start to the next one's.
     pub interval: Duration,
     /// The same while the state is not certain.
@@ -46,6 +48,84 @@ pub struct HealthConfig {
     pub rise: u32,
     /// So many in a row must fail before it is down.
     pub fall: u32,
+}
+
+/// Which way a check goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CheckWay {
+    /// Through the host's own stack, by whatever its routing table says.
+    #[default]
+    Host,
+    /// Through the host's stack, out of the port by which weir reaches the real server, and no other.
+    Port,
+    /// As a client's packet, in the service's mode.
+    Service,
+}
+
+/// The addresses that belong to checks of `via = "service"`, of each family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckAddresses {
+    pub v4: Ipv4Net,
+    pub v6: Ipv6Net,
+}
+
+impl CheckAddresses {
+    /// Of the addresses for benchmarks (RFC 2544), which no network routes.
+    pub const V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15);
+    /// A unique local prefix (RFC 4193): `fd`, and "WEIR" as its global ID.
+    pub const V6: Ipv6Net =
+        Ipv6Net::new_assert(Ipv6Addr::new(0xfd57, 0x4549, 0x5200, 0, 0, 0, 0, 0), 64);
+    /// The addresses before the first one that a real server has: those of the network, of the next hop that the host knows,
+    /// and of the checks themselves.
+    pub const RESERVED: u32 = 16;
+
+    /// The ports of a local pool that are the checks': below those that pools use unless they are told to.
+    pub const PORTS: (u16, u16) = (256, 1023);
+
+    pub fn of(&self, is_v6: bool) -> IpNet {
+        match is_v6 {
+            false => self.v4.into(),
+            true => self.v6.into(),
+        }
+    }
+
+    /// An address of the network by its number.
+    pub fn nth(&self, is_v6: bool, number: u32) -> IpAddr {
+        match is_v6 {
+            false => Ipv4Addr::from_bits(self.v4.network().to_bits() + number).into(),
+            true => Ipv6Addr::from_bits(self.v6.network().to_bits() + u128::from(number)).into(),
+        }
+    }
+
+    /// The host's next hop towards all of them, which nothing answers for.
+    pub fn gateway(&self, is_v6: bool) -> IpAddr {
+        self.nth(is_v6, 1)
+    }
+
+    /// What checks come from where the real server answers to a client's address through weir (nat).
+    pub fn source(&self, is_v6: bool) -> IpAddr {
+        self.nth(is_v6, 2)
+    }
+
+    /// How many real servers may have an address.
+    pub fn room(&self, is_v6: bool) -> u32 {
+        let net = self.of(is_v6);
+        let bits = net.max_prefix_len() - net.prefix_len();
+        // The last one of IPv4 is no host's.
+        let all = 1u64
+            .checked_shl(bits.into())
+            .map_or(u32::MAX, |all| u32::try_from(all - 1).unwrap_or(u32::MAX));
+        all.saturating_sub(Self::RESERVED)
+    }
+}
+
+impl Default for CheckAddresses {
+    fn default() -> Self {
+        CheckAddresses {
+            v4: Self::V4,
+            v6: Self::V6,
+        }
+    }
 }
 
 /// What a check does.
@@ -200,7 +280,14 @@ impl Display for HealthConfig {
         } = self;
         let timeout = span(*timeout);
         write!(f, " timeout {timeout} rise {rise} fall {fall}")?;
-        self.port.map_or(Ok(()), |port| write!(f, " port {port}"))
+        if let Some(port) = self.port {
+            write!(f, " port {port}")?;
+        }
+        match self.via {
+            CheckWay::Host => Ok(()),
+            CheckWay::Port => f.write_str(" via port"),
+            CheckWay::Service => f.write_str(" via service"),
+        }
     }
 }
 

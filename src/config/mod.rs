@@ -34,8 +34,8 @@ pub use error::{Diagnostic, Diagnostics, Severity};
 pub use files::Text;
 pub(crate) use files::{MAX_BYTES, bounded, some_texts};
 pub use health::{
-    Body, DnsProbe, Exchange, ExecProbe, GrpcProbe, HealthConfig, HealthTemplates, HealthUse,
-    HttpProbe, Probe, Rcode, RecordType, TlsProbe, target,
+    Body, CheckAddresses, CheckWay, DnsProbe, Exchange, ExecProbe, GrpcProbe, HealthConfig,
+    HealthTemplates, HealthUse, HttpProbe, Probe, Rcode, RecordType, TlsProbe, target,
 };
 pub use limits::{Limits, TimeoutsConfig};
 pub use mode::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
@@ -278,6 +278,7 @@ pub struct Config {
     pub unknown_tcp: UnknownTcp,
     /// Where drains and weights of the runtime are kept over a restart.
     pub state_file: Option<PathBuf>,
+    pub check_addresses: CheckAddresses,
     pub dpdk: Dpdk,
     pub api: Api,
     pub limits: Limits,

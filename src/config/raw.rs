@@ -3,7 +3,7 @@
 use super::address::{AddressRange, Destination, HostPrefix, OnLink, PortRange};
 use super::availability::{Announce, HostPort, Least, More, WhenBelow};
 use super::check_value::{
-    ByName, CheckKind, CheckVia, HealthChoice, Hex, OnDrain, Pace, Rcodes, StatusCodes,
+    ByName, CheckKind, HealthChoice, Hex, OnDrain, Pace, Rcodes, StatusCodes,
 };
 use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
@@ -12,8 +12,8 @@ use super::value::{
     Name, Value, wrong_type,
 };
 use super::{
-    Hugepages, Idle, Listen, OnDown, Protocol, Queues, RecordType, ReversePath, RssKey, TcpMss,
-    UnknownTcp, WhenUnavailable,
+    CheckWay, Hugepages, Idle, Listen, OnDown, Protocol, Queues, RecordType, ReversePath, RssKey,
+    TcpMss, UnknownTcp, WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
@@ -94,6 +94,7 @@ tables! {
         reverse_path: ReversePath;
         unknown_tcp: UnknownTcp;
         state_file: AbsolutePath;
+        check_addresses: List<Destination>;
         dpdk: Dpdk;
         api: Api;
         limits: Limits;
@@ -235,7 +236,7 @@ tables! {
         rise: Int<1, 100>;
         fall: Int<1, 100>;
         port: Int<1, 65_535>;
-        via: CheckVia;
+        via: CheckWay;
         request: Request;
     }
     /// What is asked, and what must come back: each type of check has some of the keys.
@@ -311,6 +312,12 @@ impl Root {
             log,
         );
         only_once(&mut self.state_file, other.state_file, "`state_file`", log);
+        only_once(
+            &mut self.check_addresses,
+            other.check_addresses,
+            "`check_addresses`",
+            log,
+        );
         only_once(&mut self.dpdk, other.dpdk, "[dpdk]", log);
         only_once(&mut self.api, other.api, "[api]", log);
         only_once(&mut self.limits, other.limits, "[limits]", log);

@@ -8,14 +8,15 @@ pub(super) mod health;
 use super::health::HealthUse;
 use super::value::Word;
 use super::{
-    Api, ApiTls, AvailabilityConfig, Config, Dpdk, Encapsulation, GueVariant, HostPeer, Limits,
-    Listen, LocalPool, Metrics, ModeConfig, PassiveConfig, PersistenceConfig, PortConfig, Protocol,
-    Queues, RealConfig, RouteConfig, ServiceConfig, Share, StaticNeighbour, TcpMss, TimeoutsConfig,
-    TunnelConfig,
+    Api, ApiTls, AvailabilityConfig, CheckAddresses, Config, Dpdk, Encapsulation, GueVariant,
+    HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig, PersistenceConfig,
+    PortConfig, Protocol, Queues, RealConfig, RouteConfig, ServiceConfig, Share, StaticNeighbour,
+    TcpMss, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
 use humantime::format_duration;
+use ipnet::IpNet;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -29,6 +30,7 @@ impl Config {
             reverse_path,
             unknown_tcp,
             state_file,
+            check_addresses,
             dpdk,
             api,
             limits,
@@ -46,6 +48,12 @@ impl Config {
         put(&mut file, "reverse_path", word(*reverse_path));
         put(&mut file, "unknown_tcp", word(*unknown_tcp));
         put_some(&mut file, "state_file", state_file.as_deref().map(path));
+        let CheckAddresses { v4, v6 } = *check_addresses;
+        put(
+            &mut file,
+            "check_addresses",
+            list(&[IpNet::from(v4), v6.into()]),
+        );
         put(&mut file, "dpdk", dpdk_table(dpdk));
         put(&mut file, "api", api_table(api));
         put(&mut file, "limits", limits_table(limits));

@@ -1,13 +1,14 @@
 //! What health checks find: taken over into the model, and said.
 
 use super::Control;
-use crate::config::ServiceConfig;
+use crate::config::{CheckWay, Config, ServiceConfig};
 use crate::health::{Change, Row};
 use crate::log::{Reports, Said};
-use crate::model::names;
+use crate::model::{key, names};
 use crate::probe::{Checks, Lister};
 use crate::service::{Health, ServiceKey, Serving};
-use crate::units::Time;
+use crate::units::{Generation, Time};
+use crate::via::{Book, Ways, leading};
 use crate::view;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,9 @@ type Found = (Health, Health, String);
 /// The control thread's part of health checks.
 pub(super) struct Healths {
     checks: Option<Checks>,
+    ways: Arc<Ways>,
+    /// The generation of the tables that the ways know.
+    told: Option<Generation>,
     reports: Reports<Subject, Found>,
 }
 
@@ -33,24 +37,14 @@ impl Default for Healths {
     fn default() -> Self {
         Healths {
             checks: None,
+            ways: Arc::default(),
+            told: None,
             reports: Reports::new(SUBJECTS),
         }
     }
 }
 
 impl Healths {
-    pub(super) fn put(&self, service: Arc<ServiceConfig>) {
-        if let Some(checks) = &self.checks {
-            checks.put(service);
-        }
-    }
-
-    pub(super) fn remove(&self, service: ServiceKey) {
-        if let Some(checks) = &self.checks {
-            checks.remove(service);
-        }
-    }
-
     /// That nothing is checked any more, if so.
     pub(super) fn illness(&self) -> Option<String> {
         let have_ended = self.checks.as_ref().is_some_and(Checks::have_ended);
@@ -75,17 +69,86 @@ impl Healths {
 }
 
 impl Control {
-    /// Has real servers checked from now on.
-    pub fn set_checks(&mut self, checks: Checks) {
+    /// Has real servers checked from now on, by those ways.
+    pub fn set_checks(&mut self, checks: Checks, ways: Arc<Ways>) {
         self.healths.checks = Some(checks);
+        self.healths.ways = ways;
         self.configure_checks();
+        self.lead_checks();
     }
 
     /// Checks what is configured now.
-    pub(super) fn configure_checks(&self) {
+    pub(super) fn configure_checks(&mut self) {
+        let config = self.model.config();
+        self.healths.ways.change(|book| {
+            book.set_addresses(config.check_addresses);
+            book.keep(&config.services.iter().map(|it| key(it)).collect());
+            for service in &config.services {
+                give_addresses(book, service, config);
+            }
+        });
+        self.follow_ways();
         if let Some(checks) = &self.healths.checks {
             let config = self.model.config();
             checks.configure(config.services.clone(), config.health.clone());
+        }
+    }
+
+    /// Checks services in the place of their former versions.
+    pub(super) fn put_checks(&mut self, services: Vec<Arc<ServiceConfig>>) {
+        let config = self.model.config();
+        self.healths.ways.change(|book| {
+            for service in &services {
+                give_addresses(book, service, config);
+            }
+        });
+        if self.follow_ways() {
+            self.lead_checks();
+        }
+        if let Some(checks) = &self.healths.checks {
+            services.into_iter().for_each(|it| checks.put(it));
+        }
+    }
+
+    /// Checks a service no longer.
+    pub(super) fn remove_checks(&mut self, service: ServiceKey) {
+        self.healths.ways.change(|book| book.remove(&service));
+        if self.follow_ways() {
+            self.lead_checks();
+        }
+        if let Some(checks) = &self.healths.checks {
+            checks.remove(service);
+        }
+    }
+
+    /// Tells the workers which packets may be answers to checks. Returns whether these are others than before.
+    fn follow_ways(&mut self) -> bool {
+        let checks = self.healths.ways.checks(self.model.tables());
+        let are_others = checks != self.model.tables().checks;
+        self.model.set_check_ways(checks);
+        // Before anything is checked.
+        self.tell_ways();
+        are_others
+    }
+
+    /// Brings the host's routes in step: those of the configuration, and those to private addresses.
+    pub(super) fn lead_checks(&self) {
+        if let Some(host) = &self.host {
+            let config = self.model.config();
+            let mtus = config.ports.iter().map(|port| port.mtu);
+            let least = mtus.min().unwrap_or_default();
+            let checks = &self.model.tables().checks;
+            let leading = leading(checks, &config.check_addresses, least);
+            host.kernel.update(config, &leading);
+        }
+    }
+
+    /// Has checks go by the tables that are in force.
+    pub(super) fn tell_ways(&mut self) {
+        let tables = self.model.tables();
+        if self.healths.told != Some(tables.generation) && self.host.is_some() {
+            self.healths.told = Some(tables.generation);
+            self.healths.ways.set_tables(Arc::new(tables.clone()));
         }
     }
 
@@ -200,6 +263,19 @@ impl Control {
             holds,
         }
     }
+}
+
+/// Gives the real servers of a service private addresses, if they are checked by the way of its clients.
+fn give_addresses(book: &mut Book, service: &ServiceConfig, config: &Config) {
+    let health = service.health.as_ref();
+    let health = health.and_then(|health| health.resolve(&config.health));
+    if health.is_none_or(|health| health.via != CheckWay::Service) {
+        return book.remove(&key(service));
+    }
+    // As the real servers see it.
+    let is_v6 = service.address.is_ipv6() != config.crosses(service);
+    let reals = service.reals.iter().map(|real| real.address);
+    book.put(key(service), reals, is_v6);
 }
 
 /// A row of `/v1/health`.

@@ -278,6 +278,7 @@ impl Control {
             self.announcer.tick(&first.mailbox, tables, is_up, now);
         }
         self.keep_silent();
+        self.tell_ways();
         for worker in &mut self.workers {
             worker.copies.tick(&worker.mailbox);
         }
@@ -424,11 +425,9 @@ impl Control {
         self.announcer.update(config, tables, now);
         self.keep_silent();
         self.hear_groups();
-        if let Some(host) = &self.host {
-            host.kernel.update(self.model.config());
-        }
-        self.announce_vips();
         self.configure_checks();
+        self.lead_checks();
+        self.announce_vips();
         Ok(changes)
     }
 
@@ -451,7 +450,7 @@ impl Control {
             .collect();
         let checked = services.clone();
         let changes = self.model.set_services(services)?;
-        checked.into_iter().for_each(|it| self.healths.put(it));
+        self.put_checks(checked);
         self.announce_vips();
         for vip in vips {
             self.announcer.add(self.model.tables(), vip, now);
@@ -465,7 +464,7 @@ impl Control {
     pub fn unset_service(&mut self, name: &str) -> Option<Changes> {
         let key = self.model.find_service(name)?;
         let changes = self.model.unset_service(&key)?;
-        self.healths.remove(key);
+        self.remove_checks(key);
         self.announce_vips();
         if self.model.tables().addresses.get(&key.address).is_none() {
             self.announcer.remove(self.model.tables(), key.address);

@@ -24,6 +24,7 @@ use crate::net::Vlan;
 use crate::probe::Checks;
 use crate::stats::Stats;
 use crate::units::{PortId, WorkerId};
+use crate::via::{Companion, Translator, Ways};
 use crate::worker::{Inlet, Ports, Worker, rings};
 use machine::{Machine, WorkerQueues};
 use memory::{Available, Shortage};
@@ -143,8 +144,9 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let _locks = std::mem::take(&mut machine.locks);
     log::move_to(config.dpdk.main_lcore);
     let stop = Arc::new(AtomicBool::new(false));
+    let ways = Arc::new(Ways::new(companions(&config, &machine)));
     let (host, worker_ends) = runtime
-        .block_on(start_host(&config, &machine))
+        .block_on(start_host(&config, &machine, &ways))
         .map_err(Failure::Host)?;
     let (mut control, workers) = start(&config, machine, worker_ends, &stop)?;
     control.set_host(host);
@@ -172,7 +174,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
         };
         tracing::info!("API on {listener}{by}");
     }
-    control.set_checks(Checks::start()?);
+    control.set_checks(Checks::start(ways.clone())?, ways);
     harden::drop_privileges(Role::Control);
     let serving = Serving::start(doors, api.clone())?;
     starting.store(false, Relaxed);
@@ -295,10 +297,22 @@ impl Drop for Together {
     }
 }
 
+/// The companions that ports are to have.
+fn companions(config: &Config, machine: &Machine) -> Vec<Option<Companion>> {
+    let companion = |port: &PortConfig| {
+        Some(Companion {
+            name: port.companion.clone()?,
+            mac: machine.devices[port.on.index()].mac(),
+        })
+    };
+    config.ports.iter().map(companion).collect()
+}
+
 /// Makes the companions of the ports that are to have some, and each worker's way to them.
 async fn start_host(
     config: &Config,
     machine: &Machine,
+    ways: &Arc<Ways>,
 ) -> Result<(Option<Host>, Vec<Option<WorkerEnd>>), String> {
     let workers = machine.workers.len();
     let (mut taps, mut interfaces) = (Vec::new(), Vec::new());
@@ -321,7 +335,8 @@ async fn start_host(
         return Ok((None, (0..workers).map(|_| None).collect()));
     }
     let kernel = Kernel::start(interfaces, config).await?;
-    let (carrier, ends) = Carrier::start(taps, workers, config.ports.len())
+    let translator = Translator::new(ways.clone(), RandomState::new().hash_one(0));
+    let (carrier, ends) = Carrier::start(taps, workers, config.ports.len(), translator)
         .map_err(|error| format!("the companions' thread does not start: {error}"))?;
     let host = Host { carrier, kernel };
     Ok((Some(host), ends.into_iter().map(Some).collect()))

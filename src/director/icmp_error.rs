@@ -11,6 +11,7 @@ use super::limit::AnswerKind;
 use super::parse::{Datagram, Flow, Kind};
 use super::routing::Routed;
 use super::schedule::Tried;
+use super::unknown::check_answer;
 use super::{Core, Origin, Outcome, Turn};
 use crate::conn::{AnyAddress, Connection, Found, Key};
 use crate::forward::error::Places;
@@ -18,7 +19,7 @@ use crate::net::{IcmpErrorKind, protocol};
 use crate::packet::{Errand, Packet, Sink};
 use crate::stats::Failure;
 use crate::tables::{Owner, Service, Tables, Target};
-use crate::verdict::{DropReason, PacketContext, Verdict};
+use crate::verdict::{DropReason, LocalReason, PacketContext, Verdict};
 use crate::wire::tcp::Flags;
 
 /// How far a quoted sequence number may be from the one that the connection knows.
@@ -225,6 +226,11 @@ impl<F: Family, P: Packet> Core<F, P> {
     ) -> Outcome {
         let (tables, now) = (turn.tables, turn.now);
         let (flow, key) = (&error.flow, &error.flow.key);
+        if let Some(port) = check_answer(key, tables) {
+            let reason = LocalReason::ToPortAddress;
+            let verdict = self.deliver(packet, port, reason, turn);
+            return (verdict, PacketContext::default());
+        }
         let errand = match self.origin {
             Origin::Device => Errand::Find,
             Origin::Worker => packet.errand(),
@@ -237,7 +243,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let elsewhere = match owner {
             Some(Owner::Pool | Owner::Port(_)) => self.local_elsewhere(flow),
             None => self.reply_elsewhere(flow, tables),
-            Some(Owner::Vip) => None,
+            Some(Owner::Vip | Owner::Checks) => None,
         };
         if let Some(worker) = elsewhere {
             return self.hand_over(packet, worker, Errand::Find, turn.sink);

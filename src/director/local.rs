@@ -6,6 +6,7 @@ use super::limit::AnswerKind;
 use super::parse::{Datagram, Kind};
 use super::routing::Routed;
 use super::{Core, Outcome, Turn};
+use crate::config::CheckAddresses;
 use crate::packet::{Packet, Priority, Sent, Sink};
 use crate::tables::{Owner, Tables};
 use crate::units::{PortId, Time};
@@ -51,15 +52,23 @@ impl<F: Wire, P: Packet> Core<F, P> {
         } else if datagram.protocol == F::ICMP {
             // What follows the packet in its frame is padding.
             let end = ethernet::HEADER_LEN + usize::from(datagram.length);
+            // Echo replies have no port: that of any check stands for it.
+            let to = (datagram.destination, CheckAddresses::PORTS.0);
+            let checks = tables.check_answer(datagram.source, to);
             match (F::message(message_of(&packet, datagram)), owner) {
                 (Message::Malformed, _) => Verdict::Drop(DropReason::BadL4Header),
                 (Message::Error, _) => return self.icmp_error(packet, datagram, turn),
+                (Message::EchoRequest, Some(Owner::Checks)) => Verdict::Drop(DropReason::NotForUs),
                 (Message::EchoRequest, Some(_)) => {
                     if tables.is_bad_source(datagram.source) {
                         Verdict::Drop(DropReason::BadSource)
                     } else {
                         self.echo(packet, end, turn)
                     }
+                }
+                (Message::Other, Some(_)) if checks.is_some() => {
+                    let port = checks.unwrap_or(packet.port());
+                    self.deliver(packet, port, LocalReason::ToPortAddress, turn)
                 }
                 (Message::Other, Some(Owner::Port(owner))) => {
                     self.deliver(packet, owner, LocalReason::ToPortAddress, turn)

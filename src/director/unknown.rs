@@ -14,8 +14,14 @@ use crate::conn::{Address, Connection, Found, Key, Pool};
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
 use crate::tables::{Owner, Service, Tables, Target};
+use crate::units::PortId;
 use crate::verdict::{DropReason, LocalReason, PacketContext, ReplyReason, Verdict};
 use std::sync::Arc;
+
+/// See [`Tables::check_answer`].
+pub(super) fn check_answer<K: Key>(key: &K, tables: &Tables) -> Option<PortId> {
+    tables.check_answer(key.source(), (key.destination(), key.destination_port()))
+}
 
 impl<F: Family, P: Packet> Core<F, P> {
     /// A packet that belongs to no connection, and what it is to.
@@ -42,7 +48,11 @@ impl<F: Family, P: Packet> Core<F, P> {
             false => owner.copied(),
         };
         if owner.is_some() && tables.is_bad_source(key.source()) {
-            return (Verdict::Drop(DropReason::BadSource), unattributed);
+            let verdict = match check_answer(key, tables) {
+                Some(port) => self.deliver(packet, port, LocalReason::ToPortAddress, turn),
+                None => Verdict::Drop(DropReason::BadSource),
+            };
+            return (verdict, unattributed);
         }
         let errand = match self.origin {
             Origin::Device => Errand::Find,
@@ -71,7 +81,18 @@ impl<F: Family, P: Packet> Core<F, P> {
                 let reason = LocalReason::ToPortAddress;
                 return (self.deliver(packet, port, reason, turn), unattributed);
             }
+            Some(Owner::Checks) => {
+                let verdict = match check_answer(key, tables) {
+                    Some(port) => self.deliver(packet, port, LocalReason::ToPortAddress, turn),
+                    None => Verdict::Drop(DropReason::NotForUs),
+                };
+                return (verdict, unattributed);
+            }
             Some(Owner::Pool) => {
+                if let Some(port) = check_answer(key, tables) {
+                    let reason = LocalReason::ToPortAddress;
+                    return (self.deliver(packet, port, reason, turn), unattributed);
+                }
                 if let Some(worker) = self.local_elsewhere(flow) {
                     return self.hand_over(packet, worker, Errand::Find, turn.sink);
                 }

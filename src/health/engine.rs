@@ -1,7 +1,7 @@
 //! All checks: whose they are, and which of them is due.
 
 use super::check::{Finding, Outcome, Verdict};
-use crate::config::{self, HealthConfig, HealthTemplates, ServiceConfig};
+use crate::config::{self, CheckWay, HealthConfig, HealthTemplates, ServiceConfig};
 use crate::service::{Health, ServiceKey};
 use crate::units::Time;
 use foldhash::{HashMap, HashSet};
@@ -33,6 +33,8 @@ pub struct Start {
     /// 0 where there is none.
     pub port: u16,
     pub config: Arc<HealthConfig>,
+    /// Whose way it takes, with `via = "service"`.
+    pub service: Option<ServiceKey>,
 }
 
 /// What real servers are to be taken for.
@@ -89,13 +91,15 @@ pub struct Counts {
     pub late: u64,
 }
 
-/// Where a check goes and what it does: services that have that in common share it.
-type Key = (IpAddr, u16, Arc<HealthConfig>);
+/// Where a check goes, what it does, and whose way it takes: services that have that in common share it.
+type Key = (IpAddr, u16, Arc<HealthConfig>, Option<ServiceKey>);
 
 struct Check {
     address: IpAddr,
     port: u16,
     config: Arc<HealthConfig>,
+    /// With `via = "service"`.
+    service: Option<ServiceKey>,
     /// Services by their places, and the real server's port there.
     targets: HashSet<(u32, u16)>,
     verdict: Verdict,
@@ -201,7 +205,7 @@ impl Engine {
         for real in &service.reals {
             let real = SocketAddr::new(real.address, real.port);
             let former = before.get(&real).copied();
-            let check = self.check_of(real, health, former, now);
+            let check = self.check_of((key, real), health, former, now);
             if let Some(check) = self.checks[check as usize].as_mut() {
                 check.targets.insert((place, real.port()));
             }
@@ -260,6 +264,7 @@ impl Engine {
             address: check.address,
             port: check.port,
             config: check.config.clone(),
+            service: check.service,
         })
     }
 
@@ -386,13 +391,14 @@ impl Engine {
     /// The check of a real server; a new one takes over what is known by the one that it replaces.
     fn check_of(
         &mut self,
-        real: SocketAddr,
+        (service, real): (ServiceKey, SocketAddr),
         health: &Arc<HealthConfig>,
         former: Option<u32>,
         now: Time,
     ) -> u32 {
         let (address, port) = config::target(health, real.ip(), real.port());
-        let key = (address, port, health.clone());
+        let service = (health.via == CheckWay::Service).then_some(service);
+        let key = (address, port, health.clone(), service);
         if let Some(&known) = self.by_key.get(&key) {
             return known;
         }
@@ -406,6 +412,7 @@ impl Engine {
             address,
             port,
             config: health.clone(),
+            service,
             targets: HashSet::default(),
             verdict: Verdict::new(state, now),
             last,
@@ -434,7 +441,7 @@ impl Engine {
         }
         if let Some(check) = self.checks[place as usize].take() {
             self.by_key
-                .remove(&(check.address, check.port, check.config));
+                .remove(&(check.address, check.port, check.config, check.service));
             if let Some(due) = check.due {
                 self.due.remove(&(due, place));
             }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{
-    Exchange, HealthConfig, HealthTemplates, HealthUse, ModeConfig, Probe, Protocol, RealConfig,
-    SchedulerConfig, SchedulerFlags, ServiceConfig, WhenUnavailable,
+    CheckWay, Exchange, HealthConfig, HealthTemplates, HealthUse, ModeConfig, Probe, Protocol,
+    RealConfig, SchedulerConfig, SchedulerFlags, ServiceConfig, WhenUnavailable,
 };
 use crate::service::{Health, ServiceKey};
 use crate::units::Time;
@@ -17,6 +17,7 @@ fn health(seconds: u64, rise: u32, fall: u32) -> HealthConfig {
     HealthConfig {
         probe: Probe::Tcp(Exchange::default()),
         port: None,
+        via: CheckWay::Host,
         interval: Duration::from_secs(seconds),
         fast_interval: Duration::from_secs(seconds),
         timeout: Duration::from_millis(500),
@@ -509,5 +510,38 @@ fn engine_key(service: &ServiceConfig) -> ServiceKey {
         protocol: service.protocol,
         address: service.address,
         port: service.port,
+    }
+}
+
+/// By the way of clients a service has checks of its own; by others, those of the same real server are shared.
+#[test]
+fn checks_by_the_way_of_a_service_are_its_own() {
+    for (via, expected) in [
+        (CheckWay::Host, 2),
+        (CheckWay::Port, 2),
+        (CheckWay::Service, 4),
+    ] {
+        let mut engine = Engine::new(100, 1);
+        let health = Arc::new(HealthConfig {
+            via,
+            ..health(2, 1, 1)
+        });
+        let of = |n| service(n, Some(HealthUse::Own(health.clone())), &[1, 2]);
+        engine.configure(&[of(1), of(2)], &HealthTemplates::new(), Time::default());
+        assert_eq!(engine.sizes(), (expected, expected), "{via:?}");
+        let mut starts = Vec::new();
+        let later = Time::from_nanos(10_000_000_000);
+        while let Some(start) = engine.start(later) {
+            starts.push((start.address, start.service.map(|service| service.address)));
+        }
+        starts.sort_unstable();
+        starts.dedup();
+        assert_eq!(starts.len(), expected, "{via:?}");
+        engine.remove(&ServiceKey {
+            protocol: Protocol::Tcp,
+            address: [192, 0, 2, 1].into(),
+            port: 80,
+        });
+        assert_eq!(engine.sizes().0, 2, "{via:?}");
     }
 }

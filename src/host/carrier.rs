@@ -7,6 +7,7 @@ use crate::net::Mac;
 use crate::packet::{BURST, Burst, Packet};
 use crate::stats::{Counter, MAX_PORTS};
 use crate::units::PortId;
+use crate::via::{Answer, Translator};
 use crate::wire::ethernet;
 use arrayvec::ArrayVec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 /// How long a packet for the host may lie in its ring before the idle thread looks.
@@ -110,10 +112,14 @@ pub struct Carrier {
 
 impl Carrier {
     /// Starts the thread; returns the ends of `workers` workers. `ports`: how many there are.
+    ///
+    /// # Errors
+    /// If it does not start.
     pub fn start(
         taps: Vec<Tap>,
         workers: usize,
         ports: usize,
+        checks: Translator,
     ) -> io::Result<(Carrier, Vec<WorkerEnd>)> {
         let companion = |port| {
             let tap = taps.iter().find(|tap| tap.port.index() == port);
@@ -126,6 +132,7 @@ impl Carrier {
             taps,
             end: host_end,
             stats: stats.clone(),
+            checks,
             empty: None,
             back: VecDeque::new(),
             #[cfg(debug_assertions)]
@@ -171,6 +178,8 @@ struct Work {
     taps: Vec<Tap>,
     end: HostEnd,
     stats: Arc<HostStats>,
+    /// What health checks send that take the way of clients' packets, and what comes back.
+    checks: Translator,
     /// An empty mbuf at hand.
     empty: Option<Mbuf>,
     /// What the first worker's ring has no room for yet.
@@ -191,7 +200,9 @@ impl Work {
 
     fn carry(&mut self, stop: &AtomicBool) {
         while !stop.load(Relaxed) {
-            let carried = self.carry_up() + self.carry_down();
+            let now = Instant::now();
+            self.checks.tick(now);
+            let carried = self.carry_up(now) + self.carry_down(now);
             self.hand_back();
             #[cfg(debug_assertions)]
             if self.panic.load(Relaxed) {
@@ -203,7 +214,7 @@ impl Work {
         }
     }
 
-    fn carry_up(&mut self) -> usize {
+    fn carry_up(&mut self, now: Instant) -> usize {
         // The first worker does not take used mbufs: then it is no time for more.
         if self.back.len() > BURST {
             return 0;
@@ -212,7 +223,15 @@ impl Work {
         for ring in &mut self.end.to_host {
             let mut burst = Burst::<Mbuf>::new();
             carried += ring.take(&mut burst);
-            for packet in burst {
+            for mut packet in burst {
+                match self.checks.hear(&mut packet, now) {
+                    Answer::No => {}
+                    Answer::Of(port) => packet.set_port(port),
+                    Answer::Stray => {
+                        self.back.push_back(FromHost::Used(packet));
+                        continue;
+                    }
+                }
                 let port = packet.port();
                 if let Some(tap) = self.taps.iter().find(|tap| tap.port == port) {
                     // A full queue of the kernel's loses packets, as any.
@@ -228,7 +247,7 @@ impl Work {
         carried
     }
 
-    fn carry_down(&mut self) -> usize {
+    fn carry_down(&mut self, now: Instant) -> usize {
         let mut carried = 0;
         for tap in self.taps.iter_mut().filter(|tap| !tap.gone) {
             for _ in 0..TOGETHER {
@@ -259,10 +278,19 @@ impl Work {
                 let source = ethernet::source(frame.data());
                 let is_ours = source == Some(tap.mac) && frame.resize(length);
                 if is_ours && let Some(mut frame) = self.empty.take() {
-                    frame.set_port(tap.port);
                     self.stats.from_host[tap.port.index()].add(1);
-                    self.back.push_back(FromHost::Frame(frame));
                     carried += 1;
+                    let out = match Translator::is_check(frame.data()) {
+                        false => Some(tap.port),
+                        true => self.checks.send(&mut frame, now),
+                    };
+                    self.back.push_back(match out {
+                        Some(port) => {
+                            frame.set_port(port);
+                            FromHost::Frame(frame)
+                        }
+                        None => FromHost::Unsent(frame),
+                    });
                 }
             }
         }

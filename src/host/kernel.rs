@@ -4,14 +4,16 @@ use super::vips::Vips;
 use crate::config::Config;
 use crate::log::{self, Reports};
 use crate::net::is_link_local;
+use crate::via::{Leading, NEXT_HOP};
 use futures_util::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::LinkFlags;
+use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteType,
 };
 use rtnetlink::{AddressMessageBuilder, Handle, MulticastGroup, RouteMessageBuilder};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,8 +39,16 @@ pub struct Interface {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Wanted {
     addresses: BTreeSet<IpNet>,
-    /// With their gateways.
-    routes: BTreeSet<(IpNet, IpAddr)>,
+    routes: BTreeSet<Way>,
+}
+
+/// A route of weir's own by an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    to: IpNet,
+    via: IpAddr,
+    /// To private addresses of health checks, by a next hop that there is not: the largest packets.
+    mtu: Option<u32>,
 }
 
 /// Keeps the kernel in step with the configuration.
@@ -64,7 +74,7 @@ impl Kernel {
         let (connection, handle, mut events) = rtnetlink::new_multicast_connection(&groups)
             .map_err(|error| format!("no netlink socket: {error}"))?;
         tokio::spawn(connection);
-        let wanted = wanted(&interfaces, config);
+        let wanted = wanted(&interfaces, config, &[]);
         for (interface, wanted) in interfaces.iter().zip(&wanted) {
             settle(&handle, interface, wanted).await?;
         }
@@ -116,13 +126,14 @@ impl Kernel {
         self.vips.withdraw().await;
     }
 
-    /// The configuration may be another one; whatever else became of the interfaces is put right as well.
-    pub fn update(&self, config: &Config) {
-        self.wanted.send_replace(wanted(&self.interfaces, config));
+    /// The configuration, or the routes to private addresses, may be others; whatever else became of the interfaces is put right as well.
+    pub fn update(&self, config: &Config, checks: &[Leading]) {
+        let wanted = wanted(&self.interfaces, config, checks);
+        self.wanted.send_replace(wanted);
     }
 }
 
-fn wanted(interfaces: &[Interface], config: &Config) -> Vec<Wanted> {
+fn wanted(interfaces: &[Interface], config: &Config, checks: &[Leading]) -> Vec<Wanted> {
     let of = |interface: &Interface| {
         let Some(port) = config.ports.get(interface.port) else {
             return Wanted::default();
@@ -131,9 +142,21 @@ fn wanted(interfaces: &[Interface], config: &Config) -> Vec<Wanted> {
             Some(named) => named == interface.port,
             None => port.addresses.iter().any(|net| net.contains(&route.via)),
         });
+        let routes = routes.map(|route| Way {
+            to: route.to,
+            via: route.via,
+            mtu: None,
+        });
+        let checks = checks.iter();
+        let checks = checks.filter(|leading| leading.port.index() == interface.port);
+        let checks = checks.map(|leading| Way {
+            to: leading.to,
+            via: leading.gateway,
+            mtu: Some(leading.mtu.into()),
+        });
         Wanted {
             addresses: port.addresses.iter().copied().collect(),
-            routes: routes.map(|route| (route.to, route.via)).collect(),
+            routes: routes.chain(checks).collect(),
         }
     };
     interfaces.iter().map(of).collect()
@@ -199,14 +222,23 @@ async fn settle(handle: &Handle, interface: &Interface, wanted: &Wanted) -> Resu
             .filter_map(|message| route(message, interface.index));
         found.extend(own);
     }
-    for (to, via) in found.difference(&wanted.routes) {
-        let message = route_message(*to, *via, interface.index);
+    for way in found.difference(&wanted.routes) {
+        let message = route_message(*way, interface.index);
         let done = handle.route().del(message).execute().await;
-        done.map_err(failed(format!("removing the route to {to}")))?;
+        done.map_err(failed(format!("removing the route to {}", way.to)))?;
     }
-    for (to, via) in wanted.routes.difference(&found) {
-        let message = route_message(*to, *via, interface.index);
+    // The kernel forgets them with the link.
+    for way in wanted.routes.iter().filter(|way| way.mtu.is_some()) {
+        let neighbour = handle.neighbours().add(interface.index, way.via);
+        let neighbour = neighbour.link_layer_address(&NEXT_HOP.0);
+        let done = neighbour.state(NeighbourState::Permanent).replace();
+        let done = done.execute().await;
+        done.map_err(failed(format!("adding the neighbour {}", way.via)))?;
+    }
+    for way in wanted.routes.difference(&found) {
+        let message = route_message(*way, interface.index);
         let done = handle.route().add(message).execute().await;
+        let Way { to, via, .. } = way;
         done.map_err(failed(format!("adding the route to {to} via {via}")))?;
     }
     Ok(())
@@ -227,7 +259,7 @@ fn removal(net: IpNet, index: u32) -> AddressMessage {
 }
 
 /// A route of weir's own, whose gateway is of the family of its destination.
-fn route_message(to: IpNet, via: IpAddr, index: u32) -> RouteMessage {
+fn route_message(Way { to, via, mtu }: Way, index: u32) -> RouteMessage {
     let mut message = match (to, via) {
         (IpNet::V4(to), IpAddr::V4(via)) => RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(to.network(), to.prefix_len())
@@ -245,6 +277,12 @@ fn route_message(to: IpNet, via: IpAddr, index: u32) -> RouteMessage {
     };
     message.header.protocol = RouteProtocol::from(PROTOCOL);
     message.header.kind = RouteType::Unicast;
+    if let Some(mtu) = mtu {
+        // The next hop is in no subnet.
+        message.header.flags |= RouteFlags::Onlink;
+        let metrics = vec![RouteMetric::Mtu(mtu)];
+        message.attributes.push(RouteAttribute::Metrics(metrics));
+    }
     message
 }
 
@@ -279,17 +317,22 @@ fn address(message: &AddressMessage) -> Option<(IpNet, bool)> {
     Some((net, is_own))
 }
 
-/// A route of weir's own by an interface: its destination and gateway.
-fn route(message: &RouteMessage, interface: u32) -> Option<(IpNet, IpAddr)> {
+fn route(message: &RouteMessage, interface: u32) -> Option<Way> {
     if message.header.protocol != RouteProtocol::from(PROTOCOL) {
         return None;
     }
-    let (mut to, mut via, mut by) = (None, None, None);
+    let (mut to, mut via, mut by, mut mtu) = (None, None, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => to = ip(address),
             RouteAttribute::Gateway(address) => via = ip(address),
             RouteAttribute::Oif(index) => by = Some(*index),
+            RouteAttribute::Metrics(metrics) => {
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -299,7 +342,8 @@ fn route(message: &RouteMessage, interface: u32) -> Option<(IpNet, IpAddr)> {
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let to = IpNet::new(to.unwrap_or(all), message.header.destination_prefix_length);
-    Some((to.ok()?, via))
+    let to = to.ok()?;
+    Some(Way { to, via, mtu })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -44,6 +44,8 @@ enum FromHost {
     Frame(Mbuf),
     /// The host has read it: to be freed.
     Used(Mbuf),
+    /// Lent, and not to be sent: to be freed.
+    Unsent(Mbuf),
 }
 
 /// A worker's end.
@@ -138,6 +140,10 @@ impl WorkerEnd {
                 FromHost::Frame(frame) => {
                     feed.lent -= 1;
                     frames.push(frame);
+                }
+                FromHost::Unsent(unsent) => {
+                    feed.lent -= 1;
+                    drop(unsent);
                 }
                 FromHost::Used(used) => drop(used),
             }

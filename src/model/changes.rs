@@ -58,6 +58,10 @@ impl Changes {
             (new.reverse_path != old.reverse_path, "reverse_path"),
             (new.unknown_tcp != old.unknown_tcp, "unknown_tcp"),
             (new.state_file != old.state_file, "state_file"),
+            (
+                new.check_addresses != old.check_addresses,
+                "check_addresses",
+            ),
             (new.timeouts != old.timeouts, "[timeouts]"),
             (new.limits != old.limits, "[limits]"),
             (new.metrics != old.metrics, "[metrics]"),

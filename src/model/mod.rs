@@ -32,7 +32,7 @@ use crate::resolver::Resolver;
 use crate::resolver::neighbours::Network;
 use crate::service::ServiceKey;
 use crate::stats::{MAX_PORTS, RealTotals, Stats};
-use crate::tables::{Route, Service, Tables, Tunnels};
+use crate::tables::{Checks, Owner, Route, Service, Tables, Tunnels};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
 use availability::Ways;
@@ -128,6 +128,7 @@ impl Model {
             host_packets_per_second: config.limits.host_packets_per_second,
             host_peer_packets_per_second: config.limits.host_peer_packets_per_second,
             host_peers: Arc::default(),
+            checks: ByFamily::default(),
         };
         let (publisher, readers) = domain(Box::new(tables), workers);
         let nothing = Config {
@@ -319,6 +320,21 @@ impl Model {
     /// them.
     pub fn set_silent(&mut self, silent: Arc<[(PortId, IpAddr)]>) {
         self.publish(|next| next.silent = silent);
+    }
+
+    /// The way of health checks that take that of clients' packets, from now on.
+    pub fn set_check_ways(&mut self, checks: ByFamily<Option<Checks>>) {
+        let before = self.tables().checks;
+        if checks == before {
+            return;
+        }
+        for gone in [before.v4, before.v6].into_iter().flatten() {
+            self.services.disown(gone.source);
+        }
+        for new in [checks.v4, checks.v6].into_iter().flatten() {
+            self.services.own(new.source, Owner::Checks);
+        }
+        self.publish(|next| next.checks = checks);
     }
 
     /// Adds services, or puts them in the place of their former versions: all in one publication, or none.

@@ -6,8 +6,8 @@ mod servers;
 use super::changes::different;
 use super::{Model, key};
 use crate::config::{
-    Announce, Config, HealthUse, ModeConfig, PassiveConfig, PersistenceConfig, Protocol,
-    RealConfig, ServiceConfig, TcpMss,
+    Announce, CheckAddresses, Config, HealthUse, ModeConfig, PassiveConfig, PersistenceConfig,
+    Protocol, RealConfig, ServiceConfig, TcpMss,
 };
 use crate::service::Role;
 use serde::Serialize;
@@ -450,6 +450,11 @@ fn plan_rest(old: &Config, new: &Config, plan: &mut Details) {
     };
     let file = Detail::new(Kind::Changed, "the file".to_owned());
     plan.key(&file, "state_file", path(old), path(new));
+    let checks = |config: &Config| {
+        let CheckAddresses { v4, v6 } = config.check_addresses;
+        Some(format!("{v4} {v6}"))
+    };
+    plan.key(&file, "check_addresses", checks(old), checks(new));
     let whole = Detail::new(Kind::Changed, "all services".to_owned());
     plan.key(
         &whole,

@@ -2,14 +2,14 @@
 
 use super::Stage;
 use super::udp;
+use super::way::To;
 use super::words::{Checked, Failure, failed, not_made};
 use crate::config::{DnsProbe, Rcode, RecordType};
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr;
-use std::net::SocketAddr;
 use std::str::FromStr;
 
-pub(super) async fn check(to: SocketAddr, probe: &DnsProbe, id: u16, stage: &Stage) -> Checked {
+pub(super) async fn check(to: &To, probe: &DnsProbe, id: u16, stage: &Stage) -> Checked {
     let Ok(mut name) = rr::Name::from_str(&probe.name) else {
         return not_made(format!("{:?} is no name in DNS", probe.name));
     };

@@ -1,6 +1,7 @@
 //! Checks of gRPC servers: `grpc.health.v1.Health/Check` (the gRPC health checking protocol).
 
 use super::http::{Tied, at_request, beside, host_of};
+use super::way::To;
 use super::words::{Checked, Failure, failed, not_made};
 use super::{Stage, Tools, tcp};
 use crate::config::GrpcProbe;
@@ -29,13 +30,8 @@ struct HealthCheckResponse {
     status: i32,
 }
 
-pub(super) async fn check(
-    to: SocketAddr,
-    probe: &GrpcProbe,
-    tools: &Tools,
-    stage: &Stage,
-) -> Checked {
-    let stream = tcp::connect(to, stage).await?;
+pub(super) async fn check(to: &To, probe: &GrpcProbe, tools: &Tools, stage: &Stage) -> Checked {
+    let (stream, to) = (tcp::connect(to, stage).await?, to.real);
     let Some(tls) = &probe.tls else {
         return ask(stream, to, probe, stage).await;
     };

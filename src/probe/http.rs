@@ -1,5 +1,6 @@
 //! Checks of HTTP/1.1 and HTTP/2: a request, its status and its body.
 
+use super::way::To;
 use super::words::{Checked, Failure, contains, excerpt, failed, not_made};
 use super::{Stage, Tools, tcp};
 use crate::config::{Body, HttpProbe};
@@ -20,13 +21,8 @@ use tokio::task::JoinSet;
 /// As much of a body is looked at.
 const MOST: usize = 64 << 10;
 
-pub(super) async fn check(
-    to: SocketAddr,
-    probe: &HttpProbe,
-    tools: &Tools,
-    stage: &Stage,
-) -> Checked {
-    let stream = tcp::connect(to, stage).await?;
+pub(super) async fn check(to: &To, probe: &HttpProbe, tools: &Tools, stage: &Stage) -> Checked {
+    let (stream, to) = (tcp::connect(to, stage).await?, to.real);
     let Some(tls) = &probe.tls else {
         return by_http1(stream, to, probe, tools, stage).await;
     };

@@ -14,24 +14,27 @@ mod tcp;
 mod tests;
 mod tls;
 mod udp;
+mod way;
 mod words;
 
 pub use runner::{Checks, Lister};
 
 use crate::config::{HealthConfig, Probe};
 use crate::health::{Finding, Outcome, Start};
+use crate::via::Ways;
 use exec::Unprivileged;
 use futures_util::FutureExt;
 use icmp::Pings;
 use regex::bytes::{Regex, RegexBuilder};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 use tls::Tls;
 use tokio::time::timeout;
+use way::To;
 use words::{Checked, Failure, not_made};
 
 /// What a check waits for, for the words about one that took too long.
@@ -49,6 +52,7 @@ impl Stage {
 
 /// What checks have in common.
 struct Tools {
+    ways: Arc<Ways>,
     pings: Pings,
     /// Made when a check needs it: it reads the certificates that the machine trusts.
     tls: RefCell<Option<Rc<Tls>>>,
@@ -63,8 +67,9 @@ impl Tools {
     /// Patterns that are kept compiled.
     const PATTERNS: usize = 1024;
 
-    fn new(seed: u64) -> Tools {
+    fn new(seed: u64, ways: Arc<Ways>) -> Tools {
         Tools {
+            ways,
             pings: Pings::new(),
             tls: RefCell::default(),
             patterns: RefCell::default(),
@@ -131,9 +136,12 @@ impl Tools {
 async fn check(start: &Start, tools: &Tools) -> Outcome {
     let begun = Instant::now();
     let stage = Stage::new();
-    let to = SocketAddr::new(start.address, start.port);
     let config = &*start.config;
-    let work = AssertUnwindSafe(ask(to, config, tools, &stage)).catch_unwind();
+    let work = async {
+        let to = To::of(start, &tools.ways)?;
+        ask(&to, config, tools, &stage).await
+    };
+    let work = AssertUnwindSafe(work).catch_unwind();
     let (finding, words) = match timeout(config.timeout, work).await {
         Ok(Ok(Ok(words))) => (Finding::Passed, words),
         Ok(Ok(Err(Failure::Real(words)))) => (Finding::Failed, words),
@@ -162,14 +170,14 @@ async fn check(start: &Start, tools: &Tools) -> Outcome {
     }
 }
 
-async fn ask(to: SocketAddr, config: &HealthConfig, tools: &Tools, stage: &Stage) -> Checked {
+async fn ask(to: &To, config: &HealthConfig, tools: &Tools, stage: &Stage) -> Checked {
     match &config.probe {
         Probe::Tcp(exchange) => tcp::check(to, exchange, stage).await,
         Probe::Udp(exchange) => udp::check(to, exchange, config, stage).await,
         Probe::Http(probe) => http::check(to, probe, tools, stage).await,
         Probe::Dns(probe) => dns::check(to, probe, tools.next_query(), stage).await,
-        Probe::Icmp => tools.pings.check(to.ip(), stage).await,
-        Probe::Exec(probe) => exec::check(to, probe, tools, stage).await,
+        Probe::Icmp => tools.pings.check(to, stage).await,
+        Probe::Exec(probe) => exec::check(to.real, probe, tools, stage).await,
         Probe::Grpc(probe) => grpc::check(to, probe, tools, stage).await,
     }
 }

@@ -6,6 +6,7 @@ use crate::harden::{self, Role};
 use crate::health::{Change, Counts, Engine, Finding, Outcome, Row, Run, Start, Target};
 use crate::service::ServiceKey;
 use crate::units::Time;
+use crate::via::Ways;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
@@ -57,12 +58,12 @@ pub struct Checks {
 pub struct Lister(mpsc::UnboundedSender<Order>);
 
 impl Checks {
-    /// Starts the thread, which gives up its privileges. It checks nothing yet.
+    /// Starts the thread, whose checks go by `ways`, and which gives up its privileges. It checks nothing yet.
     ///
     /// # Errors
     ///
     /// If it cannot start.
-    pub fn start() -> io::Result<Checks> {
+    pub fn start(ways: Arc<Ways>) -> io::Result<Checks> {
         let (orders, ordered) = mpsc::unbounded_channel();
         let (sender, changes) = channel();
         let counts = Arc::default();
@@ -73,7 +74,7 @@ impl Checks {
             let seed = RandomState::new().hash_one(0);
             let entered = runtime.enter();
             // Its sockets are opened with the privileges that are given up then.
-            let tools = Tools::new(seed);
+            let tools = Tools::new(seed, ways);
             drop(entered);
             harden::drop_privileges(Role::Health);
             runtime.block_on(run(ordered, sender, &shown, &tools, seed));

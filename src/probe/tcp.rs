@@ -1,6 +1,7 @@
 //! Checks of TCP: a connection, and what is said on it.
 
 use super::Stage;
+use super::way::{To, bind_device};
 use super::words::{Checked, Failure, contains, excerpt, failed};
 use crate::config::Exchange;
 use std::net::SocketAddr;
@@ -11,23 +12,28 @@ use tokio::net::{TcpSocket, TcpStream};
 const MOST: usize = 64 << 10;
 
 /// Connects, in the time that the check has.
-pub(super) async fn connect(to: SocketAddr, stage: &Stage) -> Result<TcpStream, Failure> {
+pub(super) async fn connect(to: &To, stage: &Stage) -> Result<TcpStream, Failure> {
     stage.set("connect");
     let at_connect = |error| Failure::at("connect", &error);
-    let socket = match to {
+    let socket = match to.at {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }
     .map_err(at_connect)?;
     // Closed by a reset: many checks a second would use up the local ports while they are in TIME_WAIT.
     socket.set_zero_linger().map_err(at_connect)?;
-    let stream = socket.connect(to).await.map_err(at_connect)?;
+    if let Some(out) = &to.out {
+        bind_device(&socket, out)?;
+        let source = SocketAddr::new(out.source, 0);
+        socket.bind(source).map_err(at_connect)?;
+    }
+    let stream = socket.connect(to.at).await.map_err(at_connect)?;
     // Only a matter of delay.
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
 
-pub(super) async fn check(to: SocketAddr, exchange: &Exchange, stage: &Stage) -> Checked {
+pub(super) async fn check(to: &To, exchange: &Exchange, stage: &Stage) -> Checked {
     let mut stream = connect(to, stage).await?;
     if !exchange.send.is_empty() {
         stage.set("send");

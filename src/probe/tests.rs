@@ -3,8 +3,8 @@
 use super::words::Failure;
 use super::{Stage, Tools, check, exec};
 use crate::config::{
-    Body, DnsProbe, Exchange, ExecProbe, GrpcProbe, HealthConfig, HttpProbe, Probe, Rcode,
-    RecordType, TlsProbe,
+    Body, CheckWay, DnsProbe, Exchange, ExecProbe, GrpcProbe, HealthConfig, HttpProbe, Probe,
+    Rcode, RecordType, TlsProbe,
 };
 use crate::health::{Engine, Finding, Outcome, Run, Start};
 use hickory_proto::op::{Message, MessageType, ResponseCode};
@@ -34,13 +34,14 @@ fn local(port: u16) -> SocketAddr {
 }
 
 async fn probe(probe: Probe, to: SocketAddr) -> Outcome {
-    probe_with(probe, to, &Tools::new(1)).await
+    probe_with(probe, to, &Tools::new(1, Arc::default())).await
 }
 
 async fn probe_with(probe: Probe, to: SocketAddr, tools: &Tools) -> Outcome {
     let config = HealthConfig {
         probe,
         port: None,
+        via: CheckWay::Host,
         interval: Duration::from_secs(1),
         fast_interval: Duration::from_secs(1),
         timeout: Duration::from_millis(400),
@@ -52,6 +53,7 @@ async fn probe_with(probe: Probe, to: SocketAddr, tools: &Tools) -> Outcome {
         address: to.ip(),
         port: to.port(),
         config: Arc::new(config),
+        service: None,
     };
     check(&start, tools).await
 }
@@ -304,7 +306,7 @@ async fn https_by_alpn_and_whom_it_trusts() {
     };
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
-    let tools = Tools::new(1);
+    let tools = Tools::new(1, Arc::default());
     *tools.tls.borrow_mut() = Some(Rc::new(super::tls::Tls::with(roots).unwrap()));
     let name = "www.example.org";
     let found = probe_with(asked(name, true, "HTTP/1.1"), h1, &tools).await;
@@ -316,7 +318,7 @@ async fn https_by_alpn_and_whom_it_trusts() {
     let found = probe_with(asked("other.example.org", false, "HTTP/2.0"), h2, &tools).await;
     holds(&found, Finding::Passed, "status 200");
     // A machine that trusts nothing says nothing of real servers.
-    let tools = Tools::new(1);
+    let tools = Tools::new(1, Arc::default());
     let none = super::tls::Tls::with(rustls::RootCertStore::empty()).unwrap();
     *tools.tls.borrow_mut() = Some(Rc::new(none));
     let found = probe_with(asked(name, true, ""), h1, &tools).await;
@@ -468,7 +470,7 @@ async fn dns() {
 
 #[tokio::test]
 async fn icmp_of_both_families() {
-    let tools = Tools::new(1);
+    let tools = Tools::new(1, Arc::default());
     for to in ["127.0.0.1", "::1"] {
         let to = SocketAddr::new(to.parse().unwrap(), 0);
         let found = probe_with(Probe::Icmp, to, &tools).await;
@@ -560,7 +562,7 @@ async fn programs_say_it_by_their_exit_status() {
     let to = "192.0.2.1:80".parse().unwrap();
     // This thread's alone.
     crate::harden::drop_privileges(crate::harden::Role::Health);
-    let tools = Tools::new(1);
+    let tools = Tools::new(1, Arc::default());
     // As DPDK opens its own: of queues, of its memory.
     let open = std::fs::File::open("/dev/null").unwrap();
     rustix::io::fcntl_setfd(&open, rustix::io::FdFlags::empty()).unwrap();

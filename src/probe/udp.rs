@@ -1,6 +1,7 @@
 //! Checks of UDP: a datagram, and what comes back.
 
 use super::Stage;
+use super::way::{To, bind_device};
 use super::words::{Checked, Failure, contains, excerpt, failed};
 use crate::config::{Exchange, HealthConfig};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -12,18 +13,22 @@ use tokio::time::timeout;
 /// As much of an answer is looked at.
 pub(super) const MOST: usize = 4096;
 
-/// A socket that hears from `to` only, and of ICMP errors.
-pub(super) async fn open(to: SocketAddr) -> Result<UdpSocket, Failure> {
-    let any: SocketAddr = match to {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+/// A socket that hears from where the check goes only, and of ICMP errors.
+pub(super) async fn open(to: &To) -> Result<UdpSocket, Failure> {
+    let from: SocketAddr = match (&to.out, to.at) {
+        (Some(out), _) => (out.source, 0).into(),
+        (None, SocketAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        (None, SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let at_socket = |error| Failure::at("socket", &error);
-    let socket = UdpSocket::bind(any).await.map_err(at_socket)?;
-    let connected = socket.connect(to).await;
+    let socket = UdpSocket::bind(from).await.map_err(at_socket)?;
+    if let Some(out) = &to.out {
+        bind_device(&socket, out)?;
+    }
+    let connected = socket.connect(to.at).await;
     connected.map_err(|error| Failure::at("send", &error))?;
     // Else a host that is unreachable looks like one that is silent.
-    let heard = match to {
+    let heard = match to.at {
         SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true),
         SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true),
     };
@@ -32,7 +37,7 @@ pub(super) async fn open(to: SocketAddr) -> Result<UdpSocket, Failure> {
 }
 
 pub(super) async fn check(
-    to: SocketAddr,
+    to: &To,
     exchange: &Exchange,
     config: &HealthConfig,
     stage: &Stage,

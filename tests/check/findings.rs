@@ -58,6 +58,40 @@ fn values_are_refused_where_they_stand() {
     hold(include_str!("values.txt"), NETWORK);
 }
 
+/// One port has a companion, the other one IPv6.
+const HOSTED: &str = r#"
+[[port]]
+name = "wan"
+device = "net_tap0"
+companion = "host0"
+addresses = ["198.51.100.1/24"]
+[[port]]
+name = "lan"
+device = "net_tap1"
+addresses = ["10.0.0.1/24", "2001:db8:10::1/64"]
+[[route]]
+to = "0.0.0.0/0"
+via = "198.51.100.254"
+[[route]]
+to = "10.20.0.0/16"
+via = "10.0.0.254"
+[[local_pool]]
+name = "inside"
+addresses = ["10.0.0.200"]
+[[local_pool]]
+name = "inside6"
+addresses = ["2001:db8:10::200"]
+[[local_pool]]
+name = "low"
+addresses = ["10.0.0.201"]
+ports = "512-2000"
+"#;
+
+#[test]
+fn ways_of_checks_are_refused_where_there_are_none() {
+    hold(include_str!("ways.txt"), HOSTED);
+}
+
 /// Two ports with addresses of both families.
 const DUAL: &str = r#"
 [[port]]

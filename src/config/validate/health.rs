@@ -5,7 +5,9 @@ use crate::config::check_value::{ByName, HealthChoice};
 use crate::config::error::{Log, Span, did_you_mean, quote};
 use crate::config::raw;
 use crate::config::value::Given;
-use crate::config::{Config, HealthConfig, HealthTemplates, HealthUse, Probe, RealConfig};
+use crate::config::{
+    CheckWay, Config, HealthConfig, HealthTemplates, HealthUse, Probe, RealConfig,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,6 +172,16 @@ fn check(raw: &raw::Health, at: Span, log: &mut Log) -> Option<HealthConfig> {
         log.error(written.at, "an icmp check goes to no port")
             .help("leave `port` out");
     }
+    let via = raw.via.get().unwrap_or_default();
+    if let (Some(written), Some(Probe::Exec(_))) = (raw.via.ok(), &probe)
+        && via != CheckWay::Host
+    {
+        log.error(
+            written.at,
+            "the program of an exec check chooses its way itself",
+        )
+        .help("leave `via` out, or write \"host\"");
+    }
     let is_read = raw.interval.certain()
         && raw.fast_interval.certain()
         && raw.timeout.certain()
@@ -184,6 +196,7 @@ fn check(raw: &raw::Health, at: Span, log: &mut Log) -> Option<HealthConfig> {
     Some(HealthConfig {
         probe: probe?,
         port,
+        via,
         interval,
         fast_interval,
         timeout,

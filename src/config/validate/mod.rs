@@ -14,6 +14,7 @@ mod pool;
 mod request;
 mod service;
 mod tunnel;
+mod ways;
 
 use super::error::{At, Log, Span};
 use super::pieces::Item;
@@ -53,6 +54,8 @@ pub(super) fn validate(
     let neighbours = network.neighbours(root.neighbour.items(), log);
     let host_peers = network.host_peers(root.host_peer.items(), log);
     pool::reachable(&pools, &network, log);
+    let check_addresses = ways::check_addresses(root.check_addresses, log);
+    network.ways(&ports, &routes, check_addresses);
     let templates = health::templates(root.health, log);
     let homes = Homes::new(&ports, &routes, network.is_complete());
     let services = service::services(services, &[], &pools, &templates, &network, &homes, log);
@@ -60,6 +63,7 @@ pub(super) fn validate(
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
         state_file: root.state_file.into_option().map(|path| path.0),
+        check_addresses,
         dpdk,
         api: api(root.api.into_option().unwrap_or_default(), log),
         limits: limits(root.limits.into_option().unwrap_or_default()),
@@ -92,6 +96,7 @@ pub(super) fn added(
         root.reverse_path.ok().map(|found| found.at),
         root.unknown_tcp.ok().map(|found| found.at),
         root.state_file.ok().map(|found| found.at),
+        root.check_addresses.ok().map(|found| found.at),
         root.dpdk.ok().map(|found| found.at),
         root.api.ok().map(|found| found.at),
         root.limits.ok().map(|found| found.at),

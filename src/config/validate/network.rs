@@ -1,12 +1,13 @@
 //! Ports, routes, neighbours: whose each address is, and what can be reached.
 
 use super::devices::{self, Devices};
+use super::ways::Ways;
 use crate::config::address::{Destination, edges};
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
 use crate::config::value::{Given, List};
-use crate::config::{Config, PortConfig, Queues, RouteConfig};
+use crate::config::{CheckAddresses, Config, PortConfig, Queues, RouteConfig};
 use crate::net::{LEAST_MTU_V6, Mac, family, is_link_local};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use ipnet::{IpNet, Ipv6Net};
@@ -98,6 +99,8 @@ pub(super) struct Network {
     routes_unknown: bool,
     /// Some port has a companion, or that cannot be told.
     pub may_have_companion: bool,
+    /// That health checks can go.
+    pub ways: Ways,
 }
 
 /// What a zone names: the link of a port.
@@ -128,7 +131,19 @@ impl Network {
         if config.ports.iter().any(|port| port.accept_ra) {
             network.routed.insert(IpNet::V6(Ipv6Net::default()));
         }
+        network.ways = Ways::of(config);
         network
+    }
+
+    /// Takes note of what health checks can go by.
+    pub(super) fn ways(
+        &mut self,
+        ports: &[PortConfig],
+        routes: &[RouteConfig],
+        addresses: CheckAddresses,
+    ) {
+        let unknown = self.ports_unknown || self.routes_unknown;
+        self.ways = Ways::new(ports, routes, addresses, unknown);
     }
 
     /// A port is in this subnet.
@@ -357,6 +372,7 @@ impl Network {
         Network {
             ports_unknown: true,
             routes_unknown: true,
+            ways: Ways::unknown(),
             ..Network::default()
         }
     }

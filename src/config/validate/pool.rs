@@ -45,9 +45,13 @@ impl Pools {
 
     /// An address of a pool, whose family all its addresses have; none if the pool is not known.
     pub(super) fn sample(&self, name: &str) -> Option<IpAddr> {
+        self.checked(name)?.addresses.first().copied()
+    }
+
+    /// The pool of a name, if it is known.
+    pub(super) fn checked(&self, name: &str) -> Option<&LocalPool> {
         let mut pools = self.list.iter().filter_map(|pool| pool.checked.as_ref());
-        let pool = pools.find(|pool| pool.name == name)?;
-        pool.addresses.first().copied()
+        pools.find(|pool| pool.name == name)
     }
 
     /// Those of a running configuration.

@@ -7,6 +7,8 @@ use super::network::{Network, Unique};
 use super::passive;
 use super::pool::Pools;
 use super::tunnel;
+use super::ways::Ways;
+use crate::config::check_value::HealthChoice;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
@@ -44,6 +46,7 @@ pub(super) fn services(
         names: Unique::default(),
         keys: HashMap::new(),
         marks: marks_of(others, &items),
+        checked: checked_of(others, &items, pools, templates),
     };
     let checked = |item| match item {
         Item::Written(service) => {
@@ -51,7 +54,10 @@ pub(super) fn services(
             check.service(value, at).map(Arc::new)
         }
         Item::Checked(service) => {
-            if !check.fits(&service) || !check.marks.fits(&service) {
+            if !check.fits(&service)
+                || !check.marks.fits(&service)
+                || check.way_problem(&service).is_some()
+            {
                 check.log.error(Span::NOWHERE, "");
             }
             Some(service)
@@ -64,8 +70,8 @@ pub(super) fn services(
     services
 }
 
-/// What DSCPs mean on the real servers of services, but for those that one of `items` takes the place of.
-fn marks_of(services: &[Arc<ServiceConfig>], items: &[Item]) -> Marks {
+/// The protocols, addresses and ports of services, as far as they could be read.
+fn keys(items: &[Item]) -> HashSet<(Protocol, IpAddr, u16)> {
     let key = |item: &Item| match item {
         Item::Written(service) => {
             let service = &service.value;
@@ -74,7 +80,12 @@ fn marks_of(services: &[Arc<ServiceConfig>], items: &[Item]) -> Marks {
         }
         Item::Checked(service) => Some((service.protocol, service.address, service.port)),
     };
-    let replaced: HashSet<_> = items.iter().filter_map(key).collect();
+    items.iter().filter_map(key).collect()
+}
+
+/// What DSCPs mean on the real servers of services, but for those that one of `items` takes the place of.
+fn marks_of(services: &[Arc<ServiceConfig>], items: &[Item]) -> Marks {
+    let replaced = keys(items);
     let mut marks = Marks::default();
     for service in services {
         if !replaced.contains(&(service.protocol, service.address, service.port)) {
@@ -82,6 +93,28 @@ fn marks_of(services: &[Arc<ServiceConfig>], items: &[Item]) -> Marks {
         }
     }
     marks
+}
+
+/// How many addresses of checks services take, but for those that one of `items` takes the place of.
+fn checked_of(
+    services: &[Arc<ServiceConfig>],
+    items: &[Item],
+    pools: &Pools,
+    templates: &Templates,
+) -> [u32; 2] {
+    let replaced = keys(items);
+    let mut all = [0; 2];
+    for service in services {
+        let health = service.health.as_ref();
+        let health = health.and_then(|health| health.resolve(&templates.list));
+        if let Some(health) = health
+            && !replaced.contains(&(service.protocol, service.address, service.port))
+        {
+            let needs = Ways::needs(service, health, pools);
+            all = [all[0] + needs[0], all[1] + needs[1]];
+        }
+    }
+    all
 }
 
 /// Whether no two services have the same name, or the same address, port and protocol.
@@ -105,6 +138,7 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfi
         names: Unique::default(),
         keys: HashMap::new(),
         marks: Marks::default(),
+        checked: [0; 2],
     };
     check.service(raw.value, raw.at)
 }
@@ -118,6 +152,8 @@ pub(super) struct Check<'a> {
     names: Unique,
     keys: HashMap<(Protocol, IpAddr, u16), Span>,
     marks: Marks,
+    /// How many addresses of checks are taken, of IPv4 and of IPv6.
+    checked: [u32; 2],
 }
 
 impl Check<'_> {
@@ -169,6 +205,10 @@ impl Check<'_> {
             prefix_v6: raw.prefix_v6.get().map_or(128, |length| length.0 as u8),
             through_drain: raw.through_drain.get().unwrap_or(false),
         });
+        let health_at = raw.health.ok().map(|health| match &health.value {
+            HealthChoice::Own(own) => own.via.ok().map_or(health.at, |via| via.at),
+            HealthChoice::Named(_) => health.at,
+        });
         let service = ServiceConfig {
             name: name?,
             protocol: raw.protocol.get()?,
@@ -197,7 +237,25 @@ impl Check<'_> {
         if let Some(dscp) = raw.dscp.ok() {
             self.marks.check(&service, dscp.at, self.log);
         }
+        if let Some((problem, help)) = self.way_problem(&service) {
+            self.log.error(health_at.unwrap_or(at), problem).help(help);
+        }
         Some(service)
+    }
+
+    /// What is wrong with the way of a service's check, if something is. Called once for each service.
+    fn way_problem(&mut self, service: &ServiceConfig) -> Option<(String, String)> {
+        let health = service.health.as_ref()?.resolve(&self.templates.list)?;
+        let needs = Ways::needs(service, health, self.pools);
+        for (taken, more) in self.checked.iter_mut().zip(needs) {
+            *taken += more;
+        }
+        let exceeded = match needs {
+            [0, 0] => None,
+            _ => self.network.ways.exceeded(self.checked),
+        };
+        let problem = self.network.ways.problem(service, health, self.pools);
+        problem.or(exceeded)
     }
 
     /// What SYNs may ask for, of a service that has any.

@@ -24,6 +24,7 @@ pub(super) fn health_table(health: &HealthConfig, secrets: Secrets) -> Table {
     let HealthConfig {
         probe,
         port,
+        via,
         interval,
         fast_interval,
         timeout,
@@ -33,6 +34,7 @@ pub(super) fn health_table(health: &HealthConfig, secrets: Secrets) -> Table {
     let mut table = Table::new();
     put(&mut table, "type", probe.name());
     put_some(&mut table, "port", port.map(i64::from));
+    put(&mut table, "via", word(*via));
     put(&mut table, "interval", span(*interval));
     put(&mut table, "fast_interval", span(*fast_interval));
     put(&mut table, "timeout", span(*timeout));

@@ -230,6 +230,20 @@ impl Services {
         Ok(changes)
     }
 
+    /// Makes an address weir's own that no port, pool or service has.
+    pub(super) fn own(&mut self, address: IpAddr, owner: Owner) {
+        if self.indexes.addresses.get(&address).is_none() {
+            self.indexes.addresses.insert(address, owner);
+        }
+    }
+
+    /// An address of [`own`](Self::own) is no longer weir's.
+    pub(super) fn disown(&mut self, address: IpAddr) {
+        if self.indexes.addresses.get(&address) == Some(&Owner::Checks) {
+            self.indexes.addresses.remove(&address);
+        }
+    }
+
     /// Takes a service away.
     pub(super) fn unset(&mut self, key: &ServiceKey) -> Option<Changes> {
         let change = self.configured.unset(key)?;
