@@ -84,6 +84,7 @@ fn services(
             port: 80,
             mode: ModeConfig::Nat,
             scheduler: SchedulerConfig::Rr,
+            flags: Default::default(),
             persistence: None,
             when_unavailable: WhenUnavailable::Refuse,
             unknown_tcp: None,

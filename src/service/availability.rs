@@ -357,18 +357,22 @@ mod tests {
             prop::option::of(0u16..3),
             0u16..3,
             any::<bool>(),
+            any::<bool>(),
         );
-        parts.prop_map(|(role, admin, health, weight, file, is_reachable)| Member {
-            role,
-            condition: Condition {
-                admin,
-                health,
-                weight,
-                slow_start: 100,
+        parts.prop_map(
+            |(role, admin, health, weight, file, is_held, is_reachable)| Member {
+                role,
+                condition: Condition {
+                    admin,
+                    health,
+                    weight,
+                    is_held,
+                    slow_start: 100,
+                },
+                file,
+                is_reachable,
             },
-            file,
-            is_reachable,
-        })
+        )
     }
 
     fn rules() -> impl Strategy<Value = AvailabilityConfig> {

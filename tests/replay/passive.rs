@@ -259,7 +259,8 @@ fn a_real_server_whose_connections_fail_is_held_and_comes_back() {
 #[test]
 fn what_clients_do_or_leave_undone_says_nothing() {
     // (what the real server does first, what the client does then)
-    let cases: [(&str, fn(&mut Lab, &Sent)); 4] = [
+    type Case = (&'static str, fn(&mut Lab, &Sent));
+    let cases: [Case; 4] = [
         (
             "a client that does not finish its handshake",
             |lab, sent| {
