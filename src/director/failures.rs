@@ -17,7 +17,8 @@ use crate::units::Time;
 const REPEATED_MS: u32 = 500;
 
 impl<F: Family, P: Packet> Core<F, P> {
-    /// Counts that a connection fails as it begins: its real server refuses it, or the client has to repeat its SYN.
+    /// Counts that a connection of a watched real server fails as it begins: its real server refuses it, or the client has to repeat its SYN.
+    #[cold]
     pub(super) fn note_handshake(&mut self, found: Found, flow: &Flow<F>, now: Time) {
         let connection = self.live.table.get(found.id);
         if !connection.state.is_handshake() || connection.is_answered() {
@@ -33,11 +34,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
     }
 
-    /// Counts that a real server answers a new connection, if it is watched.
+    /// Counts that a watched real server answers a new connection.
+    #[cold]
     pub(super) fn note_answer(&self, connection: &Connection<F::Key>, flow: &Flow<F>) {
-        let line = self.live.counters.reals.get(connection.real.index());
         let refuses = is_tcp(flow) && flow.flags.rst();
-        if !refuses && line.is_some_and(|line| line.standing.is_watched()) {
+        if !refuses {
             self.counters().answered(connection.real);
         }
     }

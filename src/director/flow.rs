@@ -111,6 +111,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         let opens = !found.reply && is_tcp(flow) && flow.flags.opens();
         let leaves = !found.reply && real.standing.is_left();
+        let is_watched = real.standing.is_watched();
         if connection.is_silent(&tables.timeouts, now.millis())
             || opens && self.starts_anew(&connection, tables)
             || leaves && Self::may_leave(&connection, flow, turn)
@@ -131,7 +132,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             // The first one has said all that counts.
         } else if is_tcp(flow) {
             context.new_connection = opens && connection.state.is_reusable(connection.is_two_way());
-            self.note_handshake(found, flow, now);
+            if is_watched {
+                self.note_handshake(found, flow, now);
+            }
             let numbers = Numbers::of(packet.data(), flow);
             match F::HAS_ONE_WAY && is_usual(&connection, flow, found.reply) {
                 true => (self.live.table.get_mut(found.id))
@@ -143,7 +146,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         if found.reply && !connection.is_answered() && flow.kind != Kind::LaterFragment {
             self.live.table.get_mut(found.id).set_answered();
-            self.note_answer(&connection, flow);
+            if is_watched {
+                self.note_answer(&connection, flow);
+            }
             if !is_tcp(flow) {
                 self.live.assure(&connection);
             }

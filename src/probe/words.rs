@@ -66,7 +66,7 @@ pub(super) fn why_no_route(to: IpAddr) -> Option<String> {
     // Connecting a UDP socket looks the route up, and sends nothing.
     let looked_up = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((to, 9)));
     match looked_up.map_err(|error| Errno::from_io_error(&error)) {
-        Err(Some(Errno::NETUNREACH | Errno::HOSTUNREACH)) => {
+        Err(Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ADDRNOTAVAIL)) => {
             Some(format!("the host that weir runs on has no route to {to}"))
         }
         _ => None,

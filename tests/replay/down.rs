@@ -327,6 +327,23 @@ fn a_real_server_that_comes_back_gets_its_weight_slowly() {
     }
 }
 
+/// Whether anything still runs that could say so, or not.
+#[test]
+fn a_real_server_that_nothing_checks_any_longer_is_not_down() {
+    let mut lab = Lab::new(2, "nat", "health = { type = \"icmp\" }");
+    lab.health(12, Health::Down);
+    let reals: Vec<_> = (0..6).map(|n| lab.real(&tcp(6000 + n, SYN))).collect();
+    assert!(!reals.contains(&12), "{reals:?}");
+    let mut config = lab.replay.model().config().clone();
+    for service in &mut config.services {
+        std::sync::Arc::make_mut(service).health = None;
+    }
+    let time = lab.time();
+    lab.replay.reload(config, time).unwrap();
+    let reals: Vec<_> = (0..6).map(|n| lab.real(&tcp(6100 + n, SYN))).collect();
+    assert!(reals.contains(&12), "{reals:?}");
+}
+
 #[test]
 fn a_dead_link_gets_no_new_connection_and_a_retried_one_is_told() {
     every("", |lab, case| {

@@ -145,13 +145,17 @@ pub(super) fn text_of_services(services: &[Wanted]) -> String {
         }
         let port = PORTS[service.port];
         text += &format!(
-            "[[service]]\naddress = \"192.0.2.{}\"\nport = {port}\nprotocol = \"{}\"\nscheduler = \"{}\"\n{}\n",
+            "[[service]]\naddress = \"192.0.2.{}\"\nport = {port}\nprotocol = \"{}\"\nscheduler = \"{}\"\n{}\n\
+             health = {{ type = \"icmp\" }}\n",
             1 + service.vip,
             if service.is_udp { "udp" } else { "tcp" },
             config::SchedulerConfig::ALL[service.scheduler].name(),
             // Of each VIP its own.
             MODES[service.mode].replace("dscp = 9", &format!("dscp = {}", 9 + service.vip)),
         );
+        if port != 0 && service.vip % 2 == 0 {
+            text += "passive = { failures = 2 }\n";
+        }
         if let Some(name) = service.name
             && names.insert(name)
         {

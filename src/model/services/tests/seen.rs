@@ -52,8 +52,10 @@ pub(super) fn seen(model: &Model) -> Seen {
             // That of a former mode stays for old connections.
             let tunnel = service.via.and(tables.tunnels.get(real.id));
             let told = format!(
-                "open {}, replies by {ports:?}, {tunnel:?}",
-                standing.is_open()
+                "open {}, {:?}, watched {}, replies by {ports:?}, {tunnel:?}",
+                standing.is_open(),
+                standing.established(),
+                standing.is_watched(),
             );
             let id = RealId(0);
             (Real { id, ..*real }, told)
