@@ -1,5 +1,6 @@
 //! `weir run`: starts everything, takes the control thread's turns, and stops everything again.
 
+mod companions;
 pub mod harness;
 pub mod machine;
 mod memory;
@@ -13,19 +14,20 @@ use crate::api::serve::serve;
 use crate::api::{self, Api};
 use crate::arch::{self, NoMemory};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, PortConfig, Severity};
-use crate::control::{ASKED_BY, Control, Handle, Host, Job, Turn, WorkerHandle, state_file};
+use crate::control::{ASKED_BY, Control, Handle, Job, Turn, WorkerHandle, state_file};
 use crate::director::{Director, Room, Shared};
 use crate::harden::{self, Role};
-use crate::host::{Carrier, Interface, Kernel, Tap, WorkerEnd};
+use crate::host::WorkerEnd;
 use crate::io::dpdk::{self, Clock, Interrupts, Lcore, MbufPool, RxQueue};
 use crate::log;
 use crate::model::{Device, Model};
 use crate::net::Vlan;
 use crate::probe::Checks;
 use crate::stats::Stats;
-use crate::units::{PortId, WorkerId};
-use crate::via::{Companion, Translator, Ways};
+use crate::units::WorkerId;
+use crate::via::Ways;
 use crate::worker::{Inlet, Ports, Worker, rings};
+use companions::{companions, start_host};
 use machine::{Machine, WorkerQueues};
 use memory::{Available, Shortage};
 use preflight::{Refusal, at_device};
@@ -295,51 +297,6 @@ impl Drop for Together {
             std::process::abort();
         }
     }
-}
-
-/// The companions that ports are to have.
-fn companions(config: &Config, machine: &Machine) -> Vec<Option<Companion>> {
-    let companion = |port: &PortConfig| {
-        Some(Companion {
-            name: port.companion.clone()?,
-            mac: machine.devices[port.on.index()].mac(),
-        })
-    };
-    config.ports.iter().map(companion).collect()
-}
-
-/// Makes the companions of the ports that are to have some, and each worker's way to them.
-async fn start_host(
-    config: &Config,
-    machine: &Machine,
-    ways: &Arc<Ways>,
-) -> Result<(Option<Host>, Vec<Option<WorkerEnd>>), String> {
-    let workers = machine.workers.len();
-    let (mut taps, mut interfaces) = (Vec::new(), Vec::new());
-    for (n, port) in config.ports.iter().enumerate() {
-        let Some(name) = &port.companion else {
-            continue;
-        };
-        let mac = machine.devices[port.on.index()].mac();
-        let tap = Tap::new(name, PortId(n as u8), mac, port.mtu)?;
-        interfaces.push(Interface {
-            name: name.clone(),
-            index: tap
-                .index()
-                .map_err(|error| format!("companion {name:?}: {error}"))?,
-            port: n,
-        });
-        taps.push(tap);
-    }
-    if taps.is_empty() {
-        return Ok((None, (0..workers).map(|_| None).collect()));
-    }
-    let kernel = Kernel::start(interfaces, config).await?;
-    let translator = Translator::new(ways.clone(), RandomState::new().hash_one(0));
-    let (carrier, ends) = Carrier::start(taps, workers, config.ports.len(), translator)
-        .map_err(|error| format!("the companions' thread does not start: {error}"))?;
-    let host = Host { carrier, kernel };
-    Ok((Some(host), ends.into_iter().map(Some).collect()))
 }
 
 /// Makes the first tables and sends the workers off: none of them before every one has its memory.

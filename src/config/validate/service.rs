@@ -46,7 +46,7 @@ pub(super) fn services(
         names: Unique::default(),
         keys: HashMap::new(),
         marks: marks_of(others, &items),
-        checked: checked_of(others, &items, pools, templates),
+        checked: Ways::taken(others, &keys(&items), pools, templates),
     };
     let checked = |item| match item {
         Item::Written(service) => {
@@ -93,28 +93,6 @@ fn marks_of(services: &[Arc<ServiceConfig>], items: &[Item]) -> Marks {
         }
     }
     marks
-}
-
-/// How many addresses of checks services take, but for those that one of `items` takes the place of.
-fn checked_of(
-    services: &[Arc<ServiceConfig>],
-    items: &[Item],
-    pools: &Pools,
-    templates: &Templates,
-) -> [u32; 2] {
-    let replaced = keys(items);
-    let mut all = [0; 2];
-    for service in services {
-        let health = service.health.as_ref();
-        let health = health.and_then(|health| health.resolve(&templates.list));
-        if let Some(health) = health
-            && !replaced.contains(&(service.protocol, service.address, service.port))
-        {
-            let needs = Ways::needs(service, health, pools);
-            all = [all[0] + needs[0], all[1] + needs[1]];
-        }
-    }
-    all
 }
 
 /// Whether no two services have the same name, or the same address, port and protocol.

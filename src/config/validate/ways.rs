@@ -1,16 +1,19 @@
 //! Which way health checks can go: `via` of a check, and `check_addresses`.
 
+use super::health::Templates;
 use super::pool::Pools;
 use crate::config::address::Destination;
 use crate::config::error::{At, Log, Span};
 use crate::config::value::{Given, List};
 use crate::config::{
-    CheckAddresses, CheckWay, Config, HealthConfig, ModeConfig, PortConfig, RealConfig,
+    CheckAddresses, CheckWay, Config, HealthConfig, ModeConfig, PortConfig, Protocol, RealConfig,
     RouteConfig, ServiceConfig,
 };
 use crate::net::{family, is_link_local};
+use foldhash::HashSet;
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The ports and routes that checks can go by, and the addresses that are theirs.
 #[derive(Debug, Default)]
@@ -198,6 +201,27 @@ impl Ways {
         let mut needs = [0; 2];
         needs[usize::from(is_v6)] = service.reals.len() as u32;
         needs
+    }
+
+    /// How many addresses of checks services take, but for those with these protocols, addresses and ports.
+    pub(super) fn taken(
+        services: &[Arc<ServiceConfig>],
+        replaced: &HashSet<(Protocol, IpAddr, u16)>,
+        pools: &Pools,
+        templates: &Templates,
+    ) -> [u32; 2] {
+        let mut all = [0; 2];
+        for service in services {
+            let health = service.health.as_ref();
+            let health = health.and_then(|health| health.resolve(&templates.list));
+            if let Some(health) = health
+                && !replaced.contains(&(service.protocol, service.address, service.port))
+            {
+                let needs = Ways::needs(service, health, pools);
+                all = [all[0] + needs[0], all[1] + needs[1]];
+            }
+        }
+        all
     }
 
     /// The family whose addresses do not suffice for so many, if one's do not.
