@@ -20,6 +20,8 @@ mod book;
 mod flows;
 mod header;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod translator;
 

@@ -1,9 +1,8 @@
 //! Checks by each mode's way, over the same tables and director as clients' packets: what the real server gets, whether a worker
 //! gives the host the answer, and what the host gets.
 
-mod lab;
-
 use super::header::{self, Ends, Kind};
+use super::testing::*;
 use super::{Answer, NEXT_HOP, NoWay};
 use crate::config;
 use crate::io::memory::Memory;
@@ -14,7 +13,6 @@ use crate::service::ServiceKey;
 use crate::units::PortId;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{build, build6, icmp, icmpv6};
-use lab::*;
 use proptest::prelude::*;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

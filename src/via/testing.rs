@@ -1,7 +1,7 @@
 //! weir's tables and directors with services of every mode, and what the companions' thread does beside them.
 
-use super::super::header::{self, Ends, Kind};
-use super::super::{Answer, Companion, NEXT_HOP, Translator, Ways};
+use super::header::{self, Ends, Kind};
+use super::{Answer, Companion, NEXT_HOP, Translator, Ways};
 use crate::config::{self, Config, Context};
 use crate::io::memory::Memory;
 use crate::net::{Mac, ethertype, protocol};
