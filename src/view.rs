@@ -451,7 +451,7 @@ pub struct HealthView {
     pub check: String,
     /// Where it goes.
     pub target: String,
-    /// `unknown`, `up` or `down`, and for how many seconds.
+    /// `unknown`, `up` or `down`, and for how many seconds; `held`: by what became of clients' connections.
     pub state: String,
     pub since_s: u64,
     /// Of the last check: `passed`, `failed` or `not made`; why, in words; how long it took; how many seconds ago it ended.

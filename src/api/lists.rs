@@ -149,6 +149,9 @@ pub(super) async fn health(
             left -= rows.len();
             array.add(rows.into_iter().map(show_check)).await?;
         }
+        let held = move |control: &Control| control.show_held(only.as_ref());
+        let held = api.handle.ask(held).await?;
+        array.add(held.into_iter().take(left)).await?;
         array.end().await
     })
 }

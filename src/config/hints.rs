@@ -85,8 +85,8 @@ const OTHER_NAMES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "[[service]]",
-        &["passive"],
-        "passive checks are not supported by this version of weir yet: `health` is for active ones",
+        &["outlier_detection", "observe", "max_fails", "fail_timeout"],
+        "real servers whose connections fail are taken out by `passive = { failures = 5, within = \"10s\", hold = \"30s\" }`",
     ),
     (
         "[[service]]",

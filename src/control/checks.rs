@@ -212,6 +212,34 @@ impl Control {
         }
     }
 
+    /// Rows of `/v1/health` about real servers that are held by what became of clients' connections.
+    pub fn show_held(&self, only: Option<&ServiceKey>) -> Vec<view::HealthView> {
+        let held = self.model.held(only, self.now()).into_iter();
+        held.filter_map(|(key, real, config, since)| {
+            let service = self.model.find(&key)?;
+            let id = (service.reals.iter()).find(|it| SocketAddr::new(it.address, it.port) == real);
+            let state = id.and_then(|real| self.model.state(real.id));
+            let held = state.and_then(|state| state.held.as_ref());
+            Some(view::HealthView {
+                service: service.name.to_string(),
+                real,
+                check: "passive".to_owned(),
+                target: real.to_string(),
+                state: "held".to_owned(),
+                since_s: since.as_secs(),
+                result: Some("failed".to_owned()),
+                reason: held.map(|held| held.reason.to_string()),
+                duration_ms: None,
+                checked_s: None,
+                passes: 0,
+                failures: config.failures,
+                rise: 0,
+                fall: config.failures,
+            })
+        })
+        .collect()
+    }
+
     /// Why a service has no real server for new connections; none if it has one. Err: there is no such service.
     pub fn unserved(&self, name: &str) -> Result<Option<String>, String> {
         let service = self.model.find_service(name);

@@ -59,6 +59,10 @@ impl Watch {
         }
     }
 
+    pub fn config(&self) -> PassiveConfig {
+        self.config
+    }
+
     /// Whether something has failed of late.
     pub fn is_in_doubt(&self) -> bool {
         self.window.is_some()

@@ -2,10 +2,13 @@
 
 use super::Model;
 use super::services::{Outcome, Passed};
+use crate::config::PassiveConfig;
 use crate::log::{Reports, Said};
+use crate::service::ServiceKey;
 use crate::stats::Failure;
 use crate::units::Time;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Real servers that are told apart in the log.
 pub(super) const SUBJECTS: usize = 256;
@@ -17,6 +20,19 @@ impl Model {
     /// How many real servers are held now, and how often one was.
     pub fn holds(&self) -> (u64, u64) {
         self.services.holds()
+    }
+
+    /// The real servers that are held, of one service only if it is named: by which rule, and how long they have been.
+    pub fn held(
+        &self,
+        only: Option<&ServiceKey>,
+        now: Time,
+    ) -> Vec<(ServiceKey, SocketAddr, PassiveConfig, Duration)> {
+        let all = self.services.held(only, now).into_iter();
+        all.map(|(key, (address, port), config, since)| {
+            (key, SocketAddr::new(address, port), config, since)
+        })
+        .collect()
     }
 
     /// How many connections of watched real servers have failed, by the way.

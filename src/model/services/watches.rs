@@ -34,6 +34,8 @@ pub(super) struct Watches {
     /// Failures of all when a round was begun because of them, and how many are left of it.
     failures: u64,
     left: usize,
+    /// Some that were looked at have failed of late: what they answer is to be counted in its time.
+    has_doubts: bool,
     /// How often one was held.
     holds: u64,
 }
@@ -126,8 +128,9 @@ impl Watches {
 
     /// The real servers to be looked at now.
     fn due(&mut self, failures: u64) -> Vec<RealId> {
-        if failures != self.failures || self.reals.values().any(|it| it.watch.is_in_doubt()) {
+        if failures != self.failures || self.has_doubts {
             self.failures = failures;
+            self.has_doubts = false;
             self.left = self.reals.len();
         }
         let usual = self.reals.len().div_ceil(ROUND);
@@ -147,6 +150,26 @@ impl Services {
     pub(in crate::model) fn holds(&self) -> (u64, u64) {
         let watches = &self.indexes.watches;
         (watches.held.len() as u64, watches.holds)
+    }
+
+    /// The real servers that are held, of one service only if it is named, and how long each has been.
+    pub(in crate::model) fn held(
+        &self,
+        only: Option<&ServiceKey>,
+        now: Time,
+    ) -> Vec<(ServiceKey, At, PassiveConfig, Duration)> {
+        let watches = &self.indexes.watches;
+        let all = watches.held.iter().filter_map(|(until, id)| {
+            let Watched { key, at, watch, .. } = watches.reals.get(id)?;
+            let config = watch.config();
+            let since = config.hold.saturating_sub(until.since(now));
+            Some((*key, *at, config, since))
+        });
+        let mut all: Vec<_> = all
+            .filter(|(key, ..)| only.is_none_or(|it| it == key))
+            .collect();
+        all.sort_unstable_by_key(|(key, at, ..)| (*key, *at));
+        all
     }
 
     /// When a hold ends next.
@@ -208,7 +231,9 @@ impl Services {
             let mut open = reals.filter(|real| real.id != id && real.weight > 0);
             open.any(|real| why_no_way(tables, real.address).is_none())
         };
-        let (outcome, why) = match watched.watch.note(tally, now, has_other) {
+        let ruling = watched.watch.note(tally, now, has_other);
+        self.indexes.watches.has_doubts |= watched.watch.is_in_doubt();
+        let (outcome, why) = match ruling {
             None => return,
             Some(Ruling::Spared(why)) => (Outcome::Spared, why),
             Some(Ruling::Held { until, why }) => {
