@@ -12,6 +12,7 @@ mod network;
 mod passive;
 mod pool;
 mod request;
+mod scheduler;
 mod service;
 mod tunnel;
 mod ways;

@@ -6,16 +6,17 @@ use super::marks::Marks;
 use super::network::{Network, Unique};
 use super::passive;
 use super::pool::Pools;
+use super::scheduler;
 use super::tunnel;
 use super::ways::Ways;
 use crate::config::check_value::HealthChoice;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
-use crate::config::value::{Given, Int, List, ModeWord};
+use crate::config::value::{Given, Int, ModeWord};
 use crate::config::{
-    ModeConfig, NoShares, PersistenceConfig, Protocol, RealConfig, SchedulerConfig, SchedulerFlags,
-    ServiceConfig, TcpMss, WhenUnavailable,
+    ModeConfig, PersistenceConfig, Protocol, RealConfig, SchedulerConfig, ServiceConfig, TcpMss,
+    WhenUnavailable,
 };
 use crate::net::family;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
@@ -166,15 +167,15 @@ impl Check<'_> {
         let port = raw.port.get().map(|port| port.0 as u16);
         let name = self.name(&raw, at, port);
         let mode = self.mode(&raw);
-        let scheduler = self.scheduler(&raw.scheduler);
-        let flags = self.flags(&raw.flags, scheduler);
+        let scheduler = scheduler::scheduler(&raw.scheduler, self.log);
+        let flags = scheduler::flags(&raw.flags, scheduler, self.log);
         let reals = self.reals(&raw, at, port);
         let fallback = self.fallback(&raw, port, &reals);
         let availability = self.availability(&raw, &reals, &fallback);
         let announce = self.announce(&raw);
         let tcp_mss = self.tcp_mss(&raw);
         let health = health::of_service(&raw.health, &reals, self.templates, self.log);
-        let slow_start = self.slow_start(&raw, scheduler);
+        let slow_start = scheduler::slow_start(&raw, scheduler, self.log);
         let on_drain = passive::on_drain(&raw, self.log);
         let passive = passive::passive(&raw, port, self.log);
         let persistence = raw.persistence.into_option().map(|raw| PersistenceConfig {
@@ -248,29 +249,6 @@ impl Check<'_> {
                 .help("leave it out");
         }
         Some(given.value)
-    }
-
-    /// Over which time real servers get their weights.
-    fn slow_start(
-        &mut self,
-        raw: &raw::Service,
-        scheduler: Option<SchedulerConfig>,
-    ) -> Option<Duration> {
-        let given = raw.slow_start.ok()?;
-        if let Some(scheduler) = scheduler
-            && let Some(NoShares { why, instead }) = scheduler.no_shares()
-        {
-            let name = scheduler.name();
-            self.log
-                .warning(
-                    given.at,
-                    format!("`slow_start` has no effect with the scheduler {name}, {why}"),
-                )
-                .help(format!(
-                    "write `scheduler = \"{instead}\"`, or leave it out"
-                ));
-        }
-        Some(given.value).filter(|over| !over.is_zero())
     }
 
     /// The service's name; what it serves must be its own.
@@ -363,72 +341,6 @@ impl Check<'_> {
                 None
             }
         }
-    }
-
-    fn scheduler(&mut self, raw: &Given<String>) -> Option<SchedulerConfig> {
-        let scheduler = match raw {
-            Given::No => return Some(SchedulerConfig::Wlc),
-            Given::Bad => return None,
-            Given::Yes(scheduler) => scheduler,
-        };
-        let written = scheduler.value.as_str();
-        let mut all = SchedulerConfig::ALL.iter().copied();
-        if let Some(found) = all.find(|scheduler| scheduler.name() == written) {
-            return Some(found);
-        }
-        let known: Vec<_> = SchedulerConfig::ALL
-            .iter()
-            .map(|known| known.name())
-            .collect();
-        let message = format!(
-            "unknown scheduler {}{}",
-            quote(written),
-            did_you_mean(written, known.iter().copied())
-        );
-        self.log
-            .error(scheduler.at, message)
-            .help(format!("write one of: {}", known.join(", ")));
-        None
-    }
-
-    fn flags(
-        &mut self,
-        raw: &Given<List<String>>,
-        scheduler: Option<SchedulerConfig>,
-    ) -> SchedulerFlags {
-        let mut flags = SchedulerFlags::default();
-        let words = || {
-            SchedulerConfig::ALL
-                .iter()
-                .filter_map(|it| Some((it, it.flags()?)))
-        };
-        for flag in raw.ok().into_iter().flat_map(|flags| &flags.value.items) {
-            let written = flag.value.as_str();
-            let known = words().find_map(|(of, words)| {
-                Some((*of, words.iter().position(|word| *word == written)?))
-            });
-            match known {
-                None => {
-                    let all: Vec<_> = words().flat_map(|(_, words)| words).collect();
-                    let guess = did_you_mean(written, all.iter().copied());
-                    self.log
-                        .error(flag.at, format!("unknown flag {}{guess}", quote(written)))
-                        .help(format!("the flags are: {}", all.join(", ")));
-                }
-                Some((of, _)) if scheduler.is_some_and(|scheduler| scheduler != of) => {
-                    let of = of.name();
-                    self.log
-                        .error(
-                            flag.at,
-                            format!("`{written}` is a flag of the scheduler {of}"),
-                        )
-                        .help(format!("leave it out, or write `scheduler = \"{of}\"`"));
-                }
-                Some((_, 0)) => flags.port = true,
-                Some(_) => flags.fallback = true,
-            }
-        }
-        flags
     }
 
     fn reals(&mut self, raw: &raw::Service, service: Span, port: Option<u16>) -> Vec<RealConfig> {
