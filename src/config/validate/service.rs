@@ -15,8 +15,7 @@ use crate::config::pieces::Item;
 use crate::config::raw;
 use crate::config::value::{Given, Int, ModeWord};
 use crate::config::{
-    ModeConfig, PersistenceConfig, Protocol, RealConfig, SchedulerConfig, ServiceConfig, TcpMss,
-    WhenUnavailable,
+    ModeConfig, PersistenceConfig, Protocol, RealConfig, ServiceConfig, TcpMss, WhenUnavailable,
 };
 use crate::net::family;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
