@@ -351,6 +351,11 @@ impl Service {
         choices(&self.reals, self.own_reals, self.serving)
     }
 
+    /// Its real servers without the fallback servers.
+    pub fn own_reals(&self) -> &[Real] {
+        &self.reals[..self.own_reals]
+    }
+
     /// Its real servers and its fallback servers, in the order of the configuration.
     pub fn servers(&self) -> impl Iterator<Item = (&Real, Role)> {
         let (reals, fallback) = self.reals.split_at(self.own_reals);

@@ -1,6 +1,7 @@
 //! One service in part: PATCH of `/v1/services` changes some of its keys, PUT and DELETE of `/v1/reals` a real server of it.
 //! Until the next reload, as PUT and DELETE of `/v1/services`.
 
+use super::access::Peer;
 use super::answer::{
     JSON, Kind, changed, error, invalid, is_of_type, no_answer, object, posted, problem,
 };
@@ -8,6 +9,7 @@ use super::edit::{MOST_NAME, WhichService};
 use super::state::Api;
 use crate::config::{ServiceChange, Unchanged};
 use crate::control::NoAnswer;
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -22,6 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 pub(super) async fn patch_service(
     State(api): State<Api>,
     Query(which): Query<WhichService>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -35,7 +38,7 @@ pub(super) async fn patch_service(
     let Some(service) = which.service else {
         return error(StatusCode::BAD_REQUEST, "`?service=` is missing");
     };
-    change(&api, service, ServiceChange::Set(keys)).await
+    change(&api, peer, service, ServiceChange::Set(keys)).await
 }
 
 /// Of PUT of `/v1/reals`.
@@ -53,7 +56,12 @@ pub(super) struct Put {
     weight: Option<u16>,
 }
 
-pub(super) async fn put_real(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn put_real(
+    State(api): State<Api>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let wanted: Put = match posted(&headers, &body) {
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
@@ -61,7 +69,13 @@ pub(super) async fn put_real(State(api): State<Api>, headers: HeaderMap, body: B
     let (Some(service), Some(real)) = (wanted.service, wanted.real) else {
         return error(StatusCode::BAD_REQUEST, "`service` and `real` are missing");
     };
-    change(&api, service, ServiceChange::PutReal(real, wanted.weight)).await
+    change(
+        &api,
+        peer,
+        service,
+        ServiceChange::PutReal(real, wanted.weight),
+    )
+    .await
 }
 
 /// Of DELETE of `/v1/reals`.
@@ -79,6 +93,7 @@ pub(super) struct WhichReal {
 pub(super) async fn delete_real(
     State(api): State<Api>,
     Query(which): Query<WhichReal>,
+    peer: Option<Extension<Peer>>,
 ) -> Response {
     let (Some(service), Some(real)) = (which.service, which.real) else {
         return error(
@@ -86,11 +101,16 @@ pub(super) async fn delete_real(
             "`?service=` and `&real=` are missing",
         );
     };
-    change(&api, service, ServiceChange::RemoveReal(real)).await
+    change(&api, peer, service, ServiceChange::RemoveReal(real)).await
 }
 
 /// Changes a service in part. No other change comes between the reading and the applying.
-async fn change(api: &Api, name: String, change: ServiceChange) -> Response {
+async fn change(
+    api: &Api,
+    peer: Option<Extension<Peer>>,
+    name: String,
+    change: ServiceChange,
+) -> Response {
     if name.len() > MOST_NAME {
         return error(StatusCode::BAD_REQUEST, "the service's name is too long");
     }
@@ -111,7 +131,13 @@ async fn change(api: &Api, name: String, change: ServiceChange) -> Response {
     let checked = spawn_blocking(move || service.changed(&change, &around));
     let (services, warnings) = match checked.await {
         Ok(Ok(checked)) => checked,
-        Ok(Err(Unchanged::Invalid(wrong))) => return invalid(&wrong),
+        // The text is the service's in force, whose secrets are not for all who may change it.
+        Ok(Err(Unchanged::Invalid(wrong))) => {
+            return match peer {
+                Some(Extension(peer)) if peer.may_see_files() => invalid(&wrong),
+                _ => invalid(&wrong.without_lines()),
+            };
+        }
         Ok(Err(why @ Unchanged::NoReal(_))) => {
             return problem(Kind::UnknownReal, &why.to_string());
         }

@@ -239,7 +239,12 @@ impl Files {
             // The folder is meant as it is, whatever its name: only the pattern is one.
             let folder_pattern = glob::Pattern::escape(&folder.to_string_lossy());
             let full = Path::new(&folder_pattern).join(&pattern.value);
-            let found = match glob::glob(&full.to_string_lossy()) {
+            // As a shell has it: `*` is no hidden file, such as one that is just being written.
+            let options = glob::MatchOptions {
+                require_literal_leading_dot: true,
+                ..glob::MatchOptions::new()
+            };
+            let found = match glob::glob_with(&full.to_string_lossy(), options) {
                 Ok(found) => found,
                 Err(why) => {
                     self.broken = true;

@@ -27,7 +27,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let silent = now.millis().since(connection.last_seen);
         match (found.reply, flow.flags) {
             (true, flags) if flags.rst() => self.note_failure(found.id, Failure::Refused),
-            (false, flags) if flags.opens() && silent >= REPEATED_MS => {
+            (false, flags) if flags.opens() && silent >= REPEATED_MS && connection.is_two_way() => {
                 self.note_failure(found.id, Failure::NoSynAck);
             }
             _ => {}

@@ -53,7 +53,7 @@ fn ring(servers: &[Server]) -> Ring {
         let at = move |point: u64| (mix(name ^ mix(point + 1)) >> 32) as u32;
         (0..points(server)).map(move |point| (at(point), place))
     };
-    let mut ring: Vec<_> = (0u16..).zip(servers).flat_map(of_one).collect();
+    let mut ring: Vec<_> = (0..=u16::MAX).zip(servers).flat_map(of_one).collect();
     // Where two have one point, it is the one's of the smaller name, whatever the list's order.
     ring.sort_unstable_by_key(|&(at, place)| (at, servers[usize::from(place)].name()));
     ring.into()

@@ -19,7 +19,9 @@ struct Failover(Box<[u16]>);
 
 /// The places of real servers that have a weight, by that: the largest first, and equals in the list's order.
 pub(super) fn by_weight(reals: &[Real]) -> Box<[u16]> {
-    let weighted = (0u16..).zip(reals).filter(|(_, real)| has_weight(real));
+    let weighted = (0..=u16::MAX)
+        .zip(reals)
+        .filter(|(_, real)| has_weight(real));
     let mut places: Vec<u16> = weighted.map(|(place, _)| place).collect();
     places.sort_by_key(|place| Reverse(reals[usize::from(*place)].weight));
     places.into()

@@ -24,6 +24,9 @@ pub(super) const KIND: Kind = Kind {
 const ROWS: [usize; 2] = [4_096, 65_536];
 const FEW: usize = 64;
 
+/// So many real servers are asked what has become of their weights, to find what most have become.
+const REFERENCES: usize = 5;
+
 /// So many rows are asked, for a client whose first ones have no usable real server, before the list is gone through.
 const FALLS: u32 = 32;
 
@@ -161,7 +164,7 @@ fn winner(servers: &[Server], places: &[u16], row: usize) -> Option<u16> {
 
 /// The places of those that draw.
 fn drawing(servers: &[Server]) -> Vec<u16> {
-    let all = (0u16..).zip(servers);
+    let all = (0..=u16::MAX).zip(servers);
     let with_weight = all.filter(|(_, server)| server.weight > 0);
     with_weight.map(|(place, _)| place).collect()
 }
@@ -180,13 +183,33 @@ fn renewed(former: &Cached<Slots>, servers: &[Server]) -> Option<Box<[u16]>> {
     }
     let by_name = |servers: &[Server]| -> HashMap<_, _> {
         let place = |(place, server): (u16, &Server)| ((server.address, server.port), place);
-        (0u16..).zip(servers).map(place).collect()
+        (0..=u16::MAX).zip(servers).map(place).collect()
     };
     let (old, new) = (by_name(&former.servers), by_name(servers));
+    let now =
+        |server: &Server| Some(servers[usize::from(*new.get(&(server.address, server.port))?)]);
+    // Weights that have all become as many times as large are the same, as in a slow start: what most have done is no change.
+    let compare = |before: u16, after: u16, (from, to): (u16, u16)| {
+        let product = |a: u16, b: u16| u32::from(a) * u32::from(b);
+        product(after, from).cmp(&product(before, to))
+    };
+    let pairs = || {
+        let all = former.servers.iter();
+        all.filter_map(|before| Some((before.weight, now(before)?.weight)))
+    };
+    let with_weight = pairs().filter(|(before, after)| *before > 0 && *after > 0);
+    let common = with_weight.take(REFERENCES).min_by_key(|factor| {
+        let changed = pairs().filter(|(before, after)| compare(*before, *after, *factor).is_ne());
+        changed.count()
+    });
+    let common = common.unwrap_or((1, 1));
     // Where each of the former list is now, unless it has lost: only its rows are drawn for anew.
     let still = |server: &Server| {
         let place = *new.get(&(server.address, server.port))?;
-        (servers[usize::from(place)].weight >= server.weight).then_some(place)
+        let after = servers[usize::from(place)].weight;
+        compare(server.weight, after, common)
+            .is_ge()
+            .then_some(place)
     };
     let kept: Vec<Option<u16>> = former.servers.iter().map(still).collect();
     let places = drawing(servers);
@@ -197,7 +220,10 @@ fn renewed(former: &Cached<Slots>, servers: &[Server]) -> Option<Box<[u16]>> {
         .filter(|place| {
             let server = &servers[usize::from(*place)];
             let before = old.get(&(server.address, server.port));
-            before.is_none_or(|before| former.servers[usize::from(*before)].weight < server.weight)
+            before.is_none_or(|before| {
+                let before = former.servers[usize::from(*before)].weight;
+                compare(before, server.weight, common).is_gt()
+            })
         })
         .collect();
     if gained.len() > places.len() / 4 {
@@ -333,6 +359,24 @@ mod tests {
                 prop_assert_eq!(rows, dealt(&after));
             }
         }
+    }
+
+    #[test]
+    fn a_factor_that_all_weights_have_is_no_change() {
+        let before: Vec<_> = (0..20).map(|n| server(n, 1 + n % 3)).collect();
+        let former = TABLES.get(&before, |servers| Slots::new(servers, dealt(servers)));
+        let mut after = before.clone();
+        for server in &mut after {
+            server.weight *= 20;
+        }
+        after[0].weight = 1;
+        let renewed = renewed(&former, &after).unwrap();
+        assert_eq!(renewed, dealt(&after));
+        let places = (0..former.len()).map(|row| former.get(row).unwrap());
+        let moved = places
+            .zip(&renewed)
+            .filter(|(was, is)| *was != usize::from(**is));
+        assert!(moved.clone().count() > 0 && moved.into_iter().all(|(was, _)| was == 0));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) fn deal(reals: &[Real], turns: impl Fn(&Real) -> u16) -> Box<[u16]> {
     if reals.is_empty() {
         return Box::default();
     }
-    let in_turn = (0u16..)
+    let in_turn = (0..=u16::MAX)
         .zip(reals)
         .flat_map(|(place, real)| std::iter::repeat_n(place, usize::from(turns(real))));
     in_turn.cycle().take(BUCKETS).collect()

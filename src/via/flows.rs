@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 /// How long one may be silent: checks have an end of their own, and connections are closed by a reset.
 const SILENCE: Duration = Duration::from_secs(60);
+/// One that has been silent for so long may be over: another may have its ports, where there are no others.
+const OVER: Duration = Duration::from_secs(2);
+/// So many ports are tried for a flow.
+const TRIES: u32 = 256;
 /// The most of them. Beyond it the oldest is forgotten, which has ended long before.
 const MOST: usize = 1 << 17;
 
@@ -58,7 +62,7 @@ impl Flows {
     }
 
     /// Makes a flow, in the place of a former one: from one of `sources` and a port between `first` and `last` that no other has
-    /// towards that destination. None if all are in use.
+    /// towards that destination; where there is none at hand, those of the oldest one that is silent. None if none is.
     pub(super) fn add(
         &mut self,
         request: Ends,
@@ -69,7 +73,7 @@ impl Flows {
     ) -> Option<Flow> {
         self.remove(&request);
         let ports = u32::from(last - first) + 1;
-        let sent = (0..ports).find_map(|_| {
+        let sent = (0..ports.min(TRIES)).find_map(|_| {
             self.last_port = match self.last_port.wrapping_add(1) {
                 next if (first..=last).contains(&next) => next,
                 _ => first,
@@ -82,7 +86,11 @@ impl Flows {
                 };
                 (!self.by_answer.contains_key(&sent.reversed())).then_some(sent)
             })
-        })?;
+        });
+        let sent = match sent {
+            Some(sent) => sent,
+            None => self.take_over(request.protocol, sources, destination, now)?,
+        };
         if self.by_request.len() >= MOST {
             self.forget_oldest();
         }
@@ -99,6 +107,28 @@ impl Flows {
         );
         self.agenda.push_back((now + SILENCE, request, serial));
         Some(flow)
+    }
+
+    /// The ends of the oldest flow to a destination that has been silent for a while, which is over then.
+    fn take_over(
+        &mut self,
+        protocol: u8,
+        sources: &[IpAddr],
+        destination: (IpAddr, u16),
+        now: Instant,
+    ) -> Option<Ends> {
+        let found = self.agenda.iter().find_map(|(_, request, serial)| {
+            let entry = self.by_request.get(request)?;
+            let sent = entry.flow.sent;
+            let fits = sent.protocol == protocol
+                && sent.destination == destination
+                && sources.contains(&sent.source.0);
+            let is_silent = now.saturating_duration_since(entry.seen) >= OVER;
+            (fits && is_silent && entry.serial == *serial).then_some((*request, sent))
+        });
+        let (request, sent) = found?;
+        self.remove(&request);
+        Some(sent)
     }
 
     fn remove(&mut self, request: &Ends) {

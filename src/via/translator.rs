@@ -87,6 +87,8 @@ impl Translator {
         let ways = self.ways.clone();
         let known = ways.known.read();
         let tables = known.tables.as_deref()?;
+        // The host's own, and no other machine's that it forwards for.
+        tables.addresses.get(&request.source.0)?;
         let (service, real) = known.book.target(header.destination)?;
         let goal = goal(tables, service, *real)?;
         let destination = match goal.service.mode.sees_replies {

@@ -115,8 +115,10 @@ impl Around {
     /// replies come in.
     fn stand(&self, id: ServiceId, real: &Real, service: &config::ServiceConfig) {
         let ports = self.reply_ports(real.address);
-        let stays = service.persistence.is_some_and(|it| it.through_drain) && real.keeps_clients;
-        let leaves = real.weight == 0 && !stays && service.on_drain.is_some();
+        // For reasons of its own: one that its service does not use now, or that is held, keeps what it has.
+        let is_drained = real.weight == 0 && real.keeps_clients;
+        let stays = service.persistence.is_some_and(|it| it.through_drain);
+        let leaves = is_drained && !stays && service.on_drain.is_some();
         let established = match service.on_down {
             _ if real.is_available && leaves => Established::Leave,
             _ if real.is_available => Established::GoOn,

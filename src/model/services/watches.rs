@@ -226,10 +226,13 @@ impl Services {
         watched.doubts = doubts;
         let (key, at) = (watched.key, watched.at);
         let running = self.indexes.running.get(&key).cloned();
+        // Without it the service has another one, and as many as it asks for.
+        let availability = self.indexes.registry.availability(&key);
+        let is_above = availability.is_none_or(|it| it.available > it.needed);
         let has_other = || {
-            let reals = running.iter().flat_map(|service| &service.reals);
+            let reals = running.iter().flat_map(|service| service.own_reals());
             let mut open = reals.filter(|real| real.id != id && real.weight > 0);
-            open.any(|real| why_no_way(tables, real.address).is_none())
+            is_above && open.any(|real| why_no_way(tables, real.address).is_none())
         };
         let ruling = watched.watch.note(tally, now, has_other);
         self.indexes.watches.has_doubts |= watched.watch.is_in_doubt();
@@ -266,7 +269,7 @@ impl Services {
             };
             let running = self.indexes.running.get(&watched.key);
             let is_served = running.is_some_and(|service| {
-                let mut open = service.reals.iter().filter(|real| real.weight > 0);
+                let mut open = service.own_reals().iter().filter(|real| real.weight > 0);
                 open.any(|real| why_no_way(tables, real.address).is_none())
             });
             if !is_served {
