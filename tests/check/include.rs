@@ -45,6 +45,21 @@ fn included_tables_are_appended_in_the_order_of_their_names() {
 }
 
 #[test]
+fn a_pattern_has_no_hidden_files() {
+    let main = format!("include = [\"conf.d/*\", \"extra/.named\"]\n{NETWORK}");
+    let other = SERVICE.replace("port = 1", "port = 2");
+    let files = [
+        ("lb.toml", &main[..]),
+        ("conf.d/a.toml", SERVICE),
+        // As one that is just being written, or was left behind.
+        ("conf.d/.a.toml.weir-7", SERVICE),
+        ("extra/.named", &other),
+    ];
+    let (_folder, loaded) = load(&files);
+    assert_eq!(loaded.unwrap().config.services.len(), 2);
+}
+
+#[test]
 fn errors_name_the_included_file() {
     let main = format!("include = [\"conf.d/*.toml\"]\n[limits]\n[[prt]]\n{NETWORK}");
     let (folder, loaded) = load(&[

@@ -473,6 +473,31 @@ fn a_udp_flow_leaves_a_drained_real_server_after_a_silence() {
 }
 
 #[test]
+fn a_udp_flow_stays_where_it_is_when_its_service_uses_others_meanwhile() {
+    for mode in MODES {
+        for workers in WORKERS {
+            let keys = "min_healthy = 2\nfallback = [\"10.0.0.13\"]";
+            let mut lab = Lab::udp(workers, mode, keys);
+            let case = format!("{mode}, {workers} workers");
+            let mut flows = (0..9).map(|n| 7000 + n);
+            let udp = flows.find(|n| lab.real(&query(*n)) == 11).unwrap();
+            lab.health(12, Health::Down);
+            assert_eq!(lab.real(&query(8000)), 13, "{case}");
+            lab.now += 7 * super::SECOND;
+            assert_eq!(lab.real(&query(udp)), 11, "{case}: it is available");
+            lab.health(12, Health::Up);
+            lab.now += 7 * super::SECOND;
+            assert_eq!(lab.real(&query(8000)), 13, "{case}");
+            // Drained itself, a real server is left while fallback servers are used, too.
+            lab.health(12, Health::Down);
+            lab.edit(11, Edit::Drain, None);
+            lab.now += 7 * super::SECOND;
+            assert_eq!(lab.real(&query(udp)), 13, "{case}: it is drained");
+        }
+    }
+}
+
+#[test]
 fn a_bound_udp_client_stays_through_a_drain_if_it_may() {
     for (through, expected) in [(true, 12), (false, 11)] {
         let keys = format!("persistence = {{ timeout = 300, through_drain = {through} }}");
