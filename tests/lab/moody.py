@@ -1,10 +1,9 @@
 #!/usr/bin/python3
 """A web server of moods: moody.py NAME MOOD-FILE [PORT].
 
-The file says how the next request is answered: by one of MOODS; "hang": accepted, and never answered; "close" and "reset": at once.
+The file says how the next request is answered: by one of MOODS; "hang": accepted, and never answered; "close": at once.
 """
 import socket
-import struct
 import sys
 import threading
 import time
@@ -45,9 +44,7 @@ def answer(connection):
     with connection:
         connection.settimeout(5)
         try:
-            if mood == "reset":
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            if mood in ("reset", "close") or not connection.recv(4096):
+            if mood == "close" or not connection.recv(4096):
                 return
             first, *others = MOODS[mood]
             connection.sendall(first.encode())

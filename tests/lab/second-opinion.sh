@@ -132,8 +132,6 @@ EOT
 pkill -f "moody.py s1 $LAB_DIR/mood"
 thinks ------ "no server at that port"
 moody
-mood reset
-thinks +----- reset
 mood ok
 thinks ++++++ "ok again"
 ip -n weir link set lan.s1 down
