@@ -122,6 +122,7 @@ reload_more() {
 weir drain tcp:$vip:80 10.0.0.11:80
 ip -n s1 address del $vip/32 dev lo
 finds "dr, drained, the VIP is missing" tcp:$vip:80 10.0.0.11 down
+finds "dr, ping, the VIP is missing again" tcp:$vip:82 10.0.0.11 down
 same "checks make no connections of workers" 0 "$(metrics | awk '/^weir_connections/ { sum += $NF } END { print sum + 0 }')"
 states() {
     weir show health --json | /usr/bin/python3 -c '
