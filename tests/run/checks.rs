@@ -27,8 +27,9 @@ fn checks_follow_changes_and_show_what_they_find() {
         return skip::skip("network namespaces take root");
     }
     let lab = Lab::new();
-    // No route leads anywhere there.
-    let daemon = Daemon::start_in_namespace(&lab, &lab.config("", 1));
+    // The real server is there, and nothing listens.
+    let real = "ip link set lo up; ip address add 10.0.0.11/32 dev lo";
+    let daemon = Daemon::start_in_namespace(&lab, &lab.config("", 1), real);
     let rows = |path: &str| json(&daemon.get(path)).as_array().unwrap().clone();
     let row = || rows("/v1/health?service=checked").first().cloned();
     assert_eq!(rows("/v1/health"), Vec::<Value>::new());
@@ -41,24 +42,24 @@ fn checks_follow_changes_and_show_what_they_find() {
     assert_eq!(down["real"], "10.0.0.11:80");
     assert_eq!(down["check"], "tcp");
     assert_eq!(down["result"], "failed");
-    assert_eq!(down["reason"], "connect: network is unreachable");
+    assert_eq!(down["reason"], "connect: connection refused");
     let real = || {
         let rows = rows("/v1/reals?service=checked");
         (rows[0]["up"].clone(), rows[0]["health"].clone())
     };
     daemon.wait(|_| (real() == (false.into(), "down".into())).then_some(()));
     let table = daemon.table("health");
-    assert!(table.contains("connect: network is unreachable"), "{table}");
+    assert!(table.contains("connect: connection refused"), "{table}");
     let (status, why) = daemon.request("GET /ready?service=checked HTTP/1.0\r\n\r\n");
     assert_eq!(status, 503, "{why}");
     assert!(
-        why.contains("10.0.0.11:80 (down: connect: network"),
+        why.contains("10.0.0.11:80 (down: connect: connection refused"),
         "{why}"
     );
     assert!(
         daemon
             .log()
-            .contains("real server is down: connect: network is unreachable")
+            .contains("real server is down: connect: connection refused")
     );
     let metrics = daemon.get("/metrics");
     let value = |name: &str| {

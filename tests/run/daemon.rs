@@ -239,11 +239,14 @@ impl Daemon {
         daemon
     }
 
-    /// In a network namespace of its own, for companions. Only root can make one.
-    pub fn start_in_namespace(lab: &Lab, config: &str) -> Daemon {
+    /// In a network namespace of its own, for companions, which a shell's commands prepare. Only root can make one.
+    pub fn start_in_namespace(lab: &Lab, config: &str, commands: &str) -> Daemon {
         let log = File::create(lab.path("log")).unwrap();
         let mut command = Command::new("unshare");
-        command.arg("--net").arg(env!("CARGO_BIN_EXE_weir"));
+        command
+            .args(["--net", "sh", "-e", "-c"])
+            .arg(format!("{commands}\nexec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_weir"));
         let mut daemon = Self::spawn(command, lab, config, &lab.api(), log.into());
         daemon.wait_until(|daemon| daemon.log().contains(" ready\n"));
         daemon

@@ -407,7 +407,7 @@ fn a_panic_of_the_companions_thread_ends_the_hosts_way_and_not_forwarding() {
     let lab = Lab::new();
     let mac = "mac = \"02:00:00:00:00:01\"";
     let config = forwards(&lab).replace(mac, &format!("{mac}\ncompanion = \"wan0\""));
-    let daemon = Daemon::start_in_namespace(&lab, &config);
+    let daemon = Daemon::start_in_namespace(&lab, &config, "");
     still_forwards(&daemon);
     assert_eq!(health(&daemon), (200, "ok\n".to_owned()));
     assert_eq!(daemon.inject("companions").0, 200);
