@@ -20,8 +20,7 @@ pub(super) const KIND: Kind = Kind {
 };
 
 /// So many real servers a set has at most.
-#[cfg(test)]
-const MOST: usize = 16;
+pub(super) const MOST: usize = 16;
 
 /// The kernel's `lblcr_expiration`.
 const DAY: u32 = 24 * 60 * 60 * 1000;

@@ -118,7 +118,7 @@ pub struct Cursor {
     /// Where this service begins, on every worker.
     offset: u32,
     /// Of `lblcr`: the real servers among which it chooses, by id, one more; and when that changed.
-    set: [AtomicU32; 16],
+    set: [AtomicU32; lblcr::MOST],
     set_changed: AtomicU32,
 }
 
