@@ -286,7 +286,7 @@ mod tests {
         let refused = door(false, true, false).judge(Change, Some(READER));
         let expected = "the token \"grafana\" is for reading: changes take one for `write`";
         assert_eq!(refused, Err(Refusal::Forbidden(expected.to_owned())));
-        // A file that cannot be used lets nobody in.
+        // With a file that cannot be used every token is refused.
         for text in ["", "ops:wirte:0123456789abcdef"] {
             std::fs::write(&file, text).unwrap();
             assert!(door(true, true, true).judge(Read, Some(TOKEN)).is_err());

@@ -186,7 +186,7 @@ mod tests {
             ),
             ("just within", &[(1.0, (0, 4), false), (9.9, (0, 1), true)]),
             (
-                "others are answered: a client sends what nobody answers",
+                "one client's requests get no answer, and those of others do",
                 &[
                     (1.0, (5, 5), false),
                     (2.0, (50, 20), false),

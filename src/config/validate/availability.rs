@@ -151,7 +151,7 @@ impl Check<'_> {
                     .help("write at most the number of real servers, or a part of them such as \"50%\"");
             }
         }
-        // Whoever asks for a minimum wants the load spread; without one nothing dead gets traffic.
+        // A minimum is set to spread the load over enough real servers, down or not. Without one, those that are down get nothing.
         let default = match (has_fallback, min_healthy) {
             (true, _) => WhenBelow::Fallback,
             (false, Some(_)) => WhenBelow::All,

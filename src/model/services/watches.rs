@@ -34,7 +34,7 @@ pub(super) struct Watches {
     /// Failures of all when a round was begun because of them, and how many are left of it.
     failures: u64,
     left: usize,
-    /// Some that were looked at have failed of late: what they answer is to be counted in its time.
+    /// A real server has recent failures that are not judged yet: the next look must not wait, so that its answers are counted too.
     has_doubts: bool,
     /// How often one was held.
     holds: u64,
