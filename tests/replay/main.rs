@@ -3,6 +3,7 @@
 mod alike;
 mod bursts;
 mod captures;
+mod client_address;
 mod clock;
 mod crossing;
 mod days;
