@@ -4,6 +4,7 @@ mod alike;
 mod bursts;
 mod captures;
 mod client_address;
+mod clients;
 mod clock;
 mod crossing;
 mod days;
