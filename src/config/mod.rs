@@ -22,6 +22,7 @@ mod port;
 mod raw;
 mod scheduler;
 mod size;
+mod thresholds;
 mod validate;
 mod value;
 mod written;
@@ -43,6 +44,7 @@ pub(crate) use open::read_file;
 pub use pieces::Known;
 pub use port::{PortConfig, Queues};
 pub use scheduler::{NoShares, SchedulerConfig, SchedulerFlags};
+pub use thresholds::Thresholds;
 
 use crate::net::{Mac, protocol};
 use error::{Log, Source};
@@ -596,4 +598,6 @@ pub struct RealConfig {
     pub port: u16,
     /// 0 … 65,535; 0: no new connections.
     pub weight: u16,
+    /// None: it may have any number of connections.
+    pub thresholds: Option<Thresholds>,
 }
