@@ -3,6 +3,7 @@
 
 mod beside;
 mod counter;
+mod overload;
 mod signs;
 #[cfg(test)]
 mod stats_loom;
@@ -21,6 +22,7 @@ pub const MAX_PORTS: usize = 16;
 
 pub use beside::{Beside, TABLES};
 pub use counter::{Counter, Gauge};
+pub use overload::Overload;
 pub use signs::{Failure, Seen, Signs};
 
 /// What `counter` synchronises with. The model test compiles the same file against loom's versions.
@@ -31,6 +33,8 @@ mod sync {
 /// Everything that the workers count.
 pub struct Stats {
     workers: Box<[Arc<CachePadded<WorkerStats>>]>,
+    /// Of real servers with `max_connections`.
+    overloads: GrowingArray<Overload>,
 }
 
 impl Stats {
@@ -39,7 +43,10 @@ impl Stats {
     pub fn new(workers: usize) -> Result<Self, NoMemory> {
         let worker = |_| Ok(Arc::new(CachePadded::new(WorkerStats::new()?)));
         let workers = (0..workers).map(worker).collect::<Result<_, _>>()?;
-        Ok(Stats { workers })
+        Ok(Stats {
+            workers,
+            overloads: GrowingArray::new(MAX_REALS)?,
+        })
     }
 
     #[inline]
@@ -102,6 +109,19 @@ impl Stats {
         for worker in self.workers() {
             worker.told.iter().for_each(Beside::want);
         }
+    }
+
+    /// Reserves whether a real server is overloaded, which it is not found to be yet. Called before the real server is published with
+    /// other thresholds.
+    pub fn ensure_overload(&self, id: RealId) {
+        if let Some(cell) = self.overloads.ensure(id.index()) {
+            cell.update(|_| false);
+        }
+    }
+
+    /// Whether a real server with `max_connections` was found to be overloaded.
+    pub fn overload(&self, id: RealId) -> Option<&Overload> {
+        self.overloads.get(id.index())
     }
 
     /// What has been seen of a watched real server's connections, over all workers.
