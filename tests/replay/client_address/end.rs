@@ -490,9 +490,6 @@ impl End {
         if let Some(&[_, _, shift]) = segment.option(3) {
             self.shift = shift;
         }
-        if let Some(fast_open) = segment.option(34) {
-            assert!(self.is_client, "Fast Open gets through: {fast_open:?}");
-        }
     }
 
     fn hear_acknowledged(&mut self, segment: &Segment) -> Out {
@@ -548,11 +545,21 @@ impl End {
     }
 
     fn hear_data(&mut self, segment: &Segment) -> Out {
-        let (flags, data) = (segment.flags, &segment.data);
+        let (flags, mut data) = (segment.flags, segment.data.clone());
         if flags & URG != 0 && !data.is_empty() {
             assert_eq!(usize::from(segment.urgent), data.len(), "the urgent byte");
         }
         let at = self.other_place(segment.sequence);
+        // Behind the end there is nothing but a byte that asks whether this end is there.
+        if let Some(ends) = self
+            .ends
+            .filter(|ends| at + data.len() as i64 > *ends as i64)
+        {
+            data.truncate((ends as i64 - at).max(0) as usize);
+            if data.is_empty() {
+                return vec![self.ack()];
+            }
+        }
         let end = at + data.len() as i64;
         if data.is_empty() && flags & FIN == 0 {
             // It asks whether this end is there.
@@ -573,7 +580,7 @@ impl End {
         let known = self.taken.len() as i64;
         if at > known {
             if !self.early.contains(&(at as u64, data.clone())) && !data.is_empty() {
-                self.early.push((at as u64, data.clone()));
+                self.early.push((at as u64, data));
             }
         } else if end > known {
             self.taken.extend(&data[(known - at) as usize..]);
