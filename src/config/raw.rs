@@ -104,6 +104,7 @@ tables! {
         route: List<Route>;
         neighbour: List<Neighbour>;
         local_pool: List<LocalPool>;
+        snat: List<Snat>;
         health: ByName<Health>;
         service: List<Service>;
         host_peer: List<HostPeer>;
@@ -152,6 +153,7 @@ tables! {
         tcp_listen: Duration;
         tcp_synack: Duration;
         udp: Duration;
+        icmp: Duration;
     }
     Metrics "[metrics]" {
         per_real: bool;
@@ -185,6 +187,11 @@ tables! {
         name: Name, required;
         addresses: List<AddressRange>, required;
         ports: PortRange;
+    }
+    Snat "[[snat]]" {
+        from: Destination, required;
+        pool: String, required;
+        out_port: String;
     }
     Service "[[service]]" {
         name: Name;
@@ -327,6 +334,7 @@ impl Root {
         append(&mut self.route, other.route);
         append(&mut self.neighbour, other.neighbour);
         append(&mut self.local_pool, other.local_pool);
+        append(&mut self.snat, other.snat);
         self.health = std::mem::take(&mut self.health).with(other.health, log);
         append(&mut self.service, other.service);
         append(&mut self.host_peer, other.host_peer);
