@@ -12,6 +12,7 @@ pub use placement::{Placement, Placements};
 pub use snat::{Snat, SnatRule};
 pub use tunnels::Tunnels;
 
+use crate::admission::Guard;
 use crate::config::{
     CheckAddresses, HostPeer, OnDown, ReversePath, SchedulerConfig, SchedulerFlags, TcpMss,
     TunnelConfig, UnknownTcp, WhenUnavailable,
@@ -299,6 +300,8 @@ pub struct Service {
     pub on_drain: Option<Duration>,
     /// Of a mode that wraps or marks packets.
     pub via: Option<Via>,
+    /// Whose new connections it takes. None: all.
+    pub guard: Option<Arc<Guard>>,
     /// For each worker. Outlive every change of the service.
     pub cursors: Arc<[CachePadded<Cursor>]>,
 }

@@ -97,6 +97,8 @@ fn services(
             fallback: Vec::new(),
             on_drain: None,
             passive: None,
+            allow: None,
+            deny: None,
             reals: (0..reals).map(real).collect(),
         })
     };

@@ -5,6 +5,7 @@ use super::availability::{Announce, HostPort, Least, More, WhenBelow};
 use super::check_value::{
     ByName, CheckKind, HealthChoice, Hex, OnDrain, Pace, Rcodes, StatusCodes,
 };
+use super::clients::Entry;
 use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
 use super::value::{
@@ -222,6 +223,8 @@ tables! {
         announce: Announce;
         on_drain: OnDrain;
         passive: Passive;
+        allow: List<Entry>;
+        deny: List<Entry>;
         real: List<Real>;
     }
     Passive "passive" {

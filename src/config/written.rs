@@ -8,10 +8,10 @@ pub(super) mod health;
 use super::health::HealthUse;
 use super::value::Word;
 use super::{
-    Api, ApiTls, AvailabilityConfig, CheckAddresses, Config, Dpdk, Encapsulation, GueVariant,
-    HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig, PersistenceConfig,
-    PortConfig, Protocol, Queues, RealConfig, RouteConfig, ServiceConfig, Share, SnatConfig,
-    StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
+    Api, ApiTls, AvailabilityConfig, CheckAddresses, ClientList, Config, Dpdk, Encapsulation,
+    GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig,
+    PersistenceConfig, PortConfig, Protocol, Queues, RealConfig, RouteConfig, ServiceConfig, Share,
+    SnatConfig, StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -172,6 +172,8 @@ impl ServiceConfig {
             announce,
             on_drain,
             passive,
+            allow,
+            deny,
             reals,
             fallback,
         } = self;
@@ -225,6 +227,8 @@ impl ServiceConfig {
             put(&mut table, "on_drain", after);
         }
         put_some(&mut table, "passive", passive.as_ref().map(passive_table));
+        put_some(&mut table, "allow", allow.as_ref().map(client_list));
+        put_some(&mut table, "deny", deny.as_ref().map(client_list));
         put(&mut table, "real", tables(reals, real_table));
         let mut file = Table::new();
         put(&mut file, "service", vec![Value::from(table)]);
@@ -524,6 +528,12 @@ fn persistence_table(persistence: &PersistenceConfig) -> Table {
     put(&mut table, "prefix_v6", i64::from(prefix_v6));
     put(&mut table, "through_drain", through_drain);
     table
+}
+
+fn client_list(clients: &ClientList) -> Vec<Value> {
+    let files = clients.files.iter();
+    let files = files.map(|file| Value::from(format!("file:{}", path(&file.path))));
+    list(&clients.prefixes).into_iter().chain(files).collect()
 }
 
 fn passive_table(passive: &PassiveConfig) -> Table {

@@ -205,7 +205,12 @@ impl<F: Family, P: Packet> Core<F, P> {
     /// Ends at its real server what a local pair was used for until now, so that the next connection from it meets nothing
     /// of the old one: a reset with the sequence number that the real server takes next (RFC 9293 section 3.10.7.4;
     /// TIME-WAIT ends by it as well, so that RFC 6191 is not needed). `reply`: the key of its replies to the pair.
-    pub(super) fn reset_left<S: Sink<Packet = P>>(&mut self, reply: &F::Key, tables: &Tables, sink: &mut S) {
+    pub(super) fn reset_left<S: Sink<Packet = P>>(
+        &mut self,
+        reply: &F::Key,
+        tables: &Tables,
+        sink: &mut S,
+    ) {
         let Some(sequence) = self.live.take_left(reply) else {
             return;
         };

@@ -183,7 +183,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
     ) -> Outcome {
         let mut head = head;
         if head.protocol == F::ICMP {
-            let owner = turn.tables.owner(packet.port(), fragment.destination.into());
+            let owner = turn
+                .tables
+                .owner(packet.port(), fragment.destination.into());
             head = match self.echo_head(head, owner, turn.tables) {
                 Some(head) => head,
                 None => {

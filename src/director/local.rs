@@ -164,7 +164,10 @@ impl<F: Wire, P: Packet> Core<F, P> {
 }
 
 /// The bytes behind the IP headers.
-pub(super) fn message_of<'a, F: Wire, P: Packet>(packet: &'a P, datagram: &Datagram<F>) -> &'a [u8] {
+pub(super) fn message_of<'a, F: Wire, P: Packet>(
+    packet: &'a P,
+    datagram: &Datagram<F>,
+) -> &'a [u8] {
     let end = ethernet::HEADER_LEN + usize::from(datagram.length);
     let bytes = packet.data().get(usize::from(datagram.layout.l4)..end);
     bytes.unwrap_or_default()

@@ -126,7 +126,14 @@ impl<F: Family, P: Packet> Core<F, P> {
         };
         if flow.ttl <= 1 {
             let (error, reason) = (Error::TtlExceeded, ReplyReason::TtlExceeded);
-            let verdict = self.tell(packet, &routed, error, reason, DropReason::TtlExceeded, turn);
+            let verdict = self.tell(
+                packet,
+                &routed,
+                error,
+                reason,
+                DropReason::TtlExceeded,
+                turn,
+            );
             return (verdict, context);
         }
         if way.has_failed(tables) {
@@ -378,7 +385,12 @@ impl<F: Wire, P: Packet> Core<F, P> {
 
     /// What the first fragment of an echo told, as the flow that [`Self::echo_flow`] makes of a whole one; none: `[[snat]]` has
     /// nothing to do with it.
-    pub(super) fn echo_head(&self, head: Head, owner: Option<Owner>, tables: &Tables) -> Option<Head> {
+    pub(super) fn echo_head(
+        &self,
+        head: Head,
+        owner: Option<Owner>,
+        tables: &Tables,
+    ) -> Option<Head> {
         let is_request = head.has_checksum;
         match owner {
             None if is_request => Some(Head {

@@ -1,9 +1,7 @@
 //! Applies a connection's translation to an IPv6 frame, as [`rewrite`](super::rewrite) to an IPv4 one. The header has no
 //! checksum, and so none is corrected.
 
-use super::rewrite::{
-    Form, Part, is_echo, set_ethernet_header, translate_echo, translate_ports,
-};
+use super::rewrite::{Form, Part, is_echo, set_ethernet_header, translate_echo, translate_ports};
 use crate::conn::{Connection6, FlowKey6, Key};
 use crate::neighbour::Hop;
 use crate::net::protocol;

@@ -47,6 +47,8 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         fallback: Vec::new(),
         on_drain: None,
         passive: None,
+        allow: None,
+        deny: None,
         reals: reals
             .iter()
             .map(|&real| RealConfig {

@@ -28,7 +28,10 @@ pub struct SnatRule {
 
 impl Snat {
     pub fn new(rules: Vec<SnatRule>) -> Self {
-        let places = rules.iter().zip(0..).map(|(rule, place)| (rule.from, place));
+        let places = rules
+            .iter()
+            .zip(0..)
+            .map(|(rule, place)| (rule.from, place));
         Snat {
             by_source: Lpm::from_routes(places),
             rules: rules.into(),

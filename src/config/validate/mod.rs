@@ -3,6 +3,7 @@
 //! A value that could not be read is reported already; no check concludes anything from its absence.
 
 mod availability;
+mod clients;
 mod devices;
 mod eal_args;
 mod health;
@@ -18,6 +19,7 @@ mod snat;
 mod tunnel;
 mod ways;
 
+use super::clients::Lists;
 use super::error::{At, Log, Span};
 use super::pieces::Item;
 use super::raw::{self, Root};
@@ -44,6 +46,7 @@ pub(super) fn validate(
     root: Root,
     services: Vec<Item>,
     context: &Context,
+    lists: &mut Lists,
     log: &mut Log,
 ) -> (Config, Vec<Span>) {
     let dpdk = dpdk(root.dpdk.into_option().unwrap_or_default(), context, log);
@@ -61,7 +64,16 @@ pub(super) fn validate(
     network.ways(&ports, &routes, check_addresses);
     let templates = health::templates(root.health, log);
     let homes = Homes::new(&ports, &routes, network.is_complete());
-    let services = service::services(services, &[], &pools, &templates, &network, &homes, log);
+    let services = service::services(
+        services,
+        &[],
+        &pools,
+        &templates,
+        &network,
+        &homes,
+        lists,
+        log,
+    );
     let config = Config {
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
@@ -93,6 +105,7 @@ pub(super) fn added(
     root: Root,
     services: Vec<Item>,
     config: &Config,
+    lists: &mut Lists,
     log: &mut Log,
 ) -> Vec<Arc<ServiceConfig>> {
     let others = [
@@ -127,7 +140,9 @@ pub(super) fn added(
     let (pools, templates) = (Pools::of(config), Templates::of(config));
     let others = &config.services;
     let homes = Homes::new(&config.ports, &config.routes, true);
-    service::services(services, others, &pools, &templates, &network, &homes, log)
+    service::services(
+        services, others, &pools, &templates, &network, &homes, lists, log,
+    )
 }
 
 /// Checks a service by itself. None: there is something to say of it.

@@ -1,6 +1,7 @@
 //! Virtual services and their real servers.
 
 use super::availability::Homes;
+use super::clients;
 use super::health::{self, Templates};
 use super::marks::Marks;
 use super::network::{Network, Unique};
@@ -10,6 +11,7 @@ use super::scheduler;
 use super::tunnel;
 use super::ways::Ways;
 use crate::config::check_value::HealthChoice;
+use crate::config::clients::Lists;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
@@ -27,6 +29,7 @@ use std::time::Duration;
 const REAL: &str = "real server";
 
 /// Checks services, which are to be beside `others` of the running configuration: those that they take the place of are none.
+#[expect(clippy::too_many_arguments)]
 pub(super) fn services(
     items: Vec<Item>,
     others: &[Arc<ServiceConfig>],
@@ -34,6 +37,7 @@ pub(super) fn services(
     templates: &Templates,
     network: &Network,
     homes: &Homes,
+    lists: &mut Lists,
     log: &mut Log,
 ) -> Vec<Arc<ServiceConfig>> {
     let in_pieces = items.iter().any(|item| matches!(item, Item::Checked(_)));
@@ -42,6 +46,7 @@ pub(super) fn services(
         templates,
         network,
         homes,
+        lists: Some(lists),
         log,
         names: Unique::default(),
         keys: HashMap::new(),
@@ -112,6 +117,7 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfi
         templates: &Templates::unknown(),
         network: &Network::of_others(),
         homes: &Homes::unknown(),
+        lists: None,
         log,
         names: Unique::default(),
         keys: HashMap::new(),
@@ -126,6 +132,8 @@ pub(super) struct Check<'a> {
     templates: &'a Templates,
     network: &'a Network,
     pub(super) homes: &'a Homes<'a>,
+    /// None: no file is to be read.
+    lists: Option<&'a mut Lists>,
     pub(super) log: &'a mut Log,
     names: Unique,
     keys: HashMap<(Protocol, IpAddr, u16), Span>,
@@ -177,6 +185,7 @@ impl Check<'_> {
         let slow_start = scheduler::slow_start(&raw, scheduler, self.log);
         let on_drain = passive::on_drain(&raw, self.log);
         let passive = passive::passive(&raw, port, self.log);
+        let clients = clients::clients(&raw, self.lists.as_deref_mut(), self.log);
         let persistence = raw.persistence.into_option().map(|raw| PersistenceConfig {
             timeout: raw.timeout.get().unwrap_or(Duration::from_secs(360)),
             prefix_v4: raw.prefix_v4.get().map_or(32, |length| length.0 as u8),
@@ -187,6 +196,7 @@ impl Check<'_> {
             HealthChoice::Own(own) => own.via.ok().map_or(health.at, |via| via.at),
             HealthChoice::Named(_) => health.at,
         });
+        let (allow, deny) = clients.ok()?;
         let service = ServiceConfig {
             name: name?,
             protocol: raw.protocol.get()?,
@@ -209,6 +219,8 @@ impl Check<'_> {
             announce,
             on_drain,
             passive: passive.ok()?,
+            allow,
+            deny,
             reals,
             fallback,
         };

@@ -20,8 +20,13 @@ pub(super) fn rules(
 ) -> Vec<SnatConfig> {
     let list = raw.items();
     if let Some(extra) = list.get(MOST) {
-        log.error(extra.at, format!("{} rules of [[snat]] are too many", list.len()))
-            .help(format!("write at most {MOST}: one rule may cover many hosts"));
+        log.error(
+            extra.at,
+            format!("{} rules of [[snat]] are too many", list.len()),
+        )
+        .help(format!(
+            "write at most {MOST}: one rule may cover many hosts"
+        ));
     }
     let mut first: HashMap<IpNet, Span> = HashMap::new();
     let mut rules = Vec::new();

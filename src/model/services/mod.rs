@@ -16,6 +16,7 @@ mod watches;
 
 use super::changes::{Changes, different};
 use super::from_config::{key, owners, pool_table};
+use crate::admission::Guard;
 use crate::config::{self, Config, OnDown, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
@@ -388,9 +389,11 @@ impl Services {
     pub(super) fn outward_totals(&self, rule: &SnatRule) -> RealTotals {
         let registry = &self.indexes.registry;
         let real = std::iter::once(rule.real);
-        registry.key(rule.service).map_or_else(RealTotals::default, |key| {
-            registry.service_totals(&self.around.stats, key, real)
-        })
+        registry
+            .key(rule.service)
+            .map_or_else(RealTotals::default, |key| {
+                registry.service_totals(&self.around.stats, key, real)
+            })
     }
 
     pub(super) fn real_totals(&self, id: RealId) -> RealTotals {
@@ -433,6 +436,7 @@ impl Indexes {
             name: former.name.clone(),
             pool: former.pool.clone(),
             cursors: former.cursors.clone(),
+            guard: former.guard.clone(),
             ..**former
         };
         self.running.insert(*key, Arc::new(service));
@@ -579,6 +583,7 @@ impl Indexes {
                 on_down: service.on_down,
                 on_drain: service.on_drain,
                 via,
+                guard: Guard::of(service),
                 cursors: registered.cursors,
             }),
         );
