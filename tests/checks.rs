@@ -97,6 +97,7 @@ fn services(
             fallback: Vec::new(),
             on_drain: None,
             passive: None,
+            pool: None,
             reals: (0..reals).map(real).collect(),
         })
     };

@@ -44,6 +44,11 @@ impl ServiceChange {
                 "`{key}` says which service it is: remove the service, and add another"
             )));
         }
+        if keys.contains_key("pool") {
+            return Err(Unchanged::Refused(
+                "`pool` says whose real servers these are: edit the file, and reload".to_owned(),
+            ));
+        }
         if keys.contains_key("real") {
             return Err(Unchanged::Refused(
                 "real servers come, change and go one by one: add and remove take their address"
@@ -62,6 +67,11 @@ impl ServiceConfig {
         around: &Config,
     ) -> Result<(Vec<Arc<ServiceConfig>>, Diagnostics), Unchanged> {
         change.check()?;
+        if !matches!(change, ServiceChange::Set(_))
+            && let Some(why) = Self::why_fixed(self.pool.as_deref())
+        {
+            return Err(Unchanged::Refused(why));
+        }
         let refused = |why: &dyn std::fmt::Display| Unchanged::Refused(why.to_string());
         let text = self.written_with_secrets();
         let mut file: Table = toml::from_str(&text).map_err(|why| refused(&why))?;
@@ -162,15 +172,29 @@ persistence = { timeout = 300, prefix_v4 = 24 }
   [[service.real]]
   address = "10.0.0.11"
   weight = 3
+[[service]]
+name = "pooled"
+address = "10.0.0.81"
+port = 80
+protocol = "tcp"
+mode = "nat"
+pool = "farm"
+[[pool]]
+name = "farm"
+real = [{ address = "10.0.0.11" }, { address = "10.0.0.12", weight = 5 }]
 "#;
 
     fn change(change: &ServiceChange) -> Result<Arc<ServiceConfig>, Unchanged> {
+        change_of(0, change)
+    }
+
+    fn change_of(n: usize, change: &ServiceChange) -> Result<Arc<ServiceConfig>, Unchanged> {
         let context = Context {
             cpus: None,
             devices: false,
         };
         let config = parse(FILE, "lb.toml", &context).unwrap().config;
-        let service = config.services[0].clone();
+        let service = config.services[n].clone();
         let around = Config {
             services: Vec::new(),
             ..config
@@ -237,6 +261,7 @@ persistence = { timeout = 300, prefix_v4 = 24 }
             (json!({ "port": 81 }), "`port` says which service it is"),
             (json!({ "name": null }), "`name` says which service it is"),
             (json!({ "real": [] }), "one by one"),
+            (json!({ "pool": "farm" }), "edit the file"),
             (json!({ "scheduler": "wlx" }), "unknown scheduler `wlx`"),
             (json!({ "mode": null }), "lacks the key `mode`"),
             (json!({ "scheduler": [null] }), ""),
@@ -249,5 +274,22 @@ persistence = { timeout = 300, prefix_v4 = 24 }
         }
         let gone = change(&ServiceChange::RemoveReal("10.0.0.11:81".parse().unwrap()));
         assert!(matches!(gone, Err(Unchanged::NoReal(_))));
+    }
+
+    #[test]
+    fn a_service_keeps_the_real_servers_of_its_pool() {
+        let after = change_of(1, &set(json!({ "scheduler": "rr" }))).unwrap();
+        assert_eq!(
+            (after.reals.len(), after.pool.as_deref()),
+            (2, Some("farm"))
+        );
+        assert_eq!(after.reals[1].weight, 5);
+        for change in [
+            ServiceChange::PutReal("10.0.0.12:80".parse().unwrap(), Some(1)),
+            ServiceChange::RemoveReal("10.0.0.12:80".parse().unwrap()),
+        ] {
+            let refused = change_of(1, &change).unwrap_err().to_string();
+            assert!(refused.contains("edit the pool in the file"), "{refused}");
+        }
     }
 }

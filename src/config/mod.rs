@@ -20,6 +20,7 @@ mod pieces;
 mod plain;
 mod port;
 mod raw;
+mod real_pool;
 mod scheduler;
 mod size;
 mod validate;
@@ -42,6 +43,7 @@ pub use mode::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
 pub(crate) use open::read_file;
 pub use pieces::Known;
 pub use port::{PortConfig, Queues};
+pub use real_pool::{PoolReal, RealPool};
 pub use scheduler::{NoShares, SchedulerConfig, SchedulerFlags};
 
 use crate::net::{Mac, protocol};
@@ -288,6 +290,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     pub neighbours: Vec<StaticNeighbour>,
     pub pools: Vec<LocalPool>,
+    /// The `[[pool]]`.
+    pub real_pools: Vec<RealPool>,
     /// The `[health.NAME]`.
     pub health: Arc<HealthTemplates>,
     pub services: Vec<Arc<ServiceConfig>>,
@@ -501,6 +505,8 @@ pub struct ServiceConfig {
     pub on_drain: Option<Duration>,
     /// None: what becomes of clients' connections says nothing of real servers.
     pub passive: Option<PassiveConfig>,
+    /// The `[[pool]]` that `reals` are of; none: they are its own.
+    pub pool: Option<String>,
     pub reals: Vec<RealConfig>,
     /// Sorry servers: for new connections while the real servers get none. Each has weight 1.
     pub fallback: Vec<RealConfig>,

@@ -389,12 +389,20 @@ mod tests {
         "[health.t]\ntype = \"tcp\"\n",
         "[[service]]\naddress = \"192.0.2.12\"\nport = 0\nprotocol = \"tcp\"\nmode = \"nat\"\nhealth = \"t\"\n[[service.real]]\naddress = \"10.0.0.12\"\n",
         "[[service]]\naddress = \"192.0.2.13\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\n[service.health]\ntype = \"http\"\nrequest = { path = \"/\" }\n[[service.real]]\naddress = \"10.0.0.12\"\n",
+        // Real servers of pools: what fits a service, and what does not.
+        "[[pool]]\nname = \"p\"\n[[pool.real]]\naddress = \"10.0.0.12\"\n",
+        "[[pool]]\nname = \"p\"\n[[pool.real]]\naddress = \"10.0.0.12\"\nport = 0\nweight = 0\n",
+        "[[pool]]\nname = \"p\"\nreal = [{ address = \"10.1.0.12\" }, { address = \"10.1.0.12\", port = 8080 }]\n",
+        "[[service]]\naddress = \"192.0.2.14\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\npool = \"p\"\n",
+        "[[service]]\naddress = \"192.0.2.15\"\nport = 8080\nprotocol = \"tcp\"\nmode = \"dr\"\npool = \"p\"\n",
+        "[[service]]\naddress = \"192.0.2.16\"\nport = 0\nprotocol = \"tcp\"\nmode = \"nat\"\npool = \"p\"\nmin_healthy = 2\nhealth = { type = \"tcp\" }\nfallback = [\"10.0.0.12:8080\"]\n",
     ];
-    const CHECKS: usize = PARTS.len() - 4;
+    const CHECKS: usize = PARTS.len() - 10;
+    const POOLS: usize = PARTS.len() - 6;
 
     fn texts() -> impl Strategy<Value = String> {
         // Mostly what can be beside each other.
-        let part = prop_oneof![3 => 3..10usize, 1 => CHECKS..PARTS.len(), 1 => 0..PARTS.len()];
+        let part = prop_oneof![3 => 3..10usize, 1 => CHECKS..POOLS, 2 => POOLS..PARTS.len(), 1 => 0..PARTS.len()];
         prop::collection::vec(part, 0..6).prop_map(|parts| {
             let parts = parts.into_iter().map(|part| PARTS[part]);
             [PORT, ROUTE].into_iter().chain(parts).collect()
@@ -463,5 +471,30 @@ mod tests {
         assert_eq!([0, 1, 2].map(same), [true, true, false]);
         // What is no longer written is not kept.
         assert_eq!(second.known.len(), 3);
+    }
+
+    /// However many services use a pool, those of which not a byte is another have what it has now.
+    #[test]
+    fn a_changed_pool_changes_the_services_that_use_it() {
+        let [pool, nat, other] = [POOLS, POOLS + 3, 5].map(|part| PARTS[part]);
+        let before = [PORT, pool, nat, other].concat();
+        let after = before.replacen("10.0.0.12\"", "10.0.0.13\"\nweight = 5", 1);
+        let load = |text: &str, known: &Known| {
+            let (name, text) = ("lb.toml".to_owned(), text.to_owned());
+            config::check_texts(vec![Text { name, text }], &CONTEXT, known).unwrap()
+        };
+        let first = load(&before, &Known::default());
+        let second = load(&after, &first.known);
+        let real = |loaded: &config::Loaded| loaded.config.services[0].reals.clone();
+        assert_eq!(real(&first)[0].address.to_string(), "10.0.0.12");
+        let [now] = &real(&second)[..] else { panic!() };
+        assert_eq!(
+            (now.address.to_string(), now.weight),
+            ("10.0.0.13".to_owned(), 5)
+        );
+        assert!(std::sync::Arc::ptr_eq(
+            &first.config.services[1],
+            &second.config.services[1]
+        ));
     }
 }

@@ -104,6 +104,7 @@ tables! {
         route: List<Route>;
         neighbour: List<Neighbour>;
         local_pool: List<LocalPool>;
+        pool: List<RealPool>;
         health: ByName<Health>;
         service: List<Service>;
         host_peer: List<HostPeer>;
@@ -215,6 +216,7 @@ tables! {
         announce: Announce;
         on_drain: OnDrain;
         passive: Passive;
+        pool: String;
         real: List<Real>;
     }
     Passive "passive" {
@@ -264,6 +266,15 @@ tables! {
         tls: bool;
     }
     Real "[[service.real]]" {
+        address: IpAddr, required;
+        port: Int<0, 65_535>;
+        weight: Int<0, 65_535>;
+    }
+    RealPool "[[pool]]" {
+        name: Name, required;
+        real: List<PoolReal>;
+    }
+    PoolReal "[[pool.real]]" {
         address: IpAddr, required;
         port: Int<0, 65_535>;
         weight: Int<0, 65_535>;
@@ -327,6 +338,7 @@ impl Root {
         append(&mut self.route, other.route);
         append(&mut self.neighbour, other.neighbour);
         append(&mut self.local_pool, other.local_pool);
+        append(&mut self.pool, other.pool);
         self.health = std::mem::take(&mut self.health).with(other.health, log);
         append(&mut self.service, other.service);
         append(&mut self.host_peer, other.host_peer);

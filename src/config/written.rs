@@ -10,8 +10,8 @@ use super::value::Word;
 use super::{
     Api, ApiTls, AvailabilityConfig, CheckAddresses, Config, Dpdk, Encapsulation, GueVariant,
     HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig, PersistenceConfig,
-    PortConfig, Protocol, Queues, RealConfig, RouteConfig, ServiceConfig, Share, StaticNeighbour,
-    TcpMss, TimeoutsConfig, TunnelConfig,
+    PoolReal, PortConfig, Protocol, Queues, RealConfig, RealPool, RouteConfig, ServiceConfig,
+    Share, StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -40,6 +40,7 @@ impl Config {
             routes,
             neighbours,
             pools,
+            real_pools,
             health,
             services: _,
             host_peers,
@@ -80,6 +81,7 @@ impl Config {
             tables(neighbours, |it| self.neighbour_table(it)),
         );
         put(&mut file, "local_pool", tables(pools, pool_table));
+        put(&mut file, "pool", tables(real_pools, real_pool_table));
         put(
             &mut file,
             "host_peer",
@@ -156,6 +158,7 @@ impl ServiceConfig {
             announce,
             on_drain,
             passive,
+            pool,
             reals,
             fallback,
         } = self;
@@ -209,7 +212,10 @@ impl ServiceConfig {
             put(&mut table, "on_drain", after);
         }
         put_some(&mut table, "passive", passive.as_ref().map(passive_table));
-        put(&mut table, "real", tables(reals, real_table));
+        match pool {
+            Some(pool) => put(&mut table, "pool", pool.as_str()),
+            None => put(&mut table, "real", tables(reals, real_table)),
+        }
         let mut file = Table::new();
         put(&mut file, "service", vec![Value::from(table)]);
         text(&file)
@@ -472,6 +478,27 @@ fn real_table(real: &RealConfig) -> Table {
     let mut table = Table::new();
     put(&mut table, "address", said(address));
     put(&mut table, "port", i64::from(port));
+    put(&mut table, "weight", i64::from(weight));
+    table
+}
+
+fn real_pool_table(pool: &RealPool) -> Table {
+    let RealPool { name, reals } = pool;
+    let mut table = Table::new();
+    put(&mut table, "name", name.as_str());
+    put(&mut table, "real", tables(reals, pool_real_table));
+    table
+}
+
+fn pool_real_table(real: &PoolReal) -> Table {
+    let PoolReal {
+        address,
+        port,
+        weight,
+    } = *real;
+    let mut table = Table::new();
+    put(&mut table, "address", said(address));
+    put_some(&mut table, "port", port.map(i64::from));
     put(&mut table, "weight", i64::from(weight));
     table
 }

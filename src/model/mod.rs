@@ -178,6 +178,7 @@ impl Model {
             routes: config.routes.clone(),
             neighbours: config.neighbours.clone(),
             pools: config.pools.clone(),
+            real_pools: config.real_pools.clone(),
             health: config.health.clone(),
             host_peers: config.host_peers.clone(),
             state_file: config.state_file.clone(),

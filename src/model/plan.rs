@@ -350,6 +350,7 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
         it.map_or_else(|| "keep".to_owned(), span)
     ));
     key!(passive, |it: &Option<PassiveConfig>| it.map(passive));
+    key!(pool, Option::clone);
     key!(health, |it: &Option<HealthUse>| it.as_ref().and_then(shown));
     rest.reals.clone_from(&after.reals);
     rest.fallback.clone_from(&after.fallback);

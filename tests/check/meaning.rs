@@ -243,3 +243,36 @@ fn every_key_is_documented_and_every_documented_key_exists() {
         assert_eq!(documented, known, "{table}");
     }
 }
+
+/// Each service has the real servers of its pool, with its own port where they have none or the mode keeps it.
+#[test]
+fn services_have_the_real_servers_of_their_pool() {
+    let pool = "[[pool]]\nname = \"farm\"\n[[pool.real]]\naddress = \"10.0.0.9\"\nport = 8080\n\
+                [[pool.real]]\naddress = \"10.0.0.8\"\nweight = 3\n";
+    let local = "[[local_pool]]\nname = \"inside\"\naddresses = [\"10.0.0.200\"]\n";
+    let service = |vip: u8, port: u16, mode: &str| {
+        format!(
+            "[[service]]\naddress = \"192.0.2.{vip}\"\nport = {port}\nprotocol = \"tcp\"\nmode = {mode}\npool = \"farm\"\n"
+        )
+    };
+    let services = [
+        service(1, 80, "\"nat\""),
+        service(2, 81, "\"fullnat\"\nlocal_pool = \"inside\""),
+        service(3, 82, "\"dr\""),
+        service(4, 0, "\"nat\""),
+    ];
+    let config = good(&format!("{NETWORK}{local}{pool}{}", services.concat()));
+    let reals = config.services.iter().map(|service| {
+        assert_eq!(service.pool.as_deref(), Some("farm"));
+        let reals = service.reals.iter();
+        let reals = reals.map(|real| (real.address.to_string(), real.port, real.weight));
+        reals.collect::<Vec<_>>()
+    });
+    let expected = [(8080, 80), (8080, 81), (82, 82), (8080, 0)].map(|(first, second)| {
+        vec![
+            ("10.0.0.9".to_owned(), first, 1),
+            ("10.0.0.8".to_owned(), second, 3),
+        ]
+    });
+    assert_eq!(reals.collect::<Vec<_>>(), expected);
+}

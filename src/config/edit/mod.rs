@@ -4,8 +4,8 @@ mod layout;
 mod reals;
 mod values;
 
-use super::Text;
 use super::change::ServiceChange;
+use super::{ServiceConfig, Text};
 use layout::{detach, place_before, unplace};
 use std::net::{IpAddr, SocketAddr};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table};
@@ -133,6 +133,12 @@ impl Files {
         let (file, at) = self.found(meant)?;
         let service = self.tables(file)?.get_mut(at);
         let service = service.ok_or("the service is gone")?;
+        let pool = service.get("pool").and_then(Item::as_str);
+        if !matches!(change, ServiceChange::Set(_))
+            && let Some(why) = ServiceConfig::why_fixed(pool)
+        {
+            return Err(why);
+        }
         match change {
             ServiceChange::Set(keys) => values::merge(service, keys)?,
             ServiceChange::PutReal(real, weight) => reals::put(service, *real, *weight)?,

@@ -1,11 +1,13 @@
 //! Virtual services and their real servers.
 
+use super::Around;
 use super::availability::Homes;
 use super::health::{self, Templates};
 use super::marks::Marks;
 use super::network::{Network, Unique};
 use super::passive;
 use super::pool::Pools;
+use super::real_pool::{RealPools, Reals};
 use super::scheduler;
 use super::tunnel;
 use super::ways::Ways;
@@ -24,36 +26,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a [[service.real]] is to its service, in messages.
-const REAL: &str = "real server";
+pub(super) const REAL: &str = "real server";
 
 /// Checks services, which are to be beside `others` of the running configuration: those that they take the place of are none.
 pub(super) fn services(
     items: Vec<Item>,
     others: &[Arc<ServiceConfig>],
-    pools: &Pools,
-    templates: &Templates,
-    network: &Network,
-    homes: &Homes,
+    around: &Around,
     log: &mut Log,
 ) -> Vec<Arc<ServiceConfig>> {
     let in_pieces = items.iter().any(|item| matches!(item, Item::Checked(_)));
     let mut check = Check {
-        pools,
-        templates,
-        network,
-        homes,
+        around: *around,
         log,
         names: Unique::default(),
         keys: HashMap::new(),
         marks: marks_of(others, &items),
-        checked: Ways::taken(others, &keys(&items), pools, templates),
+        checked: Ways::taken(others, &keys(&items), around.pools, around.templates),
+        used_pools: HashSet::new(),
     };
     let checked = |item| match item {
         Item::Written(service) => {
             let At { value, at } = *service;
             check.service(value, at).map(Arc::new)
         }
-        Item::Checked(service) => {
+        Item::Checked(mut service) => {
+            if service.pool.is_some() {
+                match check.with_pool(&service) {
+                    Some(whole) => service = Arc::new(whole),
+                    None => _ = check.log.error(Span::NOWHERE, ""),
+                }
+            }
             if !check.fits(&service)
                 || !check.marks.fits(&service)
                 || check.way_problem(&service).is_some()
@@ -64,6 +67,7 @@ pub(super) fn services(
         }
     };
     let services: Vec<_> = items.into_iter().filter_map(checked).collect();
+    around.real_pools.unused(&check.used_pools, check.log);
     if in_pieces && !are_unique(&services) {
         log.error(Span::NOWHERE, "");
     }
@@ -108,30 +112,33 @@ fn are_unique(services: &[Arc<ServiceConfig>]) -> bool {
 /// What a service is, as far as that does not depend on the rest of the file.
 pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfig> {
     let mut check = Check {
-        pools: &Pools::unknown(),
-        templates: &Templates::unknown(),
-        network: &Network::of_others(),
-        homes: &Homes::unknown(),
+        around: Around {
+            pools: &Pools::unknown(),
+            real_pools: &RealPools::unknown(),
+            templates: &Templates::unknown(),
+            network: &Network::of_others(),
+            homes: &Homes::unknown(),
+        },
         log,
         names: Unique::default(),
         keys: HashMap::new(),
         marks: Marks::default(),
         checked: [0; 2],
+        used_pools: HashSet::new(),
     };
     check.service(raw.value, raw.at)
 }
 
 pub(super) struct Check<'a> {
-    pools: &'a Pools,
-    templates: &'a Templates,
-    network: &'a Network,
-    pub(super) homes: &'a Homes<'a>,
+    pub(super) around: Around<'a>,
     pub(super) log: &'a mut Log,
     names: Unique,
     keys: HashMap<(Protocol, IpAddr, u16), Span>,
     marks: Marks,
     /// How many addresses of checks are taken, of IPv4 and of IPv6.
     checked: [u32; 2],
+    /// The `[[pool]]` that services name.
+    pub(super) used_pools: HashSet<String>,
 }
 
 impl Check<'_> {
@@ -139,27 +146,32 @@ impl Check<'_> {
     /// message below.
     fn fits(&self, service: &ServiceConfig) -> bool {
         let has_pool = match &service.mode {
-            ModeConfig::Fullnat { pool } => self.pools.has(pool),
+            ModeConfig::Fullnat { pool } => self.around.pools.has(pool),
             _ => true,
         };
-        if !self.templates.fit(service.health.as_ref(), &service.reals) {
+        if !self
+            .around
+            .templates
+            .fit(service.health.as_ref(), &service.reals)
+        {
             return false;
         }
         let crosses = service.mode != ModeConfig::Dr;
         let sample = match &service.mode {
-            ModeConfig::Fullnat { pool } => self.pools.sample(pool),
+            ModeConfig::Fullnat { pool } => self.around.pools.sample(pool),
             _ => None,
         };
         let source = service.mode.tunnel().and_then(|tunnel| tunnel.source);
-        if source.is_some_and(|source| !self.network.may_be_port(source)) {
+        if source.is_some_and(|source| !self.around.network.may_be_port(source)) {
             return false;
         }
         let fits_pool = |real| sample.is_none_or(|pool| family(pool) == family(real));
-        if !self.homes.fit(service) {
+        if !self.around.homes.fit(service) {
             return false;
         }
         let mut reals = service.servers().map(|real| real.address);
-        has_pool && reals.all(|real| fits_pool(real) && self.network.is_plain_real(real, crosses))
+        has_pool
+            && reals.all(|real| fits_pool(real) && self.around.network.is_plain_real(real, crosses))
     }
 
     fn service(&mut self, raw: raw::Service, at: Span) -> Option<ServiceConfig> {
@@ -168,12 +180,22 @@ impl Check<'_> {
         let mode = self.mode(&raw);
         let scheduler = scheduler::scheduler(&raw.scheduler, self.log);
         let flags = scheduler::flags(&raw.flags, scheduler, self.log);
-        let reals = self.reals(&raw, at, port);
+        let Reals {
+            list: reals,
+            complete: are_known,
+        } = match &raw.pool {
+            Given::Yes(pool) => self.pooled(&raw, pool, port),
+            Given::Bad => Reals::default(),
+            Given::No => Reals {
+                list: self.reals(&raw, at, port),
+                complete: raw.real.complete(),
+            },
+        };
         let fallback = self.fallback(&raw, port, &reals);
-        let availability = self.availability(&raw, &reals, &fallback);
+        let availability = self.availability(&raw, (&reals, are_known), &fallback);
         let announce = self.announce(&raw);
         let tcp_mss = self.tcp_mss(&raw);
-        let health = health::of_service(&raw.health, &reals, self.templates, self.log);
+        let health = health::of_service(&raw.health, &reals, self.around.templates, self.log);
         let slow_start = scheduler::slow_start(&raw, scheduler, self.log);
         let on_drain = passive::on_drain(&raw, self.log);
         let passive = passive::passive(&raw, port, self.log);
@@ -209,6 +231,7 @@ impl Check<'_> {
             announce,
             on_drain,
             passive: passive.ok()?,
+            pool: raw.pool.into_option(),
             reals,
             fallback,
         };
@@ -223,16 +246,23 @@ impl Check<'_> {
 
     /// What is wrong with the way of a service's check, if something is. Called once for each service.
     fn way_problem(&mut self, service: &ServiceConfig) -> Option<(String, String)> {
-        let health = service.health.as_ref()?.resolve(&self.templates.list)?;
-        let needs = Ways::needs(service, health, self.pools);
+        let health = service
+            .health
+            .as_ref()?
+            .resolve(&self.around.templates.list)?;
+        let needs = Ways::needs(service, health, self.around.pools);
         for (taken, more) in self.checked.iter_mut().zip(needs) {
             *taken += more;
         }
         let exceeded = match needs {
             [0, 0] => None,
-            _ => self.network.ways.exceeded(self.checked),
+            _ => self.around.network.ways.exceeded(self.checked),
         };
-        let problem = self.network.ways.problem(service, health, self.pools);
+        let problem = self
+            .around
+            .network
+            .ways
+            .problem(service, health, self.around.pools);
         problem.or(exceeded)
     }
 
@@ -292,7 +322,7 @@ impl Check<'_> {
         match mode.value {
             ModeWord::Dr => Some(ModeConfig::Dr),
             ModeWord::Nat => Some(ModeConfig::Nat),
-            ModeWord::Tunnel => tunnel::tunnel(raw, self.network, self.log),
+            ModeWord::Tunnel => tunnel::tunnel(raw, self.around.network, self.log),
             ModeWord::L3dsr => tunnel::l3dsr(raw, mode.at, self.log),
             ModeWord::Fullnat => None,
         }
@@ -300,7 +330,8 @@ impl Check<'_> {
 
     fn pool(&mut self, raw: &raw::Service, mode: Span) -> Option<ModeConfig> {
         let names = || {
-            self.pools
+            self.around
+                .pools
                 .list
                 .iter()
                 .filter_map(|pool| pool.name.as_deref())
@@ -320,11 +351,11 @@ impl Check<'_> {
                     .help(help);
                 None
             }
-            Given::Yes(pool) if self.pools.has(&pool.value) => Some(ModeConfig::Fullnat {
+            Given::Yes(pool) if self.around.pools.has(&pool.value) => Some(ModeConfig::Fullnat {
                 pool: pool.value.clone(),
             }),
             // The pool that is meant may be the one whose name could not be read.
-            Given::Yes(_) if !self.pools.complete => None,
+            Given::Yes(_) if !self.around.pools.complete => None,
             Given::Yes(pool) => {
                 let guess = did_you_mean(&pool.value, names());
                 let help = match listed() {
@@ -428,7 +459,7 @@ impl Check<'_> {
         let fullnat = raw.mode.get() == Some(ModeWord::Fullnat);
         let pool = raw.local_pool.ok().filter(|_| fullnat);
         if let Some(pool) = pool
-            && let Some(local) = self.pools.sample(&pool.value)
+            && let Some(local) = self.around.pools.sample(&pool.value)
             && family(local) != real
         {
             self.log
@@ -454,22 +485,15 @@ impl Check<'_> {
         at: Span,
         mode: Option<ModeWord>,
     ) {
-        if !self.network.no_edge(address, at, self.log) {
-            return;
+        let is_right = own_place(self.around.network, what, address, at, self.log);
+        if is_right && mode == Some(ModeWord::Dr) {
+            self.behind_router(what, address, at);
         }
-        if let Some((role, other)) = self.network.own(address) {
-            self.log
-                .error(
-                    at,
-                    format!("the {what} `{address}` is weir's own: {}", role.describe()),
-                )
-                .note(other, role.here())
-                .help(format!("write the {what}'s own address"));
-        } else if !self.network.reachable(address) {
-            self.log
-                .error(at, format!("no route reaches the {what} `{address}`"))
-                .help("give a port an address in its subnet, or add a [[route]]");
-        } else if mode == Some(ModeWord::Dr) && !self.network.connected(address) {
+    }
+
+    /// Warns of a real server that dr does not get to.
+    pub(super) fn behind_router(&mut self, what: &str, address: IpAddr, at: Span) {
+        if !self.around.network.connected(address) {
             self.log
                 .warning(at, format!("the {what} `{address}` is behind a router, which dr cannot cross"))
                 .help("dr leaves the VIP in the packet: put the real server into a port's subnet, or use tunnel or fullnat");
@@ -517,6 +541,34 @@ impl Check<'_> {
         }
         Some(port)
     }
+}
+
+/// Whether an address can be a real server's: a host's that packets get to, and none of weir's own.
+pub(super) fn own_place(
+    network: &Network,
+    what: &str,
+    address: IpAddr,
+    at: Span,
+    log: &mut Log,
+) -> bool {
+    if !network.no_edge(address, at, log) {
+        return false;
+    }
+    if let Some((role, other)) = network.own(address) {
+        log.error(
+            at,
+            format!("the {what} `{address}` is weir's own: {}", role.describe()),
+        )
+        .note(other, role.here())
+        .help(format!("write the {what}'s own address"));
+        return false;
+    }
+    let is_reached = network.reachable(address);
+    if !is_reached {
+        log.error(at, format!("no route reaches the {what} `{address}`"))
+            .help("give a port an address in its subnet, or add a [[route]]");
+    }
+    is_reached
 }
 
 /// Where each real server of a service is written.
