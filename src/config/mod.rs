@@ -28,7 +28,7 @@ mod value;
 mod written;
 
 pub use availability::{Announce, AvailabilityConfig, Share, WhenBelow, home_ports};
-pub(crate) use change::{ServiceChange, Unchanged};
+pub(crate) use change::{ServiceChange, Unchanged, changed};
 pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
@@ -461,6 +461,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    pub const ALL: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
     pub const fn name(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
@@ -481,6 +483,7 @@ impl Protocol {
 pub struct ServiceConfig {
     /// As written; else `tcp:192.0.2.80:80`.
     pub name: String,
+    /// One: what is written for both is two services of one name.
     pub protocol: Protocol,
     pub address: IpAddr,
     /// 0: every port.

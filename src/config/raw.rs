@@ -9,11 +9,11 @@ use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
 use super::value::{
     AbsolutePath, ControlSocket, Device, Encapsulation, Given, Int, Interface, List, ModeWord,
-    Name, Value, wrong_type,
+    Name, Protocols, Value, wrong_type,
 };
 use super::{
-    CheckWay, Hugepages, Idle, Listen, OnDown, Protocol, Queues, RecordType, ReversePath, RssKey,
-    TcpMss, UnknownTcp, WhenUnavailable,
+    CheckWay, Hugepages, Idle, Listen, OnDown, Queues, RecordType, ReversePath, RssKey, TcpMss,
+    UnknownTcp, WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
@@ -191,7 +191,7 @@ tables! {
         name: Name;
         address: IpAddr, required;
         port: Int<0, 65_535>, required;
-        protocol: Protocol, required;
+        protocol: Protocols, required;
         mode: ModeWord, required;
         tunnel: Encapsulation;
         tunnel_source: IpAddr;

@@ -164,7 +164,7 @@ impl ServiceConfig {
         } = self;
         let mut table = Table::new();
         put(&mut table, "name", name.clone());
-        put(&mut table, "protocol", word(*protocol));
+        put(&mut table, "protocol", protocol.name());
         put(&mut table, "address", said(address));
         put(&mut table, "port", i64::from(*port));
         put_mode(&mut table, mode);

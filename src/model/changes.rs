@@ -102,6 +102,16 @@ impl Changes {
         }
     }
 
+    /// Counts what another change consists of as well.
+    pub fn add_counts(&mut self, other: &Changes) {
+        self.services_added += other.services_added;
+        self.services_removed += other.services_removed;
+        self.services_changed += other.services_changed;
+        self.reals_added += other.reals_added;
+        self.reals_removed += other.reals_removed;
+        self.reals_reweighted += other.reals_reweighted;
+    }
+
     /// Counts what became of a service's real servers.
     fn count_reals(&mut self, before: &[config::RealConfig], after: &[config::RealConfig]) {
         let place = |real: &config::RealConfig| (real.address, real.port);

@@ -276,3 +276,35 @@ fn services_have_the_real_servers_of_their_pool() {
     });
     assert_eq!(reals.collect::<Vec<_>>(), expected);
 }
+
+/// One `[[service]]` of both protocols is two services of one name, each with the keys of its protocol.
+#[test]
+fn a_service_of_both_protocols_is_two() {
+    let text = |name: &str| {
+        format!(
+            "{NETWORK}[[service]]\n{name}address = \"192.0.2.1\"\nport = 53\nprotocol = \"tcp+udp\"\nmode = \"nat\"\n\
+             tcp_mss = 1400\n[[service.real]]\naddress = \"10.0.0.9\"\n"
+        )
+    };
+    let services = |name: &str| {
+        let services = good(&text(name)).services.into_iter();
+        let shown = services.map(|it| {
+            assert_eq!((it.port, it.reals.len()), (53, 1));
+            (
+                it.name.clone(),
+                it.protocol.name(),
+                it.tcp_mss.is_some(),
+                it.on_drain.is_some(),
+            )
+        });
+        shown.collect::<Vec<_>>()
+    };
+    let both = |tcp: &str, udp: &str| {
+        [
+            (tcp.to_owned(), "tcp", true, false),
+            (udp.to_owned(), "udp", false, true),
+        ]
+    };
+    assert_eq!(services("name = \"dns\"\n"), both("dns", "dns"));
+    assert_eq!(services(""), both("tcp:192.0.2.1:53", "udp:192.0.2.1:53"));
+}

@@ -10,6 +10,9 @@ use layout::{detach, place_before, unplace};
 use std::net::{IpAddr, SocketAddr};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table};
 
+/// The protocol of a table that is several services.
+const BOTH: &str = "tcp+udp";
+
 /// What becomes of a configuration's services.
 #[derive(Debug)]
 pub(crate) enum FileChange<'a> {
@@ -90,6 +93,19 @@ impl Files {
             })
     }
 
+    /// The name of the table of several protocols that one is meant of, if it is so.
+    fn of_several(&self, meant: &str) -> Option<Option<&str>> {
+        let (protocol, place) = meant.split_once(':')?;
+        let both = BOTH.split('+').any(|one| one == protocol);
+        let meant = normal(&format!("{BOTH}:{place}")).filter(|_| both)?;
+        let mut tables = self.0.iter().filter_map(|file| services_of(&file.document));
+        let table = tables.find_map(|tables| {
+            let mut tables = tables.iter();
+            tables.find(|table| key_of(table).as_ref() == Some(&meant))
+        });
+        Some(name_of(table?))
+    }
+
     fn position(&self, is_it: impl Fn(&Table) -> bool) -> Option<(usize, usize)> {
         self.0.iter().enumerate().find_map(|(n, file)| {
             let tables = services_of(&file.document)?;
@@ -98,6 +114,14 @@ impl Files {
     }
 
     fn found(&self, meant: &str) -> Result<(usize, usize), String> {
+        if let Some(name) = self.of_several(meant) {
+            let its = name.map_or("give it a name".to_owned(), |name| {
+                format!("write {name:?}")
+            });
+            return Err(format!(
+                "{meant:?} is one of the protocols of a [[service]], which are changed together: {its}"
+            ));
+        }
         self.find(meant).ok_or_else(|| {
             let names: Vec<_> = self.0.iter().map(|file| file.name.as_str()).collect();
             format!("no [[service]] table in {} is {meant:?}", names.join(", "))

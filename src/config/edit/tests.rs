@@ -302,3 +302,33 @@ fn real_servers_of_a_pool_are_not_those_of_one_service() {
     let edited = edit(&texts, &FileChange::Change("a", &set)).unwrap();
     assert_eq!(edited.text, format!("{file}scheduler = \"rr\"\n"));
 }
+
+/// A table of several protocols is changed as a whole.
+#[test]
+fn one_of_the_protocols_of_a_table_is_not_changed_alone() {
+    let file = |name: &str| {
+        format!(
+            "[[service]]\n{name}address = \"192.0.2.1\"\nport = 53\nprotocol = \"tcp+udp\"\nmode = \"nat\"\n"
+        )
+    };
+    for (name, help) in [
+        ("name = \"dns\"\n", "write \"dns\""),
+        ("", "give it a name"),
+    ] {
+        let texts = [Text {
+            name: "lb.toml".to_owned(),
+            text: file(name),
+        }];
+        for one in ["tcp:192.0.2.1:53", "udp:192.0.2.1:53"] {
+            let refused = edit(&texts, &FileChange::Remove(one)).unwrap_err();
+            assert!(refused.contains(help), "{refused}");
+        }
+        let other = edit(&texts, &FileChange::Remove("udp:192.0.2.1:54")).unwrap_err();
+        assert!(other.contains("no [[service]] table"), "{other}");
+    }
+    let texts = [Text {
+        name: "lb.toml".to_owned(),
+        text: file("name = \"dns\"\n"),
+    }];
+    assert_eq!(edit(&texts, &FileChange::Remove("dns")).unwrap().text, "");
+}

@@ -8,6 +8,7 @@ mod eal_args;
 mod health;
 mod hosts;
 mod marks;
+mod names;
 mod network;
 mod passive;
 mod pool;
@@ -19,7 +20,7 @@ mod tunnel;
 mod ways;
 
 use super::error::{At, Log, Span};
-use super::pieces::Item;
+use super::pieces::{Item, Services};
 use super::raw::{self, Root};
 use super::value::Given;
 
@@ -152,11 +153,11 @@ struct Around<'a> {
     homes: &'a Homes<'a>,
 }
 
-/// Checks a service by itself. None: there is something to say of it.
-pub(super) fn alone(raw: At<raw::Service>) -> Option<ServiceConfig> {
+/// Checks a `[[service]]` by itself. None: there is something to say of it.
+pub(super) fn alone(raw: At<raw::Service>) -> Option<Services> {
     let mut log = Log::default();
-    let service = service::alone(raw, &mut log);
-    service.filter(|_| log.findings() == 0)
+    let services = service::alone(raw, &mut log);
+    (log.findings() == 0 && !services.is_empty()).then_some(services)
 }
 
 fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {

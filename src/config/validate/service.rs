@@ -4,7 +4,8 @@ use super::Around;
 use super::availability::Homes;
 use super::health::{self, Templates};
 use super::marks::Marks;
-use super::network::{Network, Unique};
+use super::names::{Names, are_unique, key_of, keys};
+use super::network::Network;
 use super::passive;
 use super::pool::Pools;
 use super::real_pool::{RealPools, Reals};
@@ -13,14 +14,14 @@ use super::tunnel;
 use super::ways::Ways;
 use crate::config::check_value::HealthChoice;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
-use crate::config::pieces::Item;
+use crate::config::pieces::{Item, Services};
 use crate::config::raw;
 use crate::config::value::{Given, Int, ModeWord};
 use crate::config::{
     ModeConfig, PersistenceConfig, Protocol, RealConfig, ServiceConfig, TcpMss, WhenUnavailable,
 };
 use crate::net::family;
-use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use foldhash::{HashMap, HashSet, HashSetExt};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,34 +40,21 @@ pub(super) fn services(
     let mut check = Check {
         around: *around,
         log,
-        names: Unique::default(),
-        keys: HashMap::new(),
+        names: Names::default(),
         marks: marks_of(others, &items),
         checked: Ways::taken(others, &keys(&items), around.pools, around.templates),
         used_pools: HashSet::new(),
     };
-    let checked = |item| match item {
-        Item::Written(service) => {
-            let At { value, at } = *service;
-            check.service(value, at).map(Arc::new)
-        }
-        Item::Checked(mut service) => {
-            if service.pool.is_some() {
-                match check.with_pool(&service) {
-                    Some(whole) => service = Arc::new(whole),
-                    None => _ = check.log.error(Span::NOWHERE, ""),
-                }
+    let mut services = Vec::with_capacity(items.len());
+    for item in items {
+        match item {
+            Item::Written(service) => {
+                let At { value, at } = *service;
+                services.extend(check.service(value, at));
             }
-            if !check.fits(&service)
-                || !check.marks.fits(&service)
-                || check.way_problem(&service).is_some()
-            {
-                check.log.error(Span::NOWHERE, "");
-            }
-            Some(service)
+            Item::Checked(all) => services.extend(all.into_iter().map(|it| check.checked(it))),
         }
-    };
-    let services: Vec<_> = items.into_iter().filter_map(checked).collect();
+    }
     around.real_pools.unused(&check.used_pools, check.log);
     if in_pieces && !are_unique(&services) {
         log.error(Span::NOWHERE, "");
@@ -74,43 +62,20 @@ pub(super) fn services(
     services
 }
 
-/// The protocols, addresses and ports of services, as far as they could be read.
-fn keys(items: &[Item]) -> HashSet<(Protocol, IpAddr, u16)> {
-    let key = |item: &Item| match item {
-        Item::Written(service) => {
-            let service = &service.value;
-            let port = service.port.get()?.0 as u16;
-            Some((service.protocol.get()?, service.address.get()?, port))
-        }
-        Item::Checked(service) => Some((service.protocol, service.address, service.port)),
-    };
-    items.iter().filter_map(key).collect()
-}
-
 /// What DSCPs mean on the real servers of services, but for those that one of `items` takes the place of.
 fn marks_of(services: &[Arc<ServiceConfig>], items: &[Item]) -> Marks {
     let replaced = keys(items);
     let mut marks = Marks::default();
     for service in services {
-        if !replaced.contains(&(service.protocol, service.address, service.port)) {
+        if !replaced.contains(&key_of(service)) {
             marks.add(service);
         }
     }
     marks
 }
 
-/// Whether no two services have the same name, or the same address, port and protocol.
-fn are_unique(services: &[Arc<ServiceConfig>]) -> bool {
-    let mut names = HashSet::with_capacity(services.len());
-    let mut keys = HashSet::with_capacity(services.len());
-    services.iter().all(|service| {
-        names.insert(service.name.as_str())
-            && keys.insert((service.protocol, service.address, service.port))
-    })
-}
-
-/// What a service is, as far as that does not depend on the rest of the file.
-pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfig> {
+/// What a `[[service]]` is, as far as that does not depend on the rest of the file.
+pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Services {
     let mut check = Check {
         around: Around {
             pools: &Pools::unknown(),
@@ -120,8 +85,7 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfi
             homes: &Homes::unknown(),
         },
         log,
-        names: Unique::default(),
-        keys: HashMap::new(),
+        names: Names::default(),
         marks: Marks::default(),
         checked: [0; 2],
         used_pools: HashSet::new(),
@@ -132,8 +96,7 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfi
 pub(super) struct Check<'a> {
     pub(super) around: Around<'a>,
     pub(super) log: &'a mut Log,
-    names: Unique,
-    keys: HashMap<(Protocol, IpAddr, u16), Span>,
+    names: Names,
     marks: Marks,
     /// How many addresses of checks are taken, of IPv4 and of IPv6.
     checked: [u32; 2],
@@ -174,9 +137,60 @@ impl Check<'_> {
             && reals.all(|real| fits_pool(real) && self.around.network.is_plain_real(real, crosses))
     }
 
-    fn service(&mut self, raw: raw::Service, at: Span) -> Option<ServiceConfig> {
+    /// A service that was checked by itself, with what it has of its pool; a finding without place if there is something to say
+    /// of it.
+    fn checked(&mut self, mut service: Arc<ServiceConfig>) -> Arc<ServiceConfig> {
+        let mut is_plain = true;
+        if service.pool.is_some() {
+            match self.with_pool(&service) {
+                Some(whole) => service = Arc::new(whole),
+                None => is_plain = false,
+            }
+        }
+        is_plain &= self.fits(&service) && self.marks.fits(&service);
+        if self.way_problem(&service).is_some() || !is_plain {
+            self.log.error(Span::NOWHERE, "");
+        }
+        service
+    }
+
+    /// What a `[[service]]` means. Nothing: what is wrong is said.
+    fn service(&mut self, raw: raw::Service, at: Span) -> Services {
+        let dscp_at = raw.dscp.ok().map(|dscp| dscp.at);
+        let health_at = raw.health.ok().map(|health| match &health.value {
+            HealthChoice::Own(own) => own.via.ok().map_or(health.at, |via| via.at),
+            HealthChoice::Named(_) => health.at,
+        });
+        let named = self.names.take(&raw, at, self.log);
+        let protocols = raw.protocol.get();
+        let service = self.first_service(raw, at);
+        let (Some(service), Some(named), Some(protocols)) = (service, named, protocols) else {
+            return Services::new();
+        };
+        let mut services = Services::new();
+        for &protocol in protocols.all() {
+            let has = |other| protocol == other;
+            let mut service = ServiceConfig {
+                protocol,
+                tcp_mss: service.tcp_mss.filter(|_| has(Protocol::Tcp)),
+                on_drain: service.on_drain.filter(|_| has(Protocol::Udp)),
+                ..service.clone()
+            };
+            service.name = named.of(key_of(&service));
+            if let Some(dscp) = dscp_at {
+                self.marks.check(&service, dscp, self.log);
+            }
+            if let Some((problem, help)) = self.way_problem(&service) {
+                self.log.error(health_at.unwrap_or(at), problem).help(help);
+            }
+            services.push(Arc::new(service));
+        }
+        services
+    }
+
+    /// The service of the first of its protocols, still without a name.
+    fn first_service(&mut self, raw: raw::Service, at: Span) -> Option<ServiceConfig> {
         let port = raw.port.get().map(|port| port.0 as u16);
-        let name = self.name(&raw, at, port);
         let mode = self.mode(&raw);
         let scheduler = scheduler::scheduler(&raw.scheduler, self.log);
         let flags = scheduler::flags(&raw.flags, scheduler, self.log);
@@ -205,13 +219,9 @@ impl Check<'_> {
             prefix_v6: raw.prefix_v6.get().map_or(128, |length| length.0 as u8),
             through_drain: raw.through_drain.get().unwrap_or(false),
         });
-        let health_at = raw.health.ok().map(|health| match &health.value {
-            HealthChoice::Own(own) => own.via.ok().map_or(health.at, |via| via.at),
-            HealthChoice::Named(_) => health.at,
-        });
-        let service = ServiceConfig {
-            name: name?,
-            protocol: raw.protocol.get()?,
+        Some(ServiceConfig {
+            name: String::new(),
+            protocol: *raw.protocol.get()?.all().first()?,
             address: raw.address.get()?,
             port: port?,
             mode: mode?,
@@ -234,14 +244,7 @@ impl Check<'_> {
             pool: raw.pool.into_option(),
             reals,
             fallback,
-        };
-        if let Some(dscp) = raw.dscp.ok() {
-            self.marks.check(&service, dscp.at, self.log);
-        }
-        if let Some((problem, help)) = self.way_problem(&service) {
-            self.log.error(health_at.unwrap_or(at), problem).help(help);
-        }
-        Some(service)
+        })
     }
 
     /// What is wrong with the way of a service's check, if something is. Called once for each service.
@@ -269,7 +272,7 @@ impl Check<'_> {
     /// What SYNs may ask for, of a service that has any.
     fn tcp_mss(&mut self, raw: &raw::Service) -> Option<TcpMss> {
         let given = raw.tcp_mss.ok()?;
-        if raw.protocol.get() == Some(Protocol::Udp) {
+        if raw.protocol.get().is_some_and(|it| !it.have(Protocol::Tcp)) {
             self.log
                 .error(
                     given.at,
@@ -278,34 +281,6 @@ impl Check<'_> {
                 .help("leave it out");
         }
         Some(given.value)
-    }
-
-    /// The service's name; what it serves must be its own.
-    fn name(&mut self, raw: &raw::Service, at: Span, port: Option<u16>) -> Option<String> {
-        let key = raw.protocol.get().zip(raw.address.get()).zip(port);
-        let key = key.map(|((protocol, address), port)| (protocol, address, port));
-        let address_at = raw.address.ok().map_or(at, |address| address.at);
-        let default = key.map(|(protocol, address, port)| {
-            format!("{}:{}", protocol.name(), SocketAddr::new(address, port))
-        });
-        if let Some(key) = key {
-            if let Some(&other) = self.keys.get(&key) {
-                let written = default.as_deref().unwrap_or_default();
-                self.log
-                    .error(address_at, format!("a second service {}", quote(written)))
-                    .note(other, "the first is here")
-                    .help("a protocol, address and port may have one service: merge the two");
-                return None;
-            }
-            self.keys.insert(key, address_at);
-        }
-        let (name, at) = match &raw.name {
-            Given::Yes(name) => (name.value.0.clone(), name.at),
-            Given::No => (default?, address_at),
-            Given::Bad => return None,
-        };
-        self.names.check("service", Some((&name, at)), self.log);
-        Some(name)
     }
 
     fn mode(&mut self, raw: &raw::Service) -> Option<ModeConfig> {
