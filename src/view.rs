@@ -449,6 +449,9 @@ pub struct HealthView {
     pub real: SocketAddr,
     /// The type of the check.
     pub check: String,
+    /// Its way: `host`, `port` or `service`. None has what became of clients' connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
     /// Where it goes.
     pub target: String,
     /// `unknown`, `up` or `down`, and for how many seconds; `held`: by what became of clients' connections.

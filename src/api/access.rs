@@ -28,6 +28,10 @@ pub(crate) enum Peer {
     },
 }
 
+/// The subject of the certificate that a TLS client has shown, for the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject(pub Arc<str>);
+
 impl Peer {
     /// Whether lines of the daemon's files may be shown to it: root and the daemon's own user could read them anyway.
     pub(crate) fn may_see_files(&self) -> bool {
@@ -174,8 +178,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Characters of an address in a line of the log.
 const MOST_PATH: usize = 200;
 
-/// Who asks, for the log: the token's name, and where it comes from; or the user of the process at the other end.
-async fn asker(peer: Option<Peer>, token: Option<&Token>) -> String {
+/// Who asks, for the log: the token's name, the certificate's subject, and where it comes from; or the user of the process at the
+/// other end.
+async fn asker(peer: Option<Peer>, subject: Option<&Subject>, token: Option<&Token>) -> String {
     let from = match peer {
         None => "?".to_owned(),
         Some(Peer::Process { uid, pid }) => {
@@ -186,10 +191,9 @@ async fn asker(peer: Option<Peer>, token: Option<&Token>) -> String {
         }
         Some(Peer::Tcp(address)) => address.to_string(),
     };
-    match token {
-        Some(token) => format!("token {}, {from}", token.name),
-        None => from,
-    }
+    let token = token.map(|token| format!("token {}, ", token.name));
+    let subject = subject.map(|subject| format!("certificate {}, ", subject.0));
+    token.unwrap_or_default() + &subject.unwrap_or_default() + &from
 }
 
 /// Whether who asks may also read lists: what `/ready` says of a service in more words than yes and no.
@@ -216,12 +220,13 @@ pub(super) async fn guard(
         return next.run(request).await;
     }
     let peer = request.extensions().get::<Peer>().copied();
+    let subject = request.extensions().get::<Subject>().cloned();
     // As much of it as a line needs.
     let path: String = request.uri().path().chars().take(MOST_PATH).collect();
     let what = format!("{} {path}", request.method());
     // A change is logged even if its caller hangs up meanwhile.
     let done = tokio::spawn(async move {
-        let by = asker(peer, token.as_ref()).await;
+        let by = asker(peer, subject.as_ref(), token.as_ref()).await;
         let response = ASKED_BY.scope(by.as_str().into(), next.run(request)).await;
         let status = response.status();
         match status.is_success() {
@@ -308,14 +313,21 @@ mod tests {
             pid: None,
         };
         let tcp = Peer::Tcp(([192, 0, 2, 1], 5).into());
-        for (peer, token, expected) in [
-            (Some(root), None, "uid 0 (root), pid 7"),
-            (Some(stranger), None, "uid 4000000000"),
-            (Some(tcp), None, "192.0.2.1:5"),
-            (Some(tcp), Some(&token), "token ci, 192.0.2.1:5"),
-            (None, None, "?"),
+        let subject = Subject("CN=ops".into());
+        for (peer, subject, token, expected) in [
+            (Some(root), None, None, "uid 0 (root), pid 7"),
+            (Some(stranger), None, None, "uid 4000000000"),
+            (Some(tcp), None, None, "192.0.2.1:5"),
+            (Some(tcp), None, Some(&token), "token ci, 192.0.2.1:5"),
+            (
+                Some(tcp),
+                Some(&subject),
+                Some(&token),
+                "token ci, certificate CN=ops, 192.0.2.1:5",
+            ),
+            (None, None, None, "?"),
         ] {
-            assert_eq!(asker(peer, token).await, expected);
+            assert_eq!(asker(peer, subject, token).await, expected);
         }
     }
 

@@ -1,9 +1,10 @@
 //! Answers on a listener: so many connections at once and no more, none of which may hold its place for nothing.
 
-use super::access::Peer;
+use super::access::{Peer, Subject};
 use super::answer::PROBLEM;
 use super::listen::{Listener, SERVER};
 use super::secrets::Tls;
+use super::tls;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -190,7 +191,7 @@ pub(crate) fn serve(
                     };
                     let router = router.clone();
                     match &tls {
-                        None => tokio::spawn(converse(stream, peer, router, taken)),
+                        None => tokio::spawn(converse(stream, peer, None, router, taken)),
                         Some(tls) => {
                             let config = tls.read().clone();
                             tokio::spawn(converse_securely(stream, config, peer, router, taken))
@@ -212,7 +213,7 @@ pub(crate) fn serve(
                         (stream, peer)
                     });
                     if let Some((stream, peer, taken)) = welcome(accepted, &places).await {
-                        tokio::spawn(converse(stream, peer, router.clone(), taken));
+                        tokio::spawn(converse(stream, peer, None, router.clone(), taken));
                     }
                 }
             });
@@ -252,7 +253,9 @@ async fn converse_securely(
         () = taken.place.gives_way.notified() => return,
     };
     if let Ok(Some(stream)) = secured {
-        converse(stream, peer, router, taken).await;
+        let shown = stream.get_ref().1.peer_certificates();
+        let subject = shown.and_then(<[_]>::first).and_then(tls::subject);
+        converse(stream, peer, subject, router, taken).await;
     }
 }
 
@@ -283,8 +286,13 @@ async fn secure(mut stream: TcpStream, config: Arc<ServerConfig>) -> Option<TlsS
 }
 
 /// All requests of one connection.
-async fn converse<S>(stream: S, peer: Option<Peer>, router: Router, taken: Taken)
-where
+async fn converse<S>(
+    stream: S,
+    peer: Option<Peer>,
+    subject: Option<Subject>,
+    router: Router,
+    taken: Taken,
+) where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let mut stream = TimeoutStream::new(stream);
@@ -298,6 +306,9 @@ where
         request.extensions_mut().insert(receipt.clone());
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
+        }
+        if let Some(subject) = &subject {
+            request.extensions_mut().insert(subject.clone());
         }
         let mut router = router.clone();
         async move {

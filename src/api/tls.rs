@@ -1,5 +1,6 @@
 //! TLS of the TCP address: what its files make of it, by ring, as for health checks.
 
+use super::access::Subject;
 use crate::config::{self, ApiTls};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -95,6 +96,17 @@ pub(crate) fn server(files: &ApiTls) -> Result<(ServerConfig, Vec<Wrong>), Vec<W
         .map_err(|why| vec![unfit(&why)])?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok((config, doubts))
+}
+
+/// Characters of a subject in a line of the log.
+const MOST_SUBJECT: usize = 200;
+
+/// Whom a client's certificate is for, in a line's worth of printable characters.
+pub(super) fn subject(certificate: &CertificateDer<'_>) -> Option<Subject> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let subject = certificate.subject().to_string();
+    let subject: String = subject.escape_debug().take(MOST_SUBJECT).collect();
+    Some(Subject(subject.into()))
 }
 
 /// Why a certificate and a key make no pair.

@@ -8,14 +8,20 @@ use super::reload::{post, sent};
 use crate::config::edit::{Edited, FileChange, edit};
 use crate::config::{self, Known, Text};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::Deserialize;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Lines of a plan that are shown of a file that differs.
 const LINES: usize = 10;
+
+/// How long the lock of other commands is waited for, and how long between two looks.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes a change of the file and of the daemon; `apply` changes the daemon, and is given the changed services as TOML. Returns
 /// what `apply` says, and where it is saved.
@@ -88,12 +94,27 @@ fn main_file(at: &At, address: &Address) -> Result<PathBuf, Error> {
     Ok(source.file)
 }
 
-/// Of several commands that save, one at a time.
+/// Of several commands that save, one at a time. Every program that may read the file can hold its lock: it is waited for no
+/// longer than such commands need.
 fn lock(file: &Path) -> Result<File, Error> {
     let failed = |why: io::Error| Error::Refused(format!("{}: {why}", file.display()));
+    let until = Instant::now() + PATIENCE;
     loop {
         let opened = File::open(file).map_err(failed)?;
-        flock(&opened, FlockOperation::LockExclusive).map_err(|why| failed(why.into()))?;
+        match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+            Err(Errno::WOULDBLOCK) => {
+                return Err(Error::Refused(format!(
+                    "nothing has changed: another program holds a lock on {0} (`fuser {0}` names it)",
+                    file.display()
+                )));
+            }
+            Err(why) => return Err(failed(why.into())),
+        }
         // The one before may have put another file in its place meanwhile.
         let now = fs::metadata(file).map_err(failed)?;
         let held = opened.metadata().map_err(failed)?;

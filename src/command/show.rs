@@ -5,6 +5,7 @@ use super::output;
 use super::reload::post;
 use super::services::Services;
 use super::table::{Columns, print, short, table};
+use crate::config::CheckWay;
 use crate::service::Admin;
 use crate::view;
 use clap::ValueEnum;
@@ -220,10 +221,13 @@ impl Show {
             &self.at.address()?,
             &self.path(),
             |row: view::HealthView| {
-                let target = match row.real.to_string() == row.target {
-                    true => row.check,
-                    false => format!("{} {}", row.check, row.target),
-                };
+                let mut check = row.check;
+                if row.real.to_string() != row.target {
+                    check = format!("{check} {}", row.target);
+                }
+                if let Some(via) = row.via.filter(|via| via != CheckWay::Host.name()) {
+                    check = format!("{check} via {via}");
+                }
                 // The results that count, of those that change the state.
                 let in_a_row = match row.failures {
                     0 => format!("{}/{}", row.passes, row.rise),
@@ -234,7 +238,7 @@ impl Show {
                 table.row([
                     &row.service,
                     &row.real.to_string(),
-                    &target,
+                    &check,
                     &row.state,
                     &format!("{}s", row.since_s),
                     &row.result.unwrap_or_else(dash),

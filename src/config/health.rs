@@ -62,6 +62,17 @@ pub enum CheckWay {
     Service,
 }
 
+impl CheckWay {
+    /// As `via` has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CheckWay::Host => "host",
+            CheckWay::Port => "port",
+            CheckWay::Service => "service",
+        }
+    }
+}
+
 /// The addresses that belong to checks of `via = "service"`, of each family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckAddresses {
@@ -285,8 +296,7 @@ impl Display for HealthConfig {
         }
         match self.via {
             CheckWay::Host => Ok(()),
-            CheckWay::Port => f.write_str(" via port"),
-            CheckWay::Service => f.write_str(" via service"),
+            way => write!(f, " via {}", way.name()),
         }
     }
 }

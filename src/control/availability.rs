@@ -20,15 +20,12 @@ type Found = (Availability, Availability, String);
 
 pub(super) struct Availabilities {
     reports: Reports<String, Found>,
-    /// The VIPs that the host was last told of.
-    announced: BTreeSet<IpAddr>,
 }
 
 impl Default for Availabilities {
     fn default() -> Self {
         Availabilities {
             reports: Reports::new(SUBJECTS),
-            announced: BTreeSet::new(),
         }
     }
 }
@@ -70,8 +67,8 @@ impl Control {
             let availability = self.model.availability(&crate::model::key(it));
             availability.is_some_and(|it| it.is_served())
         });
-        self.availabilities.announced = served.map(|it| it.address).collect();
-        host.kernel.announce(config, &self.availabilities.announced);
+        let vips: BTreeSet<IpAddr> = served.map(|it| it.address).collect();
+        host.kernel.announce(config, &vips);
     }
 
     fn report_turn(&mut self, key: &ServiceKey, turn: &Turn, now: Time) {
@@ -120,7 +117,8 @@ impl Control {
             announced: config
                 .filter(|it| it.announce == Announce::WhileHealthy)
                 .map(|it| {
-                    self.host.is_some() && self.availabilities.announced.contains(&it.address)
+                    let host = self.host.as_ref();
+                    host.is_some_and(|host| host.kernel.is_announced(it.address))
                 }),
         }
     }

@@ -58,6 +58,7 @@ pub struct Row {
     /// The service's name.
     pub name: String,
     pub check: &'static str,
+    pub via: CheckWay,
     /// Where the check goes.
     pub address: IpAddr,
     pub port: u16,
@@ -500,6 +501,7 @@ impl Check {
             target,
             name: service.config.name.clone(),
             check: self.config.probe.name(),
+            via: self.config.via,
             address: self.address,
             port: self.port,
             state: self.verdict.state,

@@ -121,6 +121,11 @@ impl Kernel {
         self.vips.announce(&self.interfaces, config, vips);
     }
 
+    /// Whether the host has a route to the VIP, which a routing daemon may announce.
+    pub fn is_announced(&self, vip: IpAddr) -> bool {
+        self.vips.is_announced(vip)
+    }
+
     /// Takes the routes to VIPs back: a routing daemon hears of it before weir stops forwarding.
     pub async fn withdraw(&mut self) {
         self.vips.withdraw().await;

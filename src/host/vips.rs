@@ -4,11 +4,14 @@
 use super::kernel::Interface;
 use crate::config::{Config, home_ports};
 use crate::log::{self, Reports};
-use futures_util::TryStreamExt;
+use futures_util::future::pending;
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use rtnetlink::{Error, Handle, RouteMessageBuilder};
+use rtnetlink::{Error, Handle, MulticastGroup, RouteMessageBuilder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -25,7 +28,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 const AT_STOP: Duration = Duration::from_millis(500);
 
 /// A VIP on an interface, by the kernel's number of that.
-type Place = (u32, IpAddr);
+type Place = (IpAddr, u32);
+
+/// What others do to the host's routes.
+type Events = BoxStream<'static, NetlinkPayload<RouteNetlinkMessage>>;
 
 /// The routes as they are to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,15 +54,17 @@ impl Vips {
     /// # Errors
     /// For a person: what the kernel refused.
     pub(super) async fn start(interfaces: &[Interface]) -> Result<Vips, String> {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(|error| format!("no netlink socket: {error}"))?;
+        let groups = [MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
+        let (connection, handle, events) = rtnetlink::new_multicast_connection(&groups)
+            .map_err(|error| format!("no netlink socket: {error}"))?;
         tokio::spawn(connection);
+        let events = events.map(|(event, _)| event.payload).boxed();
         for (place, route) in left(&handle, interfaces).await? {
             let gone = handle.route().del(route).execute().await;
             if let Err(error) = gone.or_else(|error| is_done(error, libc::ESRCH)) {
                 return Err(format!(
                     "removing the route to {} of a weir before: {error}",
-                    place.1
+                    place.0
                 ));
             }
         }
@@ -64,7 +72,7 @@ impl Vips {
         let names: BTreeMap<u32, String> = names.collect();
         let (wanted, receiver) = watch::channel(Wanted::default());
         let (sender, given) = watch::channel(BTreeSet::new());
-        tokio::spawn(follow(handle, names, receiver, sender));
+        tokio::spawn(follow(handle, names, receiver, events, sender));
         Ok(Vips { wanted, given })
     }
 
@@ -78,7 +86,7 @@ impl Vips {
         let places = vips.iter().flat_map(|vip| {
             let homes = home_ports(&config.ports, &config.routes, *vip);
             let here = interfaces.iter().filter(move |it| homes.contains(&it.port));
-            here.map(|it| (it.index, *vip))
+            here.map(|it| (*vip, it.index))
         });
         let places: BTreeSet<Place> = places.collect();
         self.wanted.send_if_modified(|wanted| {
@@ -86,6 +94,13 @@ impl Vips {
             wanted.places = places;
             is_other
         });
+    }
+
+    /// Whether the kernel has a route to the VIP.
+    pub(super) fn is_announced(&self, vip: IpAddr) -> bool {
+        let given = self.given.borrow();
+        let mut of_it = given.range((vip, 0)..=(vip, u32::MAX));
+        of_it.next().is_some()
     }
 
     /// Something else was done to an interface: routes may be lost.
@@ -111,22 +126,38 @@ async fn follow(
     handle: Handle,
     names: BTreeMap<u32, String>,
     mut wanted: watch::Receiver<Wanted>,
+    mut events: Events,
     given: watch::Sender<BTreeSet<Place>>,
 ) {
     let (mut losses, mut has_failed) = (0, false);
     let mut failures = Reports::new(names.len());
-    let name = |place: &Place| names.get(&place.0).map_or("", String::as_str);
+    let name = |place: &Place| names.get(&place.1).map_or("", String::as_str);
     loop {
-        let changed = async {
+        let again = async {
             match has_failed {
-                true => tokio::time::timeout(AGAIN, wanted.changed())
-                    .await
-                    .unwrap_or(Ok(())),
-                false => wanted.changed().await,
+                true => tokio::time::sleep(AGAIN).await,
+                false => pending().await,
             }
         };
-        if changed.await.is_err() {
-            return;
+        let mut is_lost = false;
+        tokio::select! {
+            biased;
+            changed = wanted.changed() => if changed.is_err() { return },
+            event = events.next() => match event.as_ref().map(Lost::of) {
+                Some(Lost::Nothing) => continue,
+                // One that is withdrawn is no longer given, one given again meanwhile is found there.
+                Some(Lost::One(place)) => {
+                    if !given.send_if_modified(|have| have.remove(&place)) {
+                        continue;
+                    }
+                }
+                Some(Lost::Unknown) => is_lost = true,
+                None => {
+                    tracing::error!("the host's routes can no longer be followed: those to VIPs that others remove are not made anew");
+                    events = futures_util::stream::pending().boxed();
+                }
+            },
+            () = again => {}
         }
         let want = wanted.borrow_and_update().clone();
         let mut have = given.borrow().clone();
@@ -135,9 +166,9 @@ async fn follow(
             let said = format!(
                 "companion {:?}: {what} the route to {}: {error}",
                 name(place),
-                place.1
+                place.0
             );
-            if let Some(said) = failures.note(place.0, said, log::now()) {
+            if let Some(said) = failures.note(place.1, said, log::now()) {
                 tracing::error!(times = said.count, "{}", said.last);
             }
         };
@@ -147,7 +178,7 @@ async fn follow(
             match gone.or_else(|error| is_done(error, libc::ENODEV)) {
                 Ok(()) => {
                     have.remove(place);
-                    let (vip, companion) = (place.1, name(place));
+                    let (vip, companion) = (place.0, name(place));
                     tracing::info!(%vip, companion, "the VIP's route is withdrawn");
                 }
                 Err(error) => {
@@ -156,7 +187,7 @@ async fn follow(
                 }
             }
         }
-        let is_lost = std::mem::replace(&mut losses, want.losses) != want.losses;
+        is_lost |= std::mem::replace(&mut losses, want.losses) != want.losses;
         for place in &want.places {
             if have.contains(place) && !is_lost {
                 continue;
@@ -165,7 +196,7 @@ async fn follow(
             match made.or_else(|error| is_done(error, libc::EEXIST)) {
                 Ok(()) => {
                     if have.insert(*place) {
-                        let (vip, companion) = (place.1, name(place));
+                        let (vip, companion) = (place.0, name(place));
                         tracing::info!(%vip, companion, "the VIP has a route to be announced");
                     }
                 }
@@ -181,6 +212,26 @@ async fn follow(
             }
         }
         given.send_replace(have);
+    }
+}
+
+/// What an event says of the routes to VIPs.
+enum Lost {
+    Nothing,
+    One(Place),
+    /// Events were lost, and routes may be.
+    Unknown,
+}
+
+impl Lost {
+    fn of(event: &NetlinkPayload<RouteNetlinkMessage>) -> Lost {
+        match event {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRoute(route)) => {
+                place(route).map_or(Lost::Nothing, Lost::One)
+            }
+            NetlinkPayload::InnerMessage(_) => Lost::Nothing,
+            _ => Lost::Unknown,
+        }
     }
 }
 
@@ -216,12 +267,12 @@ async fn left(
             .into_iter()
             .filter_map(|route| Some((place(&route)?, route)));
         let is_ours = |index| interfaces.iter().any(|it| it.index == index);
-        found.extend(own.filter(|((index, _), _)| is_ours(*index)));
+        found.extend(own.filter(|((_, index), _)| is_ours(*index)));
     }
     Ok(found)
 }
 
-fn message((index, vip): Place) -> RouteMessage {
+fn message((vip, index): Place) -> RouteMessage {
     let mut message = match vip {
         IpAddr::V4(vip) => RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(vip, 32)
@@ -253,5 +304,5 @@ fn place(message: &RouteMessage) -> Option<Place> {
             _ => {}
         }
     }
-    by.zip(vip)
+    vip.zip(by)
 }

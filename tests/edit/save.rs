@@ -196,6 +196,12 @@ fn what_cannot_be_saved_changes_neither_the_file_nor_what_runs() {
         assert!(told.contains(why), "{arguments:?}: {told}");
         assert_eq!(file(&lab, "lb.toml"), before);
     }
+    // Another program locks the file, which any that may read it can.
+    let locked = std::fs::File::open(lab.path("lb.toml")).unwrap();
+    rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockShared).unwrap();
+    let told = try_to(&["weight", "web", "10.0.0.12:8080", "2"]);
+    assert!(told.contains("another program holds a lock on"), "{told}");
+    drop(locked);
     // The file is not what runs.
     let other = before.replace("weight = 3", "weight = 4");
     lab.write("lb.toml", &other);

@@ -121,9 +121,18 @@ check "… and back in ${ms} ms" test "$ms" -le 100
 # What others do to the interface takes routes away.
 ip -n weir link set host0 down
 check "the interface is down: no route" gone
+is_told() { grep -q "weir_service_announced{.*} $1" <<<"$(metrics)"; }
+check "… which the metric tells" within 2 is_told 0
 ip -n weir link set host0 up
 check "… up again: announced" within 3 held
 check "… over IPv6 as well" within 3 held6
+check "… as the metric tells" within 2 is_told 1
+
+# What others remove is made anew.
+ip -n weir route del $vip/32 dev host0 proto 226 metric 4096
+check "a removed route is back" within 1 held
+ip -n weir -6 route del $vip6/128 dev host0 proto 226 metric 4096
+check "… over IPv6 as well" within 1 held6
 
 write always 80 81
 check "reload with announce = always" weir reload

@@ -1,7 +1,7 @@
 //! `[api] tls` and named tokens: what the commands say through them, and what no client can do to them.
 
 use super::*;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -25,11 +25,12 @@ impl Authority {
         Authority { pem, issuer }
     }
 
-    /// Writes NAME.crt and NAME.key: for 127.0.0.1 and localhost.
+    /// Writes NAME.crt and NAME.key, of the subject NAME and a line's end: for 127.0.0.1 and localhost.
     fn issue(&self, lab: &Lab, name: &str) {
         let key = KeyPair::generate().unwrap();
         let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        (params.distinguished_name).push(DnType::CommonName, format!("{name}\n"));
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         lab.write(&format!("{name}.crt"), &certificate.pem());
         private(lab, &format!("{name}.key"), &key.serialize_pem());
@@ -234,6 +235,25 @@ fn with_client_ca_a_client_needs_a_certificate() {
         ("--cert", "wrong.crt"),
         ("--key", "wrong.key"),
     ]));
+    // Who has changed something is told by the certificate as well.
+    private(&lab, "ops", &format!("{OPS}\n"));
+    let drained = ask(
+        &lab,
+        port,
+        &DRAIN,
+        &[
+            CA,
+            ("--cert", "client.crt"),
+            ("--key", "client.key"),
+            ("--token-file", "ops"),
+        ],
+    );
+    assert!(drained.status.success(), "{drained:?}");
+    let log = daemon.log();
+    let mut lines = log.lines();
+    let by = lines.find(|line| line.contains("by=\"token ops, certificate CN=client"));
+    // What the subject is made of breaks no line.
+    assert!(by.is_some_and(|by| by.contains(", 127.0.0.1:")), "{log}");
     daemon.stop();
 }
 
