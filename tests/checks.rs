@@ -98,6 +98,8 @@ fn services(
             on_drain: None,
             passive: None,
             pool: None,
+            allow: None,
+            deny: None,
             reals: (0..reals).map(real).collect(),
         })
     };

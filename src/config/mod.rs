@@ -7,6 +7,7 @@ mod address;
 mod availability;
 mod change;
 mod check_value;
+mod clients;
 mod device;
 pub(crate) mod edit;
 mod error;
@@ -29,6 +30,7 @@ mod written;
 
 pub use availability::{Announce, AvailabilityConfig, Share, WhenBelow, home_ports};
 pub(crate) use change::{ServiceChange, Unchanged, changed};
+pub use clients::{ClientList, ListFile};
 pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
@@ -47,6 +49,7 @@ pub use real_pool::{PoolReal, RealPool};
 pub use scheduler::{NoShares, SchedulerConfig, SchedulerFlags};
 
 use crate::net::{Mac, protocol};
+use clients::Lists;
 use error::{Log, Source};
 use files::Files;
 use ipnet::IpNet;
@@ -193,10 +196,12 @@ pub fn services(
 ) -> Result<(Vec<Arc<ServiceConfig>>, Diagnostics), Diagnostics> {
     let (mut files, mut log) = (Files::default(), Log::default());
     let root = files.parse(name.to_owned(), text.to_owned(), &mut log);
+    let mut lists = Lists::new(files.sources.len());
     let services = match files.broken {
         true => vec![],
-        false => validate::added(root, files.services, config, &mut log),
+        false => validate::added(root, files.services, config, &mut lists, &mut log),
     };
+    files.sources.extend(lists.sources);
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
     match errors {
@@ -221,7 +226,8 @@ fn check_pieces(
         return Err(files.sources);
     }
     let api_files = validate::api_files(&root);
-    let (config, devices) = validate::validate(root, files.services, context, &mut log);
+    let mut lists = Lists::new(files.sources.len());
+    let (config, devices) = validate::validate(root, files.services, context, &mut lists, &mut log);
     if log.errors() > 0 {
         return Err(files.sources);
     }
@@ -235,11 +241,19 @@ fn check_pieces(
     })
 }
 
-fn check(root: Root, files: Files, mut log: Log, context: &Context) -> Result<Loaded, Diagnostics> {
+fn check(
+    root: Root,
+    mut files: Files,
+    mut log: Log,
+    context: &Context,
+) -> Result<Loaded, Diagnostics> {
     // What a broken file says cannot be told, so nothing is said about what may be missing.
     let services = files.services;
     let api_files = validate::api_files(&root);
-    let config = (!files.broken).then(|| validate::validate(root, services, context, &mut log));
+    let mut lists = Lists::new(files.sources.len());
+    let config =
+        (!files.broken).then(|| validate::validate(root, services, context, &mut lists, &mut log));
+    files.sources.extend(lists.sources);
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
     match config {
@@ -510,6 +524,10 @@ pub struct ServiceConfig {
     pub passive: Option<PassiveConfig>,
     /// The `[[pool]]` that `reals` are of; none: they are its own.
     pub pool: Option<String>,
+    /// Only these clients may begin connections. None: all.
+    pub allow: Option<ClientList>,
+    /// These may not.
+    pub deny: Option<ClientList>,
     pub reals: Vec<RealConfig>,
     /// Sorry servers: for new connections while the real servers get none. Each has weight 1.
     pub fallback: Vec<RealConfig>,

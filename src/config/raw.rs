@@ -5,6 +5,7 @@ use super::availability::{Announce, HostPort, Least, More, WhenBelow};
 use super::check_value::{
     ByName, CheckKind, HealthChoice, Hex, OnDrain, Pace, Rcodes, StatusCodes,
 };
+use super::clients::Entry;
 use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
 use super::value::{
@@ -217,6 +218,8 @@ tables! {
         on_drain: OnDrain;
         passive: Passive;
         pool: String;
+        allow: List<Entry>;
+        deny: List<Entry>;
         real: List<Real>;
     }
     Passive "passive" {

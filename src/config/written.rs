@@ -8,10 +8,10 @@ pub(super) mod health;
 use super::health::HealthUse;
 use super::value::Word;
 use super::{
-    Api, ApiTls, AvailabilityConfig, CheckAddresses, Config, Dpdk, Encapsulation, GueVariant,
-    HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig, PersistenceConfig,
-    PoolReal, PortConfig, Protocol, Queues, RealConfig, RealPool, RouteConfig, ServiceConfig,
-    Share, StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
+    Api, ApiTls, AvailabilityConfig, CheckAddresses, ClientList, Config, Dpdk, Encapsulation,
+    GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig,
+    PersistenceConfig, PoolReal, PortConfig, Protocol, Queues, RealConfig, RealPool, RouteConfig,
+    ServiceConfig, Share, StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -159,6 +159,8 @@ impl ServiceConfig {
             on_drain,
             passive,
             pool,
+            allow,
+            deny,
             reals,
             fallback,
         } = self;
@@ -216,6 +218,8 @@ impl ServiceConfig {
             Some(pool) => put(&mut table, "pool", pool.as_str()),
             None => put(&mut table, "real", tables(reals, real_table)),
         }
+        put_some(&mut table, "allow", allow.as_ref().map(client_list));
+        put_some(&mut table, "deny", deny.as_ref().map(client_list));
         let mut file = Table::new();
         put(&mut file, "service", vec![Value::from(table)]);
         text(&file)
@@ -533,6 +537,12 @@ fn persistence_table(persistence: &PersistenceConfig) -> Table {
     put(&mut table, "prefix_v6", i64::from(prefix_v6));
     put(&mut table, "through_drain", through_drain);
     table
+}
+
+fn client_list(clients: &ClientList) -> Vec<Value> {
+    let files = clients.files.iter();
+    let files = files.map(|file| Value::from(format!("file:{}", path(&file.path))));
+    list(&clients.prefixes).into_iter().chain(files).collect()
 }
 
 fn passive_table(passive: &PassiveConfig) -> Table {

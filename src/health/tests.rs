@@ -48,6 +48,8 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         on_drain: None,
         passive: None,
         pool: None,
+        allow: None,
+        deny: None,
         reals: reals
             .iter()
             .map(|&real| RealConfig {

@@ -3,6 +3,7 @@
 //! A value that could not be read is reported already; no check concludes anything from its absence.
 
 mod availability;
+mod clients;
 mod devices;
 mod eal_args;
 mod health;
@@ -19,6 +20,7 @@ mod service;
 mod tunnel;
 mod ways;
 
+use super::clients::Lists;
 use super::error::{At, Log, Span};
 use super::pieces::{Item, Services};
 use super::raw::{self, Root};
@@ -46,6 +48,7 @@ pub(super) fn validate(
     root: Root,
     services: Vec<Item>,
     context: &Context,
+    lists: &mut Lists,
     log: &mut Log,
 ) -> (Config, Vec<Span>) {
     let dpdk = dpdk(root.dpdk.into_option().unwrap_or_default(), context, log);
@@ -70,7 +73,7 @@ pub(super) fn validate(
         network: &network,
         homes: &homes,
     };
-    let services = service::services(services, &[], &around, log);
+    let services = service::services(services, &[], &around, lists, log);
     let config = Config {
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
@@ -102,6 +105,7 @@ pub(super) fn added(
     root: Root,
     services: Vec<Item>,
     config: &Config,
+    lists: &mut Lists,
     log: &mut Log,
 ) -> Vec<Arc<ServiceConfig>> {
     let others = [
@@ -140,7 +144,7 @@ pub(super) fn added(
         network: &network,
         homes: &Homes::new(&config.ports, &config.routes, true),
     };
-    service::services(services, &config.services, &around, log)
+    service::services(services, &config.services, &around, lists, log)
 }
 
 /// What services are checked against.

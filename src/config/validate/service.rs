@@ -2,6 +2,7 @@
 
 use super::Around;
 use super::availability::Homes;
+use super::clients;
 use super::health::{self, Templates};
 use super::marks::Marks;
 use super::names::{Names, are_unique, key_of, keys};
@@ -13,6 +14,7 @@ use super::scheduler;
 use super::tunnel;
 use super::ways::Ways;
 use crate::config::check_value::HealthChoice;
+use crate::config::clients::Lists;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::{Item, Services};
 use crate::config::raw;
@@ -34,11 +36,13 @@ pub(super) fn services(
     items: Vec<Item>,
     others: &[Arc<ServiceConfig>],
     around: &Around,
+    lists: &mut Lists,
     log: &mut Log,
 ) -> Vec<Arc<ServiceConfig>> {
     let in_pieces = items.iter().any(|item| matches!(item, Item::Checked(_)));
     let mut check = Check {
         around: *around,
+        lists: Some(lists),
         log,
         names: Names::default(),
         marks: marks_of(others, &items),
@@ -84,6 +88,7 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Services {
             network: &Network::of_others(),
             homes: &Homes::unknown(),
         },
+        lists: None,
         log,
         names: Names::default(),
         marks: Marks::default(),
@@ -95,6 +100,8 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Services {
 
 pub(super) struct Check<'a> {
     pub(super) around: Around<'a>,
+    /// None: no file is to be read.
+    lists: Option<&'a mut Lists>,
     pub(super) log: &'a mut Log,
     names: Names,
     marks: Marks,
@@ -213,12 +220,14 @@ impl Check<'_> {
         let slow_start = scheduler::slow_start(&raw, scheduler, self.log);
         let on_drain = passive::on_drain(&raw, self.log);
         let passive = passive::passive(&raw, port, self.log);
+        let clients = clients::clients(&raw, self.lists.as_deref_mut(), self.log);
         let persistence = raw.persistence.into_option().map(|raw| PersistenceConfig {
             timeout: raw.timeout.get().unwrap_or(Duration::from_secs(360)),
             prefix_v4: raw.prefix_v4.get().map_or(32, |length| length.0 as u8),
             prefix_v6: raw.prefix_v6.get().map_or(128, |length| length.0 as u8),
             through_drain: raw.through_drain.get().unwrap_or(false),
         });
+        let (allow, deny) = clients.ok()?;
         Some(ServiceConfig {
             name: String::new(),
             protocol: *raw.protocol.get()?.all().first()?,
@@ -242,6 +251,8 @@ impl Check<'_> {
             on_drain,
             passive: passive.ok()?,
             pool: raw.pool.into_option(),
+            allow,
+            deny,
             reals,
             fallback,
         })

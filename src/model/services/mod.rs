@@ -15,6 +15,7 @@ mod watches;
 
 use super::changes::{Changes, different};
 use super::from_config::{key, owners, pool_table};
+use crate::admission::Guard;
 use crate::config::{self, Config, OnDown, Protocol, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
@@ -431,6 +432,7 @@ impl Indexes {
             name: former.name.clone(),
             pool: former.pool.clone(),
             cursors: former.cursors.clone(),
+            guard: former.guard.clone(),
             ..**former
         };
         self.running.insert(*key, Arc::new(service));
@@ -586,6 +588,7 @@ impl Indexes {
                 on_down: service.on_down,
                 on_drain: service.on_drain,
                 via,
+                guard: Guard::of(service),
                 cursors: registered.cursors,
             }),
         );
