@@ -24,6 +24,7 @@ mod raw;
 mod real_pool;
 mod scheduler;
 mod size;
+mod thresholds;
 mod validate;
 mod value;
 mod written;
@@ -47,6 +48,7 @@ pub use pieces::Known;
 pub use port::{PortConfig, Queues};
 pub use real_pool::{PoolReal, RealPool};
 pub use scheduler::{NoShares, SchedulerConfig, SchedulerFlags};
+pub use thresholds::Thresholds;
 
 use crate::net::{Mac, protocol};
 use clients::Lists;
@@ -623,4 +625,6 @@ pub struct RealConfig {
     pub port: u16,
     /// 0 … 65,535; 0: no new connections.
     pub weight: u16,
+    /// None: it may have any number of connections.
+    pub thresholds: Option<Thresholds>,
 }

@@ -272,6 +272,8 @@ tables! {
         address: IpAddr, required;
         port: Int<0, 65_535>;
         weight: Int<0, 65_535>;
+        max_connections: Int<0, 4_294_967_295>;
+        min_connections: Int<0, 4_294_967_295>;
     }
     RealPool "[[pool]]" {
         name: Name, required;
@@ -281,6 +283,28 @@ tables! {
         address: IpAddr, required;
         port: Int<0, 65_535>;
         weight: Int<0, 65_535>;
+        max_connections: Int<0, 4_294_967_295>;
+        min_connections: Int<0, 4_294_967_295>;
+    }
+}
+
+impl PoolReal {
+    /// As a service's own: they have the same keys.
+    pub(super) fn into_real(self) -> Real {
+        let PoolReal {
+            address,
+            port,
+            weight,
+            max_connections,
+            min_connections,
+        } = self;
+        Real {
+            address,
+            port,
+            weight,
+            max_connections,
+            min_connections,
+        }
     }
 }
 

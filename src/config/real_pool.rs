@@ -1,7 +1,6 @@
 //! `[[pool]]`: a list of real servers that several services have.
 
-use super::ServiceConfig;
-use std::net::IpAddr;
+use super::{RealConfig, ServiceConfig};
 
 /// A `[[pool]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,13 +10,21 @@ pub struct RealPool {
 }
 
 /// A `[[pool.real]]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolReal {
-    pub address: IpAddr,
     /// None: that of the service.
     pub port: Option<u16>,
-    /// 0 … 65,535; 0: no new connections.
-    pub weight: u16,
+    /// With port 0.
+    pub real: RealConfig,
+}
+
+impl PoolReal {
+    /// The real server of a service, with its port there.
+    pub(super) fn at_port(&self, port: u16) -> RealConfig {
+        let mut real = self.real.clone();
+        real.port = port;
+        real
+    }
 }
 
 impl ServiceConfig {

@@ -11,7 +11,7 @@ use super::{
     Api, ApiTls, AvailabilityConfig, CheckAddresses, ClientList, Config, Dpdk, Encapsulation,
     GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig,
     PersistenceConfig, PoolReal, PortConfig, Protocol, Queues, RealConfig, RealPool, RouteConfig,
-    ServiceConfig, Share, StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
+    ServiceConfig, Share, StaticNeighbour, TcpMss, Thresholds, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -478,11 +478,16 @@ fn real_table(real: &RealConfig) -> Table {
         address,
         port,
         weight,
+        thresholds,
     } = *real;
     let mut table = Table::new();
     put(&mut table, "address", said(address));
     put(&mut table, "port", i64::from(port));
     put(&mut table, "weight", i64::from(weight));
+    if let Some(Thresholds { max, min }) = thresholds {
+        put(&mut table, "max_connections", i64::from(max.get()));
+        put(&mut table, "min_connections", i64::from(min));
+    }
     table
 }
 
@@ -495,15 +500,10 @@ fn real_pool_table(pool: &RealPool) -> Table {
 }
 
 fn pool_real_table(real: &PoolReal) -> Table {
-    let PoolReal {
-        address,
-        port,
-        weight,
-    } = *real;
-    let mut table = Table::new();
-    put(&mut table, "address", said(address));
+    let PoolReal { port, real } = real;
+    let mut table = real_table(real);
+    table.remove("port");
     put_some(&mut table, "port", port.map(i64::from));
-    put(&mut table, "weight", i64::from(weight));
     table
 }
 
@@ -513,6 +513,7 @@ fn fallback_server(server: &RealConfig) -> String {
         address,
         port,
         weight: _,
+        thresholds: _,
     } = *server;
     said(SocketAddr::new(address, port))
 }

@@ -17,6 +17,7 @@ mod real_pool;
 mod request;
 mod scheduler;
 mod service;
+mod thresholds;
 mod tunnel;
 mod ways;
 

@@ -2,6 +2,7 @@
 
 use super::network::{Network, Unique};
 use super::service::{Check, Places, REAL, own_place};
+use super::thresholds::thresholds;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::raw;
 use crate::config::value::{Given, Int, List, ModeWord};
@@ -136,6 +137,7 @@ fn reals(items: Vec<At<raw::PoolReal>>, network: &Network, log: &mut Log) -> Vec
     let mut first: HashMap<(IpAddr, Option<u16>), Span> = HashMap::default();
     let mut reals = Vec::with_capacity(items.len());
     for At { value: real, .. } in items {
+        let real = real.into_real();
         let Some(&At { value: address, at }) = real.address.ok() else {
             continue;
         };
@@ -156,9 +158,13 @@ fn reals(items: Vec<At<raw::PoolReal>>, network: &Network, log: &mut Log) -> Vec
             continue;
         }
         reals.push(PoolReal {
-            address,
             port,
-            weight: real.weight.get().map_or(1, |weight| weight.0 as u16),
+            real: RealConfig {
+                address,
+                port: 0,
+                weight: real.weight.get().map_or(1, |weight| weight.0 as u16),
+                thresholds: thresholds(&real, log),
+            },
         });
     }
     reals
@@ -205,7 +211,7 @@ impl Check<'_> {
         let mut places = Places::default();
         let mut list = Vec::with_capacity(pool.checked.reals.len());
         for real in &pool.checked.reals {
-            let (address, at) = (real.address, named.at);
+            let (address, at) = (real.real.address, named.at);
             if self.real_family(REAL, address, at, raw) && mode == ModeWord::Dr {
                 self.behind_router(REAL, address, at);
             }
@@ -229,11 +235,7 @@ impl Check<'_> {
                     .help("give them different ports in the pool, and use a mode that changes ports: nat or fullnat");
                 continue;
             }
-            list.push(RealConfig {
-                address,
-                port,
-                weight: real.weight,
-            });
+            list.push(real.at_port(port));
         }
         if !list.is_empty() && list.iter().all(|real| real.weight == 0) {
             self.log
@@ -284,20 +286,18 @@ impl Check<'_> {
         for real in &pool.checked.reals {
             let port = port_of(real, service.port, keeps_port);
             let is_plain = (port != 0 || service.port == 0)
-                && !(keeps_family && family(real.address) != family(service.address))
-                && places.insert((real.address, port), Span::NOWHERE).is_none()
+                && !(keeps_family && family(real.real.address) != family(service.address))
+                && places
+                    .insert((real.real.address, port), Span::NOWHERE)
+                    .is_none()
                 && !service
                     .fallback
                     .iter()
-                    .any(|other| (other.address, other.port) == (real.address, port));
+                    .any(|other| (other.address, other.port) == (real.real.address, port));
             if !is_plain {
                 return None;
             }
-            reals.push(RealConfig {
-                address: real.address,
-                port,
-                weight: real.weight,
-            });
+            reals.push(real.at_port(port));
         }
         let weighty = reals.iter().filter(|real| real.weight > 0).count();
         let is_enough = match service.availability.min_healthy {

@@ -11,6 +11,7 @@ use super::passive;
 use super::pool::Pools;
 use super::real_pool::{RealPools, Reals};
 use super::scheduler;
+use super::thresholds;
 use super::tunnel;
 use super::ways::Ways;
 use crate::config::check_value::HealthChoice;
@@ -401,6 +402,7 @@ impl Check<'_> {
                 address,
                 port,
                 weight,
+                thresholds: thresholds::thresholds(real, self.log),
             });
         }
         let idle =
