@@ -21,14 +21,16 @@ mod pieces;
 mod plain;
 mod port;
 mod raw;
+mod real_pool;
 mod scheduler;
 mod size;
+mod thresholds;
 mod validate;
 mod value;
 mod written;
 
 pub use availability::{Announce, AvailabilityConfig, Share, WhenBelow, home_ports};
-pub(crate) use change::{ServiceChange, Unchanged};
+pub(crate) use change::{ServiceChange, Unchanged, changed};
 pub use clients::{ClientList, ListFile};
 pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
@@ -44,7 +46,9 @@ pub use mode::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
 pub(crate) use open::read_file;
 pub use pieces::Known;
 pub use port::{PortConfig, Queues};
+pub use real_pool::{PoolReal, RealPool};
 pub use scheduler::{NoShares, SchedulerConfig, SchedulerFlags};
+pub use thresholds::Thresholds;
 
 use crate::net::{Mac, protocol};
 use clients::Lists;
@@ -303,6 +307,8 @@ pub struct Config {
     pub neighbours: Vec<StaticNeighbour>,
     pub pools: Vec<LocalPool>,
     pub snat: Vec<SnatConfig>,
+    /// The `[[pool]]`.
+    pub real_pools: Vec<RealPool>,
     /// The `[health.NAME]`.
     pub health: Arc<HealthTemplates>,
     pub services: Vec<Arc<ServiceConfig>>,
@@ -482,6 +488,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    pub const ALL: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
     pub const fn name(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
@@ -502,6 +510,7 @@ impl Protocol {
 pub struct ServiceConfig {
     /// As written; else `tcp:192.0.2.80:80`.
     pub name: String,
+    /// One: what is written for both is two services of one name.
     pub protocol: Protocol,
     pub address: IpAddr,
     /// 0: every port.
@@ -526,6 +535,8 @@ pub struct ServiceConfig {
     pub on_drain: Option<Duration>,
     /// None: what becomes of clients' connections says nothing of real servers.
     pub passive: Option<PassiveConfig>,
+    /// The `[[pool]]` that `reals` are of; none: they are its own.
+    pub pool: Option<String>,
     /// Only these clients may begin connections. None: all.
     pub allow: Option<ClientList>,
     /// These may not.
@@ -625,4 +636,6 @@ pub struct RealConfig {
     pub port: u16,
     /// 0 … 65,535; 0: no new connections.
     pub weight: u16,
+    /// None: it may have any number of connections.
+    pub thresholds: Option<Thresholds>,
 }

@@ -10,8 +10,9 @@ use super::value::Word;
 use super::{
     Api, ApiTls, AvailabilityConfig, CheckAddresses, ClientList, Config, Dpdk, Encapsulation,
     GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig,
-    PersistenceConfig, PortConfig, Protocol, Queues, RealConfig, RouteConfig, ServiceConfig, Share,
-    SnatConfig, StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
+    PersistenceConfig, PoolReal, PortConfig, Protocol, Queues, RealConfig, RealPool, RouteConfig,
+    ServiceConfig, Share, SnatConfig, StaticNeighbour, TcpMss, Thresholds, TimeoutsConfig,
+    TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -41,6 +42,7 @@ impl Config {
             neighbours,
             pools,
             snat,
+            real_pools,
             health,
             services: _,
             host_peers,
@@ -82,6 +84,7 @@ impl Config {
         );
         put(&mut file, "local_pool", tables(pools, pool_table));
         put(&mut file, "snat", tables(snat, |it| self.snat_table(it)));
+        put(&mut file, "pool", tables(real_pools, real_pool_table));
         put(
             &mut file,
             "host_peer",
@@ -172,6 +175,7 @@ impl ServiceConfig {
             announce,
             on_drain,
             passive,
+            pool,
             allow,
             deny,
             reals,
@@ -179,7 +183,7 @@ impl ServiceConfig {
         } = self;
         let mut table = Table::new();
         put(&mut table, "name", name.clone());
-        put(&mut table, "protocol", word(*protocol));
+        put(&mut table, "protocol", protocol.name());
         put(&mut table, "address", said(address));
         put(&mut table, "port", i64::from(*port));
         put_mode(&mut table, mode);
@@ -227,9 +231,12 @@ impl ServiceConfig {
             put(&mut table, "on_drain", after);
         }
         put_some(&mut table, "passive", passive.as_ref().map(passive_table));
+        match pool {
+            Some(pool) => put(&mut table, "pool", pool.as_str()),
+            None => put(&mut table, "real", tables(reals, real_table)),
+        }
         put_some(&mut table, "allow", allow.as_ref().map(client_list));
         put_some(&mut table, "deny", deny.as_ref().map(client_list));
-        put(&mut table, "real", tables(reals, real_table));
         let mut file = Table::new();
         put(&mut file, "service", vec![Value::from(table)]);
         text(&file)
@@ -490,11 +497,32 @@ fn real_table(real: &RealConfig) -> Table {
         address,
         port,
         weight,
+        thresholds,
     } = *real;
     let mut table = Table::new();
     put(&mut table, "address", said(address));
     put(&mut table, "port", i64::from(port));
     put(&mut table, "weight", i64::from(weight));
+    if let Some(Thresholds { max, min }) = thresholds {
+        put(&mut table, "max_connections", i64::from(max.get()));
+        put(&mut table, "min_connections", i64::from(min));
+    }
+    table
+}
+
+fn real_pool_table(pool: &RealPool) -> Table {
+    let RealPool { name, reals } = pool;
+    let mut table = Table::new();
+    put(&mut table, "name", name.as_str());
+    put(&mut table, "real", tables(reals, pool_real_table));
+    table
+}
+
+fn pool_real_table(real: &PoolReal) -> Table {
+    let PoolReal { port, real } = real;
+    let mut table = real_table(real);
+    table.remove("port");
+    put_some(&mut table, "port", port.map(i64::from));
     table
 }
 
@@ -504,6 +532,7 @@ fn fallback_server(server: &RealConfig) -> String {
         address,
         port,
         weight: _,
+        thresholds: _,
     } = *server;
     said(SocketAddr::new(address, port))
 }

@@ -350,6 +350,7 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
         it.map_or_else(|| "keep".to_owned(), span)
     ));
     key!(passive, |it: &Option<PassiveConfig>| it.map(passive));
+    key!(pool, Option::clone);
     for (name, old, new) in [
         ("allow", &before.allow, &after.allow),
         ("deny", &before.deny, &after.deny),
