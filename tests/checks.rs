@@ -99,6 +99,7 @@ fn services(
             fallback: Vec::new(),
             on_drain: None,
             passive: None,
+            pool: None,
             allow: None,
             deny: None,
             reals: (0..reals).map(real).collect(),

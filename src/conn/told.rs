@@ -106,7 +106,9 @@ impl Told {
             ClientAddress::None => Told::default(),
             ClientAddress::ProxyV2 if is_tcp => Told::new(How::Header, proxy::length(is_v6)),
             ClientAddress::ProxyV2 => Told::new(How::EachDatagram, proxy::length(is_v6)),
-            ClientAddress::Toa => Told::new(How::Option, toa::length(is_v6)),
+            ClientAddress::Toa if is_tcp => Told::new(How::Option, toa::length(is_v6)),
+            // The other half of a service of both protocols.
+            ClientAddress::Toa => Told::default(),
         }
     }
 
