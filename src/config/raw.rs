@@ -13,8 +13,8 @@ use super::value::{
     Name, Protocols, Value, wrong_type,
 };
 use super::{
-    CheckWay, ClientAddress, Hugepages, Idle, Listen, OnDown, Queues, RecordType, ReversePath, RssKey,
-    TcpMss, UnknownTcp, WhenUnavailable,
+    CheckWay, ClientAddress, Hugepages, Idle, Listen, OnDown, Queues, RecordType, ReversePath,
+    RssKey, TcpMss, UnknownTcp, WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;

@@ -183,6 +183,10 @@ impl Check<'_> {
                 protocol,
                 tcp_mss: service.tcp_mss.filter(|_| has(Protocol::Tcp)),
                 on_drain: service.on_drain.filter(|_| has(Protocol::Udp)),
+                client_address: match service.client_address {
+                    ClientAddress::Toa if !has(Protocol::Tcp) => ClientAddress::None,
+                    given => given,
+                },
                 ..service.clone()
             };
             service.name = named.of(key_of(&service));
@@ -311,7 +315,9 @@ impl Check<'_> {
                 .help(
                     "leave it out: in other modes the real servers see the clients' own addresses",
                 );
-        } else if given.value == ClientAddress::Toa && raw.protocol.get().is_some_and(|it| !it.have(Protocol::Tcp)) {
+        } else if given.value == ClientAddress::Toa
+            && raw.protocol.get().is_some_and(|it| !it.have(Protocol::Tcp))
+        {
             self.log
                 .error(
                     given.at,

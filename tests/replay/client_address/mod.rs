@@ -344,7 +344,7 @@ fn bytes(seed: u64, length: usize) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// The real server's stream begins with the header, as the specification has it, and goes on with the client's; the client
     /// has the real server's.
