@@ -8,6 +8,7 @@
 /// The package's version; of a release build also the commit that it is built from, and its date.
 pub const VERSION: &str = env!("WEIR_VERSION");
 
+pub mod admission;
 pub(crate) mod api;
 pub(crate) mod arch;
 pub mod bench;
@@ -32,6 +33,7 @@ pub mod model;
 pub mod neighbour;
 pub mod net;
 pub mod packet;
+pub mod prefixes;
 pub mod probe;
 pub mod rcu;
 pub mod replay;

@@ -3,7 +3,7 @@
 mod availability;
 mod condition;
 
-use crate::config::Protocol;
+use crate::config::{Protocol, Thresholds};
 use crate::units::RealId;
 pub use availability::{Availability, Member, Role, Serving};
 pub use condition::{Admin, Condition, Health, Why};
@@ -37,7 +37,7 @@ impl std::str::FromStr for ServiceKey {
     /// As [`Display`](std::fmt::Display) writes it.
     fn from_str(text: &str) -> Result<Self, NoKey> {
         let (protocol, place) = text.split_once(':').ok_or(NoKey)?;
-        let mut known = [Protocol::Tcp, Protocol::Udp].into_iter();
+        let mut known = Protocol::ALL.into_iter();
         let place: SocketAddr = place.parse().map_err(|_| NoKey)?;
         Ok(ServiceKey {
             protocol: known.find(|known| known.name() == protocol).ok_or(NoKey)?,
@@ -62,6 +62,8 @@ pub struct Real {
     pub is_available: bool,
     /// See [`Condition::keeps_clients_of`].
     pub keeps_clients: bool,
+    /// How many connections it may have.
+    pub thresholds: Option<Thresholds>,
 }
 
 impl Real {

@@ -10,6 +10,7 @@ mod tunnels;
 pub use placement::{Placement, Placements};
 pub use tunnels::Tunnels;
 
+use crate::admission::Guard;
 use crate::config::{
     CheckAddresses, HostPeer, OnDown, ReversePath, SchedulerConfig, SchedulerFlags, TcpMss,
     TunnelConfig, UnknownTcp, WhenUnavailable,
@@ -296,6 +297,8 @@ pub struct Service {
     pub on_drain: Option<Duration>,
     /// Of a mode that wraps or marks packets.
     pub via: Option<Via>,
+    /// Whose new connections it takes. None: all.
+    pub guard: Option<Arc<Guard>>,
     /// For each worker. Outlive every change of the service.
     pub cursors: Arc<[CachePadded<Cursor>]>,
 }

@@ -74,6 +74,8 @@ drop_reasons! {
     NoRoute, "no_route", "No route leads to the real server or the client.";
     NeighbourFailed, "neighbour_failed", "The next hop answered neither ARP nor neighbour solicitations.";
     NeighbourQueueFull, "neighbour_queue_full", "Too many packets already wait for this next hop's MAC address.";
+    Denied, "denied", "A client that `deny` of the service names began a connection, or sent a packet of none.";
+    NotAllowed, "not_allowed", "The service has `allow`, and a client that it does not name began a connection, or sent a packet of none.";
     LocalPortsExhausted, "local_ports_exhausted", "Towards every real server, each local address and port of the pool is in use by a connection that is not given up for another.";
     AmbiguousReply, "ambiguous_reply", "In nat mode, the same client port already talks to the same real server and port through another service, so that replies could not be told apart, and there is no other real server.";
     Hairpin, "hairpin", "In dr, the client is the real server that was chosen for it: the packet would go from a host to itself.";

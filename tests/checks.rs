@@ -75,6 +75,7 @@ fn services(
                 address: Ipv4Addr::from(0x7f01_0000 + which).into(),
                 port,
                 weight: 1,
+                thresholds: None,
             }
         };
         Arc::new(ServiceConfig {
@@ -97,6 +98,9 @@ fn services(
             fallback: Vec::new(),
             on_drain: None,
             passive: None,
+            pool: None,
+            allow: None,
+            deny: None,
             reals: (0..reals).map(real).collect(),
         })
     };

@@ -56,7 +56,7 @@ fn host(written: &str, address: IpAddr, at: Span, log: &mut Log) -> Option<IpAdd
 }
 
 /// Logs what is wrong with a text that is no address.
-fn no_address(written: &str, at: Span, log: &mut Log) {
+pub(super) fn no_address(written: &str, at: Span, log: &mut Log) {
     let zoned = written.split_once('%');
     if zoned.is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok()) {
         log.error(at, format!("{} names a zone", quote(written)))

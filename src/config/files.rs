@@ -221,8 +221,8 @@ impl Files {
         }
         let items = pieces::read(text, file, &cut.services)?;
         for (piece, item) in cut.services.iter().zip(&items) {
-            if let Item::Checked(service) = item {
-                self.next_known.add(piece, service.clone());
+            if let Item::Checked(services) = item {
+                self.next_known.add(piece, services.clone());
             }
         }
         self.services.extend(items);
@@ -364,13 +364,13 @@ fn line_around(text: &str, at: usize) -> std::ops::Range<usize> {
 const DUPLICATE: &str = "duplicate key";
 
 /// Why a file is not taken.
-enum Refused {
+pub(super) enum Refused {
     Unreadable(String),
     TooLarge(String),
 }
 
 impl Refused {
-    fn why(&self) -> &str {
+    pub(super) fn why(&self) -> &str {
         match self {
             Refused::Unreadable(why) | Refused::TooLarge(why) => why,
         }
@@ -385,7 +385,7 @@ impl Refused {
 }
 
 /// The text of a file of at most [`MAX_BYTES`].
-fn text(path: &Path) -> Result<String, Refused> {
+pub(super) fn text(path: &Path) -> Result<String, Refused> {
     let unreadable =
         |why: &dyn std::fmt::Display| Refused::Unreadable(format!("cannot read: {why}"));
     // Asked before it is opened: a FIFO would wait for its writer, a device may never end.

@@ -7,6 +7,7 @@ mod address;
 mod availability;
 mod change;
 mod check_value;
+mod clients;
 mod device;
 pub(crate) mod edit;
 mod error;
@@ -20,14 +21,17 @@ mod pieces;
 mod plain;
 mod port;
 mod raw;
+mod real_pool;
 mod scheduler;
 mod size;
+mod thresholds;
 mod validate;
 mod value;
 mod written;
 
 pub use availability::{Announce, AvailabilityConfig, Share, WhenBelow, home_ports};
-pub(crate) use change::{ServiceChange, Unchanged};
+pub(crate) use change::{ServiceChange, Unchanged, changed};
+pub use clients::{ClientList, ListFile};
 pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
 pub use error::{Diagnostic, Diagnostics, Severity};
@@ -42,9 +46,12 @@ pub use mode::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
 pub(crate) use open::read_file;
 pub use pieces::Known;
 pub use port::{PortConfig, Queues};
+pub use real_pool::{PoolReal, RealPool};
 pub use scheduler::{NoShares, SchedulerConfig, SchedulerFlags};
+pub use thresholds::Thresholds;
 
 use crate::net::{Mac, protocol};
+use clients::Lists;
 use error::{Log, Source};
 use files::Files;
 use ipnet::IpNet;
@@ -191,10 +198,12 @@ pub fn services(
 ) -> Result<(Vec<Arc<ServiceConfig>>, Diagnostics), Diagnostics> {
     let (mut files, mut log) = (Files::default(), Log::default());
     let root = files.parse(name.to_owned(), text.to_owned(), &mut log);
+    let mut lists = Lists::new(files.sources.len());
     let services = match files.broken {
         true => vec![],
-        false => validate::added(root, files.services, config, &mut log),
+        false => validate::added(root, files.services, config, &mut lists, &mut log),
     };
+    files.sources.extend(lists.sources);
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
     match errors {
@@ -219,7 +228,8 @@ fn check_pieces(
         return Err(files.sources);
     }
     let api_files = validate::api_files(&root);
-    let (config, devices) = validate::validate(root, files.services, context, &mut log);
+    let mut lists = Lists::new(files.sources.len());
+    let (config, devices) = validate::validate(root, files.services, context, &mut lists, &mut log);
     if log.errors() > 0 {
         return Err(files.sources);
     }
@@ -233,11 +243,19 @@ fn check_pieces(
     })
 }
 
-fn check(root: Root, files: Files, mut log: Log, context: &Context) -> Result<Loaded, Diagnostics> {
+fn check(
+    root: Root,
+    mut files: Files,
+    mut log: Log,
+    context: &Context,
+) -> Result<Loaded, Diagnostics> {
     // What a broken file says cannot be told, so nothing is said about what may be missing.
     let services = files.services;
     let api_files = validate::api_files(&root);
-    let config = (!files.broken).then(|| validate::validate(root, services, context, &mut log));
+    let mut lists = Lists::new(files.sources.len());
+    let config =
+        (!files.broken).then(|| validate::validate(root, services, context, &mut lists, &mut log));
+    files.sources.extend(lists.sources);
     let errors = log.errors();
     let diagnostics = log.into_diagnostics(&files.sources);
     match config {
@@ -288,6 +306,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     pub neighbours: Vec<StaticNeighbour>,
     pub pools: Vec<LocalPool>,
+    /// The `[[pool]]`.
+    pub real_pools: Vec<RealPool>,
     /// The `[health.NAME]`.
     pub health: Arc<HealthTemplates>,
     pub services: Vec<Arc<ServiceConfig>>,
@@ -457,6 +477,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    pub const ALL: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
     pub const fn name(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
@@ -477,6 +499,7 @@ impl Protocol {
 pub struct ServiceConfig {
     /// As written; else `tcp:192.0.2.80:80`.
     pub name: String,
+    /// One: what is written for both is two services of one name.
     pub protocol: Protocol,
     pub address: IpAddr,
     /// 0: every port.
@@ -501,6 +524,12 @@ pub struct ServiceConfig {
     pub on_drain: Option<Duration>,
     /// None: what becomes of clients' connections says nothing of real servers.
     pub passive: Option<PassiveConfig>,
+    /// The `[[pool]]` that `reals` are of; none: they are its own.
+    pub pool: Option<String>,
+    /// Only these clients may begin connections. None: all.
+    pub allow: Option<ClientList>,
+    /// These may not.
+    pub deny: Option<ClientList>,
     pub reals: Vec<RealConfig>,
     /// Sorry servers: for new connections while the real servers get none. Each has weight 1.
     pub fallback: Vec<RealConfig>,
@@ -596,4 +625,6 @@ pub struct RealConfig {
     pub port: u16,
     /// 0 … 65,535; 0: no new connections.
     pub weight: u16,
+    /// None: it may have any number of connections.
+    pub thresholds: Option<Thresholds>,
 }

@@ -5,15 +5,16 @@ use super::availability::{Announce, HostPort, Least, More, WhenBelow};
 use super::check_value::{
     ByName, CheckKind, HealthChoice, Hex, OnDrain, Pace, Rcodes, StatusCodes,
 };
+use super::clients::Entry;
 use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
 use super::value::{
     AbsolutePath, ControlSocket, Device, Encapsulation, Given, Int, Interface, List, ModeWord,
-    Name, Value, wrong_type,
+    Name, Protocols, Value, wrong_type,
 };
 use super::{
-    CheckWay, Hugepages, Idle, Listen, OnDown, Protocol, Queues, RecordType, ReversePath, RssKey,
-    TcpMss, UnknownTcp, WhenUnavailable,
+    CheckWay, Hugepages, Idle, Listen, OnDown, Queues, RecordType, ReversePath, RssKey, TcpMss,
+    UnknownTcp, WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
@@ -104,6 +105,7 @@ tables! {
         route: List<Route>;
         neighbour: List<Neighbour>;
         local_pool: List<LocalPool>;
+        pool: List<RealPool>;
         health: ByName<Health>;
         service: List<Service>;
         host_peer: List<HostPeer>;
@@ -190,7 +192,7 @@ tables! {
         name: Name;
         address: IpAddr, required;
         port: Int<0, 65_535>, required;
-        protocol: Protocol, required;
+        protocol: Protocols, required;
         mode: ModeWord, required;
         tunnel: Encapsulation;
         tunnel_source: IpAddr;
@@ -215,6 +217,9 @@ tables! {
         announce: Announce;
         on_drain: OnDrain;
         passive: Passive;
+        pool: String;
+        allow: List<Entry>;
+        deny: List<Entry>;
         real: List<Real>;
     }
     Passive "passive" {
@@ -267,6 +272,39 @@ tables! {
         address: IpAddr, required;
         port: Int<0, 65_535>;
         weight: Int<0, 65_535>;
+        max_connections: Int<0, 4_294_967_295>;
+        min_connections: Int<0, 4_294_967_295>;
+    }
+    RealPool "[[pool]]" {
+        name: Name, required;
+        real: List<PoolReal>;
+    }
+    PoolReal "[[pool.real]]" {
+        address: IpAddr, required;
+        port: Int<0, 65_535>;
+        weight: Int<0, 65_535>;
+        max_connections: Int<0, 4_294_967_295>;
+        min_connections: Int<0, 4_294_967_295>;
+    }
+}
+
+impl PoolReal {
+    /// As a service's own: they have the same keys.
+    pub(super) fn into_real(self) -> Real {
+        let PoolReal {
+            address,
+            port,
+            weight,
+            max_connections,
+            min_connections,
+        } = self;
+        Real {
+            address,
+            port,
+            weight,
+            max_connections,
+            min_connections,
+        }
     }
 }
 
@@ -327,6 +365,7 @@ impl Root {
         append(&mut self.route, other.route);
         append(&mut self.neighbour, other.neighbour);
         append(&mut self.local_pool, other.local_pool);
+        append(&mut self.pool, other.pool);
         self.health = std::mem::take(&mut self.health).with(other.health, log);
         append(&mut self.service, other.service);
         append(&mut self.host_peer, other.host_peer);

@@ -8,10 +8,10 @@ pub(super) mod health;
 use super::health::HealthUse;
 use super::value::Word;
 use super::{
-    Api, ApiTls, AvailabilityConfig, CheckAddresses, Config, Dpdk, Encapsulation, GueVariant,
-    HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig, PersistenceConfig,
-    PortConfig, Protocol, Queues, RealConfig, RouteConfig, ServiceConfig, Share, StaticNeighbour,
-    TcpMss, TimeoutsConfig, TunnelConfig,
+    Api, ApiTls, AvailabilityConfig, CheckAddresses, ClientList, Config, Dpdk, Encapsulation,
+    GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig,
+    PersistenceConfig, PoolReal, PortConfig, Protocol, Queues, RealConfig, RealPool, RouteConfig,
+    ServiceConfig, Share, StaticNeighbour, TcpMss, Thresholds, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -40,6 +40,7 @@ impl Config {
             routes,
             neighbours,
             pools,
+            real_pools,
             health,
             services: _,
             host_peers,
@@ -80,6 +81,7 @@ impl Config {
             tables(neighbours, |it| self.neighbour_table(it)),
         );
         put(&mut file, "local_pool", tables(pools, pool_table));
+        put(&mut file, "pool", tables(real_pools, real_pool_table));
         put(
             &mut file,
             "host_peer",
@@ -156,12 +158,15 @@ impl ServiceConfig {
             announce,
             on_drain,
             passive,
+            pool,
+            allow,
+            deny,
             reals,
             fallback,
         } = self;
         let mut table = Table::new();
         put(&mut table, "name", name.clone());
-        put(&mut table, "protocol", word(*protocol));
+        put(&mut table, "protocol", protocol.name());
         put(&mut table, "address", said(address));
         put(&mut table, "port", i64::from(*port));
         put_mode(&mut table, mode);
@@ -209,7 +214,12 @@ impl ServiceConfig {
             put(&mut table, "on_drain", after);
         }
         put_some(&mut table, "passive", passive.as_ref().map(passive_table));
-        put(&mut table, "real", tables(reals, real_table));
+        match pool {
+            Some(pool) => put(&mut table, "pool", pool.as_str()),
+            None => put(&mut table, "real", tables(reals, real_table)),
+        }
+        put_some(&mut table, "allow", allow.as_ref().map(client_list));
+        put_some(&mut table, "deny", deny.as_ref().map(client_list));
         let mut file = Table::new();
         put(&mut file, "service", vec![Value::from(table)]);
         text(&file)
@@ -468,11 +478,32 @@ fn real_table(real: &RealConfig) -> Table {
         address,
         port,
         weight,
+        thresholds,
     } = *real;
     let mut table = Table::new();
     put(&mut table, "address", said(address));
     put(&mut table, "port", i64::from(port));
     put(&mut table, "weight", i64::from(weight));
+    if let Some(Thresholds { max, min }) = thresholds {
+        put(&mut table, "max_connections", i64::from(max.get()));
+        put(&mut table, "min_connections", i64::from(min));
+    }
+    table
+}
+
+fn real_pool_table(pool: &RealPool) -> Table {
+    let RealPool { name, reals } = pool;
+    let mut table = Table::new();
+    put(&mut table, "name", name.as_str());
+    put(&mut table, "real", tables(reals, pool_real_table));
+    table
+}
+
+fn pool_real_table(real: &PoolReal) -> Table {
+    let PoolReal { port, real } = real;
+    let mut table = real_table(real);
+    table.remove("port");
+    put_some(&mut table, "port", port.map(i64::from));
     table
 }
 
@@ -482,6 +513,7 @@ fn fallback_server(server: &RealConfig) -> String {
         address,
         port,
         weight: _,
+        thresholds: _,
     } = *server;
     said(SocketAddr::new(address, port))
 }
@@ -506,6 +538,12 @@ fn persistence_table(persistence: &PersistenceConfig) -> Table {
     put(&mut table, "prefix_v6", i64::from(prefix_v6));
     put(&mut table, "through_drain", through_drain);
     table
+}
+
+fn client_list(clients: &ClientList) -> Vec<Value> {
+    let files = clients.files.iter();
+    let files = files.map(|file| Value::from(format!("file:{}", path(&file.path))));
+    list(&clients.prefixes).into_iter().chain(files).collect()
 }
 
 fn passive_table(passive: &PassiveConfig) -> Table {

@@ -112,8 +112,10 @@ impl<F: Family, P: Packet> Core<F, P> {
                 unattributed,
             );
         }
+        let is_guarded = service.is_some_and(|service| service.guard.is_some());
         // Whether what comes now is decided on by the packet's destination alone.
-        let is_decided_here = self.is_alone() || (service.is_none() && !tables.any_departed);
+        let is_decided_here =
+            self.is_alone() && !is_guarded || (service.is_none() && !tables.any_departed);
         let Some(service) = service else {
             let verdict = self.refuse(packet, flow, ReplyReason::NoService, turn);
             self.note_refused(verdict, flow, is_decided_here, tables);
@@ -126,6 +128,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         // A reload has given the service real servers of the VIP's own family, and the connection here has just ended.
         if F::CROSSES && !service.crosses() {
             return (Verdict::Drop(DropReason::NoConnection), context);
+        }
+        if let Some(guard) = &service.guard
+            && let Some(reason) = guard.refuses(key.source().into())
+        {
+            return (Verdict::Drop(reason), context);
         }
         let is_stateless = !service.mode.sees_replies && service.scheduler_kind.is_stateless;
         if !opens && !is_stateless {
@@ -151,7 +158,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             },
             ..Tried::default()
         };
-        let is_taken = |real: &Real| tried.has(real.id) && could_serve::<F>(service, real, tables);
+        let stats = &self.shared.stats;
+        let is_taken =
+            |real: &Real| tried.has(real.id) && could_serve::<F>(service, real, tables, stats);
         let is_any_taken = tried.has_any() && service.reals.iter().any(is_taken);
         let mut not_here = is_any_taken.then_some(DropReason::AmbiguousReply);
         let mut has_room_for_template = true;

@@ -47,12 +47,16 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         fallback: Vec::new(),
         on_drain: None,
         passive: None,
+        pool: None,
+        allow: None,
+        deny: None,
         reals: reals
             .iter()
             .map(|&real| RealConfig {
                 address: [10, 0, 0, real].into(),
                 port: 80,
                 weight: 1,
+                thresholds: None,
             })
             .collect(),
     })

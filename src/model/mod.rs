@@ -45,8 +45,8 @@ pub use reach::{names, why_no_way};
 pub use reals::{EditedReal, RestoredEdit};
 use routers::{Routers, Standing};
 use services::Services;
-pub(crate) use services::Turn;
 pub use services::{Conflict, Edit, Edited, Held, Place, SlowStart, State};
+pub(crate) use services::{Named, Turn};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -178,6 +178,7 @@ impl Model {
             routes: config.routes.clone(),
             neighbours: config.neighbours.clone(),
             pools: config.pools.clone(),
+            real_pools: config.real_pools.clone(),
             health: config.health.clone(),
             host_peers: config.host_peers.clone(),
             state_file: config.state_file.clone(),
@@ -206,8 +207,8 @@ impl Model {
         self.services.get(key)
     }
 
-    /// The service of a name, or of a key as it is written: `tcp:192.0.2.80:80`.
-    pub fn find_service(&self, name: &str) -> Option<ServiceKey> {
+    /// The services of a name, one for each of its protocols; or that of a key as it is written: `tcp:192.0.2.80:80`.
+    pub(crate) fn find_services(&self, name: &str) -> Named {
         self.services.find(name)
     }
 

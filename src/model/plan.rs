@@ -350,6 +350,23 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
         it.map_or_else(|| "keep".to_owned(), span)
     ));
     key!(passive, |it: &Option<PassiveConfig>| it.map(passive));
+    key!(pool, Option::clone);
+    for (name, old, new) in [
+        ("allow", &before.allow, &after.allow),
+        ("deny", &before.deny, &after.deny),
+    ] {
+        let (from, mut to) = (old.as_ref().and_then(shown), new.as_ref().and_then(shown));
+        // As many entries as before, and others.
+        if let Some(to) = &mut to
+            && old != new
+            && from.as_ref() == Some(to)
+        {
+            to.push_str(", other ones");
+        }
+        plan.key(&of, name, from, to);
+    }
+    rest.allow.clone_from(&after.allow);
+    rest.deny.clone_from(&after.deny);
     key!(health, |it: &Option<HealthUse>| it.as_ref().and_then(shown));
     rest.reals.clone_from(&after.reals);
     rest.fallback.clone_from(&after.fallback);

@@ -2,6 +2,7 @@
 //! store (no atomic read-modify-write on the packet path); other threads only read.
 
 mod counter;
+mod overload;
 mod signs;
 #[cfg(test)]
 mod stats_loom;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 pub const MAX_PORTS: usize = 16;
 
 pub use counter::{Counter, Gauge};
+pub use overload::Overload;
 pub use signs::{Failure, Seen, Signs};
 
 /// What `counter` synchronises with. The model test compiles the same file against loom's versions.
@@ -29,6 +31,8 @@ mod sync {
 /// Everything that the workers count.
 pub struct Stats {
     workers: Box<[Arc<CachePadded<WorkerStats>>]>,
+    /// Of real servers with `max_connections`.
+    overloads: GrowingArray<Overload>,
 }
 
 impl Stats {
@@ -37,7 +41,10 @@ impl Stats {
     pub fn new(workers: usize) -> Result<Self, NoMemory> {
         let worker = |_| Ok(Arc::new(CachePadded::new(WorkerStats::new()?)));
         let workers = (0..workers).map(worker).collect::<Result<_, _>>()?;
-        Ok(Stats { workers })
+        Ok(Stats {
+            workers,
+            overloads: GrowingArray::new(MAX_REALS)?,
+        })
     }
 
     #[inline]
@@ -92,6 +99,19 @@ impl Stats {
         for worker in self.workers() {
             worker.signs.ensure(id.index());
         }
+    }
+
+    /// Reserves whether a real server is overloaded, which it is not found to be yet. Called before the real server is published with
+    /// other thresholds.
+    pub fn ensure_overload(&self, id: RealId) {
+        if let Some(cell) = self.overloads.ensure(id.index()) {
+            cell.update(|_| false);
+        }
+    }
+
+    /// Whether a real server with `max_connections` was found to be overloaded.
+    pub fn overload(&self, id: RealId) -> Option<&Overload> {
+        self.overloads.get(id.index())
     }
 
     /// What has been seen of a watched real server's connections, over all workers.

@@ -4,6 +4,7 @@ use super::command::streams;
 use super::{CONTEXT, NETWORK};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use weir::config::{self, Diagnostics, Loaded};
 
 /// Writes files into a new folder and loads the first.
@@ -261,4 +262,54 @@ fn an_include_that_finds_nothing_is_a_warning() {
         .map(|it| (it.line, it.column, it.message.as_str()))
         .collect();
     assert_eq!(found, [(1, 12, "no file matches `conf.d/*`")]);
+}
+
+/// Lists are read with every load; what is wrong in one is told at its own place, once however many services name it.
+#[test]
+fn lists_of_clients_are_files_that_services_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let (main, list) = (folder.path().join("lb.toml"), folder.path().join("list"));
+    let service = |port: u16| {
+        let keys = format!(
+            "port = {port}\ndeny = [\"192.168.0.0/16\", \"file:{}\"]",
+            list.display()
+        );
+        SERVICE.replace("port = 1", &keys)
+    };
+    let text = [NETWORK, &service(1), &service(2)].concat();
+    std::fs::write(&main, text).unwrap();
+    let load = |content: &str| {
+        std::fs::write(&list, content).unwrap();
+        config::load_after(&main, &CONTEXT, &config::Known::default())
+    };
+    let files = |loaded: &Loaded| -> Vec<_> {
+        let services = loaded.config.services.iter();
+        services
+            .map(|service| service.deny.as_ref().unwrap().files[0].clone())
+            .collect()
+    };
+    let first = load("203.0.113.0/24\n# none\n").unwrap();
+    let [one, two] = &files(&first)[..] else {
+        panic!()
+    };
+    assert!(Arc::ptr_eq(one, two) && one.entries == 1);
+
+    // After the same text of the main file, another one of the list.
+    std::fs::write(&list, "203.0.113.0/24\n2001:db8::/32\n").unwrap();
+    let second = config::load_after(&main, &CONTEXT, &first.known).unwrap();
+    assert_eq!(files(&second)[1].entries, 2);
+    assert!(first.config != second.config);
+    let same = config::load_after(&main, &CONTEXT, &second.known).unwrap();
+    assert!(Arc::ptr_eq(&files(&same)[0], &files(&second)[0]));
+
+    let wrong = load("203.0.113.0/24\n  203.0.113.5/24\n").unwrap_err();
+    let said: Vec<_> = wrong.iter().collect();
+    let [said] = &said[..] else { panic!("{wrong}") };
+    assert_eq!(
+        (said.file.as_str(), said.line, said.column),
+        (list.to_str().unwrap(), 2, 3)
+    );
+    std::fs::remove_file(&list).unwrap();
+    let gone = config::load(&main, &CONTEXT).unwrap_err();
+    assert!(gone.to_string().contains("cannot read"), "{gone}");
 }

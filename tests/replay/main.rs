@@ -3,6 +3,7 @@
 mod alike;
 mod bursts;
 mod captures;
+mod clients;
 mod clock;
 mod crossing;
 mod days;

@@ -381,7 +381,7 @@ impl Network {
     pub(super) fn vips(&mut self, services: &[Item], log: &mut Log) {
         let vip = |service: &Item| match service {
             Item::Written(service) => service.value.address.ok().copied(),
-            Item::Checked(service) => Some(At {
+            Item::Checked(services) => services.first().map(|service| At {
                 value: service.address,
                 at: Span::NOWHERE,
             }),

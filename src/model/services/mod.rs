@@ -15,7 +15,8 @@ mod watches;
 
 use super::changes::{Changes, different};
 use super::from_config::{key, owners, pool_table};
-use crate::config::{self, Config, OnDown, ReversePath};
+use crate::admission::Guard;
+use crate::config::{self, Config, OnDown, Protocol, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
 use crate::forward::tunnel::{Tunnel, Via};
@@ -26,6 +27,7 @@ use crate::service::{Persistence, Real, ServiceKey, Serving};
 use crate::stats::{Established, RealTotals, Stats};
 use crate::tables::{Owner, Requests, Route, Service, Tables, Tunnels, choices};
 use crate::units::{RealId, ServiceId, Time};
+use arrayvec::ArrayVec;
 use configured::{Change, Configured};
 use counts::Counts;
 use ends::Ends;
@@ -65,6 +67,9 @@ pub enum Conflict {
     NoCrossing(ServiceKey),
 }
 
+/// The services of one name.
+pub(crate) type Named = ArrayVec<ServiceKey, { Protocol::ALL.len() }>;
+
 pub(super) struct Services {
     configured: Configured,
     indexes: Indexes,
@@ -73,6 +78,7 @@ pub(super) struct Services {
 
 /// What follows from the configured services, and from those that there were.
 struct Indexes {
+    /// One of the services of each name: the others are in the same place, with other protocols.
     names: HashMap<String, ServiceKey>,
     vips: Counts,
     real_addresses: Counts,
@@ -131,6 +137,23 @@ impl Around {
             told.standing
                 .set(id, is_open, is_watched, established, ports);
         });
+    }
+}
+
+impl Around {
+    /// Makes room for what is found of real servers with thresholds. As the kernel's `__ip_vs_update_dest` does, one whose upper
+    /// threshold is a new or a higher one counts as not overloaded, until it is found to be.
+    fn limit(&self, reals: &[Real], former: &[Real]) {
+        let max = |real: &Real| Some((real.id, real.thresholds?.max));
+        if reals.iter().all(|real| real.thresholds.is_none()) {
+            return;
+        }
+        let before: HashMap<_, _> = former.iter().filter_map(max).collect();
+        for (id, max) in reals.iter().filter_map(max) {
+            if before.get(&id).is_none_or(|before| *before < max) {
+                self.stats.ensure_overload(id);
+            }
+        }
     }
 }
 
@@ -264,7 +287,7 @@ impl Services {
         } = &self.indexes;
         let key = key(service);
         match names.get(&service.name) {
-            Some(other) if *other != key => {
+            Some(other) if (other.address, other.port) != (key.address, key.port) => {
                 return Err(Conflict::Name(service.name.clone(), *other));
             }
             _ => {}
@@ -355,10 +378,13 @@ impl Services {
         self.indexes.running.get(key)
     }
 
-    /// The service of a name, or of a key as it is written: `tcp:192.0.2.80:80`.
-    pub(super) fn find(&self, name: &str) -> Option<ServiceKey> {
-        let by_key = || name.parse().ok().filter(|key| self.get(key).is_some());
-        self.indexes.names.get(name).copied().or_else(by_key)
+    /// The services of a name, one for each of its protocols; or that of a key as it is written: `tcp:192.0.2.80:80`.
+    pub(super) fn find(&self, name: &str) -> Named {
+        if let Some(first) = self.indexes.names.get(name) {
+            return self.indexes.named(name, first).collect();
+        }
+        let key = name.parse().ok().filter(|key| self.get(key).is_some());
+        key.into_iter().collect()
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -378,6 +404,17 @@ impl Services {
 }
 
 impl Indexes {
+    /// The services of a name, `first` among them.
+    fn named<'a>(
+        &'a self,
+        name: &'a str,
+        first: &'a ServiceKey,
+    ) -> impl Iterator<Item = ServiceKey> + 'a {
+        let all = Protocol::ALL.into_iter();
+        let keys = all.map(|protocol| ServiceKey { protocol, ..*first });
+        keys.filter(move |key| self.running.get(key).is_some_and(|it| *it.name == *name))
+    }
+
     /// Gives a running service other weights: nothing else that is known of it follows. Returns whether any is another.
     fn reweigh(
         &mut self,
@@ -412,6 +449,7 @@ impl Indexes {
             name: former.name.clone(),
             pool: former.pool.clone(),
             cursors: former.cursors.clone(),
+            guard: former.guard.clone(),
             ..**former
         };
         self.running.insert(*key, Arc::new(service));
@@ -451,7 +489,17 @@ impl Indexes {
         if let Some(before) = before
             && names.get(&before.name) == Some(&key)
         {
-            names.remove(&before.name);
+            let mut others = Protocol::ALL
+                .iter()
+                .map(|&protocol| ServiceKey { protocol, ..key });
+            let is_named = |other: &ServiceKey| {
+                let service = running.get(other);
+                *other != key && service.is_some_and(|it| *it.name == *before.name)
+            };
+            match others.find(is_named) {
+                Some(other) => names.insert(before.name.clone(), other),
+                None => names.remove(&before.name),
+            };
         }
         if let Some(after) = after {
             names.insert(after.name.clone(), key);
@@ -502,6 +550,8 @@ impl Indexes {
         for real in &registered.reals {
             around.stand(registered.id, real, service);
         }
+        let former = running.get(&key).map(|former| &*former.reals);
+        around.limit(&registered.reals, former.unwrap_or_default());
         let mode = forward::Mode::of(&service.mode);
         let pool = match &service.mode {
             config::ModeConfig::Fullnat { pool } => around.pools.get(pool).cloned(),
@@ -557,6 +607,7 @@ impl Indexes {
                 on_down: service.on_down,
                 on_drain: service.on_drain,
                 via,
+                guard: Guard::of(service),
                 cursors: registered.cursors,
             }),
         );

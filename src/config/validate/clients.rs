@@ -1,0 +1,87 @@
+//! `allow` and `deny` of a service: whose connections it takes.
+
+use crate::config::ClientList;
+use crate::config::clients::{Entry, Lists, MOST, MOST_FILES};
+use crate::config::error::{At, Log};
+use crate::config::raw;
+use crate::config::value::{Given, List};
+
+/// `allow` and `deny`; Err: what is wrong is said. `lists`: none where no file is to be read.
+pub(super) fn clients(
+    raw: &raw::Service,
+    mut lists: Option<&mut Lists>,
+    log: &mut Log,
+) -> Result<(Option<ClientList>, Option<ClientList>), ()> {
+    let allow = list(&raw.allow, "allow", lists.as_deref_mut(), log);
+    let deny = list(&raw.deny, "deny", lists, log);
+    if let (Ok(Some(allow)), Some(address)) = (&allow, raw.address.get())
+        && !allow.has_family(address.is_ipv6())
+        && let Some(given) = raw.allow.ok()
+    {
+        let family = crate::net::family(address);
+        log.warning(
+            given.at,
+            format!("`allow` has no {family} prefix, and so no client can use the service"),
+        )
+        .help("add the prefixes of its clients, or leave `allow` out");
+    }
+    Ok((allow?, deny?))
+}
+
+fn list(
+    raw: &Given<List<Entry>>,
+    key: &'static str,
+    mut lists: Option<&mut Lists>,
+    log: &mut Log,
+) -> Result<Option<ClientList>, ()> {
+    let given = match raw {
+        Given::No => return Ok(None),
+        Given::Bad => return Err(()),
+        Given::Yes(given) => given,
+    };
+    if given.value.items.is_empty() && given.value.complete {
+        log.error(given.at, format!("`{key}` is empty"))
+            .help("list prefixes, or leave the key out");
+        return Err(());
+    }
+    let (mut prefixes, mut files) = (Vec::new(), Vec::new());
+    let mut is_complete = given.value.complete;
+    for At { value, at } in &given.value.items {
+        let path = match value {
+            Entry::Prefix(prefix) => {
+                prefixes.push(*prefix);
+                continue;
+            }
+            Entry::File(path) => path,
+        };
+        // Without a place: the whole is read again where files may be read.
+        let Some(lists) = lists.as_deref_mut() else {
+            log.error(*at, "");
+            return Err(());
+        };
+        match lists.file(path, *at, log) {
+            Some(file) if !files.contains(&file) => files.push(file),
+            Some(_) => {}
+            None => is_complete = false,
+        }
+    }
+    let list = ClientList {
+        prefixes: prefixes.into(),
+        files,
+    };
+    let (entries, files) = (list.entries(), list.files.len());
+    if entries > MOST {
+        log.error(
+            given.at,
+            format!("`{key}` has {entries} entries: at most {MOST} are taken"),
+        )
+        .help("write shorter prefixes for those that lie together");
+    } else if files > MOST_FILES {
+        log.error(
+            given.at,
+            format!("`{key}` names {files} files: at most {MOST_FILES} are taken"),
+        )
+        .help("put several into one file");
+    }
+    is_complete.then_some(Some(list)).ok_or(())
+}
