@@ -57,7 +57,10 @@ pub(super) fn emit(source: &str, found: Found, options: &Options, remarks: &mut 
         service.reals.retain(|real| {
             let is_own = options.own.contains(&real.address);
             if is_own {
-                let text = format!("the real server {}: it is this machine itself, and weir's are others", real.address);
+                let text = format!(
+                    "the real server {}: it is this machine itself, and weir's are others",
+                    real.address
+                );
                 remarks.lost(&real.at, text);
             }
             !is_own
@@ -310,9 +313,20 @@ fn service(
 
 /// How packets get to the real servers of a service, which is one way for all: that of most.
 fn method(service: &VirtualService, remarks: &mut Remarks) -> Method {
-    let count = |method: Method| service.reals.iter().filter(|it| it.method == method).count();
+    let count = |method: Method| {
+        service
+            .reals
+            .iter()
+            .filter(|it| it.method == method)
+            .count()
+    };
     // Of several the first.
-    let most = service.reals.iter().rev().map(|it| it.method).max_by_key(|it| count(*it));
+    let most = service
+        .reals
+        .iter()
+        .rev()
+        .map(|it| it.method)
+        .max_by_key(|it| count(*it));
     most.unwrap_or_else(|| {
         let text = "no real server says how packets get to it: the mode is dr, IPVS's default";
         remarks.note(&service.at, text);

@@ -379,12 +379,12 @@ fn what_of_keepalived_is_not_carried_over_is_told_with_its_line() {
         (check("connetc_port 80"), &["!5: keepalived has no keyword \"connetc_port\" here, and passes over it; did you mean `connect_port`?"]),
         (check("bindto 10.0.0.9"), &["!5: bindto: the way of"]),
         (check("connect_timeout 99"), &["4: a timeout of \"99s\" is longer than the interval"]),
-        (after("virtual_server 192.0.2.80 80 {\nlb_kind NAT\n}"), &["!6: tcp:192.0.2.80:80 a second time"]),
-        (after("virtual_server fwmark 7 {\n}"), &["!6: a virtual server by firewall mark"]),
-        (after("virtual_sever 192.0.2.81 80 {\n}"), &["!6: keepalived has no keyword \"virtual_sever\""]),
-        (after("include more.conf"), &["!6: include more.conf: there is no such file"]),
-        (after("@one virtual_server 192.0.2.81 80 {"), &["!6: a line for the host \"one\" alone"]),
-        (after("global_defs {\nlvs_sync_daemon eth0 VI\n}"), &["!7: the synchronisation of connections"]),
+        (after("virtual_server 192.0.2.80 80 {\nlb_kind NAT\n}"), &["!7: tcp:192.0.2.80:80 a second time"]),
+        (after("virtual_server fwmark 7 {\n}"), &["!7: a virtual server by firewall mark"]),
+        (after("virtual_sever 192.0.2.81 80 {\n}"), &["!7: keepalived has no keyword \"virtual_sever\""]),
+        (after("include more.conf"), &["!7: include more.conf: there is no such file"]),
+        (after("@one virtual_server 192.0.2.81 80 {"), &["!7: a line for the host \"one\" alone"]),
+        (after("global_defs {\nlvs_sync_daemon eth0 VI\n}"), &["!8: the synchronisation of connections"]),
         (
             "$VIP=192.0.2.80 # ours\nvirtual_server $VIP ${PORT} {\nlb_kind DR\n}\nvirtual_server ${VIP} 80 {\nlb_kind DR\n}\n".to_owned(),
             &["!2: $PORT is not defined", "!2: \"PORT\" is no port", "5: no real server says how"],
@@ -451,7 +451,10 @@ fn options_say_what_the_file_does_not() {
         services_only: false,
     };
     let imported = ipvs(text, "rules", &options).unwrap();
-    assert_said(&imported, &["!3: the real server 2001:db8::3: it is this machine itself"]);
+    assert_said(
+        &imported,
+        &["!3: the real server 2001:db8::3: it is this machine itself"],
+    );
     let config = config(&imported);
     assert_eq!(config.ports[0].addresses.len(), 1);
     assert!(imported.text.contains("0000:03:00.0") && !imported.text.contains("Made up"));
