@@ -140,6 +140,7 @@ fn key(service: &ServiceConfig) -> ServiceKey {
         protocol: service.protocol,
         address: service.address,
         port: service.port,
+        last: service.last_port,
     }
 }
 

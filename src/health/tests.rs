@@ -32,6 +32,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         protocol: Protocol::Tcp,
         address: [192, 0, 2, n].into(),
         port: 80,
+        last_port: 0,
         mode: ModeConfig::Nat,
         scheduler: SchedulerConfig::Rr,
         flags: SchedulerFlags::default(),
@@ -132,6 +133,7 @@ impl World {
                 protocol: Protocol::Tcp,
                 address: [192, 0, 2, service].into(),
                 port: 80,
+                last: 0,
             },
             real: ([10, 0, 0, real], 80).into(),
         };
@@ -514,6 +516,7 @@ fn engine_key(service: &ServiceConfig) -> ServiceKey {
         protocol: service.protocol,
         address: service.address,
         port: service.port,
+        last: service.last_port,
     }
 }
 
@@ -545,6 +548,7 @@ fn checks_by_the_way_of_a_service_are_its_own() {
             protocol: Protocol::Tcp,
             address: [192, 0, 2, 1].into(),
             port: 80,
+            last: 0,
         });
         assert_eq!(engine.sizes().0, 2, "{via:?}");
     }

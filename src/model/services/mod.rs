@@ -6,6 +6,7 @@ mod counts;
 mod ends;
 mod natted;
 mod placing;
+mod ranges;
 mod real_ids;
 mod reals;
 mod registry;
@@ -34,6 +35,7 @@ use ends::Ends;
 use foldhash::HashMap;
 use natted::Natted;
 use placing::Placing;
+use ranges::RangeIndex;
 pub use real_ids::Place;
 pub use reals::Edited;
 pub(crate) use registry::Turn;
@@ -51,6 +53,10 @@ pub enum Conflict {
         "the name {0:?} is that of the service {1}; remove that one first, or write another name"
     )]
     Name(String, ServiceKey),
+    #[error(
+        "the ports of the service {0} overlap with those of {1}; remove that one first, or write other ports"
+    )]
+    Ports(ServiceKey, ServiceKey),
     #[error("the VIP {0} is the address of a real server of another service")]
     VipIsReal(IpAddr),
     #[error("the real server {0} is a VIP of weir's own")]
@@ -87,6 +93,7 @@ struct Indexes {
     /// Those of ports and pools, too.
     addresses: Map<IpAddr, Owner>,
     running: Map<ServiceKey, Arc<Service>>,
+    ranges: RangeIndex,
     registry: Registry,
     natted: Natted,
     placing: Placing,
@@ -181,6 +188,7 @@ impl Services {
                 new_reals: Vec::new(),
                 addresses: Map::new(seed),
                 running: Map::new(seed),
+                ranges: RangeIndex::new(seed),
                 registry: Registry::default(),
                 natted: Natted::new(seed),
                 placing: Placing::new(seed),
@@ -283,14 +291,18 @@ impl Services {
             names,
             vips,
             real_addresses,
+            ranges,
             ..
         } = &self.indexes;
         let key = key(service);
         match names.get(&service.name) {
-            Some(other) if (other.address, other.port) != (key.address, key.port) => {
+            Some(other) if other.of(key.protocol) != key => {
                 return Err(Conflict::Name(service.name.clone(), *other));
             }
             _ => {}
+        }
+        if let Some(other) = ranges.overlapping(&key) {
+            return Err(Conflict::Ports(key, other));
         }
         if !vips.contains(key.address) && real_addresses.contains(key.address) {
             return Err(Conflict::VipIsReal(key.address));
@@ -311,6 +323,7 @@ impl Services {
             new_reals: _,
             addresses,
             running,
+            ranges,
             registry,
             natted,
             placing,
@@ -320,6 +333,7 @@ impl Services {
         } = &mut self.indexes;
         next.addresses = addresses.freeze();
         next.services = running.freeze();
+        next.ranges = ranges.freeze();
         next.any_departed = registry.any_departed();
         next.natted = natted.freeze();
         (next.placements, next.clients) = placing.freeze();
@@ -475,6 +489,7 @@ impl Indexes {
             new_reals,
             addresses,
             running,
+            ranges,
             registry,
             natted,
             placing,
@@ -524,6 +539,7 @@ impl Indexes {
         }
         let Some(service) = after else {
             running.remove(&key);
+            ranges.remove(&key);
             watches.remove(&key);
             placing.retire(&key);
             registry.retire(&around.stats, &key);
@@ -577,6 +593,9 @@ impl Indexes {
         }
         let prefix = persistence.map(|persistence| persistence.prefix);
         placing.put(key, is_nat, prefix, natted);
+        if before.is_none() {
+            ranges.insert(&key);
+        }
         let kind = sched::kind(service.scheduler);
         let former = running.get(&key).map(|former| &*former.scheduler);
         let setting = Setting::new(key.address, service.flags.port, former);

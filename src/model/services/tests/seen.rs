@@ -174,15 +174,15 @@ pub(super) fn check_by_hand(tables: &Tables, service: &config::ServiceConfig) {
         assert_eq!((Some(tunnel.via), tunnel.destination), (via, real.address));
     }
     for real in service.servers().filter(|_| is_nat) {
-        let port = if real.port == 0 {
-            service.port
-        } else {
-            real.port
+        let port = match real.port {
+            0 => service.port_of_reals(),
+            own => own,
         };
         let address = real.address;
         let place = ServiceKey {
             address,
             port,
+            last: 0,
             ..its
         };
         let replies = tables.natted.get(&place);
@@ -196,7 +196,7 @@ pub(super) fn check_by_hand(tables: &Tables, service: &config::ServiceConfig) {
     match service.persistence {
         Some(it) if !is_nat => assert_eq!(rule, Placement::Template(it.prefix_v4)),
         Some(_) => assert_eq!(rule, Placement::Client),
-        None if is_nat && service.port == 0 => assert_eq!(rule, Placement::Client),
+        None if is_nat && its.has_several() => assert_eq!(rule, Placement::Client),
         None if !is_nat => assert_eq!(rule, Placement::Rss),
         None => {}
     }
