@@ -67,7 +67,7 @@ drop_reasons! {
     IcmpUnsupported, "icmp_unsupported", "An ICMP message to a VIP or a local pool address other than an echo request.";
     UnsupportedProtocol, "unsupported_protocol", "To a VIP or a local pool address, but neither TCP, UDP nor ICMP.";
     NotForUs, "not_for_us", "The destination is no VIP, no address of a port or pool, and no connection's.";
-    NoConnection, "no_connection", "Belongs to no connection: a TCP segment where `unknown_tcp = \"drop\"` or answers are turned off, a reset, or a UDP datagram to a local pool address; a fragment, other than the first one of its datagram, to a service.";
+    NoConnection, "no_connection", "Belongs to no connection: a TCP segment where `unknown_tcp = \"drop\"` or answers are turned off, a reset, or a UDP datagram to a local pool address; an echo reply in fragments that no connection outwards has asked for; a fragment, other than the first one of its datagram, to a service.";
     NoService, "no_service", "To a VIP, but to none of its services, and answers are turned off.";
     NoRealServer, "no_real_server", "The service has no real server with a weight above 0 whose next hop answers, and `when_unavailable = \"drop\"` or answers are turned off.";
     RateLimited, "rate_limited", "An answer (RST, ICMP, ARP, neighbour advertisement) was due, but the port's limit for answers of this kind was reached, and the sender's and the service's share of it used up. The limit is asked before other checks: such a packet may have a wrong checksum as well, or a source of weir's own.";
@@ -76,7 +76,7 @@ drop_reasons! {
     NeighbourQueueFull, "neighbour_queue_full", "Too many packets already wait for this next hop's MAC address.";
     Denied, "denied", "A client that `deny` of the service names began a connection, or sent a packet of none.";
     NotAllowed, "not_allowed", "The service has `allow`, and a client that it does not name began a connection, or sent a packet of none.";
-    LocalPortsExhausted, "local_ports_exhausted", "Towards every real server, each local address and port of the pool is in use by a connection that is not given up for another.";
+    LocalPortsExhausted, "local_ports_exhausted", "Towards every real server, or towards the remote address and port of a connection outwards, each local address and port of the pool is in use by a connection that is not given up for another.";
     AmbiguousReply, "ambiguous_reply", "In nat mode, the same client port already talks to the same real server and port through another service, so that replies could not be told apart, and there is no other real server.";
     Hairpin, "hairpin", "In dr, the client is the real server that was chosen for it: the packet would go from a host to itself.";
     ConnectionTableFull, "connection_table_full", "No room for another connection, and none near at hand that can be given up for it: over, half-open, unproven, or UDP.";

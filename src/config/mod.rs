@@ -306,6 +306,7 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     pub neighbours: Vec<StaticNeighbour>,
     pub pools: Vec<LocalPool>,
+    pub snat: Vec<SnatConfig>,
     /// The `[[pool]]`.
     pub real_pools: Vec<RealPool>,
     /// The `[health.NAME]`.
@@ -468,6 +469,16 @@ pub struct LocalPool {
     pub addresses: Vec<IpAddr>,
     /// First and last local port.
     pub ports: (u16, u16),
+}
+
+/// `[[snat]]`: the own connections of inside hosts, outwards.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SnatConfig {
+    pub from: IpNet,
+    /// The name of a local pool of the same family.
+    pub pool: String,
+    /// The place of the port that the packets leave by; none: any.
+    pub out_port: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

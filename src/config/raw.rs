@@ -105,6 +105,7 @@ tables! {
         route: List<Route>;
         neighbour: List<Neighbour>;
         local_pool: List<LocalPool>;
+        snat: List<Snat>;
         pool: List<RealPool>;
         health: ByName<Health>;
         service: List<Service>;
@@ -154,6 +155,7 @@ tables! {
         tcp_listen: Duration;
         tcp_synack: Duration;
         udp: Duration;
+        icmp: Duration;
     }
     Metrics "[metrics]" {
         per_real: bool;
@@ -187,6 +189,11 @@ tables! {
         name: Name, required;
         addresses: List<AddressRange>, required;
         ports: PortRange;
+    }
+    Snat "[[snat]]" {
+        from: Destination, required;
+        pool: String, required;
+        out_port: String;
     }
     Service "[[service]]" {
         name: Name;
@@ -365,6 +372,7 @@ impl Root {
         append(&mut self.route, other.route);
         append(&mut self.neighbour, other.neighbour);
         append(&mut self.local_pool, other.local_pool);
+        append(&mut self.snat, other.snat);
         append(&mut self.pool, other.pool);
         self.health = std::mem::take(&mut self.health).with(other.health, log);
         append(&mut self.service, other.service);

@@ -11,7 +11,8 @@ use super::{
     Api, ApiTls, AvailabilityConfig, CheckAddresses, ClientList, Config, Dpdk, Encapsulation,
     GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig,
     PersistenceConfig, PoolReal, PortConfig, Protocol, Queues, RealConfig, RealPool, RouteConfig,
-    ServiceConfig, Share, StaticNeighbour, TcpMss, Thresholds, TimeoutsConfig, TunnelConfig,
+    ServiceConfig, Share, SnatConfig, StaticNeighbour, TcpMss, Thresholds, TimeoutsConfig,
+    TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -40,6 +41,7 @@ impl Config {
             routes,
             neighbours,
             pools,
+            snat,
             real_pools,
             health,
             services: _,
@@ -81,6 +83,7 @@ impl Config {
             tables(neighbours, |it| self.neighbour_table(it)),
         );
         put(&mut file, "local_pool", tables(pools, pool_table));
+        put(&mut file, "snat", tables(snat, |it| self.snat_table(it)));
         put(&mut file, "pool", tables(real_pools, real_pool_table));
         put(
             &mut file,
@@ -103,6 +106,20 @@ impl Config {
         let mut table = Table::new();
         put(&mut table, "address", self.on_link(address, port));
         put(&mut table, "mac", said(mac));
+        table
+    }
+
+    fn snat_table(&self, rule: &SnatConfig) -> Table {
+        let SnatConfig {
+            from,
+            pool,
+            out_port,
+        } = rule;
+        let port = out_port.and_then(|place| self.ports.get(place));
+        let mut table = Table::new();
+        put(&mut table, "from", said(from));
+        put(&mut table, "pool", pool.clone());
+        put_some(&mut table, "out_port", port.map(|port| port.name.clone()));
         table
     }
 
@@ -403,6 +420,7 @@ fn timeouts_table(timeouts: &TimeoutsConfig) -> Table {
         tcp_listen,
         tcp_synack,
         udp,
+        icmp,
     } = *timeouts;
     let mut table = Table::new();
     for (key, timeout) in [
@@ -417,6 +435,7 @@ fn timeouts_table(timeouts: &TimeoutsConfig) -> Table {
         ("tcp_listen", tcp_listen),
         ("tcp_synack", tcp_synack),
         ("udp", udp),
+        ("icmp", icmp),
     ] {
         put(&mut table, key, span(timeout));
     }

@@ -93,6 +93,7 @@ fn row<K: Key>(
         // A template's has a mark above the protocol's bits.
         protocol: match request.protocol() & 0x7f {
             protocol::TCP => "tcp",
+            protocol::ICMP | protocol::ICMPV6 => "icmp",
             _ => "udp",
         }
         .to_owned(),

@@ -300,6 +300,11 @@ impl Control {
             log_lost_lines: crate::log::lost_lines(),
             panics: crate::log::panics(),
             health: self.check_counts(),
+            snat: self
+                .model
+                .snat_totals()
+                .map(|(from, totals)| (from.to_string(), traffic(totals)))
+                .collect(),
         }
     }
 }

@@ -67,6 +67,7 @@ impl Changes {
             (new.metrics != old.metrics, "[metrics]"),
             (new.ports != old.ports, "addresses of ports"),
             (new.pools != old.pools, "[[local_pool]]"),
+            (new.snat != old.snat, "[[snat]]"),
             (new.real_pools != old.real_pools, "[[pool]]"),
             (new.neighbours != old.neighbours, "[[neighbour]]"),
             (new.routes != old.routes, "[[route]]"),

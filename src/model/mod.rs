@@ -115,6 +115,7 @@ impl Model {
             natted: Map::new(seed).freeze(),
             placements: Map::new(seed).freeze(),
             clients: ByFamily::default(),
+            snat: Arc::default(),
             tunnels: Tunnels::default(),
             tunnel_ends: Map::new(seed).freeze(),
             any_departed: false,
@@ -137,6 +138,7 @@ impl Model {
             routes: vec![],
             neighbours: vec![],
             pools: vec![],
+            snat: vec![],
             health: Arc::default(),
             services: vec![],
             host_peers: vec![],
@@ -179,6 +181,7 @@ impl Model {
             routes: config.routes.clone(),
             neighbours: config.neighbours.clone(),
             pools: config.pools.clone(),
+            snat: config.snat.clone(),
             real_pools: config.real_pools.clone(),
             health: config.health.clone(),
             host_peers: config.host_peers.clone(),
@@ -221,6 +224,18 @@ impl Model {
     /// The name of a service: also of one that was removed, while it has connections.
     pub fn service_name(&self, id: ServiceId) -> Option<Arc<str>> {
         self.services.registry().name(id)
+    }
+
+    /// What each rule of `[[snat]]` counted.
+    pub fn snat_totals(&self) -> impl Iterator<Item = (IpNet, RealTotals)> {
+        let rules = self.tables().snat.rules().iter();
+        rules.map(|rule| (rule.from, self.services.outward_totals(rule)))
+    }
+
+    /// Whether a real server stands for the outward connections of a rule of `[[snat]]`.
+    pub fn is_snat(&self, id: RealId) -> bool {
+        let rules = self.tables().snat.rules();
+        rules.iter().any(|rule| rule.real == id)
     }
 
     /// The service, address and port of a real server: also of one that was removed, while it has connections.

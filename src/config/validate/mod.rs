@@ -17,6 +17,7 @@ mod real_pool;
 mod request;
 mod scheduler;
 mod service;
+mod snat;
 mod thresholds;
 mod tunnel;
 mod ways;
@@ -62,6 +63,7 @@ pub(super) fn validate(
     let neighbours = network.neighbours(root.neighbour.items(), log);
     let host_peers = network.host_peers(root.host_peer.items(), log);
     pool::reachable(&pools, &network, log);
+    let snat = snat::rules(root.snat, &pools, &network, log);
     let check_addresses = ways::check_addresses(root.check_addresses, log);
     network.ways(&ports, &routes, check_addresses);
     let templates = health::templates(root.health, log);
@@ -93,6 +95,7 @@ pub(super) fn validate(
             .into_iter()
             .filter_map(|pool| pool.checked)
             .collect(),
+        snat,
         real_pools: real_pools.into_list(),
         health: templates.list,
         services,
@@ -124,6 +127,7 @@ pub(super) fn added(
         root.route.ok().map(|found| found.at),
         root.neighbour.ok().map(|found| found.at),
         root.local_pool.ok().map(|found| found.at),
+        root.snat.ok().map(|found| found.at),
         root.pool.ok().map(|found| found.at),
         root.host_peer.ok().map(|found| found.at),
         root.health.ok().map(|found| found.at),
@@ -373,7 +377,7 @@ fn timeouts(raw: raw::Timeouts) -> TimeoutsConfig {
     }
     given! {
         tcp_established tcp_syn_sent tcp_syn_recv tcp_fin_wait tcp_time_wait tcp_close
-        tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp
+        tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp icmp
     }
     timeouts
 }

@@ -11,6 +11,7 @@ mod real_ids;
 mod reals;
 mod registry;
 mod service_ids;
+mod snats;
 mod states;
 mod watches;
 
@@ -26,7 +27,7 @@ use crate::rcu::map::Map;
 use crate::sched::{self, Setting};
 use crate::service::{Persistence, Real, ServiceKey, Serving};
 use crate::stats::{Established, RealTotals, Stats};
-use crate::tables::{Owner, Requests, Route, Service, Tables, Tunnels, choices};
+use crate::tables::{Owner, Requests, Route, Service, SnatRule, Tables, Tunnels, choices};
 use crate::units::{RealId, ServiceId, Time};
 use arrayvec::ArrayVec;
 use configured::{Change, Configured};
@@ -40,6 +41,7 @@ pub use real_ids::Place;
 pub use reals::Edited;
 pub(crate) use registry::Turn;
 use registry::{Registry, Released};
+use snats::Snats;
 pub use states::{Edit, Held, SlowStart, State};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -100,6 +102,7 @@ struct Indexes {
     tunnels: Tunnels,
     ends: Ends,
     watches: Watches,
+    snats: Snats,
 }
 
 /// What services are made of beside their own configuration.
@@ -195,6 +198,7 @@ impl Services {
                 tunnels: Tunnels::default(),
                 ends: Ends::new(seed),
                 watches: Watches::default(),
+                snats: Snats::default(),
             },
         }
     }
@@ -218,6 +222,12 @@ impl Services {
         if pools_changed {
             let table = |pool: &config::LocalPool| (pool.name.clone(), Arc::new(pool_table(pool)));
             around.pools = new.pools.iter().map(table).collect();
+        }
+        if pools_changed || new.snat != old.snat {
+            let Indexes {
+                snats, registry, ..
+            } = indexes;
+            snats.follow(&old, new, &around.pools, registry, &around.stats);
         }
         let ways_changed = routes.is_some() || around.reverse_path != new.reverse_path;
         around.reverse_path = new.reverse_path;
@@ -330,6 +340,7 @@ impl Services {
             tunnels,
             ends,
             watches: _,
+            snats,
         } = &mut self.indexes;
         next.addresses = addresses.freeze();
         next.services = running.freeze();
@@ -339,6 +350,7 @@ impl Services {
         (next.placements, next.clients) = placing.freeze();
         next.tunnels = tunnels.clone();
         next.tunnel_ends = ends.freeze();
+        next.snat = snats.tables();
     }
 
     /// The addresses that have become those of real servers since the last call.
@@ -410,6 +422,17 @@ impl Services {
         let current = service.reals.iter().map(|real| real.id);
         let registry = &self.indexes.registry;
         registry.service_totals(&self.around.stats, &service.key, current)
+    }
+
+    /// What a rule of `[[snat]]` counted.
+    pub(super) fn outward_totals(&self, rule: &SnatRule) -> RealTotals {
+        let registry = &self.indexes.registry;
+        let real = std::iter::once(rule.real);
+        registry
+            .key(rule.service)
+            .map_or_else(RealTotals::default, |key| {
+                registry.service_totals(&self.around.stats, key, real)
+            })
     }
 
     pub(super) fn real_totals(&self, id: RealId) -> RealTotals {
@@ -496,6 +519,7 @@ impl Indexes {
             tunnels,
             ends,
             watches,
+            snats: _,
         } = self;
         let Some(key) = before.or(after).map(key) else {
             return;

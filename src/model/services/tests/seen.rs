@@ -152,10 +152,9 @@ pub(super) fn was_nat(config: &Config, service: &ServiceKey, place: &ServiceKey)
     let is_nat = service.mode == config::ModeConfig::Nat;
     !is_nat
         && service.servers().any(|real| {
-            let port = if real.port == 0 {
-                service.port
-            } else {
-                real.port
+            let port = match real.port {
+                0 => service.port_of_reals(),
+                own => own,
             };
             (real.address, port) == (place.address, place.port)
         })
