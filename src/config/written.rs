@@ -168,6 +168,7 @@ impl ServiceConfig {
             when_unavailable,
             unknown_tcp,
             tcp_mss,
+            client_address,
             health,
             slow_start,
             on_down,
@@ -205,6 +206,7 @@ impl ServiceConfig {
                 TcpMss::Bytes(most) => i64::from(most).into(),
             }),
         );
+        put(&mut table, "client_address", word(*client_address));
         put_some(
             &mut table,
             "health",
