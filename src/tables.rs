@@ -14,8 +14,8 @@ pub use tunnels::Tunnels;
 
 use crate::admission::Guard;
 use crate::config::{
-    CheckAddresses, HostPeer, OnDown, ReversePath, SchedulerConfig, SchedulerFlags, TcpMss,
-    TunnelConfig, UnknownTcp, WhenUnavailable,
+    CheckAddresses, ClientAddress, HostPeer, OnDown, ReversePath, SchedulerConfig, SchedulerFlags,
+    TcpMss, TunnelConfig, UnknownTcp, WhenUnavailable,
 };
 use crate::conn::{Address, Pool};
 use crate::forward::Mode;
@@ -315,6 +315,7 @@ pub struct Service {
     /// None: as [`Tables::unknown_tcp`] says.
     pub unknown_tcp: Option<UnknownTcp>,
     pub tcp_mss: Option<TcpMss>,
+    pub client_address: ClientAddress,
     pub on_down: OnDown,
     /// After which silence a UDP flow of a drained real server goes on to another one.
     pub on_drain: Option<Duration>,

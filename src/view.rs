@@ -448,6 +448,10 @@ pub struct WorkerView {
     #[serde(default)]
     #[schema(required)]
     pub hairpin_connections: u64,
+    /// That were to tell the client's address by a TCP option and had no room for it.
+    #[serde(default)]
+    #[schema(required)]
+    pub untold_segments: u64,
     /// Every reason, also those without a packet.
     pub dropped_packets: BTreeMap<String, u64>,
     pub replies: BTreeMap<String, u64>,

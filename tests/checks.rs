@@ -91,6 +91,7 @@ fn services(
             when_unavailable: WhenUnavailable::Refuse,
             unknown_tcp: None,
             tcp_mss: None,
+            client_address: Default::default(),
             health: Some(HealthUse::Own(health.clone())),
             slow_start: None,
             on_down: Default::default(),

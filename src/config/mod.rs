@@ -526,6 +526,7 @@ pub struct ServiceConfig {
     /// None: as the whole file says.
     pub unknown_tcp: Option<UnknownTcp>,
     pub tcp_mss: Option<TcpMss>,
+    pub client_address: ClientAddress,
     /// None: its real servers count as healthy.
     pub health: Option<HealthUse>,
     /// A real server that comes (back) gets its weight over this time. Default: at once.
@@ -619,6 +620,17 @@ pub enum TcpMss {
     /// What fits the MTUs of both ports.
     Auto,
     Bytes(u16),
+}
+
+/// How a real server behind fullnat is told of the client's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAddress {
+    #[default]
+    None,
+    /// By a TCP option.
+    Toa,
+    /// By a header of the PROXY protocol, version 2: in front of a connection's data, or of each datagram.
+    ProxyV2,
 }
 
 /// What becomes of the established connections of a real server that is down or disabled.

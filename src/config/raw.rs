@@ -13,8 +13,8 @@ use super::value::{
     Name, Protocols, ServicePort, Value, wrong_type,
 };
 use super::{
-    CheckWay, Hugepages, Idle, Listen, OnDown, Queues, RecordType, ReversePath, RssKey, TcpMss,
-    UnknownTcp, WhenUnavailable,
+    CheckWay, ClientAddress, Hugepages, Idle, Listen, OnDown, Queues, RecordType, ReversePath,
+    RssKey, TcpMss, UnknownTcp, WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
@@ -214,6 +214,7 @@ tables! {
         when_unavailable: WhenUnavailable;
         unknown_tcp: UnknownTcp;
         tcp_mss: TcpMss;
+        client_address: ClientAddress;
         health: HealthChoice;
         slow_start: Duration;
         on_down: OnDown;

@@ -6,8 +6,8 @@ use super::address::PortRange;
 use super::error::{At, Log, Span, did_you_mean, quote};
 use super::hints;
 use super::{
-    Hugepages, Idle, Listen, OnDown, Protocol, Queues, ReversePath, RssKey, TcpMss, UnknownTcp,
-    WhenUnavailable,
+    ClientAddress, Hugepages, Idle, Listen, OnDown, Protocol, Queues, ReversePath, RssKey, TcpMss,
+    UnknownTcp, WhenUnavailable,
 };
 use crate::net::Vlan;
 use crate::units::Millis;
@@ -585,6 +585,7 @@ words! {
     Protocols: "protocol" { "tcp" => Tcp, "udp" => Udp, "tcp+udp" => TcpAndUdp, }
     RssKey: "choice of key" { "random" => Random, "published" => Published, }
     ReversePath: "policy" { "strict" => Strict, "loose" => Loose, }
+    ClientAddress: "way to tell the client's address" { "none" => None, "toa" => Toa, "proxy-v2" => ProxyV2, }
     UnknownTcp: "policy" { "reset" => Reset, "drop" => Drop, }
     OnDown: "policy" { "keep" => Keep, "reset" => Reset, "reschedule" => Reschedule, }
     WhenUnavailable: "policy" { "refuse" => Refuse, "drop" => Drop, }

@@ -169,6 +169,7 @@ impl ServiceConfig {
             when_unavailable,
             unknown_tcp,
             tcp_mss,
+            client_address,
             health,
             slow_start,
             on_down,
@@ -209,6 +210,7 @@ impl ServiceConfig {
                 TcpMss::Bytes(most) => i64::from(most).into(),
             }),
         );
+        put(&mut table, "client_address", word(*client_address));
         put_some(
             &mut table,
             "health",

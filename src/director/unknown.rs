@@ -8,7 +8,7 @@ use super::parse::{Flow, Kind};
 use super::routing::Routed;
 use super::schedule::{Tried, Unscheduled, could_serve};
 use super::{Core, Origin, Outcome, Turn, is_tcp};
-use crate::config::{UnknownTcp, WhenUnavailable};
+use crate::config::{ClientAddress, UnknownTcp, WhenUnavailable};
 use crate::conn::local_port::Effort;
 use crate::conn::{Address, Connection, Found, Key, Pool};
 use crate::packet::{Errand, Packet, Sink, Taken};
@@ -245,7 +245,12 @@ impl<F: Family, P: Packet> Core<F, P> {
                     let found = Found { id, reply: false };
                     let mut connection = *self.live.table.get(id);
                     context.state = Some(connection.state.name());
-                    let verdict = self.forward(packet, flow, &mut connection, false, turn);
+                    let verdict = match service.client_address {
+                        ClientAddress::None => {
+                            self.forward(packet, flow, &mut connection, false, turn)
+                        }
+                        _ => self.forward_telling(packet, flow, &mut connection, id, turn),
+                    };
                     self.live.table.get_mut(found.id).remember_hops(&connection);
                     return (verdict, context);
                 }

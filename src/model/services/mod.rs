@@ -18,7 +18,7 @@ mod watches;
 use super::changes::{Changes, different};
 use super::from_config::{key, owners, pool_table};
 use crate::admission::Guard;
-use crate::config::{self, Config, OnDown, Protocol, ReversePath};
+use crate::config::{self, ClientAddress, Config, OnDown, Protocol, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
 use crate::forward::tunnel::{Tunnel, Via};
@@ -142,10 +142,13 @@ impl Around {
             OnDown::Reset => Established::Down,
             OnDown::Reschedule => Established::Moved,
         };
+        let tells = service.client_address != ClientAddress::None;
         self.stats.tell(real.id, |told| {
             let (is_open, is_watched) = (real.weight > 0, service.passive.is_some());
+            // Connections that have begun so go on so.
+            let tells = tells || told.standing.tells();
             told.standing
-                .set(id, is_open, is_watched, established, ports);
+                .set(id, is_open, is_watched, tells, established, ports);
         });
     }
 }
@@ -587,6 +590,9 @@ impl Indexes {
             }
             None => watches.remove(&key),
         }
+        if service.client_address != ClientAddress::None {
+            around.stats.want_told();
+        }
         for real in &registered.reals {
             around.stand(registered.id, real, service);
         }
@@ -647,6 +653,7 @@ impl Indexes {
                 when_unavailable: service.when_unavailable,
                 unknown_tcp: service.unknown_tcp,
                 tcp_mss: service.tcp_mss,
+                client_address: service.client_address,
                 on_down: service.on_down,
                 on_drain: service.on_drain,
                 via,

@@ -44,6 +44,8 @@ impl RealIds {
         });
         self.places[id.index()] = Some(place);
         stats.ensure(id);
+        // What was its former real server's.
+        stats.tell(id, |real| real.standing.forget());
         id
     }
 

@@ -56,7 +56,7 @@ impl Snats {
             let reply_ports = out_port.map_or(u16::MAX, |port| 1 << port.0);
             stats.tell(real, |told| {
                 let standing = &told.standing;
-                standing.set(service, true, false, Established::GoOn, reply_ports);
+                standing.set(service, true, false, false, Established::GoOn, reply_ports);
             });
             Some(SnatRule {
                 service,

@@ -72,7 +72,7 @@ pub(super) fn seen(model: &Model) -> Seen {
             service.pool,
             service.when_unavailable,
             service.unknown_tcp,
-            service.tcp_mss,
+            (service.tcp_mss, service.client_address),
             service.cursors.len(),
             service.own_reals,
         );
