@@ -83,6 +83,7 @@ fn services(
             protocol: Protocol::Tcp,
             address: Ipv4Addr::from(0x0a00_0000 + n).into(),
             port: 80,
+            last_port: 0,
             mode: ModeConfig::Nat,
             scheduler: SchedulerConfig::Rr,
             flags: Default::default(),

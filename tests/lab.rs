@@ -134,6 +134,7 @@ fn the_server_kit_takes_packets_out_of_each_tunnel() {
 #[test]
 fn the_server_kit_tells_unmodified_programs_their_clients() {
     lab("kit", &["toa"]);
+    lab_with(2, "kit-toa", &[]);
 }
 
 #[test]

@@ -515,6 +515,8 @@ pub struct ServiceConfig {
     pub address: IpAddr,
     /// 0: every port.
     pub port: u16,
+    /// Of a range of ports, which begins with `port`: its last one; else 0.
+    pub last_port: u16,
     pub mode: ModeConfig,
     /// Default `wlc`, as ipvsadm's.
     pub scheduler: SchedulerConfig,
@@ -548,6 +550,14 @@ pub struct ServiceConfig {
 }
 
 impl ServiceConfig {
+    /// The port of real servers that have none of their own: 0, the packet's, if there are several.
+    pub fn port_of_reals(&self) -> u16 {
+        match self.last_port {
+            0 => self.port,
+            _ => 0,
+        }
+    }
+
     /// The real servers, and after them the fallback servers.
     pub fn servers(&self) -> impl Iterator<Item = &RealConfig> + Clone {
         self.reals.iter().chain(&self.fallback)
@@ -644,7 +654,7 @@ pub enum WhenUnavailable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RealConfig {
     pub address: IpAddr,
-    /// 0 only in a service of every port: the packet's own port stays.
+    /// 0 only in a service of several ports: the packet's own port stays.
     pub port: u16,
     /// 0 … 65,535; 0: no new connections.
     pub weight: u16,

@@ -10,7 +10,7 @@ use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
 use super::value::{
     AbsolutePath, ControlSocket, Device, Encapsulation, Given, Int, Interface, List, ModeWord,
-    Name, Protocols, Value, wrong_type,
+    Name, Protocols, ServicePort, Value, wrong_type,
 };
 use super::{
     CheckWay, ClientAddress, Hugepages, Idle, Listen, OnDown, Queues, RecordType, ReversePath,
@@ -198,7 +198,7 @@ tables! {
     Service "[[service]]" {
         name: Name;
         address: IpAddr, required;
-        port: Int<0, 65_535>, required;
+        port: ServicePort, required;
         protocol: Protocols, required;
         mode: ModeWord, required;
         tunnel: Encapsulation;

@@ -161,6 +161,7 @@ impl ServiceConfig {
             protocol,
             address,
             port,
+            last_port,
             mode,
             scheduler,
             flags,
@@ -186,7 +187,10 @@ impl ServiceConfig {
         put(&mut table, "name", name.clone());
         put(&mut table, "protocol", protocol.name());
         put(&mut table, "address", said(address));
-        put(&mut table, "port", i64::from(*port));
+        match last_port {
+            0 => put(&mut table, "port", i64::from(*port)),
+            last => put(&mut table, "port", format!("{port}-{last}")),
+        }
         put_mode(&mut table, mode);
         put(&mut table, "scheduler", scheduler.name());
         let flags: Vec<_> = flags.words(*scheduler).map(Value::from).collect();

@@ -84,7 +84,7 @@ impl Control {
             name: service.name.to_string(),
             protocol: service.key.protocol.name().to_owned(),
             address: service.key.address,
-            port: service.key.port,
+            port: view::PortsView::of(&service.key),
             mode: service.mode.name.to_owned(),
             scheduler: service.scheduler_kind.name.to_owned(),
             flags: service.flag_words().map(str::to_owned).collect(),

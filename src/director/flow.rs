@@ -490,6 +490,7 @@ pub(super) fn service_key<K: Key>(key: &K) -> ServiceKey<K::Address> {
         },
         address: key.destination(),
         port: key.destination_port(),
+        last: 0,
     }
 }
 

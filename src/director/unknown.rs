@@ -344,14 +344,18 @@ impl<F: Family, P: Packet> Core<F, P> {
             port: key.source_port(),
             ..service_key(key)
         };
-        let any = ServiceKey { port: 0, ..from };
+        let any = from.every();
         // Where every port is a service's, a segment is as likely one of a conversation of the real server's own.
         let any = tables.natted.get(&any).filter(|_| !forwards);
-        let services = [tables.natted.get(&from), any];
+        let given = tables.natted.get(&from);
+        let is_given = given.is_some();
+        let services = [given, any];
         let mut services = services
             .into_iter()
             .flatten()
-            .flat_map(|them| them.services.iter());
+            .flat_map(|them| them.services.iter())
+            // Of a real server that keeps ports there are replies from those of its service only.
+            .filter(|them| them.service.last == 0 || is_given || them.service.covers(from.port));
         let Some(first) = services.next() else {
             return match forwards {
                 true => self.route(packet, &routed, turn),

@@ -146,6 +146,7 @@ fn key(service: &ServiceConfig) -> ServiceKey {
         protocol: service.protocol,
         address: service.address,
         port: service.port,
+        last: service.last_port,
     }
 }
 

@@ -32,6 +32,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         protocol: Protocol::Tcp,
         address: [192, 0, 2, n].into(),
         port: 80,
+        last_port: 0,
         mode: ModeConfig::Nat,
         scheduler: SchedulerConfig::Rr,
         flags: SchedulerFlags::default(),
@@ -133,6 +134,7 @@ impl World {
                 protocol: Protocol::Tcp,
                 address: [192, 0, 2, service].into(),
                 port: 80,
+                last: 0,
             },
             real: ([10, 0, 0, real], 80).into(),
         };
@@ -515,6 +517,7 @@ fn engine_key(service: &ServiceConfig) -> ServiceKey {
         protocol: service.protocol,
         address: service.address,
         port: service.port,
+        last: service.last_port,
     }
 }
 
@@ -546,6 +549,7 @@ fn checks_by_the_way_of_a_service_are_its_own() {
             protocol: Protocol::Tcp,
             address: [192, 0, 2, 1].into(),
             port: 80,
+            last: 0,
         });
         assert_eq!(engine.sizes().0, 2, "{via:?}");
     }

@@ -175,6 +175,7 @@ mod tests {
                 protocol: crate::config::Protocol::Tcp,
                 address: [192, 0, 2, 80].into(),
                 port: 80,
+                last: 0,
             });
             let start = Start {
                 run: Engine::new(1, 1).any_run(),

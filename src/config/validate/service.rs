@@ -19,7 +19,7 @@ use crate::config::clients::Lists;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::{Item, Services};
 use crate::config::raw;
-use crate::config::value::{Given, Int, ModeWord};
+use crate::config::value::{Given, Int, ModeWord, ServicePort};
 use crate::config::{
     ClientAddress, ModeConfig, PersistenceConfig, Protocol, RealConfig, ServiceConfig, TcpMss,
     WhenUnavailable,
@@ -203,7 +203,9 @@ impl Check<'_> {
 
     /// The service of the first of its protocols, still without a name.
     fn first_service(&mut self, raw: raw::Service, at: Span) -> Option<ServiceConfig> {
-        let port = raw.port.get().map(|port| port.0 as u16);
+        let ports = raw.port.get();
+        // Of several ports, a packet's own.
+        let port = ports.map(ServicePort::of_reals);
         let mode = self.mode(&raw);
         let scheduler = scheduler::scheduler(&raw.scheduler, self.log);
         let flags = scheduler::flags(&raw.flags, scheduler, self.log);
@@ -239,7 +241,8 @@ impl Check<'_> {
             name: String::new(),
             protocol: *raw.protocol.get()?.all().first()?,
             address: raw.address.get()?,
-            port: port?,
+            port: ports?.first,
+            last_port: ports?.last,
             mode: mode?,
             scheduler: scheduler?,
             flags,

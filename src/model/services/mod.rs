@@ -6,6 +6,7 @@ mod counts;
 mod ends;
 mod natted;
 mod placing;
+mod ranges;
 mod real_ids;
 mod reals;
 mod registry;
@@ -35,6 +36,7 @@ use ends::Ends;
 use foldhash::HashMap;
 use natted::Natted;
 use placing::Placing;
+use ranges::RangeIndex;
 pub use real_ids::Place;
 pub use reals::Edited;
 pub(crate) use registry::Turn;
@@ -53,6 +55,10 @@ pub enum Conflict {
         "the name {0:?} is that of the service {1}; remove that one first, or write another name"
     )]
     Name(String, ServiceKey),
+    #[error(
+        "the ports of the service {0} overlap with those of {1}; remove that one first, or write other ports"
+    )]
+    Ports(ServiceKey, ServiceKey),
     #[error("the VIP {0} is the address of a real server of another service")]
     VipIsReal(IpAddr),
     #[error("the real server {0} is a VIP of weir's own")]
@@ -89,6 +95,7 @@ struct Indexes {
     /// Those of ports and pools, too.
     addresses: Map<IpAddr, Owner>,
     running: Map<ServiceKey, Arc<Service>>,
+    ranges: RangeIndex,
     registry: Registry,
     natted: Natted,
     placing: Placing,
@@ -187,6 +194,7 @@ impl Services {
                 new_reals: Vec::new(),
                 addresses: Map::new(seed),
                 running: Map::new(seed),
+                ranges: RangeIndex::new(seed),
                 registry: Registry::default(),
                 natted: Natted::new(seed),
                 placing: Placing::new(seed),
@@ -296,14 +304,18 @@ impl Services {
             names,
             vips,
             real_addresses,
+            ranges,
             ..
         } = &self.indexes;
         let key = key(service);
         match names.get(&service.name) {
-            Some(other) if (other.address, other.port) != (key.address, key.port) => {
+            Some(other) if other.of(key.protocol) != key => {
                 return Err(Conflict::Name(service.name.clone(), *other));
             }
             _ => {}
+        }
+        if let Some(other) = ranges.overlapping(&key) {
+            return Err(Conflict::Ports(key, other));
         }
         if !vips.contains(key.address) && real_addresses.contains(key.address) {
             return Err(Conflict::VipIsReal(key.address));
@@ -324,6 +336,7 @@ impl Services {
             new_reals: _,
             addresses,
             running,
+            ranges,
             registry,
             natted,
             placing,
@@ -334,6 +347,7 @@ impl Services {
         } = &mut self.indexes;
         next.addresses = addresses.freeze();
         next.services = running.freeze();
+        next.ranges = ranges.freeze();
         next.any_departed = registry.any_departed();
         next.natted = natted.freeze();
         (next.placements, next.clients) = placing.freeze();
@@ -501,6 +515,7 @@ impl Indexes {
             new_reals,
             addresses,
             running,
+            ranges,
             registry,
             natted,
             placing,
@@ -551,6 +566,7 @@ impl Indexes {
         }
         let Some(service) = after else {
             running.remove(&key);
+            ranges.remove(&key);
             watches.remove(&key);
             placing.retire(&key);
             registry.retire(&around.stats, &key);
@@ -607,6 +623,9 @@ impl Indexes {
         }
         let prefix = persistence.map(|persistence| persistence.prefix);
         placing.put(key, is_nat, prefix, natted);
+        if before.is_none() {
+            ranges.insert(&key);
+        }
         let kind = sched::kind(service.scheduler);
         let former = running.get(&key).map(|former| &*former.scheduler);
         let setting = Setting::new(key.address, service.flags.port, former);

@@ -49,6 +49,7 @@ impl Snats {
                 protocol: Protocol::Udp,
                 address: IpAddr::V6(Ipv6Addr::from_bits(NOWHERE | number)),
                 port: 0,
+                last: 0,
             });
             let (service, real) = registry.put_outward(key, &name(rule.from), stats);
             let out_port = rule.out_port.map(|place| PortId(place as u8));
