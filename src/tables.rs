@@ -6,10 +6,12 @@
 
 mod placement;
 mod snat;
+mod timing;
 mod tunnels;
 
 pub use placement::{Departed, Placement, Placements};
 pub use snat::{Snat, SnatRule};
+pub use timing::{OwnTiming, Timing};
 pub use tunnels::Tunnels;
 
 use crate::admission::Guard;
@@ -65,7 +67,9 @@ pub struct Tables {
     pub neighbours: Arc<NeighbourTable>,
     /// IPv6 addresses of weir's own, with their ports, that another host on the link has or may have: in their order.
     pub silent: Arc<[(PortId, IpAddr)]>,
-    pub timeouts: crate::conn::Timeouts,
+    pub timing: Timing,
+    /// Whether any service has `one_packet`.
+    pub any_one_packet: bool,
     pub reverse_path: ReversePath,
     pub unknown_tcp: UnknownTcp,
     /// Of each kind, by each port.
@@ -317,6 +321,8 @@ pub struct Service {
     pub tcp_mss: Option<TcpMss>,
     pub client_address: ClientAddress,
     pub on_down: OnDown,
+    /// Every datagram is scheduled afresh, and no connection is kept.
+    pub one_packet: bool,
     /// After which silence a UDP flow of a drained real server goes on to another one.
     pub on_drain: Option<Duration>,
     /// Of a mode that wraps or marks packets.

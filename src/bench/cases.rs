@@ -3,7 +3,9 @@
 use super::gap::{list_connections, median};
 use super::setup::{LAN, Setup, bursts, warm_up};
 use super::traffic::Flow;
-use super::{Bench, Traffic, errors, families, fragments, memory, redirect, routes, services};
+use super::{
+    Bench, Traffic, errors, families, fragments, memory, redirect, routes, schedulers, services,
+};
 use crate::config::{self, Config};
 use crate::conn::{Connection, Table};
 use crate::model::key;
@@ -105,6 +107,11 @@ pub static CASES: &[Case] = &[
         name: "errors",
         description: "ICMP errors about known connections, by mode",
         run: errors::run,
+    },
+    Case {
+        name: "schedulers",
+        description: "one choice of each scheduler among 8, 1,000 and 4,000 real servers",
+        run: schedulers::run,
     },
     Case {
         name: "publish",

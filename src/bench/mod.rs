@@ -12,6 +12,7 @@ mod gap;
 mod memory;
 mod redirect;
 mod routes;
+mod schedulers;
 mod services;
 mod setup;
 pub mod six;

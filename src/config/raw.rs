@@ -3,7 +3,7 @@
 use super::address::{AddressRange, Destination, HostPrefix, OnLink, PortRange};
 use super::availability::{Announce, HostPort, Least, More, WhenBelow};
 use super::check_value::{
-    ByName, CheckKind, HealthChoice, Hex, OnDrain, Pace, Rcodes, StatusCodes,
+    ByName, CheckKind, HealthChoice, Hex, OnDrain, Pace, Rcodes, SlowStart, StatusCodes,
 };
 use super::clients::Entry;
 use super::error::{Log, Span, did_you_mean, quote};
@@ -13,8 +13,8 @@ use super::value::{
     Name, Protocols, ServicePort, Value, wrong_type,
 };
 use super::{
-    CheckWay, ClientAddress, Hugepages, Idle, Listen, OnDown, Queues, RecordType, ReversePath,
-    RssKey, TcpMss, UnknownTcp, WhenUnavailable,
+    CheckWay, ClientAddress, Hugepages, Idle, Listen, OnDown, OnIdle, Queues, RecordType,
+    ReversePath, RssKey, TcpMss, UnknownTcp, WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
@@ -155,6 +155,7 @@ tables! {
         tcp_listen: Duration;
         tcp_synack: Duration;
         udp: Duration;
+        tcp_half_closed: Duration;
         icmp: Duration;
     }
     Metrics "[metrics]" {
@@ -216,8 +217,11 @@ tables! {
         tcp_mss: TcpMss;
         client_address: ClientAddress;
         health: HealthChoice;
-        slow_start: Duration;
+        slow_start: SlowStart;
         on_down: OnDown;
+        timeouts: Timeouts;
+        on_idle: OnIdle;
+        one_packet: bool;
         fallback: List<HostPort>;
         min_healthy: Least;
         hysteresis: More;

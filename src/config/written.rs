@@ -173,6 +173,9 @@ impl ServiceConfig {
             health,
             slow_start,
             on_down,
+            timeouts,
+            on_idle,
+            one_packet,
             availability,
             announce,
             on_drain,
@@ -221,6 +224,11 @@ impl ServiceConfig {
         );
         put_some(&mut table, "slow_start", slow_start.map(span));
         put(&mut table, "on_down", word(*on_down));
+        let own = timeouts.given().map(|(key, timeout)| (key, span(timeout)));
+        let own = own.map(|(key, timeout)| (key.to_owned(), Value::from(timeout)));
+        put(&mut table, "timeouts", own.collect::<Table>());
+        put(&mut table, "on_idle", word(*on_idle));
+        put(&mut table, "one_packet", *one_packet);
         let servers = fallback.iter().map(|it| fallback_server(it).into());
         put(&mut table, "fallback", servers.collect::<Vec<Value>>());
         let AvailabilityConfig {
@@ -422,6 +430,7 @@ fn timeouts_table(timeouts: &TimeoutsConfig) -> Table {
         tcp_listen,
         tcp_synack,
         udp,
+        tcp_half_closed,
         icmp,
     } = *timeouts;
     let mut table = Table::new();
@@ -441,6 +450,7 @@ fn timeouts_table(timeouts: &TimeoutsConfig) -> Table {
     ] {
         put(&mut table, key, span(timeout));
     }
+    put_some(&mut table, "tcp_half_closed", tcp_half_closed.map(span));
     table
 }
 

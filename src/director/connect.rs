@@ -3,7 +3,7 @@
 
 use super::crossing::Beside;
 use super::family::Family;
-use super::flow::{Way, count, direction, resolve};
+use super::flow::{Way, count, direction};
 use super::live::{Live, Rivals, Room};
 use super::parse::Flow;
 use super::{Core, Turn, is_tcp};
@@ -12,7 +12,7 @@ use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
 use crate::conn::{Address, ConnId, Connection, Key, Pool, State, Told, Worth};
-use crate::packet::{Packet, Sent, Sink};
+use crate::packet::{Packet, Sink};
 use crate::sched::is_overloaded;
 use crate::service::Real;
 use crate::tables::{Port, Service, Tables};
@@ -148,9 +148,11 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
             let counters = &stats.counters;
             counters.connections.add(1);
-            match is_active {
-                true => counters.active.inc(),
-                false => counters.inactive.inc(),
+            if let Some(load) = self.live.counters.loads.get(real.id.index()) {
+                match is_active {
+                    true => load.active.inc(),
+                    false => load.inactive.inc(),
+                }
             }
             count(counters, flow, false);
             if has_thresholds {
@@ -238,25 +240,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(sequence) = self.live.take_left(reply) else {
             return;
         };
-        let hop = resolve(tables, reply.source()).and_then(|way| way.hop);
-        let Some(link) = hop.map(|hop| tables.neighbours.link(hop)) else {
-            return;
-        };
-        let source = tables.port(link.port).mac;
-        if link.is_usable()
-            && let Some(mut packet) = sink.alloc(link.port)
-            && packet.resize(F::RESET_LEN)
-            && let Some(length) = F::write_reset(
-                packet.data_mut(),
-                (link.mac, source),
-                (reply.destination(), reply.destination_port()),
-                (reply.source(), reply.source_port()),
-                sequence,
-            )
-            && packet.resize(length)
-        {
-            sink.send(link.port, packet, Sent::Originated);
-        }
+        let from = (reply.destination(), reply.destination_port());
+        let to = (reply.source(), reply.source_port());
+        self.send_reset(from, to, sequence, tables, sink);
     }
 }
 
@@ -304,10 +290,8 @@ impl<F: Family, K: Fn(Pair<F::Address>) -> F::Key, P> Pairs<F::Address> for Loca
                 false => Look::Free,
             };
         };
-        if table
-            .get(found.id)
-            .is_expired(&self.tables.timeouts, self.now)
-        {
+        let timing = &self.tables.timing;
+        if timing.is_expired(table.get(found.id), self.now) {
             self.live.end(found.id);
             return Look::Free;
         }

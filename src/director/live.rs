@@ -158,9 +158,11 @@ impl<F: Family> Live<F> {
             self.set_told(id, Told::default());
         }
         if let Some(real) = real {
-            match connection.state.is_active() {
-                true => real.counters.active.dec(),
-                false => real.counters.inactive.dec(),
+            if let Some(load) = self.counters.loads.get(connection.real.index()) {
+                match connection.state.is_active() {
+                    true => load.active.dec(),
+                    false => load.inactive.dec(),
+                }
             }
             if real.pairs.exhausted_at.get() != 0 {
                 self.hint(&connection);
@@ -219,14 +221,15 @@ impl<F: Family> Live<F> {
         }
         let connection = *connection;
         if let Some(real) = self.counters.reals.get(connection.real.index()) {
-            match (before.is_active(), next.is_active()) {
-                (true, false) => {
-                    real.counters.active.dec();
-                    real.counters.inactive.inc();
+            let load = self.counters.loads.get(connection.real.index());
+            match (load, before.is_active(), next.is_active()) {
+                (Some(load), true, false) => {
+                    load.active.dec();
+                    load.inactive.inc();
                 }
-                (false, true) => {
-                    real.counters.inactive.dec();
-                    real.counters.active.inc();
+                (Some(load), false, true) => {
+                    load.inactive.dec();
+                    load.active.inc();
                 }
                 _ => {}
             }
@@ -266,7 +269,7 @@ impl<F: Family> Live<F> {
         };
         let other = self.table.get(found.id);
         let is_over =
-            other.is_expired(&tables.timeouts, now) || other.state.is_over(other.is_two_way());
+            tables.timing.is_expired(other, now) || other.state.is_over(other.is_two_way());
         let gives_way = is_over
             || rivals == Rivals::Idle && {
                 let real = self.counters.reals.get(other.real.index());

@@ -69,10 +69,10 @@ fn model(text: &str) -> Model {
     let second = "10.0.0.12".parse::<std::net::IpAddr>().unwrap();
     for service in model.services() {
         for real in service.reals.iter().filter(|real| real.address == second) {
-            let reals = &stats.worker(WorkerId(0)).reals;
-            let counters = &reals.get(real.id.index()).unwrap().counters;
-            counters.active.inc();
-            counters.inactive.inc();
+            let loads = &stats.worker(WorkerId(0)).loads;
+            let load = loads.get(real.id.index()).unwrap();
+            load.active.inc();
+            load.inactive.inc();
         }
     }
     model

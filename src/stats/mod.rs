@@ -85,6 +85,7 @@ impl Stats {
     /// Reserves the counters of a real server. Called by the control thread before it publishes the real server.
     pub fn ensure(&self, id: RealId) {
         for worker in self.workers() {
+            worker.loads.ensure(id.index());
             worker.reals.ensure(id.index());
         }
     }
@@ -149,6 +150,7 @@ impl Stats {
         {
             totals.count(&real.counters);
         }
+        (totals.active, totals.inactive) = self.load(id);
         totals
     }
 
@@ -161,11 +163,11 @@ impl Stats {
     #[inline]
     pub fn load(&self, id: RealId) -> (u32, u32) {
         self.workers()
-            .filter_map(|worker| worker.reals.get(id.index()))
-            .fold((0, 0), |(active, inactive), real| {
+            .filter_map(|worker| worker.loads.get(id.index()))
+            .fold((0, 0), |(active, inactive), load| {
                 (
-                    active.wrapping_add(real.counters.active.get()),
-                    inactive.wrapping_add(real.counters.inactive.get()),
+                    active.wrapping_add(load.active.get()),
+                    inactive.wrapping_add(load.inactive.get()),
                 )
             })
     }
@@ -228,6 +230,8 @@ pub struct WorkerStats {
     /// Loops run: moves as long as the worker lives.
     pub loops: Counter,
     pub reals: GrowingArray<RealLine>,
+    /// How many connections each real server has, close together: schedulers look at those of all real servers of a service.
+    pub loads: GrowingArray<Load>,
     pub services: GrowingArray<ServiceStats>,
     /// Of real servers that are [watched](Standing::is_watched).
     pub signs: GrowingArray<Signs>,
@@ -277,6 +281,7 @@ impl WorkerStats {
             total_nanos: Counter::default(),
             loops: Counter::default(),
             reals: GrowingArray::new(MAX_REALS)?,
+            loads: GrowingArray::new(MAX_REALS)?,
             services: GrowingArray::new(MAX_SERVICES)?,
             signs: GrowingArray::new(MAX_REALS)?,
             failures: Default::default(),
@@ -412,6 +417,11 @@ pub struct RealStats {
     pub bytes_out: Counter,
     /// Connections made.
     pub connections: Counter,
+}
+
+/// How many connections one real server has on one worker.
+#[derive(Debug, Default)]
+pub struct Load {
     /// Connections in the states that the kernel counts as ActiveConn.
     pub active: Gauge,
     pub inactive: Gauge,
@@ -615,7 +625,5 @@ impl RealTotals {
         self.bytes_in += real.bytes_in.get();
         self.packets_out += real.packets_out.get();
         self.bytes_out += real.bytes_out.get();
-        self.active = self.active.wrapping_add(real.active.get());
-        self.inactive = self.inactive.wrapping_add(real.inactive.get());
     }
 }

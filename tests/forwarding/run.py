@@ -376,7 +376,11 @@ def is_ports(case, address):
 
 
 def is_own_reset(case, found):
-    """A reset to a real server, from a local pair, that answers nothing: RST alone, and right in itself."""
+    """A reset to a real server, from a local pair, that answers nothing: RST alone, and right in itself. With `on_idle = "reset"` to
+    either end of a connection."""
+    if 'on_idle = "reset"' in case.config.text and found.get("flags") == "R":
+        packet = ip_of(found["frame"])
+        return packet.error == 0 and (not isinstance(packet, Ipv4) or packet.header_is_right())
     first, last = case.config.pool["ports"]
     is_pair = found.get("src") in case.config.pool["addresses"] and first <= found.get("sport", -1) <= last
     return is_pair and found.get("flags") == "R" and ip_of(found["frame"]).header_is_right() and ip_of(found["frame"]).error == 0

@@ -10,6 +10,7 @@ mod crossing;
 mod days;
 mod down;
 mod engine;
+mod even;
 mod families;
 mod fragments;
 mod frames;

@@ -12,6 +12,7 @@ use super::pool::Pools;
 use super::real_pool::{RealPools, Reals};
 use super::scheduler;
 use super::thresholds;
+use super::timing;
 use super::tunnel;
 use super::ways::Ways;
 use crate::config::check_value::HealthChoice;
@@ -21,8 +22,8 @@ use crate::config::pieces::{Item, Services};
 use crate::config::raw;
 use crate::config::value::{Given, Int, ModeWord, ServicePort};
 use crate::config::{
-    ClientAddress, ModeConfig, PersistenceConfig, Protocol, RealConfig, ServiceConfig, TcpMss,
-    WhenUnavailable,
+    ClientAddress, ModeConfig, OnIdle, PersistenceConfig, Protocol, RealConfig, ServiceConfig,
+    TcpMss, WhenUnavailable,
 };
 use crate::net::family;
 use foldhash::{HashMap, HashSet, HashSetExt};
@@ -183,6 +184,12 @@ impl Check<'_> {
                 protocol,
                 tcp_mss: service.tcp_mss.filter(|_| has(Protocol::Tcp)),
                 on_drain: service.on_drain.filter(|_| has(Protocol::Udp)),
+                timeouts: service.timeouts.of(protocol),
+                on_idle: match protocol {
+                    Protocol::Tcp => service.on_idle,
+                    Protocol::Udp => OnIdle::Silent,
+                },
+                one_packet: service.one_packet && has(Protocol::Udp),
                 client_address: match service.client_address {
                     ClientAddress::Toa if !has(Protocol::Tcp) => ClientAddress::None,
                     given => given,
@@ -227,6 +234,9 @@ impl Check<'_> {
         let client_address = self.client_address(&raw);
         let health = health::of_service(&raw.health, &reals, self.around.templates, self.log);
         let slow_start = scheduler::slow_start(&raw, scheduler, self.log);
+        let timeouts = timing::timeouts(&raw, self.log);
+        let on_idle = timing::on_idle(&raw, self.log);
+        let one_packet = timing::one_packet(&raw, self.log);
         let on_drain = passive::on_drain(&raw, self.log);
         let passive = passive::passive(&raw, port, self.log);
         let clients = clients::clients(&raw, self.lists.as_deref_mut(), self.log);
@@ -257,6 +267,9 @@ impl Check<'_> {
             health: health.ok()?,
             slow_start,
             on_down: raw.on_down.get().unwrap_or_default(),
+            timeouts,
+            on_idle,
+            one_packet,
             availability,
             announce,
             on_drain,

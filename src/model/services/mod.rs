@@ -13,6 +13,7 @@ mod registry;
 mod service_ids;
 mod snats;
 mod states;
+mod timings;
 mod watches;
 
 use super::changes::{Changes, different};
@@ -45,6 +46,7 @@ use snats::Snats;
 pub use states::{Edit, Held, SlowStart, State};
 use std::net::IpAddr;
 use std::sync::Arc;
+use timings::Timings;
 use watches::Watches;
 pub(super) use watches::{Outcome, Passed};
 
@@ -101,6 +103,9 @@ struct Indexes {
     placing: Placing,
     tunnels: Tunnels,
     ends: Ends,
+    timings: Timings,
+    /// How many services have `one_packet`.
+    one_packets: usize,
     watches: Watches,
     snats: Snats,
 }
@@ -136,7 +141,8 @@ impl Around {
         let stays = service.persistence.is_some_and(|it| it.through_drain);
         let leaves = is_drained && !stays && service.on_drain.is_some();
         let established = match service.on_down {
-            _ if real.is_available && leaves => Established::Leave,
+            // Its flows of before: the next datagram of each is scheduled afresh.
+            _ if real.is_available && (leaves || service.one_packet) => Established::Leave,
             _ if real.is_available => Established::GoOn,
             OnDown::Keep => Established::GoOn,
             OnDown::Reset => Established::Down,
@@ -200,6 +206,8 @@ impl Services {
                 placing: Placing::new(seed),
                 tunnels: Tunnels::default(),
                 ends: Ends::new(seed),
+                timings: Timings::new(seed),
+                one_packets: 0,
                 watches: Watches::default(),
                 snats: Snats::default(),
             },
@@ -342,6 +350,8 @@ impl Services {
             placing,
             tunnels,
             ends,
+            timings,
+            one_packets,
             watches: _,
             snats,
         } = &mut self.indexes;
@@ -353,6 +363,8 @@ impl Services {
         (next.placements, next.clients) = placing.freeze();
         next.tunnels = tunnels.clone();
         next.tunnel_ends = ends.freeze();
+        timings.freeze(&mut next.timing);
+        next.any_one_packet = *one_packets > 0;
         next.snat = snats.tables();
     }
 
@@ -375,12 +387,14 @@ impl Services {
             placing,
             tunnels,
             ends,
+            timings,
             ..
         } = &mut self.indexes;
         let Released { reals, services } = registry.release_drained(&self.around.stats, now);
         for (id, (key, address, port)) in reals {
             tunnels.set(id, None);
             ends.remove(id);
+            timings.forget(id);
             natted.forget(&key, address, port);
         }
         services.iter().for_each(|key| placing.forget(key));
@@ -521,6 +535,8 @@ impl Indexes {
             placing,
             tunnels,
             ends,
+            timings,
+            one_packets,
             watches,
             snats: _,
         } = self;
@@ -564,6 +580,10 @@ impl Indexes {
         if after.is_none() && vips.remove(key.address) {
             addresses.remove(&key.address);
         }
+        let is_one =
+            |service: Option<&config::ServiceConfig>| service.is_some_and(|it| it.one_packet);
+        *one_packets += usize::from(is_one(after));
+        *one_packets -= usize::from(is_one(before));
         let Some(service) = after else {
             running.remove(&key);
             ranges.remove(&key);
@@ -598,6 +618,7 @@ impl Indexes {
         }
         let former = running.get(&key).map(|former| &*former.reals);
         around.limit(&registered.reals, former.unwrap_or_default());
+        timings.put(service, registered.reals.iter().map(|real| real.id));
         let mode = forward::Mode::of(&service.mode);
         let pool = match &service.mode {
             config::ModeConfig::Fullnat { pool } => around.pools.get(pool).cloned(),
@@ -655,6 +676,7 @@ impl Indexes {
                 tcp_mss: service.tcp_mss,
                 client_address: service.client_address,
                 on_down: service.on_down,
+                one_packet: service.one_packet,
                 on_drain: service.on_drain,
                 via,
                 guard: Guard::of(service),

@@ -370,7 +370,9 @@ pub(super) fn configured(
     let is_slow = service.scheduler.no_shares().is_none() && role == Role::Real;
     states::Configured {
         weight: real.weight,
-        slow_start: service.slow_start.filter(|_| is_slow),
+        slow_start: (service.slow_start)
+            .or(service.scheduler.slow_start())
+            .filter(|_| is_slow),
     }
 }
 
