@@ -99,6 +99,7 @@ fn services(
             passive: None,
             allow: None,
             deny: None,
+            limits: None,
             reals: (0..reals).map(real).collect(),
         })
     };

@@ -37,6 +37,35 @@ pub(super) async fn routes(State(api): State<Api>, reader: Reader, _: Plain) -> 
     rows(api, reader, Control::show_routes).await
 }
 
+/// A few clients of each service that counts them.
+pub(super) async fn offenders(
+    State(api): State<Api>,
+    reader: Reader,
+    Query(which): Query<Which>,
+) -> Response {
+    let only = match which.service_id(&api).await {
+        Ok(only) => only,
+        Err(refusal) => return *refusal,
+    };
+    stream(&reader, JSON, async move |pieces| {
+        let mut all = api.handle.ask(Control::services).await?;
+        all.retain(|service| {
+            service.guard.is_some() && only.is_none_or(|only| service.id == only)
+        });
+        let mut rows = Vec::new();
+        for slice in all.chunks(SLICE) {
+            let slice = slice.to_vec();
+            let found = api.handle.ask(move |control| control.show_offenders(&slice));
+            rows.extend(found.await?);
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse((row.refused, row.begun)));
+        rows.truncate(which.limit.unwrap_or(usize::MAX));
+        let mut array = Array::new(pieces);
+        array.add(rows).await?;
+        array.end().await
+    })
+}
+
 /// Rows of which there are not many.
 async fn rows<T: Serialize + Send + 'static>(
     api: Api,

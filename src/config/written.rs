@@ -158,6 +158,7 @@ impl ServiceConfig {
             passive,
             allow,
             deny,
+            limits,
             reals,
             fallback,
         } = self;
@@ -213,6 +214,9 @@ impl ServiceConfig {
         put_some(&mut table, "passive", passive.as_ref().map(passive_table));
         put_some(&mut table, "allow", allow.as_ref().map(client_list));
         put_some(&mut table, "deny", deny.as_ref().map(client_list));
+        let limits = limits.iter().flat_map(|limits| limits.given());
+        let limits = limits.map(|(key, most)| (key.to_owned(), i64::from(most).into()));
+        put(&mut table, "limits", limits.collect::<Table>());
         put(&mut table, "real", tables(reals, real_table));
         let mut file = Table::new();
         put(&mut file, "service", vec![Value::from(table)]);

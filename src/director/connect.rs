@@ -120,6 +120,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             self.live.assure(&connection);
         }
         self.sweep.connection_made();
+        if let Some(guard) = &service.guard {
+            self.note_begun(guard, service.id, id, flow, now);
+        }
         if hairpin.is_some() {
             self.live.counters.hairpins.add(1);
         }
@@ -196,7 +199,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// Ends at their real servers the connections that were given up just now: their local pairs are free.
-    fn reset_given_up<S: Sink<Packet = P>>(&mut self, tables: &Tables, sink: &mut S) {
+    pub(super) fn reset_given_up<S: Sink<Packet = P>>(&mut self, tables: &Tables, sink: &mut S) {
         while let Some(reply) = self.live.take_given_up() {
             self.reset_left(&reply, tables, sink);
         }

@@ -110,6 +110,16 @@ impl Stats {
             })
     }
 
+    /// Live connections of a service without persistence templates, over all workers: each of which may be making one more.
+    pub fn connections(&self, id: ServiceId) -> u32 {
+        self.workers()
+            .filter_map(|worker| worker.services.get(id.index()))
+            .fold(0, |live, service| {
+                let of_both = service.live.get().wrapping_add(service.across.get());
+                live.wrapping_add(of_both.wrapping_sub(service.templates.get()))
+            })
+    }
+
     /// What a real server has counted, over all workers.
     pub fn real(&self, id: RealId) -> RealTotals {
         let mut totals = RealTotals::default();
@@ -214,6 +224,10 @@ pub struct ServiceStats {
     pub live: Gauge,
     /// Those of them whose sides are of different families, which have a table of their own: not among the others.
     pub across: Gauge,
+    /// Persistence templates among all of these.
+    pub templates: Gauge,
+    /// 1: clients are told of the ends of its connections, by the director.
+    pub counts_clients: Gauge,
 }
 
 impl WorkerStats {

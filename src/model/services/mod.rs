@@ -15,7 +15,7 @@ mod watches;
 
 use super::changes::{Changes, different};
 use super::from_config::{key, owners, pool_table};
-use crate::admission::Guard;
+use crate::admission::{Clients, Guard};
 use crate::config::{self, Config, OnDown, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
@@ -39,7 +39,7 @@ pub(crate) use registry::Turn;
 use registry::{Registry, Released};
 pub use states::{Edit, Held, SlowStart, State};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use watches::Watches;
 pub(super) use watches::{Outcome, Passed};
 
@@ -93,6 +93,9 @@ struct Indexes {
 /// What services are made of beside their own configuration.
 struct Around {
     stats: Arc<Stats>,
+    seed: u64,
+    /// Of all services with limits per client, since there is one.
+    clients: OnceLock<Arc<Clients>>,
     /// See [`Model::with_beginnings`](super::Model::with_beginnings).
     beginnings: Option<u64>,
     pools: HashMap<String, Arc<Pool>>,
@@ -110,6 +113,21 @@ impl Around {
                 route.map_or(0, |route| 1 << route.port.0)
             }
         }
+    }
+
+    /// What new connections of a registered service are asked.
+    fn guard(
+        &self,
+        service: &config::ServiceConfig,
+        registry: &mut Registry,
+    ) -> Option<Arc<Guard>> {
+        if !Guard::is_wanted(service) {
+            return None;
+        }
+        let tally = registry.tally(&key(service), &self.stats)?;
+        let clients = || self.clients.get_or_init(|| Arc::new(Clients::new(self.seed)));
+        let clients = Guard::counts_clients(service).then(|| clients().clone());
+        Some(Arc::new(Guard::new(service, tally, clients)))
     }
 
     /// Tells the workers whether a real server takes new connections, what becomes of the established ones, and where its
@@ -146,6 +164,8 @@ impl Services {
         Services {
             around: Around {
                 stats,
+                seed,
+                clients: OnceLock::new(),
                 beginnings,
                 pools: HashMap::default(),
                 routes: Arc::default(),
@@ -529,6 +549,7 @@ impl Indexes {
         }
         let prefix = persistence.map(|persistence| persistence.prefix);
         placing.put(key, is_nat, prefix, natted);
+        let guard = around.guard(service, registry);
         let kind = sched::kind(service.scheduler);
         let former = running.get(&key).map(|former| &*former.scheduler);
         let setting = Setting::new(key.address, service.flags.port, former);
@@ -559,7 +580,7 @@ impl Indexes {
                 on_down: service.on_down,
                 on_drain: service.on_drain,
                 via,
-                guard: Guard::of(service),
+                guard,
                 cursors: registered.cursors,
             }),
         );
