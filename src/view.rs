@@ -48,6 +48,34 @@ pub struct OffenderView {
     pub missing: u32,
 }
 
+/// The local pairs that a service with `mode = "fullnat"` has towards one of its real servers. Each real server has all of the
+/// pool; services that share the pool and the real server share the pairs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolView {
+    pub pool: String,
+    pub service: String,
+    #[schema(value_type = String)]
+    pub real: SocketAddr,
+    /// Over all workers.
+    #[serde(flatten)]
+    pub all: PairsView,
+    pub workers: Vec<PairsView>,
+}
+
+/// Local pairs towards a real server: of all workers, or those that one of them has for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PairsView {
+    /// Of one worker: about as many, by the share that it has of all.
+    pub pairs: u32,
+    pub used: u32,
+    /// Of those, TCP connections that one side has closed, or both.
+    pub closing: u32,
+    /// The most that were in use at once; of all workers the sum.
+    pub highest: u32,
+    /// Connections for which no pair was found.
+    pub exhausted: u64,
+}
+
 /// A real server, as a part of its service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {

@@ -6,6 +6,7 @@ use super::state::Api;
 use super::stream::{Array, Reader, array, stream};
 use crate::control::{Control, NoAnswer, show_check};
 use crate::exchange::ConnectionChunk;
+use crate::tables::Service;
 use crate::metrics::{self, Family, METRICS, Metric, Source};
 use crate::units::ServiceId;
 use crate::view;
@@ -13,6 +14,7 @@ use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use utoipa::IntoParams;
 
 /// Services shown in one go.
@@ -119,6 +121,32 @@ async fn each_service<T: Serialize + Send + 'static>(
     which: Which,
     add: fn(view::ServiceView, &mut Vec<T>),
 ) -> Response {
+    let show = move |control: &Control, services: &[Arc<Service>]| {
+        let mut rows = Vec::new();
+        let shown = control.show_services(services).into_iter();
+        shown.for_each(|service| add(service, &mut rows));
+        rows
+    };
+    each_slice(api, reader, which, |_| true, show).await
+}
+
+pub(super) async fn pools(
+    State(api): State<Api>,
+    reader: Reader,
+    Query(which): Query<Which>,
+) -> Response {
+    let has_pool = |service: &Service| service.pool.is_some();
+    each_slice(api, reader, which, has_pool, Control::show_pools).await
+}
+
+/// The rows of every service that is wanted, and is one of these; a few services at a time.
+async fn each_slice<T: Serialize + Send + 'static>(
+    api: Api,
+    reader: Reader,
+    which: Which,
+    is_one: fn(&Service) -> bool,
+    show: impl Fn(&Control, &[Arc<Service>]) -> Vec<T> + Copy + Send + 'static,
+) -> Response {
     let only = match which.service_id(&api).await {
         Ok(only) => only,
         Err(refusal) => return *refusal,
@@ -127,20 +155,14 @@ async fn each_service<T: Serialize + Send + 'static>(
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
         let mut all = api.handle.ask(Control::services).await?;
-        all.retain(|service| only.is_none_or(|only| service.id == only));
+        all.retain(|service| is_one(service) && only.is_none_or(|only| service.id == only));
         for slice in all.chunks(SLICE) {
             if left == 0 {
                 break;
             }
             let slice = slice.to_vec();
-            let mut rows = Vec::new();
-            for service in api
-                .handle
-                .ask(move |control| control.show_services(&slice))
-                .await?
-            {
-                add(service, &mut rows);
-            }
+            let rows = api.handle.ask(move |control| show(control, &slice));
+            let mut rows = rows.await?;
             rows.truncate(left);
             left -= rows.len();
             array.add(rows).await?;

@@ -22,6 +22,7 @@ mod show;
 mod stalls;
 pub(crate) mod state_file;
 mod unplug;
+mod pools;
 mod watch;
 
 use crate::config::{self, Config, Diagnostics, Known, Loaded};
@@ -53,6 +54,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 use unplug::Unplugged;
+use pools::PoolWatch;
 use watch::Watch;
 
 /// The most events taken from one worker in one turn: as many as its queue holds.
@@ -71,6 +73,7 @@ pub struct Control {
     clock: Clock,
     announcer: Announcer,
     watch: Watch,
+    pool_watch: PoolWatch,
     started: SystemTime,
     host: Option<Host>,
     links: Links,
@@ -181,6 +184,7 @@ impl Control {
         let mut control = Control {
             stats: model.stats().clone(),
             watch: Watch::new(workers.len(), now),
+            pool_watch: PoolWatch::default(),
             model,
             workers,
             devices,
@@ -294,6 +298,7 @@ impl Control {
             _ => None,
         };
         self.watch.tick(&self.stats, subjects, now);
+        self.pool_watch.tick(&self.model, &self.stats, now);
         self.take_back(now);
         self.edits.tick(now);
         self.state_file.tick(&self.model, now);

@@ -2,6 +2,7 @@
 //! local pair, its entry.
 
 use super::crossing::Beside;
+use super::fair;
 use super::family::Family;
 use super::flow::{Way, count, direction, resolve};
 use super::live::{Live, Rivals, Room};
@@ -73,7 +74,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         let local = match pool {
             None => None,
             Some(pool) => {
-                let pair = self.local_pair(pool, service, &real, reply_key, syn, effort, turn)?;
+                let pair =
+                    self.local_pair(pool, service, &real, flow, reply_key, syn, effort, turn)?;
                 self.reset_given_up(tables, turn.sink);
                 self.reset_left(&reply_key(pair), tables, turn.sink);
                 Some(pair)
@@ -146,6 +148,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         pool: &Pool,
         service: &Service,
         real: &Real,
+        flow: &Flow<F>,
         reply_key: impl Fn(Pair<F::Address>) -> F::Key,
         syn: Option<u64>,
         effort: &mut Effort,
@@ -158,6 +161,20 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(stats) = counters.reals.get(real.id.index()) else {
             return Err(exhausted);
         };
+        if let Some(pairs) = counters.pairs.get(real.id.index())
+            && service.pool.is_some()
+        {
+            let used = fair::used(&stats.counters);
+            pairs.note(used.saturating_add(1).min(pool.size()));
+            if fair::is_scarce(pool, self.shared.steering.workers(), used) {
+                if pairs.press() {
+                    counters.pressed.add(1);
+                }
+                if self.holds_too_much(pool, flow, &reply_key) {
+                    return Err(Unmade::NotHere(DropReason::LocalPortsUnfair));
+                }
+            }
+        }
         let hint = self.live.take_hint(real.id);
         let mut pairs = Local {
             live: &mut self.live,
@@ -183,7 +200,12 @@ impl<F: Family, P: Packet> Core<F, P> {
         // Where the next connection to this real server will look: in this burst, most probably.
         pairs.fetch(expected(pool, &stats.pairs));
         match chosen {
-            None => Err(exhausted),
+            None => {
+                if let Some(pairs) = counters.pairs.get(real.id.index()) {
+                    pairs.exhausted.add(1);
+                }
+                Err(exhausted)
+            }
             Some(Choice::Free(pair)) => Ok(pair),
             Some(Choice::Held(pair, held)) => {
                 // One pair in N is this worker's, and a flood is spread over all real servers.

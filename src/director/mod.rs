@@ -16,6 +16,7 @@ mod arp;
 mod connect;
 mod crossing;
 mod failures;
+mod fair;
 pub mod family;
 mod fetch;
 mod flood;

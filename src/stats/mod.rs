@@ -2,6 +2,7 @@
 //! store (no atomic read-modify-write on the packet path); other threads only read.
 
 mod counter;
+mod pairs;
 mod signs;
 #[cfg(test)]
 mod stats_loom;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 pub const MAX_PORTS: usize = 16;
 
 pub use counter::{Counter, Gauge};
+pub use pairs::PairUse;
 pub use signs::{Failure, Seen, Signs};
 
 /// What `counter` synchronises with. The model test compiles the same file against loom's versions.
@@ -91,6 +93,13 @@ impl Stats {
     pub fn ensure_signs(&self, id: RealId) {
         for worker in self.workers() {
             worker.signs.ensure(id.index());
+        }
+    }
+
+    /// Reserves what is noted of the local pairs towards a real server. Called before the real server is published.
+    pub fn ensure_pairs(&self, id: RealId) {
+        for worker in self.workers() {
+            worker.pairs.ensure(id.index());
         }
     }
 
@@ -207,6 +216,10 @@ pub struct WorkerStats {
     pub services: GrowingArray<ServiceStats>,
     /// Of real servers that are [watched](Standing::is_watched).
     pub signs: GrowingArray<Signs>,
+    /// Of real servers of services with a local pool.
+    pub pairs: GrowingArray<PairUse>,
+    /// How often most of a real server's pairs came into use.
+    pub pressed: Counter,
     /// What all of them together have failed in, by [`Failure`].
     pub failures: [Counter; Failure::ALL.len()],
 }
@@ -257,6 +270,8 @@ impl WorkerStats {
             reals: GrowingArray::new(MAX_REALS)?,
             services: GrowingArray::new(MAX_SERVICES)?,
             signs: GrowingArray::new(MAX_REALS)?,
+            pairs: GrowingArray::new(MAX_REALS)?,
+            pressed: Counter::default(),
             failures: Default::default(),
         })
     }

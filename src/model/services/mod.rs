@@ -529,6 +529,10 @@ impl Indexes {
             config::ModeConfig::Fullnat { pool } => around.pools.get(pool).cloned(),
             _ => None,
         };
+        if pool.is_some() {
+            let reals = registered.reals.iter();
+            reals.for_each(|real| around.stats.ensure_pairs(real.id));
+        }
         let via = Via::of(&service.mode);
         if let Some(via) = via {
             for real in &registered.reals {
