@@ -78,12 +78,13 @@ def across(way, key):
 def persistent(family):
     """A client's bond to its real server is no connection; who is refused has none."""
     one, other = client(family, 9), client(family, 10)
-    kept = "{ timeout = 300 }"
-    return Case(f"{'v6' if family is lab6 else 'v4'}_persistence", family.two_arm(service(family, "nat", persistence=kept, limits="{ connections = 2 }")), [
-        wan(family.tcp(one, family.VIP, sport=5000), forward("lan", new=True)),
-        wan(family.tcp(one, family.VIP, sport=5001), forward("lan", new=True)),
-        wan(family.tcp(other, family.VIP), drop({"limit_connections", "syn_flood"})),
-    ])
+    lb = service(family, "nat", protocol="udp", persistence="{ timeout = 300 }", limits="{ connections = 2 }")
+    steps = []
+    for n in range(2):
+        steps.append(wan(family.udp(one, family.VIP, sport=5000 + n), forward("lan", new=True)))
+        steps.append(lan(family.reply_to(2 * n, payload=b"answer"), forward("wan")))
+    steps.append(wan(family.udp(other, family.VIP), drop("limit_connections")))
+    return Case(f"{'v6' if family is lab6 else 'v4'}_persistence", family.two_arm(lb), steps)
 
 
 CASES = [
