@@ -3,7 +3,7 @@
 mod availability;
 mod condition;
 
-use crate::config::Protocol;
+use crate::config::{Protocol, Thresholds};
 use crate::units::RealId;
 pub use availability::{Availability, Member, Role, Serving};
 pub use condition::{Admin, Condition, Health, Why};
@@ -62,6 +62,8 @@ pub struct Real {
     pub is_available: bool,
     /// See [`Condition::keeps_clients_of`].
     pub keeps_clients: bool,
+    /// How many connections it may have.
+    pub thresholds: Option<Thresholds>,
 }
 
 impl Real {

@@ -134,6 +134,15 @@ pub struct StateView {
     #[serde(default = "hundred")]
     #[schema(required)]
     pub slow_start_percent: u8,
+    /// So many connections it may have, active and inactive ones together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+    /// Once it has as many, it gets new ones again when it has fewer than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_connections: Option<u32>,
+    /// It has as many connections as it may have, and gets no new ones until enough have ended.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub overloaded: bool,
     /// Why it gets no new connections, if it gets none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,

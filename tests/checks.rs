@@ -75,6 +75,7 @@ fn services(
                 address: Ipv4Addr::from(0x7f01_0000 + which).into(),
                 port,
                 weight: 1,
+                thresholds: None,
             }
         };
         Arc::new(ServiceConfig {

@@ -117,6 +117,25 @@ fn real_servers_beyond_a_router_take_packets_out_of_tunnels() {
 }
 
 #[test]
+fn the_server_kit_takes_packets_out_of_tunnels() {
+    lab("tunnel", &["gre", "kit"]);
+    lab("kit", &["tunnel"]);
+}
+
+#[test]
+#[ignore = "the test above is its short form; scripts/test --full runs it"]
+fn the_server_kit_takes_packets_out_of_each_tunnel() {
+    for kind in ["ipip", "gue", "gue0"] {
+        lab("tunnel", &[kind, "kit"]);
+    }
+}
+
+#[test]
+fn the_server_kit_tells_unmodified_programs_their_clients() {
+    lab("kit", &["toa"]);
+}
+
+#[test]
 fn the_host_uses_a_port_over_ipv6() {
     lab("ipv6-host", &[]);
 }

@@ -21,6 +21,7 @@ fn reals(count: u32) -> Vec<Real> {
         nominal: 1 + n as u16 % 5,
         is_available: true,
         keeps_clients: true,
+        thresholds: None,
     };
     (0..count).map(real).collect()
 }

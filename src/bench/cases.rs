@@ -399,6 +399,7 @@ fn publish_maglev(report: &mut dyn FnMut(Figure)) {
         address: IpAddr::from([10, 0, 0, 11 + n]),
         port: service.port,
         weight: 10_000,
+        thresholds: None,
     };
     service.reals = (0..10).map(real).collect();
     let (key, place) = (key(service), (service.reals[3].address, service.port));

@@ -23,6 +23,7 @@ mod port;
 mod raw;
 mod scheduler;
 mod size;
+mod thresholds;
 mod validate;
 mod value;
 mod written;
@@ -45,6 +46,7 @@ pub(crate) use open::read_file;
 pub use pieces::Known;
 pub use port::{PortConfig, Queues};
 pub use scheduler::{NoShares, SchedulerConfig, SchedulerFlags};
+pub use thresholds::Thresholds;
 
 use crate::net::{Mac, protocol};
 use clients::Lists;
@@ -616,4 +618,6 @@ pub struct RealConfig {
     pub port: u16,
     /// 0 … 65,535; 0: no new connections.
     pub weight: u16,
+    /// None: it may have any number of connections.
+    pub thresholds: Option<Thresholds>,
 }

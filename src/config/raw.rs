@@ -277,6 +277,8 @@ tables! {
         address: IpAddr, required;
         port: Int<0, 65_535>;
         weight: Int<0, 65_535>;
+        max_connections: Int<0, 4_294_967_295>;
+        min_connections: Int<0, 4_294_967_295>;
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     Api, ApiTls, AvailabilityConfig, CheckAddresses, ClientList, Config, Dpdk, Encapsulation,
     GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig,
     PersistenceConfig, PortConfig, Protocol, Queues, RealConfig, RouteConfig, ServiceConfig, Share,
-    StaticNeighbour, TcpMss, TimeoutsConfig, TunnelConfig,
+    StaticNeighbour, TcpMss, Thresholds, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -476,11 +476,16 @@ fn real_table(real: &RealConfig) -> Table {
         address,
         port,
         weight,
+        thresholds,
     } = *real;
     let mut table = Table::new();
     put(&mut table, "address", said(address));
     put(&mut table, "port", i64::from(port));
     put(&mut table, "weight", i64::from(weight));
+    if let Some(Thresholds { max, min }) = thresholds {
+        put(&mut table, "max_connections", i64::from(max.get()));
+        put(&mut table, "min_connections", i64::from(min));
+    }
     table
 }
 
@@ -490,6 +495,7 @@ fn fallback_server(server: &RealConfig) -> String {
         address,
         port,
         weight: _,
+        thresholds: _,
     } = *server;
     said(SocketAddr::new(address, port))
 }

@@ -1,7 +1,9 @@
 //! Single real servers: what operators do to them, and what is shown of their state.
 
 use super::{Control, Missing};
+use crate::config::Thresholds;
 use crate::model::{Edit, Edited, State, why_no_way};
+use crate::sched::is_overloaded;
 use crate::service::{Admin, Health, Real, Role, ServiceKey, Serving, Why};
 use crate::tables::Service;
 use crate::units::Time;
@@ -89,11 +91,24 @@ impl Control {
         let is_up = way.is_none() && !(role == Role::Real && is_down);
         let weight = condition.weight_of(role, service.serving, file, 1);
         let place = (role, service.serving);
-        (
-            weight,
-            is_up,
-            show_state(state, place, file, way, self.now()),
-        )
+        let shown = show_state(state, place, file, way, self.now());
+        (weight, is_up, self.with_thresholds(shown, real))
+    }
+
+    /// How many connections a real server may have, and whether it has them.
+    fn with_thresholds(&self, shown: view::StateView, real: &Real) -> view::StateView {
+        let Some(Thresholds { max, min }) = real.thresholds else {
+            return shown;
+        };
+        let overloaded = is_overloaded(real, &self.stats);
+        let full = || overloaded.then(|| format!("overloaded: it has had its {max} connections"));
+        view::StateView {
+            max_connections: Some(max.get()),
+            min_connections: Some(min).filter(|min| *min > 0),
+            overloaded,
+            why: shown.why.or_else(full),
+            ..shown
+        }
     }
 
     /// Why a real server does not count as available, if it does not: by itself, whatever its service does.
@@ -137,6 +152,9 @@ fn show_state(
             .why_none_of(role, serving, file)
             .map(|why| in_words(why, state))
             .or(way),
+        max_connections: None,
+        min_connections: None,
+        overloaded: false,
     }
 }
 

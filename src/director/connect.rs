@@ -13,6 +13,7 @@ use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expecte
 use crate::conn::state::next_tcp;
 use crate::conn::{Address, ConnId, Connection, Key, Pool, State, Worth};
 use crate::packet::{Packet, Sent, Sink};
+use crate::sched::is_overloaded;
 use crate::service::Real;
 use crate::tables::{Port, Service, Tables};
 use crate::units::{Millis, WorkerId};
@@ -130,6 +131,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         // Reserved before the real server was published.
         if let Some(stats) = self.live.counters.reals.get(real.id.index()) {
+            // Also of a client that persistence binds to it, which is not asked for before.
+            let has_thresholds = real.thresholds.is_some();
+            if has_thresholds {
+                is_overloaded(&real, &self.shared.stats);
+            }
             let counters = &stats.counters;
             counters.connections.add(1);
             match is_active {
@@ -137,6 +143,9 @@ impl<F: Family, P: Packet> Core<F, P> {
                 false => counters.inactive.inc(),
             }
             count(counters, flow, false);
+            if has_thresholds {
+                is_overloaded(&real, &self.shared.stats);
+            }
         }
         Ok(id)
     }

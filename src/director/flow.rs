@@ -114,7 +114,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let is_watched = real.standing.is_watched();
         if connection.is_silent(&tables.timeouts, now.millis())
             || opens && self.starts_anew(&connection, tables)
-            || leaves && Self::may_leave(&connection, flow, turn)
+            || leaves && self.may_leave(&connection, flow, turn)
         {
             self.live.end(found.id);
             let target = tables.target(&service_key(&flow.key));
@@ -185,12 +185,14 @@ impl<F: Family, P: Packet> Core<F, P> {
     /// if there is one that takes it.
     #[cold]
     fn may_leave<S: Sink<Packet = P>>(
+        &self,
         connection: &Connection<F::Key>,
         flow: &Flow<F>,
         turn: &Turn<'_, S>,
     ) -> bool {
         let (tables, now) = (turn.tables, turn.now.millis());
         let silent = now.since(connection.last_seen);
+        let stats = &self.shared.stats;
         let service = tables.service(&service_key(&flow.key));
         connection.state == State::Udp
             && flow.kind != Kind::LaterFragment
@@ -198,7 +200,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 let after = service.on_drain.map_or(u128::MAX, |it| it.as_millis());
                 let mut reals = service.reals.iter();
                 u128::from(silent) >= after
-                    && reals.any(|real| could_serve::<F>(service, real, tables))
+                    && reals.any(|real| could_serve::<F>(service, real, tables, stats))
             })
     }
 

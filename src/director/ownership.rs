@@ -341,7 +341,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         now: Time,
     ) -> Option<RealId> {
         // Another would give way for nothing.
-        let serves = |real: &&Real| could_serve::<F>(service, real, tables);
+        let stats = &self.shared.clone().stats;
+        let serves = |real: &&Real| could_serve::<F>(service, real, tables, stats);
         for real in service.reals.iter().filter(serves) {
             let reply = reply_key(flow, real);
             if taken.has(real.id)

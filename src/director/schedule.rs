@@ -8,8 +8,9 @@ use super::parse::Flow;
 use super::{Core, is_tcp, wrapped};
 use crate::conn::{Address, ConnId, Connection, Key};
 use crate::packet::{Packet, Taken};
-use crate::sched::Client;
+use crate::sched::{Client, is_overloaded};
 use crate::service::Real;
+use crate::stats::Stats;
 use crate::tables::{Service, Tables};
 use crate::units::{Millis, RealId, Time};
 use arrayvec::ArrayVec;
@@ -147,7 +148,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         let cursor = service.cursor(self.worker);
         let last = Cell::new(None);
         let passed_over = Cell::new(None);
+        let stats = &self.shared.stats;
         let usable = |real: &Real| {
+            if real.thresholds.is_some() && is_overloaded(real, stats) {
+                return false;
+            }
             let way = usable_way::<F>(real, tables, tried);
             match way {
                 Some(way) => last.set(Some((real.id, way))),
@@ -158,7 +163,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let choices = service.choices();
         let place = service
             .scheduler
-            .pick(choices, client, cursor, &self.shared.stats, &usable);
+            .pick(choices, client, cursor, stats, &usable);
         let chosen = place.and_then(|place| choices.get(place));
         let Some(real) = chosen else {
             return Err(match passed_over.get() {
@@ -180,10 +185,15 @@ impl<F: Family, P: Packet> Core<F, P> {
 }
 
 /// Whether a new connection may go to a real server that it has not been tried with.
-pub(super) fn could_serve<F: Family>(service: &Service, real: &Real, tables: &Tables) -> bool {
+pub(super) fn could_serve<F: Family>(
+    service: &Service,
+    real: &Real,
+    tables: &Tables,
+    stats: &Stats,
+) -> bool {
     let persistence = service.persistence.as_ref();
     let through_drain = persistence.is_some_and(|persistence| persistence.through_drain);
-    (real.weight > 0 || through_drain && real.keeps_clients)
+    (real.weight > 0 && !is_overloaded(real, stats) || through_drain && real.keeps_clients)
         && usable_way::<F>(real, tables, &Tried::default()).is_some()
 }
 

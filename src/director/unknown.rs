@@ -158,7 +158,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             },
             ..Tried::default()
         };
-        let is_taken = |real: &Real| tried.has(real.id) && could_serve::<F>(service, real, tables);
+        let stats = &self.shared.stats;
+        let is_taken =
+            |real: &Real| tried.has(real.id) && could_serve::<F>(service, real, tables, stats);
         let is_any_taken = tried.has_any() && service.reals.iter().any(is_taken);
         let mut not_here = is_any_taken.then_some(DropReason::AmbiguousReply);
         let mut has_room_for_template = true;

@@ -56,6 +56,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
                 address: [10, 0, 0, real].into(),
                 port: 80,
                 weight: 1,
+                thresholds: None,
             })
             .collect(),
     })

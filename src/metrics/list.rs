@@ -190,6 +190,8 @@ metrics! {
         Service(|service, samples| reals(service, samples, |real| u64::from(real.up)));
     Gauge "weir_real_weight" REAL "The effective weight; 0: no new connections."
         Service(|service, samples| reals(service, samples, |real| real.weight.into()));
+    Gauge "weir_real_overloaded" REAL "1: the real server has had its `max_connections` and not fewer than its `min_connections` since: it gets no new ones. Of real servers with `max_connections` only."
+        Service(overloaded);
     Gauge "weir_real_active_connections" REAL "Connections that the kernel's IPVS would call active."
         Service(|service, samples| reals(service, samples, |real| real.traffic.active_connections.into()));
     Gauge "weir_real_inactive_connections" REAL "All other connections."
@@ -279,6 +281,16 @@ fn reals(it: &Labelled, samples: &mut Samples, value: fn(&MemberView) -> u64) {
     let [name, protocol, address, port] = of_service(it);
     for (real, text) in it.service.reals.iter().zip(&it.reals) {
         samples.add(&[name, protocol, address, port, text], value(real));
+    }
+}
+
+/// Of real servers with a threshold.
+fn overloaded(it: &Labelled, samples: &mut Samples) {
+    let [name, protocol, address, port] = of_service(it);
+    let reals = it.service.reals.iter().zip(&it.reals);
+    for (real, text) in reals.filter(|(real, _)| real.state.max_connections.is_some()) {
+        let overloaded = u32::from(real.state.overloaded);
+        samples.add(&[name, protocol, address, port, text], overloaded);
     }
 }
 

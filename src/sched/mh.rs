@@ -197,6 +197,7 @@ mod tests {
             nominal: weight,
             is_available: true,
             keeps_clients: true,
+            thresholds: None,
         };
         weights.iter().enumerate().map(real).collect()
     }

@@ -18,6 +18,7 @@ mod least;
 mod mh;
 mod named;
 mod nq;
+mod overload;
 mod ovf;
 mod p2c;
 mod rendezvous;
@@ -32,6 +33,7 @@ use crate::config;
 use crate::service::Real;
 use crate::stats::Stats;
 use crate::units::{Millis, RealId};
+pub use overload::is_overloaded;
 use std::any::Any;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -324,6 +326,7 @@ pub(crate) mod testing {
                         nominal: weight,
                         is_available: true,
                         keeps_clients: true,
+                        thresholds: None,
                     },
                 );
             }

@@ -2,6 +2,7 @@
 //! store (no atomic read-modify-write on the packet path); other threads only read.
 
 mod counter;
+mod overload;
 mod pairs;
 mod signs;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 pub const MAX_PORTS: usize = 16;
 
 pub use counter::{Counter, Gauge};
+pub use overload::Overload;
 pub use pairs::PairUse;
 pub use signs::{Failure, Seen, Signs};
 
@@ -31,6 +33,8 @@ mod sync {
 /// Everything that the workers count.
 pub struct Stats {
     workers: Box<[Arc<CachePadded<WorkerStats>>]>,
+    /// Of real servers with `max_connections`.
+    overloads: GrowingArray<Overload>,
 }
 
 impl Stats {
@@ -39,7 +43,10 @@ impl Stats {
     pub fn new(workers: usize) -> Result<Self, NoMemory> {
         let worker = |_| Ok(Arc::new(CachePadded::new(WorkerStats::new()?)));
         let workers = (0..workers).map(worker).collect::<Result<_, _>>()?;
-        Ok(Stats { workers })
+        Ok(Stats {
+            workers,
+            overloads: GrowingArray::new(MAX_REALS)?,
+        })
     }
 
     #[inline]
@@ -101,6 +108,19 @@ impl Stats {
         for worker in self.workers() {
             worker.pairs.ensure(id.index());
         }
+    }
+
+    /// Reserves whether a real server is overloaded, which it is not found to be yet. Called before the real server is published with
+    /// other thresholds.
+    pub fn ensure_overload(&self, id: RealId) {
+        if let Some(cell) = self.overloads.ensure(id.index()) {
+            cell.update(|_| false);
+        }
+    }
+
+    /// Whether a real server with `max_connections` was found to be overloaded.
+    pub fn overload(&self, id: RealId) -> Option<&Overload> {
+        self.overloads.get(id.index())
     }
 
     /// What has been seen of a watched real server's connections, over all workers.

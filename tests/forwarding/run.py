@@ -88,6 +88,8 @@ ONE_WORKER = {
         "packets_that_wait_keep_their_order",
         "the_queue_is_bounded",
     },
+    # Who is full depends on whose turn it was.
+    "thresholds": {f"{scheduler}_3_2_1_thresholds_in_churn_{seed}" for scheduler in ("rr", "wrr") for seed in range(3)},
 }
 
 # Where the order of several workers' turns shows, besides in the connections of all that `lc` and `wlc` count: in what they take
@@ -649,7 +651,7 @@ def takes_turns(case, line):
 def is_one_at_a_time(theme, case):
     # An ICMP error comes to any worker, before that of its connection perhaps.
     has_errors = theme == "icmp_errors" or theme == "tunnel" and re.search("error|quote|on_the_way|without_a_connection", case.name)
-    return has_errors or case.name in ONE_AT_A_TIME.get(theme, ()) or re.search(r'scheduler = "(w?lc|sed|nq|ovf)"', case.config.text)
+    return has_errors or case.name in ONE_AT_A_TIME.get(theme, ()) or re.search(r'scheduler = "(w?lc|sed|nq|ovf)"|max_connections', case.config.text)
 
 
 def judge(case, folder):

@@ -1,12 +1,19 @@
 # Real servers beyond a router that take packets out of each kind of tunnel: HTTP, DNS, and path MTU discovery in an upload.
 #
-#   scripts/lab tests/lab/tunnel.sh ipip|gre|gue|gue0|l3dsr
+#   scripts/lab tests/lab/tunnel.sh ipip|gre|gue|gue0 [kit]     kit: weir-server-kit takes them out, not decapsulate.py
+#   scripts/lab tests/lab/tunnel.sh l3dsr
 #
 #     c1 ── wan [ weir ] lan ── ri ── (MTU 1300) ── s9
 #            └──────── answers ─┘
 # shellcheck shell=bash
 
-kind=$1
+kind=$1 by=${2:-script}
+if [[ $by == kit ]]; then
+    # shellcheck source=scripts/lib/kit.sh
+    . "$LAB_TOP/scripts/lib/kit.sh"
+    kit_build
+    kit_here
+fi
 # In IPv4, and in IPv6.
 four=192.0.2.80 six=2001:db8:2::80
 four_in_six=192.0.2.81 six_in_six=2001:db8:2::81
@@ -42,10 +49,19 @@ if [[ $kind == l3dsr ]]; then
     spawn s9 /usr/bin/python3 "$LAB_TOP/tests/lab/decapsulate.py" l3dsr 9=$four 9=$six_in_six
 else
     has s9 lan $real4/24 $real6/64
-    spawn s9 /usr/bin/python3 "$LAB_TOP/tests/lab/decapsulate.py" "$kind"
+    [[ $by == kit ]] || spawn s9 /usr/bin/python3 "$LAB_TOP/tests/lab/decapsulate.py" "$kind"
 fi
 goes s9 default 10.9.0.1 default 2001:db8:19::1
-within 10 grep -q ready "$LAB_DIR/s9.log" || fail "no decapsulation: $(cat "$LAB_DIR/s9.log")"
+if [[ $by == kit ]]; then
+    # Receive offload, as NICs' drivers do it, puts segments together before the kit sees them.
+    on s9 ethtool -K lan gro on rx-udp-gro-forwarding on >/dev/null
+    on s9 sh -c 'echo 200000 >/sys/class/net/lan/gro_flush_timeout; echo 20 >/sys/class/net/lan/napi_defer_hard_irqs'
+    kit_start s9 <<<"director 10.0.0.1 2001:db8:10::1
+tunnel ${kind%0}
+device lan
+destination $real4 $real6"
+fi
+[[ $by == kit ]] || within 10 grep -q ready "$LAB_DIR/s9.log" || fail "no decapsulation: $(cat "$LAB_DIR/s9.log")"
 if [[ $kind == l3dsr ]]; then
     on s9 sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
     ip -n s9 route add $real4/32 dev weir
@@ -103,6 +119,15 @@ done
 [[ $kind == l3dsr ]] || check "routers told of the way's MTU" test "$(passed too_big)" -gt 0
 wrong() { metrics | awk '/^weir_dropped_packets_total.*"(icmp_.*|tunnel_error|fragment|no_headroom|bad_.*)"/ && $NF > 0'; }
 same "no error was dropped" "" "$(wrong)"
-kill -0 "$(pgrep -f decapsulate.py | head -1)" || fail "decapsulation ended: $(tail -3 "$LAB_DIR/s9.log")"
+if [[ $by == kit ]]; then
+    check "packets taken out in the kernel" test "$(kit_counted "tunnel_${kind%0}")" -gt 300
+    for wrong in tunnel_malformed tunnel_congested tunnel_failed slow_malformed slow_congested; do
+        same "$wrong" 0 "$(kit_counted "$wrong")"
+    done
+    aside "taken out at the device: $(kit_counted "tunnel_${kind%0}"), put together by the stack before: $(kit_counted slow_out)"
+    kit_stop
+else
+    kill -0 "$(pgrep -f decapsulate.py | head -1)" || fail "decapsulation ended: $(tail -3 "$LAB_DIR/s9.log")"
+fi
 
 settled

@@ -121,6 +121,7 @@ impl Check<'_> {
                 address,
                 port,
                 weight: 1,
+                thresholds: None,
             });
         }
         fallback

@@ -15,6 +15,7 @@ mod pool;
 mod request;
 mod scheduler;
 mod service;
+mod thresholds;
 mod tunnel;
 mod ways;
 

@@ -8,6 +8,7 @@ use super::network::{Network, Unique};
 use super::passive;
 use super::pool::Pools;
 use super::scheduler;
+use super::thresholds;
 use super::tunnel;
 use super::ways::Ways;
 use crate::config::check_value::HealthChoice;
@@ -398,6 +399,7 @@ impl Check<'_> {
                 address,
                 port,
                 weight,
+                thresholds: thresholds::thresholds(real, self.log),
             });
         }
         let idle =

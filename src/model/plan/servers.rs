@@ -29,14 +29,7 @@ impl Model {
                     note: self.meets(&key(after), server),
                     ..Detail::of_server(Kind::Changed, after, server, role)
                 }),
-                Some((former, _)) if former.weight == server.weight => {}
-                Some((former, _)) => plan.push(Detail {
-                    key: Some("weight"),
-                    old: Some(former.weight.to_string()),
-                    new: Some(server.weight.to_string()),
-                    note: self.meets(&key(after), server),
-                    ..Detail::of_server(Kind::Changed, after, server, role)
-                }),
+                Some((former, _)) => self.plan_server(former, (after, server, role), plan),
             }
         }
         for (server, role) in roles(before).filter(|(it, _)| old.contains_key(&place(it))) {
@@ -49,6 +42,34 @@ impl Model {
             };
             plan.push(detail.with_ended(before.protocol, self.live(&its, server)));
         }
+    }
+
+    /// The keys that differ of a server that stays.
+    fn plan_server(
+        &self,
+        former: &RealConfig,
+        (service, server, role): (&ServiceConfig, &RealConfig, Role),
+        plan: &mut Details,
+    ) {
+        let of = Detail::of_server(Kind::Changed, service, server, role);
+        if former.weight != server.weight {
+            plan.push(Detail {
+                key: Some("weight"),
+                old: Some(former.weight.to_string()),
+                new: Some(server.weight.to_string()),
+                note: self.meets(&key(service), server),
+                ..of.clone()
+            });
+        }
+        let numbers = |real: &RealConfig| {
+            let thresholds = real.thresholds;
+            let max = thresholds.map(|it| it.max.to_string());
+            let min = thresholds.filter(|it| it.min > 0);
+            (max, min.map(|it| it.min.to_string()))
+        };
+        let (old, new) = (numbers(former), numbers(server));
+        plan.key(&of, "max_connections", old.0, new.0);
+        plan.key(&of, "min_connections", old.1, new.1);
     }
 
     /// What an operator has said of a real server: its admin state and weight.

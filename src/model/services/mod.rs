@@ -153,6 +153,23 @@ impl Around {
     }
 }
 
+impl Around {
+    /// Makes room for what is found of real servers with thresholds. As the kernel's `__ip_vs_update_dest` does, one whose upper
+    /// threshold is a new or a higher one counts as not overloaded, until it is found to be.
+    fn limit(&self, reals: &[Real], former: &[Real]) {
+        let max = |real: &Real| Some((real.id, real.thresholds?.max));
+        if reals.iter().all(|real| real.thresholds.is_none()) {
+            return;
+        }
+        let before: HashMap<_, _> = former.iter().filter_map(max).collect();
+        for (id, max) in reals.iter().filter_map(max) {
+            if before.get(&id).is_none_or(|before| *before < max) {
+                self.stats.ensure_overload(id);
+            }
+        }
+    }
+}
+
 impl Services {
     /// `config` has no ports, pools or services yet.
     pub(super) fn new(
@@ -524,6 +541,8 @@ impl Indexes {
         for real in &registered.reals {
             around.stand(registered.id, real, service);
         }
+        let former = running.get(&key).map(|former| &*former.reals);
+        around.limit(&registered.reals, former.unwrap_or_default());
         let mode = forward::Mode::of(&service.mode);
         let pool = match &service.mode {
             config::ModeConfig::Fullnat { pool } => around.pools.get(pool).cloned(),

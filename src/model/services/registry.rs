@@ -389,6 +389,7 @@ fn weighed(
             nominal: condition.nominal_weight(file),
             is_available: condition.is_available_of(role, serving, file),
             keeps_clients: condition.keeps_clients_of(role, serving, file),
+            thresholds: server.thresholds,
         }
     });
     (weighed.collect(), availability)
