@@ -37,7 +37,7 @@ mod tests {
     fn a_seconds_worth_at_once_and_then_the_rate() {
         for per_second in [1, 3, 20, 5000] {
             let next = AtomicU64::new(0);
-            let mut taken_at = |nanos: u64| {
+            let taken_at = |nanos: u64| {
                 let now = Time::from_nanos((1 << 60) + nanos);
                 let has_one = has_one(&next, now, per_second);
                 if has_one {
@@ -45,16 +45,21 @@ mod tests {
                 }
                 has_one
             };
-            let mut taken = |from: u64, to: u64| {
+            let taken = |from: u64, to: u64| {
                 let steps = (from * 20_000..to * 20_000).map(|step| step * 50_000);
                 steps.filter(|nanos| taken_at(*nanos)).count() as u32
             };
             // In three seconds: the first second's worth, and three.
             let in_three = taken(0, 3);
-            assert!((4 * per_second - 1..=4 * per_second).contains(&in_three), "{in_three}");
-            assert_eq!(taken(60, 60), 0);
+            assert!(
+                (4 * per_second - 1..=4 * per_second).contains(&in_three),
+                "{in_three}"
+            );
             let later = taken(100, 101);
-            assert!((2 * per_second - 1..=2 * per_second).contains(&later), "{later}");
+            assert!(
+                (2 * per_second - 1..=2 * per_second).contains(&later),
+                "{later}"
+            );
         }
     }
 

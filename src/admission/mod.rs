@@ -17,8 +17,8 @@ pub use clients::{ClientKey, Clients};
 use crossbeam_utils::CachePadded;
 pub use offenders::{Offender, Offenders};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 /// Why a client is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,9 +273,15 @@ mod tests {
     fn a_client_of_ipv6_is_its_64() {
         for (address, same, other, shown) in [
             ("203.0.113.7", "203.0.113.7", "203.0.113.8", "203.0.113.7"),
-            ("2001:db8:7:1::9", "2001:db8:7:1:ffff::", "2001:db8:7:2::9", "2001:db8:7:1::"),
+            (
+                "2001:db8:7:1::9",
+                "2001:db8:7:1:ffff::",
+                "2001:db8:7:2::9",
+                "2001:db8:7:1::",
+            ),
         ] {
-            let [address, same, other] = [address, same, other].map(|it| it.parse::<IpAddr>().unwrap());
+            let [address, same, other] =
+                [address, same, other].map(|it| it.parse::<IpAddr>().unwrap());
             assert_eq!(client(address), client(same));
             assert_ne!(client(address), client(other));
             let is_v6 = address.is_ipv6();

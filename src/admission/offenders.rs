@@ -6,7 +6,9 @@
 //! stopped makes room. One worker writes, the control thread reads in between.
 
 use crate::units::Time;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 
 /// Clients on each worker.
 const PLACES: usize = 32;
@@ -80,7 +82,10 @@ impl Offenders {
     #[cold]
     pub(super) fn note(&self, client: u64, is_refused: bool, now: Time) {
         self.age(now);
-        let known = self.clients.iter().position(|it| it.load(Relaxed) == client);
+        let known = self
+            .clients
+            .iter()
+            .position(|it| it.load(Relaxed) == client);
         let place = known.unwrap_or_else(|| {
             let weight = |place: &usize| {
                 let held = self.counts[*place].get(0);
@@ -168,7 +173,10 @@ mod tests {
         assert_eq!((most(0)[0].refused, most(1)[0].refused), (100, 50));
         assert_eq!(most(7), []);
         offenders.note(8, false, later(1));
-        let both: Vec<_> = most(1).iter().map(|it| (it.client, it.refused, it.begun)).collect();
+        let both: Vec<_> = most(1)
+            .iter()
+            .map(|it| (it.client, it.refused, it.begun))
+            .collect();
         assert_eq!(both, [(7, 50, 0), (8, 0, 1)]);
     }
 

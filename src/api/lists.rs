@@ -6,8 +6,8 @@ use super::state::Api;
 use super::stream::{Array, Reader, array, stream};
 use crate::control::{Control, NoAnswer, show_check};
 use crate::exchange::ConnectionChunk;
-use crate::tables::Service;
 use crate::metrics::{self, Family, METRICS, Metric, Source};
+use crate::tables::Service;
 use crate::units::ServiceId;
 use crate::view;
 use axum::extract::{Query, State};
@@ -51,13 +51,13 @@ pub(super) async fn offenders(
     };
     stream(&reader, JSON, async move |pieces| {
         let mut all = api.handle.ask(Control::services).await?;
-        all.retain(|service| {
-            service.guard.is_some() && only.is_none_or(|only| service.id == only)
-        });
+        all.retain(|service| service.guard.is_some() && only.is_none_or(|only| service.id == only));
         let mut rows = Vec::new();
         for slice in all.chunks(SLICE) {
             let slice = slice.to_vec();
-            let found = api.handle.ask(move |control| control.show_offenders(&slice));
+            let found = api
+                .handle
+                .ask(move |control| control.show_offenders(&slice));
             rows.extend(found.await?);
         }
         rows.sort_by_key(|row| std::cmp::Reverse((row.refused, row.begun)));

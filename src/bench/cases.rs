@@ -3,7 +3,9 @@
 use super::gap::{list_connections, median};
 use super::setup::{LAN, Setup, bursts, warm_up};
 use super::traffic::Flow;
-use super::{Bench, Traffic, admission, errors, families, fragments, memory, redirect, routes, services};
+use super::{
+    Bench, Traffic, admission, errors, families, fragments, memory, redirect, routes, services,
+};
 use crate::config::{self, Config};
 use crate::conn::{Connection, Table};
 use crate::model::key;

@@ -17,12 +17,12 @@ mod guard;
 #[cfg(debug_assertions)]
 pub mod inject;
 mod links;
+mod pools;
 mod reals;
 mod show;
 mod stalls;
 pub(crate) mod state_file;
 mod unplug;
-mod pools;
 mod watch;
 
 use crate::config::{self, Config, Diagnostics, Known, Loaded};
@@ -46,6 +46,7 @@ pub(crate) use guard::ASKED_BY;
 use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
+use pools::PoolWatch;
 use stalls::Stalls;
 use state_file::StateFile;
 use std::collections::BTreeSet;
@@ -54,7 +55,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 use unplug::Unplugged;
-use pools::PoolWatch;
 use watch::Watch;
 
 /// The most events taken from one worker in one turn: as many as its queue holds.

@@ -41,11 +41,12 @@ impl PoolWatch {
             let line = counters.reals.get(real.index());
             let used = line.map_or(0, in_use);
             let service = model.service_of(*real).and_then(|id| model.service(id));
-            let size = service.and_then(|service| service.pool.as_ref()).map(|pool| pool.size());
+            let size = service
+                .and_then(|service| service.pool.as_ref())
+                .map(|pool| pool.size());
             let workers = stats.workers().count() as u64;
-            let is_over = size.is_none_or(|size| {
-                u64::from(used) * workers * 10 <= u64::from(size) * 7
-            });
+            let is_over =
+                size.is_none_or(|size| u64::from(used) * workers * 10 <= u64::from(size) * 7);
             if is_over {
                 pairs.relieve();
             }
@@ -76,7 +77,10 @@ impl PoolWatch {
             }
         }
         if named > NAMED {
-            tracing::warn!(more = named - NAMED, "80 % of the local pairs are in use towards other real servers too");
+            tracing::warn!(
+                more = named - NAMED,
+                "80 % of the local pairs are in use towards other real servers too"
+            );
         }
     }
 }

@@ -84,10 +84,18 @@ mod tests {
 
     #[test]
     fn pairs_are_scarce_from_four_fifths_of_a_workers_own_on() {
-        for (pairs, workers, at) in [(1000, 1, 800), (1000, 4, 200), (64_512, 7, 7373), (64, 1, 52)] {
+        for (pairs, workers, at) in [
+            (1000, 1, 800),
+            (1000, 4, 200),
+            (64_512, 7, 7373),
+            (64, 1, 52),
+        ] {
             let address = IpAddr::from([10, 0, 0, 200]);
             let pool = Pool::new("p".into(), vec![address], (1000, 999 + pairs));
-            assert!(!is_scarce(&pool, workers, at - 1) && is_scarce(&pool, workers, at), "{pairs}");
+            assert!(
+                !is_scarce(&pool, workers, at - 1) && is_scarce(&pool, workers, at),
+                "{pairs}"
+            );
             assert!(!is_scarce(&pool, usize::from(pairs), u32::MAX), "too few");
         }
     }
@@ -108,7 +116,11 @@ mod tests {
             (2, 64, 60, false, false),
             (4, 64, 60, false, true),
         ] {
-            assert_eq!(is_too_much(held, looked, clients, is_all), expected, "{held} of {looked}, {clients}");
+            assert_eq!(
+                is_too_much(held, looked, clients, is_all),
+                expected,
+                "{held} of {looked}, {clients}"
+            );
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::Shared;
 use super::family::Family;
-use crate::admission::{self, Clients};
 use super::flood::Flood;
+use crate::admission::{self, Clients};
 use crate::arch::NoMemory;
 use crate::conn::entry::{NO_TEMPLATE, Worth};
 use crate::conn::local_port::{Held, Pair};

@@ -18,8 +18,19 @@ fn config(limits: &str) -> Config {
              [[service.real]]\naddress = \"10.0.0.11\"\n"
         )
     };
-    let gateway = format!("[[neighbour]]\naddress = \"{CLIENT}\"\nmac = \"{CLIENT_MAC}\"\n[[route]]\nto = \"0.0.0.0/0\"\nvia = \"{CLIENT}\"\n");
-    parse(&[PORTS, STATIC_REAL, &gateway, &service("tcp", 80), &service("udp", 53)].concat())
+    let gateway = format!(
+        "[[neighbour]]\naddress = \"{CLIENT}\"\nmac = \"{CLIENT_MAC}\"\n[[route]]\nto = \"0.0.0.0/0\"\nvia = \"{CLIENT}\"\n"
+    );
+    parse(
+        &[
+            PORTS,
+            STATIC_REAL,
+            &gateway,
+            &service("tcp", 80),
+            &service("udp", 53),
+        ]
+        .concat(),
+    )
 }
 
 /// Another client for each number, behind a router.
@@ -75,8 +86,14 @@ impl Lab {
     fn establish(&mut self, from: End) -> Option<DropReason> {
         let refused = self.syn(from);
         if refused.is_none() {
-            assert_eq!(self.at(1, &numbered((REAL, 80), from, SYN | ACK, 5000, 1001)), None);
-            assert_eq!(self.at(0, &numbered(from, (VIP, 80), ACK, 1001, 5001)), None);
+            assert_eq!(
+                self.at(1, &numbered((REAL, 80), from, SYN | ACK, 5000, 1001)),
+                None
+            );
+            assert_eq!(
+                self.at(0, &numbered(from, (VIP, 80), ACK, 1001, 5001)),
+                None
+            );
         }
         refused
     }
@@ -92,10 +109,26 @@ impl Lab {
 fn each_limit_refuses_by_its_name_and_what_it_does_not_name_goes_on() {
     use DropReason::{LimitClientConnections, LimitClientNew, LimitConnections, LimitNew};
     let cases = [
-        ("limits = { connections = 7 }", Some((7, LimitConnections)), Some((7, LimitConnections))),
-        ("limits = { new_per_second = 7 }", Some((7, LimitNew)), Some((7, LimitNew))),
-        ("limits = { per_client_connections = 7 }", Some((7, LimitClientConnections)), None),
-        ("limits = { per_client_new_per_second = 7 }", Some((7, LimitClientNew)), None),
+        (
+            "limits = { connections = 7 }",
+            Some((7, LimitConnections)),
+            Some((7, LimitConnections)),
+        ),
+        (
+            "limits = { new_per_second = 7 }",
+            Some((7, LimitNew)),
+            Some((7, LimitNew)),
+        ),
+        (
+            "limits = { per_client_connections = 7 }",
+            Some((7, LimitClientConnections)),
+            None,
+        ),
+        (
+            "limits = { per_client_new_per_second = 7 }",
+            Some((7, LimitClientNew)),
+            None,
+        ),
         (
             "limits = { connections = 9, per_client_new_per_second = 4 }",
             Some((4, LimitClientNew)),
@@ -116,13 +149,16 @@ fn each_limit_refuses_by_its_name_and_what_it_does_not_name_goes_on() {
                         let refused = match is_tcp {
                             true => lab.establish(from),
                             // Answered: it is not given up for another.
-                            false => lab.datagram(from).or_else(|| {
-                                lab.at(1, &udp((REAL, 53), from, b"answer"))
-                            }),
+                            false => lab
+                                .datagram(from)
+                                .or_else(|| lab.at(1, &udp((REAL, 53), from, b"answer"))),
                         };
                         let expected = expected.filter(|(most, _)| n >= *most);
                         let expected = expected.map(|(_, reason)| reason);
-                        assert_eq!(refused, expected, "{limits}, {workers} workers, {n}, {is_tcp}");
+                        assert_eq!(
+                            refused, expected,
+                            "{limits}, {workers} workers, {n}, {is_tcp}"
+                        );
                     }
                 }
             }
@@ -156,7 +192,9 @@ fn rates_come_back_evenly() {
         for limit in ["new_per_second", "per_client_new_per_second"] {
             let mut lab = Lab::new(workers, &format!("limits = {{ {limit} = 10 }}"));
             let mut begun = |lab: &mut Lab, first: u16| {
-                (first..first + 40).filter(|port| lab.syn((client(9), *port)).is_none()).count()
+                (first..first + 40)
+                    .filter(|port| lab.syn((client(9), *port)).is_none())
+                    .count()
             };
             assert_eq!(begun(&mut lab, 1000), 10);
             lab.wait(SECOND / 5);
@@ -191,7 +229,10 @@ fn half_open_connections_give_way() {
         let mut full = Lab::new(workers, "limits = { connections = 5 }");
         (0..5).for_each(|n| assert_eq!(full.establish((client(n), 5000)), None));
         full.wait(10 * SECOND);
-        assert_eq!(full.syn((client(77), 5000)), Some(DropReason::LimitConnections));
+        assert_eq!(
+            full.syn((client(77), 5000)),
+            Some(DropReason::LimitConnections)
+        );
     }
 }
 
@@ -227,10 +268,17 @@ fn a_reload_keeps_what_was_counted_and_what_is_there() {
         assert_eq!(lab.syn(from(6)), Some(DropReason::LimitConnections));
         lab.reload("limits = { per_client_connections = 2 }");
         assert_eq!(lab.syn(from(6)), Some(DropReason::LimitClientConnections));
-        assert_eq!(lab.at(0, &numbered(from(0), (VIP, 80), ACK, 1001, 5001)), None);
+        assert_eq!(
+            lab.at(0, &numbered(from(0), (VIP, 80), ACK, 1001, 5001)),
+            None
+        );
         lab.reload("");
         (6..20).for_each(|n| assert_eq!(lab.establish(from(n)), None));
         lab.reload("limits = { connections = 20 }");
-        assert_eq!(lab.syn(from(20)), Some(DropReason::LimitConnections), "all are counted");
+        assert_eq!(
+            lab.syn(from(20)),
+            Some(DropReason::LimitConnections),
+            "all are counted"
+        );
     }
 }

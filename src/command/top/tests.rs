@@ -344,8 +344,14 @@ fn refused_clients_are_shown_as_far_as_there_is_room() {
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
     terminal.draw(|frame| screen.draw(frame)).unwrap();
     let text = terminal.backend().to_string();
-    let line = text.lines().find(|line| line.contains("Refused clients:")).unwrap();
-    assert!(line.contains("2001:db8:1111:0000::/64 12345") && line.contains('…'), "{line}");
+    let line = text
+        .lines()
+        .find(|line| line.contains("Refused clients:"))
+        .unwrap();
+    assert!(
+        line.contains("2001:db8:1111:0000::/64 12345") && line.contains('…'),
+        "{line}"
+    );
     let mut out = Vec::new();
     once::write(&screen, &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();

@@ -1,10 +1,10 @@
 //! `allow`, `deny` and `limits` of a service: whose connections it takes, and how many.
 
-use crate::config::{ClientList, ServiceLimits};
 use crate::config::clients::{Entry, Lists, MOST, MOST_FILES};
 use crate::config::error::{At, Log};
 use crate::config::raw;
 use crate::config::value::{Given, List};
+use crate::config::{ClientList, ServiceLimits};
 
 /// `allow` and `deny`; Err: what is wrong is said. `lists`: none where no file is to be read.
 pub(super) fn clients(
@@ -43,8 +43,16 @@ pub(super) fn limits(raw: &raw::Service, log: &mut Log) -> Result<Option<Service
         per_client_new_per_second: raw.per_client_new_per_second.get().map(|it| it.0),
     };
     for (of_client, of_all, key) in [
-        (&limits.per_client_connections, &limits.connections, "connections"),
-        (&limits.per_client_new_per_second, &limits.new_per_second, "new_per_second"),
+        (
+            &limits.per_client_connections,
+            &limits.connections,
+            "connections",
+        ),
+        (
+            &limits.per_client_new_per_second,
+            &limits.new_per_second,
+            "new_per_second",
+        ),
     ] {
         if let (Some(of_client), Some(of_all)) = (of_client, of_all)
             && of_client > of_all

@@ -125,7 +125,10 @@ impl Around {
             return None;
         }
         let tally = registry.tally(&key(service), &self.stats)?;
-        let clients = || self.clients.get_or_init(|| Arc::new(Clients::new(self.seed)));
+        let clients = || {
+            self.clients
+                .get_or_init(|| Arc::new(Clients::new(self.seed)))
+        };
         let clients = Guard::counts_clients(service).then(|| clients().clone());
         Some(Arc::new(Guard::new(service, tally, clients)))
     }

@@ -253,7 +253,11 @@ impl Registry {
         let registered = self.services.get_mut(key)?;
         let workers = stats.workers().count();
         let tally = &mut registered.tally;
-        Some(tally.get_or_insert_with(|| Arc::new(Tally::new(workers))).clone())
+        Some(
+            tally
+                .get_or_insert_with(|| Arc::new(Tally::new(workers)))
+                .clone(),
+        )
     }
 
     /// What has become of services as a whole since the last call.
