@@ -170,18 +170,17 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(stats) = counters.reals.get(real.id.index()) else {
             return Err(exhausted);
         };
-        if let Some(pairs) = counters.pairs.get(real.id.index())
-            && service.pool.is_some()
+        let noted = counters.pairs.get(real.id.index());
+        let noted = noted.filter(|_| service.pool.is_some());
+        let used = fair::used(&stats.counters);
+        if let Some(noted) = noted
+            && fair::is_scarce(pool, self.shared.steering.workers(), used)
         {
-            let used = fair::used(&stats.counters);
-            pairs.note(used.saturating_add(1).min(pool.size()));
-            if fair::is_scarce(pool, self.shared.steering.workers(), used) {
-                if pairs.press() {
-                    counters.pressed.add(1);
-                }
-                if self.holds_too_much(pool, flow, &reply_key) {
-                    return Err(Unmade::NotHere(DropReason::LocalPortsUnfair));
-                }
+            if noted.press() {
+                counters.pressed.add(1);
+            }
+            if self.holds_too_much(pool, flow, &reply_key) {
+                return Err(Unmade::NotHere(DropReason::LocalPortsUnfair));
             }
         }
         let hint = self.live.take_hint(real.id);
@@ -210,12 +209,17 @@ impl<F: Family, P: Packet> Core<F, P> {
         pairs.fetch(expected(pool, &stats.pairs));
         match chosen {
             None => {
-                if let Some(pairs) = counters.pairs.get(real.id.index()) {
-                    pairs.exhausted.add(1);
+                if let Some(noted) = noted {
+                    noted.exhausted.add(1);
                 }
                 Err(exhausted)
             }
-            Some(Choice::Free(pair)) => Ok(pair),
+            Some(Choice::Free(pair)) => {
+                if let Some(noted) = noted {
+                    noted.note(used.saturating_add(1));
+                }
+                Ok(pair)
+            }
             Some(Choice::Held(pair, held)) => {
                 // One pair in N is this worker's, and a flood is spread over all real servers.
                 let all = u64::from(pool.size()) * service.choices().len() as u64;

@@ -52,17 +52,24 @@ impl<F: Family, P: Packet> Core<F, P> {
         let who = client(flow.key.source().into());
         let table = &self.live.table;
         let start = (table.hash(&flow.key) >> 32) as u32 % pool.size();
-        let (mut place, mut passed, mut looked, mut held) = (start, 0, 0, 0);
-        let mut others = ArrayVec::<u64, SAMPLE>::new();
-        while looked < SAMPLE && passed < pool.size() {
+        let (mut place, mut passed, mut held) = (start, 0, 0);
+        let mut sample = ArrayVec::<(u64, F::Key), SAMPLE>::new();
+        while !sample.is_full() && passed < pool.size() {
             let key = reply_key(pool.pair(place));
             place = pool.next(place);
             passed += 1;
-            if self.shared.steering.owner(&key) != self.worker {
-                continue;
+            if self.shared.steering.owner(&key) == self.worker {
+                let hash = table.hash(&key);
+                table.prefetch_bucket(hash);
+                sample.push((hash, key));
             }
-            looked += 1;
-            let Some(found) = table.find(table.hash(&key), &key) else {
+        }
+        for (hash, _) in &sample {
+            table.guess(*hash);
+        }
+        let mut others = ArrayVec::<u64, SAMPLE>::new();
+        for (hash, key) in &sample {
+            let Some(found) = table.find(*hash, key) else {
                 continue;
             };
             let holder = client(table.get(found.id).request.source().into());
@@ -73,7 +80,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
         }
         let clients = others.len() + usize::from(held > 0);
-        is_too_much(held, looked, clients, passed == pool.size())
+        is_too_much(held, sample.len(), clients, passed == pool.size())
     }
 }
 

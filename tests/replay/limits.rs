@@ -171,7 +171,7 @@ fn what_ends_makes_room() {
     for workers in WORKERS {
         for limit in ["connections", "per_client_connections"] {
             let mut lab = Lab::new(workers, &format!("limits = {{ {limit} = 3 }}"));
-            let from = |n| (client(9), 5000 + n);
+            let from = |n: u16| (client(9), 5000 + n);
             for n in 0..3 {
                 assert_eq!(lab.establish(from(n)), None);
             }
@@ -191,7 +191,7 @@ fn rates_come_back_evenly() {
     for workers in WORKERS {
         for limit in ["new_per_second", "per_client_new_per_second"] {
             let mut lab = Lab::new(workers, &format!("limits = {{ {limit} = 10 }}"));
-            let mut begun = |lab: &mut Lab, first: u16| {
+            let begun = |lab: &mut Lab, first: u16| {
                 (first..first + 40)
                     .filter(|port| lab.syn((client(9), *port)).is_none())
                     .count()
@@ -242,7 +242,7 @@ fn a_flood_keeps_no_client_out() {
     for workers in WORKERS {
         let limits = "limits = { connections = 100, per_client_connections = 5, per_client_new_per_second = 5 }";
         let mut lab = Lab::new(workers, limits);
-        let mut flood = |lab: &mut Lab, first: u16| {
+        let flood = |lab: &mut Lab, first: u16| {
             for n in 0..2000 {
                 lab.syn((client(first + n), 7));
                 lab.wait(SECOND / 2000);
@@ -260,7 +260,7 @@ fn a_flood_keeps_no_client_out() {
 fn a_reload_keeps_what_was_counted_and_what_is_there() {
     for workers in WORKERS {
         let mut lab = Lab::new(workers, "limits = { per_client_connections = 5 }");
-        let from = |n| (client(9), 5000 + n);
+        let from = |n: u16| (client(9), 5000 + n);
         (0..5).for_each(|n| assert_eq!(lab.establish(from(n)), None));
         assert!(lab.syn(from(5)).is_some());
         lab.reload("limits = { per_client_connections = 7, connections = 6 }");
