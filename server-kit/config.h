@@ -8,7 +8,7 @@
 
 #include "kit.h"
 
-enum { MOST_DIRECTORS = 4096, MOST_DESTINATIONS = 256, MOST_DEVICES = 16 };
+enum { MOST_DEVICES = 16 };
 
 struct config {
 	struct prefix directors[MOST_DIRECTORS];

@@ -10,9 +10,10 @@
 
 char _license[] SEC("license") = "Dual MIT/GPL";
 
+/* Of both lists room for two files' worth: a reload adds what is new before it takes the old away. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 2 * MOST_DIRECTORS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct prefix);
 	__type(value, __u32);
@@ -21,7 +22,7 @@ struct {
 /* The outer destinations of tunnels. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 256);
+	__uint(max_entries, 2 * MOST_DESTINATIONS);
 	__type(key, struct address);
 	__type(value, __u32);
 } destinations SEC(".maps");

@@ -24,6 +24,8 @@ struct client {
 	__u32 first; /* while not known: the sequence number of the first byte */
 };
 
+enum { MOST_DIRECTORS = 4096, MOST_DESTINATIONS = 256 };
+
 enum { KIND_IPIP = 1, KIND_GRE = 2, KIND_GUE = 4 };
 
 struct settings {

@@ -9,6 +9,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "slow.h"
@@ -47,6 +48,18 @@ static void notify(const char *state)
 	close(fd);
 }
 
+/* Two of them in one network namespace would detach each other's programs; a socket's abstract name is the namespace's. */
+static bool alone(void)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX, .sun_path = "\0weir-server-kit" };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 && !bind(fd, (struct sockaddr *)&name, offsetof(struct sockaddr_un, sun_path) + sizeof("\0weir-server-kit") - 1))
+		return true;
+	fprintf(stderr, "error: another weir-server-kit runs in this network namespace\n");
+	return false;
+}
+
 static void tell(const struct config *config)
 {
 	const struct settings *now = &config->settings;
@@ -70,7 +83,10 @@ static void reload(const char *path, struct config *config, struct kernel *kerne
 		strcpy(next.cgroup, config->cgroup);
 		strcpy(next.pins, config->pins);
 		*config = next;
-		if (kernel_apply(kernel, config) && slow_apply(slow, kernel, config))
+
+		bool applied = kernel_apply(kernel, config);
+
+		if (slow_apply(slow, kernel, config) && applied)
 			tell(config);
 	}
 	notify("READY=1");
@@ -78,6 +94,8 @@ static void reload(const char *path, struct config *config, struct kernel *kerne
 
 static int serve(const char *path, struct config *config, struct kernel *kernel, struct slow *slow, int signals)
 {
+	time_t followed = 0;
+
 	for (;;) {
 		struct pollfd waited[1 + SLOW_SOCKETS] = { { .fd = signals, .events = POLLIN } };
 		struct signalfd_siginfo signal;
@@ -89,7 +107,10 @@ static int serve(const char *path, struct config *config, struct kernel *kernel,
 			perror("error: poll");
 			return 1;
 		}
-		kernel_follow(kernel);
+		if (time(NULL) != followed) {
+			followed = time(NULL);
+			kernel_follow(kernel);
+		}
 		for (unsigned n = 0; ready > 0 && n < slow->socket_count; n++) {
 			if (waited[1 + n].revents)
 				slow_receive(slow, kernel, n);
@@ -110,7 +131,7 @@ static int run(const char *path)
 	sigset_t set;
 	int signals, status = 1;
 
-	if (!config_read(path, &config))
+	if (!config_read(path, &config) || !alone())
 		return 1;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	sigemptyset(&set);

@@ -149,13 +149,17 @@ bool slow_apply(struct slow *slow, const struct kernel *kernel, const struct con
 		return true;
 	slow->settings = *now;
 	slow->device = open_device();
-	if (slow->device < 0)
-		return false;
-	for (unsigned n = 0; n < SLOW_SOCKETS; n++) {
-		if ((now->kinds & sockets[n].kind) && !open_socket(slow, kernel, sockets[n].kind, sockets[n].family, sockets[n].protocol))
-			return false;
+
+	bool right = slow->device >= 0;
+
+	for (unsigned n = 0; n < SLOW_SOCKETS && right; n++) {
+		if (now->kinds & sockets[n].kind)
+			right = open_socket(slow, kernel, sockets[n].kind, sockets[n].family, sockets[n].protocol);
 	}
-	return true;
+	/* All or none, so that the next reload tries again. */
+	if (!right)
+		slow_close(slow);
+	return right;
 }
 
 /* How many bytes are in front of the packet inside; -1 where weir writes no such header. */

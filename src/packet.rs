@@ -108,9 +108,10 @@ impl Taken {
 pub struct Head {
     pub source_port: u16,
     pub destination_port: u16,
-    /// TCP or UDP. In IPv6, later fragments need not say it.
+    /// TCP, UDP, or ICMP of an echo, which has its identifier in the place of the port of the side that asks. In IPv6, later
+    /// fragments need not say it.
     pub protocol: u8,
-    /// False of a UDP datagram without a checksum.
+    /// False of a UDP datagram without a checksum, and of the reply to an echo.
     pub has_checksum: bool,
 }
 

@@ -37,7 +37,7 @@ impl std::str::FromStr for ServiceKey {
     /// As [`Display`](std::fmt::Display) writes it.
     fn from_str(text: &str) -> Result<Self, NoKey> {
         let (protocol, place) = text.split_once(':').ok_or(NoKey)?;
-        let mut known = [Protocol::Tcp, Protocol::Udp].into_iter();
+        let mut known = Protocol::ALL.into_iter();
         let place: SocketAddr = place.parse().map_err(|_| NoKey)?;
         Ok(ServiceKey {
             protocol: known.find(|known| known.name() == protocol).ok_or(NoKey)?,

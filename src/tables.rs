@@ -5,9 +5,11 @@
 //! so they are cells in a table beside it ([`crate::neighbour`]).
 
 mod placement;
+mod snat;
 mod tunnels;
 
 pub use placement::{Placement, Placements};
+pub use snat::{Snat, SnatRule};
 pub use tunnels::Tunnels;
 
 use crate::admission::Guard;
@@ -51,6 +53,7 @@ pub struct Tables {
     /// until their connections are gone.
     pub placements: Snapshot<ServiceKey, Placements>,
     pub clients: ByFamily<Clients>,
+    pub snat: Arc<Snat>,
     pub tunnels: Tunnels,
     /// How packets are wrapped for a real server's address.
     pub tunnel_ends: Snapshot<IpAddr, Arc<[TunnelConfig]>>,

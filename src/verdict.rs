@@ -67,7 +67,7 @@ drop_reasons! {
     IcmpUnsupported, "icmp_unsupported", "An ICMP message to a VIP or a local pool address other than an echo request.";
     UnsupportedProtocol, "unsupported_protocol", "To a VIP or a local pool address, but neither TCP, UDP nor ICMP.";
     NotForUs, "not_for_us", "The destination is no VIP, no address of a port or pool, and no connection's.";
-    NoConnection, "no_connection", "Belongs to no connection: a TCP segment where `unknown_tcp = \"drop\"` or answers are turned off, a reset, or a UDP datagram to a local pool address; a fragment, other than the first one of its datagram, to a service.";
+    NoConnection, "no_connection", "Belongs to no connection: a TCP segment where `unknown_tcp = \"drop\"` or answers are turned off, a reset, or a UDP datagram to a local pool address; an echo reply in fragments that no connection outwards has asked for; a fragment, other than the first one of its datagram, to a service.";
     NoService, "no_service", "To a VIP, but to none of its services, and answers are turned off.";
     NoRealServer, "no_real_server", "The service has no real server with a weight above 0 whose next hop answers, and `when_unavailable = \"drop\"` or answers are turned off.";
     RateLimited, "rate_limited", "An answer (RST, ICMP, ARP, neighbour advertisement) was due, but the port's limit for answers of this kind was reached, and the sender's and the service's share of it used up. The limit is asked before other checks: such a packet may have a wrong checksum as well, or a source of weir's own.";
@@ -80,7 +80,7 @@ drop_reasons! {
     LimitNew, "limit_new", "More new connections in a second than `limits` of the service take.";
     LimitClientConnections, "limit_client_connections", "The client has as many connections of the service as its `limits` take of one.";
     LimitClientNew, "limit_client_new", "More new connections of the client in a second than `limits` of the service take of one.";
-    LocalPortsExhausted, "local_ports_exhausted", "Towards every real server, each local address and port of the pool is in use by a connection that is not given up for another.";
+    LocalPortsExhausted, "local_ports_exhausted", "Towards every real server, or towards the remote address and port of a connection outwards, each local address and port of the pool is in use by a connection that is not given up for another.";
     LocalPortsUnfair, "local_ports_unfair", "Towards the real server four fifths of the local addresses and ports of the pool are in use, and the client holds more than its share of them.";
     AmbiguousReply, "ambiguous_reply", "In nat mode, the same client port already talks to the same real server and port through another service, so that replies could not be told apart, and there is no other real server.";
     Hairpin, "hairpin", "In dr, the client is the real server that was chosen for it: the packet would go from a host to itself.";

@@ -576,6 +576,8 @@ pub struct DaemonView {
     /// Panics that did not end the process.
     pub panics: u64,
     pub health: HealthCounts,
+    /// Each rule of `[[snat]]`, by its network.
+    pub snat: Vec<(String, TrafficView)>,
 }
 
 /// What became of health checks.

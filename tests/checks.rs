@@ -98,6 +98,7 @@ fn services(
             fallback: Vec::new(),
             on_drain: None,
             passive: None,
+            pool: None,
             allow: None,
             deny: None,
             limits: None,

@@ -45,13 +45,16 @@ pub(super) async fn offenders(
     reader: Reader,
     Query(which): Query<Which>,
 ) -> Response {
-    let only = match which.service_id(&api).await {
+    let only = match which.service_ids(&api).await {
         Ok(only) => only,
         Err(refusal) => return *refusal,
     };
     stream(&reader, JSON, async move |pieces| {
         let mut all = api.handle.ask(Control::services).await?;
-        all.retain(|service| service.guard.is_some() && only.is_none_or(|only| service.id == only));
+        all.retain(|service| {
+            let is_wanted = only.as_ref().is_none_or(|only| only.contains(&service.id));
+            service.guard.is_some() && is_wanted
+        });
         let mut rows = Vec::new();
         for slice in all.chunks(SLICE) {
             let slice = slice.to_vec();
@@ -147,7 +150,7 @@ async fn each_slice<T: Serialize + Send + 'static>(
     is_one: fn(&Service) -> bool,
     show: impl Fn(&Control, &[Arc<Service>]) -> Vec<T> + Copy + Send + 'static,
 ) -> Response {
-    let only = match which.service_id(&api).await {
+    let only = match which.service_ids(&api).await {
         Ok(only) => only,
         Err(refusal) => return *refusal,
     };
@@ -155,7 +158,9 @@ async fn each_slice<T: Serialize + Send + 'static>(
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
         let mut all = api.handle.ask(Control::services).await?;
-        all.retain(|service| is_one(service) && only.is_none_or(|only| service.id == only));
+        all.retain(|service| {
+            is_one(service) && only.as_ref().is_none_or(|only| only.contains(&service.id))
+        });
         for slice in all.chunks(SLICE) {
             if left == 0 {
                 break;
@@ -189,20 +194,28 @@ pub(super) async fn health(
     stream(&reader, JSON, async move |pieces| {
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
-        let mut last = None;
-        while let Some(lister) = &lister
-            && left > 0
-        {
-            let rows = lister.rows(only, last, CHECKS.min(left)).await;
-            let rows = rows.ok_or(NoAnswer::Stopping)?;
-            let Some(row) = rows.last() else { break };
-            last = Some(row.target);
-            left -= rows.len();
-            array.add(rows.into_iter().map(show_check)).await?;
+        let each = match &only {
+            None => vec![None],
+            Some(services) => services.iter().copied().map(Some).collect(),
+        };
+        for only in each {
+            let mut last = None;
+            while let Some(lister) = &lister
+                && left > 0
+            {
+                let rows = lister.rows(only, last, CHECKS.min(left)).await;
+                let rows = rows.ok_or(NoAnswer::Stopping)?;
+                let Some(row) = rows.last() else { break };
+                last = Some(row.target);
+                left -= rows.len();
+                array.add(rows.into_iter().map(show_check)).await?;
+            }
+            let held = move |control: &Control| control.show_held(only.as_ref());
+            let held = api.handle.ask(held).await?;
+            let held = held.into_iter().take(left);
+            left -= held.len();
+            array.add(held).await?;
         }
-        let held = move |control: &Control| control.show_held(only.as_ref());
-        let held = api.handle.ask(held).await?;
-        array.add(held.into_iter().take(left)).await?;
         array.end().await
     })
 }
@@ -212,7 +225,7 @@ pub(super) async fn connections(
     reader: Reader,
     Query(which): Query<Which>,
 ) -> Response {
-    let only = match which.service_id(&api).await {
+    let only = match which.service_ids(&api).await {
         Ok(only) => only,
         Err(refusal) => return *refusal,
     };
@@ -231,9 +244,15 @@ pub(super) async fn connections(
                     return array.end().await;
                 };
                 let copied = copied.await.map_err(|_| NoAnswer::Stopping)?;
+                let only = only.clone();
                 let (shown, used) = api
                     .handle
-                    .ask(move |control| (control.show_connections(worker, &copied, only), copied))
+                    .ask(move |control| {
+                        (
+                            control.show_connections(worker, &copied, only.as_deref()),
+                            copied,
+                        )
+                    })
                     .await?;
                 chunk = used;
                 let count = shown.len().min(left);
@@ -270,18 +289,19 @@ pub(super) struct WhichServices {
 }
 
 impl Which {
-    /// The service that is named, if one is.
-    async fn service_id(&self, api: &Api) -> Result<Option<ServiceId>, Box<Response>> {
+    /// The services of the name, if one is given.
+    async fn service_ids(&self, api: &Api) -> Result<Option<Arc<[ServiceId]>>, Box<Response>> {
         let Some(name) = self.service.clone() else {
             return Ok(None);
         };
         let find = |name: &str| {
             let wanted = name.to_owned();
-            api.handle.ask(move |control| control.find_service(&wanted))
+            api.handle
+                .ask(move |control| control.find_services(&wanted))
         };
         Err(Box::new(match find(&name).await {
-            Ok(Some(id)) => return Ok(Some(id)),
-            Ok(None) => problem(
+            Ok(ids) if !ids.is_empty() => return Ok(Some(ids.into())),
+            Ok(_) => problem(
                 Kind::UnknownService,
                 &format!("there is no service {name:?}"),
             ),

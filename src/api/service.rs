@@ -7,7 +7,7 @@ use super::answer::{
 };
 use super::edit::{MOST_NAME, WhichService};
 use super::state::Api;
-use crate::config::{ServiceChange, Unchanged};
+use crate::config::{self, ServiceChange, Unchanged};
 use crate::control::NoAnswer;
 use axum::Extension;
 use axum::body::Bytes;
@@ -117,18 +117,18 @@ async fn change(
     let changing = api.handle.changing().await;
     let asked = name.clone();
     let found = api.handle.ask(move |control| {
-        let service = control.service_config(&asked)?;
-        Some((service, control.surroundings()))
+        let services = control.service_configs(&asked);
+        (services, control.surroundings())
     });
-    let (service, around) = match found.await {
-        Ok(Some(found)) => found,
-        Ok(None) => {
+    let (services, around) = match found.await {
+        Ok(found) if !found.0.is_empty() => found,
+        Ok(_) => {
             let why = format!("there is no service {name:?}");
             return problem(Kind::UnknownService, &why);
         }
         Err(why) => return no_answer(why),
     };
-    let checked = spawn_blocking(move || service.changed(&change, &around));
+    let checked = spawn_blocking(move || config::changed(&services, &change, &around));
     let (services, warnings) = match checked.await {
         Ok(Ok(checked)) => checked,
         // The text is the service's in force, whose secrets are not for all who may change it.

@@ -1,7 +1,8 @@
 //! A change of one service in part: of some of its keys, or of one real server.
 
-use super::{Config, Diagnostics, ServiceConfig, services};
+use super::{Config, Diagnostics, Protocol, ServiceConfig};
 use serde_json::{Map, Value as Json};
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use toml::{Table, Value};
@@ -31,6 +32,23 @@ pub(crate) enum Unchanged {
 }
 
 impl ServiceChange {
+    /// As it is for one of the services of a name: without the keys that only its other protocols have, if there are any.
+    fn for_protocol(&self, protocol: Protocol, has_others: bool) -> Cow<'_, ServiceChange> {
+        let ServiceChange::Set(keys) = self else {
+            return Cow::Borrowed(self);
+        };
+        let foreign = match protocol {
+            Protocol::Tcp => "on_drain",
+            Protocol::Udp => "tcp_mss",
+        };
+        if !has_others || !keys.contains_key(foreign) {
+            return Cow::Borrowed(self);
+        }
+        let mut keys = keys.clone();
+        keys.remove(foreign);
+        Cow::Owned(ServiceChange::Set(keys))
+    }
+
     /// Refuses to make another service of one.
     pub(crate) fn check(&self) -> Result<(), Unchanged> {
         let ServiceChange::Set(keys) = self else {
@@ -44,6 +62,11 @@ impl ServiceChange {
                 "`{key}` says which service it is: remove the service, and add another"
             )));
         }
+        if keys.contains_key("pool") {
+            return Err(Unchanged::Refused(
+                "`pool` says whose real servers these are: edit the file, and reload".to_owned(),
+            ));
+        }
         if keys.contains_key("real") {
             return Err(Unchanged::Refused(
                 "real servers come, change and go one by one: add and remove take their address"
@@ -54,14 +77,31 @@ impl ServiceChange {
     }
 }
 
+/// Services of one name after a change, checked as a file's; `around` is the configuration without services.
+pub(crate) fn changed(
+    services: &[Arc<ServiceConfig>],
+    change: &ServiceChange,
+    around: &Config,
+) -> Result<(Vec<Arc<ServiceConfig>>, Diagnostics), Unchanged> {
+    change.check()?;
+    let mut text = String::new();
+    let mut name = String::new();
+    for service in services {
+        let change = change.for_protocol(service.protocol, services.len() > 1);
+        text += &service.text_with(&change)?;
+        name = format!("service {}, changed", service.name);
+    }
+    super::services(&text, &name, around).map_err(Unchanged::Invalid)
+}
+
 impl ServiceConfig {
-    /// The service after a change, checked as a file's; `around` is the configuration without services.
-    pub(crate) fn changed(
-        &self,
-        change: &ServiceChange,
-        around: &Config,
-    ) -> Result<(Vec<Arc<ServiceConfig>>, Diagnostics), Unchanged> {
-        change.check()?;
+    /// The service as a file would have it after a change.
+    fn text_with(&self, change: &ServiceChange) -> Result<String, Unchanged> {
+        if !matches!(change, ServiceChange::Set(_))
+            && let Some(why) = Self::why_fixed(self.pool.as_deref())
+        {
+            return Err(Unchanged::Refused(why));
+        }
         let refused = |why: &dyn std::fmt::Display| Unchanged::Refused(why.to_string());
         let text = self.written_with_secrets();
         let mut file: Table = toml::from_str(&text).map_err(|why| refused(&why))?;
@@ -74,9 +114,7 @@ impl ServiceConfig {
             ServiceChange::PutReal(real, weight) => self.put_real(service, *real, *weight),
             ServiceChange::RemoveReal(real) => self.remove_real(service, *real)?,
         }
-        let text = toml::to_string(&file).map_err(|why| refused(&why))?;
-        let name = format!("service {}, changed", self.name);
-        services(&text, &name, around).map_err(Unchanged::Invalid)
+        toml::to_string(&file).map_err(|why| refused(&why))
     }
 
     /// The place of a real server in the list, as it is written.
@@ -162,20 +200,34 @@ persistence = { timeout = 300, prefix_v4 = 24 }
   [[service.real]]
   address = "10.0.0.11"
   weight = 3
+[[service]]
+name = "pooled"
+address = "10.0.0.81"
+port = 80
+protocol = "tcp"
+mode = "nat"
+pool = "farm"
+[[pool]]
+name = "farm"
+real = [{ address = "10.0.0.11" }, { address = "10.0.0.12", weight = 5 }]
 "#;
 
     fn change(change: &ServiceChange) -> Result<Arc<ServiceConfig>, Unchanged> {
+        change_of(0, change)
+    }
+
+    fn change_of(n: usize, change: &ServiceChange) -> Result<Arc<ServiceConfig>, Unchanged> {
         let context = Context {
             cpus: None,
             devices: false,
         };
         let config = parse(FILE, "lb.toml", &context).unwrap().config;
-        let service = config.services[0].clone();
+        let service = config.services[n].clone();
         let around = Config {
             services: Vec::new(),
             ..config
         };
-        let (mut services, _) = service.changed(change, &around)?;
+        let (mut services, _) = changed(&[service], change, &around)?;
         assert_eq!(services.len(), 1);
         Ok(services.remove(0))
     }
@@ -237,6 +289,7 @@ persistence = { timeout = 300, prefix_v4 = 24 }
             (json!({ "port": 81 }), "`port` says which service it is"),
             (json!({ "name": null }), "`name` says which service it is"),
             (json!({ "real": [] }), "one by one"),
+            (json!({ "pool": "farm" }), "edit the file"),
             (json!({ "scheduler": "wlx" }), "unknown scheduler `wlx`"),
             (json!({ "mode": null }), "lacks the key `mode`"),
             (json!({ "scheduler": [null] }), ""),
@@ -249,5 +302,48 @@ persistence = { timeout = 300, prefix_v4 = 24 }
         }
         let gone = change(&ServiceChange::RemoveReal("10.0.0.11:81".parse().unwrap()));
         assert!(matches!(gone, Err(Unchanged::NoReal(_))));
+    }
+
+    #[test]
+    fn a_service_keeps_the_real_servers_of_its_pool() {
+        let after = change_of(1, &set(json!({ "scheduler": "rr" }))).unwrap();
+        assert_eq!(
+            (after.reals.len(), after.pool.as_deref()),
+            (2, Some("farm"))
+        );
+        assert_eq!(after.reals[1].weight, 5);
+        for change in [
+            ServiceChange::PutReal("10.0.0.12:80".parse().unwrap(), Some(1)),
+            ServiceChange::RemoveReal("10.0.0.12:80".parse().unwrap()),
+        ] {
+            let refused = change_of(1, &change).unwrap_err().to_string();
+            assert!(refused.contains("edit the pool in the file"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_services_of_a_name_change_together_each_by_the_keys_of_its_protocol() {
+        let context = Context {
+            cpus: None,
+            devices: false,
+        };
+        let text = FILE.replace("protocol = \"tcp\"", "protocol = \"tcp+udp\"");
+        let config = parse(&text, "lb.toml", &context).unwrap().config;
+        let both = config.services[..2].to_vec();
+        let around = Config {
+            services: Vec::new(),
+            ..config
+        };
+        let patch = json!({ "scheduler": "rr", "tcp_mss": 1400, "on_drain": "keep" });
+        let (after, _) = changed(&both, &set(patch), &around).unwrap();
+        let shown = after.iter().map(|it| {
+            assert_eq!((it.name.as_str(), it.scheduler.name()), ("web", "rr"));
+            (it.protocol, it.tcp_mss.is_some(), it.on_drain)
+        });
+        let expected = [(Protocol::Tcp, true, None), (Protocol::Udp, false, None)];
+        assert_eq!(shown.collect::<Vec<_>>(), expected);
+        // Alone it is refused.
+        let patch = set(json!({ "on_drain": "keep" }));
+        assert!(changed(&both[..1], &patch, &around).is_err());
     }
 }

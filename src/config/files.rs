@@ -221,8 +221,8 @@ impl Files {
         }
         let items = pieces::read(text, file, &cut.services)?;
         for (piece, item) in cut.services.iter().zip(&items) {
-            if let Item::Checked(service) = item {
-                self.next_known.add(piece, service.clone());
+            if let Item::Checked(services) = item {
+                self.next_known.add(piece, services.clone());
             }
         }
         self.services.extend(items);

@@ -32,7 +32,7 @@ const OTHER_NAMES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "the file",
-        &["pool", "laddr", "snat_pool", "local_address"],
+        &["laddr", "snat_pool", "local_address"],
         "the source addresses of fullnat are a [[local_pool]]",
     ),
     (
@@ -70,7 +70,7 @@ const OTHER_NAMES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "[[service]]",
-        &["pool", "laddr", "snat_pool"],
+        &["laddr", "snat_pool"],
         "the name of a [[local_pool]] is the key `local_pool`",
     ),
     (
@@ -176,6 +176,8 @@ pub(super) fn of_key(key: &str, value: &DeValue<'_>, table: &str) -> Option<Stri
         .iter()
         .filter(|(title, keys)| *title != table && keys.contains(&key))
         .map(|(title, _)| *title)
+        // Most real servers are a service's own.
+        .filter(|title| !(key == "real" && *title == "[[pool]]"))
         .collect();
     // What stands below a [[service.real]] was most probably meant for its service.
     if table == "[[service.real]]" && homes.contains(&"[[service]]") {

@@ -63,6 +63,8 @@ pub struct TimeoutsConfig {
     pub tcp_listen: Duration,
     pub tcp_synack: Duration,
     pub udp: Duration,
+    /// Of an echo through `[[snat]]`; IPVS has none.
+    pub icmp: Duration,
 }
 
 impl Default for TimeoutsConfig {
@@ -79,6 +81,7 @@ impl Default for TimeoutsConfig {
             tcp_listen: Duration::from_secs(2 * 60),
             tcp_synack: Duration::from_secs(120),
             udp: Duration::from_secs(5 * 60),
+            icmp: Duration::from_secs(30),
         }
     }
 }

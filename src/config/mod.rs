@@ -21,6 +21,7 @@ mod pieces;
 mod plain;
 mod port;
 mod raw;
+mod real_pool;
 mod scheduler;
 mod size;
 mod thresholds;
@@ -29,7 +30,7 @@ mod value;
 mod written;
 
 pub use availability::{Announce, AvailabilityConfig, Share, WhenBelow, home_ports};
-pub(crate) use change::{ServiceChange, Unchanged};
+pub(crate) use change::{ServiceChange, Unchanged, changed};
 pub use clients::{ClientList, ListFile};
 pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
@@ -45,6 +46,7 @@ pub use mode::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
 pub(crate) use open::read_file;
 pub use pieces::Known;
 pub use port::{PortConfig, Queues};
+pub use real_pool::{PoolReal, RealPool};
 pub use scheduler::{NoShares, SchedulerConfig, SchedulerFlags};
 pub use thresholds::Thresholds;
 
@@ -304,6 +306,9 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     pub neighbours: Vec<StaticNeighbour>,
     pub pools: Vec<LocalPool>,
+    pub snat: Vec<SnatConfig>,
+    /// The `[[pool]]`.
+    pub real_pools: Vec<RealPool>,
     /// The `[health.NAME]`.
     pub health: Arc<HealthTemplates>,
     pub services: Vec<Arc<ServiceConfig>>,
@@ -466,6 +471,16 @@ pub struct LocalPool {
     pub ports: (u16, u16),
 }
 
+/// `[[snat]]`: the own connections of inside hosts, outwards.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SnatConfig {
+    pub from: IpNet,
+    /// The name of a local pool of the same family.
+    pub pool: String,
+    /// The place of the port that the packets leave by; none: any.
+    pub out_port: Option<usize>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     Tcp,
@@ -473,6 +488,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    pub const ALL: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
     pub const fn name(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
@@ -493,6 +510,7 @@ impl Protocol {
 pub struct ServiceConfig {
     /// As written; else `tcp:192.0.2.80:80`.
     pub name: String,
+    /// One: what is written for both is two services of one name.
     pub protocol: Protocol,
     pub address: IpAddr,
     /// 0: every port.
@@ -517,6 +535,8 @@ pub struct ServiceConfig {
     pub on_drain: Option<Duration>,
     /// None: what becomes of clients' connections says nothing of real servers.
     pub passive: Option<PassiveConfig>,
+    /// The `[[pool]]` that `reals` are of; none: they are its own.
+    pub pool: Option<String>,
     /// Only these clients may begin connections. None: all.
     pub allow: Option<ClientList>,
     /// These may not.

@@ -5,13 +5,14 @@
 //! is parsed as one text, with blanks where the pieces were, so that every place in it stays what it is. A file in which
 //! `service` is written in any other way is not cut.
 
-use super::ServiceConfig;
 use super::error::{At, Log};
 use super::plain::{self, Numbers};
 use super::raw;
 use super::size::Cost;
 use super::validate;
 use super::value::Given;
+use super::{Protocol, ServiceConfig};
+use arrayvec::ArrayVec;
 use foldhash::HashMap;
 use memchr::memmem;
 use std::hash::{BuildHasher, RandomState};
@@ -28,11 +29,14 @@ const HEADER: &str = "[[service]]";
 /// A piece's text, as two hashes under secret keys: no text that is made up has that of another.
 type Digest = [u64; 2];
 
+/// What one `[[service]]` means: a service for each of its protocols.
+pub(super) type Services = ArrayVec<Arc<ServiceConfig>, { Protocol::ALL.len() }>;
+
 /// The services of a configuration by their texts: those of the next one that are written alike are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     keys: [RandomState; 2],
-    services: Arc<HashMap<Digest, (Arc<ServiceConfig>, u32)>>,
+    services: Arc<HashMap<Digest, (Services, u32)>>,
 }
 
 impl Known {
@@ -44,10 +48,10 @@ impl Known {
         }
     }
 
-    /// Remembers that a piece means this service.
-    pub(super) fn add(&mut self, piece: &Piece, service: Arc<ServiceConfig>) {
+    /// Remembers what a piece means.
+    pub(super) fn add(&mut self, piece: &Piece, means: Services) {
         let services = Arc::make_mut(&mut self.services);
-        services.insert(piece.digest, (service, piece.cost));
+        services.insert(piece.digest, (means, piece.cost));
     }
 
     fn digest(&self, text: &str) -> Digest {
@@ -68,7 +72,7 @@ pub(super) struct Piece {
     digest: Digest,
     /// As of [`Cost`].
     cost: u32,
-    pub known: Option<Arc<ServiceConfig>>,
+    pub known: Option<Services>,
 }
 
 /// A service, as far as it was read.
@@ -77,7 +81,7 @@ pub(super) enum Item {
     /// With the places of all that is written, for what may have to be said of it.
     Written(Box<At<raw::Service>>),
     /// There is nothing to say of it by itself.
-    Checked(Arc<ServiceConfig>),
+    Checked(Services),
 }
 
 /// Pieces that are worth a thread.
@@ -122,8 +126,8 @@ pub(super) fn read(text: &str, file: u32, pieces: &[Piece]) -> Option<Vec<Item>>
 }
 
 fn item<'a>(text: &'a str, file: u32, piece: &Piece, numbers: &mut Numbers<'a>) -> Option<Item> {
-    if let Some(service) = &piece.known {
-        return Some(Item::Checked(service.clone()));
+    if let Some(services) = &piece.known {
+        return Some(Item::Checked(services.clone()));
     }
     let text = text.get(piece.range.clone())?;
     let (plain, parsed);
@@ -148,7 +152,7 @@ fn item<'a>(text: &'a str, file: u32, piece: &Piece, numbers: &mut Numbers<'a>) 
         Given::Bad | Given::No => None,
     };
     Some(match validate::alone(read(raw()?)?) {
-        Some(service) => Item::Checked(Arc::new(service)),
+        Some(services) => Item::Checked(services),
         None => Item::Written(Box::new(read(raw()?)?)),
     })
 }
@@ -226,12 +230,12 @@ fn known_piece(text: &str, at: usize, known: &Known) -> Option<Piece> {
     let end = memmem::find(left.as_bytes(), b"\n[[service]]");
     let length = end.map_or(left.len(), |line_end| line_end + 1);
     let digest = known.digest(&left[..length]);
-    let (service, cost) = known.services.get(&digest)?;
+    let (services, cost) = known.services.get(&digest)?;
     Some(Piece {
         range: at..at + length,
         digest,
         cost: *cost,
-        known: Some(service.clone()),
+        known: Some(services.clone()),
     })
 }
 
@@ -389,12 +393,24 @@ mod tests {
         "[health.t]\ntype = \"tcp\"\n",
         "[[service]]\naddress = \"192.0.2.12\"\nport = 0\nprotocol = \"tcp\"\nmode = \"nat\"\nhealth = \"t\"\n[[service.real]]\naddress = \"10.0.0.12\"\n",
         "[[service]]\naddress = \"192.0.2.13\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\n[service.health]\ntype = \"http\"\nrequest = { path = \"/\" }\n[[service.real]]\naddress = \"10.0.0.12\"\n",
+        // Both protocols, and the services that cannot be beside them.
+        "[[service]]\nname = \"both\"\naddress = \"192.0.2.17\"\nport = 53\nprotocol = \"tcp+udp\"\nmode = \"nat\"\n[[service.real]]\naddress = \"10.0.0.12\"\n",
+        "[[service]]\nname = \"both\"\naddress = \"192.0.2.17\"\nport = 53\nprotocol = \"udp\"\nmode = \"dr\"\n[[service.real]]\naddress = \"10.0.0.12\"\n",
+        "[[service]]\nname = \"both\"\naddress = \"192.0.2.17\"\nport = 54\nprotocol = \"tcp\"\nmode = \"dr\"\n[[service.real]]\naddress = \"10.0.0.12\"\n",
+        // Real servers of pools: what fits a service, and what does not.
+        "[[pool]]\nname = \"p\"\n[[pool.real]]\naddress = \"10.0.0.12\"\n",
+        "[[pool]]\nname = \"p\"\n[[pool.real]]\naddress = \"10.0.0.12\"\nport = 0\nweight = 0\n",
+        "[[pool]]\nname = \"p\"\nreal = [{ address = \"10.1.0.12\" }, { address = \"10.1.0.12\", port = 8080 }]\n",
+        "[[service]]\naddress = \"192.0.2.14\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\npool = \"p\"\n",
+        "[[service]]\naddress = \"192.0.2.15\"\nport = 8080\nprotocol = \"tcp\"\nmode = \"dr\"\npool = \"p\"\n",
+        "[[service]]\naddress = \"192.0.2.16\"\nport = 0\nprotocol = \"tcp\"\nmode = \"nat\"\npool = \"p\"\nmin_healthy = 2\nhealth = { type = \"tcp\" }\nfallback = [\"10.0.0.12:8080\"]\n",
     ];
-    const CHECKS: usize = PARTS.len() - 4;
+    const CHECKS: usize = PARTS.len() - 13;
+    const POOLS: usize = PARTS.len() - 6;
 
     fn texts() -> impl Strategy<Value = String> {
         // Mostly what can be beside each other.
-        let part = prop_oneof![3 => 3..10usize, 1 => CHECKS..PARTS.len(), 1 => 0..PARTS.len()];
+        let part = prop_oneof![3 => 3..10usize, 1 => CHECKS..POOLS, 2 => POOLS..PARTS.len(), 1 => 0..PARTS.len()];
         prop::collection::vec(part, 0..6).prop_map(|parts| {
             let parts = parts.into_iter().map(|part| PARTS[part]);
             [PORT, ROUTE].into_iter().chain(parts).collect()
@@ -463,5 +479,30 @@ mod tests {
         assert_eq!([0, 1, 2].map(same), [true, true, false]);
         // What is no longer written is not kept.
         assert_eq!(second.known.len(), 3);
+    }
+
+    /// However many services use a pool, those of which not a byte is another have what it has now.
+    #[test]
+    fn a_changed_pool_changes_the_services_that_use_it() {
+        let [pool, nat, other] = [POOLS, POOLS + 3, 5].map(|part| PARTS[part]);
+        let before = [PORT, pool, nat, other].concat();
+        let after = before.replacen("10.0.0.12\"", "10.0.0.13\"\nweight = 5", 1);
+        let load = |text: &str, known: &Known| {
+            let (name, text) = ("lb.toml".to_owned(), text.to_owned());
+            config::check_texts(vec![Text { name, text }], &CONTEXT, known).unwrap()
+        };
+        let first = load(&before, &Known::default());
+        let second = load(&after, &first.known);
+        let real = |loaded: &config::Loaded| loaded.config.services[0].reals.clone();
+        assert_eq!(real(&first)[0].address.to_string(), "10.0.0.12");
+        let [now] = &real(&second)[..] else { panic!() };
+        assert_eq!(
+            (now.address.to_string(), now.weight),
+            ("10.0.0.13".to_owned(), 5)
+        );
+        assert!(std::sync::Arc::ptr_eq(
+            &first.config.services[1],
+            &second.config.services[1]
+        ));
     }
 }

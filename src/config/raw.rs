@@ -10,11 +10,11 @@ use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
 use super::value::{
     AbsolutePath, ControlSocket, Device, Encapsulation, Given, Int, Interface, List, ModeWord,
-    Name, Value, wrong_type,
+    Name, Protocols, Value, wrong_type,
 };
 use super::{
-    CheckWay, Hugepages, Idle, Listen, OnDown, Protocol, Queues, RecordType, ReversePath, RssKey,
-    TcpMss, UnknownTcp, WhenUnavailable,
+    CheckWay, Hugepages, Idle, Listen, OnDown, Queues, RecordType, ReversePath, RssKey, TcpMss,
+    UnknownTcp, WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
@@ -105,6 +105,8 @@ tables! {
         route: List<Route>;
         neighbour: List<Neighbour>;
         local_pool: List<LocalPool>;
+        snat: List<Snat>;
+        pool: List<RealPool>;
         health: ByName<Health>;
         service: List<Service>;
         host_peer: List<HostPeer>;
@@ -153,6 +155,7 @@ tables! {
         tcp_listen: Duration;
         tcp_synack: Duration;
         udp: Duration;
+        icmp: Duration;
     }
     Metrics "[metrics]" {
         per_real: bool;
@@ -187,11 +190,16 @@ tables! {
         addresses: List<AddressRange>, required;
         ports: PortRange;
     }
+    Snat "[[snat]]" {
+        from: Destination, required;
+        pool: String, required;
+        out_port: String;
+    }
     Service "[[service]]" {
         name: Name;
         address: IpAddr, required;
         port: Int<0, 65_535>, required;
-        protocol: Protocol, required;
+        protocol: Protocols, required;
         mode: ModeWord, required;
         tunnel: Encapsulation;
         tunnel_source: IpAddr;
@@ -216,6 +224,7 @@ tables! {
         announce: Announce;
         on_drain: OnDrain;
         passive: Passive;
+        pool: String;
         allow: List<Entry>;
         deny: List<Entry>;
         limits: ServiceLimits;
@@ -280,6 +289,37 @@ tables! {
         max_connections: Int<0, 4_294_967_295>;
         min_connections: Int<0, 4_294_967_295>;
     }
+    RealPool "[[pool]]" {
+        name: Name, required;
+        real: List<PoolReal>;
+    }
+    PoolReal "[[pool.real]]" {
+        address: IpAddr, required;
+        port: Int<0, 65_535>;
+        weight: Int<0, 65_535>;
+        max_connections: Int<0, 4_294_967_295>;
+        min_connections: Int<0, 4_294_967_295>;
+    }
+}
+
+impl PoolReal {
+    /// As a service's own: they have the same keys.
+    pub(super) fn into_real(self) -> Real {
+        let PoolReal {
+            address,
+            port,
+            weight,
+            max_connections,
+            min_connections,
+        } = self;
+        Real {
+            address,
+            port,
+            weight,
+            max_connections,
+            min_connections,
+        }
+    }
 }
 
 fn unknown_key(
@@ -339,6 +379,8 @@ impl Root {
         append(&mut self.route, other.route);
         append(&mut self.neighbour, other.neighbour);
         append(&mut self.local_pool, other.local_pool);
+        append(&mut self.snat, other.snat);
+        append(&mut self.pool, other.pool);
         self.health = std::mem::take(&mut self.health).with(other.health, log);
         append(&mut self.service, other.service);
         append(&mut self.host_peer, other.host_peer);

@@ -487,6 +487,29 @@ impl ModeWord {
     }
 }
 
+/// `protocol`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocols {
+    Tcp,
+    Udp,
+    TcpAndUdp,
+}
+
+impl Protocols {
+    /// The protocols of the services that are written so.
+    pub(super) fn all(self) -> &'static [Protocol] {
+        match self {
+            Protocols::Tcp => &[Protocol::Tcp],
+            Protocols::Udp => &[Protocol::Udp],
+            Protocols::TcpAndUdp => &[Protocol::Tcp, Protocol::Udp],
+        }
+    }
+
+    pub(super) fn have(self, protocol: Protocol) -> bool {
+        self.all().contains(&protocol)
+    }
+}
+
 /// `tunnel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encapsulation {
@@ -507,7 +530,7 @@ macro_rules! words {
 words! {
     Hugepages: "hugepage policy" { "auto" => Auto, "require" => Require, "never" => Never, }
     Idle: "idle policy" { "poll" => Poll, "adaptive" => Adaptive, }
-    Protocol: "protocol" { "tcp" => Tcp, "udp" => Udp, }
+    Protocols: "protocol" { "tcp" => Tcp, "udp" => Udp, "tcp+udp" => TcpAndUdp, }
     RssKey: "choice of key" { "random" => Random, "published" => Published, }
     ReversePath: "policy" { "strict" => Strict, "loose" => Loose, }
     UnknownTcp: "policy" { "reset" => Reset, "drop" => Drop, }

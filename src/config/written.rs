@@ -10,8 +10,9 @@ use super::value::Word;
 use super::{
     Api, ApiTls, AvailabilityConfig, CheckAddresses, ClientList, Config, Dpdk, Encapsulation,
     GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig,
-    PersistenceConfig, PortConfig, Protocol, Queues, RealConfig, RouteConfig, ServiceConfig, Share,
-    StaticNeighbour, TcpMss, Thresholds, TimeoutsConfig, TunnelConfig,
+    PersistenceConfig, PoolReal, PortConfig, Protocol, Queues, RealConfig, RealPool, RouteConfig,
+    ServiceConfig, Share, SnatConfig, StaticNeighbour, TcpMss, Thresholds, TimeoutsConfig,
+    TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -40,6 +41,8 @@ impl Config {
             routes,
             neighbours,
             pools,
+            snat,
+            real_pools,
             health,
             services: _,
             host_peers,
@@ -80,6 +83,8 @@ impl Config {
             tables(neighbours, |it| self.neighbour_table(it)),
         );
         put(&mut file, "local_pool", tables(pools, pool_table));
+        put(&mut file, "snat", tables(snat, |it| self.snat_table(it)));
+        put(&mut file, "pool", tables(real_pools, real_pool_table));
         put(
             &mut file,
             "host_peer",
@@ -101,6 +106,20 @@ impl Config {
         let mut table = Table::new();
         put(&mut table, "address", self.on_link(address, port));
         put(&mut table, "mac", said(mac));
+        table
+    }
+
+    fn snat_table(&self, rule: &SnatConfig) -> Table {
+        let SnatConfig {
+            from,
+            pool,
+            out_port,
+        } = rule;
+        let port = out_port.and_then(|place| self.ports.get(place));
+        let mut table = Table::new();
+        put(&mut table, "from", said(from));
+        put(&mut table, "pool", pool.clone());
+        put_some(&mut table, "out_port", port.map(|port| port.name.clone()));
         table
     }
 
@@ -156,6 +175,7 @@ impl ServiceConfig {
             announce,
             on_drain,
             passive,
+            pool,
             allow,
             deny,
             limits,
@@ -164,7 +184,7 @@ impl ServiceConfig {
         } = self;
         let mut table = Table::new();
         put(&mut table, "name", name.clone());
-        put(&mut table, "protocol", word(*protocol));
+        put(&mut table, "protocol", protocol.name());
         put(&mut table, "address", said(address));
         put(&mut table, "port", i64::from(*port));
         put_mode(&mut table, mode);
@@ -212,12 +232,15 @@ impl ServiceConfig {
             put(&mut table, "on_drain", after);
         }
         put_some(&mut table, "passive", passive.as_ref().map(passive_table));
-        put_some(&mut table, "allow", allow.as_ref().map(client_list));
-        put_some(&mut table, "deny", deny.as_ref().map(client_list));
         let limits = limits.iter().flat_map(|limits| limits.given());
         let limits = limits.map(|(key, most)| (key.to_owned(), i64::from(most).into()));
         put(&mut table, "limits", limits.collect::<Table>());
-        put(&mut table, "real", tables(reals, real_table));
+        match pool {
+            Some(pool) => put(&mut table, "pool", pool.as_str()),
+            None => put(&mut table, "real", tables(reals, real_table)),
+        }
+        put_some(&mut table, "allow", allow.as_ref().map(client_list));
+        put_some(&mut table, "deny", deny.as_ref().map(client_list));
         let mut file = Table::new();
         put(&mut file, "service", vec![Value::from(table)]);
         text(&file)
@@ -397,6 +420,7 @@ fn timeouts_table(timeouts: &TimeoutsConfig) -> Table {
         tcp_listen,
         tcp_synack,
         udp,
+        icmp,
     } = *timeouts;
     let mut table = Table::new();
     for (key, timeout) in [
@@ -411,6 +435,7 @@ fn timeouts_table(timeouts: &TimeoutsConfig) -> Table {
         ("tcp_listen", tcp_listen),
         ("tcp_synack", tcp_synack),
         ("udp", udp),
+        ("icmp", icmp),
     ] {
         put(&mut table, key, span(timeout));
     }
@@ -486,6 +511,22 @@ fn real_table(real: &RealConfig) -> Table {
         put(&mut table, "max_connections", i64::from(max.get()));
         put(&mut table, "min_connections", i64::from(min));
     }
+    table
+}
+
+fn real_pool_table(pool: &RealPool) -> Table {
+    let RealPool { name, reals } = pool;
+    let mut table = Table::new();
+    put(&mut table, "name", name.as_str());
+    put(&mut table, "real", tables(reals, pool_real_table));
+    table
+}
+
+fn pool_real_table(real: &PoolReal) -> Table {
+    let PoolReal { port, real } = real;
+    let mut table = real_table(real);
+    table.remove("port");
+    put_some(&mut table, "port", port.map(i64::from));
     table
 }
 

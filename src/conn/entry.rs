@@ -225,6 +225,15 @@ impl<K: Key> Connection<K> {
                 != (self.reply.destination(), self.reply.destination_port())
     }
 
+    /// Whether it is one of `[[snat]]`: its packets keep their destination, and have an address and port of a local pool in the
+    /// place of their source.
+    pub fn is_outward(&self) -> bool {
+        self.has_local_pair()
+            && self.translates()
+            && (self.request.destination(), self.request.destination_port())
+                == (self.reply.source(), self.reply.source_port())
+    }
+
     /// Whether the real server has sent anything. Of a template, whether a connection that it bound was established.
     #[inline]
     pub fn is_answered(&self) -> bool {
@@ -466,8 +475,10 @@ impl<K: Key> Connection<K> {
         match self.state {
             State::Template if self.controlled() > 0 => None,
             State::Template => Some(Worth::Idle),
-            State::Udp if self.is_two_way() && !self.is_answered() => Some(Worth::Unproven),
-            State::Udp => Some(Worth::Idle),
+            State::Udp | State::Icmp if self.is_two_way() && !self.is_answered() => {
+                Some(Worth::Unproven)
+            }
+            State::Udp | State::Icmp => Some(Worth::Idle),
             state if state.is_over(self.is_two_way()) => Some(Worth::Over),
             state if state.is_half_open() => Some(Worth::Unproven),
             // Anyone can forge a FIN: it leaves the proof of a handshake as it was.

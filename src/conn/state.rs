@@ -29,12 +29,14 @@ pub enum State {
     /// no replies, or the ACK has another number than the real server sent. In all else the kernel's ESTABLISHED.
     Handshaken,
     Udp,
+    /// An ICMP echo and what answers it: of `[[snat]]` only.
+    Icmp,
     /// A persistence template: binds a client to a real server.
     Template,
 }
 
 impl State {
-    pub const ALL: [State; 15] = [
+    pub const ALL: [State; 16] = [
         State::None,
         State::Established,
         State::SynSent,
@@ -49,6 +51,7 @@ impl State {
         State::Unanswered,
         State::Handshaken,
         State::Udp,
+        State::Icmp,
         State::Template,
     ];
 
@@ -67,6 +70,7 @@ impl State {
             State::Listen => "listen",
             State::SynAck => "synack",
             State::Udp => "udp",
+            State::Icmp => "icmp",
             State::Template => "assured",
         }
     }
@@ -245,6 +249,7 @@ impl From<&config::TimeoutsConfig> for Timeouts {
                 State::Listen => from.tcp_listen,
                 State::SynAck => from.tcp_synack,
                 State::Udp => from.udp,
+                State::Icmp => from.icmp,
                 // A template's timeout is its service's, kept in the entry.
                 State::Template => Duration::ZERO,
             };
@@ -371,7 +376,7 @@ mod tests {
             State::LastAck => "LA",
             State::Listen => "LI",
             State::SynAck => "SA",
-            State::Udp | State::Template => unreachable!("no TCP state"),
+            State::Udp | State::Icmp | State::Template => unreachable!("no TCP state"),
         };
         let columns: Vec<_> = "NO ES SS SR FW TW CL CW LA LI SA".split(' ').collect();
         let states = || State::ALL.into_iter().take(State::Udp as usize);

@@ -4,9 +4,10 @@ use super::Control;
 use crate::config::{CheckWay, Config, ServiceConfig};
 use crate::health::{Change, Row};
 use crate::log::{Reports, Said};
-use crate::model::{key, names};
+use crate::model::{Named, key, names};
 use crate::probe::{Checks, Lister};
 use crate::service::{Health, ServiceKey, Serving};
+use crate::tables::Service;
 use crate::units::{Generation, Time};
 use crate::via::{Book, Ways, leading};
 use crate::view;
@@ -201,14 +202,15 @@ impl Control {
     pub fn list_checks(
         &self,
         service: Option<&str>,
-    ) -> Result<(Option<ServiceKey>, Option<Lister>), String> {
+    ) -> Result<(Option<Named>, Option<Lister>), String> {
         let lister = self.healths.checks.as_ref().and_then(Checks::lister);
         let Some(name) = service else {
             return Ok((None, lister));
         };
-        match self.model.find_service(name) {
-            Some(key) => Ok((Some(key), lister)),
-            None => Err(format!("there is no service {name:?}")),
+        let keys = self.model.find_services(name);
+        match keys.is_empty() {
+            false => Ok((Some(keys), lister)),
+            true => Err(format!("there is no service {name:?}")),
         }
     }
 
@@ -243,14 +245,19 @@ impl Control {
 
     /// Why a service has no real server for new connections; none if it has one. Err: there is no such service.
     pub fn unserved(&self, name: &str) -> Result<Option<String>, String> {
-        let service = self.model.find_service(name);
-        let service = service.and_then(|key| self.model.find(&key));
-        let Some(service) = service else {
+        let keys = self.model.find_services(name);
+        if keys.is_empty() {
             return Err(format!("there is no service {name:?}"));
-        };
+        }
+        let mut services = keys.iter().filter_map(|key| self.model.find(key));
+        let unserved = services.find_map(|service| self.why_unserved(service));
+        Ok(unserved)
+    }
+
+    fn why_unserved(&self, service: &Service) -> Option<String> {
         let found = self.model.availability(&service.key).unwrap_or_default();
         if found.is_ready() {
-            return Ok(None);
+            return None;
         }
         let (available, needed) = (found.available, found.needed);
         let lacks = match available {
@@ -268,10 +275,10 @@ impl Control {
             (Serving::Fallback, _) => "; its fallback servers are used",
             (Serving::Available | Serving::Refused, _) => "",
         };
-        Ok(Some(format!(
+        Some(format!(
             "the service {:?} has {lacks}: {why}{used}",
             &*service.name
-        )))
+        ))
     }
 
     pub(super) fn check_counts(&self) -> view::HealthCounts {

@@ -14,7 +14,7 @@ impl Control {
         &self,
         worker: usize,
         chunk: &ConnectionChunk,
-        only: Option<ServiceId>,
+        only: Option<&[ServiceId]>,
     ) -> Vec<ConnectionView> {
         let mut rows = self.show_family(worker, &chunk.connections, chunk.now, only);
         rows.extend(self.show_family(worker, &chunk.connections6, chunk.now, only));
@@ -27,14 +27,16 @@ impl Control {
         worker: usize,
         connections: &[Connection<K>],
         now: Millis,
-        only: Option<ServiceId>,
+        only: Option<&[ServiceId]>,
     ) -> Vec<ConnectionView> {
         let timeouts = &self.model.tables().timeouts;
         let with_service = connections
             .iter()
             .map(|connection| (connection, self.service_of(connection)));
         with_service
-            .filter(|(_, service)| only.is_none_or(|only| *service == Some(only)))
+            .filter(|(_, service)| {
+                only.is_none_or(|only| service.is_some_and(|it| only.contains(&it)))
+            })
             .map(|(connection, service)| {
                 let name = service.and_then(|id| self.model.service_name(id));
                 // A template's one key does not tell, nor that of another family than the real server's.
@@ -91,6 +93,7 @@ fn row<K: Key>(
         // A template's has a mark above the protocol's bits.
         protocol: match request.protocol() & 0x7f {
             protocol::TCP => "tcp",
+            protocol::ICMP | protocol::ICMPV6 => "icmp",
             _ => "udp",
         }
         .to_owned(),

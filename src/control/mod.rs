@@ -29,7 +29,7 @@ use crate::config::{self, Config, Diagnostics, Known, Loaded};
 use crate::exchange::{ConnectionChunk, Event, Mailbox};
 use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, Device, MbufPool};
-use crate::model::{Changes, Conflict, Model, NeedsRestart};
+use crate::model::{Changes, Conflict, Model, NeedsRestart, key};
 use crate::neighbour::LinkState;
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
@@ -467,24 +467,27 @@ impl Control {
 
     /// Takes a service away until the next [`reload`](Self::reload); none if there is none.
     pub fn unset_service(&mut self, name: &str) -> Option<Changes> {
-        let key = self.model.find_service(name)?;
-        let changes = self.model.unset_service(&key)?;
-        self.remove_checks(key);
+        let keys = self.model.find_services(name);
+        let vip = keys.first()?.address;
+        let mut changes = Changes::default();
+        for key in keys {
+            changes.add_counts(&self.model.unset_service(&key)?);
+            self.remove_checks(key);
+        }
         self.announce_vips();
-        if self.model.tables().addresses.get(&key.address).is_none() {
-            self.announcer.remove(self.model.tables(), key.address);
+        if self.model.tables().addresses.get(&vip).is_none() {
+            self.announcer.remove(self.model.tables(), vip);
         }
         self.edits.removed(name, &changes, self.now());
         Some(changes)
     }
 
-    /// A configured service: by its name, or by such as `tcp:192.0.2.80:80`.
-    pub(crate) fn service_config(&self, name: &str) -> Option<Arc<config::ServiceConfig>> {
-        let key = self.model.find_service(name)?;
-        let mut services = self.config().services.iter();
-        let found = services
-            .find(|it| (it.protocol, it.address, it.port) == (key.protocol, key.address, key.port));
-        found.cloned()
+    /// The configured services of a name, or that of such as `tcp:192.0.2.80:80`.
+    pub(crate) fn service_configs(&self, name: &str) -> Vec<Arc<config::ServiceConfig>> {
+        let keys = self.model.find_services(name);
+        let services = self.config().services.iter();
+        let meant = services.filter(|service| keys.contains(&key(service)));
+        meant.cloned().collect()
     }
 
     /// The configuration in force.

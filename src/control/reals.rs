@@ -38,15 +38,23 @@ impl Control {
     ) -> Result<view::EditedView, Missing> {
         let now = self.now();
         let until = length.map(|length| now + length);
-        let key = self.model.find_service(service);
-        let key = key.ok_or_else(|| Missing::Service(service.to_owned()))?;
+        let keys = self.model.find_services(service);
+        if keys.is_empty() {
+            return Err(Missing::Service(service.to_owned()));
+        }
         let at = (real.ip(), real.port());
-        let edited = self.model.edit(&key, at, edit, until);
-        let edited = edited.map_err(|_| Missing::Real(service.to_owned(), real))?;
-        let (before, after) = edited.weights();
-        self.edits
-            .real(service, real, (before, after, edit.name()), now);
-        Ok(self.show_edited(service, real, &key, &edited))
+        let mut shown = None;
+        // Of a name with several protocols, in each.
+        for key in keys {
+            let Ok(edited) = self.model.edit(&key, at, edit, until) else {
+                continue;
+            };
+            let (before, after) = edited.weights();
+            self.edits
+                .real(service, real, (before, after, edit.name()), now);
+            shown.get_or_insert_with(|| self.show_edited(service, real, &key, &edited));
+        }
+        shown.ok_or_else(|| Missing::Real(service.to_owned(), real))
     }
 
     fn show_edited(

@@ -142,10 +142,11 @@ impl Control {
         rows
     }
 
-    /// The service of a name, or of `tcp:192.0.2.80:80`.
-    pub fn find_service(&self, name: &str) -> Option<ServiceId> {
-        let key = self.model.find_service(name)?;
-        self.model.find(&key).map(|service| service.id)
+    /// The services of a name, or that of `tcp:192.0.2.80:80`.
+    pub fn find_services(&self, name: &str) -> Vec<ServiceId> {
+        let keys = self.model.find_services(name).into_iter();
+        let found = keys.filter_map(|key| self.model.find(&key));
+        found.map(|service| service.id).collect()
     }
 
     pub fn show_ports(&self) -> Vec<view::PortView> {
@@ -342,6 +343,11 @@ impl Control {
             log_lost_lines: crate::log::lost_lines(),
             panics: crate::log::panics(),
             health: self.check_counts(),
+            snat: self
+                .model
+                .snat_totals()
+                .map(|(from, totals)| (from.to_string(), traffic(totals)))
+                .collect(),
         }
     }
 }

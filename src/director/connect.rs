@@ -243,7 +243,12 @@ impl<F: Family, P: Packet> Core<F, P> {
     /// Ends at its real server what a local pair was used for until now, so that the next connection from it meets nothing
     /// of the old one: a reset with the sequence number that the real server takes next (RFC 9293 section 3.10.7.4;
     /// TIME-WAIT ends by it as well, so that RFC 6191 is not needed). `reply`: the key of its replies to the pair.
-    fn reset_left<S: Sink<Packet = P>>(&mut self, reply: &F::Key, tables: &Tables, sink: &mut S) {
+    pub(super) fn reset_left<S: Sink<Packet = P>>(
+        &mut self,
+        reply: &F::Key,
+        tables: &Tables,
+        sink: &mut S,
+    ) {
         let Some(sequence) = self.live.take_left(reply) else {
             return;
         };
@@ -279,14 +284,14 @@ fn hairpin<A: Address>(port: &Port, client: A) -> Option<&Arc<Pool>> {
 }
 
 /// A worker's view of the local pairs towards one real server.
-struct Local<'a, F: Family, K, P> {
-    live: &'a mut Live<F>,
-    shared: &'a crate::steering::Steering,
-    worker: WorkerId,
-    reply_key: &'a K,
-    beside: &'a Beside<'a, P>,
-    tables: &'a Tables,
-    now: Millis,
+pub(super) struct Local<'a, F: Family, K, P> {
+    pub live: &'a mut Live<F>,
+    pub shared: &'a crate::steering::Steering,
+    pub worker: WorkerId,
+    pub reply_key: &'a K,
+    pub beside: &'a Beside<'a, P>,
+    pub tables: &'a Tables,
+    pub now: Millis,
 }
 
 impl<F: Family, K: Fn(Pair<F::Address>) -> F::Key, P> Pairs<F::Address> for Local<'_, F, K, P> {

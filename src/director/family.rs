@@ -168,6 +168,8 @@ pub trait Wire: Family {
     const ICMP: u8;
     /// The type of an echo request.
     const ECHO_REQUEST: u8;
+    /// The type of its reply.
+    const ECHO_REPLY: u8;
     fn message(bytes: &[u8]) -> Message;
     /// What an ICMP error says, of such a message with the length of its header.
     ///

@@ -121,7 +121,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return self.unknown(packet, flow, target, turn);
         }
         if flow.ttl <= 1 {
-            let vip = connection.request.destination();
+            let vip = self.speaker(&connection, found.reply, packet.port(), tables);
             return (self.ttl_exceeded(packet, flow, vip, turn), context);
         }
         let mut renews = !real.ends_connections();
@@ -295,16 +295,18 @@ impl<F: Family, P: Packet> Core<F, P> {
         if connection.is_wrapped() {
             return self.forward_wrapped(packet, flow, connection, way, turn);
         }
-        let (port, vip) = (way.port, connection.request.destination());
+        let port = way.port;
         let mtu = tables.port(port).mtu;
         let is_cut = F::length_sent(flow) > mtu;
         if is_cut && !F::may_be_cut(packet.data(), flow) {
+            let vip = self.speaker(connection, reply, packet.port(), tables);
             return self.too_big(packet, flow, vip, mtu, turn);
         }
         if !reply && way.has_failed(tables) {
             let destination = connection.destination(reply).into();
             self.want(port, way.address(destination, tables), now);
             let reason = ReplyReason::HostUnreachable;
+            let vip = self.speaker(connection, reply, packet.port(), tables);
             return self.host_unreachable(packet, flow, vip, reason, turn);
         }
         let form = Form {

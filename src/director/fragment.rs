@@ -128,16 +128,19 @@ impl<F: Wire> Fragment<F> {
         };
         let word = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
         if self.protocol == F::ICMP {
-            // Only an echo request is answered; its identifier and number tell it from others.
-            return match ports[0] == F::ECHO_REQUEST {
-                true => Ok(Head {
-                    source_port: word(4),
-                    destination_port: word(6),
-                    protocol: F::ICMP,
-                    has_checksum: true,
-                }),
-                false => Err(DropReason::Fragment),
+            // Only an echo request is answered, or has an answer; identifier and number tell one from others.
+            let (identifier, number) = (word(4), word(6));
+            let (source_port, destination_port, is_request) = match ports[0] {
+                kind if kind == F::ECHO_REQUEST => (identifier, number, true),
+                kind if kind == F::ECHO_REPLY => (number, identifier, false),
+                _ => return Err(DropReason::Fragment),
             };
+            return Ok(Head {
+                source_port,
+                destination_port,
+                protocol: F::ICMP,
+                has_checksum: is_request,
+            });
         }
         let is_tcp = self.protocol == protocol::TCP;
         if is_tcp && tcp_len < tcp::HEADER_LEN {

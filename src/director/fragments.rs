@@ -17,6 +17,7 @@ use super::fragment_table::{Noted, Place};
 use super::parse::{Flow, Kind, Parsed};
 use super::routing::Routed;
 use super::{Core, Origin, Outcome, Turn};
+use crate::conn::Key;
 use crate::packet::{Errand, Head, Packet, Sink};
 use crate::tables::{Owner, Tables};
 use crate::units::PortId;
@@ -48,8 +49,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
         {
             return ends(self.deliver(packet, port, LocalReason::ToPortAddress, turn));
         }
+        let is_outward = self.is_outward_fragment(packet.port(), fragment, owner, tables);
         let forwards = owner.is_none() && tables.port(packet.port()).forwards;
-        if forwards && !is_answer {
+        if forwards && !is_answer && !is_outward {
             if fragment.is_impossible() {
                 return drops(DropReason::BadIpHeader);
             }
@@ -71,7 +73,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
             return ends(self.route(packet, &routed, turn));
         }
         let is_ping = owner.is_some() && fragment.protocol == F::ICMP;
-        if !is_flow && !is_ping {
+        if !is_flow && !is_ping && !is_outward {
             return drops(match owner {
                 Some(_) => DropReason::Fragment,
                 None => DropReason::NotForUs,
@@ -82,7 +84,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
             return self.fragment_of_flow(packet, &flow, turn);
         }
         // To any host: the reply of a real server in nat mode, or nothing of weir's.
-        if owner.is_none() && tables.natted.is_empty() {
+        if owner.is_none() && tables.natted.is_empty() && !is_outward {
             return drops(DropReason::NotForUs);
         }
         if fragment.is_impossible() {
@@ -179,9 +181,21 @@ impl<F: Wire, P: Packet> Core<F, P> {
         head: Head,
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
+        let mut head = head;
         if head.protocol == F::ICMP {
-            let verdict = self.echo_fragment(packet, fragment, turn);
-            return (verdict, PacketContext::default());
+            let owner = turn
+                .tables
+                .owner(packet.port(), fragment.destination.into());
+            head = match self.echo_head(head, owner, turn.tables) {
+                Some(head) => head,
+                None => {
+                    let verdict = match head.has_checksum {
+                        true => self.echo_fragment(packet, fragment, turn),
+                        false => Verdict::Drop(DropReason::Fragment),
+                    };
+                    return (verdict, PacketContext::default());
+                }
+            };
         }
         packet.set_head(head);
         let flow = fragment.flow(head, packet.data());
@@ -206,6 +220,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
         flow: &Flow<F>,
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
+        if flow.key.protocol() == F::ICMP {
+            return self.outward_echo(packet, flow, turn);
+        }
         let table = &self.live.table;
         match table.find(table.hash(&flow.key), &flow.key) {
             Some(found) => self.known_unusual(packet, flow, found, turn),

@@ -122,7 +122,8 @@ impl<F: Wire, P: Packet> Core<F, P> {
         let error = F::icmp_error(packet.data(), datagram);
         pool.as_ref().zip(error.ok()).is_some_and(|(pool, error)| {
             let key = &error.flow.key;
-            pool.contains((key.destination(), key.destination_port()))
+            key.protocol() != F::ICMP
+                && pool.contains((key.destination(), key.destination_port()))
                 && (self.live.has(key) || self.local_elsewhere(&error.flow).is_some())
         })
     }
@@ -150,6 +151,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
                 return (self.route(packet, &routed, turn), PacketContext::default());
             }
         };
+        if error.flow.key.protocol() == F::ICMP {
+            return self.echo_error(packet, &error, turn);
+        }
         let target = turn.tables.target(&service_key(&error.flow.key));
         let about = turn.tables.target(&service_key(&error.flow.key.reversed()));
         if target.owner.is_none()
@@ -173,7 +177,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
 
 impl<F: Family, P: Packet> Core<F, P> {
     /// Sends an error to the end of its connection that it is for.
-    fn pass_error<S: Sink<Packet = P>>(
+    pub(super) fn pass_error<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         error: &IcmpError<F>,
@@ -242,7 +246,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         let elsewhere = match owner {
             Some(Owner::Pool | Owner::Port(_)) => self.local_elsewhere(flow),
-            None => self.reply_elsewhere(flow, tables),
+            None => (self.reply_elsewhere(flow, tables)).or_else(|| {
+                let rule = self.rule_of(packet.port(), flow, tables)?;
+                debug_assert!(rule.from.contains(&key.source().into()));
+                self.outward_elsewhere(flow, tables)
+            }),
             Some(Owner::Vip | Owner::Checks) => None,
         };
         if let Some(worker) = elsewhere {
@@ -251,7 +259,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         let needs_none =
             |service: &&Service| !service.mode.sees_replies && service.scheduler_kind.is_stateless;
         let Some(service) = service.filter(needs_none) else {
-            if owner.is_none() && tables.port(packet.port()).forwards {
+            let is_inside = tables.snat.of(error.source).is_some();
+            if owner.is_none() && tables.port(packet.port()).forwards && !is_inside {
                 // About a packet between hosts, as itself.
                 let routed = Routed {
                     source: error.source,
@@ -325,6 +334,10 @@ impl<F: Family, P: Packet> Core<F, P> {
         let (tables, now) = (turn.tables, turn.now);
         if let Err(reason) = self.may_pass(&packet, error, reply, turn) {
             return Verdict::Drop(reason);
+        }
+        // It keeps its sender's address.
+        if connection.is_outward() && F::stays_on_link(error.source) {
+            return Verdict::Drop(DropReason::BadSource);
         }
         let Some(way) = self.way(connection, reply, tables) else {
             return Verdict::Drop(DropReason::NoRoute);

@@ -167,7 +167,7 @@ impl<F: Family> Live<F> {
             }
         }
         if connection.has_local_pair()
-            && connection.state != State::Udp
+            && !matches!(connection.state, State::Udp | State::Icmp)
             && let Some(next) = connection.acknowledged(true)
         {
             let reply = connection.reply;
@@ -294,7 +294,10 @@ impl<F: Family> Live<F> {
                 let real = self.counters.reals.get(other.real.index());
                 real.is_none_or(|real| real.ends_connections())
                     || other.state == State::Udp
-                        && (!other.awaits_datagram() || now.since(other.last_seen) >= ANSWER_MS)
+                        && (!other.awaits_datagram()
+                            || now.since(other.last_seen) >= ANSWER_MS
+                            // A late reply to a flow that was over went outwards, and nothing answers it.
+                            || other.is_outward() && !other.is_answered())
             };
         if gives_way {
             self.end(found.id);

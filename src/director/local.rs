@@ -23,6 +23,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
     ) -> Outcome {
         let tables = turn.tables;
         let owner = tables.owner(packet.port(), datagram.destination.into());
+        if let Some(flow) = self.echo_flow(&packet, datagram, owner, tables) {
+            return self.outward_echo(packet, &flow, turn);
+        }
         if owner.is_none()
             && tables.port(packet.port()).forwards
             && !self.is_error(&packet, datagram)
@@ -161,7 +164,10 @@ impl<F: Wire, P: Packet> Core<F, P> {
 }
 
 /// The bytes behind the IP headers.
-fn message_of<'a, F: Wire, P: Packet>(packet: &'a P, datagram: &Datagram<F>) -> &'a [u8] {
+pub(super) fn message_of<'a, F: Wire, P: Packet>(
+    packet: &'a P,
+    datagram: &Datagram<F>,
+) -> &'a [u8] {
     let end = ethernet::HEADER_LEN + usize::from(datagram.length);
     let bytes = packet.data().get(usize::from(datagram.layout.l4)..end);
     bytes.unwrap_or_default()

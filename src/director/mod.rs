@@ -39,6 +39,7 @@ mod local;
 mod nd;
 mod orders;
 mod outer_error;
+mod outward;
 mod ownership;
 pub mod parse;
 mod parse6;

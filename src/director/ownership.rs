@@ -19,6 +19,7 @@ use super::parse::Flow;
 use super::schedule::could_serve;
 use super::{Core, Origin, Outcome};
 use crate::conn::{Address, FlowKeyAny, Key};
+use crate::net::protocol;
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
 use crate::steering::Steering;
@@ -431,6 +432,21 @@ impl<F: Family, P: Packet> Core<F, P> {
         let anywhere = replies().any(|replies| replies.anywhere);
         let anywhere = anywhere.then(|| self.all_workers()).into_iter().flatten();
         self.next_of(owners.chain(former).chain(anywhere))
+    }
+
+    /// Whether a packet to any host may be a reply of a nat service.
+    pub(super) fn may_be_natted(&self, flow: &Flow<F>, tables: &Tables) -> bool {
+        let key = &flow.key;
+        if !matches!(key.protocol(), protocol::TCP | protocol::UDP) {
+            return false;
+        }
+        let real = ServiceKey {
+            protocol: service_key(key).protocol,
+            address: key.source(),
+            port: key.source_port(),
+        };
+        let any = ServiceKey { port: 0, ..real };
+        tables.natted.get(&real).is_some() || tables.natted.get(&any).is_some()
     }
 
     fn all_workers(&self) -> impl Iterator<Item = WorkerId> {

@@ -116,7 +116,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// Answers a packet with an error from the address of the port that it came in by, if it may be answered.
-    fn tell<S: Sink<Packet = P>>(
+    pub(super) fn tell<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         routed: &Routed<F>,
@@ -137,7 +137,7 @@ impl<F: Family, P: Packet> Core<F, P> {
 }
 
 /// Whether an address may be one host's: no group's, no loopback, no reserved or limited broadcast address.
-fn is_host(address: IpAddr) -> bool {
+pub(super) fn is_host(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !super::parse::is_bad_source(address),
         IpAddr::V6(address) => !super::parse6::is_bad_source(address),

@@ -103,7 +103,13 @@ impl<F: Family, P: Packet> Core<F, P> {
                 if let Some(worker) = self.reply_elsewhere(flow, tables) {
                     return self.hand_over(packet, worker, Errand::Find, turn.sink);
                 }
-                return (self.stray(packet, flow, turn), unattributed);
+                let Some(rule) = self.rule_of(packet.port(), flow, tables) else {
+                    return (self.stray(packet, flow, turn), unattributed);
+                };
+                return match self.outward_elsewhere(flow, tables) {
+                    Some(worker) => self.hand_over(packet, worker, Errand::Find, turn.sink),
+                    None => self.outward(packet, flow, rule, turn),
+                };
             }
         }
         if flow.ttl <= 1 {
@@ -275,7 +281,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// A TCP segment, no SYN, of no connection: both ends hear at once that there is none (RFC 9293 section 3.10.7.1).
-    fn no_connection<S: Sink<Packet = P>>(
+    pub(super) fn no_connection<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         flow: &Flow<F>,

@@ -5,6 +5,7 @@ use super::family::{Error, Family, Frame, Message, Wire};
 use super::host_peer::{ToHost, is_host_peers};
 use super::icmp_error::IcmpError;
 use super::limit::Asker;
+use super::outward::quoted_echo;
 use super::parse::{self, Datagram, Flow, Parsed};
 use super::{Core, Outcome, Shared, Turn};
 use crate::config::HostPeer;
@@ -200,6 +201,7 @@ impl Wire for V4 {
 
     const ICMP: u8 = protocol::ICMP;
     const ECHO_REQUEST: u8 = icmp::ECHO_REQUEST;
+    const ECHO_REPLY: u8 = icmp::ECHO_REPLY;
 
     fn message(bytes: &[u8]) -> Message {
         match icmp::Icmp::new_checked(bytes) {
@@ -224,17 +226,18 @@ impl Wire for V4 {
         let quote = message.quote().ok_or(DropReason::IcmpBadQuote)?.packet;
         let quoted = Ipv4::new_quoted(quote).map_err(|_| DropReason::IcmpBadQuote)?;
         // RFC 792: the header and 8 bytes at least.
-        let ports = quoted.quoted_ports().ok_or(DropReason::IcmpBadQuote)?;
-        if quoted.source() != ip.destination() {
+        let (source, destination) = (quoted.source(), quoted.destination());
+        let key = match quoted.quoted_ports() {
+            Some(ports) => FlowKey::new(source, ports.0, destination, ports.1, quoted.protocol()),
+            None if quoted.protocol() == protocol::ICMP && quoted.fragment_offset() == 0 => {
+                let echo = quoted_echo::<V4>((source, destination), quoted.payload());
+                echo.ok_or(DropReason::IcmpBadQuote)?
+            }
+            None => return Err(DropReason::IcmpBadQuote),
+        };
+        if source != ip.destination() {
             return Err(DropReason::IcmpMismatch);
         }
-        let key = FlowKey::new(
-            quoted.source(),
-            ports.0,
-            quoted.destination(),
-            ports.1,
-            quoted.protocol(),
-        );
         let places = Places::new(datagram.layout, datagram.length, quoted.header_len());
         let l4 = quoted.payload();
         Ok(IcmpError::new(

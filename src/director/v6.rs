@@ -4,6 +4,7 @@ use super::family::{Error, Family, Frame, Message, Wire};
 use super::host_peer::{ToHost, is_host_peers};
 use super::icmp_error::IcmpError;
 use super::limit::Asker;
+use super::outward::quoted_echo;
 use super::parse::{self, Datagram, Flow, Parsed};
 use super::{Core, Outcome, Shared, Turn, nd, parse6};
 use crate::config::HostPeer;
@@ -217,6 +218,7 @@ impl Wire for V6 {
 
     const ICMP: u8 = protocol::ICMPV6;
     const ECHO_REQUEST: u8 = icmpv6::ECHO_REQUEST;
+    const ECHO_REPLY: u8 = icmpv6::ECHO_REPLY;
 
     fn message(bytes: &[u8]) -> Message {
         match icmpv6::Icmpv6::new_checked(bytes) {
@@ -239,17 +241,19 @@ impl Wire for V6 {
         let quote = message.quote().ok_or(DropReason::IcmpBadQuote)?.packet;
         let quoted = Ipv6::new_quoted(quote).map_err(|_| DropReason::IcmpBadQuote)?;
         let inner = quoted.upper_layer().map_err(|_| DropReason::IcmpBadQuote)?;
-        let ports = inner.quoted_ports().ok_or(DropReason::IcmpBadQuote)?;
-        if quoted.source() != ip.destination() {
+        let (source, destination) = (quoted.source(), quoted.destination());
+        let is_later = inner.fragment.is_some_and(|fragment| fragment.offset > 0);
+        let key = match inner.quoted_ports() {
+            Some(ports) => FlowKey6::new(source, ports.0, destination, ports.1, inner.protocol),
+            None if inner.protocol == protocol::ICMPV6 && !is_later => {
+                let echo = quoted_echo::<V6>((source, destination), inner.payload);
+                echo.ok_or(DropReason::IcmpBadQuote)?
+            }
+            None => return Err(DropReason::IcmpBadQuote),
+        };
+        if source != ip.destination() {
             return Err(DropReason::IcmpMismatch);
         }
-        let key = FlowKey6::new(
-            quoted.source(),
-            ports.0,
-            quoted.destination(),
-            ports.1,
-            inner.protocol,
-        );
         let headers = ipv6::HEADER_LEN + inner.extensions;
         let places = Places::new(datagram.layout, datagram.length, headers);
         let (l4, ttl) = (inner.payload, ip.hop_limit());

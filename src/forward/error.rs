@@ -3,7 +3,7 @@
 //! An error goes back where the packet came from that it is about. So it gets the addresses of a packet that goes that way,
 //! and the packet that it quotes those that it had before weir sent it on. Of the quoted packet, whatever is missing stays so.
 
-use super::rewrite::{Layout, translate_ports};
+use super::rewrite::{Layout, is_echo, translate_echo, translate_ports};
 use crate::conn::{Connection, Connection6, FlowKey, FlowKey6, Key};
 use crate::net::protocol;
 use crate::wire::checksum::Delta;
@@ -122,11 +122,14 @@ pub fn rewrite_v6(
     Some(())
 }
 
-/// Whether an error keeps the address of the router that says it: to a real server that knows the client by its own address.
-/// To a client it comes from the VIP, since the other side's addresses exist inside only, and to a real server that
-/// knows the client by a local pair from that, as all that is of the connection.
+/// Whether an error keeps the address of the router that says it: to a real server that knows the client by its own address,
+/// and to an inside host about its own connection outwards. To a client it comes from the VIP, since the other side's addresses
+/// exist inside only, and to who knows the client or the inside host by a local pair from that, as all that is of the connection.
 fn keeps_source<K: Key>(connection: &Connection<K>, reply: bool) -> bool {
-    !reply && !connection.has_local_pair()
+    match connection.has_local_pair() {
+        true => reply && connection.is_outward(),
+        false => !reply,
+    }
 }
 
 /// The quoted packet's IP header, and what is there of its TCP or UDP.
@@ -137,7 +140,11 @@ fn quote_mut(message: &mut [u8], places: Places) -> Option<(&mut [u8], &mut [u8]
 
 /// Puts the ports of `key` into what is quoted of TCP or UDP, and corrects its checksum if that is quoted.
 pub(super) fn translate_quoted<K: Key>(l4: &mut [u8], key: &K, delta: Delta) {
-    if let Some((ports, rest)) = l4.split_first_chunk_mut::<8>() {
+    if is_echo(key.protocol()) {
+        if let Some(header) = l4.first_chunk_mut() {
+            translate_echo(header, key, delta);
+        }
+    } else if let Some((ports, rest)) = l4.split_first_chunk_mut::<8>() {
         let tcp_checksum = rest.get_mut(8..10).and_then(|field| field.try_into().ok());
         let is_tcp = key.protocol() == protocol::TCP;
         translate_ports(ports, is_tcp, tcp_checksum, key.wire_ports(), delta);

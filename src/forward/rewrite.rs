@@ -108,10 +108,40 @@ pub fn translate(frame: &mut [u8], form: Form, connection: &Connection, reply: b
         return;
     };
     let tcp_checksum = rest.get_mut(8..10).and_then(|field| field.try_into().ok());
-    if let Some(ip) = ip {
-        let is_tcp = connection.request.protocol() == protocol::TCP;
-        translate_headers(ip, ports, is_tcp, tcp_checksum, connection, reply);
+    let Some(ip) = ip else { return };
+    let protocol = connection.request.protocol();
+    if is_echo(protocol) {
+        let (ip_delta, l4_delta) = connection.deltas(reply);
+        let to = connection.translated(reply);
+        ip[12..20].copy_from_slice(&to.wire_addresses().to_le_bytes());
+        decrement_ttl(ip, ip_delta);
+        return translate_echo(ports, &to, l4_delta);
     }
+    let is_tcp = protocol == protocol::TCP;
+    translate_headers(ip, ports, is_tcp, tcp_checksum, connection, reply);
+}
+
+/// Whether a connection is one of ICMP echoes.
+#[inline(always)]
+pub(super) fn is_echo(protocol: u8) -> bool {
+    matches!(protocol, protocol::ICMP | protocol::ICMPV6)
+}
+
+/// Puts another identifier into the header of an echo, whose first bytes these are, and corrects its checksum. `to`: the key
+/// that it is to have, with the identifier in the place of the inside host's port, and 0 in that of the other. `delta`: what the
+/// translation does to the checksum; that of ICMP over IPv4 does not cover the addresses (RFC 792).
+#[cold]
+pub(super) fn translate_echo<K: Key>(header: &mut [u8; 8], to: &K, delta: Delta) {
+    let before = u16::from_be_bytes([header[4], header[5]]);
+    let identifier = to.source_port() | to.destination_port();
+    header[4..6].copy_from_slice(&identifier.to_be_bytes());
+    let delta = match to.protocol() {
+        protocol::ICMP => Delta::ZERO.replace_u16(before, identifier),
+        _ => delta,
+    };
+    let mut checksum = [header[2], header[3]];
+    delta.apply(&mut checksum);
+    [header[2], header[3]] = checksum;
 }
 
 /// As [`translate`], of a fragment without a header of TCP or UDP.

@@ -1,7 +1,7 @@
 //! Applies a connection's translation to an IPv6 frame, as [`rewrite`](super::rewrite) to an IPv4 one. The header has no
 //! checksum, and so none is corrected.
 
-use super::rewrite::{Form, Part, set_ethernet_header, translate_ports};
+use super::rewrite::{Form, Part, is_echo, set_ethernet_header, translate_echo, translate_ports};
 use crate::conn::{Connection6, FlowKey6, Key};
 use crate::neighbour::Hop;
 use crate::net::protocol;
@@ -51,7 +51,13 @@ pub fn rewrite(frame: &mut [u8], form: Form, connection: &Connection6, reply: bo
     };
     decrement_hop_limit(ip);
     if connection.translates() {
-        let is_tcp = connection.request.protocol() == protocol::TCP;
+        let protocol = connection.request.protocol();
+        if is_echo(protocol) {
+            let to = connection.translated(reply);
+            set_addresses(ip, &to);
+            return translate_echo(ports, &to, connection.deltas(reply).1);
+        }
+        let is_tcp = protocol == protocol::TCP;
         let tcp_checksum = rest.get_mut(8..10).and_then(|field| field.try_into().ok());
         translate_headers(ip, ports, is_tcp, tcp_checksum, connection, reply);
     }

@@ -47,6 +47,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         fallback: Vec::new(),
         on_drain: None,
         passive: None,
+        pool: None,
         allow: None,
         deny: None,
         limits: None,

@@ -1,7 +1,7 @@
 //! The list.
 
 use super::{Kind, Labelled, Metric, Number, Samples, Source};
-use crate::view::{DaemonView, MemberView, PortView, WorkerView};
+use crate::view::{DaemonView, MemberView, PortView, TrafficView, WorkerView};
 
 const SERVICE: &[&str] = &["service", "protocol", "address", "port"];
 const SERVICE_DIRECTION: &[&str] = &["service", "protocol", "address", "port", "direction"];
@@ -161,6 +161,18 @@ metrics! {
     Gauge "weir_passive_held" [] "Real servers that are held now."
         Daemon(|daemon, samples| samples.add(&[], daemon.health.held));
 
+    // Outward connections.
+    Counter "weir_snat_connections_total" ["from"] "Outward connections made, by the `from` of their [[snat]]."
+        Daemon(|daemon, samples| snat(daemon, samples, |it| it.connections_total));
+    Counter "weir_snat_packets_total" ["from", "direction"] "Packets of outward connections; out: from inside, in: the answers."
+        Daemon(|daemon, samples| snat_directions(daemon, samples, |it| (it.packets_out, it.packets_in)));
+    Counter "weir_snat_bytes_total" ["from", "direction"] "Their IP bytes."
+        Daemon(|daemon, samples| snat_directions(daemon, samples, |it| (it.bytes_out, it.bytes_in)));
+    Gauge "weir_snat_active_connections" ["from"] "Outward connections of TCP that are open, or opening."
+        Daemon(|daemon, samples| snat(daemon, samples, |it| it.active_connections));
+    Gauge "weir_snat_inactive_connections" ["from"] "All other outward connections."
+        Daemon(|daemon, samples| snat(daemon, samples, |it| it.inactive_connections));
+
     // Services, with what their former real servers counted.
     Counter "weir_service_connections_total" SERVICE "Connections made."
         Service(|it, samples| services(it, samples, it.service.traffic.connections_total));
@@ -248,6 +260,25 @@ fn reasons(
 fn ports(daemon: &DaemonView, samples: &mut Samples, value: fn(&PortView) -> u64) {
     for port in &daemon.ports {
         samples.add(&[&port.port], value(port));
+    }
+}
+
+fn snat<V: Number>(daemon: &DaemonView, samples: &mut Samples, value: fn(&TrafficView) -> V) {
+    for (from, traffic) in &daemon.snat {
+        samples.add(&[from], value(traffic));
+    }
+}
+
+/// `values`: of the answers, and of what they answer: a connection's requests are what the inside sends.
+fn snat_directions(
+    daemon: &DaemonView,
+    samples: &mut Samples,
+    values: fn(&TrafficView) -> (u64, u64),
+) {
+    for (from, traffic) in &daemon.snat {
+        let (inward, outward) = values(traffic);
+        samples.add(&[from, "in"], inward);
+        samples.add(&[from, "out"], outward);
     }
 }
 

@@ -67,6 +67,8 @@ impl Changes {
             (new.metrics != old.metrics, "[metrics]"),
             (new.ports != old.ports, "addresses of ports"),
             (new.pools != old.pools, "[[local_pool]]"),
+            (new.snat != old.snat, "[[snat]]"),
+            (new.real_pools != old.real_pools, "[[pool]]"),
             (new.neighbours != old.neighbours, "[[neighbour]]"),
             (new.routes != old.routes, "[[route]]"),
             (new.host_peers != old.host_peers, "[[host_peer]]"),
@@ -99,6 +101,16 @@ impl Changes {
             }
             (None, None) => {}
         }
+    }
+
+    /// Counts what another change consists of as well.
+    pub fn add_counts(&mut self, other: &Changes) {
+        self.services_added += other.services_added;
+        self.services_removed += other.services_removed;
+        self.services_changed += other.services_changed;
+        self.reals_added += other.reals_added;
+        self.reals_removed += other.reals_removed;
+        self.reals_reweighted += other.reals_reweighted;
     }
 
     /// Counts what became of a service's real servers.

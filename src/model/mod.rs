@@ -45,8 +45,8 @@ pub use reach::{names, why_no_way};
 pub use reals::{EditedReal, RestoredEdit};
 use routers::{Routers, Standing};
 use services::Services;
-pub(crate) use services::Turn;
 pub use services::{Conflict, Edit, Edited, Held, Place, SlowStart, State};
+pub(crate) use services::{Named, Turn};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -114,6 +114,7 @@ impl Model {
             natted: Map::new(seed).freeze(),
             placements: Map::new(seed).freeze(),
             clients: ByFamily::default(),
+            snat: Arc::default(),
             tunnels: Tunnels::default(),
             tunnel_ends: Map::new(seed).freeze(),
             any_departed: false,
@@ -136,6 +137,7 @@ impl Model {
             routes: vec![],
             neighbours: vec![],
             pools: vec![],
+            snat: vec![],
             health: Arc::default(),
             services: vec![],
             host_peers: vec![],
@@ -178,6 +180,8 @@ impl Model {
             routes: config.routes.clone(),
             neighbours: config.neighbours.clone(),
             pools: config.pools.clone(),
+            snat: config.snat.clone(),
+            real_pools: config.real_pools.clone(),
             health: config.health.clone(),
             host_peers: config.host_peers.clone(),
             state_file: config.state_file.clone(),
@@ -206,8 +210,8 @@ impl Model {
         self.services.get(key)
     }
 
-    /// The service of a name, or of a key as it is written: `tcp:192.0.2.80:80`.
-    pub fn find_service(&self, name: &str) -> Option<ServiceKey> {
+    /// The services of a name, one for each of its protocols; or that of a key as it is written: `tcp:192.0.2.80:80`.
+    pub(crate) fn find_services(&self, name: &str) -> Named {
         self.services.find(name)
     }
 
@@ -219,6 +223,18 @@ impl Model {
     /// The name of a service: also of one that was removed, while it has connections.
     pub fn service_name(&self, id: ServiceId) -> Option<Arc<str>> {
         self.services.registry().name(id)
+    }
+
+    /// What each rule of `[[snat]]` counted.
+    pub fn snat_totals(&self) -> impl Iterator<Item = (IpNet, RealTotals)> {
+        let rules = self.tables().snat.rules().iter();
+        rules.map(|rule| (rule.from, self.services.outward_totals(rule)))
+    }
+
+    /// Whether a real server stands for the outward connections of a rule of `[[snat]]`.
+    pub fn is_snat(&self, id: RealId) -> bool {
+        let rules = self.tables().snat.rules();
+        rules.iter().any(|rule| rule.real == id)
     }
 
     /// The service, address and port of a real server: also of one that was removed, while it has connections.

@@ -350,6 +350,7 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
         it.map_or_else(|| "keep".to_owned(), span)
     ));
     key!(passive, |it: &Option<PassiveConfig>| it.map(passive));
+    key!(pool, Option::clone);
     for (name, old, new) in [
         ("allow", &before.allow, &after.allow),
         ("deny", &before.deny, &after.deny),
@@ -502,7 +503,7 @@ fn plan_rest(old: &Config, new: &Config, plan: &mut Details) {
     let time = |it: &std::time::Duration| Some(span(*it));
     table!("[timeouts]", timeouts, time,
         tcp_established tcp_syn_sent tcp_syn_recv tcp_fin_wait tcp_time_wait tcp_close
-        tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp);
+        tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp icmp);
     table!("[limits]", limits, word,
         connections answers_per_second host_packets_per_second host_peer_packets_per_second fragment_timeout);
     table!("[metrics]", metrics, word, per_real);
@@ -537,6 +538,15 @@ fn plan_rest(old: &Config, new: &Config, plan: &mut Details) {
         config.pools.iter().map(pool).collect()
     };
     plan.lists("local pool", pools(old), pools(new));
+    let rules = |config: &Config| -> Vec<_> {
+        let rule = |rule: &crate::config::SnatConfig| {
+            let out = rule.out_port.and_then(|place| config.ports.get(place));
+            let out = out.map_or(String::new(), |port| format!(" out_port {}", port.name));
+            (rule.from.to_string(), format!("pool {}{out}", rule.pool))
+        };
+        config.snat.iter().map(rule).collect()
+    };
+    plan.lists("snat", rules(old), rules(new));
     let name_of = |config: &Config, port: Option<usize>| {
         let port = port.and_then(|place| config.ports.get(place));
         port.map_or(String::new(), |port| format!("%{}", port.name))

@@ -179,7 +179,7 @@ fn every_change_has_a_line_with_names_values_and_connections() {
 fn a_weight_of_the_file_that_meets_an_operators_word_is_told() {
     let base = format!("{PORTS}{SERVICES}");
     let mut model = model(&base);
-    let key = model.find_service("web").unwrap();
+    let key = model.find_services("web")[0];
     let at = ("10.0.0.11".parse().unwrap(), 80);
     model.edit(&key, at, Edit::Weight(9), None).unwrap();
     model.edit(&key, at, Edit::Drain, None).unwrap();

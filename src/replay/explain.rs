@@ -36,7 +36,10 @@ pub fn explain(
     let model = replay.model();
     let service = context.service.and_then(|id| model.service(id));
     let name_of = |id| model.service_name(id).map(|name| json!(&*name));
-    let real = context.real.and_then(|id| model.real(id));
+    // Outward connections have the counters of a real server, and none.
+    let is_snat = context.real.is_some_and(|id| model.is_snat(id));
+    let real = context.real.filter(|_| !is_snat);
+    let real = real.and_then(|id| model.real(id));
     let enter = || replay.enter(port, frame).ok();
     let real = real.map(|real| real_server(real, tables, enter));
     let (reason, out_port) = match *verdict {
@@ -66,7 +69,9 @@ pub fn explain(
     key("reason", Some(json!(reason)))?;
     key("service", context.service.and_then(name_of))?;
     key("real", real.map(|real| json!(real)))?;
-    key("mode", service.map(|service| json!(service.mode.name)))?;
+    let mode = service.map(|service| service.mode.name);
+    let mode = mode.or(is_snat.then_some("snat"));
+    key("mode", mode.map(|mode| json!(mode)))?;
     key("out_port", out_port.map(name))?;
     key("out_n", out_n.map(|n| json!(n)))?;
     key("state", context.state.map(|state| json!(state)))?;

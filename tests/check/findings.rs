@@ -215,6 +215,16 @@ fn pools_are_checked() {
 }
 
 #[test]
+fn rules_of_snat_are_checked() {
+    hold(include_str!("snat.txt"), NETWORK);
+}
+
+#[test]
+fn services_share_real_servers() {
+    hold(include_str!("real_pools.txt"), NETWORK);
+}
+
+#[test]
 fn services_are_checked() {
     hold(include_str!("services.txt"), NETWORK);
 }

@@ -243,3 +243,68 @@ fn every_key_is_documented_and_every_documented_key_exists() {
         assert_eq!(documented, known, "{table}");
     }
 }
+
+/// Each service has the real servers of its pool, with its own port where they have none or the mode keeps it.
+#[test]
+fn services_have_the_real_servers_of_their_pool() {
+    let pool = "[[pool]]\nname = \"farm\"\n[[pool.real]]\naddress = \"10.0.0.9\"\nport = 8080\n\
+                [[pool.real]]\naddress = \"10.0.0.8\"\nweight = 3\n";
+    let local = "[[local_pool]]\nname = \"inside\"\naddresses = [\"10.0.0.200\"]\n";
+    let service = |vip: u8, port: u16, mode: &str| {
+        format!(
+            "[[service]]\naddress = \"192.0.2.{vip}\"\nport = {port}\nprotocol = \"tcp\"\nmode = {mode}\npool = \"farm\"\n"
+        )
+    };
+    let services = [
+        service(1, 80, "\"nat\""),
+        service(2, 81, "\"fullnat\"\nlocal_pool = \"inside\""),
+        service(3, 82, "\"dr\""),
+        service(4, 0, "\"nat\""),
+    ];
+    let config = good(&format!("{NETWORK}{local}{pool}{}", services.concat()));
+    let reals = config.services.iter().map(|service| {
+        assert_eq!(service.pool.as_deref(), Some("farm"));
+        let reals = service.reals.iter();
+        let reals = reals.map(|real| (real.address.to_string(), real.port, real.weight));
+        reals.collect::<Vec<_>>()
+    });
+    let expected = [(8080, 80), (8080, 81), (82, 82), (8080, 0)].map(|(first, second)| {
+        vec![
+            ("10.0.0.9".to_owned(), first, 1),
+            ("10.0.0.8".to_owned(), second, 3),
+        ]
+    });
+    assert_eq!(reals.collect::<Vec<_>>(), expected);
+}
+
+/// One `[[service]]` of both protocols is two services of one name, each with the keys of its protocol.
+#[test]
+fn a_service_of_both_protocols_is_two() {
+    let text = |name: &str| {
+        format!(
+            "{NETWORK}[[service]]\n{name}address = \"192.0.2.1\"\nport = 53\nprotocol = \"tcp+udp\"\nmode = \"nat\"\n\
+             tcp_mss = 1400\n[[service.real]]\naddress = \"10.0.0.9\"\n"
+        )
+    };
+    let services = |name: &str| {
+        let services = good(&text(name)).services.into_iter();
+        let shown = services.map(|it| {
+            assert_eq!((it.port, it.reals.len()), (53, 1));
+            (
+                it.name.clone(),
+                it.protocol.name(),
+                it.tcp_mss.is_some(),
+                it.on_drain.is_some(),
+            )
+        });
+        shown.collect::<Vec<_>>()
+    };
+    let both = |tcp: &str, udp: &str| {
+        [
+            (tcp.to_owned(), "tcp", true, false),
+            (udp.to_owned(), "udp", false, true),
+        ]
+    };
+    assert_eq!(services("name = \"dns\"\n"), both("dns", "dns"));
+    assert_eq!(services(""), both("tcp:192.0.2.1:53", "udp:192.0.2.1:53"));
+}

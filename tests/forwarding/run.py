@@ -30,6 +30,7 @@ try:
 except ImportError:
     sys.exit("error: these tests need scapy: apt-get install python3-scapy")
 
+import outward  # noqa: E402
 import quotes  # noqa: E402
 import tunnels  # noqa: E402
 from case import ANY, NEXT  # noqa: E402
@@ -81,6 +82,7 @@ ONE_WORKER = {
         for family in ("four", "six")
         for what in ("more_wait_than_may", "a_flood_of_waiting_ones_leaves_others_their_part")
     },
+    "snat": {f"{family}_{what}_every_port_is_used_then_none_is_left" for family in ("v4", "v6") for what in ("udp", "ping")},
     "neighbours": {
         "a_failed_neighbour_holds_nobody_else_up",
         "a_full_queue_is_one_next_hops",
@@ -116,6 +118,8 @@ ONE_AT_A_TIME = {
     "routing": {f"{name}_{what}_of_a_hairpin_connection" for name in ("v4", "v6") for what in ("fragments",)}
     | {f"{name}_fragments_and_the_host" for name in ("v4", "v6")}
     | {f"{name}_errors_about_a_hairpin_connection" for name in ("v4", "v6")},
+    # A packet that goes round the workers of a nat real server's services, and its answer.
+    "snat": {f"{family}_a_nat_real_servers_own" for family in ("v4", "v6")},
     # Which of two SYNs takes its turn first, where one of them is handed over to the worker that has received the other.
     "schedulers": {"schedulers_of_two_services_do_not_share_their_turns"},
     # Which of two packets that are handed over gets which outer identification.
@@ -396,7 +400,9 @@ def general(case, results):
         if sent is None:
             continue
         assert fields(sent)["eth_src"] == case.config.ports[line["out_port"]], f"{where}: not from the out port's MAC address"
-        if line.get("mode") in tunnels.MODES and line["verdict"] in ("forward", "queue"):
+        if line.get("mode") == "snat" and line["verdict"] in ("forward", "queue"):
+            outward.check(case, results, line, ip_of(untagged(frame)), ip_of(sent), case.steps[number].packet, where)
+        elif line.get("mode") in tunnels.MODES and line["verdict"] in ("forward", "queue"):
             beyond_link(case, results, line, untagged(frame), sent, where)
         elif line["verdict"] in ("forward", "queue") and "service" not in line:
             routed(case, ip_of(untagged(frame)), ip_of(sent), where)
@@ -634,7 +640,7 @@ def mismatch(expect, number, results):
     wanted = dict(expect.frame)
     if isinstance(expect.to, Host) and not takes_turns(results.case, line):
         wanted["eth_dst"] = expect.to.mac
-        if line.get("mode") in ("nat", "fullnat") or line["verdict"] == "reply":
+        if line.get("mode") in ("nat", "fullnat", "snat") or line["verdict"] == "reply":
             wanted["dst"] = expect.to.ip
     for key, value in wanted.items():
         right = value(found.get(key)) if callable(value) else found.get(key) == value

@@ -68,6 +68,8 @@ toa() {
     asked "a connection's client" 203.0.113.7
     kit_reload < <(toa_file accept)
     asked "after a reload" 203.0.113.7
+    refuse "a second one beside it" ip netns exec s1 "$kit" run "$LAB_DIR/kit.conf" 2>"$LAB_DIR/kit.said"
+    check "… which is told of" grep -q 'another weir-server-kit runs' "$LAB_DIR/kit.said"
     kit_reload <<<$'director 10.0.0.200/30\ntunnel ipip\ndevice lan\ndestination 10.0.0.11'
     asked "with toa turned off" 10.0.0.200
     kit_reload < <(toa_file)
@@ -103,6 +105,23 @@ tunnel() {
     local said
     said=$(director tunnel "$kit" "$LAB_DIR/kit.conf") || fail "$said"
     good "$said of each pair of families, right and wrong packets"
+
+    # A device that comes anew; every director and destination another; one kind less.
+    {
+        echo "tunnel ipip"
+        echo "device lan late"
+        seq 0 4095 | awk '{ printf "director 10.%d.%d.0/24\n", $1 / 256, $1 % 256 }'
+        seq 0 255 | sed 's/^/destination 10.1.1./'
+    } >"$LAB_DIR/full"
+    kit_file <"$LAB_DIR/full"
+    kill -HUP "$kit_pid"
+    within 5 grep -q 'no device late' "$LAB_DIR/kit.log" || fail "a device that is not there is not told of"
+    ip -n s1 link add late type bridge
+    within 8 grep -q 'device late is there anew' "$LAB_DIR/kit.log" || fail "a late device is not attached to"
+    check "a device that came later has the program" grep -q 'bpf' <<<"$(tc -n s1 filter show dev late ingress)"
+    sed 's/ 10\.\([0-9]*\)\.\([0-9]*\)\./ 11.\1.\2./' "$LAB_DIR/full" | kit_reload
+    good "4,096 directors and 256 destinations, all of them new ones by a reload"
+    refuse "the port of GUE is free" grep -q ':17C0 ' <<<"$(on s1 cat /proc/net/udp /proc/net/udp6)"
     # Nothing of it stays.
     kit_stop
     same "filters left" "" "$(tc -n s1 filter show dev lan ingress)"

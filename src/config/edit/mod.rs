@@ -4,11 +4,14 @@ mod layout;
 mod reals;
 mod values;
 
-use super::Text;
 use super::change::ServiceChange;
+use super::{ServiceConfig, Text};
 use layout::{detach, place_before, unplace};
 use std::net::{IpAddr, SocketAddr};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table};
+
+/// The protocol of a table that is several services.
+const BOTH: &str = "tcp+udp";
 
 /// What becomes of a configuration's services.
 #[derive(Debug)]
@@ -90,6 +93,19 @@ impl Files {
             })
     }
 
+    /// The name of the table of several protocols that one is meant of, if it is so.
+    fn of_several(&self, meant: &str) -> Option<Option<&str>> {
+        let (protocol, place) = meant.split_once(':')?;
+        let both = BOTH.split('+').any(|one| one == protocol);
+        let meant = normal(&format!("{BOTH}:{place}")).filter(|_| both)?;
+        let mut tables = self.0.iter().filter_map(|file| services_of(&file.document));
+        let table = tables.find_map(|tables| {
+            let mut tables = tables.iter();
+            tables.find(|table| key_of(table).as_ref() == Some(&meant))
+        });
+        Some(name_of(table?))
+    }
+
     fn position(&self, is_it: impl Fn(&Table) -> bool) -> Option<(usize, usize)> {
         self.0.iter().enumerate().find_map(|(n, file)| {
             let tables = services_of(&file.document)?;
@@ -98,6 +114,14 @@ impl Files {
     }
 
     fn found(&self, meant: &str) -> Result<(usize, usize), String> {
+        if let Some(name) = self.of_several(meant) {
+            let its = name.map_or("give it a name".to_owned(), |name| {
+                format!("write {name:?}")
+            });
+            return Err(format!(
+                "{meant:?} is one of the protocols of a [[service]], which are changed together: {its}"
+            ));
+        }
         self.find(meant).ok_or_else(|| {
             let names: Vec<_> = self.0.iter().map(|file| file.name.as_str()).collect();
             format!("no [[service]] table in {} is {meant:?}", names.join(", "))
@@ -133,6 +157,12 @@ impl Files {
         let (file, at) = self.found(meant)?;
         let service = self.tables(file)?.get_mut(at);
         let service = service.ok_or("the service is gone")?;
+        let pool = service.get("pool").and_then(Item::as_str);
+        if !matches!(change, ServiceChange::Set(_))
+            && let Some(why) = ServiceConfig::why_fixed(pool)
+        {
+            return Err(why);
+        }
         match change {
             ServiceChange::Set(keys) => values::merge(service, keys)?,
             ServiceChange::PutReal(real, weight) => reals::put(service, *real, *weight)?,

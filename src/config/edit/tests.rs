@@ -277,3 +277,58 @@ fn what_is_not_in_the_files_is_said() {
         "{why}"
     );
 }
+
+/// Others use them as well.
+#[test]
+fn real_servers_of_a_pool_are_not_those_of_one_service() {
+    let file = "[[pool]]\nname = \"farm\"\nreal = [{ address = \"10.0.0.11\" }]\n[[service]]\nname = \"a\"\n\
+                address = \"192.0.2.1\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\npool = \"farm\"\n";
+    let texts = [Text {
+        name: "lb.toml".to_owned(),
+        text: file.to_owned(),
+    }];
+    for change in [
+        ServiceChange::PutReal(real("10.0.0.11:80"), Some(3)),
+        ServiceChange::RemoveReal(real("10.0.0.11:80")),
+    ] {
+        let refused = edit(&texts, &FileChange::Change("a", &change)).unwrap_err();
+        assert!(
+            refused.contains("[[pool]] \"farm\": edit the pool"),
+            "{refused}"
+        );
+    }
+    let keys = serde_json::json!({ "scheduler": "rr" });
+    let set = ServiceChange::Set(keys.as_object().unwrap().clone());
+    let edited = edit(&texts, &FileChange::Change("a", &set)).unwrap();
+    assert_eq!(edited.text, format!("{file}scheduler = \"rr\"\n"));
+}
+
+/// A table of several protocols is changed as a whole.
+#[test]
+fn one_of_the_protocols_of_a_table_is_not_changed_alone() {
+    let file = |name: &str| {
+        format!(
+            "[[service]]\n{name}address = \"192.0.2.1\"\nport = 53\nprotocol = \"tcp+udp\"\nmode = \"nat\"\n"
+        )
+    };
+    for (name, help) in [
+        ("name = \"dns\"\n", "write \"dns\""),
+        ("", "give it a name"),
+    ] {
+        let texts = [Text {
+            name: "lb.toml".to_owned(),
+            text: file(name),
+        }];
+        for one in ["tcp:192.0.2.1:53", "udp:192.0.2.1:53"] {
+            let refused = edit(&texts, &FileChange::Remove(one)).unwrap_err();
+            assert!(refused.contains(help), "{refused}");
+        }
+        let other = edit(&texts, &FileChange::Remove("udp:192.0.2.1:54")).unwrap_err();
+        assert!(other.contains("no [[service]] table"), "{other}");
+    }
+    let texts = [Text {
+        name: "lb.toml".to_owned(),
+        text: file("name = \"dns\"\n"),
+    }];
+    assert_eq!(edit(&texts, &FileChange::Remove("dns")).unwrap().text, "");
+}

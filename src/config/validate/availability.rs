@@ -131,7 +131,7 @@ impl Check<'_> {
     pub(super) fn availability(
         &mut self,
         raw: &raw::Service,
-        reals: &[RealConfig],
+        (reals, are_known): (&[RealConfig], bool),
         fallback: &[RealConfig],
     ) -> AvailabilityConfig {
         let nothing = AvailabilityConfig::default();
@@ -139,7 +139,7 @@ impl Check<'_> {
         let min_healthy = raw.min_healthy.get().map(|it| it.0);
         if let (Some(given), Some(Share::Count(least))) = (raw.min_healthy.ok(), min_healthy) {
             let all = reals.iter().filter(|real| real.weight > 0).count();
-            if usize::from(least) > all && raw.real.complete() {
+            if usize::from(least) > all && are_known {
                 let few = match all {
                     1 => "1 real server".to_owned(),
                     all => format!("{all} real servers"),
@@ -191,7 +191,7 @@ impl Check<'_> {
         };
         if given.value == Announce::WhileHealthy
             && let Some(vip) = raw.address.get()
-            && let Some((why, help)) = self.homes.lacks(vip)
+            && let Some((why, help)) = self.around.homes.lacks(vip)
         {
             self.log.error(given.at, why).help(help);
         }

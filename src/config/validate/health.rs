@@ -121,7 +121,7 @@ fn unknown_template(name: &str, at: Span, templates: &Templates, log: &mut Log) 
 }
 
 /// Whether a check would have to go to the port of a real server that has none.
-fn lacks_port(health: &HealthConfig, reals: &[RealConfig]) -> bool {
+pub(super) fn lacks_port(health: &HealthConfig, reals: &[RealConfig]) -> bool {
     health.port.is_none() && health.probe.has_port() && reals.iter().any(|real| real.port == 0)
 }
 

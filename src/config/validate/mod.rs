@@ -9,19 +9,22 @@ mod eal_args;
 mod health;
 mod hosts;
 mod marks;
+mod names;
 mod network;
 mod passive;
 mod pool;
+mod real_pool;
 mod request;
 mod scheduler;
 mod service;
+mod snat;
 mod thresholds;
 mod tunnel;
 mod ways;
 
 use super::clients::Lists;
 use super::error::{At, Log, Span};
-use super::pieces::Item;
+use super::pieces::{Item, Services};
 use super::raw::{self, Root};
 use super::value::Given;
 
@@ -33,6 +36,7 @@ use availability::Homes;
 use health::Templates;
 use network::Network;
 use pool::Pools;
+use real_pool::RealPools;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -59,20 +63,20 @@ pub(super) fn validate(
     let neighbours = network.neighbours(root.neighbour.items(), log);
     let host_peers = network.host_peers(root.host_peer.items(), log);
     pool::reachable(&pools, &network, log);
+    let snat = snat::rules(root.snat, &pools, &network, log);
     let check_addresses = ways::check_addresses(root.check_addresses, log);
     network.ways(&ports, &routes, check_addresses);
     let templates = health::templates(root.health, log);
+    let real_pools = real_pool::real_pools(root.pool, &network, log);
     let homes = Homes::new(&ports, &routes, network.is_complete());
-    let services = service::services(
-        services,
-        &[],
-        &pools,
-        &templates,
-        &network,
-        &homes,
-        lists,
-        log,
-    );
+    let around = Around {
+        pools: &pools,
+        real_pools: &real_pools,
+        templates: &templates,
+        network: &network,
+        homes: &homes,
+    };
+    let services = service::services(services, &[], &around, lists, log);
     let config = Config {
         reverse_path: root.reverse_path.get().unwrap_or(ReversePath::Strict),
         unknown_tcp: root.unknown_tcp.get().unwrap_or(UnknownTcp::Reset),
@@ -91,6 +95,8 @@ pub(super) fn validate(
             .into_iter()
             .filter_map(|pool| pool.checked)
             .collect(),
+        snat,
+        real_pools: real_pools.into_list(),
         health: templates.list,
         services,
         host_peers,
@@ -121,6 +127,8 @@ pub(super) fn added(
         root.route.ok().map(|found| found.at),
         root.neighbour.ok().map(|found| found.at),
         root.local_pool.ok().map(|found| found.at),
+        root.snat.ok().map(|found| found.at),
+        root.pool.ok().map(|found| found.at),
         root.host_peer.ok().map(|found| found.at),
         root.health.ok().map(|found| found.at),
     ];
@@ -134,19 +142,31 @@ pub(super) fn added(
     }
     let mut network = Network::of(config);
     network.vips(&services, log);
-    let (pools, templates) = (Pools::of(config), Templates::of(config));
-    let others = &config.services;
-    let homes = Homes::new(&config.ports, &config.routes, true);
-    service::services(
-        services, others, &pools, &templates, &network, &homes, lists, log,
-    )
+    let around = Around {
+        pools: &Pools::of(config),
+        real_pools: &RealPools::of(config),
+        templates: &Templates::of(config),
+        network: &network,
+        homes: &Homes::new(&config.ports, &config.routes, true),
+    };
+    service::services(services, &config.services, &around, lists, log)
 }
 
-/// Checks a service by itself. None: there is something to say of it.
-pub(super) fn alone(raw: At<raw::Service>) -> Option<ServiceConfig> {
+/// What services are checked against.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    pools: &'a Pools,
+    real_pools: &'a RealPools,
+    templates: &'a Templates,
+    network: &'a Network,
+    homes: &'a Homes<'a>,
+}
+
+/// Checks a `[[service]]` by itself. None: there is something to say of it.
+pub(super) fn alone(raw: At<raw::Service>) -> Option<Services> {
     let mut log = Log::default();
-    let service = service::alone(raw, &mut log);
-    service.filter(|_| log.findings() == 0)
+    let services = service::alone(raw, &mut log);
+    (log.findings() == 0 && !services.is_empty()).then_some(services)
 }
 
 fn dpdk(raw: raw::Dpdk, context: &Context, log: &mut Log) -> Dpdk {
@@ -357,7 +377,7 @@ fn timeouts(raw: raw::Timeouts) -> TimeoutsConfig {
     }
     given! {
         tcp_established tcp_syn_sent tcp_syn_recv tcp_fin_wait tcp_time_wait tcp_close
-        tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp
+        tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp icmp
     }
     timeouts
 }

@@ -381,7 +381,7 @@ impl Network {
     pub(super) fn vips(&mut self, services: &[Item], log: &mut Log) {
         let vip = |service: &Item| match service {
             Item::Written(service) => service.value.address.ok().copied(),
-            Item::Checked(service) => Some(At {
+            Item::Checked(services) => services.first().map(|service| At {
                 value: service.address,
                 at: Span::NOWHERE,
             }),
@@ -468,10 +468,27 @@ impl Network {
                 "give it {LEAST_MTU_V6} or more (RFC 8200 section 5)"
             ));
         }
+        self.known_port(place, zone, at, log)
+    }
+
+    /// The place of the port of a name.
+    pub(super) fn port_of_name(&self, name: &str, at: Span, log: &mut Log) -> Option<usize> {
+        let place = self.links.iter().position(|link| link.name == name);
+        self.known_port(place, name, at, log)
+    }
+
+    /// Says that no port has a name, if there is none at a place.
+    fn known_port(
+        &self,
+        place: Option<usize>,
+        name: &str,
+        at: Span,
+        log: &mut Log,
+    ) -> Option<usize> {
         if place.is_none() && !self.ports_unknown {
             let names = || self.links.iter().map(|link| link.name.as_str());
-            let guess = did_you_mean(zone, names());
-            log.error(at, format!("no port is called {}{guess}", quote(zone)))
+            let guess = did_you_mean(name, names());
+            log.error(at, format!("no port is called {}{guess}", quote(name)))
                 .help(format!(
                     "the ports are: {}",
                     names().collect::<Vec<_>>().join(", ")

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 /// After which silence UDP flows leave a drained real server.
 pub(super) fn on_drain(raw: &raw::Service, log: &mut Log) -> Option<Duration> {
+    let has_udp = raw.protocol.get().is_some_and(|it| it.have(Protocol::Udp));
     let Some(given) = raw.on_drain.ok() else {
-        return (raw.protocol.get() == Some(Protocol::Udp)).then_some(ON_DRAIN);
+        return has_udp.then_some(ON_DRAIN);
     };
-    if raw.protocol.get() == Some(Protocol::Tcp) {
+    if raw.protocol.ok().is_some() && !has_udp {
         log.error(
             given.at,
             "`on_drain` is for UDP, and the service is one of TCP",

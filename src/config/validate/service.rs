@@ -1,12 +1,15 @@
 //! Virtual services and their real servers.
 
+use super::Around;
 use super::availability::Homes;
 use super::clients;
 use super::health::{self, Templates};
 use super::marks::Marks;
-use super::network::{Network, Unique};
+use super::names::{Names, are_unique, key_of, keys};
+use super::network::Network;
 use super::passive;
 use super::pool::Pools;
+use super::real_pool::{RealPools, Reals};
 use super::scheduler;
 use super::thresholds;
 use super::tunnel;
@@ -14,79 +17,54 @@ use super::ways::Ways;
 use crate::config::check_value::HealthChoice;
 use crate::config::clients::Lists;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
-use crate::config::pieces::Item;
+use crate::config::pieces::{Item, Services};
 use crate::config::raw;
 use crate::config::value::{Given, Int, ModeWord};
 use crate::config::{
     ModeConfig, PersistenceConfig, Protocol, RealConfig, ServiceConfig, TcpMss, WhenUnavailable,
 };
 use crate::net::family;
-use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use foldhash::{HashMap, HashSet, HashSetExt};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a [[service.real]] is to its service, in messages.
-const REAL: &str = "real server";
+pub(super) const REAL: &str = "real server";
 
 /// Checks services, which are to be beside `others` of the running configuration: those that they take the place of are none.
-#[expect(clippy::too_many_arguments)]
 pub(super) fn services(
     items: Vec<Item>,
     others: &[Arc<ServiceConfig>],
-    pools: &Pools,
-    templates: &Templates,
-    network: &Network,
-    homes: &Homes,
+    around: &Around,
     lists: &mut Lists,
     log: &mut Log,
 ) -> Vec<Arc<ServiceConfig>> {
     let in_pieces = items.iter().any(|item| matches!(item, Item::Checked(_)));
     let mut check = Check {
-        pools,
-        templates,
-        network,
-        homes,
+        around: *around,
         lists: Some(lists),
         log,
-        names: Unique::default(),
-        keys: HashMap::new(),
+        names: Names::default(),
         marks: marks_of(others, &items),
-        checked: Ways::taken(others, &keys(&items), pools, templates),
+        checked: Ways::taken(others, &keys(&items), around.pools, around.templates),
+        used_pools: HashSet::new(),
     };
-    let checked = |item| match item {
-        Item::Written(service) => {
-            let At { value, at } = *service;
-            check.service(value, at).map(Arc::new)
-        }
-        Item::Checked(service) => {
-            if !check.fits(&service)
-                || !check.marks.fits(&service)
-                || check.way_problem(&service).is_some()
-            {
-                check.log.error(Span::NOWHERE, "");
+    let mut services = Vec::with_capacity(items.len());
+    for item in items {
+        match item {
+            Item::Written(service) => {
+                let At { value, at } = *service;
+                services.extend(check.service(value, at));
             }
-            Some(service)
+            Item::Checked(all) => services.extend(all.into_iter().map(|it| check.checked(it))),
         }
-    };
-    let services: Vec<_> = items.into_iter().filter_map(checked).collect();
+    }
+    around.real_pools.unused(&check.used_pools, check.log);
     if in_pieces && !are_unique(&services) {
         log.error(Span::NOWHERE, "");
     }
     services
-}
-
-/// The protocols, addresses and ports of services, as far as they could be read.
-fn keys(items: &[Item]) -> HashSet<(Protocol, IpAddr, u16)> {
-    let key = |item: &Item| match item {
-        Item::Written(service) => {
-            let service = &service.value;
-            let port = service.port.get()?.0 as u16;
-            Some((service.protocol.get()?, service.address.get()?, port))
-        }
-        Item::Checked(service) => Some((service.protocol, service.address, service.port)),
-    };
-    items.iter().filter_map(key).collect()
 }
 
 /// What DSCPs mean on the real servers of services, but for those that one of `items` takes the place of.
@@ -94,53 +72,44 @@ fn marks_of(services: &[Arc<ServiceConfig>], items: &[Item]) -> Marks {
     let replaced = keys(items);
     let mut marks = Marks::default();
     for service in services {
-        if !replaced.contains(&(service.protocol, service.address, service.port)) {
+        if !replaced.contains(&key_of(service)) {
             marks.add(service);
         }
     }
     marks
 }
 
-/// Whether no two services have the same name, or the same address, port and protocol.
-fn are_unique(services: &[Arc<ServiceConfig>]) -> bool {
-    let mut names = HashSet::with_capacity(services.len());
-    let mut keys = HashSet::with_capacity(services.len());
-    services.iter().all(|service| {
-        names.insert(service.name.as_str())
-            && keys.insert((service.protocol, service.address, service.port))
-    })
-}
-
-/// What a service is, as far as that does not depend on the rest of the file.
-pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Option<ServiceConfig> {
+/// What a `[[service]]` is, as far as that does not depend on the rest of the file.
+pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Services {
     let mut check = Check {
-        pools: &Pools::unknown(),
-        templates: &Templates::unknown(),
-        network: &Network::of_others(),
-        homes: &Homes::unknown(),
+        around: Around {
+            pools: &Pools::unknown(),
+            real_pools: &RealPools::unknown(),
+            templates: &Templates::unknown(),
+            network: &Network::of_others(),
+            homes: &Homes::unknown(),
+        },
         lists: None,
         log,
-        names: Unique::default(),
-        keys: HashMap::new(),
+        names: Names::default(),
         marks: Marks::default(),
         checked: [0; 2],
+        used_pools: HashSet::new(),
     };
     check.service(raw.value, raw.at)
 }
 
 pub(super) struct Check<'a> {
-    pools: &'a Pools,
-    templates: &'a Templates,
-    network: &'a Network,
-    pub(super) homes: &'a Homes<'a>,
+    pub(super) around: Around<'a>,
     /// None: no file is to be read.
     lists: Option<&'a mut Lists>,
     pub(super) log: &'a mut Log,
-    names: Unique,
-    keys: HashMap<(Protocol, IpAddr, u16), Span>,
+    names: Names,
     marks: Marks,
     /// How many addresses of checks are taken, of IPv4 and of IPv6.
     checked: [u32; 2],
+    /// The `[[pool]]` that services name.
+    pub(super) used_pools: HashSet<String>,
 }
 
 impl Check<'_> {
@@ -148,41 +117,107 @@ impl Check<'_> {
     /// message below.
     fn fits(&self, service: &ServiceConfig) -> bool {
         let has_pool = match &service.mode {
-            ModeConfig::Fullnat { pool } => self.pools.has(pool),
+            ModeConfig::Fullnat { pool } => self.around.pools.has(pool),
             _ => true,
         };
-        if !self.templates.fit(service.health.as_ref(), &service.reals) {
+        if !self
+            .around
+            .templates
+            .fit(service.health.as_ref(), &service.reals)
+        {
             return false;
         }
         let crosses = service.mode != ModeConfig::Dr;
         let sample = match &service.mode {
-            ModeConfig::Fullnat { pool } => self.pools.sample(pool),
+            ModeConfig::Fullnat { pool } => self.around.pools.sample(pool),
             _ => None,
         };
         let source = service.mode.tunnel().and_then(|tunnel| tunnel.source);
-        if source.is_some_and(|source| !self.network.may_be_port(source)) {
+        if source.is_some_and(|source| !self.around.network.may_be_port(source)) {
             return false;
         }
         let fits_pool = |real| sample.is_none_or(|pool| family(pool) == family(real));
-        if !self.homes.fit(service) {
+        if !self.around.homes.fit(service) {
             return false;
         }
         let mut reals = service.servers().map(|real| real.address);
-        has_pool && reals.all(|real| fits_pool(real) && self.network.is_plain_real(real, crosses))
+        has_pool
+            && reals.all(|real| fits_pool(real) && self.around.network.is_plain_real(real, crosses))
     }
 
-    fn service(&mut self, raw: raw::Service, at: Span) -> Option<ServiceConfig> {
+    /// A service that was checked by itself, with what it has of its pool; a finding without place if there is something to say
+    /// of it.
+    fn checked(&mut self, mut service: Arc<ServiceConfig>) -> Arc<ServiceConfig> {
+        let mut is_plain = true;
+        if service.pool.is_some() {
+            match self.with_pool(&service) {
+                Some(whole) => service = Arc::new(whole),
+                None => is_plain = false,
+            }
+        }
+        is_plain &= self.fits(&service) && self.marks.fits(&service);
+        if self.way_problem(&service).is_some() || !is_plain {
+            self.log.error(Span::NOWHERE, "");
+        }
+        service
+    }
+
+    /// What a `[[service]]` means. Nothing: what is wrong is said.
+    fn service(&mut self, raw: raw::Service, at: Span) -> Services {
+        let dscp_at = raw.dscp.ok().map(|dscp| dscp.at);
+        let health_at = raw.health.ok().map(|health| match &health.value {
+            HealthChoice::Own(own) => own.via.ok().map_or(health.at, |via| via.at),
+            HealthChoice::Named(_) => health.at,
+        });
+        let named = self.names.take(&raw, at, self.log);
+        let protocols = raw.protocol.get();
+        let service = self.first_service(raw, at);
+        let (Some(service), Some(named), Some(protocols)) = (service, named, protocols) else {
+            return Services::new();
+        };
+        let mut services = Services::new();
+        for &protocol in protocols.all() {
+            let has = |other| protocol == other;
+            let mut service = ServiceConfig {
+                protocol,
+                tcp_mss: service.tcp_mss.filter(|_| has(Protocol::Tcp)),
+                on_drain: service.on_drain.filter(|_| has(Protocol::Udp)),
+                ..service.clone()
+            };
+            service.name = named.of(key_of(&service));
+            if let Some(dscp) = dscp_at {
+                self.marks.check(&service, dscp, self.log);
+            }
+            if let Some((problem, help)) = self.way_problem(&service) {
+                self.log.error(health_at.unwrap_or(at), problem).help(help);
+            }
+            services.push(Arc::new(service));
+        }
+        services
+    }
+
+    /// The service of the first of its protocols, still without a name.
+    fn first_service(&mut self, raw: raw::Service, at: Span) -> Option<ServiceConfig> {
         let port = raw.port.get().map(|port| port.0 as u16);
-        let name = self.name(&raw, at, port);
         let mode = self.mode(&raw);
         let scheduler = scheduler::scheduler(&raw.scheduler, self.log);
         let flags = scheduler::flags(&raw.flags, scheduler, self.log);
-        let reals = self.reals(&raw, at, port);
+        let Reals {
+            list: reals,
+            complete: are_known,
+        } = match &raw.pool {
+            Given::Yes(pool) => self.pooled(&raw, pool, port),
+            Given::Bad => Reals::default(),
+            Given::No => Reals {
+                list: self.reals(&raw, at, port),
+                complete: raw.real.complete(),
+            },
+        };
         let fallback = self.fallback(&raw, port, &reals);
-        let availability = self.availability(&raw, &reals, &fallback);
+        let availability = self.availability(&raw, (&reals, are_known), &fallback);
         let announce = self.announce(&raw);
         let tcp_mss = self.tcp_mss(&raw);
-        let health = health::of_service(&raw.health, &reals, self.templates, self.log);
+        let health = health::of_service(&raw.health, &reals, self.around.templates, self.log);
         let slow_start = scheduler::slow_start(&raw, scheduler, self.log);
         let on_drain = passive::on_drain(&raw, self.log);
         let passive = passive::passive(&raw, port, self.log);
@@ -194,14 +229,10 @@ impl Check<'_> {
             prefix_v6: raw.prefix_v6.get().map_or(128, |length| length.0 as u8),
             through_drain: raw.through_drain.get().unwrap_or(false),
         });
-        let health_at = raw.health.ok().map(|health| match &health.value {
-            HealthChoice::Own(own) => own.via.ok().map_or(health.at, |via| via.at),
-            HealthChoice::Named(_) => health.at,
-        });
         let (allow, deny) = clients.ok()?;
-        let service = ServiceConfig {
-            name: name?,
-            protocol: raw.protocol.get()?,
+        Some(ServiceConfig {
+            name: String::new(),
+            protocol: *raw.protocol.get()?.all().first()?,
             address: raw.address.get()?,
             port: port?,
             mode: mode?,
@@ -221,40 +252,41 @@ impl Check<'_> {
             announce,
             on_drain,
             passive: passive.ok()?,
+            pool: raw.pool.into_option(),
             allow,
             deny,
             limits: limits.ok()?,
             reals,
             fallback,
-        };
-        if let Some(dscp) = raw.dscp.ok() {
-            self.marks.check(&service, dscp.at, self.log);
-        }
-        if let Some((problem, help)) = self.way_problem(&service) {
-            self.log.error(health_at.unwrap_or(at), problem).help(help);
-        }
-        Some(service)
+        })
     }
 
     /// What is wrong with the way of a service's check, if something is. Called once for each service.
     fn way_problem(&mut self, service: &ServiceConfig) -> Option<(String, String)> {
-        let health = service.health.as_ref()?.resolve(&self.templates.list)?;
-        let needs = Ways::needs(service, health, self.pools);
+        let health = service
+            .health
+            .as_ref()?
+            .resolve(&self.around.templates.list)?;
+        let needs = Ways::needs(service, health, self.around.pools);
         for (taken, more) in self.checked.iter_mut().zip(needs) {
             *taken += more;
         }
         let exceeded = match needs {
             [0, 0] => None,
-            _ => self.network.ways.exceeded(self.checked),
+            _ => self.around.network.ways.exceeded(self.checked),
         };
-        let problem = self.network.ways.problem(service, health, self.pools);
+        let problem = self
+            .around
+            .network
+            .ways
+            .problem(service, health, self.around.pools);
         problem.or(exceeded)
     }
 
     /// What SYNs may ask for, of a service that has any.
     fn tcp_mss(&mut self, raw: &raw::Service) -> Option<TcpMss> {
         let given = raw.tcp_mss.ok()?;
-        if raw.protocol.get() == Some(Protocol::Udp) {
+        if raw.protocol.get().is_some_and(|it| !it.have(Protocol::Tcp)) {
             self.log
                 .error(
                     given.at,
@@ -263,34 +295,6 @@ impl Check<'_> {
                 .help("leave it out");
         }
         Some(given.value)
-    }
-
-    /// The service's name; what it serves must be its own.
-    fn name(&mut self, raw: &raw::Service, at: Span, port: Option<u16>) -> Option<String> {
-        let key = raw.protocol.get().zip(raw.address.get()).zip(port);
-        let key = key.map(|((protocol, address), port)| (protocol, address, port));
-        let address_at = raw.address.ok().map_or(at, |address| address.at);
-        let default = key.map(|(protocol, address, port)| {
-            format!("{}:{}", protocol.name(), SocketAddr::new(address, port))
-        });
-        if let Some(key) = key {
-            if let Some(&other) = self.keys.get(&key) {
-                let written = default.as_deref().unwrap_or_default();
-                self.log
-                    .error(address_at, format!("a second service {}", quote(written)))
-                    .note(other, "the first is here")
-                    .help("a protocol, address and port may have one service: merge the two");
-                return None;
-            }
-            self.keys.insert(key, address_at);
-        }
-        let (name, at) = match &raw.name {
-            Given::Yes(name) => (name.value.0.clone(), name.at),
-            Given::No => (default?, address_at),
-            Given::Bad => return None,
-        };
-        self.names.check("service", Some((&name, at)), self.log);
-        Some(name)
     }
 
     fn mode(&mut self, raw: &raw::Service) -> Option<ModeConfig> {
@@ -307,7 +311,7 @@ impl Check<'_> {
         match mode.value {
             ModeWord::Dr => Some(ModeConfig::Dr),
             ModeWord::Nat => Some(ModeConfig::Nat),
-            ModeWord::Tunnel => tunnel::tunnel(raw, self.network, self.log),
+            ModeWord::Tunnel => tunnel::tunnel(raw, self.around.network, self.log),
             ModeWord::L3dsr => tunnel::l3dsr(raw, mode.at, self.log),
             ModeWord::Fullnat => None,
         }
@@ -315,7 +319,8 @@ impl Check<'_> {
 
     fn pool(&mut self, raw: &raw::Service, mode: Span) -> Option<ModeConfig> {
         let names = || {
-            self.pools
+            self.around
+                .pools
                 .list
                 .iter()
                 .filter_map(|pool| pool.name.as_deref())
@@ -335,11 +340,11 @@ impl Check<'_> {
                     .help(help);
                 None
             }
-            Given::Yes(pool) if self.pools.has(&pool.value) => Some(ModeConfig::Fullnat {
+            Given::Yes(pool) if self.around.pools.has(&pool.value) => Some(ModeConfig::Fullnat {
                 pool: pool.value.clone(),
             }),
             // The pool that is meant may be the one whose name could not be read.
-            Given::Yes(_) if !self.pools.complete => None,
+            Given::Yes(_) if !self.around.pools.complete => None,
             Given::Yes(pool) => {
                 let guess = did_you_mean(&pool.value, names());
                 let help = match listed() {
@@ -444,7 +449,7 @@ impl Check<'_> {
         let fullnat = raw.mode.get() == Some(ModeWord::Fullnat);
         let pool = raw.local_pool.ok().filter(|_| fullnat);
         if let Some(pool) = pool
-            && let Some(local) = self.pools.sample(&pool.value)
+            && let Some(local) = self.around.pools.sample(&pool.value)
             && family(local) != real
         {
             self.log
@@ -470,22 +475,15 @@ impl Check<'_> {
         at: Span,
         mode: Option<ModeWord>,
     ) {
-        if !self.network.no_edge(address, at, self.log) {
-            return;
+        let is_right = own_place(self.around.network, what, address, at, self.log);
+        if is_right && mode == Some(ModeWord::Dr) {
+            self.behind_router(what, address, at);
         }
-        if let Some((role, other)) = self.network.own(address) {
-            self.log
-                .error(
-                    at,
-                    format!("the {what} `{address}` is weir's own: {}", role.describe()),
-                )
-                .note(other, role.here())
-                .help(format!("write the {what}'s own address"));
-        } else if !self.network.reachable(address) {
-            self.log
-                .error(at, format!("no route reaches the {what} `{address}`"))
-                .help("give a port an address in its subnet, or add a [[route]]");
-        } else if mode == Some(ModeWord::Dr) && !self.network.connected(address) {
+    }
+
+    /// Warns of a real server that dr does not get to.
+    pub(super) fn behind_router(&mut self, what: &str, address: IpAddr, at: Span) {
+        if !self.around.network.connected(address) {
             self.log
                 .warning(at, format!("the {what} `{address}` is behind a router, which dr cannot cross"))
                 .help("dr leaves the VIP in the packet: put the real server into a port's subnet, or use tunnel or fullnat");
@@ -533,6 +531,34 @@ impl Check<'_> {
         }
         Some(port)
     }
+}
+
+/// Whether an address can be a real server's: a host's that packets get to, and none of weir's own.
+pub(super) fn own_place(
+    network: &Network,
+    what: &str,
+    address: IpAddr,
+    at: Span,
+    log: &mut Log,
+) -> bool {
+    if !network.no_edge(address, at, log) {
+        return false;
+    }
+    if let Some((role, other)) = network.own(address) {
+        log.error(
+            at,
+            format!("the {what} `{address}` is weir's own: {}", role.describe()),
+        )
+        .note(other, role.here())
+        .help(format!("write the {what}'s own address"));
+        return false;
+    }
+    let is_reached = network.reachable(address);
+    if !is_reached {
+        log.error(at, format!("no route reaches the {what} `{address}`"))
+            .help("give a port an address in its subnet, or add a [[route]]");
+    }
+    is_reached
 }
 
 /// Where each real server of a service is written.

@@ -1,12 +1,13 @@
 //! Which way health checks can go: `via` of a check, and `check_addresses`.
 
 use super::health::Templates;
+use super::names::{Key, key_of};
 use super::pool::Pools;
 use crate::config::address::Destination;
 use crate::config::error::{At, Log, Span};
 use crate::config::value::{Given, List};
 use crate::config::{
-    CheckAddresses, CheckWay, Config, HealthConfig, ModeConfig, PortConfig, Protocol, RealConfig,
+    CheckAddresses, CheckWay, Config, HealthConfig, ModeConfig, PortConfig, RealConfig,
     RouteConfig, ServiceConfig,
 };
 use crate::net::{family, is_link_local};
@@ -206,7 +207,7 @@ impl Ways {
     /// How many addresses of checks services take, but for those with these protocols, addresses and ports.
     pub(super) fn taken(
         services: &[Arc<ServiceConfig>],
-        replaced: &HashSet<(Protocol, IpAddr, u16)>,
+        replaced: &HashSet<Key>,
         pools: &Pools,
         templates: &Templates,
     ) -> [u32; 2] {
@@ -215,7 +216,7 @@ impl Ways {
             let health = service.health.as_ref();
             let health = health.and_then(|health| health.resolve(&templates.list));
             if let Some(health) = health
-                && !replaced.contains(&(service.protocol, service.address, service.port))
+                && !replaced.contains(&key_of(service))
             {
                 let needs = Ways::needs(service, health, pools);
                 all = [all[0] + needs[0], all[1] + needs[1]];

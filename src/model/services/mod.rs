@@ -10,13 +10,14 @@ mod real_ids;
 mod reals;
 mod registry;
 mod service_ids;
+mod snats;
 mod states;
 mod watches;
 
 use super::changes::{Changes, different};
 use super::from_config::{key, owners, pool_table};
 use crate::admission::{Clients, Guard};
-use crate::config::{self, Config, OnDown, ReversePath};
+use crate::config::{self, Config, OnDown, Protocol, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
 use crate::forward::tunnel::{Tunnel, Via};
@@ -25,8 +26,9 @@ use crate::rcu::map::Map;
 use crate::sched::{self, Setting};
 use crate::service::{Persistence, Real, ServiceKey, Serving};
 use crate::stats::{Established, RealTotals, Stats};
-use crate::tables::{Owner, Requests, Route, Service, Tables, Tunnels, choices};
+use crate::tables::{Owner, Requests, Route, Service, SnatRule, Tables, Tunnels, choices};
 use crate::units::{RealId, ServiceId, Time};
+use arrayvec::ArrayVec;
 use configured::{Change, Configured};
 use counts::Counts;
 use ends::Ends;
@@ -37,6 +39,7 @@ pub use real_ids::Place;
 pub use reals::Edited;
 pub(crate) use registry::Turn;
 use registry::{Registry, Released};
+use snats::Snats;
 pub use states::{Edit, Held, SlowStart, State};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -66,6 +69,9 @@ pub enum Conflict {
     NoCrossing(ServiceKey),
 }
 
+/// The services of one name.
+pub(crate) type Named = ArrayVec<ServiceKey, { Protocol::ALL.len() }>;
+
 pub(super) struct Services {
     configured: Configured,
     indexes: Indexes,
@@ -74,6 +80,7 @@ pub(super) struct Services {
 
 /// What follows from the configured services, and from those that there were.
 struct Indexes {
+    /// One of the services of each name: the others are in the same place, with other protocols.
     names: HashMap<String, ServiceKey>,
     vips: Counts,
     real_addresses: Counts,
@@ -88,6 +95,7 @@ struct Indexes {
     tunnels: Tunnels,
     ends: Ends,
     watches: Watches,
+    snats: Snats,
 }
 
 /// What services are made of beside their own configuration.
@@ -205,6 +213,7 @@ impl Services {
                 tunnels: Tunnels::default(),
                 ends: Ends::new(seed),
                 watches: Watches::default(),
+                snats: Snats::default(),
             },
         }
     }
@@ -228,6 +237,12 @@ impl Services {
         if pools_changed {
             let table = |pool: &config::LocalPool| (pool.name.clone(), Arc::new(pool_table(pool)));
             around.pools = new.pools.iter().map(table).collect();
+        }
+        if pools_changed || new.snat != old.snat {
+            let Indexes {
+                snats, registry, ..
+            } = indexes;
+            snats.follow(&old, new, &around.pools, registry, &around.stats);
         }
         let ways_changed = routes.is_some() || around.reverse_path != new.reverse_path;
         around.reverse_path = new.reverse_path;
@@ -305,7 +320,7 @@ impl Services {
         } = &self.indexes;
         let key = key(service);
         match names.get(&service.name) {
-            Some(other) if *other != key => {
+            Some(other) if (other.address, other.port) != (key.address, key.port) => {
                 return Err(Conflict::Name(service.name.clone(), *other));
             }
             _ => {}
@@ -335,6 +350,7 @@ impl Services {
             tunnels,
             ends,
             watches: _,
+            snats,
         } = &mut self.indexes;
         next.addresses = addresses.freeze();
         next.services = running.freeze();
@@ -343,6 +359,7 @@ impl Services {
         (next.placements, next.clients) = placing.freeze();
         next.tunnels = tunnels.clone();
         next.tunnel_ends = ends.freeze();
+        next.snat = snats.tables();
     }
 
     /// The addresses that have become those of real servers since the last call.
@@ -396,10 +413,13 @@ impl Services {
         self.indexes.running.get(key)
     }
 
-    /// The service of a name, or of a key as it is written: `tcp:192.0.2.80:80`.
-    pub(super) fn find(&self, name: &str) -> Option<ServiceKey> {
-        let by_key = || name.parse().ok().filter(|key| self.get(key).is_some());
-        self.indexes.names.get(name).copied().or_else(by_key)
+    /// The services of a name, one for each of its protocols; or that of a key as it is written: `tcp:192.0.2.80:80`.
+    pub(super) fn find(&self, name: &str) -> Named {
+        if let Some(first) = self.indexes.names.get(name) {
+            return self.indexes.named(name, first).collect();
+        }
+        let key = name.parse().ok().filter(|key| self.get(key).is_some());
+        key.into_iter().collect()
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -413,12 +433,34 @@ impl Services {
         registry.service_totals(&self.around.stats, &service.key, current)
     }
 
+    /// What a rule of `[[snat]]` counted.
+    pub(super) fn outward_totals(&self, rule: &SnatRule) -> RealTotals {
+        let registry = &self.indexes.registry;
+        let real = std::iter::once(rule.real);
+        registry
+            .key(rule.service)
+            .map_or_else(RealTotals::default, |key| {
+                registry.service_totals(&self.around.stats, key, real)
+            })
+    }
+
     pub(super) fn real_totals(&self, id: RealId) -> RealTotals {
         self.indexes.registry.real_totals(&self.around.stats, id)
     }
 }
 
 impl Indexes {
+    /// The services of a name, `first` among them.
+    fn named<'a>(
+        &'a self,
+        name: &'a str,
+        first: &'a ServiceKey,
+    ) -> impl Iterator<Item = ServiceKey> + 'a {
+        let all = Protocol::ALL.into_iter();
+        let keys = all.map(|protocol| ServiceKey { protocol, ..*first });
+        keys.filter(move |key| self.running.get(key).is_some_and(|it| *it.name == *name))
+    }
+
     /// Gives a running service other weights: nothing else that is known of it follows. Returns whether any is another.
     fn reweigh(
         &mut self,
@@ -485,6 +527,7 @@ impl Indexes {
             tunnels,
             ends,
             watches,
+            snats: _,
         } = self;
         let Some(key) = before.or(after).map(key) else {
             return;
@@ -493,7 +536,17 @@ impl Indexes {
         if let Some(before) = before
             && names.get(&before.name) == Some(&key)
         {
-            names.remove(&before.name);
+            let mut others = Protocol::ALL
+                .iter()
+                .map(|&protocol| ServiceKey { protocol, ..key });
+            let is_named = |other: &ServiceKey| {
+                let service = running.get(other);
+                *other != key && service.is_some_and(|it| *it.name == *before.name)
+            };
+            match others.find(is_named) {
+                Some(other) => names.insert(before.name.clone(), other),
+                None => names.remove(&before.name),
+            };
         }
         if let Some(after) = after {
             names.insert(after.name.clone(), key);

@@ -210,6 +210,45 @@ impl Registry {
         }
     }
 
+    /// The ids by which the outward connections of a rule of `[[snat]]` are counted: those of a service with one real server, which
+    /// no table of services has. `key`: one that no service can have.
+    pub(super) fn put_outward(
+        &mut self,
+        key: ServiceKey,
+        name: &str,
+        stats: &Stats,
+    ) -> (ServiceId, RealId) {
+        let Registry {
+            services,
+            reals,
+            ids,
+            ..
+        } = self;
+        ids.departed.remove(&key);
+        let registered = services.entry(key).or_insert_with(|| Registered {
+            id: ids.allocate(stats, key),
+            name: name.into(),
+            cursors: Arc::default(),
+            reals: Box::default(),
+            availability: None,
+            draining: HashSet::default(),
+            templates: None,
+            past: RealTotals::default(),
+            tally: None,
+        });
+        let real = match registered.reals.first() {
+            Some((_, real)) => *real,
+            None => {
+                let at = (key.address, 0);
+                let real = reals.allocate(stats, (key, at.0, at.1));
+                registered.draining.remove(&real);
+                registered.reals = [(at, real)].into();
+                real
+            }
+        };
+        (registered.id, real)
+    }
+
     /// Forgets what nothing looks after any longer of a service's real servers: their health without checks, and that they are
     /// held without `passive`. Before they are [put](Self::put), so that they are weighed by what is left.
     pub(super) fn forget_unfounded(&mut self, service: &config::ServiceConfig) {

@@ -107,6 +107,18 @@ def any_port(mode):
     return Case(f"{mode}_any_port_service_and_the_exact_one_before_it", lb, steps)
 
 
+def both_protocols(mode):
+    """One service of TCP and UDP: a client's port is another one in each."""
+    lb = two_arm(service(mode, A, protocol="tcp+udp", port=53))
+    steps = [
+        wan(tcp(CLIENT, VIP, dport=53), forward("lan", A, new=True, state="syn_recv", service="web")),
+        wan(udp(CLIENT, VIP, b"odd", dport=53), forward("lan", A, new=True, state="udp", service="web")),
+    ]
+    if mode != "dr":
+        steps += [lan(reply_to(n, *rest), forward("wan", CLIENT, new=False, sport=53)) for n, rest in ((1, (None, b"answer!")), (0, ("SA",)))]
+    return Case(f"{mode}_both_protocols", lb, steps)
+
+
 def through_gateways(mode):
     """The real server and the client each behind a router: frames go to the routers' MAC addresses."""
     lb = two_arm(service(mode, FAR))
@@ -136,7 +148,7 @@ def on_one_leg(mode):
 MODES, PROTOCOLS = ("dr", "nat", "fullnat"), ("tcp", "udp")
 CASES = [
     *(make(mode, protocol) for make in (both_ways, lengths, wrong_checksum) for mode in MODES for protocol in PROTOCOLS),
-    *(make(mode) for make in (with_ip_options, ethernet_padding, no_checksum, any_port, on_one_leg) for mode in MODES),
+    *(make(mode) for make in (with_ip_options, ethernet_padding, no_checksum, any_port, both_protocols, on_one_leg) for mode in MODES),
     *(make(mode) for make in (through_gateways, near_client) for mode in ("nat", "fullnat")),
     Case("nat_udp_checksum_of_0_is_sent_as_ffff", two_arm(service("nat", A, protocol="udp")), zero_sums()),
     Case("nat_tcp_checksum_of_0_is_sent_as_0", two_arm(service("nat", A)), tcp_zero_sum()),

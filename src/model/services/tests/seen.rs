@@ -15,7 +15,7 @@ pub(super) struct Row {
 pub(super) struct Seen {
     pub(super) services: BTreeMap<ServiceKey, Row>,
     pub(super) order: Vec<ServiceKey>,
-    pub(super) by_name: Vec<Option<ServiceKey>>,
+    pub(super) by_name: Vec<Vec<ServiceKey>>,
     pub(super) addresses: BTreeMap<IpAddr, String>,
     pub(super) routes: Vec<Option<(PortId, Option<IpAddr>)>>,
     pub(super) rest: String,
@@ -99,7 +99,9 @@ pub(super) fn seen(model: &Model) -> Seen {
     Seen {
         services,
         order: model.services().map(|service| service.key).collect(),
-        by_name: NAMES.iter().map(|name| model.find_service(name)).collect(),
+        by_name: (NAMES.iter())
+            .map(|name| model.find_services(name).to_vec())
+            .collect(),
         addresses: tables
             .addresses
             .iter()
