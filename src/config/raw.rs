@@ -230,7 +230,7 @@ tables! {
         limits: ServiceLimits;
         real: List<Real>;
     }
-    ServiceLimits "limits" {
+    ServiceLimits "limits of a service" {
         connections: Int<1, 268_435_456>;
         new_per_second: Int<1, 10_000_000>;
         per_client_connections: Int<1, 268_435_456>;

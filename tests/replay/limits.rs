@@ -180,7 +180,7 @@ fn what_ends_makes_room() {
             assert_eq!(lab.syn(from(0)), None);
             lab.reset(from(1));
             lab.wait(30 * SECOND);
-            assert_eq!(lab.syn(from(3)), None, "{limit}");
+            assert_eq!(lab.establish(from(3)), None, "{limit}");
             assert!(lab.syn(from(4)).is_some());
         }
     }

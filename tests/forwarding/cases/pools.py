@@ -16,10 +16,9 @@ def client(family, number):
 
 def talk(family, host, first, count, reply_to, reals=None):
     """So many flows of a client, each answered, so that none gives way to another; `first`: the number of the first step."""
-    steps = []
-    for n in range(count):
-        steps.append(wan(family.udp(host, family.VIP, sport=1000 + n), forward("lan", reals and reals[n % len(reals)], new=True)))
-        steps.append(lan(reply_to(first + 2 * n, payload=b"answer"), forward("wan")))
+    onwards = (forward("lan", reals and reals[n % len(reals)], new=True) for n in range(count))
+    steps = [wan(family.udp(host, family.VIP, sport=1000 + n), onward) for n, onward in enumerate(onwards)]
+    steps += [lan(reply_to(first + n, payload=b"answer"), forward("wan")) for n in range(count)]
     return steps
 
 
