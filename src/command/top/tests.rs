@@ -349,7 +349,7 @@ fn refused_clients_are_shown_as_far_as_there_is_room() {
         .find(|line| line.contains("Refused clients:"))
         .unwrap();
     assert!(
-        line.contains("2001:db8:1111:0000::/64 12345") && line.contains('…'),
+        line.contains("2001:db8:1111:0000::/64 12.3k") && line.contains('…'),
         "{line}"
     );
     let mut out = Vec::new();
