@@ -151,6 +151,12 @@ fn nginx_and_haproxy_of_either_family_know_clients_of_either() {
 }
 
 #[test]
+fn nginx_knows_the_clients_that_weir_tells_the_server_kit_of() {
+    lab("toa", &["4", "5"]);
+    lab("toa", &["6", "5"]);
+}
+
+#[test]
 fn the_host_uses_a_port_over_ipv6() {
     lab("ipv6-host", &[]);
 }
