@@ -239,6 +239,7 @@ impl Check<'_> {
         let one_packet = timing::one_packet(&raw, self.log);
         let on_drain = passive::on_drain(&raw, self.log);
         let passive = passive::passive(&raw, port, self.log);
+        let limits = clients::limits(&raw, self.log);
         let clients = clients::clients(&raw, self.lists.as_deref_mut(), self.log);
         let persistence = raw.persistence.into_option().map(|raw| PersistenceConfig {
             timeout: raw.timeout.get().unwrap_or(Duration::from_secs(360)),
@@ -277,6 +278,7 @@ impl Check<'_> {
             pool: raw.pool.into_option(),
             allow,
             deny,
+            limits: limits.ok()?,
             reals,
             fallback,
         })
