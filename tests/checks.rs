@@ -103,6 +103,7 @@ fn services(
             pool: None,
             allow: None,
             deny: None,
+            limits: None,
             reals: (0..reals).map(real).collect(),
         })
     };

@@ -3,7 +3,9 @@
 use super::gap::{list_connections, median};
 use super::setup::{LAN, Setup, bursts, warm_up};
 use super::traffic::Flow;
-use super::{Bench, Traffic, errors, families, fragments, memory, redirect, routes, services};
+use super::{
+    Bench, Traffic, admission, errors, families, fragments, memory, redirect, routes, services,
+};
 use crate::config::{self, Config};
 use crate::conn::{Connection, Table};
 use crate::model::key;
@@ -65,6 +67,16 @@ pub static CASES: &[Case] = &[
         name: "new",
         description: "new connections, steady, with expiry",
         run: new_connections,
+    },
+    Case {
+        name: "acl",
+        description: "new connections of a service with `allow` or `deny`, by the length of the list",
+        run: admission::acl,
+    },
+    Case {
+        name: "limits",
+        description: "new connections of a service with `limits`",
+        run: admission::limits,
     },
     Case {
         name: "services",

@@ -4,6 +4,7 @@
 //! sends goes back to the buffers. The cost of that alone is measured by the same loop without a director, and taken
 //! off. Times are CPU time of this thread, so that other programs on the machine count little.
 
+mod admission;
 pub mod cases;
 mod errors;
 mod families;

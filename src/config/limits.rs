@@ -23,6 +23,31 @@ pub struct Limits {
     pub host_peer_packets_per_second: u32,
 }
 
+/// `limits` of a service: what it takes at most. None: as much as there is room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceLimits {
+    /// Live connections of the service.
+    pub connections: Option<u32>,
+    /// New ones a second, with a second's worth at once.
+    pub new_per_second: Option<u32>,
+    /// The same of each client: an IPv4 address, or a /64.
+    pub per_client_connections: Option<u32>,
+    pub per_client_new_per_second: Option<u32>,
+}
+
+impl ServiceLimits {
+    /// Each limit that is set, by its key.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let all = [
+            ("connections", self.connections),
+            ("new_per_second", self.new_per_second),
+            ("per_client_connections", self.per_client_connections),
+            ("per_client_new_per_second", self.per_client_new_per_second),
+        ];
+        all.into_iter().filter_map(|(key, most)| Some((key, most?)))
+    }
+}
+
 /// `[timeouts]`: one field for each state; the names and defaults are those of the kernel's IPVS
 /// (`tcp_timeouts`, `udp_timeouts` in `ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`).
 #[derive(Clone, Debug, PartialEq, Eq)]

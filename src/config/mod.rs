@@ -41,7 +41,7 @@ pub use health::{
     Body, CheckAddresses, CheckWay, DnsProbe, Exchange, ExecProbe, GrpcProbe, HealthConfig,
     HealthTemplates, HealthUse, HttpProbe, Probe, Rcode, RecordType, TlsProbe, target,
 };
-pub use limits::{Limits, TimeoutsConfig};
+pub use limits::{Limits, ServiceLimits, TimeoutsConfig};
 pub use mode::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
 pub(crate) use open::read_file;
 pub use pieces::Known;
@@ -544,6 +544,8 @@ pub struct ServiceConfig {
     pub allow: Option<ClientList>,
     /// These may not.
     pub deny: Option<ClientList>,
+    /// How many connections it takes. None: as many as there is room for.
+    pub limits: Option<ServiceLimits>,
     pub reals: Vec<RealConfig>,
     /// Sorry servers: for new connections while the real servers get none. Each has weight 1.
     pub fallback: Vec<RealConfig>,

@@ -228,7 +228,14 @@ tables! {
         pool: String;
         allow: List<Entry>;
         deny: List<Entry>;
+        limits: ServiceLimits;
         real: List<Real>;
+    }
+    ServiceLimits "limits of a service" {
+        connections: Int<1, 268_435_456>;
+        new_per_second: Int<1, 10_000_000>;
+        per_client_connections: Int<1, 268_435_456>;
+        per_client_new_per_second: Int<1, 1_000_000>;
     }
     Passive "passive" {
         failures: Int<1, 100_000>;

@@ -180,6 +180,7 @@ impl ServiceConfig {
             pool,
             allow,
             deny,
+            limits,
             reals,
             fallback,
         } = self;
@@ -237,6 +238,9 @@ impl ServiceConfig {
             put(&mut table, "on_drain", after);
         }
         put_some(&mut table, "passive", passive.as_ref().map(passive_table));
+        let limits = limits.iter().flat_map(|limits| limits.given());
+        let limits = limits.map(|(key, most)| (key.to_owned(), i64::from(most).into()));
+        put(&mut table, "limits", limits.collect::<Table>());
         match pool {
             Some(pool) => put(&mut table, "pool", pool.as_str()),
             None => put(&mut table, "real", tables(reals, real_table)),

@@ -2,6 +2,7 @@
 //! local pair, its entry.
 
 use super::crossing::Beside;
+use super::fair;
 use super::family::Family;
 use super::flow::{Way, count, direction, resolve};
 use super::live::{Live, Rivals, Room};
@@ -76,7 +77,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         let local = match pool {
             None => None,
             Some(pool) => {
-                let pair = self.local_pair(pool, service, &real, reply_key, syn, effort, turn)?;
+                let pair =
+                    self.local_pair(pool, service, &real, flow, reply_key, syn, effort, turn)?;
                 self.reset_given_up(tables, turn.sink);
                 self.reset_left(&reply_key(pair), tables, turn.sink);
                 Some(pair)
@@ -136,6 +138,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             self.live.assure(&connection);
         }
         self.sweep.connection_made();
+        if let Some(guard) = &service.guard {
+            self.note_begun(guard, service.id, id, flow, now);
+        }
         if hairpin.is_some() {
             self.live.counters.hairpins.add(1);
         }
@@ -167,6 +172,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         pool: &Pool,
         service: &Service,
         real: &Real,
+        flow: &Flow<F>,
         reply_key: impl Fn(Pair<F::Address>) -> F::Key,
         syn: Option<u64>,
         effort: &mut Effort,
@@ -179,6 +185,19 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(stats) = counters.reals.get(real.id.index()) else {
             return Err(exhausted);
         };
+        let noted = counters.pairs.get(real.id.index());
+        let noted = noted.filter(|_| service.pool.is_some());
+        let used = fair::used(&stats.counters);
+        if let Some(noted) = noted
+            && fair::is_scarce(pool, self.shared.steering.workers(), used)
+        {
+            if noted.press() {
+                counters.pressed.add(1);
+            }
+            if self.holds_too_much(pool, flow, &reply_key) {
+                return Err(Unmade::NotHere(DropReason::LocalPortsUnfair));
+            }
+        }
         let hint = self.live.take_hint(real.id);
         let mut pairs = Local {
             live: &mut self.live,
@@ -204,8 +223,18 @@ impl<F: Family, P: Packet> Core<F, P> {
         // Where the next connection to this real server will look: in this burst, most probably.
         pairs.fetch(expected(pool, &stats.pairs));
         match chosen {
-            None => Err(exhausted),
-            Some(Choice::Free(pair)) => Ok(pair),
+            None => {
+                if let Some(noted) = noted {
+                    noted.exhausted.add(1);
+                }
+                Err(exhausted)
+            }
+            Some(Choice::Free(pair)) => {
+                if let Some(noted) = noted {
+                    noted.note(used.saturating_add(1));
+                }
+                Ok(pair)
+            }
             Some(Choice::Held(pair, held)) => {
                 // One pair in N is this worker's, and a flood is spread over all real servers.
                 let all = u64::from(pool.size()) * service.choices().len() as u64;

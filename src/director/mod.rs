@@ -10,11 +10,13 @@
 //! weir answers itself or leaves to the host in [`answer`]. [`live`] has the connections, and what is given up when
 //! something is full.
 
+mod admit;
 mod answer;
 mod arp;
 mod connect;
 mod crossing;
 mod failures;
+mod fair;
 pub mod family;
 mod fetch;
 mod flood;

@@ -98,6 +98,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             // Held from the beginning: what makes room for the connection must not take it.
             template.set_controlled(1);
             let id = self.live.add(template, hash, None, service.id);
+            if id.is_some() {
+                self.live.note_template(service.id);
+            }
             return Ok((real, way, id));
         };
         let template = *self.live.table.get(found.id);

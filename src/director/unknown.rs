@@ -136,7 +136,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return (Verdict::Drop(DropReason::NoConnection), context);
         }
         if let Some(guard) = &service.guard
-            && let Some(reason) = guard.refuses(key.source().into())
+            && let Some(reason) = self.is_refused(guard, service.id, flow, opens, turn)
         {
             return (Verdict::Drop(reason), context);
         }

@@ -52,6 +52,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         pool: None,
         allow: None,
         deny: None,
+        limits: None,
         reals: reals
             .iter()
             .map(|&real| RealConfig {

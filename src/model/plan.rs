@@ -7,7 +7,7 @@ use super::changes::different;
 use super::{Model, key};
 use crate::config::{
     Announce, CheckAddresses, Config, HealthUse, ModeConfig, PassiveConfig, PersistenceConfig,
-    Protocol, RealConfig, ServiceConfig, TcpMss,
+    Protocol, RealConfig, ServiceConfig, ServiceLimits, TcpMss,
 };
 use crate::service::Role;
 use serde::Serialize;
@@ -368,6 +368,10 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
     }
     rest.allow.clone_from(&after.allow);
     rest.deny.clone_from(&after.deny);
+    key!(limits, |it: &Option<ServiceLimits>| it.map(|limits| {
+        let given = limits.given().map(|(key, most)| format!("{key} {most}"));
+        given.collect::<Vec<_>>().join(", ")
+    }));
     key!(health, |it: &Option<HealthUse>| it.as_ref().and_then(shown));
     rest.reals.clone_from(&after.reals);
     rest.fallback.clone_from(&after.fallback);

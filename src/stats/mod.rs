@@ -4,6 +4,7 @@
 mod beside;
 mod counter;
 mod overload;
+mod pairs;
 mod signs;
 #[cfg(test)]
 mod stats_loom;
@@ -23,6 +24,7 @@ pub const MAX_PORTS: usize = 16;
 pub use beside::{Beside, TABLES};
 pub use counter::{Counter, Gauge};
 pub use overload::Overload;
+pub use pairs::PairUse;
 pub use signs::{Failure, Seen, Signs};
 
 /// What `counter` synchronises with. The model test compiles the same file against loom's versions.
@@ -103,6 +105,13 @@ impl Stats {
         }
     }
 
+    /// Reserves what is noted of the local pairs towards a real server. Called before the real server is published.
+    pub fn ensure_pairs(&self, id: RealId) {
+        for worker in self.workers() {
+            worker.pairs.ensure(id.index());
+        }
+    }
+
     /// Has every worker keep what is told of clients beside its connections. Called by the control thread before it publishes
     /// a service that tells.
     pub fn want_told(&self) {
@@ -137,6 +146,16 @@ impl Stats {
             .filter_map(|worker| worker.services.get(id.index()))
             .fold(0, |live, service| {
                 live.wrapping_add(service.live.get() + service.across.get())
+            })
+    }
+
+    /// Live connections of a service without persistence templates, over all workers: each of which may be making one more.
+    pub fn connections(&self, id: ServiceId) -> u32 {
+        self.workers()
+            .filter_map(|worker| worker.services.get(id.index()))
+            .fold(0, |live, service| {
+                let of_both = service.live.get().wrapping_add(service.across.get());
+                live.wrapping_add(of_both.wrapping_sub(service.templates.get()))
             })
     }
 
@@ -231,6 +250,10 @@ pub struct WorkerStats {
     pub services: GrowingArray<ServiceStats>,
     /// Of real servers that are [watched](Standing::is_watched).
     pub signs: GrowingArray<Signs>,
+    /// Of real servers of services with a local pool.
+    pub pairs: GrowingArray<PairUse>,
+    /// How often most of a real server's pairs came into use.
+    pub pressed: Counter,
     /// What all of them together have failed in, by [`Failure`].
     pub failures: [Counter; Failure::ALL.len()],
 }
@@ -248,6 +271,10 @@ pub struct ServiceStats {
     pub live: Gauge,
     /// Those of them whose sides are of different families, which have a table of their own: not among the others.
     pub across: Gauge,
+    /// Persistence templates among all of these.
+    pub templates: Gauge,
+    /// 1: clients are told of the ends of its connections, by the director.
+    pub counts_clients: Gauge,
 }
 
 impl WorkerStats {
@@ -279,6 +306,8 @@ impl WorkerStats {
             reals: GrowingArray::new(MAX_REALS)?,
             services: GrowingArray::new(MAX_SERVICES)?,
             signs: GrowingArray::new(MAX_REALS)?,
+            pairs: GrowingArray::new(MAX_REALS)?,
+            pressed: Counter::default(),
             failures: Default::default(),
         })
     }

@@ -49,6 +49,7 @@ BURST = 1
 # What these count, each worker has for itself: places in its table, local ports that are its own, packets that wait;
 # and a client port that two nat services lead to one real server is noticed where one worker has both.
 ONE_WORKER = {
+    "pools": {"v4_one_client", "four_to_six_one_client", "six_to_four_one_client", "elsewhere"},
     "connections": {
         "a_full_table_gives_the_oldest_half_open_connection_up",
         "a_full_table_has_room_after_the_timeouts",

@@ -16,6 +16,7 @@ mod frames;
 mod fuzz;
 mod ipv6;
 mod known;
+mod limits;
 mod neighbours;
 mod passive;
 mod pressure;

@@ -229,6 +229,7 @@ impl Check<'_> {
         let slow_start = scheduler::slow_start(&raw, scheduler, self.log);
         let on_drain = passive::on_drain(&raw, self.log);
         let passive = passive::passive(&raw, port, self.log);
+        let limits = clients::limits(&raw, self.log);
         let clients = clients::clients(&raw, self.lists.as_deref_mut(), self.log);
         let persistence = raw.persistence.into_option().map(|raw| PersistenceConfig {
             timeout: raw.timeout.get().unwrap_or(Duration::from_secs(360)),
@@ -264,6 +265,7 @@ impl Check<'_> {
             pool: raw.pool.into_option(),
             allow,
             deny,
+            limits: limits.ok()?,
             reals,
             fallback,
         })

@@ -17,7 +17,7 @@ mod watches;
 
 use super::changes::{Changes, different};
 use super::from_config::{key, owners, pool_table};
-use crate::admission::Guard;
+use crate::admission::{Clients, Guard};
 use crate::config::{self, ClientAddress, Config, OnDown, Protocol, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
@@ -44,7 +44,7 @@ use registry::{Registry, Released};
 use snats::Snats;
 pub use states::{Edit, Held, SlowStart, State};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use watches::Watches;
 pub(super) use watches::{Outcome, Passed};
 
@@ -108,6 +108,9 @@ struct Indexes {
 /// What services are made of beside their own configuration.
 struct Around {
     stats: Arc<Stats>,
+    seed: u64,
+    /// Of all services with limits per client, since there is one.
+    clients: OnceLock<Arc<Clients>>,
     /// See [`Model::with_beginnings`](super::Model::with_beginnings).
     beginnings: Option<u64>,
     pools: HashMap<String, Arc<Pool>>,
@@ -125,6 +128,24 @@ impl Around {
                 route.map_or(0, |route| 1 << route.port.0)
             }
         }
+    }
+
+    /// What new connections of a registered service are asked.
+    fn guard(
+        &self,
+        service: &config::ServiceConfig,
+        registry: &mut Registry,
+    ) -> Option<Arc<Guard>> {
+        if !Guard::is_wanted(service) {
+            return None;
+        }
+        let tally = registry.tally(&key(service), &self.stats)?;
+        let clients = || {
+            self.clients
+                .get_or_init(|| Arc::new(Clients::new(self.seed)))
+        };
+        let clients = Guard::counts_clients(service).then(|| clients().clone());
+        Some(Arc::new(Guard::new(service, tally, clients)))
     }
 
     /// Tells the workers whether a real server takes new connections, what becomes of the established ones, and where its
@@ -181,6 +202,8 @@ impl Services {
         Services {
             around: Around {
                 stats,
+                seed,
+                clients: OnceLock::new(),
                 beginnings,
                 pools: HashMap::default(),
                 routes: Arc::default(),
@@ -603,6 +626,10 @@ impl Indexes {
             config::ModeConfig::Fullnat { pool } => around.pools.get(pool).cloned(),
             _ => None,
         };
+        if pool.is_some() {
+            let reals = registered.reals.iter();
+            reals.for_each(|real| around.stats.ensure_pairs(real.id));
+        }
         let via = Via::of(&service.mode);
         if let Some(via) = via {
             for real in &registered.reals {
@@ -623,6 +650,7 @@ impl Indexes {
         }
         let prefix = persistence.map(|persistence| persistence.prefix);
         placing.put(key, is_nat, prefix, natted);
+        let guard = around.guard(service, registry);
         if before.is_none() {
             ranges.insert(&key);
         }
@@ -657,7 +685,7 @@ impl Indexes {
                 on_down: service.on_down,
                 on_drain: service.on_drain,
                 via,
-                guard: Guard::of(service),
+                guard,
                 cursors: registered.cursors,
             }),
         );
