@@ -5,10 +5,12 @@
 //! so they are cells in a table beside it ([`crate::neighbour`]).
 
 mod placement;
+mod quic;
 mod snat;
 mod tunnels;
 
 pub use placement::{Placement, Placements};
+pub use quic::{Named, Quic};
 pub use snat::{Snat, SnatRule};
 pub use tunnels::Tunnels;
 
@@ -295,6 +297,7 @@ pub struct Service {
     /// None: as [`Tables::unknown_tcp`] says.
     pub unknown_tcp: Option<UnknownTcp>,
     pub tcp_mss: Option<TcpMss>,
+    pub quic: Option<Arc<Quic>>,
     pub on_down: OnDown,
     /// After which silence a UDP flow of a drained real server goes on to another one.
     pub on_drain: Option<Duration>,

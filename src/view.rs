@@ -413,6 +413,10 @@ pub struct WorkerView {
     #[serde(default)]
     #[schema(required)]
     pub hairpin_connections: u64,
+    /// Datagrams whose QUIC connection id names no real server of their service.
+    #[serde(default)]
+    #[schema(required)]
+    pub quic_unknown_ids: u64,
     /// Every reason, also those without a packet.
     pub dropped_packets: BTreeMap<String, u64>,
     pub replies: BTreeMap<String, u64>,

@@ -76,6 +76,7 @@ fn services(
                 port,
                 weight: 1,
                 thresholds: None,
+                server_id: None,
             }
         };
         Arc::new(ServiceConfig {
@@ -90,6 +91,7 @@ fn services(
             when_unavailable: WhenUnavailable::Refuse,
             unknown_tcp: None,
             tcp_mss: None,
+            quic: None,
             health: Some(HealthUse::Own(health.clone())),
             slow_start: None,
             on_down: Default::default(),

@@ -214,6 +214,7 @@ tables! {
         when_unavailable: WhenUnavailable;
         unknown_tcp: UnknownTcp;
         tcp_mss: TcpMss;
+        quic: Quic;
         health: HealthChoice;
         slow_start: Duration;
         on_down: OnDown;
@@ -228,6 +229,12 @@ tables! {
         allow: List<Entry>;
         deny: List<Entry>;
         real: List<Real>;
+    }
+    Quic "quic" {
+        server_id_length: Int<1, 15>, required;
+        connection_id_length: Int<6, 20>, required;
+        config_id: Int<0, 6>;
+        key: Hex;
     }
     Passive "passive" {
         failures: Int<1, 100_000>;
@@ -281,6 +288,7 @@ tables! {
         weight: Int<0, 65_535>;
         max_connections: Int<0, 4_294_967_295>;
         min_connections: Int<0, 4_294_967_295>;
+        server_id: Hex;
     }
     RealPool "[[pool]]" {
         name: Name, required;
@@ -292,6 +300,7 @@ tables! {
         weight: Int<0, 65_535>;
         max_connections: Int<0, 4_294_967_295>;
         min_connections: Int<0, 4_294_967_295>;
+        server_id: Hex;
     }
 }
 
@@ -304,6 +313,7 @@ impl PoolReal {
             weight,
             max_connections,
             min_connections,
+            server_id,
         } = self;
         Real {
             address,
@@ -311,6 +321,7 @@ impl PoolReal {
             weight,
             max_connections,
             min_connections,
+            server_id,
         }
     }
 }

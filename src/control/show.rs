@@ -200,6 +200,7 @@ impl Control {
             originated_packets: counters.originated.get(),
             routed_packets: counters.routed.get(),
             hairpin_connections: counters.hairpins.get(),
+            quic_unknown_ids: counters.quic_unknown.get(),
             dropped_packets: DropReason::ALL
                 .iter()
                 .map(|reason| (reason.name().to_owned(), counters.drops(*reason).get()))

@@ -111,10 +111,12 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         let opens = !found.reply && is_tcp(flow) && flow.flags.opens();
         let leaves = !found.reply && real.standing.is_left();
+        let asks = !found.reply && real.standing.asks();
         let is_watched = real.standing.is_watched();
         if connection.is_silent(&tables.timeouts, now.millis())
             || opens && self.starts_anew(&connection, tables)
             || leaves && self.may_leave(&connection, flow, turn)
+            || asks && self.names_another(&packet, flow, &connection, tables)
         {
             self.live.end(found.id);
             let target = tables.target(&service_key(&flow.key));

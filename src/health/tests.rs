@@ -39,6 +39,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         when_unavailable: WhenUnavailable::Refuse,
         unknown_tcp: None,
         tcp_mss: None,
+        quic: None,
         health,
         slow_start: None,
         on_down: Default::default(),
@@ -57,6 +58,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
                 port: 80,
                 weight: 1,
                 thresholds: None,
+                server_id: None,
             })
             .collect(),
     })

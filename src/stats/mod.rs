@@ -199,6 +199,8 @@ pub struct WorkerStats {
     pub routed: Counter,
     /// Connections of nat clients that got the port's address, since they are in the subnet of their real server.
     pub hairpins: Counter,
+    /// Datagrams whose QUIC connection id names no real server of their service.
+    pub quic_unknown: Counter,
     drops: [Counter; DropReason::COUNT],
     /// ICMP errors that were sent on to the other end of the connection that they are about, by [`IcmpErrorKind`].
     pub icmp_errors: [Counter; IcmpErrorKind::ALL.len()],
@@ -250,6 +252,7 @@ impl WorkerStats {
             originated: Counter::default(),
             routed: Counter::default(),
             hairpins: Counter::default(),
+            quic_unknown: Counter::default(),
             // Arrays of more than 32 have no default.
             drops: std::array::from_fn(|_| Counter::default()),
             icmp_errors: Default::default(),
@@ -412,7 +415,7 @@ pub struct Standing {
 }
 
 const _: () = assert!(MAX_PORTS <= u16::BITS as usize);
-const _: () = assert!(MAX_SERVICES as u32 <= Standing::WATCHED);
+const _: () = assert!(MAX_SERVICES as u32 <= Standing::ASKS);
 
 /// What becomes of the established connections of a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -434,6 +437,8 @@ impl Standing {
     const DOWN: u32 = 1 << 29;
     const ENDS: u32 = 1 << 28;
     const WATCHED: u32 = 1 << 27;
+    const LEFT: u32 = 1 << 26;
+    const ASKS: u32 = 1 << 25;
 
     /// A real server of `service`. `is_open`: its weight is above 0. `is_watched`: what becomes of its connections is
     /// counted. `reply_ports`: a bit for each port that its replies may come in by.
@@ -448,7 +453,8 @@ impl Standing {
         let open = if is_open { Self::OPEN } else { 0 };
         let watched = if is_watched { Self::WATCHED } else { 0 };
         let fate = match established {
-            Established::GoOn | Established::Leave => 0,
+            Established::GoOn => 0,
+            Established::Leave => Self::LEFT,
             Established::Removed => Self::ENDS,
             Established::Down => Self::ENDS | Self::DOWN,
             Established::Moved => Self::ENDS | Self::DOWN | Self::MOVES,
@@ -462,6 +468,19 @@ impl Standing {
             _ => [0; 2],
         };
         self.admit(admitted);
+    }
+
+    /// Has its service asked about each request of its connections: after [`set`](Self::set), which it is a part of.
+    pub fn ask(&self) {
+        let told = self.service.load(Relaxed);
+        self.service.store(told | Self::ASKS, Relaxed);
+        self.admitted[0].store(0, Relaxed);
+    }
+
+    /// Whether its service is asked about each request.
+    #[inline]
+    pub fn asks(&self) -> bool {
+        self.service.load(Relaxed) & Self::ASKS != 0
     }
 
     /// It is configured no more: its connections are to end.
@@ -483,7 +502,7 @@ impl Standing {
 
     /// Whether UDP flows that were silent are to go to another real server.
     pub fn is_left(&self) -> bool {
-        self.admitted[0].load(Relaxed) == 0 && !self.ends_connections()
+        self.service.load(Relaxed) & Self::LEFT != 0
     }
 
     /// Whether it is counted what becomes of its connections.
@@ -496,7 +515,7 @@ impl Standing {
     pub fn established(&self) -> Established {
         let told = self.service.load(Relaxed);
         match told & Self::ENDS != 0 {
-            false if self.admitted[0].load(Relaxed) == 0 => Established::Leave,
+            false if told & Self::LEFT != 0 => Established::Leave,
             false => Established::GoOn,
             true if told & Self::MOVES != 0 => Established::Moved,
             true if told & Self::DOWN != 0 => Established::Down,
@@ -511,7 +530,7 @@ impl Standing {
     }
 
     pub fn service(&self) -> ServiceId {
-        ServiceId(self.service.load(Relaxed) & (Self::WATCHED - 1))
+        ServiceId(self.service.load(Relaxed) & (Self::ASKS - 1))
     }
 
     /// Whether its connections go on and, of a reply, whether it may come in by this port.

@@ -30,6 +30,7 @@ pub mod ipv6;
 pub mod mld;
 pub mod ndisc;
 pub mod options;
+pub mod quic;
 pub mod tcp;
 pub mod udp;
 pub mod vlan;
