@@ -24,6 +24,7 @@ pub mod forward;
 pub(crate) mod harden;
 pub mod health;
 pub(crate) mod host;
+pub mod import;
 pub mod io;
 pub mod log;
 pub(crate) mod lpm;

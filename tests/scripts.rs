@@ -47,6 +47,8 @@ fn a_bundle_runs_in_another_folder_with_nothing_of_this_one() {
         "config/minimal.toml",
         "config/weir.service",
         "docs/configuration.md",
+        "docs/server-kit.md",
+        "server-kit/Makefile",
         "README.md",
         "LICENSE-MIT",
         "LICENSE-APACHE",

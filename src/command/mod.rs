@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod confirm;
 mod edit;
+mod import;
 pub mod output;
 mod plan;
 mod reload;
@@ -28,6 +29,7 @@ use std::sync::OnceLock;
 pub enum Command {
     Run(run::Run),
     Check(check::Check),
+    Import(import::Import),
     Replay(replay::Replay),
     Bench(bench::Bench),
     Plan(plan::Plan),
@@ -50,6 +52,7 @@ impl Command {
         match self {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
+            Command::Import(import) => import.run(),
             Command::Replay(replay) => replay.run(),
             Command::Bench(bench) => bench.run(),
             Command::Reload(reload) => reload.run(),

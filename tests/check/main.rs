@@ -2,6 +2,7 @@
 
 mod command;
 mod findings;
+mod import;
 mod include;
 mod meaning;
 mod robust;

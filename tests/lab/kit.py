@@ -459,6 +459,25 @@ class Tunnels:
             nothing = self.wrap(kind, outer, inner, b"", middle=b"")
             self.case(f"{name}: nothing inside", [nothing], inner, None, malformed)
 
+    def noise(self, seed, count):
+        """Wrapped packets with bytes of chance in them, whole and in fragments: nothing of it ends the kit."""
+        dice = random.Random(seed)
+        for _ in range(count):
+            kind, outer, inner = dice.choice(KINDS), dice.choice((4, 6)), dice.choice((4, 6))
+            cut = dice.random() < 0.3
+            inside = bytearray(bytes(self.datagram(inner, size=900 if cut else dice.randrange(60))))
+            for _ in range(dice.randrange(4)):
+                inside[dice.randrange(min(60, len(inside)))] = dice.randrange(256)
+            if dice.random() < 0.2:
+                inside = inside[: dice.randrange(len(inside))]
+            middle = dice.randbytes(dice.randrange(9)) if dice.random() < 0.3 else None
+            wrapped = self.wrap(kind, outer, inner, bytes(inside), ecn=dice.randrange(4), options=dice.random() < 0.3, middle=middle)
+            long = len(bytes(wrapped)) > 700
+            for packet in self.fragments(wrapped) if cut and long else [wrapped]:
+                self.wire.send(packet)
+        # What came of it has been answered, or not, when the next case begins.
+        time.sleep(0.3)
+
     def errors(self, inner):
         """The kernel speaks to the client itself: a closed port, and a ping."""
         packet = self.datagram(inner, port=7001)
@@ -482,6 +501,9 @@ class Tunnels:
                     cases += 1
         for inner in (4, 6):
             self.errors(inner)
+        self.noise(7, 1500)
+        for kind in KINDS:
+            self.right(kind, 4, 6)
         print(f"{cases} tunnels")
 
 

@@ -10,6 +10,8 @@ mod config;
 mod director;
 #[path = "../../fuzz/fragments.rs"]
 mod fragments;
+#[path = "../../fuzz/import.rs"]
+mod import;
 #[path = "../../fuzz/quotes.rs"]
 mod quotes;
 #[path = "../../fuzz/wire.rs"]
@@ -39,6 +41,7 @@ fn what_a_fuzz_target_once_failed_on_it_passes() {
             "config" => config::run,
             "director" => director::run,
             "fragments" => fragments::run,
+            "import" => import::run,
             "quotes" => quotes::run,
             "wire" => wire::run,
             _ => panic!("fuzz target {name} has no body here"),

@@ -8,12 +8,12 @@ use std::num::NonZeroU32;
 
 /// `max_connections` and `min_connections`; with a maximum of 0 it may have any number, as by `ipvsadm -x 0`.
 pub(super) fn thresholds(real: &raw::Real, log: &mut Log) -> Option<Thresholds> {
-    let max = real.max_connections.get().map_or(0, |max| max.0 as u32);
+    let max = real.max_connections.get().map_or(0, |max| max.0);
     let max = NonZeroU32::new(max);
     let Some(min) = real.min_connections.ok() else {
         return max.map(|max| Thresholds { max, min: 0 });
     };
-    let lower = min.value.0 as u32;
+    let lower = min.value.0;
     match max {
         // What could not be read may have been enough.
         None if matches!(real.max_connections, Given::Bad) => {}

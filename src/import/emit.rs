@@ -1,0 +1,593 @@
+//! Writes a configuration of weir.
+
+use super::{
+    Check, Encapsulation, Found, Method, Options, Place, Protocol, RealServer, Remarks,
+    VirtualService,
+};
+use crate::config::{self, SchedulerConfig};
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::net::IpAddr;
+
+/// The device that a port has until a person gives it another one: it needs no hardware.
+const DEVICE: &str = "net_tap0,iface=weir0";
+/// The largest weight; IPVS takes one more.
+const MOST_WEIGHT: u32 = 65_535;
+
+/// A text as TOML has it.
+pub(super) fn quoted(text: &str) -> String {
+    toml_edit::Value::from(text).to_string().trim().to_owned()
+}
+
+/// A list of texts.
+pub(super) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<_> = items
+        .into_iter()
+        .map(|it| quoted(&it.to_string()))
+        .collect();
+    format!("[{}]", items.join(", "))
+}
+
+/// `"1500ms"`, or `"6s"`.
+fn span(millis: u64) -> String {
+    match millis % 1000 {
+        0 => format!("\"{}s\"", millis / 1000),
+        _ => format!("\"{millis}ms\""),
+    }
+}
+
+/// Whether weir has a key: the importer goes with what this weir can do.
+fn has_key(table: &str, key: &str) -> bool {
+    let tables = config::keys().iter();
+    tables
+        .filter(|(title, _)| *title == table)
+        .any(|(_, keys)| keys.contains(&key))
+}
+
+/// The configuration with what was found.
+pub(super) fn emit(source: &str, found: Found, options: &Options, remarks: &mut Remarks) -> String {
+    let Found {
+        mut services,
+        timeouts,
+        ports,
+        routes,
+    } = found;
+    for service in &mut services {
+        service.reals.retain(|real| {
+            let is_own = options.own.contains(&real.address);
+            if is_own {
+                let text = format!(
+                    "the real server {}: it is this machine itself, and weir's are others",
+                    real.address
+                );
+                remarks.lost(&real.at, text);
+            }
+            !is_own
+        });
+    }
+    let mut pools = Pools::default();
+    let mut body = String::new();
+    let mut hosts = BTreeSet::new();
+    for service in &services {
+        if let Some(text) = self::service(service, options, &mut pools, &mut hosts, remarks) {
+            body += &text;
+        }
+    }
+    let mut out = format!(
+        "# From {source}, by `weir import`, which has told what it could not carry over.\n"
+    );
+    if !options.services_only {
+        let vips = services.iter().map(|it| it.address);
+        let taken: BTreeSet<_> = hosts
+            .iter()
+            .copied()
+            .chain(vips)
+            .chain(pools.addresses())
+            .collect();
+        write_ports(&mut out, options, ports, (&hosts, &taken));
+        for (to, via) in routes {
+            let _ = write!(out, "\n[[route]]\nto  = \"{to}\"\nvia = \"{via}\"\n");
+        }
+    }
+    if !timeouts.is_empty() {
+        out += "\n[timeouts]\n";
+        for (key, seconds) in timeouts {
+            let _ = writeln!(out, "{key} = {seconds}");
+        }
+    }
+    for (addresses, name) in &pools.0 {
+        let addresses = list(addresses);
+        let _ = write!(
+            out,
+            "\n[[local_pool]]\nname      = \"{name}\"\naddresses = {addresses}\n"
+        );
+    }
+    out + &body
+}
+
+/// The ports: as told, and for real servers beyond their subnets with addresses that are made up.
+fn write_ports(
+    out: &mut String,
+    options: &Options,
+    mut ports: Vec<(String, Vec<IpNet>)>,
+    (hosts, taken): (&BTreeSet<IpAddr>, &BTreeSet<IpAddr>),
+) {
+    let device = options.device.as_deref().unwrap_or(DEVICE);
+    if ports.is_empty() {
+        ports.push(("lan".to_owned(), options.addresses.clone()));
+    }
+    let mut made_up = Vec::new();
+    for host in hosts {
+        let known = ports.iter().flat_map(|(_, nets)| nets).chain(&made_up);
+        if !known.into_iter().any(|net| net.contains(host)) {
+            made_up.extend(free_near(*host, taken));
+        }
+    }
+    *out += "# The device is one for trying things out: weir forwards by a NIC that is given to it, see [[port]] in the manual.\n";
+    if !made_up.is_empty() {
+        let _ = writeln!(
+            out,
+            "# Made up, since real servers are there: {}. Write weir's own addresses and routes.",
+            list(&made_up)
+        );
+    }
+    if let Some((_, addresses)) = ports.first_mut() {
+        addresses.extend(made_up);
+    }
+    for (n, (name, addresses)) in ports.iter().enumerate() {
+        let device = match options.device {
+            None if n > 0 => format!("net_tap{n},iface=weir{n}"),
+            _ => device.to_owned(),
+        };
+        let _ = write!(
+            out,
+            "\n[[port]]\nname      = {}\ndevice    = {}\naddresses = {}\n",
+            quoted(name),
+            quoted(&device),
+            list(addresses)
+        );
+    }
+}
+
+/// An address in the network of a host that nothing has, with that network's prefix.
+fn free_near(host: IpAddr, taken: &BTreeSet<IpAddr>) -> Option<IpNet> {
+    let bits = if host.is_ipv4() { 24 } else { 64 };
+    let net = IpNet::new(host, bits).ok()?.trunc();
+    let last = |n: u8| match net.network() {
+        IpAddr::V4(it) => IpAddr::from((u32::from(it) | u32::from(n)).to_be_bytes()),
+        IpAddr::V6(it) => IpAddr::from((u128::from(it) | u128::from(n)).to_be_bytes()),
+    };
+    let mut free = (1..=254).rev().map(last).filter(|it| !taken.contains(it));
+    IpNet::new(free.next()?, bits).ok()
+}
+
+/// Local pools by their addresses.
+#[derive(Default)]
+struct Pools(BTreeMap<Vec<String>, String>);
+
+impl Pools {
+    fn name(&mut self, addresses: &[String]) -> String {
+        let next = self.0.len();
+        let name = self.0.entry(addresses.to_vec());
+        name.or_insert_with(|| match next {
+            0 => "local".to_owned(),
+            n => format!("local{}", n + 1),
+        })
+        .clone()
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let all = self.0.keys().flatten();
+        let ends = all.flat_map(|text| text.split('-'));
+        ends.filter_map(|text| text.trim().parse().ok())
+    }
+}
+
+/// The keys of a table, whose values begin in one column.
+#[derive(Default)]
+struct Keys(Vec<(String, String)>);
+
+impl Keys {
+    fn put(&mut self, key: &str, value: impl ToString) {
+        self.0.push((key.to_owned(), value.to_string()));
+    }
+
+    fn write(&self, out: &mut String, indent: &str) {
+        let width = self.0.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+        for (key, value) in &self.0 {
+            let _ = writeln!(out, "{indent}{key:width$} = {value}");
+        }
+    }
+}
+
+/// One service; none if weir cannot have it, which is told.
+fn service(
+    service: &VirtualService,
+    options: &Options,
+    pools: &mut Pools,
+    hosts: &mut BTreeSet<IpAddr>,
+    remarks: &mut Remarks,
+) -> Option<String> {
+    let at = &service.at;
+    if service.protocol == Protocol::Sctp {
+        remarks.lost(at, "the service: weir serves TCP and UDP");
+        return None;
+    }
+    let method = method(service, remarks);
+    let locals = match method {
+        Method::Fullnat if service.locals.is_empty() => options.fullnat.clone().unwrap_or_default(),
+        Method::Fullnat => service.locals.clone(),
+        Method::Masq if options.nat_is_fullnat => options.fullnat.clone().unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    if method == Method::Fullnat && locals.is_empty() {
+        remarks.lost(
+            at,
+            "the service: fullnat takes local addresses: --local-pool ADDRESSES",
+        );
+        return None;
+    }
+    let is_fullnat = !locals.is_empty();
+    let mut keys = Keys::default();
+    keys.put("address", quoted(&service.address.to_string()));
+    keys.put("port", service.port);
+    keys.put("protocol", quoted(service.protocol.name()));
+    match method {
+        _ if is_fullnat => {
+            keys.put("mode", "\"fullnat\"");
+            keys.put("local_pool", quoted(&pools.name(&locals)));
+        }
+        Method::Route => keys.put("mode", "\"dr\""),
+        Method::Masq | Method::Fullnat => keys.put("mode", "\"nat\""),
+        Method::Tunnel(encapsulation) => tunnel(encapsulation, at, &mut keys, remarks),
+    }
+    scheduler(service, &mut keys, remarks);
+    if let Some((seconds, bits)) = service.persistence {
+        let family = if service.address.is_ipv4() {
+            "prefix_v4"
+        } else {
+            "prefix_v6"
+        };
+        let bits = bits.map_or(String::new(), |bits| format!(", {family} = {bits}"));
+        keys.put(
+            "persistence",
+            format!("{{ timeout = {}{bits} }}", seconds.max(1)),
+        );
+    }
+    if service.one_packet {
+        one_packet(service, is_fullnat, &mut keys, remarks);
+    }
+    let mut taken: Vec<RealServer> = Vec::new();
+    for real in &service.reals {
+        if let Some(real) = fitting(service, real, method, is_fullnat, &taken, remarks) {
+            taken.push(real);
+        }
+    }
+    if let Some((at, address, port)) = &service.sorry {
+        match fits(service.address, *address, method, is_fullnat) {
+            false => remarks.lost(
+                at,
+                "the sorry server: it is of another family than the service",
+            ),
+            true => {
+                hosts.insert(*address);
+                let port = port.unwrap_or(service.port);
+                keys.put(
+                    "fallback",
+                    list([std::net::SocketAddr::new(*address, port)]),
+                );
+            }
+        }
+    }
+    if let Some((least, more)) = service.least {
+        keys.put("min_healthy", least);
+        if more > 0 {
+            keys.put("hysteresis", more);
+        }
+    }
+    if service.keeps_down {
+        keys.put("on_down", "\"keep\"");
+    }
+    let mut out = "\n[[service]]\n".to_owned();
+    keys.write(&mut out, "");
+    if let Some(check) = common_check(&taken, service, remarks) {
+        write_check(&mut out, check, remarks);
+    }
+    for real in &taken {
+        hosts.insert(real.address);
+        let mut keys = Keys::default();
+        keys.put("address", quoted(&real.address.to_string()));
+        if let Some(port) = real.port.filter(|port| *port != service.port) {
+            keys.put("port", port);
+        }
+        if real.weight != 1 {
+            keys.put("weight", real.weight);
+        }
+        thresholds(real, &mut keys, remarks);
+        out += "\n  [[service.real]]\n";
+        keys.write(&mut out, "  ");
+    }
+    Some(out)
+}
+
+/// How packets get to the real servers of a service, which is one way for all: that of most.
+fn method(service: &VirtualService, remarks: &mut Remarks) -> Method {
+    let count = |method: Method| {
+        service
+            .reals
+            .iter()
+            .filter(|it| it.method == method)
+            .count()
+    };
+    // Of several the first.
+    let most = service
+        .reals
+        .iter()
+        .rev()
+        .map(|it| it.method)
+        .max_by_key(|it| count(*it));
+    most.unwrap_or_else(|| {
+        let text = "no real server says how packets get to it: the mode is dr, IPVS's default";
+        remarks.note(&service.at, text);
+        Method::Route
+    })
+}
+
+fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Route => "dr",
+        Method::Masq => "nat",
+        Method::Tunnel(_) => "tunnel",
+        Method::Fullnat => "fullnat",
+    }
+}
+
+fn tunnel(encapsulation: Encapsulation, at: &Place, keys: &mut Keys, remarks: &mut Remarks) {
+    keys.put("mode", "\"tunnel\"");
+    match encapsulation {
+        Encapsulation::Ipip => keys.put("tunnel", "\"ipip\""),
+        Encapsulation::Gre => keys.put("tunnel", "\"gre\""),
+        Encapsulation::Gue { port, has_checksum } => {
+            keys.put("tunnel", "\"gue\"");
+            // The kernel's header before the packet (ip_vs_gue_encap).
+            keys.put("gue_variant", 0);
+            if port != 6080 {
+                keys.put("gue_port", port);
+            }
+            if has_checksum {
+                remarks.note(
+                    at,
+                    "--tun-csum: over IPv4 weir's outer UDP has no checksum, which receivers take",
+                );
+            } else {
+                keys.put("gue_zero_checksum", true);
+            }
+        }
+    }
+}
+
+fn scheduler(service: &VirtualService, keys: &mut Keys, remarks: &mut Remarks) {
+    let known = SchedulerConfig::ALL
+        .iter()
+        .find(|it| it.name() == service.scheduler);
+    let Some(known) = known else {
+        let guess = config::did_you_mean(
+            &service.scheduler,
+            SchedulerConfig::ALL.iter().map(|it| it.name()),
+        );
+        let text = format!(
+            "there is no scheduler {:?}{guess}; the service has wlc",
+            service.scheduler
+        );
+        remarks.lost(&service.at, text);
+        keys.put("scheduler", "\"wlc\"");
+        return;
+    };
+    keys.put("scheduler", quoted(known.name()));
+    let words = known.flags().unwrap_or_default();
+    let named: Vec<_> = service
+        .flags
+        .iter()
+        .filter_map(|flag| {
+            // IPVS's own numbers: `fallback` is the first, `port` the second (IP_VS_SVC_F_SCHED1, 2).
+            let word = match flag.as_str() {
+                "flag-1" => words[1],
+                "flag-2" => words[0],
+                other => words.into_iter().find(|word| *word == other).unwrap_or(""),
+            };
+            if word.is_empty() {
+                let text = format!(
+                    "the flag {flag:?} is none of the scheduler {}'s",
+                    known.name()
+                );
+                remarks.lost(&service.at, text);
+            }
+            Some(word).filter(|word| !word.is_empty())
+        })
+        .collect();
+    if !named.is_empty() {
+        keys.put("flags", list(named));
+    }
+    if known.name() == "sh"
+        && !service
+            .flags
+            .iter()
+            .any(|it| it == "sh-fallback" || it == "flag-1")
+    {
+        let text = "without sh-fallback IPVS refuses clients whose real server is not available: weir sends them to another one";
+        remarks.note(&service.at, text);
+    }
+}
+
+fn one_packet(service: &VirtualService, is_fullnat: bool, keys: &mut Keys, remarks: &mut Remarks) {
+    if service.protocol != Protocol::Udp {
+        remarks.note(
+            &service.at,
+            "one packet scheduling is for UDP alone: left out",
+        );
+    } else if is_fullnat || !has_key("[[service]]", "one_packet") {
+        let text = "one packet scheduling: packets from one source port of a client all go to one real server";
+        remarks.lost(&service.at, text);
+    } else {
+        keys.put("one_packet", true);
+    }
+}
+
+/// Whether a real server's family fits.
+fn fits(vip: IpAddr, real: IpAddr, method: Method, is_fullnat: bool) -> bool {
+    is_fullnat || matches!(method, Method::Tunnel(_)) || vip.is_ipv4() == real.is_ipv4()
+}
+
+/// A real server as the service can have it.
+fn fitting(
+    service: &VirtualService,
+    real: &RealServer,
+    method: Method,
+    is_fullnat: bool,
+    before: &[RealServer],
+    remarks: &mut Remarks,
+) -> Option<RealServer> {
+    let mut real = real.clone();
+    let at = real.at.clone();
+    let shown = match real.port {
+        Some(port) => std::net::SocketAddr::new(real.address, port).to_string(),
+        None => real.address.to_string(),
+    };
+    if real.method != method {
+        let (other, own) = (method_name(real.method), method_name(method));
+        remarks.lost(&at, format!(
+            "the real server {shown}: one service has one mode, which is {own} as of most real servers; this one has another ({other})"
+        ));
+        return None;
+    }
+    if !fits(service.address, real.address, method, is_fullnat) {
+        remarks.lost(&at, format!(
+            "the real server {shown}: it is of another family than the service, which takes fullnat (--nat-as fullnat --local-pool ADDRESSES) or a tunnel"
+        ));
+        return None;
+    }
+    let keeps_port = !is_fullnat && matches!(method, Method::Route | Method::Tunnel(_));
+    if keeps_port {
+        if let Some(port) = real.port.filter(|port| *port != service.port && *port != 0) {
+            remarks.note(&at, format!(
+                "port {port}: with dr and tunnel packets keep the service's port {}, in IPVS as well", service.port
+            ));
+        }
+        real.port = None;
+    }
+    if real.weight > MOST_WEIGHT {
+        remarks.note(
+            &at,
+            format!("weight {}: {MOST_WEIGHT} is the largest", real.weight),
+        );
+        real.weight = MOST_WEIGHT;
+    }
+    let port = |it: &RealServer| it.port.unwrap_or(service.port);
+    if before
+        .iter()
+        .any(|it| (it.address, port(it)) == (real.address, port(&real)))
+    {
+        remarks.lost(
+            &at,
+            format!("the real server {shown} a second time: the first one counts, as in IPVS"),
+        );
+        return None;
+    }
+    Some(real)
+}
+
+fn thresholds(real: &RealServer, keys: &mut Keys, remarks: &mut Remarks) {
+    if real.upper == 0 {
+        return;
+    }
+    if !has_key("[[service.real]]", "max_connections") {
+        remarks.lost(&real.at, "the thresholds: weir has none");
+        return;
+    }
+    keys.put("max_connections", real.upper);
+    if real.lower > 0 {
+        keys.put("min_connections", real.lower);
+    }
+}
+
+/// The check that a service has for all its real servers: that of the first one that has any.
+fn common_check<'a>(
+    reals: &'a [RealServer],
+    service: &VirtualService,
+    remarks: &mut Remarks,
+) -> Option<&'a Check> {
+    let check = reals.iter().find_map(|real| real.check.as_ref())?;
+    if service.port == 0 && check.port.is_none() && !matches!(check.kind, "icmp" | "exec") {
+        remarks.lost(
+            &check.at,
+            "the check: a service of every port does not say which port it goes to (connect_port)",
+        );
+        return None;
+    }
+    for real in reals {
+        match &real.check {
+            None => remarks.note(&real.at, format!(
+                "{} has no check of its own, but weir checks all real servers of a service alike (line {})",
+                real.address, check.at.line
+            )),
+            Some(other) if !other.is_like(check) => remarks.lost(&other.at, format!(
+                "this check: weir checks all real servers of a service alike, as the first one is (line {})",
+                check.at.line
+            )),
+            Some(_) => {}
+        }
+    }
+    Some(check)
+}
+
+/// `[health]` allows no longer interval.
+const LONGEST_MS: u64 = 3_600_000;
+
+fn write_check(out: &mut String, check: &Check, remarks: &mut Remarks) {
+    let pace = check.pace;
+    let interval = pace.interval.clamp(10, LONGEST_MS);
+    let fast = pace.before_retry.clamp(10, interval);
+    let shortest = if pace.retries > 0 {
+        fast.min(interval)
+    } else {
+        interval
+    };
+    let timeout = pace.timeout.clamp(10, interval);
+    // A check that fails by its timeout is asked again after that and the pause.
+    let fast = fast.max(timeout).min(interval);
+    if timeout != pace.timeout {
+        remarks.note(
+            &check.at,
+            format!(
+                "a timeout of {} is longer than the interval: {}",
+                span(pace.timeout),
+                span(timeout)
+            ),
+        );
+    }
+    let mut keys = Keys::default();
+    keys.put("type", quoted(check.kind));
+    keys.put("interval", span(interval));
+    if pace.retries > 0 && shortest != interval && fast != interval {
+        keys.put("fast_interval", span(fast));
+    }
+    keys.put("timeout", span(timeout));
+    keys.put("rise", 1);
+    keys.put("fall", (pace.retries + 1).clamp(1, 100));
+    if let Some(port) = check.port {
+        keys.put("port", port);
+    }
+    if !check.request.is_empty() {
+        let request = check
+            .request
+            .iter()
+            .map(|(key, value)| format!("{key} = {value}"));
+        keys.put(
+            "request",
+            format!("{{ {} }}", request.collect::<Vec<_>>().join(", ")),
+        );
+    }
+    *out += "\n  [service.health]\n";
+    keys.write(out, "  ");
+}

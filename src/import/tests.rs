@@ -1,0 +1,596 @@
+use super::*;
+use crate::config::{self, Config, ModeConfig};
+use proptest::prelude::*;
+
+fn no_files(_: &str, _: &str) -> Result<Vec<(String, String)>, String> {
+    Ok(Vec::new())
+}
+
+fn from_ipvs(text: &str) -> Imported {
+    ipvs(text, "rules", &Options::default()).unwrap_or_else(|failed| panic!("{failed:?}"))
+}
+
+fn from_keepalived(text: &str) -> Imported {
+    let imported = keepalived(text, "keepalived.conf", &no_files, &Options::default());
+    imported.unwrap_or_else(|failed| panic!("{failed:?}"))
+}
+
+/// The configuration, which must be valid.
+fn config(imported: &Imported) -> Config {
+    let context = config::Context {
+        cpus: None,
+        devices: false,
+    };
+    match config::parse(&imported.text, "imported", &context) {
+        Ok(loaded) => loaded.config,
+        Err(wrong) => panic!("{wrong}\n{}", imported.text),
+    }
+}
+
+/// Each remark as LINE: TEXT, with `!` for what is lost.
+fn said(imported: &Imported) -> Vec<String> {
+    let remarks = imported.remarks.iter();
+    let line = |it: &Remark| {
+        let mark = if it.is_lost { "!" } else { "" };
+        format!("{mark}{}: {}", it.at.line, it.text)
+    };
+    remarks.map(line).collect()
+}
+
+/// Every line said begins with one of these, in this order, and the other way round.
+fn assert_said(imported: &Imported, expected: &[&str]) {
+    let said = said(imported);
+    let is_so = said.len() == expected.len()
+        && said
+            .iter()
+            .zip(expected)
+            .all(|(it, begin)| it.starts_with(begin));
+    assert!(
+        is_so,
+        "said {said:#?}\nexpected {expected:#?}\nin\n{}",
+        imported.text
+    );
+}
+
+#[test]
+fn a_table_of_ipvs_becomes_services_of_the_same_meaning() {
+    let imported = from_ipvs(
+        "-A -t 192.0.2.80:80 -s wrr\n\
+         -a -t 192.0.2.80:80 -r 10.0.0.11:8080 -m -w 100\n\
+         -a -t 192.0.2.80:80 -r 10.0.0.12:80 -m -w 0\n\
+         -A -t 192.0.2.80:443 -s mh -b mh-fallback,mh-port -p 10800 -M 255.255.255.0\n\
+         -a -t 192.0.2.80:443 -r 10.0.0.11:443 -g -w 1\n\
+         -A -u [2001:db8:80::1]:53 -s rr\n\
+         -a -u [2001:db8:80::1]:53 -r [2001:db8:1::11]:53 -i -w 2 --tun-type gue --tun-port 7000 --tun-nocsum\n\
+         --set 1000 0 30\n",
+    );
+    assert_said(&imported, &[]);
+    let config = config(&imported);
+    let [web, secure, dns] = config.services.as_slice() else {
+        panic!("{}", imported.text)
+    };
+    assert_eq!(
+        (web.mode.clone(), web.scheduler.name()),
+        (ModeConfig::Nat, "wrr")
+    );
+    let reals: Vec<_> = web.reals.iter().map(|it| (it.port, it.weight)).collect();
+    assert_eq!(reals, [(8080, 100), (80, 0)]);
+    assert_eq!(secure.mode, ModeConfig::Dr);
+    assert!(secure.flags.port && secure.flags.fallback);
+    let persistence = secure.persistence.unwrap();
+    assert_eq!(
+        (persistence.timeout.as_secs(), persistence.prefix_v4),
+        (10_800, 24)
+    );
+    assert!(
+        matches!(dns.mode, ModeConfig::Tunnel(_)),
+        "{}",
+        imported.text
+    );
+    assert!(imported.text.contains("gue_port") && imported.text.contains("7000"));
+    let timeouts = &config.timeouts;
+    assert_eq!(
+        (timeouts.tcp_established.as_secs(), timeouts.udp.as_secs()),
+        (1000, 30)
+    );
+}
+
+#[test]
+fn what_of_ipvs_is_not_carried_over_is_told_with_its_line() {
+    let cases: &[(&str, &[&str])] = &[
+        ("-A -f 7 -s rr", &["!3: a service by firewall mark"]),
+        (
+            "-a -t 192.0.2.99:80 -r 10.0.0.1:80",
+            &["!3: there is no service tcp:192.0.2.99:80"],
+        ),
+        (
+            "-A -t 192.0.2.80:80 -s rr",
+            &["!3: the service a second time"],
+        ),
+        (
+            "-a -t 192.0.2.80:80 -r 10.0.0.1:80 -g",
+            &["!3: the real server a second time"],
+        ),
+        (
+            "-a -t 192.0.2.80:80 -r 10.0.0.2:80 -m",
+            &["!3: the real server 10.0.0.2:80: one service has one mode"],
+        ),
+        (
+            "-a -t 192.0.2.80:80 -r [2001:db8::2]:80 -g",
+            &["!3: the real server [2001:db8::2]:80: it is of another family"],
+        ),
+        (
+            "-a -t 192.0.2.80:80 -r 10.0.0.2:8080 -g -w 65536",
+            &[
+                "3: port 8080: with dr",
+                "3: weight 65536: 65535 is the largest",
+            ],
+        ),
+        (
+            "-A -t 192.0.2.80:81 -s wlx\n-a -t 192.0.2.80:81 -r 10.0.0.2 -g",
+            &["!3: there is no scheduler \"wlx\"; did you mean `wlc`?"],
+        ),
+        (
+            "-A -t 192.0.2.80:81 -s sh\n-a -t 192.0.2.80:81 -r 10.0.0.2 -g",
+            &["3: without sh-fallback"],
+        ),
+        (
+            "-A -t 192.0.2.80:81 -s sh -b sh-fallback,x\n-a -t 192.0.2.80:81 -r 10.0.0.2 -g",
+            &["!3: the flag \"x\" is none"],
+        ),
+        (
+            "-A -u 192.0.2.80:81 --pe sip\n-a -u 192.0.2.80:81 -r 10.0.0.2 -g",
+            &["!3: --pe sip"],
+        ),
+        (
+            "-A -t 192.0.2.80:81 -p 60 -M 255.0.255.0\n-a -t 192.0.2.80:81 -r 10.0.0.2 -g",
+            &["!3: -M 255.0.255.0"],
+        ),
+        (
+            "-A -t vip:http",
+            &["!3: \"vip:http\" is no address with a port: write numbers"],
+        ),
+        (
+            "-A -t 192.0.2.80:81 --frob 3\n-a -t 192.0.2.80:81 -r 10.0.0.2 -g",
+            &["!3: ipvsadm has no option \"--frob\""],
+        ),
+        (
+            "-a -t 192.0.2.80:80 -r 10.0.0.2 -i --tun-type gre --tun-csum",
+            &["!3: the real server: weir sends GRE without checksum"],
+        ),
+        ("-L -n", &["!3: nothing of this line"]),
+        ("frob", &["!3: no command of ipvsadm"]),
+        ("-A -t", &["!3: -t takes a value"]),
+        (
+            "-t 192.0.2.80:80",
+            &["!3: the line says not what is to be done"],
+        ),
+        (
+            "-a -t 192.0.2.80:80",
+            &["!3: the line names no real server"],
+        ),
+        ("-A -t 192.0.2.80:81", &["3: no real server says how"]),
+    ];
+    let good = "-A -t 192.0.2.80:80 -s rr\n-a -t 192.0.2.80:80 -r 10.0.0.1:80 -g\n";
+    for (line, expected) in cases {
+        let imported = from_ipvs(&format!("{good}{line}\n"));
+        assert_said(&imported, expected);
+        config(&imported);
+    }
+}
+
+#[test]
+fn commands_change_the_table_as_ipvsadm_does() {
+    let imported = from_ipvs(
+        "# a script\n\
+         ipvsadm -C\n\
+         /sbin/ipvsadm --add-service --tcp-service=192.0.2.80:80 --scheduler rr -p\n\
+         ipvsadm -a -t 192.0.2.80:80 -r 10.0.0.1 -g -w 3\n\
+         ipvsadm -a -t 192.0.2.80:80 -r 10.0.0.2 -g\n\
+         ipvsadm -e -t 192.0.2.80:80 -r 10.0.0.1 -g -w 9\n\
+         ipvsadm -d -t 192.0.2.80:80 -r 10.0.0.2\n\
+         ipvsadm -E -t 192.0.2.80:80 -s wlc\n\
+         ipvsadm -A -t 192.0.2.81:80\n\
+         ipvsadm -D -t 192.0.2.81:80\n",
+    );
+    assert_said(&imported, &[]);
+    let config = config(&imported);
+    let [web] = config.services.as_slice() else {
+        panic!("{}", imported.text)
+    };
+    let reals: Vec<_> = web
+        .reals
+        .iter()
+        .map(|it| (it.address.to_string(), it.weight))
+        .collect();
+    assert_eq!(reals, [("10.0.0.1".to_owned(), 9)]);
+    // -E sets everything anew.
+    assert_eq!((web.scheduler.name(), web.persistence), ("wlc", None));
+}
+
+#[test]
+fn dpvs_has_its_local_addresses_ports_and_routes() {
+    let imported = from_ipvs(
+        "dpip addr add 10.0.0.254/24 dev dpdk0\n\
+         dpip addr add 192.0.2.80/32 dev dpdk1\n\
+         dpip addr add 198.51.100.1/24 dev dpdk1\n\
+         dpip route add default via 198.51.100.254 dev dpdk1\n\
+         ipvsadm -A -t 192.0.2.80:80 -s wrr\n\
+         ipvsadm --add-laddr -z 10.0.0.200 -t 192.0.2.80:80 -F dpdk0\n\
+         ipvsadm -a -t 192.0.2.80:80 -r 10.0.0.1:80 -b -w 100\n",
+    );
+    assert_said(&imported, &[]);
+    let config = config(&imported);
+    assert!(matches!(
+        config.services[0].mode,
+        ModeConfig::Fullnat { .. }
+    ));
+    let ports: Vec<_> = config.ports.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!((ports, config.routes.len()), (vec!["dpdk0", "dpdk1"], 1));
+}
+
+const WEB: &str = "
+global_defs { lvs_timeouts tcp 600 tcpfin 60 udp 15
+}
+! VRRP stays keepalived's
+vrrp_instance VI { virtual_ipaddress { 192.0.2.80/24
+ } }
+virtual_server 192.0.2.80 443
+{
+    delay_loop 6   # seconds
+    lvs_sched wlc
+    lvs_method NAT
+    persistence_timeout 1800
+    persistence_granularity 255.255.255.0
+    protocol TCP
+    sorry_server 10.0.0.99 8443
+    virtualhost shop.example
+    quorum 2
+    hysteresis 1
+    real_server 10.0.0.11 8443 { weight 1
+        SSL_GET { url { path /health
+                        status_code 200-204 301
+                      }
+            connect_timeout 3
+            nb_get_retry 2
+            delay_before_retry 4
+        }
+    }
+    real_server 10.0.0.12 8443 {
+        inhibit_on_failure
+        SSL_GET {
+            url {
+                path /health
+                status_code 200-204 301
+            }
+            connect_timeout 3
+            retry 2
+            delay_before_retry 4
+        }
+    }
+}
+";
+
+#[test]
+fn a_virtual_server_of_keepalived_has_its_checks_and_its_sorry_server() {
+    let imported = from_keepalived(WEB);
+    assert_said(
+        &imported,
+        &[
+            "5: vrrp_instance VI moves 192.0.2.80/24",
+            "20: SSL_GET: certificates",
+            "29: inhibit_on_failure",
+            "30: SSL_GET: certificates",
+        ],
+    );
+    let config = config(&imported);
+    let service = &config.services[0];
+    assert_eq!((service.reals.len(), service.fallback.len()), (2, 1));
+    assert_eq!(service.on_down, config::OnDown::Keep);
+    let text = &imported.text;
+    for line in [
+        "type          = \"https\"",
+        "interval      = \"6s\"",
+        "fast_interval = \"4s\"",
+        "timeout       = \"3s\"",
+        "rise          = 1",
+        "fall          = 3",
+        "request       = { path = \"/health\", status = \"200-204,301\", host = \"shop.example\", verify = false }",
+        "min_healthy = 1",
+        "hysteresis  = 2",
+    ] {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+    assert_eq!(config.timeouts.tcp_established.as_secs(), 600);
+    // The same again says the same.
+    assert_eq!(from_keepalived(WEB).text, imported.text);
+}
+
+#[test]
+fn groups_are_a_service_for_each_member() {
+    let imported = from_keepalived(
+        "virtual_server_group SITE {\n 192.0.2.90 80\n 192.0.2.90 8080\n 192.0.2.100-102 80\n fwmark 7\n}\n\
+         virtual_server group SITE {\n lb_algo rr\n lb_kind TUN\n real_server 10.0.0.1 80 {\n weight 2\n }\n}\n\
+         virtual_server group OTHER { lb_kind DR\n}\nvirtual_server_group NONE {\n}\n",
+    );
+    assert_said(
+        &imported,
+        &[
+            "!5: a firewall mark",
+            "10: port 80: with dr and tunnel",
+            "!14: there is no virtual_server_group \"OTHER\"",
+            "16: no virtual server uses",
+        ],
+    );
+    let config = config(&imported);
+    let services: Vec<_> = config
+        .services
+        .iter()
+        .map(|it| format!("{}:{}", it.address, it.port))
+        .collect();
+    assert_eq!(
+        services,
+        [
+            "192.0.2.90:80",
+            "192.0.2.90:8080",
+            "192.0.2.100:80",
+            "192.0.2.101:80",
+            "192.0.2.102:80"
+        ]
+    );
+}
+
+#[test]
+fn what_of_keepalived_is_not_carried_over_is_told_with_its_line() {
+    let body = |lines: &str| {
+        format!(
+            "virtual_server 192.0.2.80 80 {{\nlb_kind DR\n{lines}\nreal_server 10.0.0.1 80 {{\n}}\n}}\n"
+        )
+    };
+    let real = |lines: &str| {
+        format!(
+            "virtual_server 192.0.2.80 80 {{\nlb_kind DR\nreal_server 10.0.0.1 80 {{\n{lines}\n}}\n}}\n"
+        )
+    };
+    let check = |lines: &str| real(&format!("TCP_CHECK {{\n{lines}\n}}"));
+    let after = |lines: &str| body("") + lines;
+    let cases: &[(String, &[&str])] = &[
+        (body("lb_algo roundrobin"), &["!1: there is no scheduler \"roundrobin\""]),
+        (body("net_mask 255.255.255.0"), &["!3: keepalived has no keyword \"net_mask\" here, and passes over it; did you mean `nat_mask`?"]),
+        (body("nat_mask 255.255.255.0"), &["3: nat_mask: means nothing"]),
+        (body("lb_kind XNAT"), &["!3: there is no lb_kind \"XNAT\""]),
+        (body("quorum 3"), &["!3: quorum: without a sorry server"]),
+        (body("quorum_up /bin/true"), &["!3: quorum_up: weir runs no scripts"]),
+        (body("persistence_granularity 255.0.255.0"), &["!3: \"255.0.255.0\" is no netmask"]),
+        (body("delay_loop x"), &["!3: delay_loop x: a number of seconds"]),
+        (body("protocol ICMP"), &["!3: there is no protocol"]),
+        (body("sorry_server nowhere"), &["!3: \"nowhere\" is no address"]),
+        (body("sorry_server 2001:db8::1 80"), &["!3: the sorry server: it is of another family"]),
+        (body("laddr_group_name x"), &["!3: there is no local_address_group"]),
+        (body("real_server here 80 {\n}"), &["!3: the real server: \"here\" is no address"]),
+        (body("real_server 10.0.0.1 80 {\n}"), &["!5: the real server 10.0.0.1:80 a second time"]),
+        (real("notify_down /bin/true"), &["!4: notify_down: weir runs no scripts"]),
+        (real("weight 300000"), &["3: weight 300000: 65535"]),
+        (real("weight many"), &["!4: \"many\" is no weight"]),
+        (real("TCP_CHEK {\n}"), &["!4: keepalived has no keyword \"TCP_CHEK\" here, and passes over it; did you mean `TCP_CHECK`?"]),
+        (real("TCP_CHECK {\n}\nPING_CHECK {\n}"), &["!6: a second check"]),
+        (real("BFD_CHECK {\nname x\n}"), &["!4: BFD_CHECK: weir has no such check"]),
+        (real("MISC_CHECK {\n}"), &["!4: MISC_CHECK without misc_path"]),
+        (check("connetc_port 80"), &["!5: keepalived has no keyword \"connetc_port\" here, and passes over it; did you mean `connect_port`?"]),
+        (check("bindto 10.0.0.9"), &["!5: bindto: the way of"]),
+        (check("connect_timeout 99"), &["4: a timeout of \"99s\" is longer than the interval"]),
+        (after("virtual_server 192.0.2.80 80 {\nlb_kind NAT\n}"), &["!7: tcp:192.0.2.80:80 a second time"]),
+        (after("virtual_server fwmark 7 {\n}"), &["!7: a virtual server by firewall mark"]),
+        (after("virtual_sever 192.0.2.81 80 {\n}"), &["!7: keepalived has no keyword \"virtual_sever\""]),
+        (after("include more.conf"), &["!7: include more.conf: there is no such file"]),
+        (after("@one virtual_server 192.0.2.81 80 {"), &["!7: a line for the host \"one\" alone"]),
+        (after("global_defs {\nlvs_sync_daemon eth0 VI\n}"), &["!8: the synchronisation of connections"]),
+        (
+            "$VIP=192.0.2.80 # ours\nvirtual_server $VIP ${PORT} {\nlb_kind DR\n}\nvirtual_server ${VIP} 80 {\nlb_kind DR\n}\n".to_owned(),
+            &["!2: $PORT is not defined", "!2: \"PORT\" is no port", "5: no real server says how"],
+        ),
+        (
+            "virtual_server 192.0.2.80 {\nlb_kind DR\nreal_server 10.0.0.1 {\nTCP_CHECK {\n}\n}\n}\n".to_owned(),
+            &["1: no port: the service is for every port", "!4: the check: a service of every port"],
+        ),
+    ];
+    for (text, expected) in cases {
+        let imported = from_keepalived(text);
+        assert_said(&imported, expected);
+        config(&imported);
+    }
+}
+
+#[test]
+fn what_cannot_be_imported_says_why() {
+    for (text, line, why) in [
+        ("", 0, "no virtual_server found: nothing to import"),
+        (
+            "vrrp_instance A {\n}\n",
+            0,
+            "no virtual_server found, only VRRP",
+        ),
+        (
+            "virtual_server 192.0.2.80 80 {\n",
+            1,
+            "this `{` is not closed",
+        ),
+        ("}\n", 1, "a `}` that closes nothing"),
+        (
+            "virtual_server {{ vip }} 80 {\n}\n",
+            1,
+            "this is a template",
+        ),
+        ("virtual_server <vip> 80 {\n}\n", 1, "this is a template"),
+    ] {
+        let failed = keepalived(text, "k", &no_files, &Options::default()).unwrap_err();
+        assert_eq!(failed.why.at.line, line, "{text:?}");
+        assert!(failed.why.text.starts_with(why), "{text:?}: {}", failed.why);
+    }
+    for (text, why) in [
+        ("", "no virtual service found"),
+        (
+            "TCP  192.0.2.80:80 wlc\n  -> RemoteAddress:Port Forward\n",
+            "this is what `ipvsadm -L` shows",
+        ),
+    ] {
+        let failed = ipvs(text, "rules", &Options::default()).unwrap_err();
+        assert!(failed.why.text.starts_with(why), "{text:?}: {}", failed.why);
+    }
+}
+
+#[test]
+fn options_say_what_the_file_does_not() {
+    let text = "-A -t 192.0.2.80:80 -s rr\n-a -t 192.0.2.80:80 -r [2001:db8::1]:80 -m\n-a -t 192.0.2.80:80 -r [2001:db8::3]:80 -m\n";
+    let options = Options {
+        fullnat: Some(vec!["2001:db8::200".to_owned()]),
+        nat_is_fullnat: true,
+        device: Some("0000:03:00.0".to_owned()),
+        addresses: vec!["2001:db8::fffe/64".parse().unwrap()],
+        own: vec!["2001:db8::3".parse().unwrap()],
+        services_only: false,
+    };
+    let imported = ipvs(text, "rules", &options).unwrap();
+    assert_said(
+        &imported,
+        &["!3: the real server 2001:db8::3: it is this machine itself"],
+    );
+    let config = config(&imported);
+    assert_eq!(config.ports[0].addresses.len(), 1);
+    assert!(imported.text.contains("0000:03:00.0") && !imported.text.contains("Made up"));
+    let alone = ipvs(
+        text,
+        "rules",
+        &Options {
+            services_only: true,
+            ..options
+        },
+    )
+    .unwrap();
+    assert!(!alone.text.contains("[[port]]") && alone.text.contains("[[local_pool]]"));
+}
+
+proptest! {
+    /// Any text ends in a valid configuration or in a reason, never in a panic; and in the same one each time.
+    #[test]
+    fn whatever_the_words_the_result_is_valid(
+        lines in prop::collection::vec(prop::collection::vec(prop::sample::select(WORDS), 0..7), 0..14),
+    ) {
+        let lines: Vec<_> = lines.iter().map(|words| words.join(" ")).collect();
+        let good = "virtual_server 192.0.2.70 80 {\nlb_kind DR\nreal_server 10.0.0.1 80 {\n";
+        for text in [lines.join("\n"), format!("{good}{}\n}}\n}}\n", lines.join("\n"))] {
+            if let Ok(imported) = keepalived(&text, "k", &no_files, &Options::default()) {
+                config(&imported);
+                let again = keepalived(&text, "k", &no_files, &Options::default()).unwrap();
+                prop_assert_eq!(again.text, imported.text);
+            }
+            let text = format!("-A -t 192.0.2.80:80\n{text}");
+            if let Ok(imported) = ipvs(&text, "r", &Options::default()) {
+                config(&imported);
+            }
+        }
+    }
+}
+
+const WORDS: &[&str] = &[
+    "virtual_server",
+    "192.0.2.80",
+    "192.0.2.81",
+    "80",
+    "0",
+    "{",
+    "}",
+    "real_server",
+    "10.0.0.1",
+    "10.0.0.2",
+    "2001:db8::1",
+    "weight",
+    "99999999",
+    "TCP_CHECK",
+    "HTTP_GET",
+    "SSL_GET",
+    "MISC_CHECK",
+    "misc_path",
+    "\"/bin/x \\\" y\"",
+    "url",
+    "path",
+    "/a\"b",
+    "status_code",
+    "200",
+    "lb_kind",
+    "DR",
+    "NAT",
+    "TUN",
+    "FNAT",
+    "lb_algo",
+    "sh",
+    "wlc",
+    "persistence_timeout",
+    "5",
+    "0.5",
+    "delay_loop",
+    "retry",
+    "1000000",
+    "connect_port",
+    "sorry_server",
+    "quorum",
+    "hysteresis",
+    "DNS_CHECK",
+    "name",
+    "type",
+    "A",
+    "é",
+    "UDP_CHECK",
+    "payload",
+    "zz",
+    "0a0b",
+    "protocol",
+    "UDP",
+    "SCTP",
+    "ops",
+    "virtual_server_group",
+    "group",
+    "G",
+    "-1",
+    "192.0.2.1-9",
+    "-A",
+    "-a",
+    "-t",
+    "-u",
+    "192.0.2.80:80",
+    "192.0.2.80:0",
+    "-r",
+    "10.0.0.3:80",
+    "[2001:db8::3]:80",
+    "-m",
+    "-i",
+    "-g",
+    "-b",
+    "-w",
+    "-p",
+    "-M",
+    "64",
+    "--tun-type",
+    "gue",
+    "gre",
+    "-s",
+    "rr",
+    "mh",
+    "-x",
+    "--set",
+    "-D",
+    "-E",
+    "-e",
+    "$A=1",
+    "$A",
+    "include",
+    "x",
+    "virtualhost",
+    "a b",
+    "alpha",
+    "uthreshold",
+    "7",
+    "user",
+    "root",
+    "verify",
+];
