@@ -277,7 +277,8 @@ mod tests {
             prop_assume!(length <= LONGEST_ID);
             let decoder = decoder.unwrap();
             let id = encode(config_id, &server_id, &nonce, key.as_ref());
-            prop_assert_eq!(decoder.server_id(&id).unwrap().as_bytes(), &server_id[..]);
+            let found = decoder.server_id(&id).unwrap();
+            prop_assert_eq!(found.as_bytes(), &server_id[..]);
             prop_assert_eq!(decoder.id_length(), length);
             let mut other = id.clone();
             other[0] ^= 0x20;
