@@ -17,13 +17,51 @@ pub struct ServiceKey<A = IpAddr> {
     pub protocol: Protocol,
     pub address: A,
     pub port: u16,
+    /// Of a service of a range, which begins with `port`: its last port. 0 of every other, and of a packet.
+    pub last: u16,
+}
+
+impl<A> ServiceKey<A> {
+    /// The service of another protocol in the same place.
+    pub fn of(self, protocol: Protocol) -> Self {
+        ServiceKey { protocol, ..self }
+    }
+
+    /// The service of every port of the same VIP.
+    #[inline]
+    pub fn every(self) -> Self {
+        ServiceKey {
+            port: 0,
+            last: 0,
+            ..self
+        }
+    }
+
+    /// Whether packets to several ports are the service's, so that a reply does not tell the port that its request went to.
+    #[inline]
+    pub fn has_several(&self) -> bool {
+        self.port == 0 || self.last != 0
+    }
+
+    /// Whether packets to a port are the service's.
+    pub fn covers(&self, port: u16) -> bool {
+        match (self.port, self.last) {
+            (0, _) => true,
+            (only, 0) => port == only,
+            (first, last) => (first..=last).contains(&port),
+        }
+    }
 }
 
 impl std::fmt::Display for ServiceKey {
-    /// `tcp:192.0.2.80:80` or `tcp:[2001:db8::80]:80`, as the commands take it.
+    /// `tcp:192.0.2.80:80`, `tcp:[2001:db8::80]:80` or `tcp:192.0.2.80:8000-8099`, as the commands take it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let place = SocketAddr::new(self.address, self.port);
-        write!(f, "{}:{place}", self.protocol.name())
+        write!(f, "{}:{place}", self.protocol.name())?;
+        match self.last {
+            0 => Ok(()),
+            last => write!(f, "-{last}"),
+        }
     }
 }
 
@@ -38,11 +76,19 @@ impl std::str::FromStr for ServiceKey {
     fn from_str(text: &str) -> Result<Self, NoKey> {
         let (protocol, place) = text.split_once(':').ok_or(NoKey)?;
         let mut known = Protocol::ALL.into_iter();
+        let (place, last) = match place.rsplit_once('-') {
+            Some((place, last)) => (place, last.parse().map_err(|_| NoKey)?),
+            None => (place, 0),
+        };
         let place: SocketAddr = place.parse().map_err(|_| NoKey)?;
+        if last != 0 && !(1..last).contains(&place.port()) || text.ends_with("-0") {
+            return Err(NoKey);
+        }
         Ok(ServiceKey {
             protocol: known.find(|known| known.name() == protocol).ok_or(NoKey)?,
             address: place.ip(),
             port: place.port(),
+            last,
         })
     }
 }
@@ -96,6 +142,8 @@ mod tests {
             "tcp:192.0.2.80:80",
             "udp:192.0.2.80:0",
             "tcp:[2001:db8::80]:443",
+            "udp:192.0.2.80:8000-8099",
+            "tcp:[2001:db8::80]:1-65535",
         ] {
             let key: ServiceKey = text.parse().unwrap();
             assert_eq!(key.to_string(), text);
@@ -105,6 +153,12 @@ mod tests {
             "tcp:[2001:db8::80]",
             "sctp:192.0.2.80:80",
             "192.0.2.80:80",
+            "tcp:192.0.2.80:80-80",
+            "tcp:192.0.2.80:81-80",
+            "tcp:192.0.2.80:80-0",
+            "tcp:192.0.2.80:0-80",
+            "tcp:192.0.2.80:80-",
+            "tcp:192.0.2.80:80-65536",
         ] {
             assert_eq!(text.parse::<ServiceKey>(), Err(NoKey), "{text}");
         }

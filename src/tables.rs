@@ -9,15 +9,15 @@ mod quic;
 mod snat;
 mod tunnels;
 
-pub use placement::{Placement, Placements};
+pub use placement::{Departed, Placement, Placements};
 pub use quic::{Named, Quic};
 pub use snat::{Snat, SnatRule};
 pub use tunnels::Tunnels;
 
 use crate::admission::Guard;
 use crate::config::{
-    CheckAddresses, HostPeer, OnDown, ReversePath, SchedulerConfig, SchedulerFlags, TcpMss,
-    TunnelConfig, UnknownTcp, WhenUnavailable,
+    CheckAddresses, ClientAddress, HostPeer, OnDown, ReversePath, SchedulerConfig, SchedulerFlags,
+    TcpMss, TunnelConfig, UnknownTcp, WhenUnavailable,
 };
 use crate::conn::{Address, Pool};
 use crate::forward::Mode;
@@ -48,6 +48,8 @@ pub struct Tables {
     /// Whose each address of weir's own is.
     pub addresses: Snapshot<IpAddr, Owner>,
     pub services: Snapshot<ServiceKey, Arc<Service>>,
+    /// By the services of every port: first and last ports of the services of ranges, in their order. They do not overlap.
+    pub ranges: Snapshot<ServiceKey, Arc<[(u16, u16)]>>,
     /// By real server as in [`ServiceKey`], whose port is 0 if it keeps the packet's: the nat services that it is or was
     /// of.
     pub natted: Snapshot<ServiceKey, Arc<Replies>>,
@@ -92,7 +94,7 @@ pub struct Checks {
 }
 
 impl Tables {
-    /// The service of a packet: the one of its port, else the one of every port.
+    /// The service of a packet: the one of its port, else that of a range with its port, else the one of every port.
     #[inline]
     pub fn service<A: Copy>(&self, key: &ServiceKey<A>) -> Option<&Service>
     where
@@ -100,9 +102,27 @@ impl Tables {
     {
         let service = self.services.get(key).or_else(|| match key.port {
             0 => None,
-            _ => self.services.get(&ServiceKey { port: 0, ..*key }),
+            _ => {
+                let range = match self.ranges.is_empty() {
+                    true => None,
+                    false => self.range(key).and_then(|range| self.services.get(&range)),
+                };
+                range.or_else(|| self.services.get(&key.every()))
+            }
         });
         service.map(|service| &**service)
+    }
+
+    /// The key of the service of a range that a packet's port is in.
+    #[inline(never)]
+    pub fn range<A: Copy>(&self, key: &ServiceKey<A>) -> Option<ServiceKey<A>>
+    where
+        ServiceKey<A>: Query<ServiceKey>,
+    {
+        let ranges = self.ranges.get(&key.every())?;
+        let behind = ranges.partition_point(|(first, _)| *first <= key.port);
+        let (port, last) = *ranges.get(behind.checked_sub(1)?)?;
+        (key.port <= last).then_some(ServiceKey { port, last, ..*key })
     }
 
     /// Whose the destination of a packet is, and its service.
@@ -298,6 +318,7 @@ pub struct Service {
     pub unknown_tcp: Option<UnknownTcp>,
     pub tcp_mss: Option<TcpMss>,
     pub quic: Option<Arc<Quic>>,
+    pub client_address: ClientAddress,
     pub on_down: OnDown,
     /// After which silence a UDP flow of a drained real server goes on to another one.
     pub on_drain: Option<Duration>,
@@ -536,18 +557,20 @@ impl<A: Address> Query<IpAddr> for A {
 impl Key for ServiceKey {
     #[inline]
     fn hash(&self, seed: u64) -> u64 {
-        let (protocol, port) = (self.protocol, self.port);
+        let (protocol, port, last) = (self.protocol, self.port, self.last);
         match self.address {
             IpAddr::V4(address) => ServiceKey {
                 protocol,
                 address,
                 port,
+                last,
             }
             .key_hash(seed),
             IpAddr::V6(address) => ServiceKey {
                 protocol,
                 address,
                 port,
+                last,
             }
             .key_hash(seed),
         }
@@ -558,11 +581,14 @@ impl<A: Address> Query<ServiceKey> for ServiceKey<A> {
     #[inline(always)]
     fn key_hash(&self, seed: u64) -> u64 {
         let word = u64::from(self.protocol.number()) << 16 | u64::from(self.port);
+        // Of a packet's key, which is what most are, this is nothing.
+        let word = word ^ u64::from(self.last) << 24;
         mix(self.address.word().rotate_left(32) ^ word, seed)
     }
 
     #[inline(always)]
     fn is(&self, key: &ServiceKey) -> bool {
-        self.address.is(&key.address) && (self.protocol, self.port) == (key.protocol, key.port)
+        self.address.is(&key.address)
+            && (self.protocol, self.port, self.last) == (key.protocol, key.port, key.last)
     }
 }

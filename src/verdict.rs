@@ -82,6 +82,7 @@ drop_reasons! {
     ConnectionTableFull, "connection_table_full", "No room for another connection, and none near at hand that can be given up for it: over, half-open, unproven, or UDP.";
     SynFlood, "syn_flood", "A SYN flood takes connections away sooner than a handshake takes: a SYN opens a connection when the client repeats it.";
     WrongPort, "wrong_port", "A real server's packet on a port that does not lead to the real server, with `reverse_path = \"strict\"`.";
+    ClientAddress, "client_address", "It was to tell the real server the client's address, by `client_address`, and cannot: a fragment in which the connection's data begin, or there is no buffer for the header.";
     TooBig, "too_big", "Larger than the out port's MTU, not to be fragmented, and a fragment other than the first one of its datagram: never answered.";
     ArpIgnored, "arp_ignored", "An ARP request for an address that is not weir's, or that the port does not answer for.";
     BadArp, "bad_arp", "An ARP packet that is not Ethernet/IPv4, that claims one of weir's own addresses, or whose sender's MAC address is zero, a group's or weir's own.";

@@ -1,7 +1,7 @@
 //! What the daemon tells about itself: the rows of `/v1/…` and of `weir show … --json`, written by the one and read
 //! by the other.
 
-use crate::service::{Admin, Health};
+use crate::service::{Admin, Health, ServiceKey};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -163,6 +163,43 @@ pub struct AvailabilityView {
     pub announced: Option<bool>,
 }
 
+/// The ports of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = ServicePorts)]
+pub enum PortsView {
+    /// 0: every port.
+    One(u16),
+    /// `8000-8099`
+    Range(String),
+}
+
+impl PortsView {
+    pub fn of(key: &ServiceKey) -> Self {
+        match key.last {
+            0 => PortsView::One(key.port),
+            last => PortsView::Range(format!("{}-{last}", key.port)),
+        }
+    }
+
+    /// `192.0.2.80:80`, `[2001:db8::80]:8000-8099`
+    pub fn at(&self, address: IpAddr) -> String {
+        match address {
+            IpAddr::V4(address) => format!("{address}:{self}"),
+            IpAddr::V6(address) => format!("[{address}]:{self}"),
+        }
+    }
+}
+
+impl std::fmt::Display for PortsView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PortsView::One(port) => port.fmt(f),
+            PortsView::Range(ports) => ports.fmt(f),
+        }
+    }
+}
+
 /// `/v1/services`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceView {
@@ -170,8 +207,7 @@ pub struct ServiceView {
     pub protocol: String,
     #[schema(value_type = String)]
     pub address: IpAddr,
-    /// 0: every port.
-    pub port: u16,
+    pub port: PortsView,
     pub mode: String,
     pub scheduler: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -198,8 +234,7 @@ pub(crate) struct BriefServiceView {
     pub protocol: String,
     #[schema(value_type = String)]
     pub address: IpAddr,
-    /// 0: every port.
-    pub port: u16,
+    pub port: PortsView,
     pub mode: String,
     pub scheduler: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -266,8 +301,8 @@ impl From<&MemberView> for BriefMemberView {
 pub struct RealView {
     pub service: String,
     pub protocol: String,
-    #[schema(value_type = String)]
-    pub vip: SocketAddr,
+    /// `192.0.2.80:80`, `192.0.2.80:8000-8099`
+    pub vip: String,
     #[serde(flatten)]
     pub member: MemberView,
 }
@@ -283,11 +318,11 @@ impl ServiceView {
             reals,
             ..
         } = self;
-        let vip = SocketAddr::new(address, port);
+        let vip = port.at(address);
         reals.into_iter().map(move |member| RealView {
             service: name.clone(),
             protocol: protocol.clone(),
-            vip,
+            vip: vip.clone(),
             member,
         })
     }
@@ -417,6 +452,10 @@ pub struct WorkerView {
     #[serde(default)]
     #[schema(required)]
     pub quic_unknown_ids: u64,
+    /// That were to tell the client's address by a TCP option and had no room for it.
+    #[serde(default)]
+    #[schema(required)]
+    pub untold_segments: u64,
     /// Every reason, also those without a packet.
     pub dropped_packets: BTreeMap<String, u64>,
     pub replies: BTreeMap<String, u64>,

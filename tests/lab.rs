@@ -7,7 +7,8 @@ use std::sync::RwLock;
 
 /// Labs that move as much as they can have a small machine for themselves; those that mostly wait run beside one another.
 static MACHINE: RwLock<()> = RwLock::new(());
-const HEAVY: [&str; 6] = [
+const HEAVY: [&str; 7] = [
+    "client-address",
     "traffic",
     "reload",
     "resilience",
@@ -139,6 +140,26 @@ fn the_server_kit_takes_packets_out_of_each_tunnel() {
 #[test]
 fn the_server_kit_tells_unmodified_programs_their_clients() {
     lab("kit", &["toa"]);
+    lab_with(2, "kit-toa", &[]);
+}
+
+#[test]
+fn nginx_and_haproxy_behind_fullnat_know_their_clients() {
+    lab("client-address", &["4", "4", "5", "10000"]);
+}
+
+#[test]
+#[ignore = "minutes: one pair of families and one worker run above; scripts/test --full runs all"]
+fn nginx_and_haproxy_of_either_family_know_clients_of_either() {
+    for (front, back) in [("4", "4"), ("6", "6"), ("4", "6"), ("6", "4")] {
+        lab_with(4, "client-address", &[front, back, "20", "10000"]);
+    }
+}
+
+#[test]
+fn nginx_knows_the_clients_that_weir_tells_the_server_kit_of() {
+    lab("toa", &["4", "5"]);
+    lab("toa", &["6", "5"]);
 }
 
 #[test]

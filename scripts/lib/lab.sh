@@ -180,6 +180,18 @@ server() {
     esac
 }
 
+# hop NAME: frames of that real server take a way that loses, repeats and reorders some.
+hop() {
+    ip -n weir link set "lan.$1" nomaster
+    ip -n weir link add "hop.$1" type veth peer name "far.$1"
+    ip -n weir link set "hop.$1" up
+    ip -n weir link set "far.$1" master lan up
+    spawn weir /usr/bin/python3 "$LAB_TOP/tests/lab/hop.py" "lan.$1" "hop.$1" 10 10 30
+}
+
+# known NAME ADDRESS: a static neighbour of weir's: a machine with more to do than it can says nothing of those.
+known() { printf '\n[[neighbour]]\naddress = "%s"\nmac = "%s"\n' "$2" "$(on "$1" cat /sys/class/net/lan/address)"; }
+
 # http_server NAME [PORT]: nginx; "/" answers "NAME CLIENT-ADDRESS", "/files/" serves $LAB_DIR/files.
 http_server() {
     local name=$1 port=${2:-80} dir=$LAB_DIR/nginx.$1

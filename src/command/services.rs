@@ -1,10 +1,11 @@
 //! The table of `weir show services`.
 
 use super::table::Columns;
+use crate::view::PortsView;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// What the table has of a service, see [`BriefServiceView`](crate::view::BriefServiceView).
 #[derive(Deserialize)]
@@ -14,7 +15,7 @@ pub(super) struct ServiceRow<'a> {
     #[serde(borrow)]
     protocol: Cow<'a, str>,
     address: IpAddr,
-    port: u16,
+    port: PortsView,
     #[serde(borrow)]
     mode: Cow<'a, str>,
     #[serde(borrow)]
@@ -88,7 +89,7 @@ impl<'a, W: Write> Services<'a, W> {
             "refused" => " below minimum: refused",
             _ => "",
         };
-        let address = SocketAddr::new(row.address, row.port).to_string();
+        let address = row.port.at(row.address);
         let protocol = row.protocol.to_uppercase();
         self.0.row([&protocol, &address, &row.scheduler, &flags])?;
         for member in &row.reals {
@@ -140,7 +141,7 @@ mod tests {
             name: "web".into(),
             protocol: "tcp".into(),
             address: "192.0.2.80".parse().unwrap(),
-            port: 80,
+            port: PortsView::One(80),
             mode: "fullnat".into(),
             scheduler: "wrr".into(),
             flags: vec![],

@@ -14,7 +14,7 @@ use ratatui::widgets::{Cell, Row, Table, TableState};
 use ratatui::{DefaultTerminal, Frame};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -152,7 +152,7 @@ struct WorkerRow {
 #[derive(Debug, PartialEq)]
 struct ServiceRow {
     name: String,
-    vip: SocketAddr,
+    vip: (IpAddr, view::PortsView),
     /// `tcp:192.0.2.80:80`
     address: String,
     mode: String,
@@ -346,7 +346,7 @@ impl Screen {
             .map(|(reason, rate)| (reason.to_owned(), rate))
             .collect();
         self.drops.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let key = |row: &view::ServiceView| (row.protocol.clone(), row.address, row.port);
+        let key = |row: &view::ServiceView| (row.protocol.clone(), row.address, row.port.clone());
         let old: HashMap<_, _> = before.services.iter().map(|row| (key(row), row)).collect();
         self.services.clear();
         for row in &now.services {
@@ -354,12 +354,8 @@ impl Screen {
             let new = &row.traffic;
             self.services.push(ServiceRow {
                 name: row.name.clone(),
-                vip: SocketAddr::new(row.address, row.port),
-                address: format!(
-                    "{}:{}",
-                    row.protocol,
-                    SocketAddr::new(row.address, row.port)
-                ),
+                vip: (row.address, row.port.clone()),
+                address: format!("{}:{}", row.protocol, row.port.at(row.address)),
                 mode: row.mode.clone(),
                 up: row
                     .reals

@@ -515,6 +515,8 @@ pub struct ServiceConfig {
     pub address: IpAddr,
     /// 0: every port.
     pub port: u16,
+    /// Of a range of ports, which begins with `port`: its last one; else 0.
+    pub last_port: u16,
     pub mode: ModeConfig,
     /// Default `wlc`, as ipvsadm's.
     pub scheduler: SchedulerConfig,
@@ -526,6 +528,7 @@ pub struct ServiceConfig {
     pub tcp_mss: Option<TcpMss>,
     /// Of UDP: by what in QUIC connection ids a real server is known.
     pub quic: Option<QuicConfig>,
+    pub client_address: ClientAddress,
     /// None: its real servers count as healthy.
     pub health: Option<HealthUse>,
     /// A real server that comes (back) gets its weight over this time. Default: at once.
@@ -549,6 +552,14 @@ pub struct ServiceConfig {
 }
 
 impl ServiceConfig {
+    /// The port of real servers that have none of their own: 0, the packet's, if there are several.
+    pub fn port_of_reals(&self) -> u16 {
+        match self.last_port {
+            0 => self.port,
+            _ => 0,
+        }
+    }
+
     /// The real servers, and after them the fallback servers.
     pub fn servers(&self) -> impl Iterator<Item = &RealConfig> + Clone {
         self.reals.iter().chain(&self.fallback)
@@ -651,6 +662,17 @@ pub enum TcpMss {
     Bytes(u16),
 }
 
+/// How a real server behind fullnat is told of the client's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAddress {
+    #[default]
+    None,
+    /// By a TCP option.
+    Toa,
+    /// By a header of the PROXY protocol, version 2: in front of a connection's data, or of each datagram.
+    ProxyV2,
+}
+
 /// What becomes of the established connections of a real server that is down or disabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDown {
@@ -672,7 +694,7 @@ pub enum WhenUnavailable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RealConfig {
     pub address: IpAddr,
-    /// 0 only in a service of every port: the packet's own port stays.
+    /// 0 only in a service of several ports: the packet's own port stays.
     pub port: u16,
     /// 0 … 65,535; 0: no new connections.
     pub weight: u16,

@@ -397,6 +397,10 @@ mod tests {
         "[[service]]\nname = \"both\"\naddress = \"192.0.2.17\"\nport = 53\nprotocol = \"tcp+udp\"\nmode = \"nat\"\n[[service.real]]\naddress = \"10.0.0.12\"\n",
         "[[service]]\nname = \"both\"\naddress = \"192.0.2.17\"\nport = 53\nprotocol = \"udp\"\nmode = \"dr\"\n[[service.real]]\naddress = \"10.0.0.12\"\n",
         "[[service]]\nname = \"both\"\naddress = \"192.0.2.17\"\nport = 54\nprotocol = \"tcp\"\nmode = \"dr\"\n[[service.real]]\naddress = \"10.0.0.12\"\n",
+        // Ranges, of which two overlap.
+        "[[service]]\naddress = \"192.0.2.18\"\nport = \"80-90\"\nprotocol = \"tcp\"\nmode = \"nat\"\n[[service.real]]\naddress = \"10.0.0.12\"\n",
+        "[[service]]\naddress = \"192.0.2.18\"\nport = \"90-91\"\nprotocol = \"tcp\"\nmode = \"nat\"\n[[service.real]]\naddress = \"10.0.0.12\"\n",
+        "[[service]]\naddress = \"192.0.2.18\"\nport = \"91-92\"\nprotocol = \"tcp\"\nmode = \"nat\"\npool = \"p\"\n",
         // Real servers of pools: what fits a service, and what does not.
         "[[pool]]\nname = \"p\"\n[[pool.real]]\naddress = \"10.0.0.12\"\n",
         "[[pool]]\nname = \"p\"\n[[pool.real]]\naddress = \"10.0.0.12\"\nport = 0\nweight = 0\n",
@@ -405,7 +409,7 @@ mod tests {
         "[[service]]\naddress = \"192.0.2.15\"\nport = 8080\nprotocol = \"tcp\"\nmode = \"dr\"\npool = \"p\"\n",
         "[[service]]\naddress = \"192.0.2.16\"\nport = 0\nprotocol = \"tcp\"\nmode = \"nat\"\npool = \"p\"\nmin_healthy = 2\nhealth = { type = \"tcp\" }\nfallback = [\"10.0.0.12:8080\"]\n",
     ];
-    const CHECKS: usize = PARTS.len() - 13;
+    const CHECKS: usize = PARTS.len() - 16;
     const POOLS: usize = PARTS.len() - 6;
 
     fn texts() -> impl Strategy<Value = String> {

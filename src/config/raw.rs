@@ -10,11 +10,11 @@ use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
 use super::value::{
     AbsolutePath, ControlSocket, Device, Encapsulation, Given, Int, Interface, List, ModeWord,
-    Name, Protocols, Value, wrong_type,
+    Name, Protocols, ServicePort, Value, wrong_type,
 };
 use super::{
-    CheckWay, Hugepages, Idle, Listen, OnDown, Queues, RecordType, ReversePath, RssKey, TcpMss,
-    UnknownTcp, WhenUnavailable,
+    CheckWay, ClientAddress, Hugepages, Idle, Listen, OnDown, Queues, RecordType, ReversePath,
+    RssKey, TcpMss, UnknownTcp, WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
@@ -198,7 +198,7 @@ tables! {
     Service "[[service]]" {
         name: Name;
         address: IpAddr, required;
-        port: Int<0, 65_535>, required;
+        port: ServicePort, required;
         protocol: Protocols, required;
         mode: ModeWord, required;
         tunnel: Encapsulation;
@@ -215,6 +215,7 @@ tables! {
         unknown_tcp: UnknownTcp;
         tcp_mss: TcpMss;
         quic: Quic;
+        client_address: ClientAddress;
         health: HealthChoice;
         slow_start: Duration;
         on_down: OnDown;

@@ -2,11 +2,12 @@
 //!
 //! Reading a value either gives it, with its syntax and range checked, or logs what is wrong and goes on with the next.
 
+use super::address::PortRange;
 use super::error::{At, Log, Span, did_you_mean, quote};
 use super::hints;
 use super::{
-    Hugepages, Idle, Listen, OnDown, Protocol, Queues, ReversePath, RssKey, TcpMss, UnknownTcp,
-    WhenUnavailable,
+    ClientAddress, Hugepages, Idle, Listen, OnDown, Protocol, Queues, ReversePath, RssKey, TcpMss,
+    UnknownTcp, WhenUnavailable,
 };
 use crate::net::Vlan;
 use crate::units::Millis;
@@ -510,6 +511,57 @@ impl Protocols {
     }
 }
 
+/// `port` of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ServicePort {
+    pub first: u16,
+    /// 0: there is one port, or every port.
+    pub last: u16,
+}
+
+impl ServicePort {
+    /// That of real servers without one of their own.
+    pub(super) fn of_reals(self) -> u16 {
+        match self.last {
+            0 => self.first,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn overlaps(self, other: ServicePort) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl std::fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.last {
+            0 => self.first.fmt(f),
+            last => write!(f, "{}-{last}", self.first),
+        }
+    }
+}
+
+impl Value for ServicePort {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        match value.as_str() {
+            Some(text) if text.contains('-') => {
+                let PortRange(first, last) = PortRange::read(value, at, log)?;
+                if first == last {
+                    log.error(at, format!("{} is one port", quote(text)))
+                        .help(format!("write {first}, without quotes"));
+                    return None;
+                }
+                Some(ServicePort { first, last })
+            }
+            _ => Int::<0, 65_535>::read(value, at, log).map(|port| ServicePort {
+                first: port.0 as u16,
+                last: 0,
+            }),
+        }
+    }
+}
+
 /// `tunnel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encapsulation {
@@ -533,6 +585,7 @@ words! {
     Protocols: "protocol" { "tcp" => Tcp, "udp" => Udp, "tcp+udp" => TcpAndUdp, }
     RssKey: "choice of key" { "random" => Random, "published" => Published, }
     ReversePath: "policy" { "strict" => Strict, "loose" => Loose, }
+    ClientAddress: "way to tell the client's address" { "none" => None, "toa" => Toa, "proxy-v2" => ProxyV2, }
     UnknownTcp: "policy" { "reset" => Reset, "drop" => Drop, }
     OnDown: "policy" { "keep" => Keep, "reset" => Reset, "reschedule" => Reschedule, }
     WhenUnavailable: "policy" { "refuse" => Refuse, "drop" => Drop, }

@@ -161,6 +161,7 @@ impl ServiceConfig {
             protocol,
             address,
             port,
+            last_port,
             mode,
             scheduler,
             flags,
@@ -169,6 +170,7 @@ impl ServiceConfig {
             unknown_tcp,
             tcp_mss,
             quic,
+            client_address,
             health,
             slow_start,
             on_down,
@@ -186,7 +188,10 @@ impl ServiceConfig {
         put(&mut table, "name", name.clone());
         put(&mut table, "protocol", protocol.name());
         put(&mut table, "address", said(address));
-        put(&mut table, "port", i64::from(*port));
+        match last_port {
+            0 => put(&mut table, "port", i64::from(*port)),
+            last => put(&mut table, "port", format!("{port}-{last}")),
+        }
         put_mode(&mut table, mode);
         put(&mut table, "scheduler", scheduler.name());
         let flags: Vec<_> = flags.words(*scheduler).map(Value::from).collect();
@@ -211,6 +216,7 @@ impl ServiceConfig {
                 TcpMss::Bytes(most) => i64::from(most).into(),
             }),
         );
+        put(&mut table, "client_address", word(*client_address));
         put_some(
             &mut table,
             "health",

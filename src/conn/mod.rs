@@ -8,6 +8,7 @@ pub mod key_any;
 pub mod local_port;
 pub mod state;
 pub mod table;
+pub mod told;
 
 pub use entry::{ConnId, Connection, Connection6, ConnectionAny, Translation, Worth};
 pub use key::{Address, FlowKey, Key};
@@ -16,3 +17,4 @@ pub use key6::FlowKey6;
 pub use local_port::Pool;
 pub use state::{Direction, State, Timeouts};
 pub use table::{Entry, Found, Place, Table};
+pub use told::Told;

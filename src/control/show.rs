@@ -84,7 +84,7 @@ impl Control {
             name: service.name.to_string(),
             protocol: service.key.protocol.name().to_owned(),
             address: service.key.address,
-            port: service.key.port,
+            port: view::PortsView::of(&service.key),
             mode: service.mode.name.to_owned(),
             scheduler: service.scheduler_kind.name.to_owned(),
             flags: service.flag_words().map(str::to_owned).collect(),
@@ -201,6 +201,7 @@ impl Control {
             routed_packets: counters.routed.get(),
             hairpin_connections: counters.hairpins.get(),
             quic_unknown_ids: counters.quic_unknown.get(),
+            untold_segments: counters.untold.get(),
             dropped_packets: DropReason::ALL
                 .iter()
                 .map(|reason| (reason.name().to_owned(), counters.drops(*reason).get()))

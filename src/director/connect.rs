@@ -7,16 +7,18 @@ use super::flow::{Way, count, direction, resolve};
 use super::live::{Live, Rivals, Room};
 use super::parse::Flow;
 use super::{Core, Turn, is_tcp};
+use crate::config::ClientAddress;
 use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
-use crate::conn::{Address, ConnId, Connection, Key, Pool, State, Worth};
+use crate::conn::{Address, ConnId, Connection, Key, Pool, State, Told, Worth};
 use crate::packet::{Packet, Sent, Sink};
 use crate::sched::is_overloaded;
 use crate::service::Real;
 use crate::tables::{Port, Service, Tables};
 use crate::units::{Millis, WorkerId};
 use crate::verdict::DropReason;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Why there is no connection.
@@ -114,9 +116,22 @@ impl<F: Family, P: Packet> Core<F, P> {
         if service.pool.is_some() && service.persistence.is_none() && self.is_stray(flow) {
             connection.set_stray();
         }
+        let told = match service.client_address {
+            ClientAddress::None => Told::default(),
+            tells => {
+                let client: IpAddr = key.source().into();
+                Told::of(tells, tcp, client.is_ipv6())
+            }
+        };
+        if told != Told::default() && !self.live.keeps_told() {
+            return Err(Unmade::Drop(DropReason::ConnectionTableFull));
+        }
         let reply = reply.map(|reply| self.live.table.hash(&reply));
         let id = self.live.add(connection, hash, reply, service.id);
         let id = id.ok_or(Unmade::Drop(DropReason::ConnectionTableFull))?;
+        if told != Told::default() {
+            self.live.set_told(id, told);
+        }
         if !tcp && !connection.is_two_way() {
             self.live.assure(&connection);
         }

@@ -220,6 +220,7 @@ impl Family for Crossing {
     type Address = AnyAddress;
 
     const HEADERS: u16 = V6::HEADERS;
+    const TABLE: usize = 2;
     const CROSSES: bool = true;
 
     fn live(stats: &ServiceStats) -> &Gauge {

@@ -30,6 +30,8 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
 
     /// Bytes of an IP and a TCP header without options, of the family whose headers are longer.
     const HEADERS: u16;
+    /// Which of a director's tables has its connections, see [`WorkerStats::told`](crate::stats::WorkerStats::told).
+    const TABLE: usize;
     /// Whether requests are of one family and their replies of the other.
     const CROSSES: bool = false;
 

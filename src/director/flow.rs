@@ -84,7 +84,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     /// of it comes, with a TTL that ran out, too big, a new attempt, or one that changes its state.
     pub(super) fn known_unusual<S: Sink<Packet = P>>(
         &mut self,
-        packet: P,
+        mut packet: P,
         flow: &Flow<F>,
         found: Found,
         turn: &mut Turn<'_, S>,
@@ -101,8 +101,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             state: Some(connection.state.name()),
             ..PacketContext::default()
         };
-        // The standing of a real server whose connections end tells no ports any more.
-        let comes_from_it = match real.ends_connections() {
+        let tells = real.standing.tells();
+        // The standing of a real server whose connections end, or all of whose packets are looked at, tells no ports.
+        let comes_from_it = match real.ends_connections() || tells {
             true => tables.is_way_to(packet.port(), flow.key.source()),
             false => real.standing.admits(true, packet.port()),
         };
@@ -137,6 +138,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             if is_watched {
                 self.note_handshake(found, flow, now);
             }
+            if tells && found.reply {
+                self.hear_told(&mut packet, flow, found.id, tables);
+            }
             let numbers = Numbers::of(packet.data(), flow);
             match F::HAS_ONE_WAY && is_usual(&connection, flow, found.reply) {
                 true => (self.live.table.get_mut(found.id))
@@ -167,7 +171,10 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
         }
         let mut connection = *connection;
-        let verdict = self.forward(packet, flow, &mut connection, found.reply, turn);
+        let verdict = match tells && !found.reply {
+            true => self.forward_telling(packet, flow, &mut connection, found.id, turn),
+            false => self.forward(packet, flow, &mut connection, found.reply, turn),
+        };
         self.live.table.get_mut(found.id).remember_hops(&connection);
         (verdict, context)
     }
@@ -385,6 +392,19 @@ impl<F: Family, P: Packet> Core<F, P> {
         &mut self,
         way: Way,
         destination: IpAddr,
+        packet: P,
+        is_cut: bool,
+        turn: &mut Turn<'_, S>,
+    ) -> Verdict {
+        self.send_as(Sent::Forwarded, way, destination, packet, is_cut, turn)
+    }
+
+    /// As [`send_by`](Self::send_by), counted as `kind`. Only a received packet is fragmented.
+    pub(super) fn send_as<S: Sink<Packet = P>>(
+        &mut self,
+        kind: Sent,
+        way: Way,
+        destination: IpAddr,
         mut packet: P,
         is_cut: bool,
         turn: &mut Turn<'_, S>,
@@ -399,7 +419,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 }
                 set_macs(packet.data_mut(), link.mac, tables.port(port).mac);
                 if !is_cut {
-                    turn.sink.send(port, packet, Sent::Forwarded);
+                    turn.sink.send(port, packet, kind);
                 } else if !cut::send(packet, port, mtu, turn.sink) {
                     return Verdict::Drop(DropReason::NoBuffer);
                 }
@@ -408,7 +428,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             _ => {
                 let address = way.address(destination, tables);
                 self.want(port, address, now);
-                match (self.waiting).push((port, address), packet, Sent::Forwarded, now) {
+                match (self.waiting).push((port, address), packet, kind, now) {
                     true => Verdict::Queue(port),
                     false => Verdict::Drop(DropReason::NeighbourQueueFull),
                 }
@@ -472,6 +492,7 @@ pub(super) fn service_key<K: Key>(key: &K) -> ServiceKey<K::Address> {
         },
         address: key.destination(),
         port: key.destination_port(),
+        last: 0,
     }
 }
 

@@ -179,7 +179,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     /// Sends an error to the end of its connection that it is for.
     pub(super) fn pass_error<S: Sink<Packet = P>>(
         &mut self,
-        packet: P,
+        mut packet: P,
         error: &IcmpError<F>,
         target: Target,
         turn: &mut Turn<'_, S>,
@@ -203,10 +203,19 @@ impl<F: Family, P: Packet> Core<F, P> {
         // From the real server, or from the way to it: what comes from elsewhere is forged.
         let standing = self.live.counters.reals.get(connection.real.index());
         let comes_from_it = standing.is_none_or(|real| {
-            real.ends_connections() || real.standing.admits(true, packet.port())
+            real.ends_connections()
+                || match real.standing.tells() {
+                    true => tables.is_way_to(packet.port(), key.source()),
+                    false => real.standing.admits(true, packet.port()),
+                }
         });
+        let tells = standing.is_some_and(|real| real.standing.tells());
         if found.reply && !comes_from_it {
             return (Verdict::Drop(DropReason::WrongPort), context);
+        }
+        let mut error = *error;
+        if tells && found.reply {
+            self.requote(&mut packet, &mut error, found.id);
         }
         if !error.is_plausible(&connection, found.reply) {
             return (Verdict::Drop(DropReason::IcmpSequence), context);
@@ -214,7 +223,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         if found.reply && error.is_absence {
             self.note_failure(found.id, Failure::Unreachable);
         }
-        let verdict = self.send_error(packet, error, &mut connection, found.reply, turn);
+        let verdict = self.send_error(packet, &error, &mut connection, found.reply, turn);
         self.live.table.get_mut(found.id).remember_hops(&connection);
         (verdict, context)
     }

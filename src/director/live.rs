@@ -6,7 +6,7 @@ use super::flood::Flood;
 use crate::arch::NoMemory;
 use crate::conn::entry::{NO_TEMPLATE, Worth};
 use crate::conn::local_port::{Held, Pair};
-use crate::conn::{Address, ConnId, Connection, Key, State, Table};
+use crate::conn::{Address, ConnId, Connection, Key, State, Table, Told};
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
 use crate::units::{Millis, RealId, ServiceId};
@@ -93,8 +93,10 @@ impl<F: Family> Live<F> {
         shared: Arc<Shared>,
         counters: Arc<CachePadded<WorkerStats>>,
     ) -> Result<Self, NoMemory> {
+        let table = Table::new(capacity, shared.seed)?;
+        counters.told[F::TABLE].set_entries(table.capacity());
         Ok(Live {
-            table: Table::new(capacity, shared.seed)?,
+            table,
             counters,
             shared,
             flood: Flood::new()?,
@@ -148,6 +150,13 @@ impl<F: Family> Live<F> {
         if connection.is_template() {
             return;
         }
+        let told = match real.is_some_and(|real| real.standing.tells()) {
+            true => self.told(id),
+            false => Told::default(),
+        };
+        if told != Told::default() {
+            self.set_told(id, Told::default());
+        }
         if let Some(real) = real {
             match connection.state.is_active() {
                 true => real.counters.active.dec(),
@@ -161,7 +170,7 @@ impl<F: Family> Live<F> {
             && !matches!(connection.state, State::Udp | State::Icmp)
             && let Some(next) = connection.acknowledged(true)
         {
-            let reply = connection.reply;
+            let (reply, next) = (connection.reply, told.to_real(next));
             let place = self.place_left(&reply);
             self.left[place] = Left { reply, next };
         }
@@ -171,6 +180,21 @@ impl<F: Family> Live<F> {
         if connection.template != NO_TEMPLATE {
             self.release(ConnId(connection.template));
         }
+    }
+
+    /// What the real server of a connection is told of its client, and how far that has got.
+    pub(super) fn told(&self, id: ConnId) -> Told {
+        let bits = self.counters.told[F::TABLE].get(id.0);
+        bits.map_or_else(Told::default, Told::from_bits)
+    }
+
+    pub(super) fn set_told(&self, id: ConnId, told: Told) {
+        self.counters.told[F::TABLE].set(id.0, told.to_bits());
+    }
+
+    /// Whether there is the memory to keep it.
+    pub(super) fn keeps_told(&self) -> bool {
+        self.counters.told[F::TABLE].get(0).is_some()
     }
 
     /// One connection fewer holds a template.

@@ -51,6 +51,7 @@ mod schedule;
 mod shares;
 mod stage;
 mod sweep;
+mod tell;
 mod unknown;
 mod v4;
 mod v6;

@@ -23,7 +23,7 @@ use crate::net::protocol;
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
 use crate::steering::Steering;
-use crate::tables::{Clients, Placement, Placements, Service, Tables};
+use crate::tables::{Clients, Departed, Placement, Placements, Service, Tables};
 use crate::units::{RealId, Time, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use arrayvec::ArrayVec;
@@ -69,8 +69,7 @@ fn owner<F: Family>(
         (Placement::Client, Some(prefix)) => steering.owner_of_addresses(masked(prefix), any),
         (Placement::Client, None) => flow_to(ServiceKey {
             address: any,
-            port: 0,
-            ..service
+            ..service.every()
         }),
     }
 }
@@ -81,14 +80,15 @@ fn of_family<F: Family>(service: &ServiceKey) -> ServiceKey<F::Address> {
         protocol: service.protocol,
         address: F::address(service.address).unwrap_or(F::Address::UNSPECIFIED),
         port: service.port,
+        last: service.last,
     }
 }
 
 /// By which rules the connections of a client's flow are where they are.
 struct Rules<'t, F: Family> {
     of: Option<&'t Placements>,
-    /// Of a removed service that its packets were once to.
-    others: Option<&'t Placements>,
+    /// Of removed services that its packets were once to.
+    others: [Option<&'t Placements>; 2],
     has_strays: bool,
     service: ServiceKey<F::Address>,
     client: Client<F::Address>,
@@ -110,7 +110,7 @@ impl<F: Family> Rules<'_, F> {
 
     /// Whether older connections may be elsewhere.
     fn have_moved(&self) -> bool {
-        self.others.is_some()
+        self.others.iter().any(Option::is_some)
             || self.has_strays
             || self.of.is_some_and(|rules| {
                 rules.anywhere
@@ -261,18 +261,26 @@ impl<F: Family, P: Packet> Core<F, P> {
         tables: &'t Tables,
     ) -> Option<Rules<'t, G>> {
         let port = service_key(key);
-        let every = ServiceKey { port: 0, ..port };
+        let (every, ranges) = (port.every(), Departed::of(&port));
         let known = |key: &ServiceKey<G::Address>| tables.placements.get(key);
         let departed = |key: &ServiceKey<G::Address>| known(key).filter(|_| tables.any_departed);
-        // Under which rules there are connections to this port, of its own service and of that of every port.
+        // Under which rules there are connections to this port: of its own service, of those of ranges and of that of every port.
         let (rules, others) = match service {
-            None => match (departed(&port), departed(&every)) {
-                (None, None) => return None,
-                (None, rules) => (rules, None),
-                both => both,
+            None => match (departed(&port), departed(&ranges), departed(&every)) {
+                (None, None, None) => return None,
+                (None, None, rules) => (rules, [None; 2]),
+                (None, rules, every) => (rules, [every, None]),
+                (rules, ranges, every) => (rules, [ranges, every]),
             },
-            Some(service) if service.key.port == 0 => (known(&every), departed(&port)),
-            Some(_) => (known(&port), None),
+            Some(service) if service.key.has_several() => {
+                let own = ServiceKey {
+                    port: service.key.port,
+                    last: service.key.last,
+                    ..port
+                };
+                (known(&own), [departed(&port), departed(&ranges)])
+            }
+            Some(_) => (known(&port), [None; 2]),
         };
         Some(Rules {
             of: rules,
@@ -293,7 +301,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         let steering = &self.shared.steering;
         let by = |rule, prefix| owner::<G>(steering, rule, rules.service, rules.client, prefix);
         let mut workers = Workers::without(rules.owner(steering));
-        for placements in rules.of.into_iter().chain(rules.others) {
+        for placements in rules
+            .of
+            .into_iter()
+            .chain(rules.others.into_iter().flatten())
+        {
             for &rule in placements.former.iter().chain([&placements.current]) {
                 workers.add(by(rule, rules.clients.prefix));
                 if rule == Placement::Client {
@@ -410,6 +422,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             protocol: service_key(key).protocol,
             address: key.source(),
             port: key.source_port(),
+            last: 0,
         };
         let exact = tables.natted.get(&real);
         real.port = 0;
@@ -444,8 +457,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             protocol: service_key(key).protocol,
             address: key.source(),
             port: key.source_port(),
+            last: 0,
         };
-        let any = ServiceKey { port: 0, ..real };
+        let any = real.every();
         tables.natted.get(&real).is_some() || tables.natted.get(&any).is_some()
     }
 

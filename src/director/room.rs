@@ -1,8 +1,9 @@
 //! How much a worker keeps: what is reserved at start.
 
 use super::fragment_table::FragmentRoom;
-use crate::config::Config;
+use crate::config::{ClientAddress, Config};
 use crate::conn::{Connection, Connection6, Table};
+use crate::stats::Beside;
 
 /// What a worker has room for: so many connections, and fragments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Room {
     /// Those whose client and real server are of different families.
     pub crossing: usize,
     pub fragments: FragmentRoom,
+    /// What real servers are told of clients is kept beside the connections.
+    pub tells: bool,
 }
 
 impl Room {
@@ -24,6 +27,7 @@ impl Room {
             v6: if_any(config.speaks_ipv6()),
             crossing: if_any(config.crosses_families()),
             fragments: FragmentRoom::default(),
+            tells: (config.services.iter()).any(|it| it.client_address != ClientAddress::None),
         }
     }
 
@@ -54,6 +58,10 @@ impl Room {
             0 => 0,
             room => Table::<Connection6>::bytes(room),
         };
-        Table::<Connection>::bytes(self.v4) + six(self.v6) + six(self.crossing)
+        let beside = match self.tells {
+            true => self.total() * Beside::BYTES,
+            false => 0,
+        };
+        Table::<Connection>::bytes(self.v4) + six(self.v6) + six(self.crossing) + beside
     }
 }

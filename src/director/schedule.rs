@@ -73,11 +73,12 @@ impl<F: Family, P: Packet> Core<F, P> {
             let (real, way) = self.choose(service, flow, now.millis(), tables, tried)?;
             return Ok((real, way, None));
         };
-        // As the kernel's `ip_vs_sched_persist`: the client's masked address and port 0, to the service's own port.
+        // As the kernel's `ip_vs_sched_persist`: the client's masked address and port 0, to the service's own port. One for all
+        // ports of a range, which is told from its first port's by its last one.
         let masked = (key.source()).masked(persistence.prefix);
         let template_key = F::Key::new(
             masked,
-            0,
+            service.key.last,
             key.destination(),
             service.key.port,
             key.protocol() | TEMPLATE,

@@ -8,7 +8,7 @@ use super::parse::{Flow, Kind};
 use super::routing::Routed;
 use super::schedule::{Tried, Unscheduled, could_serve, usable_way};
 use super::{Core, Origin, Outcome, Turn, is_tcp};
-use crate::config::{UnknownTcp, WhenUnavailable};
+use crate::config::{ClientAddress, UnknownTcp, WhenUnavailable};
 use crate::conn::local_port::Effort;
 use crate::conn::{Address, Connection, Found, Key, Pool};
 use crate::packet::{Errand, Packet, Sink, Taken};
@@ -256,7 +256,12 @@ impl<F: Family, P: Packet> Core<F, P> {
                     let found = Found { id, reply: false };
                     let mut connection = *self.live.table.get(id);
                     context.state = Some(connection.state.name());
-                    let verdict = self.forward(packet, flow, &mut connection, false, turn);
+                    let verdict = match service.client_address {
+                        ClientAddress::None => {
+                            self.forward(packet, flow, &mut connection, false, turn)
+                        }
+                        _ => self.forward_telling(packet, flow, &mut connection, id, turn),
+                    };
                     self.live.table.get_mut(found.id).remember_hops(&connection);
                     return (verdict, context);
                 }
@@ -350,14 +355,18 @@ impl<F: Family, P: Packet> Core<F, P> {
             port: key.source_port(),
             ..service_key(key)
         };
-        let any = ServiceKey { port: 0, ..from };
+        let any = from.every();
         // Where every port is a service's, a segment is as likely one of a conversation of the real server's own.
         let any = tables.natted.get(&any).filter(|_| !forwards);
-        let services = [tables.natted.get(&from), any];
+        let given = tables.natted.get(&from);
+        let is_given = given.is_some();
+        let services = [given, any];
         let mut services = services
             .into_iter()
             .flatten()
-            .flat_map(|them| them.services.iter());
+            .flat_map(|them| them.services.iter())
+            // Of a real server that keeps ports there are replies from those of its service only.
+            .filter(|them| them.service.last == 0 || is_given || them.service.covers(from.port));
         let Some(first) = services.next() else {
             return match forwards {
                 true => self.route(packet, &routed, turn),

@@ -27,6 +27,7 @@ pub struct V4;
 
 impl Family for V4 {
     const HEADERS: u16 = (ipv4::HEADER_LEN + tcp::HEADER_LEN) as u16;
+    const TABLE: usize = 0;
     type Key = FlowKey;
     type Address = Ipv4Addr;
 

@@ -27,6 +27,7 @@ pub struct V6;
 
 impl Family for V6 {
     const HEADERS: u16 = (ipv6::HEADER_LEN + tcp::HEADER_LEN) as u16;
+    const TABLE: usize = 1;
     type Key = FlowKey6;
     type Address = Ipv6Addr;
 

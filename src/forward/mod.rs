@@ -8,6 +8,7 @@ pub mod cut;
 pub mod error;
 pub mod error_across;
 pub mod identification;
+pub mod insert;
 pub mod rewrite;
 pub mod rewrite6;
 pub mod tunnel;

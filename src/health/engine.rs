@@ -1,7 +1,9 @@
 //! All checks: whose they are, and which of them is due.
 
 use super::check::{Finding, Outcome, Verdict};
-use crate::config::{self, CheckWay, HealthConfig, HealthTemplates, ServiceConfig};
+use crate::config::{
+    self, CheckWay, ClientAddress, HealthConfig, HealthTemplates, Probe, Protocol, ServiceConfig,
+};
 use crate::service::{Health, ServiceKey};
 use crate::units::Time;
 use foldhash::{HashMap, HashSet};
@@ -35,6 +37,8 @@ pub struct Start {
     pub config: Arc<HealthConfig>,
     /// Whose way it takes, with `via = "service"`.
     pub service: Option<ServiceKey>,
+    /// The real server expects a header of the PROXY protocol first.
+    pub tells: bool,
 }
 
 /// What real servers are to be taken for.
@@ -92,8 +96,9 @@ pub struct Counts {
     pub late: u64,
 }
 
-/// Where a check goes, what it does, and whose way it takes: services that have that in common share it.
-type Key = (IpAddr, u16, Arc<HealthConfig>, Option<ServiceKey>);
+/// Where a check goes, what it does, whose way it takes, and whether it tells where it comes from: services that have that in
+/// common share it.
+type Key = (IpAddr, u16, Arc<HealthConfig>, Option<ServiceKey>, bool);
 
 struct Check {
     address: IpAddr,
@@ -101,6 +106,7 @@ struct Check {
     config: Arc<HealthConfig>,
     /// With `via = "service"`.
     service: Option<ServiceKey>,
+    tells: bool,
     /// Services by their places, and the real server's port there.
     targets: HashSet<(u32, u16)>,
     verdict: Verdict,
@@ -140,7 +146,18 @@ fn key(service: &ServiceConfig) -> ServiceKey {
         protocol: service.protocol,
         address: service.address,
         port: service.port,
+        last: service.last_port,
     }
+}
+
+/// Whether a check speaks to what expects a header of the PROXY protocol from clients.
+fn expects_header(service: &ServiceConfig, health: &HealthConfig) -> bool {
+    let speaks = match health.probe {
+        Probe::Tcp(_) | Probe::Http(_) | Probe::Grpc(_) => Some(Protocol::Tcp),
+        Probe::Udp(_) | Probe::Dns(_) => Some(Protocol::Udp),
+        Probe::Icmp | Probe::Exec(_) => None,
+    };
+    service.client_address == ClientAddress::ProxyV2 && speaks == Some(service.protocol)
 }
 
 impl Engine {
@@ -206,7 +223,7 @@ impl Engine {
         for real in &service.reals {
             let real = SocketAddr::new(real.address, real.port);
             let former = before.get(&real).copied();
-            let check = self.check_of((key, real), health, former, now);
+            let check = self.check_of((service, real), health, former, now);
             if let Some(check) = self.checks[check as usize].as_mut() {
                 check.targets.insert((place, real.port()));
             }
@@ -266,6 +283,7 @@ impl Engine {
             port: check.port,
             config: check.config.clone(),
             service: check.service,
+            tells: check.tells,
         })
     }
 
@@ -392,14 +410,16 @@ impl Engine {
     /// The check of a real server; a new one takes over what is known by the one that it replaces.
     fn check_of(
         &mut self,
-        (service, real): (ServiceKey, SocketAddr),
+        (service, real): (&ServiceConfig, SocketAddr),
         health: &Arc<HealthConfig>,
         former: Option<u32>,
         now: Time,
     ) -> u32 {
         let (address, port) = config::target(health, real.ip(), real.port());
-        let service = (health.via == CheckWay::Service).then_some(service);
-        let key = (address, port, health.clone(), service);
+        // What listens on another port is not what clients speak to.
+        let tells = port == real.port() && expects_header(service, health);
+        let service = (health.via == CheckWay::Service).then_some(key(service));
+        let key = (address, port, health.clone(), service, tells);
         if let Some(&known) = self.by_key.get(&key) {
             return known;
         }
@@ -414,6 +434,7 @@ impl Engine {
             port,
             config: health.clone(),
             service,
+            tells,
             targets: HashSet::default(),
             verdict: Verdict::new(state, now),
             last,
@@ -441,8 +462,14 @@ impl Engine {
             return;
         }
         if let Some(check) = self.checks[place as usize].take() {
-            self.by_key
-                .remove(&(check.address, check.port, check.config, check.service));
+            let key = (
+                check.address,
+                check.port,
+                check.config,
+                check.service,
+                check.tells,
+            );
+            self.by_key.remove(&key);
             if let Some(due) = check.due {
                 self.due.remove(&(due, place));
             }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{
-    CheckWay, Exchange, HealthConfig, HealthTemplates, HealthUse, ModeConfig, Probe, Protocol,
-    RealConfig, SchedulerConfig, SchedulerFlags, ServiceConfig, WhenUnavailable,
+    CheckWay, ClientAddress, Exchange, HealthConfig, HealthTemplates, HealthUse, ModeConfig, Probe,
+    Protocol, RealConfig, SchedulerConfig, SchedulerFlags, ServiceConfig, WhenUnavailable,
 };
 use crate::service::{Health, ServiceKey};
 use crate::units::Time;
@@ -32,6 +32,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         protocol: Protocol::Tcp,
         address: [192, 0, 2, n].into(),
         port: 80,
+        last_port: 0,
         mode: ModeConfig::Nat,
         scheduler: SchedulerConfig::Rr,
         flags: SchedulerFlags::default(),
@@ -40,6 +41,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         unknown_tcp: None,
         tcp_mss: None,
         quic: None,
+        client_address: Default::default(),
         health,
         slow_start: None,
         on_down: Default::default(),
@@ -134,6 +136,7 @@ impl World {
                 protocol: Protocol::Tcp,
                 address: [192, 0, 2, service].into(),
                 port: 80,
+                last: 0,
             },
             real: ([10, 0, 0, real], 80).into(),
         };
@@ -516,6 +519,7 @@ fn engine_key(service: &ServiceConfig) -> ServiceKey {
         protocol: service.protocol,
         address: service.address,
         port: service.port,
+        last: service.last_port,
     }
 }
 
@@ -547,7 +551,71 @@ fn checks_by_the_way_of_a_service_are_its_own() {
             protocol: Protocol::Tcp,
             address: [192, 0, 2, 1].into(),
             port: 80,
+            last: 0,
         });
         assert_eq!(engine.sizes().0, 2, "{via:?}");
+    }
+}
+
+/// Only what speaks to the port of clients, and by their protocol, tells where it comes from; one that does shares no check with
+/// one that does not, and a reload changes it.
+#[test]
+fn checks_of_what_is_told_of_clients_tell() {
+    let tcp = Probe::Tcp(Exchange::default());
+    let udp = Probe::Udp(Exchange::default());
+    for (address, protocol, probe, port, tells) in [
+        (ClientAddress::None, Protocol::Tcp, &tcp, None, false),
+        (ClientAddress::Toa, Protocol::Tcp, &tcp, None, false),
+        (ClientAddress::ProxyV2, Protocol::Tcp, &tcp, None, true),
+        (ClientAddress::ProxyV2, Protocol::Tcp, &tcp, Some(80), true),
+        (ClientAddress::ProxyV2, Protocol::Tcp, &tcp, Some(81), false),
+        (ClientAddress::ProxyV2, Protocol::Tcp, &udp, None, false),
+        (ClientAddress::ProxyV2, Protocol::Udp, &udp, None, true),
+        (ClientAddress::ProxyV2, Protocol::Udp, &tcp, None, false),
+        (
+            ClientAddress::ProxyV2,
+            Protocol::Tcp,
+            &Probe::Icmp,
+            None,
+            false,
+        ),
+    ] {
+        let config = HealthConfig {
+            probe: probe.clone(),
+            port,
+            ..health(1, 1, 1)
+        };
+        let plain = service(1, own(config), &[1]);
+        let telling = Arc::new(ServiceConfig {
+            client_address: address,
+            protocol,
+            address: [192, 0, 2, 2].into(),
+            ..ServiceConfig::clone(&plain)
+        });
+        let templates = HealthTemplates::new();
+        let mut engine = Engine::new(100, 1);
+        engine.configure(&[plain.clone(), telling], &templates, at(0));
+        let mut told = vec![];
+        while let Some(start) = engine.start(at(2000)) {
+            told.push(start.tells);
+        }
+        told.sort_unstable();
+        let expected: &[bool] = if tells { &[false, true] } else { &[false] };
+        assert_eq!(
+            told, expected,
+            "{address:?} {protocol:?} {probe:?} {port:?}"
+        );
+        if protocol != plain.protocol {
+            continue;
+        }
+        let changed = ServiceConfig {
+            client_address: address,
+            ..ServiceConfig::clone(&plain)
+        };
+        let mut engine = Engine::new(100, 1);
+        engine.configure(&[plain], &templates, at(0));
+        engine.configure(&[Arc::new(changed)], &templates, at(0));
+        let told = engine.start(at(2000)).map(|start| start.tells);
+        assert_eq!(told, Some(tells));
     }
 }

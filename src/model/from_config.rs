@@ -26,6 +26,7 @@ pub fn key(service: &config::ServiceConfig) -> ServiceKey {
         protocol: service.protocol,
         address: service.address,
         port: service.port,
+        last: service.last_port,
     }
 }
 

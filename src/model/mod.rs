@@ -111,6 +111,7 @@ impl Model {
             ports: Arc::default(),
             addresses: Map::new(seed).freeze(),
             services: Map::new(seed).freeze(),
+            ranges: Map::new(seed).freeze(),
             natted: Map::new(seed).freeze(),
             placements: Map::new(seed).freeze(),
             clients: ByFamily::default(),

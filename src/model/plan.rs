@@ -320,6 +320,7 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
     key!(unknown_tcp, |it: &Option<_>| it.as_ref().and_then(word));
     key!(tcp_mss, |it: &Option<TcpMss>| it.map(tcp_mss));
     key!(quic, |it: &Option<QuicConfig>| it.as_ref().and_then(shown));
+    key!(client_address, word);
     key!(slow_start, |it: &Option<_>| it.map(span));
     key!(on_down, word);
     for (name, old, new) in [

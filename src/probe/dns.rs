@@ -22,7 +22,7 @@ pub(super) async fn check(to: &To, probe: &DnsProbe, id: u16, stage: &Stage) -> 
     };
     let socket = udp::open(to).await?;
     stage.set("send");
-    let sent = socket.send(&question).await;
+    let sent = socket.send(&[to.header(), &question].concat()).await;
     sent.map_err(|error| Failure::at("send", &error))?;
     stage.set("answer");
     // Without EDNS it has at most 512 bytes.

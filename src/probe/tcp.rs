@@ -27,9 +27,11 @@ pub(super) async fn connect(to: &To, stage: &Stage) -> Result<TcpStream, Failure
         let source = SocketAddr::new(out.source, 0);
         socket.bind(source).map_err(at_connect)?;
     }
-    let stream = socket.connect(to.at).await.map_err(at_connect)?;
+    let mut stream = socket.connect(to.at).await.map_err(at_connect)?;
     // Only a matter of delay.
     let _ = stream.set_nodelay(true);
+    let sent = stream.write_all(to.header()).await;
+    sent.map_err(|error| Failure::at("send", &error))?;
     Ok(stream)
 }
 

@@ -38,6 +38,11 @@ async fn probe(probe: Probe, to: SocketAddr) -> Outcome {
 }
 
 async fn probe_with(probe: Probe, to: SocketAddr, tools: &Tools) -> Outcome {
+    probe_telling(probe, to, false, tools).await
+}
+
+/// `tells`: the real server expects a header of the PROXY protocol.
+async fn probe_telling(probe: Probe, to: SocketAddr, tells: bool, tools: &Tools) -> Outcome {
     let config = HealthConfig {
         probe,
         port: None,
@@ -54,6 +59,7 @@ async fn probe_with(probe: Probe, to: SocketAddr, tools: &Tools) -> Outcome {
         port: to.port(),
         config: Arc::new(config),
         service: None,
+        tells,
     };
     check(&start, tools).await
 }
@@ -639,4 +645,46 @@ async fn a_server_cannot_keep_a_connection_beyond_the_check() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("the connection is still open: {found:?}");
+}
+
+/// What expects a header of the PROXY protocol hears first that the proxy itself speaks, by whatever it is asked; and what
+/// expects none hears none.
+#[tokio::test]
+async fn real_servers_that_are_told_of_clients_hear_of_the_proxy() {
+    let header: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    let listener = TcpListener::bind(local(0)).await.unwrap();
+    let tcp = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut begun = vec![0; header.len()];
+            let _ = stream.read_exact(&mut begun).await;
+            if begun != header {
+                continue;
+            }
+            let server = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(server.serve_connection(TokioIo::new(stream), service_fn(answer)));
+        }
+    });
+    let socket = UdpSocket::bind(local(0)).await.unwrap();
+    let udp = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            if buffer[..length] == [header, b"hello"].concat() {
+                let _ = socket.send_to(b"hello yourself", from).await;
+            }
+        }
+    });
+    let tools = Tools::new(1, Arc::default());
+    let get = "GET / HTTP/1.0\r\nhost: www.example.org\r\nx-check: yes\r\n\r\n";
+    for (asked, to) in [
+        (Probe::Tcp(exchange(get, "200 OK")), tcp),
+        (Probe::Http(http("/")), tcp),
+        (Probe::Udp(exchange("hello", "yourself")), udp),
+    ] {
+        let found = probe_telling(asked.clone(), to, true, &tools).await;
+        assert_eq!(found.finding, Finding::Passed, "{asked:?}: {found:?}");
+        let found = probe_telling(asked.clone(), to, false, &tools).await;
+        assert_eq!(found.finding, Finding::Failed, "{asked:?}: {found:?}");
+    }
 }

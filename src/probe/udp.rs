@@ -44,7 +44,7 @@ pub(super) async fn check(
 ) -> Checked {
     let socket = open(to).await?;
     stage.set("send");
-    let sent = socket.send(&exchange.send).await;
+    let sent = socket.send(&[to.header(), &exchange.send].concat()).await;
     sent.map_err(|error| Failure::at("send", &error))?;
     stage.set("answer");
     let mut answer = vec![0; MOST];

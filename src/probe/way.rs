@@ -4,6 +4,7 @@ use super::words::{Failure, failed, not_made};
 use crate::config::CheckWay;
 use crate::health::Start;
 use crate::via::{NoWay, Out, Ways};
+use crate::wire::proxy::LOCAL_HEADER;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +18,8 @@ pub(super) struct To {
     pub real: SocketAddr,
     /// What its sockets are bound to; none: the host decides.
     pub out: Option<Out>,
+    /// A header of the PROXY protocol goes first: one that says that the proxy itself speaks.
+    pub tells: bool,
 }
 
 impl To {
@@ -39,7 +42,20 @@ impl To {
             }
             (CheckWay::Host | CheckWay::Service, _) => (real, None),
         };
-        Ok(To { at, real, out })
+        Ok(To {
+            at,
+            real,
+            out,
+            tells: start.tells,
+        })
+    }
+
+    /// What goes before all else on a connection, or in a datagram.
+    pub(super) fn header(&self) -> &'static [u8] {
+        match self.tells {
+            true => &LOCAL_HEADER,
+            false => &[],
+        }
     }
 }
 
@@ -102,6 +118,7 @@ mod tests {
                 device: device.to_owned(),
                 source: [127, 0, 0, 5].into(),
             }),
+            tells: false,
         }
     }
 
@@ -158,6 +175,7 @@ mod tests {
                 protocol: crate::config::Protocol::Tcp,
                 address: [192, 0, 2, 80].into(),
                 port: 80,
+                last: 0,
             });
             let start = Start {
                 run: Engine::new(1, 1).any_run(),
@@ -165,6 +183,7 @@ mod tests {
                 port: 80,
                 config,
                 service,
+                tells: false,
             };
             let found = check(&start, &tools).await;
             assert_eq!(found.finding, Finding::Nothing, "{found:?}");

@@ -1,6 +1,7 @@
 //! What workers count. Each counter has one writer, its worker, who adds by a relaxed load and a relaxed
 //! store (no atomic read-modify-write on the packet path); other threads only read.
 
+mod beside;
 mod counter;
 mod overload;
 mod signs;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 /// The most `[[port]]`s.
 pub const MAX_PORTS: usize = 16;
 
+pub use beside::{Beside, TABLES};
 pub use counter::{Counter, Gauge};
 pub use overload::Overload;
 pub use signs::{Failure, Seen, Signs};
@@ -98,6 +100,14 @@ impl Stats {
     pub fn ensure_signs(&self, id: RealId) {
         for worker in self.workers() {
             worker.signs.ensure(id.index());
+        }
+    }
+
+    /// Has every worker keep what is told of clients beside its connections. Called by the control thread before it publishes
+    /// a service that tells.
+    pub fn want_told(&self) {
+        for worker in self.workers() {
+            worker.told.iter().for_each(Beside::want);
         }
     }
 
@@ -201,6 +211,10 @@ pub struct WorkerStats {
     pub hairpins: Counter,
     /// Datagrams whose QUIC connection id names no real server of their service.
     pub quic_unknown: Counter,
+    /// Segments that were to tell the client's address by a TCP option and had no room for it.
+    pub untold: Counter,
+    /// What real servers are told of the clients of connections, by the table that has them: IPv4, IPv6, and of both.
+    pub told: [Beside; TABLES],
     drops: [Counter; DropReason::COUNT],
     /// ICMP errors that were sent on to the other end of the connection that they are about, by [`IcmpErrorKind`].
     pub icmp_errors: [Counter; IcmpErrorKind::ALL.len()],
@@ -253,6 +267,8 @@ impl WorkerStats {
             routed: Counter::default(),
             hairpins: Counter::default(),
             quic_unknown: Counter::default(),
+            untold: Counter::default(),
+            told: Default::default(),
             // Arrays of more than 32 have no default.
             drops: std::array::from_fn(|_| Counter::default()),
             icmp_errors: Default::default(),
@@ -410,7 +426,7 @@ pub struct Standing {
     /// A bit for each port by which its requests and its replies may come in: none once its connections are to end.
     admitted: [AtomicU16; 2],
     /// The service that it is a real server of, and above it whether new connections may go to it, whether its connections
-    /// are to end, and why, and whether it is watched.
+    /// are to end, and why, whether it is watched, and whether it is told of clients.
     service: AtomicU32,
 }
 
@@ -437,32 +453,37 @@ impl Standing {
     const DOWN: u32 = 1 << 29;
     const ENDS: u32 = 1 << 28;
     const WATCHED: u32 = 1 << 27;
-    const LEFT: u32 = 1 << 26;
-    const ASKS: u32 = 1 << 25;
+    const TELLS: u32 = 1 << 26;
+    const LEAVES: u32 = 1 << 25;
+    const ASKS: u32 = 1 << 24;
 
     /// A real server of `service`. `is_open`: its weight is above 0. `is_watched`: what becomes of its connections is
-    /// counted. `reply_ports`: a bit for each port that its replies may come in by.
+    /// counted. `tells`: it is told of clients, and all its packets have to be looked at. `reply_ports`: a bit for each port
+    /// that its replies may come in by.
     pub fn set(
         &self,
         service: ServiceId,
         is_open: bool,
         is_watched: bool,
+        tells: bool,
         established: Established,
         reply_ports: u16,
     ) {
         let open = if is_open { Self::OPEN } else { 0 };
         let watched = if is_watched { Self::WATCHED } else { 0 };
+        let tells = if tells { Self::TELLS } else { 0 };
         let fate = match established {
             Established::GoOn => 0,
-            Established::Leave => Self::LEFT,
+            Established::Leave => Self::LEAVES,
             Established::Removed => Self::ENDS,
             Established::Down => Self::ENDS | Self::DOWN,
             Established::Moved => Self::ENDS | Self::DOWN | Self::MOVES,
         };
         self.service
-            .store(service.0 | open | watched | fate, Relaxed);
-        // A request that is not admitted is looked at more closely: what costs nothing until then is decided there.
+            .store(service.0 | open | watched | tells | fate, Relaxed);
+        // A packet that is not admitted is looked at more closely: what costs nothing until then is decided there.
         let admitted = match established {
+            _ if tells != 0 => [0; 2],
             Established::GoOn => [u16::MAX, reply_ports],
             Established::Leave => [0, reply_ports],
             _ => [0; 2],
@@ -486,7 +507,13 @@ impl Standing {
     /// It is configured no more: its connections are to end.
     pub fn remove(&self) {
         let service = self.service();
-        self.set(service, false, false, Established::Removed, 0);
+        self.set(service, false, false, self.tells(), Established::Removed, 0);
+    }
+
+    /// It becomes another real server's, which has no connections.
+    pub fn forget(&self) {
+        self.service.store(0, Relaxed);
+        self.admit([0; 2]);
     }
 
     fn admit(&self, ports: [u16; 2]) {
@@ -502,7 +529,13 @@ impl Standing {
 
     /// Whether UDP flows that were silent are to go to another real server.
     pub fn is_left(&self) -> bool {
-        self.service.load(Relaxed) & Self::LEFT != 0
+        self.service.load(Relaxed) & Self::LEAVES != 0
+    }
+
+    /// Whether it is told of clients, or was when one of its connections began: each of its packets is looked at.
+    #[inline]
+    pub fn tells(&self) -> bool {
+        self.service.load(Relaxed) & Self::TELLS != 0
     }
 
     /// Whether it is counted what becomes of its connections.
@@ -515,7 +548,7 @@ impl Standing {
     pub fn established(&self) -> Established {
         let told = self.service.load(Relaxed);
         match told & Self::ENDS != 0 {
-            false if told & Self::LEFT != 0 => Established::Leave,
+            false if told & Self::LEAVES != 0 => Established::Leave,
             false => Established::GoOn,
             true if told & Self::MOVES != 0 => Established::Moved,
             true if told & Self::DOWN != 0 => Established::Down,

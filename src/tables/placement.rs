@@ -73,3 +73,21 @@ impl Placements {
         self.anywhere |= other.anywhere;
     }
 }
+
+/// What [`Tables::placements`](super::Tables::placements) has the rules of removed services of ranges by.
+pub struct Departed;
+
+impl Departed {
+    /// All of a protocol and VIP have one key: which is no service's.
+    #[inline]
+    pub fn of<A>(key: &ServiceKey<A>) -> ServiceKey<A>
+    where
+        A: Copy,
+    {
+        ServiceKey {
+            port: 0,
+            last: u16::MAX,
+            ..*key
+        }
+    }
+}

@@ -129,6 +129,7 @@ mod tests {
             protocol: Protocol::Tcp,
             address: [192, 0, 2, n].into(),
             port: 80,
+            last: 0,
         }
     }
 

@@ -208,6 +208,7 @@ impl Lab {
             protocol: config::Protocol::Tcp,
             address: ip(way.vip),
             port: 80,
+            last: 0,
         };
         self.ways.by_service(&key, ip(way.real)).unwrap().0
     }

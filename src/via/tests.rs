@@ -203,6 +203,7 @@ fn without_a_way_nothing_is_sent() {
         protocol: config::Protocol::Tcp,
         address: ip(V4),
         port: 80,
+        last: 0,
     };
     let why = |lab: &Lab| lab.ways.by_service(&key, ip(R4)).unwrap_err();
     table.set_link_down(LAN, true);

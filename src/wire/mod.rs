@@ -30,8 +30,11 @@ pub mod ipv6;
 pub mod mld;
 pub mod ndisc;
 pub mod options;
+pub mod proxy;
 pub mod quic;
+pub mod segment;
 pub mod tcp;
+pub mod toa;
 pub mod udp;
 pub mod vlan;
 

@@ -7,21 +7,23 @@ use super::options::Options;
 
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = field::OPTIONS_AT;
+/// Bytes of the longest header: the data offset has four bits.
+pub const MAX_HEADER_LEN: usize = 60;
 
-mod field {
+pub(super) mod field {
     use crate::wire::field::Field;
 
-    pub(super) const SOURCE_PORT: Field = 0..2;
-    pub(super) const DESTINATION_PORT: Field = 2..4;
-    pub(super) const SEQUENCE: Field = 4..8;
-    pub(super) const ACKNOWLEDGED: Field = 8..12;
+    pub(in crate::wire) const SOURCE_PORT: Field = 0..2;
+    pub(in crate::wire) const DESTINATION_PORT: Field = 2..4;
+    pub(in crate::wire) const SEQUENCE: Field = 4..8;
+    pub(in crate::wire) const ACKNOWLEDGED: Field = 8..12;
     /// The header's length in words of 32 bits, in the high half.
-    pub(super) const DATA_OFFSET: usize = 12;
-    pub(super) const FLAGS: usize = 13;
-    pub(super) const WINDOW: Field = 14..16;
-    pub(super) const CHECKSUM: Field = 16..18;
-    pub(super) const URGENT: Field = 18..20;
-    pub(super) const OPTIONS_AT: usize = 20;
+    pub(in crate::wire) const DATA_OFFSET: usize = 12;
+    pub(in crate::wire) const FLAGS: usize = 13;
+    pub(in crate::wire) const WINDOW: Field = 14..16;
+    pub(in crate::wire) const CHECKSUM: Field = 16..18;
+    pub(in crate::wire) const URGENT: Field = 18..20;
+    pub(in crate::wire) const OPTIONS_AT: usize = 20;
 }
 
 /// The control bits.
@@ -33,6 +35,7 @@ impl Flags {
     pub const SYN: u8 = 0x02;
     pub const RST: u8 = 0x04;
     pub const ACK: u8 = 0x10;
+    pub const URGENT: u8 = 0x20;
 
     #[inline(always)]
     pub fn fin(self) -> bool {
@@ -63,7 +66,7 @@ impl Flags {
 
 /// A segment.
 #[derive(Clone, Copy, Debug)]
-pub struct Tcp<T>(T);
+pub struct Tcp<T>(pub(super) T);
 
 impl<T: AsRef<[u8]>> Tcp<T> {
     /// # Errors

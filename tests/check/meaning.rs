@@ -308,3 +308,19 @@ fn a_service_of_both_protocols_is_two() {
     assert_eq!(services("name = \"dns\"\n"), both("dns", "dns"));
     assert_eq!(services(""), both("tcp:192.0.2.1:53", "udp:192.0.2.1:53"));
 }
+
+/// Real servers of a range have the packet's own port, or one for all.
+#[test]
+fn a_range_of_ports_is_one_service() {
+    let text = format!(
+        "{NETWORK}[[service]]\naddress = \"192.0.2.1\"\nport = \"8000-8099\"\nprotocol = \"tcp\"\nmode = \"nat\"\n\
+         [[service.real]]\naddress = \"10.0.0.9\"\n[[service.real]]\naddress = \"10.0.0.9\"\nport = 80\n"
+    );
+    let [service] = &good(&text).services[..] else {
+        panic!()
+    };
+    assert_eq!(service.name, "tcp:192.0.2.1:8000-8099");
+    assert_eq!((service.port, service.last_port), (8000, 8099));
+    let ports: Vec<_> = service.reals.iter().map(|real| real.port).collect();
+    assert_eq!(ports, [0, 80]);
+}

@@ -66,13 +66,14 @@ class Config:
 
 def service(mode, *reals, protocol="tcp", vip=VIP, port=80, name="web", scheduler="rr", real_port=8080, weights=None, **keys):
     """A `[[service]]`: each further keyword is a line of it, in TOML."""
-    lines = [f'name = "{name}"', f'address = "{vip}"', f"port = {port}", f'protocol = "{protocol}"', f'mode = "{mode}"']
+    lines = [f'name = "{name}"', f'address = "{vip}"', f"port = {json.dumps(port)}", f'protocol = "{protocol}"', f'mode = "{mode}"']
     lines += [f'scheduler = "{scheduler}"'] + ['local_pool = "inside"'] * (mode == "fullnat")
     lines += [f"{key} = {value}" for key, value in keys.items()]
     for number, real in enumerate(reals):
         lines += ["[[service.real]]", f'address = "{real.ip}"', f"weight = {weights[number] if weights else 1}"]
         lines += [f"port = {real_port}"] * (real_port is not None)
-    return Service(name, mode, protocol, vip, port, "\n".join(["[[service]]"] + lines) + "\n")
+    # Of several ports any may be a reply's.
+    return Service(name, mode, protocol, vip, port if isinstance(port, int) else 0, "\n".join(["[[service]]"] + lines) + "\n")
 
 
 def route(to, via):

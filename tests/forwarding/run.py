@@ -379,7 +379,7 @@ def is_own_reset(case, found):
     """A reset to a real server, from a local pair, that answers nothing: RST alone, and right in itself."""
     first, last = case.config.pool["ports"]
     is_pair = found.get("src") in case.config.pool["addresses"] and first <= found.get("sport", -1) <= last
-    return is_pair and found.get("flags") == "R" and Ipv4(found["frame"]).header_is_right() and Ipv4(found["frame"]).error == 0
+    return is_pair and found.get("flags") == "R" and ip_of(found["frame"]).header_is_right() and ip_of(found["frame"]).error == 0
 
 
 # --- what must hold in every case -------------------------------------------------------------------------------------
@@ -449,6 +449,8 @@ def rewritten(case, line, frame, sent, where):
     assert after.ttl == before.ttl - 1, f"{where}: TTL {before.ttl} became {after.ttl}"
     assert after.trailer in (b"", before.trailer) or not any(after.trailer), f"{where}: {after.trailer} after the packet"
     vip = ipaddress.ip_address(service.vip).packed
+    if "client_address" in service.text:
+        return told(case, line, service, before, after, where)
     if before.piece or after.piece:
         return part_rewritten(case, line, service, before, after, where)
     if len(before.src) != len(after.src):
@@ -554,6 +556,23 @@ def translated(case, line, service, before, after, where):
     if "tcp_mss" in service.text and before.protocol == 6 and (mss := mss_at(before.payload)):
         same[mss : mss + 2] = after.payload[mss : mss + 2]
     assert bytes(same) == after.payload, f"{where}: more was rewritten than ports and checksum"
+    if before.error == 0:
+        assert after.field == after.right, f"{where}: checksum {after.field:#06x} instead of {after.right:#06x}"
+    else:
+        assert after.error == before.error, f"{where}: a wrong checksum stays wrong by as much"
+
+
+def told(case, line, service, before, after, where):
+    """A packet by which a real server is told of the client, or its answer: what is put in the case says; the data stay."""
+    if before.piece or after.piece:
+        return
+    vip_ports(service, before, after, before.dst == ipaddress.ip_address(service.vip).packed, line, where, case)
+    start = lambda packet: (packet.payload[12] >> 4) * 4 if packet.protocol == 6 else 8  # noqa: E731
+    data = before.payload[start(before) :]
+    is_syn = before.protocol == 6 and before.payload[13] & 2
+    assert is_syn or after.payload[start(after) :].endswith(data) or before.payload[4:8] < after.payload[4:8], f"{where}: the data"
+    if before.says_nothing():
+        return
     if before.error == 0:
         assert after.field == after.right, f"{where}: checksum {after.field:#06x} instead of {after.right:#06x}"
     else:

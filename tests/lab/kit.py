@@ -4,6 +4,8 @@
     kit.py toa MAC TRUSTED4 TRUSTED6  connections with the option in every place, from addresses that no host has
     kit.py toa-many MAC COUNT         to an unmodified nginx
     kit.py tunnel MAC KIT CONFIG      wrapped packets of each kind, right and wrong
+    kit.py ask WHO VIP PORT COUNT     connections of a real client: the servers tell client or director, or getsockopt the client alone
+    kit.py stay VIP PORT STOP         one connection, which is told the same until that file is there
 
 A case that does not come out as the table says ends it with an error.
 """
@@ -301,6 +303,37 @@ def many(mac, count):
         connection.end()
 
 
+# A real client behind a real weir.
+
+
+def seen(connection):
+    """What accept, getpeername and getsockopt tell at the other end."""
+    connection.sendall(b"?\n")
+    words = connection.makefile().readline().replace("::ffff:", "").split()
+    return [" ".join(words[n : n + 2]) for n in (0, 2, 4)]
+
+
+def ask(who, vip, port, count):
+    for _ in range(int(count)):
+        with socket.create_connection((vip, int(port)), timeout=5) as connection:
+            own = told(connection.getsockname())
+            accepted, peer, looked = seen(connection)
+            assert accepted == peer, f"accept tells {accepted}, getpeername {peer}"
+            assert (peer == own) == (who == "client"), f"{own} is seen as {peer}"
+            if who == "getsockopt":
+                assert looked == own, f"{own} is {looked} by getsockopt"
+
+
+def stay(vip, port, stop):
+    with socket.create_connection((vip, int(port)), timeout=5) as connection:
+        own = told(connection.getsockname())
+        print("began", flush=True)
+        while not os.path.exists(stop):
+            accepted, peer, _ = seen(connection)
+            assert accepted == peer == own, f"{own} is seen as {accepted} and {peer}"
+            time.sleep(0.02)
+
+
 # Tunnels.
 
 CLIENT = {4: "198.51.100.77", 6: "2001:db8:51::77"}
@@ -508,7 +541,7 @@ class Tunnels:
 
 
 if __name__ == "__main__":
-    command = {"serve": serve, "toa": options, "toa-many": many, "tunnel": lambda *a: Tunnels(*a).run()}[sys.argv[1]]
+    command = {"serve": serve, "toa": options, "toa-many": many, "tunnel": lambda *a: Tunnels(*a).run(), "ask": ask, "stay": stay}[sys.argv[1]]
     command(*sys.argv[2:])
     sys.stdout.flush()
     # Threads and scapy's sockets do not matter any more.

@@ -3,6 +3,7 @@
 mod alike;
 mod bursts;
 mod captures;
+mod client_address;
 mod clients;
 mod clock;
 mod crossing;

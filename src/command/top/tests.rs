@@ -16,7 +16,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         name: name.into(),
         protocol: "tcp".into(),
         address: [192, 0, 2, last].into(),
-        port: 80,
+        port: view::PortsView::One(80),
         mode: "dr".into(),
         scheduler: "rr".into(),
         flags: vec![],
@@ -58,6 +58,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         routed_packets: 0,
         hairpin_connections: 0,
         quic_unknown_ids: 0,
+        untold_segments: 0,
         loops: 1,
     };
     Sample {
@@ -175,7 +176,7 @@ fn many(services: u8, workers: u8, name: usize) -> Screen {
             sample.services.push(view::ServiceView {
                 name: format!("{n:03}{}{n:03}", "-".repeat(name - 6)),
                 address: [203, 100, 113, 100 + n].into(),
-                port: 10_000,
+                port: view::PortsView::One(10_000),
                 ..model.clone()
             });
         }

@@ -215,19 +215,38 @@ fn name_of(service: &Table) -> Option<&str> {
     service.get("name")?.as_str()
 }
 
-/// `tcp:192.0.2.80:80`
+/// `tcp:192.0.2.80:80`, `tcp:192.0.2.80:8000-8099`
 fn key_of(service: &Table) -> Option<String> {
     let address: IpAddr = service.get("address")?.as_str()?.parse().ok()?;
-    let port = u16::try_from(service.get("port")?.as_integer()?).ok()?;
+    let port = service.get("port")?;
+    let port = match port.as_str() {
+        Some(range) => range_of(range)?,
+        None => u16::try_from(port.as_integer()?).ok()?.to_string(),
+    };
     let protocol = service.get("protocol")?.as_str()?;
-    Some(format!("{protocol}:{}", SocketAddr::new(address, port)))
+    Some(match address {
+        IpAddr::V4(address) => format!("{protocol}:{address}:{port}"),
+        IpAddr::V6(address) => format!("{protocol}:[{address}]:{port}"),
+    })
+}
+
+/// The same text for every way to write a range of ports.
+fn range_of(text: &str) -> Option<String> {
+    let (first, last) = text.split_once('-')?;
+    let port = |text: &str| text.trim().parse::<u16>().ok();
+    Some(format!("{}-{}", port(first)?, port(last)?))
 }
 
 /// The same text for every way to write a service's address.
 fn normal(meant: &str) -> Option<String> {
     let (protocol, place) = meant.split_once(':')?;
+    let (place, last) = match place.rsplit_once('-') {
+        Some((place, last)) => (place, Some(last.parse::<u16>().ok()?)),
+        None => (place, None),
+    };
     let place: SocketAddr = place.parse().ok()?;
-    Some(format!("{protocol}:{place}"))
+    let last = last.map_or(String::new(), |last| format!("-{last}"));
+    Some(format!("{protocol}:{place}{last}"))
 }
 
 /// A service as a file of its own.

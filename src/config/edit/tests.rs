@@ -332,3 +332,24 @@ fn one_of_the_protocols_of_a_table_is_not_changed_alone() {
     }];
     assert_eq!(edit(&texts, &FileChange::Remove("dns")).unwrap().text, "");
 }
+
+#[test]
+fn a_range_is_found_as_it_is_written_and_as_commands_write_it() {
+    let text = "[[service]]\naddress = \"2001:db8::1\"\nport = \"8000 - 8099\"\nprotocol = \"tcp\"\nmode = \"nat\"\n";
+    let texts = [Text {
+        name: "lb.toml".to_owned(),
+        text: text.to_owned(),
+    }];
+    let remove = |meant: &str| edit(&texts, &FileChange::Remove(meant));
+    assert_eq!(remove("tcp:[2001:db8:0::1]:8000-8099").unwrap().text, "");
+    for other in ["tcp:[2001:db8::1]:8000", "tcp:[2001:db8::1]:8000-8098"] {
+        assert!(remove(other).is_err(), "{other}");
+    }
+    let put = ServiceChange::PutReal(real("[2001:db8::9]:0"), Some(3));
+    let edited = edit(
+        &texts,
+        &FileChange::Change("tcp:[2001:db8::1]:8000-8099", &put),
+    )
+    .unwrap();
+    assert!(!edited.text.contains("port = 0"), "{}", edited.text);
+}

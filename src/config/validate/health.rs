@@ -99,7 +99,7 @@ pub(super) fn of_service(
     {
         log.error(
             choice.at,
-            "a service of every port has no port that the check could go to",
+            "a service of several ports has no port that the check could go to",
         )
         .help("add `port = …` to the check");
         return Err(());

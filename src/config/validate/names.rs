@@ -3,21 +3,29 @@
 use crate::config::error::{Log, Span, quote};
 use crate::config::pieces::Item;
 use crate::config::raw;
-use crate::config::value::Given;
+use crate::config::value::{Given, ServicePort};
 use crate::config::{Protocol, ServiceConfig};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-/// A service's protocol, address and port.
-pub(super) type Key = (Protocol, IpAddr, u16);
+/// A service's protocol, address and ports.
+pub(super) type Key = (Protocol, IpAddr, ServicePort);
 
 pub(super) fn key_of(service: &ServiceConfig) -> Key {
-    (service.protocol, service.address, service.port)
+    (service.protocol, service.address, ports_of(service))
+}
+
+fn ports_of(service: &ServiceConfig) -> ServicePort {
+    ServicePort {
+        first: service.port,
+        last: service.last_port,
+    }
 }
 
 /// Where a service is, whatever its protocol.
-type Place = (IpAddr, u16);
+type Place = (IpAddr, ServicePort);
 
 /// The keys of services, as far as they could be read.
 pub(super) fn keys(items: &[Item]) -> HashSet<Key> {
@@ -41,21 +49,50 @@ fn written(raw: &raw::Service) -> impl Iterator<Item = Key> {
 }
 
 fn place(raw: &raw::Service) -> Option<Place> {
-    Some((raw.address.get()?, raw.port.get()?.0 as u16))
+    Some((raw.address.get()?, raw.port.get()?))
 }
 
+/// As commands call it.
 fn default_name((protocol, address, port): Key) -> String {
-    format!("{}:{}", protocol.name(), SocketAddr::new(address, port))
+    let address = match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    format!("{}:{address}:{port}", protocol.name())
 }
 
-/// Whether no two services have the same key, and none the same name but those of several protocols in one place.
+/// Ranges of ports of a protocol and address, none of which overlaps another, by their first ports; with their places.
+type Ranges = HashMap<(Protocol, IpAddr), BTreeMap<u16, (ServicePort, Span)>>;
+
+/// Adds a range. Returns the one that it overlaps, if there is one, and adds nothing then.
+fn add_range(
+    ranges: &mut Ranges,
+    (protocol, address, range): Key,
+    at: Span,
+) -> Option<(ServicePort, Span)> {
+    let ranges = ranges.entry((protocol, address)).or_default();
+    // Of those that begin before its end only the last one can reach into it.
+    let other = ranges
+        .range(..=range.last)
+        .next_back()
+        .map(|(_, other)| *other);
+    if let Some(other) = other.filter(|(other, _)| other.overlaps(range)) {
+        return Some(other);
+    }
+    ranges.insert(range.first, (range, at));
+    None
+}
+
+/// Whether no two services have the same key, no ranges of ports overlap, and none have the same name but those of several protocols in one place.
 pub(super) fn are_unique(services: &[Arc<ServiceConfig>]) -> bool {
     let mut names = HashMap::with_capacity(services.len());
     let mut keys = HashSet::with_capacity(services.len());
+    let mut ranges = Ranges::new();
     services.iter().all(|service| {
-        let place = (service.address, service.port);
+        let (key, place) = (key_of(service), (service.address, ports_of(service)));
         *names.entry(service.name.as_str()).or_insert(place) == place
-            && keys.insert(key_of(service))
+            && keys.insert(key)
+            && (service.last_port == 0 || add_range(&mut ranges, key, Span::NOWHERE).is_none())
     })
 }
 
@@ -64,6 +101,7 @@ pub(super) fn are_unique(services: &[Arc<ServiceConfig>]) -> bool {
 pub(super) struct Names {
     names: HashMap<String, (Span, Option<Place>)>,
     keys: HashMap<Key, Span>,
+    ranges: Ranges,
 }
 
 /// How the services of one `[[service]]` are called.
@@ -97,6 +135,18 @@ impl Names {
                 return None;
             }
             self.keys.insert(key, address_at);
+            if key.2.last != 0
+                && let Some((other, other_at)) = add_range(&mut self.ranges, key, address_at)
+            {
+                let port_at = raw.port.ok().map_or(address_at, |port| port.at);
+                log.error(
+                    port_at,
+                    format!("the ports {} overlap with {other} of another service of this VIP", key.2),
+                )
+                .note(other_at, "the other one is here")
+                .help("each port may be in one range: make them smaller, or give single ports services of their own, which come first");
+                return None;
+            }
         }
         let place = place(raw);
         match &raw.name {

@@ -37,7 +37,7 @@ pub(super) fn passive(
         log
             .error(
                 given.at,
-                "a service of every port cannot have `passive`: a client that tries closed ports would have real servers taken out",
+                "a service of several ports cannot have `passive`: a client that tries closed ports would have real servers taken out",
             )
             .help("leave it out, or give the ports that are served a service of their own");
         return Err(());

@@ -286,8 +286,9 @@ impl Check<'_> {
         let mut places = Places::default();
         let mut reals = Vec::with_capacity(pool.checked.reals.len());
         for real in &pool.checked.reals {
-            let port = port_of(real, service.port, keeps_port);
-            let is_plain = (port != 0 || service.port == 0)
+            let default = service.port_of_reals();
+            let port = port_of(real, default, keeps_port);
+            let is_plain = (port != 0 || default == 0)
                 && !(keeps_family && family(real.real.address) != family(service.address))
                 && places
                     .insert((real.real.address, port), Span::NOWHERE)

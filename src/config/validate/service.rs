@@ -19,9 +19,10 @@ use crate::config::clients::Lists;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::{Item, Services};
 use crate::config::raw;
-use crate::config::value::{Given, Int, ModeWord};
+use crate::config::value::{Given, Int, ModeWord, ServicePort};
 use crate::config::{
-    ModeConfig, PersistenceConfig, Protocol, RealConfig, ServiceConfig, TcpMss, WhenUnavailable,
+    ClientAddress, ModeConfig, PersistenceConfig, Protocol, RealConfig, ServiceConfig, TcpMss,
+    WhenUnavailable,
 };
 use crate::net::family;
 use foldhash::{HashMap, HashSet, HashSetExt};
@@ -185,6 +186,10 @@ impl Check<'_> {
                 tcp_mss: service.tcp_mss.filter(|_| has(Protocol::Tcp)),
                 quic: service.quic.filter(|_| has(Protocol::Udp)),
                 on_drain: service.on_drain.filter(|_| has(Protocol::Udp)),
+                client_address: match service.client_address {
+                    ClientAddress::Toa if !has(Protocol::Tcp) => ClientAddress::None,
+                    given => given,
+                },
                 ..service.clone()
             };
             service.name = named.of(key_of(&service));
@@ -201,7 +206,9 @@ impl Check<'_> {
 
     /// The service of the first of its protocols, still without a name.
     fn first_service(&mut self, raw: raw::Service, at: Span) -> Option<ServiceConfig> {
-        let port = raw.port.get().map(|port| port.0 as u16);
+        let ports = raw.port.get();
+        // Of several ports, a packet's own.
+        let port = ports.map(ServicePort::of_reals);
         let mode = self.mode(&raw);
         let scheduler = scheduler::scheduler(&raw.scheduler, self.log);
         let flags = scheduler::flags(&raw.flags, scheduler, self.log);
@@ -225,6 +232,7 @@ impl Check<'_> {
             let at = raw.quic.ok().map(|quic| quic.at);
             quic::check(quic.as_ref(), at, &reals, self.log);
         }
+        let client_address = self.client_address(&raw);
         let health = health::of_service(&raw.health, &reals, self.around.templates, self.log);
         let slow_start = scheduler::slow_start(&raw, scheduler, self.log);
         let on_drain = passive::on_drain(&raw, self.log);
@@ -241,7 +249,8 @@ impl Check<'_> {
             name: String::new(),
             protocol: *raw.protocol.get()?.all().first()?,
             address: raw.address.get()?,
-            port: port?,
+            port: ports?.first,
+            last_port: ports?.last,
             mode: mode?,
             scheduler: scheduler?,
             flags,
@@ -253,6 +262,7 @@ impl Check<'_> {
             unknown_tcp: raw.unknown_tcp.get(),
             tcp_mss,
             quic,
+            client_address,
             health: health.ok()?,
             slow_start,
             on_down: raw.on_down.get().unwrap_or_default(),
@@ -302,6 +312,32 @@ impl Check<'_> {
                 .help("leave it out");
         }
         Some(given.value)
+    }
+
+    /// How real servers are told of clients: those that know the client by its own address need not be.
+    fn client_address(&mut self, raw: &raw::Service) -> ClientAddress {
+        let Some(given) = raw.client_address.ok() else {
+            return ClientAddress::None;
+        };
+        let mode = raw.mode.get();
+        if given.value != ClientAddress::None && mode.is_some_and(|mode| mode != ModeWord::Fullnat)
+        {
+            self.log
+                .error(given.at, "`client_address` belongs to the mode fullnat")
+                .help(
+                    "leave it out: in other modes the real servers see the clients' own addresses",
+                );
+        } else if given.value == ClientAddress::Toa
+            && raw.protocol.get().is_some_and(|it| !it.have(Protocol::Tcp))
+        {
+            self.log
+                .error(
+                    given.at,
+                    "`client_address = \"toa\"` is a TCP option, and the service is one of UDP",
+                )
+                .help("write \"proxy-v2\", which goes in front of each datagram, or leave it out");
+        }
+        given.value
     }
 
     fn mode(&mut self, raw: &raw::Service) -> Option<ModeConfig> {

@@ -6,6 +6,7 @@ mod counts;
 mod ends;
 mod natted;
 mod placing;
+mod ranges;
 mod real_ids;
 mod reals;
 mod registry;
@@ -17,7 +18,7 @@ mod watches;
 use super::changes::{Changes, different};
 use super::from_config::{key, owners, pool_table};
 use crate::admission::Guard;
-use crate::config::{self, Config, OnDown, Protocol, ReversePath};
+use crate::config::{self, ClientAddress, Config, OnDown, Protocol, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
 use crate::forward::tunnel::{Tunnel, Via};
@@ -35,6 +36,7 @@ use ends::Ends;
 use foldhash::HashMap;
 use natted::Natted;
 use placing::Placing;
+use ranges::RangeIndex;
 pub use real_ids::Place;
 pub use reals::Edited;
 pub(crate) use registry::Turn;
@@ -53,6 +55,10 @@ pub enum Conflict {
         "the name {0:?} is that of the service {1}; remove that one first, or write another name"
     )]
     Name(String, ServiceKey),
+    #[error(
+        "the ports of the service {0} overlap with those of {1}; remove that one first, or write other ports"
+    )]
+    Ports(ServiceKey, ServiceKey),
     #[error("the VIP {0} is the address of a real server of another service")]
     VipIsReal(IpAddr),
     #[error("the real server {0} is a VIP of weir's own")]
@@ -89,6 +95,7 @@ struct Indexes {
     /// Those of ports and pools, too.
     addresses: Map<IpAddr, Owner>,
     running: Map<ServiceKey, Arc<Service>>,
+    ranges: RangeIndex,
     registry: Registry,
     natted: Natted,
     placing: Placing,
@@ -135,10 +142,13 @@ impl Around {
             OnDown::Reset => Established::Down,
             OnDown::Reschedule => Established::Moved,
         };
+        let tells = service.client_address != ClientAddress::None;
         self.stats.tell(real.id, |told| {
             let (is_open, is_watched) = (real.weight > 0, service.passive.is_some());
+            // Connections that have begun so go on so.
+            let tells = tells || told.standing.tells();
             told.standing
-                .set(id, is_open, is_watched, established, ports);
+                .set(id, is_open, is_watched, tells, established, ports);
             if service.quic.is_some() {
                 told.standing.ask();
             }
@@ -187,6 +197,7 @@ impl Services {
                 new_reals: Vec::new(),
                 addresses: Map::new(seed),
                 running: Map::new(seed),
+                ranges: RangeIndex::new(seed),
                 registry: Registry::default(),
                 natted: Natted::new(seed),
                 placing: Placing::new(seed),
@@ -296,14 +307,18 @@ impl Services {
             names,
             vips,
             real_addresses,
+            ranges,
             ..
         } = &self.indexes;
         let key = key(service);
         match names.get(&service.name) {
-            Some(other) if (other.address, other.port) != (key.address, key.port) => {
+            Some(other) if other.of(key.protocol) != key => {
                 return Err(Conflict::Name(service.name.clone(), *other));
             }
             _ => {}
+        }
+        if let Some(other) = ranges.overlapping(&key) {
+            return Err(Conflict::Ports(key, other));
         }
         if !vips.contains(key.address) && real_addresses.contains(key.address) {
             return Err(Conflict::VipIsReal(key.address));
@@ -324,6 +339,7 @@ impl Services {
             new_reals: _,
             addresses,
             running,
+            ranges,
             registry,
             natted,
             placing,
@@ -334,6 +350,7 @@ impl Services {
         } = &mut self.indexes;
         next.addresses = addresses.freeze();
         next.services = running.freeze();
+        next.ranges = ranges.freeze();
         next.any_departed = registry.any_departed();
         next.natted = natted.freeze();
         (next.placements, next.clients) = placing.freeze();
@@ -502,6 +519,7 @@ impl Indexes {
             new_reals,
             addresses,
             running,
+            ranges,
             registry,
             natted,
             placing,
@@ -552,6 +570,7 @@ impl Indexes {
         }
         let Some(service) = after else {
             running.remove(&key);
+            ranges.remove(&key);
             watches.remove(&key);
             placing.retire(&key);
             registry.retire(&around.stats, &key);
@@ -574,6 +593,9 @@ impl Indexes {
                 watches.put(key, passive, reals, &around.stats, registry.states.now());
             }
             None => watches.remove(&key),
+        }
+        if service.client_address != ClientAddress::None {
+            around.stats.want_told();
         }
         for real in &registered.reals {
             around.stand(registered.id, real, service);
@@ -605,6 +627,9 @@ impl Indexes {
         }
         let prefix = persistence.map(|persistence| persistence.prefix);
         placing.put(key, is_nat, prefix, natted);
+        if before.is_none() {
+            ranges.insert(&key);
+        }
         let kind = sched::kind(service.scheduler);
         let former = running.get(&key).map(|former| &*former.scheduler);
         let setting = Setting::new(key.address, service.flags.port, former);
@@ -633,6 +658,7 @@ impl Indexes {
                 unknown_tcp: service.unknown_tcp,
                 tcp_mss: service.tcp_mss,
                 quic: quic(service),
+                client_address: service.client_address,
                 on_down: service.on_down,
                 on_drain: service.on_drain,
                 via,

@@ -185,12 +185,16 @@ where
     }
 }
 
-/// Where a real server's replies come from: port 0 if it keeps that of the request.
+/// Where a real server's replies come from: port 0 if it keeps that of the request, which may be one of several.
 fn replies_from(service: &ServiceKey, address: IpAddr, port: u16) -> ServiceKey {
-    let own = if port == 0 { service.port } else { port };
+    let own = match port {
+        0 if !service.has_several() => service.port,
+        _ => port,
+    };
     ServiceKey {
         protocol: service.protocol,
         address,
         port: own,
+        last: 0,
     }
 }

@@ -6,10 +6,11 @@
 //! the former rules say where to look for them.
 
 use super::natted::Natted;
+use super::ranges::Ranges;
 use crate::net::ByFamily;
 use crate::rcu::map::{Map, Snapshot};
 use crate::service::ServiceKey;
-use crate::tables::{Clients, Placement, Placements};
+use crate::tables::{Clients, Departed, Placement, Placements};
 use foldhash::{HashMap, HashSet};
 
 pub(super) struct Placing {
@@ -20,6 +21,10 @@ pub(super) struct Placing {
     /// Not published yet: they have no connections.
     fresh: HashSet<ServiceKey>,
     clients: ByFamily<Clients>,
+    /// Those that are known.
+    ranges: Ranges,
+    /// VIPs some of whose ranges came or went, as [`Departed`] has them.
+    changed_ranges: HashSet<ServiceKey>,
     /// A service that is placed by the client alone is known, and was published.
     has_clients: bool,
     had_clients: bool,
@@ -40,6 +45,8 @@ impl Placing {
             changed: HashSet::default(),
             fresh: HashSet::default(),
             clients: ByFamily::default(),
+            ranges: Ranges::default(),
+            changed_ranges: HashSet::default(),
             has_clients: false,
             had_clients: false,
         }
@@ -57,6 +64,12 @@ impl Placing {
                 None => {
                     self.map.remove(&key);
                 }
+            }
+        }
+        for vip in std::mem::take(&mut self.changed_ranges) {
+            match self.gather(&vip) {
+                Some(all) => _ = self.map.insert(vip, all),
+                None => _ = self.map.remove(&vip),
             }
         }
         self.fresh.clear();
@@ -85,7 +98,7 @@ impl Placing {
             (false, Some(prefix)) => Placement::Template(prefix),
             // To return to RSS would leave connections behind again, to gain little.
             (true, prefix) => {
-                let is_client = key.port == 0
+                let is_client = key.has_several()
                     || prefix.is_some()
                     || has_been(Placement::Client)
                     || natted.has_rivals(&key);
@@ -99,14 +112,11 @@ impl Placing {
             self.fresh.insert(key);
         }
         let mut placements = self.changed_to(&key, rule);
-        // Until now the service of every port had the connections to this port.
-        let every = ServiceKey { port: 0, ..key };
-        if is_new
-            && key.port != 0
-            && !self.fresh.contains(&every)
-            && let Some(every) = self.get(&every)
-        {
-            placements.add_all(every);
+        if is_new {
+            for wider in self.wider(&key) {
+                placements.add_all(wider);
+            }
+            self.ranges.insert(&key);
         }
         if is_nat {
             self.widen(&key, prefix);
@@ -133,6 +143,38 @@ impl Placing {
             is_configured: true,
         };
         self.set(key, placed, natted);
+        self.changed_ranges(&key);
+    }
+
+    /// The placements of the services that had the connections to a service's ports until now: those of ranges, and the one of
+    /// every port. Of ranges that are removed some connections may be left.
+    fn wider(&self, key: &ServiceKey) -> Vec<&Placements> {
+        let every = (key.port != 0).then(|| key.every());
+        let ranges = self.ranges.beside(key);
+        let wider = ranges.filter(|range| range != key).chain(every);
+        wider
+            .filter(|wider| !self.fresh.contains(wider))
+            .filter_map(|wider| self.get(&wider))
+            .collect()
+    }
+
+    fn changed_ranges(&mut self, key: &ServiceKey) {
+        if key.last != 0 {
+            self.changed_ranges.insert(Departed::of(key));
+        }
+    }
+
+    /// All placements of the ranges of a VIP that are removed and have connections left: a packet to a port without a service
+    /// may be of any of them.
+    fn gather(&self, vip: &ServiceKey) -> Option<Placements> {
+        let ranges = self
+            .ranges
+            .of(vip)
+            .filter_map(|range| self.known.get(&range));
+        let mut departed = ranges.filter(|placed| !placed.is_configured);
+        let mut all = departed.next()?.placements.clone();
+        departed.for_each(|placed| all.add_all(&placed.placements));
+        Some(all)
     }
 
     /// What a service's placements are when new connections are placed by `rule` from now on.
@@ -176,12 +218,15 @@ impl Placing {
             placed.is_nat = false;
             self.changed.insert(*key);
         }
+        self.changed_ranges(key);
     }
 
     /// The service has no connections any longer.
     pub(super) fn forget(&mut self, key: &ServiceKey) {
         self.known.remove(key);
         self.changed.insert(*key);
+        self.changed_ranges(key);
+        self.ranges.remove(key);
     }
 }
 
@@ -207,6 +252,7 @@ mod tests {
             protocol: Protocol::Tcp,
             address: IpAddr::from([192, 0, 2, vip]),
             port,
+            last: 0,
         }
     }
 
@@ -371,6 +417,48 @@ mod tests {
         lab.publish();
         lab.put(key(211, 80), None, &[(210, 80), (12, 80)]);
         assert_eq!(lab.placing.changed.len(), 2);
+    }
+
+    /// A range, and services that take ports of it over while it has connections, or after it was removed.
+    #[test]
+    fn connections_of_a_range_are_found_where_they_were_made() {
+        let (range, one, every) = (
+            ServiceKey {
+                last: 90,
+                ..key(80, 80)
+            },
+            key(80, 85),
+            key(80, 0),
+        );
+        let other = ServiceKey {
+            last: 99,
+            ..key(80, 90)
+        };
+        let mut lab = Lab::new();
+        lab.placing.put(range, false, Some(24), &mut lab.natted);
+        lab.publish();
+        lab.placing.put(one, false, None, &mut lab.natted);
+        let expected = (Placement::Rss, vec![Placement::Template(24)]);
+        assert_eq!(lab.rules(one), expected);
+        lab.placing.retire(&range);
+        lab.placing.put(other, false, None, &mut lab.natted);
+        assert_eq!(lab.rules(other), expected);
+        lab.placing.put(every, false, None, &mut lab.natted);
+        let departed = |lab: &mut Lab| {
+            let published = lab.placing.freeze().0;
+            published
+                .get(&Departed::of(&key(80, 1)))
+                .map(|of| of.current)
+        };
+        assert_eq!(departed(&mut lab), Some(Placement::Template(24)));
+        lab.placing.forget(&range);
+        assert_eq!(departed(&mut lab), None);
+        // Outside of it nothing was.
+        let mut lab = Lab::new();
+        lab.placing.put(range, false, Some(24), &mut lab.natted);
+        lab.publish();
+        lab.placing.put(key(80, 91), false, None, &mut lab.natted);
+        assert_eq!(lab.rules(key(80, 91)), (Placement::Rss, vec![]));
     }
 
     #[test]

@@ -44,6 +44,8 @@ impl RealIds {
         });
         self.places[id.index()] = Some(place);
         stats.ensure(id);
+        // What was its former real server's.
+        stats.tell(id, |real| real.standing.forget());
         id
     }
 
@@ -128,6 +130,7 @@ mod tests {
                 protocol: Protocol::Tcp,
                 address: IpAddr::from([192, 0, 2, 80]),
                 port: 80,
+                last: 0,
             };
             (service, IpAddr::from([10, 0, 0, last]), 8080)
         };

@@ -57,6 +57,7 @@ mod tests {
             protocol: Protocol::Tcp,
             address: IpAddr::from([192, 0, 2, 80]),
             port,
+            last: 0,
         }
     }
 

@@ -49,13 +49,14 @@ impl Snats {
                 protocol: Protocol::Udp,
                 address: IpAddr::V6(Ipv6Addr::from_bits(NOWHERE | number)),
                 port: 0,
+                last: 0,
             });
             let (service, real) = registry.put_outward(key, &name(rule.from), stats);
             let out_port = rule.out_port.map(|place| PortId(place as u8));
             let reply_ports = out_port.map_or(u16::MAX, |port| 1 << port.0);
             stats.tell(real, |told| {
                 let standing = &told.standing;
-                standing.set(service, true, false, Established::GoOn, reply_ports);
+                standing.set(service, true, false, false, Established::GoOn, reply_ports);
             });
             Some(SnatRule {
                 service,

@@ -3,7 +3,7 @@
 use super::*;
 
 pub(super) const VIPS: u8 = 3;
-pub(super) const PORTS: [u16; 3] = [80, 81, 0];
+pub(super) const PORTS: [&str; 5] = ["80", "81", "0", "\"80-90\"", "\"90-95\""];
 pub(super) const NAMES: [&str; 3] = ["web", "dns", "mail"];
 /// The last two are behind a gateway.
 pub(super) const fn real(subnet: u8, host: u8) -> IpAddr {
@@ -153,7 +153,7 @@ pub(super) fn text_of_services(services: &[Wanted]) -> String {
             // Of each VIP its own.
             MODES[service.mode].replace("dscp = 9", &format!("dscp = {}", 9 + service.vip)),
         );
-        if port != 0 && service.vip % 2 == 0 {
+        if port.parse::<u16>().is_ok_and(|port| port != 0) && service.vip % 2 == 0 {
             text += "passive = { failures = 2 }\n";
         }
         if let Some(name) = service.name
@@ -179,7 +179,12 @@ pub(super) fn text_of_services(services: &[Wanted]) -> String {
         }
         let mut reals = HashSet::new();
         for &(address, is_other, weight) in &service.reals {
-            let port = if is_other && port != 0 { 8080 } else { port };
+            let port = match (is_other, port) {
+                (true, port) if port != "0" => "8080",
+                // The packet's own.
+                (_, range) if range.contains('-') => "0",
+                (_, port) => port,
+            };
             if reals.insert((address, port)) {
                 text += &format!(
                     "[[service.real]]\naddress = \"{}\"\nport = {port}\nweight = {weight}\n",

@@ -72,7 +72,7 @@ pub(super) fn seen(model: &Model) -> Seen {
             service.pool,
             service.when_unavailable,
             service.unknown_tcp,
-            service.tcp_mss,
+            (service.tcp_mss, service.client_address),
             service.cursors.len(),
             service.own_reals,
         );
@@ -152,10 +152,9 @@ pub(super) fn was_nat(config: &Config, service: &ServiceKey, place: &ServiceKey)
     let is_nat = service.mode == config::ModeConfig::Nat;
     !is_nat
         && service.servers().any(|real| {
-            let port = if real.port == 0 {
-                service.port
-            } else {
-                real.port
+            let port = match real.port {
+                0 => service.port_of_reals(),
+                own => own,
             };
             (real.address, port) == (place.address, place.port)
         })
@@ -174,15 +173,15 @@ pub(super) fn check_by_hand(tables: &Tables, service: &config::ServiceConfig) {
         assert_eq!((Some(tunnel.via), tunnel.destination), (via, real.address));
     }
     for real in service.servers().filter(|_| is_nat) {
-        let port = if real.port == 0 {
-            service.port
-        } else {
-            real.port
+        let port = match real.port {
+            0 => service.port_of_reals(),
+            own => own,
         };
         let address = real.address;
         let place = ServiceKey {
             address,
             port,
+            last: 0,
             ..its
         };
         let replies = tables.natted.get(&place);
@@ -196,7 +195,7 @@ pub(super) fn check_by_hand(tables: &Tables, service: &config::ServiceConfig) {
     match service.persistence {
         Some(it) if !is_nat => assert_eq!(rule, Placement::Template(it.prefix_v4)),
         Some(_) => assert_eq!(rule, Placement::Client),
-        None if is_nat && service.port == 0 => assert_eq!(rule, Placement::Client),
+        None if is_nat && its.has_several() => assert_eq!(rule, Placement::Client),
         None if !is_nat => assert_eq!(rule, Placement::Rss),
         None => {}
     }
