@@ -7,11 +7,13 @@
 mod placement;
 mod quic;
 mod snat;
+mod timing;
 mod tunnels;
 
 pub use placement::{Departed, Placement, Placements};
 pub use quic::{Named, Quic};
 pub use snat::{Snat, SnatRule};
+pub use timing::{OwnTiming, Timing};
 pub use tunnels::Tunnels;
 
 use crate::admission::Guard;
@@ -67,7 +69,9 @@ pub struct Tables {
     pub neighbours: Arc<NeighbourTable>,
     /// IPv6 addresses of weir's own, with their ports, that another host on the link has or may have: in their order.
     pub silent: Arc<[(PortId, IpAddr)]>,
-    pub timeouts: crate::conn::Timeouts,
+    pub timing: Timing,
+    /// Whether any service has `one_packet`.
+    pub any_one_packet: bool,
     pub reverse_path: ReversePath,
     pub unknown_tcp: UnknownTcp,
     /// Of each kind, by each port.
@@ -320,6 +324,8 @@ pub struct Service {
     pub quic: Option<Arc<Quic>>,
     pub client_address: ClientAddress,
     pub on_down: OnDown,
+    /// Every datagram is scheduled afresh, and no connection is kept.
+    pub one_packet: bool,
     /// After which silence a UDP flow of a drained real server goes on to another one.
     pub on_drain: Option<Duration>,
     /// Of a mode that wraps or marks packets.

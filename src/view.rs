@@ -23,6 +23,59 @@ pub struct TrafficView {
     pub bytes_out: u64,
 }
 
+/// What the `limits` of a service say, and how much of them is in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdmissionView {
+    /// By their keys: what `limits` has.
+    pub limits: BTreeMap<String, u32>,
+    /// Live connections, which `connections` limits.
+    pub connections: u32,
+    /// Packets that were refused, by the key that did: `deny`, `allow`, or one of `limits`.
+    pub refused_packets: BTreeMap<String, u64>,
+}
+
+/// What a client did of late with a service that has `allow`, `deny` or `limits`: its counts halve every 69 seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OffenderView {
+    pub service: String,
+    /// Its address; of IPv6 a prefix, a /64.
+    pub client: String,
+    /// Packets of it that were refused.
+    pub refused: u32,
+    /// Connections that it began.
+    pub begun: u32,
+    /// So many more of both it may have had.
+    pub missing: u32,
+}
+
+/// The local pairs that a service with `mode = "fullnat"` has towards one of its real servers. Each real server has all of the
+/// pool; services that share the pool and the real server share the pairs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolView {
+    pub pool: String,
+    pub service: String,
+    #[schema(value_type = String)]
+    pub real: SocketAddr,
+    /// Over all workers.
+    #[serde(flatten)]
+    pub all: PairsView,
+    pub workers: Vec<PairsView>,
+}
+
+/// Local pairs towards a real server: of all workers, or those that one of them has for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PairsView {
+    /// Of one worker: about as many, by the share that it has of all.
+    pub pairs: u32,
+    pub used: u32,
+    /// Of those, TCP connections that one side has closed, or both.
+    pub closing: u32,
+    /// The most that were in use at once; of all workers the sum.
+    pub highest: u32,
+    /// Connections for which no pair was found.
+    pub exhausted: u64,
+}
+
 /// A real server, as a part of its service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {
@@ -219,6 +272,9 @@ pub struct ServiceView {
     /// Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence_s: Option<u64>,
+    /// Of a service with `allow`, `deny` or `limits`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<AdmissionView>,
     #[serde(flatten)]
     pub availability: AvailabilityView,
     /// With those of real servers that it has no more.

@@ -97,6 +97,9 @@ fn services(
             health: Some(HealthUse::Own(health.clone())),
             slow_start: None,
             on_down: Default::default(),
+            timeouts: Default::default(),
+            on_idle: Default::default(),
+            one_packet: false,
             availability: Default::default(),
             announce: Default::default(),
             fallback: Vec::new(),
@@ -105,6 +108,7 @@ fn services(
             pool: None,
             allow: None,
             deny: None,
+            limits: None,
             reals: (0..reals).map(real).collect(),
         })
     };

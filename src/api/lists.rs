@@ -7,6 +7,7 @@ use super::stream::{Array, Reader, array, stream};
 use crate::control::{Control, NoAnswer, show_check};
 use crate::exchange::ConnectionChunk;
 use crate::metrics::{self, Family, METRICS, Metric, Source};
+use crate::tables::Service;
 use crate::units::ServiceId;
 use crate::view;
 use axum::extract::{Query, State};
@@ -36,6 +37,38 @@ pub(super) async fn neighbours(State(api): State<Api>, reader: Reader, _: Plain)
 
 pub(super) async fn routes(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
     rows(api, reader, Control::show_routes).await
+}
+
+/// A few clients of each service that counts them.
+pub(super) async fn offenders(
+    State(api): State<Api>,
+    reader: Reader,
+    Query(which): Query<Which>,
+) -> Response {
+    let only = match which.service_ids(&api).await {
+        Ok(only) => only,
+        Err(refusal) => return *refusal,
+    };
+    stream(&reader, JSON, async move |pieces| {
+        let mut all = api.handle.ask(Control::services).await?;
+        all.retain(|service| {
+            let is_wanted = only.as_ref().is_none_or(|only| only.contains(&service.id));
+            service.guard.is_some() && is_wanted
+        });
+        let mut rows = Vec::new();
+        for slice in all.chunks(SLICE) {
+            let slice = slice.to_vec();
+            let found = api
+                .handle
+                .ask(move |control| control.show_offenders(&slice));
+            rows.extend(found.await?);
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse((row.refused, row.begun)));
+        rows.truncate(which.limit.unwrap_or(usize::MAX));
+        let mut array = Array::new(pieces);
+        array.add(rows).await?;
+        array.end().await
+    })
 }
 
 /// Rows of which there are not many.
@@ -91,6 +124,32 @@ async fn each_service<T: Serialize + Send + 'static>(
     which: Which,
     add: fn(view::ServiceView, &mut Vec<T>),
 ) -> Response {
+    let show = move |control: &Control, services: &[Arc<Service>]| {
+        let mut rows = Vec::new();
+        let shown = control.show_services(services).into_iter();
+        shown.for_each(|service| add(service, &mut rows));
+        rows
+    };
+    each_slice(api, reader, which, |_| true, show).await
+}
+
+pub(super) async fn pools(
+    State(api): State<Api>,
+    reader: Reader,
+    Query(which): Query<Which>,
+) -> Response {
+    let has_pool = |service: &Service| service.pool.is_some();
+    each_slice(api, reader, which, has_pool, Control::show_pools).await
+}
+
+/// The rows of every service that is wanted, and is one of these; a few services at a time.
+async fn each_slice<T: Serialize + Send + 'static>(
+    api: Api,
+    reader: Reader,
+    which: Which,
+    is_one: fn(&Service) -> bool,
+    show: impl Fn(&Control, &[Arc<Service>]) -> Vec<T> + Copy + Send + 'static,
+) -> Response {
     let only = match which.service_ids(&api).await {
         Ok(only) => only,
         Err(refusal) => return *refusal,
@@ -99,20 +158,16 @@ async fn each_service<T: Serialize + Send + 'static>(
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
         let mut all = api.handle.ask(Control::services).await?;
-        all.retain(|service| only.as_ref().is_none_or(|only| only.contains(&service.id)));
+        all.retain(|service| {
+            is_one(service) && only.as_ref().is_none_or(|only| only.contains(&service.id))
+        });
         for slice in all.chunks(SLICE) {
             if left == 0 {
                 break;
             }
             let slice = slice.to_vec();
-            let mut rows = Vec::new();
-            for service in api
-                .handle
-                .ask(move |control| control.show_services(&slice))
-                .await?
-            {
-                add(service, &mut rows);
-            }
+            let rows = api.handle.ask(move |control| show(control, &slice));
+            let mut rows = rows.await?;
             rows.truncate(left);
             left -= rows.len();
             array.add(rows).await?;

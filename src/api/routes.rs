@@ -156,6 +156,22 @@ pub(super) fn routes() -> Vec<Route> {
         )
         .rows::<view::WorkerView>(),
         get(
+            "/v1/pools",
+            "The local pairs of services with a local pool, by real server and worker",
+            lists::pools,
+        )
+        .query::<lists::Which>()
+        .rows::<view::PoolView>()
+        .refuses(&[Kind::UnknownService]),
+        get(
+            "/v1/offenders",
+            "Clients that services with `allow`, `deny` or `limits` refused, or that began connections, most often of late",
+            lists::offenders,
+        )
+        .query::<lists::Which>()
+        .rows::<view::OffenderView>()
+        .refuses(&[Kind::UnknownService]),
+        get(
             "/v1/neighbours",
             "Next hops and their MAC addresses",
             lists::neighbours,

@@ -3,7 +3,10 @@
 use super::gap::{list_connections, median};
 use super::setup::{LAN, Setup, bursts, warm_up};
 use super::traffic::Flow;
-use super::{Bench, Traffic, errors, families, fragments, memory, redirect, routes, services};
+use super::{
+    Bench, Traffic, admission, errors, families, fragments, memory, redirect, routes, schedulers,
+    services,
+};
 use crate::config::{self, Config};
 use crate::conn::{Connection, Table};
 use crate::model::key;
@@ -67,6 +70,16 @@ pub static CASES: &[Case] = &[
         run: new_connections,
     },
     Case {
+        name: "acl",
+        description: "new connections of a service with `allow` or `deny`, by the length of the list",
+        run: admission::acl,
+    },
+    Case {
+        name: "limits",
+        description: "new connections of a service with `limits`",
+        run: admission::limits,
+    },
+    Case {
         name: "services",
         description: "known and new connections among many services",
         run: services::run,
@@ -105,6 +118,11 @@ pub static CASES: &[Case] = &[
         name: "errors",
         description: "ICMP errors about known connections, by mode",
         run: errors::run,
+    },
+    Case {
+        name: "schedulers",
+        description: "one choice of each scheduler among 8, 1,000 and 4,000 real servers",
+        run: schedulers::run,
     },
     Case {
         name: "publish",

@@ -4,6 +4,7 @@
 //! sends goes back to the buffers. The cost of that alone is measured by the same loop without a director, and taken
 //! off. Times are CPU time of this thread, so that other programs on the machine count little.
 
+mod admission;
 pub mod cases;
 mod errors;
 mod families;
@@ -12,6 +13,7 @@ mod gap;
 mod memory;
 mod redirect;
 mod routes;
+mod schedulers;
 mod services;
 mod setup;
 pub mod six;

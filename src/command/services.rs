@@ -148,6 +148,7 @@ mod tests {
             local_pool: Some("inside".into()),
             via: view::ViaView::default(),
             persistence_s: Some(300),
+            admission: None,
             availability: view::AvailabilityView {
                 serving: "fallback".into(),
                 ..view::AvailabilityView::default()

@@ -21,10 +21,10 @@ pub struct Show {
     /// JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Of services, reals, connections and health: only those of this service
+    /// Of services, reals, connections, health, offenders and pools: only those of this service
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
-    /// Of services, reals, connections and health: at most so many; of events: the last ones
+    /// Of services, reals, connections, health, offenders and pools: at most so many; of events: the last ones
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Of events: go on with those that happen from now on, until interrupted
@@ -51,6 +51,10 @@ enum What {
     Routes,
     Health,
     Events,
+    /// Local pairs of fullnat, by real server and worker
+    Pools,
+    /// Clients that services with `allow`, `deny` or `limits` refused, or that began connections, most often of late
+    Offenders,
     /// The configuration in force, as a file that `weir check` takes
     Config,
 }
@@ -73,17 +77,22 @@ impl Show {
     fn ignored(&self) -> Option<String> {
         let is_list = matches!(
             self.what,
-            What::Services | What::Reals | What::Connections | What::Health
+            What::Services
+                | What::Reals
+                | What::Connections
+                | What::Health
+                | What::Offenders
+                | What::Pools
         );
         let are_events = self.what == What::Events;
         let is_config = self.what == What::Config;
-        let lists = "services, reals, connections and health have it";
+        let lists = "services, reals, connections, health, offenders and pools have it";
         let options = [
             ("--service", self.service.is_some() && !is_list, lists),
             (
                 "--limit",
                 self.limit.is_some() && !is_list && !are_events,
-                "services, reals, connections, health and events have it",
+                "services, reals, connections, health, offenders, pools and events have it",
             ),
             ("--follow", self.follow && !are_events, "events have it"),
             (
@@ -127,6 +136,8 @@ impl Show {
             What::Workers => workers(&self.rows()?, out),
             What::Neighbours => neighbours(&self.rows()?, out),
             What::Routes => routes(&self.rows()?, out),
+            What::Offenders => offenders(&self.rows()?, out),
+            What::Pools => pools(&self.rows()?, out),
         }?;
         Ok(())
     }
@@ -139,6 +150,8 @@ impl Show {
             What::Ports => "/v1/ports",
             What::Workers => "/v1/workers",
             What::Neighbours => "/v1/neighbours",
+            What::Offenders => "/v1/offenders",
+            What::Pools => "/v1/pools",
             What::Routes => "/v1/routes",
             What::Health => "/v1/health",
             What::Events => "/v1/events",
@@ -457,6 +470,57 @@ fn neighbours(rows: &[view::NeighbourView], out: &mut impl Write) -> io::Result<
             row.mac.as_deref().unwrap_or("-"),
             &row.state,
             origin,
+        ]);
+    }
+    print(&table, out)
+}
+
+/// A row for each real server, and where there are several workers one for each of them.
+fn pools(rows: &[view::PoolView], out: &mut impl Write) -> io::Result<()> {
+    let mut table = table(&[
+        "Pool",
+        "Service",
+        "Real",
+        "Worker",
+        ">Pairs",
+        ">Used",
+        ">%",
+        ">Closing",
+        ">Highest",
+        ">Exhausted",
+    ]);
+    for row in rows {
+        let (all, workers) = (("all".to_owned(), &row.all), row.workers.iter().enumerate());
+        let workers = workers.filter(|_| row.workers.len() > 1);
+        let workers = workers.map(|(n, worker)| (n.to_string(), worker));
+        for (who, pairs) in std::iter::once(all).chain(workers) {
+            let part = f64::from(pairs.used) * 100.0 / f64::from(pairs.pairs.max(1));
+            table.add_row([
+                row.pool.clone(),
+                row.service.clone(),
+                row.real.to_string(),
+                who,
+                pairs.pairs.to_string(),
+                pairs.used.to_string(),
+                format!("{part:.0}"),
+                pairs.closing.to_string(),
+                pairs.highest.to_string(),
+                pairs.exhausted.to_string(),
+            ]);
+        }
+    }
+    print(&table, out)
+}
+
+fn offenders(rows: &[view::OffenderView], out: &mut impl Write) -> io::Result<()> {
+    let mut table = table(&["Service", "Client", ">Refused", ">New", ">Missing"]);
+    for row in rows {
+        table.add_row([
+            row.service.clone(),
+            row.client.clone(),
+            row.refused.to_string(),
+            row.begun.to_string(),
+            row.missing.to_string(),
         ]);
     }
     print(&table, out)

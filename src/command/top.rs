@@ -121,7 +121,11 @@ struct Sample {
     took: Duration,
     workers: Vec<view::WorkerView>,
     services: Vec<view::ServiceView>,
+    offenders: Vec<view::OffenderView>,
 }
+
+/// So many clients are shown.
+const OFFENDERS: usize = 5;
 
 impl Sample {
     fn take(address: &Address) -> Result<Sample, Error> {
@@ -129,6 +133,7 @@ impl Sample {
         Ok(Sample {
             workers: client::rows(address, "/v1/workers")?,
             services: client::rows(address, "/v1/services")?,
+            offenders: client::rows(address, &format!("/v1/offenders?limit={OFFENDERS}"))?,
             at,
             took: at.elapsed(),
         })
@@ -290,6 +295,8 @@ struct Screen {
     workers: Vec<WorkerRow>,
     services: Vec<ServiceRow>,
     drops: Vec<(String, f64)>,
+    /// The clients that were refused most often of late.
+    offenders: Vec<view::OffenderView>,
     /// The column that services are sorted by.
     sort: usize,
     /// The columns that were shown last.
@@ -304,6 +311,7 @@ impl Screen {
             workers: vec![],
             services: vec![],
             drops: vec![],
+            offenders: vec![],
             sort: 7,
             shown: (0..SERVICE_COLUMNS.len()).collect(),
             place: TableState::new().with_selected(0),
@@ -346,6 +354,8 @@ impl Screen {
             .map(|(reason, rate)| (reason.to_owned(), rate))
             .collect();
         self.drops.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let refused = now.offenders.iter().filter(|row| row.refused > 0);
+        self.offenders = refused.take(OFFENDERS).cloned().collect();
         let key = |row: &view::ServiceView| (row.protocol.clone(), row.address, row.port.clone());
         let old: HashMap<_, _> = before.services.iter().map(|row| (key(row), row)).collect();
         self.services.clear();
@@ -413,10 +423,12 @@ impl Screen {
         let most = usize::from(area.height / 4).max(1);
         let rows = self.workers.len().min(most);
         let drops = u16::from(!self.drops.is_empty());
-        let [title, workers, dropped, services, selected, keys] = Layout::vertical([
+        let offenders = u16::from(!self.offenders.is_empty());
+        let [title, workers, dropped, refused, services, selected, keys] = Layout::vertical([
             Constraint::Length(2),
             Constraint::Length(rows as u16 + 2),
             Constraint::Length(2 * drops),
+            Constraint::Length(2 * offenders),
             Constraint::Min(3),
             Constraint::Length(if area.height < 20 { 0 } else { 3 }),
             Constraint::Length(1),
@@ -424,20 +436,14 @@ impl Screen {
         .areas(area);
         self.draw_title(frame, title);
         self.draw_workers(frame, workers, rows);
-        let mut reasons = String::from("Dropped:");
-        for (n, (reason, rate)) in self.drops.iter().enumerate() {
-            let more = format!(
-                "{} {reason} {}/s",
-                if n == 0 { "" } else { "," },
-                short(rate.ceil() as u64)
-            );
-            if reasons.len() + more.len() + 3 > usize::from(dropped.width) {
-                reasons += ", …";
-                break;
-            }
-            reasons += &more;
-        }
+        let drops = self.drops.iter();
+        let drops = drops.map(|(reason, rate)| format!("{reason} {}/s", short(rate.ceil() as u64)));
+        let reasons = fitting("Dropped:", drops, dropped.width);
         frame.render_widget(Line::from(reasons).fg(Color::Red), dropped);
+        let clients = self.offenders.iter();
+        let clients = clients.map(|row| format!("{} {}", row.client, short(row.refused.into())));
+        let clients = fitting("Refused clients:", clients, refused.width);
+        frame.render_widget(Line::from(clients).fg(Color::Red), refused);
         self.draw_services(frame, services);
         self.draw_selected(frame, selected);
         frame.render_widget(
@@ -558,6 +564,20 @@ impl Screen {
         let lines = std::iter::once(Line::default()).chain(lines.map(Line::from));
         frame.render_widget(Text::from_iter(lines), area);
     }
+}
+
+/// As many of these after a title as so many cells have room for.
+fn fitting(title: &str, items: impl Iterator<Item = String>, cells: u16) -> String {
+    let mut line = title.to_owned();
+    for (n, item) in items.enumerate() {
+        let more = format!("{} {item}", if n == 0 { "" } else { "," });
+        if line.len() + more.len() + 3 > usize::from(cells) {
+            line += ", …";
+            break;
+        }
+        line += &more;
+    }
+    line
 }
 
 fn right(text: String) -> Cell<'static> {

@@ -242,6 +242,24 @@ impl Value for OnDrain {
     }
 }
 
+/// Over which time a real server that comes (back) gets its weight; 0: at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SlowStart(pub Duration);
+
+impl Value for SlowStart {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        let is_none = match value {
+            DeValue::Integer(number) => number.as_str() == "0",
+            DeValue::String(text) => matches!(&**text, "0" | "0s"),
+            _ => false,
+        };
+        match is_none {
+            true => Some(SlowStart(Duration::ZERO)),
+            false => Duration::read(value, at, log).map(SlowStart),
+        }
+    }
+}
+
 /// Bytes as hex digits.
 #[derive(Clone, Debug)]
 pub(super) struct Hex(pub Vec<u8>);

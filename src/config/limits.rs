@@ -1,5 +1,6 @@
 //! `[limits]` and `[timeouts]`.
 
+use super::Protocol;
 use std::time::Duration;
 
 /// `[limits]`: what is reserved at start, and how often weir answers.
@@ -23,6 +24,31 @@ pub struct Limits {
     pub host_peer_packets_per_second: u32,
 }
 
+/// `limits` of a service: what it takes at most. None: as much as there is room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceLimits {
+    /// Live connections of the service.
+    pub connections: Option<u32>,
+    /// New ones a second, with a second's worth at once.
+    pub new_per_second: Option<u32>,
+    /// The same of each client: an IPv4 address, or a /64.
+    pub per_client_connections: Option<u32>,
+    pub per_client_new_per_second: Option<u32>,
+}
+
+impl ServiceLimits {
+    /// Each limit that is set, by its key.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let all = [
+            ("connections", self.connections),
+            ("new_per_second", self.new_per_second),
+            ("per_client_connections", self.per_client_connections),
+            ("per_client_new_per_second", self.per_client_new_per_second),
+        ];
+        all.into_iter().filter_map(|(key, most)| Some((key, most?)))
+    }
+}
+
 /// `[timeouts]`: one field for each state; the names and defaults are those of the kernel's IPVS
 /// (`tcp_timeouts`, `udp_timeouts` in `ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +64,8 @@ pub struct TimeoutsConfig {
     pub tcp_listen: Duration,
     pub tcp_synack: Duration,
     pub udp: Duration,
+    /// In the place of `tcp_fin_wait` and `tcp_close_wait`: one side has closed, and the other may still send.
+    pub tcp_half_closed: Option<Duration>,
     /// Of an echo through `[[snat]]`; IPVS has none.
     pub icmp: Duration,
 }
@@ -56,7 +84,80 @@ impl Default for TimeoutsConfig {
             tcp_listen: Duration::from_secs(2 * 60),
             tcp_synack: Duration::from_secs(120),
             udp: Duration::from_secs(5 * 60),
+            tcp_half_closed: None,
             icmp: Duration::from_secs(30),
         }
+    }
+}
+
+/// `timeouts` of a service: what it says itself, in the place of `[timeouts]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnTimeouts {
+    pub tcp_established: Option<Duration>,
+    pub tcp_syn_sent: Option<Duration>,
+    pub tcp_syn_recv: Option<Duration>,
+    pub tcp_fin_wait: Option<Duration>,
+    pub tcp_time_wait: Option<Duration>,
+    pub tcp_close: Option<Duration>,
+    pub tcp_close_wait: Option<Duration>,
+    pub tcp_last_ack: Option<Duration>,
+    pub tcp_listen: Option<Duration>,
+    pub tcp_synack: Option<Duration>,
+    pub udp: Option<Duration>,
+    pub tcp_half_closed: Option<Duration>,
+}
+
+impl OwnTimeouts {
+    /// Whether the service says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == OwnTimeouts::default()
+    }
+
+    /// What of it is of one protocol.
+    pub fn of(&self, protocol: Protocol) -> OwnTimeouts {
+        match protocol {
+            Protocol::Tcp => OwnTimeouts {
+                udp: None,
+                ..self.clone()
+            },
+            Protocol::Udp => OwnTimeouts {
+                udp: self.udp,
+                ..OwnTimeouts::default()
+            },
+        }
+    }
+
+    /// What it says, by key.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        let OwnTimeouts {
+            tcp_established,
+            tcp_syn_sent,
+            tcp_syn_recv,
+            tcp_fin_wait,
+            tcp_time_wait,
+            tcp_close,
+            tcp_close_wait,
+            tcp_last_ack,
+            tcp_listen,
+            tcp_synack,
+            udp,
+            tcp_half_closed,
+        } = *self;
+        let all = [
+            ("tcp_established", tcp_established),
+            ("tcp_syn_sent", tcp_syn_sent),
+            ("tcp_syn_recv", tcp_syn_recv),
+            ("tcp_fin_wait", tcp_fin_wait),
+            ("tcp_time_wait", tcp_time_wait),
+            ("tcp_close", tcp_close),
+            ("tcp_close_wait", tcp_close_wait),
+            ("tcp_last_ack", tcp_last_ack),
+            ("tcp_listen", tcp_listen),
+            ("tcp_synack", tcp_synack),
+            ("udp", udp),
+            ("tcp_half_closed", tcp_half_closed),
+        ];
+        all.into_iter()
+            .filter_map(|(key, timeout)| Some((key, timeout?)))
     }
 }

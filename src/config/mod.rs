@@ -41,7 +41,7 @@ pub use health::{
     Body, CheckAddresses, CheckWay, DnsProbe, Exchange, ExecProbe, GrpcProbe, HealthConfig,
     HealthTemplates, HealthUse, HttpProbe, Probe, Rcode, RecordType, TlsProbe, target,
 };
-pub use limits::{Limits, TimeoutsConfig};
+pub use limits::{Limits, OwnTimeouts, ServiceLimits, TimeoutsConfig};
 pub use mode::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
 pub(crate) use open::read_file;
 pub use pieces::Known;
@@ -531,9 +531,14 @@ pub struct ServiceConfig {
     pub client_address: ClientAddress,
     /// None: its real servers count as healthy.
     pub health: Option<HealthUse>,
-    /// A real server that comes (back) gets its weight over this time. Default: at once.
+    /// A real server that comes (back) gets its weight over this time; 0: at once. None: as its scheduler has it by default,
+    /// see [`SchedulerConfig::slow_start`].
     pub slow_start: Option<Duration>,
     pub on_down: OnDown,
+    pub timeouts: OwnTimeouts,
+    pub on_idle: OnIdle,
+    /// Of UDP: every datagram is scheduled afresh, and no connection is kept.
+    pub one_packet: bool,
     pub availability: AvailabilityConfig,
     pub announce: Announce,
     /// Of UDP: a flow of a drained real server that was silent for so long goes on to another one. None: it stays.
@@ -546,6 +551,8 @@ pub struct ServiceConfig {
     pub allow: Option<ClientList>,
     /// These may not.
     pub deny: Option<ClientList>,
+    /// How many connections it takes. None: as many as there is room for.
+    pub limits: Option<ServiceLimits>,
     pub reals: Vec<RealConfig>,
     /// Sorry servers: for new connections while the real servers get none. Each has weight 1.
     pub fallback: Vec<RealConfig>,
@@ -683,6 +690,16 @@ pub enum OnDown {
     Reset,
     /// Both go on to another real server.
     Reschedule,
+}
+
+/// What becomes of an established TCP connection that has been silent for too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnIdle {
+    /// It ends, and its ends hear of it when they send again.
+    #[default]
+    Silent,
+    /// Both ends are told by a reset.
+    Reset,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::address::{AddressRange, Destination, HostPrefix, OnLink, PortRange};
 use super::availability::{Announce, HostPort, Least, More, WhenBelow};
 use super::check_value::{
-    ByName, CheckKind, HealthChoice, Hex, OnDrain, Pace, Rcodes, StatusCodes,
+    ByName, CheckKind, HealthChoice, Hex, OnDrain, Pace, Rcodes, SlowStart, StatusCodes,
 };
 use super::clients::Entry;
 use super::error::{Log, Span, did_you_mean, quote};
@@ -13,8 +13,8 @@ use super::value::{
     Name, Protocols, ServicePort, Value, wrong_type,
 };
 use super::{
-    CheckWay, ClientAddress, Hugepages, Idle, Listen, OnDown, Queues, RecordType, ReversePath,
-    RssKey, TcpMss, UnknownTcp, WhenUnavailable,
+    CheckWay, ClientAddress, Hugepages, Idle, Listen, OnDown, OnIdle, Queues, RecordType,
+    ReversePath, RssKey, TcpMss, UnknownTcp, WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
@@ -155,6 +155,7 @@ tables! {
         tcp_listen: Duration;
         tcp_synack: Duration;
         udp: Duration;
+        tcp_half_closed: Duration;
         icmp: Duration;
     }
     Metrics "[metrics]" {
@@ -217,8 +218,11 @@ tables! {
         quic: Quic;
         client_address: ClientAddress;
         health: HealthChoice;
-        slow_start: Duration;
+        slow_start: SlowStart;
         on_down: OnDown;
+        timeouts: Timeouts;
+        on_idle: OnIdle;
+        one_packet: bool;
         fallback: List<HostPort>;
         min_healthy: Least;
         hysteresis: More;
@@ -229,6 +233,7 @@ tables! {
         pool: String;
         allow: List<Entry>;
         deny: List<Entry>;
+        limits: ServiceLimits;
         real: List<Real>;
     }
     Quic "quic" {
@@ -236,6 +241,12 @@ tables! {
         connection_id_length: Int<6, 20>, required;
         config_id: Int<0, 6>;
         key: Hex;
+    }
+    ServiceLimits "limits of a service" {
+        connections: Int<1, 268_435_456>;
+        new_per_second: Int<1, 10_000_000>;
+        per_client_connections: Int<1, 268_435_456>;
+        per_client_new_per_second: Int<1, 1_000_000>;
     }
     Passive "passive" {
         failures: Int<1, 100_000>;

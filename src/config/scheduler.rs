@@ -1,5 +1,7 @@
 //! The schedulers by name, and what a configuration may say of each.
 
+use std::time::Duration;
+
 /// One list for the enum, its values and their names.
 macro_rules! schedulers {
     ($($scheduler:ident $name:literal,)*) => {
@@ -62,6 +64,16 @@ impl SchedulerConfig {
             Ovf | Lblc | Lblcr => ("whose weights are numbers of connections", "wlc"),
         };
         Some(NoShares { why, instead })
+    }
+
+    /// Over which time a real server that comes (back) gets its weight where the service does not say: with those that send whatever comes to
+    /// the real server with the fewest connections, one that has none yet would get everything.
+    pub const fn slow_start(self) -> Option<Duration> {
+        use SchedulerConfig::*;
+        match self {
+            Lc | Wlc | Sed | Nq | P2c | Twos => Some(Duration::from_secs(10)),
+            Rr | Wrr | Sh | Mh | Rendezvous | Conhash | Dh | Fo | Ovf | Lblc | Lblcr => None,
+        }
     }
 
     /// The words of `flags` for it, for [`SchedulerFlags::port`] and [`SchedulerFlags::fallback`].

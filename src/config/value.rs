@@ -6,8 +6,8 @@ use super::address::PortRange;
 use super::error::{At, Log, Span, did_you_mean, quote};
 use super::hints;
 use super::{
-    ClientAddress, Hugepages, Idle, Listen, OnDown, Protocol, Queues, ReversePath, RssKey, TcpMss,
-    UnknownTcp, WhenUnavailable,
+    ClientAddress, Hugepages, Idle, Listen, OnDown, OnIdle, Protocol, Queues, ReversePath, RssKey,
+    TcpMss, UnknownTcp, WhenUnavailable,
 };
 use crate::net::Vlan;
 use crate::units::Millis;
@@ -588,6 +588,7 @@ words! {
     ClientAddress: "way to tell the client's address" { "none" => None, "toa" => Toa, "proxy-v2" => ProxyV2, }
     UnknownTcp: "policy" { "reset" => Reset, "drop" => Drop, }
     OnDown: "policy" { "keep" => Keep, "reset" => Reset, "reschedule" => Reschedule, }
+    OnIdle: "policy" { "silent" => Silent, "reset" => Reset, }
     WhenUnavailable: "policy" { "refuse" => Refuse, "drop" => Drop, }
     ModeWord: "forwarding mode" { "dr" => Dr, "nat" => Nat, "fullnat" => Fullnat, "tunnel" => Tunnel, "l3dsr" => L3dsr, }
     Encapsulation: "encapsulation" { "ipip" => Ipip, "gre" => Gre, "gue" => Gue, }

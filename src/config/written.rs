@@ -174,6 +174,9 @@ impl ServiceConfig {
             health,
             slow_start,
             on_down,
+            timeouts,
+            on_idle,
+            one_packet,
             availability,
             announce,
             on_drain,
@@ -181,6 +184,7 @@ impl ServiceConfig {
             pool,
             allow,
             deny,
+            limits,
             reals,
             fallback,
         } = self;
@@ -227,6 +231,11 @@ impl ServiceConfig {
         );
         put_some(&mut table, "slow_start", slow_start.map(span));
         put(&mut table, "on_down", word(*on_down));
+        let own = timeouts.given().map(|(key, timeout)| (key, span(timeout)));
+        let own = own.map(|(key, timeout)| (key.to_owned(), Value::from(timeout)));
+        put(&mut table, "timeouts", own.collect::<Table>());
+        put(&mut table, "on_idle", word(*on_idle));
+        put(&mut table, "one_packet", *one_packet);
         let servers = fallback.iter().map(|it| fallback_server(it).into());
         put(&mut table, "fallback", servers.collect::<Vec<Value>>());
         let AvailabilityConfig {
@@ -243,6 +252,9 @@ impl ServiceConfig {
             put(&mut table, "on_drain", after);
         }
         put_some(&mut table, "passive", passive.as_ref().map(passive_table));
+        let limits = limits.iter().flat_map(|limits| limits.given());
+        let limits = limits.map(|(key, most)| (key.to_owned(), i64::from(most).into()));
+        put(&mut table, "limits", limits.collect::<Table>());
         match pool {
             Some(pool) => put(&mut table, "pool", pool.as_str()),
             None => put(&mut table, "real", tables(reals, real_table)),
@@ -428,6 +440,7 @@ fn timeouts_table(timeouts: &TimeoutsConfig) -> Table {
         tcp_listen,
         tcp_synack,
         udp,
+        tcp_half_closed,
         icmp,
     } = *timeouts;
     let mut table = Table::new();
@@ -447,6 +460,7 @@ fn timeouts_table(timeouts: &TimeoutsConfig) -> Table {
     ] {
         put(&mut table, key, span(timeout));
     }
+    put_some(&mut table, "tcp_half_closed", tcp_half_closed.map(span));
     table
 }
 

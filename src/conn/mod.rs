@@ -15,6 +15,6 @@ pub use key::{Address, FlowKey, Key};
 pub use key_any::{AnyAddress, FlowKeyAny};
 pub use key6::FlowKey6;
 pub use local_port::Pool;
-pub use state::{Direction, State, Timeouts};
+pub use state::{Direction, State, Timeouts, own_timeout};
 pub use table::{Entry, Found, Place, Table};
 pub use told::Told;

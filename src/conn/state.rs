@@ -226,6 +226,11 @@ const TRANSITIONS: [[Row; 4]; 3] = {
 pub struct Timeouts([u32; State::ALL.len()]);
 
 impl Timeouts {
+    /// In milliseconds, by state.
+    pub fn by_state(timeout: impl Fn(State) -> u32) -> Self {
+        Timeouts(State::ALL.map(timeout))
+    }
+
     #[inline]
     pub fn of(&self, state: State) -> u32 {
         self.0[state as usize]
@@ -241,10 +246,10 @@ impl From<&config::TimeoutsConfig> for Timeouts {
                 State::Unanswered => from.tcp_established.min(from.tcp_syn_recv),
                 State::SynSent => from.tcp_syn_sent,
                 State::SynRecv => from.tcp_syn_recv,
-                State::FinWait => from.tcp_fin_wait,
+                State::FinWait => from.tcp_half_closed.unwrap_or(from.tcp_fin_wait),
                 State::TimeWait => from.tcp_time_wait,
                 State::Close => from.tcp_close,
-                State::CloseWait => from.tcp_close_wait,
+                State::CloseWait => from.tcp_half_closed.unwrap_or(from.tcp_close_wait),
                 State::LastAck => from.tcp_last_ack,
                 State::Listen => from.tcp_listen,
                 State::SynAck => from.tcp_synack,
@@ -256,6 +261,25 @@ impl From<&config::TimeoutsConfig> for Timeouts {
             timeout.as_millis() as u32
         }))
     }
+}
+
+/// What a service says itself of a state, in milliseconds, if it says something.
+pub fn own_timeout(own: &config::OwnTimeouts, state: State) -> Option<u32> {
+    let timeout = match state {
+        State::None | State::Unanswered | State::Icmp | State::Template => None,
+        State::Established | State::Handshaken => own.tcp_established,
+        State::SynSent => own.tcp_syn_sent,
+        State::SynRecv => own.tcp_syn_recv,
+        State::FinWait => own.tcp_half_closed.or(own.tcp_fin_wait),
+        State::TimeWait => own.tcp_time_wait,
+        State::Close => own.tcp_close,
+        State::CloseWait => own.tcp_half_closed.or(own.tcp_close_wait),
+        State::LastAck => own.tcp_last_ack,
+        State::Listen => own.tcp_listen,
+        State::SynAck => own.tcp_synack,
+        State::Udp => own.udp,
+    };
+    timeout.map(|timeout| timeout.as_millis() as u32)
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Connections as rows for `/v1/connections`.
 
 use super::Control;
-use crate::conn::{Address, Connection, Key, Timeouts};
+use crate::conn::{Address, Connection, Key};
 use crate::exchange::ConnectionChunk;
 use crate::net::protocol;
+use crate::tables::Timing;
 use crate::units::{Millis, ServiceId};
 use crate::view::ConnectionView;
 use std::net::{IpAddr, SocketAddr};
@@ -29,7 +30,7 @@ impl Control {
         now: Millis,
         only: Option<&[ServiceId]>,
     ) -> Vec<ConnectionView> {
-        let timeouts = &self.model.tables().timeouts;
+        let timing = &self.model.tables().timing;
         let with_service = connections
             .iter()
             .map(|connection| (connection, self.service_of(connection)));
@@ -48,7 +49,7 @@ impl Control {
                 ConnectionView {
                     service: name.map(|name| name.to_string()),
                     worker: worker as u8,
-                    ..row(connection, bound, timeouts, now)
+                    ..row(connection, bound, timing, now)
                 }
             })
             .collect()
@@ -67,11 +68,11 @@ impl Control {
 fn row<K: Key>(
     connection: &Connection<K>,
     bound: Option<(IpAddr, u16)>,
-    timeouts: &Timeouts,
+    timing: &Timing,
     now: Millis,
 ) -> ConnectionView {
-    let left_ms = connection
-        .timeout(timeouts)
+    let left_ms = timing
+        .timeout(connection)
         .saturating_sub(now.since(connection.last_seen));
     let (request, reply) = (&connection.request, &connection.reply);
     let client = SocketAddr::new(request.source().into(), request.source_port());
@@ -112,7 +113,7 @@ fn row<K: Key>(
 mod tests {
     use super::*;
     use crate::config::TimeoutsConfig;
-    use crate::conn::{FlowKey, FlowKey6, State};
+    use crate::conn::{FlowKey, FlowKey6, State, Timeouts};
     use crate::forward::MODES;
     use crate::units::RealId;
 
@@ -132,7 +133,7 @@ mod tests {
         let mut template = Connection::template(key, 300_000, ServiceId(1), RealId(3));
         template.last_seen = Millis(5_000);
         let bound = Some((real.into(), 8443));
-        let timeouts = Timeouts::from(&TimeoutsConfig::default());
+        let timeouts = Timing::from(Timeouts::from(&TimeoutsConfig::default()));
         [(connection, None), (template, bound)].map(|(connection, bound)| {
             let row = row(&connection, bound, &timeouts, Millis(15_000));
             serde_json::to_value(row).unwrap()
@@ -192,7 +193,7 @@ mod tests {
             17 | 0x80,
         );
         let template = Connection::template(key, 1_000, ServiceId(1), RealId(3));
-        let timeouts = Timeouts::from(&TimeoutsConfig::default());
+        let timeouts = Timing::from(Timeouts::from(&TimeoutsConfig::default()));
         let row = row(&template, None, &timeouts, Millis(0));
         assert_eq!(row.real.to_string(), "[::]:0");
         assert_eq!(

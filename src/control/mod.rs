@@ -17,6 +17,7 @@ mod guard;
 #[cfg(debug_assertions)]
 pub mod inject;
 mod links;
+mod pools;
 mod reals;
 mod show;
 mod stalls;
@@ -45,6 +46,7 @@ pub(crate) use guard::ASKED_BY;
 use guard::Panics;
 pub use guard::{Handle, Job, NoAnswer};
 use links::Links;
+use pools::PoolWatch;
 use stalls::Stalls;
 use state_file::StateFile;
 use std::collections::BTreeSet;
@@ -71,6 +73,7 @@ pub struct Control {
     clock: Clock,
     announcer: Announcer,
     watch: Watch,
+    pool_watch: PoolWatch,
     started: SystemTime,
     host: Option<Host>,
     links: Links,
@@ -181,6 +184,7 @@ impl Control {
         let mut control = Control {
             stats: model.stats().clone(),
             watch: Watch::new(workers.len(), now),
+            pool_watch: PoolWatch::default(),
             model,
             workers,
             devices,
@@ -294,6 +298,7 @@ impl Control {
             _ => None,
         };
         self.watch.tick(&self.stats, subjects, now);
+        self.pool_watch.tick(&self.model, &self.stats, now);
         self.take_back(now);
         self.edits.tick(now);
         self.state_file.tick(&self.model, now);

@@ -1,6 +1,7 @@
 //! The control's state as rows for `/v1/…` and `/metrics`.
 
 use super::Control;
+use crate::admission::{Refusal, client_address};
 use crate::config;
 use crate::forward::tunnel::Via;
 use crate::io::dpdk::MbufPool;
@@ -93,10 +94,52 @@ impl Control {
             persistence_s: service
                 .persistence
                 .map(|persistence| persistence.timeout.as_secs()),
+            admission: self.show_admission(service),
             traffic: traffic(self.model.service_totals(service)),
             availability: self.show_availability(service),
             reals: service.servers().map(member).collect(),
         }
+    }
+
+    /// What a service with `allow`, `deny` or `limits` takes, and has refused.
+    fn show_admission(&self, service: &tables::Service) -> Option<view::AdmissionView> {
+        let guard = service.guard.as_ref()?;
+        let limits = guard.limits.given();
+        let refused = Refusal::ALL.iter();
+        Some(view::AdmissionView {
+            limits: limits.map(|(key, most)| (key.to_owned(), most)).collect(),
+            connections: self.stats.connections(service.id),
+            refused_packets: refused
+                .map(|why| (why.name().to_owned(), guard.tally.refused(*why)))
+                .collect(),
+        })
+    }
+
+    /// The clients of some services that were refused, or began connections, most often of late: those with the most first.
+    pub fn show_offenders(&self, services: &[Arc<tables::Service>]) -> Vec<view::OffenderView> {
+        let mut rows = Vec::new();
+        for service in services {
+            let Some(guard) = &service.guard else {
+                continue;
+            };
+            let is_v6 = service.key.address.is_ipv6();
+            let offenders = guard.tally.offenders(self.now());
+            rows.extend(offenders.into_iter().map(|it| {
+                let address = client_address(it.client, is_v6);
+                view::OffenderView {
+                    service: service.name.to_string(),
+                    client: match is_v6 {
+                        true => format!("{address}/64"),
+                        false => address.to_string(),
+                    },
+                    refused: it.refused,
+                    begun: it.begun,
+                    missing: it.missing,
+                }
+            }));
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse((row.refused, row.begun)));
+        rows
     }
 
     /// The services of a name, or that of `tcp:192.0.2.80:80`.

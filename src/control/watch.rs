@@ -11,7 +11,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const HUNG: Duration = Duration::from_secs(3);
 
 /// The drops that say that something is too small, or broken; and what to do.
-const ALARMS: [(DropReason, &str); 8] = [
+const ALARMS: [(DropReason, &str); 9] = [
     (
         DropReason::ConnectionTableFull,
         "the connection table is full: raise [limits] connections",
@@ -19,6 +19,10 @@ const ALARMS: [(DropReason, &str); 8] = [
     (
         DropReason::LocalPortsExhausted,
         "local ports exhausted: add addresses or ports to the service's [[local_pool]]",
+    ),
+    (
+        DropReason::LocalPortsUnfair,
+        "clients hold more than their share of local ports that are nearly used up: see weir show pools",
     ),
     (
         DropReason::SynFlood,

@@ -2,8 +2,9 @@
 //! local pair, its entry.
 
 use super::crossing::Beside;
+use super::fair;
 use super::family::Family;
-use super::flow::{Way, count, direction, resolve};
+use super::flow::{Way, count, direction};
 use super::live::{Live, Rivals, Room};
 use super::parse::Flow;
 use super::{Core, Turn, is_tcp};
@@ -12,7 +13,7 @@ use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
 use crate::conn::{Address, ConnId, Connection, Key, Pool, State, Told, Worth};
-use crate::packet::{Packet, Sent, Sink};
+use crate::packet::{Packet, Sink};
 use crate::sched::is_overloaded;
 use crate::service::Real;
 use crate::tables::{Port, Service, Tables};
@@ -76,7 +77,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         let local = match pool {
             None => None,
             Some(pool) => {
-                let pair = self.local_pair(pool, service, &real, reply_key, syn, effort, turn)?;
+                let pair =
+                    self.local_pair(pool, service, &real, flow, reply_key, syn, effort, turn)?;
                 self.reset_given_up(tables, turn.sink);
                 self.reset_left(&reply_key(pair), tables, turn.sink);
                 Some(pair)
@@ -136,6 +138,9 @@ impl<F: Family, P: Packet> Core<F, P> {
             self.live.assure(&connection);
         }
         self.sweep.connection_made();
+        if let Some(guard) = &service.guard {
+            self.note_begun(guard, service.id, id, flow, now);
+        }
         if hairpin.is_some() {
             self.live.counters.hairpins.add(1);
         }
@@ -148,9 +153,11 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
             let counters = &stats.counters;
             counters.connections.add(1);
-            match is_active {
-                true => counters.active.inc(),
-                false => counters.inactive.inc(),
+            if let Some(load) = self.live.counters.loads.get(real.id.index()) {
+                match is_active {
+                    true => load.active.inc(),
+                    false => load.inactive.inc(),
+                }
             }
             count(counters, flow, false);
             if has_thresholds {
@@ -167,6 +174,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         pool: &Pool,
         service: &Service,
         real: &Real,
+        flow: &Flow<F>,
         reply_key: impl Fn(Pair<F::Address>) -> F::Key,
         syn: Option<u64>,
         effort: &mut Effort,
@@ -179,6 +187,19 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(stats) = counters.reals.get(real.id.index()) else {
             return Err(exhausted);
         };
+        let noted = counters.pairs.get(real.id.index());
+        let noted = noted.filter(|_| service.pool.is_some());
+        let used = counters.loads.get(real.id.index()).map_or(0, fair::used);
+        if let Some(noted) = noted
+            && fair::is_scarce(pool, self.shared.steering.workers(), used)
+        {
+            if noted.press() {
+                counters.pressed.add(1);
+            }
+            if self.holds_too_much(pool, flow, &reply_key) {
+                return Err(Unmade::NotHere(DropReason::LocalPortsUnfair));
+            }
+        }
         let hint = self.live.take_hint(real.id);
         let mut pairs = Local {
             live: &mut self.live,
@@ -204,8 +225,18 @@ impl<F: Family, P: Packet> Core<F, P> {
         // Where the next connection to this real server will look: in this burst, most probably.
         pairs.fetch(expected(pool, &stats.pairs));
         match chosen {
-            None => Err(exhausted),
-            Some(Choice::Free(pair)) => Ok(pair),
+            None => {
+                if let Some(noted) = noted {
+                    noted.exhausted.add(1);
+                }
+                Err(exhausted)
+            }
+            Some(Choice::Free(pair)) => {
+                if let Some(noted) = noted {
+                    noted.note(used.saturating_add(1));
+                }
+                Ok(pair)
+            }
             Some(Choice::Held(pair, held)) => {
                 // One pair in N is this worker's, and a flood is spread over all real servers.
                 let all = u64::from(pool.size()) * service.choices().len() as u64;
@@ -238,25 +269,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(sequence) = self.live.take_left(reply) else {
             return;
         };
-        let hop = resolve(tables, reply.source()).and_then(|way| way.hop);
-        let Some(link) = hop.map(|hop| tables.neighbours.link(hop)) else {
-            return;
-        };
-        let source = tables.port(link.port).mac;
-        if link.is_usable()
-            && let Some(mut packet) = sink.alloc(link.port)
-            && packet.resize(F::RESET_LEN)
-            && let Some(length) = F::write_reset(
-                packet.data_mut(),
-                (link.mac, source),
-                (reply.destination(), reply.destination_port()),
-                (reply.source(), reply.source_port()),
-                sequence,
-            )
-            && packet.resize(length)
-        {
-            sink.send(link.port, packet, Sent::Originated);
-        }
+        let from = (reply.destination(), reply.destination_port());
+        let to = (reply.source(), reply.source_port());
+        self.send_reset(from, to, sequence, tables, sink);
     }
 }
 
@@ -304,10 +319,8 @@ impl<F: Family, K: Fn(Pair<F::Address>) -> F::Key, P> Pairs<F::Address> for Loca
                 false => Look::Free,
             };
         };
-        if table
-            .get(found.id)
-            .is_expired(&self.tables.timeouts, self.now)
-        {
+        let timing = &self.tables.timing;
+        if timing.is_expired(table.get(found.id), self.now) {
             self.live.end(found.id);
             return Look::Free;
         }

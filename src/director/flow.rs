@@ -46,7 +46,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
             && real.standing.admits(reply, packet.port())
             && connection.route_generation == tables.route_generation
             && flow.length <= hop.mtu()
-            && !connection.is_silent(&tables.timeouts, now.millis());
+            && !connection.is_silent(&tables.timing.least, now.millis());
         if !usual {
             return Err(packet);
         }
@@ -114,12 +114,22 @@ impl<F: Family, P: Packet> Core<F, P> {
         let leaves = !found.reply && real.standing.is_left();
         let asks = !found.reply && real.standing.asks();
         let is_watched = real.standing.is_watched();
-        if connection.is_silent(&tables.timeouts, now.millis())
+        if leaves && !flow.kind.is_fragment() {
+            let target = tables.target(&service_key(&flow.key));
+            // The connection is for fragments of another datagram, or from before a reload: it ends by itself.
+            if target.service.is_some_and(|service| service.one_packet) {
+                return self.unknown(packet, flow, target, turn);
+            }
+        }
+        let is_silent = tables.timing.is_silent(&connection, now.millis());
+        if is_silent
             || opens && self.starts_anew(&connection, tables)
             || leaves && self.may_leave(&connection, flow, turn)
             || asks && self.names_another(&packet, flow, &connection, tables)
         {
-            self.live.end(found.id);
+            if !is_silent || !self.expire(found.id, turn) {
+                self.live.end(found.id);
+            }
             let target = tables.target(&service_key(&flow.key));
             return self.unknown(packet, flow, target, turn);
         }
@@ -208,7 +218,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             && service.is_some_and(|service| {
                 let after = service.on_drain.map_or(u128::MAX, |it| it.as_millis());
                 let mut reals = service.reals.iter();
-                u128::from(silent) >= after
+                (service.one_packet || u128::from(silent) >= after)
                     && reals.any(|real| could_serve::<F>(service, real, tables, stats))
             })
     }
@@ -452,7 +462,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let connection = *self.live.table.get(found.id);
         let real = self.live.counters.reals.get(connection.real.index());
         let fate = real.map_or(Established::Removed, |real| real.standing.established());
-        let is_over = connection.is_expired(&tables.timeouts, now.millis()) || flow.flags.rst();
+        let is_over = tables.timing.is_expired(&connection, now.millis()) || flow.flags.rst();
         let moves = fate == Established::Moved && !is_over && flow.kind == Kind::Segment;
         if is_over || !is_tcp(flow) || flow.flags.opens() || moves {
             self.live.end(found.id);

@@ -189,7 +189,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let found = self.live.table.find(self.live.table.hash(key), key);
         let is_live = |found: &Found| {
             let connection = self.live.table.get(found.id);
-            !connection.is_silent(&tables.timeouts, now.millis())
+            !tables.timing.is_silent(connection, now.millis())
         };
         let Some(found) = found.filter(is_live) else {
             return self.error_of_no_connection(packet, error, target, turn);

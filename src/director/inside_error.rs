@@ -35,7 +35,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let table = &self.live.table;
         let found = table.find(table.hash(&request.key), &request.key);
         let known = found.map(|found| *table.get(found.id));
-        let known = known.filter(|known| !known.is_silent(&tables.timeouts, now.millis()));
+        let known = known.filter(|known| !tables.timing.is_silent(known, now.millis()));
         let connection = match known {
             Some(known) => known,
             None => {

@@ -3,6 +3,7 @@
 use super::Shared;
 use super::family::Family;
 use super::flood::Flood;
+use crate::admission::{self, Clients};
 use crate::arch::NoMemory;
 use crate::conn::entry::{NO_TEMPLATE, Worth};
 use crate::conn::local_port::{Held, Pair};
@@ -31,6 +32,8 @@ pub(super) struct Live<F: Family> {
     fertile: u32,
     /// The keys of the replies of connections that were given up, and whose real servers have to be told.
     given_up: ArrayVec<F::Key, 3>,
+    /// Those that services with limits per client have here; one for all of them.
+    clients: Option<Arc<Clients>>,
 }
 
 /// A local pair that has become free, or can be taken over, of a real server whose pool was exhausted.
@@ -106,6 +109,7 @@ impl<F: Family> Live<F> {
             victim: 0,
             fertile: 0,
             given_up: ArrayVec::new(),
+            clients: None,
         })
     }
 
@@ -146,6 +150,11 @@ impl<F: Family> Live<F> {
             let live = F::live(stats);
             live.dec();
             self.services -= usize::from(live.get() == 0);
+            if connection.is_template() {
+                stats.templates.dec();
+            } else if stats.counts_clients.get() != 0 {
+                self.tell_client(&connection, service);
+            }
         }
         if connection.is_template() {
             return;
@@ -158,9 +167,11 @@ impl<F: Family> Live<F> {
             self.set_told(id, Told::default());
         }
         if let Some(real) = real {
-            match connection.state.is_active() {
-                true => real.counters.active.dec(),
-                false => real.counters.inactive.dec(),
+            if let Some(load) = self.counters.loads.get(connection.real.index()) {
+                match connection.state.is_active() {
+                    true => load.active.dec(),
+                    false => load.inactive.dec(),
+                }
             }
             if real.pairs.exhausted_at.get() != 0 {
                 self.hint(&connection);
@@ -180,6 +191,43 @@ impl<F: Family> Live<F> {
         if connection.template != NO_TEMPLATE {
             self.release(ConnId(connection.template));
         }
+    }
+
+    /// A client has one connection fewer of a service that counts them.
+    #[cold]
+    fn tell_client(&self, connection: &Connection<F::Key>, service: Option<ServiceId>) {
+        if let (Some(clients), Some(service)) = (&self.clients, service) {
+            let client = admission::client(connection.request.source().into());
+            clients.end(clients.key(service, client));
+        }
+    }
+
+    /// The clients of a service are told of the ends of its connections from now on.
+    pub(super) fn count_clients(&mut self, service: ServiceId, clients: &Arc<Clients>) {
+        if let Some(stats) = self.counters.services.get(service.index()) {
+            stats.counts_clients.set(1);
+        }
+        if self.clients.is_none() {
+            self.clients = Some(clients.clone());
+        }
+    }
+
+    /// A template was added.
+    pub(super) fn note_template(&self, service: ServiceId) {
+        if let Some(stats) = self.counters.services.get(service.index()) {
+            stats.templates.inc();
+        }
+    }
+
+    /// What can be given up of a connection that proves nothing, if it is one of this service.
+    pub(super) fn unproven(&self, id: ConnId, service: ServiceId, now: Millis) -> Option<Held> {
+        self.table.live(id.0)?;
+        let held = self.held(id, now)?;
+        let connection = self.table.get(id);
+        // Without replies nothing tells it from one that serves a client.
+        let may_serve = connection.state == State::Handshaken && !connection.is_two_way();
+        let is_its = self.service_of(id) == Some(service);
+        (is_its && held.worth != Worth::Idle && !may_serve).then_some(held)
     }
 
     /// What the real server of a connection is told of its client, and how far that has got.
@@ -219,14 +267,15 @@ impl<F: Family> Live<F> {
         }
         let connection = *connection;
         if let Some(real) = self.counters.reals.get(connection.real.index()) {
-            match (before.is_active(), next.is_active()) {
-                (true, false) => {
-                    real.counters.active.dec();
-                    real.counters.inactive.inc();
+            let load = self.counters.loads.get(connection.real.index());
+            match (load, before.is_active(), next.is_active()) {
+                (Some(load), true, false) => {
+                    load.active.dec();
+                    load.inactive.inc();
                 }
-                (false, true) => {
-                    real.counters.inactive.dec();
-                    real.counters.active.inc();
+                (Some(load), false, true) => {
+                    load.inactive.dec();
+                    load.active.inc();
                 }
                 _ => {}
             }
@@ -266,7 +315,7 @@ impl<F: Family> Live<F> {
         };
         let other = self.table.get(found.id);
         let is_over =
-            other.is_expired(&tables.timeouts, now) || other.state.is_over(other.is_two_way());
+            tables.timing.is_expired(other, now) || other.state.is_over(other.is_two_way());
         let gives_way = is_over
             || rivals == Rivals::Idle && {
                 let real = self.counters.reals.get(other.real.index());

@@ -10,11 +10,13 @@
 //! weir answers itself or leaves to the host in [`answer`]. [`live`] has the connections, and what is given up when
 //! something is full.
 
+mod admit;
 mod answer;
 mod arp;
 mod connect;
 mod crossing;
 mod failures;
+mod fair;
 pub mod family;
 mod fetch;
 mod flood;
@@ -26,6 +28,7 @@ mod fragments;
 mod heard;
 mod host_peer;
 mod icmp_error;
+mod idle;
 mod inside_error;
 mod limit;
 #[cfg(test)]
@@ -35,6 +38,7 @@ mod limit_tests;
 mod live;
 mod local;
 mod nd;
+mod once;
 mod orders;
 mod outer_error;
 mod outward;
@@ -324,12 +328,12 @@ impl<P: Packet> Director<P> {
         if !self.v4.core.mailbox.orders.is_empty() {
             self.obey(&mut turn);
         }
-        self.v4.core.sweep(turn.tables, turn.now);
+        self.v4.core.sweep(&mut turn);
         if let Some(v6) = &mut self.v6 {
-            v6.core.sweep(turn.tables, turn.now);
+            v6.core.sweep(&mut turn);
         }
         if let Some(crossing) = &mut self.crossing {
-            crossing.sweep(turn.tables, turn.now);
+            crossing.sweep(&mut turn);
         }
     }
 

@@ -212,9 +212,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         if let Some(stats) = self.live.counters.reals.get(rule.real.index()) {
             let counters = &stats.counters;
             counters.connections.add(1);
-            match is_active {
-                true => counters.active.inc(),
-                false => counters.inactive.inc(),
+            if let Some(load) = self.live.counters.loads.get(rule.real.index()) {
+                match is_active {
+                    true => load.active.inc(),
+                    false => load.inactive.inc(),
+                }
             }
             count(counters, flow, false);
         }

@@ -98,12 +98,15 @@ impl<F: Family, P: Packet> Core<F, P> {
             // Held from the beginning: what makes room for the connection must not take it.
             template.set_controlled(1);
             let id = self.live.add(template, hash, None, service.id);
+            if id.is_some() {
+                self.live.note_template(service.id);
+            }
             return Ok((real, way, id));
         };
         let template = *self.live.table.get(found.id);
         // One that expired, or whose real server is gone, drained or not to be reached, binds to another from now on
         // (`expire_quiescent_template`).
-        let bound = (!template.is_expired(&tables.timeouts, now.millis()))
+        let bound = (!tables.timing.is_expired(&template, now.millis()))
             .then(|| service.reals.iter().find(|real| real.id == template.real))
             .flatten()
             .filter(|real| real.weight > 0 || persistence.through_drain && real.keeps_clients)

@@ -4,11 +4,11 @@
 //! packet of a connection that should have ended finds it ended, wherever the hand is. In memory order: the processor
 //! fetches ahead, and a sweep of a million entries costs a few milliseconds, spread over two seconds.
 
-use super::Core;
 use super::family::Family;
+use super::{Core, Turn};
 use crate::arch::prefetch;
 use crate::conn::{ConnId, State};
-use crate::packet::Packet;
+use crate::packet::{Packet, Sink};
 use crate::tables::Tables;
 use crate::units::{Millis, Time};
 use arrayvec::ArrayVec;
@@ -46,7 +46,8 @@ const PER_SECOND: u64 = 1_000_000;
 const TOGETHER: usize = 64;
 
 impl<F: Family, P: Packet> Core<F, P> {
-    pub(super) fn sweep(&mut self, tables: &Tables, now: Time) {
+    pub(super) fn sweep<S: Sink<Packet = P>>(&mut self, turn: &mut Turn<'_, S>) {
+        let (tables, now) = (turn.tables, turn.now);
         // Compared as a number: this comes by in every loop.
         let elapsed = now.nanos().saturating_sub(self.sweep.last.nanos());
         if elapsed < STEP && self.sweep.owed == 0 {
@@ -99,7 +100,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             for id in over {
                 // A table smaller than this is gone round more than once.
                 if self.should_end(id, tables, now) {
-                    self.live.end(id);
+                    self.expire(id, turn);
                 }
             }
         }
@@ -108,6 +109,6 @@ impl<F: Family, P: Packet> Core<F, P> {
     fn should_end(&self, id: ConnId, tables: &Tables, now: Time) -> bool {
         // A connection of a removed real server stays too: its next packet is to be answered with a reset.
         let connection = self.live.table.get(id);
-        connection.state != State::None && connection.is_expired(&tables.timeouts, now.millis())
+        connection.state != State::None && tables.timing.is_expired(connection, now.millis())
     }
 }

@@ -103,6 +103,11 @@ impl<F: Family, P: Packet> Core<F, P> {
                 if let Some(worker) = self.reply_elsewhere(flow, tables) {
                     return self.hand_over(packet, worker, Errand::Find, turn.sink);
                 }
+                if tables.any_one_packet
+                    && let Some(reply) = self.reply_of_one(flow, tables)
+                {
+                    return self.reply_once(packet, flow, reply, turn);
+                }
                 let Some(rule) = self.rule_of(packet.port(), flow, tables) else {
                     return (self.stray(packet, flow, turn), unattributed);
                 };
@@ -136,7 +141,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return (Verdict::Drop(DropReason::NoConnection), context);
         }
         if let Some(guard) = &service.guard
-            && let Some(reason) = guard.refuses(key.source().into())
+            && let Some(reason) = self.is_refused(guard, service.id, flow, opens, turn)
         {
             return (Verdict::Drop(reason), context);
         }
@@ -249,6 +254,11 @@ impl<F: Family, P: Packet> Core<F, P> {
                 }
             };
             context.real = Some(real.id);
+            // The fragments of a datagram go to one real server: by a connection.
+            if service.one_packet && flow.kind != Kind::FirstFragment {
+                context.new_connection = true;
+                return (self.send_once(packet, flow, service, real, turn), context);
+            }
             let connected = self.connect(flow, service, real, way, template, &mut effort, turn);
             match connected {
                 Ok(id) => {
@@ -400,7 +410,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// Sends a packet on without a connection.
-    fn pass<S: Sink<Packet = P>>(
+    pub(super) fn pass<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
         flow: &Flow<F>,

@@ -66,7 +66,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
             && connection.route_generation == tables.route_generation
             && length <= hop.mtu()
             && self.shared.path_mtus.takes(tunnel.destination, length, now)
-            && !connection.is_silent(&tables.timeouts, now.millis());
+            && !connection.is_silent(&tables.timing.least, now.millis());
         if !usual {
             return Some(packet);
         }

@@ -45,6 +45,9 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         health,
         slow_start: None,
         on_down: Default::default(),
+        timeouts: Default::default(),
+        on_idle: Default::default(),
+        one_packet: false,
         availability: Default::default(),
         announce: Default::default(),
         fallback: Vec::new(),
@@ -53,6 +56,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         pool: None,
         allow: None,
         deny: None,
+        limits: None,
         reals: reals
             .iter()
             .map(|&real| RealConfig {

@@ -5,6 +5,7 @@ use crate::view::{DaemonView, MemberView, PortView, TrafficView, WorkerView};
 
 const SERVICE: &[&str] = &["service", "protocol", "address", "port"];
 const SERVICE_DIRECTION: &[&str] = &["service", "protocol", "address", "port", "direction"];
+const SERVICE_LIMIT: &[&str] = &["service", "protocol", "address", "port", "limit"];
 const REAL: &[&str] = &["service", "protocol", "address", "port", "real"];
 const REAL_DIRECTION: &[&str] = &[
     "service",
@@ -197,6 +198,9 @@ metrics! {
     Gauge "weir_service_announced" SERVICE "1: the host has a route to the VIP; of services with `announce = \"while-healthy\"` only."
         Service(announced);
 
+    Counter "weir_service_limited_packets_total" SERVICE_LIMIT "Packets to a service with `allow`, `deny` or `limits` that were refused; limit: the key that refused them."
+        Service(limited);
+
     // Real servers of services.
     Gauge "weir_real_up" REAL "1: a route leads to the real server, its next hop has not failed to answer ARP or neighbour solicitations, no health check says that it is down, and it is not held since its connections fail."
         Service(|service, samples| reals(service, samples, |real| u64::from(real.up)));
@@ -290,6 +294,15 @@ fn service_directions(it: &Labelled, samples: &mut Samples, (inward, outward): (
     let [name, protocol, address, port] = of_service(it);
     samples.add(&[name, protocol, address, port, "in"], inward);
     samples.add(&[name, protocol, address, port, "out"], outward);
+}
+
+/// Of services with `allow`, `deny` or `limits`.
+fn limited(it: &Labelled, samples: &mut Samples) {
+    let [name, protocol, address, port] = of_service(it);
+    let refused = it.service.admission.iter();
+    for (limit, count) in refused.flat_map(|admission| &admission.refused_packets) {
+        samples.add(&[name, protocol, address, port, limit], count);
+    }
 }
 
 /// Of services that have the host announce their VIPs.

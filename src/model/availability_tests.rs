@@ -25,7 +25,7 @@ addresses = ["10.0.0.1/24"]
 fn service(scheduler: &str, weights: &[u16], more: &str) -> String {
     let mut text = format!(
         "{NETWORK}[[service]]\nname = \"web\"\naddress = \"192.0.2.80\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\n\
-         scheduler = \"{scheduler}\"\nhealth = {{ type = \"tcp\" }}\n{more}\n"
+         scheduler = \"{scheduler}\"\nslow_start = 0\nhealth = {{ type = \"tcp\" }}\n{more}\n"
     );
     for (n, weight) in weights.iter().enumerate() {
         text += &format!(

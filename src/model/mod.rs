@@ -21,6 +21,7 @@ mod routers;
 mod services;
 
 use crate::config::Config;
+use crate::conn::Timeouts;
 use crate::exchange::Event;
 use crate::log::{Reports, Said};
 use crate::lpm::Lpm;
@@ -32,7 +33,7 @@ use crate::resolver::Resolver;
 use crate::resolver::neighbours::Network;
 use crate::service::ServiceKey;
 use crate::stats::{MAX_PORTS, RealTotals, Stats};
-use crate::tables::{Checks, Owner, Route, Service, Tables, Tunnels};
+use crate::tables::{Checks, Owner, Route, Service, Tables, Timing, Tunnels};
 use crate::units::{Generation, HopId, PortId, RealId, ServiceId, Time};
 use crate::wire::Mac;
 use availability::Ways;
@@ -122,7 +123,8 @@ impl Model {
             routes: Arc::new(Lpm::default()),
             neighbours: resolver.neighbours().table().clone(),
             silent: Arc::default(),
-            timeouts: (&config.timeouts).into(),
+            timing: Timing::from(Timeouts::from(&config.timeouts)),
+            any_one_packet: false,
             reverse_path: config.reverse_path,
             unknown_tcp: config.unknown_tcp,
             answers_per_second: config.limits.answers_per_second,
@@ -312,7 +314,7 @@ impl Model {
         self.services.replace(new, routes.clone());
         self.ways.is_other = true;
         self.publish(|next| {
-            next.timeouts = timeouts;
+            next.timing.set_usual(timeouts);
             next.reverse_path = reverse_path;
             next.unknown_tcp = unknown_tcp;
             next.answers_per_second = limits.answers_per_second;

@@ -6,8 +6,8 @@ mod servers;
 use super::changes::different;
 use super::{Model, key};
 use crate::config::{
-    Announce, CheckAddresses, Config, HealthUse, ModeConfig, PassiveConfig, PersistenceConfig,
-    Protocol, QuicConfig, RealConfig, ServiceConfig, TcpMss,
+    Announce, CheckAddresses, Config, HealthUse, ModeConfig, OwnTimeouts, PassiveConfig,
+    PersistenceConfig, Protocol, QuicConfig, RealConfig, ServiceConfig, ServiceLimits, TcpMss,
 };
 use crate::service::Role;
 use serde::Serialize;
@@ -323,6 +323,9 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
     key!(client_address, word);
     key!(slow_start, |it: &Option<_>| it.map(span));
     key!(on_down, word);
+    key!(timeouts, own_timeouts);
+    key!(on_idle, word);
+    key!(one_packet, shown);
     for (name, old, new) in [
         (
             "min_healthy",
@@ -369,6 +372,10 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
     }
     rest.allow.clone_from(&after.allow);
     rest.deny.clone_from(&after.deny);
+    key!(limits, |it: &Option<ServiceLimits>| it.map(|limits| {
+        let given = limits.given().map(|(key, most)| format!("{key} {most}"));
+        given.collect::<Vec<_>>().join(", ")
+    }));
     key!(health, |it: &Option<HealthUse>| it.as_ref().and_then(shown));
     rest.reals.clone_from(&after.reals);
     rest.fallback.clone_from(&after.fallback);
@@ -415,6 +422,14 @@ fn word(value: &impl Debug) -> Option<String> {
 
 fn span(span: std::time::Duration) -> String {
     humantime::format_duration(span).to_string()
+}
+
+fn own_timeouts(own: &OwnTimeouts) -> Option<String> {
+    let given = own.given();
+    let given: Vec<_> = given
+        .map(|(key, timeout)| format!("{key} {}", span(timeout)))
+        .collect();
+    (!given.is_empty()).then(|| given.join(", "))
 }
 
 fn tcp_mss(mss: TcpMss) -> String {

@@ -69,10 +69,10 @@ fn model(text: &str) -> Model {
     let second = "10.0.0.12".parse::<std::net::IpAddr>().unwrap();
     for service in model.services() {
         for real in service.reals.iter().filter(|real| real.address == second) {
-            let reals = &stats.worker(WorkerId(0)).reals;
-            let counters = &reals.get(real.id.index()).unwrap().counters;
-            counters.active.inc();
-            counters.inactive.inc();
+            let loads = &stats.worker(WorkerId(0)).loads;
+            let load = loads.get(real.id.index()).unwrap();
+            load.active.inc();
+            load.inactive.inc();
         }
     }
     model
@@ -90,7 +90,7 @@ fn every_change_has_a_line_with_names_values_and_connections() {
         ),
         (
             "mode = \"nat\"",
-            "mode = \"dr\"\nscheduler = \"rr\"\ntcp_mss = 1400\nslow_start = 30\non_down = \"keep\"\npassive = { hold = 60 }\nhealth = { type = \"tcp\" }\nwhen_unavailable = \"drop\"\nunknown_tcp = \"drop\"\npersistence = { timeout = 300 }",
+            "mode = \"dr\"\nscheduler = \"rr\"\ntcp_mss = 1400\nslow_start = 30\non_down = \"keep\"\npassive = { hold = 60 }\nhealth = { type = \"tcp\" }\nwhen_unavailable = \"drop\"\nunknown_tcp = \"drop\"\npersistence = { timeout = 300 }\nallow = [\"10.0.0.0/8\"]\nlimits = { connections = 5, per_client_connections = 2 }",
             &[
                 "~ service web (tcp:192.0.2.80:80): mode nat -> dr",
                 "~ service web (tcp:192.0.2.80:80): scheduler wlc -> rr",
@@ -101,6 +101,8 @@ fn every_change_has_a_line_with_names_values_and_connections() {
                 "~ service web (tcp:192.0.2.80:80): slow_start none -> 30s",
                 "~ service web (tcp:192.0.2.80:80): on_down reset -> keep",
                 "~ service web (tcp:192.0.2.80:80): passive none -> 5 failures in 10s, for 1m",
+                "~ service web (tcp:192.0.2.80:80): allow none -> 1 prefix",
+                "~ service web (tcp:192.0.2.80:80): limits none -> connections 5, per_client_connections 2",
                 "~ service web (tcp:192.0.2.80:80): health none -> tcp every 2s timeout 1s rise 2 fall 3",
             ],
         ),

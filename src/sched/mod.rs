@@ -377,23 +377,23 @@ pub(crate) mod testing {
 
         fn open_usable(&self, client: Client, usable: &Usable) -> Option<Real> {
             let real = self.pick_usable(client, usable)?;
-            self.counted(real.id.index(), |counters| counters.active.inc());
+            self.counted(real.id.index(), |load| load.active.inc());
             Some(real)
         }
 
         /// Connections of a real server end: they are inactive.
         pub(crate) fn end(&self, real: usize, count: u32) {
             for _ in 0..count {
-                self.counted(real, |counters| {
-                    counters.active.dec();
-                    counters.inactive.inc();
+                self.counted(real, |load| {
+                    load.active.dec();
+                    load.inactive.inc();
                 });
             }
         }
 
-        fn counted(&self, real: usize, count: impl Fn(&crate::stats::RealStats)) {
-            let reals = &self.stats.worker(WorkerId(0)).reals;
-            count(&reals.get(real).unwrap().counters);
+        fn counted(&self, real: usize, count: impl Fn(&crate::stats::Load)) {
+            let loads = &self.stats.worker(WorkerId(0)).loads;
+            count(loads.get(real).unwrap());
         }
 
         /// The real servers of `count` new connections.

@@ -4,6 +4,7 @@
 mod beside;
 mod counter;
 mod overload;
+mod pairs;
 mod signs;
 #[cfg(test)]
 mod stats_loom;
@@ -23,6 +24,7 @@ pub const MAX_PORTS: usize = 16;
 pub use beside::{Beside, TABLES};
 pub use counter::{Counter, Gauge};
 pub use overload::Overload;
+pub use pairs::PairUse;
 pub use signs::{Failure, Seen, Signs};
 
 /// What `counter` synchronises with. The model test compiles the same file against loom's versions.
@@ -85,6 +87,7 @@ impl Stats {
     /// Reserves the counters of a real server. Called by the control thread before it publishes the real server.
     pub fn ensure(&self, id: RealId) {
         for worker in self.workers() {
+            worker.loads.ensure(id.index());
             worker.reals.ensure(id.index());
         }
     }
@@ -100,6 +103,13 @@ impl Stats {
     pub fn ensure_signs(&self, id: RealId) {
         for worker in self.workers() {
             worker.signs.ensure(id.index());
+        }
+    }
+
+    /// Reserves what is noted of the local pairs towards a real server. Called before the real server is published.
+    pub fn ensure_pairs(&self, id: RealId) {
+        for worker in self.workers() {
+            worker.pairs.ensure(id.index());
         }
     }
 
@@ -140,6 +150,16 @@ impl Stats {
             })
     }
 
+    /// Live connections of a service without persistence templates, over all workers: each of which may be making one more.
+    pub fn connections(&self, id: ServiceId) -> u32 {
+        self.workers()
+            .filter_map(|worker| worker.services.get(id.index()))
+            .fold(0, |live, service| {
+                let of_both = service.live.get().wrapping_add(service.across.get());
+                live.wrapping_add(of_both.wrapping_sub(service.templates.get()))
+            })
+    }
+
     /// What a real server has counted, over all workers.
     pub fn real(&self, id: RealId) -> RealTotals {
         let mut totals = RealTotals::default();
@@ -149,6 +169,7 @@ impl Stats {
         {
             totals.count(&real.counters);
         }
+        (totals.active, totals.inactive) = self.load(id);
         totals
     }
 
@@ -161,11 +182,11 @@ impl Stats {
     #[inline]
     pub fn load(&self, id: RealId) -> (u32, u32) {
         self.workers()
-            .filter_map(|worker| worker.reals.get(id.index()))
-            .fold((0, 0), |(active, inactive), real| {
+            .filter_map(|worker| worker.loads.get(id.index()))
+            .fold((0, 0), |(active, inactive), load| {
                 (
-                    active.wrapping_add(real.counters.active.get()),
-                    inactive.wrapping_add(real.counters.inactive.get()),
+                    active.wrapping_add(load.active.get()),
+                    inactive.wrapping_add(load.inactive.get()),
                 )
             })
     }
@@ -230,9 +251,15 @@ pub struct WorkerStats {
     /// Loops run: moves as long as the worker lives.
     pub loops: Counter,
     pub reals: GrowingArray<RealLine>,
+    /// How many connections each real server has, close together: schedulers look at those of all real servers of a service.
+    pub loads: GrowingArray<Load>,
     pub services: GrowingArray<ServiceStats>,
     /// Of real servers that are [watched](Standing::is_watched).
     pub signs: GrowingArray<Signs>,
+    /// Of real servers of services with a local pool.
+    pub pairs: GrowingArray<PairUse>,
+    /// How often most of a real server's pairs came into use.
+    pub pressed: Counter,
     /// What all of them together have failed in, by [`Failure`].
     pub failures: [Counter; Failure::ALL.len()],
 }
@@ -250,6 +277,10 @@ pub struct ServiceStats {
     pub live: Gauge,
     /// Those of them whose sides are of different families, which have a table of their own: not among the others.
     pub across: Gauge,
+    /// Persistence templates among all of these.
+    pub templates: Gauge,
+    /// 1: clients are told of the ends of its connections, by the director.
+    pub counts_clients: Gauge,
 }
 
 impl WorkerStats {
@@ -280,8 +311,11 @@ impl WorkerStats {
             total_nanos: Counter::default(),
             loops: Counter::default(),
             reals: GrowingArray::new(MAX_REALS)?,
+            loads: GrowingArray::new(MAX_REALS)?,
             services: GrowingArray::new(MAX_SERVICES)?,
             signs: GrowingArray::new(MAX_REALS)?,
+            pairs: GrowingArray::new(MAX_REALS)?,
+            pressed: Counter::default(),
             failures: Default::default(),
         })
     }
@@ -415,6 +449,11 @@ pub struct RealStats {
     pub bytes_out: Counter,
     /// Connections made.
     pub connections: Counter,
+}
+
+/// How many connections one real server has on one worker.
+#[derive(Debug, Default)]
+pub struct Load {
     /// Connections in the states that the kernel counts as ActiveConn.
     pub active: Gauge,
     pub inactive: Gauge,
@@ -632,7 +671,5 @@ impl RealTotals {
         self.bytes_in += real.bytes_in.get();
         self.packets_out += real.packets_out.get();
         self.bytes_out += real.bytes_out.get();
-        self.active = self.active.wrapping_add(real.active.get());
-        self.inactive = self.inactive.wrapping_add(real.inactive.get());
     }
 }

@@ -49,6 +49,7 @@ BURST = 1
 # What these count, each worker has for itself: places in its table, local ports that are its own, packets that wait;
 # and a client port that two nat services lead to one real server is noticed where one worker has both.
 ONE_WORKER = {
+    "pools": {"v4_one_client", "four_to_six_one_client", "six_to_four_one_client", "elsewhere"},
     "connections": {
         "a_full_table_gives_the_oldest_half_open_connection_up",
         "a_full_table_has_room_after_the_timeouts",
@@ -376,7 +377,11 @@ def is_ports(case, address):
 
 
 def is_own_reset(case, found):
-    """A reset to a real server, from a local pair, that answers nothing: RST alone, and right in itself."""
+    """A reset to a real server, from a local pair, that answers nothing: RST alone, and right in itself. With `on_idle = "reset"` to
+    either end of a connection."""
+    if 'on_idle = "reset"' in case.config.text and found.get("flags") == "R":
+        packet = ip_of(found["frame"])
+        return packet.error == 0 and (not isinstance(packet, Ipv4) or packet.header_is_right())
     first, last = case.config.pool["ports"]
     is_pair = found.get("src") in case.config.pool["addresses"] and first <= found.get("sport", -1) <= last
     return is_pair and found.get("flags") == "R" and ip_of(found["frame"]).header_is_right() and ip_of(found["frame"]).error == 0

@@ -4,7 +4,7 @@ use super::{SERVICE_COLUMNS, Screen, ServiceRow, TEXT_COLUMNS, WORKER_COLUMNS, W
 use crate::command::table::{print, table};
 use std::io::{self, Write};
 
-/// Three tables with an empty line between two: the workers, the services, and what is dropped, if anything is.
+/// Tables with an empty line between two: the workers, the services, and what is dropped and who is refused, if anything is.
 pub(super) fn write(screen: &Screen, out: &mut impl Write) -> io::Result<()> {
     let headings = WORKER_COLUMNS.map(|(name, _)| format!(">{name}"));
     let mut workers = table(&headings.each_ref().map(String::as_str));
@@ -22,15 +22,24 @@ pub(super) fn write(screen: &Screen, out: &mut impl Write) -> io::Result<()> {
         services.add_row(service(row));
     }
     print(&services, out)?;
-    if screen.drops.is_empty() {
+    if !screen.drops.is_empty() {
+        writeln!(out)?;
+        let mut drops = table(&["Drop reason", ">Drop/s"]);
+        for (reason, rate) in &screen.drops {
+            drops.add_row([reason.clone(), whole(*rate)]);
+        }
+        print(&drops, out)?;
+    }
+    if screen.offenders.is_empty() {
         return Ok(());
     }
     writeln!(out)?;
-    let mut drops = table(&["Drop reason", ">Drop/s"]);
-    for (reason, rate) in &screen.drops {
-        drops.add_row([reason.clone(), whole(*rate)]);
+    let mut clients = table(&["Refused client", "Service", ">Refused", ">New"]);
+    for row in &screen.offenders {
+        let (refused, begun) = (row.refused.to_string(), row.begun.to_string());
+        clients.add_row([row.client.clone(), row.service.clone(), refused, begun]);
     }
-    print(&drops, out)
+    print(&clients, out)
 }
 
 /// A rate, of which something is seen if it is not 0.

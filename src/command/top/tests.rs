@@ -23,6 +23,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         local_pool: None,
         via: view::ViaView::default(),
         persistence_s: None,
+        admission: None,
         availability: view::AvailabilityView::default(),
         traffic: traffic(packets),
         reals: vec![view::MemberView {
@@ -66,6 +67,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         took: Duration::ZERO,
         workers: vec![worker],
         services: vec![service("quiet", 1, 500), service("busy", 2, packets)],
+        offenders: vec![],
     }
 }
 
@@ -324,4 +326,38 @@ fn a_service_that_began_anew_has_no_negative_rates() {
         &sample(start + Duration::from_secs(1), 10),
     );
     assert!(screen.services.iter().all(|row| row.packets_in == 0.0));
+}
+
+#[test]
+fn refused_clients_are_shown_as_far_as_there_is_room() {
+    let start = Instant::now();
+    let mut now = sample(start + Duration::from_secs(1), 1000);
+    let client = |n: u32, refused| view::OffenderView {
+        service: "busy".into(),
+        client: format!("2001:db8:1111:{n:04x}::/64"),
+        refused,
+        begun: 7,
+        missing: 0,
+    };
+    now.offenders = (0..9).map(|n| client(n, 12_345 / (n + 1))).collect();
+    now.offenders.push(client(99, 0));
+    let mut screen = Screen::new("unix:/run/weir/weir.sock".into());
+    screen.show(&sample(start, 500), &now);
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+    terminal.draw(|frame| screen.draw(frame)).unwrap();
+    let text = terminal.backend().to_string();
+    let line = text
+        .lines()
+        .find(|line| line.contains("Refused clients:"))
+        .unwrap();
+    assert!(
+        line.contains("2001:db8:1111:0000::/64 12.3k") && line.contains('…'),
+        "{line}"
+    );
+    let mut out = Vec::new();
+    once::write(&screen, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let rows: Vec<_> = text.lines().filter(|line| line.contains("::/64")).collect();
+    assert_eq!(rows.len(), OFFENDERS, "{text}");
+    assert!(rows[0].contains("busy") && rows[0].ends_with('7'), "{text}");
 }

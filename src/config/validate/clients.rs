@@ -1,10 +1,10 @@
-//! `allow` and `deny` of a service: whose connections it takes.
+//! `allow`, `deny` and `limits` of a service: whose connections it takes, and how many.
 
-use crate::config::ClientList;
 use crate::config::clients::{Entry, Lists, MOST, MOST_FILES};
 use crate::config::error::{At, Log};
 use crate::config::raw;
 use crate::config::value::{Given, List};
+use crate::config::{ClientList, ServiceLimits};
 
 /// `allow` and `deny`; Err: what is wrong is said. `lists`: none where no file is to be read.
 pub(super) fn clients(
@@ -26,6 +26,55 @@ pub(super) fn clients(
         .help("add the prefixes of its clients, or leave `allow` out");
     }
     Ok((allow?, deny?))
+}
+
+/// `limits`; Err: what is wrong is said.
+pub(super) fn limits(raw: &raw::Service, log: &mut Log) -> Result<Option<ServiceLimits>, ()> {
+    let given = match &raw.limits {
+        Given::No => return Ok(None),
+        Given::Bad => return Err(()),
+        Given::Yes(given) => given,
+    };
+    let raw = &given.value;
+    let limits = ServiceLimits {
+        connections: raw.connections.get().map(|it| it.0),
+        new_per_second: raw.new_per_second.get().map(|it| it.0),
+        per_client_connections: raw.per_client_connections.get().map(|it| it.0),
+        per_client_new_per_second: raw.per_client_new_per_second.get().map(|it| it.0),
+    };
+    for (of_client, of_all, key) in [
+        (
+            &limits.per_client_connections,
+            &limits.connections,
+            "connections",
+        ),
+        (
+            &limits.per_client_new_per_second,
+            &limits.new_per_second,
+            "new_per_second",
+        ),
+    ] {
+        if let (Some(of_client), Some(of_all)) = (of_client, of_all)
+            && of_client > of_all
+        {
+            log.warning(
+                given.at,
+                format!("`per_client_{key}` is {of_client}, and the whole service takes {of_all}: one client can use all up"),
+            )
+            .help(format!("write a `per_client_{key}` below `{key}`"));
+        }
+    }
+    let is_certain = raw.connections.certain()
+        && raw.new_per_second.certain()
+        && raw.per_client_connections.certain()
+        && raw.per_client_new_per_second.certain();
+    if limits == ServiceLimits::default() && is_certain {
+        log.error(given.at, "`limits` is empty").help(
+            "write one of connections, new_per_second, per_client_connections and per_client_new_per_second, or leave it out",
+        );
+        return Err(());
+    }
+    Ok(Some(limits))
 }
 
 fn list(

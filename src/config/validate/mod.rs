@@ -20,6 +20,7 @@ mod scheduler;
 mod service;
 mod snat;
 mod thresholds;
+mod timing;
 mod tunnel;
 mod ways;
 
@@ -380,5 +381,6 @@ fn timeouts(raw: raw::Timeouts) -> TimeoutsConfig {
         tcp_established tcp_syn_sent tcp_syn_recv tcp_fin_wait tcp_time_wait tcp_close
         tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp icmp
     }
+    timeouts.tcp_half_closed = raw.tcp_half_closed.get();
     timeouts
 }

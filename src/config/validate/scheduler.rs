@@ -78,6 +78,7 @@ pub(super) fn slow_start(
 ) -> Option<Duration> {
     let given = raw.slow_start.ok()?;
     if let Some(scheduler) = scheduler
+        && !given.value.0.is_zero()
         && let Some(NoShares { why, instead }) = scheduler.no_shares()
     {
         let name = scheduler.name();
@@ -89,5 +90,5 @@ pub(super) fn slow_start(
             "write `scheduler = \"{instead}\"`, or leave it out"
         ));
     }
-    Some(given.value).filter(|over| !over.is_zero())
+    Some(given.value.0)
 }

@@ -13,7 +13,7 @@ use super::real_pool::{RealPools, Reals};
 use super::scheduler;
 use super::tunnel;
 use super::ways::Ways;
-use super::{quic, thresholds};
+use super::{quic, thresholds, timing};
 use crate::config::check_value::HealthChoice;
 use crate::config::clients::Lists;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
@@ -21,8 +21,8 @@ use crate::config::pieces::{Item, Services};
 use crate::config::raw;
 use crate::config::value::{Given, Int, ModeWord, ServicePort};
 use crate::config::{
-    ClientAddress, ModeConfig, PersistenceConfig, Protocol, RealConfig, ServiceConfig, TcpMss,
-    WhenUnavailable,
+    ClientAddress, ModeConfig, OnIdle, PersistenceConfig, Protocol, RealConfig, ServiceConfig,
+    TcpMss, WhenUnavailable,
 };
 use crate::net::family;
 use foldhash::{HashMap, HashSet, HashSetExt};
@@ -186,6 +186,12 @@ impl Check<'_> {
                 tcp_mss: service.tcp_mss.filter(|_| has(Protocol::Tcp)),
                 quic: service.quic.filter(|_| has(Protocol::Udp)),
                 on_drain: service.on_drain.filter(|_| has(Protocol::Udp)),
+                timeouts: service.timeouts.of(protocol),
+                on_idle: match protocol {
+                    Protocol::Tcp => service.on_idle,
+                    Protocol::Udp => OnIdle::Silent,
+                },
+                one_packet: service.one_packet && has(Protocol::Udp),
                 client_address: match service.client_address {
                     ClientAddress::Toa if !has(Protocol::Tcp) => ClientAddress::None,
                     given => given,
@@ -235,8 +241,12 @@ impl Check<'_> {
         let client_address = self.client_address(&raw);
         let health = health::of_service(&raw.health, &reals, self.around.templates, self.log);
         let slow_start = scheduler::slow_start(&raw, scheduler, self.log);
+        let timeouts = timing::timeouts(&raw, self.log);
+        let on_idle = timing::on_idle(&raw, self.log);
+        let one_packet = timing::one_packet(&raw, self.log);
         let on_drain = passive::on_drain(&raw, self.log);
         let passive = passive::passive(&raw, port, self.log);
+        let limits = clients::limits(&raw, self.log);
         let clients = clients::clients(&raw, self.lists.as_deref_mut(), self.log);
         let persistence = raw.persistence.into_option().map(|raw| PersistenceConfig {
             timeout: raw.timeout.get().unwrap_or(Duration::from_secs(360)),
@@ -266,6 +276,9 @@ impl Check<'_> {
             health: health.ok()?,
             slow_start,
             on_down: raw.on_down.get().unwrap_or_default(),
+            timeouts,
+            on_idle,
+            one_packet,
             availability,
             announce,
             on_drain,
@@ -273,6 +286,7 @@ impl Check<'_> {
             pool: raw.pool.into_option(),
             allow,
             deny,
+            limits: limits.ok()?,
             reals,
             fallback,
         })

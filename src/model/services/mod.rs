@@ -13,11 +13,12 @@ mod registry;
 mod service_ids;
 mod snats;
 mod states;
+mod timings;
 mod watches;
 
 use super::changes::{Changes, different};
 use super::from_config::{key, owners, pool_table};
-use crate::admission::Guard;
+use crate::admission::{Clients, Guard};
 use crate::config::{self, ClientAddress, Config, OnDown, Protocol, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
@@ -44,7 +45,8 @@ use registry::{Registry, Released};
 use snats::Snats;
 pub use states::{Edit, Held, SlowStart, State};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use timings::Timings;
 use watches::Watches;
 pub(super) use watches::{Outcome, Passed};
 
@@ -101,6 +103,9 @@ struct Indexes {
     placing: Placing,
     tunnels: Tunnels,
     ends: Ends,
+    timings: Timings,
+    /// How many services have `one_packet`.
+    one_packets: usize,
     watches: Watches,
     snats: Snats,
 }
@@ -108,6 +113,9 @@ struct Indexes {
 /// What services are made of beside their own configuration.
 struct Around {
     stats: Arc<Stats>,
+    seed: u64,
+    /// Of all services with limits per client, since there is one.
+    clients: OnceLock<Arc<Clients>>,
     /// See [`Model::with_beginnings`](super::Model::with_beginnings).
     beginnings: Option<u64>,
     pools: HashMap<String, Arc<Pool>>,
@@ -127,6 +135,24 @@ impl Around {
         }
     }
 
+    /// What new connections of a registered service are asked.
+    fn guard(
+        &self,
+        service: &config::ServiceConfig,
+        registry: &mut Registry,
+    ) -> Option<Arc<Guard>> {
+        if !Guard::is_wanted(service) {
+            return None;
+        }
+        let tally = registry.tally(&key(service), &self.stats)?;
+        let clients = || {
+            self.clients
+                .get_or_init(|| Arc::new(Clients::new(self.seed)))
+        };
+        let clients = Guard::counts_clients(service).then(|| clients().clone());
+        Some(Arc::new(Guard::new(service, tally, clients)))
+    }
+
     /// Tells the workers whether a real server takes new connections, what becomes of the established ones, and where its
     /// replies come in.
     fn stand(&self, id: ServiceId, real: &Real, service: &config::ServiceConfig) {
@@ -136,7 +162,8 @@ impl Around {
         let stays = service.persistence.is_some_and(|it| it.through_drain);
         let leaves = is_drained && !stays && service.on_drain.is_some();
         let established = match service.on_down {
-            _ if real.is_available && leaves => Established::Leave,
+            // Its flows of before: the next datagram of each is scheduled afresh.
+            _ if real.is_available && (leaves || service.one_packet) => Established::Leave,
             _ if real.is_available => Established::GoOn,
             OnDown::Keep => Established::GoOn,
             OnDown::Reset => Established::Down,
@@ -184,6 +211,8 @@ impl Services {
         Services {
             around: Around {
                 stats,
+                seed,
+                clients: OnceLock::new(),
                 beginnings,
                 pools: HashMap::default(),
                 routes: Arc::default(),
@@ -203,6 +232,8 @@ impl Services {
                 placing: Placing::new(seed),
                 tunnels: Tunnels::default(),
                 ends: Ends::new(seed),
+                timings: Timings::new(seed),
+                one_packets: 0,
                 watches: Watches::default(),
                 snats: Snats::default(),
             },
@@ -345,6 +376,8 @@ impl Services {
             placing,
             tunnels,
             ends,
+            timings,
+            one_packets,
             watches: _,
             snats,
         } = &mut self.indexes;
@@ -356,6 +389,8 @@ impl Services {
         (next.placements, next.clients) = placing.freeze();
         next.tunnels = tunnels.clone();
         next.tunnel_ends = ends.freeze();
+        timings.freeze(&mut next.timing);
+        next.any_one_packet = *one_packets > 0;
         next.snat = snats.tables();
     }
 
@@ -378,12 +413,14 @@ impl Services {
             placing,
             tunnels,
             ends,
+            timings,
             ..
         } = &mut self.indexes;
         let Released { reals, services } = registry.release_drained(&self.around.stats, now);
         for (id, (key, address, port)) in reals {
             tunnels.set(id, None);
             ends.remove(id);
+            timings.forget(id);
             natted.forget(&key, address, port);
         }
         services.iter().for_each(|key| placing.forget(key));
@@ -525,6 +562,8 @@ impl Indexes {
             placing,
             tunnels,
             ends,
+            timings,
+            one_packets,
             watches,
             snats: _,
         } = self;
@@ -568,6 +607,10 @@ impl Indexes {
         if after.is_none() && vips.remove(key.address) {
             addresses.remove(&key.address);
         }
+        let is_one =
+            |service: Option<&config::ServiceConfig>| service.is_some_and(|it| it.one_packet);
+        *one_packets += usize::from(is_one(after));
+        *one_packets -= usize::from(is_one(before));
         let Some(service) = after else {
             running.remove(&key);
             ranges.remove(&key);
@@ -602,11 +645,16 @@ impl Indexes {
         }
         let former = running.get(&key).map(|former| &*former.reals);
         around.limit(&registered.reals, former.unwrap_or_default());
+        timings.put(service, registered.reals.iter().map(|real| real.id));
         let mode = forward::Mode::of(&service.mode);
         let pool = match &service.mode {
             config::ModeConfig::Fullnat { pool } => around.pools.get(pool).cloned(),
             _ => None,
         };
+        if pool.is_some() {
+            let reals = registered.reals.iter();
+            reals.for_each(|real| around.stats.ensure_pairs(real.id));
+        }
         let via = Via::of(&service.mode);
         if let Some(via) = via {
             for real in &registered.reals {
@@ -627,6 +675,7 @@ impl Indexes {
         }
         let prefix = persistence.map(|persistence| persistence.prefix);
         placing.put(key, is_nat, prefix, natted);
+        let guard = around.guard(service, registry);
         if before.is_none() {
             ranges.insert(&key);
         }
@@ -660,9 +709,10 @@ impl Indexes {
                 quic: quic(service),
                 client_address: service.client_address,
                 on_down: service.on_down,
+                one_packet: service.one_packet,
                 on_drain: service.on_drain,
                 via,
-                guard: Guard::of(service),
+                guard,
                 cursors: registered.cursors,
             }),
         );

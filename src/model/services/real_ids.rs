@@ -141,10 +141,9 @@ mod tests {
                 .workers()
                 .next()
                 .unwrap()
-                .reals
+                .loads
                 .get(id.index())
                 .unwrap()
-                .counters
                 .active
         };
         active().inc();

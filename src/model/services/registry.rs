@@ -6,6 +6,7 @@ use super::configured::At;
 use super::real_ids::{Place, RealIds};
 use super::service_ids::ServiceIds;
 use super::states::{self, State, States};
+use crate::admission::Tally;
 use crate::config;
 use crate::model::from_config::key;
 use crate::sched::Cursor;
@@ -54,6 +55,8 @@ struct Registered {
     templates: Option<Duration>,
     /// What real servers that are gone have counted.
     past: RealTotals,
+    /// Since it had `allow`, `deny` or `limits`.
+    tally: Option<Arc<Tally>>,
 }
 
 /// What a configured service is made of that outlives it.
@@ -151,6 +154,7 @@ impl Registry {
             draining: HashSet::default(),
             templates: None,
             past: RealTotals::default(),
+            tally: None,
         });
         registered.name = name.clone();
         let templates = service.persistence.map(|persistence| persistence.timeout);
@@ -230,6 +234,7 @@ impl Registry {
             draining: HashSet::default(),
             templates: None,
             past: RealTotals::default(),
+            tally: None,
         });
         let real = match registered.reals.first() {
             Some((_, real)) => *real,
@@ -280,6 +285,18 @@ impl Registry {
         let (reals, availability) = weighed(&self.states, &self.unreachable, service, *known, ids);
         note(&mut self.turns, key, known, availability);
         (reals, availability)
+    }
+
+    /// What of a registered service's refusals and limits outlives its changes.
+    pub(super) fn tally(&mut self, key: &ServiceKey, stats: &Stats) -> Option<Arc<Tally>> {
+        let registered = self.services.get_mut(key)?;
+        let workers = stats.workers().count();
+        let tally = &mut registered.tally;
+        Some(
+            tally
+                .get_or_insert_with(|| Arc::new(Tally::new(workers)))
+                .clone(),
+        )
     }
 
     /// What has become of services as a whole since the last call.
@@ -370,7 +387,9 @@ pub(super) fn configured(
     let is_slow = service.scheduler.no_shares().is_none() && role == Role::Real;
     states::Configured {
         weight: real.weight,
-        slow_start: service.slow_start.filter(|_| is_slow),
+        slow_start: (service.slow_start)
+            .or(service.scheduler.slow_start())
+            .filter(|_| is_slow),
     }
 }
 

@@ -85,6 +85,8 @@ pub struct End {
     forged: Vec<u8>,
     aborts: Option<u64>,
     asks: bool,
+    /// When it has last answered what brought nothing.
+    answered: u64,
 }
 
 impl fmt::Debug for End {
@@ -138,6 +140,7 @@ impl End {
             forged: vec![],
             aborts: None,
             asks: false,
+            answered: 0,
         }
     }
 
@@ -450,7 +453,7 @@ impl End {
                 return out;
             }
             // One that is late, of this connection.
-            _ if is_syn => return vec![self.ack()],
+            _ if is_syn => return self.answer(now),
             _ => {}
         }
         if self.state == State::SynReceived {
@@ -461,7 +464,7 @@ impl End {
             self.backoff = 0;
         }
         let mut out = self.hear_acknowledged(segment);
-        out.extend(self.hear_data(segment));
+        out.extend(self.hear_data(segment, now));
         out.extend(self.pump(now));
         out
     }
@@ -544,7 +547,16 @@ impl End {
         vec![]
     }
 
-    fn hear_data(&mut self, segment: &Segment) -> Out {
+    /// Answers what brings nothing, not so often that two ends answer each other for ever (RFC 5961 section 7).
+    fn answer(&mut self, now: u64) -> Out {
+        if now < self.answered + RTO.0 {
+            return vec![];
+        }
+        self.answered = now;
+        vec![self.ack()]
+    }
+
+    fn hear_data(&mut self, segment: &Segment, now: u64) -> Out {
         let (flags, mut data) = (segment.flags, segment.data.clone());
         if flags & URG != 0 && !data.is_empty() {
             assert_eq!(usize::from(segment.urgent), data.len(), "the urgent byte");
@@ -556,15 +568,15 @@ impl End {
             .filter(|ends| at + data.len() as i64 > *ends as i64)
         {
             data.truncate((ends as i64 - at).max(0) as usize);
-            if data.is_empty() {
-                return vec![self.ack()];
+            if data.is_empty() && flags & FIN == 0 {
+                return self.answer(now);
             }
         }
         let end = at + data.len() as i64;
         if data.is_empty() && flags & FIN == 0 {
             // It asks whether this end is there.
             return match at < self.received() as i64 && !self.has_ended {
-                true => vec![self.ack()],
+                true => self.answer(now),
                 false => vec![],
             };
         }

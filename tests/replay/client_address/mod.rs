@@ -189,6 +189,7 @@ impl Sim {
                 false => 0,
             };
             self.count += 1;
+            assert!(self.count < 1_000_000, "{:?}\n{:?}", self.client, self.real);
             let at = self.now + MILLISECOND + late;
             self.events.insert((at, self.count), (to, frame.clone()));
         }

@@ -145,7 +145,7 @@ pub(super) fn text_of_services(services: &[Wanted]) -> String {
         }
         let port = PORTS[service.port];
         text += &format!(
-            "[[service]]\naddress = \"192.0.2.{}\"\nport = {port}\nprotocol = \"{}\"\nscheduler = \"{}\"\n{}\n\
+            "[[service]]\naddress = \"192.0.2.{}\"\nport = {port}\nprotocol = \"{}\"\nscheduler = \"{}\"\nslow_start = 0\n{}\n\
              health = {{ type = \"icmp\" }}\n",
             1 + service.vip,
             if service.is_udp { "udp" } else { "tcp" },

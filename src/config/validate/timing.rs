@@ -1,0 +1,92 @@
+//! How long a service's connections live: `timeouts`, `on_idle`, `one_packet`.
+
+use crate::config::error::Log;
+use crate::config::raw;
+use crate::config::value::ModeWord;
+use crate::config::{OnIdle, OwnTimeouts, Protocol};
+
+/// What a service says in the place of `[timeouts]`.
+pub(super) fn timeouts(raw: &raw::Service, log: &mut Log) -> OwnTimeouts {
+    let Some(given) = raw.timeouts.ok() else {
+        return OwnTimeouts::default();
+    };
+    for (key, at) in given.value.given() {
+        let (needed, other) = match key {
+            "icmp" => {
+                log.error(at, "`icmp` is no timeout of a service")
+                    .help("write it in [timeouts]: it is for echoes through [[snat]]");
+                continue;
+            }
+            "udp" => (Protocol::Udp, "TCP"),
+            _ => (Protocol::Tcp, "UDP"),
+        };
+        if raw.protocol.get().is_none_or(|it| it.have(needed)) {
+            continue;
+        }
+        log.error(at, format!("`{key}` is no timeout of a service of {other}"))
+            .help("leave it out, or write it in [timeouts] for all services");
+    }
+    macro_rules! own {
+        ($($key:ident)*) => {
+            OwnTimeouts { $($key: given.value.$key.get(),)* }
+        };
+    }
+    own! {
+        tcp_established tcp_syn_sent tcp_syn_recv tcp_fin_wait tcp_time_wait tcp_close
+        tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp tcp_half_closed
+    }
+}
+
+/// What becomes of established connections that have been silent for too long.
+pub(super) fn on_idle(raw: &raw::Service, log: &mut Log) -> OnIdle {
+    let Some(given) = raw.on_idle.ok() else {
+        return OnIdle::default();
+    };
+    if given.value == OnIdle::Reset {
+        if raw.protocol.get().is_some_and(|it| !it.have(Protocol::Tcp)) {
+            log.error(
+                given.at,
+                "`on_idle = \"reset\"` is for TCP, and the service is one of UDP",
+            )
+            .help("leave it out");
+        } else if let Some(mode @ (ModeWord::Dr | ModeWord::Tunnel | ModeWord::L3dsr)) =
+            raw.mode.get()
+        {
+            let problem = format!(
+                "`on_idle = \"reset\"` needs the numbers of replies, which the mode {} does not see",
+                mode.name()
+            );
+            log.error(given.at, problem)
+                .help("leave it out, or write `mode = \"nat\"` or `mode = \"fullnat\"`");
+        }
+    }
+    given.value
+}
+
+/// Whether every datagram is scheduled afresh.
+pub(super) fn one_packet(raw: &raw::Service, log: &mut Log) -> bool {
+    let Some(given) = raw.one_packet.ok().filter(|given| given.value) else {
+        return false;
+    };
+    let is_tcp = raw.protocol.get().is_some_and(|it| !it.have(Protocol::Udp));
+    let (problem, help) = if is_tcp {
+        (
+            "`one_packet` is for UDP, and the service is one of TCP",
+            "leave it out: a TCP connection stays with its real server",
+        )
+    } else if raw.mode.get() == Some(ModeWord::Fullnat) {
+        (
+            "`one_packet` keeps no connection, and fullnat finds the client of a reply by it",
+            "leave it out, or use nat, dr, tunnel or l3dsr",
+        )
+    } else if raw.persistence.ok().is_some() {
+        (
+            "`one_packet` and `persistence` exclude each other",
+            "leave one of the two out: persistence binds a client to a real server",
+        )
+    } else {
+        return true;
+    };
+    log.error(given.at, problem).help(help);
+    true
+}

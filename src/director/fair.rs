@@ -1,0 +1,133 @@
+//! Whether a client holds more than its share of the local pairs towards a real server, once most of them are in use: so that
+//! no client uses a pool up for the others.
+//!
+//! Nothing is counted for that. A sample of the pairs is looked up in the connection table, and those that hold them are told
+//! apart: it costs nothing while there are enough pairs, and has no table of clients for each real server.
+
+use super::Core;
+use super::family::Family;
+use super::parse::Flow;
+use crate::admission::client;
+use crate::conn::local_port::Pair;
+use crate::conn::{Key, Pool};
+use crate::packet::Packet;
+use crate::stats::Load;
+use arrayvec::ArrayVec;
+
+/// Pairs of this worker that are looked at.
+const SAMPLE: usize = 64;
+
+/// Of the pairs that a worker has towards a real server, `used` are in use: whether these are 80 % or more. A worker with fewer
+/// pairs than a sample gives them out as they come.
+#[inline]
+pub(super) fn is_scarce(pool: &Pool, workers: usize, used: u32) -> bool {
+    let (size, workers) = (u64::from(pool.size()), workers as u64);
+    u64::from(used) * workers * 5 >= size * 4 && size >= SAMPLE as u64 * workers
+}
+
+/// The pairs towards a real server that a worker has in use.
+#[inline]
+pub(super) fn used(load: &Load) -> u32 {
+    load.active.get().wrapping_add(load.inactive.get())
+}
+
+/// Whether `held` of `looked` pairs, which so many clients share, are more than one of them may have: the even part, if one
+/// more client came. `is_all`: there are no others; a sample may be wrong by twice its standard deviation.
+fn is_too_much(held: usize, looked: usize, clients: usize, is_all: bool) -> bool {
+    let even = looked as f64 / (clients + 1) as f64;
+    let margin = if is_all { 0.0 } else { 2.0 * even.sqrt() };
+    held as f64 > even + margin
+}
+
+impl<F: Family, P: Packet> Core<F, P> {
+    /// Whether the client of a flow holds more than its share of the pairs towards a real server, of which few are left.
+    /// `reply_key`: the key of the replies to a pair.
+    #[cold]
+    pub(super) fn holds_too_much(
+        &self,
+        pool: &Pool,
+        flow: &Flow<F>,
+        reply_key: impl Fn(Pair<F::Address>) -> F::Key,
+    ) -> bool {
+        let who = client(flow.key.source().into());
+        let table = &self.live.table;
+        let start = (table.hash(&flow.key) >> 32) as u32 % pool.size();
+        let (mut place, mut passed, mut held) = (start, 0, 0);
+        let mut sample = ArrayVec::<(u64, F::Key), SAMPLE>::new();
+        while !sample.is_full() && passed < pool.size() {
+            let key = reply_key(pool.pair(place));
+            place = pool.next(place);
+            passed += 1;
+            if self.shared.steering.owner(&key) == self.worker {
+                let hash = table.hash(&key);
+                table.prefetch_bucket(hash);
+                sample.push((hash, key));
+            }
+        }
+        for (hash, _) in &sample {
+            table.guess(*hash);
+        }
+        let mut others = ArrayVec::<u64, SAMPLE>::new();
+        for (hash, key) in &sample {
+            let Some(found) = table.find(*hash, key) else {
+                continue;
+            };
+            let holder = client(table.get(found.id).request.source().into());
+            if holder == who {
+                held += 1;
+            } else if !others.contains(&holder) {
+                others.push(holder);
+            }
+        }
+        let clients = others.len() + usize::from(held > 0);
+        is_too_much(held, sample.len(), clients, passed == pool.size())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+
+    #[test]
+    fn pairs_are_scarce_from_four_fifths_of_a_workers_own_on() {
+        for (pairs, workers, at) in [
+            (1000, 1, 800),
+            (1000, 4, 200),
+            (64_512, 7, 7373),
+            (64, 1, 52),
+        ] {
+            let address = IpAddr::from([10, 0, 0, 200]);
+            let pool = Pool::new("p".into(), vec![address], (1000, 999 + pairs));
+            assert!(
+                !is_scarce(&pool, workers, at - 1) && is_scarce(&pool, workers, at),
+                "{pairs}"
+            );
+            assert!(!is_scarce(&pool, usize::from(pairs), u32::MAX), "too few");
+        }
+    }
+
+    #[test]
+    fn a_share_is_the_even_part_with_one_more_client() {
+        // Held, looked at, clients, all of them; too much.
+        for (held, looked, clients, is_all, expected) in [
+            (50, 100, 1, true, false),
+            (51, 100, 1, true, true),
+            (33, 100, 2, true, false),
+            (34, 100, 2, true, true),
+            (0, 64, 64, false, false),
+            // A client that comes is among none.
+            (0, 64, 1, false, false),
+            (51, 64, 1, false, true),
+            (40, 64, 1, false, false),
+            (2, 64, 60, false, false),
+            (4, 64, 60, false, true),
+        ] {
+            assert_eq!(
+                is_too_much(held, looked, clients, is_all),
+                expected,
+                "{held} of {looked}, {clients}"
+            );
+        }
+    }
+}
