@@ -3,6 +3,38 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// What a QUIC connection id says of the server that made it (draft-ietf-quic-load-balancers section 5.1): 1 to 15 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId {
+    bytes: [u8; ServerId::LONGEST],
+    length: u8,
+}
+
+impl ServerId {
+    pub const LONGEST: usize = 15;
+
+    /// None if there are too many bytes, or none.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let mut id = ServerId {
+            bytes: [0; Self::LONGEST],
+            length: bytes.len() as u8,
+        };
+        id.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        (!bytes.is_empty()).then_some(id)
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.as_bytes().iter();
+        bytes.try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// A MAC address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Mac(pub [u8; 6]);

@@ -5,11 +5,13 @@
 //! so they are cells in a table beside it ([`crate::neighbour`]).
 
 mod placement;
+mod quic;
 mod snat;
 mod timing;
 mod tunnels;
 
 pub use placement::{Departed, Placement, Placements};
+pub use quic::{Named, Quic};
 pub use snat::{Snat, SnatRule};
 pub use timing::{OwnTiming, Timing};
 pub use tunnels::Tunnels;
@@ -319,6 +321,7 @@ pub struct Service {
     /// None: as [`Tables::unknown_tcp`] says.
     pub unknown_tcp: Option<UnknownTcp>,
     pub tcp_mss: Option<TcpMss>,
+    pub quic: Option<Arc<Quic>>,
     pub client_address: ClientAddress,
     pub on_down: OnDown,
     /// Every datagram is scheduled afresh, and no connection is kept.

@@ -504,6 +504,10 @@ pub struct WorkerView {
     #[serde(default)]
     #[schema(required)]
     pub hairpin_connections: u64,
+    /// Datagrams whose QUIC connection id names no real server of their service.
+    #[serde(default)]
+    #[schema(required)]
+    pub quic_unknown_ids: u64,
     /// That were to tell the client's address by a TCP option and had no room for it.
     #[serde(default)]
     #[schema(required)]

@@ -76,6 +76,7 @@ fn services(
                 port,
                 weight: 1,
                 thresholds: None,
+                server_id: None,
             }
         };
         Arc::new(ServiceConfig {
@@ -91,6 +92,7 @@ fn services(
             when_unavailable: WhenUnavailable::Refuse,
             unknown_tcp: None,
             tcp_mss: None,
+            quic: None,
             client_address: Default::default(),
             health: Some(HealthUse::Own(health.clone())),
             slow_start: None,

@@ -47,6 +47,12 @@ fn lab_with(workers: usize, scenario: &str, arguments: &[&str]) {
 }
 
 #[test]
+fn real_servers_connect_outwards_from_addresses_of_a_pool() {
+    lab("snat", &[]);
+    lab_with(2, "snat", &[]);
+}
+
+#[test]
 fn dr_carries_http_dns_and_iperf3_unharmed() {
     lab("traffic", &["dr"]);
 }

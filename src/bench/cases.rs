@@ -408,6 +408,7 @@ fn publish_maglev(report: &mut dyn FnMut(Figure)) {
         port: service.port,
         weight: 10_000,
         thresholds: None,
+        server_id: None,
     };
     service.reals = (0..10).map(real).collect();
     let (key, place) = (key(service), (service.reals[3].address, service.port));

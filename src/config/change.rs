@@ -37,15 +37,15 @@ impl ServiceChange {
         let ServiceChange::Set(keys) = self else {
             return Cow::Borrowed(self);
         };
-        let foreign = match protocol {
-            Protocol::Tcp => "on_drain",
-            Protocol::Udp => "tcp_mss",
+        let foreign: &[&str] = match protocol {
+            Protocol::Tcp => &["on_drain", "quic"],
+            Protocol::Udp => &["tcp_mss"],
         };
-        if !has_others || !keys.contains_key(foreign) {
+        if !has_others || !foreign.iter().any(|key| keys.contains_key(*key)) {
             return Cow::Borrowed(self);
         }
         let mut keys = keys.clone();
-        keys.remove(foreign);
+        keys.retain(|key, _| !foreign.contains(&key.as_str()));
         Cow::Owned(ServiceChange::Set(keys))
     }
 

@@ -50,7 +50,7 @@ pub use real_pool::{PoolReal, RealPool};
 pub use scheduler::{NoShares, SchedulerConfig, SchedulerFlags};
 pub use thresholds::Thresholds;
 
-use crate::net::{Mac, protocol};
+use crate::net::{Mac, ServerId, protocol};
 use clients::Lists;
 use error::{Log, Source};
 use files::Files;
@@ -526,6 +526,8 @@ pub struct ServiceConfig {
     /// None: as the whole file says.
     pub unknown_tcp: Option<UnknownTcp>,
     pub tcp_mss: Option<TcpMss>,
+    /// Of UDP: by what in QUIC connection ids a real server is known.
+    pub quic: Option<QuicConfig>,
     pub client_address: ClientAddress,
     /// None: its real servers count as healthy.
     pub health: Option<HealthUse>,
@@ -568,6 +570,44 @@ impl ServiceConfig {
     /// The real servers, and after them the fallback servers.
     pub fn servers(&self) -> impl Iterator<Item = &RealConfig> + Clone {
         self.reals.iter().chain(&self.fallback)
+    }
+}
+
+/// `quic`: how the real servers' connection ids are made (draft-ietf-quic-load-balancers).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct QuicConfig {
+    /// In bytes, 1 to 15.
+    pub server_id_length: u8,
+    /// Of the whole connection id, in bytes: at least 5 more than the server id, and at most 20.
+    pub connection_id_length: u8,
+    /// 0 to 6: the three highest bits of the first byte.
+    pub config_id: u8,
+    /// None: they are not encrypted.
+    pub key: Option<[u8; 16]>,
+}
+
+impl std::fmt::Debug for QuicConfig {
+    /// Without its key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.to_string().fmt(f)
+    }
+}
+
+impl std::fmt::Display for QuicConfig {
+    /// Without its key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "server id of {} bytes in {}, config id {}, {}",
+            self.server_id_length,
+            self.connection_id_length,
+            self.config_id,
+            if self.key.is_some() {
+                "encrypted"
+            } else {
+                "plain"
+            }
+        )
     }
 }
 
@@ -677,4 +717,6 @@ pub struct RealConfig {
     pub weight: u16,
     /// None: it may have any number of connections.
     pub thresholds: Option<Thresholds>,
+    /// What its QUIC connection ids say, where the service has `quic`.
+    pub server_id: Option<ServerId>,
 }

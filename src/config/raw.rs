@@ -215,6 +215,7 @@ tables! {
         when_unavailable: WhenUnavailable;
         unknown_tcp: UnknownTcp;
         tcp_mss: TcpMss;
+        quic: Quic;
         client_address: ClientAddress;
         health: HealthChoice;
         slow_start: SlowStart;
@@ -234,6 +235,12 @@ tables! {
         deny: List<Entry>;
         limits: ServiceLimits;
         real: List<Real>;
+    }
+    Quic "quic" {
+        server_id_length: Int<1, 15>, required;
+        connection_id_length: Int<6, 20>, required;
+        config_id: Int<0, 6>;
+        key: Hex;
     }
     ServiceLimits "limits of a service" {
         connections: Int<1, 268_435_456>;
@@ -293,6 +300,7 @@ tables! {
         weight: Int<0, 65_535>;
         max_connections: Int<0, 4_294_967_295>;
         min_connections: Int<0, 4_294_967_295>;
+        server_id: Hex;
     }
     RealPool "[[pool]]" {
         name: Name, required;
@@ -304,6 +312,7 @@ tables! {
         weight: Int<0, 65_535>;
         max_connections: Int<0, 4_294_967_295>;
         min_connections: Int<0, 4_294_967_295>;
+        server_id: Hex;
     }
 }
 
@@ -316,6 +325,7 @@ impl PoolReal {
             weight,
             max_connections,
             min_connections,
+            server_id,
         } = self;
         Real {
             address,
@@ -323,6 +333,7 @@ impl PoolReal {
             weight,
             max_connections,
             min_connections,
+            server_id,
         }
     }
 }

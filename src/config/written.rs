@@ -10,9 +10,9 @@ use super::value::Word;
 use super::{
     Api, ApiTls, AvailabilityConfig, CheckAddresses, ClientList, Config, Dpdk, Encapsulation,
     GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig,
-    PersistenceConfig, PoolReal, PortConfig, Protocol, Queues, RealConfig, RealPool, RouteConfig,
-    ServiceConfig, Share, SnatConfig, StaticNeighbour, TcpMss, Thresholds, TimeoutsConfig,
-    TunnelConfig,
+    PersistenceConfig, PoolReal, PortConfig, Protocol, Queues, QuicConfig, RealConfig, RealPool,
+    RouteConfig, ServiceConfig, Share, SnatConfig, StaticNeighbour, TcpMss, Thresholds,
+    TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -169,6 +169,7 @@ impl ServiceConfig {
             when_unavailable,
             unknown_tcp,
             tcp_mss,
+            quic,
             client_address,
             health,
             slow_start,
@@ -206,6 +207,11 @@ impl ServiceConfig {
         );
         put(&mut table, "when_unavailable", word(*when_unavailable));
         put_some(&mut table, "unknown_tcp", unknown_tcp.map(word));
+        put_some(
+            &mut table,
+            "quic",
+            quic.as_ref().map(|quic| quic_table(quic, secrets)),
+        );
         put_some(
             &mut table,
             "tcp_mss",
@@ -518,6 +524,7 @@ fn real_table(real: &RealConfig) -> Table {
         port,
         weight,
         thresholds,
+        server_id,
     } = *real;
     let mut table = Table::new();
     put(&mut table, "address", said(address));
@@ -527,6 +534,7 @@ fn real_table(real: &RealConfig) -> Table {
         put(&mut table, "max_connections", i64::from(max.get()));
         put(&mut table, "min_connections", i64::from(min));
     }
+    put_some(&mut table, "server_id", server_id.map(said));
     table
 }
 
@@ -546,6 +554,31 @@ fn pool_real_table(real: &PoolReal) -> Table {
     table
 }
 
+fn quic_table(quic: &QuicConfig, secrets: Secrets) -> Table {
+    let QuicConfig {
+        server_id_length,
+        connection_id_length,
+        config_id,
+        key,
+    } = *quic;
+    let mut table = Table::new();
+    for (name, value) in [
+        ("server_id_length", server_id_length),
+        ("connection_id_length", connection_id_length),
+        ("config_id", config_id),
+    ] {
+        put(&mut table, name, i64::from(value));
+    }
+    let digits = |key: [u8; 16]| key.map(|byte| format!("{byte:02x}")).concat();
+    // Another key in its place, so that the file is one that can be checked.
+    let shown = |key| match secrets {
+        Secrets::Open => digits(key),
+        Secrets::Hidden => digits([0; 16]),
+    };
+    put_some(&mut table, "key", key.map(shown));
+    table
+}
+
 /// Its weight is never written: all have the same.
 fn fallback_server(server: &RealConfig) -> String {
     let RealConfig {
@@ -553,6 +586,7 @@ fn fallback_server(server: &RealConfig) -> String {
         port,
         weight: _,
         thresholds: _,
+        server_id: _,
     } = *server;
     said(SocketAddr::new(address, port))
 }

@@ -243,6 +243,7 @@ impl Control {
             originated_packets: counters.originated.get(),
             routed_packets: counters.routed.get(),
             hairpin_connections: counters.hairpins.get(),
+            quic_unknown_ids: counters.quic_unknown.get(),
             untold_segments: counters.untold.get(),
             dropped_packets: DropReason::ALL
                 .iter()

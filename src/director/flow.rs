@@ -112,6 +112,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         let opens = !found.reply && is_tcp(flow) && flow.flags.opens();
         let leaves = !found.reply && real.standing.is_left();
+        let asks = !found.reply && real.standing.asks();
         let is_watched = real.standing.is_watched();
         if leaves && !flow.kind.is_fragment() {
             let target = tables.target(&service_key(&flow.key));
@@ -124,6 +125,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         if is_silent
             || opens && self.starts_anew(&connection, tables)
             || leaves && self.may_leave(&connection, flow, turn)
+            || asks && self.names_another(&packet, flow, &connection, tables)
         {
             if !is_silent || !self.expire(found.id, turn) {
                 self.live.end(found.id);

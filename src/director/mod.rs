@@ -47,6 +47,7 @@ pub mod parse;
 mod parse6;
 mod parts;
 mod path_mtu;
+mod quic;
 mod refused;
 mod room;
 mod routing;

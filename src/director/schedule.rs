@@ -199,7 +199,7 @@ pub(super) fn could_serve<F: Family>(
 }
 
 /// The way to a real server that was not tried, if its next hop has not failed.
-fn usable_way<F: Family>(real: &Real, tables: &Tables, tried: &Tried) -> Option<Way> {
+pub(super) fn usable_way<F: Family>(real: &Real, tables: &Tables, tried: &Tried) -> Option<Way> {
     let way = way_to::<F>(real.address, tables)?;
     (!tried.has(real.id) && !way.has_failed(tables)).then_some(way)
 }

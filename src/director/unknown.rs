@@ -6,7 +6,7 @@ use super::family::Family;
 use super::flow::{count, service_key};
 use super::parse::{Flow, Kind};
 use super::routing::Routed;
-use super::schedule::{Tried, Unscheduled, could_serve};
+use super::schedule::{Tried, Unscheduled, could_serve, usable_way};
 use super::{Core, Origin, Outcome, Turn, is_tcp};
 use crate::config::{ClientAddress, UnknownTcp, WhenUnavailable};
 use crate::conn::local_port::Effort;
@@ -175,6 +175,10 @@ impl<F: Family, P: Packet> Core<F, P> {
         let is_any_taken = tried.has_any() && service.reals.iter().any(is_taken);
         let mut not_here = is_any_taken.then_some(DropReason::AmbiguousReply);
         let mut has_room_for_template = true;
+        let named = match service.quic {
+            None => None,
+            Some(_) => self.named_real(&packet, flow, service),
+        };
         let is_taking = errand == Errand::Take;
         let mut effort = match is_taking {
             true => Effort::last(),
@@ -183,7 +187,14 @@ impl<F: Family, P: Packet> Core<F, P> {
         loop {
             let scheduled = match tried.here.is_full() {
                 true => Err(Unscheduled::NoRealServer),
-                false => self.schedule(service, flow, now, tables, &tried, has_room_for_template),
+                false => match named
+                    .and_then(|real| Some((real, usable_way::<F>(&real, tables, &tried)?)))
+                {
+                    Some((real, way)) => Ok((real, way, None)),
+                    None => {
+                        self.schedule(service, flow, now, tables, &tried, has_room_for_template)
+                    }
+                },
             };
             let (real, way, template) = match scheduled {
                 Ok(chosen) => chosen,

@@ -40,6 +40,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         when_unavailable: WhenUnavailable::Refuse,
         unknown_tcp: None,
         tcp_mss: None,
+        quic: None,
         client_address: Default::default(),
         health,
         slow_start: None,
@@ -63,6 +64,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
                 port: 80,
                 weight: 1,
                 thresholds: None,
+                server_id: None,
             })
             .collect(),
     })

@@ -90,6 +90,8 @@ metrics! {
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.routed_packets));
     Counter "weir_hairpin_connections_total" ["worker"] "Connections of nat clients that got the port's address as source, since they are in the subnet of their real server."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.hairpin_connections));
+    Counter "weir_quic_unknown_ids_total" ["worker"] "Datagrams of services with `quic` whose connection id is of another configuration, or names no real server: their addresses and ports count."
+        Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.quic_unknown_ids));
     Counter "weir_client_address_missing_total" ["worker"] "Segments that were to tell the client's address by a TCP option (`client_address = \"toa\"`) and went on without, since their header or the MTU had no room for it."
         Daemon(|daemon, samples| workers(daemon, samples, |worker| worker.untold_segments));
     Counter "weir_originated_packets_total" ["worker"] "Frames of weir's own (questions for neighbours, announcements, reports of groups) that a device took."

@@ -7,7 +7,7 @@ use super::changes::different;
 use super::{Model, key};
 use crate::config::{
     Announce, CheckAddresses, Config, HealthUse, ModeConfig, OwnTimeouts, PassiveConfig,
-    PersistenceConfig, Protocol, RealConfig, ServiceConfig, ServiceLimits, TcpMss,
+    PersistenceConfig, Protocol, QuicConfig, RealConfig, ServiceConfig, ServiceLimits, TcpMss,
 };
 use crate::service::Role;
 use serde::Serialize;
@@ -319,6 +319,7 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
     key!(when_unavailable, word);
     key!(unknown_tcp, |it: &Option<_>| it.as_ref().and_then(word));
     key!(tcp_mss, |it: &Option<TcpMss>| it.map(tcp_mss));
+    key!(quic, |it: &Option<QuicConfig>| it.as_ref().and_then(shown));
     key!(client_address, word);
     key!(slow_start, |it: &Option<_>| it.map(span));
     key!(on_down, word);

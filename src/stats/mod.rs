@@ -230,6 +230,8 @@ pub struct WorkerStats {
     pub routed: Counter,
     /// Connections of nat clients that got the port's address, since they are in the subnet of their real server.
     pub hairpins: Counter,
+    /// Datagrams whose QUIC connection id names no real server of their service.
+    pub quic_unknown: Counter,
     /// Segments that were to tell the client's address by a TCP option and had no room for it.
     pub untold: Counter,
     /// What real servers are told of the clients of connections, by the table that has them: IPv4, IPv6, and of both.
@@ -295,6 +297,7 @@ impl WorkerStats {
             originated: Counter::default(),
             routed: Counter::default(),
             hairpins: Counter::default(),
+            quic_unknown: Counter::default(),
             untold: Counter::default(),
             told: Default::default(),
             // Arrays of more than 32 have no default.
@@ -467,7 +470,7 @@ pub struct Standing {
 }
 
 const _: () = assert!(MAX_PORTS <= u16::BITS as usize);
-const _: () = assert!(MAX_SERVICES as u32 <= Standing::LEAVES);
+const _: () = assert!(MAX_SERVICES as u32 <= Standing::ASKS);
 
 /// What becomes of the established connections of a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -491,6 +494,7 @@ impl Standing {
     const WATCHED: u32 = 1 << 27;
     const TELLS: u32 = 1 << 26;
     const LEAVES: u32 = 1 << 25;
+    const ASKS: u32 = 1 << 24;
 
     /// A real server of `service`. `is_open`: its weight is above 0. `is_watched`: what becomes of its connections is
     /// counted. `tells`: it is told of clients, and all its packets have to be looked at. `reply_ports`: a bit for each port
@@ -524,6 +528,19 @@ impl Standing {
             _ => [0; 2],
         };
         self.admit(admitted);
+    }
+
+    /// Has its service asked about each request of its connections: after [`set`](Self::set), which it is a part of.
+    pub fn ask(&self) {
+        let told = self.service.load(Relaxed);
+        self.service.store(told | Self::ASKS, Relaxed);
+        self.admitted[0].store(0, Relaxed);
+    }
+
+    /// Whether its service is asked about each request.
+    #[inline]
+    pub fn asks(&self) -> bool {
+        self.service.load(Relaxed) & Self::ASKS != 0
     }
 
     /// It is configured no more: its connections are to end.
@@ -585,7 +602,7 @@ impl Standing {
     }
 
     pub fn service(&self) -> ServiceId {
-        ServiceId(self.service.load(Relaxed) & (Self::LEAVES - 1))
+        ServiceId(self.service.load(Relaxed) & (Self::ASKS - 1))
     }
 
     /// Whether its connections go on and, of a reply, whether it may come in by this port.

@@ -31,6 +31,7 @@ pub mod mld;
 pub mod ndisc;
 pub mod options;
 pub mod proxy;
+pub mod quic;
 pub mod segment;
 pub mod tcp;
 pub mod toa;

@@ -58,6 +58,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         icmp_errors: BTreeMap::new(),
         routed_packets: 0,
         hairpin_connections: 0,
+        quic_unknown_ids: 0,
         untold_segments: 0,
         loops: 1,
     };

@@ -122,6 +122,7 @@ impl Check<'_> {
                 port,
                 weight: 1,
                 thresholds: None,
+                server_id: None,
             });
         }
         fallback

@@ -13,6 +13,7 @@ mod names;
 mod network;
 mod passive;
 mod pool;
+mod quic;
 mod real_pool;
 mod request;
 mod scheduler;

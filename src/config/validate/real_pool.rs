@@ -1,6 +1,7 @@
 //! `[[pool]]`: lists of real servers, and what they are to the services that use them.
 
 use super::network::{Network, Unique};
+use super::quic::server_id;
 use super::service::{Check, Places, REAL, own_place};
 use super::thresholds::thresholds;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
@@ -164,6 +165,7 @@ fn reals(items: Vec<At<raw::PoolReal>>, network: &Network, log: &mut Log) -> Vec
                 port: 0,
                 weight: real.weight.get().map_or(1, |weight| weight.0 as u16),
                 thresholds: thresholds(&real, log),
+                server_id: server_id(&real.server_id, log),
             },
         });
     }

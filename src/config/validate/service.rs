@@ -11,10 +11,9 @@ use super::passive;
 use super::pool::Pools;
 use super::real_pool::{RealPools, Reals};
 use super::scheduler;
-use super::thresholds;
-use super::timing;
 use super::tunnel;
 use super::ways::Ways;
+use super::{quic, thresholds, timing};
 use crate::config::check_value::HealthChoice;
 use crate::config::clients::Lists;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
@@ -139,7 +138,9 @@ impl Check<'_> {
             return false;
         }
         let fits_pool = |real| sample.is_none_or(|pool| family(pool) == family(real));
-        if !self.around.homes.fit(service) {
+        if !self.around.homes.fit(service)
+            || quic::problem(service.quic.as_ref(), &service.reals).is_some()
+        {
             return false;
         }
         let mut reals = service.servers().map(|real| real.address);
@@ -183,6 +184,7 @@ impl Check<'_> {
             let mut service = ServiceConfig {
                 protocol,
                 tcp_mss: service.tcp_mss.filter(|_| has(Protocol::Tcp)),
+                quic: service.quic.filter(|_| has(Protocol::Udp)),
                 on_drain: service.on_drain.filter(|_| has(Protocol::Udp)),
                 timeouts: service.timeouts.of(protocol),
                 on_idle: match protocol {
@@ -231,6 +233,11 @@ impl Check<'_> {
         let availability = self.availability(&raw, (&reals, are_known), &fallback);
         let announce = self.announce(&raw);
         let tcp_mss = self.tcp_mss(&raw);
+        let quic = quic::quic(&raw, self.log);
+        if are_known {
+            let at = raw.quic.ok().map(|quic| quic.at);
+            quic::check(quic.as_ref(), at, &reals, self.log);
+        }
         let client_address = self.client_address(&raw);
         let health = health::of_service(&raw.health, &reals, self.around.templates, self.log);
         let slow_start = scheduler::slow_start(&raw, scheduler, self.log);
@@ -264,6 +271,7 @@ impl Check<'_> {
                 .unwrap_or(WhenUnavailable::Refuse),
             unknown_tcp: raw.unknown_tcp.get(),
             tcp_mss,
+            quic,
             client_address,
             health: health.ok()?,
             slow_start,
@@ -454,6 +462,7 @@ impl Check<'_> {
                 port,
                 weight,
                 thresholds: thresholds::thresholds(real, self.log),
+                server_id: quic::server_id(&real.server_id, self.log),
             });
         }
         let idle =

@@ -28,7 +28,7 @@ use crate::rcu::map::Map;
 use crate::sched::{self, Setting};
 use crate::service::{Persistence, Real, ServiceKey, Serving};
 use crate::stats::{Established, RealTotals, Stats};
-use crate::tables::{Owner, Requests, Route, Service, SnatRule, Tables, Tunnels, choices};
+use crate::tables::{Owner, Quic, Requests, Route, Service, SnatRule, Tables, Tunnels, choices};
 use crate::units::{RealId, ServiceId, Time};
 use arrayvec::ArrayVec;
 use configured::{Change, Configured};
@@ -176,6 +176,9 @@ impl Around {
             let tells = tells || told.standing.tells();
             told.standing
                 .set(id, is_open, is_watched, tells, established, ports);
+            if service.quic.is_some() {
+                told.standing.ask();
+            }
         });
     }
 }
@@ -525,6 +528,7 @@ impl Indexes {
             serving,
             name: former.name.clone(),
             pool: former.pool.clone(),
+            quic: former.quic.clone(),
             cursors: former.cursors.clone(),
             guard: former.guard.clone(),
             ..**former
@@ -702,6 +706,7 @@ impl Indexes {
                 when_unavailable: service.when_unavailable,
                 unknown_tcp: service.unknown_tcp,
                 tcp_mss: service.tcp_mss,
+                quic: quic(service),
                 client_address: service.client_address,
                 on_down: service.on_down,
                 one_packet: service.one_packet,
@@ -712,6 +717,13 @@ impl Indexes {
             }),
         );
     }
+}
+
+/// Which QUIC connection ids are those of which real server, of a service that goes by them.
+fn quic(service: &config::ServiceConfig) -> Option<Arc<Quic>> {
+    // The last of the configuration first, as in the tables.
+    let ids = service.reals.iter().rev().map(|real| real.server_id);
+    Quic::new(service.quic.as_ref()?, ids).map(Arc::new)
 }
 
 /// The scheduler of a service, over those of its servers that new connections may go to.
