@@ -150,12 +150,24 @@ impl Told {
     }
 
     /// The real server has answered a SYN: it acknowledges the client's initial number, and says how its windows are shifted.
-    /// One that is repeated changes nothing.
+    /// One that is repeated changes nothing. A real server that has acknowledged more answers no SYN of the same connection:
+    /// it is another one, even if the client's number is the same.
     pub fn open(&mut self, acknowledged: u32, shift: u8) {
         if self.stage == Stage::Opening || self.first != acknowledged {
             self.first = acknowledged;
             self.stage = Stage::Due;
             self.shift = shift;
+        } else if self.stage > Stage::Sent {
+            self.stage = Stage::Sent;
+            self.shift = shift;
+        }
+    }
+
+    /// A client's SYN or reset goes on, by which the real server's connection may end unseen, and another one begin: whether it
+    /// has been told is not known before it acknowledges something again.
+    pub fn doubt(&mut self) {
+        if self.stage == Stage::Taken {
+            self.stage = Stage::Sent;
         }
     }
 
@@ -353,11 +365,47 @@ mod tests {
         let mut told = Told::new(How::Header, 40);
         told.open(1001, 0);
         told.set_sent();
-        told.acknowledge(1041);
         told.open(1001, 0);
+        told.acknowledge(1041);
         assert_eq!(told.request(1001, true, false), Step::Shift(1041));
         told.open(5001, 0);
         assert_eq!(told.request(5001, true, false), Step::Tell(5001));
+    }
+
+    /// However far a connection has got, and by whatever it has ended: what begins its successor's data is told.
+    #[test]
+    fn a_connection_with_the_numbers_of_the_last_is_told_as_well() {
+        for (how, length) in [(How::Header, 40), (How::Option, 8)] {
+            for acknowledged in [1001, 1041, 1100, 1001 + 2 * FAR] {
+                for doubted in [false, true] {
+                    let mut told = Told::new(how, length);
+                    told.open(1001, 0);
+                    told.set_sent();
+                    told.acknowledge(acknowledged);
+                    if doubted {
+                        told.doubt();
+                    }
+                    told.open(1001, 0);
+                    assert_eq!(told.request(1001, true, false), Step::Tell(1001));
+                    if how == How::Header {
+                        assert_eq!(told.request(961, true, false), Step::Tell(1001));
+                        assert_eq!(told.acknowledge(1001), 1001);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_reset_that_the_real_server_does_not_take_changes_nothing_for_good() {
+        let mut told = Told::new(How::Header, 40);
+        told.open(1001, 0);
+        told.set_sent();
+        told.acknowledge(1051);
+        told.doubt();
+        assert_eq!(told.request(1011, true, false), Step::Shift(1051));
+        assert_eq!(told.acknowledge(1061), 1021);
+        assert_eq!(told.request(1001, true, false), Step::Shift(1041));
     }
 
     #[test]

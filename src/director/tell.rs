@@ -131,6 +131,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 step = told.request(segment.sequence(), flow.flags.ack(), flow.flags.rst());
             }
         }
+        self.doubt(id, &mut told, flow.flags);
         if let Step::Tell(_) = step {
             let length = flow.length.saturating_add(told.length());
             let longer = Flow { length, ..flow };
@@ -159,6 +160,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(mut segment) = insert::segment(packet.data_mut(), place) else {
             return self.forward(packet, &flow, connection, false, turn);
         };
+        let step = told.request(segment.sequence(), flow.flags.ack(), flow.flags.rst());
+        self.doubt(id, &mut told, flow.flags);
         if flow.flags.syn() {
             // Data in a SYN would come before the header. Without Fast Open a real server leaves them to be sent again.
             segment.blank_option(FAST_OPEN);
@@ -169,7 +172,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return self.forward(packet, &flow, connection, false, turn);
         }
         let sequence = segment.sequence();
-        match told.request(sequence, flow.flags.ack(), flow.flags.rst()) {
+        match step {
             Step::AsItIs => {}
             Step::Shift(number) => segment.set_sequence(number),
             Step::ResetBoth(number) => {
@@ -213,6 +216,17 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
         }
         self.forward(packet, &flow, connection, false, turn)
+    }
+
+    /// See [`Told::doubt`].
+    fn doubt(&self, id: ConnId, told: &mut Told, flags: Flags) {
+        let before = *told;
+        if flags.syn() || flags.rst() {
+            told.doubt();
+        }
+        if *told != before {
+            self.live.set_told(id, *told);
+        }
     }
 
     /// Sends a header in a segment of its own, ahead of the one that it belongs before. Returns whether it is on its way.
