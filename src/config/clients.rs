@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Weak};
 use toml::de::DeValue;
@@ -241,11 +242,22 @@ impl Lists {
         if let Some(known) = known.filter(|known| known.digest == digest) {
             return Some(known);
         }
-        let before = log.errors();
-        let prefixes = entries(&text, self.next, log);
-        if log.errors() > before {
-            self.sources.push(Source { name, text });
-            self.next += 1;
+        let mut found = Log::default();
+        let prefixes = entries(&text, 0, &mut found);
+        if found.errors() > 0 {
+            if is_public(path) {
+                entries(&text, self.next, log);
+                self.sources.push(Source { name, text });
+                self.next += 1;
+                return None;
+            }
+            let said = found.into_diagnostics(&[Source { name, text }]);
+            if let Some(first) = said.iter().next() {
+                let (file, line, column) = (&first.file, first.line, first.column);
+                log.error(at, format!("{file}:{line}:{column} is no prefix")).help(
+                    "write a prefix on each line; nothing of the file is shown, as not every user may read it",
+                );
+            }
             return None;
         }
         let file = Arc::new(ListFile {
@@ -258,6 +270,12 @@ impl Lists {
         in_use.insert(path.to_owned(), Arc::downgrade(&file));
         Some(file)
     }
+}
+
+/// Whether every user may read a file. Errors quote no other: a user who may change the configuration by the API would see lines of
+/// files that are root's alone.
+fn is_public(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
 }
 
 /// The prefixes of a text: one a line. What is wrong is said at its place in the text, which is file number `file`.
@@ -285,6 +303,7 @@ fn entries(text: &str, file: u32, log: &mut Log) -> Vec<IpNet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
 
     #[test]
     fn a_line_has_a_prefix_or_a_comment() {
@@ -352,6 +371,16 @@ mod tests {
             first != other && Arc::ptr_eq(&other, &read("10.0.0.0/8\n10.0.0.0/9\n").0.unwrap())
         );
         assert_eq!((other.entries, other.set.bytes()), (2, 8));
+        let hide = |mode| std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        hide(0o640);
+        let (none, said) = read("10.0.0.0/8\n a secret\n");
+        let said = said.to_string();
+        assert!(
+            none.is_none() && said.contains("list:2:2 is no prefix"),
+            "{said}"
+        );
+        assert!(!said.contains("secret"), "{said}");
+        hide(0o644);
         let (none, said) = read(&"x\n".repeat(100_000));
         let last = said.iter().last().unwrap();
         assert!(none.is_none() && last.file.ends_with("list"));
