@@ -233,13 +233,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn: &Turn<'_, S>,
     ) -> Result<Pair<F::Address>, DropReason> {
         let (tables, now) = (turn.tables, turn.now.millis());
-        let counters = self.live.counters.clone();
-        let Some(stats) = counters.reals.get(rule.real.index()) else {
-            return Err(DropReason::LocalPortsExhausted);
-        };
-        // The rule's turn goes on whatever the destination; that one of those is exhausted says nothing of the others.
+        // Nothing of an earlier search: ports that follow from each other can be guessed.
         let search = PairSearch::default();
-        search.cursor.set(stats.pairs.cursor.get());
+        let start = self.draws.next();
         let mut effort = Effort {
             looks: LOOKS,
             takes_idle: false,
@@ -254,10 +250,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             now,
         };
         let pool = &*rule.pool;
-        let start = u64::from(rule.real.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let start = (self.shared.seed ^ start) as u32;
         let chosen = choose(pool, &search, start, now, &mut effort, &mut pairs);
-        stats.pairs.cursor.set(search.cursor.get());
         match chosen {
             None => Err(DropReason::LocalPortsExhausted),
             Some(Choice::Free(pair)) => Ok(pair),

@@ -134,6 +134,20 @@ def udp(family):
     return Case(f"{NAMES[family]}_udp", world(family), steps, check=apart)
 
 
+def unpredictable(family):
+    """A resolver's questions: the port of one says nothing of the next, to the same server or another one."""
+    sent = [(n, to) for n in range(64) for to in (REMOTE[family], OTHER[family])]
+    steps = [lan(family.udp(family.A, to, sport=3000 + n, dport=53), forward("wan", to, new=True, src=POOL[family])) for n, to in sent]
+
+    def scattered(results):
+        ports = [results.fields(n)["sport"] for n in range(len(sent))]
+        for mine in (ports, ports[::2], ports[1::2]):
+            steps = [(later - port) % 64512 for port, later in zip(mine, mine[1:])]
+            assert len(set(steps)) > len(steps) * 0.9, f"the ports go by steps: {mine}"
+
+    return Case(f"{NAMES[family]}_ports_cannot_be_foreseen", world(family), steps, check=scattered)
+
+
 def pings(family):
     """Identifiers of several hosts do not meet; an echo ends after 30 s of silence."""
     hosts = [(host, id) for host in (family.A, family.B, family.C) for id in (1, 2, 7)]
@@ -361,7 +375,7 @@ def many(family):
     return Case(f"{NAMES[family]}_many_flows", world(family, known=(family.GATEWAY, *hosts)), steps)
 
 
-CASES = [make(family) for make in (tcp, reset, udp, pings, forged, traceroute, large, precedence, chosen, none, natted, many) for family in FAMILIES]
+CASES = [make(family) for make in (tcp, reset, udp, unpredictable, pings, forged, traceroute, large, precedence, chosen, none, natted, many) for family in FAMILIES]
 CASES += [errors(family, protocol) for family in FAMILIES for protocol in ("tcp", "udp", "ping")]
 CASES += [exhausted(family, protocol) for family in FAMILIES for protocol in ("udp", "ping")]
 CASES += [in_fragments(family, make, reply_of) for family in FAMILIES for make, reply_of in (
