@@ -26,14 +26,15 @@ use crate::tables::{Owner, SnatRule, Tables, Target};
 use crate::units::{PortId, WorkerId};
 use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
 use crate::wire::tcp::Flags;
+use std::net::IpAddr;
 
 /// Pairs that one search looks at, in vain at worst: a host that has used a pool up towards one destination costs the worker
 /// some microseconds a packet, and takes nothing from connections to others.
 const LOOKS: u32 = 2048;
 
 impl<F: Family, P: Packet> Core<F, P> {
-    /// The rule of `[[snat]]` that a packet from `source` falls under: not on its way to a host on the link that it comes from, nor
-    /// by another port than the rule's. A packet without a route falls under it as well: its sender is told.
+    /// The rule of `[[snat]]` that a packet from `source` falls under: not on its way to a host on the link that it comes from, to the
+    /// broadcast address of a subnet, nor by another port than the rule's. A packet without a route falls under it as well: its sender is told.
     pub(super) fn snat_rule<'t>(
         &self,
         port: PortId,
@@ -51,6 +52,12 @@ impl<F: Family, P: Packet> Core<F, P> {
             return None;
         }
         let route = tables.routes.get(destination);
+        // RFC 2644: no broadcasts of a subnet from elsewhere.
+        if let (Some(route), IpAddr::V4(address)) = (route, destination)
+            && tables.port(route.port).is_broadcast(address)
+        {
+            return None;
+        }
         let leaves = |out| route.is_none_or(|route| route.port == out);
         rule.out_port.is_none_or(leaves).then_some(rule)
     }

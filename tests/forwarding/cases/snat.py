@@ -318,6 +318,14 @@ def chosen(family):
     ])
 
 
+def broadcast(forward):
+    """RFC 2644: no broadcasts of the other port's subnet, not even as weir's own; no one is asked for its MAC address."""
+    everyone = Host("198.51.100.255", lab.GATEWAY.mac)
+    sent = (lab.udp(lab.A, everyone, sport=9, dport=9), ping(lab, lab.A, everyone), lab.tcp(lab.A, everyone, "S"))
+    name = "_although_weir_forwards" if forward else ""
+    return Case(f"no_directed_broadcast{name}", world(lab, forward=forward), [lan(packet, drop("not_for_us")) for packet in sent])
+
+
 def none(family):
     """Not weir's to translate."""
     lb = world(family, default_route=False) if family is lab else world(family, gateway=None)
@@ -376,6 +384,7 @@ def many(family):
 
 
 CASES = [make(family) for make in (tcp, reset, udp, unpredictable, pings, forged, traceroute, large, precedence, chosen, none, natted, many) for family in FAMILIES]
+CASES += [broadcast(()), broadcast(("wan", "lan"))]
 CASES += [errors(family, protocol) for family in FAMILIES for protocol in ("tcp", "udp", "ping")]
 CASES += [exhausted(family, protocol) for family in FAMILIES for protocol in ("udp", "ping")]
 CASES += [in_fragments(family, make, reply_of) for family in FAMILIES for make, reply_of in (
