@@ -1,6 +1,7 @@
 //! A worker's live connections: the table, and what is counted along with it. Every entry comes and goes here.
 
 use super::Shared;
+use super::exhausted::{Exhausted, Remote};
 use super::family::Family;
 use super::flood::Flood;
 use crate::admission::{self, Clients};
@@ -23,6 +24,8 @@ pub(super) struct Live<F: Family> {
     shared: Arc<Shared>,
     flood: Flood,
     hints: [Hint<F::Address>; HINTS],
+    /// The same of `[[snat]]`.
+    pub exhausted: Exhausted<F::Address>,
     left: Box<[Left<F::Key>; LEFT]>,
     /// Services that have connections here.
     services: usize,
@@ -104,6 +107,7 @@ impl<F: Family> Live<F> {
             shared,
             flood: Flood::new()?,
             hints: [Hint::NONE; HINTS],
+            exhausted: Exhausted::new(),
             left: Box::new([Left::default(); LEFT]),
             services: 0,
             victim: 0,
@@ -364,10 +368,19 @@ impl<F: Family> Live<F> {
     fn hint(&mut self, connection: &Connection<F::Key>) {
         let real = connection.real;
         let reply = &connection.reply;
-        self.hints[real.index() % HINTS] = Hint {
-            real,
-            pair: (reply.destination(), reply.destination_port()),
-        };
+        let pair = (reply.destination(), reply.destination_port());
+        if connection.is_outward() {
+            let remote = self.remote(real, reply);
+            return self.exhausted.leave(remote, pair);
+        }
+        self.hints[real.index() % HINTS] = Hint { real, pair };
+    }
+
+    /// The remote end of a rule's connection. `reply`: the key of its replies.
+    pub(super) fn remote(&self, rule: RealId, reply: &F::Key) -> Remote {
+        let (address, port) = (reply.source(), reply.source_port());
+        let key = F::Key::new(address, port, F::Address::UNSPECIFIED, 0, reply.protocol());
+        Remote::new(rule, self.table.hash(&key))
     }
 
     /// Makes room for an entry of `service`: a full table gives another one up for it. A service that would have more

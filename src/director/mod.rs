@@ -16,6 +16,7 @@ mod arp;
 mod connect;
 mod crossing;
 mod draws;
+mod exhausted;
 mod failures;
 mod fair;
 pub mod family;

@@ -8,6 +8,7 @@
 //! port-dependent); RFC 5508 has the same of ICMP.
 
 use super::connect::Local;
+use super::exhausted::is_recent;
 use super::family::{Error, Family, Wire};
 use super::flow::{Way, count, direction, resolve};
 use super::fragment::Fragment;
@@ -17,9 +18,9 @@ use super::local::message_of;
 use super::parse::{Datagram, Flow, Kind};
 use super::routing::{Routed, is_host};
 use super::{Core, Origin, Outcome, Turn, is_tcp};
-use crate::conn::local_port::{Choice, Effort, Pair, choose};
+use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose};
 use crate::conn::state::next_tcp;
-use crate::conn::{ConnId, Connection, Key, State, Translation};
+use crate::conn::{Address, ConnId, Connection, Key, State, Translation, Worth};
 use crate::packet::{Errand, Head, Packet, Sink};
 use crate::stats::PairSearch;
 use crate::tables::{Owner, SnatRule, Tables, Target};
@@ -28,8 +29,8 @@ use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
 use crate::wire::tcp::Flags;
 use std::net::IpAddr;
 
-/// Pairs that one search looks at, in vain at worst: a host that has used a pool up towards one destination costs the worker
-/// some microseconds a packet, and takes nothing from connections to others.
+/// Pairs that one search looks at, in vain at worst. After that its remote end rests for a while, so that a host that has used
+/// a pool up towards one costs the worker little, and takes nothing from connections to others.
 const LOOKS: u32 = 2048;
 
 impl<F: Family, P: Packet> Core<F, P> {
@@ -240,6 +241,25 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn: &Turn<'_, S>,
     ) -> Result<Pair<F::Address>, DropReason> {
         let (tables, now) = (turn.tables, turn.now.millis());
+        let counters = self.live.counters.clone();
+        let Some(stats) = counters.reals.get(rule.real.index()) else {
+            return Err(DropReason::LocalPortsExhausted);
+        };
+        // Of any remote end: while it is set, whatever ends or is over says so.
+        let exhausted_at = &stats.pairs.exhausted_at;
+        let remote = self
+            .live
+            .remote(rule.real, &reply_key((F::Address::UNSPECIFIED, 0)));
+        let mut rests = None;
+        if exhausted_at.get() != 0 {
+            rests = self.live.exhausted.rests(remote, now);
+            if rests == Some(None) {
+                return Err(DropReason::LocalPortsExhausted);
+            }
+            if !is_recent(exhausted_at.get(), now) {
+                exhausted_at.set(0);
+            }
+        }
         // Nothing of an earlier search: ports that follow from each other can be guessed.
         let search = PairSearch::default();
         let start = self.draws.next();
@@ -257,9 +277,23 @@ impl<F: Family, P: Packet> Core<F, P> {
             now,
         };
         let pool = &*rule.pool;
-        let chosen = choose(pool, &search, start, now, &mut effort, &mut pairs);
+        let chosen = match rests.flatten() {
+            None => choose(pool, &search, start, now, &mut effort, &mut pairs),
+            Some(left) if pool.contains(left) && pairs.is_ours(left) => match pairs.look(left) {
+                Look::Free => Some(Choice::Free(left)),
+                Look::Held(held) if held.worth != Worth::Idle => Some(Choice::Held(left, held)),
+                Look::Held(_) | Look::Kept => None,
+            },
+            Some(_) => None,
+        };
         match chosen {
-            None => Err(DropReason::LocalPortsExhausted),
+            None => {
+                if rests.is_none() {
+                    exhausted_at.set(now.0.max(1));
+                    self.live.exhausted.note(remote, now);
+                }
+                Err(DropReason::LocalPortsExhausted)
+            }
             Some(Choice::Free(pair)) => Ok(pair),
             Some(Choice::Held(pair, held)) => {
                 let places = pool.size() / self.shared.steering.workers() as u32;
