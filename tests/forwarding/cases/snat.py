@@ -358,6 +358,14 @@ def exhausted(family, protocol):
     return Case(f"{NAMES[family]}_{protocol}_every_port_is_used_then_none_is_left", world(family, ports="2000-2003"), steps)
 
 
+def flooded(family):
+    """An inside host that opens connections in vain takes no more than half of the table: clients come in at their first attempt."""
+    lb = world(family, family.service("nat", family.B, name="web"), connections=40)
+    steps = [lan(family.tcp(family.A, REMOTE[family], "S", sport=3000 + n, dport=443)) for n in range(60)]
+    steps += [wan(family.tcp(family.CLIENT, family.VIP, "S", sport=40000 + n), forward("lan", family.B, new=True, service="web")) for n in range(16)]
+    return Case(f"{NAMES[family]}_a_flood_from_inside_shuts_no_client_out", lb, steps)
+
+
 def natted(family):
     """A real server of services of every port, and of its own port: what is no reply of theirs goes outwards."""
     services = [family.service("nat", family.A, name="every", port=0, real_port=None, protocol="udp"), family.service("nat", family.A, name="ntp", port=123, real_port=123, protocol="udp", vip=family.WAN_VIP)]
@@ -383,7 +391,7 @@ def many(family):
     return Case(f"{NAMES[family]}_many_flows", world(family, known=(family.GATEWAY, *hosts)), steps)
 
 
-CASES = [make(family) for make in (tcp, reset, udp, unpredictable, pings, forged, traceroute, large, precedence, chosen, none, natted, many) for family in FAMILIES]
+CASES = [make(family) for make in (tcp, reset, udp, unpredictable, pings, forged, traceroute, large, precedence, chosen, none, flooded, natted, many) for family in FAMILIES]
 CASES += [broadcast(()), broadcast(("wan", "lan"))]
 CASES += [errors(family, protocol) for family in FAMILIES for protocol in ("tcp", "udp", "ping")]
 CASES += [exhausted(family, protocol) for family in FAMILIES for protocol in ("udp", "ping")]
