@@ -106,6 +106,12 @@ tunnel() {
     said=$(director tunnel "$kit" "$LAB_DIR/kit.conf") || fail "$said"
     good "$said of each pair of families, right and wrong packets"
 
+    # By lan, while the file has another device.
+    ip -n s1 link add other type bridge
+    tunnel_file ipip gre gue | sed 's/^device lan$/device other/' | kit_reload
+    said=$(director elsewhere "$kit" "$LAB_DIR/kit.conf") || fail "$said"
+    good "packets by another device than the file's stay as they are"
+
     # A device that comes anew; every director and destination another; one kind less.
     {
         echo "tunnel ipip"
