@@ -589,6 +589,8 @@ fn fitting(
     remarks: &mut Remarks,
 ) -> Option<RealServer> {
     let mut real = real.clone();
+    // Port 0 is the service's own.
+    real.port = real.port.filter(|port| *port > 0);
     let at = real.at.clone();
     let shown = match real.port {
         Some(port) => std::net::SocketAddr::new(real.address, port).to_string(),
