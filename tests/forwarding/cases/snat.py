@@ -391,8 +391,8 @@ def many(family):
     return Case(f"{NAMES[family]}_many_flows", world(family, known=(family.GATEWAY, *hosts)), steps)
 
 
-CASES = [make(family) for make in (tcp, reset, udp, unpredictable, pings, forged, traceroute, large, precedence, chosen, none, flooded, natted, many) for family in FAMILIES]
-CASES += [broadcast(()), broadcast(("wan", "lan"))]
+CASES = [make(family) for make in (tcp, reset, udp, unpredictable, pings, forged, traceroute, large, precedence, chosen, none, natted, many) for family in FAMILIES]
+CASES += [flooded(lab), broadcast(()), broadcast(("wan", "lan"))]
 CASES += [errors(family, protocol) for family in FAMILIES for protocol in ("tcp", "udp", "ping")]
 CASES += [exhausted(family, protocol) for family in FAMILIES for protocol in ("udp", "ping")]
 CASES += [in_fragments(family, make, reply_of) for family in FAMILIES for make, reply_of in (
