@@ -267,3 +267,20 @@ fn what_a_check_found_before_it_was_taken_away_counts_no_more() {
     model.set_healths([(key, real, Health::Down, "late")]);
     assert_eq!(health(&model), Health::Unknown);
 }
+
+#[test]
+fn a_rule_of_snat_is_found_by_the_name_that_its_connections_have() {
+    let rules = "[[local_pool]]\nname = \"outside\"\naddresses = [\"198.51.100.200\"]\n\
+         [[snat]]\nfrom = \"10.0.0.0/24\"\npool = \"outside\"\n\
+         [[snat]]\nfrom = \"10.0.0.0/25\"\npool = \"outside\"\n";
+    let model = model(&format!("{PORTS}{rules}{SERVICES}"));
+    let rules = model.tables().snat.rules();
+    assert_eq!(rules.len(), 2);
+    for rule in rules {
+        let name = model.service_name(rule.service).unwrap();
+        assert_eq!(model.find_outward(&name), Some(rule.service), "{name}");
+    }
+    for name in ["snat:10.0.0.0/26", "snat:", "snat:x", "10.0.0.0/24", "web"] {
+        assert_eq!(model.find_outward(name), None, "{name}");
+    }
+}
