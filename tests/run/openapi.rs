@@ -207,7 +207,11 @@ pub const ADDED: &str = "[[service]]\naddress = \"192.0.2.90\"\nport = 80\nproto
 fn every_documented_get_answers_as_documented() {
     let lab = Lab::new();
     lab.receives("wan", &syns(8));
-    let daemon = Daemon::start(&lab, &(lab.config("", 3) + CHECKED));
+    let config = lab.config("", 3).replace(
+        "name = \"web\"",
+        "name = \"web\"\nlimits = { per_client_connections = 1000 }",
+    );
+    let daemon = Daemon::start(&lab, &(config + CHECKED));
     daemon.wait(|daemon| (daemon.show("workers")[0]["transmitted_packets"] == 8).then_some(()));
     let document = Document::of(&daemon);
     for operation in document.operations() {

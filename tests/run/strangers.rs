@@ -155,8 +155,16 @@ fn options_of_show_work_or_are_refused() {
     );
     for what in ["ports", "workers", "neighbours", "routes"] {
         for (option, value, those) in [
-            ("--service", "web", "connections and health"),
-            ("--limit", "1", "connections, health and events"),
+            (
+                "--service",
+                "web",
+                "connections, health, offenders and pools",
+            ),
+            (
+                "--limit",
+                "1",
+                "connections, health, offenders, pools and events",
+            ),
         ] {
             let text = refused(&daemon.tool(&["show", what, option, value]));
             assert_eq!(
