@@ -51,13 +51,34 @@ static bool parse_number(const char *text, unsigned long most, unsigned long *nu
 	return *text >= '0' && *text <= '9' && !*end && !errno && *number <= most;
 }
 
+/* The shortest prefix of a director, bits: 10.0.0.0/8 and fc00::/7 are the largest networks that are any one's own. */
+enum { SHORTEST_IPV4 = 8, SHORTEST_IPV6 = 7, MAPPED = 96 };
+
+/* Whether it holds ::ffff:0:0/96, which in the map is every host of IPv4. */
+static bool holds_mapped(const struct prefix *prefix)
+{
+	struct address mapped = { .words = { 0, 0, htonl(0xffff), 0 } };
+	const unsigned char *a = (const unsigned char *)&mapped, *b = (const unsigned char *)&prefix->address;
+
+	for (unsigned bit = 0; bit < prefix->length; bit++) {
+		if ((a[bit / 8] ^ b[bit / 8]) & (0x80 >> bit % 8))
+			return false;
+	}
+	return prefix->length <= MAPPED;
+}
+
+static bool is_mapped(const struct address *address)
+{
+	return !address->words[0] && !address->words[1] && address->words[2] == htonl(0xffff);
+}
+
 static void read_director(struct reader *reader, const char *word)
 {
 	struct config *config = reader->config;
 	struct prefix *prefix = &config->directors[config->director_count];
 	char text[INET6_ADDRSTRLEN + 4];
 	unsigned long length;
-	unsigned bits;
+	unsigned bits, shortest;
 	char *slash;
 
 	if (config->director_count == MOST_DIRECTORS) {
@@ -86,6 +107,17 @@ static void read_director(struct reader *reader, const char *word)
 		return;
 	}
 	prefix->length = 128 - bits + length;
+	if (bits == 128 && holds_mapped(prefix)) {
+		wrong(reader, "'%s' holds ::ffff:0:0/96, which is every host of IPv4: each could claim any client's address", word);
+		return;
+	}
+	/* An IPv4 prefix in IPv6's clothes is one, too. */
+	shortest = is_mapped(&prefix->address) ? SHORTEST_IPV4 + MAPPED : SHORTEST_IPV6;
+	if (prefix->length < shortest) {
+		wrong(reader, "'%s' is too much: a prefix has %d bits or more, over IPv6 %d, as each of its hosts could claim any client's address",
+		      word, SHORTEST_IPV4, SHORTEST_IPV6);
+		return;
+	}
 	for (unsigned bit = prefix->length; bit < 128; bit++) {
 		if (((const unsigned char *)&prefix->address)[bit / 8] & (0x80 >> bit % 8)) {
 			wrong(reader, "'%s' has bits behind its length of %lu: a longer prefix, or zeros there", word, length);

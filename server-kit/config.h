@@ -8,8 +8,6 @@
 
 #include "kit.h"
 
-enum { MOST_DEVICES = 16 };
-
 struct config {
 	struct prefix directors[MOST_DIRECTORS];
 	unsigned director_count;

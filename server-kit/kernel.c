@@ -275,6 +275,19 @@ static void detach(const struct attached *device)
 	said_length = 0;
 }
 
+/* The process's sockets get packets by these devices alone, as the program at them does. */
+static bool tell_devices(struct kernel *kernel)
+{
+	__u32 indices[MOST_DEVICES];
+	unsigned count = 0;
+
+	for (unsigned n = 0; n < kernel->device_count; n++) {
+		if (kernel->devices[n].index)
+			indices[count++] = kernel->devices[n].index;
+	}
+	return fill(map_of(kernel, "devices"), indices, count, sizeof(*indices));
+}
+
 static bool apply_devices(struct kernel *kernel, const struct config *config)
 {
 	unsigned wanted = config->settings.kinds ? config->device_count : 0;
@@ -294,7 +307,7 @@ static bool apply_devices(struct kernel *kernel, const struct config *config)
 		kernel->devices[n].index = 0;
 		right = attach(kernel, &kernel->devices[n]) && right;
 	}
-	return right;
+	return tell_devices(kernel) && right;
 }
 
 bool kernel_apply(struct kernel *kernel, const struct config *config)
@@ -316,13 +329,21 @@ bool kernel_apply(struct kernel *kernel, const struct config *config)
 
 void kernel_follow(struct kernel *kernel)
 {
+	bool changed = false;
+
 	for (unsigned n = 0; n < kernel->device_count; n++) {
 		struct attached *device = &kernel->devices[n];
 		unsigned index = if_nametoindex(device->name);
 
-		if (index && index != device->index && attach(kernel, device))
+		if (index == device->index)
+			continue;
+		changed = true;
+		device->index = 0;
+		if (index && attach(kernel, device))
 			printf("device %s is there anew\n", device->name);
 	}
+	if (changed)
+		tell_devices(kernel);
 }
 
 void kernel_unload(struct kernel *kernel)

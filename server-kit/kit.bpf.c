@@ -10,7 +10,7 @@
 
 char _license[] SEC("license") = "Dual MIT/GPL";
 
-/* Of both lists room for two files' worth: a reload adds what is new before it takes the old away. */
+/* Of each list room for two files' worth: a reload adds what is new before it takes the old away. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 2 * MOST_DIRECTORS);
@@ -26,6 +26,14 @@ struct {
 	__type(key, struct address);
 	__type(value, __u32);
 } destinations SEC(".maps");
+
+/* The numbers of the devices that tunnels' packets come by. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * MOST_DEVICES);
+	__type(key, __u32);
+	__type(value, __u32);
+} devices SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -24,7 +24,7 @@ struct client {
 	__u32 first; /* while not known: the sequence number of the first byte */
 };
 
-enum { MOST_DIRECTORS = 4096, MOST_DESTINATIONS = 256 };
+enum { MOST_DIRECTORS = 4096, MOST_DESTINATIONS = 256, MOST_DEVICES = 16 };
 
 enum { KIND_IPIP = 1, KIND_GRE = 2, KIND_GUE = 4 };
 

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* The real server's side of weir: clients' addresses behind fullnat, and packets out of tunnels, without a kernel module. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "slow.h"
 
+#define LOCKS "/run/weir-server-kit"
 #define FILE_BY_DEFAULT "/etc/weir-server-kit.conf"
 
 static const char usage[] =
@@ -48,15 +52,39 @@ static void notify(const char *state)
 	close(fd);
 }
 
-/* Two of them in one network namespace would detach each other's programs; a socket's abstract name is the namespace's. */
+/* Two of them in one network namespace would detach each other's programs. The lock is in a folder where no other user can take it; the
+ * file stays, as one that is removed could be locked by one process while another makes it anew. */
 static bool alone(void)
 {
-	struct sockaddr_un name = { .sun_family = AF_UNIX, .sun_path = "\0weir-server-kit" };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char path[sizeof(LOCKS) + 32] = LOCKS;
+	struct stat about;
+	int fd;
 
-	if (fd >= 0 && !bind(fd, (struct sockaddr *)&name, offsetof(struct sockaddr_un, sun_path) + sizeof("\0weir-server-kit") - 1))
+	if (mkdir(path, 0700) && errno != EEXIST)
+		goto failed;
+	if (lstat(path, &about))
+		goto failed;
+	if (!S_ISDIR(about.st_mode) || (about.st_uid && about.st_uid != geteuid()) || about.st_mode & (S_IWGRP | S_IWOTH)) {
+		fprintf(stderr, "error: " LOCKS " is to be a folder that root alone can write to\n");
+		return false;
+	}
+	if (stat("/proc/self/ns/net", &about)) {
+		strcpy(path, "/proc/self/ns/net");
+		goto failed;
+	}
+	snprintf(path, sizeof(path), LOCKS "/%llu", (unsigned long long)about.st_ino);
+	/* Open until the process ends. */
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		goto failed;
+	if (!flock(fd, LOCK_EX | LOCK_NB))
 		return true;
-	fprintf(stderr, "error: another weir-server-kit runs in this network namespace\n");
+	if (errno == EWOULDBLOCK) {
+		fprintf(stderr, "error: another weir-server-kit runs in this network namespace (%s is locked)\n", path);
+		return false;
+	}
+failed:
+	fprintf(stderr, "error: %s: %s\n", path, strerror(errno));
 	return false;
 }
 

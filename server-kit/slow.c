@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_ether.h>
 #include <linux/if_tun.h>
 #include <stdio.h>
 #include <string.h>
@@ -90,6 +91,7 @@ static bool open_socket(struct slow *slow, const struct kernel *kernel, unsigned
 	if (fd < 0)
 		return errno == EAFNOSUPPORT || failed("a socket for tunnels");
 	slow->kinds[slow->socket_count] = kind;
+	slow->protocols[slow->socket_count] = protocol;
 	slow->sockets[slow->socket_count++] = (struct pollfd){ .fd = fd, .events = POLLIN };
 	/* The filter comes first: a socket without it would get packets of other hosts. */
 	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &filter, sizeof(filter)))
@@ -162,21 +164,32 @@ bool slow_apply(struct slow *slow, const struct kernel *kernel, const struct con
 	return right;
 }
 
-/* How many bytes are in front of the packet inside; -1 where weir writes no such header. */
-static int wrapping_of(unsigned kind, const unsigned char *bytes, size_t length)
+static int version_of(int protocol)
 {
-	if (kind == KIND_IPIP)
+	return protocol == IPPROTO_IPIP ? 4 : protocol == IPPROTO_IPV6 ? 6 : -1;
+}
+
+/* How many bytes are in front of the packet inside, and its version as they (or the outer header's protocol) tell it, 0: they do not;
+ * -1 where weir writes no such header. */
+static int wrapping_of(unsigned kind, int protocol, const unsigned char *bytes, size_t length, int *version)
+{
+	*version = 0;
+	if (kind == KIND_IPIP) {
+		*version = version_of(protocol);
 		return 0;
+	}
 	if (length < 4)
 		return -1;
-	if (kind == KIND_GRE)
-		return !bytes[0] && !bytes[1] &&
-				       ((bytes[2] == 0x08 && bytes[3] == 0x00) || (bytes[2] == 0x86 && bytes[3] == 0xdd)) ?
-			       4 :
-			       -1;
+	if (kind == KIND_GRE) {
+		unsigned type = bytes[2] << 8 | bytes[3];
+
+		*version = type == ETH_P_IP ? 4 : type == ETH_P_IPV6 ? 6 : -1;
+		return bytes[0] || bytes[1] || *version < 0 ? -1 : 4;
+	}
 	if (bytes[0] >> 6 == 1)
 		return 0;
-	return !bytes[0] && !bytes[2] && !bytes[3] && (bytes[1] == IPPROTO_IPIP || bytes[1] == IPPROTO_IPV6) ? 4 : -1;
+	*version = version_of(bytes[1]);
+	return bytes[0] || bytes[2] || bytes[3] || *version < 0 ? -1 : 4;
 }
 
 /* RFC 6040, as ecn_of of the programs; RFC 1624 for the header's checksum. False: to be dropped. */
@@ -222,22 +235,23 @@ static int ecn_of(struct msghdr *message)
 	return 0;
 }
 
-static enum counter take_out(const struct slow *slow, unsigned kind, bool raw4, unsigned char *bytes, size_t length, int ecn)
+static enum counter take_out(const struct slow *slow, unsigned which, bool raw4, unsigned char *bytes, size_t length, int ecn)
 {
 	size_t outer = 0;
-	int wrapping;
+	int wrapping, version, told;
 
 	/* An IPv4 raw socket has the outer header, too. */
 	if (raw4 && length >= 20)
 		outer = (bytes[0] & 15) * 4;
 	if (outer >= length)
 		return COUNT_SLOW_MALFORMED;
-	wrapping = wrapping_of(kind, bytes + outer, length - outer);
+	wrapping = wrapping_of(slow->kinds[which], slow->protocols[which], bytes + outer, length - outer, &told);
 	if (wrapping < 0 || length - outer < (size_t)wrapping + 20)
 		return COUNT_SLOW_MALFORMED;
 	bytes += outer + wrapping;
 	length -= outer + wrapping;
-	if ((bytes[0] >> 4 != 4 && bytes[0] >> 4 != 6) || (bytes[0] >> 4 == 6 && length < 40))
+	version = bytes[0] >> 4;
+	if ((version != 4 && version != 6) || (told && told != version) || (version == 6 && length < 40))
 		return COUNT_SLOW_MALFORMED;
 	if (!write_ecn(bytes, ecn))
 		return COUNT_SLOW_CONGESTED;
@@ -248,7 +262,6 @@ void slow_receive(struct slow *slow, const struct kernel *kernel, unsigned which
 {
 	static unsigned char bytes[1 << 17];
 	int fd = slow->sockets[which].fd, family = 0;
-	unsigned kind = slow->kinds[which];
 	socklen_t length = sizeof(family);
 
 	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length);
@@ -261,6 +274,6 @@ void slow_receive(struct slow *slow, const struct kernel *kernel, unsigned which
 
 		if (got < 0)
 			return;
-		kernel_count(kernel, take_out(slow, kind, kind != KIND_GUE && family == AF_INET, bytes, got, ecn_of(&message)));
+		kernel_count(kernel, take_out(slow, which, slow->kinds[which] != KIND_GUE && family == AF_INET, bytes, got, ecn_of(&message)));
 	}
 }

@@ -14,6 +14,7 @@ struct slow {
 	int device; /* -1: no tunnel is taken out of */
 	struct pollfd sockets[SLOW_SOCKETS];
 	unsigned kinds[SLOW_SOCKETS];
+	int protocols[SLOW_SOCKETS];
 	unsigned socket_count;
 	struct settings settings;
 };

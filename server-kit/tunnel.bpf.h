@@ -215,13 +215,15 @@ int tunnel_ingress(struct __sk_buff *skb)
 	return TC_ACT_OK;
 }
 
-/* What the process's sockets get: packets of directors to the destinations, nothing else. */
+/* What the process's sockets get: packets of directors to the destinations by the devices, nothing else. Of one that came in pieces
+ * the last piece's device is known. */
 SEC("socket")
 int tunnel_socket(struct __sk_buff *skb)
 {
 	struct outer outer;
+	__u32 device = skb->ifindex;
 
-	if (read_outer(skb, &outer, 1) || !is_director(&outer.source) ||
+	if (!bpf_map_lookup_elem(&devices, &device) || read_outer(skb, &outer, 1) || !is_director(&outer.source) ||
 	    !bpf_map_lookup_elem(&destinations, &outer.destination))
 		return 0;
 	count(COUNT_TUNNEL_SLOW);

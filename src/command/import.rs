@@ -5,7 +5,6 @@ use crate::config;
 use crate::import::{self, Imported, Options};
 use clap::ValueEnum;
 use ipnet::IpNet;
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -123,11 +122,12 @@ fn own() -> Vec<IpAddr> {
 fn read(file: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     match file.as_os_str() == "-" {
-        true => io::stdin().lock().take(LONGEST).read_to_end(&mut bytes)?,
-        false => fs::File::open(file)?
-            .take(LONGEST)
-            .read_to_end(&mut bytes)?,
-    };
+        true => {
+            io::stdin().lock().take(LONGEST).read_to_end(&mut bytes)?;
+        }
+        // Neither waits for a FIFO's writer nor reads a device without end.
+        false => bytes = config::read_file(file, LONGEST)?.0,
+    }
     // Comments in any script, in any encoding.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

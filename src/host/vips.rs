@@ -9,13 +9,15 @@ use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::{Error, Handle, MulticastGroup, RouteMessageBuilder};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// These routes among the kernel's (`rtm_protocol`): what a routing daemon's filter knows them by, and a number that neither
 /// the kernel nor iproute2 names.
@@ -129,14 +131,14 @@ async fn follow(
     mut events: Events,
     given: watch::Sender<BTreeSet<Place>>,
 ) {
-    let (mut losses, mut has_failed) = (0, false);
+    let (mut losses, mut retry) = (0, None::<Instant>);
     let mut failures = Reports::new(names.len());
     let name = |place: &Place| names.get(&place.1).map_or("", String::as_str);
     loop {
         let again = async {
-            match has_failed {
-                true => tokio::time::sleep(AGAIN).await,
-                false => pending().await,
+            match retry {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => pending().await,
             }
         };
         let mut is_lost = false;
@@ -151,6 +153,11 @@ async fn follow(
                         continue;
                     }
                 }
+                Some(Lost::Replaced(vip, by)) => {
+                    if !given.send_if_modified(|have| take_other(have, vip, by)) {
+                        continue;
+                    }
+                }
                 Some(Lost::Unknown) => is_lost = true,
                 None => {
                     tracing::error!("the host's routes can no longer be followed: those to VIPs that others remove are not made anew");
@@ -161,8 +168,10 @@ async fn follow(
         }
         let want = wanted.borrow_and_update().clone();
         let mut have = given.borrow().clone();
-        has_failed = false;
-        let mut failed = |place: &Place, what: &str, error: Error| {
+        let mut there = None;
+        let mut has_failed = false;
+        let mut failed = |place: &Place, what: &str, error: &dyn Display| {
+            has_failed = true;
             let said = format!(
                 "companion {:?}: {what} the route to {}: {error}",
                 name(place),
@@ -181,10 +190,7 @@ async fn follow(
                     let (vip, companion) = (place.0, name(place));
                     tracing::info!(%vip, companion, "the VIP's route is withdrawn");
                 }
-                Err(error) => {
-                    has_failed = true;
-                    failed(place, "removing", error);
-                }
+                Err(error) => failed(place, "removing", &error),
             }
         }
         is_lost |= std::mem::replace(&mut losses, want.losses) != want.losses;
@@ -193,12 +199,36 @@ async fn follow(
                 continue;
             }
             let made = handle.route().add(message(*place)).execute().await;
-            match made.or_else(|error| is_done(error, libc::EEXIST)) {
-                Ok(()) => {
+            let made = match made {
+                Ok(()) => Ok(Holder::Itself),
+                // One with its destination and metric, whatever it does.
+                Err(error) if says(&error, libc::EEXIST) => {
+                    let found = match there.take() {
+                        Some(found) => found,
+                        None => routes(&handle).await,
+                    };
+                    let held = found.as_ref().map_or_else(
+                        |error: &String| Holder::Other(error.clone()),
+                        |routes| holder(routes, *place, &want.places),
+                    );
+                    there = Some(found);
+                    Ok(held)
+                }
+                Err(error) => Err(error),
+            };
+            match made {
+                Ok(Holder::Itself) => {
                     if have.insert(*place) {
                         let (vip, companion) = (place.0, name(place));
                         tracing::info!(%vip, companion, "the VIP has a route to be announced");
                     }
+                }
+                Ok(Holder::Companion) => {
+                    have.remove(place);
+                }
+                Ok(Holder::Other(said)) => {
+                    have.remove(place);
+                    failed(place, "adding", &said);
                 }
                 // Set down or removed, an interface has no routes; when it is set up again, that is told.
                 Err(error) if says(&error, libc::ENETDOWN) || says(&error, libc::ENODEV) => {
@@ -206,11 +236,11 @@ async fn follow(
                 }
                 Err(error) => {
                     have.remove(place);
-                    has_failed = true;
-                    failed(place, "adding", error);
+                    failed(place, "adding", &error);
                 }
             }
         }
+        retry = has_failed.then(|| Instant::now() + AGAIN);
         given.send_replace(have);
     }
 }
@@ -219,6 +249,9 @@ async fn follow(
 enum Lost {
     Nothing,
     One(Place),
+    /// A route has come that may have taken the place of one to the VIP: the kernel tells of no removal then. It is that of
+    /// this place, if weir's.
+    Replaced(IpAddr, Option<Place>),
     /// Events were lost, and routes may be.
     Unknown,
 }
@@ -229,10 +262,64 @@ impl Lost {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRoute(route)) => {
                 place(route).map_or(Lost::Nothing, Lost::One)
             }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => {
+                match rival(route) {
+                    Some(vip) => Lost::Replaced(vip, place(route)),
+                    None => Lost::Nothing,
+                }
+            }
             NetlinkPayload::InnerMessage(_) => Lost::Nothing,
             _ => Lost::Unknown,
         }
     }
+}
+
+/// Takes the places of a VIP but this one away, and says whether there were any.
+fn take_other(have: &mut BTreeSet<Place>, vip: IpAddr, but: Option<Place>) -> bool {
+    let before = have.len();
+    have.retain(|place| place.0 != vip || Some(*place) == but);
+    have.len() != before
+}
+
+/// Whose route it is that keeps one from being added.
+#[derive(Debug, PartialEq, Eq)]
+enum Holder {
+    Itself,
+    /// weir's on another companion: of two with one destination and metric the kernel takes one.
+    Companion,
+    /// For a person.
+    Other(String),
+}
+
+fn holder(routes: &[RouteMessage], of: Place, wanted: &BTreeSet<Place>) -> Holder {
+    let own = || routes.iter().filter_map(place).filter(|it| it.0 == of.0);
+    if own().any(|it| it == of) {
+        return Holder::Itself;
+    }
+    if own().any(|it| wanted.contains(&it)) {
+        return Holder::Companion;
+    }
+    let other = routes.iter().find(|route| rival(route) == Some(of.0));
+    let what = other.map_or_else(String::new, |route| {
+        let kind = format!("{:?}", route.header.kind).to_lowercase();
+        format!(" ({kind}, protocol {})", route.header.protocol)
+    });
+    Holder::Other(format!(
+        "another route{what} has this destination and metric {METRIC}; weir tries again until that is removed"
+    ))
+}
+
+/// The address that alone a route leads to, where it has the table and the metric of those to VIPs.
+fn rival(message: &RouteMessage) -> Option<IpAddr> {
+    let has_metric = message
+        .attributes
+        .contains(&RouteAttribute::Priority(METRIC));
+    if message.header.table != RouteHeader::RT_TABLE_MAIN || !has_metric {
+        return None;
+    }
+    let vip = destination(message)?;
+    let bits = if vip.is_ipv4() { 32 } else { 128 };
+    (message.header.destination_prefix_length == bits).then_some(vip)
 }
 
 /// Whether the kernel only says that it is so already.
@@ -253,6 +340,14 @@ async fn left(
     handle: &Handle,
     interfaces: &[Interface],
 ) -> Result<Vec<(Place, RouteMessage)>, String> {
+    let routes = routes(handle).await?.into_iter();
+    let own = routes.filter_map(|route| Some((place(&route)?, route)));
+    let is_ours = |index| interfaces.iter().any(|it| it.index == index);
+    Ok(own.filter(|((_, index), _)| is_ours(*index)).collect())
+}
+
+/// All routes of the host.
+async fn routes(handle: &Handle) -> Result<Vec<RouteMessage>, String> {
     let mut found = Vec::new();
     for all in [
         RouteMessageBuilder::<Ipv4Addr>::new().build(),
@@ -263,11 +358,7 @@ async fn left(
             .try_collect()
             .await
             .map_err(|error| format!("asking the kernel for routes: {error}"))?;
-        let own = routes
-            .into_iter()
-            .filter_map(|route| Some((place(&route)?, route)));
-        let is_ours = |index| interfaces.iter().any(|it| it.index == index);
-        found.extend(own.filter(|((_, index), _)| is_ours(*index)));
+        found.extend(routes);
     }
     Ok(found)
 }
@@ -295,14 +386,21 @@ fn place(message: &RouteMessage) -> Option<Place> {
     if message.header.protocol != RouteProtocol::from(PROTOCOL) {
         return None;
     }
-    let (mut vip, mut by) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(it)) => vip = Some(IpAddr::V4(*it)),
-            RouteAttribute::Destination(RouteAddress::Inet6(it)) => vip = Some(IpAddr::V6(*it)),
-            RouteAttribute::Oif(index) => by = Some(*index),
-            _ => {}
-        }
-    }
-    vip.zip(by)
+    let by = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        });
+    destination(message).zip(by)
+}
+
+fn destination(message: &RouteMessage) -> Option<IpAddr> {
+    let mut attributes = message.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(it)) => Some(IpAddr::V4(*it)),
+        RouteAttribute::Destination(RouteAddress::Inet6(it)) => Some(IpAddr::V6(*it)),
+        _ => None,
+    })
 }

@@ -70,8 +70,12 @@ pub(super) fn emit(source: &str, found: Found, options: &Options, remarks: &mut 
     let mut body = String::new();
     let mut hosts = BTreeSet::new();
     for service in &services {
-        if let Some(text) = self::service(service, options, &mut pools, &mut hosts, remarks) {
-            body += &text;
+        let mut own = BTreeSet::new();
+        let text = self::service(service, options, &mut pools, &mut own, remarks);
+        let text = text.and_then(|text| settled(text, pools.text(), &own, remarks));
+        if let Some(text) = text {
+            body += &text.text();
+            hosts.extend(own);
         }
     }
     let mut out = format!(
@@ -86,24 +90,122 @@ pub(super) fn emit(source: &str, found: Found, options: &Options, remarks: &mut 
             .chain(pools.addresses())
             .collect();
         write_ports(&mut out, options, ports, (&hosts, &taken));
-        for (to, via) in routes {
-            let _ = write!(out, "\n[[route]]\nto  = \"{to}\"\nvia = \"{via}\"\n");
+        for (at, to, via) in routes {
+            let route = format!("\n[[route]]\nto  = \"{to}\"\nvia = \"{via}\"\n");
+            match refused(&(out.clone() + &route)) {
+                None => out += &route,
+                Some((_, why)) => remarks.lost(&at, format!("the route: {why}")),
+            }
         }
     }
-    if !timeouts.is_empty() {
-        out += "\n[timeouts]\n";
-        for (key, seconds) in timeouts {
-            let _ = writeln!(out, "{key} = {seconds}");
+    write_timeouts(&mut out, timeouts, remarks);
+    out + &pools.text() + &body
+}
+
+fn write_timeouts(
+    out: &mut String,
+    timeouts: Vec<(Place, &'static str, u64)>,
+    remarks: &mut Remarks,
+) {
+    let mut lines = String::new();
+    for (at, key, seconds) in timeouts {
+        let line = format!("{key} = {seconds}\n");
+        match refused(&format!("{TRIAL}[timeouts]\n{line}")) {
+            None => lines += &line,
+            Some((_, why)) => remarks.lost(&at, format!("{key}: {why}")),
         }
     }
-    for (addresses, name) in &pools.0 {
-        let addresses = list(addresses);
-        let _ = write!(
-            out,
-            "\n[[local_pool]]\nname      = \"{name}\"\naddresses = {addresses}\n"
-        );
+    if !lines.is_empty() {
+        *out += "\n[timeouts]\n";
+        *out += &lines;
     }
-    out + &body
+}
+
+/// A port for the trial of a part of a configuration.
+const TRIAL: &str = "[[port]]\nname = \"trial\"\ndevice = \"net_tap0\"\n";
+
+/// Why a configuration cannot be used, and the line of it that says so, from 1.
+fn refused(text: &str) -> Option<(usize, String)> {
+    let context = config::Context {
+        cpus: None,
+        devices: false,
+    };
+    let wrong = config::parse(text, "imported", &context).err()?;
+    let first = wrong
+        .iter()
+        .find(|it| it.severity == config::Severity::Error);
+    let first = first.or_else(|| wrong.iter().next())?;
+    Some((first.line, first.message.clone()))
+}
+
+/// Leaves out what a service cannot have: weir's own check is asked, and what it says is told with the line that is to blame.
+fn settled(
+    mut service: Text,
+    mut prelude: String,
+    hosts: &BTreeSet<IpAddr>,
+    remarks: &mut Remarks,
+) -> Option<Text> {
+    let taken = BTreeSet::new();
+    let nets = hosts.iter().filter_map(|host| free_near(*host, &taken));
+    let nets: BTreeSet<_> = nets.collect();
+    prelude = format!("{TRIAL}addresses = {}\n{prelude}", list(nets));
+    let before = prelude.lines().count();
+    loop {
+        let Some((line, why)) = refused(&(prelude.clone() + &service.text())) else {
+            return Some(service);
+        };
+        let part = line.checked_sub(before + 1).and_then(|n| service.0.get(n));
+        let Some((part, at, what)) = part.map(|it| (it.part, it.at.clone(), it.text.clone()))
+        else {
+            let at = &service.0.first()?.at;
+            remarks.lost(at, format!("the service: {why}"));
+            return None;
+        };
+        if part == Part::Needed {
+            remarks.lost(&at, format!("the service: {why}"));
+            return None;
+        }
+        remarks.lost(&at, format!("`{}`: {why}", what.trim()));
+        service.0.retain(|it| it.part != part);
+    }
+}
+
+/// What a line of a service belongs to: one goes with the other lines of its part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Without it there is no service.
+    Needed,
+    Key(usize),
+    Health,
+    Real(usize),
+}
+
+struct Line {
+    text: String,
+    part: Part,
+    at: Place,
+}
+
+/// The lines of a service, each with the place that it comes from.
+#[derive(Default)]
+struct Text(Vec<Line>);
+
+impl Text {
+    fn push(&mut self, text: &str, part: Part, at: &Place) {
+        let lines = text.lines().map(|text| Line {
+            text: text.to_owned(),
+            part,
+            at: at.clone(),
+        });
+        self.0.extend(lines);
+    }
+
+    fn text(&self) -> String {
+        self.0
+            .iter()
+            .map(|line| format!("{}\n", line.text))
+            .collect()
+    }
 }
 
 /// The ports: as told, and for real servers beyond their subnets with addresses that are made up.
@@ -152,6 +254,9 @@ fn write_ports(
 
 /// An address in the network of a host that nothing has, with that network's prefix.
 fn free_near(host: IpAddr, taken: &BTreeSet<IpAddr>) -> Option<IpNet> {
+    if host.is_multicast() || host.is_loopback() || host.is_unspecified() {
+        return None;
+    }
     let bits = if host.is_ipv4() { 24 } else { 64 };
     let net = IpNet::new(host, bits).ok()?.trunc();
     let last = |n: u8| match net.network() {
@@ -175,6 +280,14 @@ impl Pools {
             n => format!("local{}", n + 1),
         })
         .clone()
+    }
+
+    fn text(&self) -> String {
+        let pool = |(addresses, name): (&Vec<String>, &String)| {
+            let addresses = list(addresses);
+            format!("\n[[local_pool]]\nname      = \"{name}\"\naddresses = {addresses}\n")
+        };
+        self.0.iter().map(pool).collect()
     }
 
     fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
@@ -208,7 +321,7 @@ fn service(
     pools: &mut Pools,
     hosts: &mut BTreeSet<IpAddr>,
     remarks: &mut Remarks,
-) -> Option<String> {
+) -> Option<Text> {
     let at = &service.at;
     if service.protocol == Protocol::Sctp {
         remarks.lost(at, "the service: weir serves TCP and UDP");
@@ -270,9 +383,12 @@ fn service(
                 at,
                 "the sorry server: it is of another family than the service",
             ),
+            true if taken.iter().any(|real| real.address == *address) => {
+                remarks.lost(at, "the sorry server: it is a real server of the service");
+            }
             true => {
                 hosts.insert(*address);
-                let port = port.unwrap_or(service.port);
+                let port = port.filter(|port| *port > 0).unwrap_or(service.port);
                 keys.put(
                     "fallback",
                     list([std::net::SocketAddr::new(*address, port)]),
@@ -286,15 +402,38 @@ fn service(
             keys.put("hysteresis", more);
         }
     }
+    if let Some((_, seconds)) = &service.established {
+        keys.put("timeouts", format!("{{ tcp_established = {seconds} }}"));
+    }
     if service.keeps_down {
         keys.put("on_down", "\"keep\"");
     }
-    let mut out = "\n[[service]]\n".to_owned();
-    keys.write(&mut out, "");
-    if let Some(check) = common_check(&taken, service, remarks) {
-        write_check(&mut out, check, remarks);
+    let mut out = Text::default();
+    out.push("\n[[service]]", Part::Needed, at);
+    let mut lines = String::new();
+    keys.write(&mut lines, "");
+    for (n, line) in lines.lines().enumerate() {
+        let key = line.split_whitespace().next().unwrap_or_default();
+        let part = match key {
+            "address" | "port" | "protocol" | "mode" | "local_pool" => Part::Needed,
+            _ => Part::Key(n),
+        };
+        let at = match (key, &service.sorry) {
+            ("fallback", Some((at, ..))) => at,
+            _ => at,
+        };
+        let at = match (key, &service.established) {
+            ("timeouts", Some((at, _))) => at,
+            _ => at,
+        };
+        out.push(line, part, at);
     }
-    for real in &taken {
+    if let Some(check) = common_check(&taken, service, remarks) {
+        let mut lines = String::new();
+        write_check(&mut lines, check, remarks);
+        out.push(&lines, Part::Health, &check.at);
+    }
+    for (n, real) in taken.iter().enumerate() {
         hosts.insert(real.address);
         let mut keys = Keys::default();
         keys.put("address", quoted(&real.address.to_string()));
@@ -305,8 +444,9 @@ fn service(
             keys.put("weight", real.weight);
         }
         thresholds(real, &mut keys, remarks);
-        out += "\n  [[service.real]]\n";
-        keys.write(&mut out, "  ");
+        let mut lines = "\n  [[service.real]]\n".to_owned();
+        keys.write(&mut lines, "  ");
+        out.push(&lines, Part::Real(n), &real.at);
     }
     Some(out)
 }
@@ -449,6 +589,8 @@ fn fitting(
     remarks: &mut Remarks,
 ) -> Option<RealServer> {
     let mut real = real.clone();
+    // Port 0 is the service's own.
+    real.port = real.port.filter(|port| *port > 0);
     let at = real.at.clone();
     let shown = match real.port {
         Some(port) => std::net::SocketAddr::new(real.address, port).to_string(),
@@ -506,8 +648,13 @@ fn thresholds(real: &RealServer, keys: &mut Keys, remarks: &mut Remarks) {
         return;
     }
     keys.put("max_connections", real.upper);
-    if real.lower > 0 {
-        keys.put("min_connections", real.lower);
+    match real.lower {
+        0 => {}
+        lower if lower > real.upper => {
+            let text = "the lower threshold: it is above the upper one";
+            remarks.lost(&real.at, text);
+        }
+        lower => keys.put("min_connections", lower),
     }
 }
 
@@ -574,7 +721,7 @@ fn write_check(out: &mut String, check: &Check, remarks: &mut Remarks) {
     }
     keys.put("timeout", span(timeout));
     keys.put("rise", 1);
-    keys.put("fall", (pace.retries + 1).clamp(1, 100));
+    keys.put("fall", pace.retries.saturating_add(1).clamp(1, 100));
     if let Some(port) = check.port {
         keys.put("port", port);
     }

@@ -125,7 +125,7 @@ impl Reader {
             [] => return Ok(()),
             [first, rest @ ..] if *first == "ipvsadm" || first.ends_with("/ipvsadm") => rest,
             [first, rest @ ..] if *first == "dpip" || first.ends_with("/dpip") => {
-                return self.dpip(rest);
+                return self.dpip(rest, at);
             }
             words => words,
         };
@@ -144,7 +144,7 @@ impl Reader {
             .ok_or("the line says not what is to be done (-A, -a, …)")?;
         match act {
             Act::Clear => self.found.services.clear(),
-            Act::Set => self.set(&given.timeouts)?,
+            Act::Set => self.set(&given.timeouts, at)?,
             Act::Other => return Err("nothing of this line is of a service: left out".to_owned()),
             _ if given.mark => {
                 return Err(
@@ -157,7 +157,7 @@ impl Reader {
         Ok(())
     }
 
-    fn set(&mut self, timeouts: &[u64]) -> Result<(), String> {
+    fn set(&mut self, timeouts: &[u64], at: &Place) -> Result<(), String> {
         let [tcp, fin, udp] = timeouts else {
             return Err("--set takes three numbers of seconds".to_owned());
         };
@@ -168,8 +168,8 @@ impl Reader {
             .zip([*tcp, *fin, *udp])
             .filter(|(_, it)| *it > 0)
         {
-            self.found.timeouts.retain(|(other, _)| *other != key);
-            self.found.timeouts.push((key, seconds));
+            self.found.timeouts.retain(|(_, other, _)| *other != key);
+            self.found.timeouts.push((at.clone(), key, seconds));
         }
         Ok(())
     }
@@ -248,7 +248,7 @@ impl Reader {
     }
 
     /// `dpip addr add 10.0.0.1/24 dev dpdk0`, `dpip route add default via 10.0.0.254 dev dpdk0`.
-    fn dpip(&mut self, words: &[&str]) -> Result<(), String> {
+    fn dpip(&mut self, words: &[&str], at: &Place) -> Result<(), String> {
         let after = |word: &str| {
             let at = words.iter().position(|it| *it == word)?;
             words.get(at + 1).copied()
@@ -269,6 +269,7 @@ impl Reader {
                 }
                 let ports = &mut self.found.ports;
                 match ports.iter_mut().find(|(name, _)| name == device) {
+                    Some((_, nets)) if nets.contains(&net) => {}
                     Some((_, nets)) => nets.push(net),
                     None => ports.push((device.to_owned(), vec![net])),
                 }
@@ -286,7 +287,7 @@ impl Reader {
                 }
                 .parse()
                 .map_err(|_| format!("{to:?} is no network"))?;
-                self.found.routes.push((to, via));
+                self.found.routes.push((at.clone(), to, via));
                 Ok(())
             }
             _ => Err(format!("dpip {}: not carried over", words.join(" "))),

@@ -204,6 +204,8 @@ struct VirtualService {
     sorry: Option<(Place, IpAddr, Option<u16>)>,
     /// So many real servers, and so many more to come back.
     least: Option<(usize, usize)>,
+    /// DPVS's own timeout of established connections, in seconds.
+    established: Option<(Place, u64)>,
     /// Down real servers keep their connections.
     keeps_down: bool,
 }
@@ -224,6 +226,7 @@ impl VirtualService {
             reals: Vec::new(),
             sorry: None,
             least: None,
+            established: None,
             keeps_down: false,
         }
     }
@@ -238,11 +241,11 @@ impl VirtualService {
 struct Found {
     services: Vec<VirtualService>,
     /// Keys of `[timeouts]`, in seconds.
-    timeouts: Vec<(&'static str, u64)>,
+    timeouts: Vec<(Place, &'static str, u64)>,
     /// Of DPVS: addresses by device.
     ports: Vec<(String, Vec<IpNet>)>,
     /// Of DPVS: destination and next hop.
-    routes: Vec<(IpNet, IpAddr)>,
+    routes: Vec<(Place, IpNet, IpAddr)>,
 }
 
 /// Bits of a dotted netmask or a prefix length; none where it is neither.

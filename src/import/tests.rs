@@ -295,7 +295,7 @@ fn a_virtual_server_of_keepalived_has_its_checks_and_its_sorry_server() {
         "timeout       = \"3s\"",
         "rise          = 1",
         "fall          = 3",
-        "request       = { path = \"/health\", status = \"200-204,301\", host = \"shop.example\", verify = false }",
+        "request       = { path = \"/health\", host = \"shop.example\", status = \"200-204,301\", verify = false }",
         "min_healthy = 1",
         "hysteresis  = 2",
     ] {
@@ -468,6 +468,97 @@ fn options_say_what_the_file_does_not() {
     )
     .unwrap();
     assert!(!alone.text.contains("[[port]]") && alone.text.contains("[[local_pool]]"));
+}
+
+#[test]
+fn what_check_would_refuse_is_left_out_with_its_line() {
+    let server = |body: &str, real: &str| {
+        format!(
+            "virtual_server 192.0.2.80 80 {{\nlb_kind NAT\n{body}\nreal_server 10.0.0.1 80 {{\n{real}\n}}\n}}\n"
+        )
+    };
+    let get = |url: &str| server("", &format!("HTTP_GET {{\nurl {{\n{url}\n}}\n}}"));
+    let cases: &[(String, &[&str])] = &[
+        (
+            server("sorry_server 10.0.0.1 80", ""),
+            &["!3: the sorry server: it is a real server"],
+        ),
+        (
+            server("sorry_server 10.0.0.9 http", ""),
+            &["!3: the sorry server: it has no port"],
+        ),
+        (server("sorry_server 10.0.0.9 0", ""), &[]),
+        (
+            server("persistence_timeout 31536000000", ""),
+            &["!1: `persistence"],
+        ),
+        (server("est_timeout 31536000000", ""), &["!3: `timeouts"]),
+        (
+            server(
+                "sorry_server 10.0.0.9\nquorum 18446744073709551615\nhysteresis 5",
+                "",
+            ),
+            &["!1: `min_healthy"],
+        ),
+        (
+            server("quorum x\nhysteresis y", ""),
+            &["!3: \"x\" is no quorum", "!4: \"y\" is no number"],
+        ),
+        (
+            server("sorry_server_inhibit\nhashed", ""),
+            &["3: sorry_server_inhibit", "!4: hashed: not carried over"],
+        ),
+        (
+            server("", "uthreshold 5\nlthreshold 9"),
+            &["!4: the lower threshold"],
+        ),
+        (
+            server("", "uthreshold 99999999999\nlthreshold abc"),
+            &["!5: uthreshold: a number", "!6: lthreshold: a number"],
+        ),
+        (
+            server("", "TCP_CHECK {\nretry 18446744073709551615\n}"),
+            &[],
+        ),
+        (server("real_server 224.0.0.1 80 {\n}", ""), &["!3: `"]),
+        (get("status_code 200\nstatus_code 301-302\npath foo"), &[]),
+        (get("regex \"^(?!ERR)\""), &["!7: regex: weir's patterns"]),
+        (
+            "global_defs { lvs_timeouts tcp 99999999999 udp 30\n}\n".to_owned() + &server("", ""),
+            &["!1: tcp_established: "],
+        ),
+    ];
+    for (text, expected) in cases {
+        let imported = from_keepalived(text);
+        assert_said(&imported, expected);
+        assert_eq!(config(&imported).services.len(), 1, "{text}");
+    }
+    let good = "-A -t 192.0.2.80:80 -s rr\n-a -t 192.0.2.80:80 -r 10.0.0.1:80 -m\n";
+    for (line, expected) in [
+        (
+            "-a -t 192.0.2.80:80 -r 10.0.0.2:0 -m -x 5 -y 9",
+            &["!3: the lower threshold"][..],
+        ),
+        ("--set 99999999999 1 1", &["!3: tcp_established: "]),
+        (
+            "dpip addr add 10.0.0.254/24 dev d\ndpip addr add 10.0.0.254/24 dev d",
+            &[],
+        ),
+        (
+            "dpip route add 10.9.0.0/16 via 192.168.0.1 dev d",
+            &["!3: the route: "],
+        ),
+    ] {
+        let imported = from_ipvs(&format!("{good}{line}\n"));
+        assert_said(&imported, expected);
+        assert_eq!(config(&imported).services.len(), 1, "{line}");
+    }
+    // What grows without end is refused.
+    let doubling: String = (1..40)
+        .map(|n| format!("$A{n}=$A{}$A{}\n", n - 1, n - 1))
+        .collect();
+    let text = format!("$A0={}\n{doubling}{}", "x".repeat(100), server("", ""));
+    assert!(said(&from_keepalived(&text))[0].ends_with("it has become too long"));
 }
 
 proptest! {

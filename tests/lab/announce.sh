@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154 # $weir_pid is of scripts/lib/lab.sh
 
 vip=198.51.100.80 vip6=2001:db8:51::80
-on weir sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv6.conf.default.disable_ipv6=0
+on weir sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv6.conf.default.disable_ipv6=0 net.ipv6.conf.lo.disable_ipv6=0
 client c1 198.51.100.11
 host r1 wan 198.51.100.254/24
 for n in 1 2 3; do
@@ -133,6 +133,33 @@ ip -n weir route del $vip/32 dev host0 proto 226 metric 4096
 check "a removed route is back" within 1 held
 ip -n weir -6 route del $vip6/128 dev host0 proto 226 metric 4096
 check "… over IPv6 as well" within 1 held6
+
+# A replacement takes it away, of which the kernel tells only that another has come; and one that was there first keeps it away.
+tells_of_other() { grep -q "host0.*route to $1: another route ($2, protocol boot) has this destination" "$LAB_DIR/weir.log"; }
+stolen() {
+    local version=$1 vip=$2
+    ip -n weir "-$version" route replace "$vip" dev lo metric 4096
+    check "IPv$version: another's in the place of weir's is told of" within 3 tells_of_other "$vip" unicast
+    check "… by the metric as well" within 2 is_told_of "$vip" 0
+    check "… and stays" test -z "$(ip -n weir "-$version" route show "$vip" proto 226)"
+    ip -n weir "-$version" route del "$vip" dev lo metric 4096
+    check "… without it weir's is back" within 2 "$3"
+    check "… as the metric tells" within 2 is_told_of "$vip" 1
+    weir disable "tcp:$4:80" 10.0.0.11:80 >/dev/null
+    [[ $version == 6 ]] || weir disable "tcp:$4:81" 10.0.0.11:80 >/dev/null
+    check "… it is withdrawn" within 2 "$5"
+    ip -n weir "-$version" route add blackhole "$vip" metric 4096
+    weir enable "tcp:$4:80" 10.0.0.11:80 >/dev/null
+    check "… beside a blackhole none is made, which is told" within 3 tells_of_other "$vip" blackhole
+    check "… by the metric as well" within 2 is_told_of "$vip" 0
+    ip -n weir "-$version" route del blackhole "$vip" metric 4096
+    check "… without the blackhole it is back" within 2 "$3"
+    check "… as the metric tells" within 2 is_told_of "$vip" 1
+}
+is_told_of() { grep -q "weir_service_announced{.*address=\"$1\".*} $2" <<<"$(metrics)"; }
+stolen 4 $vip held $vip gone
+stolen 6 $vip6 held6 "[$vip6]" gone6
+weir enable tcp:$vip:81 10.0.0.11:80 >/dev/null
 
 write always 80 81
 check "reload with announce = always" weir reload

@@ -4,6 +4,7 @@
     kit.py toa MAC TRUSTED4 TRUSTED6  connections with the option in every place, from addresses that no host has
     kit.py toa-many MAC COUNT         to an unmodified nginx
     kit.py tunnel MAC KIT CONFIG      wrapped packets of each kind, right and wrong
+    kit.py elsewhere MAC KIT CONFIG   wrapped packets of each kind by a device that the kit was not told
     kit.py ask WHO VIP PORT COUNT     connections of a real client: the servers tell client or director, or getsockopt the client alone
     kit.py stay VIP PORT STOP         one connection, which is told the same until that file is there
 
@@ -469,6 +470,8 @@ class Tunnels:
         broken = [("version 5 inside", self.wrap(kind, outer, inner, version)), ("cut off", self.wrap(kind, outer, inner, bytes(packet)[:19]))]
         if kind != "gue":
             broken.append(("the other family's number", self.wrap(kind, outer, 10 - inner, packet)))
+            pieces = self.fragments(self.wrap(kind, outer, 10 - inner, self.datagram(inner, size=900)))
+            self.case(f"{name}: the other family's number, fragments", pieces, inner, None, ["tunnel_slow", "slow_malformed"])
         if kind == "gre":
             number = struct.pack("!H", 0x86DD if inner == 6 else 0x0800)
             broken += [
@@ -491,6 +494,18 @@ class Tunnels:
         if kind != "ipip":
             nothing = self.wrap(kind, outer, inner, b"", middle=b"")
             self.case(f"{name}: nothing inside", [nothing], inner, None, malformed)
+
+    def elsewhere(self):
+        """What comes by a device that the file does not have is not taken out, neither at once nor by the process."""
+        for kind in KINDS:
+            for outer in (4, 6):
+                for inner in (4, 6):
+                    name = f"IPv{inner} by {kind} over IPv{outer} by another device"
+                    self.case(name, [self.wrap(kind, outer, inner, self.datagram(inner))], inner, None, [])
+                    wrapped = self.wrap(kind, outer, inner, self.datagram(inner), options=True)
+                    self.case(f"{name}, outer options", [wrapped], inner, None, [])
+                    pieces = self.fragments(self.wrap(kind, outer, inner, self.datagram(inner, size=900)))
+                    self.case(f"{name}, fragments", pieces, inner, None, [])
 
     def noise(self, seed, count):
         """Wrapped packets with bytes of chance in them, whole and in fragments: nothing of it ends the kit."""
@@ -541,8 +556,16 @@ class Tunnels:
 
 
 if __name__ == "__main__":
-    command = {"serve": serve, "toa": options, "toa-many": many, "tunnel": lambda *a: Tunnels(*a).run(), "ask": ask, "stay": stay}[sys.argv[1]]
-    command(*sys.argv[2:])
+    commands = {
+        "serve": serve,
+        "toa": options,
+        "toa-many": many,
+        "tunnel": lambda *a: Tunnels(*a).run(),
+        "elsewhere": lambda *a: Tunnels(*a).elsewhere(),
+        "ask": ask,
+        "stay": stay,
+    }
+    commands[sys.argv[1]](*sys.argv[2:])
     sys.stdout.flush()
     # Threads and scapy's sockets do not matter any more.
     os._exit(0)

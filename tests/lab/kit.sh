@@ -40,6 +40,14 @@ wrong ":1: '10.0.0.300' is no address" <<<$'director 10.0.0.300\ntoa accept'
 wrong ":1: '10.0.0.201/30' has bits behind its length of 30" <<<$'director 10.0.0.201/30\ntoa accept'
 wrong ":1: '10.0.0.0/33': a prefix of this family has 1 to 32 bits" <<<$'director 10.0.0.0/33\ntoa accept'
 wrong ":1: '::/0' is every host" <<<$'director ::/0\ntoa accept'
+for every in ::/1 ::/8 ::/80 ::fffe:0:0/95 ::ffff:0:0/96; do
+    wrong ":1: '$every' holds ::ffff:0:0/96, which is every host of IPv4" <<<"director $every"
+done
+for large in 0.0.0.0/1 128.0.0.0/1 10.0.0.0/7 2000::/3 fc00::/6 ::ffff:0.0.0.0/97 ::ffff:10.0.0.0/103; do
+    wrong ":1: '$large' is too much" <<<"director $large"
+done
+largest='director 10.0.0.0/8 fc00::/7 ::ffff:11.0.0.0/104 ::/97 ::fffe:0:0/96'
+check "the largest prefixes" grep -q '^5 directors' <<<"$(kit_file <<<"$largest"$'\ntoa accept' && "$kit" check "$LAB_DIR/kit.conf")"
 wrong ":2: toa has no value" <<<$'director 10.0.0.1\ntoa # accept'
 wrong ":2: no toa 'always'" <<<$'director 10.0.0.1\ntoa always'
 wrong ":2: no tunnel 'vxlan'" <<<$'director 10.0.0.1\ntunnel vxlan'
@@ -70,6 +78,8 @@ toa() {
     asked "after a reload" 203.0.113.7
     refuse "a second one beside it" ip netns exec s1 "$kit" run "$LAB_DIR/kit.conf" 2>"$LAB_DIR/kit.said"
     check "… which is told of" grep -q 'another weir-server-kit runs' "$LAB_DIR/kit.said"
+    refuse "… and whose lock no other user takes" setpriv --reuid=65534 --regid=65534 --clear-groups \
+        sh -c 'flock -n /run/weir-server-kit true || flock -n "/run/weir-server-kit/$(stat -Lc %i /proc/self/ns/net)" true' 2>/dev/null
     kit_reload <<<$'director 10.0.0.200/30\ntunnel ipip\ndevice lan\ndestination 10.0.0.11'
     asked "with toa turned off" 10.0.0.200
     kit_reload < <(toa_file)
@@ -105,6 +115,12 @@ tunnel() {
     local said
     said=$(director tunnel "$kit" "$LAB_DIR/kit.conf") || fail "$said"
     good "$said of each pair of families, right and wrong packets"
+
+    # By lan, while the file has another device.
+    ip -n s1 link add other type bridge
+    tunnel_file ipip gre gue | sed 's/^device lan$/device other/' | kit_reload
+    said=$(director elsewhere "$kit" "$LAB_DIR/kit.conf") || fail "$said"
+    good "packets by another device than the file's stay as they are"
 
     # A device that comes anew; every director and destination another; one kind less.
     {

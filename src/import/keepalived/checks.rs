@@ -205,16 +205,25 @@ fn http(node: &Node, is_tls: bool, host: Option<&str>, remarks: &mut Remarks) ->
     let host = url
         .and_then(|url| value(url, "virtualhost"))
         .map_or(host, |(_, host)| Some(host));
+    let mut codes: Vec<String> = Vec::new();
     if let Some(url) = url {
         if let Some((_, path)) = value(url, "path") {
-            request.push(("path", quoted(path)));
+            let slash = if path.starts_with('/') { "" } else { "/" };
+            request.push(("path", quoted(&format!("{slash}{path}"))));
         }
         for child in url.children() {
             match child.keyword() {
                 "path" | "virtualhost" => {}
-                "status_code" => request.push(("status", quoted(&child.words[1..].join(",")))),
+                "status_code" => codes.extend_from_slice(&child.words[1..]),
                 "digest" => remarks.lost(&child.at, "digest: weir compares no digests; `request.body` or `body_regex` looks for a text"),
-                "regex" => request.push(("body_regex", quoted(child.word(0).unwrap_or_default()))),
+                "regex" => {
+                    let pattern = child.word(0).unwrap_or_default();
+                    match regex::Regex::new(pattern) {
+                        Ok(_) if request.iter().any(|(key, _)| *key == "body_regex") => remarks.lost(&child.at, "a second regex"),
+                        Ok(_) => request.push(("body_regex", quoted(pattern))),
+                        Err(_) => remarks.lost(&child.at, "regex: weir's patterns have no look-around and no back-references"),
+                    }
+                }
                 "regex_no_match" | "regex_options" | "regex_min_offset" | "regex_max_offset" | "regex_stack" | "tls_compliant" => {
                     remarks.lost(&child.at, format!("{}: not carried over", child.keyword()));
                 }
@@ -230,10 +239,13 @@ fn http(node: &Node, is_tls: bool, host: Option<&str>, remarks: &mut Remarks) ->
     if let Some(host) = host {
         request.push(("host", quoted(host)));
     }
-    if !request.iter().any(|(key, _)| *key == "status") {
-        // keepalived's default.
-        request.push(("status", quoted("200-299")));
-    }
+    // keepalived's default.
+    let codes = if codes.is_empty() {
+        "200-299".to_owned()
+    } else {
+        codes.join(",")
+    };
+    request.push(("status", quoted(&codes)));
     if is_tls {
         request.push(("verify", "false".to_owned()));
         if let Some(host) = host.filter(|_| value_of_flag(node, "enable_sni")) {

@@ -156,7 +156,10 @@ fn global(node: &Node, found: &mut Found, remarks: &mut Remarks) {
                     };
                     match pair.get(1).and_then(|it| it.parse::<u64>().ok()) {
                         Some(0) => {}
-                        Some(seconds) => found.timeouts.push((key, seconds)),
+                        Some(seconds) => {
+                            found.timeouts.retain(|(_, other, _)| *other != key);
+                            found.timeouts.push((child.at.clone(), key, seconds));
+                        }
                         None => remarks.lost(
                             &child.at,
                             format!("lvs_timeouts {}: a number of seconds is missing", pair[0]),

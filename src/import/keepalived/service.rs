@@ -286,14 +286,23 @@ impl Carrier<'_> {
             }
             "sorry_server" => match word.parse() {
                 Ok(address) => {
-                    let port = child.word(1).and_then(|it| it.parse().ok());
-                    it.service.sorry = Some((at.clone(), address, port));
+                    let port = child.word(1).map(str::parse::<u16>).transpose();
+                    match port {
+                        Ok(port) => it.service.sorry = Some((at.clone(), address, port)),
+                        Err(_) => self.remarks.lost(at, "the sorry server: it has no port in numbers"),
+                    }
                 }
                 Err(_) => self.remarks.lost(at, format!("{word:?} is no address")),
             },
             "sorry_server_lvs_method" => self.remarks.lost(at, "fallback servers get packets in the service's own mode"),
-            "quorum" => it.quorum = word.parse().ok().map(|quorum| (at.clone(), quorum)),
-            "hysteresis" => it.hysteresis = word.parse().unwrap_or(0),
+            "quorum" => match word.parse::<u64>() {
+                Ok(quorum) => it.quorum = Some((at.clone(), quorum)),
+                Err(_) => self.remarks.lost(at, format!("{word:?} is no quorum")),
+            },
+            "hysteresis" => match word.parse() {
+                Ok(hysteresis) => it.hysteresis = hysteresis,
+                Err(_) => self.remarks.lost(at, format!("{word:?} is no number")),
+            },
             "quorum_up" | "quorum_down" => self.remarks.lost(at, format!(
                 "{}: weir runs no scripts; `announce = \"while-healthy\"` has BIRD or FRR announce the VIP, `weir show events --follow` tells",
                 child.keyword()
@@ -308,7 +317,13 @@ impl Carrier<'_> {
             "connect_timeout" => self.remarks.note(at, "connect_timeout: of the checks, which say it themselves"),
             "ha_suspend" => self.remarks.lost(at, "ha_suspend: weir checks whether it has the VIP or not"),
             "syn_proxy" => self.remarks.lost(at, "syn_proxy: not carried over"),
-            "real_server" | "warmup" | "ip_family" | "hashed" | "smtp_alert" | "no_smtp_alert" | "sorry_server_inhibit" | "est_timeout" | "snat" => {}
+            "sorry_server_inhibit" => self.remarks.note(at, "sorry_server_inhibit: fallback servers are used only when they are needed"),
+            "est_timeout" => match word.parse() {
+                Ok(seconds) => it.service.established = Some((at.clone(), seconds)),
+                Err(_) => self.remarks.lost(at, format!("{word:?} is no number of seconds")),
+            },
+            "snat" | "hashed" => self.remarks.lost(at, format!("{}: not carried over", child.keyword())),
+            "real_server" | "warmup" | "ip_family" | "smtp_alert" | "no_smtp_alert" => {}
             other => self.remarks.lost(at, unknown(other, VIRTUAL)),
         }
     }
@@ -379,8 +394,13 @@ impl Carrier<'_> {
             let number = child.word(0).and_then(|it| it.parse::<u32>().ok());
             match child.keyword() {
                 "weight" => real.weight = self.weight(child),
-                "uthreshold" => real.upper = number.unwrap_or(0),
-                "lthreshold" => real.lower = number.unwrap_or(0),
+                "uthreshold" | "lthreshold" => match number {
+                    Some(number) if child.keyword() == "uthreshold" => real.upper = number,
+                    Some(number) => real.lower = number,
+                    None => self
+                        .remarks
+                        .lost(at, format!("{}: a number is needed", child.keyword())),
+                },
                 "inhibit_on_failure" => it.inhibits = it.inhibits.take().or(Some(at.clone())),
                 "lvs_method" | "lb_kind" => match child.word(0).and_then(method) {
                     Some(method) => real.method = method,
@@ -449,7 +469,7 @@ impl Carrier<'_> {
             // Down below quorum - hysteresis, up again at quorum + hysteresis.
             let needs = |sum: u64| sum.div_ceil(first).max(1) as usize;
             let least = needs(quorum.saturating_sub(it.hysteresis));
-            let back = needs(quorum + it.hysteresis);
+            let back = needs(quorum.saturating_add(it.hysteresis));
             it.service.least = Some((least, back - least));
         }
     }

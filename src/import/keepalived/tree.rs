@@ -30,6 +30,9 @@ impl Node {
 /// Reads a file that is included: its name, as written in the file that names it, relative to that. Returns what was found, by name.
 pub type Reader<'a> = &'a dyn Fn(&str, &str) -> Result<Vec<(String, String)>, String>;
 
+/// Bytes of a definition with those that it names, and of what all files together say.
+const LONGEST_WORD: usize = 64 << 10;
+const LONGEST: usize = 64 << 20;
 /// Files within files.
 const DEEPEST: usize = 16;
 /// Blocks within blocks: keepalived's are four deep.
@@ -47,6 +50,8 @@ struct Tokens<'a, 'b> {
     read: Reader<'a>,
     remarks: &'b mut Remarks,
     definitions: HashMap<String, String>,
+    /// Bytes read so far.
+    bytes: usize,
     tokens: Vec<(Place, Token)>,
 }
 
@@ -64,6 +69,7 @@ pub(super) fn read(
         read,
         remarks,
         definitions: HashMap::new(),
+        bytes: 0,
         tokens: Vec::new(),
     };
     tokens.file(text, name, 0)?;
@@ -74,6 +80,11 @@ pub(super) fn read(
 impl Tokens<'_, '_> {
     fn file(&mut self, text: &str, name: &str, depth: usize) -> Result<(), (Place, String)> {
         let file: Rc<str> = name.into();
+        self.bytes += text.len();
+        if self.bytes > LONGEST {
+            let why = "the files are longer than 64 MiB together".to_owned();
+            return Err((Place { file, line: 0 }, why));
+        }
         for (n, line) in text.lines().enumerate() {
             let at = Place {
                 file: file.clone(),
@@ -167,7 +178,10 @@ impl Tokens<'_, '_> {
                 .unwrap_or(name.len());
             let (name, after) = name.split_at(len);
             match self.definitions.get(name) {
-                Some(value) => out += value,
+                Some(value) if out.len() + value.len() <= LONGEST_WORD => out += value,
+                Some(_) => self
+                    .remarks
+                    .lost(at, format!("${name}: it has become too long")),
                 None => {
                     self.remarks
                         .lost(at, format!("${name} is not defined above"));
