@@ -225,7 +225,7 @@ pub(super) async fn connections(
     reader: Reader,
     Query(which): Query<Which>,
 ) -> Response {
-    let only = match which.service_ids(&api).await {
+    let only = match which.connected_ids(&api).await {
         Ok(only) => only,
         Err(refusal) => return *refusal,
     };
@@ -270,7 +270,7 @@ pub(super) async fn connections(
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
-    /// Only those of this service: a name, or such as `tcp:192.0.2.80:80`.
+    /// Only those of this service: a name, or such as `tcp:192.0.2.80:80`; of connections also `snat:10.0.0.0/24`.
     service: Option<String>,
     /// At most so many.
     limit: Option<usize>,
@@ -291,15 +291,29 @@ pub(super) struct WhichServices {
 impl Which {
     /// The services of the name, if one is given.
     async fn service_ids(&self, api: &Api) -> Result<Option<Arc<[ServiceId]>>, Box<Response>> {
+        self.ids(api, Control::find_services).await
+    }
+
+    /// What has connections under the name: services, or a rule of `[[snat]]`.
+    async fn connected_ids(&self, api: &Api) -> Result<Option<Arc<[ServiceId]>>, Box<Response>> {
+        let find = |control: &Control, name: &str| match control.find_outward(name) {
+            Some(rule) => vec![rule],
+            None => control.find_services(name),
+        };
+        self.ids(api, find).await
+    }
+
+    async fn ids(
+        &self,
+        api: &Api,
+        find: impl Fn(&Control, &str) -> Vec<ServiceId> + Send + 'static,
+    ) -> Result<Option<Arc<[ServiceId]>>, Box<Response>> {
         let Some(name) = self.service.clone() else {
             return Ok(None);
         };
-        let find = |name: &str| {
-            let wanted = name.to_owned();
-            api.handle
-                .ask(move |control| control.find_services(&wanted))
-        };
-        Err(Box::new(match find(&name).await {
+        let wanted = name.clone();
+        let found = api.handle.ask(move |control| find(control, &wanted));
+        Err(Box::new(match found.await {
             Ok(ids) if !ids.is_empty() => return Ok(Some(ids.into())),
             Ok(_) => problem(
                 Kind::UnknownService,

@@ -249,8 +249,9 @@ impl Value for Destination {
                 .help("every port has its own link-local addresses, without a route");
             return None;
         }
-        // A short prefix, such as each half of all addresses, may begin where no host can be.
-        if net.prefix_len() >= 8 {
+        // A short prefix, such as each half of all addresses, may begin where no host can be, and go on beyond that.
+        let is_of_one_kind = kind(net.network()) == kind(net.broadcast());
+        if net.prefix_len() >= 8 || is_of_one_kind {
             host(written, net.addr(), at, log)?;
         }
         Some(Destination(net))

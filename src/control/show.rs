@@ -149,6 +149,11 @@ impl Control {
         found.map(|service| service.id).collect()
     }
 
+    /// What has the connections of the rule of `[[snat]]` that they are shown with: `snat:10.0.0.0/24`.
+    pub fn find_outward(&self, name: &str) -> Option<ServiceId> {
+        self.model.find_outward(name)
+    }
+
     pub fn show_ports(&self) -> Vec<view::PortView> {
         let show = |(id, config): (PortId, &config::PortConfig)| {
             let device = self.device(config);

@@ -1,6 +1,7 @@
 //! A worker's live connections: the table, and what is counted along with it. Every entry comes and goes here.
 
 use super::Shared;
+use super::exhausted::{Exhausted, Remote};
 use super::family::Family;
 use super::flood::Flood;
 use crate::admission::{self, Clients};
@@ -23,6 +24,8 @@ pub(super) struct Live<F: Family> {
     shared: Arc<Shared>,
     flood: Flood,
     hints: [Hint<F::Address>; HINTS],
+    /// The same of `[[snat]]`.
+    pub exhausted: Exhausted<F::Address>,
     left: Box<[Left<F::Key>; LEFT]>,
     /// Services that have connections here.
     services: usize,
@@ -104,6 +107,7 @@ impl<F: Family> Live<F> {
             shared,
             flood: Flood::new()?,
             hints: [Hint::NONE; HINTS],
+            exhausted: Exhausted::new(),
             left: Box::new([Left::default(); LEFT]),
             services: 0,
             victim: 0,
@@ -364,22 +368,40 @@ impl<F: Family> Live<F> {
     fn hint(&mut self, connection: &Connection<F::Key>) {
         let real = connection.real;
         let reply = &connection.reply;
-        self.hints[real.index() % HINTS] = Hint {
-            real,
-            pair: (reply.destination(), reply.destination_port()),
-        };
+        let pair = (reply.destination(), reply.destination_port());
+        if connection.is_outward() {
+            let remote = self.remote(real, reply);
+            return self.exhausted.leave(remote, pair);
+        }
+        self.hints[real.index() % HINTS] = Hint { real, pair };
+    }
+
+    /// The remote end of a rule's connection. `reply`: the key of its replies.
+    pub(super) fn remote(&self, rule: RealId, reply: &F::Key) -> Remote {
+        let (address, port) = (reply.source(), reply.source_port());
+        let key = F::Key::new(address, port, F::Address::UNSPECIFIED, 0, reply.protocol());
+        Remote::new(rule, self.table.hash(&key))
     }
 
     /// Makes room for an entry of `service`: a full table gives another one up for it. A service that would have more
-    /// than its share of a table that is nearly full gives up one of its own. `syn`: the hash of the flow whose SYN asks.
+    /// than its share of a table that is nearly full gives up one of its own. What inside hosts have opened beyond the share of
+    /// their rule of `[[snat]]` gives way at a first attempt: they do not shut clients out. `syn`: the hash of the flow whose SYN
+    /// asks.
     pub(super) fn make_room(&mut self, service: ServiceId, syn: Option<u64>, now: Millis) -> Room {
-        let own = self.exceeds_its_share(service, 1).then_some(service);
+        let services = self.services_with(service);
+        let exceeds = self.exceeds_its_share(service, 1, services);
+        let own = exceeds.then_some(service);
         if own.is_none() && !self.table.is_full() {
             return Room::Yes;
         }
-        let Some(held) = self.least(own, now) else {
+        let Some(held) = self.least(own, services, now) else {
             return Room::No;
         };
+        let its = self.service_of(held.id);
+        let is_surplus = own.is_none()
+            && self.table.get(held.id).is_outward()
+            && its.is_some_and(|its| self.exceeds_its_share(its, 0, services));
+        let syn = syn.filter(|_| !is_surplus);
         self.give_up(held, self.table.capacity() as u32, syn, now)
     }
 
@@ -418,10 +440,10 @@ impl<F: Family> Live<F> {
     /// more than its share. No connection established in earnest is given up; where many of them stand together,
     /// the search goes on where it last found something.
     #[cold]
-    fn least(&mut self, own: Option<ServiceId>, now: Millis) -> Option<Held> {
-        let least = self.least_from_here(own, now).or_else(|| {
+    fn least(&mut self, own: Option<ServiceId>, services: usize, now: Millis) -> Option<Held> {
+        let least = self.least_from_here(own, services, now).or_else(|| {
             self.victim = self.fertile;
-            self.least_from_here(own, now)
+            self.least_from_here(own, services, now)
         });
         if let Some(least) = least {
             self.fertile = least.id.0;
@@ -429,10 +451,15 @@ impl<F: Family> Live<F> {
         least
     }
 
-    fn least_from_here(&mut self, own: Option<ServiceId>, now: Millis) -> Option<Held> {
+    fn least_from_here(
+        &mut self,
+        own: Option<ServiceId>,
+        services: usize,
+        now: Millis,
+    ) -> Option<Held> {
         let size = self.table.high_water();
         let mut least: Option<(bool, Held)> = None;
-        let has_a_choice = own.is_none() && self.services > 1;
+        let has_a_choice = own.is_none() && services > 1;
         for looked in 0..MAX_CANDIDATES.min(size) {
             if looked >= CANDIDATES && least.is_some() {
                 break;
@@ -452,7 +479,8 @@ impl<F: Family> Live<F> {
             };
             let is_within_its_share = has_a_choice
                 && held.worth != Worth::Over
-                && !(self.service_of(id)).is_some_and(|its| self.exceeds_its_share(its, 0));
+                && !(self.service_of(id))
+                    .is_some_and(|its| self.exceeds_its_share(its, 0, services));
             let goes_before = |(within, least): (bool, Held)| match is_within_its_share == within {
                 true => held.goes_before(&least),
                 false => within,
@@ -474,17 +502,22 @@ impl<F: Family> Live<F> {
     }
 
     /// Whether the table is nine tenths full, and a service that has so many entries more than now has more than an even
-    /// share of it.
-    fn exceeds_its_share(&self, service: ServiceId, more: usize) -> bool {
+    /// share of it, among so many services.
+    fn exceeds_its_share(&self, service: ServiceId, more: usize, services: usize) -> bool {
         let capacity = self.table.capacity();
-        if self.table.len() * 10 < capacity * 9 {
-            return false;
-        }
+        self.table.len() * 10 >= capacity * 9
+            && services > 1
+            && (self.live_of(service) + more) * services > capacity
+    }
+
+    /// How many services have connections here, as if this one had one already.
+    fn services_with(&self, service: ServiceId) -> usize {
+        self.services + usize::from(self.live_of(service) == 0)
+    }
+
+    fn live_of(&self, service: ServiceId) -> usize {
         let stats = self.counters.services.get(service.index());
-        let live = stats.map_or(0, |stats| F::live(stats).get() as usize);
-        // As if it had a connection already.
-        let services = self.services + usize::from(live == 0);
-        services > 1 && (live + more) * services > capacity
+        stats.map_or(0, |stats| F::live(stats).get() as usize)
     }
 
     /// Ends every connection: a clock that has leapt by more than any timeout leaves none alive.

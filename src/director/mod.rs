@@ -15,6 +15,8 @@ mod answer;
 mod arp;
 mod connect;
 mod crossing;
+mod draws;
+mod exhausted;
 mod failures;
 mod fair;
 pub mod family;
@@ -76,6 +78,7 @@ use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use arrayvec::ArrayVec;
 use crossing::{Beside, Others};
+use draws::Draws;
 use family::{Crossing, Family, V4, V6, Wire};
 use fetch::LookedUp;
 pub use fragment_table::FragmentRoom;
@@ -129,6 +132,7 @@ pub struct Core<F: Family, P> {
     refused: Refused<F>,
     sweep: Sweep,
     wants: Wants,
+    draws: Draws,
     /// Of rewritten packets.
     memory: F::Memory,
     /// Of the headers that packets are wrapped in.
@@ -406,6 +410,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let shares = shared.steering.workers() * 2;
         Ok(Core {
             worker,
+            draws: Draws::new(shared.seed, worker, F::TABLE),
             live: Live::new(connections, shared.clone(), shared.stats.share_of(worker))?,
             memory: F::memory(worker, &shared),
             identifications: Identifications::new(share, shares),

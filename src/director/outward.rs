@@ -8,6 +8,7 @@
 //! port-dependent); RFC 5508 has the same of ICMP.
 
 use super::connect::Local;
+use super::exhausted::is_recent;
 use super::family::{Error, Family, Wire};
 use super::flow::{Way, count, direction, resolve};
 use super::fragment::Fragment;
@@ -17,23 +18,24 @@ use super::local::message_of;
 use super::parse::{Datagram, Flow, Kind};
 use super::routing::{Routed, is_host};
 use super::{Core, Origin, Outcome, Turn, is_tcp};
-use crate::conn::local_port::{Choice, Effort, Pair, choose};
+use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose};
 use crate::conn::state::next_tcp;
-use crate::conn::{ConnId, Connection, Key, State, Translation};
+use crate::conn::{Address, ConnId, Connection, Key, State, Translation, Worth};
 use crate::packet::{Errand, Head, Packet, Sink};
 use crate::stats::PairSearch;
 use crate::tables::{Owner, SnatRule, Tables, Target};
 use crate::units::{PortId, WorkerId};
 use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
 use crate::wire::tcp::Flags;
+use std::net::IpAddr;
 
-/// Pairs that one search looks at, in vain at worst: a host that has used a pool up towards one destination costs the worker
-/// some microseconds a packet, and takes nothing from connections to others.
+/// Pairs that one search looks at, in vain at worst. After that its remote end rests for a while, so that a host that has used
+/// a pool up towards one costs the worker little, and takes nothing from connections to others.
 const LOOKS: u32 = 2048;
 
 impl<F: Family, P: Packet> Core<F, P> {
-    /// The rule of `[[snat]]` that a packet from `source` falls under: not on its way to a host on the link that it comes from, nor
-    /// by another port than the rule's. A packet without a route falls under it as well: its sender is told.
+    /// The rule of `[[snat]]` that a packet from `source` falls under: not on its way to a host on the link that it comes from, to the
+    /// broadcast address of a subnet, nor by another port than the rule's. A packet without a route falls under it as well: its sender is told.
     pub(super) fn snat_rule<'t>(
         &self,
         port: PortId,
@@ -51,6 +53,12 @@ impl<F: Family, P: Packet> Core<F, P> {
             return None;
         }
         let route = tables.routes.get(destination);
+        // RFC 2644: no broadcasts of a subnet from elsewhere.
+        if let (Some(route), IpAddr::V4(address)) = (route, destination)
+            && tables.port(route.port).is_broadcast(address)
+        {
+            return None;
+        }
         let leaves = |out| route.is_none_or(|route| route.port == out);
         rule.out_port.is_none_or(leaves).then_some(rule)
     }
@@ -237,9 +245,24 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(stats) = counters.reals.get(rule.real.index()) else {
             return Err(DropReason::LocalPortsExhausted);
         };
-        // The rule's turn goes on whatever the destination; that one of those is exhausted says nothing of the others.
+        // Of any remote end: while it is set, whatever ends or is over says so.
+        let exhausted_at = &stats.pairs.exhausted_at;
+        let remote = self
+            .live
+            .remote(rule.real, &reply_key((F::Address::UNSPECIFIED, 0)));
+        let mut rests = None;
+        if exhausted_at.get() != 0 {
+            rests = self.live.exhausted.rests(remote, now);
+            if rests == Some(None) {
+                return Err(DropReason::LocalPortsExhausted);
+            }
+            if !is_recent(exhausted_at.get(), now) {
+                exhausted_at.set(0);
+            }
+        }
+        // Nothing of an earlier search: ports that follow from each other can be guessed.
         let search = PairSearch::default();
-        search.cursor.set(stats.pairs.cursor.get());
+        let start = self.draws.next();
         let mut effort = Effort {
             looks: LOOKS,
             takes_idle: false,
@@ -254,12 +277,23 @@ impl<F: Family, P: Packet> Core<F, P> {
             now,
         };
         let pool = &*rule.pool;
-        let start = u64::from(rule.real.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let start = (self.shared.seed ^ start) as u32;
-        let chosen = choose(pool, &search, start, now, &mut effort, &mut pairs);
-        stats.pairs.cursor.set(search.cursor.get());
+        let chosen = match rests.flatten() {
+            None => choose(pool, &search, start, now, &mut effort, &mut pairs),
+            Some(left) if pool.contains(left) && pairs.is_ours(left) => match pairs.look(left) {
+                Look::Free => Some(Choice::Free(left)),
+                Look::Held(held) if held.worth != Worth::Idle => Some(Choice::Held(left, held)),
+                Look::Held(_) | Look::Kept => None,
+            },
+            Some(_) => None,
+        };
         match chosen {
-            None => Err(DropReason::LocalPortsExhausted),
+            None => {
+                if rests.is_none() {
+                    exhausted_at.set(now.0.max(1));
+                    self.live.exhausted.note(remote, now);
+                }
+                Err(DropReason::LocalPortsExhausted)
+            }
             Some(Choice::Free(pair)) => Ok(pair),
             Some(Choice::Held(pair, held)) => {
                 let places = pool.size() / self.shared.steering.workers() as u32;

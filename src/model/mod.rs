@@ -218,6 +218,13 @@ impl Model {
         self.services.find(name)
     }
 
+    /// What a rule of `[[snat]]` has in the place of a service, by the name of that: `snat:10.0.0.0/24`.
+    pub(crate) fn find_outward(&self, name: &str) -> Option<ServiceId> {
+        let from: IpNet = name.strip_prefix("snat:")?.parse().ok()?;
+        let mut rules = self.tables().snat.rules().iter();
+        Some(rules.find(|rule| rule.from == from)?.service)
+    }
+
     /// A configured service by its id.
     pub fn service(&self, id: ServiceId) -> Option<&Arc<Service>> {
         self.find(self.services.registry().key(id)?)

@@ -325,3 +325,20 @@ fn the_api_adds_no_more_real_servers_than_there_is_room_for() {
     assert_eq!(model.config().services[0].reals.len(), 2);
     assert_eq!(config::MOST_REALS, crate::stats::MAX_REALS);
 }
+
+#[test]
+fn a_rule_of_snat_is_found_by_the_name_that_its_connections_have() {
+    let rules = "[[local_pool]]\nname = \"outside\"\naddresses = [\"198.51.100.200\"]\n\
+         [[snat]]\nfrom = \"10.0.0.0/24\"\npool = \"outside\"\n\
+         [[snat]]\nfrom = \"10.0.0.0/25\"\npool = \"outside\"\n";
+    let model = model(&format!("{PORTS}{rules}{SERVICES}"));
+    let rules = model.tables().snat.rules();
+    assert_eq!(rules.len(), 2);
+    for rule in rules {
+        let name = model.service_name(rule.service).unwrap();
+        assert_eq!(model.find_outward(&name), Some(rule.service), "{name}");
+    }
+    for name in ["snat:10.0.0.0/26", "snat:", "snat:x", "10.0.0.0/24", "web"] {
+        assert_eq!(model.find_outward(name), None, "{name}");
+    }
+}

@@ -82,7 +82,8 @@ ONE_WORKER = {
         for family in ("four", "six")
         for what in ("more_wait_than_may", "a_flood_of_waiting_ones_leaves_others_their_part")
     },
-    "snat": {f"{family}_{what}_every_port_is_used_then_none_is_left" for family in ("v4", "v6") for what in ("udp", "ping")},
+    "snat": {f"{family}_{what}_every_port_is_used_then_none_is_left" for family in ("v4", "v6") for what in ("udp", "ping")}
+    | {"v4_a_flood_from_inside_shuts_no_client_out"},
     "neighbours": {
         "a_failed_neighbour_holds_nobody_else_up",
         "a_full_queue_is_one_next_hops",

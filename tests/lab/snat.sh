@@ -77,7 +77,7 @@ for to in 203.0.113.7 2001:db8:7::7; do
 done
 same "the service beside it: its replies are its own" "s1 203.0.113.7" "$(on far curl -sS --max-time 10 http://192.0.2.80/)"
 check "they are counted" test "$(metrics | awk '/^weir_snat_connections_total.*10.0.0.0/ { print $NF }')" -gt 200
-check "and shown" grep -q 'snat:10.0.0.0/24' <(weir show connections)
+check "and shown, by their rule" grep -q "snat:10.0.0.0/24" <(weir show connections --service snat:10.0.0.0/24)
 
 # A connection that is open while the rule goes.
 on s1 curl -sS --limit-rate 200k --max-time 20 "http://198.51.100.254/files/big" -o /dev/null 2>"$LAB_DIR/cut" &

@@ -134,6 +134,20 @@ def udp(family):
     return Case(f"{NAMES[family]}_udp", world(family), steps, check=apart)
 
 
+def unpredictable(family):
+    """A resolver's questions: the port of one says nothing of the next, to the same server or another one."""
+    sent = [(n, to) for n in range(64) for to in (REMOTE[family], OTHER[family])]
+    steps = [lan(family.udp(family.A, to, sport=3000 + n, dport=53), forward("wan", to, new=True, src=POOL[family])) for n, to in sent]
+
+    def scattered(results):
+        ports = [results.fields(n)["sport"] for n in range(len(sent))]
+        for mine in (ports, ports[::2], ports[1::2]):
+            steps = [(later - port) % 64512 for port, later in zip(mine, mine[1:])]
+            assert len(set(steps)) > len(steps) * 0.9, f"the ports go by steps: {mine}"
+
+    return Case(f"{NAMES[family]}_ports_cannot_be_foreseen", world(family), steps, check=scattered)
+
+
 def pings(family):
     """Identifiers of several hosts do not meet; an echo ends after 30 s of silence."""
     hosts = [(host, id) for host in (family.A, family.B, family.C) for id in (1, 2, 7)]
@@ -304,6 +318,14 @@ def chosen(family):
     ])
 
 
+def broadcast(forward):
+    """RFC 2644: no broadcasts of the other port's subnet, not even as weir's own; no one is asked for its MAC address."""
+    everyone = Host("198.51.100.255", lab.GATEWAY.mac)
+    sent = (lab.udp(lab.A, everyone, sport=9, dport=9), ping(lab, lab.A, everyone), lab.tcp(lab.A, everyone, "S"))
+    name = "_although_weir_forwards" if forward else ""
+    return Case(f"no_directed_broadcast{name}", world(lab, forward=forward), [lan(packet, drop("not_for_us")) for packet in sent])
+
+
 def none(family):
     """Not weir's to translate."""
     lb = world(family, default_route=False) if family is lab else world(family, gateway=None)
@@ -336,6 +358,14 @@ def exhausted(family, protocol):
     return Case(f"{NAMES[family]}_{protocol}_every_port_is_used_then_none_is_left", world(family, ports="2000-2003"), steps)
 
 
+def flooded(family):
+    """An inside host that opens connections in vain takes no more than half of the table: clients come in at their first attempt."""
+    lb = world(family, family.service("nat", family.B, name="web"), connections=40)
+    steps = [lan(family.tcp(family.A, REMOTE[family], "S", sport=3000 + n, dport=443)) for n in range(60)]
+    steps += [wan(family.tcp(family.CLIENT, family.VIP, "S", sport=40000 + n), forward("lan", family.B, new=True, service="web")) for n in range(16)]
+    return Case(f"{NAMES[family]}_a_flood_from_inside_shuts_no_client_out", lb, steps)
+
+
 def natted(family):
     """A real server of services of every port, and of its own port: what is no reply of theirs goes outwards."""
     services = [family.service("nat", family.A, name="every", port=0, real_port=None, protocol="udp"), family.service("nat", family.A, name="ntp", port=123, real_port=123, protocol="udp", vip=family.WAN_VIP)]
@@ -361,7 +391,8 @@ def many(family):
     return Case(f"{NAMES[family]}_many_flows", world(family, known=(family.GATEWAY, *hosts)), steps)
 
 
-CASES = [make(family) for make in (tcp, reset, udp, pings, forged, traceroute, large, precedence, chosen, none, natted, many) for family in FAMILIES]
+CASES = [make(family) for make in (tcp, reset, udp, unpredictable, pings, forged, traceroute, large, precedence, chosen, none, natted, many) for family in FAMILIES]
+CASES += [flooded(lab), broadcast(()), broadcast(("wan", "lan"))]
 CASES += [errors(family, protocol) for family in FAMILIES for protocol in ("tcp", "udp", "ping")]
 CASES += [exhausted(family, protocol) for family in FAMILIES for protocol in ("udp", "ping")]
 CASES += [in_fragments(family, make, reply_of) for family in FAMILIES for make, reply_of in (
