@@ -32,21 +32,16 @@ pub(crate) enum Unchanged {
 }
 
 impl ServiceChange {
-    /// As it is for one of the services of a name: without the keys that only its other protocols have, if there are any.
+    /// As it is for one of the services of a name, if there are others: with what a file's `protocol = "tcp+udp"` gives to that one.
     fn for_protocol(&self, protocol: Protocol, has_others: bool) -> Cow<'_, ServiceChange> {
-        let ServiceChange::Set(keys) = self else {
-            return Cow::Borrowed(self);
-        };
-        let foreign: &[&str] = match protocol {
-            Protocol::Tcp => &["on_drain", "quic"],
-            Protocol::Udp => &["tcp_mss"],
-        };
-        if !has_others || !foreign.iter().any(|key| keys.contains_key(*key)) {
-            return Cow::Borrowed(self);
+        match self {
+            ServiceChange::Set(keys) if has_others => {
+                let mut keys = keys.clone();
+                leave_to_others(&mut keys, protocol);
+                Cow::Owned(ServiceChange::Set(keys))
+            }
+            _ => Cow::Borrowed(self),
         }
-        let mut keys = keys.clone();
-        keys.retain(|key, _| !foreign.contains(&key.as_str()));
-        Cow::Owned(ServiceChange::Set(keys))
     }
 
     /// Refuses to make another service of one.
@@ -74,6 +69,29 @@ impl ServiceChange {
             ));
         }
         Ok(())
+    }
+}
+
+/// Takes out what is for the other protocol only.
+fn leave_to_others(keys: &mut Map<String, Json>, protocol: Protocol) {
+    let foreign: &[&str] = match protocol {
+        Protocol::Tcp => &["on_drain", "quic", "one_packet"],
+        Protocol::Udp => &["tcp_mss", "on_idle"],
+    };
+    keys.retain(|key, _| !foreign.contains(&key.as_str()));
+    // The word that TCP has instead of what the service of UDP may have had.
+    if protocol == Protocol::Udp
+        && let Some(way) = keys.get_mut("client_address")
+        && way == "toa"
+    {
+        *way = Json::Null;
+    }
+    if let Some(Json::Object(timeouts)) = keys.get_mut("timeouts") {
+        // `icmp` is no service's, which is said.
+        timeouts.retain(|key, _| match protocol {
+            Protocol::Tcp => key != "udp",
+            Protocol::Udp => !key.starts_with("tcp_"),
+        });
     }
 }
 
@@ -345,5 +363,90 @@ real = [{ address = "10.0.0.11" }, { address = "10.0.0.12", weight = 5 }]
         // Alone it is refused.
         let patch = set(json!({ "on_drain": "keep" }));
         assert!(changed(&both[..1], &patch, &around).is_err());
+    }
+
+    #[test]
+    fn a_change_of_both_protocols_is_what_a_file_of_both_says() {
+        let context = Context {
+            cpus: None,
+            devices: false,
+        };
+        const FILE: &str = r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+addresses = ["198.51.100.1/24"]
+[[port]]
+name = "lan"
+device = "net_null1"
+addresses = ["10.0.0.1/24"]
+[[local_pool]]
+name = "p"
+addresses = ["10.0.0.200"]
+[[service]]
+name = "web"
+address = "198.51.100.80"
+port = 80
+protocol = "tcp+udp"
+MODE
+KEY
+[[service.real]]
+address = "10.0.0.11"
+server_id = "0102"
+"#;
+        let parsed = |mode: &str, key: &str| {
+            let text = FILE.replace("MODE", mode).replace("KEY", key);
+            let loaded = parse(&text, "lb.toml", &context);
+            loaded.unwrap_or_else(|why| panic!("{why}")).config
+        };
+        let nat = "mode = \"nat\"";
+        let fullnat = "mode = \"fullnat\"\nlocal_pool = \"p\"";
+        for (mode, key, patch) in [
+            (nat, "tcp_mss = 1400", json!({ "tcp_mss": 1400 })),
+            (nat, "on_drain = \"keep\"", json!({ "on_drain": "keep" })),
+            (nat, "on_idle = \"reset\"", json!({ "on_idle": "reset" })),
+            (nat, "one_packet = true", json!({ "one_packet": true })),
+            (
+                nat,
+                "timeouts = { udp = \"7 s\", tcp_established = \"9 s\" }",
+                json!({ "timeouts": { "udp": "7 s", "tcp_established": "9 s" } }),
+            ),
+            (
+                nat,
+                "timeouts = { udp = \"7 s\" }",
+                json!({ "timeouts": { "udp": "7 s" } }),
+            ),
+            (
+                fullnat,
+                "client_address = \"toa\"",
+                json!({ "client_address": "toa" }),
+            ),
+            (
+                fullnat,
+                "client_address = \"proxy-v2\"",
+                json!({ "client_address": "proxy-v2" }),
+            ),
+            (
+                fullnat,
+                "on_down = \"reset\"",
+                json!({ "on_down": "reset" }),
+            ),
+        ] {
+            let expected = parsed(mode, key).services;
+            for from in ["", "client_address = \"proxy-v2\""] {
+                if mode == nat && !from.is_empty() || key.starts_with("on_down") && !from.is_empty()
+                {
+                    continue;
+                }
+                let config = parsed(mode, from);
+                let around = Config {
+                    services: Vec::new(),
+                    ..config.clone()
+                };
+                let found = changed(&config.services, &set(patch.clone()), &around);
+                let (found, _) = found.unwrap_or_else(|why| panic!("{key}: {why}"));
+                assert_eq!(found, expected, "{key}, from {from:?}");
+            }
+        }
     }
 }

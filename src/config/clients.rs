@@ -48,6 +48,30 @@ impl ClientList {
         own.into_iter().chain(files)
     }
 
+    /// Whether it has every client of a family, or at least every one that another list has. Of files only the same one is known
+    /// to have all of a file.
+    pub(super) fn has_all(&self, of: Option<&ClientList>, is_v6: bool) -> bool {
+        let mut joined = IpNet::aggregate(&self.prefixes.to_vec());
+        joined.sort_unstable();
+        let has = |net: &IpNet| {
+            // Joined ones do not overlap: only the last that begins before may have it.
+            let after = joined.partition_point(|it| it.network() <= net.network());
+            after > 0 && joined[after - 1].contains(net)
+        };
+        if joined
+            .iter()
+            .any(|it| it.prefix_len() == 0 && it.addr().is_ipv6() == is_v6)
+        {
+            return true;
+        }
+        of.is_some_and(|of| {
+            let mut files = of.files.iter();
+            let mut prefixes = of.prefixes.iter();
+            files.all(|file| self.files.contains(file) || !file.set.has_family(is_v6))
+                && prefixes.all(|net| net.addr().is_ipv6() != is_v6 || has(net))
+        })
+    }
+
     /// Whether any client of a family is in it.
     pub(super) fn has_family(&self, is_v6: bool) -> bool {
         let is_of = |net: &IpNet| net.addr().is_ipv6() == is_v6;
@@ -123,6 +147,13 @@ impl Value for Entry {
     fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
         let written = text(value, "a prefix in quotes", at, log)?;
         let Some(path) = written.strip_prefix("file:") else {
+            if written.starts_with('/') {
+                log.error(at, format!("{} is no prefix", quote(written)))
+                    .help(format!(
+                        "a file of prefixes is written so: \"file:{written}\""
+                    ));
+                return None;
+            }
             return prefix(written, at, log).map(Entry::Prefix);
         };
         if !path.starts_with('/') || path.contains('\0') {
@@ -214,8 +245,8 @@ impl Lists {
 
     fn load(&mut self, path: &Path, at: Span, log: &mut Log) -> Option<Arc<ListFile>> {
         let name = path.display().to_string();
-        let text = match files::text(path) {
-            Ok(text) => text,
+        let (text, mode) = match files::text_and_mode(path) {
+            Ok(read) => read,
             Err(refused) => {
                 log.error(at, format!("{}: {}", quote(&name), refused.why()))
                     .help("let weir read the file: UTF-8 text of at most 16 MiB with a prefix on each line");
@@ -245,7 +276,7 @@ impl Lists {
         let mut found = Log::default();
         let prefixes = entries(&text, 0, &mut found);
         if found.errors() > 0 {
-            if is_public(path) {
+            if is_public(path, mode) {
                 entries(&text, self.next, log);
                 self.sources.push(Source { name, text });
                 self.next += 1;
@@ -272,10 +303,18 @@ impl Lists {
     }
 }
 
-/// Whether every user may read a file. Errors quote no other: a user who may change the configuration by the API would see lines of
-/// files that are root's alone.
-fn is_public(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
+/// Whether every user may read a file of those permissions: it, and each folder on the way to it. Errors quote no other: a user who
+/// may change the configuration by the API would see lines of files that are root's alone.
+fn is_public(path: &Path, mode: u32) -> bool {
+    let Ok(real) = path.canonicalize() else {
+        return false;
+    };
+    let is_open = |folder: &Path| {
+        folder
+            .metadata()
+            .is_ok_and(|about| about.permissions().mode() & 0o001 != 0)
+    };
+    mode & 0o004 != 0 && real.ancestors().skip(1).all(is_open)
 }
 
 /// The prefixes of a text: one a line. What is wrong is said at its place in the text, which is file number `file`.
@@ -355,12 +394,22 @@ mod tests {
     #[test]
     fn a_file_that_says_the_same_is_the_same_and_errors_have_an_end() {
         let folder = tempfile::tempdir().unwrap();
+        // What is not for every user is not in a folder of every user either.
+        let allow = |mode| {
+            std::fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+        };
+        allow(0o711);
         let path = folder.path().join("list");
         let read = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            let (mut lists, mut log) = (Lists::new(0), Log::default());
+            let (mut lists, mut log) = (Lists::new(1), Log::default());
             let found = lists.file(&path, Span::default(), &mut log);
-            (found, log.into_diagnostics(&lists.sources))
+            let main = Source {
+                name: "lb.toml".to_owned(),
+                text: String::new(),
+            };
+            let sources: Vec<_> = std::iter::once(main).chain(lists.sources).collect();
+            (found, log.into_diagnostics(&sources))
         };
         let (first, _) = read("10.0.0.0/8\n");
         let (again, _) = read("10.0.0.0/8\n");
@@ -372,15 +421,23 @@ mod tests {
         );
         assert_eq!((other.entries, other.set.bytes()), (2, 8));
         let hide = |mode| std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        hide(0o640);
-        let (none, said) = read("10.0.0.0/8\n a secret\n");
-        let said = said.to_string();
-        assert!(
-            none.is_none() && said.contains("list:2:2 is no prefix"),
-            "{said}"
-        );
-        assert!(!said.contains("secret"), "{said}");
+        for (of_folder, of_file) in [(0o711, 0o640), (0o700, 0o644)] {
+            allow(of_folder);
+            hide(of_file);
+            let (none, said) = read("10.0.0.0/8\n a secret\n");
+            let said = said.to_string();
+            assert!(
+                none.is_none() && said.contains("list:2:2 is no prefix"),
+                "{said}"
+            );
+            assert!(!said.contains("secret"), "{said}");
+        }
+        allow(0o711);
         hide(0o644);
+        // Of a line without end an excerpt is shown.
+        let (_, said) = read(&"x".repeat(800_000));
+        let shown = said.to_string();
+        assert!(shown.len() < 4096, "{} bytes", shown.len());
         let (none, said) = read(&"x\n".repeat(100_000));
         let last = said.iter().last().unwrap();
         assert!(none.is_none() && last.file.ends_with("list"));

@@ -2,6 +2,7 @@
 
 use super::error::{Diagnostic, Diagnostics, Log, Source, Span, quote};
 use super::hints;
+use super::open::open_file;
 use super::pieces::{self, Item, Known};
 use super::raw::Root;
 use super::size;
@@ -10,9 +11,8 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
@@ -385,10 +385,15 @@ impl Refused {
 }
 
 /// The text of a file of at most [`MAX_BYTES`].
-pub(super) fn text(path: &Path) -> Result<String, Refused> {
+fn text(path: &Path) -> Result<String, Refused> {
+    text_and_mode(path).map(|(text, _)| text)
+}
+
+/// As [`text`], with the permissions of the file that it was read from.
+pub(super) fn text_and_mode(path: &Path) -> Result<(String, u32), Refused> {
     let unreadable =
         |why: &dyn std::fmt::Display| Refused::Unreadable(format!("cannot read: {why}"));
-    // Asked before it is opened: a FIFO would wait for its writer, a device may never end.
+    // Asked before it is opened: some devices do something when they are.
     let about = std::fs::metadata(path).map_err(|why| unreadable(&why))?;
     let kind = about.file_type();
     let special = [
@@ -407,9 +412,12 @@ pub(super) fn text(path: &Path) -> Result<String, Refused> {
             "has {bytes} bytes: at most {MAX_BYTES} ({most} MiB) of a file are read"
         )));
     }
-    let file = File::open(path).map_err(|why| unreadable(&why))?;
+    let (file, about) = open_file(path).map_err(|why| unreadable(&why))?;
     match bounded(file).map_err(|why| unreadable(&why))? {
-        Some(bytes) => String::from_utf8(bytes).map_err(|why| unreadable(&why)),
+        Some(bytes) => {
+            let text = String::from_utf8(bytes).map_err(|why| unreadable(&why))?;
+            Ok((text, about.permissions().mode()))
+        }
         // It grew, or does not tell its size.
         None => Err(Refused::TooLarge(format!(
             "has more than {MAX_BYTES} bytes ({most} MiB), which is the most that a file may have"
@@ -432,6 +440,7 @@ fn real(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     #[test]
     fn texts_that_are_sent_have_the_bounds_of_files() {

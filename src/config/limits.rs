@@ -3,6 +3,9 @@
 use super::Protocol;
 use std::time::Duration;
 
+/// The most real servers of all services together.
+pub(crate) const MOST_REALS: usize = 1 << 22;
+
 /// `[limits]`: what is reserved at start, and how often weir answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {

@@ -41,6 +41,7 @@ pub use health::{
     Body, CheckAddresses, CheckWay, DnsProbe, Exchange, ExecProbe, GrpcProbe, HealthConfig,
     HealthTemplates, HealthUse, HttpProbe, Probe, Rcode, RecordType, TlsProbe, target,
 };
+pub(crate) use limits::MOST_REALS;
 pub use limits::{Limits, OwnTimeouts, ServiceLimits, TimeoutsConfig};
 pub use mode::{Encapsulation, GueVariant, ModeConfig, TunnelConfig};
 pub(crate) use open::read_file;
@@ -49,6 +50,8 @@ pub use port::{PortConfig, Queues};
 pub use real_pool::{PoolReal, RealPool};
 pub use scheduler::{NoShares, SchedulerConfig, SchedulerFlags};
 pub use thresholds::Thresholds;
+pub(crate) use value::Word;
+pub(crate) use written::word;
 
 use crate::net::{Mac, ServerId, protocol};
 use clients::Lists;

@@ -445,7 +445,7 @@ impl Value for AbsolutePath {
 }
 
 /// A value that is one of a few words.
-pub(super) trait Word: Copy + 'static {
+pub(crate) trait Word: Copy + 'static {
     /// What the words are, for messages.
     const WHAT: &'static str;
     const WORDS: &'static [(&'static str, Self)];

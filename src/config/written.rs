@@ -290,7 +290,7 @@ fn said(value: impl Display) -> String {
 }
 
 /// As the parser of these values takes it.
-fn word<T: Word + PartialEq>(value: T) -> &'static str {
+pub(crate) fn word<T: Word + PartialEq>(value: T) -> &'static str {
     let mut words = T::WORDS.iter();
     let found = words.find(|(_, known)| *known == value);
     found.map_or("", |(word, _)| word)

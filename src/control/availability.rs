@@ -80,7 +80,11 @@ impl Control {
         let Some(service) = self.model.find(key) else {
             return;
         };
-        let name = service.name.to_string();
+        // Services of both protocols that have one name are told apart.
+        let name = match self.model.find_services(&service.name).len() {
+            0 | 1 => service.name.to_string(),
+            _ => format!("{} ({})", service.name, key.protocol.name()),
+        };
         let lost = self.unavailable(service);
         let found = (before, after, lost);
         if let Some(said) = self.availabilities.reports.note(name.clone(), found, now) {

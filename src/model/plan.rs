@@ -6,14 +6,15 @@ mod servers;
 use super::changes::different;
 use super::{Model, key};
 use crate::config::{
-    Announce, CheckAddresses, Config, HealthUse, ModeConfig, OwnTimeouts, PassiveConfig,
+    self, Announce, CheckAddresses, Config, HealthUse, ModeConfig, OwnTimeouts, PassiveConfig,
     PersistenceConfig, Protocol, QuicConfig, RealConfig, ServiceConfig, ServiceLimits, TcpMss,
 };
 use crate::service::Role;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::{Debug, Display};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// The most changes that are named one by one; the others are counted.
@@ -48,6 +49,10 @@ pub struct Detail {
     pub of: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// The service's: services of two protocols may have one name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub protocol: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub real: Option<SocketAddr>,
@@ -77,6 +82,7 @@ impl Detail {
             kind,
             of,
             service: None,
+            protocol: None,
             real: None,
             key: None,
             old: None,
@@ -95,6 +101,7 @@ impl Detail {
         };
         Detail {
             service: Some(service.name.clone()),
+            protocol: Some(service.protocol.name()),
             ..Detail::new(kind, of)
         }
     }
@@ -200,6 +207,19 @@ impl Details {
         }
     }
 
+    /// Names the protocols of services whose names do not tell them.
+    fn tell_apart(&mut self, of_both: &HashSet<&str>) {
+        for detail in &mut self.details {
+            if let (Some(name), Some(protocol), Some(_)) =
+                (&detail.service, detail.protocol, detail.real)
+                && of_both.contains(name.as_str())
+                && let Some(rest) = detail.of.strip_prefix(&format!("service {name}: "))
+            {
+                detail.of = format!("service {name} ({protocol}): {rest}");
+            }
+        }
+    }
+
     /// What is in one of two lists only, or differs in both: by its name, with a text of all that it has.
     fn lists(
         &mut self,
@@ -241,6 +261,7 @@ impl Model {
         for (before, after) in different(&old.services, &new.services, |_| false) {
             self.plan_service(before, after, &mut plan);
         }
+        plan.tell_apart(&of_both(&[&old.services, &new.services]));
         plan_rest(old, new, &mut plan);
         plan
     }
@@ -274,6 +295,17 @@ impl Model {
             }
         }
     }
+}
+
+/// The names that services of both protocols have.
+fn of_both<'a>(lists: &[&'a [Arc<ServiceConfig>]]) -> HashSet<&'a str> {
+    let mut first: HashMap<&str, Protocol> = HashMap::new();
+    let services = lists.iter().copied().flatten();
+    let again = services.filter(|it| {
+        let protocol = *first.entry(&it.name).or_insert(it.protocol);
+        protocol != it.protocol
+    });
+    again.map(|it| it.name.as_str()).collect()
 }
 
 fn counted(reals: &[RealConfig]) -> String {
@@ -415,9 +447,14 @@ fn shown(value: &(impl Display + ?Sized)) -> Option<String> {
     Some(value.to_string())
 }
 
-/// A word of the file, which is its variant's in lower case.
-fn word(value: &impl Debug) -> Option<String> {
-    Some(format!("{value:?}").to_lowercase())
+/// A number, or a time span.
+fn number(value: &impl Debug) -> Option<String> {
+    Some(format!("{value:?}"))
+}
+
+/// A word of the file.
+fn word<T: config::Word + PartialEq>(value: &T) -> Option<String> {
+    Some(config::word(*value).to_owned())
 }
 
 fn span(span: std::time::Duration) -> String {
@@ -517,9 +554,9 @@ fn plan_rest(old: &Config, new: &Config, plan: &mut Details) {
     table!("[timeouts]", timeouts, time,
         tcp_established tcp_syn_sent tcp_syn_recv tcp_fin_wait tcp_time_wait tcp_close
         tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp icmp);
-    table!("[limits]", limits, word,
+    table!("[limits]", limits, number,
         connections answers_per_second host_packets_per_second host_peer_packets_per_second fragment_timeout);
-    table!("[metrics]", metrics, word, per_real);
+    table!("[metrics]", metrics, shown, per_real);
     for port in &new.ports {
         let mut before = old.ports.iter();
         let Some(before) = before.find(|before| before.name == port.name) else {
@@ -534,10 +571,10 @@ fn plan_rest(old: &Config, new: &Config, plan: &mut Details) {
         plan.key(
             &of,
             "accept_ra",
-            word(&before.accept_ra),
-            word(&port.accept_ra),
+            shown(&before.accept_ra),
+            shown(&port.accept_ra),
         );
-        plan.key(&of, "forward", word(&before.forward), word(&port.forward));
+        plan.key(&of, "forward", shown(&before.forward), shown(&port.forward));
         if before != port && plan.details.len() + plan.more_details == count {
             plan.push(of);
         }

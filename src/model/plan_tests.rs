@@ -269,6 +269,64 @@ fn what_a_check_found_before_it_was_taken_away_counts_no_more() {
 }
 
 #[test]
+fn services_of_both_protocols_are_told_apart() {
+    let base = format!("{PORTS}{}", SERVICES.replace("\"tcp\"", "\"tcp+udp\""));
+    let plan = model(&base).plan(&parse(&base.replace("weight = 3", "weight = 5")));
+    let lines: Vec<_> = plan.details.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        ["tcp", "udp"].map(|protocol| format!(
+            "~ service web ({protocol}): real server 10.0.0.11:80: weight 3 -> 5"
+        ))
+    );
+    let protocols: Vec<_> = plan.details.iter().map(|it| it.protocol).collect();
+    assert_eq!(protocols, [Some("tcp"), Some("udp")]);
+}
+
+#[test]
+fn words_are_those_of_the_file() {
+    let base = format!(
+        "{PORTS}[[local_pool]]\nname = \"p\"\naddresses = [\"10.0.0.200\"]\n{}",
+        SERVICES.replacen(
+            "mode = \"nat\"",
+            "mode = \"fullnat\"\nlocal_pool = \"p\"\n# key",
+            1
+        )
+    );
+    for (key, from, to) in [
+        ("client_address", "none", "proxy-v2"),
+        ("client_address", "proxy-v2", "toa"),
+        ("on_idle", "silent", "reset"),
+        ("on_down", "reschedule", "keep"),
+        ("when_unavailable", "refuse", "drop"),
+        ("unknown_tcp", "reset", "drop"),
+    ] {
+        let with = |word: &str| base.replace("# key", &format!("{key} = \"{word}\""));
+        let plan = model(&with(from)).plan(&parse(&with(to)));
+        let lines: Vec<_> = plan.details.iter().map(ToString::to_string).collect();
+        let expected = format!("~ service web (tcp:192.0.2.80:80): {key} {from} -> {to}");
+        assert_eq!(lines, [expected]);
+    }
+}
+
+#[test]
+fn the_api_adds_no_more_real_servers_than_there_is_room_for() {
+    let text = format!("{PORTS}{SERVICES}");
+    let mut model = model(&text);
+    let mut large = (*model.config().services[0]).clone();
+    let one = large.reals[0].clone();
+    // As many as there is room for beside the other service's two, and one more.
+    large.reals = vec![one; config::MOST_REALS - 1];
+    let refused = model.set_services(vec![large]).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "the services would have 4194305 real servers in all: at most 4194304 are taken"
+    );
+    assert_eq!(model.config().services[0].reals.len(), 2);
+    assert_eq!(config::MOST_REALS, crate::stats::MAX_REALS);
+}
+
+#[test]
 fn a_rule_of_snat_is_found_by_the_name_that_its_connections_have() {
     let rules = "[[local_pool]]\nname = \"outside\"\naddresses = [\"198.51.100.200\"]\n\
          [[snat]]\nfrom = \"10.0.0.0/24\"\npool = \"outside\"\n\

@@ -268,6 +268,9 @@ fn an_include_that_finds_nothing_is_a_warning() {
 #[test]
 fn lists_of_clients_are_files_that_services_share() {
     let folder = tempfile::tempdir().unwrap();
+    // Only of what every user may read is there more than a line's number.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).unwrap();
     let (main, list) = (folder.path().join("lb.toml"), folder.path().join("list"));
     let service = |port: u16| {
         let keys = format!(

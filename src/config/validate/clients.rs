@@ -25,6 +25,23 @@ pub(super) fn clients(
         )
         .help("add the prefixes of its clients, or leave `allow` out");
     }
+    if let (Ok(allow), Ok(Some(deny)), Some(address)) = (&allow, &deny, raw.address.get())
+        && allow
+            .as_ref()
+            .is_none_or(|allow| allow.has_family(address.is_ipv6()))
+        && deny.has_all(allow.as_ref(), address.is_ipv6())
+        && let Some(given) = raw.deny.ok()
+    {
+        let whom = match allow {
+            Some(_) => "every client of `allow`",
+            None => "every client",
+        };
+        log.warning(
+            given.at,
+            format!("`deny` has {whom}, and so no client can use the service"),
+        )
+        .help("`deny` goes first: take the prefixes of the service's clients out of it");
+    }
     Ok((allow?, deny?))
 }
 

@@ -16,6 +16,7 @@ mod pool;
 mod quic;
 mod real_pool;
 mod request;
+mod room;
 mod scheduler;
 mod service;
 mod snat;

@@ -74,6 +74,11 @@ impl RealPools {
         self.list.push(pool);
     }
 
+    /// How many real servers a service of that pool has.
+    pub(super) fn len_of(&self, name: &str) -> usize {
+        self.get(name).map_or(0, |pool| pool.checked.reals.len())
+    }
+
     fn get(&self, name: &str) -> Option<&Pool> {
         Some(&self.list[*self.places.get(name)?])
     }

@@ -10,6 +10,7 @@ use super::network::Network;
 use super::passive;
 use super::pool::Pools;
 use super::real_pool::{RealPools, Reals};
+use super::room::has_room;
 use super::scheduler;
 use super::tunnel;
 use super::ways::Ways;
@@ -41,6 +42,9 @@ pub(super) fn services(
     lists: &mut Lists,
     log: &mut Log,
 ) -> Vec<Arc<ServiceConfig>> {
+    if !has_room(&items, around.real_pools, log) {
+        return Vec::new();
+    }
     let in_pieces = items.iter().any(|item| matches!(item, Item::Checked(_)));
     let mut check = Check {
         around: *around,

@@ -75,6 +75,8 @@ pub enum Conflict {
          connections: write the service {0} into the file, and restart weir"
     )]
     NoCrossing(ServiceKey),
+    #[error("the services would have {0} real servers in all: at most {most} are taken", most = config::MOST_REALS)]
+    TooManyReals(usize),
 }
 
 /// The services of one name.
