@@ -4,7 +4,7 @@ use super::family::{Family, Wire};
 use super::parse::{Flow, Kind};
 use super::schedule::could_serve;
 use super::{Core, Outcome, Turn, is_tcp, wrapped};
-use crate::config::{Protocol, TcpMss};
+use crate::config::{ClientAddress, Protocol, TcpMss};
 use crate::conn::state::{changes_tcp, next_tcp};
 use crate::conn::{Address, Connection, Direction, Found, Key, Place, State};
 use crate::forward::cut;
@@ -114,6 +114,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let leaves = !found.reply && real.standing.is_left();
         let asks = !found.reply && real.standing.asks();
         let is_watched = real.standing.is_watched();
+        let ends_connections = real.ends_connections();
         if leaves && !flow.kind.is_fragment() {
             let target = tables.target(&service_key(&flow.key));
             // The connection is for fragments of another datagram, or from before a reload: it ends by itself.
@@ -137,7 +138,16 @@ impl<F: Family, P: Packet> Core<F, P> {
             let vip = self.speaker(&connection, found.reply, packet.port(), tables);
             return (self.ttl_exceeded(packet, flow, vip, turn), context);
         }
-        let mut renews = !real.ends_connections();
+        let is_handshake = connection.state.is_handshake();
+        if !found.reply
+            && is_tcp(flow)
+            && flow.flags.syn()
+            && !is_handshake
+            && let Some(reason) = self.admits_no_more(flow, turn)
+        {
+            return (Verdict::Drop(reason), context);
+        }
+        let mut renews = !ends_connections;
         if opens && connection.is_two_way() && connection.state.is_half_closed() {
             self.live.table.get_mut(found.id).set_opened_again(true);
             renews = false;
@@ -198,6 +208,22 @@ impl<F: Family, P: Packet> Core<F, P> {
             && way_of(connection, false, tables).is_some_and(|way| !way.has_failed(tables));
         let sees_replies = connection.is_two_way();
         !serves || sees_replies && connection.state.is_reusable(sees_replies)
+    }
+
+    /// Why a client's SYN goes no further, by which the real server of an old connection might begin a new one: as its service
+    /// is now, the client has none. The old connection goes on.
+    #[cold]
+    fn admits_no_more<S: Sink<Packet = P>>(
+        &mut self,
+        flow: &Flow<F>,
+        turn: &mut Turn<'_, S>,
+    ) -> Option<DropReason> {
+        let service = turn.tables.service(&service_key(&flow.key))?;
+        if service.client_address != ClientAddress::None && !self.live.keeps_told() {
+            return Some(DropReason::ConnectionTableFull);
+        }
+        let guard = service.guard.as_ref()?;
+        self.is_refused(guard, service.id, flow, false, turn)
     }
 
     /// Whether a client's datagram goes to another real server than its flow's, which is drained: after long enough a silence,

@@ -6,7 +6,7 @@
 //! none of its packets to the usual one.
 
 use super::family::Family;
-use super::flow::Way;
+use super::flow::{Way, service_key};
 use super::icmp_error::IcmpError;
 use super::parse::{Flow, Kind, is_ipv6};
 use super::{Core, Turn};
@@ -25,7 +25,7 @@ use crate::wire::segment::{EXPERIMENT, FAST_OPEN};
 use crate::wire::tcp::Flags;
 use crate::wire::toa::Toa;
 use crate::wire::{icmp, icmpv6};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A header travels together with data in a packet of at most so many bytes, which every way takes (RFC 791 section 3.1): what
 /// tells the client that a way takes less says nothing of the header. Before more data it travels alone.
@@ -218,6 +218,16 @@ impl<F: Family, P: Packet> Core<F, P> {
         self.forward(packet, &flow, connection, false, turn)
     }
 
+    /// What the real server of a connection would be told if it began now.
+    fn telling(&self, id: ConnId, tables: &Tables) -> Told {
+        let request = self.live.table.get(id).request;
+        let client: IpAddr = request.source().into();
+        match tables.service(&service_key(&request)) {
+            Some(service) => Told::of(service.client_address, true, client.is_ipv6()),
+            None => Told::default(),
+        }
+    }
+
     /// See [`Told::doubt`].
     fn doubt(&self, id: ConnId, told: &mut Told, flags: Flags) {
         let before = *told;
@@ -300,6 +310,21 @@ impl<F: Family, P: Packet> Core<F, P> {
     ) {
         let mut told = self.live.told(id);
         let port = packet.port();
+        let before = told;
+        if flow.flags.syn() && flow.flags.ack() {
+            // The service may have been changed since the entry was made.
+            let now = self.telling(id, tables);
+            let segment = insert::segment(packet.data_mut(), place(flow));
+            if now.how() != told.how()
+                && segment.is_some_and(|segment| {
+                    let numbers = (segment.acknowledged(), segment.sequence().wrapping_add(1));
+                    !repeats(self.live.table.get(id), numbers)
+                })
+            {
+                told = now;
+                self.live.set_told(id, told);
+            }
+        }
         let by_header = match told.how() {
             How::Not | How::EachDatagram => return,
             How::Header => true,
@@ -312,7 +337,6 @@ impl<F: Family, P: Packet> Core<F, P> {
         if !flags.ack() {
             return;
         }
-        let before = told;
         if flags.syn() {
             told.open(acknowledged, segment.window_shift().unwrap_or(0));
             if by_header {
@@ -365,6 +389,16 @@ impl<F: Family, P: Packet> Core<F, P> {
             Delta::ZERO.replace_u32(sequence, own).apply(field);
         }
     }
+}
+
+/// Whether a real server's answer to a SYN is a late one of the connection that is there: the first numbers of both sides are
+/// little behind what each has acknowledged. Another connection's are elsewhere (RFC 9293 section 3.4.1).
+fn repeats<K: Key>(connection: &Connection<K>, (client, real): (u32, u32)) -> bool {
+    let is_near = |by_real: bool, first: u32| {
+        let acknowledged = connection.acknowledged(by_real);
+        acknowledged.is_some_and(|it| it.wrapping_sub(first) <= u16::MAX.into())
+    };
+    is_near(true, client) && is_near(false, real)
 }
 
 /// Lowers the MTU that a "too big" tells. What sends no less than some size is told no less.

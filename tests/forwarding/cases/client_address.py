@@ -259,6 +259,36 @@ def optional(name, near, far):
     ])
 
 
+def again(name, near, far, way):
+    """A connection with the client's numbers of the last one is told all the same, by whatever weir has not seen the last one end."""
+    head = header(near)
+    size = len(head) if way == "proxy-v2" else 0
+    told = {"payload": head} if size else options(toa(near))
+    with_data = {"payload": head + REQUEST} if size else options(toa(near))
+    ends = {
+        # Right behind data: not the number that the real server has acknowledged.
+        "reset": [wan(client(near, "R", seq=1019))],
+        "silence": [lan(real(far, "FPA", ack=1019 + size, payload=b"200 OK")), wan(client(near, seq=1019, ack=5008))],
+    }
+    for end, steps in ends.items():
+        after = {"after": 61} if end == "silence" else {}
+        yield Case(f"{name}_{way}_again_after_{end}", config(near, far, way), [
+            *opening(near, far),
+            wan(client(near), forward("lan", far.A, seq=1001, **told)),
+            lan(real(far, ack=1001 + size), forward("wan", near.CLIENT, ack=1001)),
+            wan(client(near, "PA", payload=REQUEST), forward("lan", seq=1001 + size)),
+            *steps,
+            # Of the old connection, late.
+            lan(real(far, ack=1019 + size)),
+            wan(near.tcp(near.CLIENT, near.VIP), forward("lan", seq=1000), **after),
+            lan(real(far, "SA", seq=9000), forward("wan", ack=1001)),
+            wan(client(near, ack=9001), forward("lan", seq=1001, **told)),
+            *([wan(client(near, "PA", seq=961, ack=9001, payload=b"#" * 58), forward("lan", seq=1001, payload=head))] if size else []),
+            wan(client(near, "PA", ack=9001, payload=REQUEST), forward("lan", seq=1001, **with_data)),
+            lan(real(far, seq=9001, ack=1019 + size), forward("wan", ack=1019)),
+        ], gathers=True)
+
+
 def quoted(name, near, far):
     """An error about what was told goes to the client with its own numbers."""
     head = header(near)
@@ -309,6 +339,7 @@ CASES = [
     *(case for pair in PAIRS for case in datagrams(*pair)),
     *(case for pair in PAIRS if pair[1] is lab for case in none_without(*pair)),
     *(case for pair in PAIRS for case in optional(*pair)),
+    *(case for pair in PAIRS for way in ("proxy-v2", "toa") for case in again(*pair, way)),
     *quoted("v4", lab, lab),
     *pieces(),
 ]
