@@ -338,3 +338,51 @@ fn metrics_of_real_servers_are_left_out_by_choice() {
     );
     daemon.stop();
 }
+
+#[test]
+fn the_api_shows_no_line_of_a_file_that_not_every_user_may_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 1));
+    let list = lab.path("list");
+    std::fs::write(&list, "10.0.0.0/8\na-secret:$6$hash\n").unwrap();
+    let service = |name: &str, keys: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\naddress = \"192.0.2.77\"\nport = 77\nprotocol = \"tcp\"\nmode = \"dr\"\n{keys}\n"
+        )
+    };
+    let allow = format!("file:{}", list.display());
+    let bad = service("listed", &format!("allow = [{allow:?}]"));
+    let ask = |verb: &str, path: &str, kind: &str, body: &str| {
+        let length = body.len();
+        daemon.request(&format!(
+            "{verb} {path} HTTP/1.0\r\nContent-Length: {length}\r\nContent-Type: {kind}\r\n\r\n{body}"
+        ))
+    };
+    let (toml, as_json) = ("application/toml", "application/json");
+    assert_eq!(
+        ask("PUT", "/v1/services", toml, &service("listed", "")).0,
+        200
+    );
+    let text = format!("{}{bad}", lab.config("", 1));
+    let sent = object!({ "files": [{ "name": "lb.toml", "text": text }] }).to_string();
+    let patch = object!({ "allow": [allow] }).to_string();
+    for mode in [0o600, 0o640] {
+        std::fs::set_permissions(&list, std::fs::Permissions::from_mode(mode)).unwrap();
+        for (verb, path, kind, body) in [
+            ("POST", "/v1/plan", as_json, &sent),
+            ("POST", "/v1/reload", as_json, &sent),
+            ("PUT", "/v1/services", toml, &bad),
+            ("PATCH", "/v1/services?service=listed", as_json, &patch),
+        ] {
+            let (status, said) = ask(verb, path, kind, body);
+            assert_eq!(status, 422, "{verb} {path}: {said}");
+            assert!(said.contains("is no prefix"), "{verb} {path}: {said}");
+            assert!(
+                !said.contains("secret") && !said.contains("hash"),
+                "{verb} {path}: {said}"
+            );
+        }
+    }
+    daemon.stop();
+}
