@@ -163,8 +163,11 @@ mod tests {
         assert_eq!(LOCAL_HEADER[12..], [0x20, 0, 0, 0]);
     }
 
-    /// As the specification has a receiver read it.
-    fn read(header: &[u8]) -> (u8, Vec<u8>, Vec<(u8, Vec<u8>)>) {
+    /// A type and its value.
+    type Tlv = (u8, Vec<u8>);
+
+    /// As the specification has a receiver read it: the family, the addresses, and what follows.
+    fn read(header: &[u8]) -> (u8, Vec<u8>, Vec<Tlv>) {
         assert_eq!(&header[..12], b"\r\n\r\n\0\r\nQUIT\n");
         assert_eq!(header[12], 0x21, "version 2, PROXY");
         let length = usize::from(u16::from_be_bytes([header[14], header[15]]));
