@@ -78,6 +78,7 @@ toa() {
     asked "after a reload" 203.0.113.7
     refuse "a second one beside it" ip netns exec s1 "$kit" run "$LAB_DIR/kit.conf" 2>"$LAB_DIR/kit.said"
     check "… which is told of" grep -q 'another weir-server-kit runs' "$LAB_DIR/kit.said"
+    # shellcheck disable=SC2016 # The inner shell expands it.
     refuse "… and whose lock no other user takes" setpriv --reuid=65534 --regid=65534 --clear-groups \
         sh -c 'flock -n /run/weir-server-kit true || flock -n "/run/weir-server-kit/$(stat -Lc %i /proc/self/ns/net)" true' 2>/dev/null
     kit_reload <<<$'director 10.0.0.200/30\ntunnel ipip\ndevice lan\ndestination 10.0.0.11'
