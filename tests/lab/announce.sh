@@ -81,7 +81,7 @@ service=tcp:$vip:80
 disable() { weir disable $service 10.0.0.11:80; }
 enable() { weir enable $service 10.0.0.11:80; }
 sorry() { weir disable $service 10.0.0.13:80; }
-tells() { weir show events | grep -q "$1"; }
+tells() { grep -q "$1" <<<"$(weir show events)"; }
 
 disable >/dev/null
 same "without real servers the sorry server serves" "s3 5" "$(get r1 http://$vip/ 5 | tally)"

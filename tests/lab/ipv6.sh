@@ -129,7 +129,7 @@ ip -n c2 -6 address add "$wan:81/64" dev wan
 within 5 settled_addresses c2 || fail "c2 has no address"
 service "$mode" tcp "[$wan:81]:80" rr "[$lan:11]=1" >>"$LAB_DIR/weir.toml"
 check "a VIP is added that another host has" weir reload
-duplicates() { metrics | grep -q '^weir_duplicate_addresses{port="wan"} 1$'; }
+duplicates() { grep -q '^weir_duplicate_addresses{port="wan"} 1$' <<<"$(metrics)"; }
 check "it is found to be a duplicate" within 5 duplicates
 check "… which the log says" grep -q "duplicate address.*$wan:81" "$LAB_DIR/weir.log"
 check "… and the other host keeps it" on c1 ping -6 -qc2 -i0.2 -W2 "$wan:81"
@@ -151,7 +151,7 @@ router id 198.51.100.253;
 protocol device {}
 protocol radv { interface "wan" { min ra interval 3; max ra interval 4; default lifetime 60; }; }
 EOF
-    default_route() { weir show routes --json | grep -q '"to":"::/0"'; }
+    default_route() { grep -q '"to":"::/0"' <<<"$(weir show routes --json)"; }
     sleep 4
     refuse "a router's advertisements are not heeded" default_route
     sed -i 's|^name = "wan"|&\naccept_ra = true|' "$LAB_DIR/weir.toml"

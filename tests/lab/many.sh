@@ -48,7 +48,7 @@ write 1 0 "$services"
 weir_start "$LAB_DIR/weir.toml"
 within 10 on c1 ping -qc1 -W1 "$vip" || fail "no answer from $vip"
 metric() { metrics | awk -v name="$1" '$1 == name { print $2 }'; }
-all_known() { ! metrics | grep -q '^weir_real_health.*unknown' && [[ $(metric weir_health_checks_total'{result="passed"}') -ge 4000 ]]; }
+all_known() { ! grep -q '^weir_real_health.*unknown' <<<"$(metrics)" && [[ $(metric weir_health_checks_total'{result="passed"}') -ge 4000 ]]; }
 within 30 all_known || fail "not all checks have passed: $(metrics | grep '^weir_health')"
 same "checks" 2002 "$(metric weir_health_checks)"
 same "real servers that are down" 0 "$(metric weir_health_checks_down)"

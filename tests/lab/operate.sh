@@ -62,7 +62,7 @@ within 5 grep -q 'weir.toml:' "$LAB_DIR/weir.log" || fail "SIGHUP with a bad fil
 check "… after SIGHUP too" get c1 http://$vip/
 sed '/^port = 81$/s/81/83/' "$LAB_DIR/good.toml" >"$LAB_DIR/weir.toml"
 kill -HUP "$weir_pid"
-shows() { weir show services | grep -q "$vip:83"; }
+shows() { grep -q "$vip:83" <<<"$(weir show services)"; }
 within 5 shows || fail "SIGHUP does not apply the file"
 good "SIGHUP applies the file"
 settled
