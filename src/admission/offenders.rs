@@ -181,7 +181,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever made more than a share is there, and the counts are right but for what is said to be missing.
+        /// Every client with more than a share of the new connections is listed, and each count is too small by at most what `missing` says.
         #[test]
         fn the_heaviest_are_among_them(
             notes in prop::collection::vec((prop_oneof![1u64..6, 6u64..400], any::<bool>(), 0usize..2), 1..1500),

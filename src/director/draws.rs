@@ -2,7 +2,7 @@
 //!
 //! Ports that can be guessed let others forge answers: a resolver behind weir would lose what its own ports protect it by
 //! (RFC 6056, RFC 5452 section 4.5). So each connection has a place of its own, drawn anew: a number of times that it was done,
-//! encrypted with a secret of this run. Places that somebody sees, towards hosts of theirs, say nothing of the others.
+//! encrypted with a secret of this run. A host that sees the ports of connections to itself learns nothing of those to others.
 
 use crate::units::WorkerId;
 use aes::Aes128;

@@ -305,8 +305,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
     }
 
-    /// Who says what is to be said of a connection's packet: the VIP. Of an outward connection the other end has no address of
-    /// weir's: to an inside host weir is a router, and to the outside it is the local pool.
+    /// Returns the source of an ICMP error about a connection's packet: the VIP. An outward connection has no VIP: an inside host
+    /// hears from the address of the port that it is behind, as from a router, and an outside host from the local pool.
     pub(super) fn speaker(
         &self,
         connection: &Connection<F::Key>,

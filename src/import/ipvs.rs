@@ -139,9 +139,7 @@ impl Reader {
                 format!("ipvsadm has no option {word:?}, or weir nothing like it"),
             );
         }
-        let act = given
-            .act
-            .ok_or("the line says not what is to be done (-A, -a, …)")?;
+        let act = given.act.ok_or("the line has no command (-A, -a, …)")?;
         match act {
             Act::Clear => self.found.services.clear(),
             Act::Set => self.set(&given.timeouts, at)?,

@@ -32,14 +32,14 @@ pub struct Options {
     pub services_only: bool,
 }
 
-/// A configuration, and what is to be said of it.
+/// A configuration, and remarks about the lines that it was made of.
 #[derive(Debug)]
 pub struct Imported {
     pub text: String,
     pub remarks: Vec<Remark>,
 }
 
-/// Nothing could be imported: why, and what else there was to be said.
+/// Nothing could be imported: the reason, and the remarks made until then.
 #[derive(Debug)]
 pub struct Failed {
     pub why: Remark,

@@ -161,10 +161,7 @@ fn what_of_ipvs_is_not_carried_over_is_told_with_its_line() {
         ("-L -n", &["!3: nothing of this line"]),
         ("frob", &["!3: no command of ipvsadm"]),
         ("-A -t", &["!3: -t takes a value"]),
-        (
-            "-t 192.0.2.80:80",
-            &["!3: the line says not what is to be done"],
-        ),
+        ("-t 192.0.2.80:80", &["!3: the line has no command"]),
         (
             "-a -t 192.0.2.80:80",
             &["!3: the line names no real server"],

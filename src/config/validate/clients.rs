@@ -6,7 +6,7 @@ use crate::config::raw;
 use crate::config::value::{Given, List};
 use crate::config::{ClientList, ServiceLimits};
 
-/// `allow` and `deny`; Err: what is wrong is said. `lists`: none where no file is to be read.
+/// Reads `allow` and `deny`. Err: one of them is wrong, which the log tells. `lists`: none if files must not be read.
 pub(super) fn clients(
     raw: &raw::Service,
     mut lists: Option<&mut Lists>,

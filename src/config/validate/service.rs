@@ -106,7 +106,7 @@ pub(super) fn alone(raw: At<raw::Service>, log: &mut Log) -> Services {
 
 pub(super) struct Check<'a> {
     pub(super) around: Around<'a>,
-    /// None: no file is to be read.
+    /// The files of prefixes; none if files must not be read.
     lists: Option<&'a mut Lists>,
     pub(super) log: &'a mut Log,
     names: Names,

@@ -96,7 +96,7 @@ impl Tokens<'_, '_> {
                 continue;
             };
             let first = first.clone();
-            if line.contains("{{") || line.contains("{%") || is_placeholder(&words) {
+            if line.contains("{{") || line.contains("{%") || names_a_blank(&words) {
                 let why = "this is a template: import the file that is made of it";
                 return Err((at, why.to_owned()));
             }
@@ -209,8 +209,8 @@ fn definition<'a>(line: &'a str, first: &str) -> Option<(&'a str, &'a str)> {
     is_name.then_some((name, value))
 }
 
-/// `<virtual-ip-address>`.
-fn is_placeholder(words: &[Token]) -> bool {
+/// Whether a word is a blank of a template, such as `<virtual-ip-address>`, which its user fills in.
+fn names_a_blank(words: &[Token]) -> bool {
     words.iter().any(|token| match token {
         Token::Word(word) => word.starts_with('<') && word.ends_with('>') && word.len() > 2,
         _ => false,
