@@ -93,74 +93,41 @@ impl Default for TimeoutsConfig {
     }
 }
 
-/// `timeouts` of a service: what it says itself, in the place of `[timeouts]`.
+/// `timeouts` of a service: what it says itself, in the place of `[timeouts]`. Most services say nothing, and there may be
+/// 100,000 of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnTimeouts {
-    pub tcp_established: Option<Duration>,
-    pub tcp_syn_sent: Option<Duration>,
-    pub tcp_syn_recv: Option<Duration>,
-    pub tcp_fin_wait: Option<Duration>,
-    pub tcp_time_wait: Option<Duration>,
-    pub tcp_close: Option<Duration>,
-    pub tcp_close_wait: Option<Duration>,
-    pub tcp_last_ack: Option<Duration>,
-    pub tcp_listen: Option<Duration>,
-    pub tcp_synack: Option<Duration>,
-    pub udp: Option<Duration>,
-    pub tcp_half_closed: Option<Duration>,
-}
+pub struct OwnTimeouts(Vec<(&'static str, Duration)>);
 
 impl OwnTimeouts {
+    pub(super) fn new(given: impl IntoIterator<Item = (&'static str, Option<Duration>)>) -> Self {
+        let given = given.into_iter();
+        OwnTimeouts(
+            given
+                .filter_map(|(key, timeout)| Some((key, timeout?)))
+                .collect(),
+        )
+    }
+
     /// Whether the service says nothing.
     pub fn is_empty(&self) -> bool {
-        *self == OwnTimeouts::default()
+        self.0.is_empty()
     }
 
     /// What of it is of one protocol.
     pub fn of(&self, protocol: Protocol) -> OwnTimeouts {
-        match protocol {
-            Protocol::Tcp => OwnTimeouts {
-                udp: None,
-                ..self.clone()
-            },
-            Protocol::Udp => OwnTimeouts {
-                udp: self.udp,
-                ..OwnTimeouts::default()
-            },
-        }
+        let given = self.given();
+        let is_its = |key: &str| (key == "udp") == (protocol == Protocol::Udp);
+        OwnTimeouts(given.filter(|(key, _)| is_its(key)).collect())
     }
 
     /// What it says, by key.
     pub fn given(&self) -> impl Iterator<Item = (&'static str, Duration)> {
-        let OwnTimeouts {
-            tcp_established,
-            tcp_syn_sent,
-            tcp_syn_recv,
-            tcp_fin_wait,
-            tcp_time_wait,
-            tcp_close,
-            tcp_close_wait,
-            tcp_last_ack,
-            tcp_listen,
-            tcp_synack,
-            udp,
-            tcp_half_closed,
-        } = *self;
-        let all = [
-            ("tcp_established", tcp_established),
-            ("tcp_syn_sent", tcp_syn_sent),
-            ("tcp_syn_recv", tcp_syn_recv),
-            ("tcp_fin_wait", tcp_fin_wait),
-            ("tcp_time_wait", tcp_time_wait),
-            ("tcp_close", tcp_close),
-            ("tcp_close_wait", tcp_close_wait),
-            ("tcp_last_ack", tcp_last_ack),
-            ("tcp_listen", tcp_listen),
-            ("tcp_synack", tcp_synack),
-            ("udp", udp),
-            ("tcp_half_closed", tcp_half_closed),
-        ];
-        all.into_iter()
-            .filter_map(|(key, timeout)| Some((key, timeout?)))
+        self.0.iter().copied()
+    }
+
+    pub fn get(&self, key: &str) -> Option<Duration> {
+        self.given()
+            .find(|(own, _)| *own == key)
+            .map(|(_, timeout)| timeout)
     }
 }

@@ -721,5 +721,5 @@ pub struct RealConfig {
     /// None: it may have any number of connections.
     pub thresholds: Option<Thresholds>,
     /// What its QUIC connection ids say, where the service has `quic`.
-    pub server_id: Option<ServerId>,
+    pub server_id: Option<Box<ServerId>>,
 }

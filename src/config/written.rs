@@ -525,16 +525,16 @@ fn real_table(real: &RealConfig) -> Table {
         weight,
         thresholds,
         server_id,
-    } = *real;
+    } = real;
     let mut table = Table::new();
     put(&mut table, "address", said(address));
-    put(&mut table, "port", i64::from(port));
-    put(&mut table, "weight", i64::from(weight));
+    put(&mut table, "port", i64::from(*port));
+    put(&mut table, "weight", i64::from(*weight));
     if let Some(Thresholds { max, min }) = thresholds {
         put(&mut table, "max_connections", i64::from(max.get()));
-        put(&mut table, "min_connections", i64::from(min));
+        put(&mut table, "min_connections", i64::from(*min));
     }
-    put_some(&mut table, "server_id", server_id.map(said));
+    put_some(&mut table, "server_id", server_id.as_ref().map(said));
     table
 }
 

@@ -265,19 +265,20 @@ impl From<&config::TimeoutsConfig> for Timeouts {
 
 /// What a service says itself of a state, in milliseconds, if it says something.
 pub fn own_timeout(own: &config::OwnTimeouts, state: State) -> Option<u32> {
+    let half_closed = || own.get("tcp_half_closed");
     let timeout = match state {
         State::None | State::Unanswered | State::Icmp | State::Template => None,
-        State::Established | State::Handshaken => own.tcp_established,
-        State::SynSent => own.tcp_syn_sent,
-        State::SynRecv => own.tcp_syn_recv,
-        State::FinWait => own.tcp_half_closed.or(own.tcp_fin_wait),
-        State::TimeWait => own.tcp_time_wait,
-        State::Close => own.tcp_close,
-        State::CloseWait => own.tcp_half_closed.or(own.tcp_close_wait),
-        State::LastAck => own.tcp_last_ack,
-        State::Listen => own.tcp_listen,
-        State::SynAck => own.tcp_synack,
-        State::Udp => own.udp,
+        State::Established | State::Handshaken => own.get("tcp_established"),
+        State::SynSent => own.get("tcp_syn_sent"),
+        State::SynRecv => own.get("tcp_syn_recv"),
+        State::FinWait => half_closed().or(own.get("tcp_fin_wait")),
+        State::TimeWait => own.get("tcp_time_wait"),
+        State::Close => own.get("tcp_close"),
+        State::CloseWait => half_closed().or(own.get("tcp_close_wait")),
+        State::LastAck => own.get("tcp_last_ack"),
+        State::Listen => own.get("tcp_listen"),
+        State::SynAck => own.get("tcp_synack"),
+        State::Udp => own.get("udp"),
     };
     timeout.map(|timeout| timeout.as_millis() as u32)
 }

@@ -52,9 +52,8 @@ fn reloads_do_not_make_the_daemon_larger() {
     let sizes = format!("{start} KiB, after one weight {ones:?}, after all {all:?}");
     assert!(ones[2] * 4 <= start * 5, "{sizes}");
     assert!(ones[2] * 10 <= ones[0] * 11, "{sizes}");
-    // Each of the generations that are kept to go back to has all of its services; ten at most.
-    assert!(all[3] * 10 <= all[0] * 13, "{sizes}");
-    assert!(all[3] * 10 <= start * 17, "{sizes}");
+    assert!(all[3] * 10 <= all[0] * 12, "{sizes}");
+    assert!(all[3] * 2 <= start * 3, "{sizes}");
     // What is refused is read as a whole, to say why, and nothing of that stays.
     let wrong = config(&lab, 5, 5) + "\n[[service]]\nadress = 1\n";
     lab.write("lb.toml", &wrong);

@@ -76,7 +76,7 @@ pub(super) fn problem(quic: Option<&QuicConfig>, reals: &[RealConfig]) -> Option
             "write {length} bytes such as server_id = \"{}\"",
             "0a".repeat(length.into())
         );
-        match real.server_id {
+        match real.server_id.as_deref().copied() {
             None => Some((
                 format!(
                     "`quic` needs a `server_id` of each real server, and {} has none",

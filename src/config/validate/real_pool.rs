@@ -170,7 +170,7 @@ fn reals(items: Vec<At<raw::PoolReal>>, network: &Network, log: &mut Log) -> Vec
                 port: 0,
                 weight: real.weight.get().map_or(1, |weight| weight.0 as u16),
                 thresholds: thresholds(&real, log),
-                server_id: server_id(&real.server_id, log),
+                server_id: server_id(&real.server_id, log).map(Box::new),
             },
         });
     }

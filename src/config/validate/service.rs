@@ -466,7 +466,7 @@ impl Check<'_> {
                 port,
                 weight,
                 thresholds: thresholds::thresholds(real, self.log),
-                server_id: quic::server_id(&real.server_id, self.log),
+                server_id: quic::server_id(&real.server_id, self.log).map(Box::new),
             });
         }
         let idle =

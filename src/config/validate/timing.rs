@@ -28,7 +28,7 @@ pub(super) fn timeouts(raw: &raw::Service, log: &mut Log) -> OwnTimeouts {
     }
     macro_rules! own {
         ($($key:ident)*) => {
-            OwnTimeouts { $($key: given.value.$key.get(),)* }
+            OwnTimeouts::new([$((stringify!($key), given.value.$key.get()),)*])
         };
     }
     own! {

@@ -70,7 +70,7 @@ impl Model {
         let (old, new) = (numbers(former), numbers(server));
         plan.key(&of, "max_connections", old.0, new.0);
         plan.key(&of, "min_connections", old.1, new.1);
-        let id = |real: &RealConfig| real.server_id.map(|id| id.to_string());
+        let id = |real: &RealConfig| real.server_id.as_ref().map(|id| id.to_string());
         plan.key(&of, "server_id", id(former), id(server));
     }
 

@@ -724,7 +724,11 @@ impl Indexes {
 /// Which QUIC connection ids are those of which real server, of a service that goes by them.
 fn quic(service: &config::ServiceConfig) -> Option<Arc<Quic>> {
     // The last of the configuration first, as in the tables.
-    let ids = service.reals.iter().rev().map(|real| real.server_id);
+    let ids = service
+        .reals
+        .iter()
+        .rev()
+        .map(|real| real.server_id.as_deref().copied());
     Quic::new(service.quic.as_ref()?, ids).map(Arc::new)
 }
 
