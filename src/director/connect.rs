@@ -153,12 +153,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
             let counters = &stats.counters;
             counters.connections.add(1);
-            if let Some(load) = self.live.counters.loads.get(real.id.index()) {
-                match is_active {
-                    true => load.active.inc(),
-                    false => load.inactive.inc(),
-                }
-            }
+            self.live.counters.connection_begun(real.id, is_active);
             count(counters, flow, false);
             if has_thresholds {
                 is_overloaded(&real, &self.shared.stats);

@@ -220,12 +220,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         if let Some(stats) = self.live.counters.reals.get(rule.real.index()) {
             let counters = &stats.counters;
             counters.connections.add(1);
-            if let Some(load) = self.live.counters.loads.get(rule.real.index()) {
-                match is_active {
-                    true => load.active.inc(),
-                    false => load.inactive.inc(),
-                }
-            }
+            self.live.counters.connection_begun(rule.real, is_active);
             count(counters, flow, false);
         }
         Ok(id)

@@ -1,17 +1,16 @@
 //! Writes a configuration of weir.
 
+use super::health::{common_check, write_check};
+use super::ports::write_ports;
+use super::trial::{Part, TRIAL, Text, refused, settled};
 use super::{
-    Check, Encapsulation, Found, Method, Options, Place, Protocol, RealServer, Remarks,
-    VirtualService,
+    Encapsulation, Found, Method, Options, Place, Protocol, RealServer, Remarks, VirtualService,
 };
 use crate::config::{self, SchedulerConfig};
-use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 
-/// The device that a port has until a person gives it another one: it needs no hardware.
-const DEVICE: &str = "net_tap0,iface=weir0";
 /// The largest weight; IPVS takes one more.
 const MOST_WEIGHT: u32 = 65_535;
 
@@ -30,7 +29,7 @@ pub(super) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
 }
 
 /// `"1500ms"`, or `"6s"`.
-fn span(millis: u64) -> String {
+pub(super) fn span(millis: u64) -> String {
     match millis % 1000 {
         0 => format!("\"{}s\"", millis / 1000),
         _ => format!("\"{millis}ms\""),
@@ -121,152 +120,6 @@ fn write_timeouts(
     }
 }
 
-/// A port for the trial of a part of a configuration.
-const TRIAL: &str = "[[port]]\nname = \"trial\"\ndevice = \"net_tap0\"\n";
-
-/// Why a configuration cannot be used, and the line of it that says so, from 1.
-fn refused(text: &str) -> Option<(usize, String)> {
-    let context = config::Context {
-        cpus: None,
-        devices: false,
-    };
-    let wrong = config::parse(text, "imported", &context).err()?;
-    let first = wrong
-        .iter()
-        .find(|it| it.severity == config::Severity::Error);
-    let first = first.or_else(|| wrong.iter().next())?;
-    Some((first.line, first.message.clone()))
-}
-
-/// Leaves out what a service cannot have: weir's own check is asked, and what it says is told with the line that is to blame.
-fn settled(
-    mut service: Text,
-    mut prelude: String,
-    hosts: &BTreeSet<IpAddr>,
-    remarks: &mut Remarks,
-) -> Option<Text> {
-    let taken = BTreeSet::new();
-    let nets = hosts.iter().filter_map(|host| free_near(*host, &taken));
-    let nets: BTreeSet<_> = nets.collect();
-    prelude = format!("{TRIAL}addresses = {}\n{prelude}", list(nets));
-    let before = prelude.lines().count();
-    loop {
-        let Some((line, why)) = refused(&(prelude.clone() + &service.text())) else {
-            return Some(service);
-        };
-        let part = line.checked_sub(before + 1).and_then(|n| service.0.get(n));
-        let Some((part, at, what)) = part.map(|it| (it.part, it.at.clone(), it.text.clone()))
-        else {
-            let at = &service.0.first()?.at;
-            remarks.lost(at, format!("the service: {why}"));
-            return None;
-        };
-        if part == Part::Needed {
-            remarks.lost(&at, format!("the service: {why}"));
-            return None;
-        }
-        remarks.lost(&at, format!("`{}`: {why}", what.trim()));
-        service.0.retain(|it| it.part != part);
-    }
-}
-
-/// What a line of a service belongs to: one goes with the other lines of its part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    /// Without it there is no service.
-    Needed,
-    Key(usize),
-    Health,
-    Real(usize),
-}
-
-struct Line {
-    text: String,
-    part: Part,
-    at: Place,
-}
-
-/// The lines of a service, each with the place that it comes from.
-#[derive(Default)]
-struct Text(Vec<Line>);
-
-impl Text {
-    fn push(&mut self, text: &str, part: Part, at: &Place) {
-        let lines = text.lines().map(|text| Line {
-            text: text.to_owned(),
-            part,
-            at: at.clone(),
-        });
-        self.0.extend(lines);
-    }
-
-    fn text(&self) -> String {
-        self.0
-            .iter()
-            .map(|line| format!("{}\n", line.text))
-            .collect()
-    }
-}
-
-/// The ports: as told, and for real servers beyond their subnets with addresses that are made up.
-fn write_ports(
-    out: &mut String,
-    options: &Options,
-    mut ports: Vec<(String, Vec<IpNet>)>,
-    (hosts, taken): (&BTreeSet<IpAddr>, &BTreeSet<IpAddr>),
-) {
-    let device = options.device.as_deref().unwrap_or(DEVICE);
-    if ports.is_empty() {
-        ports.push(("lan".to_owned(), options.addresses.clone()));
-    }
-    let mut made_up = Vec::new();
-    for host in hosts {
-        let known = ports.iter().flat_map(|(_, nets)| nets).chain(&made_up);
-        if !known.into_iter().any(|net| net.contains(host)) {
-            made_up.extend(free_near(*host, taken));
-        }
-    }
-    *out += "# The device is one for trying things out: weir forwards by a NIC that is given to it, see [[port]] in the manual.\n";
-    if !made_up.is_empty() {
-        let _ = writeln!(
-            out,
-            "# Made up, since real servers are there: {}. Write weir's own addresses and routes.",
-            list(&made_up)
-        );
-    }
-    if let Some((_, addresses)) = ports.first_mut() {
-        addresses.extend(made_up);
-    }
-    for (n, (name, addresses)) in ports.iter().enumerate() {
-        let device = match options.device {
-            None if n > 0 => format!("net_tap{n},iface=weir{n}"),
-            _ => device.to_owned(),
-        };
-        let _ = write!(
-            out,
-            "\n[[port]]\nname      = {}\ndevice    = {}\naddresses = {}\n",
-            quoted(name),
-            quoted(&device),
-            list(addresses)
-        );
-    }
-}
-
-/// An address in the network of a host that nothing has, with that network's prefix.
-fn free_near(host: IpAddr, taken: &BTreeSet<IpAddr>) -> Option<IpNet> {
-    if host.is_multicast() || host.is_loopback() || host.is_unspecified() {
-        return None;
-    }
-    let bits = if host.is_ipv4() { 24 } else { 64 };
-    let net = IpNet::new(host, bits).ok()?.trunc();
-    let last = |n: u8| match net.network() {
-        IpAddr::V4(it) => IpAddr::from((u32::from(it) | u32::from(n)).to_be_bytes()),
-        IpAddr::V6(it) => IpAddr::from((u128::from(it) | u128::from(n)).to_be_bytes()),
-    };
-    let mut free = (1..=254).rev().map(last).filter(|it| !taken.contains(it));
-    IpNet::new(free.next()?, bits).ok()
-}
-
 /// Local pools by their addresses.
 #[derive(Default)]
 struct Pools(BTreeMap<Vec<String>, String>);
@@ -299,14 +152,14 @@ impl Pools {
 
 /// The keys of a table, whose values begin in one column.
 #[derive(Default)]
-struct Keys(Vec<(String, String)>);
+pub(super) struct Keys(Vec<(String, String)>);
 
 impl Keys {
-    fn put(&mut self, key: &str, value: impl ToString) {
+    pub(super) fn put(&mut self, key: &str, value: impl ToString) {
         self.0.push((key.to_owned(), value.to_string()));
     }
 
-    fn write(&self, out: &mut String, indent: &str) {
+    pub(super) fn write(&self, out: &mut String, indent: &str) {
         let width = self.0.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
         for (key, value) in &self.0 {
             let _ = writeln!(out, "{indent}{key:width$} = {value}");
@@ -656,85 +509,4 @@ fn thresholds(real: &RealServer, keys: &mut Keys, remarks: &mut Remarks) {
         }
         lower => keys.put("min_connections", lower),
     }
-}
-
-/// The check that a service has for all its real servers: that of the first one that has any.
-fn common_check<'a>(
-    reals: &'a [RealServer],
-    service: &VirtualService,
-    remarks: &mut Remarks,
-) -> Option<&'a Check> {
-    let check = reals.iter().find_map(|real| real.check.as_ref())?;
-    if service.port == 0 && check.port.is_none() && !matches!(check.kind, "icmp" | "exec") {
-        remarks.lost(
-            &check.at,
-            "the check: a service of every port does not say which port it goes to (connect_port)",
-        );
-        return None;
-    }
-    for real in reals {
-        match &real.check {
-            None => remarks.note(&real.at, format!(
-                "{} has no check of its own, but weir checks all real servers of a service alike (line {})",
-                real.address, check.at.line
-            )),
-            Some(other) if !other.is_like(check) => remarks.lost(&other.at, format!(
-                "this check: weir checks all real servers of a service alike, as the first one is (line {})",
-                check.at.line
-            )),
-            Some(_) => {}
-        }
-    }
-    Some(check)
-}
-
-/// `[health]` allows no longer interval.
-const LONGEST_MS: u64 = 3_600_000;
-
-fn write_check(out: &mut String, check: &Check, remarks: &mut Remarks) {
-    let pace = check.pace;
-    let interval = pace.interval.clamp(10, LONGEST_MS);
-    let fast = pace.before_retry.clamp(10, interval);
-    let shortest = if pace.retries > 0 {
-        fast.min(interval)
-    } else {
-        interval
-    };
-    let timeout = pace.timeout.clamp(10, interval);
-    // A check that fails by its timeout is asked again after that and the pause.
-    let fast = fast.max(timeout).min(interval);
-    if timeout != pace.timeout {
-        remarks.note(
-            &check.at,
-            format!(
-                "a timeout of {} is longer than the interval: {}",
-                span(pace.timeout),
-                span(timeout)
-            ),
-        );
-    }
-    let mut keys = Keys::default();
-    keys.put("type", quoted(check.kind));
-    keys.put("interval", span(interval));
-    if pace.retries > 0 && shortest != interval && fast != interval {
-        keys.put("fast_interval", span(fast));
-    }
-    keys.put("timeout", span(timeout));
-    keys.put("rise", 1);
-    keys.put("fall", pace.retries.saturating_add(1).clamp(1, 100));
-    if let Some(port) = check.port {
-        keys.put("port", port);
-    }
-    if !check.request.is_empty() {
-        let request = check
-            .request
-            .iter()
-            .map(|(key, value)| format!("{key} = {value}"));
-        keys.put(
-            "request",
-            format!("{{ {} }}", request.collect::<Vec<_>>().join(", ")),
-        );
-    }
-    *out += "\n  [service.health]\n";
-    keys.write(out, "  ");
 }

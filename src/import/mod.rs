@@ -2,10 +2,13 @@
 //! is told with its line.
 
 mod emit;
+mod health;
 mod ipvs;
 mod keepalived;
+mod ports;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 pub use ipvs::ipvs;
 pub use keepalived::{Reader, keepalived};

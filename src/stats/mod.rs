@@ -284,6 +284,17 @@ pub struct ServiceStats {
 }
 
 impl WorkerStats {
+    /// Counts that a real server has one connection more.
+    #[inline(always)]
+    pub fn connection_begun(&self, real: RealId, is_active: bool) {
+        if let Some(load) = self.loads.get(real.index()) {
+            match is_active {
+                true => load.active.inc(),
+                false => load.inactive.inc(),
+            }
+        }
+    }
+
     fn new() -> Result<Self, NoMemory> {
         Ok(WorkerStats {
             received: Counter::default(),
