@@ -682,7 +682,7 @@ def takes_turns(case, line):
 def is_one_at_a_time(theme, case):
     # An ICMP error comes to any worker, before that of its connection perhaps.
     has_errors = theme == "icmp_errors" or theme == "tunnel" and re.search("error|quote|on_the_way|without_a_connection", case.name)
-    return has_errors or case.name in ONE_AT_A_TIME.get(theme, ()) or re.search(r'scheduler = "(w?lc|sed|nq|ovf)"|max_connections', case.config.text)
+    return has_errors or case.name in ONE_AT_A_TIME.get(theme, ()) or re.search(r'scheduler = "(w?lc|sed|nq|ovf)"|max_connections|limits = |one_packet', case.config.text)
 
 
 def judge(case, folder):
