@@ -94,6 +94,10 @@ pub struct MemberView {
     pub state: StateView,
     #[serde(flatten)]
     pub traffic: TrafficView,
+    /// With `p2c`, of nat and fullnat: the mean time in microseconds from the first byte of a connection's first request to the
+    /// first byte of its reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_byte_us: Option<u64>,
 }
 
 /// What makes a real server's effective weight.

@@ -12,6 +12,7 @@ mod down;
 mod engine;
 mod even;
 mod families;
+mod first_byte;
 mod fragments;
 mod frames;
 mod fuzz;
