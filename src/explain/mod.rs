@@ -9,8 +9,6 @@ mod frame;
 mod seen;
 mod service;
 mod steps;
-#[cfg(test)]
-mod tests;
 mod words;
 
 pub use frame::{Asked, frame};
@@ -299,3 +297,6 @@ impl<'a> Teller<'a> {
         (port, frame, why)
     }
 }
+
+#[cfg(test)]
+mod tests;
