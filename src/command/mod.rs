@@ -8,6 +8,7 @@ mod confirm;
 mod edit;
 mod explain;
 mod import;
+mod ipvsadm;
 pub mod output;
 mod plan;
 mod reload;
@@ -31,6 +32,7 @@ pub enum Command {
     Run(run::Run),
     Check(check::Check),
     Import(import::Import),
+    Ipvsadm(ipvsadm::Ipvsadm),
     Replay(replay::Replay),
     Explain(explain::Explain),
     Bench(bench::Bench),
@@ -55,6 +57,7 @@ impl Command {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
             Command::Import(import) => import.run(),
+            Command::Ipvsadm(ipvsadm) => ipvsadm.run(),
             Command::Replay(replay) => replay.run(),
             Command::Explain(explain) => explain.run(),
             Command::Bench(bench) => bench.run(),
