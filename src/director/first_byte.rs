@@ -136,7 +136,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         let has_data = !tcp || Numbers::of(packet.data(), flow).has_data(flow.flags);
         let ends = tcp && (flow.flags.rst() || flow.flags.fin());
         let next = match (awaited, found.reply) {
-            (Awaited::Request, false) if has_data && !ends && connection.is_answered() => {
+            (Awaited::Request, false)
+                if has_data && !flow.flags.rst() && connection.is_answered() =>
+            {
                 Awaited::Reply(now)
             }
             // The real server speaks first, or one of both ends it.

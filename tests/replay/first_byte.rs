@@ -162,6 +162,7 @@ impl Lab {
                 self.client(flow, ACK, 2, b"");
             }
             Event::Ask => self.client(flow, ACK, 2, b"ask"),
+            Event::AskAll => self.client(flow, ACK | FIN, 2, b"ask"),
             Event::Take => self.real(flow, ACK, 501, 5, b""),
             Event::Reply => self.real(flow, ACK, 501, 5, b"reply"),
             Event::Greet => self.real(flow, ACK, 501, 2, b"hello"),
@@ -214,6 +215,8 @@ enum Event {
     Answer,
     /// The first byte of a request.
     Ask,
+    /// The whole request: the client has no more.
+    AskAll,
     /// The real server acknowledges it.
     Take,
     Reply,
@@ -269,6 +272,7 @@ fn it_is_the_time_from_the_first_byte_of_the_request_to_the_first_of_the_reply()
             Some(30),
             KNOWN,
         ),
+        (&[(1, Answer), (5, AskAll), (35, Reply)], Some(30), KNOWN),
         (
             &[(1, Answer), (2, Greet), (5, Ask), (35, Reply)],
             None,
