@@ -272,6 +272,12 @@ pub struct ServiceView {
     /// Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence_s: Option<u64>,
+    /// How many of the first bits of a client's address count for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_prefix: Option<u8>,
+    /// Every datagram is scheduled by itself.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub one_packet: bool,
     /// Of a service with `allow`, `deny` or `limits`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission: Option<AdmissionView>,

@@ -6,7 +6,9 @@ mod check;
 mod client;
 mod confirm;
 mod edit;
+mod explain;
 mod import;
+mod ipvsadm;
 mod manual;
 pub mod output;
 mod plan;
@@ -39,7 +41,9 @@ pub enum Command {
     Run(run::Run),
     Check(check::Check),
     Import(import::Import),
+    Ipvsadm(ipvsadm::Ipvsadm),
     Replay(replay::Replay),
+    Explain(explain::Explain),
     Bench(bench::Bench),
     Plan(plan::Plan),
     Reload(reload::Reload),
@@ -64,7 +68,9 @@ impl Command {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
             Command::Import(import) => import.run(),
+            Command::Ipvsadm(ipvsadm) => ipvsadm.run(),
             Command::Replay(replay) => replay.run(),
+            Command::Explain(explain) => explain.run(),
             Command::Bench(bench) => bench.run(),
             Command::Reload(reload) => reload.run(),
             Command::Confirm(confirm) => confirm.run(),

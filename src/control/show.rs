@@ -94,6 +94,8 @@ impl Control {
             persistence_s: service
                 .persistence
                 .map(|persistence| persistence.timeout.as_secs()),
+            persistence_prefix: service.persistence.map(|persistence| persistence.prefix),
+            one_packet: service.one_packet,
             admission: self.show_admission(service),
             traffic: traffic(self.model.service_totals(service)),
             availability: self.show_availability(service),

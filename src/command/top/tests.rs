@@ -23,6 +23,8 @@ fn sample(at: Instant, packets: u64) -> Sample {
         local_pool: None,
         via: view::ViaView::default(),
         persistence_s: None,
+        persistence_prefix: None,
+        one_packet: false,
         admission: None,
         availability: view::AvailabilityView::default(),
         traffic: traffic(packets),
