@@ -176,6 +176,12 @@ pub(super) fn routes() -> Vec<Route> {
         .rows::<view::PoolView>()
         .refuses(&[Kind::UnknownService]),
         get(
+            "/v1/snat",
+            "The rules of [[snat]], with their connections",
+            lists::snat,
+        )
+        .rows::<view::SnatView>(),
+        get(
             "/v1/offenders",
             "Clients that services with `allow`, `deny` or `limits` refused, or that began connections, most often of late",
             lists::offenders,

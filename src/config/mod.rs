@@ -487,6 +487,8 @@ pub struct SnatConfig {
     pub pool: String,
     /// The place of the port that the packets leave by; none: any.
     pub out_port: Option<usize>,
+    /// In the place of `[timeouts]`.
+    pub timeouts: OwnTimeouts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

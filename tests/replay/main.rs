@@ -20,6 +20,7 @@ mod ipv6;
 mod known;
 mod limits;
 mod neighbours;
+mod outward;
 mod passive;
 mod pressure;
 mod promises;
