@@ -26,6 +26,7 @@ mod pressure;
 mod promises;
 mod refused;
 mod reload;
+mod reload_keys;
 mod rivals;
 mod segments;
 mod six;
