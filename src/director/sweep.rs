@@ -69,6 +69,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         self.sweep.owed -= step;
         let is_watching = self.counters().signs.used() > 0;
         let is_timing = self.counters().first_bytes.used() > 0;
+        let is_reminding = !self.reminders.is_empty();
         let mut left = step;
         while left > 0 {
             let count = left.min(TOGETHER as u32);
@@ -91,6 +92,9 @@ impl<F: Family, P: Packet> Core<F, P> {
                 }
                 if is_timing {
                     self.live.await_no_longer(id, now);
+                }
+                if is_reminding && self.reminders.is_due(id, now.millis()) {
+                    self.remind(id, turn);
                 }
                 if self.should_end(id, tables, now) {
                     self.live.table.prefetch_links(id);
