@@ -17,7 +17,6 @@ mod schedulers;
 mod services;
 mod setup;
 pub mod six;
-mod told;
 mod traffic;
 
 use crate::config::Config;
