@@ -3,7 +3,9 @@
 use super::layout::{Layout, indentation};
 use super::values::{set, tidy};
 use std::net::{IpAddr, SocketAddr};
-use toml_edit::{ArrayOfTables, InlineTable, Item, Table, TableLike, Value, value};
+use toml_edit::{
+    Array, ArrayOfTables, InlineTable, Item, RawString, Table, TableLike, Value, value,
+};
 
 const ODD: &str = "the service's real servers are neither [[service.real]] tables nor a list of tables: edit the file by hand";
 
@@ -120,7 +122,7 @@ pub(super) fn remove(service: &mut Table, real: SocketAddr) -> Result<(), String
         Some(Item::Value(Value::Array(list))) => {
             let is_it = |it: &Value| it.as_inline_table().is_some_and(|it| of.is(it, real));
             let at = list.iter().position(is_it);
-            list.remove(at.ok_or_else(missing)?);
+            take_out(list, at.ok_or_else(missing)?);
             list.is_empty()
         }
         Some(_) => return Err(ODD.to_owned()),
@@ -130,4 +132,42 @@ pub(super) fn remove(service: &mut Table, real: SocketAddr) -> Result<(), String
         service.remove("real");
     }
     Ok(())
+}
+
+/// Removes a value of a list, and the comments that are its own: behind it in its line, and in the lines before it up to an empty
+/// one. Those of others stay where they are.
+fn take_out(list: &mut Array, at: usize) {
+    let own = list.get(at).map(|value| decor(value.decor().prefix()));
+    let own = own.unwrap_or_default();
+    let next = list.get(at + 1).map(|value| decor(value.decor().prefix()));
+    let suffix = list.get(at).map(|value| decor(value.decor().suffix()));
+    // What is behind it, the last one's to the end of the list.
+    let behind = next.unwrap_or_else(|| {
+        let trailing = list.trailing().as_str().unwrap_or_default();
+        suffix.unwrap_or_default() + trailing
+    });
+    list.remove(at);
+    let (before, lines) = own.split_at(own.find('\n').unwrap_or(own.len()));
+    let others = lines.rfind("\n\n").map_or("", |end| &lines[..=end]);
+    let rest = &behind[behind.find('\n').unwrap_or(behind.len())..];
+    let mut between = format!("{before}{others}{rest}");
+    match list.get_mut(at) {
+        Some(next) => next.decor_mut().set_prefix(between),
+        None => {
+            if !between.contains('\n') {
+                // A list in one line ends as it did, unless that would make its bracket a part of a comment.
+                between = match before.contains('#') {
+                    true => format!("{before}\n"),
+                    false => behind,
+                };
+            }
+            list.set_trailing(between);
+        }
+    }
+}
+
+fn decor(text: Option<&RawString>) -> String {
+    text.and_then(RawString::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }

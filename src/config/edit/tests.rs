@@ -353,3 +353,58 @@ fn a_range_is_found_as_it_is_written_and_as_commands_write_it() {
     .unwrap();
     assert!(!edited.text.contains("port = 0"), "{}", edited.text);
 }
+
+/// Those of a real server that goes go with it, all others stay with theirs.
+#[test]
+fn comments_in_lists_stay_with_what_they_are_about() {
+    let file = |list: &str| {
+        format!(
+            "[[service]]\nname = \"a\"\naddress = \"192.0.2.1\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\nreal = {list} # all\n"
+        )
+    };
+    const MANY: &str = "[ # these\n  # A's\n  { address = \"10.0.0.11\" }, # A\n  # of all\n\n  # B's\n  { address = \"10.0.0.12\" }, # B\n  { address = \"10.0.0.13\" }, # C\n  # the end\n]";
+    const OPEN: &str =
+        "[\n  { address = \"10.0.0.11\" }, # A\n  { address = \"10.0.0.12\" } # B\n]";
+    for (list, last, expected) in [
+        (
+            MANY,
+            11,
+            "[ # these\n  # of all\n\n  # B's\n  { address = \"10.0.0.12\" }, # B\n  { address = \"10.0.0.13\" }, # C\n  # the end\n]",
+        ),
+        (
+            MANY,
+            12,
+            "[ # these\n  # A's\n  { address = \"10.0.0.11\" }, # A\n  # of all\n\n  { address = \"10.0.0.13\" }, # C\n  # the end\n]",
+        ),
+        (
+            MANY,
+            13,
+            "[ # these\n  # A's\n  { address = \"10.0.0.11\" }, # A\n  # of all\n\n  # B's\n  { address = \"10.0.0.12\" }, # B\n  # the end\n]",
+        ),
+        (OPEN, 11, "[\n  { address = \"10.0.0.12\" } # B\n]"),
+        (OPEN, 12, "[\n  { address = \"10.0.0.11\" } # A\n]"),
+        (
+            "[{ address = \"10.0.0.11\" }, { address = \"10.0.0.12\" }]",
+            11,
+            "[{ address = \"10.0.0.12\" }]",
+        ),
+        (
+            "[ { address = \"10.0.0.11\" }, { address = \"10.0.0.12\" } ]",
+            12,
+            "[ { address = \"10.0.0.11\" } ]",
+        ),
+        (
+            "[{ address = \"10.0.0.11\" }, # A\n  { address = \"10.0.0.12\" }]",
+            12,
+            "[{ address = \"10.0.0.11\" } # A\n]",
+        ),
+    ] {
+        let texts = [Text {
+            name: "lb.toml".to_owned(),
+            text: file(list),
+        }];
+        let change = ServiceChange::RemoveReal(real(&format!("10.0.0.{last}:80")));
+        let edited = edit(&texts, &FileChange::Change("a", &change)).unwrap();
+        assert_eq!(edited.text, file(expected), "{last} of {list}");
+    }
+}
