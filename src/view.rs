@@ -76,6 +76,23 @@ pub struct PairsView {
     pub exhausted: u64,
 }
 
+/// `/v1/snat`: a rule of `[[snat]]`, with its connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SnatView {
+    /// The network whose connections these are.
+    pub from: String,
+    pub pool: String,
+    /// The port that they leave by; null: any.
+    pub out_port: Option<String>,
+    /// Connections that the pool has room for, to each remote address and port; each worker has its share of them.
+    pub pairs: u32,
+    /// Connections for which no pair was found.
+    pub exhausted: u64,
+    /// `in`: what the inside sends; `out`: the answers.
+    #[serde(flatten)]
+    pub traffic: TrafficView,
+}
+
 /// A real server, as a part of its service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {

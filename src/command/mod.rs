@@ -9,6 +9,7 @@ mod edit;
 mod explain;
 mod import;
 mod ipvsadm;
+mod manual;
 pub mod output;
 mod plan;
 mod reload;
@@ -26,6 +27,14 @@ use crate::config;
 use output::{fail, say};
 use std::process::ExitCode;
 use std::sync::OnceLock;
+
+/// A layer-4 load balancer on DPDK
+#[derive(Debug, clap::Parser)]
+#[command(name = "weir", version = crate::VERSION, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -49,6 +58,8 @@ pub enum Command {
     Disable(edit::Disable),
     Enable(edit::Enable),
     Weight(edit::Weight),
+    Completions(manual::Completions),
+    Manual(manual::Manual),
 }
 
 impl Command {
@@ -74,6 +85,8 @@ impl Command {
             Command::Disable(disable) => disable.run(),
             Command::Enable(enable) => enable.run(),
             Command::Weight(weight) => weight.run(),
+            Command::Completions(completions) => completions.run(),
+            Command::Manual(manual) => manual.run(),
         }
     }
 }

@@ -195,6 +195,7 @@ tables! {
         from: Destination, required;
         pool: String, required;
         out_port: String;
+        timeouts: Timeouts;
     }
     Service "[[service]]" {
         name: Name;

@@ -291,6 +291,25 @@ impl Control {
             .collect()
     }
 
+    pub fn show_snat(&self) -> Vec<view::SnatView> {
+        let rules = self.model.tables().snat.rules().iter();
+        let totals = self.model.snat_totals();
+        let rows = rules.zip(totals).map(|(rule, (_, totals))| view::SnatView {
+            from: rule.from.to_string(),
+            pool: rule.pool.name.clone(),
+            out_port: rule
+                .out_port
+                .map(|port| self.model.config().port(port).name.clone()),
+            pairs: rule.pool.size(),
+            exhausted: self.stats.total(|worker| {
+                let pairs = worker.pairs.get(rule.real.index());
+                pairs.map_or(0, |pairs| pairs.exhausted.get())
+            }),
+            traffic: traffic(totals),
+        });
+        rows.collect()
+    }
+
     pub fn show_routes(&self) -> Vec<view::RouteView> {
         let config = self.model.config();
         let connected = config.ports.iter().flat_map(|port| {

@@ -14,7 +14,7 @@ pub(super) fn timeouts(raw: &raw::Service, log: &mut Log) -> OwnTimeouts {
         let (needed, other) = match key {
             "icmp" => {
                 log.error(at, "`icmp` is no timeout of a service")
-                    .help("write it in [timeouts]: it is for echoes through [[snat]]");
+                    .help("write it in [timeouts] or [[snat]]: it is for echoes through [[snat]]");
                 continue;
             }
             "udp" => (Protocol::Udp, "TCP"),
@@ -26,14 +26,19 @@ pub(super) fn timeouts(raw: &raw::Service, log: &mut Log) -> OwnTimeouts {
         log.error(at, format!("`{key}` is no timeout of a service of {other}"))
             .help("leave it out, or write it in [timeouts] for all services");
     }
+    own(&given.value)
+}
+
+/// What is said in the place of `[timeouts]`.
+pub(super) fn own(given: &raw::Timeouts) -> OwnTimeouts {
     macro_rules! own {
         ($($key:ident)*) => {
-            OwnTimeouts::new([$((stringify!($key), given.value.$key.get()),)*])
+            OwnTimeouts::new([$((stringify!($key), given.$key.get()),)*])
         };
     }
     own! {
         tcp_established tcp_syn_sent tcp_syn_recv tcp_fin_wait tcp_time_wait tcp_close
-        tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp tcp_half_closed
+        tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp tcp_half_closed icmp
     }
 }
 
