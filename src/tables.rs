@@ -323,6 +323,8 @@ pub struct Service {
     pub tcp_mss: Option<TcpMss>,
     pub quic: Option<Arc<Quic>>,
     pub client_address: ClientAddress,
+    /// How long its real servers take to answer is measured.
+    pub is_timed: bool,
     pub on_down: OnDown,
     /// Every datagram is scheduled afresh, and no connection is kept.
     pub one_packet: bool,

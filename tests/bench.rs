@@ -42,7 +42,7 @@ macro_rules! cases {
     };
 }
 
-cases! { known ipv6 tunnel sizes both drops services routes large redirect tcp flood fragments errors memory schedulers acl limits }
+cases! { known ipv6 tunnel sizes both drops services routes large redirect tcp flood fragments errors memory schedulers acl limits toa proxy }
 
 /// Millions of new connections, and the wall time of two threads: they take long in an unoptimised build.
 const LONG: &[&str] = &["new", "publish", "gap"];

@@ -136,6 +136,7 @@ mod tests {
             weight,
             up: last == 11,
             traffic: traffic.clone(),
+            first_byte_us: None,
         };
         let service = view::ServiceView {
             name: "web".into(),

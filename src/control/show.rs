@@ -10,7 +10,7 @@ use crate::net::IcmpErrorKind;
 use crate::service::Role;
 use crate::stats::RealTotals;
 use crate::tables;
-use crate::units::{PortId, ServiceId};
+use crate::units::{PortId, RealId, ServiceId};
 use crate::verdict::{DropReason, ReplyReason};
 use crate::view;
 use std::net::SocketAddr;
@@ -79,6 +79,7 @@ impl Control {
                 up,
                 state,
                 traffic: traffic(self.model.real_totals(real.id)),
+                first_byte_us: self.first_byte_us(service, real.id),
             }
         };
         view::ServiceView {
@@ -101,6 +102,12 @@ impl Control {
             availability: self.show_availability(service),
             reals: service.servers().map(member).collect(),
         }
+    }
+
+    fn first_byte_us(&self, service: &tables::Service, real: RealId) -> Option<u64> {
+        let mean = self.stats.mean_first_byte(real);
+        let mean = mean.filter(|_| service.is_timed)?;
+        Some(mean.as_micros() as u64)
     }
 
     /// What a service with `allow`, `deny` or `limits` takes, and has refused.

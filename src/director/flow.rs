@@ -114,6 +114,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let leaves = !found.reply && real.standing.is_left();
         let asks = !found.reply && real.standing.asks();
         let is_watched = real.standing.is_watched();
+        let is_timed = real.standing.times();
         let ends_connections = real.ends_connections();
         if leaves && !flow.kind.is_fragment() {
             let target = tables.target(&service_key(&flow.key));
@@ -181,6 +182,9 @@ impl<F: Family, P: Packet> Core<F, P> {
                 self.live.assure(&connection);
             }
         }
+        if is_timed && flow.kind != Kind::LaterFragment {
+            self.time(&packet, flow, found, now);
+        }
         let connection = self.live.table.get_mut(found.id);
         context.state = Some(connection.state.name());
         if renews {
@@ -197,7 +201,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             true => self.forward_telling(packet, flow, &mut connection, found.id, turn),
             false => self.forward(packet, flow, &mut connection, found.reply, turn),
         };
-        self.live.table.get_mut(found.id).remember_hops(&connection);
+        self.live.remember_hops(found.id, &connection, is_timed);
         (verdict, context)
     }
 
@@ -541,7 +545,7 @@ pub(super) fn service_key<K: Key>(key: &K) -> ServiceKey<K::Address> {
 
 /// The numbers of a TCP segment.
 #[derive(Clone, Copy, Debug, Default)]
-struct Numbers {
+pub(super) struct Numbers {
     sequence: u32,
     /// The sequence number after the segment.
     end: u32,
@@ -549,8 +553,14 @@ struct Numbers {
 }
 
 impl Numbers {
+    /// Whether the segment with these flags has data.
+    pub(super) fn has_data(&self, flags: tcp::Flags) -> bool {
+        let length = self.end.wrapping_sub(self.sequence);
+        length > u32::from(flags.syn()) + u32::from(flags.fin())
+    }
+
     /// Of a segment whose header is there.
-    fn of<F: Family>(frame: &[u8], flow: &Flow<F>) -> Self {
+    pub(super) fn of<F: Family>(frame: &[u8], flow: &Flow<F>) -> Self {
         let l4 = usize::from(flow.layout.l4);
         let header = frame
             .get(l4..)

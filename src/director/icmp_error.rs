@@ -210,6 +210,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 }
         });
         let tells = standing.is_some_and(|real| real.standing.tells());
+        let is_timed = standing.is_some_and(|real| real.standing.times());
         if found.reply && !comes_from_it {
             return (Verdict::Drop(DropReason::WrongPort), context);
         }
@@ -224,7 +225,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             self.note_failure(found.id, Failure::Unreachable);
         }
         let verdict = self.send_error(packet, &error, &mut connection, found.reply, turn);
-        self.live.table.get_mut(found.id).remember_hops(&connection);
+        self.live.remember_hops(found.id, &connection, is_timed);
         (verdict, context)
     }
 

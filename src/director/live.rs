@@ -100,7 +100,9 @@ impl<F: Family> Live<F> {
         counters: Arc<CachePadded<WorkerStats>>,
     ) -> Result<Self, NoMemory> {
         let table = Table::new(capacity, shared.seed)?;
-        counters.told[F::TABLE].set_entries(table.capacity());
+        for beside in [&counters.told, &counters.begun] {
+            beside[F::TABLE].set_entries(table.capacity());
+        }
         Ok(Live {
             table,
             counters,
@@ -169,6 +171,9 @@ impl<F: Family> Live<F> {
         };
         if told != Told::default() {
             self.set_told(id, Told::default());
+        }
+        if real.is_some_and(|real| real.standing.times()) {
+            self.await_nothing(id, &connection);
         }
         if let Some(real) = real {
             if let Some(load) = self.counters.loads.get(connection.real.index()) {

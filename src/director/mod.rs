@@ -21,6 +21,7 @@ mod failures;
 mod fair;
 pub mod family;
 mod fetch;
+mod first_byte;
 mod flood;
 mod flow;
 pub mod fragment;

@@ -10,7 +10,7 @@ use super::schedule::{Tried, Unscheduled, could_serve, usable_way};
 use super::{Core, Origin, Outcome, Turn, is_tcp};
 use crate::config::{ClientAddress, UnknownTcp, WhenUnavailable};
 use crate::conn::local_port::Effort;
-use crate::conn::{Address, Connection, Found, Key, Pool};
+use crate::conn::{Address, Connection, Key, Pool};
 use crate::packet::{Errand, Packet, Sink, Taken};
 use crate::service::{Real, ServiceKey};
 use crate::tables::{Owner, Service, Tables, Target};
@@ -263,7 +263,6 @@ impl<F: Family, P: Packet> Core<F, P> {
             match connected {
                 Ok(id) => {
                     context.new_connection = true;
-                    let found = Found { id, reply: false };
                     let mut connection = *self.live.table.get(id);
                     context.state = Some(connection.state.name());
                     let verdict = match service.client_address {
@@ -272,7 +271,10 @@ impl<F: Family, P: Packet> Core<F, P> {
                         }
                         _ => self.forward_telling(packet, flow, &mut connection, id, turn),
                     };
-                    self.live.table.get_mut(found.id).remember_hops(&connection);
+                    if service.is_timed {
+                        self.begin_timing(id, flow, now);
+                    }
+                    self.live.remember_hops(id, &connection, service.is_timed);
                     return (verdict, context);
                 }
                 Err(unmade) => {

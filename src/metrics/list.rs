@@ -2,6 +2,7 @@
 
 use super::{Labelled, Metric, Number, Samples, Source};
 use crate::view::{DaemonView, MemberView, PortView, TrafficView, WorkerView};
+use std::time::Duration;
 
 const SERVICE: &[&str] = &["service", "protocol", "address", "port"];
 const SERVICE_DIRECTION: &[&str] = &["service", "protocol", "address", "port", "direction"];
@@ -214,6 +215,8 @@ metrics! { METRICS "Every metric, in the order of `/metrics`."
         Service(|service, samples| reals(service, samples, |real| real.traffic.active_connections.into()));
     Gauge "weir_real_inactive_connections" REAL "All other connections."
         Service(|service, samples| reals(service, samples, |real| real.traffic.inactive_connections.into()));
+    Gauge "weir_real_first_byte_seconds" REAL "The mean time from the first byte of a connection's first request to the first byte of its reply. Of services with `p2c` and nat or fullnat only."
+        Service(first_bytes);
     Counter "weir_real_connections_total" REAL "Connections made."
         Service(|service, samples| reals(service, samples, |real| real.traffic.connections_total));
     Counter "weir_real_packets_total" REAL_DIRECTION "Packets; in: to the real server, out: from it."
@@ -328,6 +331,17 @@ fn overloaded(it: &Labelled, samples: &mut Samples) {
     for (real, text) in reals.filter(|(real, _)| real.state.max_connections.is_some()) {
         let overloaded = u32::from(real.state.overloaded);
         samples.add(&[name, protocol, address, port, text], overloaded);
+    }
+}
+
+/// Of real servers whose answers are timed.
+fn first_bytes(it: &Labelled, samples: &mut Samples) {
+    let [name, protocol, address, port] = of_service(it);
+    for (real, text) in it.service.reals.iter().zip(&it.reals) {
+        if let Some(micros) = real.first_byte_us {
+            let seconds = Duration::from_micros(micros).as_secs_f64();
+            samples.add(&[name, protocol, address, port, text], seconds);
+        }
     }
 }
 

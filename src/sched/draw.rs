@@ -34,10 +34,7 @@ impl Weights {
         cursor: &Cursor,
         usable: &Usable,
     ) -> Option<[usize; 2]> {
-        let can = |place: &usize| {
-            let real = reals.get(*place);
-            real.is_some_and(|real| has_weight(real) && usable(real))
-        };
+        let can = |place: &usize| can(reals, *place, usable);
         let mut draws = (0..DRAWS).filter_map(|_| self.place(cursor.random()).filter(can));
         let Some(first) = draws.next() else {
             let length = reals.len();
@@ -47,6 +44,23 @@ impl Weights {
         };
         Some([first, draws.find(|place| *place != first).unwrap_or(first)])
     }
+
+    /// One that is usable and neither of two, if there is one at hand.
+    pub(super) fn another(
+        &self,
+        reals: &[Real],
+        cursor: &Cursor,
+        usable: &Usable,
+        than: [usize; 2],
+    ) -> Option<usize> {
+        let mut draws = (0..DRAWS).filter_map(|_| self.place(cursor.random()));
+        draws.find(|place| !than.contains(place) && can(reals, *place, usable))
+    }
+}
+
+fn can(reals: &[Real], place: usize, usable: &Usable) -> bool {
+    let real = reals.get(place);
+    real.is_some_and(|real| has_weight(real) && usable(real))
 }
 
 #[cfg(test)]

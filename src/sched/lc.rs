@@ -3,7 +3,7 @@
 //! Among equals the first of the list is taken, which each service walks from a place of its own
 //! ([`Cursor::beginning`]). Weights count only as zero or not, but for what a slow start leaves of one.
 
-use super::least::{Share, least, overhead};
+use super::least::{Least, Share, overhead};
 use super::{Client, Cursor, Kind, Scheduler, Usable};
 use crate::service::Real;
 use crate::stats::Stats;
@@ -12,11 +12,11 @@ pub(super) const KIND: Kind = Kind {
     name: "lc",
     description: "least connection",
     is_stateless: false,
-    new: |_, _| Box::new(LeastConnection),
+    new: |reals, _| Box::new(LeastConnection(Least::of(reals))),
 };
 
 #[derive(Debug)]
-struct LeastConnection;
+struct LeastConnection(Least);
 
 impl Scheduler for LeastConnection {
     fn pick(
@@ -32,7 +32,7 @@ impl Scheduler for LeastConnection {
             load: overhead(real, stats) * u64::from(real.nominal.max(1)),
             weight: u64::from(real.weight),
         };
-        least(reals, cursor.beginning(reals.len()), usable, share)
+        (self.0).pick(reals, cursor.beginning(reals.len()), usable, share)
     }
 }
 

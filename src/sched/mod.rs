@@ -245,6 +245,11 @@ pub const fn kind(scheduler: config::SchedulerConfig) -> &'static Kind {
     }
 }
 
+/// Whether a scheduler goes by how long real servers take to answer, where weir sees that.
+pub const fn goes_by_time(scheduler: config::SchedulerConfig) -> bool {
+    matches!(scheduler, config::SchedulerConfig::P2c)
+}
+
 /// Every scheduler.
 pub fn kinds() -> impl Iterator<Item = &'static Kind> {
     config::SchedulerConfig::ALL

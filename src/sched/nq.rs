@@ -1,7 +1,7 @@
 //! `nq`: the first real server that has no active connection, else as `sed` (`ip_vs_nq.c`): a connection never waits in a queue
 //! while a real server is idle, if a slow one.
 
-use super::least::{from, least};
+use super::least::{Least, Share};
 use super::{Client, Cursor, Kind, Scheduler, Usable, sed};
 use crate::service::Real;
 use crate::stats::Stats;
@@ -10,11 +10,11 @@ pub(super) const KIND: Kind = Kind {
     name: "nq",
     description: "never queue: an idle real server if there is one, else shortest expected delay",
     is_stateless: false,
-    new: |_, _| Box::new(NeverQueue),
+    new: |reals, _| Box::new(NeverQueue(Least::of(reals))),
 };
 
 #[derive(Debug)]
-struct NeverQueue;
+struct NeverQueue(Least);
 
 impl Scheduler for NeverQueue {
     fn pick(
@@ -25,11 +25,12 @@ impl Scheduler for NeverQueue {
         stats: &Stats,
         usable: &Usable,
     ) -> Option<usize> {
-        let beginning = cursor.beginning(reals.len());
-        let idle = from(reals, beginning)
-            .find(|(_, real)| stats.load(real.id).0 == 0 && usable(real))
-            .map(|(place, _)| place);
-        idle.or_else(|| least(reals, beginning, usable, |real| sed::delay(real, stats)))
+        // What is idle has no delay, however slow it is.
+        let share = |real: &Real| match sed::delay(real, stats) {
+            Share { load: 1, weight } => Share { load: 0, weight },
+            delay => delay,
+        };
+        (self.0).pick(reals, cursor.beginning(reals.len()), usable, share)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `sed`: the real server on which a connection has the shortest expected delay (`ip_vs_sed.c`): one more than its active
 //! connections, for its weight. Among equals as `lc`.
 
-use super::least::{Share, least};
+use super::least::{Least, Share};
 use super::{Client, Cursor, Kind, Scheduler, Usable};
 use crate::service::Real;
 use crate::stats::Stats;
@@ -10,11 +10,11 @@ pub(super) const KIND: Kind = Kind {
     name: "sed",
     description: "shortest expected delay: the fewest active connections with the new one, for the weight",
     is_stateless: false,
-    new: |_, _| Box::new(ShortestExpectedDelay),
+    new: |reals, _| Box::new(ShortestExpectedDelay(Least::of(reals))),
 };
 
 #[derive(Debug)]
-struct ShortestExpectedDelay;
+struct ShortestExpectedDelay(Least);
 
 /// What a real server's load would be for its weight.
 pub(super) fn delay(real: &Real, stats: &Stats) -> Share {
@@ -33,9 +33,8 @@ impl Scheduler for ShortestExpectedDelay {
         stats: &Stats,
         usable: &Usable,
     ) -> Option<usize> {
-        least(reals, cursor.beginning(reals.len()), usable, |real| {
-            delay(real, stats)
-        })
+        let beginning = cursor.beginning(reals.len());
+        (self.0).pick(reals, beginning, usable, |real| delay(real, stats))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `wlc`: the real server with the fewest connections for its weight (`ip_vs_wlc.c`). Among equals as `lc`.
 
-use super::least::{Share, least, overhead};
+use super::least::{Least, Share, overhead};
 use super::{Client, Cursor, Kind, Scheduler, Usable};
 use crate::service::Real;
 use crate::stats::Stats;
@@ -9,11 +9,11 @@ pub(super) const KIND: Kind = Kind {
     name: "wlc",
     description: "weighted least connection",
     is_stateless: false,
-    new: |_, _| Box::new(WeightedLeastConnection),
+    new: |reals, _| Box::new(WeightedLeastConnection(Least::of(reals))),
 };
 
 #[derive(Debug)]
-struct WeightedLeastConnection;
+struct WeightedLeastConnection(Least);
 
 /// The connections of a real server for its weight.
 pub(super) fn share(real: &Real, stats: &Stats) -> Share {
@@ -32,9 +32,8 @@ impl Scheduler for WeightedLeastConnection {
         stats: &Stats,
         usable: &Usable,
     ) -> Option<usize> {
-        least(reals, cursor.beginning(reals.len()), usable, |real| {
-            share(real, stats)
-        })
+        let beginning = cursor.beginning(reals.len());
+        (self.0).pick(reals, beginning, usable, |real| share(real, stats))
     }
 }
 

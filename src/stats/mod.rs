@@ -3,6 +3,7 @@
 
 mod beside;
 mod counter;
+mod first_byte;
 mod overload;
 mod pairs;
 mod signs;
@@ -23,6 +24,7 @@ pub const MAX_PORTS: usize = 16;
 
 pub use beside::{Beside, TABLES};
 pub use counter::{Counter, Gauge};
+pub use first_byte::{FirstByte, LONGEST};
 pub use overload::Overload;
 pub use pairs::PairUse;
 pub use signs::{Failure, Seen, Signs};
@@ -120,6 +122,54 @@ impl Stats {
         for worker in self.workers() {
             worker.told.iter().for_each(Beside::want);
         }
+    }
+
+    /// Reserves how long a real server takes to answer. Called before that is measured.
+    pub fn ensure_first_byte(&self, id: RealId) {
+        for worker in self.workers() {
+            worker.first_bytes.ensure(id.index());
+        }
+    }
+
+    /// Has every worker keep beside its connections when their first requests began. Called by the control thread before it
+    /// publishes a service whose answers are timed.
+    pub fn want_begun(&self) {
+        for worker in self.workers() {
+            worker.begun.iter().for_each(Beside::want);
+        }
+    }
+
+    /// How long a real server takes to answer, in nanoseconds, as one worker has seen it.
+    #[inline]
+    pub fn first_byte(&self, worker: u32, id: RealId) -> Option<u64> {
+        let worker = self.workers.get(worker as usize)?;
+        worker.first_bytes.get(id.index())?.nanos()
+    }
+
+    /// UDP flows that a real server has not answered yet, over all workers, where answers are timed.
+    #[inline]
+    pub fn waiting(&self, id: RealId) -> u32 {
+        self.workers()
+            .filter_map(|worker| worker.first_bytes.get(id.index()))
+            .fold(0, |sum, cells| sum.wrapping_add(cells.waiting.get()))
+    }
+
+    /// The mean over the workers that have seen it answer.
+    pub fn mean_first_byte(&self, id: RealId) -> Option<std::time::Duration> {
+        let all = 0..self.workers.len() as u32;
+        let (sum, count) = all
+            .filter_map(|worker| self.first_byte(worker, id))
+            .fold((0, 0), |(sum, count), nanos| (sum + nanos, count + 1));
+        (count > 0).then(|| std::time::Duration::from_nanos(sum / count))
+    }
+
+    /// An id becomes another real server's, which has no connections: what workers were told of it and have measured is
+    /// forgotten.
+    pub fn forget(&self, id: RealId) {
+        self.tell(id, |real| real.standing.forget());
+        self.workers()
+            .filter_map(|worker| worker.first_bytes.get(id.index()))
+            .for_each(FirstByte::forget);
     }
 
     /// Reserves whether a real server is overloaded, which it is not found to be yet. Called before the real server is published with
@@ -237,6 +287,8 @@ pub struct WorkerStats {
     pub untold: Counter,
     /// What real servers are told of the clients of connections, by the table that has them: IPv4, IPv6, and of both.
     pub told: [Beside; TABLES],
+    /// When the first requests of connections began, where answers are timed, by the same tables.
+    pub begun: [Beside; TABLES],
     drops: [Counter; DropReason::COUNT],
     /// ICMP errors that were sent on to the other end of the connection that they are about, by [`IcmpErrorKind`].
     pub icmp_errors: [Counter; IcmpErrorKind::ALL.len()],
@@ -259,6 +311,8 @@ pub struct WorkerStats {
     pub signs: GrowingArray<Signs>,
     /// Of real servers of services with a local pool.
     pub pairs: GrowingArray<PairUse>,
+    /// Of real servers whose answers are timed.
+    pub first_bytes: GrowingArray<FirstByte>,
     /// How often most of a real server's pairs came into use.
     pub pressed: Counter,
     /// What all of them together have failed in, by [`Failure`].
@@ -312,6 +366,7 @@ impl WorkerStats {
             quic_unknown: Counter::default(),
             untold: Counter::default(),
             told: Default::default(),
+            begun: Default::default(),
             // Arrays of more than 32 have no default.
             drops: std::array::from_fn(|_| Counter::default()),
             icmp_errors: Default::default(),
@@ -327,6 +382,7 @@ impl WorkerStats {
             services: GrowingArray::new(MAX_SERVICES)?,
             signs: GrowingArray::new(MAX_REALS)?,
             pairs: GrowingArray::new(MAX_REALS)?,
+            first_bytes: GrowingArray::new(MAX_REALS)?,
             pressed: Counter::default(),
             failures: Default::default(),
         })

@@ -10,12 +10,12 @@ pub struct Standing {
     /// A bit for each port by which its requests and its replies may come in: none once its connections are to end.
     admitted: [AtomicU16; 2],
     /// The service that it is a real server of, and above it whether new connections may go to it, whether its connections
-    /// are to end, and why, whether it is watched, and whether it is told of clients.
+    /// are to end, and why, whether it is watched, whether it is told of clients, and whether its answers are timed.
     service: AtomicU32,
 }
 
 const _: () = assert!(MAX_PORTS <= u16::BITS as usize);
-const _: () = assert!(MAX_SERVICES as u32 <= Standing::ASKS);
+const _: () = assert!(MAX_SERVICES as u32 <= Standing::TIMES);
 
 /// What becomes of the established connections of a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,7 @@ impl Standing {
     const TELLS: u32 = 1 << 26;
     const LEAVES: u32 = 1 << 25;
     const ASKS: u32 = 1 << 24;
+    const TIMES: u32 = 1 << 23;
 
     /// A real server of `service`. `is_open`: its weight is above 0. `is_watched`: what becomes of its connections is
     /// counted. `tells`: it is told of clients, and all its packets have to be looked at. `reply_ports`: a bit for each port
@@ -63,8 +64,9 @@ impl Standing {
             Established::Down => Self::ENDS | Self::DOWN,
             Established::Moved => Self::ENDS | Self::DOWN | Self::MOVES,
         };
+        let times = self.service.load(Relaxed) & Self::TIMES;
         self.service
-            .store(service.0 | open | watched | tells | fate, Relaxed);
+            .store(service.0 | open | watched | tells | fate | times, Relaxed);
         // A packet that is not admitted is looked at more closely: what costs nothing until then is decided there.
         let admitted = match established {
             _ if tells != 0 => [0; 2],
@@ -86,6 +88,18 @@ impl Standing {
     #[inline]
     pub fn asks(&self) -> bool {
         self.service.load(Relaxed) & Self::ASKS != 0
+    }
+
+    /// Has it measured how long the answers of its connections take, from now on: [`set`](Self::set) leaves it so.
+    pub fn time(&self) {
+        let told = self.service.load(Relaxed);
+        self.service.store(told | Self::TIMES, Relaxed);
+    }
+
+    /// Whether it is measured how long its answers take, or was when one of its connections began.
+    #[inline]
+    pub fn times(&self) -> bool {
+        self.service.load(Relaxed) & Self::TIMES != 0
     }
 
     /// It is configured no more: its connections are to end.
@@ -147,7 +161,7 @@ impl Standing {
     }
 
     pub fn service(&self) -> ServiceId {
-        ServiceId(self.service.load(Relaxed) & (Self::ASKS - 1))
+        ServiceId(self.service.load(Relaxed) & (Self::TIMES - 1))
     }
 
     /// Whether its connections go on and, of a reply, whether it may come in by this port.

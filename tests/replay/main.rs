@@ -13,6 +13,7 @@ mod engine;
 mod even;
 mod explain;
 mod families;
+mod first_byte;
 mod fragments;
 mod frames;
 mod fuzz;

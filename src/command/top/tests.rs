@@ -35,6 +35,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
             weight: 1,
             up: last == 2,
             traffic: traffic(packets),
+            first_byte_us: None,
         }],
     };
     let dropped = [("no_route".to_owned(), packets / 10)];

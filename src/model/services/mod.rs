@@ -645,13 +645,21 @@ impl Indexes {
         if service.client_address != ClientAddress::None {
             around.stats.want_told();
         }
+        let mode = forward::Mode::of(&service.mode);
+        let is_timed = mode.sees_replies && sched::goes_by_time(service.scheduler);
+        if is_timed {
+            around.stats.want_begun();
+            for real in &registered.reals {
+                around.stats.ensure_first_byte(real.id);
+                around.stats.tell(real.id, |told| told.standing.time());
+            }
+        }
         for real in &registered.reals {
             around.stand(registered.id, real, service);
         }
         let former = running.get(&key).map(|former| &*former.reals);
         around.limit(&registered.reals, former.unwrap_or_default());
         timings.put(service, registered.reals.iter().map(|real| real.id));
-        let mode = forward::Mode::of(&service.mode);
         let pool = match &service.mode {
             config::ModeConfig::Fullnat { pool } => around.pools.get(pool).cloned(),
             _ => None,
@@ -713,6 +721,7 @@ impl Indexes {
                 tcp_mss: service.tcp_mss,
                 quic: quic(service),
                 client_address: service.client_address,
+                is_timed,
                 on_down: service.on_down,
                 one_packet: service.one_packet,
                 on_drain: service.on_drain,

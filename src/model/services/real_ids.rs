@@ -45,7 +45,7 @@ impl RealIds {
         self.places[id.index()] = Some(place);
         stats.ensure(id);
         // What was its former real server's.
-        stats.tell(id, |real| real.standing.forget());
+        stats.forget(id);
         id
     }
 
