@@ -217,11 +217,10 @@ impl Seen {
 
     /// The IP header nearest to the payload.
     pub fn ip(&self) -> Option<&Ip> {
-        let ips = self.headers.iter().filter_map(|header| match header {
+        self.headers.iter().rev().find_map(|header| match header {
             Header::Ip(ip) => Some(ip),
             _ => None,
-        });
-        ips.last()
+        })
     }
 
     /// The outermost IP header.

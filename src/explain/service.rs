@@ -57,8 +57,17 @@ pub(super) fn step(
     details.extend(near);
     Step {
         step: "service",
-        says: format!("{} ({}), {why}", service.name, service.key),
+        says: format!("{}, {why}", title(service)),
         details,
+    }
+}
+
+/// The name and what it serves, which is the name of one that was given none.
+fn title(service: &Service) -> String {
+    let key = service.key.to_string();
+    match *service.name == key {
+        true => key,
+        false => format!("{} ({key})", service.name),
     }
 }
 
@@ -85,7 +94,7 @@ fn near_misses(
             && other.key.port == destination.port()
     });
     let elsewhere: Vec<_> = elsewhere
-        .map(|other| format!("not {} ({}): another address", other.name, other.key))
+        .map(|other| format!("not {}: another address", title(other)))
         .collect();
     let mut all = [here, elsewhere].concat();
     if let Some(more @ 1..) = all.len().checked_sub(NAMED) {
@@ -121,7 +130,7 @@ fn why_not(
             _ => format!("its range ends before {port}, with {last}"),
         },
     };
-    Some(format!("not {} ({}): {why}", other.name, other.key))
+    Some(format!("not {}: {why}", title(other)))
 }
 
 /// The step about the clients that a service takes; none where it takes all.

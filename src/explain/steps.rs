@@ -409,12 +409,18 @@ fn new_connection(before: &Before, after: &After) -> Vec<Step> {
     if !is_scheduled {
         return steps;
     }
-    steps.extend(persistence(before, service, flow.source.ip()));
+    let is_chosen = context.real.is_some();
+    steps.extend(persistence(before, service, flow.source.ip(), is_chosen));
     steps.push(scheduler(before, service, context.real));
     steps
 }
 
-fn persistence(before: &Before, service: &Service, client: IpAddr) -> Option<Step> {
+fn persistence(
+    before: &Before,
+    service: &Service,
+    client: IpAddr,
+    is_chosen: bool,
+) -> Option<Step> {
     let persistence = service.persistence?;
     let bound = masked_address(client, persistence.prefix);
     let who = format!("{bound}/{}", persistence.prefix);
@@ -427,6 +433,7 @@ fn persistence(before: &Before, service: &Service, client: IpAddr) -> Option<Ste
                 let at = real.line.split(',').next().unwrap_or_default();
                 format!("{who} is bound to {at}")
             }
+            None if !is_chosen => format!("{who} is bound to none"),
             None => format!(
                 "{who} is bound to none yet: from now on for {seconds} s to the one that is chosen"
             ),

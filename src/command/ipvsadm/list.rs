@@ -220,10 +220,10 @@ fn numbers(out: &mut String, name: &str, traffic: &TrafficView, how: &How) {
 fn large(number: u64, exact: bool) -> String {
     match number {
         _ if exact => format!("{:>9}", format!(" {number}")),
-        ..100_000_000 => format!("{number:9}"),
-        ..1_000_000_000 => format!("{:8}K", number / 1_000),
-        ..100_000_000_000 => format!("{:8}M", number / 1_000_000),
-        ..100_000_000_000_000 => format!("{:8}G", number / 1_000_000_000),
+        0..=99_999_999 => format!("{number:9}"),
+        100_000_000..=999_999_999 => format!("{:8}K", number / 1_000),
+        1_000_000_000..=99_999_999_999 => format!("{:8}M", number / 1_000_000),
+        100_000_000_000..=99_999_999_999_999 => format!("{:8}G", number / 1_000_000_000),
         _ => format!("{:8}T", number / 1_000_000_000_000),
     }
 }

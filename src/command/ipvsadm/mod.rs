@@ -51,7 +51,27 @@ struct Where {
 /// What the daemon answers, or does not.
 impl From<Error> for Failed {
     fn from(why: Error) -> Failed {
-        refused(format!("weir: {why}"))
+        refused(format!("weir: {}", in_one_line(&why.to_string())))
+    }
+}
+
+/// The first error of what the check of a configuration says: its place is in a text that is not the caller's.
+fn in_one_line(text: &str) -> &str {
+    let error = text.lines().find_map(|line| line.strip_prefix("error: "));
+    let Some(error) = error else {
+        return text.lines().next().unwrap_or_default();
+    };
+    let is_place = |part: &str| {
+        let mut numbers = part.rsplitn(3, ':');
+        let mut is_number = || numbers.next().is_some_and(|it| it.parse::<usize>().is_ok());
+        is_number() && is_number()
+    };
+    match error
+        .match_indices(": ")
+        .find(|(at, _)| is_place(&error[..*at]))
+    {
+        Some((at, mark)) => &error[at + mark.len()..],
+        None => error,
     }
 }
 

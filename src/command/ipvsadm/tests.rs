@@ -291,3 +291,25 @@ fn what_is_saved_is_read_again() {
     }
     assert_eq!(list::at(&table()[4]), "192.0.2.7:8000".parse().unwrap());
 }
+
+#[test]
+fn what_the_daemon_refuses_is_one_line() {
+    for (text, line) in [
+        (
+            "error: service tcp:192.0.2.7:443, changed:25:11: the real server `10.1.0.1` is weir's own: a port's address\n   |\n25 | a",
+            "the real server `10.1.0.1` is weir's own: a port's address",
+        ),
+        (
+            "warning: a:1:1: the service has no real servers\n  |\nerror: ipvsadm:2:11: `127.0.0.1` is a loopback address\n",
+            "`127.0.0.1` is a loopback address",
+        ),
+        ("error: too much: 5", "too much: 5"),
+        (
+            "no weir answers at unix:/x (y)",
+            "no weir answers at unix:/x (y)",
+        ),
+        ("", ""),
+    ] {
+        assert_eq!(super::in_one_line(text), line, "{text}");
+    }
+}
