@@ -84,7 +84,7 @@ impl Scheduler for PowerOfTwo {
         let Some((first, second)) = one.nanos.zip(other.nanos) else {
             return Some(lower(one, other).place);
         };
-        if cursor.random() % EXPLORES == 0 {
+        if cursor.random().is_multiple_of(EXPLORES) {
             return Some(lower(one.without_time(), other.without_time()).place);
         }
         let chosen = lower(one, other);
