@@ -25,6 +25,7 @@ mod promises;
 mod refused;
 mod reload;
 mod rivals;
+mod sctp;
 mod segments;
 mod six;
 mod tunnels;
