@@ -20,6 +20,7 @@ pub mod daemon;
 pub mod director;
 pub mod door;
 pub(crate) mod exchange;
+pub mod explain;
 pub mod forward;
 pub(crate) mod harden;
 pub mod health;

@@ -73,6 +73,11 @@ fn the_host_announces_a_vip_while_it_is_served() {
 }
 
 #[test]
+fn prometheus_answers_every_query_of_the_dashboard() {
+    lab("monitoring", &[]);
+}
+
+#[test]
 fn dr_carries_ipv6_between_kernels() {
     lab("ipv6", &["dr"]);
 }

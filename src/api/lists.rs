@@ -1,4 +1,4 @@
-//! What is read by GET: rows for `weir show`, and `/metrics`.
+//! What is read by GET: rows for `weir show`.
 
 use super::Plain;
 use super::answer::{JSON, Kind, no_answer, problem};
@@ -6,7 +6,6 @@ use super::state::Api;
 use super::stream::{Array, Reader, array, stream};
 use crate::control::{Control, NoAnswer, show_check};
 use crate::exchange::ConnectionChunk;
-use crate::metrics::{self, Family, METRICS, Metric, Source};
 use crate::tables::Service;
 use crate::units::ServiceId;
 use crate::view;
@@ -18,7 +17,7 @@ use std::sync::Arc;
 use utoipa::IntoParams;
 
 /// Services shown in one go.
-const SLICE: usize = 128;
+pub(super) const SLICE: usize = 128;
 
 /// An answer of so many bytes needs no place among the lists.
 const SHORT: usize = 64 << 10;
@@ -289,8 +288,19 @@ pub(super) struct WhichServices {
 }
 
 impl Which {
+    /// All that the service has.
+    pub(super) const fn of(service: Option<String>) -> Self {
+        Which {
+            service,
+            limit: None,
+        }
+    }
+
     /// The services of the name, if one is given.
-    async fn service_ids(&self, api: &Api) -> Result<Option<Arc<[ServiceId]>>, Box<Response>> {
+    pub(super) async fn service_ids(
+        &self,
+        api: &Api,
+    ) -> Result<Option<Arc<[ServiceId]>>, Box<Response>> {
         self.ids(api, Control::find_services).await
     }
 
@@ -322,45 +332,4 @@ impl Which {
             Err(why) => no_answer(why),
         }))
     }
-}
-
-pub(super) async fn scrape(State(api): State<Api>, reader: Reader) -> Response {
-    stream(&reader, metrics::CONTENT_TYPE, async move |pieces| {
-        let (daemon, all, per_real) = api
-            .handle
-            .ask(|control| {
-                (
-                    control.show_daemon(),
-                    control.services(),
-                    control.shows_reals(),
-                )
-            })
-            .await?;
-        let labelled = |service| metrics::Labelled::new(service, per_real);
-        // Gathered once: all metrics are of the same moment, or nearly.
-        let mut services = Vec::with_capacity(all.len());
-        for slice in all.chunks(SLICE) {
-            let slice = slice.to_vec();
-            let slice = api.handle.ask(move |control| control.show_services(&slice));
-            services.extend(slice.await?.into_iter().map(labelled));
-        }
-        let wanted = |metric: &&Metric| per_real || !metric.is_per_real();
-        for metric in METRICS.iter().filter(wanted) {
-            let mut family = Family::new(metric);
-            match metric.source {
-                Source::Daemon(collect) => collect(&daemon, &mut family.samples()),
-                Source::Service(collect) => {
-                    for slice in services.chunks(SLICE) {
-                        slice
-                            .iter()
-                            .for_each(|service| collect(service, &mut family.samples()));
-                        pieces.write(family.take_text()).await?;
-                        tokio::task::yield_now().await;
-                    }
-                }
-            }
-            pieces.write(family.take_text()).await?;
-        }
-        Ok(())
-    })
 }

@@ -16,6 +16,7 @@ mod openapi;
 mod receive;
 pub(crate) mod reload;
 mod routes;
+mod scrape;
 pub(crate) mod secrets;
 pub(crate) mod serve;
 mod service;

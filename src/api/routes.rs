@@ -2,8 +2,9 @@
 
 use super::answer::{Kind, Reloaded};
 use super::openapi::{Route, delete, get, openapi, patch, post, put};
+use super::scrape::{Scrape, scrape};
 use super::{Whose, edit, events, health, lists, ready, reload, service, written};
-use crate::metrics;
+use crate::metrics::Format;
 use crate::view;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -38,10 +39,13 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         get(
             "/metrics",
-            "Metrics in Prometheus's text format",
-            lists::scrape,
+            "Metrics in Prometheus's text format, or in OpenMetrics' where that is preferred",
+            scrape,
         )
-        .text(metrics::CONTENT_TYPE),
+        .query::<Scrape>()
+        .text(Format::Prometheus.content_type())
+        .text(Format::OpenMetrics.content_type())
+        .refuses(&[Kind::UnknownService]),
         get(
             "/health",
             "Whether weir is well; 503 says why it is not",

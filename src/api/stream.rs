@@ -1,10 +1,9 @@
 //! Answers that are written while they are read: none is made in one piece that may be long.
 
 use super::access::Peer;
-use super::answer::error;
+use super::answer::{JSON, error};
 use super::state::Api;
 use crate::control::NoAnswer;
-use crate::metrics;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -215,7 +214,8 @@ pub(super) fn stream<F>(
 where
     F: Future<Output = Result<(), Cut>> + Send + 'static,
 {
-    let Some(place) = reader.enter(content_type == metrics::CONTENT_TYPE) else {
+    // All but the metrics are JSON.
+    let Some(place) = reader.enter(content_type != JSON) else {
         let why = "too many lists are being read; ask again";
         return error(StatusCode::SERVICE_UNAVAILABLE, why);
     };

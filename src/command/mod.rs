@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod confirm;
 mod edit;
+mod explain;
 mod import;
 pub mod output;
 mod plan;
@@ -31,6 +32,7 @@ pub enum Command {
     Check(check::Check),
     Import(import::Import),
     Replay(replay::Replay),
+    Explain(explain::Explain),
     Bench(bench::Bench),
     Plan(plan::Plan),
     Reload(reload::Reload),
@@ -54,6 +56,7 @@ impl Command {
             Command::Check(check) => check.run(),
             Command::Import(import) => import.run(),
             Command::Replay(replay) => replay.run(),
+            Command::Explain(explain) => explain.run(),
             Command::Bench(bench) => bench.run(),
             Command::Reload(reload) => reload.run(),
             Command::Confirm(confirm) => confirm.run(),

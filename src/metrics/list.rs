@@ -1,6 +1,6 @@
 //! The list.
 
-use super::{Kind, Labelled, Metric, Number, Samples, Source};
+use super::{Labelled, Metric, Number, Samples, Source};
 use crate::view::{DaemonView, MemberView, PortView, TrafficView, WorkerView};
 
 const SERVICE: &[&str] = &["service", "protocol", "address", "port"];
@@ -17,24 +17,26 @@ const REAL_DIRECTION: &[&str] = &[
 ];
 
 macro_rules! metrics {
-    ($($kind:ident $name:literal $labels:tt $help:literal $source:ident($collect:expr);)*) => {
-        /// Every metric, in the order of `/metrics`.
-        pub static METRICS: &[Metric] = &[$(Metric {
+    ($list:ident $about:literal $($kind:ident $name:literal $labels:tt $help:literal $source:ident($collect:expr);)*) => {
+        #[doc = $about]
+        pub static $list: &[Metric] = &[$(Metric {
             name: $name,
-            kind: Kind::$kind,
+            kind: crate::metrics::Kind::$kind,
             help: $help,
-            labels: labels!($labels),
+            labels: crate::metrics::list::labels!($labels),
             source: Source::$source($collect),
         },)*];
     };
 }
+pub(super) use metrics;
 
 macro_rules! labels {
     ([$($label:literal),*]) => { &[$($label),*] };
     ($list:ident) => { $list };
 }
+pub(super) use labels;
 
-metrics! {
+metrics! { METRICS "Every metric, in the order of `/metrics`."
     // The daemon.
     Gauge "weir_build_info" ["version"] "1; the label tells the version."
         Daemon(|_, samples| samples.add(&[crate::VERSION], 1));

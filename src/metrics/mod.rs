@@ -1,17 +1,18 @@
 //! Every metric, and its text for Prometheus.
 //!
 //! A metric is one line of [`METRICS`]: name, type, what it counts, and where its samples come from. `/metrics`,
-//! `docs/metrics.md` and the tests read this list.
+//! `docs/metrics.md` and the tests read this list. [`IPVS`] has some of it under the names of another program.
 
+mod format;
+mod ipvs;
 mod list;
 
+pub use format::Format;
+pub use ipvs::IPVS;
 pub use list::METRICS;
 
 use crate::view::{DaemonView, ServiceView};
 use prometheus::{TextEncoder, proto};
-
-/// The content type of the text format.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Debug)]
 pub struct Metric {
@@ -26,7 +27,7 @@ pub struct Metric {
 impl Metric {
     /// Whether it has samples for each real server: left out by `per_real = false`.
     pub fn is_per_real(&self) -> bool {
-        self.labels.contains(&"real")
+        self.labels.contains(&"real") || self.labels.contains(&"remote_address")
     }
 }
 
@@ -51,6 +52,8 @@ pub enum Source {
     Daemon(fn(&DaemonView, &mut Samples)),
     /// Asked once for each service: samples for it and its real servers.
     Service(fn(&Labelled, &mut Samples)),
+    /// Asked once: samples for all services together.
+    Services(fn(&[Labelled], &mut Samples)),
 }
 
 /// A service, and the texts of its labels: many metrics have the same.
@@ -80,6 +83,7 @@ impl Labelled {
 /// The samples of one metric, and their text: in pieces, so that none holds those of all services.
 pub struct Family {
     family: proto::MetricFamily,
+    format: Format,
     kind: Kind,
     labels: &'static [&'static str],
     /// Samples of this piece. Those behind are of the piece before, and used again: most of their labels stay as they are.
@@ -88,7 +92,7 @@ pub struct Family {
 }
 
 impl Family {
-    pub fn new(metric: &Metric) -> Self {
+    pub fn new(metric: &Metric, format: Format) -> Self {
         let mut family = proto::MetricFamily::default();
         family.set_name(metric.name.to_owned());
         family.set_help(metric.help.to_owned());
@@ -98,6 +102,7 @@ impl Family {
         });
         Family {
             family,
+            format,
             kind: metric.kind,
             labels: metric.labels,
             used: 0,
@@ -121,11 +126,13 @@ impl Family {
         let family = std::slice::from_ref(&self.family);
         // It refuses a family without a name or without samples, which this is not.
         let _ = TextEncoder::new().encode_utf8(family, &mut text);
-        if std::mem::replace(&mut self.has_header, true) {
-            let header = text.lines().take_while(|line| line.starts_with('#'));
-            let length: usize = header.map(|line| line.len() + 1).sum();
-            text.drain(..length);
-        }
+        let header = text.lines().take_while(|line| line.starts_with('#'));
+        let length: usize = header.map(|line| line.len() + 1).sum();
+        let header = match std::mem::replace(&mut self.has_header, true) {
+            true => String::new(),
+            false => self.format.header(&text[..length]),
+        };
+        text.replace_range(..length, &header);
         text
     }
 }
@@ -215,15 +222,28 @@ mod tests {
             .map(|metric| format!("`{}`", metric.name))
             .collect();
         let mut text = format!(
-            "# Metrics\n\n`GET /metrics` of the API, in Prometheus's text format. This page is made from the list in\n\
-             `src/metrics/list.rs`; a test compares them.\n\n\
+            "# Metrics\n\n`GET /metrics` of the API, in Prometheus's text format, or in OpenMetrics' where the client prefers \
+             that by `Accept`.\n\
+             This page is made from the lists in `src/metrics`; a test compares them.\n\n\
+             `GET /metrics?service=web` has the metrics of that service and its real servers only: a scrape of what is \
+             interesting among 20,000 services.\n\n\
              `port` is a service's port where there is an `address`, else the name of a `[[port]]`: ports on one device \
              have the device's values each.\n\n\
              `[metrics] per_real = false` leaves out the metrics with the label `real`: {}.\n\n\
              | metric | type | labels | |\n|---|---|---|---|\n",
             left_out.join(", "),
         );
-        for metric in METRICS {
+        rows(&mut text, METRICS);
+        text += "\n## Under the names of node_exporter\n\n\
+                 `GET /metrics?names=ipvs` has what its collector `ipvs` tells of the kernel's IPVS, for dashboards and alerts \
+                 that were made for it. The sums are of the services that are there; `local_mark` is always empty.\n\n\
+                 | metric | type | labels | |\n|---|---|---|---|\n";
+        rows(&mut text, IPVS);
+        text
+    }
+
+    fn rows(text: &mut String, list: &[Metric]) {
+        for metric in list {
             let labels: Vec<_> = metric
                 .labels
                 .iter()
@@ -238,7 +258,6 @@ mod tests {
                 metric.help
             );
         }
-        text
     }
 
     #[test]
@@ -268,7 +287,7 @@ mod tests {
             .iter()
             .find(|metric| metric.labels == ["version"])
             .unwrap();
-        let mut family = Family::new(metric);
+        let mut family = Family::new(metric, Format::Prometheus);
         assert_eq!(family.take_text(), "");
         family.samples().add(&["a\"b\\c\nd"], 1);
         let first = family.take_text();
@@ -291,6 +310,37 @@ mod tests {
         );
     }
 
+    #[test]
+    fn open_metrics_declares_counters_without_their_suffix_and_escapes_quotes() {
+        for metric in METRICS.iter().chain(IPVS) {
+            let mut family = Family::new(metric, Format::OpenMetrics);
+            let values = vec!["a"; metric.labels.len()];
+            family.samples().add(&values, 7);
+            let text = family.take_text();
+            let lines: Vec<_> = text.lines().collect();
+            let declared = match metric.kind {
+                Kind::Counter => metric.name.strip_suffix("_total").unwrap(),
+                Kind::Gauge => metric.name,
+            };
+            let help = metric.help.replace('"', "\\\"");
+            assert_eq!(lines[0], format!("# HELP {declared} {help}"));
+            assert_eq!(
+                lines[1],
+                format!("# TYPE {declared} {}", metric.kind.name())
+            );
+            assert!(lines[2].starts_with(metric.name), "{text}");
+            family.samples().add(&values, 8);
+            assert_eq!(family.take_text(), lines[2].replace(" 7", " 8") + "\n");
+        }
+    }
+
+    #[test]
+    fn other_names_are_those_that_node_exporter_gives() {
+        let names = IPVS.iter().map(|metric| metric.name);
+        assert!(names.clone().all(|name| name.starts_with("node_ipvs_")));
+        assert_eq!(names.collect::<HashSet<_>>().len(), IPVS.len());
+    }
+
     /// What pieces share with those before them does not show.
     #[test]
     fn a_piece_shows_its_own_labels_and_no_more_samples_than_it_has() {
@@ -298,7 +348,7 @@ mod tests {
             .iter()
             .find(|metric| metric.labels == ["port", "direction"])
             .unwrap();
-        let mut family = Family::new(metric);
+        let mut family = Family::new(metric, Format::Prometheus);
         let pieces: &[&[(&str, &str, u64)]] = &[
             &[("wan", "in", 1), ("wan", "out", 2), ("lan", "in", 3)],
             &[("lan", "out", 4)],

@@ -82,6 +82,22 @@ impl Event {
         Event::Abort,
     ];
 
+    /// RFC 9260's name of the chunk; of those that change nothing that of one.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Event::Data => "DATA or the like",
+            Event::Init => "INIT",
+            Event::InitAck => "INIT ACK",
+            Event::CookieEcho => "COOKIE ECHO",
+            Event::CookieAck => "COOKIE ACK",
+            Event::Shutdown => "SHUTDOWN",
+            Event::ShutdownAck => "SHUTDOWN ACK",
+            Event::ShutdownComplete => "SHUTDOWN COMPLETE",
+            Event::Error => "ERROR",
+            Event::Abort => "ABORT",
+        }
+    }
+
     /// That of a chunk's type.
     pub fn of(kind: u8) -> Self {
         match kind {

@@ -8,6 +8,8 @@ mod capture;
 mod config;
 #[path = "../../fuzz/director.rs"]
 mod director;
+#[path = "../../fuzz/explain.rs"]
+mod explain;
 #[path = "../../fuzz/fragments.rs"]
 mod fragments;
 #[path = "../../fuzz/import.rs"]
@@ -40,6 +42,7 @@ fn what_a_fuzz_target_once_failed_on_it_passes() {
             "capture" => capture::run,
             "config" => config::run,
             "director" => director::run,
+            "explain" => explain::run,
             "fragments" => fragments::run,
             "import" => import::run,
             "quotes" => quotes::run,

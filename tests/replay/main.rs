@@ -11,6 +11,7 @@ mod days;
 mod down;
 mod engine;
 mod even;
+mod explain;
 mod families;
 mod fragments;
 mod frames;

@@ -28,6 +28,11 @@ fn right(lab: &Lab) -> Vec<Vec<u8>> {
     let real = r#"{"service": "web", "real": "10.0.0.11:8080", "weight": 2}"#;
     vec![
         request("GET /metrics", "", ""),
+        request(
+            "GET /metrics?service=web&names=ipvs",
+            "Accept: application/openmetrics-text;q=0.5\r\n",
+            "",
+        ),
         request("GET /v1/services?service=web&limit=3&brief=true", "", ""),
         request(
             "GET /v1/connections?service=tcp:192.0.2.80:80&limit=1",

@@ -238,6 +238,7 @@ fn every_documented_get_answers_as_documented() {
                 "service" => "web",
                 "limit" => "1",
                 "brief" => "true",
+                "names" => "ipvs",
                 "after" => "1",
                 "kind" => "change",
                 "follow" => "false",

@@ -1,0 +1,601 @@
+//! A packet in words: `tcp 203.0.113.5:1234 > 192.0.2.80:80 SYN`. Read with the place of what is wrong, and written the
+//! same way again.
+//!
+//! ```text
+//! packet   = protocol end ">" end { flag | option }
+//! protocol = "tcp" | "udp" | "icmp"                    ICMPv6 where the addresses are of IPv6
+//! end      = address ":" port | "[" address "]:" port  of icmp: the address alone
+//! flag     = "SYN" | "ACK" | "FIN" | "RST" | "PSH" | "URG"        of tcp; none: SYN
+//! option   = "ttl=" 0-255 | "len=" bytes of payload | "dscp=" 0-63 | "df"
+//!          | "mss=" bytes | "seq=" number | "ack=" number         of tcp
+//!          | "type=" 0-255 | "code=" 0-255                        of icmp; none: an echo request
+//! ```
+
+use crate::wire::ipv4::DEFAULT_TTL;
+use crate::wire::tcp::Flags;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+/// A packet as somebody who asks about one describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// With the port 0 where the protocol has none.
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
+    pub upper: Upper,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Bytes of payload behind the header of TCP, UDP or ICMP.
+    pub length: u16,
+    pub dscp: u8,
+    /// Of IPv4 only.
+    pub dont_fragment: bool,
+}
+
+/// What is behind the IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upper {
+    Tcp {
+        flags: Flags,
+        sequence: u32,
+        acknowledged: u32,
+        mss: Option<u16>,
+    },
+    Udp,
+    /// ICMP, or ICMPv6.
+    Icmp {
+        kind: u8,
+        code: u8,
+    },
+}
+
+/// Most bytes of payload: of the shortest packet that may hold them.
+const LONGEST: u16 = 65_535 - 60;
+
+/// TCP's flags by their names, in the order in which they are written.
+const FLAGS: [(&str, u8); 6] = [
+    ("SYN", Flags::SYN),
+    ("FIN", Flags::FIN),
+    ("RST", Flags::RST),
+    ("PSH", 0x08),
+    ("ACK", Flags::ACK),
+    ("URG", 0x20),
+];
+
+const NUMBER_OPTIONS: [&str; 8] = ["ttl", "len", "dscp", "mss", "seq", "ack", "type", "code"];
+
+impl Upper {
+    /// What an echo request of that family is.
+    fn echo_request(is_v6: bool) -> Upper {
+        let kind = if is_v6 { 128 } else { 8 };
+        Upper::Icmp { kind, code: 0 }
+    }
+
+    const SYN: Upper = Upper::Tcp {
+        flags: Flags(Flags::SYN),
+        sequence: 1,
+        acknowledged: 0,
+        mss: None,
+    };
+
+    fn name(&self) -> &'static str {
+        match self {
+            Upper::Tcp { .. } => "tcp",
+            Upper::Udp => "udp",
+            Upper::Icmp { .. } => "icmp",
+        }
+    }
+}
+
+/// What is wrong with a text, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Characters before it.
+    pub column: usize,
+    /// How many characters it has.
+    pub width: usize,
+    pub why: String,
+    pub help: String,
+}
+
+impl Wrong {
+    /// The lines for a person, of the text that was read. The column is counted from 1.
+    pub fn show(&self, text: &str) -> String {
+        /// More would fill the terminal, as a long frame in hex does.
+        const SHOWN: usize = 72;
+        let before = self.column.saturating_sub(SHOWN / 2);
+        let shown: String = text
+            .chars()
+            .skip(before)
+            .take(SHOWN)
+            .map(|letter| if letter.is_control() { ' ' } else { letter })
+            .collect();
+        let indent = " ".repeat(self.column - before);
+        let marks = "^".repeat(
+            self.width
+                .clamp(1, SHOWN - (self.column - before).min(SHOWN - 1)),
+        );
+        format!(
+            "packet:{}: {}\n  | {shown}\n  | {indent}{marks}\nhelp: {}",
+            self.column + 1,
+            self.why,
+            self.help
+        )
+    }
+}
+
+/// A word, and the characters before it.
+#[derive(Clone, Copy)]
+struct Token<'a> {
+    text: &'a str,
+    column: usize,
+}
+
+impl Token<'_> {
+    fn wrong(self, why: impl Into<String>, help: impl Into<String>) -> Wrong {
+        Wrong {
+            column: self.column,
+            width: self.text.chars().count(),
+            why: why.into(),
+            help: help.into(),
+        }
+    }
+}
+
+/// Words that white space separates; `>` and `->` are words of their own, and a comma between words is none.
+fn tokens(text: &str) -> Vec<Token<'_>> {
+    let is_end = |letter: char| letter.is_whitespace() || letter == ',';
+    let (mut tokens, mut column, mut rest) = (Vec::new(), 0, text);
+    loop {
+        let skipped = rest.len() - rest.trim_start_matches(is_end).len();
+        column += rest[..skipped].chars().count();
+        rest = &rest[skipped..];
+        let arrow = ["->", ">"].into_iter().find(|it| rest.starts_with(it));
+        let length = match arrow {
+            Some(arrow) => arrow.len(),
+            None => rest
+                .find(|it| is_end(it) || it == '>')
+                .unwrap_or(rest.len()),
+        };
+        // The arrow's dash is not the word's before it.
+        let length = match rest[..length].strip_suffix('-') {
+            Some(word)
+                if arrow.is_none() && !word.is_empty() && rest[length..].starts_with('>') =>
+            {
+                word.len()
+            }
+            _ => length,
+        };
+        if length == 0 {
+            return tokens;
+        }
+        let (word, after) = rest.split_at(length);
+        tokens.push(Token { text: word, column });
+        column += word.chars().count();
+        rest = after;
+    }
+}
+
+const EXAMPLE: &str = "write it as in `tcp 203.0.113.5:1234 > 192.0.2.80:80 SYN`";
+
+impl FromStr for Words {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Words, Wrong> {
+        let tokens = tokens(text);
+        let mut rest = tokens.iter().copied();
+        let missing = |what: &str| Wrong {
+            column: text.trim_end().chars().count(),
+            width: 1,
+            why: format!("{what} is missing"),
+            help: EXAMPLE.to_owned(),
+        };
+        let protocol = rest.next().ok_or_else(|| missing("the packet"))?;
+        let name = protocol.text.to_ascii_lowercase();
+        let has_ports = match name.as_str() {
+            "tcp" | "udp" => true,
+            "icmp" | "icmp6" | "icmpv6" => false,
+            _ => {
+                return Err(protocol.wrong(
+                    format!("`{}` is no protocol that can be described", protocol.text),
+                    "tcp, udp and icmp can be described in words; any other packet as the bytes of its Ethernet frame in hex",
+                ));
+            }
+        };
+        let from = rest.next().ok_or_else(|| missing("the source"))?;
+        let source = end(from, has_ports)?;
+        match rest.next() {
+            Some(arrow) if matches!(arrow.text, ">" | "->") => {}
+            Some(other) => {
+                return Err(other.wrong(
+                    format!("`{}` stands where `>` is expected", other.text),
+                    "write SOURCE > DESTINATION, in quotes, or the shell takes `>` for a file",
+                ));
+            }
+            None => {
+                let mut wrong = missing("`> DESTINATION`");
+                wrong.help = "write the packet in quotes, or the shell takes `>` for a file".into();
+                return Err(wrong);
+            }
+        }
+        let to = rest.next().ok_or_else(|| missing("the destination"))?;
+        let destination = end(to, has_ports)?;
+        let is_v6 = source.is_ipv6();
+        if destination.is_ipv6() != is_v6 {
+            let family = if is_v6 { "IPv6" } else { "IPv4" };
+            return Err(to.wrong(
+                format!("the source is of {family}, and the destination is not"),
+                "a packet has both addresses of one family; weir itself translates between them",
+            ));
+        }
+        if name.ends_with('6') && !is_v6 {
+            return Err(protocol.wrong("ICMPv6 has addresses of IPv6", "write icmp"));
+        }
+        let upper = match name.as_str() {
+            "tcp" => Upper::SYN,
+            "udp" => Upper::Udp,
+            _ => Upper::echo_request(is_v6),
+        };
+        let mut words = Words {
+            source,
+            destination,
+            upper,
+            ttl: DEFAULT_TTL,
+            length: 0,
+            dscp: 0,
+            dont_fragment: false,
+        };
+        words.take_options(rest)?;
+        Ok(words)
+    }
+}
+
+impl Words {
+    fn take_options<'a>(&mut self, rest: impl Iterator<Item = Token<'a>>) -> Result<(), Wrong> {
+        let mut has_flags = false;
+        let mut seen: Vec<String> = Vec::new();
+        for token in rest {
+            let (key, value) = match token.text.split_once('=') {
+                Some((key, value)) => (key, Some(value)),
+                None => (token.text, None),
+            };
+            let key = key.to_ascii_lowercase();
+            let known = value.map(|value| (value, NUMBER_OPTIONS.iter().find(|it| **it == key)));
+            match known {
+                Some((value, Some(key))) => {
+                    if seen.iter().any(|it| it == key) {
+                        return Err(token.wrong(format!("`{key}=` stands twice"), "say it once"));
+                    }
+                    seen.push((*key).to_owned());
+                    self.set(token, key, value)?;
+                }
+                None if key == "df" && !self.source.is_ipv6() => self.dont_fragment = true,
+                None if key == "df" => {
+                    return Err(token.wrong(
+                        "an IPv6 packet has no DF bit",
+                        "leave it out: routers never fragment IPv6",
+                    ));
+                }
+                _ => self.add_flags(token, &mut has_flags)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// `SYN`, or several: `SYN+ACK`, `SYN|ACK`, `SYN-ACK`.
+    fn add_flags(&mut self, token: Token, has_flags: &mut bool) -> Result<(), Wrong> {
+        let Upper::Tcp { flags, .. } = &mut self.upper else {
+            return Err(token.wrong(
+                format!("`{}` is no option of {}", token.text, self.upper.name()),
+                format!("{} takes {}", self.upper.name(), self.options()),
+            ));
+        };
+        for word in token.text.split(['+', '|', '-']) {
+            let known = FLAGS
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(word));
+            let Some((_, bit)) = known else {
+                return Err(token.wrong(
+                    format!("`{}` is neither a TCP flag nor an option", token.text),
+                    "the flags are SYN, ACK, FIN, RST, PSH and URG; tcp takes ttl=, len=, dscp=, df, mss=, seq= and ack=",
+                ));
+            };
+            if !std::mem::replace(has_flags, true) {
+                *flags = Flags(0);
+            }
+            *flags = Flags(flags.0 | bit);
+        }
+        Ok(())
+    }
+
+    fn options(&self) -> &'static str {
+        match self.upper {
+            Upper::Tcp { .. } => "ttl=, len=, dscp=, df, mss=, seq= and ack=",
+            Upper::Udp => "ttl=, len=, dscp= and df",
+            Upper::Icmp { .. } => "ttl=, len=, dscp=, df, type= and code=",
+        }
+    }
+
+    fn set(&mut self, token: Token, key: &str, value: &str) -> Result<(), Wrong> {
+        let options = self.options();
+        let number = |most: u32| match value.parse::<u32>() {
+            Ok(number) if number <= most => Ok(number),
+            _ => Err(token.wrong(
+                format!("`{value}` is no number from 0 to {most}"),
+                format!("write {key}=N with such a number"),
+            )),
+        };
+        match (key, &mut self.upper) {
+            ("ttl", _) => self.ttl = number(255)? as u8,
+            ("len", _) => self.length = number(LONGEST.into())? as u16,
+            ("dscp", _) => self.dscp = number(63)? as u8,
+            ("mss", Upper::Tcp { mss, .. }) => *mss = Some(number(65_535)? as u16),
+            ("seq", Upper::Tcp { sequence, .. }) => *sequence = number(u32::MAX)?,
+            ("ack", Upper::Tcp { acknowledged, .. }) => *acknowledged = number(u32::MAX)?,
+            ("type", Upper::Icmp { kind, .. }) => *kind = number(255)? as u8,
+            ("code", Upper::Icmp { code, .. }) => *code = number(255)? as u8,
+            (_, upper) => {
+                let name = upper.name();
+                return Err(token.wrong(
+                    format!("{name} has no `{key}=`"),
+                    format!("{name} takes {options}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An end of a packet.
+fn end(token: Token, has_port: bool) -> Result<SocketAddr, Wrong> {
+    let text = token.text;
+    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let address: Option<IpAddr> = bare.unwrap_or(text).parse().ok();
+    match (has_port, address, text.parse::<SocketAddr>()) {
+        // A scope is no part of a packet.
+        (_, _, Ok(SocketAddr::V6(end))) if end.scope_id() != 0 => Err(token.wrong(
+            format!("`{text}` has a scope"),
+            "leave out what follows `%`; --port says which port the packet comes in by",
+        )),
+        (true, _, Ok(end)) => Ok(end),
+        (false, Some(address), _) => Ok(SocketAddr::new(address, 0)),
+        (true, Some(address), _) => Err(token.wrong(
+            format!("`{text}` has no port"),
+            format!("write {}", SocketAddr::new(address, 80)),
+        )),
+        (false, _, Ok(end)) => Err(token.wrong(
+            format!("`{text}` has a port, and ICMP has none"),
+            format!("write {}", end.ip()),
+        )),
+        (true, None, Err(_)) => Err(token.wrong(
+            format!("`{text}` is no address with a port"),
+            "write 203.0.113.5:1234 or [2001:db8::5]:1234",
+        )),
+        (false, None, Err(_)) => Err(token.wrong(
+            format!("`{text}` is no address"),
+            "write 203.0.113.5 or 2001:db8::5",
+        )),
+    }
+}
+
+/// As it is read; what is as if nothing were said is left out.
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (source, destination) = (self.source, self.destination);
+        write!(f, "{} ", self.upper.name())?;
+        match self.upper {
+            Upper::Icmp { .. } => write!(f, "{} > {}", source.ip(), destination.ip())?,
+            _ => write!(f, "{source} > {destination}")?,
+        }
+        match self.upper {
+            Upper::Tcp {
+                flags,
+                sequence,
+                acknowledged,
+                mss,
+            } => {
+                for (name, _) in FLAGS.iter().filter(|(_, bit)| flags.0 & bit != 0) {
+                    write!(f, " {name}")?;
+                }
+                if sequence != 1 {
+                    write!(f, " seq={sequence}")?;
+                }
+                if acknowledged != 0 {
+                    write!(f, " ack={acknowledged}")?;
+                }
+                if let Some(mss) = mss {
+                    write!(f, " mss={mss}")?;
+                }
+            }
+            Upper::Icmp { kind, code } if self.upper != Upper::echo_request(source.is_ipv6()) => {
+                write!(f, " type={kind} code={code}")?;
+            }
+            Upper::Udp | Upper::Icmp { .. } => {}
+        }
+        if self.ttl != DEFAULT_TTL {
+            write!(f, " ttl={}", self.ttl)?;
+        }
+        if self.length != 0 {
+            write!(f, " len={}", self.length)?;
+        }
+        if self.dscp != 0 {
+            write!(f, " dscp={}", self.dscp)?;
+        }
+        match self.dont_fragment {
+            true => f.write_str(" df"),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    fn ends() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
+        let v4 = any::<[(u32, u16); 2]>().prop_map(|ends| {
+            ends.map(|(ip, port)| SocketAddr::new(Ipv4Addr::from_bits(ip).into(), port))
+        });
+        let v6 = any::<[(u128, u16); 2]>().prop_map(|ends| {
+            ends.map(|(ip, port)| SocketAddr::new(Ipv6Addr::from_bits(ip).into(), port))
+        });
+        prop_oneof![v4, v6].prop_map(|[source, destination]| (source, destination))
+    }
+
+    fn upper() -> impl Strategy<Value = Upper> {
+        // Without any flag it would be read as a SYN.
+        let tcp = (1u8..64, any::<u32>(), any::<u32>(), any::<Option<u16>>()).prop_map(
+            |(flags, sequence, acknowledged, mss)| Upper::Tcp {
+                flags: Flags(flags),
+                sequence,
+                acknowledged,
+                mss,
+            },
+        );
+        let icmp = any::<(u8, u8)>().prop_map(|(kind, code)| Upper::Icmp { kind, code });
+        prop_oneof![tcp, Just(Upper::Udp), icmp]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            (source, destination) in ends(),
+            upper in upper(),
+            ttl: u8,
+            length in 0..=LONGEST,
+            dscp in 0u8..64,
+            df: bool,
+        ) {
+            let portless = |end: SocketAddr| match upper {
+                Upper::Icmp { .. } => SocketAddr::new(end.ip(), 0),
+                _ => end,
+            };
+            let words = Words {
+                source: portless(source),
+                destination: portless(destination),
+                upper,
+                ttl,
+                length,
+                dscp,
+                dont_fragment: df && source.is_ipv4(),
+            };
+            prop_assert_eq!(words.to_string().parse(), Ok(words));
+        }
+
+        /// Whatever is typed, the place of what is wrong is in it or right behind it.
+        #[test]
+        fn any_text_is_read_or_refused_with_a_place(
+            text in "(tcp|udp|icmp|é)?[ ,\t]*([0-9a-f:.\\[\\]%]{0,20}[ >-]{0,3}){0,3}([A-Za-z=0-9+|é-]{0,9} ?){0,3}",
+        ) {
+            if let Err(wrong) = text.parse::<Words>() {
+                prop_assert!(wrong.column <= text.chars().count(), "{wrong:?}");
+                prop_assert!(!wrong.why.is_empty() && !wrong.help.is_empty());
+                prop_assert!(wrong.show(&text).contains('^'));
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_person_writes_is_read() {
+        for (text, same) in [
+            (
+                "tcp 203.0.113.5:1234 > 192.0.2.80:80",
+                "tcp 203.0.113.5:1234 > 192.0.2.80:80 SYN",
+            ),
+            (
+                "TCP 1.2.3.4:5->6.7.8.9:80 syn,ack",
+                "tcp 1.2.3.4:5 > 6.7.8.9:80 SYN ACK",
+            ),
+            (
+                "tcp 1.2.3.4:5 > 6.7.8.9:80 SYN-ACK mss=1460",
+                "tcp 1.2.3.4:5 > 6.7.8.9:80 SYN ACK mss=1460",
+            ),
+            (
+                "tcp 1.2.3.4:5>6.7.8.9:80 fin+ack ack=7",
+                "tcp 1.2.3.4:5 > 6.7.8.9:80 FIN ACK ack=7",
+            ),
+            (
+                "udp [2001:db8::5]:53 > [2001:db8::80]:53 len=100",
+                "udp [2001:db8::5]:53 > [2001:db8::80]:53 len=100",
+            ),
+            ("icmp 1.2.3.4 > 6.7.8.9 type=8", "icmp 1.2.3.4 > 6.7.8.9"),
+            (
+                "icmpv6 2001:db8::5 > [2001:db8::80] ttl=1",
+                "icmp 2001:db8::5 > 2001:db8::80 ttl=1",
+            ),
+        ] {
+            let words: Words = text
+                .parse()
+                .unwrap_or_else(|why: Wrong| panic!("{}", why.show(text)));
+            assert_eq!(words.to_string(), same, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        for (text, column, width, why) in [
+            ("", 0, 1, "the packet is missing"),
+            (
+                "sctp 1.2.3.4:5 > 6.7.8.9:80",
+                0,
+                4,
+                "no protocol that can be described",
+            ),
+            ("tcp 1.2.3.4 > 6.7.8.9:80", 4, 7, "`1.2.3.4` has no port"),
+            ("tcp 1.2.3.4:5", 13, 1, "`> DESTINATION` is missing"),
+            ("tcp 1.2.3.4:5 6.7.8.9:80", 14, 10, "where `>` is expected"),
+            (
+                "tcp 1.2.3.4:5 > [2001:db8::1]:80",
+                16,
+                16,
+                "the source is of IPv4",
+            ),
+            (
+                "tcp 1.2.3.4:5 > 6.7.8.9:80 SIN",
+                27,
+                3,
+                "neither a TCP flag nor an option",
+            ),
+            (
+                "tcp 1.2.3.4:5 > 6.7.8.9:80 ttl=256",
+                27,
+                7,
+                "no number from 0 to 255",
+            ),
+            (
+                "tcp 1.2.3.4:5 > 6.7.8.9:80 ttl=1 ttl=2",
+                33,
+                5,
+                "stands twice",
+            ),
+            ("udp 1.2.3.4:5 > 6.7.8.9:80 SYN", 27, 3, "no option of udp"),
+            (
+                "udp 1.2.3.4:5 > 6.7.8.9:80 mss=1",
+                27,
+                5,
+                "udp has no `mss=`",
+            ),
+            ("icmp 1.2.3.4:5 > 6.7.8.9", 5, 9, "ICMP has none"),
+            (
+                "icmp6 1.2.3.4 > 6.7.8.9",
+                0,
+                5,
+                "ICMPv6 has addresses of IPv6",
+            ),
+            ("udp [fe80::1%2]:5 > [fe80::2]:5", 4, 13, "has a scope"),
+            ("udp [::1]:5 > [::2]:5 df", 22, 2, "no DF bit"),
+            ("tcp é > 1.2.3.4:80", 4, 1, "no address with a port"),
+        ] {
+            let wrong = text.parse::<Words>().unwrap_err();
+            assert!(wrong.why.contains(why), "{text}: {}", wrong.why);
+            assert_eq!(
+                (wrong.column, wrong.width),
+                (column, width),
+                "{text}: {wrong:?}"
+            );
+        }
+    }
+}
