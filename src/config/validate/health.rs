@@ -52,7 +52,8 @@ impl Templates {
         let is_sctp = protocol == Protocol::Sctp;
         self.any
             || template.is_some_and(|health| {
-                !lacks_port(health, reals) && !(is_sctp && takes_service_port(health))
+                let lacks = lacks_port(health, reals) || is_sctp && takes_service_port(health);
+                !lacks
             })
     }
 }
