@@ -18,6 +18,7 @@ use weir::wire::icmp::Icmp;
 use weir::wire::icmpv6::{self, Icmpv6};
 use weir::wire::ipv4::Ipv4;
 use weir::wire::ipv6::{self, Ipv6};
+use weir::wire::quic::{Decoder, LONGEST_ID, server_made_id};
 use weir::wire::sctp::Sctp;
 use weir::wire::tcp::Tcp;
 use weir::wire::udp::Udp;
@@ -41,6 +42,25 @@ pub fn run(input: &[u8]) {
     }
     answers(input);
     wrapped(input);
+}
+
+/// A QUIC packet's connection id, of whatever lengths a service may say.
+fn connection_ids(datagram: &[u8]) {
+    for length in 6..=LONGEST_ID {
+        let Some(id) = server_made_id(datagram, length) else {
+            continue;
+        };
+        assert_eq!(id.len(), length);
+        for (config_id, key) in [(id[0] >> 5, None), (id[0] >> 5, Some(&[7; 16])), (0, None)] {
+            for server_id in 1..length {
+                if let Some(decoder) = Decoder::new(config_id, server_id, length, key)
+                    && let Some(found) = decoder.server_id(id)
+                {
+                    assert_eq!((found.as_bytes().len(), id[0] >> 5), (server_id, config_id));
+                }
+            }
+        }
+    }
 }
 
 /// Whatever is inside, a wrapped packet comes out as it went in, with one less of TTL; and in pieces, too.
@@ -183,6 +203,7 @@ fn upper_layer(protocol: u8, bytes: &[u8]) {
                     }
                     Err(_) => {}
                 }
+                connection_ids(udp.payload());
             }
         }
         protocol::GRE => {

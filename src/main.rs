@@ -2,15 +2,7 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use weir::command::{Command, output};
-
-/// A layer-4 load balancer on DPDK
-#[derive(Debug, Parser)]
-#[command(version = weir::VERSION, arg_required_else_help = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+use weir::command::{Cli, output};
 
 fn main() -> ExitCode {
     match Cli::try_parse() {

@@ -76,6 +76,23 @@ pub struct PairsView {
     pub exhausted: u64,
 }
 
+/// `/v1/snat`: a rule of `[[snat]]`, with its connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SnatView {
+    /// The network whose connections these are.
+    pub from: String,
+    pub pool: String,
+    /// The port that they leave by; null: any.
+    pub out_port: Option<String>,
+    /// Connections that the pool has room for, to each remote address and port; each worker has its share of them.
+    pub pairs: u32,
+    /// Connections for which no pair was found.
+    pub exhausted: u64,
+    /// `in`: what the inside sends; `out`: the answers.
+    #[serde(flatten)]
+    pub traffic: TrafficView,
+}
+
 /// A real server, as a part of its service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {
@@ -272,6 +289,12 @@ pub struct ServiceView {
     /// Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence_s: Option<u64>,
+    /// How many of the first bits of a client's address count for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_prefix: Option<u8>,
+    /// Every datagram is scheduled by itself.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub one_packet: bool,
     /// Of a service with `allow`, `deny` or `limits`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission: Option<AdmissionView>,

@@ -168,6 +168,25 @@ fn nginx_knows_the_clients_that_weir_tells_the_server_kit_of() {
 }
 
 #[test]
+fn quic_connections_keep_their_real_server_when_clients_move() {
+    for mode in MODES {
+        lab("quic", &[mode]);
+    }
+    lab_with(4, "quic", &["fullnat", "6", "4"]);
+}
+
+#[test]
+#[ignore = "minutes: the test above is its short form; scripts/test --full runs it"]
+fn quic_connections_keep_their_real_server_in_either_family_on_any_worker() {
+    for mode in MODES {
+        for family in ["4", "6"] {
+            lab_with(4, "quic", &[mode, family]);
+        }
+    }
+    lab_with(4, "quic", &["fullnat", "4", "6"]);
+}
+
+#[test]
 fn the_host_uses_a_port_over_ipv6() {
     lab("ipv6-host", &[]);
 }

@@ -21,6 +21,8 @@ mod events;
 mod frames;
 #[path = "run/generations.rs"]
 mod generations;
+#[path = "run/killed.rs"]
+mod killed;
 #[path = "run/log.rs"]
 mod log;
 #[path = "run/memory.rs"]

@@ -116,6 +116,42 @@ fn the_bundle_script_tells_its_options_and_refuses_others() {
     }
 }
 
+/// Under a real systemd. The package's own checks are those of tests/package-inside.sh.
+#[test]
+#[ignore = "minutes: it installs cargo-deb and makes a Debian of its own; scripts/test --full runs it"]
+fn a_package_is_installed_started_upgraded_and_purged() {
+    if !rustix::process::geteuid().is_root() {
+        return skip::skip("a Debian of its own takes root");
+    }
+    let status = Command::new(format!("{TOP}/tests/package.sh"))
+        .arg(env!("CARGO_BIN_EXE_weir"))
+        .status()
+        .expect("tests/package.sh starts");
+    assert!(status.success(), "see the lines above");
+}
+
+#[test]
+fn the_package_names_files_that_are_there() {
+    let manifest = std::fs::read_to_string(format!("{TOP}/Cargo.toml")).unwrap();
+    let script = std::fs::read_to_string(format!("{TOP}/scripts/package")).unwrap();
+    let assets = manifest.split("[\"target/package/").skip(1);
+    let names: Vec<_> = assets.map(|it| it.split('"').next().unwrap()).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        let first = name.split('/').next().unwrap();
+        assert!(script.contains(first), "scripts/package stages no {name}");
+    }
+    for file in std::fs::read_dir(format!("{TOP}/packaging")).unwrap() {
+        let file = file.unwrap().path();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let is_staged = manifest.contains(&format!("target/package/{name}\""));
+        assert!(
+            is_staged || name.starts_with("post"),
+            "nothing takes packaging/{name}"
+        );
+    }
+}
+
 /// The machine's own `python3` may be pyenv's or conda's, which lacks Debian's packages: what the tests run is named whole.
 /// `scripts/bench` needs no package and runs from a bundle with any.
 #[test]

@@ -88,6 +88,13 @@ impl Clients {
         }
     }
 
+    /// A client has begun a connection in the place of one that is counted.
+    pub fn begin_again(&self, key: ClientKey, now: Time, per_second: u32) {
+        if let Some(slot) = self.find(key).or_else(|| self.claim(key, now)) {
+            bucket::take(&slot.next, now, per_second);
+        }
+    }
+
     /// A connection of a client has ended. One of a client that was forgotten changes nothing.
     pub fn end(&self, key: ClientKey) {
         if let Some(slot) = self.find(key) {

@@ -230,20 +230,38 @@ impl Guard {
     /// Why a client may not begin a connection now, by the limits but that of the service's connections. The client's own
     /// come first, so that it uses up nothing of others.
     pub fn is_beyond(&self, service: ServiceId, client: u64, now: Time) -> Option<Refusal> {
-        let limits = &self.limits;
         if let Some(clients) = &self.clients {
-            let key = clients.key(service, client);
-            let most = limits.per_client_connections;
-            if most.is_some_and(|most| clients.live(key) >= most) {
+            let live = clients.live(clients.key(service, client));
+            let most = self.limits.per_client_connections;
+            if most.is_some_and(|most| live >= most) {
                 return Some(Refusal::ClientConnections);
             }
-            let rate = limits.per_client_new_per_second;
-            if rate.is_some_and(|rate| !clients.may_begin(key, now, rate)) {
-                return Some(Refusal::ClientNew);
-            }
+        }
+        self.is_too_fast(service, client, now)
+    }
+
+    /// Why a client may not begin a connection now in the place of one that is counted already: by the rates.
+    pub fn is_too_fast(&self, service: ServiceId, client: u64, now: Time) -> Option<Refusal> {
+        let limits = &self.limits;
+        if let (Some(clients), Some(rate)) = (&self.clients, limits.per_client_new_per_second)
+            && !clients.may_begin(clients.key(service, client), now, rate)
+        {
+            return Some(Refusal::ClientNew);
         }
         let is_over = |rate| !bucket::has_one(&self.tally.new, now, rate);
         (limits.new_per_second.is_some_and(is_over)).then_some(Refusal::New)
+    }
+
+    /// A client has begun a connection in the place of one that is counted already: the rates count it.
+    pub fn begun_again(&self, service: ServiceId, client: u64, worker: WorkerId, now: Time) {
+        if let Some(rate) = self.limits.new_per_second {
+            bucket::take(&self.tally.new, now, rate);
+        }
+        self.tally.share(worker).offenders.note(client, false, now);
+        if let (Some(clients), Some(rate)) = (&self.clients, self.limits.per_client_new_per_second)
+        {
+            clients.begin_again(clients.key(service, client), now, rate);
+        }
     }
 
     /// A client has begun a connection on a worker. Returns the clients that it is counted among, to be told when it ends.

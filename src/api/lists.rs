@@ -38,6 +38,10 @@ pub(super) async fn routes(State(api): State<Api>, reader: Reader, _: Plain) -> 
     rows(api, reader, Control::show_routes).await
 }
 
+pub(super) async fn snat(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
+    rows(api, reader, Control::show_snat).await
+}
+
 /// A few clients of each service that counts them.
 pub(super) async fn offenders(
     State(api): State<Api>,

@@ -97,12 +97,20 @@ pub(super) fn routes() -> Vec<Route> {
         .refuses(&CHANGES),
         put(
             "/v1/reals",
-            "Adds a real server to a service, or gives it another weight, as the file would",
+            "Adds a real server to a service, or gives it another weight or other thresholds, as the file would",
             service::put_real,
         )
         .takes::<service::Put>()
         .answers::<Reloaded>()
         .refuses(&CHANGES),
+        patch(
+            "/v1/reals",
+            "Gives a real server another weight or other thresholds, as the file would",
+            service::patch_real,
+        )
+        .takes::<service::Put>()
+        .answers::<Reloaded>()
+        .refuses(&CHANGES_OF_REAL),
         delete(
             "/v1/reals",
             "Takes a real server away from its service",
@@ -167,6 +175,12 @@ pub(super) fn routes() -> Vec<Route> {
         .query::<lists::Which>()
         .rows::<view::PoolView>()
         .refuses(&[Kind::UnknownService]),
+        get(
+            "/v1/snat",
+            "The rules of [[snat]], with their connections",
+            lists::snat,
+        )
+        .rows::<view::SnatView>(),
         get(
             "/v1/offenders",
             "Clients that services with `allow`, `deny` or `limits` refused, or that began connections, most often of late",

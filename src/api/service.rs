@@ -1,4 +1,4 @@
-//! One service in part: PATCH of `/v1/services` changes some of its keys, PUT and DELETE of `/v1/reals` a real server of it.
+//! One service in part: PATCH of `/v1/services` changes some of its keys, PUT, PATCH and DELETE of `/v1/reals` a real server of it.
 //! Until the next reload, as PUT and DELETE of `/v1/services`.
 
 use super::access::Peer;
@@ -7,7 +7,7 @@ use super::answer::{
 };
 use super::edit::{MOST_NAME, WhichService};
 use super::state::Api;
-use crate::config::{self, ServiceChange, Unchanged};
+use crate::config::{self, RealKeys, ServiceChange, Unchanged};
 use crate::control::NoAnswer;
 use axum::Extension;
 use axum::body::Bytes;
@@ -41,7 +41,7 @@ pub(super) async fn patch_service(
     change(&api, peer, service, ServiceChange::Set(keys)).await
 }
 
-/// Of PUT of `/v1/reals`.
+/// Of PUT and PATCH of `/v1/reals`.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = RealPut)]
@@ -54,28 +54,51 @@ pub(super) struct Put {
     real: Option<SocketAddr>,
     /// As in the file; without it the one that it has, or 1.
     weight: Option<u16>,
+    /// As in the file, 0 for none; without it the one that it has, or none.
+    max_connections: Option<u32>,
+    /// As in the file; without it the one that it has, or 0.
+    min_connections: Option<u32>,
 }
 
 pub(super) async fn put_real(
-    State(api): State<Api>,
+    state: State<Api>,
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let wanted: Put = match posted(&headers, &body) {
+    change_real(state, peer, &headers, &body, ServiceChange::PutReal).await
+}
+
+/// Changes numbers of a real server that there is.
+pub(super) async fn patch_real(
+    state: State<Api>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    change_real(state, peer, &headers, &body, ServiceChange::SetReal).await
+}
+
+async fn change_real(
+    State(api): State<Api>,
+    peer: Option<Extension<Peer>>,
+    headers: &HeaderMap,
+    body: &Bytes,
+    how: fn(SocketAddr, RealKeys) -> ServiceChange,
+) -> Response {
+    let wanted: Put = match posted(headers, body) {
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
     };
     let (Some(service), Some(real)) = (wanted.service, wanted.real) else {
         return error(StatusCode::BAD_REQUEST, "`service` and `real` are missing");
     };
-    change(
-        &api,
-        peer,
-        service,
-        ServiceChange::PutReal(real, wanted.weight),
-    )
-    .await
+    let keys = RealKeys {
+        weight: wanted.weight,
+        max_connections: wanted.max_connections,
+        min_connections: wanted.min_connections,
+    };
+    change(&api, peer, service, how(real, keys)).await
 }
 
 /// Of DELETE of `/v1/reals`.

@@ -37,6 +37,9 @@ pub(super) enum Error {
     NoTls(Address, io::Error),
     #[error("{0}")]
     Refused(String),
+    /// There is no such service, real server or page.
+    #[error("{0}")]
+    Missing(String),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -406,7 +409,11 @@ async fn refusal(answer: Response<Incoming>) -> Error {
         .iter()
         .find_map(|member| told[member].as_str())
         .map(|text| text.trim_end().to_owned());
-    Error::Refused(text.unwrap_or_else(|| format!("the daemon answered {status}")))
+    let text = text.unwrap_or_else(|| format!("the daemon answered {status}"));
+    match status {
+        StatusCode::NOT_FOUND => Error::Missing(text),
+        _ => Error::Refused(text),
+    }
 }
 
 #[cfg(test)]

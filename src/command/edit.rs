@@ -3,8 +3,8 @@
 use super::client::{self, Address, At, Error};
 use super::save::save;
 use super::service::{place, put_edited, said};
-use crate::config::ServiceChange;
 use crate::config::edit::FileChange;
+use crate::config::{RealKeys, ServiceChange};
 use crate::service::Admin;
 use crate::view;
 use serde::Deserialize;
@@ -126,7 +126,7 @@ impl Which {
     /// Gives the real server that weight in the file, and in the daemon, where a weight of the runtime ends.
     fn save(&self, weight: u16) -> Result<String, Error> {
         let real = place(&self.real)?;
-        let change = ServiceChange::PutReal(real, Some(weight));
+        let change = ServiceChange::PutReal(real, RealKeys::weight(weight));
         let what = FileChange::Change(&self.service, &change);
         save(&self.at, &what, |address, edited, name| {
             let known = self.row(address, real)?;

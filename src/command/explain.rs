@@ -5,7 +5,7 @@ use super::output::{self, diagnose, tell};
 use crate::config::{self, Config, StaticNeighbour, did_you_mean};
 use crate::explain::{Asked, Running, RunningReal, Story, explain};
 use crate::net::{Mac, is_link_local};
-use crate::service::ServiceKey;
+use crate::service::{Health, ServiceKey};
 use crate::units::PortId;
 use crate::view;
 use serde_json::json;
@@ -140,14 +140,22 @@ impl Asking {
     fn within(self, config: &Config) -> Running {
         let real = |row: view::RealView| {
             let service: ServiceKey = format!("{}:{}", row.protocol, row.vip).parse().ok()?;
-            let (state, traffic) = (row.member.state, row.member.traffic);
+            let view::MemberView {
+                real,
+                up,
+                state,
+                traffic,
+                ..
+            } = row.member;
+            // A next hop that does not answer the daemon would answer here.
+            let health = if up { state.health } else { Health::Down };
             Some(RunningReal {
                 service,
-                real: row.member.real,
+                real,
                 admin: state.admin,
                 weight: state.runtime_weight,
-                health: state.health,
-                health_reason: state.health_reason.unwrap_or_default(),
+                health,
+                health_reason: state.health_reason.or(state.why).unwrap_or_default(),
                 active: traffic.active_connections,
                 inactive: traffic.inactive_connections,
             })

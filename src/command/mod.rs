@@ -8,6 +8,8 @@ mod confirm;
 mod edit;
 mod explain;
 mod import;
+mod ipvsadm;
+mod manual;
 pub mod output;
 mod plan;
 mod reload;
@@ -26,11 +28,20 @@ use output::{fail, say};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+/// A layer-4 load balancer on DPDK
+#[derive(Debug, clap::Parser)]
+#[command(name = "weir", version = crate::VERSION, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Run(run::Run),
     Check(check::Check),
     Import(import::Import),
+    Ipvsadm(ipvsadm::Ipvsadm),
     Replay(replay::Replay),
     Explain(explain::Explain),
     Bench(bench::Bench),
@@ -47,6 +58,8 @@ pub enum Command {
     Disable(edit::Disable),
     Enable(edit::Enable),
     Weight(edit::Weight),
+    Completions(manual::Completions),
+    Manual(manual::Manual),
 }
 
 impl Command {
@@ -55,6 +68,7 @@ impl Command {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
             Command::Import(import) => import.run(),
+            Command::Ipvsadm(ipvsadm) => ipvsadm.run(),
             Command::Replay(replay) => replay.run(),
             Command::Explain(explain) => explain.run(),
             Command::Bench(bench) => bench.run(),
@@ -71,6 +85,8 @@ impl Command {
             Command::Disable(disable) => disable.run(),
             Command::Enable(enable) => enable.run(),
             Command::Weight(weight) => weight.run(),
+            Command::Completions(completions) => completions.run(),
+            Command::Manual(manual) => manual.run(),
         }
     }
 }

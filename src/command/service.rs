@@ -3,7 +3,7 @@
 use super::client::{self, Address, At, Error};
 use super::save::save;
 use crate::config::edit::{Edited, FileChange};
-use crate::config::{self, ServiceChange};
+use crate::config::{self, RealKeys, ServiceChange};
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io;
@@ -17,6 +17,27 @@ pub(super) struct Permanent {
     /// Also writes the change into the configuration file, whose comments and order stay
     #[arg(long)]
     pub save: bool,
+}
+
+/// How many connections a real server may have.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+struct Thresholds {
+    /// With so many connections the real server gets no new ones (ipvsadm -x); 0: however many it has
+    #[arg(long, value_name = "N")]
+    max_connections: Option<u32>,
+    /// It gets new ones again when it has fewer than this (ipvsadm -y); 0: fewer than three quarters of the maximum
+    #[arg(long, value_name = "N")]
+    min_connections: Option<u32>,
+}
+
+impl Thresholds {
+    fn keys(self) -> RealKeys {
+        RealKeys {
+            weight: None,
+            max_connections: self.max_connections,
+            min_connections: self.min_connections,
+        }
+    }
 }
 
 /// Add services, or a real server, to the running daemon
@@ -33,6 +54,8 @@ pub struct Add {
     /// The real server's weight; default: the one that it has, or 1
     #[arg(long, requires = "real")]
     weight: Option<u16>,
+    #[command(flatten)]
+    thresholds: Thresholds,
     #[command(flatten)]
     permanent: Permanent,
     #[command(flatten)]
@@ -56,8 +79,8 @@ pub struct Remove {
 
 /// Change keys of a service, or of one of its real servers, in the running daemon
 ///
-/// Keys are those of the file: `weir set web scheduler=wlc persistence.timeout=10m`, `weir set web 10.0.0.11:8080 weight=5`.
-/// KEY= without a value takes the key away. Until the next reload, unless it is saved.
+/// Keys are those of the file: `weir set web scheduler=wlc persistence.timeout=10m`, `weir set web 10.0.0.11:8080 weight=5`. Of a
+/// real server they are weight, max_connections and min_connections. KEY= without a value takes the key away. Until the next reload, unless it is saved.
 #[derive(Debug, clap::Args)]
 pub struct Set {
     /// A service's name, or such as tcp:192.0.2.80:80
@@ -65,6 +88,8 @@ pub struct Set {
     /// KEY=VALUE, a value as in the file; before them the real server's address and port, if it is about one
     #[arg(required = true, value_name = "REAL|KEY=VALUE")]
     what: Vec<String>,
+    #[command(flatten)]
+    thresholds: Thresholds,
     #[command(flatten)]
     permanent: Permanent,
     #[command(flatten)]
@@ -96,7 +121,11 @@ impl Add {
     fn add_real(&self, real: &str) -> Result<String, Error> {
         let service = self.what.to_str();
         let service = service.ok_or_else(|| Error::Refused("the service is no text".to_owned()))?;
-        let change = ServiceChange::PutReal(place(real)?, self.weight);
+        let keys = RealKeys {
+            weight: self.weight,
+            ..self.thresholds.keys()
+        };
+        let change = ServiceChange::PutReal(place(real)?, keys);
         change_service(&self.at, service, &change, self.permanent.save)
     }
 }
@@ -130,13 +159,13 @@ impl Set {
     }
 
     fn set(&self) -> Result<String, Error> {
-        let change = change_of(&self.what).map_err(Error::Refused)?;
+        let change = change_of(&self.what, self.thresholds.keys()).map_err(Error::Refused)?;
         change_service(&self.at, &self.service, &change, self.permanent.save)
     }
 }
 
-/// What `REAL KEY=VALUE …` or `KEY=VALUE …` wants.
-fn change_of(words: &[String]) -> Result<ServiceChange, String> {
+/// What `REAL KEY=VALUE …` or `KEY=VALUE …` wants. `options`: numbers of the real server that are given as options.
+fn change_of(words: &[String], options: RealKeys) -> Result<ServiceChange, String> {
     let (real, words) = match words {
         [first, rest @ ..] if !first.contains('=') => (Some(first), rest),
         all => (None, all),
@@ -159,23 +188,55 @@ fn change_of(words: &[String]) -> Result<ServiceChange, String> {
             return Err(format!("{key:?} is given twice"));
         }
     }
-    let Some(real) = real else {
-        let change = ServiceChange::Set(keys);
-        return match change.check() {
-            Ok(()) => Ok(change),
-            Err(why) => Err(why.to_string()),
-        };
+    let change = match real {
+        None if options != RealKeys::default() => {
+            return Err(
+                "--max-connections and --min-connections are a real server's: write its address and port behind the service"
+                    .to_owned(),
+            );
+        }
+        None => ServiceChange::Set(keys),
+        Some(real) => ServiceChange::SetReal(real_of(real)?, real_keys(keys, options)?),
     };
-    let real = real_of(real)?;
-    let weight = keys.remove("weight");
-    let weight = weight
-        .as_ref()
-        .and_then(Value::as_u64)
-        .and_then(|it| u16::try_from(it).ok());
-    match (weight, keys.is_empty()) {
-        (Some(weight), true) => Ok(ServiceChange::PutReal(real, Some(weight))),
-        _ => Err("of a real server the key `weight` can be set, to 0 to 65535".to_owned()),
+    change.check().map_err(|why| why.to_string())?;
+    Ok(change)
+}
+
+/// The numbers of a real server that are given as keys or as options.
+fn real_keys(keys: Map<String, Value>, options: RealKeys) -> Result<RealKeys, String> {
+    let mut given = options;
+    for (key, value) in keys {
+        let number = value.as_u64();
+        let (place, most) = match key.as_str() {
+            "weight" => {
+                let weight = number.and_then(|it| u16::try_from(it).ok());
+                given.weight = weight;
+                (weight.map(u32::from), u32::from(u16::MAX))
+            }
+            "max_connections" | "min_connections" => {
+                let number = number.and_then(|it| u32::try_from(it).ok());
+                let place = match key.as_str() {
+                    "max_connections" => &mut given.max_connections,
+                    _ => &mut given.min_connections,
+                };
+                if place.is_some() {
+                    return Err(format!("{key:?} is given twice"));
+                }
+                *place = number;
+                (number, u32::MAX)
+            }
+            _ => {
+                let names = RealKeys::NAMES.join("`, `");
+                return Err(format!(
+                    "of a real server `{names}` can be set, and not {key:?}"
+                ));
+            }
+        };
+        if place.is_none() {
+            return Err(format!("`{key}` of a real server is 0 to {most}"));
+        }
     }
+    Ok(given)
 }
 
 /// As TOML where it is some, else as text: `5`, `true`, `"30s"` and `30s` are what they look like.
@@ -220,12 +281,13 @@ pub(super) fn change_service(
             let path = format!("/v1/services?service={name}");
             client::patch(&address, &path, Value::from(keys.clone()).to_string())
         }
-        ServiceChange::PutReal(real, weight) => {
-            let mut body = json!({ "service": service, "real": real });
-            if let Some(weight) = weight {
-                body["weight"] = (*weight).into();
-            }
+        ServiceChange::PutReal(real, keys) => {
+            let body = of_real(service, *real, *keys);
             client::put_json(&address, "/v1/reals", body.to_string())
+        }
+        ServiceChange::SetReal(real, keys) => {
+            let body = of_real(service, *real, *keys);
+            client::patch(&address, "/v1/reals", body.to_string())
         }
         ServiceChange::RemoveReal(real) => {
             let real = client::encode(&real.to_string());
@@ -233,6 +295,15 @@ pub(super) fn change_service(
         }
     };
     summary(&answer?, &address)
+}
+
+/// A request about a real server's numbers.
+fn of_real(service: &str, real: SocketAddr, keys: RealKeys) -> Value {
+    let mut body = json!({ "service": service, "real": real });
+    for (key, number) in keys.keys() {
+        body[key] = number;
+    }
+    body
 }
 
 /// The daemon gets the services as the file will have them.
@@ -280,7 +351,7 @@ mod tests {
 
     fn change(words: &[&str]) -> Result<ServiceChange, String> {
         let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-        change_of(&words)
+        change_of(&words, RealKeys::default())
     }
 
     #[test]
@@ -320,7 +391,48 @@ mod tests {
         }
         let real = "10.0.0.11:8080".parse().unwrap();
         let weight = change(&["10.0.0.11:8080", "weight=5"]).unwrap();
-        assert_eq!(weight, ServiceChange::PutReal(real, Some(5)));
+        assert_eq!(weight, ServiceChange::SetReal(real, RealKeys::weight(5)));
+        let most = RealKeys {
+            max_connections: Some(u32::MAX),
+            ..RealKeys::default()
+        };
+        let least = RealKeys {
+            min_connections: Some(7),
+            ..RealKeys::default()
+        };
+        let both = RealKeys {
+            min_connections: Some(7),
+            ..most
+        };
+        let with = |words: &[&str], options| {
+            let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            change_of(&words, options)
+        };
+        let at = "10.0.0.11:8080";
+        for (words, options, expected) in [
+            (
+                &[at, "max_connections=4294967295"][..],
+                RealKeys::default(),
+                most,
+            ),
+            (&[at], most, most),
+            (&[at, "min_connections=7"], most, both),
+            (&[at, "weight=5"], RealKeys::default(), RealKeys::weight(5)),
+        ] {
+            let change = with(words, options).unwrap();
+            assert_eq!(change, ServiceChange::SetReal(real, expected), "{words:?}");
+        }
+        for (words, options, why) in [
+            (
+                &[at, "min_connections=8"][..],
+                least,
+                "\"min_connections\" is given twice",
+            ),
+            (&["scheduler=rr"], least, "behind the service"),
+        ] {
+            let refused = with(words, options).unwrap_err();
+            assert!(refused.contains(why), "{words:?}: {refused}");
+        }
         for (words, why) in [
             (&["=5"][..], "has no key"),
             (&["a=1", "b"], "\"b\" is no KEY=VALUE"),
@@ -328,14 +440,18 @@ mod tests {
             (&["a=1", "a.b=2"], "\"a\" is given twice"),
             (&["address=192.0.2.1"], "`address` says which service it is"),
             (&["real=[]"], "one by one"),
-            (&["10.0.0.11:8080"], "the key `weight` can be set"),
+            (&["10.0.0.11:8080"], "there is no key to set"),
             (
                 &["10.0.0.11:8080", "weight=65536"],
-                "the key `weight` can be set",
+                "`weight` of a real server is 0 to 65535",
+            ),
+            (
+                &["10.0.0.11:8080", "max_connections="],
+                "`max_connections` of a real server is 0 to 4294967295",
             ),
             (
                 &["10.0.0.11:8080", "weight=1", "port=2"],
-                "the key `weight` can be set",
+                "`min_connections` can be set, and not \"port\"",
             ),
             (&["10.0.0.11", "weight=1"], "is no real server"),
         ] {

@@ -148,6 +148,8 @@ mod tests {
             local_pool: Some("inside".into()),
             via: view::ViaView::default(),
             persistence_s: Some(300),
+            persistence_prefix: Some(32),
+            one_packet: false,
             admission: None,
             availability: view::AvailabilityView {
                 serving: "fallback".into(),

@@ -53,6 +53,8 @@ enum What {
     Events,
     /// Local pairs of fullnat, by real server and worker
     Pools,
+    /// Rules of [[snat]], with their connections
+    Snat,
     /// Clients that services with `allow`, `deny` or `limits` refused, or that began connections, most often of late
     Offenders,
     /// The configuration in force, as a file that `weir check` takes
@@ -138,6 +140,7 @@ impl Show {
             What::Routes => routes(&self.rows()?, out),
             What::Offenders => offenders(&self.rows()?, out),
             What::Pools => pools(&self.rows()?, out),
+            What::Snat => snat(&self.rows()?, out),
         }?;
         Ok(())
     }
@@ -152,6 +155,7 @@ impl Show {
             What::Neighbours => "/v1/neighbours",
             What::Offenders => "/v1/offenders",
             What::Pools => "/v1/pools",
+            What::Snat => "/v1/snat",
             What::Routes => "/v1/routes",
             What::Health => "/v1/health",
             What::Events => "/v1/events",
@@ -508,6 +512,38 @@ fn pools(rows: &[view::PoolView], out: &mut impl Write) -> io::Result<()> {
                 pairs.exhausted.to_string(),
             ]);
         }
+    }
+    print(&table, out)
+}
+
+fn snat(rows: &[view::SnatView], out: &mut impl Write) -> io::Result<()> {
+    let mut table = table(&[
+        "From",
+        "Pool",
+        "OutPort",
+        ">Pairs",
+        ">ActiveConn",
+        ">InActConn",
+        ">Conns",
+        ">Exhausted",
+        ">PktsOut",
+        ">PktsIn",
+    ]);
+    for row in rows {
+        let traffic = &row.traffic;
+        table.add_row([
+            row.from.clone(),
+            row.pool.clone(),
+            row.out_port.clone().unwrap_or_else(|| "any".to_owned()),
+            row.pairs.to_string(),
+            traffic.active_connections.to_string(),
+            traffic.inactive_connections.to_string(),
+            traffic.connections_total.to_string(),
+            row.exhausted.to_string(),
+            // A connection's requests are what the inside sends.
+            traffic.packets_in.to_string(),
+            traffic.packets_out.to_string(),
+        ]);
     }
     print(&table, out)
 }

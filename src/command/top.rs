@@ -14,11 +14,11 @@ use ratatui::widgets::{Cell, Row, Table, TableState};
 use ratatui::{DefaultTerminal, Frame};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Watch what goes through: workers, services, drops
+/// Watch what goes through: workers, services, real servers that get nothing, drops
 ///
 /// Keys: s sorts by the next column, arrows and page keys scroll, q quits.
 #[derive(Debug, clap::Args)]
@@ -151,6 +151,14 @@ struct WorkerRow {
     transmitted: f64,
     over: f64,
     dropped: f64,
+}
+
+/// A real server that gets no new connections.
+#[derive(Debug, PartialEq)]
+struct IdleRow {
+    service: String,
+    real: SocketAddr,
+    why: String,
 }
 
 /// A service between two samples; rates are per second.
@@ -294,6 +302,8 @@ struct Screen {
     address: String,
     workers: Vec<WorkerRow>,
     services: Vec<ServiceRow>,
+    /// In the order of the file.
+    idle: Vec<IdleRow>,
     drops: Vec<(String, f64)>,
     /// The clients that were refused most often of late.
     offenders: Vec<view::OffenderView>,
@@ -310,6 +320,7 @@ impl Screen {
             address,
             workers: vec![],
             services: vec![],
+            idle: vec![],
             drops: vec![],
             offenders: vec![],
             sort: 7,
@@ -359,6 +370,7 @@ impl Screen {
         let key = |row: &view::ServiceView| (row.protocol.clone(), row.address, row.port.clone());
         let old: HashMap<_, _> = before.services.iter().map(|row| (key(row), row)).collect();
         self.services.clear();
+        self.idle = now.services.iter().flat_map(idle).collect();
         for row in &now.services {
             let old = &old.get(&key(row)).unwrap_or(&row).traffic;
             let new = &row.traffic;
@@ -424,11 +436,22 @@ impl Screen {
         let rows = self.workers.len().min(most);
         let drops = u16::from(!self.drops.is_empty());
         let offenders = u16::from(!self.offenders.is_empty());
-        let [title, workers, dropped, refused, services, selected, keys] = Layout::vertical([
+        let idle = u16::from(!self.idle.is_empty());
+        let [
+            title,
+            workers,
+            dropped,
+            refused,
+            without,
+            services,
+            selected,
+            keys,
+        ] = Layout::vertical([
             Constraint::Length(2),
             Constraint::Length(rows as u16 + 2),
             Constraint::Length(2 * drops),
             Constraint::Length(2 * offenders),
+            Constraint::Length(2 * idle),
             Constraint::Min(3),
             Constraint::Length(if area.height < 20 { 0 } else { 3 }),
             Constraint::Length(1),
@@ -444,6 +467,10 @@ impl Screen {
         let clients = clients.map(|row| format!("{} {}", row.client, short(row.refused.into())));
         let clients = fitting("Refused clients:", clients, refused.width);
         frame.render_widget(Line::from(clients).fg(Color::Red), refused);
+        let reals = self.idle.iter();
+        let reals = reals.map(|row| format!("{} of {} ({})", row.real, row.service, row.why));
+        let reals = fitting("No new connections:", reals, without.width);
+        frame.render_widget(Line::from(reals).fg(Color::Yellow), without);
         self.draw_services(frame, services);
         self.draw_selected(frame, selected);
         frame.render_widget(
@@ -564,6 +591,18 @@ impl Screen {
         let lines = std::iter::once(Line::default()).chain(lines.map(Line::from));
         frame.render_widget(Text::from_iter(lines), area);
     }
+}
+
+/// The real servers of a service that get no new connections, whatever the reason; those of its `fallback` have theirs.
+fn idle(row: &view::ServiceView) -> impl Iterator<Item = IdleRow> {
+    let reals = row.reals.iter().filter(|real| !real.fallback);
+    reals.filter_map(|real| {
+        Some(IdleRow {
+            service: row.name.clone(),
+            real: real.real,
+            why: real.state.why.clone()?,
+        })
+    })
 }
 
 /// As many of these after a title as so many cells have room for.

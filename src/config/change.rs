@@ -16,9 +16,45 @@ pub(crate) enum ServiceChange {
     /// Keys with their new values, as a JSON merge patch (RFC 7396): null takes a key away, an object changes some keys of
     /// a table.
     Set(Map<String, Json>),
-    /// A real server comes, or has another weight; without one: the weight it has, or the default.
-    PutReal(SocketAddr, Option<u16>),
+    /// A real server comes, or has other numbers.
+    PutReal(SocketAddr, RealKeys),
+    /// A real server that the service has gets other numbers.
+    SetReal(SocketAddr, RealKeys),
     RemoveReal(SocketAddr),
+}
+
+/// Numbers of a real server. Without one: that which it has, or the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RealKeys {
+    pub weight: Option<u16>,
+    /// 0: none.
+    pub max_connections: Option<u32>,
+    pub min_connections: Option<u32>,
+}
+
+impl RealKeys {
+    /// Their names in the file.
+    pub(crate) const NAMES: [&str; 3] = ["weight", "max_connections", "min_connections"];
+
+    pub(crate) fn weight(weight: u16) -> Self {
+        RealKeys {
+            weight: Some(weight),
+            ..RealKeys::default()
+        }
+    }
+
+    /// Those that are given, as keys of the file.
+    pub(crate) fn keys(self) -> Map<String, Json> {
+        let RealKeys {
+            weight,
+            max_connections,
+            min_connections,
+        } = self;
+        let numbers = [weight.map(u32::from), max_connections, min_connections];
+        let given = Self::NAMES.into_iter().zip(numbers);
+        let given = given.filter_map(|(key, number)| Some((key.to_owned(), number?.into())));
+        given.collect()
+    }
 }
 
 /// Why a service is not changed.
@@ -47,11 +83,14 @@ impl ServiceChange {
 
     /// Refuses to make another service of one.
     pub(crate) fn check(&self) -> Result<(), Unchanged> {
-        let ServiceChange::Set(keys) = self else {
-            return Ok(());
+        let none = || Unchanged::Refused("there is no key to set".to_owned());
+        let keys = match self {
+            ServiceChange::Set(keys) => keys,
+            ServiceChange::SetReal(_, keys) if *keys == RealKeys::default() => return Err(none()),
+            _ => return Ok(()),
         };
         if keys.is_empty() {
-            return Err(Unchanged::Refused("there is no key to set".to_owned()));
+            return Err(none());
         }
         if let Some(key) = keys.keys().find(|key| IDENTITY.contains(&key.as_str())) {
             return Err(Unchanged::Refused(format!(
@@ -129,7 +168,12 @@ impl ServiceConfig {
         };
         match change {
             ServiceChange::Set(keys) => merge(service, keys).map_err(|why| refused(&why))?,
-            ServiceChange::PutReal(real, weight) => self.put_real(service, *real, *weight),
+            ServiceChange::SetReal(real, _) if self.place(*real).is_none() => {
+                return Err(Unchanged::NoReal(*real));
+            }
+            ServiceChange::PutReal(real, keys) | ServiceChange::SetReal(real, keys) => self
+                .put_real(service, *real, *keys)
+                .map_err(|why| refused(&why))?,
             ServiceChange::RemoveReal(real) => self.remove_real(service, *real)?,
         }
         toml::to_string(&file).map_err(|why| refused(&why))
@@ -141,11 +185,18 @@ impl ServiceConfig {
         self.reals.iter().position(|it| (it.address, it.port) == at)
     }
 
-    fn put_real(&self, service: &mut Table, real: SocketAddr, weight: Option<u16>) {
+    fn put_real(
+        &self,
+        service: &mut Table,
+        real: SocketAddr,
+        keys: RealKeys,
+    ) -> Result<(), toml::ser::Error> {
         let list = service
             .entry("real")
             .or_insert_with(|| Value::Array(Vec::new()));
-        let Value::Array(list) = list else { return };
+        let Value::Array(list) = list else {
+            return Ok(());
+        };
         let mut table = match self.place(real).and_then(|n| list[n].as_table().cloned()) {
             Some(table) => table,
             None => Table::from_iter([
@@ -153,13 +204,12 @@ impl ServiceConfig {
                 ("port".to_owned(), i64::from(real.port()).into()),
             ]),
         };
-        if let Some(weight) = weight {
-            table.insert("weight".to_owned(), i64::from(weight).into());
-        }
+        merge(&mut table, &keys.keys())?;
         match self.place(real) {
             Some(n) => list[n] = table.into(),
             None => list.push(table.into()),
         }
+        Ok(())
     }
 
     fn remove_real(&self, service: &mut Table, real: SocketAddr) -> Result<(), Unchanged> {
@@ -261,7 +311,7 @@ real = [{ address = "10.0.0.11" }, { address = "10.0.0.12", weight = 5 }]
     fn what_a_change_does_not_name_stays_secrets_too() {
         let before = change(&ServiceChange::PutReal(
             "10.0.0.11:80".parse().unwrap(),
-            None,
+            RealKeys::default(),
         ))
         .unwrap();
         assert_eq!(before.reals[0].weight, 3);
@@ -288,7 +338,7 @@ real = [{ address = "10.0.0.11" }, { address = "10.0.0.12", weight = 5 }]
         );
 
         let real = "10.0.0.12:81".parse().unwrap();
-        let more = change(&ServiceChange::PutReal(real, None)).unwrap();
+        let more = change(&ServiceChange::PutReal(real, RealKeys::default())).unwrap();
         let reals: Vec<_> = more
             .reals
             .iter()
@@ -298,6 +348,44 @@ real = [{ address = "10.0.0.11" }, { address = "10.0.0.12", weight = 5 }]
         assert_eq!(reals[1], (real.ip(), 81, 1));
         let none = change(&ServiceChange::RemoveReal("10.0.0.11:80".parse().unwrap()));
         assert!(none.unwrap().reals.is_empty());
+    }
+
+    #[test]
+    fn numbers_of_a_real_server_change_one_by_one() {
+        let real: SocketAddr = "10.0.0.11:80".parse().unwrap();
+        let keys = |weight, max_connections, min_connections| RealKeys {
+            weight,
+            max_connections,
+            min_connections,
+        };
+        for (keys, expected) in [
+            (keys(Some(7), None, None), Ok((7, None))),
+            (keys(None, Some(100), None), Ok((3, Some((100, 0))))),
+            (keys(Some(0), Some(100), Some(90)), Ok((0, Some((100, 90))))),
+            // As by `ipvsadm -x 0`.
+            (keys(None, Some(0), Some(90)), Ok((3, None))),
+            (keys(None, None, Some(9)), Err("`min_connections` without")),
+            (
+                keys(None, Some(5), Some(6)),
+                Err("is 6, more than the `max_connections` of 5"),
+            ),
+            (keys(None, None, None), Err("there is no key to set")),
+        ] {
+            let after = change(&ServiceChange::SetReal(real, keys));
+            let after = after.map_err(|why| why.to_string()).map(|after| {
+                let it = &after.reals[0];
+                let thresholds = it.thresholds.map(|it| (it.max.get(), it.min));
+                (it.weight, thresholds)
+            });
+            match (after, expected) {
+                (Err(why), Err(expected)) => assert!(why.contains(expected), "{keys:?}: {why}"),
+                (after, expected) => {
+                    assert_eq!(after, expected.map_err(str::to_owned), "{keys:?}");
+                }
+            }
+        }
+        let other = ServiceChange::SetReal("10.0.0.12:80".parse().unwrap(), RealKeys::weight(1));
+        assert!(matches!(change(&other), Err(Unchanged::NoReal(_))));
     }
 
     #[test]
@@ -331,7 +419,8 @@ real = [{ address = "10.0.0.11" }, { address = "10.0.0.12", weight = 5 }]
         );
         assert_eq!(after.reals[1].weight, 5);
         for change in [
-            ServiceChange::PutReal("10.0.0.12:80".parse().unwrap(), Some(1)),
+            ServiceChange::PutReal("10.0.0.12:80".parse().unwrap(), RealKeys::weight(1)),
+            ServiceChange::SetReal("10.0.0.12:80".parse().unwrap(), RealKeys::weight(1)),
             ServiceChange::RemoveReal("10.0.0.12:80".parse().unwrap()),
         ] {
             let refused = change_of(1, &change).unwrap_err().to_string();

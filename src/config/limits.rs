@@ -96,7 +96,7 @@ impl Default for TimeoutsConfig {
     }
 }
 
-/// `timeouts` of a service: what it says itself, in the place of `[timeouts]`. Most services say nothing, and there may be
+/// `timeouts` of a service or of a rule of `[[snat]]`: what it says itself, in the place of `[timeouts]`. Most services say nothing, and there may be
 /// 100,000 of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnTimeouts(Vec<(&'static str, Duration)>);

@@ -31,7 +31,7 @@ mod value;
 mod written;
 
 pub use availability::{Announce, AvailabilityConfig, Share, WhenBelow, home_ports};
-pub(crate) use change::{ServiceChange, Unchanged, changed};
+pub(crate) use change::{RealKeys, ServiceChange, Unchanged, changed};
 pub use clients::{ClientList, ListFile};
 pub use device::{pci_address, pci_devices};
 pub(crate) use error::did_you_mean;
@@ -487,6 +487,8 @@ pub struct SnatConfig {
     pub pool: String,
     /// The place of the port that the packets leave by; none: any.
     pub out_port: Option<usize>,
+    /// In the place of `[timeouts]`.
+    pub timeouts: OwnTimeouts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -196,6 +196,7 @@ tables! {
         from: Destination, required;
         pool: String, required;
         out_port: String;
+        timeouts: Timeouts;
     }
     Service "[[service]]" {
         name: Name;

@@ -9,10 +9,10 @@ use super::health::HealthUse;
 use super::value::Word;
 use super::{
     Api, ApiTls, AvailabilityConfig, CheckAddresses, ClientList, Config, Dpdk, Encapsulation,
-    GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, PassiveConfig,
-    PersistenceConfig, PoolReal, PortConfig, Protocol, Queues, QuicConfig, RealConfig, RealPool,
-    RouteConfig, ServiceConfig, Share, SnatConfig, StaticNeighbour, TcpMss, Thresholds,
-    TimeoutsConfig, TunnelConfig,
+    GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, OwnTimeouts,
+    PassiveConfig, PersistenceConfig, PoolReal, PortConfig, Protocol, Queues, QuicConfig,
+    RealConfig, RealPool, RouteConfig, ServiceConfig, Share, SnatConfig, StaticNeighbour, TcpMss,
+    Thresholds, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -114,12 +114,14 @@ impl Config {
             from,
             pool,
             out_port,
+            timeouts,
         } = rule;
         let port = out_port.and_then(|place| self.ports.get(place));
         let mut table = Table::new();
         put(&mut table, "from", said(from));
         put(&mut table, "pool", pool.clone());
         put_some(&mut table, "out_port", port.map(|port| port.name.clone()));
+        put(&mut table, "timeouts", own_timeouts_table(timeouts));
         table
     }
 
@@ -231,9 +233,7 @@ impl ServiceConfig {
         );
         put_some(&mut table, "slow_start", slow_start.map(span));
         put(&mut table, "on_down", word(*on_down));
-        let own = timeouts.given().map(|(key, timeout)| (key, span(timeout)));
-        let own = own.map(|(key, timeout)| (key.to_owned(), Value::from(timeout)));
-        put(&mut table, "timeouts", own.collect::<Table>());
+        put(&mut table, "timeouts", own_timeouts_table(timeouts));
         put(&mut table, "on_idle", word(*on_idle));
         put(&mut table, "one_packet", *one_packet);
         let servers = fallback.iter().map(|it| fallback_server(it).into());
@@ -425,6 +425,12 @@ fn limits_table(limits: &Limits) -> Table {
     }
     put(&mut table, "fragment_timeout", span(fragment_timeout));
     table
+}
+
+fn own_timeouts_table(timeouts: &OwnTimeouts) -> Table {
+    let own = timeouts.given().map(|(key, timeout)| (key, span(timeout)));
+    let own = own.map(|(key, timeout)| (key.to_owned(), Value::from(timeout)));
+    own.collect()
 }
 
 fn timeouts_table(timeouts: &TimeoutsConfig) -> Table {

@@ -334,11 +334,11 @@ impl From<&config::TimeoutsConfig> for Timeouts {
     }
 }
 
-/// What a service says itself of a state, in milliseconds, if it says something.
+/// What a service, or a rule of `[[snat]]`, says itself of a state, in milliseconds, if it says something.
 pub fn own_timeout(own: &config::OwnTimeouts, state: State) -> Option<u32> {
     let half_closed = || own.get("tcp_half_closed");
     let timeout = match state {
-        State::None | State::Unanswered | State::Icmp | State::Template => None,
+        State::None | State::Unanswered | State::Template => None,
         State::Established | State::Handshaken => own.get("tcp_established"),
         State::SynSent => own.get("tcp_syn_sent"),
         State::SynRecv => own.get("tcp_syn_recv"),
@@ -351,6 +351,7 @@ pub fn own_timeout(own: &config::OwnTimeouts, state: State) -> Option<u32> {
         State::SynAck => own.get("tcp_synack"),
         State::Udp => own.get("udp"),
         State::SctpEstablished => own.get("sctp_established"),
+        State::Icmp => own.get("icmp"),
         _ => None,
     };
     timeout.map(|timeout| timeout.as_millis() as u32)

@@ -16,7 +16,8 @@
 //! In the first case nothing is lost. In the second the client has sent data that begin at `first`, which the real server
 //! does not acknowledge before it has the header, since what it acknowledges grows without gaps; so the client sends
 //! them again, and with them the header. The handshake's last ACK begins at `first`, so that a real server that speaks first
-//! gets the header before any data; if that ACK is lost, the real server sends its SYN-ACK again, and the client its ACK.
+//! gets the header before any data; if that ACK is lost, the real server sends its SYN-ACK again, and the client its ACK. If only its
+//! data are, and both are silent then, the header is sent again by a timer (`director/remind.rs`).
 //!
 //! *Why the streams stay whole.* A byte of the client's has one number at the real server, whatever segment it comes in;
 //! duplicates and segments out of order are what they would be without weir. What the real server acknowledges of the header
@@ -200,6 +201,11 @@ impl Told {
         if self.stage == Stage::Due {
             self.stage = Stage::Sent;
         }
+    }
+
+    /// Whether the real server was told by a header that begins with this number, and has not acknowledged all of it.
+    pub fn awaits(self, first: u32) -> bool {
+        self.how == How::Header && self.stage == Stage::Sent && self.first == first
     }
 
     /// What the client is told that the real server has acknowledged, of a segment that is no SYN.

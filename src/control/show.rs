@@ -94,6 +94,8 @@ impl Control {
             persistence_s: service
                 .persistence
                 .map(|persistence| persistence.timeout.as_secs()),
+            persistence_prefix: service.persistence.map(|persistence| persistence.prefix),
+            one_packet: service.one_packet,
             admission: self.show_admission(service),
             traffic: traffic(self.model.service_totals(service)),
             availability: self.show_availability(service),
@@ -287,6 +289,25 @@ impl Control {
                 is_static,
             })
             .collect()
+    }
+
+    pub fn show_snat(&self) -> Vec<view::SnatView> {
+        let rules = self.model.tables().snat.rules().iter();
+        let totals = self.model.snat_totals();
+        let rows = rules.zip(totals).map(|(rule, (_, totals))| view::SnatView {
+            from: rule.from.to_string(),
+            pool: rule.pool.name.clone(),
+            out_port: rule
+                .out_port
+                .map(|port| self.model.config().port(port).name.clone()),
+            pairs: rule.pool.size(),
+            exhausted: self.stats.total(|worker| {
+                let pairs = worker.pairs.get(rule.real.index());
+                pairs.map_or(0, |pairs| pairs.exhausted.get())
+            }),
+            traffic: traffic(totals),
+        });
+        rows.collect()
     }
 
     pub fn show_routes(&self) -> Vec<view::RouteView> {

@@ -49,6 +49,25 @@ impl<F: Family, P: Packet> Core<F, P> {
         Some(why.reason())
     }
 
+    /// Why a SYN that may begin another connection in the place of a half-closed one is dropped, by the rates of its service; none: it
+    /// goes on, and they count it.
+    #[cold]
+    pub(super) fn begins_again_too_fast(
+        &self,
+        guard: &Guard,
+        service: ServiceId,
+        flow: &Flow<F>,
+        now: Time,
+    ) -> Option<DropReason> {
+        let who = client(flow.key.source().into());
+        let why = guard.is_too_fast(service, who, now);
+        match why {
+            Some(why) => guard.tally.share(self.worker).refuse(why, who, now),
+            None => guard.begun_again(service, who, self.worker, now),
+        }
+        why.map(Refusal::reason)
+    }
+
     /// Gives up one of the connections that a service at its limit has made last, if one of them is half-open: the oldest first. A
     /// flood of made-up senders so keeps no client out that comes again.
     fn give_up_half_open<S: Sink<Packet = P>>(

@@ -140,16 +140,18 @@ impl<F: Family, P: Packet> Core<F, P> {
             return (self.ttl_exceeded(packet, flow, vip, turn), context);
         }
         let is_handshake = connection.state.is_handshake();
+        let reopens = opens && connection.is_two_way() && connection.state.is_half_closed();
         if !found.reply
             && has_handshake(flow)
             && flow.flags.syn()
             && !is_handshake
-            && let Some(reason) = self.admits_no_more(flow, turn)
+            // One that is sent again is asked for once.
+            && let Some(reason) = self.admits_no_more(flow, reopens && !connection.is_opened_again(), turn)
         {
             return (Verdict::Drop(reason), context);
         }
         let mut renews = !ends_connections;
-        if opens && connection.is_two_way() && connection.state.is_half_closed() {
+        if reopens {
             self.live.table.get_mut(found.id).set_opened_again(true);
             renews = false;
         } else if flow.kind == Kind::LaterFragment {
@@ -218,11 +220,12 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// Why a client's SYN goes no further, by which the real server of an old connection might begin a new one: as its service
-    /// is now, the client has none. The old connection goes on.
+    /// is now, the client has none. The old connection goes on. `reopens`: it is the first SYN on a half-closed one.
     #[cold]
     fn admits_no_more<S: Sink<Packet = P>>(
         &mut self,
         flow: &Flow<F>,
+        reopens: bool,
         turn: &mut Turn<'_, S>,
     ) -> Option<DropReason> {
         let service = turn.tables.service(&service_key(&flow.key))?;
@@ -230,7 +233,11 @@ impl<F: Family, P: Packet> Core<F, P> {
             return Some(DropReason::ConnectionTableFull);
         }
         let guard = service.guard.as_ref()?;
-        self.is_refused(guard, service.id, flow, false, turn)
+        let refused = self.is_refused(guard, service.id, flow, false, turn);
+        refused.or_else(|| match reopens {
+            true => self.begins_again_too_fast(guard, service.id, flow, turn.now),
+            false => None,
+        })
     }
 
     /// Whether a client's datagram goes to another real server than its flow's, which is drained: after long enough a silence,

@@ -51,6 +51,7 @@ mod parts;
 mod path_mtu;
 mod quic;
 mod refused;
+mod remind;
 mod room;
 mod routing;
 mod schedule;
@@ -89,6 +90,7 @@ use live::Live;
 use parse::{Flow, Kind, Parsed, is_bad_source_mac};
 use path_mtu::PathMtus;
 use refused::Refused;
+use remind::Reminders;
 pub use room::Room;
 use stage::{Slot, Stage};
 use std::sync::Arc;
@@ -131,6 +133,7 @@ pub struct Core<F: Family, P> {
     live: Live<F>,
     waiting: Waiting<P>,
     refused: Refused<F>,
+    reminders: Reminders,
     sweep: Sweep,
     wants: Wants,
     draws: Draws,
@@ -420,6 +423,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             mailbox,
             waiting: Waiting::new(),
             refused: Refused::new(),
+            reminders: Reminders::new(),
             sweep: Sweep::default(),
             wants: Wants::new(),
             origin: Origin::Device,

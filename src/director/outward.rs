@@ -23,7 +23,7 @@ use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose};
 use crate::conn::state::next_tcp;
 use crate::conn::{Address, ConnId, Connection, Key, State, Translation, Worth};
 use crate::packet::{Errand, Head, Packet, Sink};
-use crate::stats::PairSearch;
+use crate::stats::{PairSearch, WorkerStats};
 use crate::tables::{Owner, SnatRule, Tables, Target};
 use crate::units::{PortId, WorkerId};
 use crate::verdict::{DropReason, PacketContext, ReplyReason, Verdict};
@@ -250,6 +250,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         if exhausted_at.get() != 0 {
             rests = self.live.exhausted.rests(remote, now);
             if rests == Some(None) {
+                note_exhausted(&counters, rule);
                 return Err(DropReason::LocalPortsExhausted);
             }
             if !is_recent(exhausted_at.get(), now) {
@@ -288,6 +289,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                     exhausted_at.set(now.0.max(1));
                     self.live.exhausted.note(remote, now);
                 }
+                note_exhausted(&counters, rule);
                 Err(DropReason::LocalPortsExhausted)
             }
             Some(Choice::Free(pair)) => Ok(pair),
@@ -487,6 +489,13 @@ pub(super) fn quoted_echo<F: Wire>(
     };
     let identifier = u16::from_be_bytes([header[4], header[5]]);
     Some(echo_key::<F>(ends, identifier, is_reply))
+}
+
+/// No pair was found for a connection of a rule.
+fn note_exhausted(counters: &WorkerStats, rule: &SnatRule) {
+    if let Some(pairs) = counters.pairs.get(rule.real.index()) {
+        pairs.exhausted.add(1);
+    }
 }
 
 fn dropped(reason: DropReason) -> Outcome {

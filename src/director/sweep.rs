@@ -68,6 +68,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let step = self.sweep.owed.min(MAX_STEP);
         self.sweep.owed -= step;
         let is_watching = self.counters().signs.used() > 0;
+        let is_reminding = !self.reminders.is_empty();
         let mut left = step;
         while left > 0 {
             let count = left.min(TOGETHER as u32);
@@ -87,6 +88,9 @@ impl<F: Family, P: Packet> Core<F, P> {
                 }
                 if is_watching {
                     self.note_silence(id, now);
+                }
+                if is_reminding && self.reminders.is_due(id, now.millis()) {
+                    self.remind(id, turn);
                 }
                 if self.should_end(id, tables, now) {
                     self.live.table.prefetch_links(id);

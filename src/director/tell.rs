@@ -13,7 +13,7 @@ use super::{Core, Turn};
 use crate::conn::told::{How, Step};
 use crate::conn::{ConnId, Connection, Key, Told};
 use crate::forward::insert::{self, Place};
-use crate::forward::rewrite::Form;
+use crate::forward::rewrite::{Form, Layout};
 use crate::net::{IcmpErrorKind, LEAST_MTU_V6};
 use crate::packet::{Packet, Sent, Sink};
 use crate::tables::Tables;
@@ -137,9 +137,13 @@ impl<F: Family, P: Packet> Core<F, P> {
             let longer = Flow { length, ..flow };
             let may_grow = fits(&longer, way.port, turn.tables) && !flow.kind.is_fragment();
             let option = Toa::new(client(connection));
-            match may_grow && insert::option(&mut packet, place, option.as_bytes()).is_some() {
-                true => flow = longer,
-                false => self.counters().untold.add(1),
+            let inserted = match may_grow {
+                true => insert::option(&mut packet, place, option.as_bytes()),
+                false => None,
+            };
+            match inserted {
+                Some(length) => flow.length = length,
+                None => self.counters().untold.add(1),
             }
             told.set_sent();
             self.live.set_told(id, told);
@@ -193,6 +197,8 @@ impl<F: Family, P: Packet> Core<F, P> {
                     (flow.length, place.length) = (length, length);
                 }
                 let header = header(connection, true);
+                let (frame, now) = ((packet.data(), place), turn.now.millis());
+                self.await_header(id, first, frame, header.as_bytes(), now);
                 let length = flow.length.saturating_add(told.length());
                 let longer = Flow { length, ..flow };
                 let goes_together = length <= TOGETHER && fits(&longer, way.port, turn.tables);
@@ -229,13 +235,15 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// See [`Told::doubt`].
-    fn doubt(&self, id: ConnId, told: &mut Told, flags: Flags) {
+    fn doubt(&mut self, id: ConnId, told: &mut Told, flags: Flags) {
         let before = *told;
         if flags.syn() || flags.rst() {
             told.doubt();
         }
         if *told != before {
             self.live.set_told(id, *told);
+            // A header that was there once is not sent again but by the client's segments.
+            self.reminders.forget(id);
         }
     }
 
@@ -253,7 +261,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return false;
         };
         insert::alone(&mut own, packet.data(), place(flow), header.as_bytes()).is_some()
-            && self.send_own(own, flow, connection, way, turn)
+            && self.send_own(own, flow.layout, connection, way, turn)
     }
 
     /// Sends a client's reset once more, with another number.
@@ -277,20 +285,20 @@ impl<F: Family, P: Packet> Core<F, P> {
         own.data_mut().copy_from_slice(frame);
         if let Some(mut segment) = insert::segment(own.data_mut(), place(flow)) {
             segment.set_sequence(sequence);
-            self.send_own(own, flow, connection, way, turn);
+            self.send_own(own, flow.layout, connection, way, turn);
         }
     }
 
     /// Rewrites a packet of weir's own as a client's, and sends it. Returns whether it is on its way.
-    fn send_own<S: Sink<Packet = P>>(
+    pub(super) fn send_own<S: Sink<Packet = P>>(
         &mut self,
         mut own: P,
-        flow: &Flow<F>,
+        layout: Layout,
         connection: &Connection<F::Key>,
         way: Way,
         turn: &mut Turn<'_, S>,
     ) -> bool {
-        let form = Form::whole(flow.layout);
+        let form = Form::whole(layout);
         if !F::rewrite(&mut own, form, connection, false, &mut self.memory) {
             return false;
         }
@@ -361,6 +369,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         if told != before {
             self.live.set_told(id, told);
+            self.reminders.forget(id);
         }
     }
 

@@ -6,6 +6,7 @@
 mod advice;
 mod connection;
 mod frame;
+mod outcome;
 mod seen;
 mod service;
 mod steps;

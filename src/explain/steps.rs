@@ -1,15 +1,14 @@
-//! What was there before a packet, what became of it, and the steps between in words.
+//! What was there before a packet, and the steps to where it goes, in words.
 
 use super::connection::Held;
 use super::seen::{Header, Seen};
-use super::{Running, Step, advice, service};
-use crate::config::{ClientAddress, Protocol};
-use crate::forward::tunnel::Via;
+use super::{Running, Step, outcome, service};
+use crate::config::Protocol;
 use crate::model::{Model, why_no_way};
 use crate::net::{Mac, is_link_local, masked, protocol};
 use crate::replay::{Decision, Replay};
 use crate::sched::is_overloaded;
-use crate::service::{Role, ServiceKey};
+use crate::service::{Role, ServiceKey, Why};
 use crate::tables::{Owner, Service, Tables};
 use crate::units::{PortId, RealId, Time};
 use crate::verdict::{DropReason, ReplyReason, Verdict};
@@ -59,10 +58,10 @@ struct Candidate {
 /// What a packet finds.
 pub(super) struct Before {
     port: PortId,
-    seen: Seen,
+    pub seen: Seen,
     flow: Option<Flow>,
-    held: Option<Held>,
-    service: Option<Arc<Service>>,
+    pub held: Option<Held>,
+    pub service: Option<Arc<Service>>,
     clients: Option<Step>,
     bond: Option<Held>,
     candidates: Vec<Candidate>,
@@ -169,14 +168,15 @@ fn candidates(model: &Model, tables: &Tables, service: &Service) -> Vec<Candidat
     let of = |(real, role): (&crate::service::Real, Role)| {
         let at = (real.address, real.port);
         let file = model.file_weight(&service.key, at).unwrap_or(real.weight);
-        let condition = model
-            .state(real.id)
-            .map(|state| state.condition())
-            .unwrap_or_default();
+        let state = model.state(real.id);
+        let condition = state.map(|state| state.condition()).unwrap_or_default();
+        let found = state.and_then(|state| state.reason.as_deref());
         let (active, inactive) = model.stats().load(real.id);
-        let why = condition
-            .why_none_of(role, service.serving, file)
-            .map(|why| why.name().to_owned());
+        let why = condition.why_none_of(role, service.serving, file);
+        let why = why.map(|why| match (why, found) {
+            (Why::Down, Some(found)) => format!("{}: {found}", why.name()),
+            _ => why.name().to_owned(),
+        });
         let why = why.or_else(|| {
             is_overloaded(real, model.stats())
                 .then(|| "as many connections as `max_connections` says".to_owned())
@@ -215,14 +215,11 @@ pub(super) fn steps(before: &Before, after: &After, why_port: String) -> Vec<Ste
             steps.extend(new_connection(before, after));
         }
     }
-    steps.extend(translation(before, after));
-    steps.extend(size(before, after));
-    steps.extend(way(before, after));
-    steps.push(verdict(after));
+    steps.extend(outcome::steps(before, after));
     steps
 }
 
-fn step(step: &'static str, says: impl Into<String>) -> Step {
+pub(super) fn step(step: &'static str, says: impl Into<String>) -> Step {
     Step {
         step,
         says: says.into(),
@@ -298,7 +295,7 @@ fn destination(before: &Before, after: &After) -> Option<Step> {
 }
 
 /// Which route leads to an address: the most exact of those of the configuration and of the ports' subnets.
-fn route(model: &Model, to: IpAddr) -> Option<String> {
+pub(super) fn route(model: &Model, to: IpAddr) -> Option<String> {
     let (tables, config) = (model.tables(), model.config());
     let route = tables.routes.get(to)?;
     let port = &tables.port(route.port).name;
@@ -469,217 +466,5 @@ fn scheduler(before: &Before, service: &Service, chosen: Option<RealId>) -> Step
         step: "scheduler",
         says,
         details,
-    }
-}
-
-/// The packet as it goes on: how weir wraps it is known by its service.
-fn sent(before: &Before, after: &After) -> Option<Seen> {
-    let Verdict::Forward(_) = after.decision.verdict else {
-        return None;
-    };
-    let via = before.service.as_deref().and_then(|service| service.via);
-    let tunnel = match via {
-        Some(Via::Wrapped(config)) => Some(config.encapsulation),
-        _ => None,
-    };
-    after.frames.first().map(|frame| Seen::of(frame, tunnel))
-}
-
-fn translation(before: &Before, after: &After) -> Option<Step> {
-    let seen = sent(before, after)?;
-    let (was, is) = (before.seen.path()?, seen.path()?);
-    let mut step = match was == is {
-        true => step("translation", "addresses and ports stay as they are"),
-        false => step("translation", format!("{was} becomes {is}")),
-    };
-    let details = &mut step.details;
-    details.push(format!("before {}", before.seen));
-    details.push(format!("after  {seen}"));
-    let (before_ip, after_ip) = (before.seen.ip()?, seen.ip()?);
-    if before_ip.dscp != after_ip.dscp {
-        details.push(format!(
-            "DSCP {} tells the real server the VIP",
-            after_ip.dscp
-        ));
-    }
-    if seen.mss() != before.seen.mss()
-        && let (Some(said), Some(sent)) = (before.seen.mss(), seen.mss())
-    {
-        details.push(format!("tcp_mss: MSS {said} becomes {sent}"));
-    }
-    let tells = before
-        .service
-        .as_deref()
-        .map(|service| service.client_address);
-    let (data, options) = (lengths(&before.seen), lengths(&seen));
-    match tells {
-        Some(ClientAddress::Toa) if options.1 > data.1 => {
-            details.push("client_address: the option tells the real server the client".into());
-        }
-        Some(ClientAddress::ProxyV2) if options.0 > data.0 => {
-            details.push(
-                "client_address: a header of the PROXY protocol stands before the data".into(),
-            );
-        }
-        _ => {}
-    }
-    Some(step)
-}
-
-/// Bytes of data and of TCP options.
-fn lengths(seen: &Seen) -> (usize, usize) {
-    match seen.headers.last() {
-        Some(Header::Tcp { options, data, .. }) => (*data, *options),
-        Some(Header::Udp { data, .. }) => (*data, 0),
-        _ => (0, 0),
-    }
-}
-
-fn size(before: &Before, after: &After) -> Option<Step> {
-    let seen = sent(before, after)?;
-    let Verdict::Forward(out) = after.decision.verdict else {
-        return None;
-    };
-    let port = after.engine.model().config().port(out);
-    let (inner, outer) = (before.seen.outer_ip()?.length, seen.outer_ip()?.length);
-    let pieces = after.frames.len();
-    let says = match pieces {
-        0 | 1 => format!(
-            "{outer} bytes, of the {} that {} takes",
-            port.mtu, port.name
-        ),
-        _ => format!(
-            "in {pieces} fragments: {} takes packets of {} bytes",
-            port.name, port.mtu
-        ),
-    };
-    let mut step = step("size", says);
-    if pieces == 1 && outer > inner {
-        step.details
-            .push(format!("{} bytes more than it came with", outer - inner));
-    }
-    Some(step)
-}
-
-fn way(before: &Before, after: &After) -> Option<Step> {
-    let model = after.engine.model();
-    let seen = sent(before, after);
-    let Some(seen) = seen else {
-        let Verdict::Reply(out, _) = after.decision.verdict else {
-            return None;
-        };
-        let answer = after.frames.first().map(|frame| Seen::of(frame, None));
-        let mut step = step(
-            "way",
-            format!(
-                "the answer goes back to where the packet came from, by {}",
-                model.config().port(out).name
-            ),
-        );
-        step.details.extend(answer.map(|answer| answer.to_string()));
-        return Some(step);
-    };
-    let Verdict::Forward(out) = after.decision.verdict else {
-        return None;
-    };
-    let is_reply = before.held.is_some_and(|held| held.is_reply);
-    let real = after.decision.context.real.filter(|_| !is_reply);
-    let real = real
-        .and_then(|id| model.real(id))
-        .map(|(_, address, _)| *address);
-    // With dr the destination stays the VIP, and only the next hop is the real server's.
-    let is_translated = before.seen.ip()?.destination != seen.outer_ip()?.destination;
-    let towards = match real {
-        Some(real) if !is_translated => real,
-        _ => seen.outer_ip()?.destination,
-    };
-    let route_of = model.tables().routes.get(towards);
-    let next = route_of
-        .and_then(|route| route.gateway)
-        .map_or(towards, |(_, via)| via);
-    let mac = seen.destination_mac;
-    let known = match after.made_up.get(&mac) {
-        Some(_) if next.is_ipv4() => {
-            "its MAC address, which ARP would tell, is taken as known".to_owned()
-        }
-        Some(_) => {
-            "its MAC address, which neighbour discovery would tell, is taken as known".to_owned()
-        }
-        None => format!("its MAC address is {mac}"),
-    };
-    Some(Step {
-        step: "way",
-        says: format!(
-            "out by {}, to the next hop {next}",
-            model.config().port(out).name
-        ),
-        details: route(model, towards).into_iter().chain([known]).collect(),
-    })
-}
-
-fn verdict(after: &After) -> Step {
-    let decision = after.decision;
-    let context = &decision.context;
-    let tables = after.engine.model().tables();
-    let out = |port: PortId| &tables.port(port).name;
-    let (says, meaning, advice) = match decision.verdict {
-        Verdict::Forward(port) => {
-            let why = match (context.new_connection, context.real) {
-                (true, _) => "new connection",
-                (false, None) => "routed",
-                (false, Some(_)) => "known connection",
-            };
-            let state = context
-                .state
-                .map_or(String::new(), |state| format!(", now in state {state}"));
-            (
-                format!("forward by {}: {why}{state}", out(port)),
-                None,
-                None,
-            )
-        }
-        Verdict::Reply(port, reason) => {
-            let (meaning, advice) = advice::of_reply(reason);
-            (
-                format!("reply by {}: {}", out(port), reason.name()),
-                Some(meaning),
-                advice,
-            )
-        }
-        Verdict::Queue(port) => (
-            format!(
-                "queue: its next hop's MAC address on {} is not known",
-                out(port)
-            ),
-            Some("It is sent once the next hop has answered, else dropped as neighbour_failed."),
-            None,
-        ),
-        Verdict::Await => (
-            "queue: first_fragment_missing".to_owned(),
-            Some("A fragment that waits for the first one of its datagram, which has the ports."),
-            None,
-        ),
-        Verdict::Local(reason) => (
-            format!("local: {}", reason.name()),
-            Some(advice::of_local(reason)),
-            None,
-        ),
-        Verdict::HandOver(_) => ("hand_over".to_owned(), None, None),
-        Verdict::Drop(reason) => (
-            format!("drop: {}", reason.name()),
-            Some(reason.description()),
-            Some(advice::of_drop(reason)),
-        ),
-    };
-    Step {
-        step: "verdict",
-        says,
-        details: [
-            meaning.map(str::to_owned),
-            advice.map(|advice| format!("what to do: {advice}")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect(),
     }
 }

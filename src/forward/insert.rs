@@ -7,8 +7,10 @@ use super::rewrite::Layout;
 use crate::packet::Packet;
 use crate::wire::checksum::{Delta, sum};
 use crate::wire::ethernet;
+use crate::wire::segment::NO_OPERATION;
 use crate::wire::tcp::{self, Flags, Tcp};
 use crate::wire::udp;
+use arrayvec::ArrayVec;
 
 const IP: usize = ethernet::HEADER_LEN;
 const V4_LENGTH: usize = IP + 2;
@@ -17,6 +19,8 @@ const V4_CHECKSUM: usize = IP + 10;
 const V6_LENGTH: usize = IP + 4;
 /// Bytes that a fragment's offset counts by.
 const UNIT: u16 = 8;
+/// Bytes of a segment's options, at most.
+const MAX_OPTIONS: usize = tcp::MAX_HEADER_LEN - tcp::HEADER_LEN;
 
 /// A TCP or UDP packet that [`parse`](crate::director::parse) has checked.
 #[derive(Clone, Copy, Debug)]
@@ -56,12 +60,46 @@ pub fn before_data<P: Packet>(packet: &mut P, place: Place, header: &[u8]) -> Op
 }
 
 /// Puts an option in front of a segment's others: behind them there may be an end of the list. Its length is a multiple of 4.
-/// Returns the packet's length then; none, and nothing has changed, where there is no room for it.
+/// Where a header has no room for it but for its padding, that goes. Returns the packet's length then; none, and nothing has
+/// changed, where there is no room for it.
 pub fn option<P: Packet>(packet: &mut P, place: Place, option: &[u8]) -> Option<u16> {
     let headers = segment(packet.data_mut(), place)?.header_len();
     if headers + option.len() > tcp::MAX_HEADER_LEN {
-        return None;
+        return for_padding(packet, place, option);
     }
+    lengthen(packet, place, option)
+}
+
+/// Puts an option and the others of a segment where these and their padding are (RFC 9293 section 3.1), and no more of that
+/// behind them than fills the last word.
+#[cold]
+fn for_padding<P: Packet>(packet: &mut P, place: Place, option: &[u8]) -> Option<u16> {
+    let segment = segment(packet.data_mut(), place)?;
+    let headers = segment.header_len();
+    let mut all = ArrayVec::<u8, MAX_OPTIONS>::new();
+    all.try_extend_from_slice(option).ok()?;
+    for other in segment.options() {
+        let other = other.ok()?;
+        all.try_push(other.kind).ok()?;
+        all.try_push(other.data.len() as u8 + 2).ok()?;
+        all.try_extend_from_slice(other.data).ok()?;
+    }
+    let needed = tcp::HEADER_LEN + all.len().next_multiple_of(4);
+    let length = match needed.checked_sub(headers) {
+        None | Some(0) => place.length,
+        Some(more) => lengthen(packet, place, &[NO_OPERATION; MAX_OPTIONS][..more])?,
+    };
+    let mut segment = self::segment(packet.data_mut(), Place { length, ..place })?;
+    let room = needed.max(headers) - tcp::HEADER_LEN;
+    while all.len() < room {
+        all.push(NO_OPERATION);
+    }
+    segment.set_options(&all);
+    Some(length)
+}
+
+/// Puts bytes in front of a segment's options, a multiple of 4 of them.
+fn lengthen<P: Packet>(packet: &mut P, place: Place, option: &[u8]) -> Option<u16> {
     let length = insert(packet, place, place.l4() + tcp::HEADER_LEN, option)?;
     let place = Place { length, ..place };
     // The offset is that of before: the longer header is there, all the same.
@@ -138,6 +176,21 @@ pub fn without_data<P: Packet>(packet: &mut P, place: Place) -> Option<u16> {
 /// Writes into `own` a segment of a header alone, of the connection that `frame` is a segment of and with its numbers. Returns its
 /// length as a packet.
 pub fn alone<P: Packet>(own: &mut P, frame: &[u8], place: Place, header: &[u8]) -> Option<u16> {
+    let length = alone_length(frame, place, header)?;
+    match own.resize(length) {
+        true => write_alone(own.data_mut(), frame, place, header),
+        false => None,
+    }
+}
+
+/// The length of the frame that [`write_alone`] writes.
+pub fn alone_length(frame: &[u8], place: Place, header: &[u8]) -> Option<usize> {
+    let segment = Tcp::new_checked(frame.get(place.l4()..place.end())?).ok()?;
+    Some(place.l4() + segment.header_len() + header.len())
+}
+
+/// As [`alone`], into bytes of the right length.
+pub fn write_alone(written: &mut [u8], frame: &[u8], place: Place, header: &[u8]) -> Option<u16> {
     let (headers, data, gone) = {
         let segment = Tcp::new_checked(frame.get(place.l4()..place.end())?).ok()?;
         let payload = segment.payload();
@@ -147,14 +200,13 @@ pub fn alone<P: Packet>(own: &mut P, frame: &[u8], place: Place, header: &[u8]) 
             sum(payload),
         )
     };
-    let end = headers + header.len();
-    if !own.resize(end) {
+    let (before, behind) = written.split_at_mut_checked(headers)?;
+    before.copy_from_slice(frame.get(..headers)?);
+    if behind.len() != header.len() {
         return None;
     }
-    let written = own.data_mut();
-    written[..headers].copy_from_slice(frame.get(..headers)?);
-    written[headers..].copy_from_slice(header);
-    let length = u16::try_from(end - IP).ok()?;
+    behind.copy_from_slice(header);
+    let length = u16::try_from(written.len() - IP).ok()?;
     set_length(written, place.length, length);
     let mut segment = segment(written, Place { length, ..place })?;
     let content = Delta::ZERO.replace_u16(gone, sum(header));

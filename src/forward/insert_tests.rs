@@ -197,18 +197,59 @@ proptest! {
         let long = if is_long { 20 } else { 8 };
         let mut toa = vec![7; long];
         toa[..2].copy_from_slice(&[EXPERIMENT, long as u8]);
-        let fits = made.options.len() + toa.len() <= 40;
-        let length = option(&mut packet, place, &toa);
-        prop_assert_eq!(length.is_some(), fits);
-        let Some(length) = length else {
-            prop_assert_eq!(packet.data(), &before[..], "nothing has changed");
-            return Ok(());
-        };
+        prop_assume!(made.options.len() + toa.len() <= MAX_OPTIONS);
+        let length = option(&mut packet, place, &toa).unwrap();
         let after = Place { length, ..place };
         let (_, rest) = split(&packet, after, tcp::HEADER_LEN);
         prop_assert_eq!(&rest, &[&toa[..], &made.options, &made.data].concat());
         let segment = segment(packet.data_mut(), after).unwrap();
         prop_assert_eq!(segment.header_len(), 20 + toa.len() + made.options.len());
+        prop_assert_eq!(made.error(packet.data(), after), made.error(&before, place));
+    }
+
+    /// Where padding is all that leaves no room, it goes; what a receiver reads is the option and the others.
+    #[test]
+    fn an_option_takes_the_place_of_padding(
+        made in made(Just(true)),
+        others in prop::collection::vec((2u8..250, 0usize..9, 0usize..12), 0..5),
+        words in 0usize..=10,
+        is_ended: bool,
+        is_long: bool,
+    ) {
+        let mut options = vec![];
+        for (kind, length, padding) in others {
+            options.extend(vec![NO_OPERATION; padding]);
+            options.extend([kind, length as u8 + 2]);
+            options.extend(vec![kind; length]);
+        }
+        prop_assume!(options.len() <= MAX_OPTIONS);
+        let room = options.len().next_multiple_of(4).max(words * 4);
+        options.resize(room, if is_ended { 0 } else { NO_OPERATION });
+        let made = Made { options, padding: 0, ..made };
+        let (mut packet, place) = made.frame();
+        let before = packet.data().to_vec();
+        let read = |packet: &mut Memory, place| -> Vec<(u8, Vec<u8>)> {
+            let segment = segment(packet.data_mut(), place).unwrap();
+            let options = segment.options().map(Result::unwrap);
+            options.map(|option| (option.kind, option.data.to_vec())).collect()
+        };
+        let others = read(&mut packet, place);
+        let long = if is_long { 20 } else { 8 };
+        let mut toa = vec![7; long];
+        toa[..2].copy_from_slice(&[EXPERIMENT, long as u8]);
+        let needed = long + others.iter().map(|(_, data)| data.len() + 2).sum::<usize>();
+        let length = option(&mut packet, place, &toa);
+        prop_assert_eq!(length.is_some(), needed <= MAX_OPTIONS);
+        let Some(length) = length else {
+            prop_assert_eq!(packet.data(), &before[..], "nothing has changed");
+            return Ok(());
+        };
+        let after = Place { length, ..place };
+        let headers = segment(packet.data_mut(), after).unwrap().header_len();
+        prop_assert_eq!(split(&packet, after, headers).1, made.data.clone());
+        prop_assert!(length <= place.length + long as u16, "no more than was asked for");
+        let all = [vec![(EXPERIMENT, vec![7; long - 2])], others].concat();
+        prop_assert_eq!(read(&mut packet, after), all);
         prop_assert_eq!(made.error(packet.data(), after), made.error(&before, place));
     }
 

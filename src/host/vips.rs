@@ -404,3 +404,150 @@ fn destination(message: &RouteMessage) -> Option<IpAddr> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIPS: [&str; 2] = ["192.0.2.80", "2001:db8:2::80"];
+
+    fn vip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// weir's own route, changed.
+    fn changed(place: Place, how: impl FnOnce(&mut RouteMessage)) -> RouteMessage {
+        let mut route = message(place);
+        how(&mut route);
+        route
+    }
+
+    fn with_metric(route: &mut RouteMessage, metric: Option<u32>) {
+        let attributes = &mut route.attributes;
+        attributes.retain(|it| !matches!(it, RouteAttribute::Priority(_)));
+        attributes.extend(metric.map(RouteAttribute::Priority));
+    }
+
+    #[test]
+    fn the_holder_of_a_destination_is_told_by_who_made_it_and_where() {
+        for text in VIPS {
+            let (vip, other) = (vip(text), vip(VIPS[usize::from(text == VIPS[0])]));
+            let wanted = BTreeSet::from([(vip, 1), (vip, 2), (other, 3)]);
+            let by = |protocol: u8| {
+                changed((vip, 9), |route| {
+                    route.header.protocol = RouteProtocol::from(protocol);
+                    route.header.kind = RouteType::BlackHole;
+                })
+            };
+            let said = |what: &str| {
+                Holder::Other(format!(
+                    "another route{what} has this destination and metric {METRIC}; weir tries again until that is removed"
+                ))
+            };
+            for (routes, expected) in [
+                (vec![message((vip, 1))], Holder::Itself),
+                (vec![message((vip, 2)), message((vip, 1))], Holder::Itself),
+                (vec![message((vip, 2))], Holder::Companion),
+                (vec![by(186), message((vip, 2))], Holder::Companion),
+                // A weir before has left it on an interface that is no companion.
+                (
+                    vec![message((vip, 7))],
+                    said(&format!(
+                        " (unicast, protocol {})",
+                        RouteProtocol::from(PROTOCOL)
+                    )),
+                ),
+                (
+                    vec![message((other, 3)), by(186)],
+                    said(&format!(
+                        " (blackhole, protocol {})",
+                        RouteProtocol::from(186)
+                    )),
+                ),
+                // Gone by now, or none of those that are in the way.
+                (vec![], said("")),
+                (vec![message((other, 1))], said("")),
+            ] {
+                assert_eq!(holder(&routes, (vip, 1), &wanted), expected, "{routes:?}");
+            }
+        }
+    }
+
+    /// As short text.
+    fn lost(event: &NetlinkPayload<RouteNetlinkMessage>) -> String {
+        match Lost::of(event) {
+            Lost::Nothing => "nothing".to_owned(),
+            Lost::One((vip, index)) => format!("{vip} on {index}"),
+            Lost::Replaced(vip, by) => format!("{vip} by {by:?}"),
+            Lost::Unknown => "unknown".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_tells_of_routes_is_what_is_lost() {
+        use RouteNetlinkMessage::{DelRoute, NewRoute};
+        for text in VIPS {
+            let vip = vip(text);
+            let own = (vip, 4);
+            let foreign = |how: fn(&mut RouteMessage)| {
+                changed(own, |route| {
+                    route.header.protocol = RouteProtocol::from(186);
+                    how(route);
+                })
+            };
+            for (message, expected) in [
+                (DelRoute(message(own)), format!("{vip} on 4")),
+                // Others' routes come and go.
+                (DelRoute(foreign(|_| {})), "nothing".to_owned()),
+                (NewRoute(foreign(|_| {})), format!("{vip} by None")),
+                (NewRoute(message(own)), format!("{vip} by Some(({vip}, 4))")),
+                // What stands beside weir's takes the place of none.
+                (
+                    NewRoute(foreign(|route| with_metric(route, Some(METRIC + 1)))),
+                    "nothing".to_owned(),
+                ),
+                (
+                    NewRoute(foreign(|route| with_metric(route, None))),
+                    "nothing".to_owned(),
+                ),
+                (
+                    NewRoute(foreign(|route| route.header.table = 100)),
+                    "nothing".to_owned(),
+                ),
+                (
+                    NewRoute(foreign(|route| route.header.destination_prefix_length -= 1)),
+                    "nothing".to_owned(),
+                ),
+                (
+                    NewRoute(foreign(|route| {
+                        route
+                            .attributes
+                            .retain(|it| !matches!(it, RouteAttribute::Destination(_)))
+                    })),
+                    "nothing".to_owned(),
+                ),
+            ] {
+                let event = NetlinkPayload::InnerMessage(message);
+                assert_eq!(lost(&event), expected, "{event:?}");
+            }
+        }
+        assert_eq!(lost(&NetlinkPayload::Overrun(vec![])), "unknown");
+        assert_eq!(lost(&NetlinkPayload::Noop), "unknown");
+    }
+
+    #[test]
+    fn only_the_places_of_the_vip_are_given_up_for_another_route() {
+        let [one, other] = VIPS.map(vip);
+        let all = BTreeSet::from([(one, 1), (one, 2), (other, 1)]);
+        for (but, left) in [
+            (None, BTreeSet::from([(other, 1)])),
+            (Some((one, 2)), BTreeSet::from([(one, 2), (other, 1)])),
+            (Some((one, 3)), BTreeSet::from([(other, 1)])),
+        ] {
+            let mut have = all.clone();
+            assert!(take_other(&mut have, one, but));
+            assert_eq!(have, left);
+            assert!(!take_other(&mut have, one, but), "once");
+        }
+    }
+}

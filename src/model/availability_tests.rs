@@ -6,7 +6,7 @@ use crate::exchange::Event;
 use crate::neighbour::LinkState;
 use crate::net::Mac;
 use crate::rcu::Reader;
-use crate::service::{Health, ServiceKey, Serving};
+use crate::service::{Admin, Health, ServiceKey, Serving};
 use crate::stats::Stats;
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
@@ -221,6 +221,25 @@ fn a_real_server_that_no_packet_gets_to_is_not_available() {
     assert_eq!(lab.found().0, Serving::Available);
 }
 
+/// As after a health check that failed: else it gets all new connections that least-connection schedulers have.
+#[test]
+fn a_real_server_that_is_reached_again_starts_slowly() {
+    let slow = service("wlc", &[40, 40], "").replace("slow_start = 0", "slow_start = 10");
+    let mut lab = Lab::new(&slow);
+    assert_eq!(lab.found(), (Serving::Available, vec![(11, 40), (12, 40)]));
+    let (port, address) = (PortId(0), IpAddr::from([10, 0, 0, 11]));
+    lab.model.event(Event::Wanted { port, address }, lab.now);
+    lab.wait(Duration::from_secs(5));
+    let table = lab.model.resolver.neighbours().table();
+    let hop = table.find(port, address).unwrap();
+    assert_eq!(table.link(hop).state, LinkState::Failed);
+    let mac = Mac([2, 0, 0, 0, 1, 11]);
+    lab.model.resolver.set_static(port, address, mac, lab.now);
+    lab.wait(Duration::from_millis(30));
+    // In finer weights: 40 times 20 steps.
+    assert_eq!(lab.found(), (Serving::Available, vec![(11, 1), (12, 800)]));
+}
+
 #[test]
 fn reloads_keep_what_a_service_is_and_follow_what_it_is_to_be() {
     let plain = service("rr", &[1, 1], "");
@@ -271,4 +290,100 @@ fn what_becomes_of_services_is_told_once() {
     assert!(lab.model.take_turns().is_empty(), "as it was");
     lab.model.unset_service(&Lab::key()).unwrap();
     assert!(lab.model.availability(&Lab::key()).is_none());
+}
+
+/// What becomes of a state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum After {
+    Nothing,
+    Reload,
+    /// With another weight in the file.
+    OtherWeight,
+    /// The service is taken out of the file, and comes back.
+    Replaced,
+    Restart,
+}
+
+/// Each cell of file × admin × health × what comes after: a reload changes what the file changed and nothing else, a restart
+/// forgets what checks have found, and nothing dead or drained ever has a weight.
+#[test]
+fn what_is_known_of_a_real_server_is_kept_or_forgotten_cell_by_cell() {
+    use After::{Nothing, OtherWeight, Reload, Replaced, Restart};
+    let edits = [
+        None,
+        Some(Edit::Drain),
+        Some(Edit::Disable),
+        Some(Edit::Weight(3)),
+        Some(Edit::Weight(0)),
+    ];
+    let mut cells = 0;
+    for (file, edit) in [0, 1, 4]
+        .into_iter()
+        .flat_map(|file| edits.map(|edit| (file, edit)))
+    {
+        for health in [Health::Unknown, Health::Up, Health::Down] {
+            for after in [Nothing, Reload, OtherWeight, Replaced, Restart] {
+                let cell = format!("{file} {edit:?} {health:?} {after:?}");
+                let other = if after == OtherWeight { 7 } else { file };
+                let text = |weight| service("wlc", &[weight, 1], "");
+                let mut lab = Lab::new(&text(file));
+                if let Some(edit) = edit {
+                    lab.edit(11, edit);
+                }
+                lab.set(11, health);
+                match after {
+                    Nothing => {}
+                    Reload | OtherWeight => {
+                        lab.model.apply(parse(&text(other)), lab.now).unwrap();
+                    }
+                    Replaced => {
+                        for text in [NETWORK, &text(file)] {
+                            lab.model.apply(parse(text), lab.now).unwrap();
+                        }
+                    }
+                    Restart => {
+                        let said = lab.model.said();
+                        lab = Lab::new(&text(file));
+                        lab.model.restore(said);
+                    }
+                }
+                let edit = edit.filter(|_| after != Replaced);
+                let health = match after {
+                    Replaced | Restart => Health::Unknown,
+                    _ => health,
+                };
+                let weight = match edit {
+                    Some(Edit::Drain | Edit::Disable) => 0,
+                    _ if health == Health::Down => 0,
+                    Some(Edit::Weight(weight)) => weight,
+                    _ => other,
+                };
+                let used: Vec<_> = [(11, weight), (12, 1)]
+                    .into_iter()
+                    .filter(|(_, weight)| *weight > 0)
+                    .collect();
+                assert_eq!(lab.found(), (Serving::Available, used), "{cell}");
+                let id = lab
+                    .model
+                    .services
+                    .id(&Lab::key(), ([10, 0, 0, 11].into(), 80));
+                let state = id
+                    .and_then(|id| lab.model.state(id).cloned())
+                    .unwrap_or_default();
+                let admin = match edit {
+                    Some(Edit::Drain) => Admin::Drained,
+                    Some(Edit::Disable) => Admin::Disabled,
+                    _ => Admin::Enabled,
+                };
+                let runtime = match edit {
+                    Some(Edit::Weight(weight)) => Some(weight),
+                    _ => None,
+                };
+                let found = (state.admin, state.weight, state.health);
+                assert_eq!(found, (admin, runtime, health), "{cell}");
+                cells += 1;
+            }
+        }
+    }
+    assert_eq!(cells, 3 * 5 * 3 * 5);
 }

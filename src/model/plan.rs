@@ -592,7 +592,10 @@ fn plan_rest(old: &Config, new: &Config, plan: &mut Details) {
         let rule = |rule: &crate::config::SnatConfig| {
             let out = rule.out_port.and_then(|place| config.ports.get(place));
             let out = out.map_or(String::new(), |port| format!(" out_port {}", port.name));
-            (rule.from.to_string(), format!("pool {}{out}", rule.pool))
+            let timeouts = own_timeouts(&rule.timeouts);
+            let timeouts = timeouts.map_or(String::new(), |own| format!(" timeouts {own}"));
+            let text = format!("pool {}{out}{timeouts}", rule.pool);
+            (rule.from.to_string(), text)
         };
         config.snat.iter().map(rule).collect()
     };

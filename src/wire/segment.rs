@@ -6,7 +6,7 @@ use super::tcp::{Flags, HEADER_LEN, Tcp, field};
 
 /// Option kinds (RFC 9293 section 3.2, RFC 7323, RFC 2018, RFC 7413).
 const END: u8 = 0;
-const NO_OPERATION: u8 = 1;
+pub const NO_OPERATION: u8 = 1;
 const WINDOW_SCALE: u8 = 3;
 const SACK: u8 = 5;
 pub const FAST_OPEN: u8 = 34;
@@ -99,6 +99,12 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Tcp<T> {
     pub fn lengthen_header(&mut self, words: u8) {
         let byte = self.0.as_ref()[field::DATA_OFFSET];
         self.replace(field::DATA_OFFSET, &[byte.wrapping_add(words << 4)]);
+    }
+
+    /// Writes all of the options anew, as many bytes as the header has for them.
+    pub fn set_options(&mut self, options: &[u8]) {
+        debug_assert_eq!(HEADER_LEN + options.len(), self.header_len());
+        self.replace(HEADER_LEN, options);
     }
 
     /// Puts no operation in the place of every option of a kind. Returns whether there was one.

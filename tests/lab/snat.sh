@@ -77,6 +77,10 @@ for to in 203.0.113.7 2001:db8:7::7; do
 done
 same "the service beside it: its replies are its own" "s1 203.0.113.7" "$(on far curl -sS --max-time 10 http://192.0.2.80/)"
 check "they are counted" test "$(metrics | awk '/^weir_snat_connections_total.*10.0.0.0/ { print $NF }')" -gt 200
+of_rule() { weir show snat --json | /usr/bin/python3 -c 'import json, sys; print(next(row[sys.argv[1]] for row in json.load(sys.stdin) if row["from"] == "10.0.0.0/24"))' "$1"; }
+check "by their rule too" test "$(of_rule connections_total)" -gt 200
+same "which has a pool with room for so many, and none was without a pair" "outside 129024 0" "$(of_rule pool) $(of_rule pairs) $(of_rule exhausted)"
+check "as a table" grep -q "10.0.0.0/24 .*outside " <<<"$(weir show snat)"
 check "and shown, by their rule" grep -q "snat:10.0.0.0/24" <(weir show connections --service snat:10.0.0.0/24)
 
 # A connection that is open while the rule goes.

@@ -200,6 +200,10 @@ const CHECKED: &str = "[[service]]\nname = \"checked\"\naddress = \"192.0.2.82\"
     mode = \"nat\"\n[service.health]\ntype = \"exec\"\nrequest = { command = [\"none\"] }\n\
     [[service.real]]\naddress = \"10.0.0.11\"\n";
 
+/// A rule for outward connections.
+const OUTWARD: &str = "[[local_pool]]\nname = \"outside\"\naddresses = [\"198.51.100.200\"]\n\
+    [[snat]]\nfrom = \"10.0.0.0/24\"\npool = \"outside\"\n";
+
 pub const ADDED: &str = "[[service]]\naddress = \"192.0.2.90\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\n\
     [[service.real]]\naddress = \"10.0.0.11\"\n";
 
@@ -211,7 +215,7 @@ fn every_documented_get_answers_as_documented() {
         "name = \"web\"",
         "name = \"web\"\nlimits = { per_client_connections = 1000 }",
     );
-    let daemon = Daemon::start(&lab, &(config + CHECKED));
+    let daemon = Daemon::start(&lab, &(config + CHECKED + OUTWARD));
     daemon.wait(|daemon| (daemon.show("workers")[0]["transmitted_packets"] == 8).then_some(()));
     let document = Document::of(&daemon);
     for operation in document.operations() {
@@ -302,6 +306,10 @@ fn every_documented_change_answers_as_documented() {
         .replace(",\"for\":\"30m\"", "")
         .replace("\"for\":\"30m\",", "");
     let no_service = new_real.replace("\"web\"", "\"wob\"");
+    let thresholds = object!({
+        "service": "web", "real": "10.0.0.13:8080", "max_connections": 100, "min_connections": 90
+    });
+    let thresholds = thresholds.to_string();
     let unknown_real = unknown.replace("wob", "web").replace(":8080", ":1");
     let mut asked = HashSet::new();
     for (line, body, status, kind) in [
@@ -360,6 +368,25 @@ fn every_documented_change_answers_as_documented() {
             &new_real.replace("10.0.0.13", "192.0.2.80"),
             422,
             "urn:weir:invalid-configuration",
+        ),
+        ("PATCH /v1/reals", &thresholds, 200, ""),
+        (
+            "PATCH /v1/reals",
+            &thresholds.replace(":90", ":101"),
+            422,
+            "urn:weir:invalid-configuration",
+        ),
+        (
+            "PATCH /v1/reals",
+            &thresholds.replace("10.0.0.13", "10.0.0.14"),
+            404,
+            "urn:weir:unknown-real",
+        ),
+        (
+            "PATCH /v1/reals",
+            &no_service,
+            404,
+            "urn:weir:unknown-service",
         ),
         (
             "DELETE /v1/reals?service=web&real=10.0.0.13:8080",

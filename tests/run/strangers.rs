@@ -153,7 +153,7 @@ fn options_of_show_work_or_are_refused() {
         webs.len() > 1 && webs.len() < reals.len() && webs.iter().all(|name| name == "web"),
         "{webs:?}"
     );
-    for what in ["ports", "workers", "neighbours", "routes"] {
+    for what in ["ports", "workers", "neighbours", "routes", "snat"] {
         for (option, value, those) in [
             (
                 "--service",

@@ -4,7 +4,8 @@ use super::{SERVICE_COLUMNS, Screen, ServiceRow, TEXT_COLUMNS, WORKER_COLUMNS, W
 use crate::command::table::{print, table};
 use std::io::{self, Write};
 
-/// Tables with an empty line between two: the workers, the services, and what is dropped and who is refused, if anything is.
+/// Tables with an empty line between two: the workers, the services, and where there are any the real servers
+/// that get no new connections, the drops, and the clients that are refused.
 pub(super) fn write(screen: &Screen, out: &mut impl Write) -> io::Result<()> {
     let headings = WORKER_COLUMNS.map(|(name, _)| format!(">{name}"));
     let mut workers = table(&headings.each_ref().map(String::as_str));
@@ -22,6 +23,14 @@ pub(super) fn write(screen: &Screen, out: &mut impl Write) -> io::Result<()> {
         services.add_row(service(row));
     }
     print(&services, out)?;
+    if !screen.idle.is_empty() {
+        writeln!(out)?;
+        let mut idle = table(&["Real server", "Service", "Why no new connections"]);
+        for row in &screen.idle {
+            idle.add_row([row.real.to_string(), row.service.clone(), row.why.clone()]);
+        }
+        print(&idle, out)?;
+    }
     if !screen.drops.is_empty() {
         writeln!(out)?;
         let mut drops = table(&["Drop reason", ">Drop/s"]);

@@ -23,6 +23,8 @@ fn sample(at: Instant, packets: u64) -> Sample {
         local_pool: None,
         via: view::ViaView::default(),
         persistence_s: None,
+        persistence_prefix: None,
+        one_packet: false,
         admission: None,
         availability: view::AvailabilityView::default(),
         traffic: traffic(packets),
@@ -360,4 +362,45 @@ fn refused_clients_are_shown_as_far_as_there_is_room() {
     let rows: Vec<_> = text.lines().filter(|line| line.contains("::/64")).collect();
     assert_eq!(rows.len(), OFFENDERS, "{text}");
     assert!(rows[0].contains("busy") && rows[0].ends_with('7'), "{text}");
+}
+
+#[test]
+fn real_servers_without_new_connections_are_named_with_the_reason() {
+    let start = Instant::now();
+    let with = |why: Option<&str>, fallback| {
+        let mut sample = sample(start, 1000);
+        let real = &mut sample.services[0].reals[0];
+        real.state.why = why.map(str::to_owned);
+        real.fallback = fallback;
+        sample
+    };
+    let mut screen = Screen::new("127.0.0.1:9900".into());
+    let mut shown = |why, fallback| {
+        let sample = with(why, fallback);
+        screen.show(&sample, &sample);
+        let mut printed = Vec::new();
+        once::write(&screen, &mut printed).unwrap();
+        let drawn = drawn(&mut screen, 100, 20);
+        let line = drawn.into_iter().find(|line| line.starts_with("No new"));
+        (line, String::from_utf8(printed).unwrap())
+    };
+    let (line, printed) = shown(Some("down: connection refused"), false);
+    let expected = "No new connections: 10.0.0.11:80 of quiet (down: connection refused)";
+    assert_eq!(line.as_deref(), Some(expected));
+    let row = printed
+        .lines()
+        .find(|line| line.starts_with("10.0.0.11:80"));
+    let row = row.map(|row| {
+        row.split("  ")
+            .filter(|it| !it.is_empty())
+            .map(str::trim)
+            .collect::<Vec<_>>()
+    });
+    let row = row.unwrap();
+    assert_eq!(row, ["10.0.0.11:80", "quiet", "down: connection refused"]);
+    for (why, fallback) in [(None, false), (Some("a fallback server, not in use"), true)] {
+        let (line, printed) = shown(why, fallback);
+        assert_eq!(line, None);
+        assert!(!printed.contains("10.0.0.11"), "{printed}");
+    }
 }

@@ -165,7 +165,8 @@ impl Files {
         }
         match change {
             ServiceChange::Set(keys) => values::merge(service, keys)?,
-            ServiceChange::PutReal(real, weight) => reals::put(service, *real, *weight)?,
+            ServiceChange::PutReal(real, keys) => reals::put(service, *real, *keys)?,
+            ServiceChange::SetReal(real, keys) => reals::set(service, *real, *keys)?,
             ServiceChange::RemoveReal(real) => reals::remove(service, *real)?,
         }
         Ok((file, alone(service)))

@@ -1,9 +1,12 @@
 //! The real servers of a service in a file: tables of their own, or a list in its line.
 
+use super::super::RealKeys;
 use super::layout::{Layout, indentation};
-use super::values::{set, tidy};
+use super::values::{merge, merge_like, tidy};
 use std::net::{IpAddr, SocketAddr};
-use toml_edit::{ArrayOfTables, InlineTable, Item, Table, TableLike, Value, value};
+use toml_edit::{
+    Array, ArrayOfTables, InlineTable, Item, RawString, Table, TableLike, Value, value,
+};
 
 const ODD: &str = "the service's real servers are neither [[service.real]] tables nor a list of tables: edit the file by hand";
 
@@ -31,28 +34,61 @@ impl Service {
         address == Some(real.ip()) && port == i64::from(real.port())
     }
 
-    fn fill(&self, table: &mut dyn TableLike, real: SocketAddr, weight: Option<u16>) {
+    fn fill(
+        &self,
+        table: &mut dyn TableLike,
+        real: SocketAddr,
+        keys: RealKeys,
+    ) -> Result<(), String> {
         table.insert("address", value(real.ip().to_string()));
         if i64::from(real.port()) != self.port {
             table.insert("port", value(i64::from(real.port())));
         }
-        if let Some(weight) = weight {
-            table.insert("weight", value(i64::from(weight)));
+        merge_like(table, &keys.keys())
+    }
+}
+
+/// Gives a real server that the service has other numbers. Returns whether it has it.
+fn change(service: &mut Table, real: SocketAddr, keys: RealKeys) -> Result<bool, String> {
+    let of = Service::of(service);
+    let keys = keys.keys();
+    match service.get_mut("real") {
+        Some(Item::ArrayOfTables(tables)) => match tables.iter_mut().find(|it| of.is(*it, real)) {
+            Some(table) => merge(table, &keys).map(|()| true),
+            None => Ok(false),
+        },
+        Some(Item::Value(Value::Array(list))) => {
+            let mut tables = list.iter_mut().filter_map(Value::as_inline_table_mut);
+            let Some(table) = tables.find(|it| of.is(&**it, real)) else {
+                return Ok(false);
+            };
+            let is_longer = keys.keys().any(|key| !table.contains_key(key));
+            merge_like(table, &keys)?;
+            if is_longer {
+                tidy(table);
+            }
+            Ok(true)
         }
+        Some(_) => Err(ODD.to_owned()),
+        None => Ok(false),
     }
 }
 
-fn weigh(table: &mut dyn TableLike, weight: Option<u16>) {
-    if let Some(weight) = weight {
-        set(table, "weight", Value::from(i64::from(weight)));
+fn missing(real: SocketAddr) -> String {
+    format!("no table of the service is the real server {real}")
+}
+
+pub(super) fn set(service: &mut Table, real: SocketAddr, keys: RealKeys) -> Result<(), String> {
+    match change(service, real, keys)? {
+        true => Ok(()),
+        false => Err(missing(real)),
     }
 }
 
-pub(super) fn put(
-    service: &mut Table,
-    real: SocketAddr,
-    weight: Option<u16>,
-) -> Result<(), String> {
+pub(super) fn put(service: &mut Table, real: SocketAddr, keys: RealKeys) -> Result<(), String> {
+    if change(service, real, keys)? {
+        return Ok(());
+    }
     let of = Service::of(service);
     let layout = Layout::within(service);
     let reals = service
@@ -60,31 +96,16 @@ pub(super) fn put(
         .or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
     match reals {
         Item::ArrayOfTables(tables) => {
-            if let Some(table) = tables.iter_mut().find(|it| of.is(*it, real)) {
-                weigh(table, weight);
-                return Ok(());
-            }
             let last = tables.len().checked_sub(1).and_then(|n| tables.get(n));
             let layout = last.map_or(layout, Layout::of);
             let mut table = Table::new();
-            of.fill(&mut table, real, weight);
+            of.fill(&mut table, real, keys)?;
             layout.apply(&mut table);
             tables.push(table);
         }
         Item::Value(Value::Array(list)) => {
-            let is_it = |it: &Value| it.as_inline_table().is_some_and(|it| of.is(it, real));
-            let known = list.iter().position(is_it);
-            let known = known.and_then(|n| list.get_mut(n));
-            if let Some(table) = known.and_then(Value::as_inline_table_mut) {
-                let is_new = weight.is_some() && !table.contains_key("weight");
-                weigh(table, weight);
-                if is_new {
-                    tidy(table);
-                }
-                return Ok(());
-            }
             let mut table = InlineTable::new();
-            of.fill(&mut table, real, weight);
+            of.fill(&mut table, real, keys)?;
             let mut added = Value::InlineTable(table);
             let last = list.len().checked_sub(1).and_then(|n| list.get(n));
             match last.and_then(|last| last.decor().prefix()) {
@@ -110,7 +131,7 @@ pub(super) fn put(
 
 pub(super) fn remove(service: &mut Table, real: SocketAddr) -> Result<(), String> {
     let of = Service::of(service);
-    let missing = || format!("no table of the service is the real server {real}");
+    let missing = || missing(real);
     let is_empty = match service.get_mut("real") {
         Some(Item::ArrayOfTables(tables)) => {
             let at = tables.iter().position(|it| of.is(it, real));
@@ -120,7 +141,7 @@ pub(super) fn remove(service: &mut Table, real: SocketAddr) -> Result<(), String
         Some(Item::Value(Value::Array(list))) => {
             let is_it = |it: &Value| it.as_inline_table().is_some_and(|it| of.is(it, real));
             let at = list.iter().position(is_it);
-            list.remove(at.ok_or_else(missing)?);
+            take_out(list, at.ok_or_else(missing)?);
             list.is_empty()
         }
         Some(_) => return Err(ODD.to_owned()),
@@ -130,4 +151,42 @@ pub(super) fn remove(service: &mut Table, real: SocketAddr) -> Result<(), String
         service.remove("real");
     }
     Ok(())
+}
+
+/// Removes a value of a list, and the comments that are its own: behind it in its line, and in the lines before it up to an empty
+/// one. Those of others stay where they are.
+fn take_out(list: &mut Array, at: usize) {
+    let own = list.get(at).map(|value| decor(value.decor().prefix()));
+    let own = own.unwrap_or_default();
+    let next = list.get(at + 1).map(|value| decor(value.decor().prefix()));
+    let suffix = list.get(at).map(|value| decor(value.decor().suffix()));
+    // What is behind it, the last one's to the end of the list.
+    let behind = next.unwrap_or_else(|| {
+        let trailing = list.trailing().as_str().unwrap_or_default();
+        suffix.unwrap_or_default() + trailing
+    });
+    list.remove(at);
+    let (before, lines) = own.split_at(own.find('\n').unwrap_or(own.len()));
+    let others = lines.rfind("\n\n").map_or("", |end| &lines[..=end]);
+    let rest = &behind[behind.find('\n').unwrap_or(behind.len())..];
+    let mut between = format!("{before}{others}{rest}");
+    match list.get_mut(at) {
+        Some(next) => next.decor_mut().set_prefix(between),
+        None => {
+            if !between.contains('\n') {
+                // A list in one line ends as it did, unless that would make its bracket a part of a comment.
+                between = match before.contains('#') {
+                    true => format!("{before}\n"),
+                    false => behind,
+                };
+            }
+            list.set_trailing(between);
+        }
+    }
+}
+
+fn decor(text: Option<&RawString>) -> String {
+    text.and_then(RawString::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }

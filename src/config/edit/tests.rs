@@ -1,3 +1,4 @@
+use super::super::RealKeys;
 use super::*;
 use serde_json::json;
 
@@ -76,7 +77,7 @@ fn hold(change: &FileChange, file: usize, parts: &[(&str, &str)]) {
 
 #[test]
 fn a_weight_changes_and_every_comment_stays() {
-    let put = ServiceChange::PutReal(real("10.0.0.11:8080"), Some(7));
+    let put = ServiceChange::PutReal(real("10.0.0.11:8080"), RealKeys::weight(7));
     for service in ["web", "tcp:192.0.2.80:80"] {
         hold(
             &FileChange::Change(service, &put),
@@ -85,13 +86,36 @@ fn a_weight_changes_and_every_comment_stays() {
         );
     }
     // The port is the service's where the table has none.
-    let put = ServiceChange::PutReal(real("10.0.0.12:80"), Some(0));
+    let put = ServiceChange::PutReal(real("10.0.0.12:80"), RealKeys::weight(0));
     hold(
         &FileChange::Change("web", &put),
         0,
-        &[("\"10.0.0.12\"\n", "\"10.0.0.12\"\nweight = 0\n")],
+        &[("\"10.0.0.12\"\n", "\"10.0.0.12\"\n  weight = 0\n")],
     );
-    let put = ServiceChange::PutReal(real("[fd00:a::11]:53"), Some(9));
+    // A key that comes stands as the others do.
+    let set = ServiceChange::SetReal(
+        real("10.0.0.11:8080"),
+        RealKeys {
+            max_connections: Some(1000),
+            min_connections: Some(900),
+            ..RealKeys::weight(7)
+        },
+    );
+    hold(
+        &FileChange::Change("web", &set),
+        0,
+        &[(
+            "weight  = 3     # the large one\n",
+            "weight  = 7     # the large one\n  max_connections = 1000\n  min_connections = 900\n",
+        )],
+    );
+    let absent = ServiceChange::SetReal(real("10.0.0.19:80"), RealKeys::weight(1));
+    let refused = edit(&texts(), &FileChange::Change("web", &absent)).unwrap_err();
+    assert_eq!(
+        refused,
+        "no table of the service is the real server 10.0.0.19:80"
+    );
+    let put = ServiceChange::PutReal(real("[fd00:a::11]:53"), RealKeys::weight(9));
     hold(
         &FileChange::Change("udp:[2001:db8:0::80]:53", &put),
         1,
@@ -110,7 +134,13 @@ fn real_servers_in_one_line_stay_there() {
         name: "lb.toml".to_owned(),
         text: file.clone(),
     }];
-    let put = |real_server: &str, weight| ServiceChange::PutReal(real(real_server), weight);
+    let put = |real_server: &str, weight| {
+        let keys = RealKeys {
+            weight,
+            ..RealKeys::default()
+        };
+        ServiceChange::PutReal(real(real_server), keys)
+    };
     let first = "{ address = \"10.0.0.11\"";
     for (change, after) in [
         (
@@ -122,6 +152,19 @@ fn real_servers_in_one_line_stay_there() {
             list.replace("weight=2", "weight=3"),
         ),
         (put("10.0.0.12:80", None), list.to_owned()),
+        (
+            ServiceChange::SetReal(
+                real("10.0.0.12:80"),
+                RealKeys {
+                    max_connections: Some(100),
+                    ..RealKeys::weight(4)
+                },
+            ),
+            list.replace(
+                "{address=\"10.0.0.12\", weight=2}",
+                "{ address = \"10.0.0.12\", weight = 4, max_connections = 100 }",
+            ),
+        ),
         (
             put("10.0.0.13:81", Some(1)),
             list.replace(
@@ -141,7 +184,7 @@ fn real_servers_in_one_line_stay_there() {
 
 #[test]
 fn real_servers_come_and_go_where_the_others_are() {
-    let put = ServiceChange::PutReal(real("10.0.0.13:81"), Some(2));
+    let put = ServiceChange::PutReal(real("10.0.0.13:81"), RealKeys::weight(2));
     hold(
         &FileChange::Change("web", &put),
         0,
@@ -159,7 +202,7 @@ fn real_servers_come_and_go_where_the_others_are() {
             "",
         )],
     );
-    let put = ServiceChange::PutReal(real("[fd00:a::13]:53"), None);
+    let put = ServiceChange::PutReal(real("[fd00:a::13]:53"), RealKeys::default());
     let edited = edit(&texts(), &FileChange::Change("udp:[2001:db8::80]:53", &put)).unwrap();
     assert!(
         edited
@@ -288,7 +331,7 @@ fn real_servers_of_a_pool_are_not_those_of_one_service() {
         text: file.to_owned(),
     }];
     for change in [
-        ServiceChange::PutReal(real("10.0.0.11:80"), Some(3)),
+        ServiceChange::PutReal(real("10.0.0.11:80"), RealKeys::weight(3)),
         ServiceChange::RemoveReal(real("10.0.0.11:80")),
     ] {
         let refused = edit(&texts, &FileChange::Change("a", &change)).unwrap_err();
@@ -345,11 +388,66 @@ fn a_range_is_found_as_it_is_written_and_as_commands_write_it() {
     for other in ["tcp:[2001:db8::1]:8000", "tcp:[2001:db8::1]:8000-8098"] {
         assert!(remove(other).is_err(), "{other}");
     }
-    let put = ServiceChange::PutReal(real("[2001:db8::9]:0"), Some(3));
+    let put = ServiceChange::PutReal(real("[2001:db8::9]:0"), RealKeys::weight(3));
     let edited = edit(
         &texts,
         &FileChange::Change("tcp:[2001:db8::1]:8000-8099", &put),
     )
     .unwrap();
     assert!(!edited.text.contains("port = 0"), "{}", edited.text);
+}
+
+/// Those of a real server that goes go with it, all others stay with theirs.
+#[test]
+fn comments_in_lists_stay_with_what_they_are_about() {
+    let file = |list: &str| {
+        format!(
+            "[[service]]\nname = \"a\"\naddress = \"192.0.2.1\"\nport = 80\nprotocol = \"tcp\"\nmode = \"nat\"\nreal = {list} # all\n"
+        )
+    };
+    const MANY: &str = "[ # these\n  # A's\n  { address = \"10.0.0.11\" }, # A\n  # of all\n\n  # B's\n  { address = \"10.0.0.12\" }, # B\n  { address = \"10.0.0.13\" }, # C\n  # the end\n]";
+    const OPEN: &str =
+        "[\n  { address = \"10.0.0.11\" }, # A\n  { address = \"10.0.0.12\" } # B\n]";
+    for (list, last, expected) in [
+        (
+            MANY,
+            11,
+            "[ # these\n  # of all\n\n  # B's\n  { address = \"10.0.0.12\" }, # B\n  { address = \"10.0.0.13\" }, # C\n  # the end\n]",
+        ),
+        (
+            MANY,
+            12,
+            "[ # these\n  # A's\n  { address = \"10.0.0.11\" }, # A\n  # of all\n\n  { address = \"10.0.0.13\" }, # C\n  # the end\n]",
+        ),
+        (
+            MANY,
+            13,
+            "[ # these\n  # A's\n  { address = \"10.0.0.11\" }, # A\n  # of all\n\n  # B's\n  { address = \"10.0.0.12\" }, # B\n  # the end\n]",
+        ),
+        (OPEN, 11, "[\n  { address = \"10.0.0.12\" } # B\n]"),
+        (OPEN, 12, "[\n  { address = \"10.0.0.11\" } # A\n]"),
+        (
+            "[{ address = \"10.0.0.11\" }, { address = \"10.0.0.12\" }]",
+            11,
+            "[{ address = \"10.0.0.12\" }]",
+        ),
+        (
+            "[ { address = \"10.0.0.11\" }, { address = \"10.0.0.12\" } ]",
+            12,
+            "[ { address = \"10.0.0.11\" } ]",
+        ),
+        (
+            "[{ address = \"10.0.0.11\" }, # A\n  { address = \"10.0.0.12\" }]",
+            12,
+            "[{ address = \"10.0.0.11\" } # A\n]",
+        ),
+    ] {
+        let texts = [Text {
+            name: "lb.toml".to_owned(),
+            text: file(list),
+        }];
+        let change = ServiceChange::RemoveReal(real(&format!("10.0.0.{last}:80")));
+        let edited = edit(&texts, &FileChange::Change("a", &change)).unwrap();
+        assert_eq!(edited.text, file(expected), "{last} of {list}");
+    }
 }

@@ -19,7 +19,10 @@ pub(super) fn merge(table: &mut Table, patch: &Map<String, Json>) -> Result<(), 
     Ok(())
 }
 
-fn merge_like(table: &mut dyn TableLike, patch: &Map<String, Json>) -> Result<(), String> {
+pub(super) fn merge_like(
+    table: &mut dyn TableLike,
+    patch: &Map<String, Json>,
+) -> Result<(), String> {
     for (key, new) in patch {
         match (new, table.get_mut(key)) {
             (Json::Null, _) => {

@@ -2,6 +2,7 @@
 
 use super::network::Network;
 use super::pool::Pools;
+use super::timing;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::value::{Given, List};
 use crate::config::{SnatConfig, raw};
@@ -66,6 +67,10 @@ pub(super) fn rules(
                 from: from.value,
                 pool: pool.value.clone(),
                 out_port,
+                timeouts: rule
+                    .timeouts
+                    .ok()
+                    .map_or_else(Default::default, |it| timing::own(&it.value)),
             });
         }
     }

@@ -15,7 +15,7 @@ pub(super) fn timeouts(raw: &raw::Service, log: &mut Log) -> OwnTimeouts {
         let needed = match key {
             "icmp" => {
                 log.error(at, "`icmp` is no timeout of a service")
-                    .help("write it in [timeouts]: it is for echoes through [[snat]]");
+                    .help("write it in [timeouts] or [[snat]]: it is for echoes through [[snat]]");
                 continue;
             }
             _ => protocol_of_timeout(key),
@@ -27,14 +27,20 @@ pub(super) fn timeouts(raw: &raw::Service, log: &mut Log) -> OwnTimeouts {
         log.error(at, format!("`{key}` is no timeout of a service of {other}"))
             .help("leave it out, or write it in [timeouts] for all services");
     }
+    own(&given.value)
+}
+
+/// What is said in the place of `[timeouts]`.
+pub(super) fn own(given: &raw::Timeouts) -> OwnTimeouts {
     macro_rules! own {
         ($($key:ident)*) => {
-            OwnTimeouts::new([$((stringify!($key), given.value.$key.get()),)*])
+            OwnTimeouts::new([$((stringify!($key), given.$key.get()),)*])
         };
     }
     own! {
         tcp_established tcp_syn_sent tcp_syn_recv tcp_fin_wait tcp_time_wait tcp_close
-        tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp tcp_half_closed sctp_established
+        tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp tcp_half_closed icmp
+        sctp_established
     }
 }
 

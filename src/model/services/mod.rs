@@ -267,9 +267,12 @@ impl Services {
         }
         if pools_changed || new.snat != old.snat {
             let Indexes {
-                snats, registry, ..
+                snats,
+                registry,
+                timings,
+                ..
             } = indexes;
-            snats.follow(&old, new, &around.pools, registry, &around.stats);
+            snats.follow(&old, new, &around.pools, registry, timings, &around.stats);
         }
         let ways_changed = routes.is_some() || around.reverse_path != new.reverse_path;
         around.reverse_path = new.reverse_path;

@@ -2,7 +2,7 @@
 
 use super::configured::At;
 use super::{Edit, Place, Services, State, Turn, key, registry, states};
-use crate::config::ServiceConfig;
+use crate::config::{RealConfig, ServiceConfig};
 use crate::model::changes::NoSuchReal;
 use crate::service::{Condition, Health, ServiceKey};
 use crate::units::{RealId, Time};
@@ -118,6 +118,9 @@ impl Services {
     }
 
     /// Says which servers' addresses no packet gets to. Returns whether there is something to publish.
+    ///
+    /// One that is reached again starts slowly, unless no packet got to any real server of its service: those come back together,
+    /// and none of them would get more than its share.
     pub(in crate::model) fn set_unreachable(&mut self, addresses: HashSet<IpAddr>) -> bool {
         let registry = &mut self.indexes.registry;
         let before = std::mem::replace(&mut registry.unreachable, addresses);
@@ -133,7 +136,12 @@ impl Services {
         };
         let mut is_published = false;
         for service in services.filter(is_other) {
-            is_published |= self.indexes.reweigh(&key(service), service, &self.around);
+            let key = key(service);
+            let was_reached = |real: &RealConfig| !before.contains(&real.address);
+            if service.reals.iter().any(was_reached) {
+                self.indexes.registry.reached_again(&key, service, &before);
+            }
+            is_published |= self.indexes.reweigh(&key, service, &self.around);
         }
         is_published
     }

@@ -171,7 +171,7 @@ impl Registry {
             let is_added = id.is_none() && !is_new;
             let id = id.unwrap_or_else(|| real_ids.allocate(stats, place));
             if is_added {
-                states.added(id, configured(service, real, role));
+                states.came(id, configured(service, real, role));
             }
             registered.draining.remove(&id);
             id
@@ -314,6 +314,24 @@ impl Registry {
         let reals = &self.services.get(key)?.reals;
         let place = reals.binary_search_by_key(&at, |(at, _)| *at).ok()?;
         Some(reals[place].1)
+    }
+
+    /// Begins the slow starts of a service's real servers that packets get to again; `before`: the addresses that none got to.
+    pub(super) fn reached_again(
+        &mut self,
+        key: &ServiceKey,
+        service: &config::ServiceConfig,
+        before: &HashSet<IpAddr>,
+    ) {
+        for (real, role) in in_tables(service) {
+            let address = real.address;
+            if before.contains(&address)
+                && !self.unreachable.contains(&address)
+                && let Some(id) = self.id(key, (address, real.port))
+            {
+                self.states.came(id, configured(service, real, role));
+            }
+        }
     }
 
     /// What is known of a real server beside the file; none: nothing.

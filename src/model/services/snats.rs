@@ -1,6 +1,7 @@
 //! Follows the rules of `[[snat]]`: each has the ids of a service and a real server, by which its connections are counted.
 
 use super::registry::Registry;
+use super::timings::Timings;
 use crate::config::{Config, Protocol, SnatConfig};
 use crate::conn::Pool;
 use crate::service::ServiceKey;
@@ -34,6 +35,7 @@ impl Snats {
         new: &Config,
         pools: &HashMap<String, Arc<Pool>>,
         registry: &mut Registry,
+        timings: &mut Timings,
         stats: &Stats,
     ) {
         let stays = |rule: &&SnatConfig| new.snat.iter().any(|other| other.from == rule.from);
@@ -52,6 +54,8 @@ impl Snats {
                 last: 0,
             });
             let (service, real) = registry.put_outward(key, &name(rule.from), stats);
+            stats.ensure_pairs(real);
+            timings.put_own(&rule.timeouts, false, [real].into_iter());
             let out_port = rule.out_port.map(|place| PortId(place as u8));
             let reply_ports = out_port.map_or(u16::MAX, |port| 1 << port.0);
             stats.tell(real, |told| {

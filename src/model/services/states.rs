@@ -286,8 +286,8 @@ impl States {
         }
     }
 
-    /// A real server was added to a service that is running.
-    pub(super) fn added(&mut self, id: RealId, configured: Configured) {
+    /// A real server was added to a service that is running, or packets get to one again.
+    pub(super) fn came(&mut self, id: RealId, configured: Configured) {
         self.change_from(id, configured, 0, |_| ());
     }
 

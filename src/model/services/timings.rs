@@ -1,6 +1,6 @@
-//! Which real servers' connections have timeouts of their own: those of services that say so, until the last connection is gone.
+//! Which real servers' connections have timeouts of their own: those of services and rules of `[[snat]]` that say so, until the last connection is gone.
 
-use crate::config::{OnIdle, ServiceConfig};
+use crate::config::{OnIdle, OwnTimeouts, ServiceConfig};
 use crate::conn::own_timeout;
 use crate::rcu::map::Map;
 use crate::tables::{OwnTiming, Timing};
@@ -26,7 +26,16 @@ impl Timings {
 
     /// Follows the real servers of a service.
     pub(super) fn put(&mut self, service: &ServiceConfig, reals: impl Iterator<Item = RealId>) {
-        let (timeouts, resets_idle) = (&service.timeouts, service.on_idle == OnIdle::Reset);
+        self.put_own(&service.timeouts, service.on_idle == OnIdle::Reset, reals);
+    }
+
+    /// Follows what is said of the connections of some real servers.
+    pub(super) fn put_own(
+        &mut self,
+        timeouts: &OwnTimeouts,
+        resets_idle: bool,
+        reals: impl Iterator<Item = RealId>,
+    ) {
         let own = (!timeouts.is_empty() || resets_idle).then(|| {
             Arc::new(OwnTiming::new(
                 |state| own_timeout(timeouts, state),

@@ -139,6 +139,43 @@ def proxied(name, near, far):
         wan(client(near, seq=1000, payload=b"\0"), forward("lan", payload=b"\0", seq=1000 + size)),
         wan(client(near, seq=1000), forward("lan", payload=b"", seq=1000 + size)),
     ])
+    other = lambda n: wan(near.tcp(near.CLIENT, near.VIP, sport=40001 + n), forward("lan", far.A))  # noqa: E731
+    def later(n, seconds):  # noqa: E306
+        step = other(n)
+        step.after = seconds
+        return step
+    def lost(times):  # noqa: E306
+        def check(results):
+            again = [segment(frame) for port, frame in results.parts if port == "lan" and ip_of(frame).error == 0]
+            assert len(again) == len(results.parts) == times, results.parts
+            first = segment(results.forwarded(2))
+            assert all(each[:16] == first[:16] and each[(each[12] >> 4) * 4 :] == head for each in again), again
+        return check
+    # RFC 6298: after 1, 2, 4 … seconds more; the connection's own packets are none, others turn the clock.
+    waits = [later(n, seconds) for n, seconds in enumerate((0.9, 0.2, 1.8, 0.3, 3.6, 0.5, 7, 1.5))]
+    yield case("is_sent_again_while_both_are_silent", [
+        *opening(near, far),
+        wan(client(near, payload=b""), forward("lan", far.A, payload=head)),
+        *waits,
+        lan(real(far, ack=1001 + size), forward("wan", near.CLIENT, ack=1001)),
+        later(20, 40), later(21, 40),
+    ], gathers=True, check=lost(4))
+    yield case("is_sent_again_no_longer_than_a_minute", [
+        *opening(near, far),
+        wan(client(near, payload=b""), forward("lan", far.A, payload=head)),
+        *(later(n, 1.1 * 2**n) for n in range(6)), later(6, 130), later(7, 200), later(8, 200),
+    ], gathers=True, check=lost(6))
+    yield case("is_sent_again_for_no_blind_ack", [
+        *opening(near, far),
+        wan(client(near, ack=7777, payload=b""), forward("lan", far.A, payload=head)),
+        later(0, 2), later(1, 4),
+    ], gathers=True, check=lost(0))
+    yield case("is_not_sent_again_after_a_reset", [
+        *opening(near, far),
+        wan(client(near, payload=b""), forward("lan", far.A, payload=head)),
+        lan(real(far, "R", seq=5001), forward("wan", near.CLIENT)),
+        later(0, 2), later(1, 4),
+    ], gathers=True, check=lost(0))
     yield case("resets_before_it", [*opening(near, far), wan(client(near, "R"), forward("lan", seq=1001, flags="R"))])
     yield case("resets_while_it_is_under_way", [
         *opening(near, far),
@@ -244,7 +281,13 @@ def optional(name, near, far):
         wan(client(near, options=raw(forged)), forward("lan", far.A, frame=lambda frame: forged not in segment(frame) and option in segment(frame))),
         wan(client(near, "PA", seq=1019, payload=b"more", options=raw(forged)), forward("lan", **options(b""))),
     ])
-    full = [("NOP", None)] * 40
+    full, padded = [(200, b"#" * 38)], [("NOP", None)] * 40
+    yield Case(f"{name}_toa_in_the_place_of_padding", config(near, far, "toa"), [
+        *opening(near, far),
+        wan(client(near, "PA", payload=REQUEST, options=padded), forward("lan", payload=REQUEST, seq=1001, **options(option))),
+        wan(client(near, "PA", payload=b"odd", options=padded[:5] + stamps[2:] + padded[:25]), forward("lan", payload=b"odd", seq=1001, **options(option + kept[2:]))),
+        wan(spoilt(client(near, "PA", payload=b"odd", options=padded)), forward("lan", payload=b"odd", seq=1001, **options(option))),
+    ])
     yield Case(f"{name}_toa_without_room", config(near, far, "toa"), [
         *opening(near, far),
         wan(client(near, "PA", payload=REQUEST, options=full), forward("lan", payload=REQUEST, seq=1001)),
@@ -256,6 +299,41 @@ def optional(name, near, far):
         wan(near.tcp(near.CLIENT, near.VIP, options=[("MSS", 9000)]), forward("lan", far.A, new=True, mss=9000)),
         lan(real(far, "SA", seq=5000, options=[("MSS", 8960)]), forward("wan", mss=lowered)),
         lan(real(far, "SA", seq=5000, options=[("MSS", 536)]), forward("wan", mss=536 - len(option))),
+    ])
+
+
+def large(name, near, far):
+    """Segments as a TAP gives them that leaves their cutting to the NIC, up to what an IP packet may have."""
+    most, grown, size = 65_000, {"four_to_six": 20}.get(name, 0), len(header(near))
+    def sized(length, **fields):  # noqa: E306
+        sent = client(near, "PA", payload=b"x" * (length - (60 if near is lab6 else 40)), **fields)
+        if near is lab:
+            sent.layer.flags = "DF"
+        return sent
+    fits = most - grown
+    data = fits - (60 if near is lab6 else 40)
+    def alone(results):  # noqa: E306
+        (frame,) = (segment(frame) for port, frame in results.parts if port == "lan")
+        assert frame[(frame[12] >> 4) * 4 :] == header(near) and struct.unpack_from("!I", frame, 4)[0] == 1001
+    wide = lambda way: config(near, far, way, mtu=(most, most))  # noqa: E731
+    yield Case(f"{name}_proxy_before_64_kB", wide("proxy-v2"), [
+        *opening(near, far),
+        # What does not fit is told of, without the header: that goes alone.
+        wan(sized(65_535), reply("too_big", "wan")),
+        wan(sized(fits), forward("lan", far.A, payload=b"x" * data, seq=1001 + size)),
+        lan(real(far, ack=1001 + size + data), forward("wan", near.CLIENT, ack=1001 + data)),
+        wan(sized(fits, seq=1001 + data), forward("lan", far.A, payload=b"x" * data, seq=1001 + data + size)),
+        lan(real(far, ack=1001 + size + 2 * data), forward("wan", near.CLIENT, ack=1001 + 2 * data)),
+    ], gathers=True, check=alone)
+    option = toa(near)
+    yield Case(f"{name}_toa_with_64_kB", wide("toa"), [
+        *opening(near, far),
+        wan(sized(65_535), reply("too_big", "wan")),
+        wan(sized(fits - len(option)), forward("lan", far.A, seq=1001, **options(option))),
+        # The header of the other family is shorter.
+        wan(sized(fits), forward("lan", far.A, seq=1001, **options(option if name == "six_to_four" else b""))),
+        lan(real(far, ack=1001 + data), forward("wan", near.CLIENT, ack=1001 + data)),
+        wan(sized(fits, seq=1001 + data), forward("lan", far.A, seq=1001 + data, **options(b""))),
     ])
 
 
@@ -339,6 +417,7 @@ CASES = [
     *(case for pair in PAIRS for case in datagrams(*pair)),
     *(case for pair in PAIRS if pair[1] is lab for case in none_without(*pair)),
     *(case for pair in PAIRS for case in optional(*pair)),
+    *(case for pair in PAIRS for case in large(*pair)),
     *(case for pair in PAIRS for way in ("proxy-v2", "toa") for case in again(*pair, way)),
     *quoted("v4", lab, lab),
     *pieces(),

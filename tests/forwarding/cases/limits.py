@@ -87,9 +87,33 @@ def persistent(family):
     return Case(f"{'v6' if family is lab6 else 'v4'}_persistence", family.two_arm(lb), steps)
 
 
+def begun_again(family, mode, key):
+    """A SYN in the place of a half-closed connection asks for the rates as well, once, and counts."""
+    one = family.client(9) if family is lab else client(family, 9)
+    talk = lambda flags, **fields: family.tcp(one, family.VIP, flags, **fields)  # noqa: E731
+    says = lambda flags, **fields: lan(family.reply_to(0, flags, **fields), forward("wan"))  # noqa: E731
+    opens = lambda seq: wan(talk("S", seq=seq), forward("lan"))  # noqa: E731
+    def rest(seq, ack):  # noqa: E306
+        return [
+            says("SA", seq=ack - 1, ack=seq + 1),
+            wan(talk("A", seq=seq + 1, ack=ack), forward("lan")),
+            says("FA", seq=ack, ack=seq + 1),
+        ]
+    again = opens(700_000)
+    again.after = 1.5
+    name = f"{'v6' if family is lab6 else 'v4'}_{mode}_{key}_begun_again"
+    return Case(name, family.two_arm(service(family, mode, limits=f"{{ {key} = 1 }}")), [
+        opens(1000), *rest(1000, 5001),
+        wan(talk("S", seq=700_000), refused(key)),
+        again, opens(700_000), *rest(700_000, 90_001),
+        wan(talk("S", seq=1_400_000), refused(key)),
+    ])
+
+
 CASES = [
     *(of(key, family, mode) for key in LIMITS for family in FAMILIES.values() for mode in MODES),
     *(hashed(family) for family in FAMILIES.values()),
     *(across(way, key) for way in WAYS for key in LIMITS),
+    *(begun_again(family, mode, key) for family in FAMILIES.values() for mode in ("nat", "fullnat") for key in LIMITS if "second" in key),
     *(persistent(family) for family in FAMILIES.values()),
 ]

@@ -391,7 +391,31 @@ def many(family):
     return Case(f"{NAMES[family]}_many_flows", world(family, known=(family.GATEWAY, *hosts)), steps)
 
 
-CASES = [make(family) for make in (tcp, reset, udp, unpredictable, pings, forged, traceroute, large, precedence, chosen, none, natted, many) for family in FAMILIES]
+def own_timeouts(family):
+    """A rule's own times, where another one and the services go by the usual ones."""
+    known = forward("wan", REMOTE[family], new=False, src=POOL[family])
+    ask = lambda sport: family.udp(family.A, REMOTE[family], sport=sport)  # noqa: E731
+    talk = lambda flags, **more: family.tcp(family.A, REMOTE[family], flags, sport=50000, dport=443, **more)  # noqa: E731
+    def after(seconds, step):  # noqa: E306
+        step.after = seconds
+        return step
+    rules = ((FROM[family], 'timeouts = { udp = 2, icmp = 5, tcp_established = 20 }\n'), (FAR[family], ""))
+    return Case(f"{NAMES[family]}_own_timeouts", world(family, rules=rules), [
+        lan(ask(9), out(family)),
+        after(1.9, lan(ask(9), known)),
+        after(2.1, lan(ask(9), out(family))),
+        lan(ping(family, family.A, REMOTE[family], id=3), out(family, state="icmp")),
+        after(4.9, lan(ping(family, family.A, REMOTE[family], id=3), known)),
+        after(5.1, lan(ping(family, family.A, REMOTE[family], id=3), out(family, state="icmp"))),
+        lan(talk("S", seq=1000), out(family)),
+        wan(back(6, family, "SA", seq=5000, ack=1001), forward("lan", family.A)),
+        lan(talk("A", seq=1001, ack=5001), known),
+        after(19, lan(talk("A", seq=1001, ack=5001), known)),
+        after(21, lan(talk("A", seq=1001, ack=5001), reply("no_connection", "lan", family.A))),
+    ])
+
+
+CASES = [make(family) for make in (own_timeouts, tcp, reset, udp, unpredictable, pings, forged, traceroute, large, precedence, chosen, none, natted, many) for family in FAMILIES]
 CASES += [flooded(lab), broadcast(()), broadcast(("wan", "lan"))]
 CASES += [errors(family, protocol) for family in FAMILIES for protocol in ("tcp", "udp", "ping")]
 CASES += [exhausted(family, protocol) for family in FAMILIES for protocol in ("udp", "ping")]

@@ -406,16 +406,10 @@ proptest! {
         prop_assert!(sim.real.taken() == streams.0, "the real server's stream");
         prop_assert!(sim.client.taken() == streams.1, "the client's stream");
         let expected = Toa::new(sim.client_ends.own);
-        let length = expected.as_bytes().len();
         prop_assert!(sim.options.iter().all(|option| option == expected.as_bytes()));
-        // Room for it in the header of the first ACK.
-        let headers = 20 + (habits.0.padding * 4 + if forges { 8 } else { 0 }).min(40);
-        if headers + length <= 60 {
-            prop_assert!(!sim.options.is_empty() || links.lost + links.late > 0);
-        } else {
-            let untold = sim.replay.stats().total(|worker| worker.untold.get());
-            prop_assert!(untold > 0);
-        }
+        // However full of padding the headers are, and of what was forged: that makes room.
+        prop_assert!(!sim.options.is_empty() || links.lost + links.late > 0);
+        prop_assert_eq!(sim.replay.stats().total(|worker| worker.untold.get()), 0);
     }
 
     /// A client that gives up tells the real server so, whatever of the header has arrived by then.

@@ -1,0 +1,232 @@
+//! What became of a packet: what it was made into, by which way it goes, and the verdict.
+
+use super::seen::{Header, Seen};
+use super::steps::{After, Before, route, step};
+use super::{Step, advice};
+use crate::config::ClientAddress;
+use crate::forward::tunnel::Via;
+use crate::units::PortId;
+use crate::verdict::Verdict;
+
+/// The last steps of a packet.
+pub(super) fn steps(before: &Before, after: &After) -> Vec<Step> {
+    let steps = [
+        translation(before, after),
+        size(before, after),
+        way(before, after),
+        Some(verdict(after)),
+    ];
+    steps.into_iter().flatten().collect()
+}
+
+/// The packet as it goes on: how weir wraps it is known by its service.
+fn sent(before: &Before, after: &After) -> Option<Seen> {
+    let Verdict::Forward(_) = after.decision.verdict else {
+        return None;
+    };
+    let via = before.service.as_deref().and_then(|service| service.via);
+    let tunnel = match via {
+        Some(Via::Wrapped(config)) => Some(config.encapsulation),
+        _ => None,
+    };
+    after.frames.first().map(|frame| Seen::of(frame, tunnel))
+}
+
+fn translation(before: &Before, after: &After) -> Option<Step> {
+    let seen = sent(before, after)?;
+    let (was, is) = (before.seen.path()?, seen.path()?);
+    let mut step = match was == is {
+        true => step("translation", "addresses and ports stay as they are"),
+        false => step("translation", format!("{was} becomes {is}")),
+    };
+    let details = &mut step.details;
+    details.push(format!("before {}", before.seen));
+    details.push(format!("after  {seen}"));
+    let (before_ip, after_ip) = (before.seen.ip()?, seen.ip()?);
+    if before_ip.dscp != after_ip.dscp {
+        details.push(format!(
+            "DSCP {} tells the real server the VIP",
+            after_ip.dscp
+        ));
+    }
+    if seen.mss() != before.seen.mss()
+        && let (Some(said), Some(sent)) = (before.seen.mss(), seen.mss())
+    {
+        details.push(format!("tcp_mss: MSS {said} becomes {sent}"));
+    }
+    let tells = before
+        .service
+        .as_deref()
+        .map(|service| service.client_address);
+    let (data, options) = (lengths(&before.seen), lengths(&seen));
+    match tells {
+        Some(ClientAddress::Toa) if options.1 > data.1 => {
+            details.push("client_address: the option tells the real server the client".into());
+        }
+        Some(ClientAddress::ProxyV2) if options.0 > data.0 => {
+            details.push(
+                "client_address: a header of the PROXY protocol stands before the data".into(),
+            );
+        }
+        _ => {}
+    }
+    Some(step)
+}
+
+/// Bytes of data and of TCP options.
+fn lengths(seen: &Seen) -> (usize, usize) {
+    match seen.headers.last() {
+        Some(Header::Tcp { options, data, .. }) => (*data, *options),
+        Some(Header::Udp { data, .. }) => (*data, 0),
+        _ => (0, 0),
+    }
+}
+
+fn size(before: &Before, after: &After) -> Option<Step> {
+    let seen = sent(before, after)?;
+    let Verdict::Forward(out) = after.decision.verdict else {
+        return None;
+    };
+    let port = after.engine.model().config().port(out);
+    let (inner, outer) = (before.seen.outer_ip()?.length, seen.outer_ip()?.length);
+    let pieces = after.frames.len();
+    let says = match pieces {
+        0 | 1 => format!(
+            "{outer} bytes, of the {} that {} takes",
+            port.mtu, port.name
+        ),
+        _ => format!(
+            "in {pieces} fragments: {} takes packets of {} bytes",
+            port.name, port.mtu
+        ),
+    };
+    let mut step = step("size", says);
+    if pieces == 1 && outer > inner {
+        step.details
+            .push(format!("{} bytes more than it came with", outer - inner));
+    }
+    Some(step)
+}
+
+fn way(before: &Before, after: &After) -> Option<Step> {
+    let model = after.engine.model();
+    let seen = sent(before, after);
+    let Some(seen) = seen else {
+        let Verdict::Reply(out, _) = after.decision.verdict else {
+            return None;
+        };
+        let answer = after.frames.first().map(|frame| Seen::of(frame, None));
+        let mut step = step(
+            "way",
+            format!(
+                "the answer goes back to where the packet came from, by {}",
+                model.config().port(out).name
+            ),
+        );
+        step.details.extend(answer.map(|answer| answer.to_string()));
+        return Some(step);
+    };
+    let Verdict::Forward(out) = after.decision.verdict else {
+        return None;
+    };
+    let is_reply = before.held.is_some_and(|held| held.is_reply);
+    let real = after.decision.context.real.filter(|_| !is_reply);
+    let real = real
+        .and_then(|id| model.real(id))
+        .map(|(_, address, _)| *address);
+    // With dr the destination stays the VIP, and only the next hop is the real server's.
+    let is_translated = before.seen.ip()?.destination != seen.outer_ip()?.destination;
+    let towards = match real {
+        Some(real) if !is_translated => real,
+        _ => seen.outer_ip()?.destination,
+    };
+    let route_of = model.tables().routes.get(towards);
+    let next = route_of
+        .and_then(|route| route.gateway)
+        .map_or(towards, |(_, via)| via);
+    let mac = seen.destination_mac;
+    let known = match after.made_up.get(&mac) {
+        Some(_) if next.is_ipv4() => {
+            "its MAC address, which ARP would tell, is taken as known".to_owned()
+        }
+        Some(_) => {
+            "its MAC address, which neighbour discovery would tell, is taken as known".to_owned()
+        }
+        None => format!("its MAC address is {mac}"),
+    };
+    Some(Step {
+        step: "way",
+        says: format!(
+            "out by {}, to the next hop {next}",
+            model.config().port(out).name
+        ),
+        details: route(model, towards).into_iter().chain([known]).collect(),
+    })
+}
+
+fn verdict(after: &After) -> Step {
+    let decision = after.decision;
+    let context = &decision.context;
+    let tables = after.engine.model().tables();
+    let out = |port: PortId| &tables.port(port).name;
+    let (says, meaning, advice) = match decision.verdict {
+        Verdict::Forward(port) => {
+            let why = match (context.new_connection, context.real) {
+                (true, _) => "new connection",
+                (false, None) => "routed",
+                (false, Some(_)) => "known connection",
+            };
+            let state = context
+                .state
+                .map_or(String::new(), |state| format!(", now in state {state}"));
+            (
+                format!("forward by {}: {why}{state}", out(port)),
+                None,
+                None,
+            )
+        }
+        Verdict::Reply(port, reason) => {
+            let (meaning, advice) = advice::of_reply(reason);
+            (
+                format!("reply by {}: {}", out(port), reason.name()),
+                Some(meaning),
+                advice,
+            )
+        }
+        Verdict::Queue(port) => (
+            format!(
+                "queue: its next hop's MAC address on {} is not known",
+                out(port)
+            ),
+            Some("It is sent once the next hop has answered, else dropped as neighbour_failed."),
+            None,
+        ),
+        Verdict::Await => (
+            "queue: first_fragment_missing".to_owned(),
+            Some("A fragment that waits for the first one of its datagram, which has the ports."),
+            None,
+        ),
+        Verdict::Local(reason) => (
+            format!("local: {}", reason.name()),
+            Some(advice::of_local(reason)),
+            None,
+        ),
+        Verdict::HandOver(_) => ("hand_over".to_owned(), None, None),
+        Verdict::Drop(reason) => (
+            format!("drop: {}", reason.name()),
+            Some(reason.description()),
+            Some(advice::of_drop(reason)),
+        ),
+    };
+    Step {
+        step: "verdict",
+        says,
+        details: [
+            meaning.map(str::to_owned),
+            advice.map(|advice| format!("what to do: {advice}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+    }
+}
