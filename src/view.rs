@@ -82,7 +82,8 @@ pub struct SnatView {
     /// The network whose connections these are.
     pub from: String,
     pub pool: String,
-    /// The port that they leave by; null: any.
+    /// The port that they leave by, if it is one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out_port: Option<String>,
     /// Connections that the pool has room for, to each remote address and port; each worker has its share of them.
     pub pairs: u32,

@@ -363,7 +363,7 @@ real = [{ address = "10.0.0.11" }, { address = "10.0.0.12", weight = 5 }]
             (keys(None, Some(100), None), Ok((3, Some((100, 0))))),
             (keys(Some(0), Some(100), Some(90)), Ok((0, Some((100, 90))))),
             // As by `ipvsadm -x 0`.
-            (keys(None, Some(0), Some(90)), Ok((3, None))),
+            (keys(None, Some(0), None), Ok((3, None))),
             (keys(None, None, Some(9)), Err("`min_connections` without")),
             (
                 keys(None, Some(5), Some(6)),
