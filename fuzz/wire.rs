@@ -19,10 +19,11 @@ use weir::wire::icmpv6::{self, Icmpv6};
 use weir::wire::ipv4::Ipv4;
 use weir::wire::ipv6::{self, Ipv6};
 use weir::wire::quic::{Decoder, LONGEST_ID, server_made_id};
+use weir::wire::sctp::Sctp;
 use weir::wire::tcp::Tcp;
 use weir::wire::udp::Udp;
 use weir::wire::vlan::Vlan;
-use weir::wire::{arp, build, extension, ndisc};
+use weir::wire::{arp, build, extension, ndisc, sctp};
 
 /// The input is a frame.
 pub fn run(input: &[u8]) {
@@ -181,6 +182,17 @@ fn upper_layer(protocol: u8, bytes: &[u8]) {
                 let _ = (tcp.mss(), tcp.options().count(), tcp.sequence_length());
             }
         }
+        protocol::SCTP => {
+            let _ = Sctp::new_part(bytes).map(|packet| (packet.event(), packet.initiate_tag()));
+            let mut hidden = bytes.to_vec();
+            sctp::hide_addresses(&mut hidden, Ipv4Addr::LOCALHOST.into());
+            assert_eq!(hidden.len(), bytes.len());
+            if let (Ok(before), Ok(after)) =
+                (Sctp::new_checked(bytes), Sctp::new_checked(&hidden[..]))
+            {
+                assert_eq!(before.is_checksum_right(), after.is_checksum_right());
+            }
+        }
         protocol::UDP => {
             if let Ok(udp) = Udp::new_checked(bytes) {
                 assert!(udp.payload().len() <= bytes.len());
@@ -293,6 +305,7 @@ fn answers(frame: &[u8]) {
     let (mac, from) = (weir::net::Mac([2; 6]), std::net::Ipv4Addr::LOCALHOST);
     let mut answer = [0; 700];
     let _ = build::tcp_reset(&mut answer, frame, mac);
+    let _ = build::sctp_refusal(&mut answer, frame, mac);
     let _ = build::icmp_error(&mut answer, frame, mac, from, 3, 3, 0);
     let _ = build::arp_reply_in_place(&mut frame.to_vec(), mac);
     let _ = build::echo_reply_in_place(&mut frame.to_vec(), mac);

@@ -151,6 +151,8 @@ pub mod protocol {
     /// RFC 8200 section 4.6.
     pub const DESTINATION_OPTIONS: u8 = 60;
     pub const VRRP: u8 = 112;
+    /// RFC 9260.
+    pub const SCTP: u8 = 132;
 }
 
 /// A value for each address family.

@@ -72,6 +72,8 @@ pub struct Tables {
     pub timing: Timing,
     /// Whether any service has `one_packet`.
     pub any_one_packet: bool,
+    /// Whether a service has the protocol SCTP, or has had it: its associations outlive it.
+    pub serves_sctp: bool,
     pub reverse_path: ReversePath,
     pub unknown_tcp: UnknownTcp,
     /// Of each kind, by each port.

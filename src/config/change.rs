@@ -1,5 +1,6 @@
 //! A change of one service in part: of some of its keys, or of one real server.
 
+use super::limits::protocol_of_timeout;
 use super::{Config, Diagnostics, Protocol, ServiceConfig};
 use serde_json::{Map, Value as Json};
 use std::borrow::Cow;
@@ -116,6 +117,8 @@ fn leave_to_others(keys: &mut Map<String, Json>, protocol: Protocol) {
     let foreign: &[&str] = match protocol {
         Protocol::Tcp => &["on_drain", "quic", "one_packet"],
         Protocol::Udp => &["tcp_mss", "on_idle"],
+        // It is never one of two.
+        Protocol::Sctp => &[],
     };
     keys.retain(|key, _| !foreign.contains(&key.as_str()));
     // The word that TCP has instead of what the service of UDP may have had.
@@ -127,10 +130,7 @@ fn leave_to_others(keys: &mut Map<String, Json>, protocol: Protocol) {
     }
     if let Some(Json::Object(timeouts)) = keys.get_mut("timeouts") {
         // `icmp` is no service's, which is said.
-        timeouts.retain(|key, _| match protocol {
-            Protocol::Tcp => key != "udp",
-            Protocol::Udp => !key.starts_with("tcp_"),
-        });
+        timeouts.retain(|key, _| key == "icmp" || protocol_of_timeout(key) == protocol);
     }
 }
 

@@ -238,6 +238,7 @@ pub(super) fn of_value(key: &str, value: &DeValue<'_>) -> Option<String> {
         ("protocol", DeValue::Integer(number)) => match number.as_str() {
             "6" => "write \"tcp\"".to_owned(),
             "17" => "write \"udp\"".to_owned(),
+            "132" => "write \"sctp\"".to_owned(),
             _ => return None,
         },
         _ => return None,

@@ -67,6 +67,8 @@ pub struct TimeoutsConfig {
     pub tcp_listen: Duration,
     pub tcp_synack: Duration,
     pub udp: Duration,
+    /// Of an SCTP association; those of its other states are the kernel's (`sctp_timeouts` in `ip_vs_proto_sctp.c`).
+    pub sctp_established: Duration,
     /// In the place of `tcp_fin_wait` and `tcp_close_wait`: one side has closed, and the other may still send.
     pub tcp_half_closed: Option<Duration>,
     /// Of an echo through `[[snat]]`; IPVS has none.
@@ -87,6 +89,7 @@ impl Default for TimeoutsConfig {
             tcp_listen: Duration::from_secs(2 * 60),
             tcp_synack: Duration::from_secs(120),
             udp: Duration::from_secs(5 * 60),
+            sctp_established: Duration::from_secs(15 * 60),
             tcp_half_closed: None,
             icmp: Duration::from_secs(30),
         }
@@ -116,8 +119,11 @@ impl OwnTimeouts {
     /// What of it is of one protocol.
     pub fn of(&self, protocol: Protocol) -> OwnTimeouts {
         let given = self.given();
-        let is_its = |key: &str| (key == "udp") == (protocol == Protocol::Udp);
-        OwnTimeouts(given.filter(|(key, _)| is_its(key)).collect())
+        OwnTimeouts(
+            given
+                .filter(|(key, _)| protocol_of_timeout(key) == protocol)
+                .collect(),
+        )
     }
 
     /// What it says, by key.
@@ -129,5 +135,14 @@ impl OwnTimeouts {
         self.given()
             .find(|(own, _)| *own == key)
             .map(|(_, timeout)| timeout)
+    }
+}
+
+/// The protocol that a timeout is for; `icmp` is no service's.
+pub(super) fn protocol_of_timeout(key: &str) -> Protocol {
+    match key {
+        "udp" => Protocol::Udp,
+        "sctp_established" => Protocol::Sctp,
+        _ => Protocol::Tcp,
     }
 }

@@ -155,6 +155,7 @@ tables! {
         tcp_listen: Duration;
         tcp_synack: Duration;
         udp: Duration;
+        sctp_established: Duration;
         tcp_half_closed: Duration;
         icmp: Duration;
     }

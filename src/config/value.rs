@@ -493,6 +493,7 @@ impl ModeWord {
 pub(super) enum Protocols {
     Tcp,
     Udp,
+    Sctp,
     TcpAndUdp,
 }
 
@@ -502,12 +503,23 @@ impl Protocols {
         match self {
             Protocols::Tcp => &[Protocol::Tcp],
             Protocols::Udp => &[Protocol::Udp],
+            Protocols::Sctp => &[Protocol::Sctp],
             Protocols::TcpAndUdp => &[Protocol::Tcp, Protocol::Udp],
         }
     }
 
     pub(super) fn have(self, protocol: Protocol) -> bool {
         self.all().contains(&protocol)
+    }
+
+    /// As messages have it.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Protocols::Tcp => "TCP",
+            Protocols::Udp => "UDP",
+            Protocols::Sctp => "SCTP",
+            Protocols::TcpAndUdp => "TCP and UDP",
+        }
     }
 }
 
@@ -582,7 +594,7 @@ macro_rules! words {
 words! {
     Hugepages: "hugepage policy" { "auto" => Auto, "require" => Require, "never" => Never, }
     Idle: "idle policy" { "poll" => Poll, "adaptive" => Adaptive, }
-    Protocols: "protocol" { "tcp" => Tcp, "udp" => Udp, "tcp+udp" => TcpAndUdp, }
+    Protocols: "protocol" { "tcp" => Tcp, "udp" => Udp, "sctp" => Sctp, "tcp+udp" => TcpAndUdp, }
     RssKey: "choice of key" { "random" => Random, "published" => Published, }
     ReversePath: "policy" { "strict" => Strict, "loose" => Loose, }
     ClientAddress: "way to tell the client's address" { "none" => None, "toa" => Toa, "proxy-v2" => ProxyV2, }

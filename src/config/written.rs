@@ -446,6 +446,7 @@ fn timeouts_table(timeouts: &TimeoutsConfig) -> Table {
         tcp_listen,
         tcp_synack,
         udp,
+        sctp_established,
         tcp_half_closed,
         icmp,
     } = *timeouts;
@@ -462,6 +463,7 @@ fn timeouts_table(timeouts: &TimeoutsConfig) -> Table {
         ("tcp_listen", tcp_listen),
         ("tcp_synack", tcp_synack),
         ("udp", udp),
+        ("sctp_established", sctp_established),
         ("icmp", icmp),
     ] {
         put(&mut table, key, span(timeout));

@@ -109,7 +109,7 @@ pub struct Connection<K = FlowKey> {
     pub last_seen: Millis,
     /// Its service's, which is known by it.
     pub real: RealId,
-    /// What was noted of its packets, see [`Connection::note_segment`] and [`Connection::note_datagram`]. Of templates: how
+    /// What was noted of its packets, see [`Connection::note_segment`], [`Connection::note_datagram`] and [`Connection::set_tag`]. Of templates: how
     /// many live connections it has, and its service.
     marks: [u32; 2],
     hops: [u16; 2],
@@ -154,6 +154,11 @@ const WRAPPED: u8 = 64;
 
 /// Its SYNs' largest segment size may be lowered.
 const CLAMPED: u8 = 128;
+
+/// What stands for a protocol in a template's key, and for that the protocol: no flow has it.
+pub fn template_protocol(protocol: u8) -> u8 {
+    protocol ^ 0x80
+}
 
 /// [`Connection::template`] of a connection that has none.
 pub const NO_TEMPLATE: u32 = u32::MAX;
@@ -301,7 +306,7 @@ impl<K: Key> Connection<K> {
     /// Whether its real server owes an answer for so many milliseconds: to a SYN, or to all datagrams of a flow.
     pub fn is_unanswered(&self, for_ms: u32, now: Millis) -> bool {
         let since = match self.state {
-            State::SynRecv => self.last_seen,
+            State::SynRecv | State::SctpInit1 | State::SctpInit => self.last_seen,
             State::Udp => Millis(self.marks[0]),
             _ => return false,
         };
@@ -329,6 +334,20 @@ impl<K: Key> Connection<K> {
     /// As if that side had acknowledged it.
     pub fn set_acknowledged(&mut self, by_real: bool, ack: u32) {
         self.marks[usize::from(by_real)] = ack.to_be();
+    }
+
+    /// The verification tag of SCTP packets to the real server, or to the client, as far as it is known.
+    pub fn tag(&self, to_real: bool) -> Option<u32> {
+        self.acknowledged(to_real)
+    }
+
+    pub fn set_tag(&mut self, to_real: bool, tag: u32) {
+        self.set_acknowledged(to_real, tag);
+    }
+
+    /// Whether it puts other ports into its packets.
+    pub fn changes_ports(&self) -> bool {
+        self.translates() && self.request.wire_ports() != self.reply.reversed().wire_ports()
     }
 
     /// Whether a reset ends the connection: its sequence number must be the one that the other side takes next (RFC 5961

@@ -6,6 +6,7 @@ pub mod key;
 pub mod key6;
 pub mod key_any;
 pub mod local_port;
+pub mod sctp;
 pub mod state;
 pub mod table;
 pub mod told;

@@ -1,5 +1,5 @@
 //! The states of a connection: those of the kernel's IPVS, with its transitions (`tcp_states` in
-//! `ip_vs_proto_tcp.c`) and timeouts.
+//! `ip_vs_proto_tcp.c`; those of SCTP are in [`sctp`](super::sctp)) and timeouts.
 
 use crate::config;
 use crate::wire::tcp::Flags;
@@ -33,10 +33,25 @@ pub enum State {
     Icmp,
     /// A persistence template: binds a client to a real server.
     Template,
+    /// The client has sent an INIT.
+    SctpInit1,
+    /// The client has sent another one.
+    SctpInit,
+    /// The real server has answered by INIT ACK.
+    SctpCookieSent,
+    /// The client has sent the cookie back.
+    SctpCookieReplied,
+    SctpEstablished,
+    SctpShutdownSent,
+    SctpShutdownReceived,
+    SctpShutdownAckSent,
+    /// The real server has refused the INIT by ABORT.
+    SctpRejected,
+    SctpClosed,
 }
 
 impl State {
-    pub const ALL: [State; 16] = [
+    pub const ALL: [State; 26] = [
         State::None,
         State::Established,
         State::SynSent,
@@ -53,6 +68,16 @@ impl State {
         State::Udp,
         State::Icmp,
         State::Template,
+        State::SctpInit1,
+        State::SctpInit,
+        State::SctpCookieSent,
+        State::SctpCookieReplied,
+        State::SctpEstablished,
+        State::SctpShutdownSent,
+        State::SctpShutdownReceived,
+        State::SctpShutdownAckSent,
+        State::SctpRejected,
+        State::SctpClosed,
     ];
 
     /// IPVS's name, in lower case.
@@ -72,10 +97,21 @@ impl State {
             State::Udp => "udp",
             State::Icmp => "icmp",
             State::Template => "assured",
+            State::SctpInit1 => "init1",
+            State::SctpInit => "init",
+            State::SctpCookieSent => "cookie_sent",
+            State::SctpCookieReplied => "cookie_replied",
+            State::SctpEstablished => "established",
+            State::SctpShutdownSent => "shutdown_sent",
+            State::SctpShutdownReceived => "shutdown_received",
+            State::SctpShutdownAckSent => "shutdown_ack_sent",
+            State::SctpRejected => "rejected",
+            State::SctpClosed => "closed",
         }
     }
 
-    /// Whether the kernel counts it as ActiveConn (`tcp_state_active_table`); all others are InActConn.
+    /// Whether the kernel counts it as ActiveConn (`tcp_state_active_table`, and of SCTP ESTABLISHED alone); all others are
+    /// InActConn.
     #[inline]
     pub const fn is_active(self) -> bool {
         matches!(
@@ -86,6 +122,7 @@ impl State {
                 | State::SynSent
                 | State::SynRecv
                 | State::SynAck
+                | State::SctpEstablished
         )
     }
 
@@ -94,17 +131,25 @@ impl State {
     pub const fn is_half_open(self) -> bool {
         matches!(
             self,
-            State::SynRecv | State::SynSent | State::SynAck | State::Unanswered | State::Handshaken
+            State::SynRecv
+                | State::SynSent
+                | State::SynAck
+                | State::Unanswered
+                | State::Handshaken
+                | State::SctpInit1
+                | State::SctpInit
+                | State::SctpCookieSent
+                | State::SctpCookieReplied
         )
     }
 
-    /// Whether a SYN makes a new connection of it (the kernel's `is_new_conn_expected`). In CLOSE_WAIT and LAST_ACK, and
+    /// Whether a SYN or an INIT makes a new connection of it (the kernel's `is_new_conn_expected`). In CLOSE_WAIT and LAST_ACK, and
     /// in FIN_WAIT where replies are seen, one side may still send: whether the SYN is a new attempt is for the real
     /// server to say (RFC 9293 section 3.10.7.4, RFC 5961 section 4).
     #[inline]
     pub const fn is_reusable(self, sees_replies: bool) -> bool {
         match self {
-            State::TimeWait | State::Close => true,
+            State::TimeWait | State::Close | State::SctpRejected | State::SctpClosed => true,
             State::FinWait => !sees_replies,
             _ => false,
         }
@@ -120,7 +165,31 @@ impl State {
     /// Whether the client has yet to complete the handshake.
     #[inline]
     pub const fn is_handshake(self) -> bool {
-        matches!(self, State::SynRecv | State::SynSent | State::SynAck)
+        matches!(
+            self,
+            State::SynRecv
+                | State::SynSent
+                | State::SynAck
+                | State::SctpInit1
+                | State::SctpInit
+                | State::SctpCookieSent
+        )
+    }
+
+    /// Whether it is one of an SCTP association.
+    #[inline]
+    pub const fn is_sctp(self) -> bool {
+        self as u8 >= State::SctpInit1 as u8
+    }
+
+    /// How long the kernel lets an SCTP association be silent in it (`sctp_timeouts`), but for established ones; none of other
+    /// states. Longer than the longest pause between two attempts (RFC 9260 section 16: RTO.Max is 60 s).
+    const fn sctp_timeout(self) -> Option<Duration> {
+        match self {
+            State::SctpInit1 | State::SctpRejected => Some(Duration::from_secs(4)),
+            state if state.is_sctp() => Some(Duration::from_secs(61)),
+            _ => None,
+        }
     }
 
     /// Whether one side has closed, and the other may still send.
@@ -257,6 +326,8 @@ impl From<&config::TimeoutsConfig> for Timeouts {
                 State::Icmp => from.icmp,
                 // A template's timeout is its service's, kept in the entry.
                 State::Template => Duration::ZERO,
+                State::SctpEstablished => from.sctp_established,
+                state => state.sctp_timeout().unwrap_or_default(),
             };
             timeout.as_millis() as u32
         }))
@@ -279,7 +350,9 @@ pub fn own_timeout(own: &config::OwnTimeouts, state: State) -> Option<u32> {
         State::Listen => own.get("tcp_listen"),
         State::SynAck => own.get("tcp_synack"),
         State::Udp => own.get("udp"),
+        State::SctpEstablished => own.get("sctp_established"),
         State::Icmp => own.get("icmp"),
+        _ => None,
     };
     timeout.map(|timeout| timeout.as_millis() as u32)
 }
@@ -402,7 +475,7 @@ mod tests {
             State::LastAck => "LA",
             State::Listen => "LI",
             State::SynAck => "SA",
-            State::Udp | State::Icmp | State::Template => unreachable!("no TCP state"),
+            _ => unreachable!("no TCP state"),
         };
         let columns: Vec<_> = "NO ES SS SR FW TW CL CW LA LI SA".split(' ').collect();
         let states = || State::ALL.into_iter().take(State::Udp as usize);
@@ -455,6 +528,7 @@ mod tests {
                 "syn_recv",
                 "synack",
                 "established",
+                "established",
                 "established"
             ]
         );
@@ -471,18 +545,21 @@ mod tests {
         };
         let cases = [
             // The kernel's `is_new_conn_expected`; FIN_WAIT is NOOUTPUT's only.
-            (names(&|state| state.is_reusable(true)), "TimeWait Close"),
+            (
+                names(&|state| state.is_reusable(true)),
+                "TimeWait Close SctpRejected SctpClosed",
+            ),
             (
                 names(&|state| state.is_reusable(false)),
-                "FinWait TimeWait Close",
+                "FinWait TimeWait Close SctpRejected SctpClosed",
             ),
             (
                 names(&|state| state.is_over(true)),
-                "TimeWait Close LastAck",
+                "TimeWait Close LastAck SctpRejected SctpClosed",
             ),
             (
                 names(&|state| state.is_over(false)),
-                "FinWait TimeWait Close LastAck",
+                "FinWait TimeWait Close LastAck SctpRejected SctpClosed",
             ),
             (
                 names(&|state| state.is_half_closed()),

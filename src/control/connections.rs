@@ -1,6 +1,7 @@
 //! Connections as rows for `/v1/connections`.
 
 use super::Control;
+use crate::conn::entry::template_protocol;
 use crate::conn::{Address, Connection, Key};
 use crate::exchange::ConnectionChunk;
 use crate::net::protocol;
@@ -76,6 +77,10 @@ fn row<K: Key>(
         .saturating_sub(now.since(connection.last_seen));
     let (request, reply) = (&connection.request, &connection.reply);
     let client = SocketAddr::new(request.source().into(), request.source_port());
+    let kind = match connection.is_template() {
+        true => template_protocol(request.protocol()),
+        false => request.protocol(),
+    };
     let (real, local) = match connection.is_template() {
         // Its one key is the client's.
         true => {
@@ -91,9 +96,9 @@ fn row<K: Key>(
         ),
     };
     ConnectionView {
-        // A template's has a mark above the protocol's bits.
-        protocol: match request.protocol() & 0x7f {
+        protocol: match kind {
             protocol::TCP => "tcp",
+            protocol::SCTP => "sctp",
             protocol::ICMP | protocol::ICMPV6 => "icmp",
             _ => "udp",
         }
@@ -129,7 +134,7 @@ mod tests {
         let mut connection = Connection::new(request, translation, RealId(3));
         connection.state = State::Established;
         connection.last_seen = Millis(5_000);
-        let key = K::new(client, 0, vip, 443, protocol::TCP | 0x80);
+        let key = K::new(client, 0, vip, 443, template_protocol(protocol::TCP));
         let mut template = Connection::template(key, 300_000, ServiceId(1), RealId(3));
         template.last_seen = Millis(5_000);
         let bound = Some((real.into(), 8443));
@@ -190,7 +195,7 @@ mod tests {
             0,
             "2001:db8::80".parse().unwrap(),
             53,
-            17 | 0x80,
+            template_protocol(17),
         );
         let template = Connection::template(key, 1_000, ServiceId(1), RealId(3));
         let timeouts = Timing::from(Timeouts::from(&TimeoutsConfig::default()));

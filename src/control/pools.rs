@@ -144,7 +144,7 @@ impl Control {
                 used: load.map_or(0, in_use),
                 // A flow of UDP is never closed.
                 closing: match service.key.protocol {
-                    Protocol::Tcp => load.map_or(0, |load| load.inactive.get()),
+                    Protocol::Tcp | Protocol::Sctp => load.map_or(0, |load| load.inactive.get()),
                     Protocol::Udp => 0,
                 },
                 highest: pairs.map_or(0, PairUse::highest),

@@ -3,7 +3,7 @@
 use super::family::Family;
 use super::live::Room;
 use super::parse::Flow;
-use super::{Core, Turn, is_tcp};
+use super::{Core, Turn, has_handshake};
 use crate::admission::{Guard, Refusal, client};
 use crate::conn::{ConnId, Key};
 use crate::packet::{Packet, Sink};
@@ -82,7 +82,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(recent) = guard.tally.share(self.worker).recent.get() else {
             return Room::No;
         };
-        let syn = is_tcp(flow).then(|| self.live.table.hash(&flow.key));
+        let syn = has_handshake(flow).then(|| self.live.table.hash(&flow.key));
         let places = (most / self.shared.steering.workers() as u32).max(1);
         for _ in 0..LOOKS {
             let Some(id) = recent.oldest() else {

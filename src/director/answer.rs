@@ -1,6 +1,6 @@
 //! What weir answers to packets that it refuses: resets, ICMP unreachable, time exceeded, too big.
 //!
-//! An answer is given only to a packet with a right TCP, UDP or ICMP checksum. Of a damaged packet not even the sender is
+//! An answer is given only to a packet with a right TCP, UDP, SCTP or ICMP checksum. Of a damaged packet not even the sender is
 //! sure. The checksum of a datagram in fragments is not known: its first fragment gets the errors that a router has to
 //! send, so that its sender learns of the path, but none that a host makes of whole datagrams; the others get none
 //! (RFC 1812 section 4.3.2.7).
@@ -10,7 +10,7 @@
 use super::family::{Error, Family};
 use super::limit::{AnswerKind, Asker};
 use super::parse::{Flow, Kind};
-use super::{Core, Turn, is_tcp};
+use super::{Core, Turn, has_handshake};
 use crate::conn::Key;
 use crate::packet::{Packet, Sent, Sink};
 use crate::tables::Tables;
@@ -84,7 +84,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             .would_allow(kind, port, &asker, now, limit)
     }
 
-    /// Refuses a packet: TCP by a reset, UDP by "port unreachable", both from the packet's destination, so it must not have
+    /// Refuses a packet: TCP by a reset, SCTP by an ABORT, UDP by "port unreachable", both from the packet's destination, so it must not have
     /// been rewritten.
     pub(super) fn refuse<S: Sink<Packet = P>>(
         &mut self,
@@ -102,7 +102,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 _ => DropReason::NoRealServer,
             });
         }
-        if is_tcp(flow) {
+        if has_handshake(flow) {
             return self.reset(packet, flow, reason, turn);
         }
         let from = flow.key.destination();
@@ -127,7 +127,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         self.error(packet, flow, vip, Error::HostUnreachable, reason, turn)
     }
 
-    /// Answers a TCP segment with a reset from its destination (RFC 9293 section 3.10.7.1).
+    /// Answers a TCP segment with a reset from its destination (RFC 9293 section 3.10.7.1), an SCTP packet with an ABORT (RFC 9260
+    /// section 8.4).
     pub(super) fn reset<S: Sink<Packet = P>>(
         &mut self,
         packet: P,

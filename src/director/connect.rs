@@ -7,7 +7,8 @@ use super::family::Family;
 use super::flow::{Way, count, direction};
 use super::live::{Live, Rivals, Room};
 use super::parse::Flow;
-use super::{Core, Turn, is_tcp};
+use super::sctp::{first_state, is_sctp};
+use super::{Core, Turn, has_handshake, is_tcp};
 use crate::config::ClientAddress;
 use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
@@ -46,7 +47,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let (tables, now) = (turn.tables, turn.now);
         let key = &flow.key;
         let coarse = now.millis();
-        let tcp = is_tcp(flow);
+        let (tcp, has_handshake) = (is_tcp(flow), has_handshake(flow));
         let address = match F::address(real.address) {
             Some(address) => address,
             // Its packets go to it inside others of its own family.
@@ -63,7 +64,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             return Err(Unmade::Drop(DropReason::Hairpin));
         }
         let hash = self.live.table.hash(key);
-        let syn = tcp.then_some(hash);
+        let syn = has_handshake.then_some(hash);
         let room = self.live.make_room(service.id, syn, coarse);
         self.reset_given_up(tables, turn.sink);
         match room {
@@ -88,9 +89,10 @@ impl<F: Family, P: Packet> Core<F, P> {
         let mut connection = Connection::new(*key, translation, real.id);
         connection.state = match tcp {
             true => next_tcp(State::None, direction(&connection, false), flow.flags),
+            false if is_sctp(flow) => first_state::<F>(&connection, flow.flags),
             false => State::Udp,
         };
-        if !tcp {
+        if !has_handshake {
             connection.set_begun(coarse);
         }
         // Without replies a scheduled segment in mid-connection may end it as soon as it begins.
@@ -134,7 +136,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         if told != Told::default() {
             self.live.set_told(id, told);
         }
-        if !tcp && !connection.is_two_way() {
+        if !has_handshake && !connection.is_two_way() {
             self.live.assure(&connection);
         }
         self.sweep.connection_made();

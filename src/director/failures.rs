@@ -7,7 +7,7 @@
 use super::family::Family;
 use super::live::ANSWER_MS;
 use super::parse::Flow;
-use super::{Core, is_tcp};
+use super::{Core, has_handshake};
 use crate::conn::{ConnId, Connection, Found, State};
 use crate::packet::Packet;
 use crate::stats::Failure;
@@ -37,7 +37,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     /// Counts that a watched real server answers a new connection.
     #[cold]
     pub(super) fn note_answer(&self, connection: &Connection<F::Key>, flow: &Flow<F>) {
-        let refuses = is_tcp(flow) && flow.flags.rst();
+        let refuses = has_handshake(flow) && flow.flags.rst();
         if !refuses {
             self.counters().answered(connection.real);
         }

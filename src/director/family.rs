@@ -111,7 +111,7 @@ pub trait Family: Copy + Debug + Default + Eq + Send + 'static {
         from: Self::Address,
         error: Error,
     ) -> Option<usize>;
-    /// See [`tcp_reset`](crate::wire::build::tcp_reset).
+    /// See [`tcp_reset`](crate::wire::build::tcp_reset) and [`sctp_refusal`](crate::wire::build::sctp_refusal).
     fn write_reset_for(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize>;
     /// Room for the frame of [`write_reset`](Self::write_reset).
     const RESET_LEN: usize;

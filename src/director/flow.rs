@@ -1,9 +1,10 @@
-//! TCP and UDP: known connections, and the way out. A flow's first packet is in [`unknown`](super::unknown).
+//! Flows: known connections, and the way out. A flow's first packet is in [`unknown`](super::unknown).
 
 use super::family::{Family, Wire};
 use super::parse::{Flow, Kind};
 use super::schedule::could_serve;
-use super::{Core, Outcome, Turn, is_tcp, wrapped};
+use super::sctp::is_sctp;
+use super::{Core, Outcome, Turn, has_handshake, is_tcp, wrapped};
 use crate::config::{ClientAddress, Protocol, TcpMss};
 use crate::conn::state::{changes_tcp, next_tcp};
 use crate::conn::{Address, Connection, Direction, Found, Key, Place, State};
@@ -110,7 +111,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         if found.reply && !comes_from_it {
             return (Verdict::Drop(DropReason::WrongPort), context);
         }
-        let opens = !found.reply && is_tcp(flow) && flow.flags.opens();
+        let opens = !found.reply && has_handshake(flow) && flow.flags.opens();
         let leaves = !found.reply && real.standing.is_left();
         let asks = !found.reply && real.standing.asks();
         let is_watched = real.standing.is_watched();
@@ -142,7 +143,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let is_handshake = connection.state.is_handshake();
         let reopens = opens && connection.is_two_way() && connection.state.is_half_closed();
         if !found.reply
-            && is_tcp(flow)
+            && has_handshake(flow)
             && flow.flags.syn()
             && !is_handshake
             // One that is sent again is asked for once.
@@ -170,6 +171,12 @@ impl<F: Family, P: Packet> Core<F, P> {
                     .set_acknowledged(found.reply, numbers.acknowledged),
                 false => self.step(found, flow, numbers),
             }
+        } else if is_sctp(flow) {
+            context.new_connection = opens && connection.state.is_reusable(connection.is_two_way());
+            if is_watched {
+                self.note_handshake(found, flow, now);
+            }
+            self.step_sctp(&packet, flow, found);
         } else {
             self.live.table.get_mut(found.id).note_datagram(found.reply);
         }
@@ -178,7 +185,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             if is_watched {
                 self.note_answer(&connection, flow);
             }
-            if !is_tcp(flow) {
+            if !has_handshake(flow) {
                 self.live.assure(&connection);
             }
         }
@@ -365,6 +372,13 @@ impl<F: Family, P: Packet> Core<F, P> {
             let vip = self.speaker(connection, reply, packet.port(), tables);
             return self.host_unreachable(packet, flow, vip, reason, turn);
         }
+        // The checksum covers the whole packet, and what is told of addresses may be in any part of it.
+        if is_sctp(flow)
+            && flow.kind.is_fragment()
+            && (connection.changes_ports() || connection.translates() && flow.flags.syn())
+        {
+            return Verdict::Drop(DropReason::SctpFragment);
+        }
         let form = Form {
             layout: flow.layout,
             part: flow.kind.part(),
@@ -501,7 +515,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let fate = real.map_or(Established::Removed, |real| real.standing.established());
         let is_over = tables.timing.is_expired(&connection, now.millis()) || flow.flags.rst();
         let moves = fate == Established::Moved && !is_over && flow.kind == Kind::Segment;
-        if is_over || !is_tcp(flow) || flow.flags.opens() || moves {
+        if is_over || !has_handshake(flow) || flow.flags.opens() || moves {
             self.live.end(found.id);
             let target = tables.target(&service_key(&flow.key));
             let mut flow = *flow;
@@ -511,8 +525,12 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
             return self.unknown(packet, &flow, target, turn);
         }
-        if connection.state != State::Close {
-            self.live.enter(found.id, State::Close);
+        let closed = match is_tcp(flow) {
+            true => State::Close,
+            false => State::SctpClosed,
+        };
+        if connection.state != closed {
+            self.live.enter(found.id, closed);
             self.live.table.get_mut(found.id).last_seen = now.millis();
         }
         let reason = match fate {
@@ -535,6 +553,7 @@ pub(super) fn service_key<K: Key>(key: &K) -> ServiceKey<K::Address> {
     ServiceKey {
         protocol: match key.protocol() {
             protocol::TCP => Protocol::Tcp,
+            protocol::SCTP => Protocol::Sctp,
             _ => Protocol::Udp,
         },
         address: key.destination(),

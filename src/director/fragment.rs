@@ -3,13 +3,15 @@
 use super::family::{Family, V4, Wire};
 use super::parse::{Flow, Kind};
 use super::parts::Part;
+use super::sctp;
 use crate::conn::Key;
 use crate::forward::rewrite::Layout;
 use crate::net::protocol;
 use crate::packet::Head;
 use crate::verdict::DropReason;
+use crate::wire::sctp::Sctp;
 use crate::wire::tcp::Flags;
-use crate::wire::{ethernet, extension, tcp, udp};
+use crate::wire::{self, ethernet, extension, tcp, udp};
 
 /// The most bytes that a packet has, and an IPv6 packet behind its header.
 const LONGEST: u32 = 65_535;
@@ -45,7 +47,10 @@ impl<F: Family> Fragment<F> {
     /// The fragment as a packet of a flow, by what the first one of its datagram has told.
     pub(super) fn flow(&self, head: Head, frame: &[u8]) -> Flow<F> {
         let flags = match (self.is_first(), head.protocol) {
-            (true, protocol::TCP) => frame.get(usize::from(self.layout.l4) + 13),
+            (true, protocol::TCP) => (frame.get(usize::from(self.layout.l4) + 13)).copied(),
+            (true, protocol::SCTP) => (frame.get(usize::from(self.layout.l4)..))
+                .and_then(|bytes| Sctp::new_part(bytes).ok())
+                .map(|packet| sctp::flags(&packet).0),
             _ => None,
         };
         Flow {
@@ -57,7 +62,7 @@ impl<F: Family> Fragment<F> {
                 head.protocol,
             ),
             layout: self.layout,
-            flags: Flags(flags.copied().unwrap_or_default()),
+            flags: Flags(flags.unwrap_or_default()),
             ttl: self.ttl,
             length: self.length,
             kind: match self.is_first() {
@@ -69,12 +74,13 @@ impl<F: Family> Fragment<F> {
 }
 
 impl<F: Wire> Fragment<F> {
-    /// Whether its datagram may be one of TCP or UDP. In IPv6 a later fragment does not tell: its next header
+    /// Whether its datagram may be one of TCP or UDP, or of SCTP where that is served. In IPv6 a later fragment does not tell: its next header
     /// may be that of an extension header, which only the first one has.
-    pub(super) fn may_be_flow(&self) -> bool {
+    pub(super) fn may_be_flow(&self, serves_sctp: bool) -> bool {
         let is_open = F::IS_V6 && !self.is_first();
         match self.protocol {
             protocol::TCP | protocol::UDP => true,
+            protocol::SCTP if serves_sctp => true,
             other => is_open && extension::is_extension(other),
         }
     }
@@ -120,6 +126,7 @@ impl<F: Wire> Fragment<F> {
         let tcp_len = header.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4);
         let least = match self.protocol {
             protocol::TCP => tcp_len.max(tcp::HEADER_LEN),
+            protocol::SCTP => wire::sctp::LEAST_LEN,
             _ => udp::HEADER_LEN,
         };
         let ports = match header.first_chunk::<8>() {
@@ -146,7 +153,7 @@ impl<F: Wire> Fragment<F> {
         if is_tcp && tcp_len < tcp::HEADER_LEN {
             return Err(DropReason::BadL4Header);
         }
-        let has_checksum = is_tcp || word(6) != 0;
+        let has_checksum = is_tcp || self.protocol == protocol::SCTP || word(6) != 0;
         if !has_checksum && F::IS_V6 {
             return Err(DropReason::NoUdpChecksum);
         }

@@ -36,7 +36,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
         let ends = |verdict| (verdict, PacketContext::default());
         let drops = |reason| ends(Verdict::Drop(reason));
         let owner = tables.owner(packet.port(), fragment.destination.into());
-        let is_flow = fragment.may_be_flow();
+        let is_flow = fragment.may_be_flow(tables.serves_sctp);
         // With nat, a reply to a client in the subnet of its real server, perhaps: unless the host has the address too.
         let is_answer = is_flow && !tables.natted.is_empty();
         let host = match owner {
@@ -136,7 +136,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
     /// an answer of a real server on the port's link.
     fn may_be_hairpin(&self, packet: &P, fragment: &Fragment<F>, tables: &Tables) -> bool {
         let port = tables.port(packet.port());
-        fragment.may_be_flow()
+        fragment.may_be_flow(tables.serves_sctp)
             && !tables.natted.is_empty()
             && port.hairpin.of(fragment.destination.into()).is_some()
             && tables.is_way_to(packet.port(), fragment.source)

@@ -1,4 +1,4 @@
-//! Comes here: an ICMP error about a packet of TCP or UDP. It goes where that packet came from: a packet of the same
+//! Comes here: an ICMP error about a packet of TCP, UDP or SCTP. It goes where that packet came from: a packet of the same
 //! connection, seen from the other end, so that it is found by the key of the quoted packet's answers.
 //!
 //! Anyone can write one. So it is believed only if it quotes a connection, and what the connection knows of the quoted
@@ -37,7 +37,7 @@ pub struct IcmpError<F: Family> {
     pub source: F::Address,
     /// Whether the host, or its port, cannot be reached.
     pub is_absence: bool,
-    /// Of a quoted TCP segment.
+    /// Of a quoted TCP segment; of SCTP the verification tag.
     pub sequence: Option<u32>,
     pub places: Places,
 }
@@ -56,7 +56,8 @@ impl<F: Family> IcmpError<F> {
         F: Wire,
     {
         let sequence = match quoted.protocol() {
-            protocol::TCP => quoted_l4
+            // The sequence number, or the verification tag.
+            protocol::TCP | protocol::SCTP => quoted_l4
                 .get(4..8)
                 .and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?))),
             _ => None,
@@ -98,6 +99,11 @@ impl<F: Family> IcmpError<F> {
         };
         // What the side that the packet went to takes next.
         let expected = connection.acknowledged(reply);
+        if self.flow.key.protocol() == protocol::SCTP {
+            // RFC 9260 section 10.2; of an INIT it is 0.
+            let is_initial = sequence == 0 && connection.state.is_handshake();
+            return is_initial || expected.is_none_or(|tag| tag == sequence);
+        }
         let is_near = |expected: u32| {
             let ahead = sequence.wrapping_sub(expected) as i32;
             ahead.unsigned_abs() <= PLAUSIBLE

@@ -9,6 +9,7 @@ use crate::arch::NoMemory;
 use crate::conn::entry::{NO_TEMPLATE, Worth};
 use crate::conn::local_port::{Held, Pair};
 use crate::conn::{Address, ConnId, Connection, Key, State, Table, Told};
+use crate::net::protocol;
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
 use crate::units::{Millis, RealId, ServiceId};
@@ -187,7 +188,7 @@ impl<F: Family> Live<F> {
             }
         }
         if connection.has_local_pair()
-            && !matches!(connection.state, State::Udp | State::Icmp)
+            && connection.request.protocol() == protocol::TCP
             && let Some(next) = connection.acknowledged(true)
         {
             let (reply, next) = (connection.reply, told.to_real(next));
@@ -292,7 +293,7 @@ impl<F: Family> Live<F> {
                 self.hint(&connection);
             }
         }
-        if next == State::Established {
+        if matches!(next, State::Established | State::SctpEstablished) {
             self.assure(&connection);
         }
     }

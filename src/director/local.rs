@@ -7,6 +7,7 @@ use super::parse::{Datagram, Kind};
 use super::routing::Routed;
 use super::{Core, Outcome, Turn};
 use crate::config::CheckAddresses;
+use crate::net::protocol;
 use crate::packet::{Packet, Priority, Sent, Sink};
 use crate::tables::{Owner, Tables};
 use crate::units::{PortId, Time};
@@ -22,6 +23,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
         let tables = turn.tables;
+        if datagram.protocol == protocol::SCTP && tables.serves_sctp {
+            return self.sctp(packet, datagram, turn);
+        }
         let owner = tables.owner(packet.port(), datagram.destination.into());
         if let Some(flow) = self.echo_flow(&packet, datagram, owner, tables) {
             return self.outward_echo(packet, &flow, turn);
@@ -58,7 +62,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
             // Echo replies have no port: that of any check stands for it.
             let to = (datagram.destination, CheckAddresses::PORTS.0);
             let checks = tables.check_answer(datagram.source, to);
-            match (F::message(message_of(&packet, datagram)), owner) {
+            match (F::message(message_of(packet.data(), datagram)), owner) {
                 (Message::Malformed, _) => Verdict::Drop(DropReason::BadL4Header),
                 (Message::Error, _) => return self.icmp_error(packet, datagram, turn),
                 (Message::EchoRequest, Some(Owner::Checks)) => Verdict::Drop(DropReason::NotForUs),
@@ -95,7 +99,8 @@ impl<F: Wire, P: Packet> Core<F, P> {
 
     /// Whether it is an ICMP error, which a connection may be found for.
     fn is_error(&self, packet: &P, datagram: &Datagram<F>) -> bool {
-        datagram.protocol == F::ICMP && F::message(message_of(packet, datagram)) == Message::Error
+        datagram.protocol == F::ICMP
+            && F::message(message_of(packet.data(), datagram)) == Message::Error
     }
 
     /// What a router looks at.
@@ -164,12 +169,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
 }
 
 /// The bytes behind the IP headers.
-pub(super) fn message_of<'a, F: Wire, P: Packet>(
-    packet: &'a P,
-    datagram: &Datagram<F>,
-) -> &'a [u8] {
+pub(super) fn message_of<'a, F: Wire>(frame: &'a [u8], datagram: &Datagram<F>) -> &'a [u8] {
     let end = ethernet::HEADER_LEN + usize::from(datagram.length);
-    let bytes = packet.data().get(usize::from(datagram.layout.l4)..end);
+    let bytes = frame.get(usize::from(datagram.layout.l4)..end);
     bytes.unwrap_or_default()
 }
 

@@ -56,6 +56,7 @@ mod remind;
 mod room;
 mod routing;
 mod schedule;
+pub mod sctp;
 mod shares;
 mod stage;
 mod sweep;
@@ -569,6 +570,11 @@ impl<F: Wire, P: Packet> Core<F, P> {
 fn is_own_or_no_mac(frame: &[u8], port: PortId, tables: &Tables) -> bool {
     is_bad_source_mac(frame, tables.port(port))
         || crate::wire::ethernet::source(frame).is_some_and(|source| tables.is_own_mac(source))
+}
+
+/// Whether a flow's connections begin by a handshake: of TCP or SCTP.
+fn has_handshake<F: Family>(flow: &Flow<F>) -> bool {
+    is_tcp(flow) || sctp::is_sctp(flow)
 }
 
 /// Whether a flow is of TCP.

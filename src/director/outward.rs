@@ -17,6 +17,7 @@ use super::live::Room;
 use super::local::message_of;
 use super::parse::{Datagram, Flow, Kind};
 use super::routing::{Routed, is_host};
+use super::sctp::is_sctp;
 use super::{Core, Origin, Outcome, Turn, is_tcp};
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose};
 use crate::conn::state::next_tcp;
@@ -63,14 +64,14 @@ impl<F: Family, P: Packet> Core<F, P> {
         rule.out_port.is_none_or(leaves).then_some(rule)
     }
 
-    /// The same, of a flow's packet; none of one whose pool is of another family.
+    /// The same, of a flow's packet; none of one whose pool is of another family, nor of SCTP.
     pub(super) fn rule_of<'t>(
         &self,
         port: PortId,
         flow: &Flow<F>,
         tables: &'t Tables,
     ) -> Option<&'t SnatRule> {
-        if tables.snat.is_empty() || F::CROSSES {
+        if tables.snat.is_empty() || F::CROSSES || is_sctp(flow) {
             return None;
         }
         let key = &flow.key;
@@ -354,7 +355,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
             return None;
         }
         let ends = (datagram.source, datagram.destination);
-        let message = message_of::<F, P>(packet, datagram);
+        let message = message_of(packet.data(), datagram);
         let header = message.first_chunk::<8>()?;
         let is_reply = match (header[0], owner) {
             (kind, None) if kind == F::ECHO_REQUEST => false,
@@ -411,7 +412,7 @@ impl<F: Wire, P: Packet> Core<F, P> {
         owner: Option<Owner>,
         tables: &Tables,
     ) -> bool {
-        let may_be = fragment.may_be_flow() || fragment.protocol == F::ICMP;
+        let may_be = fragment.may_be_flow(false) || fragment.protocol == F::ICMP;
         let ends = (fragment.source, fragment.destination);
         may_be && owner.is_none() && self.snat_rule(port, ends, tables).is_some()
     }

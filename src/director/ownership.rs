@@ -450,7 +450,10 @@ impl<F: Family, P: Packet> Core<F, P> {
     /// Whether a packet to any host may be a reply of a nat service.
     pub(super) fn may_be_natted(&self, flow: &Flow<F>, tables: &Tables) -> bool {
         let key = &flow.key;
-        if !matches!(key.protocol(), protocol::TCP | protocol::UDP) {
+        if !matches!(
+            key.protocol(),
+            protocol::TCP | protocol::UDP | protocol::SCTP
+        ) {
             return false;
         }
         let real = ServiceKey {

@@ -72,7 +72,7 @@ fn key<F: Family>(flow: &Flow<F>) -> Option<(Destination<F>, AnswerKind)> {
         return None;
     }
     let key = &flow.key;
-    let kind = match super::is_tcp(flow) {
+    let kind = match super::has_handshake(flow) {
         true => AnswerKind::Reset,
         false => AnswerKind::IcmpError,
     };

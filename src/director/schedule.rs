@@ -5,7 +5,8 @@ use super::family::Family;
 use super::flow::{Way, resolve};
 use super::live::Room;
 use super::parse::Flow;
-use super::{Core, is_tcp, wrapped};
+use super::{Core, has_handshake, wrapped};
+use crate::conn::entry::template_protocol;
 use crate::conn::{Address, ConnId, Connection, Key};
 use crate::packet::{Packet, Taken};
 use crate::sched::{Client, is_overloaded};
@@ -16,9 +17,6 @@ use crate::units::{Millis, RealId, Time};
 use arrayvec::ArrayVec;
 use std::cell::Cell;
 use std::net::IpAddr;
-
-/// In the protocol field of a template's key, which no packet has.
-const TEMPLATE: u8 = 0x80;
 
 /// Real servers that a new connection is tried with, where one cannot take it.
 const TRIES: usize = 16;
@@ -81,12 +79,12 @@ impl<F: Family, P: Packet> Core<F, P> {
             service.key.last,
             key.destination(),
             service.key.port,
-            key.protocol() | TEMPLATE,
+            template_protocol(key.protocol()),
         );
         let hash = self.live.table.hash(&template_key);
         let Some(found) = self.live.table.find(hash, &template_key) else {
             let (real, way) = self.choose(service, flow, now.millis(), tables, tried)?;
-            let syn = is_tcp(flow).then(|| self.live.table.hash(key));
+            let syn = has_handshake(flow).then(|| self.live.table.hash(key));
             if !has_room_for_template
                 || self.live.make_room(service.id, syn, now.millis()) != Room::Yes
             {

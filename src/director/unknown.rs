@@ -1,4 +1,4 @@
-//! Comes here: a packet of TCP or UDP that belongs to no connection. Whose it is, and what becomes of it: a connection, an
+//! Comes here: a packet of TCP, UDP or SCTP that belongs to no connection. Whose it is, and what becomes of it: a connection, an
 //! answer, another worker, or nothing.
 
 use super::connect::Unmade;
@@ -7,7 +7,8 @@ use super::flow::{count, service_key};
 use super::parse::{Flow, Kind};
 use super::routing::Routed;
 use super::schedule::{Tried, Unscheduled, could_serve, usable_way};
-use super::{Core, Origin, Outcome, Turn, is_tcp};
+use super::sctp::is_sctp;
+use super::{Core, Origin, Outcome, Turn, has_handshake, is_tcp};
 use crate::config::{ClientAddress, UnknownTcp, WhenUnavailable};
 use crate::conn::local_port::Effort;
 use crate::conn::{Address, Connection, Key, Pool};
@@ -39,9 +40,9 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         let (tables, now) = (turn.tables, turn.now);
         let key = &flow.key;
-        let tcp = is_tcp(flow);
+        let has_handshake = has_handshake(flow);
         let is_later = flow.kind == Kind::LaterFragment;
-        let opens = !is_later && (!tcp || flow.flags.opens());
+        let opens = !is_later && (!has_handshake || flow.flags.opens());
         let unattributed = PacketContext::default();
         let owner = match F::stays_on_link(key.destination()) {
             true => tables.owner(packet.port(), key.destination().into()),
@@ -147,7 +148,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         let is_stateless = !service.mode.sees_replies && service.scheduler_kind.is_stateless;
         if !opens && !is_stateless {
-            let policy = service.unknown_tcp.unwrap_or(tables.unknown_tcp);
+            let policy = match is_sctp(flow) && !service.mode.sees_replies {
+                // By another path of an association that lives, perhaps, and that an ABORT would end.
+                true => UnknownTcp::Drop,
+                false => service.unknown_tcp.unwrap_or(tables.unknown_tcp),
+            };
             let verdict = self.no_connection(packet, flow, policy, turn);
             self.note_refused(verdict, flow, is_decided_here, tables);
             return (verdict, context);
@@ -241,13 +246,14 @@ impl<F: Family, P: Packet> Core<F, P> {
                         _ if service.when_unavailable == WhenUnavailable::Drop => {
                             Verdict::Drop(DropReason::NoRealServer)
                         }
-                        (None, Unscheduled::Unreachable(_)) if !tcp => self.host_unreachable(
-                            packet,
-                            flow,
-                            key.destination(),
-                            ReplyReason::NoRealServer,
-                            turn,
-                        ),
+                        (None, Unscheduled::Unreachable(_)) if !has_handshake => self
+                            .host_unreachable(
+                                packet,
+                                flow,
+                                key.destination(),
+                                ReplyReason::NoRealServer,
+                                turn,
+                            ),
                         _ => self.refuse(packet, flow, ReplyReason::NoRealServer, turn),
                     };
                     return (verdict, context);
@@ -308,7 +314,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
     }
 
-    /// A TCP segment, no SYN, of no connection: both ends hear at once that there is none (RFC 9293 section 3.10.7.1).
+    /// A TCP segment, no SYN, or an SCTP packet, no INIT, of no connection: both ends hear at once that there is none (RFC 9293
+    /// section 3.10.7.1, RFC 9260 section 8.4).
     pub(super) fn no_connection<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
@@ -317,7 +324,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         turn: &mut Turn<'_, S>,
     ) -> Verdict {
         match policy {
-            UnknownTcp::Reset if is_tcp(flow) && !flow.flags.opens() => {
+            UnknownTcp::Reset if has_handshake(flow) && !flow.flags.opens() => {
                 self.refuse(packet, flow, ReplyReason::NoConnection, turn)
             }
             _ => Verdict::Drop(DropReason::NoConnection),
@@ -356,7 +363,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             kind: flow.kind,
             may_be_answered: flow.kind != Kind::LaterFragment,
         };
-        if !is_tcp(flow) || flow.flags.opens() {
+        if !has_handshake(flow) || flow.flags.opens() {
             return match forwards {
                 true => self.route(packet, &routed, turn),
                 false => Verdict::Drop(DropReason::NotForUs),

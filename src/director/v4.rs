@@ -123,7 +123,10 @@ impl Family for V4 {
     }
 
     fn write_reset_for(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> {
-        build::tcp_reset(frame, offending, mac)
+        match ipv4::in_frame(offending)?.protocol() {
+            protocol::SCTP => build::sctp_refusal(frame, offending, mac),
+            _ => build::tcp_reset(frame, offending, mac),
+        }
     }
 
     const RESET_LEN: usize = build::RESET_LEN;

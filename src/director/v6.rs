@@ -129,7 +129,11 @@ impl Family for V6 {
     }
 
     fn write_reset_for(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> {
-        build6::tcp_reset(frame, offending, mac)
+        let ip = ipv6::in_frame(offending)?;
+        match ip.upper_layer().ok()?.protocol {
+            protocol::SCTP => build6::sctp_refusal(frame, offending, mac),
+            _ => build6::tcp_reset(frame, offending, mac),
+        }
     }
 
     const RESET_LEN: usize = build6::RESET_LEN;

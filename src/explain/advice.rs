@@ -83,6 +83,9 @@ pub(super) fn of_drop(reason: DropReason) -> &'static str {
         WrongPort => {
             "Let replies come back by the port that leads to the real server, or set `reverse_path = \"loose\"`."
         }
+        SctpFragment => {
+            "Let the hosts keep to the path's MTU, or give the real servers the service's port, with nat."
+        }
         ClientAddress => {
             "Let clients not fragment their first segment, or turn `client_address` off."
         }

@@ -10,6 +10,7 @@ use crate::wire::icmp::Icmp;
 use crate::wire::icmpv6::Icmpv6;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
+use crate::wire::sctp::{Event, Sctp};
 use crate::wire::tcp::{Flags, Tcp};
 use crate::wire::udp::Udp;
 use crate::wire::vlan::Vlan;
@@ -44,6 +45,11 @@ pub enum Header {
     Udp {
         ports: (u16, u16),
         data: usize,
+    },
+    Sctp {
+        ports: (u16, u16),
+        /// What its first chunk does.
+        event: Event,
     },
     Icmp {
         is_v6: bool,
@@ -186,6 +192,13 @@ impl Seen {
                     None => self.other("no UDP header that can be read"),
                 },
             },
+            protocol::SCTP => match Sctp::new_part(bytes) {
+                Ok(packet) => self.headers.push(Header::Sctp {
+                    ports: (packet.source_port(), packet.destination_port()),
+                    event: packet.event(),
+                }),
+                Err(_) => self.other("no SCTP header that can be read"),
+            },
             protocol::ICMP => match Icmp::new_checked(bytes) {
                 Ok(message) => self.headers.push(Header::Icmp {
                     is_v6: false,
@@ -231,11 +244,12 @@ impl Seen {
         })
     }
 
-    /// The number of IP's protocol, of TCP and UDP, with their ports.
+    /// The number of IP's protocol, of TCP, UDP and SCTP, with their ports.
     pub fn ports(&self) -> Option<(u8, (u16, u16))> {
         match self.headers.last()? {
             Header::Tcp { ports, .. } => Some((protocol::TCP, *ports)),
             Header::Udp { ports, .. } => Some((protocol::UDP, *ports)),
+            Header::Sctp { ports, .. } => Some((protocol::SCTP, *ports)),
             _ => None,
         }
     }
@@ -325,6 +339,9 @@ impl fmt::Display for Header {
             }
             Header::Udp { ports, data } => {
                 write!(f, "UDP {} > {}, {data} bytes of data", ports.0, ports.1)
+            }
+            Header::Sctp { ports, event } => {
+                write!(f, "SCTP {} > {} {}", ports.0, ports.1, event.name())
             }
             Header::Icmp { is_v6, kind, code } => {
                 let name = if *is_v6 { "ICMPv6" } else { "ICMP" };

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// So many real servers are listed beside the one that is chosen.
 const LISTED: usize = 16;
 
-/// A TCP segment or UDP datagram.
+/// A TCP segment, a UDP datagram or an SCTP packet.
 #[derive(Clone, Copy)]
 struct Flow {
     protocol: Protocol,
@@ -33,6 +33,7 @@ impl Flow {
         let (source, destination) = seen.ends()?;
         let protocol = match number {
             protocol::TCP => Protocol::Tcp,
+            protocol::SCTP => Protocol::Sctp,
             _ => Protocol::Udp,
         };
         Some(Flow {
@@ -44,10 +45,7 @@ impl Flow {
 
     /// IP's number of its protocol.
     fn number(&self) -> u8 {
-        match self.protocol {
-            Protocol::Tcp => protocol::TCP,
-            Protocol::Udp => protocol::UDP,
-        }
+        self.protocol.number()
     }
 }
 

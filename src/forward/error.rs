@@ -11,7 +11,8 @@ use crate::wire::ethernet;
 use crate::wire::icmp::{self, Icmp};
 use crate::wire::icmpv6::{self, Icmpv6};
 use crate::wire::ipv4::Ipv4;
-use crate::wire::ipv6::Ipv6;
+use crate::wire::ipv6::{self, Ipv6};
+use crate::wire::sctp;
 
 /// Where the parts of an ICMP error are in its frame, whose IP header is behind the Ethernet header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,10 +76,10 @@ pub fn rewrite(
     }
     let (header, l4) = quote_mut(message, places)?;
     let quoted = to.reversed();
-    Ipv4::new_quoted(header)
-        .ok()?
-        .readdress(quoted.source(), quoted.destination());
-    translate_quoted(l4, &quoted, connection.deltas(reply).1);
+    let mut about = Ipv4::new_quoted(header).ok()?;
+    let length = usize::from(about.total_length()).saturating_sub(about.header_len());
+    about.readdress(quoted.source(), quoted.destination());
+    translate_quoted(l4, length, &quoted, connection.deltas(reply).1);
     Icmp::new_checked(message).ok()?.fill_checksum();
     Some(())
 }
@@ -114,10 +115,11 @@ pub fn rewrite_v6(
     let pseudo = ip.pseudo_header(protocol::ICMPV6, message.len() as u32);
     let (header, l4) = quote_mut(message, places)?;
     let quoted = to.reversed();
-    Ipv6::new_quoted(header)
-        .ok()?
-        .readdress(quoted.source(), quoted.destination());
-    translate_quoted(l4, &quoted, connection.deltas(reply).1);
+    let extensions = header.len().saturating_sub(ipv6::HEADER_LEN);
+    let mut about = Ipv6::new_quoted(header).ok()?;
+    let length = usize::from(about.payload_length()).saturating_sub(extensions);
+    about.readdress(quoted.source(), quoted.destination());
+    translate_quoted(l4, length, &quoted, connection.deltas(reply).1);
     Icmpv6::new_checked(message).ok()?.fill_checksum(pseudo);
     Some(())
 }
@@ -138,12 +140,14 @@ fn quote_mut(message: &mut [u8], places: Places) -> Option<(&mut [u8], &mut [u8]
     quote.split_at_mut_checked(places.l4.checked_sub(places.quote())?)
 }
 
-/// Puts the ports of `key` into what is quoted of TCP or UDP, and corrects its checksum if that is quoted.
-pub(super) fn translate_quoted<K: Key>(l4: &mut [u8], key: &K, delta: Delta) {
+/// Puts the ports of `key` into what is quoted of TCP, UDP or SCTP, `length` bytes in all, and corrects its checksum if that is quoted.
+pub(super) fn translate_quoted<K: Key>(l4: &mut [u8], length: usize, key: &K, delta: Delta) {
     if is_echo(key.protocol()) {
         if let Some(header) = l4.first_chunk_mut() {
             translate_echo(header, key, delta);
         }
+    } else if key.protocol() == protocol::SCTP {
+        sctp::set_ports(l4, length, key.wire_ports());
     } else if let Some((ports, rest)) = l4.split_first_chunk_mut::<8>() {
         let tcp_checksum = rest.get_mut(8..10).and_then(|field| field.try_into().ok());
         let is_tcp = key.protocol() == protocol::TCP;

@@ -110,7 +110,8 @@ fn write(
             };
             let payload = usize::from(quoted.total_length()).saturating_sub(quoted.header_len());
             header.emit_with(body, payload as u16)?;
-            translate_quoted(body.get_mut(ipv6::HEADER_LEN..length)?, &before, delta);
+            let quoted_l4 = body.get_mut(ipv6::HEADER_LEN..length)?;
+            translate_quoted(quoted_l4, payload, &before, delta);
             let words = (quoted_length / 8) as u32;
             let end = start + icmpv6::HEADER_LEN + length;
             let outer = ipv6::Repr {
@@ -163,7 +164,8 @@ fn write(
                 }
             };
             header.emit_with(body, total as u16)?;
-            translate_quoted(body.get_mut(ipv4::HEADER_LEN..length)?, &before, delta);
+            let quoted_l4 = body.get_mut(ipv4::HEADER_LEN..length)?;
+            translate_quoted(quoted_l4, total - ipv4::HEADER_LEN, &before, delta);
             let words = (quoted_length / 4) as u32;
             let end = start + icmp::HEADER_LEN + length;
             let message = icmp::Repr {

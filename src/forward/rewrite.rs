@@ -4,7 +4,7 @@ use crate::conn::{Connection, Key};
 use crate::neighbour::Hop;
 use crate::net::{Mac, protocol};
 use crate::wire::checksum::Delta;
-use crate::wire::ethernet;
+use crate::wire::{ethernet, sctp};
 
 /// Where the headers of a checked frame are: that of IP is behind the Ethernet header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,8 +95,16 @@ pub fn rewrite(frame: &mut [u8], form: Form, connection: &Connection, reply: boo
 /// The frame must have passed [`crate::director::parse`], and its TTL must be above 1; of a shorter one, whatever
 /// is missing is left alone.
 pub fn translate(frame: &mut [u8], form: Form, connection: &Connection, reply: bool) {
-    if form.part == Part::Later {
-        return translate_addresses(frame, connection, reply);
+    let protocol = connection.request.protocol();
+    if form.part == Part::Later || protocol == protocol::SCTP {
+        translate_addresses(frame, connection, reply);
+        if form.part == Part::Whole {
+            let end = frame
+                .get(16..18)
+                .map_or(0, |length| end(length, ethernet::HEADER_LEN));
+            translate_sctp(frame, form.layout, end, &connection.translated(reply));
+        }
+        return;
     }
     let Some((before, l4)) = frame.split_at_mut_checked(usize::from(form.layout.l4)) else {
         return;
@@ -109,7 +117,6 @@ pub fn translate(frame: &mut [u8], form: Form, connection: &Connection, reply: b
     };
     let tcp_checksum = rest.get_mut(8..10).and_then(|field| field.try_into().ok());
     let Some(ip) = ip else { return };
-    let protocol = connection.request.protocol();
     if is_echo(protocol) {
         let (ip_delta, l4_delta) = connection.deltas(reply);
         let to = connection.translated(reply);
@@ -144,7 +151,23 @@ pub(super) fn translate_echo<K: Key>(header: &mut [u8; 8], to: &K, delta: Delta)
     [header[2], header[3]] = checksum;
 }
 
-/// As [`translate`], of a fragment without a header of TCP or UDP.
+/// Where an IP packet ends in its frame whose length, in two bytes of its header, is counted from `start` on.
+pub(super) fn end(length: &[u8], start: usize) -> usize {
+    let length = <[u8; 2]>::try_from(length).map_or(0, u16::from_be_bytes);
+    start + usize::from(length)
+}
+
+/// Puts other ports into a whole packet of SCTP, and hides the addresses that its sender has besides the one that it is known by now.
+/// Its checksum covers no addresses of IP. `end`: of the IP packet. `to`: the key that it is to have.
+#[cold]
+pub(super) fn translate_sctp<K: Key>(frame: &mut [u8], layout: Layout, end: usize, to: &K) {
+    if let Some(packet) = frame.get_mut(usize::from(layout.l4)..end) {
+        sctp::set_ports(packet, packet.len(), to.wire_ports());
+        sctp::hide_addresses(packet, to.source().into());
+    }
+}
+
+/// As [`translate`], of a fragment without a header of TCP or UDP, and of SCTP.
 #[cold]
 fn translate_addresses(frame: &mut [u8], connection: &Connection, reply: bool) {
     let ip = frame

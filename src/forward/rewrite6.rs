@@ -1,7 +1,9 @@
 //! Applies a connection's translation to an IPv6 frame, as [`rewrite`](super::rewrite) to an IPv4 one. The header has no
 //! checksum, and so none is corrected.
 
-use super::rewrite::{Form, Part, is_echo, set_ethernet_header, translate_echo, translate_ports};
+use super::rewrite::{
+    Form, Part, end, is_echo, set_ethernet_header, translate_echo, translate_ports, translate_sctp,
+};
 use crate::conn::{Connection6, FlowKey6, Key};
 use crate::neighbour::Hop;
 use crate::net::protocol;
@@ -37,8 +39,15 @@ pub fn rewrite_usual(
 
 /// As [`rewrite::rewrite`](super::rewrite::rewrite). The layer behind the extension headers is translated.
 pub fn rewrite(frame: &mut [u8], form: Form, connection: &Connection6, reply: bool) {
-    if form.part == Part::Later {
-        return rewrite_addresses(frame, connection, reply);
+    let is_sctp = connection.request.protocol() == protocol::SCTP;
+    if form.part == Part::Later || is_sctp {
+        rewrite_addresses(frame, connection, reply);
+        if form.part == Part::Whole && connection.translates() {
+            let start = ethernet::HEADER_LEN + HEADER_LEN;
+            let end = frame.get(18..20).map_or(0, |length| end(length, start));
+            translate_sctp(frame, form.layout, end, &connection.translated(reply));
+        }
+        return;
     }
     let Some((before, l4)) = frame.split_at_mut_checked(usize::from(form.layout.l4)) else {
         return;
@@ -73,7 +82,7 @@ pub fn pass(frame: &mut [u8]) {
     }
 }
 
-/// As [`rewrite`], of a fragment without a header of TCP or UDP.
+/// As [`rewrite`], of a fragment without a header of TCP or UDP, and of SCTP.
 #[cold]
 fn rewrite_addresses(frame: &mut [u8], connection: &Connection6, reply: bool) {
     let ip = frame

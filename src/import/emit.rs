@@ -176,10 +176,6 @@ fn service(
     remarks: &mut Remarks,
 ) -> Option<Text> {
     let at = &service.at;
-    if service.protocol == Protocol::Sctp {
-        remarks.lost(at, "the service: weir serves TCP and UDP");
-        return None;
-    }
     let method = method(service, remarks);
     let locals = match method {
         Method::Fullnat if service.locals.is_empty() => options.fullnat.clone().unwrap_or_default(),
@@ -256,7 +252,11 @@ fn service(
         }
     }
     if let Some((_, seconds)) = &service.established {
-        keys.put("timeouts", format!("{{ tcp_established = {seconds} }}"));
+        let key = match service.protocol {
+            Protocol::Sctp => "sctp_established",
+            _ => "tcp_established",
+        };
+        keys.put("timeouts", format!("{{ {key} = {seconds} }}"));
     }
     if service.keeps_down {
         keys.put("on_down", "\"keep\"");

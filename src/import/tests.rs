@@ -98,6 +98,34 @@ fn a_table_of_ipvs_becomes_services_of_the_same_meaning() {
 }
 
 #[test]
+fn sctp_is_a_protocol_of_both() {
+    let imported = from_ipvs(
+        "-A --sctp-service 192.0.2.80:3868 -s sh -b sh-fallback\n\
+         -a --sctp-service 192.0.2.80:3868 -r 10.0.0.11:3868 -m -w 2\n",
+    );
+    assert_said(&imported, &[]);
+    let service = &config(&imported).services[0];
+    assert_eq!(service.protocol, config::Protocol::Sctp);
+    assert_eq!((service.port, service.reals[0].weight), (3868, 2));
+
+    // A check by TCP speaks to no SCTP port.
+    let text = |check: &str| {
+        format!(
+            "virtual_server 192.0.2.80 3868 {{\n lb_algo rr\n lb_kind NAT\n protocol SCTP\n\
+             real_server 10.0.0.11 3868 {{\n weight 1\n {check}\n }}\n}}\n"
+        )
+    };
+    let imported = from_keepalived(&text("TCP_CHECK {\n connect_port 9090\n }"));
+    let service = config(&imported).services[0].clone();
+    assert_eq!(service.protocol, config::Protocol::Sctp);
+    assert!(service.health.is_some(), "{}", imported.text);
+    let imported = from_keepalived(&text("TCP_CHECK {\n }"));
+    let service = config(&imported).services[0].clone();
+    assert_eq!(service.health, None, "{}", imported.text);
+    assert!(imported.remarks.iter().any(|remark| remark.is_lost));
+}
+
+#[test]
 fn what_of_ipvs_is_not_carried_over_is_told_with_its_line() {
     let cases: &[(&str, &[&str])] = &[
         ("-A -f 7 -s rr", &["!3: a service by firewall mark"]),

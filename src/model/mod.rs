@@ -125,6 +125,7 @@ impl Model {
             silent: Arc::default(),
             timing: Timing::from(Timeouts::from(&config.timeouts)),
             any_one_packet: false,
+            serves_sctp: false,
             reverse_path: config.reverse_path,
             unknown_tcp: config.unknown_tcp,
             answers_per_second: config.limits.answers_per_second,

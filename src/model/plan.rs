@@ -118,7 +118,7 @@ impl Detail {
 
     fn with_ended(self, protocol: Protocol, connections: u32) -> Self {
         match protocol {
-            Protocol::Tcp => Detail {
+            Protocol::Tcp | Protocol::Sctp => Detail {
                 connections_reset: connections,
                 ..self
             },

@@ -4,8 +4,10 @@ use super::{Decision, Replay};
 use crate::conn::Key;
 use crate::director::family::{V4, V6, Wire};
 use crate::director::parse::{Parsed, receive};
+use crate::director::sctp;
 use crate::io::memory::Memory;
 use crate::model::Place;
+use crate::net::protocol;
 use crate::packet::Packet;
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
@@ -95,7 +97,13 @@ fn real_server(real: &Place, tables: &Tables, enter: impl Fn() -> Option<Memory>
 fn port_in<F: Wire>(vip: IpAddr, tables: &Tables, packet: Option<Memory>) -> Option<u16> {
     let mut packet = packet?;
     let port = tables.port(packet.port());
-    match receive::<F, _>(&mut packet, port) {
+    let parsed = match receive::<F, _>(&mut packet, port) {
+        Parsed::Ip(datagram) if datagram.protocol == protocol::SCTP => {
+            sctp::flow_of(packet.data(), &datagram).map_or(Parsed::Ip(datagram), Parsed::Flow)
+        }
+        parsed => parsed,
+    };
+    match parsed {
         Parsed::Flow(flow) if flow.key.destination().into() == vip => {
             Some(flow.key.destination_port())
         }

@@ -5,8 +5,9 @@
 use super::checksum::Delta;
 use super::ethernet::{self, Ethernet};
 use super::ipv4::{self, Ipv4};
+use super::sctp::Sctp;
 use super::tcp::{Flags, Tcp};
-use super::{Mac, arp, icmp, tcp};
+use super::{Mac, arp, icmp, sctp, tcp};
 use crate::net::{ethertype, protocol};
 use std::net::Ipv4Addr;
 
@@ -123,6 +124,22 @@ pub fn tcp_reset(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> 
     let reset = reset_for(&Tcp::new_checked(ip.payload()).ok()?)?;
     let macs = (ethernet::source(offending)?, mac);
     emit_reset(frame, macs, ip.destination(), ip.source(), &reset)
+}
+
+/// What an SCTP packet without an association gets (RFC 9260 section 8.4), from the packet's destination. None where that is
+/// nothing.
+pub fn sctp_refusal(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> {
+    let about = ipv4::in_frame(offending)?;
+    let refusal = sctp::Repr::refusal(&Sctp::new_checked(about.payload()).ok()?)?;
+    let frame = frame.get_mut(..ETH + IPV4_LEN + sctp::LEAST_LEN)?;
+    let ip = ipv4::Repr {
+        dont_fragment: true,
+        ..ipv4::Repr::new(about.destination(), about.source(), protocol::SCTP)
+    };
+    ethernet::emit(frame, ethernet::source(offending)?, mac, ethertype::IPV4)?;
+    ip.emit(&mut frame[ETH..])?;
+    refusal.emit(&mut frame[ETH + IPV4_LEN..])?;
+    Some(frame.len())
 }
 
 /// The reset that answers a segment. None for a reset.

@@ -3,8 +3,9 @@
 use super::build::{reset_for, set_type};
 use super::ethernet::{self, Ethernet};
 use super::ipv6::{self, Ipv6};
+use super::sctp::Sctp;
 use super::tcp::{Flags, Tcp};
-use super::{Mac, icmpv6, tcp};
+use super::{Mac, icmpv6, sctp, tcp};
 use crate::net::{ethertype, protocol};
 use std::net::Ipv6Addr;
 
@@ -73,6 +74,19 @@ pub fn tcp_reset(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> 
     let reset = reset_for(&Tcp::new_checked(upper.payload).ok()?)?;
     let macs = (ethernet::source(offending)?, mac);
     emit_reset(frame, macs, ip.destination(), ip.source(), &reset)
+}
+
+/// What an SCTP packet without an association gets, see [`build::sctp_refusal`](super::build::sctp_refusal).
+pub fn sctp_refusal(frame: &mut [u8], offending: &[u8], mac: Mac) -> Option<usize> {
+    let about = ipv6::in_frame(offending)?;
+    let upper = about.upper_layer().ok()?;
+    let refusal = sctp::Repr::refusal(&Sctp::new_checked(upper.payload).ok()?)?;
+    let frame = frame.get_mut(..ETH + IPV6_LEN + sctp::LEAST_LEN)?;
+    let ip = ipv6::Repr::new(about.destination(), about.source(), protocol::SCTP);
+    ethernet::emit(frame, ethernet::source(offending)?, mac, ethertype::IPV6)?;
+    ip.emit(&mut frame[ETH..])?;
+    refusal.emit(&mut frame[ETH + IPV6_LEN..])?;
+    Some(frame.len())
 }
 
 /// The length of the frame of [`reset`].

@@ -217,10 +217,14 @@ impl UpperLayer<'_> {
 
 impl UpperLayer<'_> {
     /// As [`ports`](Self::ports), of a packet that an ICMPv6 error quotes, which may be a first fragment. None unless the
-    /// first 8 bytes of TCP or UDP are there.
+    /// first 8 bytes of TCP, UDP or SCTP are there.
     pub fn quoted_ports(&self) -> Option<(u16, u16)> {
         let is_later = self.fragment.is_some_and(|fragment| fragment.offset > 0);
-        if is_later || !matches!(self.protocol, protocol::TCP | protocol::UDP) {
+        let is_known = matches!(
+            self.protocol,
+            protocol::TCP | protocol::UDP | protocol::SCTP
+        );
+        if is_later || !is_known {
             return None;
         }
         let first = self.payload.first_chunk::<8>()?;

@@ -5,6 +5,7 @@ use super::ethernet::Ethernet;
 use super::field::{array, set_u16, u16_of, u32_of};
 use super::icmp::Icmp;
 use super::options::Options;
+use super::sctp::Sctp;
 use super::tcp::Tcp;
 use super::udp::Udp;
 use super::{Malformed, checksum};
@@ -240,9 +241,12 @@ impl<'a> Ipv4<&'a [u8]> {
     }
 
     /// As [`ports`](Self::ports), of a packet that an ICMP error quotes, which may be a first fragment. None unless the first 8
-    /// bytes of TCP or UDP are there.
+    /// bytes of TCP, UDP or SCTP are there.
     pub fn quoted_ports(&self) -> Option<(u16, u16)> {
-        let is_known = matches!(self.protocol(), protocol::TCP | protocol::UDP);
+        let is_known = matches!(
+            self.protocol(),
+            protocol::TCP | protocol::UDP | protocol::SCTP
+        );
         if self.fragment_offset() > 0 || !is_known {
             return None;
         }
@@ -250,7 +254,7 @@ impl<'a> Ipv4<&'a [u8]> {
         Some((u16_of(first, 0..2), u16_of(first, 2..4)))
     }
 
-    /// Whether the checksum of a whole TCP segment, UDP datagram or ICMP message is right. Every other protocol is
+    /// Whether the checksum of a whole TCP segment, UDP datagram, SCTP packet or ICMP message is right. Every other protocol is
     /// taken as right.
     pub fn is_l4_checksum_right(&self) -> bool {
         let payload = self.payload();
@@ -264,6 +268,7 @@ impl<'a> Ipv4<&'a [u8]> {
             }
             protocol::UDP => Udp::new_checked(payload)
                 .is_ok_and(|udp| udp.is_checksum_right(self.pseudo_header(udp.length()))),
+            protocol::SCTP => Sctp::new_checked(payload).is_ok_and(|sctp| sctp.is_checksum_right()),
             _ => true,
         }
     }

@@ -6,6 +6,7 @@ use super::ethernet::Ethernet;
 use super::extension::{self, UpperLayer};
 use super::field::{array, set_u16, set_u32, u16_of, u32_of};
 use super::icmpv6::Icmpv6;
+use super::sctp::Sctp;
 use super::tcp::Tcp;
 use super::udp::Udp;
 use crate::net::{ethertype, protocol};
@@ -142,6 +143,7 @@ impl<'a> Ipv6<&'a [u8]> {
                 let pseudo = self.pseudo_header(protocol::UDP, udp.length().into());
                 udp.checksum().is_some() && udp.is_checksum_right(pseudo)
             }),
+            protocol::SCTP => Sctp::new_checked(bytes).is_ok_and(|sctp| sctp.is_checksum_right()),
             _ => true,
         }
     }

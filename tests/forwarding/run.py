@@ -36,7 +36,7 @@ import tunnels  # noqa: E402
 from case import ANY, NEXT  # noqa: E402
 from lab import ARP, ICMP, IP, TCP, UDP, Ether, Host, Sent, tagged  # noqa: E402
 from scapy.layers.inet6 import IPv6  # noqa: E402
-from wire import Ipv4, Ipv6, ip_of, read_pcap, write_pcap  # noqa: E402
+from wire import SCTP, Ipv4, Ipv6, ip_of, read_pcap, single_homed, write_pcap  # noqa: E402
 
 WEIR = os.environ.get("WEIR", HERE / "../../target/debug/weir")
 THEMES = sorted(path.stem for path in (HERE / "cases").glob("*.py"))
@@ -191,6 +191,8 @@ def fields_of(frame, priorities):
                 found["mss"] = at and struct.unpack_from("!H", parts.payload, at)[0]
                 found["flags"] = str(packet[TCP].flags) if TCP in packet else None
                 found["seq"], found["ack"] = struct.unpack_from("!II", parts.payload, 4)
+        if parts.protocol == SCTP and not parts.piece:
+            found |= sctp_fields(parts)
         if parts.protocol == 58:
             found |= {"icmp": tuple(parts.payload[:2]), "rest": parts.payload[4:8], "payload": parts.payload[8:]}
             if parts.payload[0] in (135, 136):
@@ -214,9 +216,16 @@ def fields_of(frame, priorities):
                 found["payload"] = parts.payload[layer.dataofs * 4 :]
             else:
                 found["payload"] = parts.payload[8:]
+        if ip.proto == SCTP and not parts.piece:
+            found |= sctp_fields(parts)
         if ip.proto == 1:
             found |= {"icmp": tuple(parts.payload[:2]), "rest": parts.payload[4:8], "payload": parts.payload[8:]}
     return found
+
+
+def sctp_fields(parts):
+    sport, dport, tag, chksum = struct.unpack_from("!HHII", parts.payload)
+    return {"sport": sport, "dport": dport, "tag": tag, "chksum": chksum, "chunk": tuple(parts.payload[12:14]), "payload": parts.payload[12:]}
 
 
 class Untagged(bytes):
@@ -469,7 +478,9 @@ def rewritten(case, line, frame, sent, where):
     if rewrites:
         same[before.addresses], same[start : start + 4] = after.packet[before.addresses], after.payload[:4]
         place = start + before.place
-        same[place : place + 2] = after.packet[place : place + 2]
+        same[place : place + before.size] = after.packet[place : place + before.size]
+    if rewrites and before.protocol == SCTP:
+        same[start:] = single_homed(same[start:], after.src)
     if "tcp_mss" in service.text and (mss := mss_at(before.payload)):
         same[start + mss : start + mss + 2] = after.packet[start + mss : start + mss + 2]
         same[start + 16 : start + 18] = after.packet[start + 16 : start + 18]

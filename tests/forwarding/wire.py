@@ -3,7 +3,7 @@
 import struct
 from dataclasses import dataclass
 
-TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
+TCP, UDP, ICMP, ICMPV6, SCTP = 6, 17, 1, 58, 132
 EXTENSIONS = {0, 43, 44, 60}  # hop-by-hop options, routing, fragment, destination options
 
 
@@ -19,6 +19,29 @@ def internet_sum(data):
 
 def checksum(data):
     return ~internet_sum(data) & 0xFFFF
+
+
+def crc32c(data):
+    """RFC 9260 appendix A, bit by bit; as the header has it: lowest byte first."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return struct.unpack(">I", struct.pack("<I", crc ^ 0xFFFFFFFF))[0]
+
+
+def single_homed(packet, sender):
+    """An SCTP packet whose INIT or INIT ACK tells no address but `sender` (RFC 9260 3.3.2.1): others are padding (RFC 4820)."""
+    packet, at = bytearray(packet), 32
+    if packet[12] not in (1, 2):
+        return bytes(packet)
+    while at + 4 <= len(packet):
+        kind, length = struct.unpack_from("!HH", packet, at)
+        if kind in (5, 6) and packet[at + 4 : at + length] != sender:
+            packet[at : at + length] = struct.pack("!HH", 0x8005, length) + bytes(length - 4)
+        at += (length + 3) & ~3
+    return bytes(packet)
 
 
 @dataclass
@@ -48,17 +71,24 @@ class Ipv4:
         id, flags = struct.unpack("!HH", self.packet[4:8])
         self.piece = Piece(id, (flags & 0x1FFF) * 8, bool(flags & 0x2000), self.protocol) if flags & 0x3FFF else None
         self.data = self.payload  # of a fragment: what belongs at its offset
-        self.place = {TCP: 16, UDP: 6, ICMP: 2}.get(self.protocol)
+        self.place = {TCP: 16, UDP: 6, ICMP: 2, SCTP: 8}.get(self.protocol)
 
     # Where in the packet its addresses are, its TTL, and the checksum of its header.
     addresses, ttl_at, own_checksum = slice(12, 20), 8, slice(10, 12)
 
     @property
+    def size(self):
+        """Bytes of the layer-4 checksum."""
+        return 4 if self.protocol == SCTP else 2
+
+    @property
     def field(self):
-        return struct.unpack_from("!H", self.payload, self.place)[0]
+        return struct.unpack_from("!I" if self.protocol == SCTP else "!H", self.payload, self.place)[0]
 
     @property
     def right(self):
+        if self.protocol == SCTP:
+            return crc32c(self.payload[:8] + bytes(4) + self.payload[12:])
         blank = self.payload[: self.place] + b"\0\0" + self.payload[self.place + 2 :]
         if self.protocol == ICMP:
             return checksum(blank)
@@ -71,6 +101,8 @@ class Ipv4:
         """How far off the layer-4 checksum is; an IPv4 UDP checksum of 0 says nothing and is never off."""
         if self.protocol == UDP and self.field == 0:
             return 0
+        if self.protocol == SCTP:
+            return self.field ^ self.right
         return (self.field - self.right) % 0xFFFF
 
     def says_nothing(self):
@@ -110,18 +142,20 @@ class Ipv6(Ipv4):
             at += size
         self.header, self.payload, self.data = self.packet[:at], self.packet[at:], self.packet[start:]
         self.src, self.dst = self.packet[8:24], self.packet[24:40]
-        self.place = {TCP: 16, UDP: 6, ICMPV6: 2}.get(self.protocol)
+        self.place = {TCP: 16, UDP: 6, ICMPV6: 2, SCTP: 8}.get(self.protocol)
 
     @property
     def right(self):
         """RFC 8200 8.1."""
+        if self.protocol == SCTP:
+            return super().right
         blank = self.payload[: self.place] + b"\0\0" + self.payload[self.place + 2 :]
         value = checksum(self.src + self.dst + struct.pack("!II", len(self.payload), self.protocol) + blank)
         return value or 0xFFFF if self.protocol == UDP else value
 
     @property
     def error(self):
-        return (self.field - self.right) % 0xFFFF
+        return self.field ^ self.right if self.protocol == SCTP else (self.field - self.right) % 0xFFFF
 
     def says_nothing(self):
         return False

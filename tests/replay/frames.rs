@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use weir::net::{Mac, ethertype, protocol};
+use weir::wire::crc32c::crc32c;
 use weir::wire::ethernet::Ethernet;
 use weir::wire::tcp::Flags;
 use weir::wire::{arp, ethernet, ipv4, tcp, udp};
@@ -272,4 +273,17 @@ impl PcapNg {
         let body = [&self.word(length), captured].concat();
         self.block(3, &body);
     }
+}
+
+/// An SCTP packet with this verification tag and one chunk: its type and flags, and what is in it.
+pub fn sctp(from: End, to: End, tag: u32, (kind, flags): (u8, u8), value: &[u8]) -> Vec<u8> {
+    let mut packet = [from.1, to.1].map(u16::to_be_bytes).concat();
+    packet.extend(tag.to_be_bytes());
+    packet.extend([0; 4]);
+    packet.extend([kind, flags]);
+    packet.extend((4 + value.len() as u16).to_be_bytes());
+    packet.extend(value);
+    let checksum = crc32c(&packet).to_le_bytes();
+    packet[8..12].copy_from_slice(&checksum);
+    ipv4((from.0, to.0), protocol::SCTP, 0, &packet, |_, _| Some(()))
 }

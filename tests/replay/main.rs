@@ -29,6 +29,7 @@ mod refused;
 mod reload;
 mod reload_keys;
 mod rivals;
+mod sctp;
 mod segments;
 mod six;
 mod tunnels;

@@ -4,9 +4,9 @@ use super::request;
 use crate::config::check_value::{ByName, HealthChoice};
 use crate::config::error::{Log, Span, did_you_mean, quote};
 use crate::config::raw;
-use crate::config::value::Given;
+use crate::config::value::{Given, Protocols};
 use crate::config::{
-    CheckWay, Config, HealthConfig, HealthTemplates, HealthUse, Probe, RealConfig,
+    CheckWay, Config, HealthConfig, HealthTemplates, HealthUse, Probe, Protocol, RealConfig,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,12 +39,22 @@ impl Templates {
     }
 
     /// Whether there is nothing to say of a service's check beyond what was said of it by itself.
-    pub(super) fn fit(&self, health: Option<&HealthUse>, reals: &[RealConfig]) -> bool {
+    pub(super) fn fit(
+        &self,
+        health: Option<&HealthUse>,
+        protocol: Protocol,
+        reals: &[RealConfig],
+    ) -> bool {
         let Some(HealthUse::Named(name)) = health else {
             return true;
         };
         let template = self.list.get(name);
-        self.any || template.is_some_and(|health| !lacks_port(health, reals))
+        let is_sctp = protocol == Protocol::Sctp;
+        self.any
+            || template.is_some_and(|health| {
+                let lacks = lacks_port(health, reals) || is_sctp && takes_service_port(health);
+                !lacks
+            })
     }
 }
 
@@ -72,7 +82,7 @@ pub(super) fn templates(raw: Given<ByName<raw::Health>>, log: &mut Log) -> Templ
 /// What `health` of a service means; Err: what is wrong is said.
 pub(super) fn of_service(
     raw: &Given<HealthChoice>,
-    reals: &[RealConfig],
+    (protocols, reals): (Option<Protocols>, &[RealConfig]),
     templates: &Templates,
     log: &mut Log,
 ) -> Result<Option<HealthUse>, ()> {
@@ -94,6 +104,19 @@ pub(super) fn of_service(
             HealthUse::Named(name.clone())
         }
     };
+    if let Some(health) = found.resolve(&templates.list)
+        && protocols == Some(Protocols::Sctp)
+        && takes_service_port(health)
+    {
+        let problem = format!(
+            "a check of type {} does not speak SCTP, and would go to the SCTP port",
+            health.probe.name()
+        );
+        log.error(choice.at, problem).help(
+            "add the `port` where the real servers answer it, or write type = \"icmp\" or \"exec\"",
+        );
+        return Err(());
+    }
     if let Some(health) = found.resolve(&templates.list)
         && lacks_port(health, reals)
     {
@@ -120,9 +143,14 @@ fn unknown_template(name: &str, at: Span, templates: &Templates, log: &mut Log) 
         .help(help);
 }
 
+/// Whether a check goes to the port that clients' packets go to.
+fn takes_service_port(health: &HealthConfig) -> bool {
+    health.port.is_none() && health.probe.has_port()
+}
+
 /// Whether a check would have to go to the port of a real server that has none.
 pub(super) fn lacks_port(health: &HealthConfig, reals: &[RealConfig]) -> bool {
-    health.port.is_none() && health.probe.has_port() && reals.iter().any(|real| real.port == 0)
+    takes_service_port(health) && reals.iter().any(|real| real.port == 0)
 }
 
 /// What a check is; None: what is wrong is said.

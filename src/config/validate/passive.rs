@@ -12,12 +12,15 @@ pub(super) fn on_drain(raw: &raw::Service, log: &mut Log) -> Option<Duration> {
     let Some(given) = raw.on_drain.ok() else {
         return has_udp.then_some(ON_DRAIN);
     };
-    if raw.protocol.ok().is_some() && !has_udp {
+    if let Some(other) = raw.protocol.get().filter(|_| !has_udp) {
+        let other = other.words();
         log.error(
             given.at,
-            "`on_drain` is for UDP, and the service is one of TCP",
+            format!("`on_drain` is for UDP, and the service is one of {other}"),
         )
-        .help("leave it out: a TCP connection stays until it ends");
+        .help(format!(
+            "leave it out: a connection of {other} stays until it ends"
+        ));
     }
     given.value.0
 }

@@ -15,8 +15,12 @@ const KEY: usize = 16;
 /// What a service's `quic` says. Nothing: it has none, or what is wrong is said.
 pub(super) fn quic(raw: &raw::Service, log: &mut Log) -> Option<QuicConfig> {
     let At { value: quic, at } = raw.quic.ok()?;
-    if raw.protocol.get().is_some_and(|it| !it.have(Protocol::Udp)) {
-        log.error(*at, "`quic` is for UDP, and the service is one of TCP")
+    if let Some(other) = raw.protocol.get().filter(|it| !it.have(Protocol::Udp)) {
+        let problem = format!(
+            "`quic` is for UDP, and the service is one of {}",
+            other.words()
+        );
+        log.error(*at, problem)
             .help("leave it out, or write protocol = \"udp\"");
     }
     let key = match &quic.key {

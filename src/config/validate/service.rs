@@ -20,7 +20,7 @@ use crate::config::clients::Lists;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::pieces::{Item, Services};
 use crate::config::raw;
-use crate::config::value::{Given, Int, ModeWord, ServicePort};
+use crate::config::value::{Given, Int, ModeWord, Protocols, ServicePort};
 use crate::config::{
     ClientAddress, ModeConfig, OnIdle, PersistenceConfig, Protocol, RealConfig, ServiceConfig,
     TcpMss, WhenUnavailable,
@@ -128,7 +128,7 @@ impl Check<'_> {
         if !self
             .around
             .templates
-            .fit(service.health.as_ref(), &service.reals)
+            .fit(service.health.as_ref(), service.protocol, &service.reals)
         {
             return false;
         }
@@ -193,7 +193,7 @@ impl Check<'_> {
                 timeouts: service.timeouts.of(protocol),
                 on_idle: match protocol {
                     Protocol::Tcp => service.on_idle,
-                    Protocol::Udp => OnIdle::Silent,
+                    Protocol::Udp | Protocol::Sctp => OnIdle::Silent,
                 },
                 one_packet: service.one_packet && has(Protocol::Udp),
                 client_address: match service.client_address {
@@ -243,10 +243,17 @@ impl Check<'_> {
             quic::check(quic.as_ref(), at, &reals, self.log);
         }
         let client_address = self.client_address(&raw);
-        let health = health::of_service(&raw.health, &reals, self.around.templates, self.log);
+        let protocols = raw.protocol.get();
+        let health = health::of_service(
+            &raw.health,
+            (protocols, &reals),
+            self.around.templates,
+            self.log,
+        );
         let slow_start = scheduler::slow_start(&raw, scheduler, self.log);
         let timeouts = timing::timeouts(&raw, self.log);
         let on_idle = timing::on_idle(&raw, self.log);
+        let on_down = timing::on_down(&raw, self.log);
         let one_packet = timing::one_packet(&raw, self.log);
         let on_drain = passive::on_drain(&raw, self.log);
         let passive = passive::passive(&raw, port, self.log);
@@ -279,7 +286,7 @@ impl Check<'_> {
             client_address,
             health: health.ok()?,
             slow_start,
-            on_down: raw.on_down.get().unwrap_or_default(),
+            on_down,
             timeouts,
             on_idle,
             one_packet,
@@ -321,11 +328,14 @@ impl Check<'_> {
     /// What SYNs may ask for, of a service that has any.
     fn tcp_mss(&mut self, raw: &raw::Service) -> Option<TcpMss> {
         let given = raw.tcp_mss.ok()?;
-        if raw.protocol.get().is_some_and(|it| !it.have(Protocol::Tcp)) {
+        if let Some(other) = raw.protocol.get().filter(|it| !it.have(Protocol::Tcp)) {
             self.log
                 .error(
                     given.at,
-                    "`tcp_mss` is for TCP, and the service is one of UDP",
+                    format!(
+                        "`tcp_mss` is for TCP, and the service is one of {}",
+                        other.words()
+                    ),
                 )
                 .help("leave it out");
         }
@@ -338,7 +348,15 @@ impl Check<'_> {
             return ClientAddress::None;
         };
         let mode = raw.mode.get();
-        if given.value != ClientAddress::None && mode.is_some_and(|mode| mode != ModeWord::Fullnat)
+        if given.value != ClientAddress::None && raw.protocol.get() == Some(Protocols::Sctp) {
+            self.log
+                .error(
+                    given.at,
+                    "`client_address` is for TCP and UDP, and the service is one of SCTP",
+                )
+                .help("leave it out, or use nat, where the real servers see the clients' own addresses");
+        } else if given.value != ClientAddress::None
+            && mode.is_some_and(|mode| mode != ModeWord::Fullnat)
         {
             self.log
                 .error(given.at, "`client_address` belongs to the mode fullnat")
@@ -509,6 +527,22 @@ impl Check<'_> {
             return false;
         }
         let fullnat = raw.mode.get() == Some(ModeWord::Fullnat);
+        if let Some(vip) = vip
+            && fullnat
+            && raw.protocol.get() == Some(Protocols::Sctp)
+        {
+            let whose = family(vip.value);
+            self.log
+                .error(
+                    at,
+                    format!(
+                        "the {what} `{address}` is {real}, the VIP is {whose}: SCTP goes between families by the mode tunnel alone"
+                    ),
+                )
+                .note(vip.at, "the VIP is here")
+                .help(format!("write an {whose} address, or use tunnel"));
+            return false;
+        }
         let pool = raw.local_pool.ok().filter(|_| fullnat);
         if let Some(pool) = pool
             && let Some(local) = self.around.pools.sample(&pool.value)

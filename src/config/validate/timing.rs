@@ -1,9 +1,10 @@
 //! How long a service's connections live: `timeouts`, `on_idle`, `one_packet`.
 
 use crate::config::error::Log;
+use crate::config::limits::protocol_of_timeout;
 use crate::config::raw;
-use crate::config::value::ModeWord;
-use crate::config::{OnIdle, OwnTimeouts, Protocol};
+use crate::config::value::{ModeWord, Protocols};
+use crate::config::{OnDown, OnIdle, OwnTimeouts, Protocol};
 
 /// What a service says in the place of `[timeouts]`.
 pub(super) fn timeouts(raw: &raw::Service, log: &mut Log) -> OwnTimeouts {
@@ -11,18 +12,18 @@ pub(super) fn timeouts(raw: &raw::Service, log: &mut Log) -> OwnTimeouts {
         return OwnTimeouts::default();
     };
     for (key, at) in given.value.given() {
-        let (needed, other) = match key {
+        let needed = match key {
             "icmp" => {
                 log.error(at, "`icmp` is no timeout of a service")
                     .help("write it in [timeouts] or [[snat]]: it is for echoes through [[snat]]");
                 continue;
             }
-            "udp" => (Protocol::Udp, "TCP"),
-            _ => (Protocol::Tcp, "UDP"),
+            _ => protocol_of_timeout(key),
         };
-        if raw.protocol.get().is_none_or(|it| it.have(needed)) {
+        let Some(other) = raw.protocol.get().filter(|it| !it.have(needed)) else {
             continue;
-        }
+        };
+        let other = other.words();
         log.error(at, format!("`{key}` is no timeout of a service of {other}"))
             .help("leave it out, or write it in [timeouts] for all services");
     }
@@ -39,6 +40,7 @@ pub(super) fn own(given: &raw::Timeouts) -> OwnTimeouts {
     own! {
         tcp_established tcp_syn_sent tcp_syn_recv tcp_fin_wait tcp_time_wait tcp_close
         tcp_close_wait tcp_last_ack tcp_listen tcp_synack udp tcp_half_closed icmp
+        sctp_established
     }
 }
 
@@ -48,10 +50,13 @@ pub(super) fn on_idle(raw: &raw::Service, log: &mut Log) -> OnIdle {
         return OnIdle::default();
     };
     if given.value == OnIdle::Reset {
-        if raw.protocol.get().is_some_and(|it| !it.have(Protocol::Tcp)) {
+        if let Some(other) = raw.protocol.get().filter(|it| !it.have(Protocol::Tcp)) {
             log.error(
                 given.at,
-                "`on_idle = \"reset\"` is for TCP, and the service is one of UDP",
+                format!(
+                    "`on_idle = \"reset\"` is for TCP, and the service is one of {}",
+                    other.words()
+                ),
             )
             .help("leave it out");
         } else if let Some(mode @ (ModeWord::Dr | ModeWord::Tunnel | ModeWord::L3dsr)) =
@@ -68,18 +73,35 @@ pub(super) fn on_idle(raw: &raw::Service, log: &mut Log) -> OnIdle {
     given.value
 }
 
+/// What becomes of the connections of a real server that is down.
+pub(super) fn on_down(raw: &raw::Service, log: &mut Log) -> OnDown {
+    let Some(given) = raw.on_down.ok() else {
+        return OnDown::default();
+    };
+    if given.value == OnDown::Reschedule && raw.protocol.get() == Some(Protocols::Sctp) {
+        log.error(
+            given.at,
+            "`on_down = \"reschedule\"` is for TCP and UDP, and the service is one of SCTP",
+        )
+        .help("write \"reset\" or \"keep\": no real server takes another one's association");
+    }
+    given.value
+}
+
 /// Whether every datagram is scheduled afresh.
 pub(super) fn one_packet(raw: &raw::Service, log: &mut Log) -> bool {
     let Some(given) = raw.one_packet.ok().filter(|given| given.value) else {
         return false;
     };
-    let is_tcp = raw.protocol.get().is_some_and(|it| !it.have(Protocol::Udp));
-    let (problem, help) = if is_tcp {
-        (
-            "`one_packet` is for UDP, and the service is one of TCP",
-            "leave it out: a TCP connection stays with its real server",
-        )
-    } else if raw.mode.get() == Some(ModeWord::Fullnat) {
+    let other = raw.protocol.get().filter(|it| !it.have(Protocol::Udp));
+    if let Some(other) = other {
+        let other = other.words();
+        let problem = format!("`one_packet` is for UDP, and the service is one of {other}");
+        let help = format!("leave it out: a connection of {other} stays with its real server");
+        log.error(given.at, problem).help(help);
+        return true;
+    }
+    let (problem, help) = if raw.mode.get() == Some(ModeWord::Fullnat) {
         (
             "`one_packet` keeps no connection, and fullnat finds the client of a reply by it",
             "leave it out, or use nat, dr, tunnel or l3dsr",

@@ -108,6 +108,8 @@ struct Indexes {
     timings: Timings,
     /// How many services have `one_packet`.
     one_packets: usize,
+    /// Whether one has, or has had, the protocol SCTP.
+    serves_sctp: bool,
     watches: Watches,
     snats: Snats,
 }
@@ -236,6 +238,7 @@ impl Services {
                 ends: Ends::new(seed),
                 timings: Timings::new(seed),
                 one_packets: 0,
+                serves_sctp: false,
                 watches: Watches::default(),
                 snats: Snats::default(),
             },
@@ -383,6 +386,7 @@ impl Services {
             ends,
             timings,
             one_packets,
+            serves_sctp,
             watches: _,
             snats,
         } = &mut self.indexes;
@@ -396,6 +400,7 @@ impl Services {
         next.tunnel_ends = ends.freeze();
         timings.freeze(&mut next.timing);
         next.any_one_packet = *one_packets > 0;
+        next.serves_sctp = *serves_sctp;
         next.snat = snats.tables();
     }
 
@@ -569,6 +574,7 @@ impl Indexes {
             ends,
             timings,
             one_packets,
+            serves_sctp,
             watches,
             snats: _,
         } = self;
@@ -616,6 +622,7 @@ impl Indexes {
             |service: Option<&config::ServiceConfig>| service.is_some_and(|it| it.one_packet);
         *one_packets += usize::from(is_one(after));
         *one_packets -= usize::from(is_one(before));
+        *serves_sctp |= key.protocol == Protocol::Sctp;
         let Some(service) = after else {
             running.remove(&key);
             ranges.remove(&key);
