@@ -236,12 +236,15 @@ enum Event {
     Nothing,
 }
 
+/// What happens at which millisecond, the mean then in milliseconds, and which next hops are known.
+type Row = (&'static [(u64, Event)], Option<u64>, Option<(bool, bool)>);
+
 #[test]
 fn it_is_the_time_from_the_first_byte_of_the_request_to_the_first_of_the_reply() {
     use Event::*;
     const KNOWN: Option<(bool, bool)> = Some((true, true));
     // What happens when, in milliseconds; the mean then; which next hops are known: where one is not, packets are looked at.
-    let of_tcp: &[(&[(u64, Event)], Option<u64>, Option<(bool, bool)>)] = &[
+    let of_tcp: &[Row] = &[
         (&[], None, Some((false, false))),
         (&[(1, Answer)], None, Some((false, false))),
         (&[(1, Answer), (5, Ask)], None, Some((true, false))),
@@ -300,7 +303,7 @@ fn it_is_the_time_from_the_first_byte_of_the_request_to_the_first_of_the_reply()
             None,
         ),
     ];
-    let of_udp: &[(&[(u64, Event)], Option<u64>, Option<(bool, bool)>)] = &[
+    let of_udp: &[Row] = &[
         (&[], None, Some((true, false))),
         (&[(5, Datagram)], None, Some((true, false))),
         (&[(5, Datagram), (40, Reply1)], Some(40), KNOWN),
