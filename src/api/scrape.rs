@@ -16,6 +16,7 @@ pub(super) struct Scrape {
     /// Only the metrics of this service and its real servers: a name, or such as `tcp:192.0.2.80:80`.
     service: Option<String>,
     /// Whose names the metrics have: weir's, unless this says otherwise.
+    #[param(inline)]
     names: Option<Names>,
 }
 

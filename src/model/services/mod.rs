@@ -598,7 +598,15 @@ impl Indexes {
             };
         }
         if let Some(after) = after {
-            names.insert(after.name.clone(), key);
+            let named = names.entry(after.name.clone()).or_insert(key);
+            // Of the protocols of one service the first, whatever the order of changes.
+            let is_twin = ServiceKey {
+                protocol: key.protocol,
+                ..*named
+            } == key;
+            if !is_twin || key.protocol < named.protocol {
+                *named = key;
+            }
         }
         let reals = |service: Option<&config::ServiceConfig>| -> Vec<IpAddr> {
             let reals = service.into_iter().flat_map(|service| service.servers());
