@@ -17,7 +17,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// A packet as somebody who asks about one describes it.
+/// A packet as a person describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Words {
     /// With the port 0 where the protocol has none.

@@ -36,7 +36,7 @@ impl Share {
 ///
 /// Of more than [`FEW`] it keeps the least of each block of them, about as many blocks as one has real servers. A choice looks at
 /// what is kept, and then at the block that has the least by that, which it corrects; it goes on until the least is one that it
-/// has just looked at. So it never takes one that has got connections meanwhile, whoever gave them to it, for what it was. It does
+/// has just looked at. So it never takes one that has got connections meanwhile, from any worker, for what it was. It does
 /// not notice that connections have ended; but each choice also looks at one block in turn, so that none is older than as many
 /// choices of all workers together as there are blocks.
 #[derive(Debug)]

@@ -281,7 +281,7 @@ fn it_is_the_time_from_the_first_byte_of_the_request_to_the_first_of_the_reply()
             None,
             KNOWN,
         ),
-        // Whoever gives up says how long it took at least; without an answer nothing is quick.
+        // A side that gives up tells how long it took at least; without an answer nothing is quick.
         (&[(1, Answer), (5, Ask), (65, Reset)], Some(60), None),
         (&[(1, Answer), (5, Ask), (6, Refuse)], None, None),
         (&[(1, Answer), (5, Ask), (6, Hang)], None, None),
