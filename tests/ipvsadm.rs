@@ -82,10 +82,11 @@ fn a_script_of_ipvsadm_lines_does_what_it_says() {
             "weir: there are no firewall marks: name the address and port\n",
             255,
         ),
+        ("-A --sctp-service 192.0.2.10:3868", "", 0),
         (
-            "-A --sctp-service 192.0.2.10:3868",
-            "weir: services are of TCP and UDP\n",
-            255,
+            "-a --sctp-service 192.0.2.10:3868 -r 10.0.0.11 -x 9 -y 4",
+            "",
+            0,
         ),
         (
             "-a -t 192.0.2.10:80 -r 10.0.0.14 -g",
@@ -116,7 +117,9 @@ fn a_script_of_ipvsadm_lines_does_what_it_says() {
         TCP  192.0.2.10:443 sh persistent 60 mask 255.255.255.0\n\
         \x20 -> 10.0.0.11:443                Route   5      0          0         \n\
         UDP  192.0.2.10:53 mh (mh-port) ops\n\
-        \x20 -> 10.0.0.11:53                 Tunnel  2      0          0         \n";
+        \x20 -> 10.0.0.11:53                 Tunnel  2      0          0         \n\
+        SCTP 192.0.2.10:3868 wlc\n\
+        \x20 -> 10.0.0.11:3868               Route   1      0          0         \n";
     let listed = done(&api, "-Ln");
     // The size is what the workers have room for, which is rounded up.
     let (first, rest) = listed.split_once('\n').unwrap();
@@ -150,15 +153,23 @@ fn a_script_of_ipvsadm_lines_does_what_it_says() {
         -A -t 192.0.2.10:443 -s sh -p 60 -M 255.255.255.0\n\
         -a -t 192.0.2.10:443 -r 10.0.0.11:443 -g -w 5\n\
         -A -u 192.0.2.10:53 -s mh -o -b mh-port\n\
-        -a -u 192.0.2.10:53 -r 10.0.0.11:53 -i -w 2 --tun-type gue --tun-port 7000 --tun-nocsum\n"
+        -a -u 192.0.2.10:53 -r 10.0.0.11:53 -i -w 2 --tun-type gue --tun-port 7000 --tun-nocsum\n\
+        -A --sctp-service 192.0.2.10:3868 -s wlc\n\
+        -a --sctp-service 192.0.2.10:3868 -r 10.0.0.11:3868 -g -w 1 -x 9 -y 4\n"
     );
     done(&api, "-C");
     assert_eq!(done(&api, "-S -n"), "");
     let restored = restore(&api, &saved);
     assert_eq!(restored, (String::new(), 0));
     assert_eq!(done(&api, "-S -n"), saved, "what was saved is restored");
-    let again = restore(&api, "-A -t 192.0.2.10:80 -s rr\n\n-D -t 192.0.2.10:443\n");
+    let again = restore(&api, "-A -t 192.0.2.10:80 -s rr\n\n-L -t 192.0.2.10:443\n");
     assert_eq!(again, ("Service already exists\n".to_owned(), 0));
+    let refused = restore(&api, "-D -t 192.0.2.10:443\n-A -t 192.0.2.10:80\n");
+    assert_eq!(
+        refused,
+        ("Service already exists\n".to_owned(), 255),
+        "the last line's status"
+    );
     assert_eq!(restore(&api, "garbage\n").1, 255);
 
     done(&api, "-E -t 192.0.2.10:80 -s wlc -p 50");
@@ -172,6 +183,7 @@ fn a_script_of_ipvsadm_lines_does_what_it_says() {
     assert!(edited.contains("TCP  192.0.2.10:80 rr\n"), "{edited}");
     done(&api, "-d -t 192.0.2.10:80 -r 10.0.0.12:8080");
     done(&api, "-D -u 192.0.2.10:53");
+    done(&api, "-D --sctp-service 192.0.2.10:3868");
     assert_eq!(
         done(&api, "-S -n"),
         "-A -t 192.0.2.10:80 -s rr\n-a -t 192.0.2.10:80 -r 10.0.0.11:80 -m -w 1\n"

@@ -5,7 +5,7 @@ use super::state::Api;
 use super::stream::{Reader, stream};
 use crate::metrics::{Family, Format, IPVS, Labelled, METRICS, Metric, Source};
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -44,7 +44,7 @@ pub(super) async fn scrape(
         Ok(only) => only,
         Err(refusal) => return *refusal,
     };
-    stream(&reader, format.content_type(), async move |pieces| {
+    let mut answer = stream(&reader, format.content_type(), async move |pieces| {
         let (daemon, mut all, per_real) = api
             .handle
             .ask(|control| {
@@ -88,5 +88,8 @@ pub(super) async fn scrape(
             pieces.write(family.take_text()).await?;
         }
         pieces.write(format.end().to_owned()).await
-    })
+    });
+    let vary = HeaderValue::from_static("accept");
+    answer.headers_mut().append(header::VARY, vary);
+    answer
 }

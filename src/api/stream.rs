@@ -1,9 +1,10 @@
 //! Answers that are written while they are read: none is made in one piece that may be long.
 
 use super::access::Peer;
-use super::answer::{JSON, error};
+use super::answer::error;
 use super::state::Api;
 use crate::control::NoAnswer;
+use crate::metrics::Format;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -214,8 +215,10 @@ pub(super) fn stream<F>(
 where
     F: Future<Output = Result<(), Cut>> + Send + 'static,
 {
-    // All but the metrics are JSON.
-    let Some(place) = reader.enter(content_type != JSON) else {
+    let is_scrape = Format::ALL
+        .iter()
+        .any(|format| format.content_type() == content_type);
+    let Some(place) = reader.enter(is_scrape) else {
         let why = "too many lists are being read; ask again";
         return error(StatusCode::SERVICE_UNAVAILABLE, why);
     };

@@ -147,15 +147,21 @@ impl Asking {
                 traffic,
                 ..
             } = row.member;
-            // A next hop that does not answer the daemon would answer here.
-            let health = if up { state.health } else { Health::Down };
+            let is_down = state.health == Health::Down;
+            let (health, health_reason) = match (up, is_down, state.held) {
+                (true, ..) | (_, true, _) => (state.health, state.health_reason),
+                (.., held @ Some(_)) => (Health::Down, held),
+                // A next hop that does not answer the daemon would answer here.
+                (.., None) => (Health::Down, Some(NO_WAY.to_owned())),
+            };
             Some(RunningReal {
                 service,
                 real,
                 admin: state.admin,
                 weight: state.runtime_weight,
                 health,
-                health_reason: state.health_reason.or(state.why).unwrap_or_default(),
+                health_reason: health_reason.unwrap_or_default(),
+                overloaded: state.overloaded,
                 active: traffic.active_connections,
                 inactive: traffic.inactive_connections,
             })
@@ -174,6 +180,8 @@ impl Asking {
         }
     }
 }
+
+const NO_WAY: &str = "no route leads there, or its next hop does not answer";
 
 /// A MAC address as the API writes it.
 fn mac(text: &str) -> Option<Mac> {

@@ -11,7 +11,8 @@ use super::flow::Numbers;
 use super::live::Live;
 use super::parse::Flow;
 use super::{Core, is_tcp};
-use crate::conn::{ConnId, Connection, Found, State};
+use crate::conn::{ConnId, Connection, Found, Key, State};
+use crate::net::protocol;
 use crate::packet::Packet;
 use crate::stats::LONGEST;
 use crate::units::Time;
@@ -114,9 +115,11 @@ impl<F: Family, P: Packet> Core<F, P> {
     /// A connection has begun, whose first request is to be timed. A datagram is one.
     #[cold]
     pub(super) fn begin_timing(&self, id: ConnId, flow: &Flow<F>, now: Time) {
-        let awaited = match is_tcp(flow) {
-            true => Awaited::Request,
-            false => Awaited::Reply(now),
+        let awaited = match flow.key.protocol() {
+            protocol::TCP => Awaited::Request,
+            protocol::UDP => Awaited::Reply(now),
+            // Of SCTP it would be the kernel's time, for the handshake.
+            _ => Awaited::Nothing,
         };
         self.live.set_awaited(id, self.live.table.get(id), awaited);
     }

@@ -126,7 +126,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         let is_silent = tables.timing.is_silent(&connection, now.millis());
         if is_silent
-            || opens && self.starts_anew(&connection, tables)
+            || opens && self.starts_anew(&connection, &packet, flow, tables)
             || leaves && self.may_leave(&connection, flow, turn)
             || asks && self.names_another(&packet, flow, &connection, tables)
         {
@@ -141,13 +141,16 @@ impl<F: Family, P: Packet> Core<F, P> {
             return (self.ttl_exceeded(packet, flow, vip, turn), context);
         }
         let is_handshake = connection.state.is_handshake();
-        let reopens = opens && connection.is_two_way() && connection.state.is_half_closed();
+        let is_two_way = connection.is_two_way();
+        let reopens = opens && is_two_way && connection.state.is_half_closed();
+        // One that is sent again is asked for once.
+        let begins_again = reopens && !connection.is_opened_again()
+            || opens && !is_two_way && connection.state.is_reusable(false);
         if !found.reply
             && has_handshake(flow)
             && flow.flags.syn()
             && !is_handshake
-            // One that is sent again is asked for once.
-            && let Some(reason) = self.admits_no_more(flow, reopens && !connection.is_opened_again(), turn)
+            && let Some(reason) = self.admits_no_more(flow, begins_again, turn)
         {
             return (Verdict::Drop(reason), context);
         }
@@ -214,13 +217,23 @@ impl<F: Family, P: Packet> Core<F, P> {
 
     /// Whether a client's SYN makes a new connection of one that it meets, with a real server chosen anew: the old one is
     /// over, or its real server takes no new connections (the kernel's `expire_nodest_conn`) or cannot be reached. Where no
-    /// replies are seen, anyone may have ended it by a forged reset or FIN: it stays with its real server.
-    fn starts_anew(&self, connection: &Connection<F::Key>, tables: &Tables) -> bool {
+    /// replies are seen, anyone may have ended it by a forged reset or FIN: it stays with its real server. So does a late copy of
+    /// the SYN that began it: FINs that have overtaken data are not its end.
+    fn starts_anew(
+        &self,
+        connection: &Connection<F::Key>,
+        packet: &P,
+        flow: &Flow<F>,
+        tables: &Tables,
+    ) -> bool {
         let real = self.live.counters.reals.get(connection.real.index());
         let serves = real.is_some_and(|real| real.standing.is_open())
             && way_of(connection, false, tables).is_some_and(|way| !way.has_failed(tables));
         let sees_replies = connection.is_two_way();
-        !serves || sees_replies && connection.state.is_reusable(sees_replies)
+        let is_copy = connection.state == State::TimeWait
+            && is_tcp(flow)
+            && Numbers::of(packet.data(), flow).began(connection.acknowledged(true));
+        !serves || sees_replies && connection.state.is_reusable(sees_replies) && !is_copy
     }
 
     /// Why a client's SYN goes no further, by which the real server of an old connection might begin a new one: as its service
@@ -576,6 +589,12 @@ impl Numbers {
     pub(super) fn has_data(&self, flags: tcp::Flags) -> bool {
         let length = self.end.wrapping_sub(self.sequence);
         length > u32::from(flags.syn()) + u32::from(flags.fin())
+    }
+
+    /// Whether a SYN is the one that began the stream of which the other side has acknowledged so much: little more than it. Another
+    /// connection's begins elsewhere (RFC 9293 section 3.4.1).
+    fn began(&self, acknowledged: Option<u32>) -> bool {
+        acknowledged.is_some_and(|it| it.wrapping_sub(self.end) <= u16::MAX.into())
     }
 
     /// Of a segment whose header is there.

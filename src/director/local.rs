@@ -5,7 +5,7 @@ use super::fragment::Fragment;
 use super::limit::AnswerKind;
 use super::parse::{Datagram, Kind};
 use super::routing::Routed;
-use super::{Core, Outcome, Turn};
+use super::{Core, Outcome, Turn, sctp};
 use crate::config::CheckAddresses;
 use crate::net::protocol;
 use crate::packet::{Packet, Priority, Sent, Sink};
@@ -23,10 +23,14 @@ impl<F: Wire, P: Packet> Core<F, P> {
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
         let tables = turn.tables;
-        if datagram.protocol == protocol::SCTP && tables.serves_sctp {
-            return self.sctp(packet, datagram, turn);
-        }
         let owner = tables.owner(packet.port(), datagram.destination.into());
+        if datagram.protocol == protocol::SCTP && tables.serves_sctp {
+            let flow = sctp::flow_of(packet.data(), datagram);
+            // What is for other hosts may be what no host takes.
+            if flow.is_some() || matches!(owner, Some(Owner::Vip | Owner::Pool)) {
+                return self.sctp(packet, flow, turn);
+            }
+        }
         if let Some(flow) = self.echo_flow(&packet, datagram, owner, tables) {
             return self.outward_echo(packet, &flow, turn);
         }

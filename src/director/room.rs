@@ -3,6 +3,8 @@
 use super::fragment_table::FragmentRoom;
 use crate::config::{ClientAddress, Config};
 use crate::conn::{Connection, Connection6, Table};
+use crate::forward::Mode;
+use crate::sched;
 use crate::stats::Beside;
 
 /// What a worker has room for: so many connections, and fragments.
@@ -15,6 +17,8 @@ pub struct Room {
     pub fragments: FragmentRoom,
     /// What real servers are told of clients is kept beside the connections.
     pub tells: bool,
+    /// So is what their real servers' time is measured by.
+    pub times: bool,
 }
 
 impl Room {
@@ -28,6 +32,8 @@ impl Room {
             crossing: if_any(config.crosses_families()),
             fragments: FragmentRoom::default(),
             tells: (config.services.iter()).any(|it| it.client_address != ClientAddress::None),
+            times: (config.services.iter())
+                .any(|it| Mode::of(&it.mode).sees_replies && sched::goes_by_time(it.scheduler)),
         }
     }
 
@@ -58,10 +64,8 @@ impl Room {
             0 => 0,
             room => Table::<Connection6>::bytes(room),
         };
-        let beside = match self.tells {
-            true => self.total() * Beside::BYTES,
-            false => 0,
-        };
+        let kinds = usize::from(self.tells) + usize::from(self.times);
+        let beside = kinds * self.total() * Beside::BYTES;
         Table::<Connection>::bytes(self.v4) + six(self.v6) + six(self.crossing) + beside
     }
 }

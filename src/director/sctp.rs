@@ -62,14 +62,14 @@ pub fn flow_of<F: Wire>(frame: &[u8], datagram: &Datagram<F>) -> Option<Flow<F>>
 }
 
 impl<F: Wire, P: Packet> Core<F, P> {
-    /// A whole packet.
+    /// A whole packet, with its flow if it is one that a host takes.
     pub(super) fn sctp<S: Sink<Packet = P>>(
         &mut self,
         packet: P,
-        datagram: &Datagram<F>,
+        flow: Option<Flow<F>>,
         turn: &mut Turn<'_, S>,
     ) -> Outcome {
-        let Some(flow) = flow_of(packet.data(), datagram) else {
+        let Some(flow) = flow else {
             let malformed = Verdict::Drop(DropReason::BadL4Header);
             return (malformed, PacketContext::default());
         };
@@ -94,9 +94,19 @@ impl<F: Family, P: Packet> Core<F, P> {
         };
         let connection = self.live.table.get_mut(found.id);
         if connection.is_two_way() {
+            if is_forged(connection, &header, found.reply) {
+                return;
+            }
             match found.reply {
                 true => note_tags(connection, &header),
-                false if is_forged(connection, &header) => return,
+                // Of several INIT ACKs the one that the client has taken.
+                false
+                    if header.event() == Event::CookieEcho
+                        && connection.state.is_half_open()
+                        && connection.tag(true).is_none() =>
+                {
+                    connection.set_tag(true, header.tag());
+                }
                 false => {}
             }
         }
@@ -115,9 +125,17 @@ impl<F: Family, P: Packet> Core<F, P> {
 fn note_tags<K: Key>(connection: &mut Connection<K>, header: &Sctp<&[u8]>) {
     let (event, tag) = (header.event(), header.tag());
     let is_beginning = connection.state.is_half_open();
+    let own = header.initiate_tag().unwrap_or(0);
     match event {
+        // It may answer an INIT that is not the client's.
+        Event::Abort => return,
         Event::InitAck if !is_beginning => return,
-        Event::InitAck => connection.set_tag(true, header.initiate_tag().unwrap_or(0)),
+        Event::InitAck => match (connection.tag(false), connection.tag(true)) {
+            (None, _) => connection.set_tag(true, own),
+            // Another one, to a repeated INIT: which of them the client takes, its COOKIE ECHO tells.
+            (Some(_), Some(known)) if known != own => connection.set_tag(true, 0),
+            (Some(_), _) => {}
+        },
         Event::CookieAck if !is_beginning && connection.tag(false) != Some(tag) => {
             connection.set_tag(true, 0);
         }
@@ -128,8 +146,19 @@ fn note_tags<K: Key>(connection: &mut Connection<K>, header: &Sctp<&[u8]>) {
     }
 }
 
-/// Whether a client's packet has another tag than it must have, as far as that is known. An INIT has none.
-fn is_forged<K: Key>(connection: &Connection<K>, header: &Sctp<&[u8]>) -> bool {
-    let expected = connection.tag(!header.is_tag_reflected());
-    header.event() != Event::Init && expected.is_some_and(|tag| tag != header.tag())
+/// Whether a packet has another tag than it must have, as far as that is known: any of the client's; of the real server's only an
+/// ABORT, which answers whatever comes (section 8.4). An INIT has none, and before the real server's INIT ACK the client knows none to
+/// abort with.
+fn is_forged<K: Key>(connection: &Connection<K>, header: &Sctp<&[u8]>, reply: bool) -> bool {
+    let (event, is_reflected) = (header.event(), header.is_tag_reflected());
+    let is_told = connection.tag(true).is_some() || connection.tag(false).is_some();
+    match (reply, event) {
+        (true, Event::Abort) | (false, _) => {}
+        (true, _) => return false,
+    }
+    if !reply && event == Event::Abort && connection.state.is_half_open() && !is_told {
+        return true;
+    }
+    let expected = connection.tag(reply == is_reflected);
+    event != Event::Init && expected.is_some_and(|tag| tag != header.tag())
 }

@@ -41,7 +41,7 @@ pub(super) fn of_drop(reason: DropReason) -> &'static str {
             "Nothing by itself: the error is late, or the way to the real server has a smaller MTU."
         }
         TtlExceeded => "Look for a routing loop.",
-        UnsupportedProtocol => "Nothing: services are of TCP and UDP.",
+        UnsupportedProtocol => "Nothing: services are of TCP, UDP and SCTP.",
         NotForUs => {
             "Give the VIP a [[service]]; or `forward = true` on both ports if weir is to route between hosts; or take the route that brings it here off the router."
         }

@@ -40,8 +40,28 @@ impl FromStr for Asked {
     }
 }
 
+/// Lines as `tcpdump -XX` writes them, without what is not a frame's: an offset and a colon ahead of the bytes, and behind two spaces
+/// what they are as letters. All else stays in its column.
+fn without_offsets(text: &str) -> String {
+    let line = |line: &str| {
+        let bytes = line.trim_start();
+        let offset = bytes.strip_prefix("0x").and_then(|it| it.split_once(':'));
+        match offset {
+            Some((digits, rest)) if digits.len() == 4 => {
+                let before = line.len() - rest.len();
+                let spaces = rest.len() - rest.trim_start().len();
+                let bytes = rest[spaces..].split("  ").next().unwrap_or_default();
+                format!("{}{bytes}\n", " ".repeat(before + spaces))
+            }
+            _ => format!("{line}\n"),
+        }
+    };
+    text.lines().map(line).collect()
+}
+
 /// Bytes in hex, as sniffers write them: with or without white space, colons or dashes between.
 fn hex(text: &str) -> Result<Vec<u8>, Wrong> {
+    let text = &without_offsets(text);
     let mut bytes = Vec::new();
     // Of the byte that has its first digit.
     let mut half: Option<(u8, usize)> = None;
@@ -251,6 +271,8 @@ mod tests {
         for text in [
             "000102030405060708090a0b0c0d0e0f10111213",
             "0x000102030405060708090A0B0C0D0E0F10111213",
+            "\t0x0000:  0001 0203 0405 0607 0809 0a0b 0c0d 0e0f  ................\n\t0x0010:  1011 1213                                ....",
+            "0x0000: 0001 0203 0405 0607 0809 0a0b 0c0d 0e0f 1011 1213",
             " 00:01:02:03:04:05 06-07 08 09 0a 0b 0c 0d 0e 0f\n10 11 12 13 ",
         ] {
             assert_eq!(text.parse(), Ok(Asked::Frame(bytes.clone())), "{text}");

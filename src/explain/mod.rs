@@ -75,6 +75,8 @@ pub struct RunningReal {
     pub health: Health,
     /// Why, in words.
     pub health_reason: String,
+    /// It has had its `max_connections`, and not fewer than its `min_connections` since.
+    pub overloaded: bool,
     pub active: u32,
     pub inactive: u32,
 }
@@ -211,6 +213,14 @@ impl<'a> Teller<'a> {
                     if let Some(load) = id.and_then(|real| stats.loads.get(real.id.index())) {
                         load.active.set(real.active);
                         load.inactive.set(real.inactive);
+                    }
+                    // What `limits` of the service goes by.
+                    let all = service.and_then(|service| stats.services.get(service.id.index()));
+                    if let Some(all) = all {
+                        all.live.set(all.live.get() + real.active + real.inactive);
+                    }
+                    if let Some(cell) = id.and_then(|real| model.stats().overload(real.id)) {
+                        cell.update(|_| real.overloaded);
                     }
                 }
             });

@@ -129,17 +129,14 @@ fn way(before: &Before, after: &After) -> Option<Step> {
     let Verdict::Forward(out) = after.decision.verdict else {
         return None;
     };
-    let is_reply = before.held.is_some_and(|held| held.is_reply);
-    let real = after.decision.context.real.filter(|_| !is_reply);
-    let real = real
-        .and_then(|id| model.real(id))
-        .map(|(_, address, _)| *address);
+    let destination = seen.outer_ip()?.destination;
     // With dr the destination stays the VIP, and only the next hop is the real server's.
-    let is_translated = before.seen.ip()?.destination != seen.outer_ip()?.destination;
-    let towards = match real {
-        Some(real) if !is_translated => real,
-        _ => seen.outer_ip()?.destination,
-    };
+    let real = after.decision.context.real.and_then(|id| model.real(id));
+    let direct = real.filter(|(key, ..)| {
+        let service = model.find(key);
+        key.address == destination && service.is_some_and(|it| !it.mode.translates)
+    });
+    let towards = direct.map_or(destination, |(_, address, _)| *address);
     let route_of = model.tables().routes.get(towards);
     let next = route_of
         .and_then(|route| route.gateway)

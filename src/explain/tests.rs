@@ -517,6 +517,7 @@ fn a_running_daemons_state_counts() {
         weight: None,
         health,
         health_reason: "refused".to_owned(),
+        overloaded: false,
         active,
         inactive: 0,
     };
@@ -574,6 +575,51 @@ fn a_running_daemons_state_counts() {
     let stories = explain(&config, &running, None, &packets).unwrap();
     assert_eq!(stories[0].decision["real"], "10.0.0.12:80");
     assert!(stories[0].text().contains("not now, down"));
+}
+
+/// What the daemon would refuse for the connections that it has is refused here.
+#[test]
+fn limits_and_thresholds_go_by_the_running_daemons_connections() {
+    let keys = "mode = \"nat\"\nlimits = { connections = 3 }";
+    let text = format!(
+        "{PORTS}{}max_connections = 3\nmin_connections = 2\n",
+        service("192.0.2.80", keys, "10.0.0.11")
+    );
+    let config = parse(&text);
+    for (active, overloaded, verdict) in [
+        (2, false, "forward"),
+        (2, true, "forward"),
+        (1, true, "forward"),
+        (3, false, "drop"),
+        (3, true, "drop"),
+    ] {
+        let real = RunningReal {
+            service: "tcp:192.0.2.80:80".parse().unwrap(),
+            real: "10.0.0.11:80".parse().unwrap(),
+            admin: Admin::Enabled,
+            weight: None,
+            health: Health::Unknown,
+            health_reason: String::new(),
+            overloaded,
+            active,
+            inactive: 0,
+        };
+        let running = Running {
+            reals: vec![real],
+            ..Running::default()
+        };
+        let packets = asked(&["tcp 203.0.113.5:1234 > 192.0.2.80:80"]);
+        let stories = explain(&config, &running, None, &packets).unwrap();
+        let text = stories[0].text();
+        let expected = match overloaded && active == 2 {
+            true => "reply",
+            false => verdict,
+        };
+        assert_eq!(
+            stories[0].decision["verdict"], expected,
+            "{active} {overloaded}\n{text}"
+        );
+    }
 }
 
 #[test]

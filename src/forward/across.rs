@@ -157,6 +157,10 @@ pub fn rewrite<P: Packet>(
     identifications: &mut Identifications,
 ) -> bool {
     let to = connection.translated(reply);
+    // The checksums of others are not known here.
+    if !matches!(to.protocol(), protocol::TCP | protocol::UDP) {
+        return false;
+    }
     let Some(common) = Common::of(packet.data(), form) else {
         return false;
     };
@@ -219,7 +223,8 @@ fn fill_udp_checksum(datagram: &mut [u8], to: &FlowKeyAny) -> bool {
     };
     // Shorter than what the packet has room for, perhaps.
     let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
-    let Some(datagram) = datagram.get_mut(..length) else {
+    let datagram = datagram.get_mut(..length);
+    let Some(datagram) = datagram.filter(|it| it.len() >= udp::HEADER_LEN) else {
         return false;
     };
     let pseudo = checksum::pseudo_header_v6(source, destination, protocol::UDP, length as u32);

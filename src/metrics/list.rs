@@ -150,7 +150,7 @@ metrics! { METRICS "Every metric, in the order of `/metrics`."
         Daemon(|daemon, samples| samples.add(&[], daemon.health.changes));
     Counter "weir_health_late_checks_total" [] "Health checks that began more than an interval late, as too many were running."
         Daemon(|daemon, samples| samples.add(&[], daemon.health.late));
-    Gauge "weir_health_checks" [] "Health checks that are configured; real servers of several services share one that is the same."
+    Gauge "weir_health_checks_configured" [] "Health checks that are configured; real servers of several services share one that is the same."
         Daemon(|daemon, samples| samples.add(&[], daemon.health.checks));
     Gauge "weir_health_checks_running" [] "Health checks that wait for an answer now."
         Daemon(|daemon, samples| samples.add(&[], daemon.health.running));

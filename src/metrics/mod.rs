@@ -334,6 +334,16 @@ mod tests {
         }
     }
 
+    /// Without the suffix no counter is called as another metric.
+    #[test]
+    fn families_of_open_metrics_have_names_of_their_own() {
+        let mut seen = HashSet::new();
+        for Metric { name, .. } in METRICS.iter().chain(IPVS) {
+            let family = name.strip_suffix("_total").unwrap_or(name);
+            assert!(seen.insert(family), "{family}");
+        }
+    }
+
     #[test]
     fn other_names_are_those_that_node_exporter_gives() {
         let names = IPVS.iter().map(|metric| metric.name);

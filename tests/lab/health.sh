@@ -87,7 +87,7 @@ good "every real server is up"
 # Checks go another way than packets: weir itself may have to find its next hops yet.
 found() { weir show neighbours | grep -F "$(lan "1$1") " | grep -qi reachable; }
 for n in 1 2 3; do within 10 found "$n" || fail "weir does not find s$n: $(weir show neighbours)"; done
-same "two services share their checks" 7 "$(metrics | awk '$1 == "weir_health_checks" { print $2 }')"
+same "two services share their checks" 7 "$(metrics | awk '$1 == "weir_health_checks_configured" { print $2 }')"
 
 now() { date +%s.%N; }
 # dies SERVER WHAT COMMAND…: has it die by the command in the middle of requests, and come back by `back`, which the scenario sets.

@@ -50,7 +50,7 @@ within 10 on c1 ping -qc1 -W1 "$vip" || fail "no answer from $vip"
 metric() { metrics | awk -v name="$1" '$1 == name { print $2 }'; }
 all_known() { ! grep -q '^weir_real_health.*unknown' <<<"$(metrics)" && [[ $(metric weir_health_checks_total'{result="passed"}') -ge 4000 ]]; }
 within 30 all_known || fail "not all checks have passed: $(metrics | grep '^weir_health')"
-same "checks" 2002 "$(metric weir_health_checks)"
+same "checks" 2002 "$(metric weir_health_checks_configured)"
 same "real servers that are down" 0 "$(metric weir_health_checks_down)"
 changes=$(metric weir_health_changes_total)
 

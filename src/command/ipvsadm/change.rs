@@ -1,7 +1,7 @@
 //! What changes services: `-A`, `-E`, `-D`, `-C`, `-a`, `-e`, `-d`, by the daemon's API.
 
 use super::options::Command;
-use super::words::{DEFAULT_SCHEDULER, Failed, Forwarding, Line, Service, Tunnel, refused};
+use super::words::{DEFAULT_SCHEDULER, Failed, Forwarding, Line, Tunnel, refused};
 use super::{all, find, list, named};
 use crate::command::client::{self, Address};
 use crate::config::SchedulerConfig;
@@ -22,10 +22,8 @@ pub(super) fn change(line: &Line, address: &Address) -> Result<(), Failed> {
     let Some(service) = &line.service else {
         return Err(refused("weir: no service is named"));
     };
-    let key = service.key().ok_or_else(|| match service {
-        Service::Sctp => refused("weir: services are of TCP and UDP"),
-        _ => refused("weir: there are no firewall marks: name the address and port"),
-    })?;
+    let no_marks = "weir: there are no firewall marks: name the address and port";
+    let key = service.key().ok_or_else(|| refused(no_marks))?;
     let services = named(&key, address)?;
     let found = find(service, &services);
     match (line.command, found) {
@@ -174,11 +172,6 @@ fn check(line: &Line) -> Result<(), Failed> {
     if upper < lower {
         return Err(refused("Numerical result out of range"));
     }
-    if (upper, lower) != (0, 0) {
-        return Err(refused(
-            "weir: thresholds are max_connections and min_connections in the file: change them there, then weir reload",
-        ));
-    }
     if line.weight > u32::from(u16::MAX) {
         return Err(refused("weir: weights are 0 to 65535"));
     }
@@ -249,7 +242,13 @@ fn put(
     real: SocketAddr,
     address: &Address,
 ) -> Result<(), Failed> {
-    let body = json!({ "service": name_of(service), "real": real, "weight": line.weight });
+    // What the line does not say is none, as the kernel has it.
+    let (upper, lower) = line.thresholds;
+    let mut body = json!({ "service": name_of(service), "real": real, "weight": line.weight });
+    if line.command == Command::EditServer || (upper, lower) != (0, 0) {
+        body["max_connections"] = json!(upper);
+        body["min_connections"] = json!(lower);
+    }
     client::put_json(address, "/v1/reals", body.to_string())?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Tables as ipvsadm prints them (`print_title`, `print_service_entry`, `print_conn`): scripts read their columns.
 
 use super::names;
+use super::words::Line;
 use crate::view::{ConnectionView, MemberView, PortsView, ServiceView, TrafficView};
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -72,11 +73,17 @@ pub(super) fn real_of(service: &ServiceView, member: &MemberView) -> SocketAddr 
     }
 }
 
+const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
+
 /// As ipvsadm has them: by protocol, family, address and port.
 fn order(one: &ServiceView, other: &ServiceView) -> Ordering {
     let key = |service: &ServiceView| {
         let at = at(service);
-        (at.is_ipv6(), service.protocol != "tcp", at)
+        (
+            at.is_ipv6(),
+            PROTOCOLS.iter().position(|it| *it == service.protocol),
+            at,
+        )
     };
     key(one).cmp(&key(other))
 }
@@ -357,29 +364,38 @@ pub(super) fn connection(row: &ConnectionView, numeric: bool) -> String {
     )
 }
 
-/// The lines of `-S`, which `-R` reads.
-pub(super) fn save(mut all: Vec<ServiceView>, numeric: bool) -> String {
+/// The lines of `-S`, which `-R` reads; and what is left out as it would not.
+pub(super) fn save(mut all: Vec<ServiceView>, numeric: bool) -> (String, Vec<String>) {
     all.sort_by(order);
-    let mut out = String::new();
+    let (mut out, mut left_out) = (String::new(), Vec::new());
     for service in &mut all {
         service
             .reals
             .sort_by_key(|member| (member.real.is_ipv6(), member.real));
-        let letter = if service.protocol == "tcp" { 't' } else { 'u' };
-        let which = format!("-{letter} {}", vip(service, numeric));
-        let _ = write!(out, "-A {which} -s {}", service.scheduler);
+        let option = match service.protocol.as_str() {
+            "tcp" => "-t",
+            "udp" => "-u",
+            _ => "--sctp-service",
+        };
+        let which = format!("{option} {}", vip(service, numeric));
+        let mut line = format!("-A {which} -s {}", service.scheduler);
         if let Some(seconds) = service.persistence_s {
-            let _ = write!(out, " -p {seconds}");
+            let _ = write!(line, " -p {seconds}");
             if let Some(mask) = mask(service) {
-                let _ = write!(out, " -M {mask}");
+                let _ = write!(line, " -M {mask}");
             }
         }
         if service.one_packet {
-            out.push_str(" -o");
+            line.push_str(" -o");
         }
         if !service.flags.is_empty() {
-            let _ = write!(out, " -b {}", service.flags.join(","));
+            let _ = write!(line, " -b {}", service.flags.join(","));
         }
+        if !is_read(&line) {
+            left_out.push(format!("service {}", service.name));
+            continue;
+        }
+        out += &line;
         out.push('\n');
         for member in service.reals.iter().filter(|member| !member.fallback) {
             let real = end(real_of(service, member), &service.protocol, numeric);
@@ -391,10 +407,27 @@ pub(super) fn save(mut all: Vec<ServiceView>, numeric: bool) -> String {
             let state = &member.state;
             let weight = state.runtime_weight.unwrap_or(state.configured_weight);
             let tunnel = saved_tunnel(service);
-            let _ = writeln!(out, "-a {which} -r {real} {how} -w {weight}{tunnel}");
+            let mut line = format!("-a {which} -r {real} {how} -w {weight}{tunnel}");
+            if let Some(upper) = state.max_connections {
+                let lower = state.min_connections.unwrap_or_default();
+                let _ = write!(line, " -x {upper} -y {lower}");
+            }
+            match is_read(&line) {
+                true => {
+                    out += &line;
+                    out.push('\n');
+                }
+                false => left_out.push(format!("real server {real} of {}", service.name)),
+            }
         }
     }
-    out
+    (out, left_out)
+}
+
+/// Whether `-R` takes a line.
+fn is_read(line: &str) -> bool {
+    let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+    Line::read(&words).is_ok()
 }
 
 fn saved_tunnel(service: &ServiceView) -> String {

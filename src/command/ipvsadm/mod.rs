@@ -127,8 +127,15 @@ fn act(
         )?),
         Command::List => show(line, &address()?, out),
         Command::Save => {
-            let text = list::save(all(&address()?)?, line.has("numeric"));
-            Ok(out.write_all(text.as_bytes())?)
+            let (text, left_out) = list::save(all(&address()?)?, line.has("numeric"));
+            out.write_all(text.as_bytes())?;
+            match left_out.is_empty() {
+                true => Ok(()),
+                false => Err(refused(format!(
+                    "weir: left out, as ipvsadm has no line for it: {}",
+                    left_out.join(", ")
+                ))),
+            }
         }
         Command::Restore => restore(address, out),
         Command::StartDaemon | Command::StopDaemon => Err(refused(
@@ -283,6 +290,8 @@ fn restore(
     address: &dyn Fn() -> Result<Address, Failed>,
     out: &mut impl Write,
 ) -> Result<(), Failed> {
+    // As ipvsadm's: that of the last line.
+    let mut last = Ok(());
     for text in io::stdin().lock().lines() {
         let text = text?;
         let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
@@ -296,11 +305,11 @@ fn restore(
         if line.command == Command::Restore {
             return Err(refused("weir: -R within what -R reads"));
         }
-        if let Err(why) = act(&line, address, out) {
-            tell(why.text);
+        if let Err(before) = std::mem::replace(&mut last, act(&line, address, out)) {
+            tell(before.text);
         }
     }
-    Ok(())
+    last
 }
 
 const HELP: &str = "\

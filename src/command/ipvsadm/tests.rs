@@ -264,7 +264,7 @@ fn connections_have_ipvsadms_columns() {
 
 #[test]
 fn what_is_saved_is_read_again() {
-    let text = save(table(), true);
+    let (text, left_out) = save(table(), true);
     check(
         &text,
         &[
@@ -273,18 +273,14 @@ fn what_is_saved_is_read_again() {
             "-A -t 192.0.2.7:80 -s wrr -p 60 -M 255.255.255.0",
             "-a -t 192.0.2.7:80 -r 10.1.0.1:8080 -m -w 65535",
             "-a -t 192.0.2.7:80 -r 10.1.0.2:8080 -m -w 9",
-            "-A -t 192.0.2.7:8000-8099 -s wrr",
             "-A -u 192.0.2.7:53 -s mh -o -b mh-fallback,mh-port",
             "-a -u 192.0.2.7:53 -r 10.1.0.3:53 -i -w 2 --tun-type gue --tun-port 7000 --tun-nocsum",
             "-A -t [2001:db8::80]:443 -s wrr -p 100 -M 64",
-            "-a -t [2001:db8::80]:443 -r 10.1.0.9:8443 -m -w 1",
         ],
     );
     // A range, and a real server of the other family that is not behind a tunnel, are weir's own.
-    for line in text
-        .lines()
-        .filter(|line| !line.contains("8000-8099") && !line.contains("8443"))
-    {
+    assert_eq!(left_out.len(), 2, "{left_out:?}");
+    for line in text.lines() {
         let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
         let read = super::words::Line::read(&words);
         assert!(read.is_ok(), "{line}: {read:?}");

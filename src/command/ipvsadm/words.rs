@@ -40,7 +40,6 @@ fn try_help() -> Failed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Service {
     Address(Protocol, SocketAddr),
-    Sctp,
     Fwmark,
 }
 
@@ -53,7 +52,7 @@ impl Service {
                 port: at.port(),
                 last: 0,
             }),
-            Service::Sctp | Service::Fwmark => None,
+            Service::Fwmark => None,
         }
     }
 }
@@ -184,10 +183,7 @@ impl Line {
         match *long {
             "tcp-service" => self.service = Some(address_of(Protocol::Tcp, value)?),
             "udp-service" => self.service = Some(address_of(Protocol::Udp, value)?),
-            "sctp-service" => {
-                address_of(Protocol::Tcp, value)?;
-                self.service = Some(Service::Sctp);
-            }
+            "sctp-service" => self.service = Some(address_of(Protocol::Sctp, value)?),
             "fwmark-service" => {
                 match value.parse::<u32>() {
                     Ok(1..) => {}

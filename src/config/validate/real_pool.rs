@@ -7,7 +7,9 @@ use super::thresholds::thresholds;
 use crate::config::error::{At, Log, Span, did_you_mean, quote};
 use crate::config::raw;
 use crate::config::value::{Given, Int, List, ModeWord};
-use crate::config::{Config, ModeConfig, PoolReal, RealConfig, RealPool, ServiceConfig, Share};
+use crate::config::{
+    Config, ModeConfig, PoolReal, Protocol, RealConfig, RealPool, ServiceConfig, Share,
+};
 use crate::net::family;
 use foldhash::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -284,10 +286,11 @@ impl Check<'_> {
             self.used_pools.insert(name.clone());
         }
         let keeps_port = !matches!(service.mode, ModeConfig::Nat | ModeConfig::Fullnat { .. });
-        let keeps_family = matches!(
-            service.mode,
-            ModeConfig::Dr | ModeConfig::Nat | ModeConfig::L3dsr { .. }
-        );
+        let keeps_family = match service.mode {
+            ModeConfig::Dr | ModeConfig::Nat | ModeConfig::L3dsr { .. } => true,
+            ModeConfig::Fullnat { .. } => service.protocol == Protocol::Sctp,
+            ModeConfig::Tunnel(_) => false,
+        };
         let mut places = Places::default();
         let mut reals = Vec::with_capacity(pool.checked.reals.len());
         for real in &pool.checked.reals {
