@@ -274,7 +274,7 @@ fn what_is_saved_is_read_again() {
             "-a -t 192.0.2.7:80 -r 10.1.0.1:8080 -m -w 65535",
             "-a -t 192.0.2.7:80 -r 10.1.0.2:8080 -m -w 9",
             "-A -u 192.0.2.7:53 -s mh -o -b mh-fallback,mh-port",
-            "-a -u 192.0.2.7:53 -r 10.1.0.3:53 -i -w 2 --tun-type gue --tun-port 7000 --tun-nocsum",
+            "-a -u 192.0.2.7:53 -r 10.1.0.3:53 -i -w 2 --tun-type gue --tun-port 7000 --tun-nocsum -x 100 -y 50",
             "-A -t [2001:db8::80]:443 -s wrr -p 100 -M 64",
         ],
     );
