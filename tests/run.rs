@@ -139,6 +139,7 @@ fn what_comes_in_goes_out_rewritten_and_every_packet_is_counted() {
         "weir_service_announced",
         "weir_real_overloaded",
         "weir_service_limited_packets_total",
+        "weir_real_first_byte_seconds",
     ];
     let all = weir::metrics::METRICS.iter();
     let all = all.filter(|metric| !metric.name.starts_with("weir_snat_"));
