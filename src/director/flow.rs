@@ -594,7 +594,9 @@ impl Numbers {
     /// Whether a SYN is the one that began the stream of which the other side has acknowledged so much: little more than it. Another
     /// connection's begins elsewhere (RFC 9293 section 3.4.1).
     fn began(&self, acknowledged: Option<u32>) -> bool {
-        acknowledged.is_some_and(|it| it.wrapping_sub(self.end) <= u16::MAX.into())
+        // Its data, if it has some, are acknowledged by few (RFC 7413).
+        let begins = self.sequence.wrapping_add(1);
+        acknowledged.is_some_and(|it| it.wrapping_sub(begins) <= u16::MAX.into())
     }
 
     /// Of a segment whose header is there.
