@@ -112,7 +112,7 @@ impl<F: Family> Live<F> {
 }
 
 impl<F: Family, P: Packet> Core<F, P> {
-    /// A connection has begun, whose first request is to be timed. A datagram is one.
+    /// Begins to time the first request of a new connection. Of UDP the datagram that makes the connection is that request.
     #[cold]
     pub(super) fn begin_timing(&self, id: ConnId, flow: &Flow<F>, now: Time) {
         let awaited = match flow.key.protocol() {

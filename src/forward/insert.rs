@@ -70,8 +70,8 @@ pub fn option<P: Packet>(packet: &mut P, place: Place, option: &[u8]) -> Option<
     lengthen(packet, place, option)
 }
 
-/// Puts an option and the others of a segment where these and their padding are (RFC 9293 section 3.1), and no more of that
-/// behind them than fills the last word.
+/// Writes a segment's options anew, with another one first, and pads them to a multiple of four bytes (RFC 9293 section 3.1): what
+/// padding there was makes room.
 #[cold]
 fn for_padding<P: Packet>(packet: &mut P, place: Place, option: &[u8]) -> Option<u16> {
     let segment = segment(packet.data_mut(), place)?;

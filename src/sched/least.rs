@@ -52,7 +52,7 @@ struct Blocks {
     /// The least ratio in each, as the bits of an `f64`; not below 0, and infinite if none is usable. At first 0: it is looked at.
     /// Any worker writes them, and what one overwrites is corrected by the next.
     least: Box<[AtomicU64]>,
-    /// Whose turn it is to be looked at.
+    /// The block that the next choice looks at, beside the one with the least.
     turn: AtomicUsize,
 }
 

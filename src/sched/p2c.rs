@@ -1,6 +1,6 @@
-//! `p2c`: of two real servers that are drawn at random by their weights, the one with the lower cost: the active connections that it
-//! would have with the new one (of UDP, the flows that it has not answered), times how long it takes to answer, for its weight. It asks two or three, however many there are
-//! (Mitzenmacher, “The Power of Two Choices in Randomized Load Balancing”, 2001; the cost is that of Finagle's and linkerd's
+//! `p2c`: of two real servers that are drawn at random by their weights, the one with the lower cost. That is the active connections
+//! that it would have with the new one (of UDP, the flows that it has not answered), times how long it takes to answer, divided by
+//! its weight. It asks two or three, however many there are (Mitzenmacher, “The Power of Two Choices in Randomized Load Balancing”, 2001; the cost is that of Finagle's and linkerd's
 //! `peak EWMA`, with a mean in the place of the peak).
 //!
 //! How long a real server takes is [`FirstByte`](crate::stats::FirstByte), where weir sees replies. Connections alone keep a slow one
