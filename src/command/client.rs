@@ -7,9 +7,12 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt::Timeout;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -228,7 +231,7 @@ fn call(
                     }
                     Err(why) => Err(why),
                 },
-                Address::Unix(socket) => match UnixStream::connect(socket).await {
+                Address::Unix(socket) => match queued(socket) {
                     Ok(stream) => {
                         ask(address, stream, (&method, content_type), path, body.clone()).await
                     }
@@ -245,6 +248,18 @@ fn call(
             }
         }
     })
+}
+
+/// A connection to a unix socket, at its turn where as many wait to be accepted as may: those who block are let in one after the
+/// other, and those who do not (EAGAIN) may never be.
+fn queued(socket: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC;
+    let stream = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    net::sockopt::set_socket_timeout(&stream, Timeout::Send, Some(CONNECTING))?;
+    net::connect(&stream, &SocketAddrUnix::new(socket)?)?;
+    let stream = std::os::unix::net::UnixStream::from(stream);
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
 }
 
 /// A connection by TLS, to a daemon whose certificate is for that name or address.
@@ -266,7 +281,7 @@ async fn secured(
     connected.map_err(|_| Error::Silent(address.clone()))?
 }
 
-/// How long a connection by TLS may take.
+/// How long a connection by TLS, or the turn of one to a unix socket, may take.
 const CONNECTING: Duration = Duration::from_secs(10);
 const JSON: &str = "application/json";
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// The most that a change may take, beside others that take their time.
-const SOON: Duration = Duration::from_secs(4);
+const SOON: Duration = Duration::from_secs(10);
 
 fn sends(lab: &Lab, text: &str) -> UnixStream {
     let mut stream = UnixStream::connect(lab.path("weir.sock")).unwrap();
