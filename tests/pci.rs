@@ -43,7 +43,7 @@ fn emulated_nics_forward_by_vfio_and_uio() {
 
 #[test]
 fn a_device_that_loses_packets_or_cannot_be_had_is_told_with_the_remedy() {
-    guest(&["black-hole", "refusals"]);
+    guest(&["setup", "black-hole", "refusals"]);
 }
 
 #[test]
