@@ -215,7 +215,7 @@ guest_setup() {
     check "the file is one that weir takes, with the device" guest "weir check /tmp/first.toml"
     guest '{ echo "limits = { connections = 10000 }"; echo "dpdk = { idle = \"adaptive\" }"; cat /tmp/first.toml; } >/tmp/weir.toml; : >/tmp/weir.log'
     guest_weir
-    check "weir runs with it" guest 'weir show ports | grep -q "^wan .*up"'
+    check "weir runs with it" guest "weir show ports | grep -q '^wan .*$nic.*198.51.100.1/24'"
     refuse "it is not taken away from a running weir" guest 'weir setup --undo'
     guest_weir_stop || fail "weir does not stop cleanly"
     check "all is taken back" guest 'weir setup --undo'
