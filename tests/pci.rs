@@ -43,7 +43,12 @@ fn emulated_nics_forward_by_vfio_and_uio() {
 
 #[test]
 fn a_device_that_loses_packets_or_cannot_be_had_is_told_with_the_remedy() {
-    guest(&["setup", "black-hole", "refusals"]);
+    guest(&["black-hole", "refusals"]);
+}
+
+#[test]
+fn weir_setup_takes_a_nic_and_gives_it_back() {
+    guest(&["setup"]);
 }
 
 #[test]
