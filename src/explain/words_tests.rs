@@ -23,7 +23,9 @@ fn upper() -> impl Strategy<Value = Upper> {
         },
     );
     let icmp = any::<(u8, u8)>().prop_map(|(kind, code)| Upper::Icmp { kind, code });
-    prop_oneof![tcp, Just(Upper::Udp), icmp]
+    let chunks = prop::sample::select(Chunk::all().collect::<Vec<_>>());
+    let sctp = (chunks, any::<Option<u32>>()).prop_map(|(chunk, tag)| Upper::Sctp { chunk, tag });
+    prop_oneof![tcp, Just(Upper::Udp), sctp, icmp]
 }
 
 proptest! {
@@ -55,7 +57,7 @@ proptest! {
     /// Whatever is typed, the place of what is wrong is in it or right behind it.
     #[test]
     fn any_text_is_read_or_refused_with_a_place(
-        text in "(tcp|udp|icmp|é)?[ ,\t]*([0-9a-f:.\\[\\]%]{0,20}[ >-]{0,3}){0,3}([A-Za-z=0-9+|é-]{0,9} ?){0,3}",
+        text in "(tcp|udp|sctp|icmp|é)?[ ,\t]*([0-9a-f:.\\[\\]%]{0,20}[ >-]{0,3}){0,3}([A-Za-z=0-9+|é-]{0,9} ?){0,3}",
     ) {
         if let Err(wrong) = text.parse::<Words>() {
             prop_assert!(wrong.column <= text.chars().count(), "{wrong:?}");
@@ -88,6 +90,18 @@ fn what_a_person_writes_is_read() {
             "udp [2001:db8::5]:53 > [2001:db8::80]:53 len=100",
             "udp [2001:db8::5]:53 > [2001:db8::80]:53 len=100",
         ),
+        (
+            "sctp 1.2.3.4:5 > 6.7.8.9:80",
+            "sctp 1.2.3.4:5 > 6.7.8.9:80 INIT",
+        ),
+        (
+            "SCTP [2001:db8::5]:1 -> [2001:db8::80]:2 tag=7 init_ack",
+            "sctp [2001:db8::5]:1 > [2001:db8::80]:2 INIT-ACK tag=7",
+        ),
+        (
+            "sctp 1.2.3.4:5 > 6.7.8.9:80 tag=0 Cookie-Echo len=9 df",
+            "sctp 1.2.3.4:5 > 6.7.8.9:80 COOKIE-ECHO tag=0 len=9 df",
+        ),
         ("icmp 1.2.3.4 > 6.7.8.9 type=8", "icmp 1.2.3.4 > 6.7.8.9"),
         (
             "icmpv6 2001:db8::5 > [2001:db8::80] ttl=1",
@@ -106,10 +120,41 @@ fn what_is_wrong_is_named_with_its_place() {
     for (text, column, width, why) in [
         ("", 0, 1, "the packet is missing"),
         (
-            "sctp 1.2.3.4:5 > 6.7.8.9:80",
+            "dccp 1.2.3.4:5 > 6.7.8.9:80",
             0,
             4,
             "no protocol that can be described",
+        ),
+        (
+            "sctp 1.2.3.4:5 > 6.7.8.9:80 INIT ACK",
+            33,
+            3,
+            "`ACK` stands behind the chunk INIT",
+        ),
+        (
+            "sctp 1.2.3.4:5 > 6.7.8.9:80 SYN",
+            28,
+            3,
+            "neither a chunk of SCTP nor an option",
+        ),
+        (
+            "sctp 1.2.3.4:5 > 6.7.8.9:80 INIT mss=1",
+            33,
+            5,
+            "sctp has no `mss=`",
+        ),
+        (
+            "sctp 1.2.3.4:5 > 6.7.8.9:80 tag=4294967296",
+            28,
+            14,
+            "no number from 0 to 4294967295",
+        ),
+        ("sctp 1.2.3.4 > 6.7.8.9:80", 5, 7, "`1.2.3.4` has no port"),
+        (
+            "tcp 1.2.3.4:5 > 6.7.8.9:80 tag=1",
+            27,
+            5,
+            "tcp has no `tag=`",
         ),
         ("tcp 1.2.3.4 > 6.7.8.9:80", 4, 7, "`1.2.3.4` has no port"),
         ("tcp 1.2.3.4:5", 13, 1, "`> DESTINATION` is missing"),
