@@ -4,6 +4,7 @@
 //! before it is looked at first, and what became of it afterwards.
 
 mod advice;
+mod chunk;
 mod connection;
 mod frame;
 mod outcome;
@@ -12,6 +13,7 @@ mod service;
 mod steps;
 mod words;
 
+pub use chunk::Chunk;
 pub use frame::{Asked, frame};
 pub use seen::{Header, Ip, Seen};
 pub use words::{Upper, Words, Wrong};
