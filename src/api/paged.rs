@@ -4,7 +4,7 @@
 //! health are asked for of all rows only where these are sorted or chosen by them; of each row a number is kept until the page is
 //! known.
 
-use super::answer::{JSON, error};
+use super::answer::{JSON, error, no_answer};
 use super::lists::{SLICE, Which};
 use super::state::Api;
 use super::stream::{Array, Reader, stream_at};
@@ -269,14 +269,14 @@ async fn page<R: Row, T: Serialize + Send + 'static>(
         Err(refusal) => return *refusal,
     };
     let found = async {
-        let mut all = api.handle.ask(Control::services).await?;
-        all.retain(|service| only.as_ref().is_none_or(|only| only.contains(&service.id)));
+        let services = move |control: &Control| control.services(only.as_deref());
+        let mut all = api.handle.ask(services).await?;
         let places = places(&api, &mut all, &wanted, order).await?;
         Ok::<_, NoAnswer>((all, places))
     };
     let (all, places) = match found.await {
         Ok(found) => found,
-        Err(why) => return super::answer::no_answer(why),
+        Err(why) => return no_answer(why),
     };
     let total = places.len();
     let places = places.into_iter().skip(wanted.offset);
