@@ -43,6 +43,7 @@ pub mod resolver;
 pub mod ring;
 pub mod sched;
 pub mod service;
+pub mod setup;
 pub mod stats;
 pub mod steering;
 pub mod tables;
