@@ -3,6 +3,7 @@
 //! Nothing is decided here. The packet goes through the very dataplane ([`crate::replay`]) with the configuration's tables; what was there
 //! before it is looked at first, and what became of it afterwards.
 
+mod chunk;
 mod connection;
 mod frame;
 mod outcome;
@@ -11,6 +12,7 @@ mod service;
 mod steps;
 mod words;
 
+pub use chunk::Chunk;
 pub use frame::{Asked, frame};
 pub use seen::{Header, Ip, Seen};
 pub use words::{Upper, Words, Wrong};
