@@ -282,11 +282,11 @@ fn with_a_token_the_page_changes_real_servers_after_a_confirmation() {
     // One that is wrong is not kept.
     browser.press("Enter a token");
     browser.wait(
-        "document.getElementById('dialog').open && document.activeElement.type === 'password'",
+        "document.querySelector('dialog[open]') && document.activeElement.type === 'password'",
     );
     browser.write("correct-horse-batterx");
     browser.key("Enter", 13);
-    browser.wait("document.querySelector('#dialog .wrong').textContent.includes('no token')");
+    browser.wait("document.querySelector('dialog .wrong').textContent.includes('no token')");
     assert_eq!(browser.value("sessionStorage.length"), 0);
     browser.complaints();
     browser.press("Cancel");
@@ -296,7 +296,7 @@ fn with_a_token_the_page_changes_real_servers_after_a_confirmation() {
         browser.wait("document.activeElement.type === 'password'");
         browser.write(token);
         browser.press("Use it");
-        browser.wait("!document.getElementById('dialog').open");
+        browser.wait("!document.querySelector('dialog')");
     };
     enter(&mut browser, &TOKEN.replace("horse", "zebra"));
     browser.wait("document.getElementById('said').textContent.includes('for reading')");
@@ -313,20 +313,20 @@ fn with_a_token_the_page_changes_real_servers_after_a_confirmation() {
 
     // Nothing happens before it is confirmed.
     browser.press(drain);
-    browser.wait("document.getElementById('dialog').open");
+    browser.wait("document.querySelector('dialog[open]')");
     browser.picture("drain");
     browser.press("Cancel");
-    browser.wait("!document.getElementById('dialog').open");
+    browser.wait("!document.querySelector('dialog')");
     assert_eq!(real(&daemon)["admin"], "enabled");
     browser.press(drain);
-    browser.wait("document.getElementById('dialog').open");
+    browser.wait("document.querySelector('dialog[open]')");
     browser.write("half an hour");
     browser.press("Drain");
-    browser.wait("document.querySelector('#dialog .wrong').textContent.includes('no time span')");
+    browser.wait("document.querySelector('dialog .wrong').textContent.includes('no time span')");
     // The browser notes each request that is refused.
     browser.complaints();
     assert_eq!(real(&daemon)["admin"], "enabled");
-    browser.value("document.querySelector('#dialog input').value = '30m'");
+    browser.value("document.querySelector('dialog input').value = '30m'");
     browser.press("Drain");
     browser.wait("document.querySelector('main tbody').innerText.includes('drained')");
     assert_eq!(real(&daemon)["admin"], "drained");
@@ -355,8 +355,8 @@ fn with_a_token_the_page_changes_real_servers_after_a_confirmation() {
     browser.wait("!document.getElementById('awaited').hidden");
     browser.picture("awaited");
     browser.value("document.querySelector('#awaited button').click()");
-    browser.wait("document.getElementById('dialog').open");
-    browser.value("document.querySelector('#dialog button.main').click()");
+    browser.wait("document.querySelector('dialog[open]')");
+    browser.value("document.querySelector('dialog button.main').click()");
     browser.wait("document.getElementById('awaited').hidden");
     let (status, said) = daemon.request("POST /v1/confirm HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}");
     assert_eq!(status, 409, "{said}");

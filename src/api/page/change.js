@@ -6,15 +6,17 @@ let mayChange = false;
 /// Asks in a dialog. `fields`: `{ name, label, type, value, hint, ... }`; `act(values)` does it, and what it throws is shown there.
 /// Returns whether it was done.
 function ask({ title, text, fields = [], word, act }) {
-  const dialog = $("dialog");
-  if (dialog.open) return Promise.resolve(false);
+  if (document.querySelector("dialog[open]")) return Promise.resolve(false);
+  // One of its own for each question: what is told of the end of one is never taken for another's.
+  const dialog = h("dialog", { "aria-labelledby": "dialog-title" });
   const wrong = h("p", { class: "wrong", role: "alert" });
   const inputs = fields.map(({ label, hint, ...attributes }) =>
     h("label", {}, h("span", {}, label), h("input", { autocomplete: "off", ...attributes }), hint && h("span", { class: "faint" }, hint)));
   const submit = h("button", { class: "main" }, word);
   const cancel = h("button", { type: "button", onclick: () => dialog.close() }, "Cancel");
   const form = h("form", {}, h("h2", { id: "dialog-title" }, title), h("p", {}, text), inputs, wrong, h("div", { class: "buttons" }, cancel, submit));
-  dialog.replaceChildren(form);
+  dialog.append(form);
+  document.body.append(dialog);
   return new Promise((done) => {
     let isDone = false;
     form.addEventListener("submit", async (event) => {
@@ -30,8 +32,8 @@ function ask({ title, text, fields = [], word, act }) {
       submit.disabled = false;
     });
     dialog.addEventListener("close", () => {
-      // A token that was typed stays in no field.
-      dialog.replaceChildren();
+      // With it goes a token that was typed.
+      dialog.remove();
       done(isDone);
     }, { once: true });
     dialog.showModal();

@@ -178,7 +178,7 @@ function begin() {
   });
   document.addEventListener("keydown", (event) => {
     const isTyping = event.target.matches?.("input, select, textarea");
-    if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey || $("dialog").open) return;
+    if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     event.preventDefault();
     $("search")?.focus();
   });
