@@ -9,6 +9,7 @@
 pub const VERSION: &str = env!("WEIR_VERSION");
 
 pub mod admission;
+pub(crate) mod advice;
 pub(crate) mod api;
 pub(crate) mod arch;
 pub mod bench;

@@ -3,7 +3,6 @@
 //! Nothing is decided here. The packet goes through the very dataplane ([`crate::replay`]) with the configuration's tables; what was there
 //! before it is looked at first, and what became of it afterwards.
 
-mod advice;
 mod chunk;
 mod connection;
 mod frame;
