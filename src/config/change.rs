@@ -1,6 +1,8 @@
 //! A change of one service in part: of some of its keys, or of one real server.
 
+use super::error::did_you_mean;
 use super::limits::protocol_of_timeout;
+use super::raw;
 use super::{Config, Diagnostics, Protocol, ServiceConfig};
 use serde_json::{Map, Value as Json};
 use std::borrow::Cow;
@@ -107,6 +109,15 @@ impl ServiceChange {
                 "real servers come, change and go one by one: add and remove take their address"
                     .to_owned(),
             ));
+        }
+        // Those with a value are judged with the service; one to be taken away leaves nothing to judge.
+        let has = |key: &&String| raw::Service::KEYS.contains(&key.as_str());
+        let gone = keys.iter().filter(|(_, value)| value.is_null());
+        if let Some(key) = gone.map(|(key, _)| key).find(|key| !has(key)) {
+            let meant = did_you_mean(key, raw::Service::KEYS.iter().copied());
+            return Err(Unchanged::Refused(format!(
+                "there is no key `{key}` in [[service]]{meant}"
+            )));
         }
         Ok(())
     }
@@ -394,6 +405,10 @@ real = [{ address = "10.0.0.11" }, { address = "10.0.0.12", weight = 5 }]
             (json!({}), "there is no key to set"),
             (json!({ "port": 81 }), "`port` says which service it is"),
             (json!({ "name": null }), "`name` says which service it is"),
+            (
+                json!({ "scheduler": "rr", "persistance": null }),
+                "there is no key `persistance` in [[service]]; did you mean `persistence`?",
+            ),
             (json!({ "real": [] }), "one by one"),
             (json!({ "pool": "farm" }), "edit the file"),
             (json!({ "scheduler": "wlx" }), "unknown scheduler `wlx`"),

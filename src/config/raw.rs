@@ -41,7 +41,7 @@ macro_rules! tables {
             }
 
             impl $name {
-                const KEYS: &'static [&'static str] = &[$(written!($key $($alias)?),)*];
+                pub(super) const KEYS: &'static [&'static str] = &[$(written!($key $($alias)?),)*];
 
                 /// The keys that are in the file and could be read, with their places.
                 #[allow(dead_code, reason = "not every table is asked")]
