@@ -3,15 +3,20 @@
 //! Callgrind counts them, within `Director::process` only, in bursts of 64, so the numbers do not depend on the machine's speed.
 //! They depend on the compiler: what is measured is the dev profile of Cargo.toml, which the other tests have built already,
 //! without incremental compilation, which inlines less. Another build, or another rustc than the file's, is not measured.
+//!
+//! And what a change costs among few services and among many, which is the same.
 
 mod skip;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use weir::bench::{Bench, Flow, LAN, Setup, Traffic};
+use weir::config::ServiceConfig;
+use weir::model::{Model, key};
 use weir::packet::BURST;
 use weir::verdict::DropReason;
 
@@ -176,30 +181,19 @@ fn drops(protocol: &'static str) {
 
 const ALONE: &str = "WEIR_TEST_ALONE";
 
-/// Runs every way below callgrind: instructions per packet by the way's name.
-fn measure() -> BTreeMap<String, f64> {
+/// Runs a test alone below callgrind, which counts as `options` say: instructions per packet by the way's name.
+fn measure(test: &str, options: &[&str]) -> BTreeMap<String, f64> {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new("valgrind")
-        .args([
-            "--tool=callgrind",
-            "--combine-dumps=no",
-            "--collect-atstart=no",
-        ])
+        .args(["--tool=callgrind", "--combine-dumps=no"])
+        .args(options)
         .arg(format!(
             "--callgrind-out-file={}",
             folder.path().join("out").display()
         ))
-        .args([
-            "--toggle-collect=*director*Director*process*",
-            "--dump-before=contract::phase*",
-        ])
+        .arg("--dump-before=contract::phase*")
         .arg(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "ways_cost_what_the_contract_says",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(ALONE, "1")
         .output()
         .expect("valgrind starts: scripts/setup test");
@@ -217,7 +211,7 @@ fn measure() -> BTreeMap<String, f64> {
         let total: f64 = total
             .and_then(|line| line.trim().parse().ok())
             .expect("a sum");
-        assert!(total > 0.0, "{way}: callgrind has found Director::process");
+        assert!(total > 0.0, "{way}: callgrind has found nothing to count");
         let (packets, way) = way.split_once(' ').expect("packets, and the way");
         let packets: f64 = packets.parse().expect("so many packets");
         counts.insert(way.to_owned(), total / packets);
@@ -299,7 +293,11 @@ fn ways_cost_what_the_contract_says() {
     {
         return skip::skip("the contract is of another rustc: scripts/contract --write");
     }
-    let counts = measure();
+    let options = [
+        "--collect-atstart=no",
+        "--toggle-collect=*director*Director*process*",
+    ];
+    let counts = measure("ways_cost_what_the_contract_says", &options);
     if is_new {
         std::fs::write(FILE, written(&counts)).unwrap();
         return;
@@ -310,6 +308,86 @@ fn ways_cost_what_the_contract_says() {
         "instructions per packet, by more than 1 %:\n{}\nwhere this is meant: scripts/contract --write",
         breaches.join("\n")
     );
+}
+
+/// Counts changes among so many services; what they are comes to stdout.
+#[allow(clippy::print_stdout)]
+fn changes(services: usize) {
+    const EXTRA: &str = "extra";
+    let setup = Setup {
+        services,
+        ..Setup::new("fullnat", "udp")
+    };
+    let mut bench = Bench::new(&setup.config(), 1024);
+    let mut traffic = Traffic::new([setup.flow(0, 1)], None, 64);
+    let first = bench.model.config().services[0].clone();
+    let whole = ServiceConfig {
+        name: EXTRA.to_owned(),
+        // Of the range of RFC 5737: a VIP of its own.
+        address: IpAddr::from([203, 0, 113, 1]),
+        ..(*first).clone()
+    };
+    let mut fewer = whole.clone();
+    fewer.reals.pop();
+    let real = (first.reals[0].address, first.reals[0].port);
+    type Change<'a> = (&'a str, Box<dyn Fn(&mut Model) + 'a>);
+    let set = |service: &ServiceConfig, model: &mut Model| {
+        assert!(model.set_services(vec![service.clone()]).is_ok());
+    };
+    let all: [Change<'_>; 4] = [
+        ("add a service", Box::new(|model| set(&fewer, model))),
+        ("add a real server", Box::new(|model| set(&whole, model))),
+        (
+            "remove a service",
+            Box::new(|model| assert!(model.unset_service(&key(&whole)).is_some())),
+        ),
+        (
+            "weight",
+            Box::new(|model| assert!(model.set_weight(&key(&first), real, 7).is_ok())),
+        ),
+    ];
+    // What the first change of its kind takes for good is not of the change.
+    for is_counted in [false, true] {
+        for (what, change) in &all {
+            let way = format!("{what}, among {services}");
+            if is_counted {
+                phase(&way);
+            }
+            change(&mut bench.model);
+            if is_counted {
+                phase("");
+                println!("way: 1 {way}");
+            }
+            // The worker takes the new tables, and the control thread the old ones back.
+            send(&mut bench, &mut traffic, 1);
+            bench.model.tick(bench.now);
+        }
+        assert!(bench.model.set_weight(&key(&first), real, 3).is_ok());
+    }
+}
+
+#[test]
+fn a_change_costs_the_same_among_few_services_and_many() {
+    const FEW: usize = 8;
+    const MANY: usize = 4_000;
+    if std::env::var_os(ALONE).is_some() {
+        changes(FEW);
+        return changes(MANY);
+    }
+    let counts = measure("a_change_costs_the_same_among_few_services_and_many", &[]);
+    let among_few = format!(", among {FEW}");
+    let changes = counts.keys().filter_map(|way| way.strip_suffix(&among_few));
+    let ratios: BTreeMap<_, _> = changes
+        .map(|what| {
+            let among = |services| counts[&format!("{what}, among {services}")];
+            (what, among(MANY) / among(FEW))
+        })
+        .collect();
+    assert_eq!(ratios.len(), 4, "{counts:?}");
+    // Trees of so many have a level more, and a change copies one node of each; a walk over all of them would be a hundred times as
+    // much.
+    let is_dear = |ratio: &f64| *ratio > 2.0;
+    assert!(!ratios.values().any(is_dear), "{ratios:?}: {counts:?}");
 }
 
 #[test]

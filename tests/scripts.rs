@@ -329,6 +329,53 @@ fn skipped_tests_are_counted_as_skipped() {
     );
 }
 
+/// A test that fails beside others and passes alone is named; one that fails alone has failed, and so has what ends otherwise.
+#[test]
+fn a_test_that_passes_alone_is_told_apart() {
+    const FAILED: &str = "test a::one ... FAILED\ntest b ... ok\n\
+        test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n\
+        error: test failed, to rerun pass `--test a`\n";
+    let ended = format!("{FAILED}error: test failed, to rerun pass `--test b`\nsignal: 11\n");
+    let alone = "passed only when it was alone: a::one\n";
+    let cases = [
+        (
+            FAILED,
+            "test a::one ... ok\n",
+            format!("{alone}5 passed, 0 failed, 0 skipped\n"),
+        ),
+        (
+            FAILED,
+            "test a::one ... FAILED\n",
+            "4 passed, 1 failed, 0 skipped\n".into(),
+        ),
+        (
+            FAILED,
+            "test b ... ok\n",
+            "4 passed, 1 failed, 0 skipped\n".into(),
+        ),
+        (
+            &ended,
+            "test a::one ... ok\n",
+            "4 passed, 1 failed, 0 skipped\n".into(),
+        ),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name| folder.path().join(name);
+    std::fs::write(at("skipped"), "").unwrap();
+    for (log, again, told) in cases {
+        std::fs::write(at("log"), log).unwrap();
+        std::fs::write(at("again"), again).unwrap();
+        let summary = succeed(
+            Command::new("bash")
+                .args(["-euo", "pipefail", "-c"])
+                .args([". scripts/lib/summary.sh; summary \"$@\"", "bash"])
+                .args([at("log"), at("skipped"), at("again")])
+                .current_dir(TOP),
+        );
+        assert_eq!(summary, told, "{log}{again}");
+    }
+}
+
 /// What the repository says of its toolchain agrees with itself.
 #[test]
 fn contributors_are_told_of_every_script_and_the_oldest_toolchain() {

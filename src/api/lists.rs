@@ -53,11 +53,9 @@ pub(super) async fn offenders(
         Err(refusal) => return *refusal,
     };
     stream(&reader, JSON, async move |pieces| {
-        let mut all = api.handle.ask(Control::services).await?;
-        all.retain(|service| {
-            let is_wanted = only.as_ref().is_none_or(|only| only.contains(&service.id));
-            service.guard.is_some() && is_wanted
-        });
+        let services = move |control: &Control| control.services(only.as_deref());
+        let mut all = api.handle.ask(services).await?;
+        all.retain(|service| service.guard.is_some());
         let mut rows = Vec::new();
         for slice in all.chunks(SLICE) {
             let slice = slice.to_vec();
@@ -160,10 +158,9 @@ async fn each_slice<T: Serialize + Send + 'static>(
     stream(&reader, JSON, async move |pieces| {
         let mut array = Array::new(pieces);
         let mut left = which.limit.unwrap_or(usize::MAX);
-        let mut all = api.handle.ask(Control::services).await?;
-        all.retain(|service| {
-            is_one(service) && only.as_ref().is_none_or(|only| only.contains(&service.id))
-        });
+        let services = move |control: &Control| control.services(only.as_deref());
+        let mut all = api.handle.ask(services).await?;
+        all.retain(|service| is_one(service));
         for slice in all.chunks(SLICE) {
             if left == 0 {
                 break;

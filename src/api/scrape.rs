@@ -45,19 +45,17 @@ pub(super) async fn scrape(
         Err(refusal) => return *refusal,
     };
     let mut answer = stream(&reader, format.content_type(), async move |pieces| {
-        let (daemon, mut all, per_real) = api
+        let is_whole = only.is_none();
+        let (daemon, all, per_real) = api
             .handle
-            .ask(|control| {
+            .ask(move |control| {
                 (
                     control.show_daemon(),
-                    control.services(),
+                    control.services(only.as_deref()),
                     control.shows_reals(),
                 )
             })
             .await?;
-        if let Some(only) = &only {
-            all.retain(|service| only.contains(&service.id));
-        }
         let labelled = |service| Labelled::new(service, per_real);
         // Gathered once: all metrics are of the same moment, or nearly.
         let mut services = Vec::with_capacity(all.len());
@@ -68,7 +66,7 @@ pub(super) async fn scrape(
         }
         let is_wanted = |metric: &&Metric| {
             (per_real || !metric.is_per_real())
-                && (only.is_none() || !matches!(metric.source, Source::Daemon(_)))
+                && (is_whole || !matches!(metric.source, Source::Daemon(_)))
         };
         for metric in list.iter().filter(is_wanted) {
             let mut family = Family::new(metric, format);

@@ -61,7 +61,12 @@ impl Control {
     pub(super) fn announce_vips(&mut self) {
         let Some(host) = &self.host else { return };
         let config = self.model.config();
-        let asking = config.services.iter();
+        // A change among many services pays for none of them unless they are announced.
+        let services: &[_] = match self.model.any_announced() {
+            true => &config.services,
+            false => &[],
+        };
+        let asking = services.iter();
         let asking = asking.filter(|it| it.announce == Announce::WhileHealthy);
         let served = asking.filter(|it| {
             let availability = self.model.availability(&crate::model::key(it));

@@ -29,7 +29,7 @@ use crate::config::{self, Config, Diagnostics, Known, Loaded};
 use crate::exchange::{ConnectionChunk, Event, Mailbox};
 use crate::host::{Carrier, Kernel};
 use crate::io::dpdk::{Clock, Device, MbufPool};
-use crate::model::{Changes, Conflict, Model, NeedsRestart, key};
+use crate::model::{Changes, Conflict, Model, NeedsRestart};
 use crate::neighbour::LinkState;
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
@@ -484,9 +484,8 @@ impl Control {
 
     /// The configured services of a name, or that of such as `tcp:192.0.2.80:80`.
     pub(crate) fn service_configs(&self, name: &str) -> Vec<Arc<config::ServiceConfig>> {
-        let keys = self.model.find_services(name);
-        let services = self.config().services.iter();
-        let meant = services.filter(|service| keys.contains(&key(service)));
+        let keys = self.model.find_services(name).into_iter();
+        let meant = keys.filter_map(|key| self.model.configured(&key));
         meant.cloned().collect()
     }
 

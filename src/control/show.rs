@@ -52,9 +52,16 @@ fn show_via(via: &Via) -> view::ViaView {
 }
 
 impl Control {
-    /// The services as they are now: to be shown a few at a time by [`Control::show_services`].
-    pub fn services(&self) -> Vec<Arc<tables::Service>> {
-        self.model.services().cloned().collect()
+    /// The services as they are now, or only those of some ids: to be shown a few at a time by [`Control::show_services`].
+    pub fn services(&self, only: Option<&[ServiceId]>) -> Vec<Arc<tables::Service>> {
+        match only {
+            Some(ids) => ids
+                .iter()
+                .filter_map(|id| self.model.service(*id))
+                .cloned()
+                .collect(),
+            None => self.model.services().cloned().collect(),
+        }
     }
 
     /// Whether a scrape has samples for each real server.

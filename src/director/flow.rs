@@ -4,10 +4,11 @@ use super::family::{Family, Wire};
 use super::parse::{Flow, Kind};
 use super::schedule::could_serve;
 use super::sctp::is_sctp;
+use super::stage::Slot;
 use super::{Core, Outcome, Turn, has_handshake, is_tcp, wrapped};
 use crate::config::{ClientAddress, Protocol, TcpMss};
 use crate::conn::state::{changes_tcp, next_tcp};
-use crate::conn::{Address, Connection, Direction, Found, Key, Place, State};
+use crate::conn::{Address, Connection, Direction, Found, Key, State};
 use crate::forward::cut;
 use crate::forward::rewrite::{Form, set_macs};
 use crate::neighbour::LinkState;
@@ -22,26 +23,25 @@ use crate::wire::{ethernet, tcp};
 use std::net::IpAddr;
 
 impl<F: Wire, P: Packet> Core<F, P> {
-    /// A packet of a known connection, which most probably goes on to its next hop: says by which port. Every other
-    /// comes back untouched, nothing counted and nothing changed, for [`Self::known_unusual`].
+    /// A packet of a known connection, which most probably goes on to its next hop; the sink has heard of it then. Every other
+    /// comes back untouched but for its padding, nothing counted and nothing changed, for [`Self::known_unusual`].
     #[inline(always)]
     pub(super) fn known<S: Sink<Packet = P>>(
         &mut self,
         mut packet: P,
-        flow: &Flow<F>,
-        place: Place,
+        slot: &Slot<F>,
         turn: &mut Turn<'_, S>,
-    ) -> Result<(PortId, PacketContext), P> {
-        let (tables, now) = (turn.tables, turn.now);
-        let Some((connection, reply)) = self.live.table.entry_mut(place) else {
-            return Err(packet);
+    ) -> Option<P> {
+        let (tables, now, flow) = (turn.tables, turn.now, &slot.flow);
+        let Some((connection, reply)) = self.live.table.entry_mut(slot.place) else {
+            return Some(packet);
         };
         // A wrapped connection's requests have none.
         let Some(hop) = tables.neighbours.hop(connection.any_hop(reply)) else {
-            return Err(packet);
+            return self.known_wrapped(packet, slot, turn);
         };
         let Some(real) = self.live.counters.reals.get(connection.real.index()) else {
-            return Err(packet);
+            return Some(packet);
         };
         let usual = hop.is_reachable()
             && real.standing.admits(reply, packet.port())
@@ -49,12 +49,12 @@ impl<F: Wire, P: Packet> Core<F, P> {
             && flow.length <= hop.mtu()
             && !connection.is_silent(&tables.timing.least, now.millis());
         if !usual {
-            return Err(packet);
+            return Some(packet);
         }
         if flow.kind == Kind::Segment {
             let direction = direction(connection, reply);
             if changes_tcp(connection.state, direction, flow.flags) {
-                return Err(packet);
+                return Some(packet);
             }
             let at = usize::from(F::USUAL.l4) + 8;
             if let Some(acknowledged) = packet.data().get(at..at + 4) {
@@ -74,9 +74,11 @@ impl<F: Wire, P: Packet> Core<F, P> {
         count(&real.counters, flow, reply);
         let is_tcp = flow.kind == Kind::Segment;
         F::rewrite_usual(packet.data_mut(), is_tcp, connection, reply, hop);
-        let port = hop.port();
+        let (from, port) = (packet.port(), hop.port());
         turn.sink.send(port, packet, Sent::Forwarded);
-        Ok((port, context))
+        // Counted by the sink's owner, when the device has taken the frame.
+        turn.sink.decided(from, Verdict::Forward(port), context);
+        None
     }
 }
 

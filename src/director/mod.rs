@@ -496,32 +496,18 @@ impl<F: Wire, P: Packet> Core<F, P> {
                 cold_path();
                 slot.place = self.live.table.lookup().place(slot.hash, &slot.flow.key);
             }
-            let port = packet.port();
-            let known = match slot.flow.kind > Kind::Unusual {
-                true => self.known(packet, &slot.flow, slot.place, turn),
-                false => Err(packet),
+            let left = match slot.flow.kind > Kind::Unusual {
+                true => self.known(packet, slot, turn),
+                false => Some(packet),
             };
-            match known {
-                // Counted by the sink's owner, when the device has taken the frame.
-                Ok((out, context)) => turn.sink.decided(port, Verdict::Forward(out), context),
-                Err(packet) => {
-                    cold_path();
-                    let mut packet = packet;
-                    if self.is_wrapped(slot) {
-                        match self.known_wrapped(packet, slot, turn) {
-                            Some(left) => packet = left,
-                            None => continue,
-                        }
-                    }
-                    let n = usize::from(slot.number);
-                    match slot.flow.kind {
-                        Kind::Other => self.other(packet, &stage.others[n], turn),
-                        _ => {
-                            self.unusual(packet, slot, targets.get(n).copied().flatten(), turn);
-                        }
-                    }
-                    has_changed |= self.live.table.version() != version;
+            if let Some(packet) = left {
+                cold_path();
+                let n = usize::from(slot.number);
+                match slot.flow.kind {
+                    Kind::Other => self.other(packet, &stage.others[n], turn),
+                    _ => self.unusual(packet, slot, targets.get(n).copied().flatten(), turn),
                 }
+                has_changed |= self.live.table.version() != version;
             }
         }
     }

@@ -28,16 +28,7 @@ use std::net::IpAddr;
 const LEAST_V6: u16 = 1280;
 
 impl<F: Wire, P: Packet> Core<F, P> {
-    /// Whether a packet that may simply go on is of a connection whose packets are wrapped or marked.
-    #[inline(always)]
-    pub(super) fn is_wrapped(&mut self, slot: &Slot<F>) -> bool {
-        slot.flow.kind > Kind::Unusual
-            && (self.live.table.entry_mut(slot.place))
-                .is_some_and(|(connection, _)| connection.is_wrapped())
-    }
-
-    /// As [`known`](Self::known), of a connection whose packets are wrapped or marked; it is counted, and the sink has heard of it.
-    /// Every other packet comes back untouched but for its padding.
+    /// As [`known`](Self::known), of a connection without a usual next hop: most probably one whose packets are wrapped or marked.
     #[inline(never)]
     pub(super) fn known_wrapped<S: Sink<Packet = P>>(
         &mut self,
@@ -49,6 +40,9 @@ impl<F: Wire, P: Packet> Core<F, P> {
         let Some((connection, _)) = self.live.table.entry_mut(slot.place) else {
             return Some(packet);
         };
+        if !connection.is_wrapped() {
+            return Some(packet);
+        }
         let Some(real) = self.live.counters.reals.get(connection.real.index()) else {
             return Some(packet);
         };
@@ -82,7 +76,11 @@ impl<F: Wire, P: Packet> Core<F, P> {
             acknowledged = field.map_or(0, |field| u32::from_le_bytes(*field));
         }
         let is_done = match overhead {
-            0 => mark_known::<F>(packet.data_mut(), tunnel, flow.key.protocol()),
+            0 => {
+                let frame = packet.data_mut();
+                let protocol = flow.key.protocol();
+                mark_known::<F>(frame, tunnel, protocol).map(|()| set_ethernet_header(frame, hop))
+            }
             _ if !tunnel::make_room(&mut packet, flow.length, overhead) => None,
             _ => {
                 let inner = Inner {
@@ -93,10 +91,13 @@ impl<F: Wire, P: Packet> Core<F, P> {
                     sources: &tables.port(port).outer_sources,
                     is_fragmented: false,
                 };
-                let numbers = &mut self.identifications;
-                let is_wrapped = tunnel.wrap(packet.data_mut(), inner, outer, numbers);
-                if is_wrapped.is_none() {
-                    packet.trim_front(overhead.into());
+                let (frame, numbers) = (packet.data_mut(), &mut self.identifications);
+                let is_wrapped = tunnel.wrap(frame, inner, outer, numbers);
+                match is_wrapped {
+                    Some(()) => set_ethernet_header(frame, hop),
+                    None => {
+                        packet.trim_front(overhead.into());
+                    }
                 }
                 is_wrapped
             }
@@ -115,7 +116,6 @@ impl<F: Wire, P: Packet> Core<F, P> {
         };
         connection.last_seen = now.millis();
         count(&real.counters, flow, false);
-        set_ethernet_header(packet.data_mut(), hop);
         turn.sink.send(port, packet, Sent::Forwarded);
         turn.sink.decided(from, Verdict::Forward(port), context);
         None

@@ -6,6 +6,7 @@ use crate::service::{Availability, ServiceKey};
 use crate::units::Time;
 use foldhash::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two looks at all ways, for so many addresses: a look takes a small part of that.
@@ -53,8 +54,13 @@ impl Model {
         self.services.registry().availability(key)
     }
 
+    /// Whether a service has its VIP announced while it is served.
+    pub fn any_announced(&self) -> bool {
+        self.services.any_announced()
+    }
+
     /// A service as it is configured.
-    pub fn configured(&self, key: &ServiceKey) -> Option<&ServiceConfig> {
+    pub fn configured(&self, key: &ServiceKey) -> Option<&Arc<ServiceConfig>> {
         self.services.configured(key)
     }
 

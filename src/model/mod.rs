@@ -49,7 +49,7 @@ use routers::{Routers, Standing};
 use services::Services;
 pub use services::{Conflict, Edit, Edited, Held, Place, SlowStart, State};
 pub(crate) use services::{Named, Turn};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -412,22 +412,13 @@ impl Model {
         {
             return Err(Conflict::NoCrossing(from_config::key(service)));
         }
-        let reals = self.reals_with(&services);
+        let reals = self.services.reals_with(&services);
         if reals > config::MOST_REALS {
             return Err(Conflict::TooManyReals(reals));
         }
         let changes = self.services.set(services)?;
         self.publish(|_| {});
         Ok(changes)
-    }
-
-    /// How many real servers all services have, with some that come, or take the place of others.
-    fn reals_with(&self, services: &[Arc<config::ServiceConfig>]) -> usize {
-        let keys: HashSet<_> = services.iter().map(|it| from_config::key(it)).collect();
-        let others = self.config().services.iter();
-        let others = others.filter(|it| !keys.contains(&from_config::key(it)));
-        let all = others.chain(services);
-        all.map(|it| it.servers().count()).sum()
     }
 
     /// Takes a service away, as if it were no longer in the file.

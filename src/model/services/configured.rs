@@ -34,7 +34,7 @@ impl Configured {
         &self.config
     }
 
-    pub(super) fn get(&self, key: &ServiceKey) -> Option<&config::ServiceConfig> {
+    pub(super) fn get(&self, key: &ServiceKey) -> Option<&Arc<config::ServiceConfig>> {
         Some(&self.config.services[*self.places.get(key)?])
     }
 

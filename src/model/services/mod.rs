@@ -19,7 +19,7 @@ mod watches;
 use super::changes::{Changes, different};
 use super::from_config::{key, owners, pool_table};
 use crate::admission::{Clients, Guard};
-use crate::config::{self, ClientAddress, Config, OnDown, Protocol, ReversePath};
+use crate::config::{self, Announce, ClientAddress, Config, OnDown, Protocol, ReversePath};
 use crate::conn::Pool;
 use crate::forward;
 use crate::forward::tunnel::{Tunnel, Via};
@@ -35,7 +35,7 @@ use arrayvec::ArrayVec;
 use configured::{Change, Configured};
 use counts::Counts;
 use ends::Ends;
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use natted::Natted;
 use placing::Placing;
 use ranges::RangeIndex;
@@ -95,6 +95,8 @@ struct Indexes {
     names: HashMap<String, ServiceKey>,
     vips: Counts,
     real_addresses: Counts,
+    /// How many real servers all services have, fallback servers among them.
+    reals: usize,
     /// Addresses of real servers since the last publication.
     new_reals: Vec<IpAddr>,
     /// Those of ports and pools, too.
@@ -109,6 +111,8 @@ struct Indexes {
     timings: Timings,
     /// How many services have `one_packet`.
     one_packets: usize,
+    /// How many have `announce = "while_healthy"`.
+    announced: usize,
     /// Whether one has, or has had, the protocol SCTP.
     serves_sctp: bool,
     watches: Watches,
@@ -228,6 +232,7 @@ impl Services {
                 names: HashMap::default(),
                 vips: Counts::default(),
                 real_addresses: Counts::default(),
+                reals: 0,
                 new_reals: Vec::new(),
                 addresses: Map::new(seed),
                 running: Map::new(seed),
@@ -239,6 +244,7 @@ impl Services {
                 ends: Ends::new(seed),
                 timings: Timings::new(seed),
                 one_packets: 0,
+                announced: 0,
                 serves_sctp: false,
                 watches: Watches::default(),
                 snats: Snats::default(),
@@ -319,6 +325,20 @@ impl Services {
         Ok(changes)
     }
 
+    /// Whether a service has its VIP announced while it is served.
+    pub(super) fn any_announced(&self) -> bool {
+        self.indexes.announced > 0
+    }
+
+    /// How many real servers all services have with some that come, or take the place of others.
+    pub(super) fn reals_with(&self, services: &[Arc<config::ServiceConfig>]) -> usize {
+        let keys: HashSet<_> = services.iter().map(|it| key(it)).collect();
+        let former = keys.iter().filter_map(|key| self.configured.get(key));
+        let former: usize = former.map(|it| it.servers().count()).sum();
+        let present: usize = services.iter().map(|it| it.servers().count()).sum();
+        self.indexes.reals + present - former
+    }
+
     /// Makes an address weir's own that no port, pool or service has.
     pub(super) fn own(&mut self, address: IpAddr, owner: Owner) {
         if self.indexes.addresses.get(&address).is_none() {
@@ -376,6 +396,7 @@ impl Services {
             names: _,
             vips: _,
             real_addresses: _,
+            reals: _,
             new_reals: _,
             addresses,
             running,
@@ -387,6 +408,7 @@ impl Services {
             ends,
             timings,
             one_packets,
+            announced: _,
             serves_sctp,
             watches: _,
             snats,
@@ -590,6 +612,7 @@ impl Indexes {
             names,
             vips,
             real_addresses,
+            reals: all_reals,
             new_reals,
             addresses,
             running,
@@ -601,6 +624,7 @@ impl Indexes {
             ends,
             timings,
             one_packets,
+            announced,
             serves_sctp,
             watches,
             snats: _,
@@ -640,6 +664,7 @@ impl Indexes {
             reals.map(|real| real.address).collect()
         };
         let (former, present) = (reals(before), reals(after));
+        *all_reals = *all_reals + present.len() - former.len();
         if former != present {
             // First: what is in both stays.
             new_reals.extend(present.into_iter().filter(|real| real_addresses.add(*real)));
@@ -657,6 +682,11 @@ impl Indexes {
             |service: Option<&config::ServiceConfig>| service.is_some_and(|it| it.one_packet);
         *one_packets += usize::from(is_one(after));
         *one_packets -= usize::from(is_one(before));
+        let is_announced = |service: Option<&config::ServiceConfig>| {
+            service.is_some_and(|it| it.announce == Announce::WhileHealthy)
+        };
+        *announced += usize::from(is_announced(after));
+        *announced -= usize::from(is_announced(before));
         *serves_sctp |= key.protocol == Protocol::Sctp;
         let Some(service) = after else {
             running.remove(&key);

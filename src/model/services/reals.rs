@@ -57,7 +57,7 @@ impl Services {
     }
 
     /// A service as it is configured.
-    pub(in crate::model) fn configured(&self, key: &ServiceKey) -> Option<&ServiceConfig> {
+    pub(in crate::model) fn configured(&self, key: &ServiceKey) -> Option<&Arc<ServiceConfig>> {
         self.configured.get(key)
     }
 

@@ -275,7 +275,7 @@ pub(super) fn compare(lab: &Lab, is_quiet: bool) {
     assert_eq!(after.indexes.real_addresses, wanted.indexes.real_addresses);
     for service in &config.services {
         let its = key(service);
-        assert_eq!(after.configured.get(&its), Some(&**service));
+        assert_eq!(after.configured.get(&its), Some(service));
         check_by_hand(lab.model.tables(), service);
     }
 }
