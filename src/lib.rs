@@ -9,6 +9,7 @@
 pub const VERSION: &str = env!("WEIR_VERSION");
 
 pub mod admission;
+pub(crate) mod advice;
 pub(crate) mod api;
 pub(crate) mod arch;
 pub mod bench;
@@ -43,6 +44,7 @@ pub mod resolver;
 pub mod ring;
 pub mod sched;
 pub mod service;
+pub mod setup;
 pub mod stats;
 pub mod steering;
 pub mod tables;

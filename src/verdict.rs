@@ -81,7 +81,7 @@ drop_reasons! {
     LimitClientConnections, "limit_client_connections", "The client has as many connections of the service as its `limits` take of one.";
     LimitClientNew, "limit_client_new", "More new connections of the client in a second than `limits` of the service take of one.";
     LocalPortsExhausted, "local_ports_exhausted", "Towards every real server, or towards the remote address and port of a connection outwards, each local address and port of the pool is in use by a connection that is not given up for another.";
-    LocalPortsUnfair, "local_ports_unfair", "Towards the real server four fifths of the local addresses and ports of the pool are in use, and the client holds more than its share of them.";
+    LocalPortsUnfair, "local_ports_unfair", "Of the local addresses and ports of the pool four fifths are in use, towards the real server or, of `[[snat]]`, the remote address and port, and the client or inside host holds more than its share of them.";
     AmbiguousReply, "ambiguous_reply", "In nat mode, the same client port already talks to the same real server and port through another service, so that replies could not be told apart, and there is no other real server.";
     Hairpin, "hairpin", "In dr, the client is the real server that was chosen for it: the packet would go from a host to itself.";
     ConnectionTableFull, "connection_table_full", "No room for another connection, and none near at hand that can be given up for it: over, half-open, unproven, or UDP.";

@@ -1,8 +1,11 @@
 //! What the daemon tells about itself: the rows of `/v1/…` and of `weir show … --json`, written by the one and read
 //! by the other.
 
+mod status;
+
 use crate::service::{Admin, Health, ServiceKey};
 use serde::{Deserialize, Serialize};
+pub(crate) use status::{DropView, ServiceSummaryView, StatusView};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use utoipa::ToSchema;

@@ -42,7 +42,7 @@ macro_rules! cases {
     };
 }
 
-cases! { known ipv6 tunnel sizes both drops services routes large redirect tcp flood fragments errors memory schedulers acl limits }
+cases! { known ipv6 tunnel sizes both drops services routes large redirect tcp flood fragments errors memory schedulers acl limits toa proxy }
 
 /// Millions of new connections, and the wall time of two threads: they take long in an unoptimised build.
 const LONG: &[&str] = &["new", "publish", "gap"];
@@ -52,6 +52,26 @@ fn every_case_is_checked_or_known_to_be_long() {
     for case in CASES {
         let name = case.name;
         assert!(CHECKED.contains(&name) != LONG.contains(&name), "{name}");
+    }
+}
+
+/// Cases by one option or by several, of which one that is not there is named.
+#[test]
+fn an_unknown_case_is_named_whatever_stands_beside_it() {
+    for cases in [
+        &["--case", "toa,nonsense,proxy"][..],
+        &["--case", "toa", "--case", "nonsense"],
+    ] {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["bench", "--quick"])
+            .args(cases)
+            .output()
+            .expect("weir starts");
+        let err = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{err}");
+        let told = "error: no case `nonsense`: there are known, ipv6, ";
+        assert!(err.contains(told), "{err}");
+        assert!(done.stdout.is_empty(), "nothing is measured");
     }
 }
 

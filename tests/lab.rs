@@ -48,6 +48,11 @@ fn lab_with(workers: usize, scenario: &str, arguments: &[&str]) {
 }
 
 #[test]
+fn a_newcomer_gets_through_the_first_page() {
+    lab("first", &[]);
+}
+
+#[test]
 fn real_servers_connect_outwards_from_addresses_of_a_pool() {
     lab("snat", &[]);
     lab_with(2, "snat", &[]);

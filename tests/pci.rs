@@ -47,6 +47,11 @@ fn a_device_that_loses_packets_or_cannot_be_had_is_told_with_the_remedy() {
 }
 
 #[test]
+fn weir_setup_takes_a_nic_and_gives_it_back() {
+    guest(&["setup"]);
+}
+
+#[test]
 #[ignore = "a second boot of the guest for a minute, with further pairs of NIC and driver: scripts/test --full runs it"]
 fn every_nic_forwards_in_every_mode_by_vfio_and_uio() {
     guest(&[

@@ -9,6 +9,8 @@ mod api;
 mod availability;
 #[path = "run/bad_input.rs"]
 mod bad_input;
+#[path = "run/browser.rs"]
+mod browser;
 #[path = "run/checks.rs"]
 mod checks;
 #[path = "run/crowd.rs"]
@@ -31,6 +33,10 @@ mod memory;
 mod mutated;
 #[path = "run/openapi.rs"]
 mod openapi;
+#[path = "run/page.rs"]
+mod page;
+#[path = "run/paged.rs"]
+mod paged;
 mod skip;
 #[path = "run/strangers.rs"]
 mod strangers;

@@ -49,7 +49,7 @@ impl Peer {
 /// What a request wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wish {
-    /// Whether weir is well.
+    /// Whether weir is well; and the status page, which says nothing until it has read the lists.
     Health,
     Metrics,
     Read,
@@ -59,7 +59,7 @@ enum Wish {
 impl Wish {
     fn of(method: &Method, path: &str) -> Wish {
         match (method, path) {
-            (&Method::GET | &Method::HEAD, "/health" | "/ready") => Wish::Health,
+            (&Method::GET | &Method::HEAD, "/" | "/health" | "/ready") => Wish::Health,
             (&Method::GET | &Method::HEAD, "/metrics") => Wish::Metrics,
             (&Method::GET | &Method::HEAD, _) => Wish::Read,
             _ => Wish::Change,
@@ -200,6 +200,13 @@ async fn asker(peer: Option<Peer>, subject: Option<&Subject>, token: Option<&Tok
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MayRead(pub bool);
 
+/// Whether who asks would be granted a change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MayChange(pub bool);
+
+/// The address that says so.
+pub(super) const STATUS: &str = "/v1/status";
+
 /// Lets through what the door grants, and tells the log who has changed something.
 pub(super) async fn guard(
     State(door): State<Arc<Door>>,
@@ -210,6 +217,10 @@ pub(super) async fn guard(
     if wish == Wish::Health {
         let may_read = door.judge(Wish::Read, bearer(request.headers())).is_ok();
         request.extensions_mut().insert(MayRead(may_read));
+    }
+    if request.uri().path() == STATUS {
+        let may_change = door.judge(Wish::Change, bearer(request.headers())).is_ok();
+        request.extensions_mut().insert(MayChange(may_change));
     }
     let token = match door.judge(wish, bearer(request.headers())) {
         Ok(token) => token,
@@ -336,6 +347,8 @@ mod tests {
         for (method, path, wish) in [
             (Method::GET, "/health", Wish::Health),
             (Method::HEAD, "/ready", Wish::Health),
+            (Method::GET, "/", Wish::Health),
+            (Method::POST, "/", Wish::Change),
             (Method::GET, "/metrics", Wish::Metrics),
             (Method::GET, "/v1/services", Wish::Read),
             (Method::GET, "/metrics/", Wish::Read),

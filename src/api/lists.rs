@@ -8,7 +8,6 @@ use crate::control::{Control, NoAnswer, show_check};
 use crate::exchange::ConnectionChunk;
 use crate::tables::Service;
 use crate::units::ServiceId;
-use crate::view;
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -28,6 +27,10 @@ pub(super) async fn ports(State(api): State<Api>, reader: Reader, _: Plain) -> R
 
 pub(super) async fn workers(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
     rows(api, reader, Control::show_workers).await
+}
+
+pub(super) async fn drops(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
+    rows(api, reader, Control::show_drops).await
 }
 
 pub(super) async fn neighbours(State(api): State<Api>, reader: Reader, _: Plain) -> Response {
@@ -87,51 +90,6 @@ async fn rows<T: Serialize + Send + 'static>(
         return ([(header::CONTENT_TYPE, JSON)], text).into_response();
     }
     stream(&reader, JSON, async move |pieces| pieces.write(text).await)
-}
-
-pub(super) async fn services(
-    State(api): State<Api>,
-    reader: Reader,
-    Query(services): Query<WhichServices>,
-) -> Response {
-    let which = Which {
-        service: services.service,
-        limit: services.limit,
-    };
-    match services.brief {
-        true => {
-            let add = |service, rows: &mut Vec<_>| rows.push(view::BriefServiceView::from(service));
-            each_service(api, reader, which, add).await
-        }
-        false => each_service(api, reader, which, |service, rows| rows.push(service)).await,
-    }
-}
-
-pub(super) async fn reals(
-    State(api): State<Api>,
-    reader: Reader,
-    Query(which): Query<Which>,
-) -> Response {
-    each_service(api, reader, which, |service, rows| {
-        rows.extend(service.into_reals())
-    })
-    .await
-}
-
-/// The rows that `add` makes of every service that is wanted.
-async fn each_service<T: Serialize + Send + 'static>(
-    api: Api,
-    reader: Reader,
-    which: Which,
-    add: fn(view::ServiceView, &mut Vec<T>),
-) -> Response {
-    let show = move |control: &Control, services: &[Arc<Service>]| {
-        let mut rows = Vec::new();
-        let shown = control.show_services(services).into_iter();
-        shown.for_each(|service| add(service, &mut rows));
-        rows
-    };
-    each_slice(api, reader, which, |_| true, show).await
 }
 
 pub(super) async fn pools(
@@ -274,18 +232,6 @@ pub(super) struct Which {
     service: Option<String>,
     /// At most so many.
     limit: Option<usize>,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WhichServices {
-    /// Only this one: a name, or such as `tcp:192.0.2.80:80`.
-    service: Option<String>,
-    /// At most so many.
-    limit: Option<usize>,
-    /// Without what went through.
-    #[serde(default)]
-    brief: bool,
 }
 
 impl Which {

@@ -168,10 +168,10 @@ impl Route {
         self.list(row)
     }
 
-    /// It answers a list in JSON, of one or the other.
-    pub(super) fn rows_or<T: ToSchema, U: ToSchema>(mut self) -> Self {
-        let either = AnyOfBuilder::new();
-        let either = either.item(self.refer::<T>()).item(self.refer::<U>());
+    /// It answers a list in JSON, of one of three.
+    pub(super) fn rows_or<T: ToSchema, U: ToSchema, V: ToSchema>(mut self) -> Self {
+        let either = AnyOfBuilder::new().item(self.refer::<T>());
+        let either = either.item(self.refer::<U>()).item(self.refer::<V>());
         self.list(Schema::AnyOf(either.build()))
     }
 

@@ -1,9 +1,12 @@
 //! Every route of the API, with what the OpenAPI document says of it.
 
+use super::access::STATUS;
 use super::answer::{Kind, Reloaded};
 use super::openapi::{Route, delete, get, openapi, patch, post, put};
 use super::scrape::{Scrape, scrape};
-use super::{Whose, edit, events, health, lists, ready, reload, service, written};
+use super::{
+    Whose, edit, events, health, lists, page, paged, ready, reload, service, status, written,
+};
 use crate::metrics::Format;
 use crate::view;
 
@@ -37,6 +40,7 @@ const CHANGES_OF_REAL: [Kind; 4] = [
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
+        get("/", "The status page", page::page).text(page::HTML),
         get(
             "/metrics",
             "Metrics in Prometheus's text format, or in OpenMetrics' where that is preferred",
@@ -61,13 +65,20 @@ pub(super) fn routes() -> Vec<Route> {
         .text(TEXT)
         .refuses(&[Kind::UnknownService]),
         get("/v1/openapi.json", "This document", openapi).answers_object(),
+        get(STATUS, "weir as a whole", status::status).answers::<view::StatusView>(),
+        get(
+            "/v1/drops",
+            "The reasons for which packets are dropped, with what they mean",
+            lists::drops,
+        )
+        .rows::<view::DropView>(),
         get(
             "/v1/services",
             "The services with their real servers",
-            lists::services,
+            paged::services,
         )
-        .query::<lists::WhichServices>()
-        .rows_or::<view::ServiceView, view::BriefServiceView>()
+        .query::<paged::WhichServices>()
+        .rows_or::<view::ServiceView, view::BriefServiceView, view::ServiceSummaryView>()
         .refuses(&[Kind::UnknownService]),
         put(
             "/v1/services",
@@ -122,9 +133,9 @@ pub(super) fn routes() -> Vec<Route> {
         get(
             "/v1/reals",
             "The real servers of all services",
-            lists::reals,
+            paged::reals,
         )
-        .query::<lists::Which>()
+        .query::<paged::WhichReals>()
         .rows::<view::RealView>()
         .refuses(&[Kind::UnknownService]),
         get("/v1/connections", "The connections", lists::connections)

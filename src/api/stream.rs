@@ -135,7 +135,7 @@ struct List {
 }
 
 /// A place among the lists, until it is dropped.
-struct Place {
+pub(super) struct Place {
     lists: Arc<Lists>,
     list: Arc<List>,
 }
@@ -159,6 +159,14 @@ impl FromRequestParts<Api> for Reader {
 }
 
 impl Reader {
+    /// A place for a list, or the refusal.
+    pub(super) fn place(&self, is_scrape: bool) -> Result<Place, Box<Response>> {
+        self.enter(is_scrape).ok_or_else(|| {
+            let why = "too many lists are being read; ask again";
+            Box::new(error(StatusCode::SERVICE_UNAVAILABLE, why))
+        })
+    }
+
     /// None: all its places are taken by readers that read.
     fn enter(&self, is_scrape: bool) -> Option<Place> {
         let lanes = [
@@ -218,10 +226,21 @@ where
     let is_scrape = Format::ALL
         .iter()
         .any(|format| format.content_type() == content_type);
-    let Some(place) = reader.enter(is_scrape) else {
-        let why = "too many lists are being read; ask again";
-        return error(StatusCode::SERVICE_UNAVAILABLE, why);
-    };
+    match reader.place(is_scrape) {
+        Ok(place) => stream_at(place, content_type, work),
+        Err(refusal) => *refusal,
+    }
+}
+
+/// Answers with what `work` writes, in a place that was found before.
+pub(super) fn stream_at<F>(
+    place: Place,
+    content_type: &'static str,
+    work: impl FnOnce(Arc<Pieces>) -> F,
+) -> Response
+where
+    F: Future<Output = Result<(), Cut>> + Send + 'static,
+{
     let (sender, receiver) = mpsc::channel(4);
     let list = place.list.clone();
     let pieces = Arc::new(Pieces { sender, list });

@@ -5,7 +5,7 @@ use super::setup::{LAN, Setup, bursts, warm_up};
 use super::traffic::Flow;
 use super::{
     Bench, Traffic, admission, errors, families, fragments, memory, redirect, routes, schedulers,
-    services,
+    services, told,
 };
 use crate::config::{self, Config};
 use crate::conn::{Connection, Table};
@@ -78,6 +78,16 @@ pub static CASES: &[Case] = &[
         name: "limits",
         description: "new connections of a service with `limits`",
         run: admission::limits,
+    },
+    Case {
+        name: "toa",
+        description: "known packets and whole connections of `client_address = \"toa\"`, beside none",
+        run: told::toa,
+    },
+    Case {
+        name: "proxy",
+        description: "the same of \"proxy-v2\", and datagrams",
+        run: told::proxy,
     },
     Case {
         name: "services",

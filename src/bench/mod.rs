@@ -17,6 +17,7 @@ mod schedulers;
 mod services;
 mod setup;
 pub mod six;
+mod told;
 mod traffic;
 
 use crate::config::Config;

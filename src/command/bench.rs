@@ -7,8 +7,8 @@ use std::process::ExitCode;
 /// Measure the dataplane on this machine, with no NIC: CPU time a packet, a connection, a change
 #[derive(Debug, clap::Args)]
 pub struct Bench {
-    /// Only these cases; by default all
-    #[arg(long = "case", value_name = "NAME")]
+    /// Only these cases, with commas between or by several options; by default all
+    #[arg(long = "case", value_name = "NAME", value_delimiter = ',')]
     cases: Vec<String>,
     /// Fewer packets and smaller tables: under a minute, and less exact
     #[arg(long)]

@@ -39,8 +39,9 @@ const EXAMPLES: &str = r#"Packets in words:
   "tcp 203.0.113.5:1234 > 192.0.2.80:80 SYN"
   "tcp [2001:db8::5]:1234 > [2001:db8::80]:80 SYN mss=1460 ttl=3"
   "udp 203.0.113.5:1234 > 192.0.2.80:53 len=100"
+  "sctp 203.0.113.5:1234 > 192.0.2.80:36412 INIT"
   "icmp 203.0.113.5 > 192.0.2.80"
-  tcp takes SYN ACK FIN RST PSH URG, mss= seq= ack=; icmp type= code=; all ttl= len= dscp= and, of IPv4, df"#;
+  tcp takes SYN ACK FIN RST PSH URG, mss= seq= ack=; sctp a chunk (INIT, INIT-ACK, DATA, ABORT ...), tag=; icmp type= code=; all ttl= len= dscp= and, of IPv4, df"#;
 
 impl Explain {
     /// 0 if it can be told what becomes of every packet, whatever that is; else 1.

@@ -38,6 +38,9 @@ pub struct Import {
     /// Write services and what belongs to them only, for `include`
     #[arg(long)]
     services_only: bool,
+    /// Write services that differ only in the port as one of a range (from three on), and in the protocol as one of tcp+udp
+    #[arg(long)]
+    merge: bool,
     /// End with 1 if anything was not carried over
     #[arg(long)]
     strict: bool,
@@ -68,6 +71,7 @@ impl Import {
             addresses: self.address.clone(),
             own: own(),
             services_only: self.services_only,
+            merge: self.merge,
         };
         let text = match read(&self.file) {
             Ok(text) => text,

@@ -19,6 +19,7 @@ mod run;
 mod save;
 mod service;
 mod services;
+mod setup;
 mod show;
 mod table;
 mod top;
@@ -40,6 +41,7 @@ pub struct Cli {
 pub enum Command {
     Run(run::Run),
     Check(check::Check),
+    Setup(setup::Setup),
     Import(import::Import),
     Ipvsadm(ipvsadm::Ipvsadm),
     Replay(replay::Replay),
@@ -67,6 +69,7 @@ impl Command {
         match self {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
+            Command::Setup(setup) => setup.run(),
             Command::Import(import) => import.run(),
             Command::Ipvsadm(ipvsadm) => ipvsadm.run(),
             Command::Replay(replay) => replay.run(),

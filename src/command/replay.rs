@@ -1,6 +1,8 @@
 //! `weir replay`: captures through the very same dataplane, deterministically.
 
-use super::output::{diagnose, tell};
+mod what_if;
+
+use super::output::{self, diagnose, tell};
 use crate::config::{self, Config, did_you_mean};
 use crate::io::pcap::{Capture, Resolution, Writer};
 use crate::packet::BURST;
@@ -39,7 +41,15 @@ pub struct Replay {
     /// How many packets go through the director at once, at most, of those that came within 10 microseconds
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=BURST as i64))]
     burst: u8,
-    /// Print what was counted to stdout, as JSON
+    /// Compare with other keys of the services: which real server each client gets, before and after, and how many connections
+    /// each has at most. As `weir set` takes it: "web scheduler=mh", "web 10.0.0.11:8080 weight=5", and without a service for all
+    /// of them. Several come one after the other
+    #[arg(long, value_name = "[SERVICE [REAL]] KEY=VALUE", conflicts_with_all = ["against", "tx", "explain"])]
+    what_if: Vec<String>,
+    /// The same with another configuration file, which has the ports that captures are given for
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tx", "explain"])]
+    against: Option<PathBuf>,
+    /// Print what was counted, or compared, to stdout as JSON
     #[arg(long)]
     json: bool,
 }
@@ -50,28 +60,20 @@ type Errors = Vec<String>;
 impl Replay {
     /// 0 if every packet was processed, else 1.
     pub fn run(&self) -> ExitCode {
-        // A replay runs on any machine: neither the workers' CPUs nor the devices matter.
-        let context = config::Context {
-            cpus: None,
-            devices: false,
-        };
-        let loaded = match config::load(&self.config, &context) {
+        let loaded = match load(&self.config) {
             Ok(loaded) => loaded,
-            Err(diagnostics) => {
-                diagnose(&diagnostics);
-                return ExitCode::FAILURE;
-            }
+            Err(code) => return code,
         };
-        diagnose(&loaded.warnings);
-        match self.replay(&loaded) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(errors) => {
-                for error in errors {
-                    tell(format_args!("error: {error}"));
-                }
-                ExitCode::FAILURE
+        let done = match self.compares() {
+            true => self.compare(&loaded.config),
+            false => self.replay(&loaded).map(|()| ExitCode::SUCCESS),
+        };
+        done.unwrap_or_else(|errors| {
+            for error in errors {
+                tell(output::error(error));
             }
-        }
+            ExitCode::FAILURE
+        })
     }
 
     fn replay(&self, loaded: &config::Loaded) -> Result<(), Errors> {
@@ -146,6 +148,21 @@ impl Replay {
             Err(errors)
         }
     }
+}
+
+/// Reads a configuration, and says what is wrong with it.
+fn load(file: &Path) -> Result<config::Loaded, ExitCode> {
+    // A replay runs on any machine: neither the workers' CPUs nor the devices matter.
+    let context = config::Context {
+        cpus: None,
+        devices: false,
+    };
+    let loaded = config::load(file, &context).map_err(|diagnostics| {
+        diagnose(&diagnostics);
+        ExitCode::FAILURE
+    })?;
+    diagnose(&loaded.warnings);
+    Ok(loaded)
 }
 
 /// What makes two paths the same file, whatever links lead there.

@@ -165,7 +165,7 @@ impl Set {
 }
 
 /// What `REAL KEY=VALUE …` or `KEY=VALUE …` wants. `options`: numbers of the real server that are given as options.
-fn change_of(words: &[String], options: RealKeys) -> Result<ServiceChange, String> {
+pub(super) fn change_of(words: &[String], options: RealKeys) -> Result<ServiceChange, String> {
     let (real, words) = match words {
         [first, rest @ ..] if !first.contains('=') => (Some(first), rest),
         all => (None, all),

@@ -121,6 +121,11 @@ impl<C: Clone> Generations<C> {
         let awaited = self.awaited.filter(|awaited| now >= awaited.until)?;
         Some(awaited.given)
     }
+
+    /// How long a confirmation is waited for yet, if one is.
+    pub(super) fn left(&self, now: Time) -> Option<Duration> {
+        self.awaited.map(|awaited| awaited.until.since(now))
+    }
 }
 
 /// What was in force before a reload.
@@ -141,6 +146,12 @@ pub enum NoWayBack {
 }
 
 impl Control {
+    /// Seconds until the last reload is taken back, if it waits for a confirmation.
+    pub(super) fn confirm_ends_s(&self) -> Option<u64> {
+        let left = self.generations.left(self.clock.now());
+        left.map(|left| left.as_secs_f64().ceil() as u64)
+    }
+
     /// Keeps a reload that waits for that.
     ///
     /// # Errors
@@ -255,6 +266,8 @@ mod tests {
                     }
                     Step::Wait(seconds) => {
                         now = now + Duration::from_secs(seconds);
+                        let left = until.map(|until| until.since(now));
+                        prop_assert_eq!(generations.left(now), left);
                         let is_overdue = until.is_some_and(|until| now >= until);
                         prop_assert_eq!(generations.overdue(now).is_some(), is_overdue);
                         if is_overdue {

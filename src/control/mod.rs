@@ -22,6 +22,7 @@ mod reals;
 mod show;
 mod stalls;
 pub(crate) mod state_file;
+mod status;
 mod unplug;
 mod watch;
 

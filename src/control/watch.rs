@@ -22,7 +22,7 @@ const ALARMS: [(DropReason, &str); 9] = [
     ),
     (
         DropReason::LocalPortsUnfair,
-        "clients hold more than their share of local ports that are nearly used up: see weir show pools",
+        "clients or inside hosts hold more than their share of local ports that are nearly used up: see weir show pools",
     ),
     (
         DropReason::SynFlood,

@@ -1,4 +1,5 @@
-//! Remote addresses and ports towards which a rule of `[[snat]]` has no pair free: they are not searched for at every packet.
+//! Remote addresses and ports towards which a rule of `[[snat]]` has no pair free, or none for some inside host: they are not
+//! searched for at every packet.
 
 use super::fragment_id::mix;
 use crate::conn::Address;
@@ -29,6 +30,11 @@ impl Remote {
     /// `hash`: of the remote address, port and protocol, with a secret of this run.
     pub(super) fn new(rule: RealId, hash: u64) -> Self {
         Remote(mix(hash ^ mix(u64::from(rule.0) + 1)))
+    }
+
+    /// The same for one inside host, which holds more than its share of the pairs. `hash`: of its address.
+    pub(super) fn of_host(self, hash: u64) -> Self {
+        Remote(mix(self.0 ^ hash))
     }
 }
 

@@ -1,5 +1,5 @@
 //! Whether a client holds more than its share of the local pairs towards a real server, once most of them are in use: so that
-//! no client uses a pool up for the others.
+//! no client uses a pool up for the others. The same of an inside host of `[[snat]]`, towards a remote address and port.
 //!
 //! Nothing is counted for that. A sample of the pairs is looked up in the connection table, and those that hold them are told
 //! apart: it costs nothing while there are enough pairs, and has no table of clients for each real server.
@@ -16,6 +16,8 @@ use arrayvec::ArrayVec;
 
 /// Pairs of this worker that are looked at.
 const SAMPLE: usize = 64;
+/// Of pairs that nothing counts, so many are looked at first: if not even half of them are in use, four fifths of all are not.
+const FIRST: usize = 8;
 
 /// Of the pairs that a worker has towards a real server, `used` are in use: whether these are 80 % or more. A worker with fewer
 /// pairs than a sample gives them out as they come.
@@ -39,6 +41,24 @@ fn is_too_much(held: usize, looked: usize, clients: usize, is_all: bool) -> bool
     held as f64 > even + margin
 }
 
+/// Those that hold a sample of pairs.
+struct Holders {
+    looked: usize,
+    used: usize,
+    /// By the one that is asked about.
+    held: usize,
+    /// How many they are.
+    count: usize,
+    /// The sample is all that this worker has.
+    is_all: bool,
+}
+
+impl Holders {
+    fn has_too_much(&self) -> bool {
+        is_too_much(self.held, self.looked, self.count, self.is_all)
+    }
+}
+
 impl<F: Family, P: Packet> Core<F, P> {
     /// Whether the client of a flow holds more than its share of the pairs towards a real server, of which few are left.
     /// `reply_key`: the key of the replies to a pair.
@@ -49,12 +69,51 @@ impl<F: Family, P: Packet> Core<F, P> {
         flow: &Flow<F>,
         reply_key: impl Fn(Pair<F::Address>) -> F::Key,
     ) -> bool {
-        let who = client(flow.key.source().into());
+        // The /64 that one subscriber has all addresses of.
+        let who = |address: F::Address| client(address.into());
+        self.holders(SAMPLE, pool, flow, reply_key, who)
+            .has_too_much()
+    }
+
+    /// Whether the inside host of a flow holds more than its share of the pairs towards a remote address and port, of which few are
+    /// left. How many are in use there is not counted; no more than there are connections.
+    #[cold]
+    pub(super) fn host_holds_too_much(
+        &self,
+        pool: &Pool,
+        flow: &Flow<F>,
+        reply_key: impl Fn(Pair<F::Address>) -> F::Key,
+    ) -> bool {
+        let connections = self.live.counters.connections.get();
+        let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+        if !is_scarce(pool, self.shared.steering.workers(), connections) {
+            return false;
+        }
+        // Real servers have one /64 in common.
+        let who = |address: F::Address| address;
+        let first = self.holders(FIRST, pool, flow, &reply_key, who);
+        if first.used * 2 < first.looked {
+            return false;
+        }
+        let all = self.holders(SAMPLE, pool, flow, &reply_key, who);
+        all.used * 5 >= all.looked * 4 && all.has_too_much()
+    }
+
+    /// Those that hold `most` of the pairs of this worker, as `who` tells their addresses apart.
+    fn holders<H: PartialEq>(
+        &self,
+        most: usize,
+        pool: &Pool,
+        flow: &Flow<F>,
+        reply_key: impl Fn(Pair<F::Address>) -> F::Key,
+        who: impl Fn(F::Address) -> H,
+    ) -> Holders {
+        let own = who(flow.key.source());
         let table = &self.live.table;
         let start = (table.hash(&flow.key) >> 32) as u32 % pool.size();
-        let (mut place, mut passed, mut held) = (start, 0, 0);
+        let (mut place, mut passed) = (start, 0);
         let mut sample = ArrayVec::<(u64, F::Key), SAMPLE>::new();
-        while !sample.is_full() && passed < pool.size() {
+        while sample.len() < most && passed < pool.size() {
             let key = reply_key(pool.pair(place));
             place = pool.next(place);
             passed += 1;
@@ -67,20 +126,27 @@ impl<F: Family, P: Packet> Core<F, P> {
         for (hash, _) in &sample {
             table.guess(*hash);
         }
-        let mut others = ArrayVec::<u64, SAMPLE>::new();
+        let (mut used, mut held) = (0, 0);
+        let mut others = ArrayVec::<H, SAMPLE>::new();
         for (hash, key) in &sample {
             let Some(found) = table.find(*hash, key) else {
                 continue;
             };
-            let holder = client(table.get(found.id).request.source().into());
-            if holder == who {
+            let holder = who(table.get(found.id).request.source());
+            used += 1;
+            if holder == own {
                 held += 1;
             } else if !others.contains(&holder) {
                 others.push(holder);
             }
         }
-        let clients = others.len() + usize::from(held > 0);
-        is_too_much(held, sample.len(), clients, passed == pool.size())
+        Holders {
+            looked: sample.len(),
+            used,
+            held,
+            count: others.len() + usize::from(held > 0),
+            is_all: passed == pool.size(),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::family::{Family, Wire};
 use super::parse::{Flow, Kind};
 use super::schedule::could_serve;
-use super::sctp::is_sctp;
+use super::sctp::{is_sctp, is_untranslatable};
 use super::stage::Slot;
 use super::{Core, Outcome, Turn, has_handshake, is_tcp, wrapped};
 use crate::config::{ClientAddress, Protocol, TcpMss};
@@ -112,6 +112,10 @@ impl<F: Family, P: Packet> Core<F, P> {
         };
         if found.reply && !comes_from_it {
             return (Verdict::Drop(DropReason::WrongPort), context);
+        }
+        // What goes no further changes no state.
+        if is_untranslatable(&connection, flow) {
+            return (Verdict::Drop(DropReason::SctpFragment), context);
         }
         let opens = !found.reply && has_handshake(flow) && flow.flags.opens();
         let leaves = !found.reply && real.standing.is_left();
@@ -386,13 +390,6 @@ impl<F: Family, P: Packet> Core<F, P> {
             let reason = ReplyReason::HostUnreachable;
             let vip = self.speaker(connection, reply, packet.port(), tables);
             return self.host_unreachable(packet, flow, vip, reason, turn);
-        }
-        // The checksum covers the whole packet, and what is told of addresses may be in any part of it.
-        if is_sctp(flow)
-            && flow.kind.is_fragment()
-            && (connection.changes_ports() || connection.translates() && flow.flags.syn())
-        {
-            return Verdict::Drop(DropReason::SctpFragment);
         }
         let form = Form {
             layout: flow.layout,

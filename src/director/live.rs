@@ -398,6 +398,12 @@ impl<F: Family> Live<F> {
         Remote::new(rule, self.table.hash(&key))
     }
 
+    /// A remote end for one inside host.
+    pub(super) fn remote_of_host(&self, remote: Remote, host: F::Address) -> Remote {
+        let key = F::Key::new(host, 0, F::Address::UNSPECIFIED, 0, 0);
+        remote.of_host(self.table.hash(&key))
+    }
+
     /// Makes room for an entry of `service`: a full table gives another one up for it. A service that would have more
     /// than its share of a table that is nearly full gives up one of its own. What inside hosts have opened beyond the share of
     /// their rule of `[[snat]]` gives way at a first attempt: they do not shut clients out. `syn`: the hash of the flow whose SYN

@@ -13,7 +13,7 @@ use super::family::{Error, Family, Wire};
 use super::flow::{Way, count, direction, resolve};
 use super::fragment::Fragment;
 use super::icmp_error::IcmpError;
-use super::live::Room;
+use super::live::{Live, Room};
 use super::local::message_of;
 use super::parse::{Datagram, Flow, Kind};
 use super::routing::{Routed, is_host};
@@ -189,7 +189,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             let remote = (key.destination(), key.destination_port());
             F::Key::new(remote.0, remote.1, local, port, key.protocol())
         };
-        let pair = self.outward_pair(rule, reply_key, syn, turn)?;
+        let pair = self.outward_pair(flow, rule, reply_key, syn, turn)?;
         self.reset_given_up(tables, turn.sink);
         self.reset_left(&reply_key(pair), tables, turn.sink);
         let translation = Translation {
@@ -228,9 +228,10 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// A local pair towards a remote address and port: a free one that this worker gets the replies of, or one whose connection
-    /// is over or unproven, which is given up then.
+    /// is over or unproven, which is given up then. None for a host that holds more than its share of those that are left.
     fn outward_pair<S: Sink<Packet = P>>(
         &mut self,
+        flow: &Flow<F>,
         rule: &SnatRule,
         reply_key: impl Fn(Pair<F::Address>) -> F::Key,
         syn: Option<u64>,
@@ -246,8 +247,13 @@ impl<F: Family, P: Packet> Core<F, P> {
         let remote = self
             .live
             .remote(rule.real, &reply_key((F::Address::UNSPECIFIED, 0)));
+        let of_host = |live: &Live<F>| live.remote_of_host(remote, flow.key.source());
         let mut rests = None;
         if exhausted_at.get() != 0 {
+            let of_host = of_host(&self.live);
+            if self.live.exhausted.rests(of_host, now).is_some() {
+                return Err(DropReason::LocalPortsUnfair);
+            }
             rests = self.live.exhausted.rests(remote, now);
             if rests == Some(None) {
                 note_exhausted(&counters, rule);
@@ -256,6 +262,16 @@ impl<F: Family, P: Packet> Core<F, P> {
             if !is_recent(exhausted_at.get(), now) {
                 exhausted_at.set(0);
             }
+        }
+        let pool = &*rule.pool;
+        if self.host_holds_too_much(pool, flow, &reply_key) {
+            if let Some(left) = rests.flatten() {
+                self.live.exhausted.leave(remote, left);
+            }
+            exhausted_at.set(now.0.max(1));
+            let of_host = of_host(&self.live);
+            self.live.exhausted.note(of_host, now);
+            return Err(DropReason::LocalPortsUnfair);
         }
         // Nothing of an earlier search: ports that follow from each other can be guessed.
         let search = PairSearch::default();
@@ -273,7 +289,6 @@ impl<F: Family, P: Packet> Core<F, P> {
             tables,
             now,
         };
-        let pool = &*rule.pool;
         let chosen = match rests.flatten() {
             None => choose(pool, &search, start, now, &mut effort, &mut pairs),
             Some(left) if pool.contains(left) && pairs.is_ours(left) => match pairs.look(left) {

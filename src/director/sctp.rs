@@ -61,6 +61,17 @@ pub fn flow_of<F: Wire>(frame: &[u8], datagram: &Datagram<F>) -> Option<Flow<F>>
     })
 }
 
+/// Whether a fragment of a connection cannot be translated: the checksum, which the ports are in, covers the whole packet, and the
+/// addresses that an INIT or INIT ACK tells may be in any part of it.
+pub(super) fn is_untranslatable<F: Family>(
+    connection: &Connection<F::Key>,
+    flow: &Flow<F>,
+) -> bool {
+    flow.kind.is_fragment()
+        && is_sctp(flow)
+        && (connection.changes_ports() || connection.translates() && flow.flags.syn())
+}
+
 impl<F: Wire, P: Packet> Core<F, P> {
     /// A whole packet, with its flow if it is one that a host takes.
     pub(super) fn sctp<S: Sink<Packet = P>>(

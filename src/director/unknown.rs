@@ -157,6 +157,10 @@ impl<F: Family, P: Packet> Core<F, P> {
             self.note_refused(verdict, flow, is_decided_here, tables);
             return (verdict, context);
         }
+        // An INIT that could not be sent on makes no connection: see `is_untranslatable`.
+        if flow.kind.is_fragment() && is_sctp(flow) && service.mode.sees_replies {
+            return (Verdict::Drop(DropReason::SctpFragment), context);
+        }
         if is_later {
             // The first one was sent on without an entry, for which there was no room.
             let Some(real) = self.choice(service, flow, tables) else {

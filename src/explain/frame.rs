@@ -3,7 +3,7 @@
 use super::words::{Upper, Words, Wrong};
 use crate::net::{Mac, ethertype, protocol};
 use crate::wire::checksum::{fold, partial};
-use crate::wire::{ethernet, icmp, icmpv6, ipv4, ipv6, tcp, udp};
+use crate::wire::{ethernet, icmp, icmpv6, ipv4, ipv6, sctp, tcp, udp};
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -119,6 +119,7 @@ pub fn frame(words: &Words, to: Mac) -> Vec<u8> {
         Upper::Tcp { mss: Some(_), .. } => tcp::HEADER_LEN + MSS_LEN,
         Upper::Tcp { mss: None, .. } => tcp::HEADER_LEN,
         Upper::Udp => udp::HEADER_LEN,
+        Upper::Sctp { chunk, .. } => sctp::LEAST_LEN + chunk.fields().len(),
         Upper::Icmp { .. } => icmp::HEADER_LEN,
     };
     let (ip, kind, number) = match words.source.ip() {
@@ -128,13 +129,19 @@ pub fn frame(words: &Words, to: Mac) -> Vec<u8> {
     let number = match words.upper {
         Upper::Tcp { .. } => protocol::TCP,
         Upper::Udp => protocol::UDP,
+        Upper::Sctp { .. } => protocol::SCTP,
         Upper::Icmp { .. } => number,
     };
     let l4_at = ethernet::HEADER_LEN + ip;
-    let mut frame = vec![0; l4_at + l4 + usize::from(words.length)];
+    let length = l4 + usize::from(words.length);
+    let length = match words.upper {
+        // RFC 9260 section 3.2: chunks are padded.
+        Upper::Sctp { .. } => length.next_multiple_of(4),
+        _ => length,
+    };
+    let mut frame = vec![0; l4_at + length];
     // The buffer is as long as its headers: nothing fails.
     let _ = ethernet::emit(&mut frame, to, SENDER, kind);
-    let length = frame.len() - l4_at;
     let packet = &mut frame[ethernet::HEADER_LEN..];
     let pseudo = match (words.source.ip(), words.destination.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -174,6 +181,18 @@ fn emit_upper(words: &Words, bytes: &mut [u8], pseudo: u64) {
             destination_port: ports.1,
         }
         .emit(bytes, pseudo),
+        Upper::Sctp { chunk, tag } => {
+            let fields = chunk.fields();
+            bytes[sctp::LEAST_LEN..][..fields.len()].copy_from_slice(fields);
+            sctp::Repr {
+                source_port: ports.0,
+                destination_port: ports.1,
+                tag: tag.unwrap_or(chunk.usual_tag()),
+                kind: chunk.kind(),
+                is_reflected: false,
+            }
+            .emit_around(bytes, fields.len() + usize::from(words.length))
+        }
         Upper::Icmp { kind, code } => match words.source.ip() {
             IpAddr::V4(_) => icmp::Repr {
                 kind,
@@ -225,6 +244,7 @@ fn add_mss(segment: &mut [u8], mss: u16, pseudo: u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::chunk::Chunk;
     use super::super::seen::Seen;
     use super::*;
 
@@ -238,6 +258,8 @@ mod tests {
             "icmp 203.0.113.5 > 192.0.2.80",
             "icmp 2001:db8::5 > 2001:db8::80 ttl=3 dscp=1",
             "tcp [2001:db8::5]:53 > [2001:db8::80]:53 mss=1 SYN ACK",
+            "sctp 203.0.113.5:1000 > 192.0.2.80:36412 DATA len=65475 tag=9",
+            "sctp [2001:db8::5]:1000 > [2001:db8::80]:36412 SHUTDOWN-COMPLETE",
         ] {
             let words: Words = text.parse().unwrap();
             let frame = frame(&words, Mac([2, 0, 0, 0, 0, 1]));
@@ -262,6 +284,22 @@ mod tests {
                 (words.source, words.destination),
                 "{text}"
             );
+        }
+    }
+
+    /// Each chunk, with as many bytes behind its fields: a host takes it, and it is what was said.
+    #[test]
+    fn a_chunk_is_what_it_is_called() {
+        for (chunk, length) in Chunk::all().flat_map(|it| (0..5).map(move |length| (it, length))) {
+            let text = format!("sctp 203.0.113.5:1000 > 192.0.2.80:36412 {chunk} len={length}");
+            let frame = frame(&text.parse().unwrap(), Mac([2, 0, 0, 0, 0, 1]));
+            let packet = ipv4::in_frame(&frame).unwrap();
+            let packet = sctp::Sctp::new_checked(packet.payload()).unwrap();
+            assert!(packet.is_checksum_right(), "{text}");
+            assert_eq!(packet.event(), sctp::Event::of(chunk.kind()), "{text}");
+            assert_eq!(packet.tag(), chunk.usual_tag(), "{text}");
+            let begins = matches!(packet.event(), sctp::Event::Init | sctp::Event::InitAck);
+            assert_eq!(packet.initiate_tag(), begins.then_some(1), "{text}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! Nothing is decided here. The packet goes through the very dataplane ([`crate::replay`]) with the configuration's tables; what was there
 //! before it is looked at first, and what became of it afterwards.
 
-mod advice;
+mod chunk;
 mod connection;
 mod frame;
 mod outcome;
@@ -12,6 +12,7 @@ mod service;
 mod steps;
 mod words;
 
+pub use chunk::Chunk;
 pub use frame::{Asked, frame};
 pub use seen::{Header, Ip, Seen};
 pub use words::{Upper, Words, Wrong};
@@ -23,7 +24,7 @@ use crate::io::memory::Memory;
 use crate::model::Edit;
 use crate::net::{Mac, is_link_local};
 use crate::packet::Packet;
-use crate::replay::{self, Replay};
+use crate::replay::{self, Replay, add_neighbours, made_up_mac};
 use crate::service::{Admin, Health, ServiceKey};
 use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::Verdict;
@@ -137,22 +138,6 @@ pub fn explain(
         add_neighbours(&mut config, neighbours);
     }
     Ok(Vec::new())
-}
-
-/// Adds neighbours that the configuration does not have.
-fn add_neighbours(config: &mut Config, all: impl IntoIterator<Item = StaticNeighbour>) {
-    for new in all {
-        let same = |old: &StaticNeighbour| (old.address, old.port) == (new.address, new.port);
-        if !config.neighbours.iter().any(same) {
-            config.neighbours.push(new);
-        }
-    }
-}
-
-/// A locally administered address that stands for one that ARP would tell.
-fn made_up_mac(number: usize) -> Mac {
-    let [.., a, b, c] = (number as u32).to_be_bytes();
-    Mac([0x02, b'a', b'r', a, b, c])
 }
 
 /// A frame that was sent, and with one that is a fragment the others of its datagram, in their order.

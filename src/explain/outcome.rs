@@ -1,8 +1,9 @@
 //! What became of a packet: what it was made into, by which way it goes, and the verdict.
 
+use super::Step;
 use super::seen::{Header, Seen};
 use super::steps::{After, Before, route, step};
-use super::{Step, advice};
+use crate::advice;
 use crate::config::ClientAddress;
 use crate::forward::tunnel::Via;
 use crate::units::PortId;

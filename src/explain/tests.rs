@@ -637,6 +637,56 @@ fn a_packet_in_words_has_its_ports_tags() {
     );
 }
 
+/// An association from its first packet to its end, as it is told of in words; and that hex tells the same.
+#[test]
+fn an_association_is_told_of() {
+    let config = format!(
+        "{PORTS}{}",
+        service("192.0.2.80", "mode = \"nat\"", "10.0.0.11")
+            .replace("\"tcp\"", "\"sctp\"")
+            .replace("port = 80", "port = 36412")
+    );
+    let (client, server) = (
+        "203.0.113.5:1000 > 192.0.2.80:36412",
+        "10.0.0.11:36412 > 203.0.113.5:1000",
+    );
+    let steps = [
+        (client, "DATA", "no_connection"),
+        (client, "INIT tag=3", "bad_l4_header"),
+        (client, "INIT len=100", "init1"),
+        (server, "INIT-ACK len=40", "cookie_sent"),
+        (client, "COOKIE-ECHO len=40", "cookie_replied"),
+        (server, "COOKIE-ACK", "established"),
+        (client, "DATA len=5", "established"),
+        (server, "SACK", "established"),
+        (client, "ABORT tag=2", "established"),
+        (client, "SHUTDOWN", "shutdown_received"),
+    ];
+    let texts: Vec<_> = steps
+        .iter()
+        .map(|(ends, words, _)| format!("sctp {ends} {words}"))
+        .collect();
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    let stories = ask(&config, &texts);
+    for ((text, story), (.., expected)) in texts.iter().zip(&stories).zip(steps) {
+        let verdict = &story.step("verdict").unwrap().says;
+        assert!(verdict.contains(expected), "{text}: {}", story.text());
+        assert_eq!(story.packet.parse::<Asked>(), text.parse(), "{text}");
+    }
+    let first = stories[2].text();
+    assert!(first.contains("SCTP 1000 > 36412 INIT"), "{first}");
+    let config = parse(&config);
+    let engine = Replay::new(&config, 1, 1, START).unwrap();
+    let mac = engine.model().tables().port(PortId(0)).mac;
+    let bytes = frame(&texts[2].parse().unwrap(), mac);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let [of_hex, of_words] = [hex.as_str(), texts[2]].map(|text| {
+        let told = explain(&config, &Running::default(), None, &asked(&[text])).unwrap();
+        told[0].text()
+    });
+    assert_eq!(of_hex, of_words);
+}
+
 /// Services of several modes, so that packets of all kinds come about.
 fn several() -> String {
     let of = |name: &str, port: &str, keys: &str| {
@@ -645,7 +695,9 @@ fn several() -> String {
             .replace("port = 80", &format!("port = {port}"))
     };
     format!(
-        "{PORTS}{}{}{}{}{}",
+        "{PORTS}{}{}{}{}{}{}",
+        of("f", "36412", "mode = \"fullnat\"\nlocal_pool = \"inside\"")
+            .replace("\"tcp\"", "\"sctp\""),
         of("a", "80", "mode = \"nat\"\ndeny = [\"203.0.113.6\"]"),
         of("b", "81", "mode = \"dr\""),
         of(
@@ -669,7 +721,7 @@ fn words() -> impl Strategy<Value = String> {
         r"192\.0\.2\.8[01]|10\.0\.0\.11|198\.51\.100\.1|10\.0\.0\.200",
     );
     let v6 = ("2001:db8:9::[5-6]", "2001:db8::8[01]|2001:db8:2::11");
-    let protocol = prop::sample::select(vec!["tcp", "udp", "icmp"]);
+    let protocol = prop::sample::select(vec!["tcp", "udp", "sctp", "icmp"]);
     let options = "( ttl=[0-2])?( len=(0|100|1460|2000))?";
     let flags = prop::sample::select(vec!["", " SYN", " ACK", " RST", " FIN+ACK", " SYN+ACK"]);
     let ends = prop_oneof![
@@ -678,18 +730,23 @@ fn words() -> impl Strategy<Value = String> {
     ];
     let ports = (
         1000u16..1003,
-        prop::sample::select(vec![53u16, 80, 81, 82, 84]),
+        prop::sample::select(vec![53u16, 80, 81, 82, 84, 36412]),
     );
-    (protocol, ends, ports, flags, options).prop_map(
-        |(protocol, (from, to, is_v6), ports, flags, options)| {
+    let chunks = prop::sample::select(vec!["", " INIT", " COOKIE-ECHO", " DATA", " ABORT tag=2"]);
+    (protocol, ends, ports, (flags, chunks), options).prop_map(
+        |(protocol, (from, to, is_v6), ports, (flags, chunk), options)| {
             let end = |address: &str, port: u16| match (protocol, is_v6) {
                 ("icmp", _) => address.to_owned(),
                 (_, true) => format!("[{address}]:{port}"),
                 (_, false) => format!("{address}:{port}"),
             };
-            let flags = if protocol == "tcp" { flags } else { "" };
+            let word = match protocol {
+                "tcp" => flags,
+                "sctp" => chunk,
+                _ => "",
+            };
             format!(
-                "{protocol} {} > {}{flags}{options}",
+                "{protocol} {} > {}{word}{options}",
                 end(&from, ports.0),
                 end(&to, ports.1)
             )

@@ -2,15 +2,19 @@
 //! same way again.
 //!
 //! ```text
-//! packet   = protocol end ">" end { flag | option }
-//! protocol = "tcp" | "udp" | "icmp"                    ICMPv6 where the addresses are of IPv6
+//! packet   = protocol end ">" end { flag | chunk | option }
+//! protocol = "tcp" | "udp" | "sctp" | "icmp"           ICMPv6 where the addresses are of IPv6
 //! end      = address ":" port | "[" address "]:" port  of icmp: the address alone
 //! flag     = "SYN" | "ACK" | "FIN" | "RST" | "PSH" | "URG"        of tcp; none: SYN
+//! chunk    = "INIT" | "INIT-ACK" | "COOKIE-ECHO" | "COOKIE-ACK" | "DATA" | "SACK" | "HEARTBEAT" | "HEARTBEAT-ACK"
+//!          | "SHUTDOWN" | "SHUTDOWN-ACK" | "SHUTDOWN-COMPLETE" | "ERROR" | "ABORT"          of sctp; none: INIT
 //! option   = "ttl=" 0-255 | "len=" bytes of payload | "dscp=" 0-63 | "df"
 //!          | "mss=" bytes | "seq=" number | "ack=" number         of tcp
+//!          | "tag=" number                                        of sctp; none: 0 of an INIT, else 1
 //!          | "type=" 0-255 | "code=" 0-255                        of icmp; none: an echo request
 //! ```
 
+use super::chunk::Chunk;
 use crate::wire::ipv4::DEFAULT_TTL;
 use crate::wire::tcp::Flags;
 use std::fmt;
@@ -26,7 +30,7 @@ pub struct Words {
     pub upper: Upper,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// Bytes of payload behind the header of TCP, UDP or ICMP.
+    /// Bytes of payload behind the header of TCP, UDP or ICMP, or what a chunk of SCTP begins with.
     pub length: u16,
     pub dscp: u8,
     /// Of IPv4 only.
@@ -43,6 +47,12 @@ pub enum Upper {
         mss: Option<u16>,
     },
     Udp,
+    /// With one chunk.
+    Sctp {
+        chunk: Chunk,
+        /// The verification tag; none: the one that such a packet has.
+        tag: Option<u32>,
+    },
     /// ICMP, or ICMPv6.
     Icmp {
         kind: u8,
@@ -63,7 +73,9 @@ const FLAGS: [(&str, u8); 6] = [
     ("URG", 0x20),
 ];
 
-const NUMBER_OPTIONS: [&str; 8] = ["ttl", "len", "dscp", "mss", "seq", "ack", "type", "code"];
+const NUMBER_OPTIONS: [&str; 9] = [
+    "ttl", "len", "dscp", "mss", "seq", "ack", "tag", "type", "code",
+];
 
 impl Upper {
     /// What an echo request of that family is.
@@ -71,6 +83,11 @@ impl Upper {
         let kind = if is_v6 { 128 } else { 8 };
         Upper::Icmp { kind, code: 0 }
     }
+
+    const INIT: Upper = Upper::Sctp {
+        chunk: Chunk::INIT,
+        tag: None,
+    };
 
     const SYN: Upper = Upper::Tcp {
         flags: Flags(Flags::SYN),
@@ -83,6 +100,7 @@ impl Upper {
         match self {
             Upper::Tcp { .. } => "tcp",
             Upper::Udp => "udp",
+            Upper::Sctp { .. } => "sctp",
             Upper::Icmp { .. } => "icmp",
         }
     }
@@ -194,12 +212,12 @@ impl FromStr for Words {
         let protocol = rest.next().ok_or_else(|| missing("the packet"))?;
         let name = protocol.text.to_ascii_lowercase();
         let has_ports = match name.as_str() {
-            "tcp" | "udp" => true,
+            "tcp" | "udp" | "sctp" => true,
             "icmp" | "icmp6" | "icmpv6" => false,
             _ => {
                 return Err(protocol.wrong(
                     format!("`{}` is no protocol that can be described", protocol.text),
-                    "tcp, udp and icmp can be described in words; any other packet as the bytes of its Ethernet frame in hex",
+                    "tcp, udp, sctp and icmp can be described in words; any other packet as the bytes of its Ethernet frame in hex",
                 ));
             }
         };
@@ -235,6 +253,7 @@ impl FromStr for Words {
         let upper = match name.as_str() {
             "tcp" => Upper::SYN,
             "udp" => Upper::Udp,
+            "sctp" => Upper::INIT,
             _ => Upper::echo_request(is_v6),
         };
         let mut words = Words {
@@ -253,7 +272,7 @@ impl FromStr for Words {
 
 impl Words {
     fn take_options<'a>(&mut self, rest: impl Iterator<Item = Token<'a>>) -> Result<(), Wrong> {
-        let mut has_flags = false;
+        let mut has_word = false;
         let mut seen: Vec<String> = Vec::new();
         for token in rest {
             let (key, value) = match token.text.split_once('=') {
@@ -277,42 +296,37 @@ impl Words {
                         "leave it out: routers never fragment IPv6",
                     ));
                 }
-                _ => self.add_flags(token, &mut has_flags)?,
+                _ => self.add_word(token, &mut has_word)?,
             }
         }
         Ok(())
     }
 
-    /// `SYN`, or several: `SYN+ACK`, `SYN|ACK`, `SYN-ACK`.
-    fn add_flags(&mut self, token: Token, has_flags: &mut bool) -> Result<(), Wrong> {
-        let Upper::Tcp { flags, .. } = &mut self.upper else {
-            return Err(token.wrong(
+    /// What is no option: TCP's flags, or SCTP's chunk.
+    fn add_word(&mut self, token: Token, has_word: &mut bool) -> Result<(), Wrong> {
+        let is_first = !std::mem::replace(has_word, true);
+        match &mut self.upper {
+            Upper::Tcp { flags, .. } => add_flags(token, flags, is_first),
+            Upper::Sctp { chunk, .. } if is_first => {
+                *chunk = named_chunk(token)?;
+                Ok(())
+            }
+            Upper::Sctp { chunk, .. } => Err(token.wrong(
+                format!("`{}` stands behind the chunk {chunk}", token.text),
+                "write one chunk, in one word: INIT-ACK",
+            )),
+            Upper::Udp | Upper::Icmp { .. } => Err(token.wrong(
                 format!("`{}` is no option of {}", token.text, self.upper.name()),
                 format!("{} takes {}", self.upper.name(), self.options()),
-            ));
-        };
-        for word in token.text.split(['+', '|', '-']) {
-            let known = FLAGS
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(word));
-            let Some((_, bit)) = known else {
-                return Err(token.wrong(
-                    format!("`{}` is neither a TCP flag nor an option", token.text),
-                    "the flags are SYN, ACK, FIN, RST, PSH and URG; tcp takes ttl=, len=, dscp=, df, mss=, seq= and ack=",
-                ));
-            };
-            if !std::mem::replace(has_flags, true) {
-                *flags = Flags(0);
-            }
-            *flags = Flags(flags.0 | bit);
+            )),
         }
-        Ok(())
     }
 
     fn options(&self) -> &'static str {
         match self.upper {
             Upper::Tcp { .. } => "ttl=, len=, dscp=, df, mss=, seq= and ack=",
             Upper::Udp => "ttl=, len=, dscp= and df",
+            Upper::Sctp { .. } => "ttl=, len=, dscp=, df and tag=",
             Upper::Icmp { .. } => "ttl=, len=, dscp=, df, type= and code=",
         }
     }
@@ -333,6 +347,7 @@ impl Words {
             ("mss", Upper::Tcp { mss, .. }) => *mss = Some(number(65_535)? as u16),
             ("seq", Upper::Tcp { sequence, .. }) => *sequence = number(u32::MAX)?,
             ("ack", Upper::Tcp { acknowledged, .. }) => *acknowledged = number(u32::MAX)?,
+            ("tag", Upper::Sctp { tag, .. }) => *tag = Some(number(u32::MAX)?),
             ("type", Upper::Icmp { kind, .. }) => *kind = number(255)? as u8,
             ("code", Upper::Icmp { code, .. }) => *code = number(255)? as u8,
             (_, upper) => {
@@ -345,6 +360,37 @@ impl Words {
         }
         Ok(())
     }
+}
+
+/// `SYN`, or several: `SYN+ACK`, `SYN|ACK`, `SYN-ACK`. `is_first`: no others stand ahead of them.
+fn add_flags(token: Token, flags: &mut Flags, is_first: bool) -> Result<(), Wrong> {
+    if is_first {
+        *flags = Flags(0);
+    }
+    for word in token.text.split(['+', '|', '-']) {
+        let known = FLAGS
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(word));
+        let Some((_, bit)) = known else {
+            return Err(token.wrong(
+                format!("`{}` is neither a TCP flag nor an option", token.text),
+                "the flags are SYN, ACK, FIN, RST, PSH and URG; tcp takes ttl=, len=, dscp=, df, mss=, seq= and ack=",
+            ));
+        };
+        *flags = Flags(flags.0 | bit);
+    }
+    Ok(())
+}
+
+fn named_chunk(token: Token) -> Result<Chunk, Wrong> {
+    Chunk::named(token.text).ok_or_else(|| {
+        let names: Vec<_> = Chunk::all().map(|chunk| chunk.to_string()).collect();
+        let names = names.join(", ");
+        token.wrong(
+            format!("`{}` is neither a chunk of SCTP nor an option", token.text),
+            format!("the chunks are {names}; sctp takes ttl=, len=, dscp=, df and tag="),
+        )
+    })
 }
 
 /// An end of a packet.
@@ -408,6 +454,12 @@ impl fmt::Display for Words {
                     write!(f, " mss={mss}")?;
                 }
             }
+            Upper::Sctp { chunk, tag } => {
+                write!(f, " {chunk}")?;
+                if let Some(tag) = tag {
+                    write!(f, " tag={tag}")?;
+                }
+            }
             Upper::Icmp { kind, code } if self.upper != Upper::echo_request(source.is_ipv6()) => {
                 write!(f, " type={kind} code={code}")?;
             }
@@ -430,172 +482,5 @@ impl fmt::Display for Words {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
-    fn ends() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
-        let v4 = any::<[(u32, u16); 2]>().prop_map(|ends| {
-            ends.map(|(ip, port)| SocketAddr::new(Ipv4Addr::from_bits(ip).into(), port))
-        });
-        let v6 = any::<[(u128, u16); 2]>().prop_map(|ends| {
-            ends.map(|(ip, port)| SocketAddr::new(Ipv6Addr::from_bits(ip).into(), port))
-        });
-        prop_oneof![v4, v6].prop_map(|[source, destination]| (source, destination))
-    }
-
-    fn upper() -> impl Strategy<Value = Upper> {
-        // Without any flag it would be read as a SYN.
-        let tcp = (1u8..64, any::<u32>(), any::<u32>(), any::<Option<u16>>()).prop_map(
-            |(flags, sequence, acknowledged, mss)| Upper::Tcp {
-                flags: Flags(flags),
-                sequence,
-                acknowledged,
-                mss,
-            },
-        );
-        let icmp = any::<(u8, u8)>().prop_map(|(kind, code)| Upper::Icmp { kind, code });
-        prop_oneof![tcp, Just(Upper::Udp), icmp]
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_written_is_read(
-            (source, destination) in ends(),
-            upper in upper(),
-            ttl: u8,
-            length in 0..=LONGEST,
-            dscp in 0u8..64,
-            df: bool,
-        ) {
-            let portless = |end: SocketAddr| match upper {
-                Upper::Icmp { .. } => SocketAddr::new(end.ip(), 0),
-                _ => end,
-            };
-            let words = Words {
-                source: portless(source),
-                destination: portless(destination),
-                upper,
-                ttl,
-                length,
-                dscp,
-                dont_fragment: df && source.is_ipv4(),
-            };
-            prop_assert_eq!(words.to_string().parse(), Ok(words));
-        }
-
-        /// Whatever is typed, the place of what is wrong is in it or right behind it.
-        #[test]
-        fn any_text_is_read_or_refused_with_a_place(
-            text in "(tcp|udp|icmp|é)?[ ,\t]*([0-9a-f:.\\[\\]%]{0,20}[ >-]{0,3}){0,3}([A-Za-z=0-9+|é-]{0,9} ?){0,3}",
-        ) {
-            if let Err(wrong) = text.parse::<Words>() {
-                prop_assert!(wrong.column <= text.chars().count(), "{wrong:?}");
-                prop_assert!(!wrong.why.is_empty() && !wrong.help.is_empty());
-                prop_assert!(wrong.show(&text).contains('^'));
-            }
-        }
-    }
-
-    #[test]
-    fn what_a_person_writes_is_read() {
-        for (text, same) in [
-            (
-                "tcp 203.0.113.5:1234 > 192.0.2.80:80",
-                "tcp 203.0.113.5:1234 > 192.0.2.80:80 SYN",
-            ),
-            (
-                "TCP 1.2.3.4:5->6.7.8.9:80 syn,ack",
-                "tcp 1.2.3.4:5 > 6.7.8.9:80 SYN ACK",
-            ),
-            (
-                "tcp 1.2.3.4:5 > 6.7.8.9:80 SYN-ACK mss=1460",
-                "tcp 1.2.3.4:5 > 6.7.8.9:80 SYN ACK mss=1460",
-            ),
-            (
-                "tcp 1.2.3.4:5>6.7.8.9:80 fin+ack ack=7",
-                "tcp 1.2.3.4:5 > 6.7.8.9:80 FIN ACK ack=7",
-            ),
-            (
-                "udp [2001:db8::5]:53 > [2001:db8::80]:53 len=100",
-                "udp [2001:db8::5]:53 > [2001:db8::80]:53 len=100",
-            ),
-            ("icmp 1.2.3.4 > 6.7.8.9 type=8", "icmp 1.2.3.4 > 6.7.8.9"),
-            (
-                "icmpv6 2001:db8::5 > [2001:db8::80] ttl=1",
-                "icmp 2001:db8::5 > 2001:db8::80 ttl=1",
-            ),
-        ] {
-            let words: Words = text
-                .parse()
-                .unwrap_or_else(|why: Wrong| panic!("{}", why.show(text)));
-            assert_eq!(words.to_string(), same, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_place() {
-        for (text, column, width, why) in [
-            ("", 0, 1, "the packet is missing"),
-            (
-                "sctp 1.2.3.4:5 > 6.7.8.9:80",
-                0,
-                4,
-                "no protocol that can be described",
-            ),
-            ("tcp 1.2.3.4 > 6.7.8.9:80", 4, 7, "`1.2.3.4` has no port"),
-            ("tcp 1.2.3.4:5", 13, 1, "`> DESTINATION` is missing"),
-            ("tcp 1.2.3.4:5 6.7.8.9:80", 14, 10, "where `>` is expected"),
-            (
-                "tcp 1.2.3.4:5 > [2001:db8::1]:80",
-                16,
-                16,
-                "the source is of IPv4",
-            ),
-            (
-                "tcp 1.2.3.4:5 > 6.7.8.9:80 SIN",
-                27,
-                3,
-                "neither a TCP flag nor an option",
-            ),
-            (
-                "tcp 1.2.3.4:5 > 6.7.8.9:80 ttl=256",
-                27,
-                7,
-                "no number from 0 to 255",
-            ),
-            (
-                "tcp 1.2.3.4:5 > 6.7.8.9:80 ttl=1 ttl=2",
-                33,
-                5,
-                "stands twice",
-            ),
-            ("udp 1.2.3.4:5 > 6.7.8.9:80 SYN", 27, 3, "no option of udp"),
-            (
-                "udp 1.2.3.4:5 > 6.7.8.9:80 mss=1",
-                27,
-                5,
-                "udp has no `mss=`",
-            ),
-            ("icmp 1.2.3.4:5 > 6.7.8.9", 5, 9, "ICMP has none"),
-            (
-                "icmp6 1.2.3.4 > 6.7.8.9",
-                0,
-                5,
-                "ICMPv6 has addresses of IPv6",
-            ),
-            ("udp [fe80::1%2]:5 > [fe80::2]:5", 4, 13, "has a scope"),
-            ("udp [::1]:5 > [::2]:5 df", 22, 2, "no DF bit"),
-            ("tcp é > 1.2.3.4:80", 4, 1, "no address with a port"),
-        ] {
-            let wrong = text.parse::<Words>().unwrap_err();
-            assert!(wrong.why.contains(why), "{text}: {}", wrong.why);
-            assert_eq!(
-                (wrong.column, wrong.width),
-                (column, width),
-                "{text}: {wrong:?}"
-            );
-        }
-    }
-}
+#[path = "words_tests.rs"]
+mod tests;

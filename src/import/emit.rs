@@ -1,6 +1,7 @@
 //! Writes a configuration of weir.
 
 use super::health::{common_check, write_check};
+use super::merge::merge;
 use super::ports::write_ports;
 use super::trial::{Part, TRIAL, Text, refused, settled};
 use super::{
@@ -64,6 +65,9 @@ pub(super) fn emit(source: &str, found: Found, options: &Options, remarks: &mut 
             }
             !is_own
         });
+    }
+    if options.merge {
+        services = merge(services, remarks);
     }
     let mut pools = Pools::default();
     let mut body = String::new();
@@ -193,8 +197,14 @@ fn service(
     let is_fullnat = !locals.is_empty();
     let mut keys = Keys::default();
     keys.put("address", quoted(&service.address.to_string()));
-    keys.put("port", service.port);
-    keys.put("protocol", quoted(service.protocol.name()));
+    match service.last_port {
+        Some(last) => keys.put("port", quoted(&format!("{}-{last}", service.port))),
+        None => keys.put("port", service.port),
+    }
+    match service.is_both {
+        true => keys.put("protocol", "\"tcp+udp\""),
+        false => keys.put("protocol", quoted(service.protocol.name())),
+    }
     match method {
         _ if is_fullnat => {
             keys.put("mode", "\"fullnat\"");

@@ -5,6 +5,7 @@ mod emit;
 mod health;
 mod ipvs;
 mod keepalived;
+mod merge;
 mod ports;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,8 @@ pub struct Options {
     pub own: Vec<IpAddr>,
     /// Only services and what belongs to them: for `include`.
     pub services_only: bool,
+    /// Services of consecutive ports become one of a range, those of TCP and UDP one of both.
+    pub merge: bool,
 }
 
 /// A configuration, and remarks about the lines that it was made of.
@@ -196,6 +199,10 @@ struct VirtualService {
     protocol: Protocol,
     address: IpAddr,
     port: u16,
+    /// Of a range, which begins with `port`. Only [`merge`] makes one.
+    last_port: Option<u16>,
+    /// Of TCP and UDP. Only [`merge`] makes one.
+    is_both: bool,
     scheduler: String,
     flags: Vec<String>,
     /// Seconds, and the bits of a client's address that count if not all do.
@@ -221,6 +228,8 @@ impl VirtualService {
             protocol,
             address,
             port,
+            last_port: None,
+            is_both: false,
             scheduler: "wlc".to_owned(),
             flags: Vec::new(),
             persistence: None,

@@ -235,6 +235,120 @@ fn commands_change_the_table_as_ipvsadm_does() {
     assert_eq!((web.scheduler.name(), web.persistence), ("wlc", None));
 }
 
+/// With `--merge`.
+fn merged(text: &str) -> Imported {
+    let options = Options {
+        merge: true,
+        ..Options::default()
+    };
+    ipvs(text, "rules", &options).unwrap_or_else(|failed| panic!("{failed:?}"))
+}
+
+#[test]
+fn what_is_alike_is_one_service_where_that_is_asked_for() {
+    let of = |which: &str, more: &str, real: &str| {
+        format!("-A {which} -s rr {more}\n-a {which} -r {real} -m -w 2\n")
+    };
+    let tcp = |port: u16| of(&format!("-t 192.0.2.80:{port}"), "", "10.0.0.1");
+    let udp = |port: u16| of(&format!("-u 192.0.2.80:{port}"), "", "10.0.0.1");
+    for (text, expected) in [
+        // From three ports on, in any order.
+        (tcp(80) + &tcp(81), vec!["tcp 80", "tcp 81"]),
+        (tcp(82) + &tcp(80) + &tcp(81), vec!["tcp 80-82"]),
+        (
+            tcp(80) + &tcp(81) + &tcp(83) + &tcp(84) + &tcp(85),
+            vec!["tcp 80", "tcp 81", "tcp 83-85"],
+        ),
+        (tcp(53) + &udp(53), vec!["tcp+udp 53"]),
+        (
+            (80..90).map(|port| tcp(port) + &udp(port)).collect(),
+            vec!["tcp+udp 80-89"],
+        ),
+        // Real servers that have one port of their own, thresholds, and persistence over the range.
+        (
+            (80..83)
+                .map(|port| of(&format!("-t 192.0.2.80:{port}"), "", "10.0.0.1:8080"))
+                .collect(),
+            vec!["tcp 80", "tcp 81", "tcp 82"],
+        ),
+        (
+            (80..83)
+                .map(|port| of(&format!("-t 192.0.2.80:{port}"), "-p 60", "10.0.0.1"))
+                .collect(),
+            vec!["tcp 80", "tcp 81", "tcp 82"],
+        ),
+        (
+            of("-t 192.0.2.80:53", "-p 60", "10.0.0.1:5353")
+                + &of("-u 192.0.2.80:53", "-p 60", "10.0.0.1:5353"),
+            vec!["tcp+udp 53"],
+        ),
+        (
+            of("-t 192.0.2.80:53", "", "10.0.0.1") + &of("-u 192.0.2.80:53", "-o", "10.0.0.1"),
+            vec!["tcp 53", "udp 53"],
+        ),
+        (
+            of("-t 192.0.2.80:53", "", "10.0.0.1") + &of("-u 192.0.2.80:53", "", "10.0.0.2"),
+            vec!["tcp 53", "udp 53"],
+        ),
+    ] {
+        let imported = merged(&text);
+        config(&imported);
+        let tables = imported.text.split("[[service]]").skip(1);
+        let value = |table: &str, key: &str| {
+            let line = table
+                .lines()
+                .find(|line| line.starts_with(&format!("{key} ")));
+            let (_, value) = line.unwrap().split_once('=').unwrap();
+            value.trim().trim_matches('"').to_owned()
+        };
+        let found = tables.map(|it| format!("{} {}", value(it, "protocol"), value(it, "port")));
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{text}");
+        // Nothing of it without the option.
+        let apart = from_ipvs(&text);
+        assert_eq!(
+            apart.text.matches("[[service]]").count(),
+            text.matches("-A").count()
+        );
+    }
+}
+
+proptest! {
+    /// A packet to any port has the same service's scheduler, mode and real servers with and without `--merge`.
+    #[test]
+    fn merging_changes_nothing_for_a_packet(
+        services in prop::collection::btree_map(
+            (any::<bool>(), 80..88u16),
+            (0..3u8, prop::option::of(8080..8082u16), 1..3u16, any::<bool>()),
+            1..16,
+        ),
+    ) {
+        let mut text = String::new();
+        for ((is_tcp, port), (real, real_port, weight, is_persistent)) in &services {
+            let which = format!("{} 192.0.2.80:{port}", if *is_tcp { "-t" } else { "-u" });
+            let persistence = if *is_persistent { "-p 60" } else { "" };
+            let to = real_port.unwrap_or(*port);
+            text += &format!("-A {which} -s wrr {persistence}\n-a {which} -r 10.0.0.{}:{to} -m -w {weight}\n", real + 1);
+        }
+        let meaning = |imported: &Imported| {
+            let config = config(imported);
+            let found = |is_tcp: bool, port: u16| {
+                let protocol = if is_tcp { config::Protocol::Tcp } else { config::Protocol::Udp };
+                let has = |it: &config::ServiceConfig| {
+                    it.protocol == protocol && (it.port..=it.last_port.max(it.port)).contains(&port)
+                };
+                let service = config.services.iter().find(|it| has(it))?;
+                let reals = service.reals.iter();
+                let reals = reals.map(|it| (it.address, if it.port == 0 { port } else { it.port }, it.weight));
+                Some((service.scheduler.name(), service.persistence, reals.collect::<Vec<_>>()))
+            };
+            [true, false].map(|is_tcp| (79..89).map(|port| found(is_tcp, port)).collect::<Vec<_>>())
+        };
+        let (apart, together) = (from_ipvs(&text), merged(&text));
+        prop_assert_eq!(meaning(&apart), meaning(&together));
+        prop_assert!(together.remarks.iter().all(|it| !it.is_lost), "{:?}", together.remarks);
+    }
+}
+
 #[test]
 fn dpvs_has_its_local_addresses_ports_and_routes() {
     let imported = from_ipvs(
@@ -304,6 +418,7 @@ fn options_say_what_the_file_does_not() {
         addresses: vec!["2001:db8::fffe/64".parse().unwrap()],
         own: vec!["2001:db8::3".parse().unwrap()],
         services_only: false,
+        merge: false,
     };
     let imported = ipvs(text, "rules", &options).unwrap();
     assert_said(

@@ -2,10 +2,12 @@
 //! EAL starts, whose own words say that something failed, and seldom what.
 
 mod lock;
+mod nics;
 #[cfg(test)]
 mod tests;
 
 pub use lock::{Lock, Locked};
+pub use nics::Nic;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
@@ -244,22 +246,9 @@ impl Bus {
 
     /// The device is an interface of the kernel's.
     fn kernels(&self, device: &Path, address: String, driver: String) -> Fault {
-        // Those of virtio are a level deeper.
-        let inner = names(device)
-            .into_iter()
-            .filter(|name| name.starts_with("virtio"))
-            .map(|name| device.join(name).join("net"));
-        let names: Vec<String> = std::iter::once(device.join("net"))
-            .chain(inner)
-            .flat_map(|folder| names(&folder))
-            .collect();
-        let class = self.root.join("sys/class/net");
-        let is_up = |name: &String| text(&class.join(name).join("operstate")) == "up";
-        let carriers = self.ssh.as_deref().map(|name| self.lowers(name));
-        let carries_ssh = names
-            .iter()
-            .any(|name| carriers.as_ref().is_some_and(|all| all.contains(name)));
-        let state = match (names.iter().any(is_up), carries_ssh) {
+        let names = self.interfaces(device);
+        let carries_ssh = self.carries_ssh(&names);
+        let state = match (names.iter().any(|name| self.is_up(name)), carries_ssh) {
             (_, true) => ", which carries your SSH session",
             (true, _) => ", which is up",
             (false, _) => ", which is down",
@@ -275,7 +264,7 @@ impl Bus {
             false => {
                 let down = names
                     .iter()
-                    .filter(|name| is_up(name))
+                    .filter(|name| self.is_up(name))
                     .map(|name| format!("`ip link set {name} down`, "));
                 down.collect::<String>() + &self.bind(device, &address)
             }
@@ -286,6 +275,32 @@ impl Bus {
             interfaces,
             remedy,
         }
+    }
+
+    /// The kernel's interfaces on a device.
+    fn interfaces(&self, device: &Path) -> Vec<String> {
+        // Those of virtio are a level deeper.
+        let inner = names(device)
+            .into_iter()
+            .filter(|name| name.starts_with("virtio"))
+            .map(|name| device.join(name).join("net"));
+        let folders = std::iter::once(device.join("net")).chain(inner);
+        folders.flat_map(|folder| names(&folder)).collect()
+    }
+
+    fn is_up(&self, interface: &str) -> bool {
+        text(
+            &self
+                .root
+                .join("sys/class/net")
+                .join(interface)
+                .join("operstate"),
+        ) == "up"
+    }
+
+    fn carries_ssh(&self, interfaces: &[String]) -> bool {
+        let carriers = self.ssh.as_deref().map(|name| self.lowers(name));
+        carriers.is_some_and(|all| interfaces.iter().any(|name| all.contains(name)))
     }
 
     /// What gives the device to weir.

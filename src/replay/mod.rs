@@ -6,6 +6,7 @@
 //! the packet's time. Packets may come in together, as a worker finds them when it polls its queues: then the same holds
 //! of all of them as of one. A replay begins after start-up: nothing announces itself.
 
+pub mod compare;
 mod explain;
 mod merge;
 mod outbox;
@@ -14,7 +15,7 @@ pub use explain::explain;
 pub use merge::{Input, Received, merge};
 
 use crate::arch::NoMemory;
-use crate::config::Config;
+use crate::config::{Config, StaticNeighbour};
 use crate::conn::{Connection, Connection6, ConnectionAny, Key, Table};
 use crate::director::{Director, Origin, Restored, Room, Shared, Turn};
 use crate::door::Door;
@@ -462,6 +463,22 @@ impl Replay {
             packets => Err(Unaccounted(packets)),
         }
     }
+}
+
+/// Adds neighbours that a configuration does not have.
+pub fn add_neighbours(config: &mut Config, all: impl IntoIterator<Item = StaticNeighbour>) {
+    for new in all {
+        let same = |old: &StaticNeighbour| (old.address, old.port) == (new.address, new.port);
+        if !config.neighbours.iter().any(same) {
+            config.neighbours.push(new);
+        }
+    }
+}
+
+/// A locally administered address that stands for one that ARP would tell.
+pub fn made_up_mac(number: usize) -> Mac {
+    let [.., a, b, c] = (number as u32).to_be_bytes();
+    Mac([0x02, b'a', b'r', a, b, c])
 }
 
 /// By port, the way from its capture to the ports: to itself, and to those on the same device that have no capture.

@@ -34,6 +34,9 @@ pub mod chunk {
     pub const DATA: u8 = 0;
     pub const INIT: u8 = 1;
     pub const INIT_ACK: u8 = 2;
+    pub const SACK: u8 = 3;
+    pub const HEARTBEAT: u8 = 4;
+    pub const HEARTBEAT_ACK: u8 = 5;
     pub const ABORT: u8 = 6;
     pub const SHUTDOWN: u8 = 7;
     pub const SHUTDOWN_ACK: u8 = 8;
@@ -51,6 +54,8 @@ const PADDING: u16 = 0x8005;
 
 /// The T bit of an ABORT or a SHUTDOWN COMPLETE: its tag is that of the packet that it answers (section 8.5.1).
 const REFLECTED: u8 = 1;
+/// The B and E bits of DATA: a whole message (section 3.3.1).
+const WHOLE: u8 = 3;
 
 /// What a packet does to its association, by its first chunk; the kernel's `ipvs_sctp_event_t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,7 +291,7 @@ fn correct(header: &mut [u8; HEADER_LEN], changed: u32, behind: usize) {
     }
 }
 
-/// A packet of one chunk without anything in it.
+/// A packet of one chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repr {
     pub source_port: u16,
@@ -319,15 +324,27 @@ impl Repr {
         })
     }
 
-    /// Writes the packet into the first [`LEAST_LEN`] bytes. None if it does not fit.
+    /// Writes the packet, with nothing in its chunk, into the first [`LEAST_LEN`] bytes. None if it does not fit.
     pub fn emit(&self, packet: &mut [u8]) -> Option<()> {
-        let packet = packet.get_mut(..LEAST_LEN)?;
+        self.emit_around(packet.get_mut(..LEAST_LEN)?, 0)
+    }
+
+    /// Writes the headers and the checksum of a packet whose chunk has so many bytes behind its header, which are there, as is the
+    /// padding behind them. None if it does not fit.
+    pub fn emit_around(&self, packet: &mut [u8], value: usize) -> Option<()> {
+        let length = u16::try_from(CHUNK_LEN + value).ok()?;
+        if packet.len() < HEADER_LEN + usize::from(length) {
+            return None;
+        }
         set_u16(packet, field::SOURCE_PORT, self.source_port);
         set_u16(packet, field::DESTINATION_PORT, self.destination_port);
         set_u32(packet, field::TAG, self.tag);
         packet[field::CHUNK_TYPE] = self.kind;
-        packet[field::CHUNK_FLAGS] = u8::from(self.is_reflected) * REFLECTED;
-        set_u16(packet, field::CHUNK_LENGTH, CHUNK_LEN as u16);
+        packet[field::CHUNK_FLAGS] = match self.kind {
+            chunk::DATA => WHOLE,
+            _ => u8::from(self.is_reflected) * REFLECTED,
+        };
+        set_u16(packet, field::CHUNK_LENGTH, length);
         let checksum = checksum(packet);
         packet[field::CHECKSUM].copy_from_slice(&checksum);
         Some(())

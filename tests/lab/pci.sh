@@ -1,9 +1,9 @@
 # weir on PCI devices: emulated NICs in a guest, with real clients and servers around it.
 #
-#   scripts/lab tests/lab/pci.sh NIC/DRIVER/MODE[/WORKERS]… [black-hole] [refusals] [states/DRIVER]
+#   scripts/lab tests/lab/pci.sh NIC/DRIVER/MODE[/WORKERS]… [setup] [black-hole] [refusals] [states/DRIVER]
 #
 # NIC: virtio, virtio4 (queue pairs), e1000e, vmxnet3, e1000. DRIVER: vfio-pci, uio_pci_generic. WORKERS: 0 for weir's own
-# choice. `black-hole`: a device that sends nothing; `states`: what happens to running devices; `refusals`: what weir says of those that it cannot have. One boot serves
+# choice. `black-hole`: a device that sends nothing; `states`: what happens to running devices; `refusals`: what weir says of those that it cannot have; `setup`: weir setup. One boot serves
 # all cases.
 # shellcheck shell=bash
 # shellcheck disable=SC2016 # what is in single quotes is for the guest's shell
@@ -196,8 +196,41 @@ guest_refusals() {
     refused "a device that is not there" 'there is no PCI device 0000:09:09.0; the network devices here are'
 }
 
+# The machine of a newcomer: a NIC with an interface of the kernel's.
+guest_setup() {
+    local nic interface before
+    nic=$(guest_nic e1000 | cut -d' ' -f1)
+    guest "modprobe e1000"
+    guest_bind e1000 "$nic"
+    interface=$(guest "ls /sys/bus/pci/devices/$nic/net")
+    guest "ip address add 198.51.100.1/24 dev $interface; ip link set $interface up; ip route add default via 198.51.100.254"
+    before=$(guest 'cat /proc/sys/vm/nr_hugepages')
+    check "a NIC is listed with what it would lose" guest "weir setup | grep -A 2 '^$nic e1000 as $interface' | grep -q 'would lose 198.51.100.1/24 on $interface'"
+    check "a dry run ends well" guest "weir setup $nic --config /tmp/first.toml --dry-run >/tmp/dry"
+    check "… and says the commands" guest "grep -q 'echo vfio-pci >/sys/bus/pci/devices/$nic/driver_override' /tmp/dry"
+    check "… and does nothing" guest "[ ! -e /tmp/first.toml ] && [ -e /sys/class/net/$interface ]"
+    check "the NIC is given to weir" guest "weir setup $nic --hugepages 420 --config /tmp/first.toml"
+    same "it has the driver" vfio-pci "$(guest "basename \$(readlink /sys/bus/pci/devices/$nic/driver)")"
+    same "hugepages are reserved" 210 "$(guest 'cat /proc/sys/vm/nr_hugepages')"
+    check "the file is one that weir takes, with the device" guest "weir check /tmp/first.toml"
+    guest '{ echo "limits = { connections = 10000 }"; echo "dpdk = { idle = \"adaptive\" }"; cat /tmp/first.toml; } >/tmp/weir.toml; : >/tmp/weir.log'
+    guest_weir
+    check "weir runs with it" guest "weir show ports | grep -q '^wan .*$nic.*198.51.100.1/24'"
+    refuse "it is not taken away from a running weir" guest 'weir setup --undo'
+    guest_weir_stop || fail "weir does not stop cleanly"
+    check "all is taken back" guest 'weir setup --undo'
+    same "the kernel has its interface again" "$interface" "$(guest "ls /sys/bus/pci/devices/$nic/net")"
+    same "… and its memory" "$before" "$(guest 'cat /proc/sys/vm/nr_hugepages')"
+    refuse "… and the file is gone" guest '[ -e /tmp/first.toml ]'
+    refuse "a second time there is nothing to take back" guest 'weir setup --undo'
+}
+
 for case; do
     case $case in
+    setup)
+        guest_setup
+        continue
+        ;;
     states/*)
         guest_states "${case#*/}"
         continue

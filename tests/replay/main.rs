@@ -34,6 +34,7 @@ mod sctp;
 mod segments;
 mod six;
 mod tunnels;
+mod what_if;
 // The tests and the benchmark use a part of it each.
 #[allow(dead_code)]
 mod world;
@@ -157,11 +158,12 @@ impl Lab {
         self.put(name, pcap(frames, false, 1000, 1));
     }
 
-    /// Runs in the folder.
+    /// Runs in the folder. A `|` stands for a blank within an option.
     fn run(&self, options: &str) -> Run {
+        let options = options.split_whitespace();
         let output = Command::new(env!("CARGO_BIN_EXE_weir"))
             .args(["replay", "--config", "weir.toml"])
-            .args(options.split_whitespace())
+            .args(options.map(|option| option.replace('|', " ")))
             .current_dir(self.folder.path())
             .output()
             .unwrap();

@@ -89,6 +89,37 @@ impl Lab {
         sent
     }
 
+    /// So many steps of an association's life. Its INIT, as the real server got it; nothing before that.
+    fn advance(&mut self, stage: usize) -> Vec<u8> {
+        let mut sent = vec![];
+        for step in 1..=stage {
+            match step {
+                1 => sent = self.client(5000, 0, (chunk::INIT, 0), &begins(OURS)).1,
+                2 => drop(self.real(&sent, OURS, (chunk::INIT_ACK, 0), &begins(THEIRS))),
+                3 => {
+                    self.client(5000, THEIRS, (chunk::COOKIE_ECHO, 0), b"cookie!!");
+                    self.real(&sent, OURS, (chunk::COOKIE_ACK, 0), b"");
+                }
+                _ => drop(self.client(5000, THEIRS, (chunk::SHUTDOWN, 0), &[0; 4])),
+            }
+        }
+        sent
+    }
+
+    /// What can be seen of the association: connections, and what becomes of later packets of both sides, by state.
+    fn probe(&mut self, request: &[u8]) -> (u64, Vec<(Verdict, Option<&'static str>)>) {
+        let live = |lab: &Lab| lab.replay.stats().total(|worker| worker.connections.get());
+        let before = live(self);
+        let mut seen = vec![];
+        let mut note = |decision: Decision| seen.push((decision.verdict, decision.context.state));
+        note(self.client(5000, THEIRS, SACK, &[0; 12]).0);
+        if !request.is_empty() {
+            note(self.real(request, OURS, SACK, &[0; 12]));
+        }
+        note(self.client(5000, 0, (chunk::INIT, 0), &begins(OURS)).0);
+        (before, seen)
+    }
+
     fn reload(&mut self, config: Config) {
         let now = Time::from_nanos(self.now);
         self.replay.reload(config, now).unwrap();
@@ -195,4 +226,82 @@ fn an_association_lives_as_long_as_one_side_is_heard() {
         ),
         "{decision:?}"
     );
+}
+
+/// A first fragment of a frame.
+fn cut(mut frame: Vec<u8>) -> Vec<u8> {
+    let ip = &mut frame[14..34];
+    ip[6..8].copy_from_slice(&0x2000u16.to_be_bytes());
+    ip[10..12].fill(0);
+    let sum: u32 = (ip.chunks(2))
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// A fragment that cannot be translated is dropped, and it is as if it had never come: no association is made of it, and none
+/// changes its state, its time or its tags.
+#[test]
+fn what_cannot_be_translated_changes_nothing() {
+    let kinds = [
+        (chunk::INIT, 0),
+        (chunk::INIT_ACK, 0),
+        (chunk::COOKIE_ECHO, 0),
+        (chunk::DATA, 0),
+        (chunk::SHUTDOWN, 0),
+        (chunk::SHUTDOWN_ACK, 0),
+        (chunk::ABORT, 0),
+    ];
+    let mut dropped = 0;
+    for (mode, kind) in ["nat", "fullnat"]
+        .iter()
+        .flat_map(|mode| kinds.map(|kind| (mode, kind)))
+    {
+        // Before the INIT, after it, after the answer, and once the association is established or shut down.
+        for stage in 0..5 {
+            for by_client in [true, false] {
+                let value = [&begins(0x77)[..], &[0; 16]].concat();
+                let mut labs = [(); 2].map(|()| Lab::new(1, &config(mode, "sctp", &[(11, 1)])));
+                let requests = labs.each_mut().map(|lab| lab.advance(stage));
+                // An association that only its INIT was heard of lives for four seconds.
+                labs.iter_mut().for_each(|lab| lab.now += 3 * SECOND);
+                let (with, without) = labs.split_at_mut(1);
+                let (with, without) = (&mut with[0], &mut without[0]);
+                let (from, to) = match requests[0].as_slice() {
+                    [] => ((CLIENT, 5000), (VIP, PORT)),
+                    _ if by_client => ((CLIENT, 5000), (VIP, PORT)),
+                    request => {
+                        let (from, to) = ends(request);
+                        (to, from)
+                    }
+                };
+                let tag = match (by_client, kind.0) {
+                    (true, chunk::INIT) => 0,
+                    (true, _) => THEIRS,
+                    (false, _) => OURS,
+                };
+                let mut frame = cut(sctp(from, to, tag, kind, &value));
+                let port = u8::from(from.0 != CLIENT);
+                if port == 1 {
+                    frame[..6].copy_from_slice(&WEIR_LAN.0);
+                }
+                let (decision, _) = with.receive(port, &frame);
+                with.now += 3 * SECOND / 2;
+                without.now = with.now;
+                if decision.verdict != Verdict::Drop(DropReason::SctpFragment) {
+                    continue;
+                }
+                dropped += 1;
+                let told = [with, without].map(|lab| lab.probe(&requests[0]));
+                assert_eq!(
+                    told[0], told[1],
+                    "{mode}, {kind:?}, stage {stage}, {by_client}"
+                );
+            }
+        }
+    }
+    // All but the ones of a kind that keeps its ports, and what belongs to no association.
+    assert!(dropped > 60, "{dropped}");
 }

@@ -75,6 +75,10 @@ fn listen_is_for_reading_unless_the_token_is_sent() {
         let status = |request, headers: &str, body| ask(at.port(), request, headers, body).0;
         let case = format!("{host} {more}");
         assert_eq!(status("GET /health", "", ""), 200, "{case}");
+        // The status page has nothing of its own to tell.
+        assert_eq!(status("GET /", "", ""), 200, "{case}");
+        assert_eq!(status("GET /v1/status", "", ""), read, "{case}");
+        assert_eq!(status("GET /v1/drops", "", ""), read, "{case}");
         // Of a service strangers hear yes or no, and no more.
         let unserved = "GET /ready?service=tcp:192.0.2.81:80";
         daemon.wait(|_| (ask(at.port(), unserved, "", "").0 == 503).then_some(()));
@@ -98,6 +102,10 @@ fn listen_is_for_reading_unless_the_token_is_sent() {
             with_token,
             "{case}"
         );
+        // Who may read is told whether a change would be granted.
+        let (_, said) = ask(at.port(), "GET /v1/status", &bearer, "");
+        let told = said.contains("\"may_change\":true");
+        assert_eq!(told, with_token == 200, "{case}: {said}");
         if !more.is_empty() {
             assert_eq!(status("POST /v1/drain", &wrong, DRAIN), 401, "{case}");
             assert_eq!(status("GET /v1/services", &wrong, ""), 401, "{case}");

@@ -241,7 +241,10 @@ fn every_documented_get_answers_as_documented() {
             let value = match name {
                 "service" => "web",
                 "limit" => "1",
-                "brief" => "true",
+                "brief" | "summary" | "impaired" => "true",
+                "search" => "web",
+                "sort" => "-name",
+                "offset" => "1",
                 "names" => "ipvs",
                 "after" => "1",
                 "kind" => "change",

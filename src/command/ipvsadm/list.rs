@@ -1,9 +1,9 @@
 //! Tables as ipvsadm prints them (`print_title`, `print_service_entry`, `print_conn`): scripts read their columns.
 
 use super::names;
+use super::order::sort;
 use super::words::Line;
 use crate::view::{ConnectionView, MemberView, PortsView, ServiceView, TrafficView};
-use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -73,21 +73,6 @@ pub(super) fn real_of(service: &ServiceView, member: &MemberView) -> SocketAddr 
     }
 }
 
-const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
-
-/// As ipvsadm has them: by protocol, family, address and port.
-fn order(one: &ServiceView, other: &ServiceView) -> Ordering {
-    let key = |service: &ServiceView| {
-        let at = at(service);
-        (
-            at.is_ipv6(),
-            PROTOCOLS.iter().position(|it| *it == service.protocol),
-            at,
-        )
-    };
-    key(one).cmp(&key(other))
-}
-
 /// The table of services.
 pub(super) fn services(mut all: Vec<ServiceView>, how: &How) -> String {
     let mut out = String::new();
@@ -96,14 +81,9 @@ pub(super) fn services(mut all: Vec<ServiceView>, how: &How) -> String {
     }
     title(&mut out, how);
     if how.sorted {
-        all.sort_by(order);
+        all = sort(all);
     }
-    for service in &mut all {
-        if how.sorted {
-            service
-                .reals
-                .sort_by_key(|member| (member.real.is_ipv6(), member.real));
-        }
+    for service in &all {
         let name = format!(
             "{:4} {}",
             service.protocol.to_uppercase(),
@@ -120,11 +100,16 @@ pub(super) fn services(mut all: Vec<ServiceView>, how: &How) -> String {
                 let _ = writeln!(out, "{name} {}", flags(service));
             }
         }
-        for member in &service.reals {
+        for member in service.reals.iter().filter(|member| is_listed(member)) {
             real(&mut out, service, member, how);
         }
     }
     out
+}
+
+/// A fallback server is one only while it gets connections, as keepalived's sorry server is in IPVS.
+fn is_listed(member: &MemberView) -> bool {
+    !member.fallback || member.weight > 0
 }
 
 fn title(out: &mut String, how: &How) {
@@ -366,12 +351,9 @@ pub(super) fn connection(row: &ConnectionView, numeric: bool) -> String {
 
 /// The lines of `-S`, which `-R` reads; and what is left out as it would not.
 pub(super) fn save(mut all: Vec<ServiceView>, numeric: bool) -> (String, Vec<String>) {
-    all.sort_by(order);
+    all = sort(all);
     let (mut out, mut left_out) = (String::new(), Vec::new());
-    for service in &mut all {
-        service
-            .reals
-            .sort_by_key(|member| (member.real.is_ipv6(), member.real));
+    for service in &all {
         let option = match service.protocol.as_str() {
             "tcp" => "-t",
             "udp" => "-u",
@@ -397,6 +379,10 @@ pub(super) fn save(mut all: Vec<ServiceView>, numeric: bool) -> (String, Vec<Str
         }
         out += &line;
         out.push('\n');
+        // The kernel's, and so what `-R` makes of `--tun-type gue`, is 0.
+        if service.via.gue_variant == Some(1) {
+            left_out.push(format!("gue_variant = 1 of service {}", service.name));
+        }
         for member in service.reals.iter().filter(|member| !member.fallback) {
             let real = end(real_of(service, member), &service.protocol, numeric);
             let how = match service.mode.as_str() {

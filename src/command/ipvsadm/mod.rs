@@ -7,6 +7,7 @@ mod change;
 mod list;
 mod names;
 mod options;
+mod order;
 mod words;
 
 use super::client::{self, Address, At, Error};

@@ -309,3 +309,45 @@ fn what_the_daemon_refuses_is_one_line() {
         assert_eq!(super::in_one_line(text), line, "{text}");
     }
 }
+
+#[test]
+fn a_fallback_server_is_listed_while_it_gets_connections_and_never_saved() {
+    for (weight, is_listed) in [(0, false), (1, true)] {
+        let table = || {
+            let real = member("10.1.0.1:8080", 3, [0; 7], json!({}));
+            let sorry = member("10.1.0.9:80", weight, [0; 7], json!({"fallback": true}));
+            vec![service(
+                "tcp",
+                "192.0.2.7",
+                json!(80),
+                json!({}),
+                vec![real, sorry],
+            )]
+        };
+        let listed = services(table(), &how(Columns::Plain));
+        assert_eq!(listed.contains("10.1.0.9"), is_listed, "{listed}");
+        let (saved, left_out) = save(table(), true);
+        assert!(
+            !saved.contains("10.1.0.9") && left_out.is_empty(),
+            "{saved}"
+        );
+    }
+}
+
+#[test]
+fn the_variant_of_gue_that_no_line_says_is_named() {
+    for (variant, expected) in [(0, vec![]), (1, vec!["gue_variant = 1 of service a"])] {
+        let keys =
+            json!({"mode": "tunnel", "tunnel": "gue", "gue_port": 6080, "gue_variant": variant});
+        let real = member("10.1.0.3:80", 1, [0; 7], json!({}));
+        let (saved, left_out) = save(
+            vec![service("tcp", "192.0.2.7", json!(80), keys, vec![real])],
+            true,
+        );
+        assert!(
+            saved.ends_with(" -i -w 1 --tun-type gue --tun-port 6080 --tun-nocsum\n"),
+            "{saved}"
+        );
+        assert_eq!(left_out, expected);
+    }
+}

@@ -60,6 +60,9 @@ pub(super) fn rules(
                 .help(format!("use a pool of {wanted} addresses"));
             }
         }
+        if let Some(timeouts) = rule.timeouts.ok() {
+            timing::refuse_sctp(&timeouts.value, log);
+        }
         let out_port = rule.out_port.ok();
         let out_port = out_port.and_then(|port| network.port_of_name(&port.value, port.at, log));
         if let (Some(from), Some(pool)) = (from, pool) {

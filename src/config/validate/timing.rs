@@ -1,6 +1,6 @@
 //! How long a service's connections live: `timeouts`, `on_idle`, `one_packet`.
 
-use crate::config::error::Log;
+use crate::config::error::{Log, Span};
 use crate::config::limits::protocol_of_timeout;
 use crate::config::raw;
 use crate::config::value::{ModeWord, Protocols};
@@ -28,6 +28,18 @@ pub(super) fn timeouts(raw: &raw::Service, log: &mut Log) -> OwnTimeouts {
             .help("leave it out, or write it in [timeouts] for all services");
     }
     own(&given.value)
+}
+
+/// Refuses the timeouts of what `[[snat]]` does not carry.
+pub(super) fn refuse_sctp(given: &raw::Timeouts, log: &mut Log) {
+    let of_sctp = |(key, _): &(&str, Span)| protocol_of_timeout(key) == Protocol::Sctp;
+    for (key, at) in given.given().filter(of_sctp) {
+        log.error(
+            at,
+            format!("`{key}` is no timeout of [[snat]], which carries no SCTP"),
+        )
+        .help("leave it out: [[snat]] is for TCP, UDP and ICMP echo");
+    }
 }
 
 /// What is said in the place of `[timeouts]`.

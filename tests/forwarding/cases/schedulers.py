@@ -155,7 +155,7 @@ class DestinationHash(SourceHash):
 class MaglevHash:
     """The table of up to 40 real servers."""
 
-    size = 4093
+    size, port = 4093, 0
 
     def __init__(self, dests):
         dests = sorted((dest for dest in dests if dest.weight), key=self.name)
@@ -203,7 +203,7 @@ class MaglevHash:
         return ((start + turn * step) % self.size for turn in range(self.size))
 
     def pick(self, address):
-        return self.table.get(self.hash(as_number(address))[0] * self.size >> 32)
+        return self.table.get(self.hash(self.port << 32 | as_number(address))[0] * self.size >> 32)
 
 
 def as_number(address):
@@ -233,7 +233,7 @@ class Play:
         packets, self.vip = (lab6, lab6.VIP) if is_six else (lab, VIP)
         self.make = packets.tcp if protocol == "tcp" else packets.udp
         self.mode, self.steps, self.open, self.next_port, self.inactive = mode, [], [], 2000, []
-        self.scheduler, self.weights, self.by_port = scheduler, weights, "sh-port" in flags
+        self.scheduler, self.weights, self.by_port = scheduler, weights, f"{scheduler}-port" in flags
 
     def connect(self, count=1, sender=CLIENT, after=0.001):
         for number in range(count):
@@ -275,9 +275,9 @@ class Play:
         return Case(f"{self.scheduler}_{'_'.join(map(str, self.weights))}_{name}", self.lb, self.steps)
 
 
-def ports_of_a_client(weights):
-    """With `sh-port` every port of a client is a client of its own."""
-    return Play("sh", weights, flags=("sh-port", "sh-fallback")).connect(40).case("ports_of_a_client")
+def ports_of_a_client(scheduler, weights):
+    """With `sh-port` or `mh-port` every port of a client is a client of its own."""
+    return Play(scheduler, weights, flags=(f"{scheduler}-port", f"{scheduler}-fallback")).connect(40).case("ports_of_a_client")
 
 
 def kept_open(scheduler, weights, count=None):
@@ -353,7 +353,7 @@ CASES = [
     *(sources(scheduler, weights) for scheduler in ("sh", "mh") for weights in ((1, 1, 1), (3, 2, 1), (1, 0, 1), (0, 5, 2, 0), (200, 100))),
     *(sources(scheduler, (1, 1, 1), mode) for scheduler in ("sh", "mh") for mode in ("dr", "fullnat")),
     *(sources(scheduler, (2, 1), "nat", "udp") for scheduler in ("sh", "mh")),
-    *(ports_of_a_client(weights) for weights in ((1, 1, 1), (3, 2, 1), (1, 0, 1))),
+    *(ports_of_a_client(scheduler, weights) for scheduler in ("sh", "mh") for weights in ((1, 1, 1), (3, 2, 1), (1, 0, 1))),
     sources("mh", (65535, 1, 40000, 7)),
     *(sources_in_ipv6(scheduler, weights) for scheduler in ("sh", "mh") for weights in ((1, 1, 1), (3, 2, 1), (1, 0, 1))),
     *(sources_in_ipv6(scheduler, (2, 1), mode, "udp") for scheduler in ("sh", "mh") for mode in ("dr", "fullnat")),

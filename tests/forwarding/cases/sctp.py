@@ -335,6 +335,9 @@ def in_fragments(name, mode, real_port):
     steps += [wan(part, forward("lan", new=False) if whole else drop("sctp_fragment")) for part in cut]
     cut = fragments(asks(family, init(*addresses(family, *[family.NEAR] * 200)), 0, sport=40001))
     steps += [wan(cut[0], forward("lan", new=True) if mode == "dr" else drop("sctp_fragment"))]
+    # What is dropped makes no association.
+    steps += [wan(cut[1], forward("lan", new=False) if mode == "dr" else drop("no_connection"))]
+    steps += [wan(asks(family, data(), sport=40001), forward("lan", new=False) if mode == "dr" else reply("no_connection"))]
     return Case(f"{name}_{mode}_port_{real_port}_in_fragments", lb, steps, gathers=True)
 
 

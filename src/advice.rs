@@ -3,7 +3,7 @@
 use crate::verdict::{DropReason, LocalReason, ReplyReason};
 
 /// What an operator does about packets that are dropped for a reason.
-pub(super) fn of_drop(reason: DropReason) -> &'static str {
+pub(crate) fn of_drop(reason: DropReason) -> &'static str {
     use DropReason::*;
     match reason {
         Truncated | BadIpHeader | BadIpChecksum | BadL4Header | Jumbogram => {
@@ -105,7 +105,7 @@ pub(super) fn of_drop(reason: DropReason) -> &'static str {
 }
 
 /// What a packet that weir answers itself was, and what to do about it; nothing where it is as it should be.
-pub(super) fn of_reply(reason: ReplyReason) -> (&'static str, Option<&'static str>) {
+pub(crate) fn of_reply(reason: ReplyReason) -> (&'static str, Option<&'static str>) {
     match reason {
         ReplyReason::Arp => ("An ARP request for an address that weir has.", None),
         ReplyReason::Nd => (
@@ -155,7 +155,7 @@ pub(super) fn of_reply(reason: ReplyReason) -> (&'static str, Option<&'static st
 }
 
 /// What a packet is that goes to the host.
-pub(super) fn of_local(reason: LocalReason) -> &'static str {
+pub(crate) fn of_local(reason: LocalReason) -> &'static str {
     match reason {
         LocalReason::ToPortAddress => {
             "To an address of the port itself: the host has it, through the port's companion."

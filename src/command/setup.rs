@@ -1,0 +1,292 @@
+//! `weir setup`: gives NICs to weir, and takes them back.
+
+use super::output::{say, tell};
+use crate::io::pci::{Bus, Nic};
+use crate::setup::{
+    Losses, Machine, RECORD, Record, Restored, Step, Wanted, below_root, first_file, refusal,
+    says_nothing, steps, undo,
+};
+use ipnet::IpNet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Give network cards to weir: drivers, hugepages and a first configuration; --undo takes it all back
+///
+/// Without DEVICE it lists the network cards, and what the kernel would lose with each. What is done is told step by step, and
+/// recorded in /var/lib/weir/setup.json.
+#[derive(Debug, clap::Args)]
+pub struct Setup {
+    /// The PCI addresses of the cards, such as 0000:03:00.0
+    #[arg(value_name = "DEVICE")]
+    devices: Vec<String>,
+    /// How much memory in hugepages is reserved; 0: none
+    #[arg(long, value_name = "MB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(..=1 << 22))]
+    hugepages: u32,
+    /// Where a first configuration is written, if none is there
+    #[arg(long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+    config: PathBuf,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Take back what weir setup has done
+    #[arg(long, conflicts_with = "devices")]
+    undo: bool,
+}
+
+impl Setup {
+    /// 0 if it is done, or listed.
+    pub fn run(&self) -> ExitCode {
+        let done = match (self.undo, self.devices.is_empty()) {
+            (true, _) => self.take_back(),
+            (false, true) => {
+                list(&Bus::here().nics());
+                Ok(())
+            }
+            (false, false) => self.give(),
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => super::fail(why),
+        }
+    }
+
+    fn give(&self) -> Result<(), String> {
+        let all = Bus::here().nics();
+        let mut chosen: Vec<Nic> = Vec::new();
+        for device in &self.devices {
+            let nic = find(&all, device)?;
+            if !chosen.contains(nic) {
+                chosen.push(nic.clone());
+            }
+        }
+        let mut machine = Here;
+        let losses = losses(&machine);
+        let path = std::path::absolute(&self.config).map_err(|why| why.to_string())?;
+        let path = below_root(&path);
+        let text = first_file(&chosen, &losses);
+        let is_free = machine.read(&path).is_none_or(|text| says_nothing(&text));
+        let wanted = Wanted {
+            nics: &chosen,
+            hugepages_mb: self.hugepages.into(),
+            file: is_free.then_some((path.as_str(), text.as_str())),
+            driverctl: has_driverctl(),
+        };
+        for nic in &chosen {
+            for lost in losses.of(nic) {
+                say(format_args!("{} loses {lost}", nic.address));
+            }
+            if nic.is_shared() {
+                say(format_args!(
+                    "{} stays with the kernel's driver, which DPDK shares it with",
+                    nic.address
+                ));
+            }
+        }
+        let (steps, record) = steps(&wanted, &machine, recorded(&machine)?)?;
+        self.perform(&steps, Some(&record), &mut machine)?;
+        if !is_free {
+            say(format_args!(
+                "/{path} is there and stays as it is: its [[port]]s name the devices"
+            ));
+        }
+        if !self.dry_run {
+            say(format_args!(
+                "next: services into /{path}, weir check /{path}, systemctl enable --now weir"
+            ));
+        }
+        Ok(())
+    }
+
+    fn take_back(&self) -> Result<(), String> {
+        let mut machine = Here;
+        let record = recorded(&machine)?;
+        if record == Record::default() {
+            return Err(format!("/{RECORD} has nothing to take back"));
+        }
+        let (steps, restored) = undo(&record, &Bus::here().nics(), &machine)?;
+        self.perform(&steps, None, &mut machine)?;
+        for file in restored {
+            if let Restored::Kept(path) = file {
+                say(format_args!("/{path} was changed since, and stays"));
+            }
+        }
+        let interfaces = record.devices.iter().flat_map(|it| &it.interfaces);
+        for interface in interfaces {
+            say(format_args!(
+                "{interface} is the kernel's again; its addresses come from the machine's own configuration of networks"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Says each step, and does it unless only that is asked for. `record`: written before the first one.
+    fn perform(
+        &self,
+        steps: &[Step],
+        record: Option<&Record>,
+        machine: &mut Here,
+    ) -> Result<(), String> {
+        if steps.is_empty() {
+            say("nothing is to be done");
+            return Ok(());
+        }
+        if !self.dry_run {
+            if !rustix::process::geteuid().is_root() {
+                return Err("this takes root; --dry-run does not".to_owned());
+            }
+            if let Some(record) = record {
+                let text = serde_json::to_string_pretty(record).map_err(|why| why.to_string())?;
+                machine.write(RECORD, &(text + "\n"))?;
+            }
+        }
+        for (number, step) in (1..).zip(steps) {
+            say(format_args!("{number}. {}", step.why));
+            for act in &step.acts {
+                if self.dry_run {
+                    if let Some(shown) = act.shown() {
+                        say(format_args!("   {shown}"));
+                    }
+                    continue;
+                }
+                act.perform(machine).map_err(|why| match self.undo {
+                    true => format!("step {number}: {why}"),
+                    false => format!(
+                        "step {number}: {why}; `weir setup --undo` takes back what was done"
+                    ),
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// This machine.
+struct Here;
+
+fn whole(path: &str) -> PathBuf {
+    Path::new("/").join(path)
+}
+
+impl Machine for Here {
+    fn read(&self, path: &str) -> Option<String> {
+        fs::read_to_string(whole(path)).ok()
+    }
+
+    fn write(&mut self, path: &str, text: &str) -> Result<(), String> {
+        let path = whole(path);
+        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let written = made.and_then(|()| fs::write(&path, text));
+        written.map_err(|why| format!("{}: cannot be written: {why}", path.display()))
+    }
+
+    fn remove(&mut self, path: &str) -> Result<(), String> {
+        let path = whole(path);
+        fs::remove_file(&path)
+            .map_err(|why| format!("{}: cannot be removed: {why}", path.display()))
+    }
+
+    fn run(&mut self, words: &[&str]) -> Result<(), String> {
+        let Some((program, arguments)) = words.split_first() else {
+            return Ok(());
+        };
+        let shown = words.join(" ");
+        let output = Command::new(program).args(arguments).output();
+        let output = output.map_err(|why| format!("`{shown}`: {why}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!("`{shown}`: {}: {}", output.status, said.trim())),
+        }
+    }
+
+    fn driver(&self, address: &str) -> Option<String> {
+        let link = fs::read_link(format!("/sys/bus/pci/devices/{address}/driver")).ok()?;
+        Some(link.file_name()?.to_string_lossy().into_owned())
+    }
+}
+
+fn recorded(machine: &Here) -> Result<Record, String> {
+    let text = machine.read(RECORD);
+    let record = text.map(|text| serde_json::from_str(&text));
+    let record = record
+        .transpose()
+        .map_err(|why| format!("/{RECORD}: {why}"))?;
+    Ok(record.unwrap_or_default())
+}
+
+fn find<'a>(all: &'a [Nic], device: &str) -> Result<&'a Nic, String> {
+    let address = crate::config::pci_address(device);
+    let found = all
+        .iter()
+        .find(|nic| address.as_deref() == Some(nic.address.as_str()));
+    found.ok_or_else(|| {
+        let known: Vec<_> = all.iter().map(|nic| nic.address.as_str()).collect();
+        match known.is_empty() {
+            true => format!("{device}: this machine has no network device on the PCI bus"),
+            false => format!(
+                "{device} is no network device of this machine: there is {}",
+                known.join(", ")
+            ),
+        }
+    })
+}
+
+fn has_driverctl() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join("driverctl").is_file())
+}
+
+fn losses(machine: &Here) -> Losses {
+    let mut losses = Losses::default();
+    for interface in if_addrs::get_if_addrs().unwrap_or_default() {
+        let bits = match &interface.addr {
+            if_addrs::IfAddr::V4(it) => it.netmask.to_bits().leading_ones(),
+            if_addrs::IfAddr::V6(it) => it.netmask.to_bits().leading_ones(),
+        };
+        let net = IpNet::new(interface.ip(), bits as u8).ok();
+        let net = net.filter(|net| !is_link_local(net.addr()));
+        losses
+            .addresses
+            .extend(net.map(|net| (interface.name.clone(), net)));
+    }
+    losses.read_gateways(&machine.read("proc/net/route").unwrap_or_default());
+    losses
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// The network devices, and what the kernel would lose with each.
+fn list(nics: &[Nic]) {
+    if nics.is_empty() {
+        tell(
+            "this machine has no network device on the PCI bus; weir forwards by others too, see docs/getting-started.md",
+        );
+        return;
+    }
+    let losses = losses(&Here);
+    for nic in nics {
+        let driver = nic.driver.as_deref().unwrap_or("no driver");
+        let interfaces = match nic.interfaces.is_empty() {
+            true => String::new(),
+            false => format!(" as {}", nic.interfaces.join(", ")),
+        };
+        say(format_args!("{} {driver}{interfaces}", nic.address));
+        let verdict = match refusal(nic) {
+            Some(why) => format!("not for weir: {why}"),
+            None if nic.is_shared() => "weir can have it, beside the kernel".to_owned(),
+            None if nic.is_bound() => "weir can have it, nothing is to be done".to_owned(),
+            None => format!("weir can have it: weir setup {}", nic.address),
+        };
+        say(format_args!("    {verdict}"));
+        for lost in losses.of(nic).into_iter().filter(|_| !nic.is_shared()) {
+            say(format_args!("    it would lose {lost}"));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! A first configuration: the chosen NICs as ports, with the addresses and the routes that the kernel's interfaces on them lose.
+
+use crate::io::pci::Nic;
+use ipnet::IpNet;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What the kernel's interfaces have.
+#[derive(Clone, Debug, Default)]
+pub struct Losses {
+    /// By interface; without link-local ones.
+    pub addresses: Vec<(String, IpNet)>,
+    /// Default routes by interface.
+    pub gateways: Vec<(String, IpAddr)>,
+}
+
+impl Losses {
+    /// Reads default routes of `/proc/net/route`.
+    pub fn read_gateways(&mut self, route: &str) {
+        for line in route.lines().skip(1) {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let [interface, to, via, ..] = words.as_slice() else {
+                continue;
+            };
+            // In the machine's own byte order, as the kernel has them.
+            let address = |hex: &str| {
+                let bits = u32::from_str_radix(hex, 16).ok()?;
+                Some(Ipv4Addr::from(bits.to_ne_bytes()))
+            };
+            let is_default =
+                address(to) == Some(Ipv4Addr::UNSPECIFIED) && words.get(7) == Some(&"00000000");
+            if let Some(via) = address(via).filter(|via| is_default && !via.is_unspecified()) {
+                self.gateways.push(((*interface).to_owned(), via.into()));
+            }
+        }
+    }
+
+    /// Of a NIC, in words; empty: nothing.
+    pub fn of(&self, nic: &Nic) -> Vec<String> {
+        let is_its = |name: &String| nic.interfaces.contains(name);
+        let addresses = self.addresses.iter().filter(|(name, _)| is_its(name));
+        let gateways = self.gateways.iter().filter(|(name, _)| is_its(name));
+        addresses
+            .map(|(name, net)| format!("{net} on {name}"))
+            .chain(gateways.map(|(name, via)| format!("the default route via {via} on {name}")))
+            .collect()
+    }
+}
+
+/// The text of the file.
+pub fn first_file(nics: &[Nic], losses: &Losses) -> String {
+    let mut text =
+        "# A first configuration, by `weir setup`: its ports. A service is missing, see the end.\n"
+            .to_owned();
+    let mut has_default = false;
+    for (n, nic) in nics.iter().enumerate() {
+        let is_its = |name: &String| nic.interfaces.contains(name);
+        let addresses = losses.addresses.iter().filter(|(name, _)| is_its(name));
+        let addresses: Vec<_> = addresses.map(|(_, net)| format!("\"{net}\"")).collect();
+        let gateway = losses.gateways.iter().find(|(name, _)| is_its(name));
+        let name = match gateway {
+            Some(_) if !has_default => "wan".to_owned(),
+            _ => format!("port{n}"),
+        };
+        let _ = write!(
+            text,
+            "\n[[port]]\nname      = \"{name}\"\ndevice    = \"{}\"\naddresses = [{}]\n",
+            nic.address,
+            addresses.join(", ")
+        );
+        if addresses.is_empty() {
+            text += "# Its own addresses, such as \"10.0.0.1/24\", are missing.\n";
+        }
+        if let Some((_, via)) = gateway.filter(|_| !has_default) {
+            has_default = true;
+            let _ = write!(text, "\n[[route]]\nto  = \"0.0.0.0/0\"\nvia = \"{via}\"\n");
+        }
+    }
+    text + EXAMPLE
+}
+
+const EXAMPLE: &str = r#"
+# [[local_pool]]
+# name      = "inside"
+# addresses = ["10.0.0.200"]          # free ones of a port's subnet
+#
+# [[service]]
+# name       = "web"
+# address    = "192.0.2.80"           # the VIP
+# port       = 80
+# protocol   = "tcp"
+# mode       = "fullnat"
+# local_pool = "inside"
+#
+#   [service.health]
+#   type = "http"
+#
+#   [[service.real]]
+#   address = "10.0.0.11"
+#   port    = 8080
+"#;

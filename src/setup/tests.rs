@@ -1,0 +1,357 @@
+use super::*;
+use crate::config::{self, Context};
+use crate::io::pci::Bus;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+/// A machine of files, whose kernel binds devices as Linux does.
+struct Tree {
+    root: tempfile::TempDir,
+    /// What each device is bound to without an override.
+    native: BTreeMap<String, &'static str>,
+    ran: Vec<String>,
+}
+
+impl Tree {
+    /// Devices with their driver, interface, and whether they have an IOMMU.
+    fn new(devices: &[(&str, &'static str, &str, bool)]) -> Tree {
+        let mut tree = Tree {
+            root: tempfile::tempdir().unwrap(),
+            native: BTreeMap::new(),
+            ran: Vec::new(),
+        };
+        tree.put(
+            "proc/meminfo",
+            "MemTotal: 1 kB\nHugepagesize:       2048 kB\n",
+        );
+        tree.put("proc/sys/vm/nr_hugepages", "8\n");
+        for (n, (address, driver, interface, has_iommu)) in devices.iter().enumerate() {
+            let device = format!("sys/bus/pci/devices/{address}");
+            tree.put(&format!("{device}/class"), "0x020000\n");
+            tree.put(&format!("{device}/driver_override"), "(null)\n");
+            tree.put(&format!("{device}/net/{interface}/mtu"), "1500\n");
+            tree.put(&format!("sys/class/net/{interface}/operstate"), "up\n");
+            if *has_iommu {
+                let group = format!("sys/kernel/iommu_groups/{n}");
+                tree.put(&format!("{group}/type"), "DMA\n");
+                let link = tree.path(&format!("{device}/iommu_group"));
+                symlink(tree.path(&group), link).unwrap();
+            }
+            tree.native.insert((*address).to_owned(), driver);
+            tree.bind(address, Some(driver));
+        }
+        tree
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn bind(&self, address: &str, driver: Option<&str>) {
+        let link = self.path(&format!("sys/bus/pci/devices/{address}/driver"));
+        let _ = fs::remove_file(&link);
+        if let Some(driver) = driver {
+            symlink(self.path(&format!("sys/bus/pci/drivers/{driver}")), link).unwrap();
+        }
+    }
+
+    fn nics(&self) -> Vec<Nic> {
+        Bus::at(self.root.path()).nics()
+    }
+
+    /// Every file, and every device's driver.
+    fn state(&self) -> BTreeMap<String, String> {
+        let mut state = BTreeMap::new();
+        for path in [MODULES, SYSCTL, HUGEPAGES, RECORD, "etc/weir/weir.toml"] {
+            state.insert(
+                path.to_owned(),
+                self.read(path).unwrap_or_default().trim().to_owned(),
+            );
+        }
+        for address in self.native.keys() {
+            state.insert(address.clone(), self.driver(address).unwrap_or_default());
+        }
+        state
+    }
+}
+
+impl Machine for Tree {
+    fn read(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.path(path)).ok()
+    }
+
+    fn write(&mut self, path: &str, text: &str) -> Result<(), String> {
+        if path.ends_with("/unbind") {
+            assert!(path.contains(&self.driver(text).unwrap()), "{path}");
+            self.bind(text, None);
+        } else if path.ends_with("drivers_probe") {
+            let device = format!("sys/bus/pci/devices/{text}/driver_override");
+            let over = self.read(&device).unwrap();
+            let driver = match over.trim() {
+                "" | "(null)" => self.native[text].to_owned(),
+                other => other.to_owned(),
+            };
+            self.bind(text, Some(&driver));
+        } else {
+            self.put(path, text);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &str) -> Result<(), String> {
+        fs::remove_file(self.path(path)).map_err(|why| format!("{path}: {why}"))
+    }
+
+    fn run(&mut self, words: &[&str]) -> Result<(), String> {
+        self.ran.push(words.join(" "));
+        match words {
+            ["driverctl", "set-override", address, driver] => self.bind(address, Some(driver)),
+            ["driverctl", "unset-override", address] => {
+                self.bind(address, Some(self.native[*address]));
+            }
+            ["ip", "link", "set", name, "down"] => {
+                self.put(&format!("sys/class/net/{name}/operstate"), "down\n");
+            }
+            ["modprobe", _] => {}
+            other => panic!("{other:?}"),
+        }
+        Ok(())
+    }
+
+    fn driver(&self, address: &str) -> Option<String> {
+        let link =
+            fs::read_link(self.path(&format!("sys/bus/pci/devices/{address}/driver"))).ok()?;
+        Some(link.file_name()?.to_string_lossy().into_owned())
+    }
+}
+
+const WITH: (&str, &str, &str, bool) = ("0000:01:00.0", "ixgbe", "eth1", true);
+const WITHOUT: (&str, &str, &str, bool) = ("0000:02:00.0", "virtio-pci", "eth2", false);
+
+/// Does all steps; `driverctl`: whether it is there.
+fn set_up(tree: &mut Tree, driverctl: bool, text: Option<&str>) -> Vec<Step> {
+    let nics = tree.nics();
+    let before = tree
+        .read(RECORD)
+        .map(|text| serde_json::from_str(&text).unwrap());
+    let wanted = Wanted {
+        nics: &nics,
+        hugepages_mb: 512,
+        file: text.map(|text| ("etc/weir/weir.toml", text)),
+        driverctl,
+    };
+    let (steps, record) = steps(&wanted, tree, before.unwrap_or_default()).unwrap();
+    tree.put(RECORD, &serde_json::to_string(&record).unwrap());
+    for act in steps.iter().flat_map(|step| &step.acts) {
+        act.perform(tree).unwrap();
+    }
+    steps
+}
+
+fn take_back(tree: &mut Tree) -> Vec<Restored> {
+    let record: Record = serde_json::from_str(&tree.read(RECORD).unwrap()).unwrap();
+    let (steps, restored) = undo(&record, &tree.nics(), tree).unwrap();
+    for act in steps.iter().flat_map(|step| &step.acts) {
+        act.perform(tree).unwrap();
+    }
+    restored
+}
+
+#[test]
+fn what_is_set_up_is_taken_back_whole() {
+    for driverctl in [true, false] {
+        for former in [None, Some("# the package's own\n")] {
+            let mut tree = Tree::new(&[WITH, WITHOUT]);
+            if let Some(text) = former {
+                tree.put("etc/weir/weir.toml", text);
+            }
+            let before = tree.state();
+            set_up(&mut tree, driverctl, Some("first\n"));
+            let now = tree.state();
+            assert_eq!(now["0000:01:00.0"], "vfio-pci");
+            assert_eq!(now["0000:02:00.0"], "uio_pci_generic");
+            assert_eq!(now[HUGEPAGES], "256");
+            assert_eq!(now[SYSCTL], "vm.nr_hugepages=256");
+            assert_eq!(now[MODULES], "uio_pci_generic\nvfio-pci\nvfio_iommu_type1");
+            assert_eq!(now["etc/weir/weir.toml"], "first");
+            assert!(tree.ran.contains(&"ip link set eth1 down".to_owned()));
+            // A second time there is nothing to do, and the record still knows how it was at first.
+            assert_eq!(set_up(&mut tree, driverctl, None), []);
+            let restored = take_back(&mut tree);
+            assert!(
+                restored.iter().all(|it| matches!(it, Restored::Back(_))),
+                "{restored:?}"
+            );
+            assert_eq!(tree.state(), before);
+        }
+    }
+}
+
+#[test]
+fn what_was_changed_since_stays() {
+    let mut tree = Tree::new(&[WITH]);
+    set_up(&mut tree, false, Some("first\n"));
+    tree.put("etc/weir/weir.toml", "changed\n");
+    tree.put(HUGEPAGES, "300\n");
+    let restored = take_back(&mut tree);
+    assert!(
+        restored.contains(&Restored::Kept("etc/weir/weir.toml".to_owned())),
+        "{restored:?}"
+    );
+    assert_eq!(tree.read("etc/weir/weir.toml").unwrap(), "changed\n");
+    assert_eq!(tree.driver("0000:01:00.0").unwrap(), "ixgbe");
+}
+
+#[test]
+fn a_device_that_weir_cannot_have_is_refused_before_anything_is_done() {
+    let tree = Tree::new(&[WITH, WITHOUT]);
+    let nic = || tree.nics().remove(0);
+    let bridge = || "0000:01:00.1".to_owned();
+    for (nic, why) in [
+        (
+            Nic {
+                carries_ssh: true,
+                ..nic()
+            },
+            "carries your SSH session",
+        ),
+        (
+            Nic {
+                user: Some("weir (process 7)".to_owned()),
+                ..nic()
+            },
+            "is in use by weir (process 7)",
+        ),
+        (
+            Nic {
+                group: vec![bridge()],
+                ..nic()
+            },
+            "shares its IOMMU group with 0000:01:00.1",
+        ),
+    ] {
+        let nics = [nic];
+        let wanted = Wanted {
+            nics: &nics,
+            hugepages_mb: 512,
+            file: None,
+            driverctl: false,
+        };
+        let refused = steps(&wanted, &tree, Record::default()).unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+    }
+    // Both of a group go together; a device that DPDK shares stays.
+    let two = [
+        Nic {
+            group: vec!["0000:02:00.0".to_owned()],
+            ..nic()
+        },
+        Nic {
+            group: vec!["0000:01:00.0".to_owned()],
+            ..tree.nics().remove(1)
+        },
+    ];
+    let shared = [Nic {
+        driver: Some("mlx5_core".to_owned()),
+        ..nic()
+    }];
+    for (nics, bound) in [(&two[..], 2), (&shared[..], 0)] {
+        let wanted = Wanted {
+            nics,
+            hugepages_mb: 0,
+            file: None,
+            driverctl: true,
+        };
+        let (_, record) = steps(&wanted, &tree, Record::default()).unwrap();
+        assert_eq!(record.devices.len(), bound);
+    }
+}
+
+#[test]
+fn a_driver_that_does_not_take_the_device_is_noticed() {
+    let mut tree = Tree::new(&[WITH]);
+    let expected = Act::Expect {
+        address: "0000:01:00.0".to_owned(),
+        driver: "vfio-pci".to_owned(),
+    };
+    let why = expected.perform(&mut tree).unwrap_err();
+    assert_eq!(why, "0000:01:00.0 has the driver ixgbe, and not vfio-pci");
+    tree.bind("0000:01:00.0", None);
+    assert!(
+        expected
+            .perform(&mut tree)
+            .unwrap_err()
+            .contains("has no driver")
+    );
+}
+
+#[test]
+fn the_first_file_has_what_the_interfaces_lose() {
+    let tree = Tree::new(&[WITH, WITHOUT]);
+    let mut losses = Losses {
+        addresses: vec![
+            ("eth1".to_owned(), "198.51.100.1/24".parse().unwrap()),
+            ("eth0".to_owned(), "192.0.2.1/24".parse().unwrap()),
+        ],
+        gateways: Vec::new(),
+    };
+    losses.read_gateways(
+        "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
+         eth1\t006433C6\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
+         eth1\t00000000\tFE6433C6\t0003\t0\t0\t0\t00000000\t0\t0\t0\n",
+    );
+    let nics = tree.nics();
+    assert_eq!(
+        losses.of(&nics[0]),
+        [
+            "198.51.100.1/24 on eth1",
+            "the default route via 198.51.100.254 on eth1"
+        ]
+    );
+    assert!(losses.of(&nics[1]).is_empty());
+    let context = Context {
+        cpus: None,
+        devices: true,
+    };
+    let text = first_file(&nics, &losses);
+    let config = config::parse(&text, "weir.toml", &context).unwrap().config;
+    let names: Vec<_> = config.ports.iter().map(|port| port.name.as_str()).collect();
+    assert_eq!(names, ["wan", "port1"]);
+    assert_eq!(
+        config.ports[0].addresses,
+        ["198.51.100.1/24".parse().unwrap()]
+    );
+    assert_eq!(config.routes.len(), 1);
+    assert!(says_nothing("# a\n\n  # b\n") && !says_nothing(&text));
+    // The example is one, once the comments are gone.
+    let example: String = text
+        .lines()
+        .filter(|line| !line.starts_with("# A first") && !line.starts_with("# Its own"))
+        .map(|line| {
+            format!(
+                "{}\n",
+                line.strip_prefix("# ")
+                    .unwrap_or(line.trim_start_matches('#'))
+            )
+        })
+        .collect();
+    let example = example
+        .replace("10.0.0.200", "198.51.100.200")
+        .replace("10.0.0.11", "198.51.100.11");
+    assert_eq!(
+        config::parse(&example, "weir.toml", &context)
+            .unwrap()
+            .config
+            .services
+            .len(),
+        1
+    );
+}
