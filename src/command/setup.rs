@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode};
 /// Give network cards to weir: drivers, hugepages and a first configuration; --undo takes it all back
 ///
 /// Without DEVICE it lists the network cards, and what the kernel would lose with each. What is done is told step by step, and
-/// recorded in /var/lib/weir/setup.json.
+/// recorded in /etc/weir/setup.json.
 #[derive(Debug, clap::Args)]
 pub struct Setup {
     /// The PCI addresses of the cards, such as 0000:03:00.0
@@ -27,6 +27,9 @@ pub struct Setup {
     /// Where a first configuration is written, if none is there
     #[arg(long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
     config: PathBuf,
+    /// Also take a card that has the machine's default route: perhaps the way by which you came in (sudo hides an SSH session)
+    #[arg(long)]
+    with_default_route: bool,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -63,6 +66,15 @@ impl Setup {
         }
         let mut machine = Here;
         let losses = losses(&machine);
+        let routed = chosen
+            .iter()
+            .find(|nic| losses.has_gateway(nic) && !nic.is_shared() && !nic.is_bound());
+        if let Some(nic) = routed.filter(|_| !self.with_default_route) {
+            return Err(format!(
+                "{} has the machine's default route, perhaps your own way here: --with-default-route takes it nevertheless",
+                nic.address
+            ));
+        }
         let path = std::path::absolute(&self.config).map_err(|why| why.to_string())?;
         let path = below_root(&path);
         let text = first_file(&chosen, &losses);
@@ -252,6 +264,7 @@ fn losses(machine: &Here) -> Losses {
             .extend(net.map(|net| (interface.name.clone(), net)));
     }
     losses.read_gateways(&machine.read("proc/net/route").unwrap_or_default());
+    losses.read_gateways6(&machine.read("proc/net/ipv6_route").unwrap_or_default());
     losses
 }
 

@@ -404,10 +404,11 @@ impl<F: Family, P: Packet> Core<F, P> {
 /// little behind what each has acknowledged. Another connection's are elsewhere (RFC 9293 section 3.4.1).
 fn repeats<K: Key>(connection: &Connection<K>, (client, real): (u32, u32)) -> bool {
     let is_near = |by_real: bool, first: u32| {
-        let acknowledged = connection.acknowledged(by_real);
-        acknowledged.is_some_and(|it| it.wrapping_sub(first) <= u16::MAX.into())
+        // An answered connection's that is not known is 0, which is a number as any other.
+        let acknowledged = connection.acknowledged(by_real).unwrap_or(0);
+        acknowledged.wrapping_sub(first) <= u16::MAX.into()
     };
-    is_near(true, client) && is_near(false, real)
+    connection.is_answered() && is_near(true, client) && is_near(false, real)
 }
 
 /// Lowers the MTU that a "too big" tells. What sends no less than some size is told no less.

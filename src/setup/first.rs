@@ -3,7 +3,7 @@
 use crate::io::pci::Nic;
 use ipnet::IpNet;
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What the kernel's interfaces have.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,27 @@ impl Losses {
         }
     }
 
+    /// Reads default routes of `/proc/net/ipv6_route`.
+    pub fn read_gateways6(&mut self, route: &str) {
+        for line in route.lines() {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let [to, "00", _, _, via, .., interface] = words.as_slice() else {
+                continue;
+            };
+            let address = |hex: &str| u128::from_str_radix(hex, 16).ok().map(Ipv6Addr::from);
+            let via = address(via).filter(|via| !via.is_unspecified());
+            if let (Some(Ipv6Addr::UNSPECIFIED), Some(via)) = (address(to), via) {
+                self.gateways.push(((*interface).to_owned(), via.into()));
+            }
+        }
+    }
+
+    /// Whether the machine's default route is by a NIC.
+    pub fn has_gateway(&self, nic: &Nic) -> bool {
+        let mut names = self.gateways.iter().map(|(name, _)| name);
+        names.any(|name| nic.interfaces.contains(name))
+    }
+
     /// Of a NIC, in words; empty: nothing.
     pub fn of(&self, nic: &Nic) -> Vec<String> {
         let is_its = |name: &String| nic.interfaces.contains(name);
@@ -57,7 +78,9 @@ pub fn first_file(nics: &[Nic], losses: &Losses) -> String {
         let is_its = |name: &String| nic.interfaces.contains(name);
         let addresses = losses.addresses.iter().filter(|(name, _)| is_its(name));
         let addresses: Vec<_> = addresses.map(|(_, net)| format!("\"{net}\"")).collect();
-        let gateway = losses.gateways.iter().find(|(name, _)| is_its(name));
+        // One of IPv6 may come by advertisements: `accept_ra`.
+        let mut gateways = losses.gateways.iter().filter(|(_, via)| via.is_ipv4());
+        let gateway = gateways.find(|(name, _)| is_its(name));
         let name = match gateway {
             Some(_) if !has_default => "wan".to_owned(),
             _ => format!("port{n}"),

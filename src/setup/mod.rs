@@ -14,8 +14,9 @@ use record::{Changed, Device};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// What is written where, below the root of the machine.
-pub const RECORD: &str = "var/lib/weir/setup.json";
+/// What is written where, below the root of the machine. The record is in a folder of root's, not in the daemon's `/var/lib/weir`: taking
+/// back writes files as root, wherever the record says.
+pub const RECORD: &str = "etc/weir/setup.json";
 const MODULES: &str = "etc/modules-load.d/weir.conf";
 const SYSCTL: &str = "etc/sysctl.d/80-weir.conf";
 const HUGEPAGES: &str = "proc/sys/vm/nr_hugepages";

@@ -316,7 +316,21 @@ fn the_first_file_has_what_the_interfaces_lose() {
             "the default route via 198.51.100.254 on eth1"
         ]
     );
+    assert!(losses.has_gateway(&nics[0]) && !losses.has_gateway(&nics[1]));
     assert!(losses.of(&nics[1]).is_empty());
+    // The default route of IPv6 counts as well; routes to networks and of the loopback interface do not.
+    let mut six = Losses::default();
+    let zero = "0".repeat(32);
+    let via = "fe800000000000000000000000000001";
+    six.read_gateways6(&format!(
+        "20010db8000000000000000000000000 40 {zero} 00 {zero} 00000100 1 0 00000001 eth1\n\
+         {zero} 00 {zero} 00 {via} 00000400 1 0 00000003 eth2\n\
+         {zero} 00 {zero} 00 {zero} ffffffff 1 0 00200200 lo\n"
+    ));
+    assert_eq!(
+        six.gateways,
+        [("eth2".to_owned(), "fe80::1".parse().unwrap())]
+    );
     let context = Context {
         cpus: None,
         devices: true,

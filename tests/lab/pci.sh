@@ -206,10 +206,11 @@ guest_setup() {
     guest "ip address add 198.51.100.1/24 dev $interface; ip link set $interface up; ip route add default via 198.51.100.254"
     before=$(guest 'cat /proc/sys/vm/nr_hugepages')
     check "a NIC is listed with what it would lose" guest "weir setup | grep -A 2 '^$nic e1000 as $interface' | grep -q 'would lose 198.51.100.1/24 on $interface'"
-    check "a dry run ends well" guest "weir setup $nic --config /tmp/first.toml --dry-run >/tmp/dry"
+    check "a dry run ends well" guest "weir setup $nic --with-default-route --config /tmp/first.toml --dry-run >/tmp/dry"
     check "… and says the commands" guest "grep -q 'echo vfio-pci >/sys/bus/pci/devices/$nic/driver_override' /tmp/dry"
     check "… and does nothing" guest "[ ! -e /tmp/first.toml ] && [ -e /sys/class/net/$interface ]"
-    check "the NIC is given to weir" guest "weir setup $nic --hugepages 420 --config /tmp/first.toml"
+    refuse "what has the default route is not taken unasked" guest "weir setup $nic --config /tmp/first.toml"
+    check "the NIC is given to weir" guest "weir setup $nic --with-default-route --hugepages 420 --config /tmp/first.toml"
     same "it has the driver" vfio-pci "$(guest "basename \$(readlink /sys/bus/pci/devices/$nic/driver)")"
     same "hugepages are reserved" 210 "$(guest 'cat /proc/sys/vm/nr_hugepages')"
     check "the file is one that weir takes, with the device" guest "weir check /tmp/first.toml"

@@ -320,10 +320,15 @@ fn links() -> impl Strategy<Value = Links> {
     })
 }
 
+/// Any, and such that the first byte of data, or one of the next, is number 0.
+fn first_number() -> impl Strategy<Value = u32> {
+    prop_oneof![any::<u32>(), Just(u32::MAX), u32::MAX - 3000..=u32::MAX]
+}
+
 fn habits() -> impl Strategy<Value = Habits> {
     (
         (
-            any::<u32>(),
+            first_number(),
             any::<u64>(),
             200u16..1461,
             300u16..20_000,
@@ -407,9 +412,12 @@ proptest! {
         prop_assert!(sim.client.taken() == streams.1, "the client's stream");
         let expected = Toa::new(sim.client_ends.own);
         prop_assert!(sim.options.iter().all(|option| option == expected.as_bytes()));
-        // However full of padding the headers are, and of what was forged: that makes room.
-        prop_assert!(!sim.options.is_empty() || links.lost + links.late > 0);
-        prop_assert_eq!(sim.replay.stats().total(|worker| worker.untold.get()), 0);
+        // However full of padding the headers are, and of what was forged: that makes room. Blocks of SACK, of which there are some
+        // once something is lost or late, do not.
+        if links.lost + links.late == 0 {
+            prop_assert!(!sim.options.is_empty());
+            prop_assert_eq!(sim.replay.stats().total(|worker| worker.untold.get()), 0);
+        }
     }
 
     /// A client that gives up tells the real server so, whatever of the header has arrived by then.
