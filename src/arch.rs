@@ -2,11 +2,13 @@
 #![allow(unsafe_code)]
 
 use parking_lot::Mutex;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use std::alloc::{Layout, alloc, dealloc};
+use std::fs::File;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Has every descriptor of the process but the standard ones closed in programs that it starts from now on.
 ///
@@ -109,14 +111,21 @@ pub struct NoMemory {
 }
 
 /// The size and alignment of a huge page.
-const HUGE_PAGE: usize = 2 << 20;
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 /// A fixed array for large tables: aligned to huge pages, which the kernel is asked to use (`madvise`), and touched
 /// throughout from the start. A lookup in it then misses the TLB seldom, and never faults.
 pub(crate) struct HugeSlice<T> {
     start: NonNull<T>,
     len: usize,
-    layout: Layout,
+    memory: Memory,
+}
+
+/// Where its memory is from.
+enum Memory {
+    Allocated(Layout),
+    /// So many bytes of a file in memory, which outlives the process.
+    Mapped(usize),
 }
 
 // SAFETY: it owns its elements, as a boxed slice does.
@@ -157,7 +166,58 @@ impl<T: Copy> HugeSlice<T> {
             // SAFETY: `n` is below the number of elements that the allocation has room for.
             unsafe { start.add(n).write(value) };
         }
-        Ok(HugeSlice { start, len, layout })
+        Ok(HugeSlice {
+            start,
+            len,
+            memory: Memory::Allocated(layout),
+        })
+    }
+
+    /// The same as a part of a file in memory (tmpfs, hugetlbfs), beginning at `at`, a multiple of [`HUGE_PAGE`]: what is written
+    /// there stays when the process ends, however it ends. The file is to be of this process alone, so that no other changes or
+    /// shortens it; it takes a whole number of huge pages.
+    ///
+    /// # Errors
+    /// Where the file system has no room, or the kernel refuses the address space.
+    pub(crate) fn in_file(value: T, len: usize, file: &File, at: u64) -> std::io::Result<Self> {
+        assert!(len > 0 && size_of::<T>() > 0, "a table has a size");
+        let bytes = len.saturating_mul(size_of::<T>());
+        let bytes = bytes.saturating_add(HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+        // Else the first touch of a page that there is no room for would end the process.
+        fallocate(file, FallocateFlags::empty(), at, bytes as u64)?;
+        // SAFETY: a new mapping, placed by the kernel, harms no other.
+        let memory = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                file,
+                at,
+            )
+        }?;
+        let start = NonNull::new(memory.cast::<T>()).expect("the kernel maps nothing at 0");
+        // SAFETY: it is the mapping just made, whole. Where the advice is refused, small pages serve.
+        let _ = unsafe { madvise(memory, bytes, Advice::LinuxHugepage) };
+        for n in 0..len {
+            // SAFETY: `n` is below the number of elements that the mapping has room for, and a page is aligned for all of them.
+            unsafe { start.add(n).write(value) };
+        }
+        Ok(HugeSlice {
+            start,
+            len,
+            memory: Memory::Mapped(bytes),
+        })
+    }
+}
+
+impl HugeSlice<u64> {
+    /// For several threads. There is no other way to these numbers while it is in use.
+    #[inline]
+    pub(crate) fn atomics(&self) -> &[AtomicU64] {
+        // SAFETY: an `AtomicU64` has the size and alignment of a `u64`, which the caller borrows for reading only; the memory is
+        // its own, and is reached by its raw pointer.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len) }
     }
 }
 
@@ -181,10 +241,14 @@ impl<T> DerefMut for HugeSlice<T> {
 
 impl<T> Drop for HugeSlice<T> {
     fn drop(&mut self) {
-        // SAFETY: `new` wrote every element and allocated the memory with this layout; neither is used again.
-        unsafe {
-            std::ptr::drop_in_place(&raw mut **self);
-            dealloc(self.start.as_ptr().cast(), self.layout);
+        // Its elements are `Copy`: nothing is to be done for each.
+        match self.memory {
+            // SAFETY: `new` allocated the memory with this layout, and it is not used again.
+            Memory::Allocated(layout) => unsafe { dealloc(self.start.as_ptr().cast(), layout) },
+            Memory::Mapped(bytes) => {
+                // SAFETY: it is the whole of the mapping that `in_file` made, and none of it is used again.
+                let _ = unsafe { munmap(self.start.as_ptr().cast(), bytes) };
+            }
         }
     }
 }

@@ -38,6 +38,7 @@ pub mod packet;
 pub mod prefixes;
 pub mod probe;
 pub mod rcu;
+pub mod record;
 pub mod replay;
 pub mod resolver;
 pub mod ring;

@@ -7,11 +7,12 @@ use std::sync::RwLock;
 
 /// Labs that move as much as they can have a small machine for themselves; those that mostly wait run beside one another.
 static MACHINE: RwLock<()> = RwLock::new(());
-const HEAVY: [&str; 7] = [
+const HEAVY: [&str; 8] = [
     "client-address",
     "traffic",
     "reload",
     "resilience",
+    "restart",
     "fragments",
     "host",
     "many",
@@ -70,6 +71,13 @@ fn nat_carries_http_dns_and_iperf3_unharmed() {
 #[test]
 fn fullnat_carries_http_dns_and_iperf3_unharmed() {
     lab("traffic", &["fullnat"]);
+}
+
+#[test]
+fn connections_outlive_a_weir_that_is_killed() {
+    for mode in MODES {
+        lab("restart", &[mode, "1000"]);
+    }
 }
 
 #[test]

@@ -281,6 +281,14 @@ impl Guard {
         clients.begin(clients.key(service, client), now, rate);
         Some(clients)
     }
+
+    /// A client has a connection from before weir was restarted: no rate counts it. Returns the clients that it is counted among,
+    /// to be told when it ends.
+    pub fn had(&self, service: ServiceId, client: u64, now: Time) -> Option<&Arc<Clients>> {
+        let clients = self.clients.as_ref()?;
+        clients.begin(clients.key(service, client), now, None);
+        Some(clients)
+    }
 }
 
 #[cfg(test)]

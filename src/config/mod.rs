@@ -304,6 +304,8 @@ pub struct Config {
     pub unknown_tcp: UnknownTcp,
     /// Where drains and weights of the runtime are kept over a restart.
     pub state_file: Option<PathBuf>,
+    /// Where connections are kept over a restart.
+    pub connections_file: Option<PathBuf>,
     pub check_addresses: CheckAddresses,
     pub dpdk: Dpdk,
     pub api: Api,

@@ -95,6 +95,7 @@ tables! {
         reverse_path: ReversePath;
         unknown_tcp: UnknownTcp;
         state_file: AbsolutePath;
+        connections_file: AbsolutePath;
         check_addresses: List<Destination>;
         dpdk: Dpdk;
         api: Api;
@@ -382,6 +383,12 @@ impl Root {
             log,
         );
         only_once(&mut self.state_file, other.state_file, "`state_file`", log);
+        only_once(
+            &mut self.connections_file,
+            other.connections_file,
+            "`connections_file`",
+            log,
+        );
         only_once(
             &mut self.check_addresses,
             other.check_addresses,

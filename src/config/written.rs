@@ -31,6 +31,7 @@ impl Config {
             reverse_path,
             unknown_tcp,
             state_file,
+            connections_file,
             check_addresses,
             dpdk,
             api,
@@ -51,6 +52,8 @@ impl Config {
         put(&mut file, "reverse_path", word(*reverse_path));
         put(&mut file, "unknown_tcp", word(*unknown_tcp));
         put_some(&mut file, "state_file", state_file.as_deref().map(path));
+        let connections_file = connections_file.as_deref().map(path);
+        put_some(&mut file, "connections_file", connections_file);
         let CheckAddresses { v4, v6 } = *check_addresses;
         put(
             &mut file,

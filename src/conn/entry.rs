@@ -1,5 +1,9 @@
 //! A connection entry: all that a packet of a known connection needs, in one cache line, or in two of IPv6.
 
+mod memory;
+
+pub use memory::Torn;
+
 use super::key::{Address, FlowKey, Key};
 use super::key_any::FlowKeyAny;
 use super::key6::FlowKey6;

@@ -145,10 +145,24 @@ pub trait Key: Copy + Eq + Hash + Default + Debug + Send + Sync + 'static {
     fn reversed(&self) -> Self;
     /// Seeded anew at every start: colliding flows cannot be computed.
     fn hash_with(&self, seed: u64) -> u64;
+    /// The key whose memory had these bytes, as many as it has; none if they are no key's, or not as many.
+    fn from_memory(bytes: &[u8]) -> Option<Self>;
+}
+
+/// The number in memory at a place, in this machine's order of bytes; none beyond the end.
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    let bytes = bytes.get(at..)?.first_chunk()?;
+    Some(u64::from_ne_bytes(*bytes))
+}
+
+/// The ports and protocol of a key, if they can be one's.
+pub(super) fn ports_word(bytes: &[u8], at: usize) -> Option<u64> {
+    word(bytes, at).filter(|ports| *ports >> 40 == 0)
 }
 
 /// What a packet is found by: addresses, ports and protocol as they are on the wire, first byte lowest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct FlowKey {
     /// Source address, destination address.
     addresses: u64,
@@ -252,5 +266,12 @@ impl Key for FlowKey {
     fn wire(&self) -> impl Iterator<Item = u8> {
         let ports = self.wire_ports().to_le_bytes();
         self.wire_addresses().to_le_bytes().into_iter().chain(ports)
+    }
+
+    fn from_memory(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() == size_of::<Self>()).then_some(FlowKey {
+            addresses: word(bytes, 0)?,
+            ports: ports_word(bytes, 8)?,
+        })
     }
 }

@@ -1,10 +1,11 @@
 //! The key of an IPv6 packet.
 
-use super::key::Key;
+use super::key::{Key, ports_word, word};
 use std::net::Ipv6Addr;
 
 /// As [`FlowKey`](super::FlowKey), of an IPv6 packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct FlowKey6 {
     /// Source address, destination address; first byte lowest.
     addresses: [u64; 4],
@@ -122,6 +123,17 @@ impl Key for FlowKey6 {
             .into_iter()
             .flat_map(u64::to_le_bytes)
             .chain(ports)
+    }
+
+    fn from_memory(bytes: &[u8]) -> Option<Self> {
+        let mut addresses = [0; 4];
+        for (n, half) in addresses.iter_mut().enumerate() {
+            *half = word(bytes, n * 8)?;
+        }
+        (bytes.len() == size_of::<Self>()).then_some(FlowKey6 {
+            addresses,
+            ports: ports_word(bytes, 32)?,
+        })
     }
 }
 

@@ -89,6 +89,7 @@ impl Address for AnyAddress {
 
 /// As [`FlowKey6`], of addresses of either family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(transparent)]
 pub struct FlowKeyAny(FlowKey6);
 
 impl FlowKeyAny {
@@ -182,6 +183,10 @@ impl Key for FlowKeyAny {
     #[inline]
     fn hash_with(&self, seed: u64) -> u64 {
         self.0.hash_with(seed)
+    }
+
+    fn from_memory(bytes: &[u8]) -> Option<Self> {
+        FlowKey6::from_memory(bytes).map(FlowKeyAny)
     }
 }
 

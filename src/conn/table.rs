@@ -226,10 +226,21 @@ impl<E: Entry> Table<E> {
     pub fn new(capacity: usize, seed: u64) -> Result<Self, NoMemory> {
         let capacity = capacity.clamp(1, Self::MAX_CAPACITY);
         let bytes = Self::bytes(capacity);
-        let refused = |_| NoMemory { bytes };
+        let entries = HugeSlice::new(E::FREE, capacity).map_err(|_| NoMemory { bytes })?;
+        Self::over(entries, seed)
+    }
+
+    /// As [`new`](Self::new), with memory for the entries, none of which is in use: as many as a table may have at most.
+    ///
+    /// # Errors
+    /// Where the kernel refuses the memory of the index.
+    pub(crate) fn over(entries: HugeSlice<E>, seed: u64) -> Result<Self, NoMemory> {
+        let capacity = entries.len();
+        let bytes = Self::bytes(capacity);
+        let buckets = HugeSlice::new(Bucket::EMPTY, Self::buckets(capacity));
         Ok(Table {
-            entries: HugeSlice::new(E::FREE, capacity).map_err(refused)?,
-            buckets: HugeSlice::new(Bucket::EMPTY, Self::buckets(capacity)).map_err(refused)?,
+            entries,
+            buckets: buckets.map_err(|_| NoMemory { bytes })?,
             seed,
             high_water: 0,
             free: END,

@@ -96,10 +96,12 @@ pub struct WorkerQueues {
 const QUEUE_MB: usize = 2;
 
 impl Machine {
+    /// `former`: the hash key of a former process, whose connections are where it has led their packets.
+    ///
     /// # Errors
     /// If a device does not start, or the machine has less memory than the configuration asks for. The latter is told
     /// before anything is touched.
-    pub fn start(config: &Config) -> Result<Machine, Failure> {
+    pub fn start(config: &Config, former: Option<[u8; KEY_LEN]>) -> Result<Machine, Failure> {
         // Before the others look: a weir is told as what it is.
         let locks = Preflight::lock(config).map_err(Failure::Devices)?;
         let preflight = Preflight::new(config, &Bus::here(), Locking::now());
@@ -179,7 +181,10 @@ impl Machine {
         // One worker has every flow, whatever the key.
         let key = match (workers, config.dpdk.rss_key) {
             (1, _) | (_, RssKey::Published) => DEFAULT_KEY,
-            _ => draw_key(random).map_err(io::Error::from)?,
+            _ => match former {
+                Some(key) => key,
+                None => draw_key(random).map_err(io::Error::from)?,
+            },
         };
         let sockets = &sockets[..cpus.len()];
         let mut devices: Vec<Device> = probed

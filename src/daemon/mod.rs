@@ -2,6 +2,7 @@
 
 mod companions;
 pub mod harness;
+mod keep;
 pub mod machine;
 mod memory;
 pub mod preflight;
@@ -15,7 +16,7 @@ use crate::api::{self, Api};
 use crate::arch::{self, NoMemory};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Idle, PortConfig, Severity};
 use crate::control::{ASKED_BY, Control, Handle, Job, Turn, WorkerHandle, state_file};
-use crate::director::{Director, Room, Shared};
+use crate::director::{Director, Restored, Room, Shared};
 use crate::harden::{self, Role};
 use crate::host::WorkerEnd;
 use crate::io::dpdk::{self, Clock, Interrupts, Lcore, MbufPool, RxQueue};
@@ -23,11 +24,13 @@ use crate::log;
 use crate::model::{Device, Model};
 use crate::net::Vlan;
 use crate::probe::Checks;
+use crate::record::Unkept;
 use crate::stats::Stats;
 use crate::units::WorkerId;
 use crate::via::Ways;
 use crate::worker::{Inlet, Ports, Worker, rings};
 use companions::{companions, start_host};
+use keep::Former;
 use machine::{Machine, WorkerQueues};
 use memory::{Available, Shortage};
 use preflight::{Refusal, at_device};
@@ -36,7 +39,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
@@ -78,6 +81,8 @@ pub enum Failure {
          (ulimit -v)"
     )]
     Counters { workers: usize, why: NoMemory },
+    #[error("connections_file = {path:?}: {why}")]
+    Unkept { path: PathBuf, why: Unkept },
     #[error("{0}")]
     Host(String),
     #[error("the control thread cannot start: {0}")]
@@ -141,7 +146,8 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let starting = Arc::new(AtomicBool::new(true));
     end_at_a_signal(&starting, 0);
     let doors = doors(&config)?;
-    let machine = Machine::start(&config);
+    let former = Former::of(&config)?;
+    let machine = Machine::start(&config, former.as_ref().and_then(Former::rss_key));
     let mut machine = machine.map_err(|failure| failure.at_devices((&config, &devices)))?;
     let _locks = std::mem::take(&mut machine.locks);
     log::move_to(config.dpdk.main_lcore);
@@ -150,7 +156,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let (host, worker_ends) = runtime
         .block_on(start_host(&config, &machine, &ways))
         .map_err(Failure::Host)?;
-    let (mut control, workers) = start(&config, machine, worker_ends, &stop)?;
+    let (mut control, workers) = start(&config, machine, former, worker_ends, &stop)?;
     control.set_host(host);
     control.set_origin(&file.display().to_string(), known);
     // Dropped before the workers' devices and tables are.
@@ -299,10 +305,12 @@ impl Drop for Together {
     }
 }
 
-/// Makes the first tables and sends the workers off: none of them before every one has its memory.
+/// Makes the first tables and sends the workers off: none of them before every one has its memory, and what it takes over of a
+/// former process.
 fn start(
     config: &Config,
     machine: Machine,
+    former: Option<Former>,
     worker_ends: Vec<Option<WorkerEnd>>,
     stop: &Arc<AtomicBool>,
 ) -> Result<(Control, Vec<Lcore<()>>), Failure> {
@@ -336,6 +344,10 @@ fn start(
     }
     let capacity = config.limits.connections.div_ceil(workers.len());
     let room = Room::shared(config, capacity, workers.len());
+    let keep = match former {
+        None => None,
+        Some(former) => Some(former.keep(config, &mut model, &steering, room, clock.now())?),
+    };
 
     let shared = Shared::new(stats.clone(), steering, seed);
 
@@ -363,7 +375,7 @@ fn start(
     let (made, tables_made) = sync_channel(workers.len());
     let rings = rings(workers.len());
     let _together = Together;
-    for (n, ((((WorkerQueues { pool, rx, tx }, tables), cpu), rings), host)) in workers
+    for (n, ((((WorkerQueues { pool, rx, tx }, mut tables), cpu), rings), host)) in workers
         .into_iter()
         .zip(readers)
         .zip(&config.dpdk.workers)
@@ -409,20 +421,32 @@ fn start(
         let (gate, opened) = sync_channel::<()>(1);
         gates.push(gate);
         let made = made.clone();
+        let keeping = keep.as_ref().map(|keep| keep.keeping.clone());
+        let kept = keep
+            .as_ref()
+            .and_then(|keep| Some((keep.kept.clone()?, keep.origin)));
         lcores.push(eal.launch(id, move || {
             // On the worker's lcore, so that its memory is near to it.
             let stats = shared.stats.clone();
-            let director = match Director::new(id, room, shared, mailbox) {
+            let made_in = Director::keeping(id, room, shared, mailbox, keeping.as_deref());
+            let mut director = match made_in {
                 Ok(director) => director,
                 Err(why) => {
                     let _ = made.send(Err((id, why)));
                     return;
                 }
             };
+            // From the first tables on.
+            tables.quiescent();
+            let restored = kept.map_or_else(Restored::default, |(kept, origin)| {
+                director.restore(&kept, origin, tables.read(), clock.now())
+            });
+            // Gives the former file's memory back.
+            drop(keeping);
             // Before weir is ready: packets never meet a worker with privileges.
             harden::drop_privileges(Role::Worker);
             // Both fail only when the start is given up.
-            if made.send(Ok(())).is_err() || opened.recv().is_err() {
+            if made.send(Ok(restored)).is_err() || opened.recv().is_err() {
                 return;
             }
             Worker {
@@ -439,17 +463,27 @@ fn start(
             .run();
         })?);
     }
-    let mut outcomes = tables_made.iter().take(lcores.len());
-    if let Some(Err((worker, why))) = outcomes.find(Result::is_err) {
-        // The workers that have their tables end, and the devices close with the last queue.
-        drop(gates);
-        lcores.into_iter().for_each(Lcore::join);
-        return Err(Failure::Table {
+    let outcomes = tables_made.iter().take(lcores.len());
+    let restored = outcomes.collect::<Result<Vec<Restored>, _>>();
+    let complete = |all: Vec<Restored>| {
+        let mut sum = Restored::default();
+        all.into_iter().for_each(|one| sum += one);
+        keep.map_or(Ok(()), |keep| keep.complete(sum))
+    };
+    let completed = match restored {
+        Ok(all) => complete(all),
+        Err((worker, why)) => Err(Failure::Table {
             connections: config.limits.connections,
             worker,
             why,
             available: Free(Available::now()),
-        });
+        }),
+    };
+    if let Err(failure) = completed {
+        // The workers that have their tables end, and the devices close with the last queue.
+        drop(gates);
+        lcores.into_iter().for_each(Lcore::join);
+        return Err(failure);
     }
     for gate in gates {
         // There is room: it is the first message.

@@ -10,6 +10,7 @@ use crate::conn::entry::{NO_TEMPLATE, Worth};
 use crate::conn::local_port::{Held, Pair};
 use crate::conn::{Address, ConnId, Connection, Key, State, Table, Told};
 use crate::net::protocol;
+use crate::record::TableMemory;
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
 use crate::units::{Millis, RealId, ServiceId};
@@ -95,12 +96,20 @@ pub(super) enum Rivals {
 }
 
 impl<F: Family> Live<F> {
+    /// `kept`: memory for entries, and for what is told of their clients, that outlives the process.
     pub(super) fn new(
         capacity: usize,
+        kept: Option<TableMemory<Connection<F::Key>>>,
         shared: Arc<Shared>,
         counters: Arc<CachePadded<WorkerStats>>,
     ) -> Result<Self, NoMemory> {
-        let table = Table::new(capacity, shared.seed)?;
+        let table = match kept {
+            None => Table::new(capacity, shared.seed)?,
+            Some((entries, told)) => {
+                counters.told[F::TABLE].set_place(told);
+                Table::over(entries, shared.seed)?
+            }
+        };
         for beside in [&counters.told, &counters.begun] {
             beside[F::TABLE].set_entries(table.capacity());
         }

@@ -53,6 +53,7 @@ mod path_mtu;
 mod quic;
 mod refused;
 mod remind;
+mod restore;
 mod room;
 mod routing;
 mod schedule;
@@ -70,10 +71,11 @@ mod wanted;
 mod wrapped;
 
 use crate::arch::{NoMemory, cold_path};
-use crate::conn::{Connection6, ConnectionAny, Key, Table};
+use crate::conn::{Connection, Connection6, ConnectionAny, Key, Table};
 use crate::exchange::Mailbox;
 use crate::forward::identification::{Identifications, Identifications6};
 use crate::packet::{Burst, Packet, Sink};
+use crate::record::Keeping;
 use crate::stats::{MAX_PORTS, Stats, WorkerStats};
 use crate::steering::Steering;
 use crate::tables::{Tables, Target};
@@ -92,6 +94,7 @@ use parse::{Flow, Kind, Parsed, is_bad_source_mac};
 use path_mtu::PathMtus;
 use refused::Refused;
 use remind::Reminders;
+pub use restore::Restored;
 pub use room::Room;
 use stage::{Slot, Stage};
 use std::sync::Arc;
@@ -233,18 +236,32 @@ impl<P: Packet> Director<P> {
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
     ) -> Result<Self, NoMemory> {
+        Self::keeping(worker, room, shared, mailbox, None)
+    }
+
+    /// As [`new`](Self::new), with its connections where the next process finds them.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn keeping(
+        worker: WorkerId,
+        room: Room,
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox>,
+        keeping: Option<&Keeping>,
+    ) -> Result<Self, NoMemory> {
         let stages = (Stage::new(room.v6 > 0), Stage::new(true));
         let v6 = match room.v6 {
             0 => None,
             room => Some(Half {
-                core: Core::new(worker, room, shared.clone(), mailbox.clone())?,
+                core: Core::new(worker, room, shared.clone(), mailbox.clone(), keeping)?,
                 stage: stages.1,
             }),
         };
         let crossing = match room.crossing {
             0 => None,
             room => {
-                let core = Core::new(worker, room, shared.clone(), mailbox.clone())?;
+                let core = Core::new(worker, room, shared.clone(), mailbox.clone(), keeping)?;
                 Some(Box::new(core))
             }
         };
@@ -253,7 +270,7 @@ impl<P: Packet> Director<P> {
             _ => Some(Box::new(Fragments::new(room.fragments, shared.seed)?)),
         };
         let v4 = Half {
-            core: Core::new(worker, room.v4, shared, mailbox)?,
+            core: Core::new(worker, room.v4, shared, mailbox, keeping)?,
             stage: stages.0,
         };
         Ok(Director {
@@ -409,14 +426,28 @@ impl<F: Family, P: Packet> Core<F, P> {
         connections: usize,
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
+        keeping: Option<&Keeping>,
     ) -> Result<Self, NoMemory> {
+        let kept = match keeping {
+            None => None,
+            Some(keeping) => {
+                let bytes = connections * size_of::<Connection<F::Key>>();
+                let table = keeping.table(worker.0.into(), F::TABLE, Connection::<F::Key>::FREE);
+                table.map_err(|_| NoMemory { bytes })?
+            }
+        };
         // The halves of a director wrap packets by headers of one kind and source.
         let share = worker.index() * 2 + usize::from(!F::IS_FIRST);
         let shares = shared.steering.workers() * 2;
         Ok(Core {
             worker,
             draws: Draws::new(shared.seed, worker, F::TABLE),
-            live: Live::new(connections, shared.clone(), shared.stats.share_of(worker))?,
+            live: Live::new(
+                connections,
+                kept,
+                shared.clone(),
+                shared.stats.share_of(worker),
+            )?,
             memory: F::memory(worker, &shared),
             identifications: Identifications::new(share, shares),
             identifications6: Identifications6::new(share, shares, shared.seed),

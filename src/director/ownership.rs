@@ -218,6 +218,18 @@ impl<F: Family, P: Packet> Core<F, P> {
         })
     }
 
+    /// The worker that decides on the packets of a client to a service, as long as another has no connection of it.
+    pub(super) fn request_owner(
+        &self,
+        key: &F::Key,
+        service: Option<&Service>,
+        tables: &Tables,
+    ) -> WorkerId {
+        let steering = &self.shared.steering;
+        let rules = self.rules::<F>(key, service, tables);
+        rules.map_or_else(|| steering.owner(key), |rules| rules.owner(steering))
+    }
+
     /// Where an error goes next that quotes a client's packet, of whose connection nothing is known here: to the owner of new ones,
     /// and from there round those that may have older ones.
     pub(super) fn error_elsewhere(

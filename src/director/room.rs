@@ -2,7 +2,7 @@
 
 use super::fragment_table::FragmentRoom;
 use crate::config::{ClientAddress, Config};
-use crate::conn::{Connection, Connection6, Table};
+use crate::conn::{Connection, Connection6, ConnectionAny, Table};
 use crate::forward::Mode;
 use crate::sched;
 use crate::stats::Beside;
@@ -56,6 +56,15 @@ impl Room {
     /// How many connections there is room for, of all kinds.
     pub fn total(self) -> usize {
         self.v4 + self.v6 + self.crossing
+    }
+
+    /// The entries of each table, and the bytes of one: as [`Keeping`](crate::record::Keeping) takes it.
+    pub fn tables(self) -> Vec<(usize, usize)> {
+        vec![
+            (self.v4, size_of::<Connection>()),
+            (self.v6, size_of::<Connection6>()),
+            (self.crossing, size_of::<ConnectionAny>()),
+        ]
     }
 
     /// The memory of the tables, in bytes.

@@ -29,6 +29,11 @@ impl Sweep {
         self.owed = self.owed.saturating_add(2);
     }
 
+    /// There are connections from before: no time has passed for them that the hand should have gone round in.
+    pub(super) fn begin_at(&mut self, now: Time) {
+        self.last = now;
+    }
+
     /// Whether the hand is behind the clock.
     pub(super) fn is_behind(&self) -> bool {
         self.owed > 0

@@ -234,6 +234,9 @@ impl NeedsRestart {
         if new.api != old.api {
             return refuse("[api]".into());
         }
+        if new.connections_file != old.connections_file {
+            return refuse("connections_file".into());
+        }
         if new.limits.connections != old.limits.connections {
             return refuse("[limits] connections".into());
         }

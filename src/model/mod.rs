@@ -29,6 +29,7 @@ use crate::neighbour::NeighbourTable;
 use crate::net::{ByFamily, is_link_local};
 use crate::rcu::map::Map;
 use crate::rcu::{Publisher, Reader, domain};
+use crate::record::{Name, Names};
 use crate::resolver::Resolver;
 use crate::resolver::neighbours::Network;
 use crate::service::ServiceKey;
@@ -74,6 +75,8 @@ pub struct Model {
     speaks_ipv6: bool,
     /// There is room for connections whose sides are of different families.
     crosses_families: bool,
+    /// What the next process finds connections' real servers by, if there is such a file.
+    names: Option<Names>,
 }
 
 /// How often real servers that are no longer configured are looked at.
@@ -162,6 +165,7 @@ impl Model {
             ways: Ways::default(),
             speaks_ipv6: config.speaks_ipv6(),
             crosses_families: config.crosses_families(),
+            names: None,
         };
         model.change(config.clone(), now);
         (model, readers)
@@ -189,6 +193,7 @@ impl Model {
             health: config.health.clone(),
             host_peers: config.host_peers.clone(),
             state_file: config.state_file.clone(),
+            connections_file: config.connections_file.clone(),
             ..*config
         }
     }
@@ -266,6 +271,31 @@ impl Model {
     /// What a service counted, with the real servers that it no longer has.
     pub fn service_totals(&self, service: &Service) -> RealTotals {
         self.services.totals(service)
+    }
+
+    /// Has every id of a real server named for the next process, from now on.
+    pub fn set_names(&mut self, mut names: Names) {
+        for id in (0..self.services.registry().ids()).map(RealId) {
+            if let Some(name) = self.services.name_of(id) {
+                names.set(id, &name);
+            }
+        }
+        self.names = Some(names);
+    }
+
+    /// The id that a real server has, or a rule of `[[snat]]`, by the name that a former process has left.
+    pub fn named(&self, name: &Name) -> Option<RealId> {
+        match *name {
+            Name::Server {
+                service,
+                address,
+                port,
+            } => self.services.id(&service, (address, port)),
+            Name::Rule(from) => {
+                let mut rules = self.tables().snat.rules().iter();
+                Some(rules.find(|rule| rule.from == from)?.real)
+            }
+        }
     }
 
     /// Whether `new` can become the running configuration.
@@ -414,6 +444,9 @@ impl Model {
     /// What is due from time to time: neighbours, ids whose connections are gone, tables that no worker reads any more.
     /// Call it at least every few milliseconds.
     pub fn tick(&mut self, now: Time) {
+        if let Some(names) = &mut self.names {
+            names.live(now);
+        }
         self.take_steps(now);
         self.watch(now);
         let network = Network {
@@ -566,6 +599,8 @@ impl Model {
         let mut next = self.publisher.current().clone();
         change(&mut next);
         self.services.freeze(&mut next);
+        // Before any connection has them.
+        self.services.name_given(self.names.as_mut());
         next.generation = Generation(next.generation.0 + 1);
         self.publisher.publish(Box::new(next));
         for real in self.services.take_new_reals() {

@@ -17,7 +17,7 @@ pub use merge::{Input, Received, merge};
 use crate::arch::NoMemory;
 use crate::config::{Config, StaticNeighbour};
 use crate::conn::{Connection, Connection6, ConnectionAny, Key, Table};
-use crate::director::{Director, Origin, Room, Shared, Turn};
+use crate::director::{Director, Origin, Restored, Room, Shared, Turn};
 use crate::door::Door;
 use crate::exchange::Mailbox;
 use crate::io::memory::Memory;
@@ -26,6 +26,7 @@ use crate::model::{Device, Model};
 use crate::net::Vlan;
 use crate::packet::{BURST, Burst, Packet};
 use crate::rcu::Reader;
+use crate::record::{Header, Keeping, Kept, Place, Unkept};
 use crate::stats::{Stats, WorkerStats};
 use crate::steering::{DEFAULT_KEY, Steering};
 use crate::tables::Tables;
@@ -103,13 +104,72 @@ impl Replay {
         packets: usize,
         start: Time,
     ) -> Result<Self, NoMemory> {
+        let replay = Self::made(config, workers, packets, start, |_, _, _| None)?;
+        Ok(replay.0)
+    }
+
+    /// As [`new`](Self::new), with its connections in a file: those that an earlier one has left there go on. Both have the clock
+    /// of their captures.
+    ///
+    /// # Errors
+    /// Where there is no room for the file.
+    pub fn keeping(
+        config: &Config,
+        workers: usize,
+        packets: usize,
+        start: Time,
+        place: Place,
+    ) -> Result<(Self, Restored), Unkept> {
+        let former = place.kept().ok().flatten();
+        let mut failed = None;
+        let keep = |model: &mut Model, steering: &Steering, room: Room| {
+            let header = Header {
+                boot: [0; 16],
+                origin: 0,
+                alive: start.nanos(),
+                key: *steering.key(),
+                workers: steering.workers() as u32,
+                names: 1024,
+                names_used: 0,
+                sections: Vec::new(),
+            };
+            let rooms = vec![room.tables(); steering.workers()];
+            let (keeping, names) = match Keeping::new(place, header, &rooms) {
+                Ok(made) => made,
+                Err(why) => {
+                    failed = Some(why);
+                    return None;
+                }
+            };
+            model.set_names(names);
+            let former = former.map(|mut former| {
+                former.resolve(|name| model.named(name));
+                former
+            });
+            Some((keeping, former))
+        };
+        let made = Self::made(config, workers, packets, start, keep)?;
+        match failed {
+            None => Ok(made),
+            Some(why) => Err(why),
+        }
+    }
+
+    /// `keep`: where connections are kept, if they are, and those of a former process.
+    fn made(
+        config: &Config,
+        workers: usize,
+        packets: usize,
+        start: Time,
+        keep: impl FnOnce(&mut Model, &Steering, Room) -> Option<(Keeping, Option<Kept>)>,
+    ) -> Result<(Self, Restored), NoMemory> {
         let workers = workers.max(1);
         let stats = Arc::new(Stats::new(workers)?);
         let devices = (1..)
             .zip(&config.ports)
             .map(|(number, port)| device(number, port.mac))
             .collect();
-        let (model, readers) = Model::new(config, devices, stats.clone(), SEED, start);
+        let (mut model, readers) = Model::new(config, devices, stats.clone(), SEED, start);
         // A packet makes at most a connection and a persistence template: this limit is never met before the other.
         let connections = config.limits.connections.div_ceil(workers);
         let connections = connections.min(packets.saturating_mul(2));
@@ -119,10 +179,19 @@ impl Replay {
         fragments.datagrams = fragments.datagrams.min(packets.saturating_mul(2).max(2));
         fragments.waiting = fragments.waiting.min(packets.max(1));
         let shared = Shared::new(stats, Steering::new(DEFAULT_KEY, workers), SEED);
+        let kept = keep(&mut model, &shared.steering, room);
+        let keeping = kept.as_ref().map(|(keeping, _)| keeping);
+        let former = kept.as_ref().and_then(|(_, former)| former.as_ref());
+        let mut restored = Restored::default();
         let worker = |(n, mut reader): (usize, Reader<Tables>)| {
             reader.quiescent();
             let mailbox = Arc::new(Mailbox::default());
-            let director = Director::new(WorkerId(n as u8), room, shared.clone(), mailbox.clone())?;
+            let id = WorkerId(n as u8);
+            let made = Director::keeping(id, room, shared.clone(), mailbox.clone(), keeping);
+            let mut director = made?;
+            if let Some(former) = former {
+                restored += director.restore(former, 0, reader.read(), start);
+            }
             Ok(Worker {
                 reader,
                 director,
@@ -130,17 +199,22 @@ impl Replay {
             })
         };
         let workers = readers.into_iter().enumerate().map(worker);
-        let workers = workers.collect::<Result<Vec<_>, _>>()?;
+        let workers = workers.collect::<Result<Vec<_>, NoMemory>>()?;
+        if let Some((keeping, _)) = &kept {
+            // A file that cannot be renamed is found by no later one.
+            let _ = keeping.complete();
+        }
         let vlans = config.ports.iter().map(|port| port.vlan).collect();
         let outbox = Outbox::new(shared.stats.clone(), vlans, workers.len(), start);
-        Ok(Replay {
+        let replay = Replay {
             model,
             doors: doors(config, |_| true),
             workers,
             shared,
             outbox,
             clock: start,
-        })
+        };
+        Ok((replay, restored))
     }
 
     /// Says which ports have captures. Frames in a capture may also be for the ports on the same device that have none.

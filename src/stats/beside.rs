@@ -1,6 +1,7 @@
 //! What a worker keeps beside the entries of its connections, of services that ask for it: a number for each place in a
 //! table. The control thread has it made before the first such service is published; until then it takes no memory.
 
+use crate::arch::HugeSlice;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::sync::OnceLock;
@@ -10,18 +11,20 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub const TABLES: usize = 3;
 
 /// The numbers of one table. Only its worker reads and writes them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Beside {
-    numbers: OnceLock<Box<[AtomicU64]>>,
+    numbers: OnceLock<HugeSlice<u64>>,
     asked: CachePadded<Mutex<Asked>>,
 }
 
 /// What has to be known before they are made.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Default)]
 struct Asked {
     /// Entries of the table; 0: there is none yet.
     entries: usize,
     is_wanted: bool,
+    /// Where they are to be, if not in memory of the process.
+    place: Option<HugeSlice<u64>>,
 }
 
 impl Beside {
@@ -38,35 +41,42 @@ impl Beside {
         self.ask(|asked| asked.is_wanted = true);
     }
 
+    /// As [`set_entries`](Self::set_entries), with memory for their numbers, all of them 0.
+    pub(crate) fn set_place(&self, place: HugeSlice<u64>) {
+        self.ask(|asked| (asked.entries, asked.place) = (place.len(), Some(place)));
+    }
+
     fn ask(&self, what: impl FnOnce(&mut Asked)) {
         let mut asked = self.asked.lock();
         what(&mut asked);
-        let mut numbers = Vec::new();
+        if !asked.is_wanted || asked.entries == 0 || self.numbers.get().is_some() {
+            return;
+        }
+        let place = asked.place.take();
+        let numbers = place.map_or_else(|| HugeSlice::new(0, asked.entries), Ok);
         // Without the memory they are not there, and connections that need them are not made.
-        if asked.is_wanted
-            && asked.entries > 0
-            && self.numbers.get().is_none()
-            && numbers.try_reserve_exact(asked.entries).is_ok()
-        {
-            numbers.extend((0..asked.entries).map(|_| AtomicU64::new(0)));
-            let _ = self.numbers.set(numbers.into_boxed_slice());
+        if let Ok(numbers) = numbers {
+            let _ = self.numbers.set(numbers);
         }
     }
 
     /// The number of an entry; none while there are no numbers.
     #[inline]
     pub fn get(&self, entry: u32) -> Option<u64> {
-        let numbers = self.numbers.get()?;
-        Some(numbers.get(entry as usize)?.load(Relaxed))
+        Some(self.cell(entry)?.load(Relaxed))
     }
 
     /// Sets the number of an entry, if there are numbers.
     #[inline]
     pub fn set(&self, entry: u32, number: u64) {
-        let numbers = self.numbers.get();
-        if let Some(cell) = numbers.and_then(|numbers| numbers.get(entry as usize)) {
+        if let Some(cell) = self.cell(entry) {
             cell.store(number, Relaxed);
         }
+    }
+
+    #[inline]
+    fn cell(&self, entry: u32) -> Option<&AtomicU64> {
+        self.numbers.get()?.atomics().get(entry as usize)
     }
 }
 

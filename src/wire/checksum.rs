@@ -88,6 +88,7 @@ pub(super) fn naive(bytes: &[u8]) -> u16 {
 /// Applies to any checksum over the changed words, whatever the others are. It has the bytes of the wire: such sums are
 /// the same in every byte order (RFC 1071 section 2 (B)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct Delta(u16);
 
 impl Delta {
@@ -118,6 +119,11 @@ impl Delta {
     pub fn replace_u32(self, old: u32, new: u32) -> Delta {
         self.replace_u16((old >> 16) as u16, (new >> 16) as u16)
             .replace_u16(old as u16, new as u16)
+    }
+
+    /// The one whose memory had these bytes.
+    pub fn from_memory(bytes: [u8; 2]) -> Delta {
+        Delta(u16::from_ne_bytes(bytes))
     }
 
     /// Undoes this one.

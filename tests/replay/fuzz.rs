@@ -14,6 +14,8 @@ mod explain;
 mod fragments;
 #[path = "../../fuzz/import.rs"]
 mod import;
+#[path = "../../fuzz/kept.rs"]
+mod kept;
 #[path = "../../fuzz/quotes.rs"]
 mod quotes;
 #[path = "../../fuzz/wire.rs"]
@@ -45,6 +47,7 @@ fn what_a_fuzz_target_once_failed_on_it_passes() {
             "explain" => explain::run,
             "fragments" => fragments::run,
             "import" => import::run,
+            "kept" => kept::run,
             "quotes" => quotes::run,
             "wire" => wire::run,
             _ => panic!("fuzz target {name} has no body here"),

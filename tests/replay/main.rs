@@ -28,6 +28,7 @@ mod promises;
 mod refused;
 mod reload;
 mod reload_keys;
+mod restart;
 mod rivals;
 mod sctp;
 mod segments;

@@ -123,3 +123,98 @@ fn a_killed_tool_leaves_the_file_as_it_was_or_as_it_is_to_be() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), with(200));
     daemon.stop();
 }
+
+/// A file in memory that goes with its test.
+struct Shared(std::path::PathBuf);
+
+impl Shared {
+    fn new(name: &str) -> Self {
+        let name = format!("weir-test-{}-{name}", std::process::id());
+        Shared(Path::new("/dev/shm").join(name))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_killed_daemon_comes_back_with_its_connections() {
+    let lab = Lab::new();
+    let kept = Shared::new("connections");
+    let config = lab.config(&format!("connections_file = {:?}", kept.0), 5);
+    lab.receives("wan", &syns(12));
+    let daemon = Daemon::start(&lab, &config);
+    daemon.wait(|daemon| {
+        let rows = daemon.show("connections");
+        (rows.as_array().unwrap().len() == 12).then_some(())
+    });
+    // It is this one's alone.
+    let other = config.replace("weir.sock", "other.sock");
+    let why = refused(&lab.run(&other));
+    assert!(why.contains("another weir has it"), "{why}");
+    let ends = |daemon: &Daemon| {
+        let rows = daemon.show("connections");
+        let rows = rows.as_array().unwrap().iter();
+        let end = |row: &Value| ["client", "local", "real"].map(|key| row[key].to_string());
+        let mut ends: Vec<_> = rows.map(end).collect();
+        ends.sort();
+        ends
+    };
+    let before = ends(&daemon);
+    daemon.end("KILL");
+    lab.receives("wan", &[]);
+    for last in [false, true] {
+        let daemon = Daemon::start(&lab, &config);
+        assert_eq!(ends(&daemon), before);
+        let log = daemon.log();
+        let line = "connections from before the restart go on connections=12 templates=0";
+        assert!(log.contains(line), "{log}");
+        // It cannot change while weir runs.
+        lab.write("lb.toml", &lab.config("", 5));
+        let refused = daemon.tool(&["reload"]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(
+            said.contains("connections_file cannot change while weir runs"),
+            "{said}"
+        );
+        match last {
+            false => drop(daemon.end("KILL")),
+            true => daemon.stop(),
+        }
+    }
+    // Of another version: a clear word, and a clean start.
+    let file = std::fs::File::options().write(true).open(&kept.0).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[99], 8).unwrap();
+    drop(file);
+    let daemon = Daemon::start(&lab, &config);
+    let log = daemon.log();
+    assert!(
+        log.contains("its layout is version 99, and this weir reads"),
+        "{log}"
+    );
+    assert!(ends(&daemon).is_empty());
+    daemon.stop();
+}
+
+#[test]
+fn connections_are_kept_in_memory_only() {
+    let lab = Lab::new();
+    for (file, why) in [
+        (
+            "/proc/connections",
+            "name a file in memory, on tmpfs or hugetlbfs",
+        ),
+        ("/dev/shm/none/of/these", "No such file or directory"),
+        ("/dev/shm", "Is a directory"),
+    ] {
+        let config = lab.config(&format!("connections_file = {file:?}"), 5);
+        let refused = refused(&lab.run(&config));
+        assert!(
+            refused.contains("connections_file") && refused.contains(why),
+            "{refused}"
+        );
+    }
+}

@@ -25,6 +25,7 @@ use crate::forward;
 use crate::forward::tunnel::{Tunnel, Via};
 use crate::lpm::Lpm;
 use crate::rcu::map::Map;
+use crate::record::{Name, Names};
 use crate::sched::{self, Setting};
 use crate::service::{Persistence, Real, ServiceKey, Serving};
 use crate::stats::{Established, RealTotals, Stats};
@@ -429,6 +430,32 @@ impl Services {
     /// The addresses that have become those of real servers since the last call.
     pub(super) fn take_new_reals(&mut self) -> Vec<IpAddr> {
         std::mem::take(&mut self.indexes.new_reals)
+    }
+
+    /// Names the ids that were given to real servers, and to rules of `[[snat]]`, since the last call.
+    pub(super) fn name_given(&mut self, names: Option<&mut Names>) {
+        let given = self.indexes.registry.take_given();
+        let Some(names) = names else {
+            return;
+        };
+        for id in given {
+            if let Some(name) = self.name_of(id) {
+                names.set(id, &name);
+            }
+        }
+    }
+
+    /// What an id stands for.
+    pub(super) fn name_of(&self, id: RealId) -> Option<Name> {
+        let &(service, address, port) = self.indexes.registry.real(id)?;
+        Some(match self.indexes.snats.network(&service) {
+            Some(from) => Name::Rule(from),
+            None => Name::Server {
+                service,
+                address,
+                port,
+            },
+        })
     }
 
     /// Whether a removed service or real server may have connections left.

@@ -21,6 +21,8 @@ pub(super) struct RealIds {
     draining: HashMap<RealId, Draining>,
     /// The same, the other way round.
     by_place: HashMap<Place, RealId>,
+    /// Given to a real server since they were last asked for.
+    given: Vec<RealId>,
 }
 
 struct Draining {
@@ -43,10 +45,21 @@ impl RealIds {
             RealId((self.places.len() - 1) as u32)
         });
         self.places[id.index()] = Some(place);
+        self.given.push(id);
         stats.ensure(id);
         // What was its former real server's.
         stats.forget(id);
         id
+    }
+
+    /// How many ids there are, those in no use among them.
+    pub(super) fn len(&self) -> u32 {
+        self.places.len() as u32
+    }
+
+    /// The ids that were given to real servers since the last call.
+    pub(super) fn take_given(&mut self) -> Vec<RealId> {
+        std::mem::take(&mut self.given)
     }
 
     pub(super) fn retire(

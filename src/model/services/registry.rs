@@ -91,6 +91,16 @@ impl Registry {
         self.reals.place(id)
     }
 
+    /// How many ids of real servers there are, those in no use among them.
+    pub(in crate::model) fn ids(&self) -> u32 {
+        self.reals.len()
+    }
+
+    /// The ids that were given to real servers since the last call.
+    pub(super) fn take_given(&mut self) -> Vec<RealId> {
+        self.reals.take_given()
+    }
+
     /// The service of a real server: also of one that was removed, while it has connections.
     pub(in crate::model) fn service_of(&self, id: RealId) -> Option<ServiceId> {
         let (key, ..) = self.real(id)?;

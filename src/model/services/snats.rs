@@ -28,6 +28,12 @@ impl Snats {
         self.tables.clone()
     }
 
+    /// The network of a rule's key.
+    pub(super) fn network(&self, key: &ServiceKey) -> Option<IpNet> {
+        let mut keys = self.keys.iter();
+        Some(*keys.find(|(_, known)| *known == key)?.0)
+    }
+
     /// Goes from one configuration to another.
     pub(super) fn follow(
         &mut self,

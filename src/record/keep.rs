@@ -1,0 +1,259 @@
+//! Makes the file that this process keeps its connections in.
+
+use super::header::{ALIVE, Header, NAMES_USED, Section};
+use super::kept::{Kept, Unread};
+use super::name::Name;
+use crate::arch::{HUGE_PAGE, HugeSlice, NoMemory};
+use crate::units::{RealId, Time};
+use rustix::fs::{FlockOperation, Mode, OFlags, StatVfs, flock, fstatfs, fstatvfs};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Why connections cannot be kept where the configuration says.
+#[derive(Debug, thiserror::Error)]
+pub enum Unkept {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Memory(#[from] NoMemory),
+    #[error(
+        "it is on a disk: name a file in memory, on tmpfs or hugetlbfs, such as /dev/shm/weir-connections"
+    )]
+    NotInMemory,
+    #[error("another weir has it: give each one its own")]
+    InUse,
+    #[error("it is not a file of this user alone: remove it, or name another")]
+    NotOwn,
+    #[error(
+        "{need} MiB are needed, and its file system has {free} MiB free: lower [limits] connections, or enlarge it (mount -o remount,size=…)"
+    )]
+    NoRoom { need: u64, free: u64 },
+}
+
+/// A file that connections are kept in, from one process to the next. Whoever has it open, has it alone.
+pub struct Place {
+    path: PathBuf,
+    former: Option<File>,
+}
+
+/// statfs(2).
+const TMPFS: u32 = 0x0102_1994;
+const HUGETLBFS: u32 = 0x9584_58f6;
+
+impl Place {
+    /// Takes the place, as no other process may at the same time.
+    ///
+    /// # Errors
+    /// If it is no place for that.
+    pub fn take(path: &Path) -> Result<Place, Unkept> {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let about = fstatfs(File::open(directory)?).map_err(io::Error::from)?;
+        // These numbers have 32 bits, in a field whose type differs between machines.
+        let kind = about.f_type as u32;
+        match kind == TMPFS || kind == HUGETLBFS {
+            true => Self::anywhere(path),
+            false => Err(Unkept::NotInMemory),
+        }
+    }
+
+    /// The same, whatever file system it is on: of a disk, whose writing the workers may have to wait for.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn anywhere(path: &Path) -> Result<Place, Unkept> {
+        let former = match open(path, OFlags::RDWR) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => None,
+            found => Some(own(found?)?),
+        };
+        Ok(Place {
+            path: path.to_owned(),
+            former,
+        })
+    }
+
+    /// What a former process has left there; none if nothing is there.
+    ///
+    /// # Errors
+    /// If it is nothing that can be read.
+    pub fn kept(&self) -> Result<Option<Kept>, Unread> {
+        match &self.former {
+            None => Ok(None),
+            Some(file) => Kept::open(Box::new(file.try_clone()?)).map(Some),
+        }
+    }
+
+    fn beside(&self) -> PathBuf {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        self.path.with_file_name(name)
+    }
+}
+
+/// Without following a link, which someone else may have put there.
+fn open(path: &Path, how: OFlags) -> io::Result<File> {
+    let how = how | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::open(path, how, Mode::RUSR | Mode::WUSR)?;
+    Ok(File::from(file))
+}
+
+/// The file, if it is this user's and no other process has it.
+fn own(file: File) -> Result<File, Unkept> {
+    let about = file.metadata()?;
+    let own = rustix::process::geteuid().as_raw();
+    if !about.is_file() || about.uid() != own || about.mode() & 0o077 != 0 {
+        return Err(Unkept::NotOwn);
+    }
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Unkept::InUse),
+        Err(why) => Err(io::Error::from(why).into()),
+    }
+}
+
+/// The file of this process while it is made: the next one finds it only once it is [complete](Self::complete).
+pub struct Keeping {
+    place: Place,
+    file: File,
+    sections: Vec<Section>,
+}
+
+/// The names of real servers in the file, and that the process lives.
+pub struct Names {
+    head: HugeSlice<u8>,
+    most: usize,
+}
+
+/// The memory of a worker's table in the file: its entries, and a number for each of what its real server was told.
+pub(crate) type TableMemory<E> = (HugeSlice<E>, HugeSlice<u64>);
+
+impl Keeping {
+    /// Makes a file for tables. `rooms`: for each worker the entries of each of its tables, with the bytes of one.
+    ///
+    /// # Errors
+    /// Where there is no room.
+    pub fn new(
+        place: Place,
+        header: Header,
+        rooms: &[Vec<(usize, usize)>],
+    ) -> Result<(Keeping, Names), Unkept> {
+        let beside = place.beside();
+        match fs::remove_file(&beside) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why.into()),
+            _ => {}
+        }
+        let file = own(open(&beside, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?)?;
+        Self::in_file(place, file, header, rooms)
+    }
+
+    fn in_file(
+        place: Place,
+        file: File,
+        mut header: Header,
+        rooms: &[Vec<(usize, usize)>],
+    ) -> Result<(Keeping, Names), Unkept> {
+        let mut end = Header::head(header.names);
+        let mut next = |bytes: usize| {
+            let at = end;
+            end += (bytes as u64).next_multiple_of(HUGE_PAGE as u64);
+            at
+        };
+        for (worker, tables) in (0..).zip(rooms) {
+            for (table, &(entries, size)) in (0..).zip(tables) {
+                if entries > 0 {
+                    header.sections.push(Section {
+                        worker,
+                        table,
+                        size: size as u32,
+                        entries: entries as u64,
+                        at: next(entries * size),
+                        told_at: next(entries * 8),
+                    });
+                }
+            }
+        }
+        let of_system = fstatvfs(&file).map_err(io::Error::from)?;
+        if let Some(free) = free(&of_system).filter(|free| *free < end) {
+            return Err(Unkept::NoRoom {
+                need: end >> 20,
+                free: free >> 20,
+            });
+        }
+        file.set_len(end)?;
+        let head = Header::head(header.names) as usize;
+        let mut head = HugeSlice::in_file(0u8, head, &file, 0)?;
+        header.write(&mut head);
+        let most = header.names as usize;
+        let keeping = Keeping {
+            place,
+            file,
+            sections: header.sections,
+        };
+        Ok((keeping, Names { head, most }))
+    }
+
+    /// The memory of a worker's table in the file: for its entries, each of which is `value` now, and the numbers beside them;
+    /// none if it has no such table.
+    ///
+    /// # Errors
+    /// Where the file system or the kernel has no room for it.
+    pub(crate) fn table<E: Copy>(
+        &self,
+        worker: u32,
+        table: usize,
+        value: E,
+    ) -> io::Result<Option<TableMemory<E>>> {
+        let is_it = |it: &&Section| it.worker == worker && it.table as usize == table;
+        let Some(section) = self.sections.iter().find(is_it) else {
+            return Ok(None);
+        };
+        let count = section.entries as usize;
+        let entries = HugeSlice::in_file(value, count, &self.file, section.at)?;
+        let told = HugeSlice::in_file(0, count, &self.file, section.told_at)?;
+        Ok(Some((entries, told)))
+    }
+
+    /// Puts the file in the place of the former one, of which everything is in it that is to be kept. As long as anything of it is
+    /// in use, [`Names`] or a table, no other process can have it.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn complete(&self) -> io::Result<()> {
+        fs::rename(self.place.beside(), &self.place.path)
+    }
+}
+
+/// Free bytes; none: it has no limit, as a tmpfs of size 0.
+fn free(of: &StatVfs) -> Option<u64> {
+    (of.f_blocks > 0).then(|| of.f_bavail.saturating_mul(of.f_frsize))
+}
+
+impl Names {
+    /// Names the real server, or the rule, of an id: before any connection has it. One beyond those that there is room for has
+    /// no name, and its connections end with the process.
+    pub fn set(&mut self, id: RealId, name: &Name) {
+        let number = id.index();
+        if number >= self.most {
+            return;
+        }
+        let at = Header::BYTES + number * Name::BYTES;
+        self.head[at..at + Name::BYTES].copy_from_slice(&name.to_bytes());
+        let used = self.word(NAMES_USED).max(number as u64 + 1);
+        self.set_word(NAMES_USED, used);
+    }
+
+    /// The control thread lives.
+    pub fn live(&mut self, now: Time) {
+        self.set_word(ALIVE, now.nanos());
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        let bytes = self.head[at..].first_chunk().copied();
+        u64::from_ne_bytes(bytes.unwrap_or_default())
+    }
+
+    fn set_word(&mut self, at: usize, word: u64) {
+        self.head[at..at + 8].copy_from_slice(&word.to_ne_bytes());
+    }
+}
