@@ -57,6 +57,7 @@ pub struct OffenderView {
 pub struct PoolView {
     pub pool: String,
     pub service: String,
+    pub protocol: String,
     #[schema(value_type = String)]
     pub real: SocketAddr,
     /// Over all workers.

@@ -4,11 +4,15 @@
 
 #![allow(clippy::print_stdout)] // The figures.
 
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use weir::bench::{Bench, Setup};
 use weir::config::{
     CheckWay, Exchange, HealthConfig, HealthTemplates, HealthUse, HttpProbe, ModeConfig, Probe,
     Protocol, RealConfig, SchedulerConfig, ServiceConfig, WhenUnavailable,
@@ -205,4 +209,76 @@ fn twenty_thousand_services_share_checks() {
         "20,000 services x 8",
         services(20_000, 8, 2000, health, port),
     );
+}
+
+/// The threads of this process.
+fn threads() -> HashSet<i32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+    names.map(|name| name.parse().unwrap()).collect()
+}
+
+/// Lets a thread run on one CPU, or on all others.
+fn pin(thread: i32, cpu: usize, only: bool) {
+    let mut set = CpuSet::new();
+    let all = std::thread::available_parallelism().unwrap().get();
+    let is_one = |other: &usize| (*other == cpu) == only;
+    (0..all)
+        .filter(is_one)
+        .for_each(|cpu| set.set(cpu).unwrap());
+    sched_setaffinity(Pid::from_raw(thread), &set).unwrap();
+}
+
+/// How long a worker does not poll at most within 20 ms, with checks beside it and without, in turns: on a machine that others
+/// use, the figures without say how much is theirs.
+#[test]
+#[ignore = "measures what checks cost, which other tests beside it would distort; scripts/test --full runs it"]
+fn no_worker_notices_ten_thousand_tcp_checks_a_second() {
+    const WINDOW: Duration = Duration::from_millis(20);
+    let _machine = MACHINE.lock();
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    if cpus < 2 {
+        println!("a worker has a CPU of its own, and there is one");
+        return;
+    }
+    // The server that is checked, and the checks, have the other CPUs, as the threads of a daemon have.
+    pin(0, 0, false);
+    let port = serve(b"");
+    let health = every_second(Probe::Tcp(Exchange::default()));
+    let many = services(1250, 8, 10_000, health, port);
+    let mut checks = Checks::start(Arc::default()).unwrap();
+    let mut bench = Bench::new(&Setup::new("dr", "udp").config(), 1024);
+    let before = threads();
+    let mut gaps = [Vec::new(), Vec::new()];
+    let mut made = 0;
+    bench.beside(|beside| {
+        let worker = threads();
+        let mut worker = worker.difference(&before);
+        pin(*worker.next().unwrap(), 0, true);
+        assert_eq!(worker.next(), None);
+        for round in 0..12 {
+            let is_checked = round % 2 == 1;
+            let services = if is_checked { many.clone() } else { vec![] };
+            checks.configure(services, Arc::new(HealthTemplates::new()));
+            std::thread::sleep(Duration::from_secs(2));
+            let passed = checks.counts().passed;
+            for _ in 0..100 {
+                let gap = beside.longest_gap(|_, _| std::thread::sleep(WINDOW));
+                gaps[usize::from(is_checked)].push(gap);
+            }
+            made += checks.counts().passed - passed;
+            while checks.next_change().is_some() {}
+        }
+    });
+    let [without, with] = gaps.map(|mut gaps| {
+        gaps.sort_unstable_by(f64::total_cmp);
+        [50, 90, 99].map(|percent| gaps[gaps.len() * percent / 100] / 1e3)
+    });
+    println!(
+        "longest time between two polls within {WINDOW:?}, of half, 90 % and 99 % of the times at most, in µs: \
+         {without:.1?} without checks, {with:.1?} beside {:.0} checks a second",
+        made as f64 / 12.0
+    );
+    assert!(made > 12 * 5000, "{made} checks within 12 s");
+    assert!(with[0] < without[0] * 2.0 + 50.0);
 }

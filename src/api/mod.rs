@@ -172,7 +172,13 @@ async fn check_host(request: Request, next: Next) -> Response {
         .headers()
         .get(header::HOST)
         .map(|host| host.to_str().unwrap_or("?"));
-    if host.is_none_or(is_local) {
+    // What a page of another site asks for it cannot read, but it would cost the answer. A link that is followed is no such thing.
+    let said = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+    let is_of_other_site = said("sec-fetch-site") == Some(b"cross-site")
+        && said("sec-fetch-dest") != Some(b"document");
+    if is_of_other_site {
+        error(StatusCode::FORBIDDEN, "a page of another site gets nothing")
+    } else if host.is_none_or(is_local) {
         next.run(request).await
     } else {
         error(

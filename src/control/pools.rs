@@ -125,6 +125,7 @@ impl Control {
                 rows.push(PoolView {
                     pool: pool.name.clone(),
                     service: service.name.to_string(),
+                    protocol: service.key.protocol.name().to_owned(),
                     real: SocketAddr::new(real.address, real.port),
                     all,
                     workers,

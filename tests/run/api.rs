@@ -213,16 +213,28 @@ fn on_a_loopback_address_the_api_asks_whom_a_request_is_for() {
     let listen = format!("listen = \"{address}\"");
     let config = lab.config("", 1).replace("listen = \"\"", &listen);
     let daemon = Daemon::start_at(&lab, &config, &address.to_string());
-    let ask = |host: &str| {
+    let ask_with = |host: &str, more: &str| {
         daemon
             .request(&format!(
-                "GET /health HTTP/1.1\r\nConnection: close\r\nHost: {host}\r\n\r\n"
+                "GET /health HTTP/1.1\r\nConnection: close\r\nHost: {host}\r\n{more}\r\n"
             ))
             .0
     };
+    let ask = |host: &str| ask_with(host, "");
     assert_eq!(ask(&address.to_string()), 200);
     assert_eq!(ask("localhost"), 200);
     assert_eq!(ask("rebound.example"), 421);
+    // What browsers say of a page of another site that asks for something, and of one in which a link is followed.
+    for (site, dest, status) in [
+        ("cross-site", "empty", 403),
+        ("cross-site", "iframe", 403),
+        ("cross-site", "document", 200),
+        ("same-origin", "empty", 200),
+        ("none", "document", 200),
+    ] {
+        let more = format!("Sec-Fetch-Site: {site}\r\nSec-Fetch-Dest: {dest}\r\n");
+        assert_eq!(ask_with("localhost", &more), status, "{site} {dest}");
+    }
     // The address is taken: a second daemon does not start.
     let second = Lab::new();
     let config = second.config("", 1).replace("listen = \"\"", &listen);

@@ -16,6 +16,16 @@ class Refused extends Error {
   }
 }
 
+/// Milliseconds until what does not answer is given up, and until a stream of events is that was silent: it has a sign of life every
+/// 15 seconds.
+const PATIENCE = 15000;
+const SILENCE = 40000;
+
+function patient(signal) {
+  const late = AbortSignal.timeout(PATIENCE);
+  return AbortSignal.any ? AbortSignal.any([signal, late]) : signal;
+}
+
 async function request(path, options) {
   let answer;
   try {
@@ -41,12 +51,12 @@ const address = (path, query = {}) => {
 
 /// Reads a list or an object.
 async function read(path, query, signal) {
-  return (await request(address(path, query), { headers: headers(), signal })).json();
+  return (await request(address(path, query), { headers: headers(), signal: patient(signal) })).json();
 }
 
 /// Reads one page of a list, and how many rows there are on all pages.
 async function readPage(path, query, signal) {
-  const answer = await request(address(path, query), { headers: headers(), signal });
+  const answer = await request(address(path, query), { headers: headers(), signal: patient(signal) });
   const rows = await answer.json();
   return { rows, total: Number(answer.headers.get("x-total-count") ?? rows.length) };
 }
@@ -58,7 +68,7 @@ async function change(path, body) {
 
 /// What weir says of itself to who has this token.
 async function status(bearer, signal) {
-  return (await request("/v1/status", { headers: headers({}, bearer), signal })).json();
+  return (await request("/v1/status", { headers: headers({}, bearer), signal: patient(signal) })).json();
 }
 
 /// Hands over events as they happen (server-sent events: `EventSource` can send no token), until the signal; from one number on.
@@ -67,7 +77,8 @@ async function follow(after, signal, take) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const silent = setTimeout(() => reader.cancel(), SILENCE);
+    const { value, done } = await reader.read().finally(() => clearTimeout(silent));
     if (done) return;
     const parts = (text + value).split("\n\n");
     text = parts.pop();

@@ -112,11 +112,12 @@ function poolsView() {
     columns: [
       { title: "Pool", key: "pool", head: true, kind: "name", cell: (row) => row.pool },
       { title: "Service", key: "service", kind: "name", cell: (row) => row.service },
+      { title: "Protocol", key: "protocol", minor: true, cell: (row) => row.protocol },
       { title: "Real server", key: "real", kind: "name", cell: (row) => row.real },
       { title: "Use", key: "use", number: true, value: (row) => row.used / (row.pairs || 1), cell: use },
       pairs("Used", "used"), pairs("Closing", "closing", true), pairs("Most", "highest", true), pairs("Pairs", "pairs"), pairs("Exhausted", "exhausted"),
     ],
-    rowKey: (row) => `${row.pool} ${row.service} ${row.real}`, sort: { by: "use", reversed: true }, empty: "No service has a local pool.",
+    rowKey: (row) => `${row.pool} ${row.service} ${row.protocol} ${row.real}`, sort: { by: "use", reversed: true }, empty: "No service has a local pool.",
   });
   const snat = wholeList({
     path: "/v1/snat", caption: "Rules for connections outwards ([[snat]])",
@@ -198,7 +199,7 @@ function eventsView() {
     if (last && rows.some((row) => row.n <= last)) [events, last] = [[], 0];
     take(rows);
     show();
-    if (isPaused) return;
+    if (isPaused || document.hidden) return;
     const follower = (follows = new AbortController());
     // Where too many follow them already, or the connection ends, the next turn reads on.
     follow(last, follower.signal, take).catch(() => {}).finally(() => follows === follower && (follows = null));

@@ -27,8 +27,9 @@ function open() {
   } catch {
     key = "";
   }
-  view = name === "service" && key ? serviceView(key, given) : (VIEWS[name] || servicesView)(given);
-  const shown = view.of || (VIEWS[name] ? name : "services");
+  const known = Object.hasOwn(VIEWS, name) ? name : "services";
+  view = name === "service" && key ? serviceView(key, given) : VIEWS[known](given);
+  const shown = view.of || known;
   for (const link of $("views").querySelectorAll("a")) {
     if (link.hash === `#${shown}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -75,6 +76,8 @@ function restart() {
 function notice(why) {
   const shown = $("notice");
   let text = "";
+  // An answer that stops in its midst.
+  if (why?.name === "TimeoutError") why = new Refused(0, "weir does not answer");
   if (why instanceof Refused) {
     text = `${why.message[0].toUpperCase()}${why.message.slice(1)}.`;
     if (why.status === 0) text += " What is shown is of before; this page asks again.";
@@ -172,7 +175,7 @@ function begin() {
   addEventListener("hashchange", open);
   document.addEventListener("visibilitychange", () => {
     // A page that is not looked at asks for nothing.
-    if (!document.hidden) return turn();
+    if (!document.hidden) return isPaused || turn();
     clearTimeout(timer);
     view.close?.();
   });
