@@ -35,7 +35,7 @@ use crate::log;
 use access::{Door, MayRead, guard};
 use answer::{Kind, as_problem, error, no_answer, problem};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
@@ -173,10 +173,7 @@ async fn check_host(request: Request, next: Next) -> Response {
         .get(header::HOST)
         .map(|host| host.to_str().unwrap_or("?"));
     // What a page of another site asks for it cannot read, but it would cost the answer. A link that is followed is no such thing.
-    let said = |name| request.headers().get(name).map(HeaderValue::as_bytes);
-    let is_of_other_site = said("sec-fetch-site") == Some(b"cross-site")
-        && said("sec-fetch-dest") != Some(b"document");
-    if is_of_other_site {
+    if is_of_other_site(request.headers()) {
         error(StatusCode::FORBIDDEN, "a page of another site gets nothing")
     } else if host.is_none_or(is_local) {
         next.run(request).await
@@ -186,6 +183,11 @@ async fn check_host(request: Request, next: Next) -> Response {
             "ask for an IP address or for localhost",
         )
     }
+}
+
+fn is_of_other_site(headers: &HeaderMap) -> bool {
+    let said = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    said("sec-fetch-site") == Some(b"cross-site") && said("sec-fetch-dest") != Some(b"document")
 }
 
 fn is_local(host: &str) -> bool {

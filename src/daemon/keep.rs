@@ -4,7 +4,7 @@ use super::Failure;
 use crate::config::Config;
 use crate::director::{Restored, Room};
 use crate::model::Model;
-use crate::record::{Header, Keeping, Kept, Place, Unkept};
+use crate::record::{Header, Keeping, Kept, Place, Unkept, Unread};
 use crate::steering::{KEY_LEN, Steering, is_fair};
 use crate::units::Time;
 use rustix::time::{ClockId, clock_gettime};
@@ -34,7 +34,12 @@ impl Former {
         };
         let place = Place::take(path).map_err(|why| unkept(path, why))?;
         let boot = boot();
-        let usable = place.kept().and_then(|kept| {
+        let found = match place.kept() {
+            // Whatever it is, it is not weir's to overwrite.
+            Err(Unread::Foreign) => return Err(unkept(path, Unkept::Foreign)),
+            found => found,
+        };
+        let usable = found.and_then(|kept| {
             kept.map(|kept| kept.check_times(&boot, machine_clock()).map(|()| kept))
                 .transpose()
         });
@@ -49,6 +54,24 @@ impl Former {
             kept,
             boot,
         }))
+    }
+
+    /// Whether a former process has left a file.
+    pub(super) fn is_there(&self) -> bool {
+        self.place.has_former()
+    }
+
+    /// Removes what a former process has left: rather without its connections than not at all.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn forget(&mut self, why: &str) -> Result<(), Failure> {
+        let file = self.path.display();
+        tracing::warn!(%file, "connections_file is not used: {why}; the connections from before the restart are forgotten");
+        self.kept = None;
+        self.place
+            .forget()
+            .map_err(|why| unkept(&self.path, why.into()))
     }
 
     /// By which packets were spread over workers: with the same key each comes to the worker that has its connection.
@@ -85,9 +108,15 @@ impl Former {
         if let Some(kept) = &mut self.kept {
             kept.resolve(|name| model.named(name));
         }
+        if (self.place.lacks_room(header.names, &rooms))
+            .map_err(|why| unkept(&self.path, why.into()))?
+        {
+            self.forget("its file system has no room for two")?;
+        }
         let begun = Instant::now();
-        let (keeping, names) =
+        let (keeping, mut names) =
             Keeping::new(self.place, header, &rooms).map_err(|why| unkept(&self.path, why))?;
+        names.follow(machine_clock);
         model.set_names(names);
         Ok(Keep {
             path: self.path,
@@ -117,7 +146,7 @@ impl Keep {
     /// If the file system refuses.
     pub(super) fn complete(self, restored: Restored) -> Result<(), Failure> {
         let completed = self.keeping.complete();
-        completed.map_err(|why| unkept(&self.path, why.into()))?;
+        completed.map_err(|why| unkept(&self.path, why))?;
         let Some(kept) = self.kept else {
             return Ok(());
         };

@@ -1,6 +1,7 @@
 //! Brings the EAL, the mempool and the ports up, as a configuration asks for.
 
 use super::Failure;
+use super::keep::Former;
 use super::memory::{Available, Needs};
 use super::preflight::Preflight;
 use crate::config::{Config, Idle, PortConfig, Queues, RssKey};
@@ -96,12 +97,12 @@ pub struct WorkerQueues {
 const QUEUE_MB: usize = 2;
 
 impl Machine {
-    /// `former`: the hash key of a former process, whose connections are where it has led their packets.
+    /// `former`: what a former process has left, whose connections are where its hash key has led their packets.
     ///
     /// # Errors
     /// If a device does not start, or the machine has less memory than the configuration asks for. The latter is told
     /// before anything is touched.
-    pub fn start(config: &Config, former: Option<[u8; KEY_LEN]>) -> Result<Machine, Failure> {
+    pub(super) fn start(config: &Config, mut former: Option<&mut Former>) -> Result<Machine, Failure> {
         // Before the others look: a weir is told as what it is.
         let locks = Preflight::lock(config).map_err(Failure::Devices)?;
         let preflight = Preflight::new(config, &Bus::here(), Locking::now());
@@ -135,13 +136,24 @@ impl Machine {
             workers: cpus.len(),
             connections: config.limits.connections,
             connection_bytes: Room::of(config, 1 << 20).table_bytes() >> 20,
+            // What a former one takes is in use already.
+            tables: match &former {
+                Some(former) if !former.is_there() => 2,
+                _ => 1,
+            },
             fragments: Room::shared(config, 0, 1).fragments.table_bytes::<Mbuf>(),
             mempools: match hugepages {
                 true => 0,
                 false => memory_mb << 20,
             },
         };
-        needs.check(Available::now().as_ref())?;
+        match (needs.check(Available::now().as_ref()), &mut former) {
+            (Err(_), Some(former)) if former.is_there() => {
+                former.forget("there is no memory for two")?;
+                needs.check(Available::now().as_ref())?;
+            }
+            (checked, _) => checked?,
+        }
         let eal = Eal::init(&EalConfig {
             workers: cpus,
             main_lcore: config.dpdk.main_lcore,
@@ -181,7 +193,7 @@ impl Machine {
         // One worker has every flow, whatever the key.
         let key = match (workers, config.dpdk.rss_key) {
             (1, _) | (_, RssKey::Published) => DEFAULT_KEY,
-            _ => match former {
+            _ => match former.and_then(|former| former.rss_key()) {
                 Some(key) => key,
                 None => draw_key(random).map_err(io::Error::from)?,
             },

@@ -18,6 +18,8 @@ pub(super) struct Needs {
     pub connections: usize,
     /// The bytes of a connection, its share of the index included.
     pub connection_bytes: usize,
+    /// So many tables there will be at once: two at the next restart, where connections are kept.
+    pub tables: usize,
     /// The bytes of what is remembered of datagrams in fragments.
     pub fragments: usize,
     /// The bytes of the mempools; 0 where they are in hugepages.
@@ -46,7 +48,8 @@ impl Needs {
         };
         let besides =
             (self.mempools + self.fragments) as u64 + PROCESS + WORKER * self.workers as u64;
-        let tables = self.connections as u64 * self.connection_bytes as u64;
+        let connection = (self.connection_bytes * self.tables) as u64;
+        let tables = self.connections as u64 * connection;
         let Some(left) = available.bytes.checked_sub(besides) else {
             return Err(Shortage(format!(
                 "the mempools and counters of {} workers need {} MiB of memory, and {available}: use fewer [dpdk] \
@@ -64,7 +67,7 @@ impl Needs {
             self.connections,
             tables.div_ceil(MIB),
             besides.div_ceil(MIB),
-            left / self.connection_bytes as u64
+            left / connection
         )))
     }
 }
@@ -245,6 +248,7 @@ mod tests {
             workers: 2,
             connections,
             connection_bytes: 96,
+            tables: 1,
             fragments: 0,
             mempools,
         };

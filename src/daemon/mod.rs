@@ -146,8 +146,8 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let starting = Arc::new(AtomicBool::new(true));
     end_at_a_signal(&starting, 0);
     let doors = doors(&config)?;
-    let former = Former::of(&config)?;
-    let machine = Machine::start(&config, former.as_ref().and_then(Former::rss_key));
+    let mut former = Former::of(&config)?;
+    let machine = Machine::start(&config, former.as_mut());
     let mut machine = machine.map_err(|failure| failure.at_devices((&config, &devices)))?;
     let _locks = std::mem::take(&mut machine.locks);
     log::move_to(config.dpdk.main_lcore);

@@ -43,6 +43,7 @@ pub struct Header {
 }
 
 /// Where [`Header::alive`] and [`Header::names_used`] are.
+pub(super) const ORIGIN: usize = 32;
 pub(super) const ALIVE: usize = 40;
 pub(super) const NAMES_USED: usize = 104;
 /// Where the sections begin.
@@ -73,7 +74,7 @@ impl Header {
         put(8, &VERSION.to_ne_bytes());
         put(12, &self.workers.to_ne_bytes());
         put(16, &self.boot);
-        put(32, &self.origin.to_ne_bytes());
+        put(ORIGIN, &self.origin.to_ne_bytes());
         put(ALIVE, &self.alive.to_ne_bytes());
         put(48, &self.key);
         put(88, &(self.sections.len() as u64).to_ne_bytes());
@@ -111,10 +112,10 @@ impl Header {
             return Err(Unread::Version(version));
         }
         let mut header = Header {
-            boot: *bytes[16..].first_chunk().ok_or(Unread::Damaged)?,
-            origin: word(32)?,
+            boot: *(bytes.get(16..).and_then(<[u8]>::first_chunk)).ok_or(Unread::Damaged)?,
+            origin: word(ORIGIN)?,
             alive: word(ALIVE)?,
-            key: *bytes[48..].first_chunk().ok_or(Unread::Damaged)?,
+            key: *(bytes.get(48..).and_then(<[u8]>::first_chunk)).ok_or(Unread::Damaged)?,
             workers: half(12)?,
             names: word(96)?,
             names_used: word(NAMES_USED)?,

@@ -1,6 +1,6 @@
 //! Makes the file that this process keeps its connections in.
 
-use super::header::{ALIVE, Header, NAMES_USED, Section};
+use super::header::{ALIVE, Header, NAMES_USED, ORIGIN, Section};
 use super::kept::{Kept, Unread};
 use super::name::Name;
 use crate::arch::{HUGE_PAGE, HugeSlice, NoMemory};
@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Why connections cannot be kept where the configuration says.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +23,17 @@ pub enum Unkept {
         "it is on a disk: name a file in memory, on tmpfs or hugetlbfs, such as /dev/shm/weir-connections"
     )]
     NotInMemory,
+    #[error("it is a file of something else: remove it, or name another")]
+    Foreign,
     #[error("another weir has it: give each one its own")]
     InUse,
     #[error("it is not a file of this user alone: remove it, or name another")]
     NotOwn,
+    #[error("its file system has pages of more than 2 MiB: mount one with pagesize=2M")]
+    LargePages,
     #[error(
-        "{need} MiB are needed, and its file system has {free} MiB free: lower [limits] connections, or enlarge it (mount -o remount,size=…)"
+        "{need} MiB are needed, for this file and the next one at a restart, and its file system has {free} MiB free: lower [limits] \
+         connections, or enlarge it (mount -o remount,size=…)"
     )]
     NoRoom { need: u64, free: u64 },
 }
@@ -52,6 +58,9 @@ impl Place {
         let about = fstatfs(File::open(directory)?).map_err(io::Error::from)?;
         // These numbers have 32 bits, in a field whose type differs between machines.
         let kind = about.f_type as u32;
+        if kind == HUGETLBFS && about.f_bsize as usize > HUGE_PAGE {
+            return Err(Unkept::LargePages);
+        }
         match kind == TMPFS || kind == HUGETLBFS {
             true => Self::anywhere(path),
             false => Err(Unkept::NotInMemory),
@@ -67,6 +76,12 @@ impl Place {
             Err(why) if why.kind() == io::ErrorKind::NotFound => None,
             found => Some(own(found?)?),
         };
+        if let Some(former) = &former
+            && !is_at(former, path)?
+        {
+            // Another one has just put its own there.
+            return Err(Unkept::InUse);
+        }
         Ok(Place {
             path: path.to_owned(),
             former,
@@ -82,6 +97,34 @@ impl Place {
             None => Ok(None),
             Some(file) => Kept::open(Box::new(file.try_clone()?)).map(Some),
         }
+    }
+
+    /// Whether there is a file of a former process, and no room for another one beside it. `names`, `rooms`: as of the new file.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn lacks_room(&self, names: u64, rooms: &[Vec<(usize, usize)>]) -> io::Result<bool> {
+        let Some(former) = &self.former else {
+            return Ok(false);
+        };
+        let free = free(&fstatvfs(former)?);
+        Ok(free.is_some_and(|free| free < size(names, rooms)))
+    }
+
+    /// Whether there is a file of a former process.
+    pub fn has_former(&self) -> bool {
+        self.former.is_some()
+    }
+
+    /// Removes the file of the former process.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn forget(&mut self) -> io::Result<()> {
+        if self.former.take().is_some() {
+            fs::remove_file(&self.path)?;
+        }
+        Ok(())
     }
 
     fn beside(&self) -> PathBuf {
@@ -112,17 +155,39 @@ fn own(file: File) -> Result<File, Unkept> {
     }
 }
 
+/// Whether the file is the one of that name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let it = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (it.dev(), it.ino())),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(why) => Err(why),
+    }
+}
+
+/// The bytes of a file.
+fn size(names: u64, rooms: &[Vec<(usize, usize)>]) -> u64 {
+    let of = |(entries, size): &(usize, usize)| {
+        let pages = |bytes: usize| (bytes as u64).next_multiple_of(HUGE_PAGE as u64);
+        pages(entries * size) + pages(entries * 8)
+    };
+    Header::head(names) + rooms.iter().flatten().map(of).sum::<u64>()
+}
+
 /// The file of this process while it is made: the next one finds it only once it is [complete](Self::complete).
 pub struct Keeping {
     place: Place,
     file: File,
     sections: Vec<Section>,
+    is_complete: AtomicBool,
 }
 
 /// The names of real servers in the file, and that the process lives.
 pub struct Names {
     head: HugeSlice<u8>,
     most: usize,
+    machine: Option<fn() -> u64>,
+    is_full: bool,
 }
 
 /// The memory of a worker's table in the file: its entries, and a number for each of what its real server was told.
@@ -139,9 +204,13 @@ impl Keeping {
         rooms: &[Vec<(usize, usize)>],
     ) -> Result<(Keeping, Names), Unkept> {
         let beside = place.beside();
-        match fs::remove_file(&beside) {
-            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why.into()),
-            _ => {}
+        match open(&beside, OFlags::RDWR) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+            // Of one that ended while it started; or another one is starting.
+            stale => {
+                own(stale?)?;
+                fs::remove_file(&beside)?;
+            }
         }
         let file = own(open(&beside, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?)?;
         Self::in_file(place, file, header, rooms)
@@ -174,9 +243,11 @@ impl Keeping {
             }
         }
         let of_system = fstatvfs(&file).map_err(io::Error::from)?;
-        if let Some(free) = free(&of_system).filter(|free| *free < end) {
+        // Of a start that will go well, the next one will, too.
+        let need = if place.has_former() { end } else { 2 * end };
+        if let Some(free) = free(&of_system).filter(|free| *free < need) {
             return Err(Unkept::NoRoom {
-                need: end >> 20,
+                need: need >> 20,
                 free: free >> 20,
             });
         }
@@ -189,8 +260,15 @@ impl Keeping {
             place,
             file,
             sections: header.sections,
+            is_complete: AtomicBool::new(false),
         };
-        Ok((keeping, Names { head, most }))
+        let names = Names {
+            head,
+            most,
+            machine: None,
+            is_full: false,
+        };
+        Ok((keeping, names))
     }
 
     /// The memory of a worker's table in the file: for its entries, each of which is `value` now, and the numbers beside them;
@@ -218,9 +296,27 @@ impl Keeping {
     /// in use, [`Names`] or a table, no other process can have it.
     ///
     /// # Errors
-    /// If the file system refuses.
-    pub fn complete(&self) -> io::Result<()> {
-        fs::rename(self.place.beside(), &self.place.path)
+    /// If the file system refuses; if another process has put its own there.
+    pub fn complete(&self) -> Result<(), Unkept> {
+        let Place { path, former } = &self.place;
+        let is_as_found = match former {
+            Some(former) => is_at(former, path)? || !path.exists(),
+            None => !path.exists(),
+        };
+        if !is_as_found {
+            return Err(Unkept::InUse);
+        }
+        fs::rename(self.place.beside(), path)?;
+        self.is_complete.store(true, Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        if !self.is_complete.load(Relaxed) {
+            let _ = fs::remove_file(self.place.beside());
+        }
     }
 }
 
@@ -235,6 +331,14 @@ impl Names {
     pub fn set(&mut self, id: RealId, name: &Name) {
         let number = id.index();
         if number >= self.most {
+            if !self.is_full {
+                self.is_full = true;
+                let most = self.most;
+                tracing::warn!(
+                    most,
+                    "connections_file has no room for more real servers until weir starts anew: connections to later ones end with the process"
+                );
+            }
             return;
         }
         let at = Header::BYTES + number * Name::BYTES;
@@ -243,8 +347,17 @@ impl Names {
         self.set_word(NAMES_USED, used);
     }
 
+    /// `clock`: that of the machine, as of [`Header::origin`], which the dataplane's is held against from now on.
+    pub fn follow(&mut self, clock: fn() -> u64) {
+        self.machine = Some(clock);
+    }
+
     /// The control thread lives.
     pub fn live(&mut self, now: Time) {
+        // Within days a clock of processor cycles goes wrong by minutes, as its frequency is known by a few digits only.
+        if let Some(machine) = self.machine {
+            self.set_word(ORIGIN, machine().saturating_sub(now.nanos()));
+        }
         self.set_word(ALIVE, now.nanos());
     }
 

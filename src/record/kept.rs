@@ -200,7 +200,9 @@ impl Kept {
     }
 
     fn record<K: Key>(&self, connection: Connection<K>, told: Told) -> Result<Record<K>, Lost> {
-        let named = self.names.get(connection.real.index()).copied().flatten();
+        // There was no room for the names of all.
+        let named = self.names.get(connection.real.index());
+        let named = named.ok_or(Lost::Unknown)?;
         let (name, real) = named.ok_or(Lost::Torn)?;
         if !name.fits(&connection) {
             return Err(Lost::Torn);

@@ -300,6 +300,46 @@ fn any_name() -> impl Strategy<Value = Name> {
     prop_oneof![server, rule]
 }
 
+#[test]
+fn no_length_of_a_header_ends_the_process() {
+    let bytes = header().to_bytes();
+    for length in 0..bytes.len() {
+        let read = Header::from_bytes(&bytes[..length], 8 << 20);
+        assert!(read.is_err() || length >= 104, "{length}");
+    }
+}
+
+/// A clock that is wrong by minutes by now.
+#[test]
+fn ages_are_those_of_the_machines_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kept");
+    let place = Place::anywhere(&path).unwrap();
+    let (keeping, mut names) = Keeping::new(place, header(), &[]).unwrap();
+    names.follow(|| 1_000_000_000_000);
+    names.live(Time::from_nanos(9_000_000_000));
+    keeping.complete().unwrap();
+    drop((keeping, names));
+    let kept = Place::anywhere(&path).unwrap().kept().unwrap().unwrap();
+    let away = kept.away(1_000_500_000_000);
+    assert_eq!(away, std::time::Duration::from_millis(500));
+}
+
+#[test]
+fn of_two_that_start_at_once_one_has_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kept");
+    let make = |place| Keeping::new(place, header(), &[]);
+    let [first, second, third] = [0; 3].map(|_| Place::anywhere(&path).unwrap());
+    let one = make(first).unwrap();
+    assert!(matches!(make(second), Err(Unkept::InUse)));
+    one.0.complete().unwrap();
+    let late = make(third).unwrap();
+    assert!(matches!(late.0.complete(), Err(Unkept::InUse)));
+    drop(late);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
 proptest! {
     #[test]
     fn a_name_is_read_as_it_was_written_and_a_torn_one_is_not_taken_for_another(
