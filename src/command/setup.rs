@@ -3,11 +3,12 @@
 use super::output::{say, tell};
 use crate::io::pci::{Bus, Nic};
 use crate::setup::{
-    Losses, Machine, RECORD, Record, Restored, Step, Wanted, below_root, first_file, refusal,
+    Act, Losses, Machine, RECORD, Record, Restored, Step, Wanted, below_root, first_file, refusal,
     says_nothing, steps, undo,
 };
 use ipnet::IpNet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -43,10 +44,7 @@ impl Setup {
     pub fn run(&self) -> ExitCode {
         let done = match (self.undo, self.devices.is_empty()) {
             (true, _) => self.take_back(),
-            (false, true) => {
-                list(&Bus::here().nics());
-                Ok(())
-            }
+            (false, true) => list(&Bus::here()),
             (false, false) => self.give(),
         };
         match done {
@@ -56,7 +54,8 @@ impl Setup {
     }
 
     fn give(&self) -> Result<(), String> {
-        let all = Bus::here().nics();
+        let bus = Bus::here();
+        let all = bus.nics();
         let mut chosen: Vec<Nic> = Vec::new();
         for device in &self.devices {
             let nic = find(&all, device)?;
@@ -65,7 +64,7 @@ impl Setup {
             }
         }
         let mut machine = Here;
-        let losses = losses(&machine);
+        let losses = losses(&machine, &bus)?;
         let routed = chosen
             .iter()
             .find(|nic| losses.has_gateway(nic) && !nic.is_shared() && !nic.is_bound());
@@ -78,7 +77,7 @@ impl Setup {
         let path = std::path::absolute(&self.config).map_err(|why| why.to_string())?;
         let path = below_root(&path);
         let text = first_file(&chosen, &losses);
-        let is_free = machine.read(&path).is_none_or(|text| says_nothing(&text));
+        let is_free = machine.read(&path)?.is_none_or(|text| says_nothing(&text));
         let wanted = Wanted {
             nics: &chosen,
             hugepages_mb: self.hugepages.into(),
@@ -96,8 +95,8 @@ impl Setup {
                 ));
             }
         }
-        let (steps, record) = steps(&wanted, &machine, recorded(&machine)?)?;
-        self.perform(&steps, Some(&record), &mut machine)?;
+        let (steps, mut record) = steps(&wanted, &machine, recorded(&machine)?)?;
+        self.perform(&steps, Some(&mut record), &mut machine)?;
         if !is_free {
             say(format_args!(
                 "/{path} is there and stays as it is: its [[port]]s name the devices"
@@ -119,25 +118,37 @@ impl Setup {
         }
         let (steps, restored) = undo(&record, &Bus::here().nics(), &machine)?;
         self.perform(&steps, None, &mut machine)?;
-        for file in restored {
-            if let Restored::Kept(path) = file {
-                say(format_args!("/{path} was changed since, and stays"));
-            }
-        }
-        let interfaces = record.devices.iter().flat_map(|it| &it.interfaces);
-        for interface in interfaces {
-            say(format_args!(
-                "{interface} is the kernel's again; its addresses come from the machine's own configuration of networks"
-            ));
+        for what in restored {
+            self.tell_restored(&what);
         }
         Ok(())
+    }
+
+    fn tell_restored(&self, what: &Restored) {
+        match what {
+            Restored::Back(_) => {}
+            Restored::Kept(path) => say(format_args!("/{path} was changed since, and stays")),
+            Restored::Gone(path) => say(format_args!(
+                "/{path} was removed since, and is not written again"
+            )),
+            Restored::Hugepages(pages) => say(format_args!(
+                "the number of hugepages was changed since: {pages} stay"
+            )),
+            Restored::Absent(address) => say(format_args!(
+                "{address} is not there now, and stays in /{RECORD}"
+            )),
+            Restored::Interface(_) if self.dry_run => {}
+            Restored::Interface(name) => say(format_args!(
+                "{name} is the kernel's again; its addresses come from the machine's own configuration of networks"
+            )),
+        }
     }
 
     /// Says each step, and does it unless only that is asked for. `record`: written before the first one.
     fn perform(
         &self,
         steps: &[Step],
-        record: Option<&Record>,
+        mut record: Option<&mut Record>,
         machine: &mut Here,
     ) -> Result<(), String> {
         if steps.is_empty() {
@@ -148,9 +159,8 @@ impl Setup {
             if !rustix::process::geteuid().is_root() {
                 return Err("this takes root; --dry-run does not".to_owned());
             }
-            if let Some(record) = record {
-                let text = serde_json::to_string_pretty(record).map_err(|why| why.to_string())?;
-                machine.write(RECORD, &(text + "\n"))?;
+            if let Some(record) = &record {
+                record.save(machine)?;
             }
         }
         for (number, step) in (1..).zip(steps) {
@@ -162,12 +172,18 @@ impl Setup {
                     }
                     continue;
                 }
-                act.perform(machine).map_err(|why| match self.undo {
+                let failed = |why| match self.undo {
                     true => format!("step {number}: {why}"),
                     false => format!(
                         "step {number}: {why}; `weir setup --undo` takes back what was done"
                     ),
-                })?;
+                };
+                act.perform(machine).map_err(failed)?;
+                if let (Act::Reserve(pages), Some(record)) = (act, record.as_deref_mut())
+                    && let Some(fewer) = record.granted(machine, *pages).map_err(failed)?
+                {
+                    say(format_args!("   {fewer}"));
+                }
             }
         }
         Ok(())
@@ -182,8 +198,8 @@ fn whole(path: &str) -> PathBuf {
 }
 
 impl Machine for Here {
-    fn read(&self, path: &str) -> Option<String> {
-        fs::read_to_string(whole(path)).ok()
+    fn read(&self, path: &str) -> Result<Option<String>, String> {
+        read(&whole(path))
     }
 
     fn write(&mut self, path: &str, text: &str) -> Result<(), String> {
@@ -191,6 +207,10 @@ impl Machine for Here {
         let made = path.parent().map_or(Ok(()), fs::create_dir_all);
         let written = made.and_then(|()| fs::write(&path, text));
         written.map_err(|why| format!("{}: cannot be written: {why}", path.display()))
+    }
+
+    fn replace(&mut self, path: &str, text: &str) -> Result<(), String> {
+        replace(&whole(path), text)
     }
 
     fn remove(&mut self, path: &str) -> Result<(), String> {
@@ -219,8 +239,28 @@ impl Machine for Here {
     }
 }
 
+fn read(path: &Path) -> Result<Option<String>, String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(why) if why.kind() == ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(format!("{}: cannot be read: {why}", path.display())),
+    }
+}
+
+fn replace(path: &Path, text: &str) -> Result<(), String> {
+    let new = path.with_extension("new");
+    let write = || {
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        let mut file = File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().map_err(|why| format!("{}: cannot be written: {why}", path.display()))
+}
+
 fn recorded(machine: &Here) -> Result<Record, String> {
-    let text = machine.read(RECORD);
+    let text = machine.read(RECORD)?;
     let record = text.map(|text| serde_json::from_str(&text));
     let record = record
         .transpose()
@@ -250,7 +290,7 @@ fn has_driverctl() -> bool {
     std::env::split_paths(&path).any(|folder| folder.join("driverctl").is_file())
 }
 
-fn losses(machine: &Here) -> Losses {
+fn losses(machine: &Here, bus: &Bus) -> Result<Losses, String> {
     let mut losses = Losses::default();
     for interface in if_addrs::get_if_addrs().unwrap_or_default() {
         let bits = match &interface.addr {
@@ -263,9 +303,10 @@ fn losses(machine: &Here) -> Losses {
             .addresses
             .extend(net.map(|net| (interface.name.clone(), net)));
     }
-    losses.read_gateways(&machine.read("proc/net/route").unwrap_or_default());
-    losses.read_gateways6(&machine.read("proc/net/ipv6_route").unwrap_or_default());
-    losses
+    losses.read_gateways(&machine.read("proc/net/route")?.unwrap_or_default());
+    losses.read_gateways6(&machine.read("proc/net/ipv6_route")?.unwrap_or_default());
+    losses.look_below(bus);
+    Ok(losses)
 }
 
 fn is_link_local(address: IpAddr) -> bool {
@@ -276,15 +317,16 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// The network devices, and what the kernel would lose with each.
-fn list(nics: &[Nic]) {
+fn list(bus: &Bus) -> Result<(), String> {
+    let nics = bus.nics();
     if nics.is_empty() {
         tell(
             "this machine has no network device on the PCI bus; weir forwards by others too, see docs/getting-started.md",
         );
-        return;
+        return Ok(());
     }
-    let losses = losses(&Here);
-    for nic in nics {
+    let losses = losses(&Here, bus)?;
+    for nic in &nics {
         let driver = nic.driver.as_deref().unwrap_or("no driver");
         let interfaces = match nic.interfaces.is_empty() {
             true => String::new(),
@@ -301,5 +343,41 @@ fn list(nics: &[Nic]) {
         for lost in losses.of(nic).into_iter().filter(|_| !nic.is_shared()) {
             say(format_args!("    it would lose {lost}"));
         }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{read, replace};
+    use std::fs;
+
+    #[test]
+    fn only_a_file_that_is_not_there_counts_as_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        assert_eq!(read(&path), Ok(None));
+        fs::write(&path, "text\n").unwrap();
+        assert_eq!(read(&path), Ok(Some("text\n".to_owned())));
+        fs::write(&path, b"caf\xe9").unwrap();
+        assert!(read(&path).unwrap_err().contains("cannot be read"));
+        assert!(read(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_record_is_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir/setup.json");
+        replace(&path, "first, and longer\n").unwrap();
+        let first = fs::File::open(&path).unwrap();
+        replace(&path, "second\n").unwrap();
+        // Who has the former one open still reads that.
+        assert_eq!(
+            std::io::read_to_string(first).unwrap(),
+            "first, and longer\n"
+        );
+        assert_eq!(read(&path), Ok(Some("second\n".to_owned())));
+        let names = fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(names, 1);
     }
 }

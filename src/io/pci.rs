@@ -319,7 +319,7 @@ impl Bus {
     }
 
     /// An interface and those that it consists of: the members of a bridge or a bond, what a VLAN is on.
-    fn lowers(&self, interface: &str) -> BTreeSet<String> {
+    pub(crate) fn lowers(&self, interface: &str) -> BTreeSet<String> {
         let (mut all, mut left) = (BTreeSet::new(), vec![interface.to_owned()]);
         while let Some(name) = left.pop() {
             let folder = self.root.join("sys/class/net").join(&name);

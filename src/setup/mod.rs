@@ -21,13 +21,26 @@ const MODULES: &str = "etc/modules-load.d/weir.conf";
 const SYSCTL: &str = "etc/sysctl.d/80-weir.conf";
 const HUGEPAGES: &str = "proc/sys/vm/nr_hugepages";
 
+/// Where driverctl keeps what it binds at each boot.
+fn driverctls(address: &str) -> String {
+    format!("etc/driverctl.d/pci-{address}")
+}
+
 /// What steps are done to.
 pub trait Machine {
     /// The text of a file below the root; none where there is none.
-    fn read(&self, path: &str) -> Option<String>;
+    ///
+    /// # Errors
+    /// Why a file that is there cannot be read, in words; it may be no text.
+    fn read(&self, path: &str) -> Result<Option<String>, String>;
     /// # Errors
     /// Why it cannot be written, in words.
     fn write(&mut self, path: &str, text: &str) -> Result<(), String>;
+    /// As [`write`](Self::write), but whoever reads the file has the former text or this one, whole.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn replace(&mut self, path: &str, text: &str) -> Result<(), String>;
     /// # Errors
     /// As [`write`](Self::write).
     fn remove(&mut self, path: &str) -> Result<(), String>;
@@ -61,6 +74,10 @@ pub enum Act {
     Remove {
         path: String,
     },
+    /// So many hugepages are asked for; [`Record::granted`] comes next.
+    Reserve(u64),
+    /// This is the record from now on.
+    Keep(Record),
     Run(Vec<String>),
     /// Fails unless the device has this driver now.
     Expect {
@@ -90,6 +107,11 @@ impl Act {
                 Some(format!("write /{path} ({lines} lines)"))
             }
             Act::Remove { path } => Some(format!("rm /{path}")),
+            Act::Reserve(pages) => Some(format!("echo {pages} >/{HUGEPAGES}")),
+            Act::Keep(record) => {
+                let lines = record.text().unwrap_or_default().lines().count();
+                Some(format!("write /{RECORD} ({lines} lines)"))
+            }
             Act::Run(words) => Some(words.join(" ")),
             Act::Expect { .. } => None,
         }
@@ -101,6 +123,8 @@ impl Act {
         match self {
             Act::Tell { path, text } | Act::Make { path, text } => machine.write(path, text),
             Act::Remove { path } => machine.remove(path),
+            Act::Reserve(pages) => machine.write(HUGEPAGES, &pages.to_string()),
+            Act::Keep(record) => record.save(machine),
             Act::Run(words) => {
                 let words: Vec<_> = words.iter().map(String::as_str).collect();
                 machine.run(&words)
@@ -160,7 +184,7 @@ fn userspace_driver(nic: &Nic) -> &'static str {
 /// The steps, and what has to be known to take them back. `before`: what was recorded of steps before these.
 ///
 /// # Errors
-/// Why a device cannot be given to weir.
+/// Why a device cannot be given to weir, or a file not be read.
 pub fn steps(
     wanted: &Wanted,
     machine: &impl Machine,
@@ -191,14 +215,14 @@ pub fn steps(
         let load = modules.iter().map(|name| Act::run(&["modprobe", name]));
         let mut acts: Vec<_> = load.collect();
         let lines = modules.iter().map(|name| format!("{name}\n")).collect();
-        acts.extend(record.make(machine, MODULES, lines));
+        acts.extend(record.make(machine, MODULES, lines)?);
         let names: Vec<_> = modules.into_iter().collect();
         steps.push(Step {
             why: format!("the kernel has {} now and at each boot", names.join(", ")),
             acts,
         });
     }
-    steps.extend(hugepages(wanted, machine, &mut record));
+    steps.extend(hugepages(wanted, machine, &mut record)?);
     for nic in to_bind() {
         steps.push(bind(nic, wanted.driverctl, &mut record));
     }
@@ -209,7 +233,7 @@ pub fn steps(
                 wanted.nics.len()
             ),
             acts: record
-                .make(machine, path, text.to_owned())
+                .make(machine, path, text.to_owned())?
                 .into_iter()
                 .collect(),
         });
@@ -217,8 +241,12 @@ pub fn steps(
     Ok((steps, record))
 }
 
-fn hugepages(wanted: &Wanted, machine: &impl Machine, record: &mut Record) -> Option<Step> {
-    let size_kb = machine.read("proc/meminfo").and_then(|text| {
+fn hugepages(
+    wanted: &Wanted,
+    machine: &impl Machine,
+    record: &mut Record,
+) -> Result<Option<Step>, String> {
+    let size_kb = machine.read("proc/meminfo")?.and_then(|text| {
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix("Hugepagesize:"));
@@ -230,20 +258,25 @@ fn hugepages(wanted: &Wanted, machine: &impl Machine, record: &mut Record) -> Op
             .ok()
     });
     let pages = (wanted.hugepages_mb * 1024).div_ceil(size_kb.unwrap_or(2048).max(1));
-    let now: u64 = machine.read(HUGEPAGES)?.trim().parse().ok()?;
-    if pages == 0 || now >= pages {
-        return None;
-    }
-    record.hugepages.get_or_insert(now);
-    let mut acts = vec![Act::tell(HUGEPAGES, pages.to_string())];
-    acts.extend(record.make(machine, SYSCTL, format!("vm.nr_hugepages={pages}\n")));
-    Some(Step {
+    let Some(now) = pages_now(machine)?.filter(|now| *now < pages) else {
+        return Ok(None);
+    };
+    record.reserve(now, pages);
+    let mut acts = vec![Act::Reserve(pages)];
+    acts.extend(record.make(machine, SYSCTL, format!("vm.nr_hugepages={pages}\n"))?);
+    Ok(Some(Step {
         why: format!(
             "{} MB of memory in hugepages ({pages} pages, {now} before), now and at each boot",
             wanted.hugepages_mb
         ),
         acts,
-    })
+    }))
+}
+
+/// How many hugepages there are; none: the kernel has no such thing.
+fn pages_now(machine: &impl Machine) -> Result<Option<u64>, String> {
+    let text = machine.read(HUGEPAGES)?;
+    Ok(text.and_then(|text| text.trim().parse().ok()))
 }
 
 fn bind(nic: &Nic, driverctl: bool, record: &mut Record) -> Step {
@@ -281,7 +314,15 @@ fn bind(nic: &Nic, driverctl: bool, record: &mut Record) -> Step {
     }
 }
 
-/// What gives a device to another driver by the kernel's own files.
+/// An empty line ends an override.
+fn end_override(address: &str) -> Act {
+    Act::tell(
+        format!("sys/bus/pci/devices/{address}/driver_override"),
+        "\n",
+    )
+}
+
+/// What gives a device to another driver by the kernel's own files; an empty `to`: to that which takes it by itself.
 fn rebind(address: &str, from: Option<&str>, to: &str) -> Vec<Act> {
     let device = format!("sys/bus/pci/devices/{address}");
     let unbind =
@@ -294,47 +335,41 @@ fn rebind(address: &str, from: Option<&str>, to: &str) -> Vec<Act> {
 /// The steps that take back what a record has.
 ///
 /// # Errors
-/// A device is in use.
+/// A device is in use, or a file cannot be read.
 pub fn undo(
     record: &Record,
     nics: &[Nic],
     machine: &impl Machine,
 ) -> Result<(Vec<Step>, Vec<Restored>), String> {
-    let mut steps = Vec::new();
+    let (mut steps, mut restored) = (Vec::new(), Vec::new());
+    let mut left = Record::default();
     for device in &record.devices {
-        let address = &device.address;
-        let Some(nic) = nics.iter().find(|nic| nic.address == *address) else {
+        let Some(nic) = nics.iter().find(|nic| nic.address == device.address) else {
+            restored.push(Restored::Absent(device.address.clone()));
+            left.devices.push(device.clone());
             continue;
         };
-        if let Some(user) = &nic.user {
-            return Err(format!("{address} is in use by {user}: stop that first"));
+        if nic.driver == device.driver {
+            steps.extend(forget(device, machine)?);
+            continue;
         }
-        let mut acts = match device.driverctl {
-            true => vec![Act::run(&["driverctl", "unset-override", address])],
-            // An empty line ends an override.
-            false => rebind(address, nic.driver.as_deref(), ""),
-        };
-        let former = device.driver.as_deref().unwrap_or("no driver");
-        if let Some(driver) = &device.driver {
-            acts.push(Act::Expect {
-                address: address.clone(),
-                driver: driver.clone(),
-            });
+        steps.push(give_back(device, nic, machine)?);
+        let interfaces = device.interfaces.iter().cloned();
+        restored.extend(interfaces.map(Restored::Interface));
+    }
+    if let (Some(pages), Some(now)) = (record.hugepages, pages_now(machine)?)
+        && pages != now
+    {
+        match record.reserved.contains(&now) {
+            true => steps.push(Step {
+                why: format!("{pages} hugepages, as before"),
+                acts: vec![Act::tell(HUGEPAGES, pages.to_string())],
+            }),
+            false => restored.push(Restored::Hugepages(now)),
         }
-        steps.push(Step {
-            why: format!("{address} goes back to {former}"),
-            acts,
-        });
     }
-    if let Some(pages) = record.hugepages {
-        steps.push(Step {
-            why: format!("{pages} hugepages, as before"),
-            acts: vec![Act::tell(HUGEPAGES, pages.to_string())],
-        });
-    }
-    let mut restored = Vec::new();
     for file in &record.files {
-        let (act, what) = file.back(machine);
+        let (act, what) = file.back(machine)?;
         restored.push(what);
         if let Some(act) = act {
             steps.push(Step {
@@ -346,13 +381,67 @@ pub fn undo(
             });
         }
     }
-    steps.push(Step {
-        why: "nothing is left to take back".to_owned(),
-        acts: vec![Act::Remove {
-            path: RECORD.to_owned(),
-        }],
+    steps.push(match left == Record::default() {
+        true => Step {
+            why: "nothing is left to take back".to_owned(),
+            acts: vec![Act::Remove {
+                path: RECORD.to_owned(),
+            }],
+        },
+        false => Step {
+            why: "what is not there now stays in the record".to_owned(),
+            acts: vec![Act::Keep(left)],
+        },
     });
     Ok((steps, restored))
+}
+
+/// Ends the override of a device that has its former driver already: it stays with that, which may be what it is reached by. driverctl
+/// would take it away first.
+fn forget(device: &Device, machine: &impl Machine) -> Result<Option<Step>, String> {
+    let address = &device.address;
+    let path = driverctls(address);
+    let mut acts = Vec::new();
+    if device.driverctl {
+        if machine.read(&path)?.is_none() {
+            return Ok(None);
+        }
+        acts.push(Act::Remove { path });
+    }
+    acts.push(end_override(address));
+    let former = device.driver.as_deref().unwrap_or("no driver");
+    Ok(Some(Step {
+        why: format!("{address} has {former} already: only its override ends"),
+        acts,
+    }))
+}
+
+/// Gives a device back to its former driver.
+fn give_back(device: &Device, nic: &Nic, machine: &impl Machine) -> Result<Step, String> {
+    let address = &device.address;
+    if let Some(user) = &nic.user {
+        return Err(format!("{address} is in use by {user}: stop that first"));
+    }
+    if nic.carries_ssh {
+        return Err(format!(
+            "{address} carries your SSH session, and would be taken away for a moment: come in by another one"
+        ));
+    }
+    let mut acts = match device.driverctl && machine.read(&driverctls(address))?.is_some() {
+        true => vec![Act::run(&["driverctl", "unset-override", address])],
+        false => rebind(address, nic.driver.as_deref(), ""),
+    };
+    if let Some(driver) = &device.driver {
+        acts.push(Act::Expect {
+            address: address.clone(),
+            driver: driver.clone(),
+        });
+    }
+    let former = device.driver.as_deref().unwrap_or("no driver");
+    Ok(Step {
+        why: format!("{address} goes back to {former}"),
+        acts,
+    })
 }
 
 /// Whether a configuration file says nothing yet: the package's own has comments only.
@@ -369,22 +458,33 @@ pub fn below_root(path: &Path) -> String {
 
 impl Record {
     /// What makes a file; the former text is remembered. None: it has this text already.
-    fn make(&mut self, machine: &impl Machine, path: &str, text: String) -> Option<Act> {
-        let now = machine.read(path);
+    fn make(
+        &mut self,
+        machine: &impl Machine,
+        path: &str,
+        text: String,
+    ) -> Result<Option<Act>, String> {
+        let now = machine.read(path)?;
         if now.as_deref() == Some(&text) {
-            return None;
+            return Ok(None);
         }
         match self.files.iter_mut().find(|file| file.path == path) {
-            Some(file) => file.written.clone_from(&text),
+            Some(file) => {
+                // Whoever has changed it since the last time gets that back.
+                if now.as_ref() != Some(&file.written) {
+                    file.former = now;
+                }
+                file.written.clone_from(&text);
+            }
             None => self.files.push(Changed {
                 path: path.to_owned(),
                 former: now,
                 written: text.clone(),
             }),
         }
-        Some(Act::Make {
+        Ok(Some(Act::Make {
             path: path.to_owned(),
             text,
-        })
+        }))
     }
 }
