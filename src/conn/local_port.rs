@@ -55,6 +55,12 @@ impl Pool {
         ((u64::from(n) + u64::from(self.stride)) % u64::from(self.size)) as u32
     }
 
+    /// Another round of all pairs, whose neighbours have their turns far from each other.
+    pub fn across(&self, n: u32) -> u32 {
+        let stride = u64::from(self.stride);
+        ((u64::from(n) + stride * stride) % u64::from(self.size)) as u32
+    }
+
     pub fn contains<A: Address>(&self, (address, port): Pair<A>) -> bool {
         let offset = u32::from(port).wrapping_sub(u32::from(self.first_port));
         offset < self.ports && self.sorted.binary_search(&address.into()).is_ok()

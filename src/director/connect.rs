@@ -193,7 +193,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             if noted.press() {
                 counters.pressed.add(1);
             }
-            if self.holds_too_much(pool, flow, &reply_key) {
+            if self.holds_too_much(pool, used, flow, &reply_key, tables, now) {
                 return Err(Unmade::NotHere(DropReason::LocalPortsUnfair));
             }
         }

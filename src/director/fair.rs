@@ -2,16 +2,19 @@
 //! no client uses a pool up for the others. The same of an inside host of `[[snat]]`, towards a remote address and port.
 //!
 //! Nothing is counted for that. A sample of the pairs is looked up in the connection table, and those that hold them are told
-//! apart: it costs nothing while there are enough pairs, and has no table of clients for each real server.
+//! apart: it costs nothing while there are enough pairs, and has no table of clients for each real server. A pair whose
+//! connection is over counts as free: it is given up at once.
 
 use super::Core;
 use super::family::Family;
 use super::parse::Flow;
 use crate::admission::client;
 use crate::conn::local_port::Pair;
-use crate::conn::{Key, Pool};
+use crate::conn::{Key, Pool, Worth};
 use crate::packet::Packet;
 use crate::stats::Load;
+use crate::tables::Tables;
+use crate::units::Millis;
 use arrayvec::ArrayVec;
 
 /// Pairs of this worker that are looked at.
@@ -27,7 +30,7 @@ pub(super) fn is_scarce(pool: &Pool, workers: usize, used: u32) -> bool {
     u64::from(used) * workers * 5 >= size * 4 && size >= SAMPLE as u64 * workers
 }
 
-/// The pairs towards a real server that a worker has in use.
+/// The pairs towards a real server that a worker has in use, connections that are over included.
 #[inline]
 pub(super) fn used(load: &Load) -> u32 {
     load.active.get().wrapping_add(load.inactive.get())
@@ -44,7 +47,10 @@ fn is_too_much(held: usize, looked: usize, clients: usize, is_all: bool) -> bool
 /// Those that hold a sample of pairs.
 struct Holders {
     looked: usize,
+    /// By what does not give way at once.
     used: usize,
+    /// By what is over.
+    over: usize,
     /// By the one that is asked about.
     held: usize,
     /// How many they are.
@@ -54,6 +60,12 @@ struct Holders {
 }
 
 impl Holders {
+    /// Of so many pairs in use, an estimate of those that do not give way at once.
+    fn lasting(&self, used: u32) -> u32 {
+        let found = (self.used + self.over).max(1) as u64;
+        (u64::from(used) * self.used as u64).div_ceil(found) as u32
+    }
+
     fn has_too_much(&self) -> bool {
         is_too_much(self.held, self.looked, self.count, self.is_all)
     }
@@ -61,18 +73,22 @@ impl Holders {
 
 impl<F: Family, P: Packet> Core<F, P> {
     /// Whether the client of a flow holds more than its share of the pairs towards a real server, of which few are left.
-    /// `reply_key`: the key of the replies to a pair.
+    /// `used`: how many are in use, connections that are over included; `reply_key`: the key of the replies to a pair.
     #[cold]
     pub(super) fn holds_too_much(
         &self,
         pool: &Pool,
+        used: u32,
         flow: &Flow<F>,
         reply_key: impl Fn(Pair<F::Address>) -> F::Key,
+        tables: &Tables,
+        now: Millis,
     ) -> bool {
         // The /64 that one subscriber has all addresses of.
         let who = |address: F::Address| client(address.into());
-        self.holders(SAMPLE, pool, flow, reply_key, who)
-            .has_too_much()
+        let all = self.holders(SAMPLE, pool, flow, reply_key, who, (tables, now));
+        let lasting = all.lasting(used);
+        is_scarce(pool, self.shared.steering.workers(), lasting) && all.has_too_much()
     }
 
     /// Whether the inside host of a flow holds more than its share of the pairs towards a remote address and port, of which few are
@@ -83,6 +99,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         pool: &Pool,
         flow: &Flow<F>,
         reply_key: impl Fn(Pair<F::Address>) -> F::Key,
+        tables: &Tables,
+        now: Millis,
     ) -> bool {
         let connections = self.live.counters.connections.get();
         let connections = u32::try_from(connections).unwrap_or(u32::MAX);
@@ -91,11 +109,11 @@ impl<F: Family, P: Packet> Core<F, P> {
         }
         // Real servers have one /64 in common.
         let who = |address: F::Address| address;
-        let first = self.holders(FIRST, pool, flow, &reply_key, who);
+        let first = self.holders(FIRST, pool, flow, &reply_key, who, (tables, now));
         if first.used * 2 < first.looked {
             return false;
         }
-        let all = self.holders(SAMPLE, pool, flow, &reply_key, who);
+        let all = self.holders(SAMPLE, pool, flow, &reply_key, who, (tables, now));
         all.used * 5 >= all.looked * 4 && all.has_too_much()
     }
 
@@ -107,6 +125,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         flow: &Flow<F>,
         reply_key: impl Fn(Pair<F::Address>) -> F::Key,
         who: impl Fn(F::Address) -> H,
+        (tables, now): (&Tables, Millis),
     ) -> Holders {
         let own = who(flow.key.source());
         let table = &self.live.table;
@@ -115,7 +134,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         let mut sample = ArrayVec::<(u64, F::Key), SAMPLE>::new();
         while sample.len() < most && passed < pool.size() {
             let key = reply_key(pool.pair(place));
-            place = pool.next(place);
+            // What was given out in one go would not stand for the rest.
+            place = pool.across(place);
             passed += 1;
             if self.shared.steering.owner(&key) == self.worker {
                 let hash = table.hash(&key);
@@ -126,13 +146,19 @@ impl<F: Family, P: Packet> Core<F, P> {
         for (hash, _) in &sample {
             table.guess(*hash);
         }
-        let (mut used, mut held) = (0, 0);
+        let (mut used, mut over, mut held) = (0, 0, 0);
         let mut others = ArrayVec::<H, SAMPLE>::new();
         for (hash, key) in &sample {
             let Some(found) = table.find(*hash, key) else {
                 continue;
             };
-            let holder = who(table.get(found.id).request.source());
+            let connection = table.get(found.id);
+            let is_over = connection.worth() == Some(Worth::Over);
+            if is_over || tables.timing.is_expired(connection, now) {
+                over += 1;
+                continue;
+            }
+            let holder = who(connection.request.source());
             used += 1;
             if holder == own {
                 held += 1;
@@ -143,6 +169,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         Holders {
             looked: sample.len(),
             used,
+            over,
             held,
             count: others.len() + usize::from(held > 0),
             is_all: passed == pool.size(),

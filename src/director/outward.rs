@@ -264,7 +264,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
         }
         let pool = &*rule.pool;
-        if self.host_holds_too_much(pool, flow, &reply_key) {
+        if self.host_holds_too_much(pool, flow, &reply_key, tables, now) {
             if let Some(left) = rests.flatten() {
                 self.live.exhausted.leave(remote, left);
             }

@@ -1,6 +1,6 @@
 //! What is counted of connections outwards for which their rule of `[[snat]]` has no pair.
 
-use super::frames::{CLIENT, REAL, WEIR_LAN, ends, udp};
+use super::frames::{ACK, CLIENT, REAL, SYN, VIP, WEIR_LAN, ends, segment, udp};
 use super::{PORTS, SECOND, T, parse};
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
@@ -10,6 +10,7 @@ use weir::verdict::{DropReason, Verdict};
 
 const WAN: PortId = PortId(0);
 const LAN: PortId = PortId(1);
+const FIN: u8 = 1;
 
 const RULE: &str = r#"
 [[neighbour]]
@@ -25,6 +26,23 @@ ports = "2000-2001"
 [[snat]]
 from = "10.0.0.0/24"
 pool = "outside"
+"#;
+
+/// A service with pairs of its own, as many as the rule.
+const SERVICE: &str = r#"
+[[local_pool]]
+name = "inside"
+addresses = ["10.0.0.200"]
+ports = "2000-2001"
+[[service]]
+name = "web"
+address = "192.0.2.80"
+port = 80
+protocol = "tcp"
+mode = "fullnat"
+local_pool = "inside"
+scheduler = "rr"
+real = [{ address = "10.0.0.11" }]
 "#;
 
 #[test]
@@ -81,7 +99,7 @@ const STEP: u64 = SECOND / 100;
 impl Inside {
     fn new(workers: usize, pairs: u16) -> Self {
         let ports = format!("{}-{}", 2000, 1999 + pairs);
-        let mut text = format!("{PORTS}{}", RULE.replace("2000-2001", &ports));
+        let mut text = format!("{PORTS}{RULE}{SERVICE}").replace("2000-2001", &ports);
         for last in 12..16 {
             let mac = format!("02:00:00:00:01:{last}");
             text += &format!("[[neighbour]]\naddress = \"10.0.0.{last}\"\nmac = \"{mac}\"\n");
@@ -112,6 +130,57 @@ impl Inside {
             self.replay.take_frames().for_each(drop);
         }
         verdict
+    }
+
+    /// A TCP connection of host `10.0.0.11`, or of the client with the service, that is made, and ended by both if it is brief.
+    fn connect(&mut self, is_outward: bool, port: u16, is_brief: bool) -> Verdict {
+        let (near, far, from, to) = match is_outward {
+            true => (LAN, WAN, (REAL, port), (CLIENT, 443)),
+            false => (WAN, LAN, (CLIENT, port), (VIP, 80)),
+        };
+        let turned = |port, flags, from, to| {
+            let mut frame = segment(from, to, flags);
+            if port == LAN {
+                frame[..6].copy_from_slice(&WEIR_LAN.0);
+            }
+            frame
+        };
+        let verdict = self.receive(near, &turned(near, SYN, from, to));
+        // A pair that is given up for it is reset first.
+        let Some(sent) = self.replay.take_frames().last() else {
+            return verdict;
+        };
+        let (pair, remote, _) = ends(sent.bytes()).unwrap();
+        let mut segments = vec![(false, SYN | ACK), (true, ACK)];
+        if is_brief {
+            segments.extend([(true, FIN | ACK), (false, FIN | ACK), (true, ACK)]);
+        }
+        for (is_request, flags) in segments {
+            let (at, out, frame) = match is_request {
+                true => (near, far, turned(near, flags, from, to)),
+                false => (far, near, turned(far, flags, remote, pair)),
+            };
+            assert_eq!(self.receive(at, &frame), Verdict::Forward(out));
+            self.replay.take_frames().for_each(drop);
+        }
+        verdict
+    }
+
+    /// How many of so many TCP connections are made; none of the others for lack of pairs.
+    fn connect_often(
+        &mut self,
+        is_outward: bool,
+        ports: std::ops::Range<u16>,
+        is_brief: bool,
+    ) -> u16 {
+        let mut made = 0;
+        for port in ports {
+            match self.connect(is_outward, port, is_brief) {
+                Verdict::Forward(_) => made += 1,
+                other => assert_eq!(other, Verdict::Drop(DropReason::LocalPortsUnfair)),
+            }
+        }
+        made
     }
 
     /// How many of so many flows from a port on go out; none of the others for lack of pairs.
@@ -170,4 +239,31 @@ fn a_host_is_refused_for_a_second() {
     assert_eq!(inside.ask(11, 2000, 53), unfair);
     inside.now += SECOND;
     assert_eq!(inside.ask(11, 2000, 53), unfair);
+}
+
+/// One that makes brief connections takes over pairs whose connections are over: no one else is kept from them. What lasts
+/// counts, whatever is over beside it.
+#[test]
+fn connections_that_are_over_count_towards_no_share() {
+    for (is_outward, workers) in [(true, 1), (true, 2), (false, 1), (false, 2)] {
+        let pairs = 256 * workers;
+        let mut inside = Inside::new(workers.into(), pairs);
+        let brief = 1000..1000 + 600 * workers;
+        let count = brief.len() as u16;
+        let case = (is_outward, workers);
+        let begun = inside.now;
+        let made = inside.connect_often(is_outward, brief, true);
+        assert!(inside.now - begun < 60 * SECOND * u64::from(workers));
+        assert_eq!(made, count, "{case:?}");
+        // Half of the pairs are held, and between all others more and more come and go.
+        let half = 10_000..10_000 + pairs / 2;
+        assert_eq!(inside.connect_often(is_outward, half, false), pairs / 2);
+        let brief = 20_000..20_000 + pairs;
+        let made = inside.connect_often(is_outward, brief, true);
+        assert_eq!(made, pairs, "{case:?}");
+        let more = 30_000..30_000 + pairs;
+        let held = pairs / 2 + inside.connect_often(is_outward, more, false);
+        let share = f64::from(held) / f64::from(pairs);
+        assert!((0.7..0.93).contains(&share), "{held} of {pairs}, {case:?}");
+    }
 }
