@@ -102,7 +102,10 @@ impl Machine {
     /// # Errors
     /// If a device does not start, or the machine has less memory than the configuration asks for. The latter is told
     /// before anything is touched.
-    pub(super) fn start(config: &Config, mut former: Option<&mut Former>) -> Result<Machine, Failure> {
+    pub(super) fn start(
+        config: &Config,
+        mut former: Option<&mut Former>,
+    ) -> Result<Machine, Failure> {
         // Before the others look: a weir is told as what it is.
         let locks = Preflight::lock(config).map_err(Failure::Devices)?;
         let preflight = Preflight::new(config, &Bus::here(), Locking::now());
