@@ -593,9 +593,9 @@ impl Numbers {
     /// Whether a SYN is the one that began the stream of which the other side has acknowledged so much: little more than it. Another
     /// connection's begins elsewhere (RFC 9293 section 3.4.1).
     fn began(&self, acknowledged: Option<u32>) -> bool {
-        // Its data, if it has some, are acknowledged by few (RFC 7413).
+        // Its data, if it has some, are acknowledged by few (RFC 7413). What is not known is 0, which is a number as any other.
         let begins = self.sequence.wrapping_add(1);
-        acknowledged.is_some_and(|it| it.wrapping_sub(begins) <= u16::MAX.into())
+        acknowledged.unwrap_or(0).wrapping_sub(begins) <= u16::MAX.into()
     }
 
     /// Of a segment whose header is there.
