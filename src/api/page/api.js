@@ -23,7 +23,7 @@ const SILENCE = 40000;
 
 function patient(signal) {
   const late = AbortSignal.timeout(PATIENCE);
-  return AbortSignal.any ? AbortSignal.any([signal, late]) : signal;
+  return signal && AbortSignal.any ? AbortSignal.any([signal, late]) : (signal ?? late);
 }
 
 async function request(path, options) {
