@@ -82,8 +82,9 @@ fn answers_take_no_memory_anew() {
         daemon.page_faults() - before
     };
     ask();
-    let faults = [ask(), ask()];
-    // An answer has tens of megabytes.
-    assert!(faults.iter().all(|&faults| faults < 1000), "{faults:?}");
+    let mut faults = [ask(), ask(), ask()];
+    faults.sort_unstable();
+    // An answer has tens of megabytes. Something else may take memory beside one of them.
+    assert!(faults[1] < 1000, "{faults:?}");
     daemon.stop();
 }
