@@ -241,7 +241,7 @@ impl<T> DerefMut for HugeSlice<T> {
 
 impl<T> Drop for HugeSlice<T> {
     fn drop(&mut self) {
-        // Its elements are `Copy`: nothing is to be done for each.
+        // `T` is `Copy`: its elements need no drop.
         match self.memory {
             // SAFETY: `new` allocated the memory with this layout, and it is not used again.
             Memory::Allocated(layout) => unsafe { dealloc(self.start.as_ptr().cast(), layout) },

@@ -140,7 +140,7 @@ pub(super) struct Keep {
 }
 
 impl Keep {
-    /// Everything is in the file that is to be kept: the next process finds it.
+    /// Puts the finished file in place, for the next process to find.
     ///
     /// # Errors
     /// If the file system refuses.

@@ -92,7 +92,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// Whether the inside host of a flow holds more than its share of the pairs towards a remote address and port, of which few are
-    /// left. How many are in use there is not counted; no more than there are connections.
+    /// left. The pairs in use there are not counted, but there cannot be more of them than connections.
     #[cold]
     pub(super) fn host_holds_too_much(
         &self,

@@ -42,7 +42,7 @@ impl std::ops::AddAssign for Restored {
     }
 }
 
-/// Where a connection is to be.
+/// The worker that takes a connection over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Home {
     At {

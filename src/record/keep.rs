@@ -38,7 +38,7 @@ pub enum Unkept {
     NoRoom { need: u64, free: u64 },
 }
 
-/// A file that connections are kept in, from one process to the next. Whoever has it open, has it alone.
+/// A file that connections are kept in, from one process to the next. It is locked: only one process has it open.
 pub struct Place {
     path: PathBuf,
     former: Option<File>,
