@@ -1,4 +1,4 @@
-//! What `weir setup` has changed, and how it was before: JSON in [`RECORD`](super::RECORD).
+//! What `weir setup` has changed, and how it was before: JSON in [`RECORD`].
 
 use super::{Act, HUGEPAGES, Machine, RECORD};
 use serde::{Deserialize, Serialize};
