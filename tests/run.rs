@@ -42,6 +42,8 @@ mod skip;
 mod strangers;
 #[path = "run/tls.rs"]
 mod tls;
+#[path = "run/top.rs"]
+mod top;
 
 use daemon::{Daemon, Lab, refused, weir};
 use frames::*;
