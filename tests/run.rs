@@ -19,6 +19,8 @@ mod crowd;
 mod daemon;
 #[path = "run/events.rs"]
 mod events;
+#[path = "run/explain.rs"]
+mod explain;
 #[path = "run/frames.rs"]
 mod frames;
 #[path = "run/generations.rs"]
