@@ -39,6 +39,7 @@ use announce::Announcer;
 use availability::Availabilities;
 use checks::Healths;
 pub use checks::show_check;
+pub use connections::OnlyConnections;
 use copies::Copies;
 use edits::Edits;
 use generations::{Generations, Past};
