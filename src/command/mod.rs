@@ -21,6 +21,7 @@ mod service;
 mod services;
 mod setup;
 mod show;
+mod simulate;
 mod table;
 mod top;
 
@@ -45,6 +46,7 @@ pub enum Command {
     Import(import::Import),
     Ipvsadm(ipvsadm::Ipvsadm),
     Replay(replay::Replay),
+    Simulate(simulate::Simulate),
     Explain(explain::Explain),
     Bench(bench::Bench),
     Plan(plan::Plan),
@@ -73,6 +75,7 @@ impl Command {
             Command::Import(import) => import.run(),
             Command::Ipvsadm(ipvsadm) => ipvsadm.run(),
             Command::Replay(replay) => replay.run(),
+            Command::Simulate(simulate) => simulate.run(),
             Command::Explain(explain) => explain.run(),
             Command::Bench(bench) => bench.run(),
             Command::Reload(reload) => reload.run(),
