@@ -2,6 +2,7 @@
 
 mod at;
 mod bench;
+mod capture;
 mod check;
 mod client;
 mod confirm;
@@ -9,6 +10,7 @@ mod edit;
 mod explain;
 mod import;
 mod ipvsadm;
+mod live;
 mod manual;
 pub mod output;
 mod plan;
@@ -23,6 +25,7 @@ mod setup;
 mod show;
 mod table;
 mod top;
+mod trace;
 
 use crate::config;
 use output::{fail, say};
@@ -46,6 +49,8 @@ pub enum Command {
     Ipvsadm(ipvsadm::Ipvsadm),
     Replay(replay::Replay),
     Explain(explain::Explain),
+    Capture(capture::Capture),
+    Trace(trace::Trace),
     Bench(bench::Bench),
     Plan(plan::Plan),
     Reload(reload::Reload),
@@ -74,6 +79,8 @@ impl Command {
             Command::Ipvsadm(ipvsadm) => ipvsadm.run(),
             Command::Replay(replay) => replay.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Capture(capture) => capture.run(),
+            Command::Trace(trace) => trace.run(),
             Command::Bench(bench) => bench.run(),
             Command::Reload(reload) => reload.run(),
             Command::Confirm(confirm) => confirm.run(),
