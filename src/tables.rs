@@ -327,6 +327,8 @@ pub struct Service {
     pub client_address: ClientAddress,
     /// How long its real servers take to answer is measured.
     pub is_timed: bool,
+    /// And is shown as histograms.
+    pub has_histograms: bool,
     pub on_down: OnDown,
     /// Every datagram is scheduled afresh, and no connection is kept.
     pub one_packet: bool,

@@ -3,6 +3,7 @@
 
 mod capture;
 mod status;
+mod times;
 
 use crate::service::{Admin, Health, ServiceKey};
 pub(crate) use capture::{
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use status::{DropView, ServiceSummaryView, StatusView};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+pub(crate) use times::{HistogramView, TimesView};
 use utoipa::ToSchema;
 
 /// What went through a service or a real server since it was configured.
@@ -121,10 +123,13 @@ pub struct MemberView {
     pub state: StateView,
     #[serde(flatten)]
     pub traffic: TrafficView,
-    /// With `p2c`, of nat and fullnat: the mean time in microseconds from the first byte of a connection's first request to the
+    /// With `p2c` or `histograms`, of nat and fullnat: the mean time in microseconds from the first byte of a connection's first request to the
     /// first byte of its reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,
+    /// For `/metrics` alone.
+    #[serde(skip)]
+    pub times: Option<Box<TimesView>>,
 }
 
 /// What makes a real server's effective weight.
@@ -317,6 +322,9 @@ pub struct ServiceView {
     /// With those of real servers that it has no more.
     #[serde(flatten)]
     pub traffic: TrafficView,
+    /// For `/metrics` alone.
+    #[serde(skip)]
+    pub times: Option<Box<TimesView>>,
     pub reals: Vec<MemberView>,
 }
 

@@ -104,6 +104,7 @@ fn services(
             timeouts: Default::default(),
             on_idle: Default::default(),
             one_packet: false,
+            histograms: false,
             availability: Default::default(),
             announce: Default::default(),
             fallback: Vec::new(),

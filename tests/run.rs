@@ -141,13 +141,17 @@ fn what_comes_in_goes_out_rewritten_and_every_packet_is_counted() {
         assert_eq!(metrics[&sample], 1.0, "{reason}");
     }
     // The host's packets are those of companions, which these ports have not; nor does it announce VIPs on them. Here are
-    // neither [[snat]] nor limits nor thresholds.
+    // neither [[snat]] nor limits nor thresholds nor histograms.
     let others = [
         "weir_host_packets_total",
         "weir_service_announced",
         "weir_real_overloaded",
         "weir_service_limited_packets_total",
         "weir_real_first_byte_seconds",
+        "weir_real_connect_seconds",
+        "weir_real_reply_seconds",
+        "weir_service_connect_seconds",
+        "weir_service_reply_seconds",
     ];
     let all = weir::metrics::METRICS.iter();
     let all = all.filter(|metric| !metric.name.starts_with("weir_snat_"));

@@ -137,6 +137,7 @@ mod tests {
             up: last == 11,
             traffic: traffic.clone(),
             first_byte_us: None,
+            times: None,
         };
         let service = view::ServiceView {
             name: "web".into(),
@@ -157,6 +158,7 @@ mod tests {
                 ..view::AvailabilityView::default()
             },
             traffic: traffic.clone(),
+            times: None,
             reals: vec![member(11, 3), member(12, 1), member(99, 1)],
         };
         let mut out = Vec::new();

@@ -226,6 +226,7 @@ tables! {
         timeouts: Timeouts;
         on_idle: OnIdle;
         one_packet: bool;
+        histograms: bool;
         fallback: List<HostPort>;
         min_healthy: Least;
         hysteresis: More;

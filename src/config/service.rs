@@ -41,6 +41,8 @@ pub struct ServiceConfig {
     pub on_idle: OnIdle,
     /// Of UDP: every datagram is scheduled afresh, and no connection is kept.
     pub one_packet: bool,
+    /// How long its real servers take is measured and shown.
+    pub histograms: bool,
     pub availability: AvailabilityConfig,
     pub announce: Announce,
     /// Of UDP: a flow of a drained real server that was silent for so long goes on to another one. None: it stays.

@@ -182,6 +182,7 @@ impl ServiceConfig {
             timeouts,
             on_idle,
             one_packet,
+            histograms,
             availability,
             announce,
             on_drain,
@@ -239,6 +240,7 @@ impl ServiceConfig {
         put(&mut table, "timeouts", own_timeouts_table(timeouts));
         put(&mut table, "on_idle", word(*on_idle));
         put(&mut table, "one_packet", *one_packet);
+        put(&mut table, "histograms", *histograms);
         let servers = fallback.iter().map(|it| fallback_server(it).into());
         put(&mut table, "fallback", servers.collect::<Vec<Value>>());
         let AvailabilityConfig {

@@ -8,7 +8,7 @@ use crate::io::dpdk::MbufPool;
 use crate::neighbour::LinkState;
 use crate::net::IcmpErrorKind;
 use crate::service::Role;
-use crate::stats::RealTotals;
+use crate::stats::{BOUNDS_US, Durations, Histogram, RealTotals, Times};
 use crate::tables;
 use crate::units::{PortId, RealId, ServiceId};
 use crate::verdict::{DropReason, ReplyReason};
@@ -87,6 +87,7 @@ impl Control {
                 state,
                 traffic: traffic(self.model.real_totals(real.id)),
                 first_byte_us: self.first_byte_us(service, real.id),
+                times: self.times(service, |of| self.stats.real_times(real.id, of)),
             }
         };
         view::ServiceView {
@@ -107,6 +108,7 @@ impl Control {
             admission: self.show_admission(service),
             traffic: traffic(self.model.service_totals(service)),
             availability: self.show_availability(service),
+            times: self.times(service, |of| self.stats.service_times(service.id, of)),
             reals: service.servers().map(member).collect(),
         }
     }
@@ -115,6 +117,24 @@ impl Control {
         let mean = self.stats.mean_first_byte(real);
         let mean = mean.filter(|_| service.is_timed)?;
         Some(mean.as_micros() as u64)
+    }
+
+    /// How long a service with `histograms`, or one of its real servers, took.
+    fn times(
+        &self,
+        service: &tables::Service,
+        measured: impl Fn(fn(&Times) -> &Durations) -> Histogram,
+    ) -> Option<Box<view::TimesView>> {
+        let shown = |it: Histogram| view::HistogramView {
+            bounds_us: &BOUNDS_US,
+            buckets: it.buckets.into(),
+            sum: it.sum,
+        };
+        let times = || view::TimesView {
+            connect: shown(measured(|times| &times.connect)),
+            first_byte: shown(measured(|times| &times.first_byte)),
+        };
+        service.has_histograms.then(|| Box::new(times()))
     }
 
     /// What a service with `allow`, `deny` or `limits` takes, and has refused.

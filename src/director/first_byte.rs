@@ -1,5 +1,5 @@
-//! How long real servers take to answer, of services whose scheduler goes by it: from the first byte of a connection's first request
-//! to the first byte of its reply.
+//! How long real servers take to answer, of services whose scheduler goes by it, or that have `histograms`: from the SYN to the
+//! SYN-ACK, and from the first byte of a connection's first request to the first byte of its reply.
 //!
 //! What a packet of a known connection goes by has no room for that, and must not pay for it. So as long as a moment is waited
 //! for, the connection's next hop in that direction is not remembered: its packets take the way of unusual ones, which looks whether it
@@ -15,13 +15,14 @@ use crate::conn::{ConnId, Connection, Found, Key, State};
 use crate::net::protocol;
 use crate::packet::Packet;
 use crate::stats::LONGEST;
-use crate::units::Time;
+use crate::units::{RealId, Time};
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaited {
     Nothing,
-    Request,
+    /// The first request of a connection whose SYN came at this time; before that its SYN-ACK.
+    Request(Time),
     /// The reply to a request that has come at this time.
     Reply(Time),
 }
@@ -32,18 +33,19 @@ impl Awaited {
     }
 
     fn to_bits(self) -> u64 {
+        // The last bit says which: what is left has room for 292 years.
         match self {
             Awaited::Nothing => 0,
-            Awaited::Request => 1,
-            Awaited::Reply(since) => since.nanos().max(2),
+            Awaited::Request(since) => since.nanos() << 1 | 1,
+            Awaited::Reply(since) => since.nanos().max(1) << 1,
         }
     }
 
     fn from_bits(bits: u64) -> Self {
         match bits {
             0 => Awaited::Nothing,
-            1 => Awaited::Request,
-            nanos => Awaited::Reply(Time::from_nanos(nanos)),
+            bits if bits & 1 == 1 => Awaited::Request(Time::from_nanos(bits >> 1)),
+            bits => Awaited::Reply(Time::from_nanos(bits >> 1)),
         }
     }
 }
@@ -105,7 +107,7 @@ impl<F: Family> Live<F> {
         let connection = self.table.get_mut(id);
         match awaited {
             Awaited::Nothing => {}
-            Awaited::Request => connection.forget_hops(connection.route_generation),
+            Awaited::Request(_) => connection.forget_hops(connection.route_generation),
             Awaited::Reply(_) => connection.set_hop(true, None),
         }
     }
@@ -116,7 +118,7 @@ impl<F: Family, P: Packet> Core<F, P> {
     #[cold]
     pub(super) fn begin_timing(&self, id: ConnId, flow: &Flow<F>, now: Time) {
         let awaited = match flow.key.protocol() {
-            protocol::TCP => Awaited::Request,
+            protocol::TCP => Awaited::Request(now),
             protocol::UDP => Awaited::Reply(now),
             // Of SCTP it would be the kernel's time, for the handshake.
             _ => Awaited::Nothing,
@@ -125,8 +127,9 @@ impl<F: Family, P: Packet> Core<F, P> {
     }
 
     /// A packet of a connection whose first request may be timed, and is not yet answered. `flow` is not of a later fragment.
+    /// `is_first`: it is the first packet of the real server's.
     #[cold]
-    pub(super) fn time(&self, packet: &P, flow: &Flow<F>, found: Found, now: Time) {
+    pub(super) fn time(&self, packet: &P, flow: &Flow<F>, found: Found, is_first: bool, now: Time) {
         let awaited = self.live.awaited(found.id);
         if awaited == Awaited::Nothing {
             return;
@@ -135,19 +138,33 @@ impl<F: Family, P: Packet> Core<F, P> {
         let Some(cells) = self.counters().first_bytes.get(connection.real.index()) else {
             return;
         };
+        let of = |real: RealId| {
+            let told = self.counters().reals.get(real.index());
+            told.map(|told| (told.standing.service(), real))
+        };
         let tcp = is_tcp(flow);
+        if let Awaited::Request(since) = awaited
+            && is_first
+            && flow.flags.syn()
+            && let Some(of) = of(connection.real)
+        {
+            (self.counters()).took(of, |times| &times.connect, now.since(since));
+        }
         let has_data = !tcp || Numbers::of(packet.data(), flow).has_data(flow.flags);
         let ends = tcp && (flow.flags.rst() || flow.flags.fin());
         let next = match (awaited, found.reply) {
-            (Awaited::Request, false)
+            (Awaited::Request(_), false)
                 if has_data && !flow.flags.rst() && connection.is_answered() =>
             {
                 Awaited::Reply(now)
             }
             // The real server speaks first, or one of both ends it.
-            (Awaited::Request, reply) if ends || reply && has_data => Awaited::Nothing,
+            (Awaited::Request(_), reply) if ends || reply && has_data => Awaited::Nothing,
             (Awaited::Reply(since), true) if has_data && !flow.flags.rst() => {
                 cells.answered(now.since(since), now.millis());
+                if let Some(of) = of(connection.real) {
+                    (self.counters()).took(of, |times| &times.first_byte, now.since(since));
+                }
                 Awaited::Nothing
             }
             // The client gives up.
@@ -173,9 +190,10 @@ mod tests {
     fn what_is_awaited_is_read_as_it_is_written() {
         for awaited in [
             Awaited::Nothing,
-            Awaited::Request,
-            Awaited::Reply(Time::from_nanos(2)),
-            Awaited::Reply(Time::from_nanos(u64::MAX)),
+            Awaited::Request(Time::default()),
+            Awaited::Request(Time::from_nanos(u64::MAX >> 1)),
+            Awaited::Reply(Time::from_nanos(1)),
+            Awaited::Reply(Time::from_nanos(u64::MAX >> 1)),
         ] {
             assert_eq!(Awaited::from_bits(awaited.to_bits()), awaited);
         }

@@ -189,7 +189,8 @@ impl<F: Family, P: Packet> Core<F, P> {
         } else {
             self.live.table.get_mut(found.id).note_datagram(found.reply);
         }
-        if found.reply && !connection.is_answered() && flow.kind != Kind::LaterFragment {
+        let is_first = found.reply && !connection.is_answered() && flow.kind != Kind::LaterFragment;
+        if is_first {
             self.live.table.get_mut(found.id).set_answered();
             if is_watched {
                 self.note_answer(&connection, flow);
@@ -199,7 +200,7 @@ impl<F: Family, P: Packet> Core<F, P> {
             }
         }
         if is_timed && flow.kind != Kind::LaterFragment {
-            self.time(&packet, flow, found, now);
+            self.time(&packet, flow, found, is_first, now);
         }
         let connection = self.live.table.get_mut(found.id);
         context.state = Some(connection.state.name());

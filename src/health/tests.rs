@@ -48,6 +48,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         timeouts: Default::default(),
         on_idle: Default::default(),
         one_packet: false,
+        histograms: false,
         availability: Default::default(),
         announce: Default::default(),
         fallback: Vec::new(),

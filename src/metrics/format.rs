@@ -74,6 +74,24 @@ impl Format {
         header
     }
 
+    /// The samples of a histogram, from those of Prometheus's format: OpenMetrics has bounds with a decimal point, `1.0`.
+    pub(super) fn histogram(self, samples: String) -> String {
+        if self == Format::Prometheus {
+            return samples;
+        }
+        // No label's value has these bytes: a quote within one is escaped.
+        const BOUND: &str = ",le=\"";
+        let mut parts = samples.split(BOUND);
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+            let (bound, rest) = part.split_at(digits);
+            let is_whole = !bound.is_empty() && rest.starts_with('"');
+            text.extend([BOUND, bound, if is_whole { ".0" } else { "" }, rest]);
+        }
+        text
+    }
+
     /// What follows the last metric.
     pub const fn end(self) -> &'static str {
         match self {

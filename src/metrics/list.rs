@@ -1,7 +1,9 @@
 //! The list.
 
 use super::{Labelled, Metric, Number, Samples, Source};
-use crate::view::{DaemonView, MemberView, PortView, TrafficView, WorkerView};
+use crate::view::{
+    DaemonView, HistogramView, MemberView, PortView, TimesView, TrafficView, WorkerView,
+};
 use std::time::Duration;
 
 const SERVICE: &[&str] = &["service", "protocol", "address", "port"];
@@ -204,6 +206,11 @@ metrics! { METRICS "Every metric, in the order of `/metrics`."
     Counter "weir_service_limited_packets_total" SERVICE_LIMIT "Packets to a service with `allow`, `deny` or `limits` that were refused; limit: the key that refused them."
         Service(limited);
 
+    Histogram "weir_service_connect_seconds" SERVICE "`weir_real_connect_seconds` of all its real servers."
+        Service(|it, samples| service_times(it, samples, |times| &times.connect));
+    Histogram "weir_service_reply_seconds" SERVICE "`weir_real_reply_seconds` of all its real servers."
+        Service(|it, samples| service_times(it, samples, |times| &times.first_byte));
+
     // Real servers of services.
     Gauge "weir_real_up" REAL "1: a route leads to the real server, its next hop has not failed to answer ARP or neighbour solicitations, no health check says that it is down, and it is not held since its connections fail."
         Service(|service, samples| reals(service, samples, |real| u64::from(real.up)));
@@ -215,8 +222,12 @@ metrics! { METRICS "Every metric, in the order of `/metrics`."
         Service(|service, samples| reals(service, samples, |real| real.traffic.active_connections.into()));
     Gauge "weir_real_inactive_connections" REAL "All other connections."
         Service(|service, samples| reals(service, samples, |real| real.traffic.inactive_connections.into()));
-    Gauge "weir_real_first_byte_seconds" REAL "The mean time from the first byte of a connection's first request to the first byte of its reply. Of services with `p2c` and nat or fullnat only."
+    Gauge "weir_real_first_byte_seconds" REAL "The mean time from the first byte of a connection's first request to the first byte of its reply. Of services with `p2c` or `histograms`, and nat or fullnat, only."
         Service(first_bytes);
+    Histogram "weir_real_connect_seconds" REAL "The time from a client's first SYN to the real server's SYN-ACK, as weir sees them. Of TCP services with `histograms` and nat or fullnat only."
+        Service(|it, samples| real_times(it, samples, |times| &times.connect));
+    Histogram "weir_real_reply_seconds" REAL "The time from the first byte of a connection's first request to the first byte of its reply. Of services with `histograms` and nat or fullnat only."
+        Service(|it, samples| real_times(it, samples, |times| &times.first_byte));
     Counter "weir_real_connections_total" REAL "Connections made."
         Service(|service, samples| reals(service, samples, |real| real.traffic.connections_total));
     Counter "weir_real_packets_total" REAL_DIRECTION "Packets; in: to the real server, out: from it."
@@ -341,6 +352,23 @@ fn first_bytes(it: &Labelled, samples: &mut Samples) {
         if let Some(micros) = real.first_byte_us {
             let seconds = Duration::from_micros(micros).as_secs_f64();
             samples.add(&[name, protocol, address, port, text], seconds);
+        }
+    }
+}
+
+/// Of services with `histograms`.
+fn service_times(it: &Labelled, samples: &mut Samples, of: fn(&TimesView) -> &HistogramView) {
+    if let Some(times) = &it.service.times {
+        samples.add_histogram(&of_service(it), of(times));
+    }
+}
+
+/// Of real servers of services with `histograms`.
+fn real_times(it: &Labelled, samples: &mut Samples, of: fn(&TimesView) -> &HistogramView) {
+    let [name, protocol, address, port] = of_service(it);
+    for (real, text) in it.service.reals.iter().zip(&it.reals) {
+        if let Some(times) = &real.times {
+            samples.add_histogram(&[name, protocol, address, port, text], of(times));
         }
     }
 }

@@ -11,8 +11,9 @@ pub use format::Format;
 pub use ipvs::IPVS;
 pub use list::METRICS;
 
-use crate::view::{DaemonView, ServiceView};
+use crate::view::{DaemonView, HistogramView, ServiceView};
 use prometheus::{TextEncoder, proto};
+use std::time::Duration;
 
 #[derive(Debug)]
 pub struct Metric {
@@ -35,6 +36,7 @@ impl Metric {
 pub enum Kind {
     Counter,
     Gauge,
+    Histogram,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
         match self {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         }
     }
 }
@@ -99,6 +102,7 @@ impl Family {
         family.set_field_type(match metric.kind {
             Kind::Counter => proto::MetricType::COUNTER,
             Kind::Gauge => proto::MetricType::GAUGE,
+            Kind::Histogram => proto::MetricType::HISTOGRAM,
         });
         Family {
             family,
@@ -133,7 +137,10 @@ impl Family {
             false => self.format.header(&text[..length]),
         };
         text.replace_range(..length, &header);
-        text
+        match self.kind {
+            Kind::Counter | Kind::Gauge => text,
+            Kind::Histogram => self.format.histogram(text),
+        }
     }
 }
 
@@ -141,11 +148,48 @@ impl Family {
 pub struct Samples<'a>(&'a mut Family);
 
 impl Samples<'_> {
-    /// Adds one; `values` are those of the metric's labels, in their order.
+    /// Adds one of a counter or a gauge; `values` are those of the metric's labels, in their order.
     pub fn add(&mut self, values: &[&str], value: impl Number) {
+        let kind = self.0.kind;
+        let sample = self.next(values);
+        match kind {
+            Kind::Counter => {
+                let mut counter = proto::Counter::default();
+                counter.set_value(value.to_f64());
+                sample.set_counter(counter);
+            }
+            Kind::Gauge => {
+                let mut gauge = proto::Gauge::default();
+                gauge.set_value(value.to_f64());
+                sample.set_gauge(gauge);
+            }
+            Kind::Histogram => debug_assert!(false, "a histogram has more than one value"),
+        }
+    }
+
+    /// Adds the samples of a histogram.
+    pub fn add_histogram(&mut self, values: &[&str], it: &HistogramView) {
+        let sample = self.next(values);
+        let mut count = 0;
+        // Each bucket of Prometheus's has those before it, too; that of everything is written by itself.
+        let buckets = it.bounds_us.iter().zip(&it.buckets).map(|(most, added)| {
+            count += added;
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(Duration::from_micros(*most).as_secs_f64());
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(it.buckets.iter().sum());
+        histogram.set_sample_sum(it.sum.as_secs_f64());
+        sample.set_histogram(histogram);
+    }
+
+    /// The next sample, with its labels.
+    fn next(&mut self, values: &[&str]) -> &mut proto::Metric {
         let Family {
             family,
-            kind,
             labels,
             used,
             ..
@@ -162,18 +206,7 @@ impl Samples<'_> {
                 label.set_value((*value).to_owned());
             }
         }
-        match kind {
-            Kind::Counter => {
-                let mut counter = proto::Counter::default();
-                counter.set_value(value.to_f64());
-                sample.set_counter(counter);
-            }
-            Kind::Gauge => {
-                let mut gauge = proto::Gauge::default();
-                gauge.set_value(value.to_f64());
-                sample.set_gauge(gauge);
-            }
-        }
+        sample
     }
 }
 
@@ -315,12 +348,16 @@ mod tests {
         for metric in METRICS.iter().chain(IPVS) {
             let mut family = Family::new(metric, Format::OpenMetrics);
             let values = vec!["a"; metric.labels.len()];
+            if metric.kind == Kind::Histogram {
+                // Its samples have names of their own.
+                continue;
+            }
             family.samples().add(&values, 7);
             let text = family.take_text();
             let lines: Vec<_> = text.lines().collect();
             let declared = match metric.kind {
                 Kind::Counter => metric.name.strip_suffix("_total").unwrap(),
-                Kind::Gauge => metric.name,
+                Kind::Gauge | Kind::Histogram => metric.name,
             };
             let help = metric.help.replace('"', "\\\"");
             assert_eq!(lines[0], format!("# HELP {declared} {help}"));
@@ -331,6 +368,49 @@ mod tests {
             assert!(lines[2].starts_with(metric.name), "{text}");
             family.samples().add(&values, 8);
             assert_eq!(family.take_text(), lines[2].replace(" 7", " 8") + "\n");
+        }
+    }
+
+    #[test]
+    fn buckets_of_a_histogram_have_those_before_them() {
+        let metric = METRICS
+            .iter()
+            .find(|metric| metric.name == "weir_service_connect_seconds")
+            .unwrap();
+        let it = HistogramView {
+            bounds_us: &[250, 1000, 2_500_000, 10_000_000],
+            buckets: vec![3, 0, 2, 0, 1],
+            sum: Duration::from_millis(12_500),
+        };
+        // A name that looks like what it is not.
+        let labels =
+            r#"service=",le=\"1\"",protocol=",le=\"1\"",address=",le=\"1\"",port=",le=\"1\"""#;
+        for (format, ten) in [(Format::Prometheus, "10"), (Format::OpenMetrics, "10.0")] {
+            let samples = [
+                ("0.00025", 3),
+                ("0.001", 3),
+                ("2.5", 5),
+                (ten, 5),
+                ("+Inf", 6),
+            ];
+            let buckets = samples.map(|(most, count)| {
+                format!("weir_service_connect_seconds_bucket{{{labels},le=\"{most}\"}} {count}\n")
+            });
+            let expected = format!(
+                "{}weir_service_connect_seconds_sum{{{labels}}} 12.5\nweir_service_connect_seconds_count{{{labels}}} 6\n",
+                buckets.concat()
+            );
+            let mut family = Family::new(metric, format);
+            for times in 0..2 {
+                family.samples().add_histogram(&[r#",le="1""#; 4], &it);
+                let text = family.take_text();
+                let header = format!(
+                    "# HELP {0} {1}\n# TYPE {0} histogram\n",
+                    metric.name, metric.help
+                );
+                let header = if times == 0 { &*header } else { "" };
+                assert_eq!(text, format!("{header}{expected}"));
+            }
         }
     }
 

@@ -358,6 +358,7 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
     key!(timeouts, own_timeouts);
     key!(on_idle, word);
     key!(one_packet, shown);
+    key!(histograms, shown);
     for (name, old, new) in [
         (
             "min_healthy",

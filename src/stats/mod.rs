@@ -10,6 +10,7 @@ mod signs;
 mod standing;
 #[cfg(test)]
 mod stats_loom;
+mod times;
 
 use crate::arch::{GrowingArray, NoMemory};
 use crate::net::IcmpErrorKind;
@@ -18,6 +19,7 @@ use crate::units::{PortId, RealId, ServiceId, WorkerId};
 use crate::verdict::{DropReason, LocalReason, ReplyReason};
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The most `[[port]]`s.
 pub const MAX_PORTS: usize = 16;
@@ -29,6 +31,7 @@ pub use overload::Overload;
 pub use pairs::PairUse;
 pub use signs::{Failure, Seen, Signs};
 pub use standing::{Established, Standing};
+pub use times::{BOUNDS_US, Durations, Histogram, Times, TimesById};
 
 /// What `counter` synchronises with. The model test compiles the same file against loom's versions.
 mod sync {
@@ -99,7 +102,39 @@ impl Stats {
     pub fn ensure_service(&self, id: ServiceId) {
         for worker in self.workers() {
             worker.services.ensure(id.index());
+            // Of the service that had the id before.
+            worker.service_times.forget(id.index());
         }
+    }
+
+    /// Reserves the histograms of a service. Called before anything is measured for them.
+    pub fn ensure_service_times(&self, id: ServiceId) {
+        for worker in self.workers() {
+            worker.service_times.ensure(id.index());
+        }
+    }
+
+    /// Reserves the histograms of a real server. Called before anything is measured for them.
+    pub fn ensure_real_times(&self, id: RealId) {
+        for worker in self.workers() {
+            worker.real_times.ensure(id.index());
+        }
+    }
+
+    /// What all workers have measured of a service.
+    pub fn service_times(&self, id: ServiceId, of: fn(&Times) -> &Durations) -> Histogram {
+        let cells = self
+            .workers()
+            .filter_map(|worker| worker.service_times.get(id.index()));
+        Histogram::of(cells.map(of))
+    }
+
+    /// What all workers have measured of a real server.
+    pub fn real_times(&self, id: RealId, of: fn(&Times) -> &Durations) -> Histogram {
+        let cells = self
+            .workers()
+            .filter_map(|worker| worker.real_times.get(id.index()));
+        Histogram::of(cells.map(of))
     }
 
     /// Reserves what is seen of a real server's connections. Called before the real server is watched.
@@ -170,6 +205,9 @@ impl Stats {
         self.workers()
             .filter_map(|worker| worker.first_bytes.get(id.index()))
             .for_each(FirstByte::forget);
+        for worker in self.workers() {
+            worker.real_times.forget(id.index());
+        }
     }
 
     /// Reserves whether a real server is overloaded, which it is not found to be yet. Called before the real server is published with
@@ -313,6 +351,9 @@ pub struct WorkerStats {
     pub pairs: GrowingArray<PairUse>,
     /// Of real servers whose answers are timed.
     pub first_bytes: GrowingArray<FirstByte>,
+    /// Of services with `histograms`, and of their real servers.
+    pub service_times: TimesById,
+    pub real_times: TimesById,
     /// How often most of a real server's pairs came into use.
     pub pressed: Counter,
     /// What all of them together have failed in, by [`Failure`].
@@ -383,6 +424,8 @@ impl WorkerStats {
             signs: GrowingArray::new(MAX_REALS)?,
             pairs: GrowingArray::new(MAX_REALS)?,
             first_bytes: GrowingArray::new(MAX_REALS)?,
+            service_times: TimesById::new(MAX_SERVICES)?,
+            real_times: TimesById::new(MAX_REALS)?,
             pressed: Counter::default(),
             failures: Default::default(),
         })
@@ -404,6 +447,24 @@ impl WorkerStats {
         if let Some(signs) = self.signs.get(real.index()) {
             signs.failed(failure);
         }
+    }
+
+    /// A real server whose answers are timed has taken so long.
+    #[cold]
+    pub fn took(
+        &self,
+        (service, real): (ServiceId, RealId),
+        of: fn(&Times) -> &Durations,
+        took: Duration,
+    ) {
+        let cells = [
+            self.service_times.get(service.index()),
+            self.real_times.get(real.index()),
+        ];
+        cells
+            .into_iter()
+            .flatten()
+            .for_each(|times| of(times).add(took));
     }
 
     /// A watched real server has answered a new connection.

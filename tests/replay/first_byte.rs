@@ -10,7 +10,8 @@ use std::time::Duration;
 use weir::config::Config;
 use weir::packet::Packet;
 use weir::replay::Replay;
-use weir::units::{PortId, RealId, Time};
+use weir::stats::{BOUNDS_US, Durations, Histogram, Times};
+use weir::units::{PortId, RealId, ServiceId, Time};
 
 const WAN: PortId = PortId(0);
 const LAN: PortId = PortId(1);
@@ -24,6 +25,7 @@ struct Place {
     mode: &'static str,
     is_six: bool,
     workers: usize,
+    histograms: bool,
 }
 
 const PLACES: [Place; 4] = [
@@ -31,21 +33,25 @@ const PLACES: [Place; 4] = [
         mode: "nat",
         is_six: false,
         workers: 1,
+        histograms: false,
     },
     Place {
         mode: "nat",
         is_six: true,
         workers: 3,
+        histograms: false,
     },
     Place {
         mode: "fullnat",
         is_six: false,
         workers: 4,
+        histograms: false,
     },
     Place {
         mode: "fullnat",
         is_six: true,
         workers: 1,
+        histograms: false,
     },
 ];
 
@@ -69,7 +75,8 @@ impl Place {
         for (protocol, port) in [("tcp", 80), ("udp", 53)] {
             text += &format!(
                 "[[service]]\naddress = \"{VIP}\"\nport = {port}\nprotocol = \"{protocol}\"\n\
-                 mode = \"{mode}\"\nscheduler = \"{scheduler}\"\n{pool}"
+                 mode = \"{mode}\"\nscheduler = \"{scheduler}\"\nhistograms = {}\n{pool}",
+                self.histograms
             );
             for last in 11..11 + reals {
                 text += &format!("[[service.real]]\naddress = \"10.0.0.{last}\"\n");
@@ -202,6 +209,19 @@ impl Lab {
         means.last()
     }
 
+    /// How many durations are in the histograms, and how long they are together: of the services, and of their real servers.
+    fn measured(&self, of: fn(&Times) -> &Durations) -> [(u64, Duration); 2] {
+        let stats = self.replay.stats();
+        let sum = |all: [Histogram; 2]| {
+            let count = all.iter().flat_map(|it| it.buckets).sum();
+            (count, all.iter().map(|it| it.sum).sum())
+        };
+        [
+            sum([0, 1].map(|id| stats.service_times(ServiceId(id), of))),
+            sum([0, 1].map(|id| stats.real_times(RealId(id), of))),
+        ]
+    }
+
     fn waiting(&self) -> u32 {
         (0..2)
             .map(|id| self.replay.stats().waiting(RealId(id)))
@@ -209,7 +229,7 @@ impl Lab {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     /// The real server's SYN-ACK, and the client's ACK.
     Answer,
@@ -313,10 +333,15 @@ fn it_is_the_time_from_the_first_byte_of_the_request_to_the_first_of_the_reply()
             KNOWN,
         ),
     ];
-    for place in PLACES {
+    let ways = [("p2c", false), ("p2c", true), ("rr", true)];
+    for (place, (scheduler, histograms)) in PLACES.iter().flat_map(|it| ways.map(|way| (it, way))) {
+        let place = Place {
+            histograms,
+            ..*place
+        };
         for (is_tcp, cases) in [(true, of_tcp), (false, of_udp)] {
             for (events, mean, hops) in cases {
-                let mut lab = Lab::new(place, "p2c", 1);
+                let mut lab = Lab::new(place, scheduler, 1);
                 let flow = lab.begin(5000, is_tcp);
                 for (after, event) in *events {
                     lab.now = T + after * MILLI;
@@ -329,6 +354,19 @@ fn it_is_the_time_from_the_first_byte_of_the_request_to_the_first_of_the_reply()
                 }
                 let waits = !is_tcp && mean.is_none();
                 assert_eq!(lab.waiting(), u32::from(waits), "{what}");
+                // An answer that is not there is in no histogram.
+                let is_there = |wanted: &[Event]| {
+                    let mut those = events.iter().filter(|(_, it)| wanted.contains(it));
+                    those.next().filter(|_| histograms).map(|(after, _)| *after)
+                };
+                let expected = |took: Option<u64>| {
+                    let took = took.map(Duration::from_millis);
+                    [(u64::from(took.is_some()), took.unwrap_or_default()); 2]
+                };
+                let connect = expected(is_there(&[Answer]));
+                assert_eq!(lab.measured(|it| &it.connect), connect, "{what}");
+                let reply = expected(mean.filter(|_| is_there(&[Reply, Reply1]).is_some()));
+                assert_eq!(lab.measured(|it| &it.first_byte), reply, "{what}");
             }
         }
     }
@@ -378,6 +416,114 @@ fn a_reload_leaves_connections_what_they_began_as() {
         lab.does(flow, Event::Ask);
         lab.does(other, Event::Ask);
         assert_eq!(lab.hops(), [(true, true); 2], "{place:?}");
+    }
+}
+
+#[test]
+fn histograms_have_what_their_real_server_took_on_whichever_worker() {
+    let mut seed = 0x1234_5678_9abc_def1u64;
+    let mut random = |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    for (place, is_tcp) in PLACES.iter().flat_map(|it| [(it, true), (it, false)]) {
+        let place = Place {
+            histograms: true,
+            ..*place
+        };
+        let mut lab = Lab::new(place, "rr", 3);
+        // Of TCP's real servers, UDP's, and both services.
+        let mut expected = vec![[Histogram::default(), Histogram::default()]; 8];
+        let mut note = |places: [usize; 2], which: usize, nanos: u64| {
+            let took = Duration::from_nanos(nanos);
+            let bucket = BOUNDS_US
+                .iter()
+                .position(|most| took <= Duration::from_micros(*most));
+            for place in places {
+                let histogram = &mut expected[place][which];
+                histogram.buckets[bucket.unwrap_or(BOUNDS_US.len())] += 1;
+                histogram.sum += took;
+            }
+        };
+        for n in 0..150 {
+            lab.now += MILLI;
+            let flow = lab.begin(5000 + n, is_tcp);
+            let real = usize::from(flow.real.0.octets()[3] - 11);
+            let places = if is_tcp { [real, 6] } else { [3 + real, 7] };
+            // As often near a bound as anywhere.
+            let mut wait = || {
+                let bound = 1000 * BOUNDS_US[random(11) as usize];
+                bound - 2 + random(5) + random(2) * random(bound)
+            };
+            let (connect, reply) = (wait(), wait());
+            if is_tcp {
+                lab.now += connect;
+                lab.does(flow, Event::Answer);
+                lab.does(flow, Event::Ask);
+                note(places, 0, connect);
+            }
+            lab.now += reply;
+            lab.does(flow, if is_tcp { Event::Reply } else { Event::Reply1 });
+            note(places, 1, reply);
+        }
+        let stats = lab.replay.stats();
+        let all = |of: fn(&Times) -> &Durations| {
+            let reals = (0..6).map(|id| stats.real_times(RealId(id), of));
+            let services = (0..2).map(|id| stats.service_times(ServiceId(id), of));
+            reals.chain(services).collect::<Vec<_>>()
+        };
+        let (connect, reply) = (all(|it| &it.connect), all(|it| &it.first_byte));
+        let both = connect.into_iter().zip(reply);
+        let mut found: Vec<_> = both.map(|(connect, reply)| [connect, reply]).collect();
+        // Which real server of a service has which id is of no matter.
+        for all in [&mut found, &mut expected] {
+            all[..3].sort_by_key(|[_, reply]| reply.sum);
+            all[3..6].sort_by_key(|[_, reply]| reply.sum);
+        }
+        assert_eq!(found, expected, "{place:?}");
+    }
+}
+
+#[test]
+fn a_reload_turns_histograms_on_and_off() {
+    for place in PLACES {
+        let mut lab = Lab::new(place, "rr", 1);
+        let connected = |lab: &Lab| lab.measured(|it| &it.connect)[1].0;
+        let mut flows = vec![];
+        // Connections that begin without histograms are in none, also if they are answered with them. Counts go on where they were.
+        for (n, (histograms, expected)) in [(false, 0), (true, 0), (true, 1), (false, 2), (true, 2)]
+            .into_iter()
+            .enumerate()
+        {
+            lab.place.histograms = histograms;
+            lab.reload("rr");
+            if let Some(flow) = flows.last() {
+                lab.does(*flow, Event::Answer);
+            }
+            assert_eq!(connected(&lab), expected, "{place:?}, {n}");
+            flows.push(lab.begin(5000 + n as u16, true));
+        }
+        // Another service that gets its ids begins anew.
+        lab.place.histograms = false;
+        let without = Place {
+            mode: "nat",
+            ..lab.place
+        }
+        .config("rr", 0);
+        (lab.replay.reload(without, Time::from_nanos(lab.now))).unwrap();
+        for seconds in [200, 400, 4_000, 8_000] {
+            lab.replay
+                .change(Time::from_nanos(lab.now + seconds * 1_000 * MILLI), |_| ());
+        }
+        lab.now += 9_000_000 * MILLI;
+        lab.place.histograms = true;
+        lab.reload("rr");
+        assert_eq!(connected(&lab), 0, "{place:?}");
+        let flow = lab.begin(7000, true);
+        lab.does(flow, Event::Answer);
+        assert_eq!(connected(&lab), 1, "{place:?}");
     }
 }
 

@@ -28,6 +28,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
         admission: None,
         availability: view::AvailabilityView::default(),
         traffic: traffic(packets),
+        times: None,
         reals: vec![view::MemberView {
             state: view::StateView::default(),
             fallback: false,
@@ -36,6 +37,7 @@ fn sample(at: Instant, packets: u64) -> Sample {
             up: last == 2,
             traffic: traffic(packets),
             first_byte_us: None,
+            times: None,
         }],
     };
     let dropped = [("no_route".to_owned(), packets / 10)];

@@ -255,6 +255,7 @@ impl Check<'_> {
         let on_idle = timing::on_idle(&raw, self.log);
         let on_down = timing::on_down(&raw, self.log);
         let one_packet = timing::one_packet(&raw, self.log);
+        let histograms = timing::histograms(&raw, self.log);
         let on_drain = passive::on_drain(&raw, self.log);
         let passive = passive::passive(&raw, port, self.log);
         let limits = clients::limits(&raw, self.log);
@@ -290,6 +291,7 @@ impl Check<'_> {
             timeouts,
             on_idle,
             one_packet,
+            histograms,
             availability,
             announce,
             on_drain,

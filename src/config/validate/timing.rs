@@ -1,4 +1,4 @@
-//! How long a service's connections live: `timeouts`, `on_idle`, `one_packet`.
+//! How long a service's connections live, and what is measured of them: `timeouts`, `on_idle`, `one_packet`, `histograms`.
 
 use crate::config::error::{Log, Span};
 use crate::config::limits::protocol_of_timeout;
@@ -98,6 +98,28 @@ pub(super) fn on_down(raw: &raw::Service, log: &mut Log) -> OnDown {
         .help("write \"reset\" or \"keep\": no real server takes another one's association");
     }
     given.value
+}
+
+/// Whether it is measured how long real servers take.
+pub(super) fn histograms(raw: &raw::Service, log: &mut Log) -> bool {
+    let Some(given) = raw.histograms.ok().filter(|given| given.value) else {
+        return false;
+    };
+    if let Some(mode) = raw
+        .mode
+        .get()
+        .filter(|mode| !matches!(mode, ModeWord::Nat | ModeWord::Fullnat))
+    {
+        let mode = mode.name();
+        let problem =
+            format!("`histograms` has no effect with the mode {mode}: replies do not come by weir");
+        log.warning(given.at, problem)
+            .help("leave it out, or use nat or fullnat");
+    } else if raw.one_packet.get() == Some(true) {
+        log.warning(given.at, "`histograms` has no effect with `one_packet`: no connection is kept, and nothing known of its first packet")
+            .help("leave one of the two out");
+    }
+    true
 }
 
 /// Whether every datagram is scheduled afresh.

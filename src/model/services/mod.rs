@@ -718,7 +718,15 @@ impl Indexes {
             around.stats.want_told();
         }
         let mode = forward::Mode::of(&service.mode);
-        let is_timed = mode.sees_replies && sched::goes_by_time(service.scheduler);
+        let has_histograms = mode.sees_replies && service.histograms;
+        let is_timed =
+            has_histograms || mode.sees_replies && sched::goes_by_time(service.scheduler);
+        if has_histograms {
+            around.stats.ensure_service_times(registered.id);
+            for real in &registered.reals {
+                around.stats.ensure_real_times(real.id);
+            }
+        }
         if is_timed {
             around.stats.want_begun();
             for real in &registered.reals {
@@ -794,6 +802,7 @@ impl Indexes {
                 quic: quic(service),
                 client_address: service.client_address,
                 is_timed,
+                has_histograms,
                 on_down: service.on_down,
                 one_packet: service.one_packet,
                 on_drain: service.on_drain,
