@@ -88,15 +88,8 @@ impl Worker {
                     match &mut watch {
                         None => self.director.process(&mut burst, Origin::Worker, turn),
                         Some(watch) => {
-                            let clock = &self.clock;
-                            watched(
-                                &mut self.director,
-                                watch,
-                                clock,
-                                &mut burst,
-                                Origin::Worker,
-                                turn,
-                            );
+                            let burst = (&mut burst, Origin::Worker);
+                            watched(&mut self.director, (watch, &self.clock), burst, turn);
                         }
                     }
                 }
@@ -118,15 +111,8 @@ impl Worker {
                     match &mut watch {
                         None => self.director.process(&mut burst, Origin::Device, turn),
                         Some(watch) => {
-                            let clock = &self.clock;
-                            watched(
-                                &mut self.director,
-                                watch,
-                                clock,
-                                &mut burst,
-                                Origin::Device,
-                                turn,
-                            );
+                            let burst = (&mut burst, Origin::Device);
+                            watched(&mut self.director, (watch, &self.clock), burst, turn);
                         }
                     }
                 }
@@ -163,10 +149,8 @@ impl Worker {
 #[inline(never)]
 fn watched(
     director: &mut Director<Mbuf>,
-    watch: &mut Watch,
-    clock: &Clock,
-    burst: &mut Burst<Mbuf>,
-    origin: Origin,
+    (watch, clock): (&mut Watch, &Clock),
+    (burst, origin): (&mut Burst<Mbuf>, Origin),
     turn: Turn<'_, Ports>,
 ) {
     cold_path();

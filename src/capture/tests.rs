@@ -339,3 +339,18 @@ fn a_session_without_workers_ends_at_once() {
     assert!(watches.is_empty() && session.is_left());
     assert!(session.read(9).is_empty());
 }
+
+#[test]
+fn frames_that_are_alone_are_looked_at_within_the_share_as_well() {
+    let (session, mut watch) = one(Wanted {
+        share: 5,
+        ..wanted()
+    });
+    watch.turn(Time::from_nanos(1));
+    for _ in 0..100_000 {
+        watch.refuse(WAN, &frame(0, 0), DropReason::OtherVlan);
+    }
+    let counts = session.counts();
+    assert_eq!(counts.looked_at + counts.passed_over, 100_000);
+    assert!((1..10_000).contains(&counts.looked_at), "{counts:?}");
+}

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Frames that are sent for one packet, at most: a datagram of 64 KiB in pieces of 1,280 bytes.
 const FRAMES: usize = 56;
 
+/// Nanoseconds that a look at a single frame counts for, which is not measured.
+const ALONE: i64 = 200;
+
 /// Time that may be saved up for looking, where there was nothing to look at.
 const SAVED: Duration = Duration::from_millis(1);
 
@@ -111,7 +114,7 @@ impl Watch {
 
     /// A frame that no director sees, for it is of no port's VLAN.
     pub fn refuse(&mut self, port: PortId, frame: &[u8], reason: DropReason) {
-        if !self.session.matches(frame) {
+        if !self.matches_alone(frame) {
             return;
         }
         let decided = (Verdict::Drop(reason), PacketContext::default());
@@ -150,10 +153,20 @@ impl Watch {
 
     /// A frame that no packet causes now: weir's own, the host's, or one that has waited.
     pub fn send_alone(&mut self, port: PortId, frame: &[u8], kind: Sent) {
-        if self.session.matches(frame) {
+        if self.matches_alone(frame) {
             let for_packet = false;
             self.take_alone(port, frame, Side::Sent { kind, for_packet }, None);
         }
+    }
+
+    /// Whether a frame that belongs to no burst is looked at, and matches.
+    fn matches_alone(&mut self, frame: &[u8]) -> bool {
+        if !self.has_time_for(1) {
+            return false;
+        }
+        self.credit -= ALONE;
+        add(&self.lane().seen.looked_at, 1);
+        self.session.matches(frame)
     }
 
     fn take_alone(
