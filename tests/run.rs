@@ -21,6 +21,8 @@ mod crowd;
 mod daemon;
 #[path = "run/events.rs"]
 mod events;
+#[path = "run/explain.rs"]
+mod explain;
 #[path = "run/frames.rs"]
 mod frames;
 #[path = "run/generations.rs"]
@@ -44,6 +46,8 @@ mod skip;
 mod strangers;
 #[path = "run/tls.rs"]
 mod tls;
+#[path = "run/top.rs"]
+mod top;
 
 use daemon::{Daemon, Lab, refused, weir};
 use frames::*;

@@ -1,17 +1,18 @@
 //! What is read by GET: rows for `weir show`.
 
 use super::Plain;
-use super::answer::{JSON, Kind, no_answer, problem};
+use super::answer::{JSON, Kind, error, no_answer, problem};
 use super::state::Api;
 use super::stream::{Array, Reader, array, stream};
-use crate::control::{Control, NoAnswer, show_check};
+use crate::config::Protocol;
+use crate::control::{Control, NoAnswer, OnlyConnections, show_check};
 use crate::exchange::ConnectionChunk;
-use crate::tables::Service;
 use crate::units::ServiceId;
 use axum::extract::{Query, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use utoipa::IntoParams;
 
@@ -92,48 +93,6 @@ async fn rows<T: Serialize + Send + 'static>(
     stream(&reader, JSON, async move |pieces| pieces.write(text).await)
 }
 
-pub(super) async fn pools(
-    State(api): State<Api>,
-    reader: Reader,
-    Query(which): Query<Which>,
-) -> Response {
-    let has_pool = |service: &Service| service.pool.is_some();
-    each_slice(api, reader, which, has_pool, Control::show_pools).await
-}
-
-/// The rows of every service that is wanted, and is one of these; a few services at a time.
-async fn each_slice<T: Serialize + Send + 'static>(
-    api: Api,
-    reader: Reader,
-    which: Which,
-    is_one: fn(&Service) -> bool,
-    show: impl Fn(&Control, &[Arc<Service>]) -> Vec<T> + Copy + Send + 'static,
-) -> Response {
-    let only = match which.service_ids(&api).await {
-        Ok(only) => only,
-        Err(refusal) => return *refusal,
-    };
-    stream(&reader, JSON, async move |pieces| {
-        let mut array = Array::new(pieces);
-        let mut left = which.limit.unwrap_or(usize::MAX);
-        let services = move |control: &Control| control.services(only.as_deref());
-        let mut all = api.handle.ask(services).await?;
-        all.retain(|service| is_one(service));
-        for slice in all.chunks(SLICE) {
-            if left == 0 {
-                break;
-            }
-            let slice = slice.to_vec();
-            let rows = api.handle.ask(move |control| show(control, &slice));
-            let mut rows = rows.await?;
-            rows.truncate(left);
-            left -= rows.len();
-            array.add(rows).await?;
-        }
-        array.end().await
-    })
-}
-
 /// Checks shown in one go.
 const CHECKS: usize = 256;
 
@@ -181,11 +140,27 @@ pub(super) async fn health(
 pub(super) async fn connections(
     State(api): State<Api>,
     reader: Reader,
-    Query(which): Query<Which>,
+    Query(which): Query<WhichConnections>,
 ) -> Response {
-    let only = match which.connected_ids(&api).await {
-        Ok(only) => only,
+    let protocol = match which.protocol.as_deref() {
+        None => None,
+        Some(name) => match Protocol::ALL.into_iter().find(|it| it.name() == name) {
+            None => {
+                let why = format!("there is no protocol {name:?}, but: tcp, udp, sctp");
+                return error(StatusCode::BAD_REQUEST, &why);
+            }
+            known => known,
+        },
+    };
+    let services = match Which::of(which.service).connected_ids(&api).await {
+        Ok(services) => services,
         Err(refusal) => return *refusal,
+    };
+    let only = OnlyConnections {
+        services,
+        protocol,
+        from: which.from,
+        to: which.to,
     };
     stream(&reader, JSON, async move |pieces| {
         let mut array = Array::new(pieces);
@@ -205,12 +180,7 @@ pub(super) async fn connections(
                 let only = only.clone();
                 let (shown, used) = api
                     .handle
-                    .ask(move |control| {
-                        (
-                            control.show_connections(worker, &copied, only.as_deref()),
-                            copied,
-                        )
-                    })
+                    .ask(move |control| (control.show_connections(worker, &copied, &only), copied))
                     .await?;
                 chunk = used;
                 let count = shown.len().min(left);
@@ -227,8 +197,25 @@ pub(super) async fn connections(
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+pub(super) struct WhichConnections {
+    /// Only those of this service: a name, or such as `tcp:192.0.2.80:80`; or of a rule, such as `snat:10.0.0.0/24`.
+    service: Option<String>,
+    /// Only those of `tcp`, `udp` or `sctp`.
+    protocol: Option<String>,
+    /// Only those with packets from this address and port, a client's or a real server's, and persistence templates of that client.
+    #[param(value_type = Option<String>)]
+    from: Option<SocketAddr>,
+    /// Only those with packets to this address and port. With `from`: the one that such a packet belongs to.
+    #[param(value_type = Option<String>)]
+    to: Option<SocketAddr>,
+    /// At most so many.
+    limit: Option<usize>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Which {
-    /// Only those of this service: a name, or such as `tcp:192.0.2.80:80`; of connections also `snat:10.0.0.0/24`.
+    /// Only those of this service: a name, or such as `tcp:192.0.2.80:80`.
     service: Option<String>,
     /// At most so many.
     limit: Option<usize>,

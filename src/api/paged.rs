@@ -1,4 +1,4 @@
-//! `/v1/services` and `/v1/reals`: lists that may be long, of which a reader may want a page: searched, sorted, from one row to another.
+//! `/v1/services`, `/v1/reals` and `/v1/pools`: lists that may be long, of which a reader may want a page: searched, sorted, from one row to another.
 //!
 //! What is known of a service without the control thread (its names, how many real servers it has) decides first. Counters and
 //! health are asked for of all rows only where these are sorted or chosen by them; of each row a number is kept until the page is
@@ -48,18 +48,20 @@ pub(super) struct WhichServices {
     summary: bool,
 }
 
+/// Which real servers, or local pairs towards real servers.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WhichReals {
+pub(super) struct WhichRows {
     /// Only those of this service: a name, or such as `tcp:192.0.2.80:80`.
     service: Option<String>,
     /// Only those with this text in their address and port, in their service's name, or in such as `tcp:192.0.2.80:80`.
     search: Option<String>,
-    /// Only those that get no new connections; without fallback servers.
+    /// Only real servers that get no new connections, without fallback servers; only local pairs of which four fifths are in use, or of
+    /// which none was found.
     #[serde(default)]
     impaired: bool,
-    /// `name` and `address` of their services, `weight`, `connections`, `connections_total`, `packets` or `bytes`; with `-` ahead: the
-    /// other way round.
+    /// `name` and `address` of their services; real servers by `weight`, `connections`, `connections_total`, `packets` or `bytes`, local
+    /// pairs by `pairs`, `used`, `closing`, `highest` or `exhausted`; with `-` ahead: the other way round.
     sort: Option<String>,
     /// Without so many of the first ones.
     #[serde(default)]
@@ -73,9 +75,9 @@ pub(super) async fn services(
     reader: Reader,
     Query(which): Query<WhichServices>,
 ) -> Response {
-    let wanted = Wanted {
+    let wanted = WhichRows {
         service: which.service,
-        search: which.search.map(|text| text.to_lowercase()),
+        search: which.search,
         impaired: which.impaired,
         sort: which.sort,
         offset: which.offset,
@@ -99,28 +101,17 @@ pub(super) async fn services(
 pub(super) async fn reals(
     State(api): State<Api>,
     reader: Reader,
-    Query(which): Query<WhichReals>,
+    Query(wanted): Query<WhichRows>,
 ) -> Response {
-    let wanted = Wanted {
-        service: which.service,
-        search: which.search.map(|text| text.to_lowercase()),
-        impaired: which.impaired,
-        sort: which.sort,
-        offset: which.offset,
-        limit: which.limit,
-    };
     page(api, reader, wanted, |real: view::RealView| real).await
 }
 
-/// What a reader wants of a list.
-struct Wanted {
-    service: Option<String>,
-    /// In small letters.
-    search: Option<String>,
-    impaired: bool,
-    sort: Option<String>,
-    offset: usize,
-    limit: Option<usize>,
+pub(super) async fn pools(
+    State(api): State<Api>,
+    reader: Reader,
+    Query(wanted): Query<WhichRows>,
+) -> Response {
+    page(api, reader, wanted, |pairs: view::PoolView| pairs).await
 }
 
 /// By what rows are sorted.
@@ -138,8 +129,8 @@ trait Row: Sized + Send + 'static {
     /// What it may be sorted by beside the service's name and address.
     const NUMBERS: &'static [Number<Self>];
 
-    /// Those that a service has, always in the same order.
-    fn rows(service: view::ServiceView) -> Vec<Self>;
+    /// Those that each service has, always in the same order.
+    fn show(control: &Control, services: &[Arc<Service>]) -> Vec<Vec<Self>>;
     /// How many that is.
     fn count(service: &Service) -> usize;
     /// Which of them a search finds in a service, of which it finds neither name nor address.
@@ -159,8 +150,9 @@ impl Row for view::ServiceView {
         ("bytes", |it| it.traffic.bytes()),
     ];
 
-    fn rows(service: view::ServiceView) -> Vec<Self> {
-        vec![service]
+    fn show(control: &Control, services: &[Arc<Service>]) -> Vec<Vec<Self>> {
+        let shown = control.show_services(services).into_iter();
+        shown.map(|service| vec![service]).collect()
     }
 
     fn count(_: &Service) -> usize {
@@ -188,8 +180,11 @@ impl Row for view::RealView {
         ("bytes", |it| it.member.traffic.bytes()),
     ];
 
-    fn rows(service: view::ServiceView) -> Vec<Self> {
-        service.into_reals().collect()
+    fn show(control: &Control, services: &[Arc<Service>]) -> Vec<Vec<Self>> {
+        let shown = control.show_services(services).into_iter();
+        shown
+            .map(|service| service.into_reals().collect())
+            .collect()
     }
 
     fn count(service: &Service) -> usize {
@@ -202,6 +197,42 @@ impl Row for view::RealView {
 
     fn is_impaired(&self) -> bool {
         self.member.is_impaired()
+    }
+}
+
+impl Row for view::PoolView {
+    const NUMBERS: &'static [Number<Self>] = &[
+        ("pairs", |it| it.all.pairs.into()),
+        ("used", |it| it.all.used.into()),
+        ("closing", |it| it.all.closing.into()),
+        ("highest", |it| it.all.highest.into()),
+        ("exhausted", |it| it.all.exhausted),
+    ];
+
+    fn show(control: &Control, services: &[Arc<Service>]) -> Vec<Vec<Self>> {
+        let services = services.iter();
+        services
+            .map(|service| control.show_pools(service))
+            .collect()
+    }
+
+    fn count(service: &Service) -> usize {
+        match service.pool {
+            Some(_) => service.servers().count(),
+            None => 0,
+        }
+    }
+
+    fn finds(service: &Service, search: &str) -> Vec<usize> {
+        match service.pool {
+            Some(_) => found_reals(service, search).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    fn is_impaired(&self) -> bool {
+        let all = &self.all;
+        all.exhausted > 0 || u64::from(all.used) * 5 >= u64::from(all.pairs) * 4
     }
 }
 
@@ -252,7 +283,7 @@ struct Place {
 async fn page<R: Row, T: Serialize + Send + 'static>(
     api: Api,
     reader: Reader,
-    wanted: Wanted,
+    wanted: WhichRows,
     write: fn(R) -> T,
 ) -> Response {
     let order = match wanted.sort.as_deref().map(order::<R>).transpose() {
@@ -287,8 +318,8 @@ async fn page<R: Row, T: Serialize + Send + 'static>(
         while !left.is_empty() {
             let (slice, services) = slice(&mut left);
             let asked: Vec<_> = services.keys().map(|n| all[*n].clone()).collect();
-            let shown = api.handle.ask(move |control| control.show_services(&asked));
-            let rows = shown.await?.into_iter().map(R::rows);
+            let shown = api.handle.ask(move |control| R::show(control, &asked));
+            let rows = shown.await?.into_iter();
             let mut rows: Vec<Vec<_>> = rows
                 .map(|rows| rows.into_iter().map(Some).collect())
                 .collect();
@@ -328,7 +359,7 @@ fn slice<'a>(left: &mut &'a [Place]) -> (&'a [Place], BTreeMap<usize, usize>) {
 async fn places<R: Row>(
     api: &Api,
     all: &mut [Arc<Service>],
-    wanted: &Wanted,
+    wanted: &WhichRows,
     order: Option<(Order<R>, bool)>,
 ) -> Result<Vec<Place>, NoAnswer> {
     match &order {
@@ -348,11 +379,12 @@ async fn places<R: Row>(
         }
         _ => None,
     };
+    let search = wanted.search.as_ref().map(|text| text.to_lowercase());
     let mut found: Vec<(u64, Place)> = Vec::new();
     for (n, slice) in all.chunks(SLICE).enumerate() {
         let services = (n * SLICE..).zip(slice);
         let named = services.flat_map(|(service, it)| {
-            let rows = match &wanted.search {
+            let rows = match &search {
                 Some(search) if !is_named(it, search) => R::finds(it, search),
                 _ => (0..R::count(it)).collect(),
             };
@@ -369,8 +401,8 @@ async fn places<R: Row>(
             continue;
         }
         let asked = slice.to_vec();
-        let shown = api.handle.ask(move |control| control.show_services(&asked));
-        let rows: Vec<_> = shown.await?.into_iter().map(R::rows).collect();
+        let shown = api.handle.ask(move |control| R::show(control, &asked));
+        let rows = shown.await?;
         found.extend(named.into_iter().filter_map(|place| {
             let row = rows.get(place.service - n * SLICE)?.get(place.row)?;
             let is_wanted = !wanted.impaired || row.is_impaired();

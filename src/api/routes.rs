@@ -136,11 +136,11 @@ pub(super) fn routes() -> Vec<Route> {
             "The real servers of all services",
             paged::reals,
         )
-        .query::<paged::WhichReals>()
+        .query::<paged::WhichRows>()
         .rows::<view::RealView>()
         .refuses(&[Kind::UnknownService]),
         get("/v1/connections", "The connections", lists::connections)
-            .query::<lists::Which>()
+            .query::<lists::WhichConnections>()
             .rows::<view::ConnectionView>()
             .refuses(&[Kind::UnknownService]),
         get("/v1/health", "The health checks", lists::health)
@@ -182,9 +182,9 @@ pub(super) fn routes() -> Vec<Route> {
         get(
             "/v1/pools",
             "The local pairs of services with a local pool, by real server and worker",
-            lists::pools,
+            paged::pools,
         )
-        .query::<lists::Which>()
+        .query::<paged::WhichRows>()
         .rows::<view::PoolView>()
         .refuses(&[Kind::UnknownService]),
         get(

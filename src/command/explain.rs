@@ -2,8 +2,8 @@
 
 use super::client::{self, At};
 use super::output::{self, diagnose, tell};
-use crate::config::{self, Config, StaticNeighbour, did_you_mean};
-use crate::explain::{Asked, Running, RunningReal, Step, Story, explain};
+use crate::config::{self, Config, Protocol, StaticNeighbour, did_you_mean};
+use crate::explain::{Asked, Assumed, Running, RunningReal, State, Step, Story, explain, flow};
 use crate::net::{Mac, is_link_local};
 use crate::service::{Health, ServiceKey};
 use crate::units::PortId;
@@ -11,6 +11,7 @@ use crate::view;
 use serde_json::json;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Say what would become of a packet, and why, step by step
 ///
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Explain {
-    /// With the configuration in force, the real servers' states and connections, and the neighbours of the running daemon;
+    /// With the configuration in force, the real servers' states, the neighbours and the connections of the running daemon;
     /// without this, --config is the file that packets are explained by
     #[arg(long)]
     running: bool,
@@ -56,7 +57,7 @@ impl Explain {
         if packets.len() < self.packets.len() {
             return ExitCode::FAILURE;
         }
-        let (config, running) = match self.world() {
+        let (config, running) = match self.world(&packets) {
             Ok(world) => world,
             Err(code) => return code,
         };
@@ -88,7 +89,7 @@ impl Explain {
     }
 
     /// The configuration that the packets meet, and what the daemon knows beside it.
-    fn world(&self) -> Result<(Config, Running), ExitCode> {
+    fn world(&self, packets: &[Asked]) -> Result<(Config, Running), ExitCode> {
         // As a replay: neither the workers' CPUs nor the devices matter.
         let context = config::Context {
             cpus: None,
@@ -99,7 +100,7 @@ impl Explain {
             ExitCode::FAILURE
         };
         if self.running {
-            let (text, running) = self.ask().map_err(super::fail)?;
+            let (text, running) = self.ask(packets).map_err(super::fail)?;
             let loaded = config::parse(&text, "the configuration in force", &context);
             let config = loaded.map_err(refused)?.config;
             let running = running.within(&config);
@@ -115,14 +116,27 @@ impl Explain {
         Ok((loaded.config, Running::default()))
     }
 
-    fn ask(&self) -> Result<(String, Asking), client::Error> {
+    fn ask(&self, packets: &[Asked]) -> Result<(String, Asking), client::Error> {
         let address = self.at.address()?;
         let mut text = Vec::new();
         client::get(&address, "/v1/config", |piece| {
             text.extend_from_slice(piece);
             Ok(())
         })?;
+        let mut connections = Vec::new();
+        for (number, from, to) in packets.iter().filter_map(flow) {
+            let protocol = Protocol::ALL.into_iter().find(|it| it.number() == number);
+            let Some(protocol) = protocol else { continue };
+            let name = protocol.name();
+            let [from, to] = [from, to].map(|end| client::encode(&end.to_string()));
+            let path = format!("/v1/connections?protocol={name}&from={from}&to={to}");
+            let rows: Vec<view::ConnectionView> = client::rows(&address, &path)?;
+            // Of several packets most are of the same.
+            let new = rows.into_iter().filter(|row| !connections.contains(row));
+            connections.extend(new.collect::<Vec<_>>());
+        }
         let asking = Asking {
+            connections,
             reals: client::rows(&address, "/v1/reals")?,
             neighbours: client::rows(&address, "/v1/neighbours")?,
         };
@@ -132,6 +146,7 @@ impl Explain {
 
 /// What a daemon has answered.
 struct Asking {
+    connections: Vec<view::ConnectionView>,
     reals: Vec<view::RealView>,
     neighbours: Vec<view::NeighbourView>,
 }
@@ -175,7 +190,26 @@ impl Asking {
                 mac: mac(row.mac.as_deref()?)?,
             })
         };
+        let connection = |row: view::ConnectionView| {
+            let is_outward = row.service.is_some_and(|name| name.starts_with("snat:"));
+            let mut protocols = Protocol::ALL.into_iter();
+            Some(Assumed {
+                is_outward,
+                protocol: protocols.find(|it| it.name() == row.protocol)?,
+                client: row.client,
+                vip: row.vip,
+                real: row.real,
+                local: row.local,
+                state: *State::ALL.iter().find(|state| state.name() == row.state)?,
+                left: Duration::from_secs(row.expires_s.into()),
+            })
+        };
         Running {
+            connections: self
+                .connections
+                .into_iter()
+                .filter_map(connection)
+                .collect(),
             reals: self.reals.into_iter().filter_map(real).collect(),
             neighbours: self.neighbours.into_iter().filter_map(neighbour).collect(),
         }

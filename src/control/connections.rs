@@ -1,6 +1,7 @@
 //! Connections as rows for `/v1/connections`.
 
 use super::Control;
+use crate::config::Protocol;
 use crate::conn::entry::template_protocol;
 use crate::conn::{Address, Connection, Key};
 use crate::exchange::ConnectionChunk;
@@ -9,14 +10,26 @@ use crate::tables::Timing;
 use crate::units::{Millis, ServiceId};
 use crate::view::ConnectionView;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Which connections are shown: all, where nothing is said.
+#[derive(Clone, Debug, Default)]
+pub struct OnlyConnections {
+    /// Those of these services.
+    pub services: Option<Arc<[ServiceId]>>,
+    pub protocol: Option<Protocol>,
+    /// Those that a packet from and to these ends belongs to, and the templates of its client.
+    pub from: Option<SocketAddr>,
+    pub to: Option<SocketAddr>,
+}
 
 impl Control {
-    /// The connections of a chunk, of both families; those of one service where one is given.
+    /// The connections of a chunk, of both families.
     pub fn show_connections(
         &self,
         worker: usize,
         chunk: &ConnectionChunk,
-        only: Option<&[ServiceId]>,
+        only: &OnlyConnections,
     ) -> Vec<ConnectionView> {
         let mut rows = self.show_family(worker, &chunk.connections, chunk.now, only);
         rows.extend(self.show_family(worker, &chunk.connections6, chunk.now, only));
@@ -29,15 +42,18 @@ impl Control {
         worker: usize,
         connections: &[Connection<K>],
         now: Millis,
-        only: Option<&[ServiceId]>,
+        only: &OnlyConnections,
     ) -> Vec<ConnectionView> {
         let timing = &self.model.tables().timing;
         let with_service = connections
             .iter()
             .map(|connection| (connection, self.service_of(connection)));
         with_service
-            .filter(|(_, service)| {
-                only.is_none_or(|only| service.is_some_and(|it| only.contains(&it)))
+            .filter(|(connection, service)| {
+                let services = only.services.as_deref();
+                services.is_none_or(|only| service.is_some_and(|it| only.contains(&it)))
+                    && (only.protocol).is_none_or(|it| it.number() == number(connection))
+                    && self.has(connection, *service, only)
             })
             .map(|(connection, service)| {
                 let name = service.and_then(|id| self.model.service_name(id));
@@ -56,11 +72,57 @@ impl Control {
             .collect()
     }
 
+    /// Whether a packet between the ends that are wanted belongs to a connection, or its client is bound by it.
+    fn has<K: Key>(
+        &self,
+        connection: &Connection<K>,
+        service: Option<ServiceId>,
+        only: &OnlyConnections,
+    ) -> bool {
+        if only.from.is_none() && only.to.is_none() {
+            return true;
+        }
+        let request = &connection.request;
+        if connection.is_template() {
+            let Some(service) = service.and_then(|id| self.model.service(id)) else {
+                return false;
+            };
+            let prefix = service.persistence.map_or(0, |it| it.prefix);
+            let is_client = |from: SocketAddr| {
+                let client = K::Address::of(from.ip()).map(|client| client.masked(prefix));
+                client == Some(request.source())
+            };
+            let vip = end(request.destination(), request.destination_port());
+            // The service's port, which the packet's may be one of.
+            let is_vip = |to: SocketAddr| {
+                vip.ip() == to.ip() && (vip.port() == to.port() || vip.port() == service.key.port)
+            };
+            return only.from.is_none_or(is_client) && only.to.is_none_or(is_vip);
+        }
+        [request, &connection.reply].into_iter().any(|key| {
+            let from = end(key.source(), key.source_port());
+            let to = end(key.destination(), key.destination_port());
+            only.from.is_none_or(|it| it == from) && only.to.is_none_or(|it| it == to)
+        })
+    }
+
     fn service_of<K: Key>(&self, connection: &Connection<K>) -> Option<ServiceId> {
         match connection.is_template() {
             true => Some(connection.template_service()),
             false => self.stats.service_of(connection.real),
         }
+    }
+}
+
+fn end(address: impl Into<IpAddr>, port: u16) -> SocketAddr {
+    SocketAddr::new(address.into(), port)
+}
+
+/// IP's number of a connection's protocol, or of those that a template binds.
+fn number<K: Key>(connection: &Connection<K>) -> u8 {
+    match connection.is_template() {
+        true => template_protocol(connection.request.protocol()),
+        false => connection.request.protocol(),
     }
 }
 
@@ -76,11 +138,8 @@ fn row<K: Key>(
         .timeout(connection)
         .saturating_sub(now.since(connection.last_seen));
     let (request, reply) = (&connection.request, &connection.reply);
-    let client = SocketAddr::new(request.source().into(), request.source_port());
-    let kind = match connection.is_template() {
-        true => template_protocol(request.protocol()),
-        false => request.protocol(),
-    };
+    let client = end(request.source(), request.source_port());
+    let kind = number(connection);
     let (real, local) = match connection.is_template() {
         // Its one key is the client's.
         true => {

@@ -42,6 +42,7 @@ use capture::Captures;
 pub use capture::{Begun, Ground, NoCapture};
 use checks::Healths;
 pub use checks::show_check;
+pub use connections::OnlyConnections;
 use copies::Copies;
 use edits::Edits;
 use generations::{Generations, Past};

@@ -9,7 +9,6 @@ use crate::tables::Service;
 use crate::units::{RealId, Time, WorkerId};
 use crate::view::{PairsView, PoolView};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -105,32 +104,32 @@ fn in_use(load: &Load) -> u32 {
 }
 
 impl Control {
-    /// The local pairs of some services, by real server and worker.
-    pub fn show_pools(&self, services: &[Arc<Service>]) -> Vec<PoolView> {
+    /// The local pairs of a service, by real server and worker.
+    pub fn show_pools(&self, service: &Service) -> Vec<PoolView> {
         let mut rows = Vec::new();
-        for service in services {
-            let Some(pool) = &service.pool else { continue };
-            for (real, _) in service.servers() {
-                let workers = self.show_pairs(service, real, pool.size());
-                let mut all = PairsView {
-                    pairs: pool.size(),
-                    ..PairsView::default()
-                };
-                for worker in &workers {
-                    all.used = all.used.saturating_add(worker.used);
-                    all.closing = all.closing.saturating_add(worker.closing);
-                    all.highest = all.highest.saturating_add(worker.highest);
-                    all.exhausted += worker.exhausted;
-                }
-                rows.push(PoolView {
-                    pool: pool.name.clone(),
-                    service: service.name.to_string(),
-                    protocol: service.key.protocol.name().to_owned(),
-                    real: SocketAddr::new(real.address, real.port),
-                    all,
-                    workers,
-                });
+        let Some(pool) = &service.pool else {
+            return rows;
+        };
+        for (real, _) in service.servers() {
+            let workers = self.show_pairs(service, real, pool.size());
+            let mut all = PairsView {
+                pairs: pool.size(),
+                ..PairsView::default()
+            };
+            for worker in &workers {
+                all.used = all.used.saturating_add(worker.used);
+                all.closing = all.closing.saturating_add(worker.closing);
+                all.highest = all.highest.saturating_add(worker.highest);
+                all.exhausted += worker.exhausted;
             }
+            rows.push(PoolView {
+                pool: pool.name.clone(),
+                service: service.name.to_string(),
+                protocol: service.key.protocol.name().to_owned(),
+                real: SocketAddr::new(real.address, real.port),
+                all,
+                workers,
+            });
         }
         rows
     }
@@ -162,6 +161,7 @@ mod tests {
     use crate::config::{self, Context};
     use crate::model::Device;
     use crate::net::Mac;
+    use std::sync::Arc;
 
     const FILE: &str = r#"
 [[port]]

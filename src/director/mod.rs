@@ -95,7 +95,7 @@ use parse::{Flow, Kind, Parsed, is_bad_source_mac};
 use path_mtu::PathMtus;
 use refused::Refused;
 use remind::Reminders;
-pub use restore::Restored;
+pub use restore::{Assumed, Restored};
 pub use room::Room;
 use stage::{Slot, Stage};
 use std::sync::Arc;

@@ -6,14 +6,17 @@
 use super::family::Family;
 use super::{Core, Director};
 use crate::admission::client;
-use crate::config::ClientAddress;
+use crate::config::{ClientAddress, Protocol};
 use crate::conn::entry::{NO_TEMPLATE, template_protocol};
-use crate::conn::{ConnId, Connection, Key, State, Told};
+use crate::conn::{Address, ConnId, Connection, Key, State, Told, Translation};
 use crate::packet::Packet;
 use crate::record::{Kept, Lost, Name, Record, Section};
+use crate::service::ServiceKey;
 use crate::tables::{Service, Tables};
-use crate::units::{ServiceId, Time, WorkerId};
+use crate::units::{RealId, ServiceId, Time, WorkerId};
 use foldhash::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 /// What has become of a former process's connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +62,23 @@ enum Owner<'t> {
     Rule(ServiceId),
 }
 
+/// A connection of another process, as its API tells of it.
+#[derive(Clone, Debug)]
+pub struct Assumed {
+    /// It is one of a rule of `[[snat]]`.
+    pub is_outward: bool,
+    pub protocol: Protocol,
+    /// Of a persistence template the masked address and port 0.
+    pub client: SocketAddr,
+    pub vip: SocketAddr,
+    pub real: SocketAddr,
+    /// What the real server sees in the place of the client, if that is another address or port.
+    pub local: Option<SocketAddr>,
+    pub state: State,
+    /// Until it ends if it stays silent.
+    pub left: Duration,
+}
+
 /// By the number of a former template's table and its own: where it is now.
 type Templates = HashMap<(usize, u32), ConnId>;
 
@@ -77,6 +97,16 @@ impl<P: Packet> Director<P> {
             crossing.restore(kept, later, tables, now, &mut restored);
         }
         restored
+    }
+
+    /// Has a connection as another process has it, but for what that does not tell: which bytes were acknowledged. False: the tables
+    /// have no such service or real server, or there is no room.
+    pub fn assume(&mut self, assumed: &Assumed, tables: &Tables, now: Time) -> bool {
+        let (v6, crossing) = (&mut self.v6, &mut self.crossing);
+        let made = (self.v4.core.assume(assumed, tables, now))
+            .or_else(|| v6.as_mut()?.core.assume(assumed, tables, now))
+            .or_else(|| crossing.as_mut()?.assume(assumed, tables, now));
+        made.is_some()
     }
 }
 
@@ -182,6 +212,68 @@ impl<F: Family, P: Packet> Core<F, P> {
         restored.connections += 1;
     }
 
+    fn assume(&mut self, assumed: &Assumed, tables: &Tables, now: Time) -> Option<()> {
+        let end = |end: SocketAddr| Some((F::address(end.ip())?, end.port()));
+        let (client, vip) = (end(assumed.client)?, end(assumed.vip)?);
+        let is_template = assumed.state == State::Template;
+        let protocol = match is_template {
+            true => template_protocol(assumed.protocol.number()),
+            false => assumed.protocol.number(),
+        };
+        let request = F::Key::new(client.0, client.1, vip.0, vip.1, protocol);
+        let local = assumed.local.and_then(end);
+        let (service, mut connection) = if assumed.is_outward {
+            let rule = tables.snat.of(assumed.client.ip())?;
+            let (source, source_port) = local?;
+            let translation = Translation {
+                source,
+                source_port,
+                destination: vip.0,
+                destination_port: vip.1,
+                is_applied: true,
+                sees_replies: true,
+                is_wrapped: false,
+            };
+            let connection = Connection::new(request, translation, rule.real);
+            (rule.service, connection)
+        } else {
+            let service = tables.service(&ServiceKey {
+                protocol: assumed.protocol,
+                address: vip.0,
+                port: vip.1,
+                last: 0,
+            })?;
+            if service.crosses() != F::CROSSES {
+                return None;
+            }
+            let (real, address) = real_of::<F>(service, assumed.real)?;
+            let connection = if is_template {
+                let timeout = service.persistence?.timeout.as_millis();
+                let timeout = u32::try_from(timeout).unwrap_or(u32::MAX);
+                Connection::template(request, timeout, service.id, real)
+            } else {
+                let to = (address, assumed.real.port());
+                let translation = service.mode.translation(&request, to, local);
+                Connection::new(request, translation, real)
+            };
+            (service.id, connection)
+        };
+        connection.state = assumed.state;
+        connection.route_generation = tables.route_generation;
+        let timeout = tables.timing.timeout(&connection);
+        let left = u32::try_from(assumed.left.as_millis()).unwrap_or(u32::MAX);
+        let silent = timeout.saturating_sub(left);
+        connection.last_seen = now.millis();
+        connection.last_seen.0 = connection.last_seen.0.wrapping_sub(silent);
+        let (real, is_active) = (connection.real, connection.state.is_active());
+        self.insert(connection, service)?;
+        match is_template {
+            true => self.live.note_template(service),
+            false => self.live.counters.connection_begun(real, is_active),
+        }
+        Some(())
+    }
+
     /// Adds an entry, if there is room for it and no other has its keys.
     fn insert(&mut self, connection: Connection<F::Key>, service: ServiceId) -> Option<ConnId> {
         let (request, reply) = (&connection.request, &connection.reply);
@@ -278,6 +370,21 @@ impl<F: Family, P: Packet> Core<F, P> {
             false => Home::Nowhere,
         }
     }
+}
+
+/// The real server of a service that a connection has, with its address in the keys of this family.
+fn real_of<F: Family>(service: &Service, at: SocketAddr) -> Option<(RealId, F::Address)> {
+    let reals = || service.servers().map(|(real, _)| real);
+    let reals = || reals().filter(|real| real.address == at.ip());
+    let real = reals().find(|real| real.port == at.port());
+    // Of every port, or of a mode that leaves the client's.
+    let real = real.or_else(|| reals().find(|real| real.port == 0 || !service.mode.translates))?;
+    let address = match F::address(real.address) {
+        Some(address) => address,
+        None if service.mode.wraps => F::Address::UNSPECIFIED,
+        None => return None,
+    };
+    Some((real.id, address))
 }
 
 /// Whose a connection is now; none: it would not go on as it did.

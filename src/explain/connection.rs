@@ -2,7 +2,8 @@
 
 use crate::conn::{Connection, Key};
 use crate::replay::Replay;
-use crate::units::RealId;
+use crate::tables::Timing;
+use crate::units::{Millis, RealId, Time};
 use std::net::SocketAddr;
 
 /// A live connection of either family, or across both.
@@ -15,6 +16,8 @@ pub(super) struct Held {
     pub local: SocketAddr,
     pub id: RealId,
     pub state: &'static str,
+    /// Seconds until it ends if it stays silent.
+    pub left_s: u64,
     /// The packet is the real server's.
     pub is_reply: bool,
     pub is_template: bool,
@@ -27,7 +30,7 @@ fn ends<K: Key>(key: &K) -> (SocketAddr, SocketAddr) {
     )
 }
 
-fn held<K: Key>(connection: &Connection<K>) -> Held {
+fn held<K: Key>(connection: &Connection<K>, timing: &Timing, now: Millis) -> Held {
     let (client, vip) = ends(&connection.request);
     let (real, local) = ends(&connection.reply);
     Held {
@@ -37,22 +40,28 @@ fn held<K: Key>(connection: &Connection<K>) -> Held {
         local,
         id: connection.real,
         state: connection.state.name(),
+        left_s: timing
+            .timeout(connection)
+            .saturating_sub(now.since(connection.last_seen))
+            .div_ceil(1000)
+            .into(),
         is_reply: false,
         is_template: connection.is_template(),
     }
 }
 
 /// Every live connection with its protocol's number.
-fn all(engine: &Replay) -> impl Iterator<Item = (u8, Held)> {
+fn all(engine: &Replay, now: Time) -> impl Iterator<Item = (u8, Held)> {
+    let (timing, now) = (&engine.model().tables().timing, now.millis());
     let v4 = engine
         .connections()
-        .map(|(_, it)| (it.request.protocol(), held(it)));
+        .map(move |(_, it)| (it.request.protocol(), held(it, timing, now)));
     let v6 = engine
         .connections6()
-        .map(|(_, it)| (it.request.protocol(), held(it)));
+        .map(move |(_, it)| (it.request.protocol(), held(it, timing, now)));
     let across = engine
         .connections_across()
-        .map(|(_, it)| (it.request.protocol(), held(it)));
+        .map(move |(_, it)| (it.request.protocol(), held(it, timing, now)));
     v4.chain(v6).chain(across)
 }
 
@@ -62,8 +71,9 @@ impl Held {
         engine: &Replay,
         protocol: u8,
         (source, destination): (SocketAddr, SocketAddr),
+        now: Time,
     ) -> Option<Held> {
-        all(engine).find_map(|(number, held)| {
+        all(engine, now).find_map(|(number, held)| {
             if number != protocol || held.is_template {
                 return None;
             }
@@ -78,8 +88,13 @@ impl Held {
     }
 
     /// The template that binds a client to a real server of a service, by its masked address.
-    pub(super) fn bond(engine: &Replay, client: std::net::IpAddr, vip: SocketAddr) -> Option<Held> {
-        let bonds = all(engine)
+    pub(super) fn bond(
+        engine: &Replay,
+        client: std::net::IpAddr,
+        vip: SocketAddr,
+        now: Time,
+    ) -> Option<Held> {
+        let bonds = all(engine, now)
             .map(|(_, held)| held)
             .filter(|held| held.is_template);
         bonds

@@ -13,6 +13,8 @@ mod service;
 mod steps;
 mod words;
 
+pub use crate::conn::State;
+pub use crate::replay::Assumed;
 pub use chunk::Chunk;
 pub use frame::{Asked, frame};
 pub use live::{Kind, Live, Passing, live};
@@ -64,6 +66,8 @@ pub struct Running {
     pub reals: Vec<RunningReal>,
     /// Where next hops are, as their neighbours have said.
     pub neighbours: Vec<StaticNeighbour>,
+    /// Those that the packets may belong to, and the templates of their clients.
+    pub connections: Vec<Assumed>,
 }
 
 /// What a running daemon knows of a real server.
@@ -82,6 +86,18 @@ pub struct RunningReal {
     pub overloaded: bool,
     pub active: u32,
     pub inactive: u32,
+}
+
+/// Between which ends a packet goes, with IP's number of its protocol; none: it has no ports.
+pub fn flow(asked: &Asked) -> Option<(u8, SocketAddr, SocketAddr)> {
+    let bytes = match asked {
+        Asked::Frame(bytes) => bytes.clone(),
+        Asked::Words(words) => frame(words, Mac([0; 6])),
+    };
+    let seen = Seen::of(&bytes, None);
+    let (protocol, _) = seen.ports()?;
+    let (source, destination) = seen.ends()?;
+    Some((protocol, source, destination))
 }
 
 /// Why nothing can be said.
@@ -168,6 +184,8 @@ struct Teller<'a> {
     /// Frames sent so far, by port.
     sent: Vec<u64>,
     told: u64,
+    /// Connections of the daemon whose service or real server is not configured any more.
+    left_out: Vec<Assumed>,
 }
 
 impl<'a> Teller<'a> {
@@ -177,7 +195,11 @@ impl<'a> Teller<'a> {
         packets: usize,
         made_up: &'a HashMap<Mac, IpAddr>,
     ) -> Result<Self, Failed> {
-        let mut engine = Replay::new(config, 1, packets, START)?;
+        let mut engine = Replay::new(config, 1, packets + running.connections.len(), START)?;
+        let assumed = engine.assume(&running.connections);
+        let left_out = running.connections.iter().zip(assumed);
+        let left_out = left_out.filter(|(_, is_there)| !is_there);
+        let left_out = left_out.map(|(connection, _)| connection.clone()).collect();
         if !running.reals.is_empty() {
             engine.change(START, |model| {
                 for real in &running.reals {
@@ -198,13 +220,17 @@ impl<'a> Teller<'a> {
                     let id = reals.clone().find(|it| (it.address, it.port) == at);
                     let stats = model.stats().worker(WorkerId(0));
                     if let Some(load) = id.and_then(|real| stats.loads.get(real.id.index())) {
-                        load.active.set(real.active);
-                        load.inactive.set(real.inactive);
+                        // The connections were asked for a moment before.
+                        load.active.set(real.active.max(load.active.get()));
+                        load.inactive.set(real.inactive.max(load.inactive.get()));
                     }
                     // What `limits` of the service goes by.
                     let all = service.and_then(|service| stats.services.get(service.id.index()));
-                    if let Some(all) = all {
-                        all.live.set(all.live.get() + real.active + real.inactive);
+                    if let (Some(all), Some(service)) = (all, service) {
+                        let loads = service.reals.iter();
+                        let loads = loads.map(|real| model.stats().load(real.id));
+                        let sum = loads.map(|(active, inactive)| active + inactive).sum();
+                        all.live.set(sum);
                     }
                     if let Some(cell) = id.and_then(|real| model.stats().overload(real.id)) {
                         cell.update(|_| real.overloaded);
@@ -219,12 +245,17 @@ impl<'a> Teller<'a> {
             made_up,
             now: START,
             told: 0,
+            left_out,
         })
     }
 
     fn tell(&mut self, asked_port: Option<PortId>, asked: &Asked) -> Story {
         let (port, frame, why_port) = self.receive_by(asked_port, asked);
-        let before = steps::Before::look(&self.engine, self.running, port, &frame, self.now);
+        let known = steps::Known {
+            running: self.running,
+            left_out: &self.left_out,
+        };
+        let before = steps::Before::look(&self.engine, known, port, &frame, self.now);
         self.engine.set_captured(&[port]);
         let decision = self.engine.receive(port, &frame, self.now);
         let mut line = Vec::new();
@@ -296,5 +327,7 @@ impl<'a> Teller<'a> {
     }
 }
 
+#[cfg(test)]
+mod running_tests;
 #[cfg(test)]
 mod tests;

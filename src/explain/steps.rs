@@ -2,7 +2,7 @@
 
 use super::connection::Held;
 use super::seen::{Header, Seen};
-use super::{Running, Step, outcome, service};
+use super::{Assumed, Running, Step, outcome, service};
 use crate::config::Protocol;
 use crate::model::{Model, why_no_way};
 use crate::net::{Mac, is_link_local, masked, protocol};
@@ -65,6 +65,15 @@ pub(super) struct Before {
     clients: Option<Step>,
     bond: Option<Held>,
     candidates: Vec<Candidate>,
+    /// The real server of the daemon's connection, which the configuration does not have any more.
+    gone: Option<SocketAddr>,
+}
+
+/// What is known beside the engine.
+pub(super) struct Known<'a> {
+    pub running: &'a Running,
+    /// The daemon's connections that the engine cannot have.
+    pub left_out: &'a [Assumed],
 }
 
 /// What became of it.
@@ -80,11 +89,12 @@ pub(super) struct After<'a> {
 impl Before {
     pub(super) fn look(
         engine: &Replay,
-        running: &Running,
+        known: Known<'_>,
         port: PortId,
         frame: &[u8],
         now: Time,
     ) -> Before {
+        let running = known.running;
         let (model, tables) = (engine.model(), engine.model().tables());
         // What is inside another packet is not asked for a service.
         let seen = Seen::of(frame, None);
@@ -95,8 +105,9 @@ impl Before {
             .count()
             == 1;
         let flow = Flow::of(&seen).filter(|_| is_whole);
-        let held = flow
-            .and_then(|flow| Held::find(engine, flow.number(), (flow.source, flow.destination)));
+        let held = flow.and_then(|flow| {
+            Held::find(engine, flow.number(), (flow.source, flow.destination), now)
+        });
         let found = flow.and_then(|flow| service_of(model, tables, &flow));
         let client = flow.map(|flow| flow.source);
         let guard = found
@@ -116,7 +127,16 @@ impl Before {
         let bond = found.as_ref().zip(client).and_then(|(service, client)| {
             let prefix = service.persistence?.prefix;
             let vip = SocketAddr::new(service.key.address, service.key.port);
-            Held::bond(engine, masked_address(client.ip(), prefix), vip)
+            Held::bond(engine, masked_address(client.ip(), prefix), vip, now)
+        });
+        let gone = flow.and_then(|flow| {
+            let ends = (flow.source, flow.destination);
+            let found = known.left_out.iter().find(|it| {
+                it.protocol == flow.protocol
+                    && ((it.client, it.vip) == ends
+                        || (it.real, it.local.unwrap_or(it.client)) == ends)
+            });
+            found.map(|it| it.real)
         });
         Before {
             port,
@@ -128,6 +148,7 @@ impl Before {
             service: found,
             clients,
             bond,
+            gone,
             seen,
         }
     }
@@ -332,7 +353,7 @@ fn connection(before: &Before, after: &After) -> Option<Step> {
             .service
             .as_ref()
             .is_some_and(|service| service.one_packet);
-        return Some(step(
+        let mut step = step(
             "connection",
             match (context.new_connection, is_tcp && is_stray) {
                 (true, _) if is_once => "none, and none is kept",
@@ -343,7 +364,13 @@ fn connection(before: &Before, after: &After) -> Option<Step> {
                 (false, true) => "none, and a segment that is no SYN begins none",
                 (false, false) => "none",
             },
-        ));
+        );
+        if let Some(real) = before.gone {
+            step.details.push(format!(
+                "the daemon has one, of the real server {real}, which is not configured any more: this tells what becomes of a packet without it"
+            ));
+        }
+        return Some(step);
     };
     let (whose, state) = match held.is_reply {
         true => ("a reply", held.state),
@@ -368,6 +395,9 @@ fn connection(before: &Before, after: &After) -> Option<Step> {
     if is_fullnat {
         step.details.push(format!("local pair {}", held.local));
     }
+    let left = humantime::format_duration(std::time::Duration::from_secs(held.left_s));
+    step.details
+        .push(format!("without another packet it ends in {left}"));
     Some(step)
 }
 

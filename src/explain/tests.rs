@@ -4,7 +4,7 @@ use super::*;
 use crate::config::{self, Context};
 use proptest::prelude::*;
 
-const PORTS: &str = r#"
+pub(super) const PORTS: &str = r#"
 [[port]]
 name      = "wan"
 device    = "net_null0"
@@ -27,7 +27,7 @@ name      = "inside6"
 addresses = ["2001:db8:2::200"]
 "#;
 
-fn parse(text: &str) -> Config {
+pub(super) fn parse(text: &str) -> Config {
     let context = Context {
         cpus: None,
         devices: false,
@@ -38,7 +38,7 @@ fn parse(text: &str) -> Config {
     }
 }
 
-fn asked(texts: &[&str]) -> Vec<Asked> {
+pub(super) fn asked(texts: &[&str]) -> Vec<Asked> {
     let read = |text: &&str| {
         text.parse()
             .unwrap_or_else(|why: Wrong| panic!("{}", why.show(text)))
@@ -51,12 +51,12 @@ fn ask(config: &str, packets: &[&str]) -> Vec<Story> {
 }
 
 impl Story {
-    fn step(&self, name: &str) -> Option<&Step> {
+    pub(super) fn step(&self, name: &str) -> Option<&Step> {
         self.steps.iter().find(|step| step.step == name)
     }
 
     /// Everything, a line each.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let lines = self.steps.iter().flat_map(|step| {
             let first = format!("{}: {}", step.step, step.says);
             std::iter::once(first).chain(step.details.clone())
@@ -65,7 +65,7 @@ impl Story {
     }
 }
 
-fn service(vip: &str, keys: &str, real: &str) -> String {
+pub(super) fn service(vip: &str, keys: &str, real: &str) -> String {
     format!(
         "[[service]]\nname = \"web\"\naddress = \"{vip}\"\nport = 80\nprotocol = \"tcp\"\n{keys}\nscheduler = \"wrr\"\n\
          [[service.real]]\naddress = \"{real}\"\nweight = 3\n"
@@ -554,6 +554,7 @@ fn a_running_daemons_state_counts() {
                 port: None,
                 mac: Mac([2, 0, 0, 0, 1, 0x12]),
             }],
+            ..Running::default()
         };
         let stories = explain(&config, &running, None, &packets).unwrap();
         let text = stories[0].text();

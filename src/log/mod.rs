@@ -7,6 +7,8 @@
 //! The last events are kept as they are, too ([`events()`]).
 
 mod limit;
+#[cfg(test)]
+mod page_tests;
 mod panics;
 mod queue;
 mod reports;

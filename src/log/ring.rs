@@ -133,19 +133,23 @@ pub(super) struct Kept(pub Arc<Events>);
 impl<S: Subscriber> Layer<S> for Kept {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        let module = metadata.target();
-        let kind = KINDS.iter().find(|(prefix, _)| is_in(module, prefix));
         let mut said = Said::default();
         event.record(&mut said);
         self.0.add(Record {
             n: 0,
             time: SystemTime::now(),
             level: metadata.level().as_str().to_ascii_lowercase(),
-            kind: kind.map_or(OTHER, |(_, kind)| kind),
+            kind: kind_of(metadata.target()),
             message: said.message,
             fields: said.fields,
         });
     }
+}
+
+/// What an event of this module, or of a target with another name, is about.
+pub(super) fn kind_of(module: &str) -> &'static str {
+    let kind = KINDS.iter().find(|(prefix, _)| is_in(module, prefix));
+    kind.map_or(OTHER, |(_, kind)| kind)
 }
 
 fn is_in(module: &str, of: &str) -> bool {

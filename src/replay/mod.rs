@@ -17,6 +17,7 @@ pub use merge::{Input, Received, merge};
 use crate::arch::NoMemory;
 use crate::config::{Config, StaticNeighbour};
 use crate::conn::{Connection, Connection6, ConnectionAny, Key, Table};
+pub use crate::director::Assumed;
 use crate::director::{Director, Origin, Restored, Room, Shared, Turn};
 use crate::door::Door;
 use crate::exchange::Mailbox;
@@ -345,6 +346,16 @@ impl Replay {
         self.quiescent();
         self.settle();
         changed
+    }
+
+    /// Has connections of another process on its first worker: see [`Director::assume`]. Returns which of them it has.
+    pub fn assume(&mut self, connections: &[Assumed]) -> Vec<bool> {
+        let worker = &mut self.workers[0];
+        let tables = worker.reader.read();
+        connections
+            .iter()
+            .map(|it| worker.director.assume(it, tables, self.clock))
+            .collect()
     }
 
     /// Lets everything happen that is due until `time`, each at its own time. The clock never goes back.

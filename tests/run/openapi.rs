@@ -248,6 +248,9 @@ fn every_documented_get_answers_as_documented() {
                 "names" => "ipvs",
                 "after" => "1",
                 "kind" => "change",
+                "protocol" => "tcp",
+                "from" => "198.51.100.7:20000",
+                "to" => "192.0.2.80:80",
                 "follow" => "false",
                 _ => panic!("{path}: what is an example of {name}?"),
             };

@@ -1,4 +1,4 @@
-//! Pages of `/v1/services` and `/v1/reals` against the whole lists.
+//! Pages of `/v1/services`, `/v1/reals` and `/v1/pools` against the whole lists.
 
 use super::openapi::{Answer, ask};
 use super::*;
@@ -196,5 +196,80 @@ fn pages_are_what_the_whole_list_has() {
         assert_eq!(answer.status, 400, "{query}");
         assert!(answer.body.contains(said), "{query}: {}", answer.body);
     }
+    daemon.stop();
+}
+
+#[test]
+fn pages_of_pools_are_what_the_whole_list_has() {
+    let lab = Lab::new();
+    lab.receives("wan", &syns(16));
+    let mut config = lab.config("", 3);
+    for n in 0..9 {
+        let ports = 1_000 + 100 * ((n * 5) % 9);
+        config += &format!(
+            "[[local_pool]]\nname = \"p{n}\"\naddresses = [\"10.0.0.{}\"]\nports = \"1024-{}\"\n",
+            210 + n,
+            1023 + ports,
+        );
+        config += &format!(
+            "[[service]]\nname = \"s{}\"\naddress = \"192.0.2.{}\"\nport = 80\nprotocol = \"tcp\"\nmode = \"fullnat\"\nlocal_pool = \"p{n}\"\n",
+            (n * 7) % 9,
+            1 + n,
+        );
+        for real in 0..n % 3 + 1 {
+            config += &format!("[[service.real]]\naddress = \"10.0.0.{}\"\n", 11 + real);
+        }
+    }
+    let daemon = Daemon::start(&lab, &config);
+    daemon.wait(|daemon| (daemon.show("workers")[0]["transmitted_packets"] == 16).then_some(()));
+    let (whole, total) = asked(&lab, "/v1/pools");
+    // Two of the service that all have, none of the one without a pool.
+    assert_eq!((whole.len(), total), (2 + 18, 2 + 18));
+    assert!(
+        whole.iter().any(|row| row["used"].as_u64() > Some(0)),
+        "{whole:?}"
+    );
+    for search in ["", "S4", "192.0.2.3:", "10.0.0.12"] {
+        let key = |row: &Value| (row["service"].clone(), row["real"].clone());
+        let found = |row: &&Value| {
+            let service = row["service"].as_str().unwrap();
+            let is_of_vip = search == "192.0.2.3:" && row["pool"] == "p2";
+            service.contains(&search.to_lowercase())
+                || row["real"].as_str().unwrap().contains(search)
+                || is_of_vip
+        };
+        let expected: Vec<_> = whole.iter().filter(found).cloned().collect();
+        assert!(!expected.is_empty(), "{search}");
+        for by in ["pairs", "used", "closing", "highest", "exhausted"] {
+            for sign in ["", "-"] {
+                let mut expected = expected.clone();
+                expected.sort_by_key(|row| number(row, &[by]));
+                if sign == "-" {
+                    expected.sort_by_key(|row| std::cmp::Reverse(number(row, &[by])));
+                }
+                for (offset, limit) in [(0, 4), (3, 100), (50, 10)] {
+                    let page = format!(
+                        "/v1/pools?search={search}&sort={sign}{by}&offset={offset}&limit={limit}"
+                    );
+                    let (rows, total) = asked(&lab, &page);
+                    assert_eq!(total, expected.len(), "{page}");
+                    let rows: Vec<_> = rows.iter().map(key).collect();
+                    let of = expected.iter().skip(offset).take(limit);
+                    assert_eq!(rows, of.map(key).collect::<Vec<_>>(), "{page}");
+                }
+            }
+        }
+    }
+    let (rows, _) = asked(&lab, "/v1/pools?sort=name");
+    assert!(rows.is_sorted_by_key(|row| row["service"].as_str().unwrap().to_owned()));
+    assert_eq!(asked(&lab, "/v1/pools?impaired=true").1, 0);
+    assert_eq!(asked(&lab, "/v1/pools?service=s4").1, 2);
+    let answer = ask(&lab, "GET /v1/pools?sort=weight", None, b"");
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.body.contains("name, address, pairs, used"),
+        "{}",
+        answer.body
+    );
     daemon.stop();
 }

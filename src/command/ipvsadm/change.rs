@@ -211,10 +211,7 @@ fn set_mode(line: &Line, service: &ServiceView, address: &Address) -> Result<(),
             keys
         }
     };
-    let is_same = service.mode == keys["mode"]
-        && service.via.tunnel.as_deref() == keys["tunnel"].as_str()
-        && service.via.gue_port.map(u64::from) == keys["gue_port"].as_u64();
-    match (is_same, is_first) {
+    match (has(service, &keys), is_first) {
         (true, _) => Ok(()),
         (false, true) => patch(service, &keys, address),
         (false, false) => Err(refused(format!(
@@ -222,6 +219,17 @@ fn set_mode(line: &Line, service: &ServiceView, address: &Address) -> Result<(),
             name_of(service)
         ))),
     }
+}
+
+/// Whether a service has the forwarding method of these keys. Of GUE the variant counts, which no line says: real servers of one
+/// kind do not take the other's packets.
+pub(super) fn has(service: &ServiceView, keys: &Value) -> bool {
+    let via = &service.via;
+    let is_gue = keys["tunnel"] == "gue";
+    service.mode == keys["mode"]
+        && via.tunnel.as_deref() == keys["tunnel"].as_str()
+        && via.gue_port.map(u64::from) == keys["gue_port"].as_u64()
+        && (!is_gue || via.gue_variant.map(u64::from) == keys["gue_variant"].as_u64())
 }
 
 /// The keys of a mode without a tunnel, for a merge.

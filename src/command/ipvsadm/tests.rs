@@ -335,6 +335,27 @@ fn a_fallback_server_is_listed_while_it_gets_connections_and_never_saved() {
 }
 
 #[test]
+fn a_service_has_another_method_with_the_other_variant_of_gue() {
+    let gue = |port, variant| json!({"mode": "tunnel", "tunnel": "gue", "gue_port": port, "gue_variant": variant});
+    let wanted = gue(6080, 0);
+    for (keys, expected) in [
+        (gue(6080, 0), true),
+        (gue(6080, 1), false),
+        (gue(6081, 0), false),
+        (json!({"mode": "tunnel", "tunnel": "ipip"}), false),
+        (json!({"mode": "dr"}), false),
+    ] {
+        let service = service("udp", "192.0.2.7", json!(53), keys.clone(), vec![]);
+        assert_eq!(super::change::has(&service, &wanted), expected, "{keys}");
+    }
+    let service = service("udp", "192.0.2.7", json!(53), json!({"mode": "dr"}), vec![]);
+    assert!(super::change::has(
+        &service,
+        &json!({"mode": "dr", "tunnel": null})
+    ));
+}
+
+#[test]
 fn the_variant_of_gue_that_no_line_says_is_named() {
     for (variant, expected) in [(0, vec![]), (1, vec!["gue_variant = 1 of service a"])] {
         let keys =

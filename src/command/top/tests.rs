@@ -1,11 +1,30 @@
 //! The screen, drawn into memory.
 
+use super::draw::WORKER_COLUMNS;
+use super::list::Row;
+use super::look::OFFENDERS;
 use super::*;
+use crate::view;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use std::collections::BTreeMap;
+
+pub(super) fn key(code: KeyCode) -> KeyEvent {
+    KeyEvent::new(code, KeyModifiers::NONE)
+}
+
+/// The names of the services, in the order of the screen.
+fn order(screen: &Screen) -> Vec<&str> {
+    screen
+        .services
+        .shown()
+        .map(|row| row.name.as_str())
+        .collect()
+}
 
 /// A sample of two services, the second of which has `packets` packets in.
-fn sample(at: Instant, packets: u64) -> Sample {
+pub(super) fn sample(at: Instant, packets: u64) -> Sample {
     let traffic = |packets| view::TrafficView {
         packets_in: packets,
         bytes_in: packets * 100,
@@ -77,10 +96,10 @@ fn sample(at: Instant, packets: u64) -> Sample {
 }
 
 fn lines(screen: &mut Screen) -> Vec<String> {
-    drawn(screen, 130, 14)
+    drawn(screen, 132, 14)
 }
 
-fn drawn(screen: &mut Screen, width: u16, height: u16) -> Vec<String> {
+pub(super) fn drawn(screen: &mut Screen, width: u16, height: u16) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| screen.draw(frame)).unwrap();
     let buffer = terminal.backend().buffer().clone();
@@ -100,10 +119,10 @@ fn words(line: &str) -> Vec<&str> {
 fn rates_are_of_the_time_between_two_samples_and_the_busiest_is_first() {
     let start = Instant::now();
     let mut screen = Screen::new("127.0.0.1:9900".into());
-    screen.show(
+    screen.show(Look::between(
         &sample(start, 1000),
         &sample(start + Duration::from_secs(2), 5000),
-    );
+    ));
     let lines = lines(&mut screen);
     assert_eq!(
         lines[0],
@@ -132,6 +151,7 @@ fn rates_are_of_the_time_between_two_samples_and_the_busiest_is_first() {
             "busy",
             "tcp:192.0.2.2:80",
             "dr",
+            "rr",
             "1/1",
             "3",
             "0",
@@ -143,7 +163,7 @@ fn rates_are_of_the_time_between_two_samples_and_the_busiest_is_first() {
         ]
     );
     let (quiet, figures) = of("quiet");
-    assert_eq!(figures[3..8], ["0/1", "3", "0", "0", "0"]);
+    assert_eq!(figures[3..9], ["rr", "0/1", "3", "0", "0", "0"]);
     assert!(busy < quiet, "{lines:#?}");
 }
 
@@ -151,19 +171,19 @@ fn rates_are_of_the_time_between_two_samples_and_the_busiest_is_first() {
 fn keys_sort_scroll_and_quit() {
     let start = Instant::now();
     let mut screen = Screen::new(String::new());
-    screen.show(
+    screen.show(Look::between(
         &sample(start, 1000),
         &sample(start + Duration::from_secs(1), 2000),
-    );
-    let key = |code| KeyEvent::new(code, KeyModifiers::NONE);
-    for _ in 0..SERVICE_COLUMNS.len() {
+    ));
+    for _ in 0..ServiceRow::COLUMNS.len() {
         assert!(screen.press(key(KeyCode::Char('s'))));
         lines(&mut screen);
     }
-    assert_eq!(screen.services[0].name, "busy", "round once");
-    screen.sort = 1;
-    screen.sort();
-    assert_eq!(screen.services[0].name, "quiet", "by VIP");
+    assert_eq!(order(&screen)[0], "busy", "round once");
+    screen.services.begin(Some(1), "");
+    assert_eq!(order(&screen)[0], "quiet", "by VIP");
+    screen.press(key(KeyCode::Char('r')));
+    assert_eq!(order(&screen)[0], "busy", "the other way round");
     for code in [KeyCode::End, KeyCode::PageDown, KeyCode::Up, KeyCode::Home] {
         assert!(screen.press(key(code)));
         lines(&mut screen);
@@ -197,10 +217,10 @@ fn many(services: u8, workers: u8, name: usize) -> Screen {
         sample
     };
     let mut screen = Screen::new("unix:/run/weir/weir.sock".into());
-    screen.show(
+    screen.show(Look::between(
         &of(start, 1000),
         &of(start + Duration::from_secs(1), 124_456),
-    );
+    ));
     screen
 }
 
@@ -232,7 +252,6 @@ fn eighty_columns_hold_names_addresses_and_rates_whole() {
 fn forty_services_are_reached_and_told_apart() {
     for name in [8, 60] {
         let mut screen = many(40, 1, name);
-        let key = |code| KeyEvent::new(code, KeyModifiers::NONE);
         drawn(&mut screen, 80, 24);
         let mut seen = std::collections::BTreeSet::new();
         for n in 0..40 {
@@ -240,7 +259,7 @@ fn forty_services_are_reached_and_told_apart() {
             let rows = lines.iter().filter(|line| line.contains("tcp:203."));
             seen.extend(rows.map(|line| line.split("tcp:").next().unwrap().to_owned()));
             // The selected one is told in full.
-            let full = screen.services[n].name.clone();
+            let full = order(&screen)[n].to_owned();
             let title = format!("{} of 40: {full}", n + 1);
             assert!(lines.contains(&title), "{title}: {lines:#?}");
             screen.press(key(KeyCode::Down));
@@ -266,11 +285,11 @@ fn many_workers_leave_room_for_the_services() {
 fn sorting_goes_round_the_columns_that_are_shown() {
     let mut screen = many(3, 1, 12);
     drawn(&mut screen, 80, 24);
-    let shown = screen.shown.clone();
-    assert!(shown.len() < SERVICE_COLUMNS.len(), "{shown:?}");
+    let shown = screen.services.columns.clone();
+    assert!(shown.len() < ServiceRow::COLUMNS.len(), "{shown:?}");
     for _ in 0..20 {
         screen.press(KeyEvent::new(KeyCode::Char('s'), KeyModifiers::NONE));
-        assert!(shown.contains(&screen.sort));
+        assert!(shown.contains(&screen.services.sort));
     }
 }
 
@@ -279,7 +298,10 @@ fn once_prints_every_row_and_column_with_whole_figures() {
     let start = Instant::now();
     let mut screen = Screen::new(String::new());
     let after = start + Duration::from_secs(2);
-    screen.show(&sample(start, 1000), &sample(after, 2_470_001));
+    screen.show(Look::between(
+        &sample(start, 1000),
+        &sample(after, 2_470_001),
+    ));
     let mut text = vec![];
     once::write(&screen, &mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
@@ -288,11 +310,15 @@ fn once_prints_every_row_and_column_with_whole_figures() {
         &WORKER_COLUMNS.map(|(name, _)| name),
         &["0", "1", "25.0%", "6", "1234501", "1234501", "0", "123450"],
         &[],
-        &SERVICE_COLUMNS.map(|(name, _)| name),
+        &ServiceRow::COLUMNS
+            .iter()
+            .map(|column| column.name)
+            .collect::<Vec<_>>(),
         &[
             "busy",
             "tcp:192.0.2.2:80",
             "dr",
+            "rr",
             "1/1",
             "3",
             "0",
@@ -306,6 +332,7 @@ fn once_prints_every_row_and_column_with_whole_figures() {
             "quiet",
             "tcp:192.0.2.1:80",
             "dr",
+            "rr",
             "0/1",
             "3",
             "0",
@@ -326,11 +353,16 @@ fn once_prints_every_row_and_column_with_whole_figures() {
 fn a_service_that_began_anew_has_no_negative_rates() {
     let start = Instant::now();
     let mut screen = Screen::new(String::new());
-    screen.show(
+    screen.show(Look::between(
         &sample(start, 9000),
         &sample(start + Duration::from_secs(1), 10),
+    ));
+    assert!(
+        screen
+            .services
+            .shown()
+            .all(|row| row.rates.packets_in == 0.0)
     );
-    assert!(screen.services.iter().all(|row| row.packets_in == 0.0));
 }
 
 #[test]
@@ -347,7 +379,7 @@ fn refused_clients_are_shown_as_far_as_there_is_room() {
     now.offenders = (0..9).map(|n| client(n, 12_345 / (n + 1))).collect();
     now.offenders.push(client(99, 0));
     let mut screen = Screen::new("unix:/run/weir/weir.sock".into());
-    screen.show(&sample(start, 500), &now);
+    screen.show(Look::between(&sample(start, 500), &now));
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
     terminal.draw(|frame| screen.draw(frame)).unwrap();
     let text = terminal.backend().to_string();
@@ -380,7 +412,7 @@ fn real_servers_without_new_connections_are_named_with_the_reason() {
     let mut screen = Screen::new("127.0.0.1:9900".into());
     let mut shown = |why, fallback| {
         let sample = with(why, fallback);
-        screen.show(&sample, &sample);
+        screen.show(Look::between(&sample, &sample));
         let mut printed = Vec::new();
         once::write(&screen, &mut printed).unwrap();
         let drawn = drawn(&mut screen, 100, 20);
@@ -406,4 +438,207 @@ fn real_servers_without_new_connections_are_named_with_the_reason() {
         assert_eq!(line, None);
         assert!(!printed.contains("10.0.0.11"), "{printed}");
     }
+}
+
+#[test]
+fn enter_shows_the_real_servers_of_a_service_and_escape_goes_back() {
+    let start = Instant::now();
+    let of = |at, packets: u64| {
+        let mut sample = sample(at, packets);
+        let real = sample.services[1].reals[0].clone();
+        for (n, why) in [(12, None), (13, Some("down: connection refused"))] {
+            let mut other = real.clone();
+            other.real = format!("10.0.0.{n}:80").parse().unwrap();
+            other.traffic.packets_in = packets / n;
+            other.state.why = why.map(str::to_owned);
+            if why.is_some() {
+                other.state.health = crate::service::Health::Down;
+                other.weight = 0;
+                other.state.configured_weight = 5;
+            }
+            sample.services[1].reals.push(other);
+        }
+        sample
+    };
+    let mut screen = Screen::new("127.0.0.1:9900".into());
+    let (before, now) = (of(start, 1200), of(start + Duration::from_secs(1), 5100));
+    screen.show(Look::between(&before, &now));
+    drawn(&mut screen, 80, 24);
+    assert!(screen.press(key(KeyCode::Enter)));
+    let rows = |lines: &[String]| -> Vec<String> {
+        let rows = lines.iter().filter(|line| line.starts_with("10.0.0.1"));
+        rows.cloned().collect()
+    };
+    let lines = drawn(&mut screen, 80, 24);
+    assert_eq!(lines[0], "busy");
+    assert!(
+        lines[1].starts_with("tcp:192.0.2.2:80   dr   rr   2 of 3 up"),
+        "{lines:#?}"
+    );
+    let found = rows(&lines);
+    assert_eq!(found.len(), 3, "{lines:#?}");
+    assert!(words(&found[0]).contains(&"3.90k"), "{found:#?}");
+    assert!(
+        words(&found[0]).starts_with(&["10.0.0.11:80", "up"]),
+        "{found:#?}"
+    );
+    assert!(
+        words(&found[2]).starts_with(&["10.0.0.13:80", "down"]),
+        "{found:#?}"
+    );
+    // All of the selected one, its reason too.
+    screen.press(key(KeyCode::End));
+    let lines = drawn(&mut screen, 80, 24);
+    for line in ["3 of 3: 10.0.0.13:80", "down: connection refused"] {
+        assert!(lines.contains(&line.to_owned()), "{line}: {lines:#?}");
+    }
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("down   weight 0 (in the file 5)"))
+    );
+    // Where there is room, each row has it.
+    let lines = drawn(&mut screen, 132, 24);
+    assert!(
+        rows(&lines)[2].ends_with("down: connection refused"),
+        "{lines:#?}"
+    );
+
+    // A filter of their own: Escape ends that first.
+    for letter in "/.13".chars() {
+        screen.press(key(KeyCode::Char(letter)));
+    }
+    let lines = drawn(&mut screen, 80, 24);
+    assert_eq!(rows(&lines).len(), 1, "{lines:#?}");
+    assert_eq!(lines[23], "/.13");
+    screen.press(key(KeyCode::Enter));
+    screen.press(key(KeyCode::Esc));
+    assert_eq!(rows(&drawn(&mut screen, 80, 24)).len(), 3);
+    screen.press(key(KeyCode::Esc));
+    assert!(drawn(&mut screen, 80, 24)[0].starts_with("weir at "));
+
+    // One that is removed meanwhile.
+    screen.press(key(KeyCode::Enter));
+    let mut later = of(start + Duration::from_secs(2), 5100);
+    later.services.remove(1);
+    screen.show(Look::between(&now, &later));
+    let lines = drawn(&mut screen, 80, 24);
+    assert!(lines[0].starts_with("weir at "), "{lines:#?}");
+    assert_eq!(lines[23], "busy is no longer configured");
+}
+
+#[test]
+fn a_filter_finds_names_addresses_and_real_servers() {
+    let start = Instant::now();
+    let mut screen = Screen::new(String::new());
+    screen.show(Look::between(&sample(start, 1000), &sample(start, 1000)));
+    for (filter, found) in [
+        ("", &["quiet", "busy"][..]),
+        ("BUS", &["busy"]),
+        ("192.0.2.1:", &["quiet"]),
+        ("10.0.0.11", &["quiet", "busy"]),
+        ("rr", &["quiet", "busy"]),
+        ("nothing", &[]),
+    ] {
+        screen.press(key(KeyCode::Char('/')));
+        screen.press(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL));
+        filter.chars().for_each(|letter| {
+            assert!(
+                screen.press(key(KeyCode::Char(letter))),
+                "q is a letter here"
+            );
+        });
+        screen.press(key(KeyCode::Enter));
+        assert_eq!(order(&screen), found, "{filter}");
+        let lines = drawn(&mut screen, 80, 24);
+        let count = match found.len() {
+            2 => "services 2,".to_owned(),
+            n => format!("services {n} of 2,"),
+        };
+        assert!(lines[0].contains(&count), "{lines:#?}");
+        // What is not there cannot be opened.
+        screen.press(key(KeyCode::Enter));
+        assert_eq!(screen.open.is_some(), !found.is_empty());
+        screen.press(key(KeyCode::Esc));
+    }
+}
+
+#[test]
+fn a_selected_service_stays_selected_wherever_it_goes() {
+    let start = Instant::now();
+    let mut screen = many(30, 1, 12);
+    screen.press(key(KeyCode::End));
+    let name = |screen: &Screen| screen.services.selected().unwrap().1.name.clone();
+    let last = name(&screen);
+    assert_eq!(screen.services.selected().unwrap().0, 29);
+    screen.press(key(KeyCode::Char('r')));
+    screen.press(key(KeyCode::Char('<')));
+    assert_eq!(name(&screen), last);
+    screen.services.begin(Some(0), "");
+    screen.press(key(KeyCode::Char('r')));
+    assert_eq!(
+        (name(&screen), screen.services.selected().unwrap().0),
+        (last, 0)
+    );
+    // The first is the first, whichever that is.
+    screen.press(key(KeyCode::Home));
+    screen.press(key(KeyCode::Char('r')));
+    assert_eq!(screen.services.selected().unwrap().0, 0);
+    screen.show(Look::between(&sample(start, 1), &sample(start, 1)));
+    assert_eq!(screen.services.selected().unwrap().0, 0);
+}
+
+#[test]
+fn help_names_the_keys_and_any_key_ends_it() {
+    let mut screen = many(3, 1, 12);
+    screen.press(key(KeyCode::Char('?')));
+    let lines = drawn(&mut screen, 80, 24);
+    for word in ["Enter", "Esc", "quit", "sort", "filter"] {
+        assert!(lines.iter().any(|line| line.contains(word)), "{lines:#?}");
+    }
+    for (key, does) in super::draw::HELP {
+        let line = format!("{key:14} {does}").trim_end().to_owned();
+        assert!(lines.contains(&line), "{line}: {lines:#?}");
+    }
+    assert!(screen.press(key(KeyCode::Esc)));
+    assert!(drawn(&mut screen, 80, 24)[0].starts_with("weir at "));
+    screen.press(key(KeyCode::Char('?')));
+    assert!(!screen.press(key(KeyCode::Char('q'))));
+}
+
+#[test]
+fn json_has_every_service_with_its_real_servers_and_rates() {
+    let start = Instant::now();
+    let mut screen = Screen::new(String::new());
+    let after = start + Duration::from_secs(2);
+    screen.show(Look::between(&sample(start, 1000), &sample(after, 5000)));
+    let mut text = vec![];
+    once::write_json(&screen, &mut text).unwrap();
+    assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 1);
+    let look: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let busy = &look["services"][0];
+    assert_eq!(busy["name"], "busy");
+    assert_eq!(busy["packets_in_per_s"], 2000.0);
+    assert_eq!(busy["bits_in_per_s"], 1_600_000.0);
+    assert_eq!(
+        (&busy["real_servers"], &busy["real_servers_up"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(busy["reals"][0]["real"], "10.0.0.11:80");
+    assert_eq!(busy["reals"][0]["packets_in_per_s"], 2000.0);
+    assert_eq!(look["workers"][0]["received_packets_per_s"], 2000.0);
+    assert_eq!(look["drops_per_s"]["no_route"], 200.0);
+    assert_eq!(look["seconds"], 2.0);
+}
+
+#[test]
+fn columns_are_named_as_their_headings() {
+    assert_eq!(column("active"), Ok(5));
+    assert_eq!(column("InPkt"), Ok(8));
+    assert_eq!(column("OutBit/s"), Ok(11));
+    let why = column("weather").unwrap_err();
+    assert!(
+        why.starts_with("there is no such column, but: service, virtual,"),
+        "{why}"
+    );
 }
