@@ -47,6 +47,7 @@ pub mod ring;
 pub mod sched;
 pub mod service;
 pub mod setup;
+pub mod simulate;
 pub mod stats;
 pub mod steering;
 pub mod tables;

@@ -23,6 +23,7 @@ mod service;
 mod services;
 mod setup;
 mod show;
+mod simulate;
 mod table;
 mod top;
 mod trace;
@@ -48,6 +49,7 @@ pub enum Command {
     Import(import::Import),
     Ipvsadm(ipvsadm::Ipvsadm),
     Replay(replay::Replay),
+    Simulate(simulate::Simulate),
     Explain(explain::Explain),
     Capture(capture::Capture),
     Trace(trace::Trace),
@@ -78,6 +80,7 @@ impl Command {
             Command::Import(import) => import.run(),
             Command::Ipvsadm(ipvsadm) => ipvsadm.run(),
             Command::Replay(replay) => replay.run(),
+            Command::Simulate(simulate) => simulate.run(),
             Command::Explain(explain) => explain.run(),
             Command::Capture(capture) => capture.run(),
             Command::Trace(trace) => trace.run(),

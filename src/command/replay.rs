@@ -151,7 +151,7 @@ impl Replay {
 }
 
 /// Reads a configuration, and says what is wrong with it.
-fn load(file: &Path) -> Result<config::Loaded, ExitCode> {
+pub(super) fn load(file: &Path) -> Result<config::Loaded, ExitCode> {
     // A replay runs on any machine: neither the workers' CPUs nor the devices matter.
     let context = config::Context {
         cpus: None,

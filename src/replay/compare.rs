@@ -4,20 +4,19 @@
 //! would be nonsense from any other one; so real servers' packets are left out on both sides, what failed connections say of real
 //! servers (`passive`) is too, and next hops count as resolved.
 
-use super::{Input, Replay, Unaccounted, add_neighbours, made_up_mac, merge};
+use super::{Input, Replay, Unaccounted, merge, resolve};
 use crate::arch::NoMemory;
-use crate::config::{Config, ServiceConfig, StaticNeighbour};
+use crate::config::{Config, ServiceConfig};
 use crate::model::{Place, key};
-use crate::net::{ethertype, is_link_local};
+use crate::net::ethertype;
 use crate::service::ServiceKey;
-use crate::units::{PortId, Time};
+use crate::units::Time;
 use crate::verdict::Verdict;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 use serde::Serialize;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 /// How the packets go through, on both sides.
 #[derive(Clone, Copy, Debug)]
@@ -165,31 +164,7 @@ fn resolved(
     start: Time,
 ) -> Result<Replay, NoMemory> {
     let mut config = config.clone();
-    for service in &mut config.services {
-        if service.passive.is_some() {
-            Arc::make_mut(service).passive = None;
-        }
-    }
-    // No packet comes to this one: it needs no room for connections.
-    let empty = Replay::new(&config, workers, 0, start)?;
-    let tables = empty.model().tables();
-    let servers = config.services.iter().flat_map(|service| service.servers());
-    let hops: BTreeSet<(IpAddr, PortId)> = servers
-        .filter_map(|server| {
-            let route = tables.routes.get(server.address)?;
-            let hop = route.gateway.map_or(server.address, |(_, via)| via);
-            Some((hop, route.port))
-        })
-        .collect();
-    let neighbours = hops
-        .into_iter()
-        .enumerate()
-        .map(|(n, (address, port))| StaticNeighbour {
-            address,
-            port: is_link_local(address).then_some(port.index()),
-            mac: made_up_mac(n),
-        });
-    add_neighbours(&mut config, neighbours);
+    resolve(&mut config, [])?;
     Replay::new(&config, workers, packets, start)
 }
 

@@ -24,7 +24,7 @@ use crate::exchange::Mailbox;
 use crate::io::memory::Memory;
 use crate::model::{Changes, NeedsRestart};
 use crate::model::{Device, Model};
-use crate::net::Vlan;
+use crate::net::{Vlan, is_link_local};
 use crate::packet::{BURST, Burst, Packet};
 use crate::rcu::Reader;
 use crate::record::{Header, Keeping, Kept, Place, Unkept};
@@ -35,6 +35,7 @@ use crate::units::{PortId, Time, WorkerId};
 use crate::verdict::{DropReason, PacketContext, Verdict};
 use crate::wire::Mac;
 use outbox::{Numbered, Outbox};
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -474,6 +475,45 @@ impl Replay {
             packets => Err(Unaccounted(packets)),
         }
     }
+}
+
+/// Lets every next hop towards the real servers and `others` be known, by made up MAC addresses; and what becomes of
+/// connections says nothing of real servers (`passive`).
+///
+/// # Errors
+/// Where the kernel refuses the memory to look for them.
+pub fn resolve(
+    config: &mut Config,
+    others: impl IntoIterator<Item = IpAddr>,
+) -> Result<(), NoMemory> {
+    for service in &mut config.services {
+        if service.passive.is_some() {
+            Arc::make_mut(service).passive = None;
+        }
+    }
+    // No packet comes to this one: it needs no room for connections.
+    let empty = Replay::new(config, 1, 0, Time::default())?;
+    let tables = empty.model().tables();
+    let servers = config.services.iter().flat_map(|service| service.servers());
+    let hops: BTreeSet<(IpAddr, PortId)> = servers
+        .map(|server| server.address)
+        .chain(others)
+        .filter_map(|address| {
+            let route = tables.routes.get(address)?;
+            let hop = route.gateway.map_or(address, |(_, via)| via);
+            Some((hop, route.port))
+        })
+        .collect();
+    let neighbours = hops
+        .into_iter()
+        .enumerate()
+        .map(|(n, (address, port))| StaticNeighbour {
+            address,
+            port: is_link_local(address).then_some(port.index()),
+            mac: made_up_mac(n),
+        });
+    add_neighbours(config, neighbours);
+    Ok(())
 }
 
 /// Adds neighbours that a configuration does not have.

@@ -32,6 +32,7 @@ mod restart;
 mod rivals;
 mod sctp;
 mod segments;
+mod simulate;
 mod six;
 mod tunnels;
 mod what_if;
