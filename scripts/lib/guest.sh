@@ -69,7 +69,7 @@ END
 # guest_start: 1 GiB, three CPUs, a virtual IOMMU. The kernel's drivers of the NICs are not loaded.
 guest_start() {
     local folder nic name wan lan model queues multi_queue n=0 side place
-    folder=$(find "$LAB_TOP/target/guest" -maxdepth 1 -name 'linux-image-*' 2>/dev/null | sort -V | tail -n 1)
+    folder=$(find "$LAB_TOP/target/guest" -maxdepth 1 -name 'linux-image-*' 2>/dev/null | sort -V | tail -n 1) || true
     [[ -n $folder ]] || fail "no kernel for the guest: scripts/setup guest"
     guest_initramfs "$folder" "$LAB_DIR/initramfs"
     local options=()
