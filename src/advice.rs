@@ -1,6 +1,63 @@
 //! What to do about a verdict: one sentence for each reason, beside what the reason means.
 
-use crate::verdict::{DropReason, LocalReason, ReplyReason};
+use crate::units::PortId;
+use crate::verdict::{DropReason, LocalReason, PacketContext, ReplyReason, Verdict};
+
+/// A verdict in words.
+pub(crate) struct Words {
+    /// `forward by lan: known connection, now in state established`
+    pub says: String,
+    pub meaning: Option<&'static str>,
+    pub advice: Option<&'static str>,
+}
+
+/// What became of a packet, what that means, and what an operator does about it. `name`: a port's.
+pub(crate) fn words<'a>(
+    verdict: Verdict,
+    context: &PacketContext,
+    name: impl Fn(PortId) -> &'a str,
+) -> Words {
+    let why = verdict.reason(context);
+    let (says, meaning, advice) = match verdict {
+        Verdict::Forward(port) => {
+            let state = context
+                .state
+                .map_or(String::new(), |state| format!(", now in state {state}"));
+            let says = format!("forward by {}: {why}{state}", name(port));
+            (says, None, None)
+        }
+        Verdict::Reply(port, reason) => {
+            let (meaning, advice) = of_reply(reason);
+            let says = format!("reply by {}: {why}", name(port));
+            (says, Some(meaning), advice)
+        }
+        Verdict::Queue(port) => (
+            format!(
+                "queue: its next hop's MAC address on {} is not known",
+                name(port)
+            ),
+            Some("It is sent once the next hop has answered, else dropped as neighbour_failed."),
+            None,
+        ),
+        Verdict::Await => (
+            format!("queue: {why}"),
+            Some("A fragment that waits for the first one of its datagram, which has the ports."),
+            None,
+        ),
+        Verdict::Local(reason) => (format!("local: {why}"), Some(of_local(reason)), None),
+        Verdict::HandOver(_) => (why.to_owned(), None, None),
+        Verdict::Drop(reason) => (
+            format!("drop: {why}"),
+            Some(reason.description()),
+            Some(of_drop(reason)),
+        ),
+    };
+    Words {
+        says,
+        meaning,
+        advice,
+    }
+}
 
 /// What an operator does about packets that are dropped for a reason.
 pub(crate) fn of_drop(reason: DropReason) -> &'static str {

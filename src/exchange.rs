@@ -1,6 +1,7 @@
 //! What a worker and the control thread say to each other. Bounded queues without locks, memory from the start:
 //! neither side ever waits. An event that finds its queue full is lost, and raised again by the next packet.
 
+use crate::capture::Watch;
 use crate::conn::{Connection, Connection6, ConnectionAny};
 use crate::units::PortId;
 use crate::wire::{Mac, arp, mld, ndisc};
@@ -142,6 +143,8 @@ pub enum Order {
     },
     /// Copy live connections, from entry `chunk.next` on.
     CopyConnections(Box<ConnectionChunk>),
+    /// Look at packets for a capture.
+    Watch(Box<Watch>),
 }
 
 /// A piece of a worker's connection table, copied for the control thread.

@@ -13,6 +13,8 @@ pub(crate) mod advice;
 pub(crate) mod api;
 pub(crate) mod arch;
 pub mod bench;
+pub mod bpf;
+pub mod capture;
 pub mod command;
 pub mod config;
 pub mod conn;

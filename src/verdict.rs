@@ -213,6 +213,31 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// Why, in the words of `--explain`: a name of the closed lists, or what a packet that was sent on belongs to.
+    pub const fn reason(self, context: &PacketContext) -> &'static str {
+        match self {
+            Verdict::Forward(_) if context.new_connection => "new connection",
+            Verdict::Forward(_) if context.real.is_none() => "routed",
+            Verdict::Forward(_) => "known connection",
+            Verdict::Reply(_, reason) => reason.name(),
+            Verdict::Queue(_) => "neighbour_unresolved",
+            Verdict::Await => "first_fragment_missing",
+            Verdict::Local(reason) => reason.name(),
+            Verdict::HandOver(_) => "hand_over",
+            Verdict::Drop(reason) => reason.name(),
+        }
+    }
+
+    /// The port that it leaves by, or is to.
+    pub const fn out_port(self) -> Option<PortId> {
+        match self {
+            Verdict::Forward(port) | Verdict::Reply(port, _) | Verdict::Queue(port) => Some(port),
+            Verdict::Await | Verdict::Local(_) | Verdict::HandOver(_) | Verdict::Drop(_) => None,
+        }
+    }
+}
+
 /// What the director knew when it decided: for `--explain`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PacketContext {

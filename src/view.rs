@@ -1,10 +1,15 @@
 //! What the daemon tells about itself: the rows of `/v1/…` and of `weir show … --json`, written by the one and read
 //! by the other.
 
+mod capture;
 mod status;
 mod times;
 
 use crate::service::{Admin, Health, ServiceKey};
+pub(crate) use capture::{
+    CaptureBegin, CaptureCounts, CaptureEnd, CaptureEnded, CaptureLine, CapturedDecision,
+    CapturedView,
+};
 use serde::{Deserialize, Serialize};
 pub(crate) use status::{DropView, ServiceSummaryView, StatusView};
 use std::collections::BTreeMap;

@@ -3,6 +3,8 @@
 //! Nothing here waits, locks, allocates or makes a system call, but for the pauses of an idle worker that may take
 //! them (`idle = "adaptive"`).
 
+use crate::arch::cold_path;
+use crate::capture::{Watch, Watched};
 use crate::config::Idle;
 use crate::director::{Director, Origin, Turn};
 use crate::door::{self, Door};
@@ -54,21 +56,42 @@ impl Worker {
         );
         // Read once in a loop: the end of one is the beginning of the next.
         let mut now = self.clock.now();
+        // While packets are captured.
+        let mut watch: Option<Box<Watch>> = None;
         while !self.stop.load(Relaxed) {
             self.tables.quiescent();
             let tables = self.tables.read();
             let mut work = 0;
             // First: what the time since the last loop has ended is not to be found by a packet.
-            self.director.poll(Turn::new(tables, now, &mut self.ports));
+            match &mut watch {
+                None => self.director.poll(Turn::new(tables, now, &mut self.ports)),
+                Some(watching) => {
+                    watching.turn(now);
+                    let mut sink = Watched::new(&mut self.ports, watching);
+                    self.director.poll(Turn::new(tables, now, &mut sink));
+                    if watching.is_over() {
+                        watch.take().into_iter().for_each(Watch::give_back);
+                    }
+                }
+            }
+            if let Some(ordered) = self.director.take_watch() {
+                watch
+                    .replace(ordered)
+                    .into_iter()
+                    .for_each(Watch::give_back);
+            }
             for ring in &mut self.inbox {
                 let taken = ring.take(&mut burst);
                 if taken > 0 {
                     work += taken;
-                    self.director.process(
-                        &mut burst,
-                        Origin::Worker,
-                        Turn::new(tables, now, &mut self.ports),
-                    );
+                    let turn = Turn::new(tables, now, &mut self.ports);
+                    match &mut watch {
+                        None => self.director.process(&mut burst, Origin::Worker, turn),
+                        Some(watch) => {
+                            let burst = (&mut burst, Origin::Worker);
+                            watched(&mut self.director, (watch, &self.clock), burst, turn);
+                        }
+                    }
                 }
             }
             for Inlet { queue, door } in &mut self.rx {
@@ -78,20 +101,23 @@ impl Worker {
                     match door {
                         None => count(counters, queue.port(), &burst),
                         Some(door) => {
-                            enter(counters, door, &mut burst);
+                            enter(counters, door, &mut burst, watch.as_deref_mut());
                             if burst.is_empty() {
                                 continue;
                             }
                         }
                     }
-                    self.director.process(
-                        &mut burst,
-                        Origin::Device,
-                        Turn::new(tables, now, &mut self.ports),
-                    );
+                    let turn = Turn::new(tables, now, &mut self.ports);
+                    match &mut watch {
+                        None => self.director.process(&mut burst, Origin::Device, turn),
+                        Some(watch) => {
+                            let burst = (&mut burst, Origin::Device);
+                            watched(&mut self.director, (watch, &self.clock), burst, turn);
+                        }
+                    }
                 }
             }
-            work += self.ports.serve_host();
+            work += self.ports.serve_host(watch.as_deref_mut());
             work += self.ports.flush();
 
             let end = self.clock.now();
@@ -115,7 +141,30 @@ impl Worker {
             }
         }
         self.ports.flush();
+        watch.into_iter().for_each(Watch::give_back);
     }
+}
+
+/// Has a burst decided on, and looked at for a capture if there is time for that.
+#[inline(never)]
+fn watched(
+    director: &mut Director<Mbuf>,
+    (watch, clock): (&mut Watch, &Clock),
+    (burst, origin): (&mut Burst<Mbuf>, Origin),
+    turn: Turn<'_, Ports>,
+) {
+    cold_path();
+    if !watch.has_time_for(burst.len()) {
+        return director.process(burst, origin, turn);
+    }
+    let Turn {
+        tables, now, sink, ..
+    } = turn;
+    let before = clock.now();
+    watch.receive(burst, origin == Origin::Worker);
+    watch.spend(clock.now().since(before));
+    let mut sink = Watched::new(sink, watch);
+    director.process(burst, origin, Turn::new(tables, now, &mut sink));
 }
 
 #[inline]
@@ -134,7 +183,12 @@ pub(crate) struct Inlet {
 
 /// Marks each frame with the port of its VLAN, without its tags. Those of no port end here.
 #[inline(never)]
-fn enter(counters: &WorkerStats, door: &Door, burst: &mut Burst<Mbuf>) {
+fn enter(
+    counters: &WorkerStats,
+    door: &Door,
+    burst: &mut Burst<Mbuf>,
+    mut watch: Option<&mut Watch>,
+) {
     burst.retain(|frame| {
         let stripped = frame.stripped_tag();
         let entered = door.enter(frame, stripped);
@@ -146,6 +200,9 @@ fn enter(counters: &WorkerStats, door: &Door, burst: &mut Burst<Mbuf>) {
         if let Err(reason) = entered {
             counters.received.add(1);
             counters.drop(reason);
+            if let Some(watch) = &mut watch {
+                watch.refuse(port, frame.data(), reason);
+            }
         }
         entered.is_ok()
     });
@@ -278,7 +335,7 @@ impl Ports {
     }
 
     /// Sends what comes from the host; says how many frames that were.
-    fn serve_host(&mut self) -> usize {
+    fn serve_host(&mut self, mut watch: Option<&mut Watch>) -> usize {
         let Some(host) = &mut self.host else {
             return 0;
         };
@@ -287,6 +344,9 @@ impl Ports {
         let count = frames.len();
         for frame in frames {
             let port = frame.port();
+            if let Some(watch) = &mut watch {
+                watch.send_alone(port, frame.data(), Sent::Originated);
+            }
             self.send(port, frame, Sent::Originated);
         }
         count

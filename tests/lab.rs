@@ -81,6 +81,13 @@ fn connections_outlive_a_weir_that_is_killed() {
 }
 
 #[test]
+fn live_packets_are_captured_on_both_sides() {
+    lab("capture", &["fullnat"]);
+    lab_with(2, "capture", &["fullnat", "6", "4"]);
+    lab("capture", &["dr"]);
+}
+
+#[test]
 fn the_host_announces_a_vip_while_it_is_served() {
     lab("announce", &[]);
 }

@@ -11,6 +11,8 @@ mod availability;
 mod bad_input;
 #[path = "run/browser.rs"]
 mod browser;
+#[path = "run/capture.rs"]
+mod capture;
 #[path = "run/checks.rs"]
 mod checks;
 #[path = "run/crowd.rs"]

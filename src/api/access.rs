@@ -354,6 +354,7 @@ mod tests {
             (Method::GET, "/metrics/", Wish::Read),
             (Method::POST, "/health", Wish::Change),
             (Method::POST, "/v1/plan", Wish::Change),
+            (Method::POST, "/v1/capture", Wish::Change),
             (Method::PUT, "/v1/services", Wish::Change),
             (Method::DELETE, "/v1/services", Wish::Change),
             (Method::OPTIONS, "/v1/services", Wish::Change),

@@ -24,6 +24,7 @@ pub(super) enum Kind {
     NothingToRollBack,
     UnknownService,
     UnknownReal,
+    CaptureRuns,
 }
 
 impl Kind {
@@ -38,6 +39,7 @@ impl Kind {
             Kind::NothingToRollBack => "urn:weir:nothing-to-roll-back",
             Kind::UnknownService => "urn:weir:unknown-service",
             Kind::UnknownReal => "urn:weir:unknown-real",
+            Kind::CaptureRuns => "urn:weir:capture-runs",
         }
     }
 
@@ -47,7 +49,8 @@ impl Kind {
             Kind::NeedsRestart
             | Kind::ConflictingServices
             | Kind::NothingToConfirm
-            | Kind::NothingToRollBack => StatusCode::CONFLICT,
+            | Kind::NothingToRollBack
+            | Kind::CaptureRuns => StatusCode::CONFLICT,
             Kind::UnknownService | Kind::UnknownReal => StatusCode::NOT_FOUND,
         }
     }
@@ -62,6 +65,7 @@ impl Kind {
             Kind::NothingToRollBack => "There is no configuration to go back to",
             Kind::UnknownService => "There is no such service",
             Kind::UnknownReal => "There is no such real server",
+            Kind::CaptureRuns => "Another capture runs",
         }
     }
 }
@@ -325,6 +329,7 @@ mod tests {
             Kind::NothingToRollBack,
             Kind::UnknownService,
             Kind::UnknownReal,
+            Kind::CaptureRuns,
         ];
         assert_eq!(documented.len(), kinds.len());
         for (kind, line) in kinds.into_iter().zip(documented) {

@@ -6,6 +6,7 @@
 
 pub(crate) mod access;
 mod answer;
+mod capture;
 mod edit;
 mod events;
 #[cfg(debug_assertions)]

@@ -5,7 +5,8 @@ use super::answer::{Kind, Reloaded};
 use super::openapi::{Route, delete, get, openapi, patch, post, put};
 use super::scrape::{Scrape, scrape};
 use super::{
-    Whose, edit, events, health, lists, page, paged, ready, reload, service, status, written,
+    Whose, capture, edit, events, health, lists, page, paged, ready, reload, service, status,
+    written,
 };
 use crate::metrics::Format;
 use crate::view;
@@ -241,6 +242,21 @@ pub(super) fn routes() -> Vec<Route> {
         .may_take::<reload::Nothing>()
         .answers::<Reloaded>()
         .refuses(&[Kind::NothingToRollBack, Kind::NeedsRestart]),
+        post(
+            "/v1/capture",
+            "Packets as they come in and as they leave, with what was decided, while they do: a JSON object a line",
+            capture::post_capture,
+        )
+        .may_take::<capture::Asked>()
+        .text(capture::LINES)
+        .refuses(&[Kind::CaptureRuns]),
+        delete(
+            "/v1/capture",
+            "Ends the capture that runs",
+            capture::delete_capture,
+        )
+        .query::<capture::Which>()
+        .answers::<view::CaptureEnded>(),
         post(
             "/v1/weight",
             "Gives a real server another weight",

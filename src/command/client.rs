@@ -28,6 +28,10 @@ pub(super) enum Error {
     NotWeir(Address, String),
     #[error("weir closed the connection before it answered ({0}); ask again")]
     Closed(Address),
+    #[error(
+        "weir closed the connection in the middle of its answer ({0}): it ended, or was read too slowly"
+    )]
+    CutShort(Address),
     #[error("weir has too much to do to answer at {0} ({1}); ask again")]
     Busy(Address, io::Error),
     #[error(
@@ -89,11 +93,30 @@ pub(super) fn each<T: DeserializeOwned>(
 pub(super) fn each_line(
     address: &Address,
     path: &str,
+    take: impl FnMut(&[u8]) -> Result<(), Stop>,
+) -> Result<(), Error> {
+    by_line(address, (Method::GET, path), String::new(), take)
+}
+
+/// Posts JSON, and takes the answer's objects as they come: each is a line of its own.
+pub(super) fn post_lines(
+    address: &Address,
+    path: &str,
+    body: String,
+    take: impl FnMut(&[u8]) -> Result<(), Stop>,
+) -> Result<(), Error> {
+    by_line(address, (Method::POST, path), body, take)
+}
+
+fn by_line(
+    address: &Address,
+    (method, path): (Method, &str),
+    body: String,
     mut take: impl FnMut(&[u8]) -> Result<(), Stop>,
 ) -> Result<(), Error> {
     let mut rest = Vec::new();
     let mut unreadable = None;
-    let got = get(address, path, |piece| {
+    let got = call(address, (method, JSON), path, body, |piece| {
         rest.extend_from_slice(piece);
         let Some(end) = rest.iter().rposition(|&byte| byte == b'\n') else {
             return Ok(());
@@ -316,6 +339,13 @@ fn is_closed(why: &hyper::Error) -> bool {
         || cause.is_some_and(is_reset)
 }
 
+/// Whether the connection ended before the answer's body did.
+fn is_cut(why: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(why).and_then(|cause| cause.downcast_ref::<io::Error>());
+    let is_end = |cause: &io::Error| cause.kind() == io::ErrorKind::UnexpectedEof;
+    is_closed(why) || cause.is_some_and(is_end)
+}
+
 /// Text for the query of an address.
 pub(super) fn encode(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(byte);
@@ -375,6 +405,10 @@ async fn read(
     mut take: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), Error> {
     let broken = |why: hyper::Error| Error::NotWeir(address.clone(), why.to_string());
+    let cut = |why: hyper::Error| match is_cut(&why) {
+        true => Error::CutShort(address.clone()),
+        false => broken(why),
+    };
     let has = |name, value: &str| {
         let found = answer.headers().get(name);
         found.is_some_and(|found| found.as_bytes() == value.as_bytes())
@@ -383,6 +417,7 @@ async fn read(
         "application/json",
         "application/problem+json",
         "application/toml",
+        "application/jsonl",
         "text/event-stream",
     ];
     let has_type = types.iter().any(|it| has(header::CONTENT_TYPE, it));
@@ -401,7 +436,7 @@ async fn read(
         return Err(refusal(answer).await);
     }
     while let Some(frame) = answer.frame().await {
-        if let Ok(piece) = frame.map_err(broken)?.into_data() {
+        if let Ok(piece) = frame.map_err(cut)?.into_data() {
             take(&piece)?;
         }
     }

@@ -3,7 +3,7 @@
 use super::client::{self, At};
 use super::output::{self, diagnose, tell};
 use crate::config::{self, Config, Protocol, StaticNeighbour, did_you_mean};
-use crate::explain::{Asked, Assumed, Running, RunningReal, State, Story, explain, flow};
+use crate::explain::{Asked, Assumed, Running, RunningReal, State, Step, Story, explain, flow};
 use crate::net::{Mac, is_link_local};
 use crate::service::{Health, ServiceKey};
 use crate::units::PortId;
@@ -242,15 +242,20 @@ fn port(name: &str, config: &Config) -> Result<PortId, String> {
     }
 }
 
-/// The steps, one below the other; what belongs to one is indented.
+/// A packet, behind those before it.
 fn write(out: &mut impl Write, n: usize, story: &Story) -> io::Result<()> {
     if n > 0 {
         writeln!(out)?;
     }
-    writeln!(out, "{}", story.packet)?;
-    let width = story.steps.iter().map(|step| step.step.len()).max();
+    write_steps(out, &story.packet, &story.steps)
+}
+
+/// A packet's name, and the steps, one below the other; what belongs to one is indented.
+pub(super) fn write_steps(out: &mut impl Write, packet: &str, steps: &[Step]) -> io::Result<()> {
+    writeln!(out, "{packet}")?;
+    let width = steps.iter().map(|step| step.step.len()).max();
     let width = width.unwrap_or(0);
-    for (number, step) in (1..).zip(&story.steps) {
+    for (number, step) in (1..).zip(steps) {
         writeln!(out, "{number:3} {:width$}  {}", step.step, step.says)?;
         for detail in &step.details {
             writeln!(out, "{:1$}{detail}", "", width + 6)?;

@@ -2,6 +2,7 @@
 
 mod at;
 mod bench;
+mod capture;
 mod check;
 mod client;
 mod confirm;
@@ -9,6 +10,7 @@ mod edit;
 mod explain;
 mod import;
 mod ipvsadm;
+mod live;
 mod manual;
 pub mod output;
 mod plan;
@@ -24,6 +26,7 @@ mod show;
 mod simulate;
 mod table;
 mod top;
+mod trace;
 
 use crate::config;
 use output::{fail, say};
@@ -48,6 +51,8 @@ pub enum Command {
     Replay(replay::Replay),
     Simulate(simulate::Simulate),
     Explain(explain::Explain),
+    Capture(capture::Capture),
+    Trace(trace::Trace),
     Bench(bench::Bench),
     Plan(plan::Plan),
     Reload(reload::Reload),
@@ -77,6 +82,8 @@ impl Command {
             Command::Replay(replay) => replay.run(),
             Command::Simulate(simulate) => simulate.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Capture(capture) => capture.run(),
+            Command::Trace(trace) => trace.run(),
             Command::Bench(bench) => bench.run(),
             Command::Reload(reload) => reload.run(),
             Command::Confirm(confirm) => confirm.run(),

@@ -6,6 +6,7 @@
 
 mod announce;
 mod availability;
+mod capture;
 mod checks;
 mod connections;
 mod copies;
@@ -37,6 +38,8 @@ use crate::units::{PortId, Time};
 use crate::verdict::DropReason;
 use announce::Announcer;
 use availability::Availabilities;
+use capture::Captures;
+pub use capture::{Begun, Ground, NoCapture};
 use checks::Healths;
 pub use checks::show_check;
 pub use connections::OnlyConnections;
@@ -86,6 +89,7 @@ pub struct Control {
     unplugged: Unplugged,
     healths: Healths,
     availabilities: Availabilities,
+    captures: Captures,
     /// The services of the file by their texts.
     known: Arc<Known>,
     generations: Generations<Past>,
@@ -204,6 +208,7 @@ impl Control {
             unplugged: Unplugged::default(),
             healths: Healths::default(),
             availabilities: Availabilities::default(),
+            captures: Captures::default(),
             known: Arc::default(),
             generations: Generations::new(""),
         };
@@ -303,6 +308,7 @@ impl Control {
         self.pool_watch.tick(&self.model, &self.stats, now);
         self.take_back(now);
         self.edits.tick(now);
+        self.captures.tick();
         self.state_file.tick(&self.model, now);
         self.look_at_ports(now);
         if self.workers.iter().any(|worker| worker.copies.is_busy()) {

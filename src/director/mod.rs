@@ -71,6 +71,7 @@ mod wanted;
 mod wrapped;
 
 use crate::arch::{NoMemory, cold_path};
+use crate::capture::Watch;
 use crate::conn::{Connection, Connection6, ConnectionAny, Key, Table};
 use crate::exchange::Mailbox;
 use crate::forward::identification::{Identifications, Identifications6};
@@ -121,6 +122,8 @@ pub struct Director<P> {
     fragments: Option<Box<Fragments<P>>>,
     /// Whether the last packet was an IPv6 one: most often the next is of the same family.
     is_v6: bool,
+    /// For the worker: what it was ordered to look at packets with.
+    watch: Option<Box<Watch>>,
 }
 
 /// All that is of one family.
@@ -279,6 +282,7 @@ impl<P: Packet> Director<P> {
             crossing,
             fragments,
             is_v6: false,
+            watch: None,
         })
     }
 
@@ -361,6 +365,12 @@ impl<P: Packet> Director<P> {
         if let Some(crossing) = &mut self.crossing {
             crossing.sweep(&mut turn);
         }
+    }
+
+    /// Takes what a poll was ordered to look at packets with, if it was.
+    #[inline(always)]
+    pub fn take_watch(&mut self) -> Option<Box<Watch>> {
+        self.watch.take()
     }
 
     /// Whether expiry is behind the clock: a replay, whose clock jumps, polls on until it is not.

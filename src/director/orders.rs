@@ -1,5 +1,5 @@
 //! What the control thread orders a worker to do: to ask for a neighbour, to announce an address or ask who else has it, to
-//! tell of groups, to copy connections.
+//! tell of groups, to copy connections, to look at packets.
 
 use super::{Director, Turn};
 use crate::conn::{Connection, Key, Table};
@@ -60,6 +60,7 @@ impl<P: Packet> Director<P> {
                     mld::report(frame, mac, source, record, &groups)
                 });
             }
+            Order::Watch(watch) => self.watch = Some(watch),
             Order::CopyConnections(mut chunk) => {
                 self.copy_connections(&mut chunk, now);
                 // Full only if the control thread fetches no answers: then it misses none.

@@ -6,6 +6,7 @@
 mod chunk;
 mod connection;
 mod frame;
+mod live;
 mod outcome;
 mod seen;
 mod service;
@@ -16,6 +17,7 @@ pub use crate::conn::State;
 pub use crate::replay::Assumed;
 pub use chunk::Chunk;
 pub use frame::{Asked, frame};
+pub use live::{Kind, Live, Passing, live};
 pub use seen::{Header, Ip, Seen};
 pub use words::{Upper, Words, Wrong};
 

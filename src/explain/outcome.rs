@@ -6,6 +6,7 @@ use super::steps::{After, Before, route, step};
 use crate::advice;
 use crate::config::ClientAddress;
 use crate::forward::tunnel::Via;
+use crate::replay::Decision;
 use crate::units::PortId;
 use crate::verdict::Verdict;
 
@@ -163,68 +164,17 @@ fn way(before: &Before, after: &After) -> Option<Step> {
 }
 
 fn verdict(after: &After) -> Step {
-    let decision = after.decision;
-    let context = &decision.context;
+    let Decision {
+        verdict, context, ..
+    } = after.decision;
     let tables = after.engine.model().tables();
-    let out = |port: PortId| &tables.port(port).name;
-    let (says, meaning, advice) = match decision.verdict {
-        Verdict::Forward(port) => {
-            let why = match (context.new_connection, context.real) {
-                (true, _) => "new connection",
-                (false, None) => "routed",
-                (false, Some(_)) => "known connection",
-            };
-            let state = context
-                .state
-                .map_or(String::new(), |state| format!(", now in state {state}"));
-            (
-                format!("forward by {}: {why}{state}", out(port)),
-                None,
-                None,
-            )
-        }
-        Verdict::Reply(port, reason) => {
-            let (meaning, advice) = advice::of_reply(reason);
-            (
-                format!("reply by {}: {}", out(port), reason.name()),
-                Some(meaning),
-                advice,
-            )
-        }
-        Verdict::Queue(port) => (
-            format!(
-                "queue: its next hop's MAC address on {} is not known",
-                out(port)
-            ),
-            Some("It is sent once the next hop has answered, else dropped as neighbour_failed."),
-            None,
-        ),
-        Verdict::Await => (
-            "queue: first_fragment_missing".to_owned(),
-            Some("A fragment that waits for the first one of its datagram, which has the ports."),
-            None,
-        ),
-        Verdict::Local(reason) => (
-            format!("local: {}", reason.name()),
-            Some(advice::of_local(reason)),
-            None,
-        ),
-        Verdict::HandOver(_) => ("hand_over".to_owned(), None, None),
-        Verdict::Drop(reason) => (
-            format!("drop: {}", reason.name()),
-            Some(reason.description()),
-            Some(advice::of_drop(reason)),
-        ),
-    };
+    let name = |port: PortId| &*tables.port(port).name;
+    let words = advice::words(*verdict, context, name);
+    let advice = words.advice.map(|advice| format!("what to do: {advice}"));
+    let details = words.meaning.map(str::to_owned).into_iter().chain(advice);
     Step {
         step: "verdict",
-        says,
-        details: [
-            meaning.map(str::to_owned),
-            advice.map(|advice| format!("what to do: {advice}")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect(),
+        says: words.says,
+        details: details.collect(),
     }
 }

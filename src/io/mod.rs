@@ -3,4 +3,5 @@
 pub mod dpdk;
 pub mod memory;
 pub mod pcap;
+pub mod pcapng;
 pub mod pci;

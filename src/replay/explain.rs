@@ -11,7 +11,6 @@ use crate::net::protocol;
 use crate::packet::Packet;
 use crate::tables::Tables;
 use crate::units::{PortId, Time};
-use crate::verdict::Verdict;
 use serde_json::json;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -44,17 +43,7 @@ pub fn explain(
     let real = real.and_then(|id| model.real(id));
     let enter = || replay.enter(port, frame).ok();
     let real = real.map(|real| real_server(real, tables, enter));
-    let (reason, out_port) = match *verdict {
-        Verdict::Forward(out) if context.new_connection => ("new connection", Some(out)),
-        Verdict::Forward(out) if context.real.is_none() => ("routed", Some(out)),
-        Verdict::Forward(out) => ("known connection", Some(out)),
-        Verdict::Reply(out, reason) => (reason.name(), Some(out)),
-        Verdict::Queue(out) => ("neighbour_unresolved", Some(out)),
-        Verdict::Await => ("first_fragment_missing", None),
-        Verdict::Local(reason) => (reason.name(), None),
-        Verdict::HandOver(_) => unreachable!("never the last word on a packet"),
-        Verdict::Drop(reason) => (reason.name(), None),
-    };
+    let (reason, out_port) = (verdict.reason(context), verdict.out_port());
 
     // By hand: a number that came through f64 would not keep its nanoseconds.
     write!(

@@ -2,6 +2,8 @@
 
 #[path = "../../fuzz/api.rs"]
 mod api;
+#[path = "../../fuzz/bpf.rs"]
+mod bpf;
 #[path = "../../fuzz/capture.rs"]
 mod capture;
 #[path = "../../fuzz/config.rs"]
@@ -41,6 +43,7 @@ fn what_a_fuzz_target_once_failed_on_it_passes() {
         let name = target.file_stem().unwrap().to_str().unwrap();
         let run: fn(&[u8]) = match name {
             "api" => api::run,
+            "bpf" => bpf::run,
             "capture" => capture::run,
             "config" => config::run,
             "director" => director::run,

@@ -430,6 +430,8 @@ fn every_documented_change_answers_as_documented() {
             404,
             "urn:weir:unknown-service",
         ),
+        ("POST /v1/capture", "{\"seconds\": 1}", 200, ""),
+        ("DELETE /v1/capture", "", 200, ""),
         ("POST /v1/rollback", "{}", 200, ""),
     ] {
         let is_toml = line.starts_with("PUT /v1/services");
