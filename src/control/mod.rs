@@ -308,7 +308,7 @@ impl Control {
         self.pool_watch.tick(&self.model, &self.stats, now);
         self.take_back(now);
         self.edits.tick(now);
-        self.captures.tick();
+        self.captures.tick(now);
         self.state_file.tick(&self.model, now);
         self.look_at_ports(now);
         if self.workers.iter().any(|worker| worker.copies.is_busy()) {
