@@ -130,6 +130,37 @@ fn a_package_is_installed_started_upgraded_and_purged() {
     assert!(status.success(), "see the lines above");
 }
 
+/// By QEMU's BIOS and by OVMF, with a configuration drive and by a person's answers; it forwards through PCI devices.
+#[test]
+#[ignore = "minutes: it makes a Debian with a kernel and boots it three times; scripts/test --full runs it"]
+fn an_image_boots_is_set_up_and_forwards() {
+    if !rustix::process::geteuid().is_root() {
+        return skip::skip("a Debian of its own takes root");
+    }
+    let binary = env!("CARGO_BIN_EXE_weir");
+    let place = tempfile::tempdir_in(format!("{TOP}/target")).unwrap();
+    let [package, image] = ["weir.deb", "weir.img"].map(|name| place.path().join(name));
+    let run = |script: &str, arguments: &[&std::ffi::OsStr]| {
+        let status = Command::new(format!("{TOP}/{script}"))
+            .args(arguments)
+            .env("WEIR", binary)
+            .env("LAB_SECONDS", "1800")
+            .status()
+            .expect("it starts");
+        assert!(status.success(), "{script}: see the lines above");
+    };
+    let scenario = format!("{TOP}/tests/lab/image.sh");
+    run(
+        "scripts/package",
+        &["--weir".as_ref(), binary.as_ref(), package.as_ref()],
+    );
+    run(
+        "scripts/image",
+        &["--package".as_ref(), package.as_ref(), image.as_ref()],
+    );
+    run("scripts/lab", &[scenario.as_ref(), image.as_ref()]);
+}
+
 #[test]
 fn the_package_names_files_that_are_there() {
     let manifest = std::fs::read_to_string(format!("{TOP}/Cargo.toml")).unwrap();

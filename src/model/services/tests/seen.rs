@@ -1,6 +1,8 @@
 //! What a model publishes and keeps, held against a fresh one.
 
 use super::*;
+use crate::forward::tunnel::Via;
+use crate::service::Real;
 
 /// One service as published, with names in the place of ids.
 #[derive(Debug, PartialEq)]
