@@ -3,11 +3,13 @@
 
 use crate::capture::Watch;
 use crate::conn::{Connection, Connection6, ConnectionAny};
+use crate::connection_log::Records;
 use crate::units::PortId;
 use crate::wire::{Mac, arp, mld, ndisc};
 use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// From a worker.
@@ -195,6 +197,8 @@ pub struct Mailbox {
     pub events: ArrayQueue<Event>,
     pub orders: ArrayQueue<Order>,
     pub answers: ArrayQueue<Box<ConnectionChunk>>,
+    /// What the connection log hears of the worker's connections: there from the first moment on that it is configured.
+    pub records: OnceLock<Arc<Records>>,
 }
 
 impl Mailbox {
@@ -240,6 +244,7 @@ impl Default for Mailbox {
             events: ArrayQueue::new(1024),
             orders: ArrayQueue::new(1024),
             answers: ArrayQueue::new(16),
+            records: OnceLock::new(),
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod capture;
 pub mod command;
 pub mod config;
 pub mod conn;
+pub mod connection_log;
 pub mod control;
 pub mod daemon;
 pub mod director;

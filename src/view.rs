@@ -661,11 +661,22 @@ pub struct DaemonView {
     pub mbufs_free: u64,
     /// Lines of the log that were not written.
     pub log_lost_lines: u64,
+    pub connection_log: ConnectionLogCounts,
     /// Panics that did not end the process.
     pub panics: u64,
     pub health: HealthCounts,
     /// Each rule of `[[snat]]`, by its network.
     pub snat: Vec<(String, TrafficView)>,
+}
+
+/// Records of the connection log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionLogCounts {
+    pub written: u64,
+    /// Lost, as a worker's queue was full.
+    pub overrun: u64,
+    /// Lost, as the file or the collector did not take them.
+    pub unwritten: u64,
 }
 
 /// What became of health checks.

@@ -105,6 +105,7 @@ fn services(
             on_idle: Default::default(),
             one_packet: false,
             histograms: false,
+            connection_log: true,
             availability: Default::default(),
             announce: Default::default(),
             fallback: Vec::new(),

@@ -98,6 +98,11 @@ fn prometheus_answers_every_query_of_the_dashboard() {
 }
 
 #[test]
+fn what_clients_connect_to_is_logged() {
+    lab("connection-log", &[]);
+}
+
+#[test]
 fn dr_carries_ipv6_between_kernels() {
     lab("ipv6", &["dr"]);
 }

@@ -39,6 +39,8 @@ const MOST_FILTER: usize = 4096;
 const PAUSE: Duration = Duration::from_millis(20);
 const REPORT: Duration = Duration::from_secs(1);
 const ENDING: Duration = Duration::from_secs(1);
+/// So much later than its own end a capture is ended whose reader takes nothing.
+const GRACE: Duration = Duration::from_secs(2);
 /// Copies that are read in one go.
 const SLICE: usize = 256;
 
@@ -138,7 +140,9 @@ async fn begin(api: &Api, asked: Asked) -> Result<Running, Box<Response>> {
     let (session, watches) = made.map_err(|_| failed(NoAnswer::Panicked))?;
     // From here on it ends with this, whatever becomes of the request.
     let life = Life(session);
-    let begun = order(api, &life.0, watches).await.map_err(failed)?;
+    let begun = order(api, &life.0, watches, length + GRACE)
+        .await
+        .map_err(failed)?;
     let Begun { id, epoch } = begun.map_err(|why| {
         Box::new(match why {
             NoCapture::Runs(_) => problem(Kind::CaptureRuns, &why.to_string()),
@@ -164,11 +168,12 @@ async fn order(
     api: &Api,
     session: &Arc<Session>,
     watches: Vec<BoxedWatch>,
+    length: Duration,
 ) -> Result<Result<Begun, NoCapture>, NoAnswer> {
     let session = session.clone();
     let order = api
         .handle
-        .order(move |control| control.begin_capture(&session, watches));
+        .order(move |control| control.begin_capture(&session, watches, length));
     order.await
 }
 

@@ -1,5 +1,6 @@
 //! `weir replay`: captures through the very same dataplane, deterministically.
 
+mod records;
 mod what_if;
 
 use super::output::{self, diagnose, tell};
@@ -10,6 +11,7 @@ use crate::replay::{Input, Replay as Engine, explain, merge};
 use crate::stats::Stats;
 use crate::units::{PortId, Time};
 use crate::verdict::DropReason;
+use records::RecordFile;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{OsStr, OsString};
@@ -35,6 +37,9 @@ pub struct Replay {
     /// Where to write one JSON object for each received packet: what was decided, and why
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
+    /// Where to write the connection log, as `[connection_log]` says, or else all of it as JSON: what begins and ends on the captures' clock
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["what_if", "against"])]
+    connection_log: Option<PathBuf>,
     /// How many workers share the packets, by the hash of a NIC with the default key; they take turns in one thread
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     workers: u8,
@@ -97,6 +102,9 @@ impl Replay {
         let captured: Vec<_> = inputs.iter().map(|input| input.port).collect();
         engine.set_captured(&captured);
         let mut outputs = Outputs::create(self, loaded, resolution)?;
+        if let Some(records) = &outputs.records {
+            engine.log_connections(&records.log);
+        }
         let (mut n, burst) = (0, usize::from(self.burst));
         while received.peek().is_some() {
             let packets = engine.gather(&mut received, burst);
@@ -110,6 +118,9 @@ impl Replay {
                         .map_err(|error| unwritable(file, &error))?;
                 }
                 n += 1;
+            }
+            if let (Some(records), Some((_, time, _))) = (&mut outputs.records, packets.last()) {
+                records.write(&engine, *time)?;
             }
             if cfg!(debug_assertions) {
                 engine.check().map_err(|error| vec![error.to_string()])?;
@@ -205,6 +216,7 @@ struct Outputs {
     /// By port.
     captures: Vec<Option<(PathBuf, Writer<BufWriter<File>>)>>,
     explain: Option<(PathBuf, BufWriter<File>)>,
+    records: Option<RecordFile>,
 }
 
 impl Outputs {
@@ -243,6 +255,11 @@ impl Outputs {
             && let Err(why) = take(file)
         {
             errors.push(format!("--explain {}: {why}", file.display()));
+        }
+        if let Some(file) = &options.connection_log
+            && let Err(why) = take(file)
+        {
+            errors.push(format!("--connection-log {}: {why}", file.display()));
         }
         for option in &options.tx {
             let shown = option.display();
@@ -283,7 +300,15 @@ impl Outputs {
                 create(file).map_err(|error| unwritable(file, &error))?,
             )),
         };
-        Ok(Outputs { captures, explain })
+        let records = match &options.connection_log {
+            None => None,
+            Some(file) => Some(RecordFile::create(file, config)?),
+        };
+        Ok(Outputs {
+            captures,
+            explain,
+            records,
+        })
     }
 
     fn transmit(&mut self, port: PortId, time: Time, frame: &[u8]) -> Result<(), Errors> {
@@ -301,6 +326,9 @@ impl Outputs {
         }
         if let Some((file, mut out)) = self.explain {
             out.flush().map_err(|error| unwritable(&file, &error))?;
+        }
+        if let Some(records) = self.records {
+            records.finish()?;
         }
         Ok(())
     }

@@ -312,6 +312,7 @@ pub struct Config {
     pub limits: Limits,
     pub timeouts: TimeoutsConfig,
     pub metrics: Metrics,
+    pub connection_log: Option<ConnectionLog>,
     pub ports: Vec<PortConfig>,
     pub routes: Vec<RouteConfig>,
     pub neighbours: Vec<StaticNeighbour>,
@@ -444,6 +445,81 @@ pub enum Listen {
 pub struct Metrics {
     /// Whether real servers have samples of their own.
     pub per_real: bool,
+}
+
+/// `[connection_log]`: which connections are logged, where to, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionLog {
+    pub to: LogDestination,
+    pub format: LogFormat,
+    /// One connection of so many, chosen by its addresses and ports.
+    pub sample: u32,
+    /// Whether a connection's beginning is a record, and its end.
+    pub starts: bool,
+    pub ends: bool,
+    /// IPFIX's observation domain.
+    pub domain: u32,
+}
+
+impl std::fmt::Display for ConnectionLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ConnectionLog {
+            to,
+            format,
+            sample,
+            starts,
+            ends,
+            domain,
+        } = self;
+        let format = written::word(*format);
+        let events = match (starts, ends) {
+            (true, true) => "starts and ends",
+            (true, false) => "starts",
+            (false, _) => "ends",
+        };
+        write!(
+            f,
+            "{to}: {format}, {events}, 1 of {sample}, domain {domain}"
+        )
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogDestination {
+    File(PathBuf),
+    Collector(std::net::SocketAddr, Transport),
+}
+
+impl std::fmt::Display for LogDestination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LogDestination::File(path) => write!(f, "{}", path.display()),
+            LogDestination::Collector(to, transport) => {
+                let transport = written::word(*transport);
+                write!(f, "the collector {to} ({transport})")
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// JSON objects, one a line.
+    Json,
+    /// RFC 7011.
+    Ipfix,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Udp,
+    Tcp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogEvent {
+    Start,
+    End,
 }
 
 #[derive(Clone, Debug, PartialEq)]

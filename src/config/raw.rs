@@ -9,12 +9,12 @@ use super::clients::Entry;
 use super::error::{Log, Span, did_you_mean, quote};
 use super::hints;
 use super::value::{
-    AbsolutePath, ControlSocket, Device, Encapsulation, Given, Int, Interface, List, ModeWord,
-    Name, Protocols, ServicePort, Value, wrong_type,
+    AbsolutePath, Collector, ControlSocket, Device, Encapsulation, Given, Int, Interface, List,
+    ModeWord, Name, Protocols, ServicePort, Value, wrong_type,
 };
 use super::{
-    CheckWay, ClientAddress, Hugepages, Idle, Listen, OnDown, OnIdle, Queues, RecordType,
-    ReversePath, RssKey, TcpMss, UnknownTcp, WhenUnavailable,
+    CheckWay, ClientAddress, Hugepages, Idle, Listen, LogEvent, LogFormat, OnDown, OnIdle, Queues,
+    RecordType, ReversePath, RssKey, TcpMss, Transport, UnknownTcp, WhenUnavailable,
 };
 use crate::net::{Mac, Vlan};
 use std::net::IpAddr;
@@ -102,6 +102,7 @@ tables! {
         limits: Limits;
         timeouts: Timeouts;
         metrics: Metrics;
+        connection_log: ConnectionLog;
         port: List<Port>;
         route: List<Route>;
         neighbour: List<Neighbour>;
@@ -162,6 +163,15 @@ tables! {
     }
     Metrics "[metrics]" {
         per_real: bool;
+    }
+    ConnectionLog "[connection_log]" {
+        file: AbsolutePath;
+        collector: Collector;
+        transport: Transport;
+        format: LogFormat;
+        events: List<LogEvent>;
+        sample: Int<1, 1_000_000>;
+        observation_domain: Int<0, 4_294_967_295>;
     }
     Port "[[port]]" {
         name: Name, required;
@@ -227,6 +237,7 @@ tables! {
         on_idle: OnIdle;
         one_packet: bool;
         histograms: bool;
+        connection_log: bool;
         fallback: List<HostPort>;
         min_healthy: Least;
         hysteresis: More;
@@ -401,6 +412,12 @@ impl Root {
         only_once(&mut self.limits, other.limits, "[limits]", log);
         only_once(&mut self.timeouts, other.timeouts, "[timeouts]", log);
         only_once(&mut self.metrics, other.metrics, "[metrics]", log);
+        only_once(
+            &mut self.connection_log,
+            other.connection_log,
+            "[connection_log]",
+            log,
+        );
         append(&mut self.port, other.port);
         append(&mut self.route, other.route);
         append(&mut self.neighbour, other.neighbour);

@@ -43,6 +43,8 @@ pub struct ServiceConfig {
     pub one_packet: bool,
     /// How long its real servers take is measured and shown.
     pub histograms: bool,
+    /// The connection log has its connections.
+    pub connection_log: bool,
     pub availability: AvailabilityConfig,
     pub announce: Announce,
     /// Of UDP: a flow of a drained real server that was silent for so long goes on to another one. None: it stays.

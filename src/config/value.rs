@@ -6,8 +6,8 @@ use super::address::PortRange;
 use super::error::{At, Log, Span, did_you_mean, quote};
 use super::hints;
 use super::{
-    ClientAddress, Hugepages, Idle, Listen, OnDown, OnIdle, Protocol, Queues, ReversePath, RssKey,
-    TcpMss, UnknownTcp, WhenUnavailable,
+    ClientAddress, Hugepages, Idle, Listen, LogEvent, LogFormat, OnDown, OnIdle, Protocol, Queues,
+    ReversePath, RssKey, TcpMss, Transport, UnknownTcp, WhenUnavailable,
 };
 use crate::net::Vlan;
 use crate::units::Millis;
@@ -428,6 +428,24 @@ impl Value for ControlSocket {
     }
 }
 
+/// The address and port of a collector.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Collector(pub SocketAddr);
+
+impl Value for Collector {
+    fn read(value: &DeValue<'_>, at: Span, log: &mut Log) -> Option<Self> {
+        let written = text(value, "an address and port in quotes", at, log)?;
+        let found = written.parse::<SocketAddr>().ok();
+        let found = found.filter(|to| to.port() != 0 && !to.ip().is_unspecified());
+        if found.is_none() {
+            let problem = format!("{} is no address and port of a collector", quote(written));
+            log.error(at, problem)
+                .help("write \"10.0.0.9:4739\", or \"[2001:db8::9]:4739\"");
+        }
+        found.map(Collector)
+    }
+}
+
 /// A file, wherever the daemon runs.
 #[derive(Clone, Debug)]
 pub(super) struct AbsolutePath(pub PathBuf);
@@ -602,6 +620,9 @@ words! {
     OnDown: "policy" { "keep" => Keep, "reset" => Reset, "reschedule" => Reschedule, }
     OnIdle: "policy" { "silent" => Silent, "reset" => Reset, }
     WhenUnavailable: "policy" { "refuse" => Refuse, "drop" => Drop, }
+    LogFormat: "format" { "json" => Json, "ipfix" => Ipfix, }
+    LogEvent: "event" { "start" => Start, "end" => End, }
+    Transport: "transport" { "udp" => Udp, "tcp" => Tcp, }
     ModeWord: "forwarding mode" { "dr" => Dr, "nat" => Nat, "fullnat" => Fullnat, "tunnel" => Tunnel, "l3dsr" => L3dsr, }
     Encapsulation: "encapsulation" { "ipip" => Ipip, "gre" => Gre, "gue" => Gue, }
 }

@@ -8,11 +8,11 @@ pub(super) mod health;
 use super::health::HealthUse;
 use super::value::Word;
 use super::{
-    Api, ApiTls, AvailabilityConfig, CheckAddresses, ClientList, Config, Dpdk, Encapsulation,
-    GueVariant, HostPeer, Limits, Listen, LocalPool, Metrics, ModeConfig, OwnTimeouts,
-    PassiveConfig, PersistenceConfig, PoolReal, PortConfig, Protocol, Queues, QuicConfig,
-    RealConfig, RealPool, RouteConfig, ServiceConfig, Share, SnatConfig, StaticNeighbour, TcpMss,
-    Thresholds, TimeoutsConfig, TunnelConfig,
+    Api, ApiTls, AvailabilityConfig, CheckAddresses, ClientList, Config, ConnectionLog, Dpdk,
+    Encapsulation, GueVariant, HostPeer, Limits, Listen, LocalPool, LogDestination, LogEvent,
+    LogFormat, Metrics, ModeConfig, OwnTimeouts, PassiveConfig, PersistenceConfig, PoolReal,
+    PortConfig, Protocol, Queues, QuicConfig, RealConfig, RealPool, RouteConfig, ServiceConfig,
+    Share, SnatConfig, StaticNeighbour, TcpMss, Thresholds, TimeoutsConfig, TunnelConfig,
 };
 use crate::net::Vlan;
 use health::{Secrets, health_table};
@@ -38,6 +38,7 @@ impl Config {
             limits,
             timeouts,
             metrics,
+            connection_log,
             ports,
             routes,
             neighbours,
@@ -70,6 +71,8 @@ impl Config {
             "metrics",
             Table::from_iter([("per_real".to_owned(), per_real.into())]),
         );
+        let connection_log = connection_log.as_ref().map(connection_log_table);
+        put_some(&mut file, "connection_log", connection_log);
         let named = health.iter();
         let named = named
             .map(|(name, health)| (name.clone(), health_table(health, Secrets::Hidden).into()));
@@ -183,6 +186,7 @@ impl ServiceConfig {
             on_idle,
             one_packet,
             histograms,
+            connection_log,
             availability,
             announce,
             on_drain,
@@ -241,6 +245,7 @@ impl ServiceConfig {
         put(&mut table, "on_idle", word(*on_idle));
         put(&mut table, "one_packet", *one_packet);
         put(&mut table, "histograms", *histograms);
+        put(&mut table, "connection_log", *connection_log);
         let servers = fallback.iter().map(|it| fallback_server(it).into());
         put(&mut table, "fallback", servers.collect::<Vec<Value>>());
         let AvailabilityConfig {
@@ -295,6 +300,35 @@ fn said(value: impl Display) -> String {
 }
 
 /// As the parser of these values takes it.
+fn connection_log_table(log: &ConnectionLog) -> Table {
+    let ConnectionLog {
+        to,
+        format,
+        sample,
+        starts,
+        ends,
+        domain,
+    } = log;
+    let mut table = Table::new();
+    match to {
+        LogDestination::File(file) => put(&mut table, "file", path(file)),
+        LogDestination::Collector(to, transport) => {
+            put(&mut table, "collector", to.to_string());
+            put(&mut table, "transport", word(*transport));
+        }
+    }
+    put(&mut table, "format", word(*format));
+    let events = [(*starts, LogEvent::Start), (*ends, LogEvent::End)];
+    let events = events.into_iter().filter(|(is_logged, _)| *is_logged);
+    let events = events.map(|(_, event)| word(event).into());
+    put(&mut table, "events", events.collect::<Vec<Value>>());
+    put(&mut table, "sample", i64::from(*sample));
+    if *format == LogFormat::Ipfix {
+        put(&mut table, "observation_domain", i64::from(*domain));
+    }
+    table
+}
+
 pub(crate) fn word<T: Word + PartialEq>(value: T) -> &'static str {
     let mut words = T::WORDS.iter();
     let found = words.find(|(_, known)| *known == value);

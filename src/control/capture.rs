@@ -5,12 +5,12 @@ use crate::advice;
 use crate::capture::{BoxedCopy, BoxedWatch, FrameCopy, Session, Side, Watch};
 use crate::exchange::Order;
 use crate::packet::Sent;
-use crate::units::PortId;
+use crate::units::{PortId, Time};
 use crate::verdict::{PacketContext, Verdict};
 use crate::view::{CapturedDecision, CapturedView};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes of a frame around its IP packet: the Ethernet header, and two VLAN tags of one that no port takes.
 const AROUND: usize = 14 + 8;
@@ -19,6 +19,8 @@ const AROUND: usize = 14 + 8;
 #[derive(Default)]
 pub(super) struct Captures {
     running: Option<Arc<Session>>,
+    /// When it ends, although its reader asks for nothing.
+    until: Time,
     /// The number of the last one.
     last: u64,
 }
@@ -52,10 +54,13 @@ pub enum NoCapture {
 }
 
 impl Captures {
-    pub(super) fn tick(&mut self) {
+    pub(super) fn tick(&mut self, now: Time) {
         let Some(session) = &self.running else {
             return;
         };
+        if now >= self.until {
+            session.end();
+        }
         if session.is_over() {
             // What was given back before the last worker left is there.
             let is_left = session.is_left();
@@ -78,7 +83,7 @@ impl Control {
         }
     }
 
-    /// Has every worker look at packets.
+    /// Has every worker look at packets, for so long at most.
     ///
     /// # Errors
     /// If another capture runs, or a worker has no room for the order; then none looks.
@@ -86,8 +91,10 @@ impl Control {
         &mut self,
         session: &Arc<Session>,
         watches: Vec<BoxedWatch>,
+        length: Duration,
     ) -> Result<Begun, NoCapture> {
-        self.captures.tick();
+        let now = self.now();
+        self.captures.tick(now);
         if let Some(running) = &self.captures.running {
             watches.into_iter().for_each(Watch::give_back);
             session.reap();
@@ -96,6 +103,7 @@ impl Control {
         }
         self.captures.running = Some(session.clone());
         self.captures.last += 1;
+        self.captures.until = now + length;
         let mut has_room = true;
         for (worker, watch) in self.workers.iter().zip(watches) {
             if let Err(Order::Watch(watch)) = worker.mailbox.orders.push(Order::Watch(watch)) {
@@ -111,7 +119,7 @@ impl Control {
         let wall = wall.unwrap_or_default().as_nanos() as u64;
         Ok(Begun {
             id: self.captures.last,
-            epoch: wall.saturating_sub(self.now().nanos()),
+            epoch: wall.saturating_sub(now.nanos()),
         })
     }
 
@@ -195,5 +203,37 @@ impl Control {
 
     fn name_of_port(&self, port: PortId) -> &str {
         &self.model.tables().port(port).name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::{Instruction, Program};
+    use crate::capture::Wanted;
+
+    #[test]
+    fn a_capture_whose_reader_asks_for_nothing_ends_and_gives_way_when_the_workers_have() {
+        let wanted = Wanted {
+            program: Program::new(&[Instruction(0x06, 0, 0, 1)]).unwrap(),
+            filter: String::new(),
+            snaplen: 64,
+            count: None,
+            rate: 1,
+            share: 5,
+        };
+        let (session, watches) = Session::new(wanted, 2);
+        let mut captures = Captures {
+            running: Some(session.clone()),
+            until: Time::from_nanos(10),
+            last: 1,
+        };
+        captures.tick(Time::from_nanos(9));
+        assert!(!session.is_over());
+        captures.tick(Time::from_nanos(10));
+        assert!(session.is_over() && captures.running.is_some());
+        watches.into_iter().for_each(Watch::give_back);
+        captures.tick(Time::from_nanos(11));
+        assert!(captures.running.is_none());
     }
 }

@@ -8,6 +8,7 @@ mod announce;
 mod availability;
 mod capture;
 mod checks;
+mod connection_log;
 mod connections;
 mod copies;
 mod detect;
@@ -42,6 +43,7 @@ use capture::Captures;
 pub use capture::{Begun, Ground, NoCapture};
 use checks::Healths;
 pub use checks::show_check;
+use connection_log::Logging;
 pub use connections::OnlyConnections;
 use copies::Copies;
 use edits::Edits;
@@ -93,6 +95,7 @@ pub struct Control {
     /// The services of the file by their texts.
     known: Arc<Known>,
     generations: Generations<Past>,
+    logging: Logging,
 }
 
 /// The companion interfaces.
@@ -211,6 +214,7 @@ impl Control {
             captures: Captures::default(),
             known: Arc::default(),
             generations: Generations::new(""),
+            logging: Logging::default(),
         };
         control.state_file.start(&control.model);
         control.hear_groups();
@@ -308,7 +312,7 @@ impl Control {
         self.pool_watch.tick(&self.model, &self.stats, now);
         self.take_back(now);
         self.edits.tick(now);
-        self.captures.tick();
+        self.captures.tick(now);
         self.state_file.tick(&self.model, now);
         self.look_at_ports(now);
         if self.workers.iter().any(|worker| worker.copies.is_busy()) {
@@ -436,6 +440,7 @@ impl Control {
         self.state_file.follow(state_file.as_ref(), &self.model);
         let (config, tables) = (self.model.config(), self.model.tables());
         self.announcer.update(config, tables, now);
+        self.follow_connection_log();
         self.keep_silent();
         self.hear_groups();
         self.configure_checks();

@@ -403,6 +403,7 @@ impl Control {
             mbufs: self.pools.iter().map(MbufPool::size).sum::<usize>() as u64,
             mbufs_free: self.pools.iter().map(MbufPool::available).sum::<usize>() as u64,
             log_lost_lines: crate::log::lost_lines(),
+            connection_log: self.logging.counts(),
             panics: crate::log::panics(),
             health: self.check_counts(),
             snat: self

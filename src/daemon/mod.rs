@@ -159,6 +159,7 @@ pub fn run(file: &Path, context: config::Context<'static>) -> Result<(), Failure
     let (mut control, workers) = start(&config, machine, former, worker_ends, &stop)?;
     control.set_host(host);
     control.set_origin(&file.display().to_string(), known);
+    control.follow_connection_log();
     // Dropped before the workers' devices and tables are.
     let _together = Together;
 

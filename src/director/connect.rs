@@ -14,6 +14,7 @@ use crate::conn::entry::NO_TEMPLATE;
 use crate::conn::local_port::{Choice, Effort, Look, Pair, Pairs, choose, expected};
 use crate::conn::state::next_tcp;
 use crate::conn::{Address, ConnId, Connection, Key, Pool, State, Told, Worth};
+use crate::connection_log::Cause;
 use crate::packet::{Packet, Sink};
 use crate::sched::is_overloaded;
 use crate::service::Real;
@@ -318,7 +319,7 @@ impl<F: Family, K: Fn(Pair<F::Address>) -> F::Key, P> Pairs<F::Address> for Loca
         };
         let timing = &self.tables.timing;
         if timing.is_expired(table.get(found.id), self.now) {
-            self.live.end(found.id);
+            self.live.end(found.id, Cause::Timeout);
             return Look::Free;
         }
         match self.live.held(found.id, self.now) {

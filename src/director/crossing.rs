@@ -16,6 +16,7 @@ use crate::conn::{
     AnyAddress, Connection, Connection6, ConnectionAny, FlowKey, FlowKey6, FlowKeyAny, Key, Place,
     Table,
 };
+use crate::connection_log::Cause;
 use crate::forward::across::{self, ALWAYS_WHOLE, GROWTH, translated_length};
 use crate::forward::error::Places;
 use crate::forward::error_across::{self, Untranslated};
@@ -105,7 +106,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 if flow.kind != Kind::LaterFragment && (!is_tcp(flow) || flow.flags.opens()) =>
             {
                 if let Some(found) = live.table.find(live.table.hash(&key), &key) {
-                    live.end(found.id);
+                    live.end(found.id, Cause::Reused);
                 }
                 false
             }

@@ -9,6 +9,7 @@ use super::{Core, Outcome, Turn, has_handshake, is_tcp, wrapped};
 use crate::config::{ClientAddress, Protocol, TcpMss};
 use crate::conn::state::{changes_tcp, next_tcp};
 use crate::conn::{Address, Connection, Direction, Found, Key, State};
+use crate::connection_log::Cause;
 use crate::forward::cut;
 use crate::forward::rewrite::{Form, set_macs};
 use crate::neighbour::LinkState;
@@ -137,7 +138,12 @@ impl<F: Family, P: Packet> Core<F, P> {
             || asks && self.names_another(&packet, flow, &connection, tables)
         {
             if !is_silent || !self.expire(found.id, turn) {
-                self.live.end(found.id);
+                let cause = match opens {
+                    _ if is_silent => Cause::Timeout,
+                    true => Cause::Reused,
+                    false => Cause::Moved,
+                };
+                self.live.end(found.id, cause);
             }
             let target = tables.target(&service_key(&flow.key));
             return self.unknown(packet, flow, target, turn);
@@ -529,7 +535,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         let is_over = tables.timing.is_expired(&connection, now.millis()) || flow.flags.rst();
         let moves = fate == Established::Moved && !is_over && flow.kind == Kind::Segment;
         if is_over || !has_handshake(flow) || flow.flags.opens() || moves {
-            self.live.end(found.id);
+            self.live.end(found.id, Cause::RealDown);
             let target = tables.target(&service_key(&flow.key));
             let mut flow = *flow;
             if moves {

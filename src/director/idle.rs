@@ -7,6 +7,7 @@ use super::family::Family;
 use super::flow::resolve;
 use super::limit::{AnswerKind, Asker};
 use crate::conn::{ConnId, Key, State};
+use crate::connection_log::Cause;
 use crate::packet::{Packet, Sent, Sink};
 use crate::tables::Tables;
 use crate::units::PortId;
@@ -49,7 +50,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 }
             }
         }
-        self.live.end(id);
+        self.live.end(id, Cause::Timeout);
         true
     }
 

@@ -9,11 +9,13 @@ use crate::arch::NoMemory;
 use crate::conn::entry::{NO_TEMPLATE, Worth};
 use crate::conn::local_port::{Held, Pair};
 use crate::conn::{Address, ConnId, Connection, Key, State, Table, Told};
+use crate::connection_log::Cause;
+use crate::exchange::Mailbox;
 use crate::net::protocol;
 use crate::record::TableMemory;
 use crate::stats::WorkerStats;
 use crate::tables::Tables;
-use crate::units::{Millis, RealId, ServiceId};
+use crate::units::{Millis, RealId, ServiceId, Time, WorkerId};
 use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
@@ -39,6 +41,11 @@ pub(super) struct Live<F: Family> {
     given_up: ArrayVec<F::Key, 3>,
     /// Those that services with limits per client have here; one for all of them.
     clients: Option<Arc<Clients>>,
+    /// Where the connection log hears of connections.
+    pub mailbox: Arc<Mailbox>,
+    pub worker: WorkerId,
+    /// The time, at most a millisecond ago.
+    pub clock: Time,
 }
 
 /// A local pair that has become free, or can be taken over, of a real server whose pool was exhausted.
@@ -102,6 +109,7 @@ impl<F: Family> Live<F> {
         kept: Option<TableMemory<Connection<F::Key>>>,
         shared: Arc<Shared>,
         counters: Arc<CachePadded<WorkerStats>>,
+        (worker, mailbox): (WorkerId, Arc<Mailbox>),
     ) -> Result<Self, NoMemory> {
         let table = match kept {
             None => Table::new(capacity, shared.seed)?,
@@ -110,7 +118,7 @@ impl<F: Family> Live<F> {
                 Table::over(entries, shared.seed)?
             }
         };
-        for beside in [&counters.told, &counters.begun] {
+        for beside in [&counters.told, &counters.begun, &counters.logged] {
             beside[F::TABLE].set_entries(table.capacity());
         }
         Ok(Live {
@@ -126,6 +134,9 @@ impl<F: Family> Live<F> {
             fertile: 0,
             given_up: ArrayVec::new(),
             clients: None,
+            mailbox,
+            worker,
+            clock: Time::default(),
         })
     }
 
@@ -147,12 +158,16 @@ impl<F: Family> Live<F> {
         if connection.is_stray() {
             self.shared.strays.fetch_add(1, Relaxed);
         }
+        if let Some(records) = self.mailbox.records.get() {
+            self.log_start(records, id, service);
+        }
         Some(id)
     }
 
     /// Takes a live connection out of the table and the counts; the template that only it has used as well, unless one
     /// that the template bound was established.
-    pub(super) fn end(&mut self, id: ConnId) {
+    /// `cause`: where neither its state nor its real server tells a better one.
+    pub(super) fn end(&mut self, id: ConnId, cause: Cause) {
         let connection = *self.table.get(id);
         self.table.remove(id);
         self.counters.connections.sub(1);
@@ -174,6 +189,9 @@ impl<F: Family> Live<F> {
         }
         if connection.is_template() {
             return;
+        }
+        if let Some(records) = self.mailbox.records.get() {
+            self.log_end(records, id, &connection, cause);
         }
         let told = match real.is_some_and(|real| real.standing.tells()) {
             true => self.told(id),
@@ -270,7 +288,7 @@ impl<F: Family> Live<F> {
         let left = entry.controlled().saturating_sub(1);
         entry.set_controlled(left);
         if left == 0 && !entry.is_answered() {
-            self.end(template);
+            self.end(template, Cause::Timeout);
         }
     }
 
@@ -346,7 +364,7 @@ impl<F: Family> Live<F> {
                             || other.is_outward() && !other.is_answered())
             };
         if gives_way {
-            self.end(found.id);
+            self.end(found.id, Cause::Displaced);
         }
         gives_way
     }
@@ -448,7 +466,7 @@ impl<F: Family> Live<F> {
         {
             return Room::Later;
         }
-        self.end(held.id);
+        self.end(held.id, Cause::Evicted);
         self.counters.evicted.add(1);
         if connection.has_local_pair() {
             // There is room for a template's, a connection's and a pair's, and they are taken before the next.
@@ -549,7 +567,7 @@ impl<F: Family> Live<F> {
             for id in (0..self.table.high_water()).map(ConnId) {
                 let is_due = |entry: &Connection<F::Key>| templates_too || !entry.is_template();
                 if self.table.live(id.0).is_some_and(is_due) {
-                    self.end(id);
+                    self.end(id, Cause::Clock);
                 }
             }
         }

@@ -40,6 +40,7 @@ mod limit_loom;
 mod limit_tests;
 mod live;
 mod local;
+mod log;
 mod nd;
 mod once;
 mod orders;
@@ -457,6 +458,7 @@ impl<F: Family, P: Packet> Core<F, P> {
                 kept,
                 shared.clone(),
                 shared.stats.share_of(worker),
+                (worker, mailbox.clone()),
             )?,
             memory: F::memory(worker, &shared),
             identifications: Identifications::new(share, shares),

@@ -70,6 +70,7 @@ impl<F: Family, P: Packet> Core<F, P> {
         // A whole round is the most that can be owed.
         self.sweep.owed = owed.min(u64::from(size)) as u32;
         self.sweep.last = now;
+        self.live.clock = now;
         let step = self.sweep.owed.min(MAX_STEP);
         self.sweep.owed -= step;
         let is_watching = self.counters().signs.used() > 0;

@@ -49,6 +49,7 @@ fn service(n: u8, health: Option<HealthUse>, reals: &[u8]) -> Arc<ServiceConfig>
         on_idle: Default::default(),
         one_packet: false,
         histograms: false,
+        connection_log: true,
         availability: Default::default(),
         announce: Default::default(),
         fallback: Vec::new(),

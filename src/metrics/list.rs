@@ -65,6 +65,13 @@ metrics! { METRICS "Every metric, in the order of `/metrics`."
         Daemon(|daemon, samples| samples.add(&[], daemon.mbufs_free));
     Counter "weir_log_lost_lines_total" [] "Lines of the log that were lost: stderr did not take them (a full disk, a full pipe)."
         Daemon(|daemon, samples| samples.add(&[], daemon.log_lost_lines));
+    Counter "weir_connection_log_records_total" [] "Records of the connection log that were written, or sent to its collector."
+        Daemon(|daemon, samples| samples.add(&[], daemon.connection_log.written));
+    Counter "weir_connection_log_lost_total" ["cause"] "Records of the connection log that were lost; queue: a worker had more than its queue holds, output: the file or the collector did not take them."
+        Daemon(|daemon, samples| {
+            samples.add(&["queue"], daemon.connection_log.overrun);
+            samples.add(&["output"], daemon.connection_log.unwritten);
+        });
     Counter "weir_panics_total" [] "Panics on the control thread and in the API; forwarding goes on. A worker's ends the process."
         Daemon(|daemon, samples| samples.add(&[], daemon.panics));
 

@@ -65,6 +65,7 @@ impl Changes {
             (new.timeouts != old.timeouts, "[timeouts]"),
             (new.limits != old.limits, "[limits]"),
             (new.metrics != old.metrics, "[metrics]"),
+            (new.connection_log != old.connection_log, "[connection_log]"),
             (new.ports != old.ports, "addresses of ports"),
             (new.pools != old.pools, "[[local_pool]]"),
             (new.snat != old.snat, "[[snat]]"),

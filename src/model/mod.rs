@@ -182,6 +182,7 @@ impl Model {
             services: Vec::new(),
             dpdk: config.dpdk.clone(),
             api: config.api.clone(),
+            connection_log: config.connection_log.clone(),
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             ports: config.ports.clone(),

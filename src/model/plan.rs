@@ -359,6 +359,7 @@ fn keys_of_service(before: &ServiceConfig, after: &ServiceConfig, plan: &mut Det
     key!(on_idle, word);
     key!(one_packet, shown);
     key!(histograms, shown);
+    key!(connection_log, shown);
     for (name, old, new) in [
         (
             "min_healthy",
@@ -558,6 +559,13 @@ fn plan_rest(old: &Config, new: &Config, plan: &mut Details) {
     table!("[limits]", limits, number,
         connections answers_per_second host_packets_per_second host_peer_packets_per_second fragment_timeout);
     table!("[metrics]", metrics, shown, per_real);
+    let log = |config: &Config| {
+        config
+            .connection_log
+            .as_ref()
+            .map(config::ConnectionLog::to_string)
+    };
+    plan.key(&file, "[connection_log]", log(old), log(new));
     for port in &new.ports {
         let mut before = old.ports.iter();
         let Some(before) = before.find(|before| before.name == port.name) else {

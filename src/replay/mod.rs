@@ -15,8 +15,9 @@ pub use explain::explain;
 pub use merge::{Input, Received, merge};
 
 use crate::arch::NoMemory;
-use crate::config::{Config, StaticNeighbour};
+use crate::config::{Config, ConnectionLog, StaticNeighbour};
 use crate::conn::{Connection, Connection6, ConnectionAny, Key, Table};
+use crate::connection_log::Record;
 pub use crate::director::Assumed;
 use crate::director::{Director, Origin, Restored, Room, Shared, Turn};
 use crate::door::Door;
@@ -413,6 +414,33 @@ impl Replay {
         worker
             .director
             .poll(Turn::new(tables, self.clock, &mut self.outbox));
+    }
+
+    /// Logs connections from now on: their records wait until they are [taken](Self::take_records).
+    pub fn log_connections(&mut self, log: &ConnectionLog) {
+        self.shared.stats.want_logged();
+        for worker in &self.workers {
+            let records = worker.mailbox.records.get_or_init(Arc::default);
+            records.set(log.sample, log.starts, log.ends);
+        }
+    }
+
+    /// Logs none of what happens from now on.
+    pub fn stop_logging(&mut self) {
+        for worker in &self.workers {
+            if let Some(records) = worker.mailbox.records.get() {
+                records.set(0, false, false);
+            }
+        }
+    }
+
+    /// The records since the last call, by worker.
+    pub fn take_records(&self) -> impl Iterator<Item = Record> {
+        let queues = self
+            .workers
+            .iter()
+            .filter_map(|it| it.mailbox.records.get());
+        queues.flat_map(|records| std::iter::from_fn(|| records.pop()))
     }
 
     /// The frames sent since the last call, in the order of their sending.

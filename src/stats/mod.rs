@@ -4,6 +4,7 @@
 mod beside;
 mod counter;
 mod first_byte;
+mod names;
 mod overload;
 mod pairs;
 mod signs;
@@ -27,6 +28,7 @@ pub const MAX_PORTS: usize = 16;
 pub use beside::{Beside, TABLES};
 pub use counter::{Counter, Gauge};
 pub use first_byte::{FirstByte, LONGEST};
+pub use names::Names;
 pub use overload::Overload;
 pub use pairs::PairUse;
 pub use signs::{Failure, Seen, Signs};
@@ -43,6 +45,8 @@ pub struct Stats {
     workers: Box<[Arc<CachePadded<WorkerStats>>]>,
     /// Of real servers with `max_connections`.
     overloads: GrowingArray<Overload>,
+    /// What the connection log calls services and real servers.
+    pub names: Names,
 }
 
 impl Stats {
@@ -54,6 +58,7 @@ impl Stats {
         Ok(Stats {
             workers,
             overloads: GrowingArray::new(MAX_REALS)?,
+            names: Names::default(),
         })
     }
 
@@ -171,6 +176,22 @@ impl Stats {
     pub fn want_begun(&self) {
         for worker in self.workers() {
             worker.begun.iter().for_each(Beside::want);
+        }
+    }
+
+    /// Has every worker keep beside its connections when they began. Called by the control thread before the first one is logged.
+    pub fn want_logged(&self) {
+        for worker in self.workers() {
+            worker.logged.iter().for_each(Beside::want);
+        }
+    }
+
+    /// Whether the connection log has the connections of a service.
+    pub fn set_unlogged(&self, id: ServiceId, is_unlogged: bool) {
+        for worker in self.workers() {
+            if let Some(service) = worker.services.get(id.index()) {
+                service.is_unlogged.set(is_unlogged.into());
+            }
         }
     }
 
@@ -327,6 +348,8 @@ pub struct WorkerStats {
     pub told: [Beside; TABLES],
     /// When the first requests of connections began, where answers are timed, by the same tables.
     pub begun: [Beside; TABLES],
+    /// When connections began, for the connection log, by the same tables.
+    pub logged: [Beside; TABLES],
     drops: [Counter; DropReason::COUNT],
     /// ICMP errors that were sent on to the other end of the connection that they are about, by [`IcmpErrorKind`].
     pub icmp_errors: [Counter; IcmpErrorKind::ALL.len()],
@@ -377,6 +400,8 @@ pub struct ServiceStats {
     pub templates: Gauge,
     /// 1: clients are told of the ends of its connections, by the director.
     pub counts_clients: Gauge,
+    /// 1: the connection log leaves its connections out, by the control thread.
+    pub is_unlogged: Gauge,
 }
 
 impl WorkerStats {
@@ -408,6 +433,7 @@ impl WorkerStats {
             untold: Counter::default(),
             told: Default::default(),
             begun: Default::default(),
+            logged: Default::default(),
             // Arrays of more than 32 have no default.
             drops: std::array::from_fn(|_| Counter::default()),
             icmp_errors: Default::default(),

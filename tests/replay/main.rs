@@ -6,6 +6,7 @@ mod captures;
 mod client_address;
 mod clients;
 mod clock;
+mod connection_log;
 mod crossing;
 mod days;
 mod down;

@@ -4,6 +4,7 @@
 
 mod availability;
 mod clients;
+mod connection_log;
 mod devices;
 mod eal_args;
 mod health;
@@ -91,6 +92,7 @@ pub(super) fn validate(
         limits: limits(root.limits.into_option().unwrap_or_default()),
         timeouts: timeouts(root.timeouts.into_option().unwrap_or_default()),
         metrics: metrics(root.metrics.into_option().unwrap_or_default()),
+        connection_log: connection_log::connection_log(root.connection_log, log),
         ports,
         routes,
         neighbours,
@@ -128,6 +130,7 @@ pub(super) fn added(
         root.limits.ok().map(|found| found.at),
         root.timeouts.ok().map(|found| found.at),
         root.metrics.ok().map(|found| found.at),
+        root.connection_log.ok().map(|found| found.at),
         root.port.ok().map(|found| found.at),
         root.route.ok().map(|found| found.at),
         root.neighbour.ok().map(|found| found.at),

@@ -292,6 +292,7 @@ impl Check<'_> {
             on_idle,
             one_packet,
             histograms,
+            connection_log: raw.connection_log.get().unwrap_or(true),
             availability,
             announce,
             on_drain,

@@ -167,6 +167,8 @@ impl Registry {
             tally: None,
         });
         registered.name = name.clone();
+        stats.names.set_service(registered.id, name.clone());
+        stats.set_unlogged(registered.id, !service.connection_log);
         let templates = service.persistence.map(|persistence| persistence.timeout);
         registered.templates = registered.templates.max(templates);
         let at = |real: &config::RealConfig| (real.address, real.port);
@@ -195,6 +197,11 @@ impl Registry {
             ids_of.into_iter(),
         );
         note(turns, key, &mut registered.availability, availability);
+        // Packets to them are wrapped: their connections have no addresses of the other family.
+        let is_of_other = |real: &&Real| real.address.is_ipv4() != key.address.is_ipv4();
+        for real in reals.iter().filter(is_of_other) {
+            stats.names.set_server(real.id, (real.address, real.port));
+        }
         registered.reals = reals
             .iter()
             .map(|real| ((real.address, real.port), real.id))
@@ -246,6 +253,10 @@ impl Registry {
             past: RealTotals::default(),
             tally: None,
         });
+        stats
+            .names
+            .set_service(registered.id, registered.name.clone());
+        stats.set_unlogged(registered.id, false);
         let real = match registered.reals.first() {
             Some((_, real)) => *real,
             None => {
