@@ -15,6 +15,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -117,7 +118,9 @@ pub(super) async fn post_capture(
                 let lines = running.next().await?;
                 Some((Ok::<_, NoAnswer>(lines), running))
             });
-            ([(header::CONTENT_TYPE, LINES)], Body::from_stream(told)).into_response()
+            // What compresses it asks once more after its end.
+            let told = Body::from_stream(told.fuse());
+            ([(header::CONTENT_TYPE, LINES)], told).into_response()
         }
         Err(refusal) => *refusal,
     }

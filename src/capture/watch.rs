@@ -177,6 +177,9 @@ impl Watch {
         decided: Option<(Verdict, PacketContext)>,
     ) {
         let seen = &self.lane().seen;
+        if self.session.is_complete() {
+            return;
+        }
         add(&seen.matched, 1);
         let Some(mut copy) = self.lane().free.pop() else {
             add(&seen.lost, 1);
@@ -233,6 +236,9 @@ impl Watch {
             now,
             ..
         } = self;
+        if session.is_complete() {
+            return;
+        }
         let lane = &session.lanes[worker.index()];
         add(&lane.seen.matched, 1);
         let other = match self.is_incomplete {

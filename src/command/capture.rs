@@ -4,9 +4,9 @@ use super::live::{self, Look, Next, Taker};
 use super::output;
 use crate::io::pcapng::{Captured, Direction, Writer};
 use crate::view::{CaptureBegin, CapturedView};
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -125,7 +125,12 @@ impl Taker for Pcapng<'_> {
                 // Clients' data: for who captures alone.
                 let mut options = OpenOptions::new();
                 let file = options.write(true).create(true).truncate(true).mode(0o600);
-                Box::new(io::BufWriter::new(file.open(self.file)?))
+                let file = file.open(self.file)?;
+                // One that was there may have been open to others.
+                if file.metadata()?.is_file() {
+                    file.set_permissions(Permissions::from_mode(0o600))?;
+                }
+                Box::new(io::BufWriter::new(file))
             }
         };
         let application = format!("weir {}", crate::VERSION);

@@ -122,10 +122,14 @@ fn end_at_a_signal(address: client::Address, id: Arc<AtomicU64>) -> io::Result<(
     std::thread::spawn(move || {
         let mut arrived = signals.forever();
         let first = arrived.next();
-        let has_begun = begin_id(&id);
-        if has_begun.is_none() || !end_capture(&address, has_begun) {
-            std::process::exit(128 + first.unwrap_or(SIGINT));
-        }
+        let code = 128 + first.unwrap_or(SIGINT);
+        // A weir that hangs does not answer: the next signal is waited for meanwhile.
+        std::thread::spawn(move || {
+            let has_begun = begin_id(&id);
+            if has_begun.is_none() || !end_capture(&address, has_begun) {
+                std::process::exit(code);
+            }
+        });
         if let Some(second) = arrived.next() {
             std::process::exit(128 + second);
         }

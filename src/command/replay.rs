@@ -126,7 +126,7 @@ impl Replay {
                 engine.check().map_err(|error| vec![error.to_string()])?;
             }
         }
-        outputs.finish()?;
+        outputs.finish(&engine)?;
         tell(summary(engine.stats()));
         if let Some(hint) = one_sided(&engine, config) {
             tell(hint);
@@ -320,7 +320,7 @@ impl Outputs {
             .map_err(|error| unwritable(file, &error))
     }
 
-    fn finish(self) -> Result<(), Errors> {
+    fn finish(self, engine: &Engine) -> Result<(), Errors> {
         for (file, writer) in self.captures.into_iter().flatten() {
             writer.finish().map_err(|error| unwritable(&file, &error))?;
         }
@@ -328,7 +328,7 @@ impl Outputs {
             out.flush().map_err(|error| unwritable(&file, &error))?;
         }
         if let Some(records) = self.records {
-            records.finish()?;
+            records.finish(engine)?;
         }
         Ok(())
     }

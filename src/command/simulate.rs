@@ -2,7 +2,9 @@
 
 use super::output::{self, tell};
 use crate::config::Config;
-use crate::simulate::{Ecmp, Kind, Network, Plan, Report, Setup, faults, run as simulate, shrink};
+use crate::simulate::{
+    Ecmp, Fault, Kind, Network, Plan, Report, Setup, faults, run as simulate, shrink,
+};
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -63,7 +65,7 @@ pub struct Simulate {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["seed", "seeds", "faults", "kinds", "connections", "seconds", "loss", "duplication", "reordering"]
+        conflicts_with_all = ["nodes", "workers", "ecmp", "detection", "seed", "seeds", "faults", "kinds", "connections", "seconds", "loss", "duplication", "reordering"]
     )]
     plan: Option<PathBuf>,
     /// Where to write the smallest simulation that still goes wrong, if one does: JSON, for --plan
@@ -81,6 +83,10 @@ fn part(text: &str) -> Result<f64, String> {
     }
 }
 
+const NODES: RangeInclusive<usize> = 1..=32;
+const WORKERS: RangeInclusive<usize> = 1..=16;
+const DETECTION: u64 = 60_000;
+const MOST_MS: u64 = 86_400_000;
 const CONNECTIONS: RangeInclusive<u32> = 1..=50_000;
 const SECONDS: RangeInclusive<u32> = 1..=86_400;
 
@@ -104,10 +110,6 @@ impl Simulate {
         let keep_in = std::env::temp_dir().join(format!("weir-simulate-{}", std::process::id()));
         let setup = Setup {
             config,
-            nodes: usize::from(self.nodes),
-            ecmp: self.ecmp,
-            workers: usize::from(self.workers),
-            detection: self.detection,
             keep_in: keep_in.clone(),
         };
         let keeps = setup.config.connections_file.is_some();
@@ -178,8 +180,12 @@ impl Simulate {
         }
         let seeds = (0..self.seeds).map(|n| self.seed.wrapping_add(n));
         Ok(Box::new(seeds.map(|seed| {
-            let place = (setup.nodes, &setup.config);
+            let place = (usize::from(self.nodes), &setup.config);
             Plan {
+                nodes: usize::from(self.nodes),
+                workers: usize::from(self.workers),
+                ecmp: self.ecmp,
+                detection: self.detection,
                 seed,
                 connections: self.connections,
                 seconds: self.seconds,
@@ -202,7 +208,12 @@ fn possible(plan: &Plan) -> Result<(), &'static str> {
         reordering,
     } = plan.network;
     let is_part = |part: &f64| (0.0..=1.0).contains(part);
+    let is_late = |fault: &Fault| fault.at.max(fault.what.away()) > MOST_MS;
     match plan {
+        _ if !NODES.contains(&plan.nodes) => Err("nodes: 1 to 32"),
+        _ if !WORKERS.contains(&plan.workers) => Err("workers: 1 to 16"),
+        _ if plan.detection > DETECTION => Err("detection: 0 to 60000"),
+        _ if plan.faults.iter().any(is_late) => Err("faults: at and away: 0 to 86400000"),
         _ if !CONNECTIONS.contains(&plan.connections) => Err("connections: 1 to 50000"),
         _ if !SECONDS.contains(&plan.seconds) => Err("seconds: 1 to 86400"),
         _ if ![loss, duplication, reordering].iter().all(is_part) => {

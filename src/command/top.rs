@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, clap::Args)]
 pub struct Top {
     /// Time between two looks
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     interval: Duration,
     /// Print what went through within one interval, all of it, and end
     #[arg(long)]
@@ -122,6 +122,17 @@ impl Top {
 #[allow(clippy::disallowed_methods)] // Nothing is written.
 fn is_terminal() -> bool {
     io::stdout().is_terminal()
+}
+
+/// The longest time between two looks.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match interval <= LONGEST {
+        true => Ok(interval),
+        false => Err("a day is the longest".to_owned()),
+    }
 }
 
 /// Many services take the daemon some time to list: it has four times that to itself.

@@ -214,14 +214,15 @@ impl Exporter {
         self.templates = 0;
     }
 
-    /// Adds a record to the message. `out` takes a message that is full, with the number of its records; `now`: in seconds since 1970.
+    /// Adds a record to the message. `out` takes a message that is full, with the number of its records, and returns whether it
+    /// could; `now`: in seconds since 1970.
     pub(super) fn add(
         &mut self,
         record: &Record,
         named: &Named,
         origin: i64,
         now: u32,
-        out: &mut dyn FnMut(&[u8], u64),
+        out: &mut dyn FnMut(&[u8], u64) -> bool,
     ) {
         let (number, fields) = fields(record, named, origin);
         self.data.clear();
@@ -271,7 +272,7 @@ impl Exporter {
     }
 
     /// Hands out the message so far, if it has records.
-    pub(super) fn finish(&mut self, now: u32, out: &mut dyn FnMut(&[u8], u64)) {
+    pub(super) fn finish(&mut self, now: u32, out: &mut dyn FnMut(&[u8], u64) -> bool) {
         if self.message.is_empty() {
             return;
         }
@@ -283,7 +284,10 @@ impl Exporter {
         header[4..8].copy_from_slice(&now.to_be_bytes());
         header[8..12].copy_from_slice(&self.sequence.to_be_bytes());
         header[12..16].copy_from_slice(&self.domain.to_be_bytes());
-        out(&self.message, self.records.into());
+        if !out(&self.message, self.records.into()) {
+            // Templates of it are lost with it.
+            self.refresh();
+        }
         self.sequence = self.sequence.wrapping_add(self.records);
         self.message.clear();
         self.records = 0;

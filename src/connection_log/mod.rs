@@ -101,7 +101,7 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     pub event: Event,
-    /// The same in both records of a connection, and no other's within some hours.
+    /// The same in both records of a connection, and no other's within some hours of one process.
     pub id: u64,
     pub at: u64,
     /// None: it began before the log did, or before a restart.

@@ -71,7 +71,6 @@ impl Output {
             }
             Place::Tcp(to, stream) => {
                 let opened = TcpStream::connect_timeout(to, PATIENCE)?;
-                opened.set_write_timeout(Some(PATIENCE))?;
                 *stream = Some(opened);
             }
         }
@@ -89,7 +88,7 @@ impl Output {
                 socket.as_ref().ok_or_else(closed)?.send(bytes).map(|_| ())
             }
             Place::Tcp(_, stream) => {
-                let written = stream.as_mut().ok_or_else(closed)?.write_all(bytes);
+                let written = send_all(stream.as_mut().ok_or_else(closed)?, bytes);
                 if written.is_err() {
                     (*stream, self.failed) = (None, Some(Instant::now()));
                 }
@@ -115,19 +114,46 @@ impl Output {
     }
 }
 
+/// Sends all of it within [`PATIENCE`], however little the collector takes at a time.
+fn send_all(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while !bytes.is_empty() {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_write_timeout(Some(left))?;
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(())
+}
+
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    // Neither a pipe without a reader nor a slow one holds the thread up.
+    // A pipe without a reader does not hold the thread up.
     options.create(true).append(true).mode(0o640);
     options.custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
-    options.open(path)
+    let file = options.open(path)?;
+    // It takes parts of lines, which nothing can take back.
+    match file.metadata()?.file_type().is_fifo() {
+        true => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a named pipe cannot have the log",
+        )),
+        false => Ok(file),
+    }
 }
 
 /// Appends all of it. A regular file that took a part loses it again, so that the next line or message begins where one may.
 fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     let before = file.metadata()?;
     let written = file.write_all(bytes);
-    let is_device = before.file_type().is_char_device() || before.file_type().is_fifo();
+    let is_device = before.file_type().is_char_device();
     if written.is_err() && !is_device {
         let _ = file.set_len(before.len());
     }

@@ -240,6 +240,28 @@ fn a_collector_by_tcp_that_was_away_gets_the_templates_again() {
     });
 }
 
+/// What a collector or a full disk does not take may have had a template in it.
+#[test]
+fn a_template_that_was_lost_comes_again_with_the_next_record() {
+    let to = LogDestination::File("/dev/null".into());
+    let mut encoder = Encoder::new(&log(to, LogFormat::Ipfix));
+    let stats = Stats::new(1).unwrap();
+    let mut message_with = |n: u64, is_taken: bool| {
+        let mut sent = Vec::new();
+        encoder.add(&record(n), &stats, (0, 0), &mut |_, _| true);
+        encoder.finish(0, &mut |message, _| {
+            sent.extend(message);
+            is_taken
+        });
+        sent
+    };
+    // The first set behind the message's header of 16 bytes: 2 is one of templates (RFC 7011, section 3.3.2).
+    let has_template = |message: &[u8]| message[16..18] == [0, 2];
+    assert!(has_template(&message_with(0, false)));
+    assert!(has_template(&message_with(2, true)));
+    assert!(!has_template(&message_with(4, true)));
+}
+
 /// Records of each format that one thread writes in a second: `cargo test --release --lib connection_log -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
@@ -252,7 +274,10 @@ fn how_many_records_are_written_in_a_second() {
         let log = log(LogDestination::File("/dev/null".into()), format);
         let (mut encoder, mut bytes) = (Encoder::new(&log), 0);
         let began = Instant::now();
-        let mut out = |message: &[u8], _| bytes += message.len();
+        let mut out = |message: &[u8], _| {
+            bytes += message.len();
+            true
+        };
         for n in 0..COUNT {
             encoder.add(
                 &record(n),

@@ -87,7 +87,7 @@ impl Encoder {
         record: &Record,
         stats: &Stats,
         (origin, now): (i64, i64),
-        out: &mut dyn FnMut(&[u8], u64),
+        out: &mut dyn FnMut(&[u8], u64) -> bool,
     ) {
         let named = Named::of(record, stats);
         match &mut self.form {
@@ -103,7 +103,7 @@ impl Encoder {
     }
 
     /// Hands out what is left.
-    pub fn finish(&mut self, now: i64, out: &mut dyn FnMut(&[u8], u64)) {
+    pub fn finish(&mut self, now: i64, out: &mut dyn FnMut(&[u8], u64) -> bool) {
         match &mut self.form {
             Form::Json(lines) => {
                 if !lines.is_empty() {
@@ -236,6 +236,8 @@ struct Work<'a> {
     /// When the workers' clock was 0, in milliseconds since 1970.
     origin: i64,
     at: Option<Place>,
+    /// When the order to end came. A collector may be slow without end: what is left after [`LAST_WAIT`] is lost.
+    ended: Option<Instant>,
 }
 
 /// Where the log goes now.
@@ -262,15 +264,18 @@ impl<'a> Work<'a> {
             clock,
             origin: wall() - millis(clock()),
             at: None,
+            ended: None,
         }
     }
 
     fn run(&mut self) {
         let (mut looked, mut refreshed) = (Instant::now(), Instant::now());
-        let mut ending = None;
         loop {
             // Before the queues are looked at: what comes before the order to end is written.
             let ends = self.shared.ends.load(Relaxed);
+            if ends {
+                self.ended.get_or_insert_with(Instant::now);
+            }
             let changes = self.shared.has_changed.swap(false, Relaxed);
             let written = self.write();
             if changes {
@@ -281,10 +286,6 @@ impl<'a> Work<'a> {
                     return;
                 }
                 std::thread::sleep(NAP);
-            }
-            // A collector may be slow without end.
-            if ends && *ending.get_or_insert_with(Instant::now) + LAST_WAIT < Instant::now() {
-                return;
             }
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
@@ -322,9 +323,14 @@ impl<'a> Work<'a> {
                     break;
                 };
                 taken += 1;
-                // Those that come after the log was turned off are none of it.
-                if let Some(at) = &mut self.at {
-                    at.add(&record, self.stats, (origin, now), self.shared);
+                match &mut self.at {
+                    Some(at) if self.ended.is_none_or(|ended| ended.elapsed() < LAST_WAIT) => {
+                        at.add(&record, self.stats, (origin, now), self.shared);
+                    }
+                    // The log was turned off before it was written, or weir does not wait for it any longer.
+                    _ => {
+                        self.shared.unwritten.fetch_add(1, Relaxed);
+                    }
                 }
             }
         }
@@ -359,7 +365,7 @@ impl Place {
             return lost(name, &why, 1, failing, shared);
         }
         encoder.add(record, stats, times, &mut |bytes, records| {
-            put(output, bytes, records, name, failing, shared);
+            put(output, bytes, records, name, failing, shared)
         });
     }
 
@@ -379,12 +385,12 @@ impl Place {
             ..
         } = self;
         encoder.finish(now, &mut |bytes, records| {
-            put(output, bytes, records, name, failing, shared);
+            put(output, bytes, records, name, failing, shared)
         });
     }
 }
 
-/// Writes bytes that are so many records.
+/// Writes bytes that are so many records. Returns whether it could.
 fn put(
     output: &mut Output,
     bytes: &[u8],
@@ -392,15 +398,19 @@ fn put(
     name: &str,
     failing: &mut Option<Failing>,
     shared: &Shared,
-) {
+) -> bool {
     match output.write(bytes) {
-        Err(why) => lost(name, &why, records, failing, shared),
+        Err(why) => {
+            lost(name, &why, records, failing, shared);
+            false
+        }
         Ok(()) => {
             shared.written.fetch_add(records, Relaxed);
             // A collector that is not there refuses every other message.
             if let Some(Failing { lost, .. }) = failing.take_if(|it| it.last.elapsed() >= CALM) {
                 tracing::info!(lost, "connection log: {name} takes records again");
             }
+            true
         }
     }
 }

@@ -443,6 +443,12 @@ impl Replay {
         queues.flat_map(|records| std::iter::from_fn(|| records.pop()))
     }
 
+    /// Records that were made faster than they were taken.
+    pub fn lost_records(&self) -> u64 {
+        let queues = (self.workers.iter()).filter_map(|it| it.mailbox.records.get());
+        queues.map(|records| records.lost()).sum()
+    }
+
     /// The frames sent since the last call, in the order of their sending.
     pub fn take_frames(&mut self) -> impl Iterator<Item = Frame> {
         self.outbox.take_frames()

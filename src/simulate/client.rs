@@ -204,6 +204,8 @@ impl Client {
     pub(super) fn receive(&mut self, packet: &Packet, now: u64, actions: &mut Actions) {
         match self.state {
             State::Over => {}
+            // Of another connection, or badly translated.
+            _ if packet.source != self.to => {}
             _ if !self.is_tcp => {
                 if self.state == State::Asked && packet.said == Some(self.said()) {
                     self.answered(now, actions);

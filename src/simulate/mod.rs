@@ -5,12 +5,14 @@
 //! checked after each step; what may break, and what of that a fault explains, is counted.
 
 mod client;
+mod faults;
 mod node;
 mod packet;
 mod plan;
 mod report;
 mod router;
 mod server;
+mod ways;
 mod world;
 
 pub use client::Ended;
@@ -34,13 +36,6 @@ const SECOND: u64 = 1000 * MILLISECOND;
 pub struct Setup {
     /// Of every node, but for the addresses of local pools, which are dealt out to the nodes in turn.
     pub config: Config,
-    /// How many, at least one.
-    pub nodes: usize,
-    pub ecmp: Ecmp,
-    /// Of each node.
-    pub workers: usize,
-    /// How long it takes until the router leaves out a node that is dead or silent: the time of BFD, in milliseconds.
-    pub detection: u64,
     /// Where the nodes keep their connections, if the configuration has them kept.
     pub keep_in: PathBuf,
 }
@@ -60,6 +55,10 @@ pub enum Failed {
         "no route leads to clients such as {0}: write a [[route]] for them, to = \"0.0.0.0/0\" or \"::/0\""
     )]
     NoRoute(IpAddr),
+    #[error(
+        "{0} is an address of 198.18.0.0/15 or 2001:2::/48, which the simulated clients have: write another one to simulate"
+    )]
+    Taken(IpAddr),
     #[error(
         "the local pool {pool:?} has {has} addresses for {nodes} nodes: each needs one of its own, since two of them would give \
          the same ports to different clients"

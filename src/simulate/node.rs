@@ -43,13 +43,13 @@ impl Node {
         number: usize,
         config: Config,
         setup: &Setup,
-        (room, skew): (usize, u64),
+        (workers, room, skew): (usize, usize, u64),
     ) -> Result<Self, Failed> {
         let keeps = config.connections_file.is_some();
         let mut node = Node {
             number,
             config,
-            workers: setup.workers,
+            workers,
             room,
             engine: None,
             life: 0,
@@ -57,6 +57,10 @@ impl Node {
             skew,
             place: keeps.then(|| setup.keep_in.join(format!("node-{number}"))),
         };
+        if let Some(former) = &node.place {
+            // What a simulation before has left there.
+            let _ = std::fs::remove_file(former);
+        }
         node.start(0)?;
         Ok(node)
     }

@@ -1,6 +1,6 @@
 //! What happens in a simulation: faults at their times, made from a seed or read from a file.
 
-use super::Random;
+use super::{Ecmp, Random};
 use crate::config::Config;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -9,6 +9,12 @@ use std::net::SocketAddr;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
+    pub nodes: usize,
+    /// Of each node.
+    pub workers: usize,
+    pub ecmp: Ecmp,
+    /// How long it takes until the router leaves out a node that is dead or silent: the time of BFD, in milliseconds.
+    pub detection: u64,
     /// Of everything that chance decides.
     pub seed: u64,
     /// How many connections there are at a time.
@@ -92,6 +98,17 @@ pub enum Kind {
 }
 
 impl What {
+    /// How long something is away, in milliseconds.
+    pub fn away(&self) -> u64 {
+        match *self {
+            What::Kill { away, .. }
+            | What::Silence { away, .. }
+            | What::Drain { away, .. }
+            | What::Remove { away, .. } => away,
+            What::Weight { .. } => 0,
+        }
+    }
+
     pub fn kind(&self) -> Kind {
         match self {
             What::Kill { .. } => Kind::Kill,
@@ -155,7 +172,7 @@ fn what(kind: Kind, random: &mut Random, nodes: usize, config: &Config) -> Optio
                 _ => What::Weight {
                     service,
                     real,
-                    weight: random.below(10) as u16,
+                    weight: 1 + random.below(9) as u16,
                 },
             }
         }

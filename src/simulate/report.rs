@@ -18,6 +18,8 @@ pub enum Excuse {
     RealRemoved,
     /// There was no node.
     NoNode,
+    /// Links have lost what it was waiting for.
+    Lost,
 }
 
 impl Excuse {
@@ -28,6 +30,7 @@ impl Excuse {
             Excuse::NodeDied => "the node died",
             Excuse::RealRemoved => "the real server was removed",
             Excuse::NoNode => "there was no node",
+            Excuse::Lost => "links lost its packets",
         }
     }
 }

@@ -69,14 +69,10 @@ slow_start = "0s"
         .config
 }
 
-fn setup(config: Config, nodes: usize, ecmp: Ecmp) -> (tempfile::TempDir, Setup) {
+fn setup(config: Config) -> (tempfile::TempDir, Setup) {
     let folder = tempfile::tempdir().unwrap();
     let setup = Setup {
         config,
-        nodes,
-        ecmp,
-        workers: 1,
-        detection: 150,
         keep_in: folder.path().to_owned(),
     };
     (folder, setup)
@@ -93,8 +89,13 @@ const BAD: Network = Network {
     reordering: 0.05,
 };
 
+/// Of one node.
 fn plan(seed: u64, network: Network, faults: Vec<Fault>) -> Plan {
     Plan {
+        nodes: 1,
+        workers: 1,
+        ecmp: Ecmp::Plain,
+        detection: 150,
         seed,
         connections: 60,
         seconds: 12,
@@ -126,7 +127,7 @@ fn nothing_breaks_behind_one_node_and_bad_links() {
                 (mode, "rr", "udp"),
             ],
         );
-        let (_folder, setup) = setup(config, 1, Ecmp::Plain);
+        let (_folder, setup) = setup(config);
         let report = run(&setup, &plan(1, BAD, Vec::new())).unwrap();
         clean(&report);
         assert_eq!(report.broken(), 0, "{mode}: {report:?}");
@@ -145,8 +146,12 @@ fn the_same_plan_gives_the_same_report() {
         Kind::Weight,
     ];
     let faults = faults(9, &kinds, 6, 12, (3, &config));
-    let (_folder, setup) = setup(config, 3, Ecmp::Resilient);
-    let plan = plan(9, BAD, faults);
+    let (_folder, setup) = setup(config);
+    let plan = Plan {
+        nodes: 3,
+        ecmp: Ecmp::Resilient,
+        ..plan(9, BAD, faults)
+    };
     let first = run(&setup, &plan).unwrap();
     assert_eq!(first, run(&setup, &plan).unwrap());
     assert_eq!(first.violations, []);
@@ -180,8 +185,12 @@ fn what_a_change_of_nodes_breaks() {
                 },
             ] {
                 let config = config("", &[(mode, scheduler, "tcp")]);
-                let (_folder, setup) = setup(config, 3, ecmp);
-                let plan = plan(3, QUIET, vec![at(4000, what.clone())]);
+                let (_folder, setup) = setup(config);
+                let plan = Plan {
+                    nodes: 3,
+                    ecmp,
+                    ..plan(3, QUIET, vec![at(4000, what.clone())])
+                };
                 let report = run(&setup, &plan).unwrap();
                 assert_eq!(report.violations, [], "{mode} {scheduler} {what:?}");
                 let share = report.by_fault[&what.kind()];
@@ -199,19 +208,37 @@ fn what_is_kept_outlives_its_node() {
     for mode in ["dr", "nat", "fullnat"] {
         for (top, holds) in [(keeps, true), ("", false)] {
             let config = config(top, &[(mode, "rr", "tcp"), (mode, "rr", "udp")]);
-            let (_folder, setup) = setup(config, 1, Ecmp::Plain);
+            let (_folder, setup) = setup(config);
             let killed = What::Kill { node: 0, away: 400 };
             let report = run(&setup, &plan(5, QUIET, vec![at(6000, killed)])).unwrap();
             assert_eq!(report.violations, [], "{mode}");
             assert_eq!(report.broken() == 0, holds, "{mode} {report:?}");
+            // None of what the one before has left is there.
+            let again = run(
+                &setup,
+                &plan(5, QUIET, vec![at(6000, What::Kill { node: 0, away: 400 })]),
+            );
+            assert_eq!(again.unwrap(), report);
         }
     }
 }
 
 #[test]
+fn tagged_ports_and_lossy_links_are_no_faults() {
+    let mut tagged = config("", &[("nat", "rr", "tcp")]);
+    tagged.ports[1].vlan = crate::net::Vlan::Tagged(100);
+    let (_folder, setup) = setup(tagged);
+    clean(&run(&setup, &plan(1, QUIET, Vec::new())).unwrap());
+    let lossy = Network { loss: 0.4, ..QUIET };
+    let report = run(&setup, &plan(1, lossy, Vec::new())).unwrap();
+    assert_eq!(report.violations, []);
+    assert!(report.broken.keys().all(|excuse| *excuse == Excuse::Lost));
+}
+
+#[test]
 fn a_removed_real_server_ends_its_own_connections_only() {
     let config = config("", &[("fullnat", "rr", "tcp"), ("nat", "mh", "tcp")]);
-    let (_folder, setup) = setup(config, 1, Ecmp::Plain);
+    let (_folder, setup) = setup(config);
     let removed = What::Remove {
         service: "fullnat-rr-tcp".to_owned(),
         real: "10.0.0.11:8000".parse().unwrap(),
@@ -233,7 +260,7 @@ fn what_no_fault_explains_is_a_violation() {
     let service = std::sync::Arc::make_mut(&mut config.services[0]);
     service.reals.truncate(1);
     service.reals[0].weight = 0;
-    let (_folder, setup) = setup(config, 1, Ecmp::Plain);
+    let (_folder, setup) = setup(config);
     let report = run(&setup, &plan(1, QUIET, Vec::new())).unwrap();
     let [Violation::Unexplained { ended, .. }] = &report.violations[..] else {
         panic!("{report:?}");
@@ -245,21 +272,21 @@ fn what_no_fault_explains_is_a_violation() {
 #[test]
 fn what_is_not_there_is_named() {
     let config = config("", &[("fullnat", "rr", "tcp")]);
-    let kill = |node| plan(1, QUIET, vec![at(1, What::Kill { node, away: 1 })]);
-    let (_folder, three) = setup(config.clone(), 3, Ecmp::Plain);
-    assert!(matches!(
-        run(&three, &kill(3)),
-        Err(Failed::Unknown { number: 1, .. })
-    ));
+    let kill = |nodes, node| Plan {
+        nodes,
+        ..plan(1, QUIET, vec![at(1, What::Kill { node, away: 1 })])
+    };
+    let (_folder, usual) = setup(config.clone());
+    let unknown = run(&usual, &kill(3, 3));
+    assert!(matches!(unknown, Err(Failed::Unknown { number: 1, .. })));
     let removed = What::Remove {
         service: "fullnat-rr-tcp".to_owned(),
         real: "10.0.0.99:8000".parse().unwrap(),
         away: 1,
     };
     let removed = plan(1, QUIET, vec![at(1, removed)]);
-    assert!(matches!(run(&three, &removed), Err(Failed::Unknown { .. })));
-    let (_folder, four) = setup(config.clone(), 4, Ecmp::Plain);
-    let few = run(&four, &kill(0));
+    assert!(matches!(run(&usual, &removed), Err(Failed::Unknown { .. })));
+    let few = run(&usual, &kill(4, 0));
     assert!(matches!(
         few,
         Err(Failed::FewAddresses {
@@ -270,12 +297,19 @@ fn what_is_not_there_is_named() {
     ));
     let mut lost = config;
     lost.routes.clear();
-    let (_folder, lost) = setup(lost, 1, Ecmp::Plain);
-    assert!(matches!(run(&lost, &kill(0)), Err(Failed::NoRoute(_))));
+    let (_folder, lost) = setup(lost);
+    let lost = run(&lost, &kill(1, 0));
+    assert!(matches!(lost, Err(Failed::NoRoute(_))));
+    let mut taken = config_of_none();
+    std::sync::Arc::make_mut(&mut taken.services[0]).address = "198.18.0.9".parse().unwrap();
+    let (_folder, taken) = setup(taken);
+    let taken = run(&taken, &kill(1, 0));
+    assert!(matches!(taken, Err(Failed::Taken(_))));
     let mut none = config_of_none();
     none.services.clear();
-    let (_folder, none) = setup(none, 1, Ecmp::Plain);
-    assert!(matches!(run(&none, &kill(0)), Err(Failed::NoService)));
+    let (_folder, none) = setup(none);
+    let none = run(&none, &kill(1, 0));
+    assert!(matches!(none, Err(Failed::NoService)));
 }
 
 fn config_of_none() -> Config {

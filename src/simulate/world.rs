@@ -3,14 +3,14 @@
 use super::client::{self, Client, Ended};
 use super::node::{Home, Node};
 use super::packet::Packet;
-use super::plan::{Fault, Kind, Plan, What};
+use super::plan::Plan;
 use super::report::{Excuse, Report, Violation};
 use super::router::Router;
-use super::server::{Noticed, Servers};
+use super::server::Servers;
 use super::{Actions, Failed, MILLISECOND, Random, SECOND, Setup};
 use crate::config::{Config, ModeConfig, Protocol, ServiceConfig};
-use crate::net::Mac;
-use crate::replay::{self, Frame};
+use crate::net::{Mac, Vlan};
+use crate::replay;
 use crate::sched;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
@@ -23,22 +23,19 @@ const EVERY: u64 = 200 * MILLISECOND;
 const LIVES: (u64, u64) = (SECOND, 20 * SECOND);
 /// Between the end of a connection and the next one of the same client.
 const PAUSE: u64 = SECOND;
-/// The longest way between a client and the router, and between a real server and a node.
-const FAR: u64 = 20 * MILLISECOND;
-const NEAR: u64 = MILLISECOND;
-/// How much later an overtaken packet comes.
-const LATE: u64 = 5 * MILLISECOND;
-/// Between the changes of two nodes' configurations.
-const APART: u64 = 50 * MILLISECOND;
+/// The longest way between a client and the router.
+pub(super) const FAR: u64 = 20 * MILLISECOND;
 /// How far the nodes' clocks are apart.
 const SKEW: u64 = 2 * SECOND;
 /// Where every port is a service's, clients come to this one.
 const ANY_PORT: u16 = 80;
+/// Where links lose more, it may be all that a connection sends until it is given up.
+const MOST_LOSS: f64 = 0.05;
 /// The first local port of clients.
 const FIRST_PORT: u16 = 10_000;
 
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     /// A client's packet comes to the router.
     Request(Packet),
     /// A real server's packet comes to a router, on its way back by a node.
@@ -90,61 +87,69 @@ impl Ord for Planned {
 }
 
 /// A service that is simulated.
-struct Service {
-    config: Arc<ServiceConfig>,
+pub(super) struct Service {
+    pub(super) config: Arc<ServiceConfig>,
     /// Any node has the same choice for a client.
-    is_stateless: bool,
+    pub(super) is_stateless: bool,
     /// How often its real servers have changed.
-    changes: u32,
+    pub(super) changes: u32,
 }
 
 /// A connection, and what is known of it from outside.
-struct Life {
-    client: Client,
-    service: usize,
-    home: Option<Home>,
-    real: Option<IpAddr>,
-    excuse: Option<Excuse>,
+pub(super) struct Life {
+    pub(super) client: Client,
+    pub(super) service: usize,
+    pub(super) home: Option<Home>,
+    pub(super) real: Option<IpAddr>,
+    /// What may explain that it breaks.
+    pub(super) excuses: BTreeSet<Excuse>,
     /// By the number of the fault.
-    touched_by: Option<usize>,
+    pub(super) touched_by: Option<usize>,
     /// See [`Service::changes`], when it was begun.
-    changes: u32,
-    is_counted: bool,
+    pub(super) changes: u32,
+    pub(super) is_counted: bool,
 }
 
 pub(super) struct World<'a> {
-    setup: &'a Setup,
-    plan: &'a Plan,
-    now: u64,
+    pub(super) setup: &'a Setup,
+    pub(super) plan: &'a Plan,
+    pub(super) now: u64,
     queue: BinaryHeap<Reverse<Planned>>,
     planned: u64,
-    random: Random,
-    router: Router,
-    nodes: Vec<Node>,
-    services: Vec<Service>,
-    lives: Vec<Life>,
+    pub(super) random: Random,
+    pub(super) router: Router,
+    pub(super) nodes: Vec<Node>,
+    pub(super) services: Vec<Service>,
+    pub(super) lives: Vec<Life>,
     /// How many connections each client has begun.
-    begun: Vec<u16>,
+    pub(super) begun: Vec<u16>,
     /// The connection that each client has now.
-    by_client: HashMap<(SocketAddr, bool), u32>,
-    servers: Servers,
-    vips: HashSet<IpAddr>,
-    reals: HashSet<IpAddr>,
+    pub(super) by_client: HashMap<(SocketAddr, bool), u32>,
+    pub(super) servers: Servers,
+    pub(super) vips: HashSet<IpAddr>,
+    pub(super) reals: HashSet<IpAddr>,
     /// Whose the addresses of local pools are.
-    owners: HashMap<IpAddr, usize>,
-    by_mac: HashMap<Mac, IpAddr>,
+    pub(super) owners: HashMap<IpAddr, usize>,
+    pub(super) by_mac: HashMap<Mac, IpAddr>,
     /// The latest fault that is not over, or was.
-    latest: Option<usize>,
-    report: Report,
+    pub(super) latest: Option<usize>,
+    pub(super) report: Report,
 }
 
 impl<'a> World<'a> {
     pub(super) fn new(setup: &'a Setup, plan: &'a Plan) -> Result<Self, Failed> {
-        let nodes = setup.nodes.max(1);
+        let nodes = plan.nodes.max(1);
         let services = services(&setup.config)?;
         let mut owners = HashMap::new();
         let mut configs = Vec::new();
+        if let Some(taken) = addresses(&setup.config).find(is_clients) {
+            return Err(Failed::Taken(taken));
+        }
         let mut common = setup.config.clone();
+        // Links are not tagged: what is on them is known by its addresses.
+        for port in &mut common.ports {
+            port.vlan = Vlan::Untagged;
+        }
         let clients = (0..plan.connections).map(|n| {
             let service = &services[n as usize % services.len()];
             client_address(n, service.config.address)
@@ -170,14 +175,16 @@ impl<'a> World<'a> {
         let room = (plan.connections as usize * 64).max(4096);
         let node = |(number, config)| {
             let skew = random.below(SKEW);
-            Node::new(number, config, setup, (room, skew))
+            Node::new(number, config, setup, (plan.workers.max(1), room, skew))
         };
         let nodes = configs.into_iter().enumerate().map(node);
         let nodes = nodes.collect::<Result<Vec<_>, Failed>>()?;
         for service in &services {
-            let client = client_address(0, service.config.address);
-            if !nodes[0].has_way(client) {
-                return Err(Failed::NoRoute(client));
+            for number in [0, plan.connections.saturating_sub(1)] {
+                let client = client_address(number, service.config.address);
+                if !nodes[0].has_way(client) {
+                    return Err(Failed::NoRoute(client));
+                }
             }
         }
         let all = setup.config.services.iter();
@@ -189,7 +196,7 @@ impl<'a> World<'a> {
             now: 0,
             queue: BinaryHeap::new(),
             planned: 0,
-            router: Router::new(setup.ecmp, plan.seed, 0..nodes.len()),
+            router: Router::new(plan.ecmp, plan.seed, 0..nodes.len()),
             nodes,
             services,
             lives: Vec::new(),
@@ -216,32 +223,7 @@ impl<'a> World<'a> {
         Ok(world)
     }
 
-    /// Whether what a fault names is there.
-    fn find(&self, number: usize, fault: &Fault) -> Result<(), Failed> {
-        let unknown = |what: String| {
-            let number = number + 1;
-            Err(Failed::Unknown { number, what })
-        };
-        match &fault.what {
-            What::Kill { node, .. } | What::Silence { node, .. } | What::Drain { node, .. } => {
-                match *node < self.nodes.len() {
-                    true => Ok(()),
-                    false => unknown(format!("node {node}")),
-                }
-            }
-            What::Remove { service, real, .. } | What::Weight { service, real, .. } => {
-                let mut named =
-                    (self.setup.config.services.iter()).filter(|it| it.name == *service);
-                let is_it = |it: &Arc<ServiceConfig>| it.reals.iter().any(|it| is_real(it, *real));
-                match named.any(is_it) {
-                    true => Ok(()),
-                    false => unknown(format!("real server {real} of a service {service:?}")),
-                }
-            }
-        }
-    }
-
-    fn plan(&mut self, at: u64, event: Event) {
+    pub(super) fn plan(&mut self, at: u64, event: Event) {
         self.planned += 1;
         let order = self.planned;
         self.queue.push(Reverse(Planned { at, order, event }));
@@ -269,7 +251,7 @@ impl<'a> World<'a> {
     }
 
     /// What a node has dropped, before its counters end with it.
-    fn count_drops(&mut self, node: usize) {
+    pub(super) fn count_drops(&mut self, node: usize) {
         for (reason, count) in self.nodes[node].drops() {
             *self.report.drops.entry(reason).or_default() += count;
         }
@@ -323,22 +305,6 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// A packet goes over a link of that length.
-    fn link(&mut self, length: u64, event: impl Fn() -> Event) {
-        let network = self.plan.network;
-        let copies = match self.random.happens(network.loss) {
-            true => 0,
-            false => 1 + usize::from(self.random.happens(network.duplication)),
-        };
-        for _ in 0..copies {
-            let late = match self.random.happens(network.reordering) {
-                true => self.random.below(LATE),
-                false => 0,
-            };
-            self.plan(self.now + length + late, event());
-        }
-    }
-
     fn open(&mut self, client: u32) {
         if self.is_ending() {
             return;
@@ -374,7 +340,7 @@ impl<'a> World<'a> {
             service,
             home: None,
             real: None,
-            excuse: None,
+            excuses: BTreeSet::new(),
             touched_by: None,
             changes,
             is_counted: false,
@@ -419,7 +385,7 @@ impl<'a> World<'a> {
             let kind = life
                 .touched_by
                 .map(|fault| self.plan.faults[fault].what.kind());
-            match self.excuse(life) {
+            match self.excuse(life, ended) {
                 Some(excuse) => {
                     *self.report.broken.entry(excuse).or_default() += 1;
                     if let Some(kind) = kind {
@@ -441,22 +407,25 @@ impl<'a> World<'a> {
         self.plan(at, Event::Opens(client));
     }
 
-    /// What explains that a connection broke.
-    fn excuse(&self, life: &Life) -> Option<Excuse> {
+    /// What explains that a connection breaks so.
+    pub(super) fn excuse(&self, life: &Life, ended: Ended) -> Option<Excuse> {
         let service = &self.services[life.service];
-        let excuse = life.excuse?;
         // Any node sends it to the same real server, as long as those are the same.
         let is_same_anywhere = service.is_stateless && service.changes == life.changes;
-        match excuse {
-            Excuse::Moved | Excuse::NodeDied if is_same_anywhere => None,
-            excuse => Some(excuse),
-        }
+        let explains = |excuse: &&Excuse| match excuse {
+            Excuse::Moved | Excuse::NodeDied => !is_same_anywhere,
+            Excuse::NoNode | Excuse::Lost => ended == Ended::Silence,
+            Excuse::RealRemoved => true,
+        };
+        let lost = (self.plan.network.loss > MOST_LOSS).then_some(&Excuse::Lost);
+        let mut all = life.excuses.iter().chain(lost);
+        all.find(explains).copied()
     }
 
-    fn touch(&mut self, number: u32, excuse: Excuse) {
+    pub(super) fn touch(&mut self, number: u32, excuse: Excuse) {
         let latest = self.latest;
         let life = &mut self.lives[number as usize];
-        life.excuse.get_or_insert(excuse);
+        life.excuses.insert(excuse);
         if life.touched_by.is_none()
             && let Some(fault) = latest
         {
@@ -467,12 +436,12 @@ impl<'a> World<'a> {
     }
 
     /// The client's connection of a packet, in either direction.
-    fn life_of(&self, client: SocketAddr, is_tcp: bool) -> Option<u32> {
+    pub(super) fn life_of(&self, client: SocketAddr, is_tcp: bool) -> Option<u32> {
         self.by_client.get(&(client, is_tcp)).copied()
     }
 
     /// A packet of a connection comes to a node, which may not be the one that has it.
-    fn note_home(&mut self, number: u32, home: Home) {
+    pub(super) fn note_home(&mut self, number: u32, home: Home) {
         match self.lives[number as usize].home {
             None => self.lives[number as usize].home = Some(home),
             Some(former) if former == home => {}
@@ -480,282 +449,6 @@ impl<'a> World<'a> {
             Some(_) => self.touch(number, Excuse::Moved),
         }
     }
-
-    fn request(&mut self, packet: &Packet) {
-        let number = self.life_of(packet.source, packet.is_tcp);
-        let Some(node) = self.router.pick(&flow(packet)) else {
-            if let Some(number) = number {
-                self.touch(number, Excuse::NoNode);
-            }
-            return;
-        };
-        self.receive(node, packet, packet.source.ip(), number);
-    }
-
-    fn receive(&mut self, node: usize, packet: &Packet, from: IpAddr, number: Option<u32>) {
-        let Some(frames) = self.nodes[node].receive(packet, from, self.now) else {
-            return;
-        };
-        self.report.packets += 1;
-        if let Err(replay::Unaccounted(packets)) = self.nodes[node].check() {
-            let violation = Violation::Unaccounted { node, packets };
-            self.report.violations.push(violation);
-        }
-        if let Some(number) = number {
-            self.note_home(number, self.nodes[node].home());
-        }
-        self.send_all(frames);
-    }
-
-    /// What a node sends goes where it is to go.
-    fn send_all(&mut self, frames: Vec<Frame>) {
-        for frame in frames {
-            self.send(frame.bytes());
-        }
-    }
-
-    fn send(&mut self, frame: &[u8]) {
-        let Some((packet, outer)) = Packet::parse(frame) else {
-            return;
-        };
-        let on_link = || {
-            let mac = frame.first_chunk().copied().map(Mac)?;
-            self.by_mac.get(&mac).copied()
-        };
-        let real = match self.reals.contains(&outer) {
-            true => Some(outer),
-            false if self.vips.contains(&packet.destination.ip()) => on_link(),
-            false => None,
-        };
-        match real {
-            Some(real) => self.link(NEAR, || Event::ToReal(real, packet)),
-            None => self.link(FAR, || Event::ToClient(packet)),
-        }
-    }
-
-    fn serve(&mut self, real: IpAddr, packet: &Packet) {
-        let local = self.local_of(real, packet);
-        let (answer, noticed) = self.servers.receive(real, packet, local);
-        self.notice(real, noticed);
-        let Some(answer) = answer else {
-            return;
-        };
-        match self.vips.contains(&local.ip()) {
-            true => self.link(FAR, || Event::ToClient(answer)),
-            false => self.link(NEAR, || Event::Reply(real, answer)),
-        }
-    }
-
-    /// What a packet is to, as the real server sees it: where a DSCP says so, the VIP.
-    fn local_of(&self, real: IpAddr, packet: &Packet) -> SocketAddr {
-        let said_by = |service: &&Service| {
-            let config = &service.config;
-            let is_its = config.servers().any(|server| server.address == real);
-            is_its && matches!(config.mode, ModeConfig::L3dsr { dscp } if dscp == packet.dscp)
-        };
-        let service = self.services.iter().find(said_by);
-        service.map_or(packet.destination, |service| {
-            SocketAddr::new(service.config.address, open_port(&service.config))
-        })
-    }
-
-    fn notice(&mut self, real: IpAddr, noticed: Noticed) {
-        let lives = |number: u32| {
-            let life = self.lives.get(number as usize)?;
-            (life.client.is_alive() && life.excuse.is_none()).then_some(number)
-        };
-        let violation = match noticed {
-            Noticed::Nothing => None,
-            Noticed::OpensAnew(first) => {
-                lives(first).map(|connection| Violation::OpenedTwice { real, connection })
-            }
-            Noticed::Mixed(first, second) => lives(first).map(|first| Violation::Mixed {
-                real,
-                first,
-                second,
-            }),
-            Noticed::Asked(number) => {
-                let changes = |life: &Life| self.services[life.service].changes;
-                match self.lives.get(number as usize) {
-                    Some(life) if life.real.is_some_and(|first| first != real) => {
-                        let may_move = !life.client.is_tcp
-                            && (life.excuse.is_some() || changes(life) != life.changes);
-                        let first = life.real.unwrap_or(real);
-                        (!may_move).then_some(Violation::TwoRealServers {
-                            connection: number,
-                            first,
-                            second: real,
-                        })
-                    }
-                    _ => None,
-                }
-            }
-        };
-        if let Noticed::Asked(number) = noticed
-            && let Some(life) = self.lives.get_mut(number as usize)
-        {
-            life.real = Some(real);
-        }
-        self.report.violations.extend(violation);
-    }
-
-    /// By the owner of the address that it goes to, or by the router of the real servers.
-    fn reply(&mut self, real: IpAddr, packet: &Packet) {
-        let to = packet.destination;
-        if let Some(&owner) = self.owners.get(&to.ip()) {
-            return self.receive(owner, packet, real, None);
-        }
-        let number = self.life_of(to, packet.is_tcp);
-        match self.router.pick(&flow(packet)) {
-            Some(node) => self.receive(node, packet, real, number),
-            None => {
-                if let Some(number) = number {
-                    self.touch(number, Excuse::NoNode);
-                }
-            }
-        }
-    }
-
-    fn fault(&mut self, number: usize) {
-        let (now, detection) = (self.now, self.setup.detection * MILLISECOND);
-        let what = &self.plan.faults[number].what;
-        let is_last = |node: usize| {
-            let members = self.router.members();
-            members.len() == 1 && members.contains(&node)
-        };
-        let away = match *what {
-            What::Kill { node, away } | What::Silence { node, away } => {
-                let is_there = self.nodes[node].is_alive() && !self.nodes[node].is_silent;
-                if !is_there || is_last(node) && self.nodes.len() > 1 {
-                    return;
-                }
-                match what.kind() {
-                    Kind::Kill => {
-                        self.count_drops(node);
-                        self.nodes[node].die();
-                    }
-                    _ => self.nodes[node].is_silent = true,
-                }
-                self.plan(now + detection, Event::Leaves(node));
-                away
-            }
-            What::Drain { node, away } => {
-                if !self.router.members().contains(&node) || is_last(node) {
-                    return;
-                }
-                self.router.remove(node);
-                away
-            }
-            What::Remove { away, .. } => {
-                self.change_all(number, false);
-                away
-            }
-            What::Weight { .. } => {
-                self.change_all(number, false);
-                self.note_fault(number);
-                return;
-            }
-        };
-        self.note_fault(number);
-        self.plan(now + away * MILLISECOND, Event::Over(number));
-    }
-
-    fn note_fault(&mut self, number: usize) {
-        self.latest = Some(number);
-        let kind = self.plan.faults[number].what.kind();
-        self.report.by_fault.entry(kind).or_default().faults += 1;
-    }
-
-    fn over(&mut self, number: usize) -> Result<(), Failed> {
-        match self.plan.faults[number].what {
-            What::Kill { node, .. } => {
-                self.nodes[node].start(self.now)?;
-                self.latest = Some(number);
-                self.plan(self.now, Event::Joins(node));
-            }
-            What::Silence { node, .. } => {
-                self.nodes[node].is_silent = false;
-                self.latest = Some(number);
-                self.plan(self.now, Event::Joins(node));
-            }
-            What::Drain { node, .. } => {
-                self.latest = Some(number);
-                self.plan(self.now, Event::Joins(node));
-            }
-            What::Remove { .. } => self.change_all(number, true),
-            What::Weight { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// Each node gets its change at a time of its own.
-    fn change_all(&mut self, fault: usize, back: bool) {
-        for node in 0..self.nodes.len() {
-            let at = self.now + self.random.below(APART);
-            self.plan(at, Event::Changes { node, fault, back });
-        }
-    }
-
-    fn change(&mut self, node: usize, fault: usize, back: bool) -> Result<(), Failed> {
-        let what = &self.plan.faults[fault].what;
-        let (name, real) = match what {
-            What::Remove { service, real, .. } | What::Weight { service, real, .. } => {
-                (service, *real)
-            }
-            _ => return Ok(()),
-        };
-        let original = &self.setup.config.services;
-        self.nodes[node].change(self.now, |config| {
-            for service in config.services.iter_mut().filter(|it| it.name == *name) {
-                let service = Arc::make_mut(service);
-                match *what {
-                    What::Weight { weight, .. } => {
-                        let mut reals = service.reals.iter_mut();
-                        if let Some(it) = reals.find(|it| is_real(it, real)) {
-                            it.weight = weight;
-                        }
-                    }
-                    _ if back => {
-                        let is_same = |it: &&Arc<ServiceConfig>| {
-                            it.name == service.name && it.protocol == service.protocol
-                        };
-                        if let Some(original) = original.iter().find(is_same) {
-                            service.reals.clone_from(&original.reals);
-                        }
-                    }
-                    // The last one stays.
-                    _ if service.reals.len() > 1 => {
-                        service.reals.retain(|it| !is_real(it, real));
-                    }
-                    _ => {}
-                }
-            }
-        })?;
-        let mut changed = Vec::new();
-        for (number, service) in self.services.iter_mut().enumerate() {
-            if service.config.name == *name {
-                service.changes += 1;
-                changed.push(number);
-            }
-        }
-        if back || matches!(what, What::Weight { .. }) {
-            return Ok(());
-        }
-        self.latest = Some(fault);
-        let alive = self.by_client.values().copied().collect::<BTreeSet<_>>();
-        for number in alive {
-            let life = &self.lives[number as usize];
-            if changed.contains(&life.service) && life.real.is_none_or(|chosen| chosen == real.ip())
-            {
-                self.touch(number, Excuse::RealRemoved);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_real(config: &crate::config::RealConfig, real: SocketAddr) -> bool {
-    SocketAddr::new(config.address, config.port) == real
 }
 
 /// The services whose promises a connection can be held against.
@@ -772,7 +465,11 @@ fn services(config: &Config) -> Result<Vec<Service>, Failed> {
         let sees_replies = matches!(config.mode, ModeConfig::Nat | ModeConfig::Fullnat { .. });
         let kind = sched::kind(config.scheduler);
         Service {
-            is_stateless: kind.is_stateless && !sees_replies && config.persistence.is_none(),
+            // Which real server is full is known to a node alone.
+            is_stateless: kind.is_stateless
+                && !sees_replies
+                && config.persistence.is_none()
+                && config.servers().all(|server| server.thresholds.is_none()),
             config: config.clone(),
             changes: 0,
         }
@@ -791,6 +488,27 @@ fn open_port(service: &ServiceConfig) -> u16 {
     }
 }
 
+/// The addresses of ports, pools, VIPs and real servers.
+fn addresses(config: &Config) -> impl Iterator<Item = IpAddr> + '_ {
+    let ports = config.ports.iter().flat_map(|port| &port.addresses);
+    let pools = config.pools.iter().flat_map(|pool| &pool.addresses);
+    let services = config.services.iter().flat_map(|service| {
+        let servers = service.servers().map(|server| server.address);
+        servers.chain([service.address])
+    });
+    (ports.map(|net| net.addr()))
+        .chain(pools.copied())
+        .chain(services)
+}
+
+/// Whether an address is of the networks that [`client_address`] gives out.
+fn is_clients(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.to_bits() >> 17 == 0xc612_0000 >> 17,
+        IpAddr::V6(address) => address.to_bits() >> 80 == 0x2001_0002_0000,
+    }
+}
+
 /// Of the networks for benchmarks (RFC 2544, RFC 5180), of the VIP's family.
 fn client_address(number: u32, vip: IpAddr) -> IpAddr {
     match vip {
@@ -805,18 +523,4 @@ fn number_of(address: IpAddr) -> u32 {
         IpAddr::V4(address) => address.to_bits() - 0xc612_0000 - 1,
         IpAddr::V6(address) => address.to_bits() as u32 - 1,
     }
-}
-
-/// What a router takes for a flow: its addresses, ports and protocol.
-fn flow(packet: &Packet) -> Vec<u8> {
-    let mut flow = Vec::with_capacity(37);
-    for end in [packet.source, packet.destination] {
-        match end.ip() {
-            IpAddr::V4(address) => flow.extend(address.octets()),
-            IpAddr::V6(address) => flow.extend(address.octets()),
-        }
-        flow.extend(end.port().to_be_bytes());
-    }
-    flow.push(u8::from(packet.is_tcp));
-    flow
 }

@@ -574,6 +574,11 @@ fn is_same(line: &Value, record: &Value) {
     }
 }
 
+fn keep(all: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    all.extend(bytes);
+    true
+}
+
 #[test]
 fn wireshark_reads_in_ipfix_what_is_in_the_lines_of_every_mode_and_family() {
     let (mut lines, mut messages) = (Vec::new(), Vec::new());
@@ -596,13 +601,13 @@ fn wireshark_reads_in_ipfix_what_is_in_the_lines_of_every_mode_and_family() {
         );
         let (stats, times) = (world.replay.stats(), (0, ms(world.now) as i64));
         for record in world.records() {
-            json.add(&record, stats, times, &mut |bytes, _| out.extend(bytes));
+            json.add(&record, stats, times, &mut |bytes, _| keep(&mut out, bytes));
             ipfix.add(&record, stats, times, &mut |bytes, _| {
-                messages.extend(bytes)
+                keep(&mut messages, bytes)
             });
         }
-        json.finish(times.1, &mut |bytes, _| out.extend(bytes));
-        ipfix.finish(times.1, &mut |bytes, _| messages.extend(bytes));
+        json.finish(times.1, &mut |bytes, _| keep(&mut out, bytes));
+        ipfix.finish(times.1, &mut |bytes, _| keep(&mut messages, bytes));
         let out = String::from_utf8(out).unwrap();
         assert_eq!(out.lines().count(), 4, "{place:?}: {out}");
         lines.extend(

@@ -88,7 +88,7 @@ fn what_goes_wrong_is_shrunk_to_a_file_that_repeats_it() {
         serde_json::from_slice(&std::fs::read(lab.path("least.json")).unwrap()).unwrap();
     assert_eq!(plan["faults"], Value::Array(Vec::new()));
     assert!(plan["connections"].as_u64().unwrap() < 20);
-    let again = simulate(&lab, "--nodes 2 --plan least.json");
+    let again = simulate(&lab, "--plan least.json");
     assert_eq!(again.code, Some(1));
     assert!(
         again.stderr.contains("no fault explains it"),
@@ -101,26 +101,23 @@ fn what_goes_wrong_is_shrunk_to_a_file_that_repeats_it() {
 fn what_cannot_be_simulated_is_said() {
     let lab = Lab::new(&config("mh", TWO));
     lab.put("other.json", "{\"seed\": 1}");
-    lab.put("large.json", r#"{"seed": 1, "connections": 90000, "seconds": 9, "network": {"loss": 0, "duplication": 0, "reordering": 0}, "faults": []}"#);
-    lab.put("node.json", r#"{"seed": 1, "connections": 9, "seconds": 9, "network": {"loss": 0, "duplication": 0, "reordering": 0}, "faults": [{"at": 1, "fault": "kill", "node": 9, "away": 1}]}"#);
+    lab.put("large.json", r#"{"nodes": 2, "workers": 1, "ecmp": "plain", "detection": 150, "seed": 1, "connections": 90000, "seconds": 9, "network": {"loss": 0, "duplication": 0, "reordering": 0}, "faults": []}"#);
+    lab.put("node.json", r#"{"nodes": 2, "workers": 1, "ecmp": "plain", "detection": 150, "seed": 1, "connections": 9, "seconds": 9, "network": {"loss": 0, "duplication": 0, "reordering": 0}, "faults": [{"at": 1, "fault": "kill", "node": 9, "away": 1}]}"#);
     for (options, words) in [
         (
             "--nodes 3",
             "error: the local pool \"pool\" has 2 addresses for 3 nodes",
         ),
-        ("--nodes 2 --plan nothing.json", "error: nothing.json: "),
+        ("--plan nothing.json", "error: nothing.json: "),
         (
-            "--nodes 2 --plan other.json",
+            "--plan other.json",
             "error: other.json: not a file of `weir simulate --save`: missing field",
         ),
         (
-            "--nodes 2 --plan large.json",
+            "--plan large.json",
             "error: large.json: connections: 1 to 50000",
         ),
-        (
-            "--nodes 2 --plan node.json",
-            "error: fault 1: there is no node 9",
-        ),
+        ("--plan node.json", "error: fault 1: there is no node 9"),
     ] {
         let run = simulate(&lab, options);
         assert_eq!(run.code, Some(1), "{options}");

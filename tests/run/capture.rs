@@ -202,6 +202,24 @@ fn one_capture_runs_at_a_time_and_ends_with_its_reader() {
 }
 
 #[test]
+fn a_compressed_capture_ends_as_others_do() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &lab.config("", 3));
+    let mut stream = UnixStream::connect(lab.path("weir.sock")).unwrap();
+    let request = "POST /v1/capture HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\naccept-encoding: gzip\r\n\
+                   content-type: application/json\r\ncontent-length: 14\r\n\r\n{\"seconds\": 1}";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut answer).unwrap();
+    let head = String::from_utf8_lossy(&answer).to_lowercase();
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    assert!(answer.ends_with(b"\r\n0\r\n\r\n"), "{head}");
+    let metrics = ask(&lab, "GET /metrics", None, b"").body;
+    assert!(metrics.contains("\nweir_panics_total 0\n"), "{metrics}");
+    daemon.stop();
+}
+
+#[test]
 fn a_stop_of_the_daemon_ends_the_capture() {
     let lab = Lab::new();
     let daemon = flooded(&lab);

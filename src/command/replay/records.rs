@@ -49,25 +49,35 @@ impl RecordFile {
             // The clock of captures counts from 1970.
             let times = (0, self.now);
             (self.encoder).add(&record, engine.stats(), times, &mut |bytes, _| {
-                keep(&mut written, file.write_all(bytes));
+                keep(&mut written, file.write_all(bytes))
             });
         }
         written.map_err(|error| unwritable(&self.path, &error))
     }
 
-    pub(super) fn finish(mut self) -> Result<(), Errors> {
+    /// # Errors
+    /// If the file cannot be written, or does not have all records.
+    pub(super) fn finish(mut self, engine: &Engine) -> Result<(), Errors> {
         let (file, mut written) = (&mut self.file, Ok(()));
         (self.encoder).finish(self.now, &mut |bytes, _| {
-            keep(&mut written, file.write_all(bytes));
+            keep(&mut written, file.write_all(bytes))
         });
         keep(&mut written, file.flush());
-        written.map_err(|error| unwritable(&self.path, &error))
+        written.map_err(|error| unwritable(&self.path, &error))?;
+        match engine.lost_records() {
+            0 => Ok(()),
+            lost => Err(vec![format!(
+                "{}: {lost} records are missing: so many connections began or ended between two packets that their queue was full",
+                self.path.display()
+            )]),
+        }
     }
 }
 
-/// Keeps the first error.
-fn keep(written: &mut io::Result<()>, next: io::Result<()>) {
+/// Keeps the first error. Returns whether there is none.
+fn keep(written: &mut io::Result<()>, next: io::Result<()>) -> bool {
     if written.is_ok() {
         *written = next;
     }
+    written.is_ok()
 }
