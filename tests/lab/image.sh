@@ -91,7 +91,8 @@ serves() {
     same "$1: it forwards" "s1 10, s2 10" "$(get c1 http://$vip/ 20 | tally)"
 }
 
-drive "$LAB_DIR/drive" devices="$wan $lan" hugepages=256 hostname=edge1
+drive "$LAB_DIR/drive" devices="$wan $lan" hugepages=256 hostname=edge1 \
+    authorized_keys="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA lab"
 config=(-drive "file=$LAB_DIR/drive,format=raw,if=virtio,readonly=on")
 image_bios() {
     boot "${config[@]}"
