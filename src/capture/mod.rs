@@ -212,7 +212,7 @@ impl Session {
         most.is_some_and(|most| self.next.load(Relaxed) >= most)
     }
 
-    /// Whether no worker has its watch any longer: what is to be read is there.
+    /// Whether every worker has given its watch back, so that nothing more will come to be read.
     pub fn is_left(&self) -> bool {
         self.watching.load(std::sync::atomic::Ordering::Acquire) == 0
     }
@@ -247,7 +247,7 @@ impl Session {
     /// Gives a copy back that was read.
     pub fn give_back(&self, copy: Box<FrameCopy>) {
         if let Some(lane) = self.lanes.get(copy.worker.index()) {
-            // There is room: no more copies go round than were made.
+            // There is room for every copy that the capture has.
             let _ = lane.free.push(copy);
         }
     }

@@ -197,7 +197,7 @@ fn a_rate_is_kept_and_a_count_ends() {
         }
         assert_eq!(told, expected, "after {second} s");
         assert_eq!(session.is_complete(), expected == 25);
-        // Longer than a second is no more.
+        // A longer span than a second refills as much as a second.
         session.refill(Duration::from_secs(5));
     }
     // What comes when there are enough is no part of it.

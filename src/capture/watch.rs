@@ -264,7 +264,7 @@ impl Watch {
         for mut copy in std::iter::once(received).chain(self.sent.drain(..)) {
             copy.packet = number;
             copy.decided = Some((verdict, context));
-            // There is room: no more copies go round than were made.
+            // There is room for every copy that the capture has.
             let _ = lane.full.push(copy);
         }
     }

@@ -160,7 +160,7 @@ impl Simulate {
         Ok(ExitCode::FAILURE)
     }
 
-    /// What is to be simulated.
+    /// The simulations to run: that of `--plan`, or one for each seed.
     fn plans<'a>(
         &'a self,
         setup: &'a Setup,

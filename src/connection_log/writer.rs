@@ -146,7 +146,7 @@ pub struct Counts {
 #[derive(Debug)]
 struct Shared {
     records: Vec<Arc<Records>>,
-    /// What is to be done, and how often that has changed.
+    /// The log as configured last; none: it is off.
     wanted: Mutex<Option<ConnectionLog>>,
     has_changed: AtomicBool,
     ends: AtomicBool,

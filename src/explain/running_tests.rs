@@ -211,7 +211,7 @@ fn what_the_daemon_knows_of_a_client_is_told() {
     ] {
         assert!(text.contains(line), "{text}");
     }
-    // One whose real server is configured no more.
+    // A connection whose real server was taken out of the configuration.
     let (text, real) = tell(vec![assumed(
         ends.0,
         ends.1,

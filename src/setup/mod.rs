@@ -36,7 +36,7 @@ pub trait Machine {
     /// # Errors
     /// Why it cannot be written, in words.
     fn write(&mut self, path: &str, text: &str) -> Result<(), String>;
-    /// As [`write`](Self::write), but whoever reads the file has the former text or this one, whole.
+    /// As [`write`](Self::write), but a reader of the file finds the whole former text or the whole new one.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -470,7 +470,7 @@ impl Record {
         }
         match self.files.iter_mut().find(|file| file.path == path) {
             Some(file) => {
-                // Whoever has changed it since the last time gets that back.
+                // Somebody has changed it since the last time: `--undo` restores that text.
                 if now.as_ref() != Some(&file.written) {
                     file.former = now;
                 }
